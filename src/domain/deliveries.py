@@ -1,0 +1,163 @@
+"""Deliveries: one request for one destination, and its life from `pending` to an end."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from domain.destinations import Destination
+from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
+from domain.outcomes import Headers, Timings
+from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
+
+ASYNC_ATTEMPTS = 10  # one per entry of the retry schedule
+PASS_THROUGH_ATTEMPTS = 1  # the caller sees the partner's own answer and decides
+
+
+class State(StrEnum):
+    """`pending -> sending -> delivered | failed | unknown | canceled`; back to `pending` between attempts."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELED = "canceled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more happens to the delivery by itself."""
+        return self not in (State.PENDING, State.SENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """What a caller hands over, already validated.
+
+    `destination` is the name or the id the caller gave. `path` is the percent-encoded path below the destination's
+    base URL and starts with "/"; `query` is the raw query string without "?". `idempotency_key` is None when the caller
+    gave none, `not_before` is None for at once.
+    """
+
+    tenant_id: TenantId
+    destination: str
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = ()
+    body: bytes = field(default=b"", repr=False)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    not_before: datetime | None = None
+    attempts_allowed: int = ASYNC_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A delivery as it is stored, without its request body. `due_at` is when the next attempt may start."""
+
+    delivery_id: DeliveryId
+    tenant_id: TenantId
+    destination_id: DestinationId
+    destination_name: str
+    state: State
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    metadata: Mapping[str, object]
+    idempotency_key: str | None
+    fingerprint: bytes
+    attempts_made: int
+    attempts_allowed: int
+    due_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A delivery leased to one worker, with all that the attempt needs.
+
+    `attempts_made` counts the attempt that this claim is for. `lapsed` is True when an earlier worker took the lease
+    and never recorded an outcome: its request may have gone out, so this claim must not send, only record that.
+    """
+
+    delivery_id: DeliveryId
+    tenant_id: TenantId
+    lease_id: LeaseId
+    destination: Destination
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes = field(repr=False)
+    idempotency_key: str | None
+    attempts_made: int
+    attempts_allowed: int
+    lapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptResponse:
+    """The part of a partner's response that is stored.
+
+    `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body and
+    are None when it was not read to its end; `truncated` says that `body` is not the whole.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+    length_bytes: int | None
+    sha256: bytes | None
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a delivery, as it is logged.
+
+    `outcome` is one of answered, unreachable, unknown, refused; `reason` is None when answered; `response` is None unless
+    answered. `egress_address` is the fixed address it left from, None where nothing left or it is not known.
+    """
+
+    attempt_id: AttemptId
+    delivery_id: DeliveryId
+    number: int
+    outcome: str
+    reason: str | None
+    started_at: datetime
+    timings: Timings
+    remote_address: str | None
+    egress_address: str | None
+    response: KeptResponse | None
+
+
+def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:
+    """SHA-256 over what makes two requests the same: destination, method, path, query and body.
+
+    Each part is preceded by its length, so that no two different requests run together to the same bytes.
+    """
+    digest = hashlib.sha256()
+    for part in (destination.encode(), method.encode(), path.encode(), query.encode(), body):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
+
+
+def state_after(verdict: Verdict) -> State:
+    """The state that a verdict leads to."""
+    match verdict:
+        case Delivered():
+            return State.DELIVERED
+        case RetryAt():
+            return State.PENDING
+        case Failed():
+            return State.FAILED
+        case Held():
+            return State.UNKNOWN
+        case _:
+            assert_never(verdict)

@@ -1,0 +1,103 @@
+"""Destinations: the third parties a tenant may call, and how."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from domain.ids import DestinationId, TenantId
+
+MAX_TOTAL_SECONDS = 25  # a synchronous call must end before API Gateway's 29 s
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
+
+
+class Guarantee(StrEnum):
+    """What happens after an outcome that leaves open whether the partner acted.
+
+    `at_least_once` tries again; `at_most_once` holds the delivery in state `unknown`; `auto` does the first where a
+    repeat is harmless (an idempotent method, or a destination that says it is idempotent) and the second otherwise.
+    """
+
+    AUTO = "auto"
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONCE = "at_most_once"
+
+
+class DestinationState(StrEnum):
+    """`enabled` takes deliveries; `disabled` refuses them."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines of one attempt, in seconds: to connect (with TLS), to the first byte of the answer, and in all."""
+
+    connect_seconds: float = 5.0
+    first_byte_seconds: float = 15.0
+    total_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAuth:
+    """The partner asks for no credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BearerAuth:
+    """`Authorization: Bearer <token>` (RFC 6750)."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicAuth:
+    """`Authorization: Basic ...` (RFC 7617)."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderAuth:
+    """A header of the partner's own, such as `X-Api-Key`."""
+
+    name: str
+    value: str = field(repr=False)
+
+
+type Auth = NoAuth | BearerAuth | BasicAuth | HeaderAuth
+
+
+class AuthType(StrEnum):
+    """The kinds of credentials, as the API and the database name them."""
+
+    NONE = "none"
+    BEARER = "bearer"
+    BASIC = "basic"
+    HEADER = "header"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A third party as it is stored. Its credentials are here only sealed; None when it has none."""
+
+    destination_id: DestinationId
+    tenant_id: TenantId
+    name: str
+    base_url: str
+    auth_type: AuthType
+    sealed_credentials: bytes | None = field(repr=False)
+    guarantee: Guarantee
+    idempotent: bool
+    idempotency_header: str
+    timeouts: Timeouts
+    state: DestinationState
+    created_at: datetime
+
+
+def may_repeat(*, guarantee: Guarantee, idempotent: bool, method: str) -> bool:
+    """Whether a request that may have reached the partner may be sent again."""
+    if guarantee is Guarantee.AUTO:
+        return idempotent or method in IDEMPOTENT_METHODS
+    return guarantee is Guarantee.AT_LEAST_ONCE

@@ -1,0 +1,133 @@
+"""Every error that Sallyport raises on purpose, in one tree.
+
+    SallyportError
+    ├── InvalidRequest            what the caller sent cannot be accepted; lists every field at fault
+    ├── Unauthorized              no token, or one that is not valid (any more)
+    ├── Forbidden                 the token lacks the scope
+    ├── NotFound                  no such thing for this tenant
+    ├── Conflict
+    │   ├── NameTaken             a destination of that name exists
+    │   ├── StillInFlight         the idempotency key's first request has no result yet
+    │   └── ResponseNotKept       the stored response was cut, so it cannot be played back unchanged
+    ├── KeyReused                 the idempotency key came with another request before
+    ├── TooLarge                  a body over its limit
+    ├── Unavailable               something of ours is out of reach for now; carries when to come back
+    │   ├── DatabaseUnavailable
+    │   ├── QueueUnavailable
+    │   └── SecretUnavailable
+    └── Unsealable                sealed credentials that no key we hold opens
+
+`runtime` imports nothing of ours, so its SettingsError (a wrong environment variable, raised at start-up) and AwsCallFailed
+(translated where the call is made) stand outside. Handlers translate them in `handlers/problems.py`, the only such table. What becomes of an attempt is not an error but an
+`Outcome` (domain/outcomes.py).
+"""
+
+from dataclasses import dataclass
+
+
+class SallyportError(Exception):
+    """The root of the tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One field at fault: `field` is a JSON pointer (RFC 6901) or a header's name, `detail` says what would be right."""
+
+    field: str
+    detail: str
+
+
+class InvalidRequest(SallyportError):
+    """What the caller sent cannot be accepted. `faults` lists every field at fault, never just the first."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.detail}" for fault in faults))
+        self.faults = faults
+
+
+class Unauthorized(SallyportError):
+    """No bearer token, or one that was never issued, has been revoked or has expired."""
+
+
+class Forbidden(SallyportError):
+    """The token is good but lacks the scope that the call needs."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"this token lacks the scope '{scope}'")
+        self.scope = scope
+
+
+class NotFound(SallyportError):
+    """No such thing for this tenant; another tenant's things are not found either."""
+
+    def __init__(self, noun: str, reference: str) -> None:
+        super().__init__(f"no {noun} '{reference}'")
+        self.noun = noun
+        self.reference = reference
+
+
+class Conflict(SallyportError):
+    """The request is fine but does not fit the present state."""
+
+
+class NameTaken(Conflict):
+    """The tenant has a destination of that name already."""
+
+
+class StillInFlight(Conflict):
+    """The first request with this idempotency key has no result yet."""
+
+    def __init__(self, *, delivery_id: str, retry_after_seconds: int) -> None:
+        super().__init__(f"delivery {delivery_id} with this key is still in flight")
+        self.delivery_id = delivery_id
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ResponseNotKept(Conflict):
+    """The partner's response was longer than what is stored, so it cannot be played back byte for byte."""
+
+    def __init__(self, *, delivery_id: str, status: int) -> None:
+        super().__init__(f"the response of delivery {delivery_id} (status {status}) was cut when it was stored")
+        self.delivery_id = delivery_id
+        self.status = status
+
+
+class KeyReused(SallyportError):
+    """The idempotency key belongs to a request with another fingerprint."""
+
+    def __init__(self, *, delivery_id: str) -> None:
+        super().__init__(f"this key belongs to delivery {delivery_id}, whose request differs")
+        self.delivery_id = delivery_id
+
+
+class TooLarge(SallyportError):
+    """A body over its limit, in bytes."""
+
+    def __init__(self, *, limit_bytes: int, what: str = "the request body") -> None:
+        super().__init__(f"{what} is larger than {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+class Unavailable(SallyportError):
+    """Something of ours is out of reach for now; worth another try after `retry_after_seconds`."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer: it resumes from a pause, fails over, or is down."""
+
+
+class QueueUnavailable(Unavailable):
+    """SQS did not take a message."""
+
+
+class SecretUnavailable(Unavailable):
+    """Secrets Manager did not hand out the seal key."""
+
+
+class Unsealable(SallyportError):
+    """Sealed credentials that none of our keys opens: another key, another row, or tampered bytes."""
+

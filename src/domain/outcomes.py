@@ -1,0 +1,82 @@
+"""What became of one attempt: a value, never an exception."""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+type Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The partner answered.
+
+    `body` holds the bytes as they came over the wire (still content-encoded), at most the cap of the request;
+    `complete` is False when reading stopped at the cap.
+    """
+
+    status: int
+    headers: Headers = ()
+    body: bytes = field(default=b"", repr=False)
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """Nothing of the request was sent: no address, no connection, no TLS."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """The request, or some of it, was sent and no complete answer came: the partner may or may not have acted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Our own guard did not let the request out; nothing was sent."""
+
+    reason: str
+
+
+type Outcome = Answered | Unreachable | Unknown | Refused
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """The word for it in the database, the API and the metrics."""
+    match outcome:
+        case Answered():
+            return "answered"
+        case Unreachable():
+            return "unreachable"
+        case Unknown():
+            return "unknown"
+        case Refused():
+            return "refused"
+        case _:
+            assert_never(outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds since the attempt began until each step was done; None where it was not reached."""
+
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request on the wire: what became of it, how long it took, and between which addresses it went.
+
+    `remote_address` is the address that was connected to, None where no connection was made.
+    """
+
+    outcome: Outcome
+    timings: Timings = Timings()
+    remote_address: str | None = None

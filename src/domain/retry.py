@@ -1,0 +1,101 @@
+"""When to try again, and when to stop: the pure rules between an outcome and what the delivery does next."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import assert_never
+
+from domain.outcomes import Answered, Headers, Outcome, Refused, Unknown, Unreachable
+
+# Standard Webhooks, "Deliverability and reliability": the delay before each attempt, in seconds.
+SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.2
+RETRY_AFTER_CAP_SECONDS = 86_400
+RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The partner accepted it (2xx)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryAt:
+    """Another attempt is due at `at`."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It was not delivered and no further attempt will be made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The partner may have acted and a repeat is not allowed: a person or the consumer decides."""
+
+
+type Verdict = Delivered | RetryAt | Failed | Held
+
+
+def verdict(
+    outcome: Outcome, *, attempts_made: int, attempts_allowed: int, may_repeat: bool, now: datetime, chance: float
+) -> Verdict:
+    """What the delivery does after `attempts_made` attempts, the last of which had this `outcome`.
+
+    `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
+    """
+    left = attempts_made < attempts_allowed
+    match outcome:
+        case Answered(status=status) if 200 <= status < 300:
+            return Delivered()
+        case Answered(status=status, headers=headers):
+            if status in RETRIABLE_STATUSES and left:
+                return RetryAt(at=retry_at(attempts_made, now=now, chance=chance, headers=headers))
+            return Failed()
+        case Unreachable():
+            return RetryAt(at=retry_at(attempts_made, now=now, chance=chance)) if left else Failed()
+        case Unknown():
+            if may_repeat and left:
+                return RetryAt(at=retry_at(attempts_made, now=now, chance=chance))
+            return Held()
+        case Refused():
+            return Failed()
+        case _:
+            assert_never(outcome)
+
+
+def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Headers = ()) -> datetime:
+    """When the next attempt is due: the schedule with its jitter, or `Retry-After` where that is later."""
+    delay = SCHEDULE_SECONDS[min(attempts_made, len(SCHEDULE_SECONDS) - 1)]
+    planned = now + timedelta(seconds=delay * (1 - JITTER + 2 * JITTER * chance))
+    asked = retry_after(headers, now=now)
+    return planned if asked is None else max(planned, asked)
+
+
+def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
+    """The moment a `Retry-After` header (RFC 9110 section 10.2.3, both forms) asks for, at most 24 hours off.
+
+    None where the header is absent or cannot be read.
+    """
+    values = [value.strip() for name, value in headers if name.lower() == "retry-after"]
+    if not values:
+        return None
+    asked = _delay_seconds(values[0], now=now) if values[0].isdecimal() else _http_date(values[0])
+    if asked is None:
+        return None
+    return min(asked, now + timedelta(seconds=RETRY_AFTER_CAP_SECONDS))
+
+
+def _delay_seconds(value: str, *, now: datetime) -> datetime:
+    seconds = int(value[:9])  # nine digits are past every cap; more would only overflow timedelta
+    return now + timedelta(seconds=min(seconds, RETRY_AFTER_CAP_SECONDS))
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,204 @@
+"""Settings: one frozen dataclass per function, read from the environment once, failing early and by name.
+
+The only module that reads `os.environ`. The template's environment variables and these fields are held equal by
+tests/contract.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Self, TypeGuard, cast
+
+type Network = IPv4Network | IPv6Network
+
+
+class SettingsError(Exception):
+    """An environment variable is missing or wrong. The message names it and says what would be right."""
+
+
+def _text(name: str, raw: str) -> str:
+    return raw
+
+
+def _number(name: str, raw: str) -> int:
+    try:
+        return int(raw)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, got '{raw}'") from None
+
+
+def _networks(name: str, raw: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in raw.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} must be CIDR blocks separated by commas, such as 10.0.0.0/16: {error}") from None
+
+
+def _ports(name: str, raw: str) -> tuple[int, ...]:
+    ports = tuple(_number(name, part.strip()) for part in raw.split(",") if part.strip())
+    if not ports or not all(0 < port < 65536 for port in ports):
+        raise SettingsError(f"{name} must be port numbers separated by commas, got '{raw}'")
+    return ports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressAddress:
+    """A fixed address that partners allowlist, and the Availability Zone whose traffic leaves by it."""
+
+    availability_zone: str
+    address: str
+
+
+def _egress_addresses(name: str, raw: str) -> tuple[EgressAddress, ...]:
+    pairs = [part.strip().partition("=") for part in raw.split(",") if part.strip()]
+    if not all(zone and address for zone, _, address in pairs):
+        raise SettingsError(f"{name} must be zone=address pairs separated by commas, got '{raw}'")
+    return tuple(EgressAddress(availability_zone=zone, address=address) for zone, _, address in pairs)
+
+
+_READERS: dict[object, Callable[[str, str], object]] = {
+    str: _text,
+    int: _number,
+    tuple[Network, ...]: _networks,
+    tuple[int, ...]: _ports,
+    tuple[EgressAddress, ...]: _egress_addresses,
+}
+
+
+class FromEnvironment:
+    """Reads each field from the variable of its name in upper case; a field that is itself settings reads its own.
+
+    An empty variable counts as missing.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """The settings of one function. Raises SettingsError that names the first variable at fault."""
+        source = os.environ if environment is None else environment
+        values = {item.name: _value(item, source) for item in _fields(cls)}
+        return cls(**{name: value for name, value in values.items() if value is not MISSING})
+
+    @classmethod
+    def variables(cls) -> frozenset[str]:
+        """The names of all environment variables that these settings read."""
+        names: set[str] = set()
+        for item in _fields(cls):
+            names |= item.type.variables() if _is_settings(item.type) else {item.name.upper()}
+        return frozenset(names)
+
+
+def _fields(settings: type[FromEnvironment]) -> tuple[Field[Any], ...]:
+    return fields(cast(Any, settings))
+
+
+def _is_settings(kind: object) -> TypeGuard[type[FromEnvironment]]:
+    return isinstance(kind, type) and issubclass(kind, FromEnvironment)
+
+
+def _value(item: Field[Any], source: Mapping[str, str]) -> object:
+    if _is_settings(item.type):
+        return item.type.from_environment(source)
+    name = item.name.upper()
+    raw = source.get(name, "")
+    if raw:
+        return _READERS[item.type](name, raw)
+    if item.default is MISSING:
+        raise SettingsError(f"{name} must be set")
+    return MISSING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsSettings(FromEnvironment):
+    """What Lambda itself puts into every function's environment; not part of the template."""
+
+    aws_region: str
+    aws_access_key_id: str = field(repr=False)
+    aws_secret_access_key: str = field(repr=False)
+    aws_session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings(FromEnvironment):
+    """How to reach PostgreSQL.
+
+    `database_url` (libpq URL) wins and is for local use; on AWS it is empty and host, port, name and user name the
+    cluster, with an IAM token as the password and TLS verified against `database_root_certificates` (a PEM file).
+    """
+
+    database_url: str = ""
+    database_host: str = ""
+    database_port: int = 5432
+    database_name: str = "sallyport"
+    database_user: str = ""
+    database_root_certificates: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings(FromEnvironment):
+    """Where wake-ups go. `sqs_endpoint_url` is empty on AWS; locally it names the emulated API."""
+
+    wakeup_queue_url: str
+    sqs_endpoint_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressSettings(FromEnvironment):
+    """The way out.
+
+    `allowed_private_cidrs` opens single ranges that the SSRF guard refuses otherwise; `blocked_cidrs` closes more (the
+    VPC's own range); `blocked_hosts` are names never to be called (the stack's own API), separated by commas.
+    `seal_key_secret_arn` names the secret with the seal key, `seal_key_file` a local file instead.
+    `ca_bundle` is a PEM file of public roots; empty means the system's.
+    """
+
+    egress_addresses: tuple[EgressAddress, ...] = ()
+    allowed_private_cidrs: tuple[Network, ...] = ()
+    blocked_cidrs: tuple[Network, ...] = ()
+    blocked_hosts: str = ""
+    allowed_ports: tuple[int, ...] = (80, 443, 8080, 8443)
+    seal_key_secret_arn: str = ""
+    seal_key_file: str = ""
+    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings(FromEnvironment):
+    """Of handlers/api.py."""
+
+    database: DatabaseSettings
+    queue: QueueSettings
+    egress: EgressSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizeSettings(FromEnvironment):
+    """Of handlers/authorize.py."""
+
+    database: DatabaseSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSettings(FromEnvironment):
+    """Of handlers/attempt.py."""
+
+    database: DatabaseSettings
+    queue: QueueSettings
+    egress: EgressSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateSettings(FromEnvironment):
+    """Of handlers/migrate.py. It connects as the master user and gives `application_user` just the rights it needs."""
+
+    database: DatabaseSettings
+    application_user: str = "sallyport_app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings(FromEnvironment):
+    """Of handlers/admin.py."""
+
+    database: DatabaseSettings
