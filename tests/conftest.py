@@ -1,0 +1,89 @@
+"""Fixtures for every kind of test. Databases are real: one PostgreSQL per session, one fresh database per test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrate
+from local.postgres import Postgres
+
+_TEMPLATE = "sallyport_template"
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshDatabase:
+    """A migrated, empty database. `url` is for the functions' role, `operator_url` for that of the admin function,
+    `admin_url` for the superuser, who owns the schema.
+    """
+
+    name: str
+    url: str
+    operator_url: str
+    admin_url: str
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """An embedded server with fsync off, for the whole session. Databases come from `database`."""
+    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres) -> str:
+    """The name of a database with all migrations applied, to clone from. Never connect to it: clones would wait."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+    with psycopg.connect(postgres.url(database=_TEMPLATE), autocommit=True) as connection:
+        migrate(connection)
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database(postgres: Postgres, migrated_template: str) -> Iterator[FreshDatabase]:
+    """A database of this test's own, gone afterwards whoever is still connected."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        # A file copy is a third quicker than the default here, and as safe without fsync.
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(migrated_template)
+            )
+        )
+        yield FreshDatabase(
+            name=name,
+            url=postgres.url(user=APPLICATION_ROLE, database=name),
+            operator_url=postgres.url(user=ADMIN_ROLE, database=name),
+            admin_url=postgres.url(database=name),
+        )
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(database: FreshDatabase) -> str:
+    """A fresh database, as the role the functions connect as."""
+    return database.url
+
+
+@pytest.fixture
+def admin_database_url(database: FreshDatabase) -> str:
+    """The same database as `database_url`, as the superuser."""
+    return database.admin_url
+
+
+@pytest.fixture
+def operator_database_url(database: FreshDatabase) -> str:
+    """The same database as `database_url`, as the role of the admin function."""
+    return database.operator_url
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the project."""
+    return Path(__file__).parent.parent
