@@ -101,6 +101,31 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotYet:
+    """A delivery that is not to be touched before `at`: it is due later, or another worker holds its lease."""
+
+    delivery_id: DeliveryId
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """A delivery that is finished: its wake-up has nothing left to do."""
+
+    delivery_id: DeliveryId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """No such row: it was never committed, or it is about to be."""
+
+    delivery_id: DeliveryId
+
+
+type Found = Claim | NotYet | Over | Missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResponse:
     """The part of a partner's response that is stored.
 

@@ -22,13 +22,6 @@ class Guarantee(StrEnum):
     AT_MOST_ONCE = "at_most_once"
 
 
-class DestinationState(StrEnum):
-    """`enabled` takes deliveries; `disabled` refuses them."""
-
-    ENABLED = "enabled"
-    DISABLED = "disabled"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Deadlines of one attempt, in seconds: to connect (with TLS), to the first byte of the answer, and in all."""
@@ -92,7 +85,6 @@ class Destination:
     idempotent: bool
     idempotency_header: str
     timeouts: Timeouts
-    state: DestinationState
     created_at: datetime
 
 

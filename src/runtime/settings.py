@@ -166,11 +166,12 @@ class EgressSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings(FromEnvironment):
-    """Of handlers/api.py."""
+    """Of handlers/api.py. `lease_seconds` is longer than any function that holds a lease may live."""
 
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    lease_seconds: int = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,19 +183,19 @@ class AuthorizeSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSettings(FromEnvironment):
-    """Of handlers/attempt.py."""
+    """Of handlers/attempt.py. `lease_seconds` is longer than any function that holds a lease may live."""
 
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    lease_seconds: int = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateSettings(FromEnvironment):
-    """Of handlers/migrate.py. It connects as the master user and gives `application_user` just the rights it needs."""
+    """Of handlers/migrate.py, which connects as the master user and makes the roles that the others connect as."""
 
     database: DatabaseSettings
-    application_user: str = "sallyport_app"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,6 @@ CREATE TABLE destination (
     connect_seconds     double precision NOT NULL,
     first_byte_seconds  double precision NOT NULL,
     total_seconds       double precision NOT NULL,
-    state               text             NOT NULL,
     created_at          timestamptz      NOT NULL,
     CONSTRAINT destination_pkey PRIMARY KEY (destination_id),
     CONSTRAINT destination_name_once UNIQUE (tenant_id, name),
@@ -52,7 +51,6 @@ CREATE TABLE destination (
     CONSTRAINT destination_timeouts_ordered CHECK (
         connect_seconds > 0 AND connect_seconds <= total_seconds
         AND first_byte_seconds > 0 AND first_byte_seconds <= total_seconds AND total_seconds <= 25),
-    CONSTRAINT destination_state_known CHECK (state IN ('enabled', 'disabled')),
     CONSTRAINT destination_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenant
 );
 

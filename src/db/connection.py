@@ -1,0 +1,112 @@
+"""One connection per process: made on first use, re-made when it broke, never left waiting for a database that resumes."""
+
+import select
+from collections.abc import Callable, Mapping
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from domain.errors import DatabaseUnavailable
+from runtime.settings import DatabaseSettings
+
+type Row = DictRow
+type Parameters = Mapping[str, Any]
+type PasswordMaker = Callable[[], str]
+
+CONNECT_TIMEOUT_SECONDS = 5  # API Gateway answers at 29 s: a resume (about 15 s) is never waited out
+RETRY_AFTER_SECONDS = 10
+# A statement here takes milliseconds. One that hangs (a failing host, a lock) must end well before the function does.
+_SERVER_OPTIONS = "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC"
+_GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+
+
+class Database:
+    """Runs statements, each in its own transaction (autocommit).
+
+    Raises DatabaseUnavailable when PostgreSQL cannot be reached, goes away, or has become a read-only replica in a
+    fail-over; the next call then starts with a new connection, and so with a new look at DNS.
+    """
+
+    def __init__(self, settings: DatabaseSettings, *, iam_password: PasswordMaker | None = None) -> None:
+        """`iam_password` makes the token that serves as password; it is called at each connect and not kept."""
+        self._settings = settings
+        self._iam_password = iam_password
+        self._connection: psycopg.Connection[Row] | None = None
+
+    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+        """All rows of one statement. A `repeatable` one is run once more where the connection broke under it."""
+        return self._run(statement, parameters, repeatable=repeatable, prepare=None)
+
+    def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
+        """All rows of a query whose best plan depends on its parameters: planned anew each time, repeatable."""
+        return self._run(statement, parameters, repeatable=True, prepare=False)
+
+    def connection(self) -> psycopg.Connection[Row]:
+        """The living connection, made if need be."""
+        if self._connection is None or _is_gone(self._connection):
+            self.close()
+            self._connection = self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Lets go of the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _run(
+        self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None
+    ) -> list[Row]:
+        connection = self.connection()
+        try:
+            return connection.execute(statement, parameters, prepare=prepare).fetchall()
+        except _GONE as error:
+            self.close()
+            if not repeatable:
+                raise unavailable(error) from error
+        return self._run(statement, parameters, repeatable=False, prepare=prepare)
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        try:
+            return psycopg.connect(
+                self._settings.database_url,
+                autocommit=True,
+                row_factory=dict_row,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                application_name="sallyport",
+                options=_SERVER_OPTIONS,
+                tcp_user_timeout=10_000,
+                **self._address(),
+            )
+        except _GONE as error:
+            raise unavailable(error) from error
+
+    def _address(self) -> dict[str, str | int]:
+        """On AWS: host and role, an IAM token as the password, and TLS verified down to the host's name."""
+        if self._settings.database_url:
+            return {}
+        address: dict[str, str | int] = {
+            "host": self._settings.database_host,
+            "port": self._settings.database_port,
+            "dbname": self._settings.database_name,
+            "user": self._settings.database_user,
+            "sslmode": "verify-full",
+            "sslrootcert": self._settings.database_root_certificates,
+        }
+        return address if self._iam_password is None else address | {"password": self._iam_password()}
+
+
+def _is_gone(connection: psycopg.Connection[Row]) -> bool:
+    """Whether the server hung up while nobody looked: an idle connection has nothing to read but a farewell."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
+    """Says which kind of trouble it is by its SQLSTATE, without the server's text: that may name hosts and roles."""
+    code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+    return DatabaseUnavailable(f"the database is not available{code}", retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -1,0 +1,295 @@
+"""Statements on `delivery`: accept, claim, show, list. Recording what became of a claim is db/attempts.py."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from db.connection import Database
+from db.destinations import as_id, destination
+from domain.deliveries import Claim, Delivery, Found, Missing, NewDelivery, NotYet, Over, State
+from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
+from domain.outcomes import Headers
+
+BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right of one worker to send a delivery, until `until`."""
+
+    lease_id: LeaseId
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """What accepting led to.
+
+    `delivery` is the new one, or with `replayed` the earlier one of the same idempotency key. `claim` is there when the
+    new delivery was leased to the caller at once, None otherwise.
+    """
+
+    delivery: Delivery
+    replayed: bool
+    claim: Claim | None
+
+
+def accept(
+    database: Database,
+    new: NewDelivery,
+    *,
+    delivery_id: DeliveryId,
+    fingerprint: bytes,
+    now: datetime,
+    lease: Lease,
+    wait_seconds: float | None,
+) -> Acceptance | None:
+    """Stores a delivery, resolving destination and idempotency key on the way; None where there is no such destination.
+
+    With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that the
+    destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
+    """
+    rows = database.rows(
+        """
+        WITH target AS (
+            SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
+                   idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
+                   coalesce(%(wait_seconds)s::double precision >= total_seconds, false) AS at_once
+            FROM destination
+            WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
+        ), written AS (
+            INSERT INTO delivery (
+                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers, body,
+                metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
+            SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s, %(path)s,
+                   %(query)s, %(headers)s::text::jsonb, %(body)s, %(metadata)s::text::jsonb,
+                   CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
+                   CASE WHEN at_once THEN 1 ELSE 0 END,
+                   %(attempts_allowed)s, %(due_at)s,
+                   CASE WHEN at_once THEN %(lease_id)s::uuid END,
+                   CASE WHEN at_once THEN %(leased_until)s::timestamptz END,
+                   %(now)s
+            FROM target
+            -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
+            -- same key and committed a moment ago.
+            ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
+            RETURNING delivery_id, destination_id AS written_destination_id, state, method, path, query, headers, metadata,
+                      idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at, created_at AS accepted_at,
+                      finished_at
+        )
+        SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
+               target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
+               target.connect_seconds, target.first_byte_seconds, target.total_seconds, target.created_at,
+               written.delivery_id, written.written_destination_id, written.state, written.method, written.path,
+               written.query, written.headers, written.metadata, written.idempotency_key, written.fingerprint,
+               written.attempts_made, written.attempts_allowed, written.due_at, written.accepted_at, written.finished_at
+        FROM target CROSS JOIN written
+        """,
+        {
+            "wait_seconds": wait_seconds,
+            "tenant_id": new.tenant_id,
+            "reference": new.destination,
+            "reference_id": as_id(new.destination),
+            "delivery_id": delivery_id,
+            "idempotency_key": new.idempotency_key,
+            "fingerprint": fingerprint,
+            "method": new.method,
+            "path": new.path,
+            "query": new.query,
+            "headers": json.dumps(new.headers),
+            "body": new.body,
+            "metadata": json.dumps(new.metadata),
+            "attempts_allowed": new.attempts_allowed,
+            "due_at": new.not_before or now,
+            "lease_id": lease.lease_id,
+            "leased_until": lease.until,
+            "now": now,
+        },
+    )
+    return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease) if rows else None
+
+
+def claim(
+    database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime
+) -> list[Found]:
+    """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
+
+    A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
+    """
+    rows = database.rows(
+        """
+        WITH wanted AS (
+            SELECT delivery_id, position
+            FROM unnest(%(delivery_ids)s::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
+        ), free AS (
+            -- In one order, so that two workers never wait for each other; SKIP LOCKED, so that they never wait at all.
+            SELECT delivery.delivery_id, delivery.state = 'sending' AS lapsed
+            FROM delivery JOIN wanted USING (delivery_id)
+            WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
+               OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
+            ORDER BY delivery.delivery_id
+            FOR UPDATE OF delivery SKIP LOCKED
+        ), leased AS (
+            UPDATE delivery
+            SET state = 'sending', lease_id = %(lease_id)s, leased_until = %(leased_until)s,
+                attempts_made = CASE WHEN free.lapsed THEN attempts_made ELSE attempts_made + 1 END
+            FROM free
+            WHERE delivery.delivery_id = free.delivery_id
+            RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
+                      delivery.headers, delivery.body, delivery.idempotency_key, delivery.attempts_made,
+                      delivery.attempts_allowed, free.lapsed
+        )
+        SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
+               leased.headers, leased.body, leased.idempotency_key, leased.attempts_made, leased.attempts_allowed,
+               leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
+               destination.destination_id, destination.tenant_id, destination.name, destination.base_url,
+               destination.auth_type, destination.sealed_credentials, destination.guarantee, destination.idempotent,
+               destination.idempotency_header, destination.connect_seconds, destination.first_byte_seconds,
+               destination.total_seconds, destination.created_at
+        FROM wanted
+        LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
+        LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
+        LEFT JOIN destination ON destination.destination_id = leased.destination_id
+        ORDER BY wanted.position
+        """,
+        {"delivery_ids": list(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
+    )
+    return [_found(row, lease=lease, now=now) for row in rows]
+
+
+def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> Delivery | None:
+    """The tenant's delivery of that id; None where it has none."""
+    rows = database.rows(
+        """
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
+               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+               delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at
+        FROM delivery JOIN destination USING (destination_id)
+        WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
+        """,
+        {"delivery_id": delivery_id, "tenant_id": tenant_id},
+        repeatable=True,
+    )
+    return _delivery(rows[0]) if rows else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which deliveries a list shows; None leaves that side open. `destination` is a name or an id.
+
+    `since` (inclusive), `until` and `before` (exclusive) are bounds on the delivery's id, whose order is the time's.
+    """
+
+    tenant_id: TenantId
+    state: State | None = None
+    destination: str | None = None
+    since: DeliveryId | None = None
+    until: DeliveryId | None = None
+    before: DeliveryId | None = None
+
+
+def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
+    """Up to `limit` deliveries, newest first. Pages stay stable while new deliveries come in: they come before them."""
+    rows = database.read(
+        """
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
+               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+               delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at
+        FROM delivery JOIN destination USING (destination_id)
+        WHERE delivery.tenant_id = %(tenant_id)s
+          AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
+          AND (%(destination)s::text IS NULL OR delivery.destination_id = (
+                  SELECT destination_id FROM destination
+                  WHERE tenant_id = %(tenant_id)s
+                    AND (name = %(destination)s OR destination_id = %(destination_id)s)))
+          AND (%(since)s::uuid IS NULL OR delivery.delivery_id >= %(since)s)
+          AND (%(until)s::uuid IS NULL OR delivery.delivery_id < %(until)s)
+          AND (%(before)s::uuid IS NULL OR delivery.delivery_id < %(before)s)
+        ORDER BY delivery.delivery_id DESC
+        LIMIT %(limit)s
+        """,
+        {
+            "tenant_id": wanted.tenant_id,
+            "state": wanted.state and wanted.state.value,
+            "destination": wanted.destination,
+            "destination_id": wanted.destination and as_id(wanted.destination),
+            "since": wanted.since,
+            "until": wanted.until,
+            "before": wanted.before,
+            "limit": limit,
+        },
+    )
+    return [_delivery(row) for row in rows]
+
+
+def _acceptance(
+    row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease
+) -> Acceptance:
+    same_destination = row["written_destination_id"] == row["destination_id"]
+    delivery = _delivery(row)
+    if delivery.delivery_id != delivery_id or not same_destination:
+        return Acceptance(delivery=delivery, replayed=True, claim=None)
+    at_once = delivery.state is State.SENDING
+    return Acceptance(
+        delivery=delivery, replayed=False, claim=_claim(row, body=new.body, lease=lease) if at_once else None
+    )
+
+
+def _found(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> Found:
+    delivery_id = DeliveryId(row["delivery_id"])
+    if row["leased"]:
+        return _claim(row, body=row["body"], lease=lease, lapsed=row["lapsed"])
+    if row["state_before"] is None:
+        return Missing(delivery_id=delivery_id)
+    if State(row["state_before"]).finished:
+        return Over(delivery_id=delivery_id)
+    busy = now + timedelta(seconds=BUSY_SECONDS)
+    return NotYet(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
+
+
+def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool = False) -> Claim:
+    return Claim(
+        delivery_id=DeliveryId(row["delivery_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        lease_id=lease.lease_id,
+        destination=destination(row),
+        method=row["method"],
+        path=row["path"],
+        query=row["query"],
+        headers=_headers(row["headers"]),
+        body=body,
+        idempotency_key=row["idempotency_key"],
+        attempts_made=row["attempts_made"],
+        attempts_allowed=row["attempts_allowed"],
+        lapsed=lapsed,
+    )
+
+
+def _delivery(row: Mapping[str, Any]) -> Delivery:
+    return Delivery(
+        delivery_id=DeliveryId(row["delivery_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        destination_id=DestinationId(row["destination_id"]),
+        destination_name=row["name"],
+        state=State(row["state"]),
+        method=row["method"],
+        path=row["path"],
+        query=row["query"],
+        headers=_headers(row["headers"]),
+        metadata=row["metadata"],
+        idempotency_key=row["idempotency_key"],
+        fingerprint=row["fingerprint"],
+        attempts_made=row["attempts_made"],
+        attempts_allowed=row["attempts_allowed"],
+        due_at=row["due_at"],
+        created_at=row["accepted_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _headers(pairs: Sequence[Sequence[str]]) -> Headers:
+    return tuple((name, value) for name, value in pairs)

@@ -1,0 +1,108 @@
+"""Statements on `destination`."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from psycopg import errors
+
+from db.connection import Database
+from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.errors import NameTaken
+from domain.ids import DestinationId, TenantId
+
+
+def insert(database: Database, destination: Destination) -> None:
+    """Stores a new destination. Raises NameTaken where the tenant has one of that name."""
+    try:
+        database.rows(
+            """
+            INSERT INTO destination (
+                destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
+                idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at)
+            VALUES (
+                %(destination_id)s, %(tenant_id)s, %(name)s, %(base_url)s, %(auth_type)s, %(sealed_credentials)s,
+                %(guarantee)s, %(idempotent)s, %(idempotency_header)s, %(connect_seconds)s, %(first_byte_seconds)s,
+                %(total_seconds)s, %(created_at)s)
+            RETURNING destination_id
+            """,
+            {
+                "destination_id": destination.destination_id,
+                "tenant_id": destination.tenant_id,
+                "name": destination.name,
+                "base_url": destination.base_url,
+                "auth_type": destination.auth_type.value,
+                "sealed_credentials": destination.sealed_credentials,
+                "guarantee": destination.guarantee.value,
+                "idempotent": destination.idempotent,
+                "idempotency_header": destination.idempotency_header,
+                "connect_seconds": destination.timeouts.connect_seconds,
+                "first_byte_seconds": destination.timeouts.first_byte_seconds,
+                "total_seconds": destination.timeouts.total_seconds,
+                "created_at": destination.created_at,
+            },
+        )
+    except errors.UniqueViolation as error:
+        raise NameTaken(f"there is a destination named '{destination.name}' already") from error
+
+
+def find(database: Database, *, tenant_id: TenantId, reference: str) -> Destination | None:
+    """The tenant's destination of that name or id; None where it has none."""
+    rows = database.rows(
+        """
+        SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
+               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at
+        FROM destination
+        WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(destination_id)s)
+        """,
+        {"tenant_id": tenant_id, "reference": reference, "destination_id": as_id(reference)},
+        repeatable=True,
+    )
+    return destination(rows[0]) if rows else None
+
+
+def page(
+    database: Database, *, tenant_id: TenantId, before: DestinationId | None, limit: int
+) -> list[Destination]:
+    """Up to `limit` of the tenant's destinations, newest first, older than `before` (None: from the newest)."""
+    rows = database.read(
+        """
+        SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
+               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at
+        FROM destination
+        WHERE tenant_id = %(tenant_id)s AND (%(before)s::uuid IS NULL OR destination_id < %(before)s)
+        ORDER BY destination_id DESC
+        LIMIT %(limit)s
+        """,
+        {"tenant_id": tenant_id, "before": before, "limit": limit},
+    )
+    return [destination(row) for row in rows]
+
+
+def as_id(reference: str) -> UUID | None:
+    """The id that a reference spells; None where it is a name. No name has the form of an id."""
+    try:
+        return UUID(reference) if len(reference) == 36 else None
+    except ValueError:
+        return None
+
+
+def destination(row: Mapping[str, Any]) -> Destination:
+    """From a row that has all columns of `destination`."""
+    return Destination(
+        destination_id=DestinationId(row["destination_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        name=row["name"],
+        base_url=row["base_url"],
+        auth_type=AuthType(row["auth_type"]),
+        sealed_credentials=row["sealed_credentials"],
+        guarantee=Guarantee(row["guarantee"]),
+        idempotent=row["idempotent"],
+        idempotency_header=row["idempotency_header"],
+        timeouts=Timeouts(
+            connect_seconds=row["connect_seconds"],
+            first_byte_seconds=row["first_byte_seconds"],
+            total_seconds=row["total_seconds"],
+        ),
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,250 @@
+"""The SSRF guard: which URLs and addresses a request may go to.
+
+The table is written out, row by row, and does not lean on `ipaddress.is_global`, which passes 64:ff9b::a9fe:a9fe (NAT64),
+2002:a9fe:a9fe::1 (6to4), ::127.0.0.1, fec0::1 and 192.88.99.3.
+"""
+
+import re
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple, assert_never
+
+from domain.outcomes import Refused, Unreachable
+from runtime.settings import EgressSettings
+
+type Address = IPv4Address | IPv6Address
+type Network = IPv4Network | IPv6Network
+
+REFUSED_RANGES: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(block), why)
+    for block, why in (
+        ("0.0.0.0/8", "'this network' (RFC 791 section 3.2)"),
+        ("10.0.0.0/8", "private use (RFC 1918)"),
+        ("100.64.0.0/10", "shared address space of carriers (RFC 6598)"),
+        ("127.0.0.0/8", "loopback (RFC 1122 section 3.2.1.3)"),
+        ("169.254.0.0/16", "link local, with cloud metadata services (RFC 3927)"),
+        ("172.16.0.0/12", "private use (RFC 1918)"),
+        ("192.0.0.0/24", "IETF protocol assignments (RFC 6890)"),
+        ("192.0.2.0/24", "documentation, TEST-NET-1 (RFC 5737)"),
+        ("192.88.99.0/24", "6to4 relays (RFC 7526)"),
+        ("192.168.0.0/16", "private use (RFC 1918)"),
+        ("198.18.0.0/15", "benchmarking (RFC 2544)"),
+        ("198.51.100.0/24", "documentation, TEST-NET-2 (RFC 5737)"),
+        ("203.0.113.0/24", "documentation, TEST-NET-3 (RFC 5737)"),
+        ("224.0.0.0/4", "multicast (RFC 5771)"),
+        ("240.0.0.0/4", "reserved, and limited broadcast (RFC 1112 section 4, RFC 8190)"),
+        ("::/128", "the unspecified address (RFC 4291 section 2.5.2)"),
+        ("::1/128", "loopback (RFC 4291 section 2.5.3)"),
+        ("::/96", "IPv4-compatible (RFC 4291 section 2.5.5.1)"),
+        ("64:ff9b::/96", "NAT64: an IPv4 address in disguise (RFC 6052)"),
+        ("64:ff9b:1::/48", "local NAT64 (RFC 8215)"),
+        ("100::/64", "discard only (RFC 6666)"),
+        ("2001::/23", "IETF protocol assignments, Teredo among them (RFC 2928, RFC 4380)"),
+        ("2001:db8::/32", "documentation (RFC 3849)"),
+        ("2002::/16", "6to4: an IPv4 address in disguise (RFC 3056)"),
+        ("3fff::/20", "documentation (RFC 9637)"),
+        ("5f00::/16", "segment routing (RFC 9602)"),
+        ("fd00:ec2::254/128", "the cloud metadata service over IPv6 (Amazon EC2 user guide)"),
+        ("fc00::/7", "unique local (RFC 4193)"),
+        ("fe80::/10", "link local (RFC 4291 section 2.5.6)"),
+        ("fec0::/10", "site local (RFC 3879)"),
+        ("ff00::/8", "multicast (RFC 4291 section 2.7)"),
+    )
+)
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_URL_CHARACTERS = 8192
+_MAX_NAME_CHARACTERS = 253  # RFC 1035 section 2.3.4, without the root's dot
+# RFC 3986, but with the brackets, braces, bars and quotes that are seen in real paths and queries: they are sent as they are.
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?",
+    re.DOTALL,
+)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,5}))?")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_PLAIN = re.compile(r"[!-~]*")  # visible ASCII
+
+
+class Target(NamedTuple):
+    """Where a URL leads: `host` is lower case, an IPv6 address without its brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """The addresses of a host, every one of them checked, in the order of preference (RFC 6724)."""
+
+    addresses: tuple[Address, ...]
+
+
+class Guard:
+    """Decides where a request may go.
+
+    `allowed_private_cidrs` wins over the table and over `blocked_cidrs`, for exactly those ranges. `blocked_hosts` are
+    names that are never called, whatever they resolve to. An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is
+    judged as the IPv4 address in it.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed_private_cidrs: Iterable[Network] = (),
+        blocked_cidrs: Iterable[Network] = (),
+        allowed_ports: Collection[int] = (80, 443, 8080, 8443),
+        blocked_hosts: Iterable[str] = (),
+    ) -> None:
+        self._allowed = tuple(allowed_private_cidrs)
+        self._blocked = tuple(blocked_cidrs)
+        self._ports = frozenset(allowed_ports)
+        self._hosts = frozenset(host.strip().lower().rstrip(".") for host in blocked_hosts if host.strip())
+
+    @classmethod
+    def of(cls, settings: EgressSettings) -> "Guard":
+        """The guard that `settings` describe; the fixed egress addresses themselves are blocked too."""
+        own = tuple(ip_network(egress.address) for egress in settings.egress_addresses)
+        return cls(
+            allowed_private_cidrs=settings.allowed_private_cidrs,
+            blocked_cidrs=settings.blocked_cidrs + own,
+            allowed_ports=settings.allowed_ports,
+            blocked_hosts=settings.blocked_hosts.split(","),
+        )
+
+    def check_url(self, url: str) -> str | None:
+        """Why `url` may not be called, in plain words; None when nothing speaks against it. Asks no name server."""
+        target = self.target(url)
+        return target.reason if isinstance(target, Refused) else None
+
+    def target(self, url: str) -> Target | Refused:
+        """Where `url` leads, or why it may not be called. Asks no name server."""
+        try:
+            return self._target(url)
+        except _Odd as odd:
+            return Refused(reason=str(odd))
+
+    def check_address(self, address: Address) -> str | None:
+        """Why `address` may not be connected to; None when it may."""
+        judged = _embedded(address)
+        if _within(judged, self._allowed):
+            return None
+        if _within(judged, self._blocked):
+            return f"{address} is a blocked address"
+        return next((f"{address} is {why}" for network, why in REFUSED_RANGES if _within(judged, (network,))), None)
+
+    def resolve(self, host: str, port: int) -> Resolved | Refused | Unreachable:
+        """The checked addresses of `host`. One address that is not allowed refuses them all.
+
+        Asks the name servers unless `host` is an address, and may block for as long as the resolver of the system does.
+        """
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        except (OSError, UnicodeError) as error:
+            return Unreachable(reason=_lookup_failure(host, error))
+        addresses = tuple(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers))
+        refusals = [reason for reason in map(self.check_address, addresses) if reason is not None]
+        return Refused(reason=f"{host}: {refusals[0]}") if refusals else Resolved(addresses=addresses)
+
+    def _target(self, url: str) -> Target:
+        scheme, authority = _split(url)
+        match = _AUTHORITY.fullmatch(authority)
+        if match is None:
+            raise _Odd("the URL's host or port cannot be read")
+        port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
+        host = self._host(match["host"])
+        if port not in self._ports:
+            raise _Odd(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
+        return Target(scheme, host, port)
+
+    def _host(self, text: str) -> str:
+        host = text.lower()
+        literal = _literal(host)
+        if literal is not None:
+            reason = self.check_address(literal)
+            if reason is not None:
+                raise _Odd(reason)
+            return str(literal)
+        _check_name(host)
+        if host in self._hosts:
+            raise _Odd(f"{host} is a blocked host")
+        return host
+
+
+class _Odd(Exception):
+    """A URL that is refused; the text says why."""
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Scheme (lower case) and authority of an absolute http(s) URL without userinfo and fragment."""
+    if len(url) > _MAX_URL_CHARACTERS:
+        raise _Odd(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
+    if not _PLAIN.fullmatch(url):
+        raise _Odd("the URL may hold visible ASCII characters only; percent-encode the others, write names as xn--...")
+    match = _URL.fullmatch(url)
+    if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
+        raise _Odd("the URL must begin with http:// or https://")
+    if "@" in match["authority"]:
+        raise _Odd("the URL must not carry a user name or password")
+    if "\\" in url:
+        raise _Odd("the URL must not hold a backslash")
+    if match["fragment"] is not None:
+        raise _Odd("the URL must not have a fragment")
+    return match["scheme"].lower(), match["authority"]
+
+
+def _literal(host: str) -> Address | None:
+    """The address that `host` spells; None when it is a name. Odd spellings are refused, as clients read them differently."""
+    if host.startswith("["):
+        try:
+            return IPv6Address(_without_zone(host[1:-1]))
+        except ValueError:
+            raise _Odd("the host in brackets is not an IPv6 address") from None
+    if not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        return None
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        raise _Odd("a numeric host must be an IPv4 address of four decimal numbers without leading zeros") from None
+
+
+def _without_zone(text: str) -> str:
+    if "%" in text:
+        raise _Odd("an IPv6 address with a zone reaches only the local link")
+    return text
+
+
+def _check_name(host: str) -> None:
+    if not host:
+        raise _Odd("the URL has no host")
+    if host.endswith("."):
+        raise _Odd("write the host without the trailing dot")
+    if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        raise _Odd("the host is not a name of the form of RFC 1123 (letters, digits, hyphens, dots)")
+
+
+def _embedded(address: Address) -> Address:
+    match address:
+        case IPv4Address():
+            return address
+        case IPv6Address():
+            return address.ipv4_mapped or address
+        case _:
+            assert_never(address)
+
+
+def _within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _lookup_failure(host: str, error: OSError | UnicodeError) -> str:
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return f"the name servers do not answer for {host}"
+    return f"{host} does not resolve"
+
+
+def _listed(ports: Iterable[int]) -> str:
+    return ", ".join(str(port) for port in sorted(ports))

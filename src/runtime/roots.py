@@ -1,0 +1,29 @@
+"""Where the public root certificates are: libcurl's own default is the path of the machine its wheel was built on."""
+
+import os
+import sys
+
+from runtime.settings import SettingsError
+
+# The first that exists is taken. pycurl's Linux wheels are built on a Red Hat descendant and look only at its path.
+CA_BUNDLES = (
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Amazon Linux 2023 (and so Lambda), Fedora, Red Hat
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS, FreeBSD, Alpine
+)
+
+
+def ca_bundle(configured: str = "") -> str:
+    """The path of a PEM file of trusted roots: `configured`, or else the system's.
+
+    Raises SettingsError that names CA_BUNDLE when `configured` is no file, or when the system has none where it is looked for.
+    """
+    if configured:
+        if not os.path.isfile(configured):
+            raise SettingsError(f"CA_BUNDLE must be a file of PEM certificates, '{configured}' is none")
+        return configured
+    for path in CA_BUNDLES:
+        if os.path.isfile(path):
+            return path
+    raise SettingsError(f"CA_BUNDLE must be set: {sys.platform} has no root certificates at {', '.join(CA_BUNDLES)}")
