@@ -1,0 +1,77 @@
+"""Which request headers may travel to a partner."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from domain.outcomes import Headers
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF, NUL or other control characters
+
+# RFC 9110 section 7.6.1: they speak of one connection, not of the message.
+HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+)
+# The HTTP client sets these from the URL and the body.
+FRAMING = frozenset({"host", "content-length", "expect"})
+# Ours: the caller's token for Sallyport, its preferences to Sallyport, and what API Gateway adds on the way in.
+OURS = frozenset({"authorization", "prefer", "idempotency-key", "via", "forwarded", "x-real-ip"})
+OUR_PREFIXES = ("sallyport-", "x-forwarded-", "x-amzn-", "x-amz-cf-", "cloudfront-")
+
+
+def header_fault(name: str, value: str) -> str | None:
+    """Why a header that a caller asks for cannot be sent; None when it can."""
+    if not _TOKEN.fullmatch(name):
+        return "the name must be an RFC 9110 token"
+    if not _VALUE.fullmatch(value):
+        return "the value must be one line of Latin-1 text without control characters"
+    return _forbidden(name.lower())
+
+
+def forwardable(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The headers of a pass-through call that go on to the partner: all but those of this hop and our own.
+
+    Those that the `Connection` header names are of this hop too.
+    """
+    listed = tuple(headers)
+    named = _named_by_connection(listed)
+    return tuple(
+        (name, value) for name, value in listed if _forbidden(name.lower()) is None and name.lower() not in named
+    )
+
+
+def returnable(headers: Headers) -> Headers:
+    """The headers of a partner's answer that go back to a pass-through caller: all but those of that hop."""
+    named = _named_by_connection(headers)
+    left_out = HOP_BY_HOP | named | {"content-length"}
+    return tuple((name, value) for name, value in headers if name.lower() not in left_out)
+
+
+def merged(*parts: Sequence[tuple[str, str]]) -> Headers:
+    """All parts together; where a later part has a header of the same name, the earlier ones' is left out."""
+    result: Headers = ()
+    for part in parts:
+        names = {name.lower() for name, _ in part}
+        result = (*((name, value) for name, value in result if name.lower() not in names), *part)
+    return result
+
+
+def _forbidden(name: str) -> str | None:
+    if name in HOP_BY_HOP or name in FRAMING:
+        return f"'{name}' belongs to the connection and is set by Sallyport"
+    if name == "authorization":
+        return "set the credentials as the destination's 'auth', where they are sealed"
+    if name == "idempotency-key":
+        return "send it as a header of this call; the partner gets it under the destination's 'idempotency_header'"
+    if name in OURS or name.startswith(OUR_PREFIXES):
+        return f"'{name}' is reserved"
+    return None
+
+
+def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
+    return frozenset(
+        part.strip().lower()
+        for name, value in headers
+        if name.lower() == "connection"
+        for part in value.split(",")
+    )

@@ -1,0 +1,61 @@
+"""Accept a delivery: message first, row second.
+
+The wake-up goes to the queue before the row is written, so that every committed row has a message, whatever crashes in
+between. A message whose row was never written is dropped after a few looks (flows/attempt.py).
+"""
+
+from datetime import datetime
+
+from db import deliveries
+from db.deliveries import Acceptance
+from domain.deliveries import NewDelivery, fingerprint
+from domain.errors import KeyReused, NotFound
+from domain.ids import DeliveryId
+from domain.wakeups import Wakeup
+from flows.collaborators import Collaborators
+
+
+def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -> Acceptance:
+    """Takes a delivery into the books; with `wait_seconds`, leases it to the caller where it can be sent within them.
+
+    Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable: in none of these cases
+    has anything been accepted.
+    """
+    now = by.clock()
+    delivery_id = DeliveryId(by.new_id(now))
+    lease = by.new_lease(now)
+    leave_alone_until = lease.until if wait_seconds is not None else new.not_before or now
+    by.queue.send([_wakeup(new, delivery_id, due_at=leave_alone_until)], now=now)
+    print_of_request = fingerprint(
+        destination=new.destination, method=new.method, path=new.path, query=new.query, body=new.body
+    )
+    acceptance = deliveries.accept(
+        by.database,
+        new,
+        delivery_id=delivery_id,
+        fingerprint=print_of_request,
+        now=now,
+        lease=lease,
+        wait_seconds=wait_seconds,
+    )
+    if acceptance is None:
+        raise NotFound("destination", new.destination)
+    if acceptance.replayed and acceptance.delivery.fingerprint != print_of_request:
+        raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
+    if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
+        _wake_now(new, delivery_id, now=now, by=by)
+    return acceptance
+
+
+def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, by: Collaborators) -> None:
+    """The first message was meant for after a lease that was not taken: the worker is to send it, and at once."""
+    by.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
+
+
+def group_of(new: NewDelivery) -> str:
+    """The fair-queue key of a delivery: one slow destination does not hold up the others."""
+    return f"{new.tenant_id}:{new.destination}"
+
+
+def _wakeup(new: NewDelivery, delivery_id: DeliveryId, *, due_at: datetime) -> Wakeup:
+    return Wakeup(delivery_id=delivery_id, due_at=due_at, group=group_of(new))

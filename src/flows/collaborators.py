@@ -1,0 +1,54 @@
+"""What the flows work with: built once per process by the handlers, handed to every flow as its argument."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from uuid import UUID
+
+from db.connection import Database
+from db.deliveries import Lease
+from domain.ids import RANDOM_BYTES, LeaseId, uuid7
+from egress.client import Client
+from egress.credentials import SealKey
+from runtime.settings import EgressAddress
+from wakeups.sqs import WakeupQueue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collaborators:
+    """The outside world of one process.
+
+    `load_seal_key` is called at the first use of the key only: most calls need none. `chance` gives numbers in [0, 1),
+    `randomness` that many random bytes; tests hand in their own, as they do with `clock` (aware, UTC).
+    """
+
+    database: Database
+    queue: WakeupQueue
+    client: Client
+    load_seal_key: Callable[[], SealKey]
+    egress_addresses: tuple[EgressAddress, ...]
+    lease_seconds: int
+    clock: Callable[[], datetime]
+    chance: Callable[[], float]
+    randomness: Callable[[int], bytes]
+    sleep: Callable[[float], None]
+
+    @cached_property
+    def seal_key(self) -> SealKey:
+        """The key that credentials are sealed with. Raises SecretUnavailable."""
+        return self.load_seal_key()
+
+    @cached_property
+    def egress_address(self) -> str | None:
+        """The address that every request leaves from; None where there are several and the zone decides."""
+        addresses = {fixed.address for fixed in self.egress_addresses}
+        return addresses.pop() if len(addresses) == 1 else None
+
+    def new_id(self, now: datetime) -> UUID:
+        """A fresh UUIDv7."""
+        return uuid7(now=now, randomness=self.randomness(RANDOM_BYTES))
+
+    def new_lease(self, now: datetime) -> Lease:
+        """A lease from now on, long enough to outlive the function that holds it."""
+        return Lease(lease_id=LeaseId(self.new_id(now)), until=now + timedelta(seconds=self.lease_seconds))

@@ -1,0 +1,113 @@
+"""Deliver while the caller waits: accept, send at once, and answer with what became of it.
+
+Whatever goes wrong on the way, the wake-up that `accept` queued stays behind: it comes when the lease is over and puts the
+delivery right.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from db import attempts, deliveries
+from db.deliveries import Acceptance
+from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, state_after
+from domain.errors import DatabaseUnavailable, QueueUnavailable, StillInFlight
+from domain.outcomes import Answered
+from domain.retry import RetryAt
+from flows.accept import accept, group_of
+from flows.attempt import Made, make_attempts, record, retry_wakeups
+from flows.collaborators import Collaborators
+from runtime.observability import logger
+
+WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends
+RETRY_AFTER_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A delivery with its attempts so far, the first one first.
+
+    `answer` is the partner's answer to the last attempt with the bytes as they came over the wire; None where this process
+    did not make the attempt (then the stored response in `attempts` is all there is) or no answer came. `replayed` says
+    that the idempotency key's first request led to this, not the present one.
+    """
+
+    delivery: Delivery
+    attempts: list[Attempt]
+    answer: Answered | None = None
+    replayed: bool = False
+
+
+def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Progress:
+    """Accepts a delivery and waits up to `wait_seconds` for its end.
+
+    The attempt is made here when the destination's total deadline fits into the wait. Otherwise the worker makes it while
+    this watches, so that an attempt is never cut short because somebody stopped waiting.
+
+    Raises what `accept` raises, and StillInFlight where the key's first request has no result yet.
+    """
+    give_up_at = by.clock() + timedelta(seconds=wait_seconds)
+    acceptance = accept(new, wait_seconds=wait_seconds, by=by)
+    if acceptance.replayed:
+        return _stored_result(acceptance.delivery, by=by)
+    if acceptance.claim is not None:
+        return _send(acceptance, acceptance.claim, new, by=by)
+    return _watch(acceptance.delivery, until=give_up_at.timestamp(), by=by)
+
+
+def show(delivery: Delivery, *, by: Collaborators) -> Progress:
+    """A delivery with its attempts."""
+    return Progress(delivery=delivery, attempts=attempts.of_delivery(by.database, delivery.delivery_id))
+
+
+def _stored_result(delivery: Delivery, *, by: Collaborators) -> Progress:
+    if not delivery.state.finished:
+        raise StillInFlight(delivery_id=str(delivery.delivery_id), retry_after_seconds=RETRY_AFTER_SECONDS)
+    return replace(show(delivery, by=by), replayed=True)
+
+
+def _send(acceptance: Acceptance, claim: Claim, new: NewDelivery, *, by: Collaborators) -> Progress:
+    made = make_attempts([claim], by=by)[0]
+    _wake(made, new, by=by)
+    _record(made, by=by)
+    outcome = made.exchange.outcome
+    return Progress(
+        delivery=_moved_on(acceptance.delivery, made, by=by),
+        attempts=[made.attempt],
+        answer=outcome if isinstance(outcome, Answered) else None,
+    )
+
+
+def _wake(made: Made, new: NewDelivery, *, by: Collaborators) -> None:
+    """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
+    retries = retry_wakeups(made, group=group_of(new))
+    try:
+        by.queue.send(retries, now=by.clock())
+    except QueueUnavailable:
+        logger.exception("the retry starts when the lease is over", delivery_id=str(made.claim.delivery_id))
+
+
+def _record(made: Made, *, by: Collaborators) -> None:
+    """Records. Where the database went away meanwhile, the caller still learns what the partner said: an error would
+    invite it to send again. The delivery itself then ends as any whose worker died, in `unknown` or with a retry."""
+    try:
+        record([made], by=by)
+    except DatabaseUnavailable:
+        logger.exception("an attempt could not be recorded", delivery_id=str(made.claim.delivery_id))
+
+
+def _moved_on(delivery: Delivery, made: Made, *, by: Collaborators) -> Delivery:
+    state = state_after(made.verdict)
+    return replace(
+        delivery,
+        state=state,
+        due_at=made.verdict.at if isinstance(made.verdict, RetryAt) else delivery.due_at,
+        finished_at=by.clock() if state.finished else None,
+    )
+
+
+def _watch(delivery: Delivery, *, until: float, by: Collaborators) -> Progress:
+    while not delivery.state.finished and by.clock().timestamp() < until:
+        by.sleep(WATCH_SECONDS)
+        found = deliveries.find(by.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
+        delivery = found or delivery
+    return show(delivery, by=by)

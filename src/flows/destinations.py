@@ -1,0 +1,69 @@
+"""Create and look up destinations."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from db import destinations
+from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts, auth_type
+from domain.errors import Fault, InvalidRequest, NotFound
+from domain.ids import DestinationId, TenantId
+from egress.credentials import seal
+from flows.collaborators import Collaborators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDestination:
+    """What a caller asks for, its form already validated."""
+
+    tenant_id: TenantId
+    name: str
+    base_url: str
+    auth: Auth = field(repr=False)
+    guarantee: Guarantee
+    idempotent: bool
+    idempotency_header: str
+    timeouts: Timeouts
+
+
+def create(new: NewDestination, *, own_host: str, by: Collaborators) -> Destination:
+    """Stores a destination with its credentials sealed.
+
+    `own_host` is the name this API was called by, which is no third party. Raises InvalidRequest where our guard would
+    never let a request out to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
+    """
+    fault = by.client.guard.check_url(new.base_url)
+    if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
+        fault = "must not be this API itself"
+    if fault is not None:
+        raise InvalidRequest(Fault(field="/base_url", detail=fault))
+    destination = _sealed(new, by=by)
+    destinations.insert(by.database, destination)
+    return destination
+
+
+def find(reference: str, *, tenant_id: TenantId, by: Collaborators) -> Destination:
+    """The tenant's destination of that name or id. Raises NotFound."""
+    found = destinations.find(by.database, tenant_id=tenant_id, reference=reference)
+    if found is None:
+        raise NotFound("destination", reference)
+    return found
+
+
+def _sealed(new: NewDestination, *, by: Collaborators) -> Destination:
+    now = by.clock()
+    destination_id = DestinationId(by.new_id(now))
+    kind = auth_type(new.auth)
+    secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=by.seal_key)
+    return Destination(
+        destination_id=destination_id,
+        tenant_id=new.tenant_id,
+        name=new.name,
+        base_url=new.base_url,
+        auth_type=kind,
+        sealed_credentials=secret,
+        guarantee=new.guarantee,
+        idempotent=new.idempotent,
+        idempotency_header=new.idempotency_header,
+        timeouts=new.timeouts,
+        created_at=now,
+    )

@@ -1,0 +1,85 @@
+"""Issue, revoke and check bearer tokens."""
+
+import hashlib
+import re
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from db import tenants
+from db.connection import Database
+from db.tenants import Caller
+from domain.errors import Fault, InvalidRequest, NotFound, Unauthorized
+from domain.ids import RANDOM_BYTES, TenantId, TokenId, uuid7
+from domain.scopes import ALL_SCOPES
+
+PREFIX = "spt_"  # lets a secret scanner, and a person, tell what was leaked
+_SECRET_BYTES = 32
+_TOKEN = re.compile(r"spt_[A-Za-z0-9_-]{43}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedToken:
+    """A new token. The only time that `token`, the secret, is seen."""
+
+    token: str = field(repr=False)
+    token_id: TokenId
+    tenant_id: TenantId
+    scopes: tuple[str, ...]
+
+
+def issue(
+    database: Database, *, tenant_name: str, scopes: tuple[str, ...], now: datetime, randomness: bytes
+) -> IssuedToken:
+    """A new token for a tenant, which is made where it is new. `randomness` is 32 + 10 + 10 bytes of it.
+
+    Raises InvalidRequest for a name or a scope that cannot be.
+    """
+    _check(tenant_name, scopes)
+    secret, rest = randomness[:_SECRET_BYTES], randomness[_SECRET_BYTES:]
+    token = PREFIX + urlsafe_b64encode(secret).rstrip(b"=").decode()
+    token_id = TokenId(uuid7(now=now, randomness=rest[:RANDOM_BYTES]))
+    tenant_id = tenants.issue_token(
+        database,
+        tenant_id=TenantId(uuid7(now=now, randomness=rest[RANDOM_BYTES:])),
+        tenant_name=tenant_name,
+        token_id=token_id,
+        token_sha256=_sha256(token),
+        scopes=scopes,
+        now=now,
+    )
+    return IssuedToken(token=token, token_id=token_id, tenant_id=tenant_id, scopes=scopes)
+
+
+def revoke(database: Database, *, token_id: TokenId, now: datetime) -> datetime:
+    """Revokes a token; returns since when it is revoked. Raises NotFound."""
+    revoked_at = tenants.revoke_token(database, token_id=token_id, now=now)
+    if revoked_at is None:
+        raise NotFound("token", str(token_id))
+    return revoked_at
+
+
+def check(database: Database, *, authorization: str, now: datetime) -> Caller:
+    """The caller behind an `Authorization` header. Raises Unauthorized; DatabaseUnavailable where nobody can tell."""
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not _TOKEN.fullmatch(token.strip()):
+        raise Unauthorized("a token of the form 'Bearer spt_...' is needed")
+    caller = tenants.caller_of(database, token_sha256=_sha256(token.strip()), now=now)
+    if caller is None:
+        raise Unauthorized("this token is not valid")
+    return caller
+
+
+def _check(tenant_name: str, scopes: tuple[str, ...]) -> None:
+    faults = []
+    if not _NAME.fullmatch(tenant_name):
+        faults.append(Fault(field="/tenant", detail="must be 1 to 63 lower-case letters, digits and hyphens"))
+    if not scopes or not set(scopes) <= set(ALL_SCOPES):
+        faults.append(Fault(field="/scopes", detail=f"must be one or more of {', '.join(ALL_SCOPES)}"))
+    if faults:
+        raise InvalidRequest(*faults)
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
