@@ -1,7 +1,7 @@
 """The SSRF guard: which URLs and addresses a request may go to.
 
-The table is written out, row by row, and does not lean on `ipaddress.is_global`, which passes 64:ff9b::a9fe:a9fe (NAT64),
-2002:a9fe:a9fe::1 (6to4), ::127.0.0.1, fec0::1 and 192.88.99.3.
+The table is written out, row by row, and does not lean on `ipaddress.is_global`, which passes 64:ff9b::a9fe:a9fe
+(NAT64), 2002:a9fe:a9fe::1 (6to4), ::127.0.0.1, fec0::1 and 192.88.99.3.
 """
 
 import re
@@ -55,9 +55,9 @@ REFUSED_RANGES: tuple[tuple[Network, str], ...] = tuple(
 )
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_URL_CHARACTERS = 8192
+_MAX_URL_CHARACTERS = 16_384  # API Gateway takes 10,240 bytes of request line and headers
 _MAX_NAME_CHARACTERS = 253  # RFC 1035 section 2.3.4, without the root's dot
-# RFC 3986, but with the brackets, braces, bars and quotes that are seen in real paths and queries: they are sent as they are.
+# RFC 3986 appendix B. Brackets, braces and bars, seen in real paths and queries, go out as they are.
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?",
     re.DOTALL,
@@ -69,11 +69,11 @@ _PLAIN = re.compile(r"[!-~]*")  # visible ASCII
 
 
 class Target(NamedTuple):
-    """Where a URL leads: `host` is lower case, an IPv6 address without its brackets."""
+    """Where a URL leads. `host` is lower case; `address` is what it spells, None when it is a name to be resolved."""
 
-    scheme: str
     host: str
     port: int
+    address: Address | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,24 +154,23 @@ class Guard:
         match = _AUTHORITY.fullmatch(authority)
         if match is None:
             raise _Odd("the URL's host or port cannot be read")
-        port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
-        host = self._host(match["host"])
+        host, port = match["host"].lower(), int(match["port"] or DEFAULT_PORTS[scheme])
+        address = _literal(host)
+        fault = self._fault_in_name(host) if address is None else self.check_address(address)
+        if fault is not None:
+            raise _Odd(fault)
         if port not in self._ports:
             raise _Odd(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
-        return Target(scheme, host, port)
+        return Target(host, port, address)
 
-    def _host(self, text: str) -> str:
-        host = text.lower()
-        literal = _literal(host)
-        if literal is not None:
-            reason = self.check_address(literal)
-            if reason is not None:
-                raise _Odd(reason)
-            return str(literal)
-        _check_name(host)
-        if host in self._hosts:
-            raise _Odd(f"{host} is a blocked host")
-        return host
+    def _fault_in_name(self, host: str) -> str | None:
+        if not host:
+            return "the URL has no host"
+        if host.endswith("."):
+            return "write the host without the trailing dot"
+        if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+            return "the host is not a name of the form of RFC 1123 (letters, digits, hyphens, dots)"
+        return f"{host} is a blocked host" if host in self._hosts else None
 
 
 class _Odd(Exception):
@@ -197,7 +196,7 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that `host` spells; None when it is a name. Odd spellings are refused, as clients read them differently."""
+    """The address that `host` spells; None when it is a name. Odd spellings are refused: clients differ on them."""
     if host.startswith("["):
         try:
             return IPv6Address(_without_zone(host[1:-1]))
@@ -215,15 +214,6 @@ def _without_zone(text: str) -> str:
     if "%" in text:
         raise _Odd("an IPv6 address with a zone reaches only the local link")
     return text
-
-
-def _check_name(host: str) -> None:
-    if not host:
-        raise _Odd("the URL has no host")
-    if host.endswith("."):
-        raise _Odd("write the host without the trailing dot")
-    if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in host.split(".")):
-        raise _Odd("the host is not a name of the form of RFC 1123 (letters, digits, hyphens, dots)")
 
 
 def _embedded(address: Address) -> Address:

@@ -1,7 +1,7 @@
 """Where the public root certificates are: libcurl's own default is the path of the machine its wheel was built on."""
 
-import os
 import sys
+from pathlib import Path
 
 from runtime.settings import SettingsError
 
@@ -17,13 +17,14 @@ CA_BUNDLES = (
 def ca_bundle(configured: str = "") -> str:
     """The path of a PEM file of trusted roots: `configured`, or else the system's.
 
-    Raises SettingsError that names CA_BUNDLE when `configured` is no file, or when the system has none where it is looked for.
+    Raises SettingsError that names CA_BUNDLE when `configured` is no file, or when the system has none at the usual
+    places.
     """
     if configured:
-        if not os.path.isfile(configured):
+        if not Path(configured).is_file():
             raise SettingsError(f"CA_BUNDLE must be a file of PEM certificates, '{configured}' is none")
         return configured
     for path in CA_BUNDLES:
-        if os.path.isfile(path):
+        if Path(path).is_file():
             return path
     raise SettingsError(f"CA_BUNDLE must be set: {sys.platform} has no root certificates at {', '.join(CA_BUNDLES)}")

@@ -1,0 +1,136 @@
+"""The HTTP client: many requests at once, each with its deadlines, to addresses that were checked and to no others."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+import pycurl
+
+from domain.outcomes import Exchange, Refused, Unreachable
+from egress.addresses import Guard, Resolved, Target
+from egress.engine import Ended, Engine
+from egress.lookups import Answer, Lookups, Place
+from egress.response import RESPONSE_CAP_BYTES
+from egress.transfer import OutboundRequest, Transfer, fault_in_request
+from runtime.roots import ca_bundle as find_ca_bundle
+
+__all__ = ["RESPONSE_CAP_BYTES", "Client", "OutboundRequest"]
+
+
+class Client:
+    """Sends requests to third parties and keeps connections open between calls. Safe to use from several threads.
+
+    `ca_bundle` is a PEM file of the roots to trust; empty for the system's. Raises SettingsError when there are none.
+    """
+
+    def __init__(self, guard: Guard, ca_bundle: str = "") -> None:
+        self._guard = guard
+        self._roots = find_ca_bundle(ca_bundle)
+        self._lookups = Lookups(guard.resolve)
+        self._idle: deque[Engine] = deque()
+
+    def send_all(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
+        """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome."""
+        engine = self._engine()
+        batch = _Batch(self._guard, self._lookups, engine, roots=self._roots)
+        exchanges = batch.run(requests)
+        self._idle.append(engine)  # not where `run` raised: such an engine may still have transfers
+        return exchanges
+
+    def close(self) -> None:
+        """Closes the connections that were kept open."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _engine(self) -> Engine:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Engine()
+
+
+class _Batch:
+    """The requests of one call, on one engine."""
+
+    def __init__(self, guard: Guard, lookups: Lookups, engine: Engine, *, roots: str) -> None:
+        self._guard = guard
+        self._lookups = lookups
+        self._engine = engine
+        self._roots = roots
+        self._answers: SimpleQueue[tuple[Place, Answer]] = SimpleQueue()
+        self._waiting: dict[Place, list[tuple[Transfer, Target]]] = {}
+        self._running: dict[pycurl.Curl, Transfer] = {}
+
+    def run(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
+        """Starts all, then turns the engine until all have ended."""
+        transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
+        for transfer in transfers:
+            self._start(transfer)
+        while self._waiting or self._running:
+            for ended in self._engine.turn(until=self._next_deadline()):
+                self._end(ended)
+            self._begin_resolved()
+            self._end_late()
+        return [transfer.exchange for transfer in transfers if transfer.exchange is not None]
+
+    def _start(self, transfer: Transfer) -> None:
+        target = self._guard.target(transfer.request.url)
+        fault = target.reason if isinstance(target, Refused) else fault_in_request(transfer.request)
+        if isinstance(target, Refused) or fault is not None:
+            transfer.end_unsent(Refused(reason=fault or ""), now=time.monotonic())
+            return
+        if target.address is not None:
+            self._begin(transfer, target, Resolved(addresses=(target.address,)))
+            return
+        place = (target.host, target.port)
+        asked = place in self._waiting
+        self._waiting.setdefault(place, []).append((transfer, target))
+        if not asked:
+            self._lookups.ask(place, self._on_answer)
+
+    def _on_answer(self, place: Place, answer: Answer) -> None:
+        """Called on a lookup's thread."""
+        self._answers.put((place, answer))
+        self._engine.wake()
+
+    def _begin_resolved(self) -> None:
+        while not self._answers.empty():
+            place, answer = self._answers.get()
+            for transfer, target in self._waiting.pop(place, ()):
+                self._begin(transfer, target, answer)
+
+    def _begin(self, transfer: Transfer, target: Target, answer: Answer) -> None:
+        now = time.monotonic()
+        if not isinstance(answer, Resolved):
+            transfer.end_unsent(answer, now=now)
+            return
+        handle = transfer.begin(target, answer.addresses, roots=self._roots, now=now)
+        self._running[handle] = transfer
+        self._engine.add(handle)
+
+    def _end(self, ended: Ended) -> None:
+        self._engine.remove(ended.handle)
+        self._running.pop(ended.handle).end(ended, now=time.monotonic())
+
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        for place, waits in list(self._waiting.items()):
+            self._give_up_waiting(place, waits, now=now)
+        for handle in [handle for handle, transfer in self._running.items() if transfer.answer_by <= now]:
+            self._end(Ended(handle, pycurl.E_OPERATION_TIMEDOUT, ""))
+
+    def _give_up_waiting(self, place: Place, waits: list[tuple[Transfer, Target]], *, now: float) -> None:
+        """Ends those whose time to connect is over while their name is still being looked up."""
+        for transfer, _ in waits:
+            if transfer.connect_by <= now:
+                transfer.end_unsent(Unreachable(reason=f"{place[0]} did not resolve in time"), now=now)
+        left = [(transfer, target) for transfer, target in waits if transfer.exchange is None]
+        if left:
+            self._waiting[place] = left
+        else:
+            del self._waiting[place]
+
+    def _next_deadline(self) -> float:
+        waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
+        return min(waiting + [transfer.answer_by for transfer in self._running.values()])

@@ -1,0 +1,78 @@
+"""Header fields on their way out, checked, and on their way in, made safe to keep."""
+
+import re
+from collections.abc import Iterable
+
+from domain.outcomes import Headers
+
+# The client sets these from URL and body; a second opinion would let a request be read in two ways (RFC 9112, 11.2).
+CLIENT_FIELDS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5, obs-text included
+_CONTROLS = {code: " " for code in (*range(0x20), 0x7F) if code != 0x09}
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` may be a method or a field name."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def fault_in(headers: Headers) -> str | None:
+    """Why `headers` cannot be sent as they are; None when they can. The text names the field, never its value."""
+    return next((fault for name, value in headers if (fault := _fault(name, value)) is not None), None)
+
+
+def field_line(name: str, value: str) -> bytes:
+    """The field as libcurl takes it: a semicolon stands for an empty value, as "Name:" would take the field away."""
+    stripped = value.strip(" \t")
+    return (f"{name}: {stripped}" if stripped else f"{name};").encode("latin-1")
+
+
+def received(lines: Iterable[bytes]) -> Headers:
+    """The fields of an answer, in their order, as storable text. Lines that are no field are left out."""
+    pairs = (line.partition(b":")[::2] for line in _unfolded(lines))
+    texts = ((storable(name).rstrip(), storable(value).strip()) for name, value in pairs)
+    return tuple((name, value) for name, value in texts if is_token(name))
+
+
+def storable(raw: bytes) -> str:
+    """`raw` as Latin-1 text in which each control character but the tab is a space.
+
+    RFC 9110 section 5.5 asks for that where a message is not rejected; PostgreSQL takes no NUL in text and jsonb.
+    """
+    return raw.decode("latin-1").translate(_CONTROLS)
+
+
+def _fault(name: str, value: str) -> str | None:
+    if not is_token(name):
+        return "a header's name holds characters that RFC 9110 does not allow"
+    if name.lower() in CLIENT_FIELDS:
+        return f"the header {name} is not the sender's to set"
+    if not _VALUE.fullmatch(value):
+        return f"the value of the header {name} holds characters that RFC 9110 does not allow"
+    return None
+
+
+def _unfolded(lines: Iterable[bytes]) -> list[bytes]:
+    """Each field on one line: one that begins with white space continues the one before (RFC 9112 section 5.2)."""
+    whole: list[bytes] = []
+    for line in lines:
+        if line[:1] in (b" ", b"\t") and whole:
+            whole[-1] += b" " + line.strip()
+        else:
+            whole.append(line)
+    return whole

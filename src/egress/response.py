@@ -1,0 +1,58 @@
+"""Takes in an answer as libcurl hands it over, line by line and piece by piece."""
+
+import re
+
+from domain.outcomes import Answered
+from egress.headers import received
+
+RESPONSE_CAP_BYTES = 4 * 1024 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+
+
+class Response:
+    """The answer to one request, so far.
+
+    `begun` says that some of it has come (an interim answer counts), `capped` that its body was longer than
+    `RESPONSE_CAP_BYTES`.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.capped = False
+        self._status = 0
+        self._lines: list[bytes] = []
+        self._headers_done = False
+        self._body = bytearray()
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the final status and all headers are there."""
+        return self._headers_done
+
+    def take_header(self, line: bytes) -> None:
+        """One line of a header section. Fields after the body (trailers) are dropped: none may be merged unknown.
+
+        RFC 9110 section 6.5.1 has the rule; 15.2 that interim answers (1xx) precede the final one.
+        """
+        self.begun = True
+        if self._headers_done:
+            return
+        if line in (b"\r\n", b"\n"):
+            self._headers_done = self._status >= 200
+        elif match := _STATUS_LINE.match(line):
+            self._status, self._lines = int(match[1]), []
+        else:
+            self._lines.append(line)
+
+    def take_body(self, piece: bytes) -> int:
+        """One piece of the body. The number of bytes kept: fewer than it has make libcurl end the transfer."""
+        room = RESPONSE_CAP_BYTES - len(self._body)
+        self._body += piece[:room]
+        self.capped = len(piece) > room
+        return min(len(piece), room)
+
+    def answered(self) -> Answered:
+        """The outcome, when all of it that is wanted has come."""
+        return Answered(
+            status=self._status, headers=received(self._lines), body=bytes(self._body), complete=not self.capped
+        )

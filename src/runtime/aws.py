@@ -1,0 +1,249 @@
+"""Calls to AWS without boto3, whose import would cost a cold start 0.3-0.6 s: libcurl signs them (AWS_SIGV4)."""
+
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import pycurl
+
+from runtime.roots import ca_bundle
+from runtime.settings import AwsSettings
+from runtime.version import VERSION
+
+RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect alone
+_JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1"}  # each service's "JSON protocol" in its API model
+_RETRIES = 1
+_RETRY_PAUSE_SECONDS = 0.1
+_CONNECT_SECONDS = 3.0
+_ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
+_THROTTLES = re.compile(
+    r"throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)", re.IGNORECASE
+)
+_UNSENT = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR})
+
+
+class AwsCallFailed(Exception):
+    """An AWS API did not do what it was asked.
+
+    `code` is the service's own error code, or `ConnectionFailed`; `message` holds no credentials; `retryable` says that
+    the same call may work later.
+    """
+
+    def __init__(self, *, code: str, message: str, retryable: bool) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: int
+    body: bytes
+
+
+_handles: Final[deque[pycurl.Curl]] = deque()  # idle handles with their open connections; a call takes one for itself
+
+
+def call(
+    service: str,
+    target: str,
+    payload: Mapping[str, object],
+    *,
+    timeout_seconds: float,
+    endpoint_url: str = "",
+    settings: AwsSettings | None = None,
+) -> dict[str, Any]:
+    """One signed call of an AWS API that speaks JSON, such as `call("sqs", "AmazonSQS.SendMessageBatch", {...})`.
+
+    It is made once more after a failed connection, a 5xx or a throttle, if `timeout_seconds`, which covers all of it,
+    are not over: so it must be one that may happen twice. Credentials and Region come from the environment unless
+    `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
+    """
+    account = settings or AwsSettings.from_environment()
+    deadline = time.monotonic() + timeout_seconds
+    for retries_left in reversed(range(_RETRIES + 1)):
+        try:
+            return _call_once(service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
+        except AwsCallFailed as failure:
+            if not (failure.retryable and retries_left and time.monotonic() + _RETRY_PAUSE_SECONDS < deadline):
+                raise
+            time.sleep(_RETRY_PAUSE_SECONDS)
+    raise AssertionError("the last try returns or raises")
+
+
+def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: AwsSettings | None = None) -> str:
+    """An IAM token to log in to RDS with as `user`, good for 15 minutes from `now`. Made locally, no call.
+
+    It is a presigned URL without its scheme (Amazon RDS user guide, "Connecting to your DB instance using IAM
+    authentication").
+    """
+    account = settings or AwsSettings.from_environment()
+    stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{account.aws_region}/rds-db/aws4_request"
+    query = {
+        "Action": "connect",
+        "DBUser": user,
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": f"{account.aws_access_key_id}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(RDS_TOKEN_SECONDS),
+        "X-Amz-SignedHeaders": "host",
+    }
+    if account.aws_session_token:
+        query["X-Amz-Security-Token"] = account.aws_session_token
+    place = f"{host}:{port}"
+    canonical = "\n".join(
+        ("GET", "/", _encoded(dict(sorted(query.items()))), f"host:{place}", "", "host", _sha256(b""))
+    )
+    to_sign = "\n".join(("AWS4-HMAC-SHA256", stamp, scope, _sha256(canonical.encode())))
+    signature = _hmac(_signing_key(account.aws_secret_access_key, scope), to_sign).hex()
+    return f"{place}/?{_encoded(query)}&X-Amz-Signature={signature}"
+
+
+def _call_once(
+    service: str,
+    target: str,
+    payload: Mapping[str, object],
+    *,
+    endpoint_url: str,
+    deadline: float,
+    account: AwsSettings,
+) -> dict[str, Any]:
+    handle = _handles.pop() if _handles else pycurl.Curl()
+    try:
+        _prepare(handle, service, target, payload, endpoint_url=endpoint_url, account=account)
+        answer = _perform(handle, seconds=max(deadline - time.monotonic(), 0.001))
+    finally:
+        handle.reset()  # forgets the credentials and keeps the connection
+        _handles.append(handle)
+    if answer.status != 200:
+        raise _failure(answer, account)
+    return _parsed(answer.body)
+
+
+def _prepare(
+    handle: pycurl.Curl,
+    service: str,
+    target: str,
+    payload: Mapping[str, object],
+    *,
+    endpoint_url: str,
+    account: AwsSettings,
+) -> None:
+    url = endpoint_url or f"https://{service}.{account.aws_region}.{_suffix(account.aws_region)}"
+    headers = [
+        f"Content-Type: application/x-amz-json-{_JSON_VERSIONS[service]}",
+        f"X-Amz-Target: {target}",
+        "Accept:",
+        "Expect:",
+    ]
+    if account.aws_session_token:
+        headers.append(f"X-Amz-Security-Token: {account.aws_session_token}")
+    handle.setopt(pycurl.URL, f"{url.rstrip('/')}/")
+    handle.setopt(pycurl.POSTFIELDS, json.dumps(payload, separators=(",", ":")).encode())
+    handle.setopt(pycurl.HTTPHEADER, headers)
+    handle.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
+    handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{account.aws_region}:{service}")
+    handle.setopt(pycurl.USERNAME, account.aws_access_key_id)
+    handle.setopt(pycurl.PASSWORD, account.aws_secret_access_key)
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    if url.startswith("https:"):
+        handle.setopt(pycurl.CAINFO, ca_bundle())
+
+
+def _perform(handle: pycurl.Curl, *, seconds: float) -> _Answer:
+    body = bytearray()
+
+    def keep(piece: bytes) -> int:
+        if len(body) + len(piece) > _ANSWER_LIMIT_BYTES:
+            return 0  # libcurl stops the transfer
+        body.extend(piece)
+        return len(piece)
+
+    handle.setopt(pycurl.WRITEFUNCTION, keep)
+    handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(min(seconds, _CONNECT_SECONDS) * 1000)))
+    try:
+        handle.perform()
+    except pycurl.error as error:
+        raise AwsCallFailed(code="ConnectionFailed", message=_words(error), retryable=True) from None
+    return _Answer(status=handle.getinfo(pycurl.RESPONSE_CODE), body=bytes(body))
+
+
+def _words(error: pycurl.error) -> str:
+    code = error.args[0]
+    if code in _UNSENT:
+        return "no connection to the service"
+    return (
+        "the service did not answer in time" if code == pycurl.E_OPERATION_TIMEDOUT else f"the call broke (curl {code})"
+    )
+
+
+def _failure(answer: _Answer, account: AwsSettings) -> AwsCallFailed:
+    """What a status other than 200 says. AWS's texts quote parts of the request, so they are cleaned of our secrets."""
+    told = _told(answer.body)
+    code = str(told.get("__type", "")).rpartition("#")[2] or f"Http{answer.status}"
+    message = str(told.get("message") or told.get("Message") or "no further words")
+    if "signature" in message.lower():
+        message = (
+            "the request's signature does not match"  # the full text would quote the signed headers, token and all
+        )
+    for secret in (account.aws_secret_access_key, account.aws_session_token, account.aws_access_key_id):
+        message = message.replace(secret, "***") if secret else message
+    retryable = answer.status >= 500 or answer.status == 429 or _THROTTLES.search(code) is not None
+    return AwsCallFailed(code=code, message=message[:500], retryable=retryable)
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        raise AwsCallFailed(
+            code="UnreadableAnswer", message="the service's answer is no JSON", retryable=True
+        ) from None
+    if not isinstance(parsed, dict):
+        raise AwsCallFailed(code="UnreadableAnswer", message="the service's answer is no object", retryable=True)
+    return parsed
+
+
+def _suffix(region: str) -> str:
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+
+
+def _encoded(query: Mapping[str, str]) -> str:
+    return urlencode(query, quote_via=quote, safe="-_.~")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
+
+
+def _signing_key(secret: str, scope: str) -> bytes:
+    """The key that Signature Version 4 derives from the secret for one day, Region and service."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = _hmac(key, part)
+    return key
