@@ -1,0 +1,214 @@
+"""Makes the package of a Lambda function: our code, its pinned dependencies, and bytecode for all of it.
+
+    python3.13 tools/package.py build SOURCE PACKAGE    makes the package in the empty directory PACKAGE
+    python3.13 tools/package.py check PACKAGE           checks a built package and prints its size
+
+Bytecode is compiled as unchecked-hash: Python then takes it without looking at the source, whose date in a Lambda
+package says nothing. That is safe because each file's hash is compared with its source here, at the end of each build.
+"""
+
+import argparse
+import compileall
+import fcntl
+import hashlib
+import importlib.util
+import io
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+LAMBDA_PYTHON = (3, 13)
+LAMBDA_ROOT = "/var/task"  # where a package lies on Lambda, and so what tracebacks should name
+# Amazon Linux 2023, which the python3.13 runtime is made of, has glibc 2.34.
+PLATFORMS = ["manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
+# Of dependencies: their own tests, C sources and type stubs are of no use on Lambda.
+JUNK_DIRECTORIES = {"__pycache__", "tests", "bin"}
+# cffi is needed to build PyNaCl; at run time its compiled back end, which lies beside it, is enough.
+BUILD_ONLY = {"cffi", "pycparser"}
+JUNK_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
+ZIPPED_BUDGET_BYTES = 16_000_000
+UNCHECKED_HASH = 0b01  # PEP 552: the flags of a hash-based pyc that is not compared with its source on import
+
+
+class PackageError(Exception):
+    """The package cannot be made or is not what it should be. The message is one line for the person who builds."""
+
+
+def build(source: Path, package: Path) -> None:
+    """Fills the directory `package`. Raises PackageError."""
+    _demand_lambda_python()
+    shutil.copytree(_dependencies(source / "requirements.txt", package), package, dirs_exist_ok=True)
+    _copy_code(source, package)
+    _compile(package)
+    check_bytecode(package)
+
+
+def check_bytecode(package: Path) -> int:
+    """How many sources there are in `package`. Raises PackageError unless each has unchecked bytecode of its text."""
+    sources = sorted(package.rglob("*.py"))
+    for path in sources:
+        bytecode = Path(importlib.util.cache_from_source(str(path)))
+        if not bytecode.is_file():
+            raise PackageError(f"{path} has no bytecode")
+        magic, flags, source_hash = _pyc_header(bytecode)
+        if magic != importlib.util.MAGIC_NUMBER or flags != UNCHECKED_HASH:
+            raise PackageError(
+                f"{bytecode} is not unchecked-hash bytecode of Python {LAMBDA_PYTHON[0]}.{LAMBDA_PYTHON[1]}"
+            )
+        if source_hash != importlib.util.source_hash(path.read_bytes()):
+            raise PackageError(f"{bytecode} was compiled from another text than {path.name}")
+    return len(sources)
+
+
+def check_imports(package: Path) -> int:
+    """How many modules came from bytecode when every handler was imported. Raises PackageError when one did not."""
+    modules = [
+        f"handlers.{path.stem}" for path in sorted((package / "handlers").glob("*.py")) if path.stem != "__init__"
+    ]
+    program = f"import sys; sys.path.insert(0, {str(package)!r}); import {', '.join(modules)}"
+    environment = {"PATH": os.environ.get("PATH", ""), "AWS_LAMBDA_FUNCTION_NAME": "check"}
+    imported = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-v", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if imported.returncode != 0:
+        raise PackageError(f"a handler cannot be imported: {imported.stderr.strip().splitlines()[-1]}")
+    ours = [
+        line for line in imported.stderr.splitlines() if line.startswith("# code object from ") and str(package) in line
+    ]
+    compiled = [line for line in ours if not line.rstrip("'").endswith(".pyc")]
+    if compiled or not ours:
+        raise PackageError(f"imported without bytecode: {compiled[:3] or 'everything'}")
+    return len(ours)
+
+
+def zipped_size(package: Path) -> int:
+    """Bytes of the package as a zip file, which is what Lambda's limits and our budget count."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(package.rglob("*")):
+            archive.write(path, path.relative_to(package))
+    return buffer.getbuffer().nbytes
+
+
+def _demand_lambda_python() -> None:
+    if sys.version_info[:2] != LAMBDA_PYTHON:
+        raise PackageError(f"building needs Python 3.13, as Lambda has it; this is {sys.version.split()[0]}")
+
+
+def _dependencies(requirements: Path, package: Path) -> Path:
+    """The directory of the installed dependencies, shared by all functions of a build and by later builds."""
+    recipe = requirements.read_bytes() + Path(__file__).read_bytes()
+    shelf = package.parent.parent / "dependencies"
+    kept = shelf / hashlib.sha256(recipe).hexdigest()[:16]
+    shelf.mkdir(parents=True, exist_ok=True)
+    with (shelf / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # sam build --parallel comes here for all functions at once
+        if not kept.is_dir():
+            _install_and_compile(requirements, kept)
+    return kept
+
+
+def _install_and_compile(requirements: Path, kept: Path) -> None:
+    for older in kept.parent.iterdir():
+        if older.is_dir():
+            shutil.rmtree(older)
+    unfinished = kept.with_suffix(".unfinished")
+    _install(requirements, unfinished)
+    _strip(unfinished)
+    _compile(unfinished)
+    unfinished.rename(kept)
+
+
+def _install(requirements: Path, target: Path) -> None:
+    # The base interpreter's pip: a virtual environment may have none.
+    python = Path(sys.base_prefix) / "bin" / f"python{LAMBDA_PYTHON[0]}.{LAMBDA_PYTHON[1]}"
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-compile",
+    ]
+    command += ["--only-binary=:all:", "--python-version", "3.13", "--implementation", "cp"]
+    for platform in PLATFORMS:
+        command += ["--platform", platform]
+    if subprocess.run([*command, "--target", str(target), "-r", str(requirements)], check=False).returncode != 0:
+        raise PackageError(f"pip could not install {requirements}; its words are above")
+
+
+def _strip(directory: Path) -> None:
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir() and (path.name in JUNK_DIRECTORIES or (path.parent == directory and path.name in BUILD_ONLY)):
+            shutil.rmtree(path)
+        elif path.is_file() and path.suffix in JUNK_SUFFIXES:
+            path.unlink()
+
+
+def _copy_code(source: Path, package: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.suffix in SHIPPED_SUFFIXES:
+            copy = package / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _compile(directory: Path) -> None:
+    done = compileall.compile_dir(
+        directory,
+        quiet=1,
+        stripdir=str(directory),
+        prependdir=LAMBDA_ROOT,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    if not done:
+        raise PackageError(f"not every file under {directory} is valid Python; the errors are above")
+
+
+def _pyc_header(bytecode: Path) -> tuple[bytes, int, bytes]:
+    """Magic number, flags and source hash (PEP 552)."""
+    header = bytecode.read_bytes()[:16]
+    return header[:4], int.from_bytes(header[4:8], "little"), header[8:16]
+
+
+def _report(package: Path) -> None:
+    _demand_lambda_python()
+    size = zipped_size(package)
+    sys.stdout.write(
+        f"{package}: {size / 1e6:.1f} MB zipped, {check_bytecode(package)} sources with hash-checked bytecode,"
+        f" {check_imports(package)} modules imported from it\n"
+    )
+    if size > ZIPPED_BUDGET_BYTES:
+        raise PackageError(f"{package} is over the budget of {ZIPPED_BUDGET_BYTES / 1e6:.0f} MB zipped")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Makes and checks the package of a Lambda function.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build")
+    builder.add_argument("source", type=Path)
+    builder.add_argument("package", type=Path)
+    commands.add_parser("check").add_argument("package", type=Path)
+    asked = parser.parse_args()
+    try:
+        if asked.command == "build":
+            build(asked.source, asked.package)
+        else:
+            _report(asked.package)
+    except PackageError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
