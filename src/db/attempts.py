@@ -26,15 +26,16 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
     """Logs attempts and moves their deliveries on; returns the deliveries that were moved.
 
     A delivery moves only under the lease that the attempt was made with. Where that has passed to another worker, which
-    then logged this attempt as unknown, the log gets the truth and the delivery stays as that worker left it. Run twice,
-    the statement changes nothing the second time, so a broken connection is answered by repeating it.
+    then logged this attempt as unknown, the log gets the truth and the delivery stays as that worker left it. Run
+    twice, the statement changes nothing the second time, so a broken connection is answered by repeating it.
     """
     rows = database.rows(
         """
         WITH made AS (
-            SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
-                   total_ms, remote_address, egress_address, status, response_headers, response_body, response_length,
-                   response_sha256, response_truncated, lease_id, next_state, next_due_at
+            SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
+                   first_byte_ms, total_ms, remote_address, egress_address, status, response_headers,
+                   response_body, response_length, response_sha256, response_truncated, lease_id, next_state,
+                   next_due_at
             FROM unnest(
                 %(attempt_id)s::uuid[], %(delivery_id)s::uuid[], %(number)s::smallint[], %(outcome)s::text[],
                 %(reason)s::text[], %(started_at)s::timestamptz[], %(dns_ms)s::double precision[],
@@ -53,9 +54,9 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
                 total_ms, remote_address, egress_address, status, response_headers, response_body, response_length,
                 response_sha256, response_truncated)
-            SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
-                   total_ms, remote_address::inet, egress_address::inet, status, response_headers::jsonb, response_body,
-                   response_length, response_sha256, response_truncated
+            SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
+                   first_byte_ms, total_ms, remote_address::inet, egress_address::inet, status, response_headers::jsonb,
+                   response_body, response_length, response_sha256, response_truncated
             FROM made
             ON CONFLICT ON CONSTRAINT attempt_number_once DO UPDATE
             SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, started_at = EXCLUDED.started_at,

@@ -1,16 +1,18 @@
-"""One connection per process: made on first use, re-made when it broke, never left waiting for a database that resumes."""
+"""One connection per process: made on first use, re-made when it broke, never waiting out a database that resumes."""
 
 import select
 from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
 from domain.errors import DatabaseUnavailable
 from runtime.settings import DatabaseSettings
 
 type Row = DictRow
+type Connection = psycopg.Connection[Row]
 type Parameters = Mapping[str, Any]
 type PasswordMaker = Callable[[], str]
 
@@ -18,6 +20,12 @@ CONNECT_TIMEOUT_SECONDS = 5  # API Gateway answers at 29 s: a resume (about 15 s
 RETRY_AFTER_SECONDS = 10
 # A statement here takes milliseconds. One that hangs (a failing host, a lock) must end well before the function does.
 _SERVER_OPTIONS = "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC"
+_CLIENT_OPTIONS: dict[str, str | int] = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "tcp_user_timeout": 10_000,  # milliseconds: a host that vanished is noticed within the life of a function
+    "application_name": "sallyport",
+    "options": _SERVER_OPTIONS,
+}
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 
@@ -32,7 +40,7 @@ class Database:
         """`iam_password` makes the token that serves as password; it is called at each connect and not kept."""
         self._settings = settings
         self._iam_password = iam_password
-        self._connection: psycopg.Connection[Row] | None = None
+        self._connection: Connection | None = None
 
     def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
         """All rows of one statement. A `repeatable` one is run once more where the connection broke under it."""
@@ -42,7 +50,7 @@ class Database:
         """All rows of a query whose best plan depends on its parameters: planned anew each time, repeatable."""
         return self._run(statement, parameters, repeatable=True, prepare=False)
 
-    def connection(self) -> psycopg.Connection[Row]:
+    def connection(self) -> Connection:
         """The living connection, made if need be."""
         if self._connection is None or _is_gone(self._connection):
             self.close()
@@ -67,17 +75,12 @@ class Database:
                 raise unavailable(error) from error
         return self._run(statement, parameters, repeatable=False, prepare=prepare)
 
-    def _connect(self) -> psycopg.Connection[Row]:
+    def _connect(self) -> Connection:
         try:
             return psycopg.connect(
-                self._settings.database_url,
+                make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS),
                 autocommit=True,
                 row_factory=dict_row,
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                application_name="sallyport",
-                options=_SERVER_OPTIONS,
-                tcp_user_timeout=10_000,
-                **self._address(),
             )
         except _GONE as error:
             raise unavailable(error) from error
@@ -97,7 +100,7 @@ class Database:
         return address if self._iam_password is None else address | {"password": self._iam_password()}
 
 
-def _is_gone(connection: psycopg.Connection[Row]) -> bool:
+def _is_gone(connection: Connection) -> bool:
     """Whether the server hung up while nobody looked: an idle connection has nothing to read but a farewell."""
     if connection.closed:
         return True

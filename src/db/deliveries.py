@@ -48,8 +48,8 @@ def accept(
 ) -> Acceptance | None:
     """Stores a delivery, resolving destination and idempotency key on the way; None where there is no such destination.
 
-    With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that the
-    destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
+    With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
+    the destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
     """
     rows = database.rows(
         """
@@ -61,9 +61,10 @@ def accept(
             WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
         ), written AS (
             INSERT INTO delivery (
-                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers, body,
-                metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
-            SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s, %(path)s,
+                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+                body, metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
+            SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s,
+            %(path)s,
                    %(query)s, %(headers)s::text::jsonb, %(body)s, %(metadata)s::text::jsonb,
                    CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
                    CASE WHEN at_once THEN 1 ELSE 0 END,
@@ -75,7 +76,8 @@ def accept(
             -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
-            RETURNING delivery_id, destination_id AS written_destination_id, state, method, path, query, headers, metadata,
+            RETURNING delivery_id, destination_id AS written_destination_id, state, method, path, query, headers,
+            metadata,
                       idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at, created_at AS accepted_at,
                       finished_at
         )
@@ -111,9 +113,7 @@ def accept(
     return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease) if rows else None
 
 
-def claim(
-    database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime
-) -> list[Found]:
+def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[Found]:
     """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
 
     A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
@@ -226,9 +226,7 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
     return [_delivery(row) for row in rows]
 
 
-def _acceptance(
-    row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease
-) -> Acceptance:
+def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease) -> Acceptance:
     same_destination = row["written_destination_id"] == row["destination_id"]
     delivery = _delivery(row)
     if delivery.delivery_id != delivery_id or not same_destination:

@@ -61,9 +61,7 @@ def find(database: Database, *, tenant_id: TenantId, reference: str) -> Destinat
     return destination(rows[0]) if rows else None
 
 
-def page(
-    database: Database, *, tenant_id: TenantId, before: DestinationId | None, limit: int
-) -> list[Destination]:
+def page(database: Database, *, tenant_id: TenantId, before: DestinationId | None, limit: int) -> list[Destination]:
     """Up to `limit` of the tenant's destinations, newest first, older than `before` (None: from the newest)."""
     rows = database.read(
         """

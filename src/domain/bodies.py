@@ -13,25 +13,26 @@ _STEP_BYTES = 64 * 1024
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-def keep(answer: Answered) -> KeptResponse:
-    """The part of `answer` to store: decoded where its Content-Encoding is gzip or deflate (RFC 9110 section 8.4.1).
+def keep(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> KeptResponse:
+    """The first `limit_bytes` of `answer`: decoded where its Content-Encoding is gzip or deflate (RFC 9110 section
+    8.4.1).
 
-    Another encoding, or a body that does not inflate, is stored as it came, its Content-Encoding header beside it. Where
-    the body was decoded that header is left out, so that what is stored reads as what it is.
+    Another encoding, or a body that does not inflate, is stored as it came, its Content-Encoding header beside it.
+    Where the body was decoded that header is left out, so that what is stored reads as what it is.
     """
     encoding = _content_encoding(answer)
     if encoding in _WINDOW_BITS and answer.body:
-        inflated = _inflated(answer, _WINDOW_BITS[encoding])
+        inflated = _inflated(answer, _WINDOW_BITS[encoding], limit_bytes)
         if inflated is not None:
             return inflated
     whole = answer.complete
     return KeptResponse(
         status=answer.status,
         headers=answer.headers,
-        body=answer.body[:STORED_RESPONSE_BYTES],
+        body=answer.body[:limit_bytes],
         length_bytes=len(answer.body) if whole else None,
         sha256=hashlib.sha256(answer.body).digest() if whole else None,
-        truncated=not whole or len(answer.body) > STORED_RESPONSE_BYTES,
+        truncated=not whole or len(answer.body) > limit_bytes,
     )
 
 
@@ -40,14 +41,14 @@ def _content_encoding(answer: Answered) -> str:
     return ",".join(values)
 
 
-def _inflated(answer: Answered, window_bits: int) -> KeptResponse | None:
+def _inflated(answer: Answered, window_bits: int, limit_bytes: int) -> KeptResponse | None:
     kept, length, digest = bytearray(), 0, hashlib.sha256()
     inflater = zlib.decompressobj(wbits=window_bits)
     try:
         for piece in _pieces(inflater, answer.body):
             length += len(piece)
             digest.update(piece)
-            kept += piece[: STORED_RESPONSE_BYTES - len(kept)]
+            kept += piece[: limit_bytes - len(kept)]
             if length > INFLATED_LIMIT_BYTES:
                 break
     except zlib.error:

@@ -129,8 +129,8 @@ type Found = Claim | NotYet | Over | Missing
 class KeptResponse:
     """The part of a partner's response that is stored.
 
-    `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body and
-    are None when it was not read to its end; `truncated` says that `body` is not the whole.
+    `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body
+    and are None when it was not read to its end; `truncated` says that `body` is not the whole.
     """
 
     status: int
@@ -145,8 +145,8 @@ class KeptResponse:
 class Attempt:
     """One try at a delivery, as it is logged.
 
-    `outcome` is one of answered, unreachable, unknown, refused; `reason` is None when answered; `response` is None unless
-    answered. `egress_address` is the fixed address it left from, None where nothing left or it is not known.
+    `outcome` is one of answered, unreachable, unknown, refused; `reason` is None when answered; `response` is None
+    unless answered. `egress_address` is the fixed address it left from, None where nothing left or it is not known.
     """
 
     attempt_id: AttemptId

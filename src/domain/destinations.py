@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
 
 from domain.ids import DestinationId, TenantId
 
@@ -70,21 +69,6 @@ class AuthType(StrEnum):
     BEARER = "bearer"
     BASIC = "basic"
     HEADER = "header"
-
-
-def auth_type(auth: Auth) -> AuthType:
-    """The kind of these credentials."""
-    match auth:
-        case NoAuth():
-            return AuthType.NONE
-        case BearerAuth():
-            return AuthType.BEARER
-        case BasicAuth():
-            return AuthType.BASIC
-        case HeaderAuth():
-            return AuthType.HEADER
-        case _:
-            assert_never(auth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

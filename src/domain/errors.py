@@ -2,6 +2,7 @@
 
     SallyportError
     ├── InvalidRequest            what the caller sent cannot be accepted; lists every field at fault
+    ├── Malformed                 what the caller sent cannot even be read (not JSON, a bad Idempotency-Key header)
     ├── Unauthorized              no token, or one that is not valid (any more)
     ├── Forbidden                 the token lacks the scope
     ├── NotFound                  no such thing for this tenant
@@ -17,9 +18,9 @@
     │   └── SecretUnavailable
     └── Unsealable                sealed credentials that no key we hold opens
 
-`runtime` imports nothing of ours, so its SettingsError (a wrong environment variable, raised at start-up) and AwsCallFailed
-(translated where the call is made) stand outside. Handlers translate them in `handlers/problems.py`, the only such table. What becomes of an attempt is not an error but an
-`Outcome` (domain/outcomes.py).
+`runtime` imports nothing of ours, so its SettingsError (a wrong environment variable, raised at start-up) and its
+AwsCallFailed (translated where the call is made) stand outside. Handlers translate the tree in `handlers/problems.py`,
+the only such table. What becomes of an attempt is not an error but an `Outcome` (domain/outcomes.py).
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class SallyportError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One field at fault: `field` is a JSON pointer (RFC 6901) or a header's name, `detail` says what would be right."""
+    """One field at fault: `field` is a JSON pointer (RFC 6901) or a header's name, `detail` says what would be
+    right.
+    """
 
     field: str
     detail: str
@@ -43,6 +46,10 @@ class InvalidRequest(SallyportError):
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(f"{fault.field}: {fault.detail}" for fault in faults))
         self.faults = faults
+
+
+class Malformed(SallyportError):
+    """What the caller sent cannot be read. The message says where and why."""
 
 
 class Unauthorized(SallyportError):
@@ -130,4 +137,3 @@ class SecretUnavailable(Unavailable):
 
 class Unsealable(SallyportError):
     """Sealed credentials that none of our keys opens: another key, another row, or tampered bytes."""
-

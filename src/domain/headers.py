@@ -10,7 +10,17 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5: no CR, 
 
 # RFC 9110 section 7.6.1: they speak of one connection, not of the message.
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
 )
 # The HTTP client sets these from the URL and the body.
 FRAMING = frozenset({"host", "content-length", "expect"})
@@ -70,8 +80,5 @@ def _forbidden(name: str) -> str | None:
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
     return frozenset(
-        part.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for part in value.split(",")
+        part.strip().lower() for name, value in headers if name.lower() == "connection" for part in value.split(",")
     )

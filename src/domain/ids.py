@@ -27,3 +27,9 @@ def uuid7(*, now: datetime, randomness: bytes) -> UUID:
     value = (value & ~(0xF << 76)) | (0x7 << 76)  # version
     value = (value & ~(0x3 << 62)) | (0x2 << 62)  # variant
     return UUID(int=value)
+
+
+def uuid7_floor(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of the millisecond of `moment`: a bound for ids by time. Before 1970 it is that of 1970."""
+    milliseconds = max(0, int(moment.timestamp() * 1000))
+    return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0x2 << 62))

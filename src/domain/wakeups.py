@@ -11,7 +11,9 @@ MISS_DELAYS_SECONDS = (1, 5, 30, 120)  # how long to wait for a row that is not 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wakeup:
-    """`due_at` is when to look; `group` is the fair-queue key (one per destination); `misses` counts looks without a row."""
+    """`due_at` is when to look; `group` is the fair-queue key (one per destination); `misses` counts looks without
+    a row.
+    """
 
     delivery_id: DeliveryId
     due_at: datetime

@@ -18,8 +18,9 @@ from flows.collaborators import Collaborators
 def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -> Acceptance:
     """Takes a delivery into the books; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
-    Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable: in none of these cases
-    has anything been accepted.
+    Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these
+    cases has anything been
+    accepted, but for a database that went away just as it committed: then the delivery takes its course.
     """
     now = by.clock()
     delivery_id = DeliveryId(by.new_id(now))

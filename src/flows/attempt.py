@@ -7,8 +7,8 @@
     5. wake     the wake-ups of what must be looked at again are queued, before...
     6. record   ...one statement logs all attempts and moves their deliveries on
 
-A worker that dies between 2 and 6 leaves rows in state `sending`. Their lease runs out, their message comes back, and the
-next worker finds a *lapsed* claim: its request may have gone out, so it is not sent but judged as Unknown.
+A worker that dies between 2 and 6 leaves rows in state `sending`. Their lease runs out, their message comes back, and
+the next worker finds a *lapsed* claim: its request may have gone out, so it is not sent but judged as Unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from domain.destinations import may_repeat
 from domain.errors import DatabaseUnavailable, SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.ids import AttemptId, DeliveryId
-from domain.outcomes import Answered, Exchange, Headers, Refused, Unknown, Unreachable, outcome_name
+from domain.outcomes import Answered, Exchange, Headers, Unknown, Unreachable, outcome_name
 from domain.retry import RetryAt, Verdict, verdict
 from domain.targets import partner_url
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup, delay_seconds
@@ -75,8 +75,7 @@ def make_attempts(claims: Sequence[Claim], *, by: Collaborators) -> list[Made]:
     sent = iter(by.client.send_all([item for item in ready if isinstance(item, OutboundRequest)]))
     exchanges = [next(sent) if isinstance(item, OutboundRequest) else item for item in ready]
     return [
-        _judge(claim, exchange, started_at=started_at, by=by)
-        for claim, exchange in zip(claims, exchanges, strict=True)
+        _judge(claim, exchange, started_at=started_at, by=by) for claim, exchange in zip(claims, exchanges, strict=True)
     ]
 
 
@@ -139,7 +138,9 @@ def _request(claim: Claim, *, by: Collaborators) -> OutboundRequest | Exchange:
         headers = _headers(claim, by=by)
     except (Unsealable, SecretUnavailable):
         logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
-        return Exchange(outcome=Unreachable(reason="the destination's credentials could not be opened; nothing was sent"))
+        return Exchange(
+            outcome=Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
+        )
     return OutboundRequest(
         method=claim.method,
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),

@@ -9,6 +9,7 @@ from uuid import UUID
 from db.connection import Database
 from db.deliveries import Lease
 from domain.ids import RANDOM_BYTES, LeaseId, uuid7
+from egress.addresses import Guard
 from egress.client import Client
 from egress.credentials import SealKey
 from runtime.settings import EgressAddress
@@ -26,6 +27,7 @@ class Collaborators:
     database: Database
     queue: WakeupQueue
     client: Client
+    guard: Guard
     load_seal_key: Callable[[], SealKey]
     egress_addresses: tuple[EgressAddress, ...]
     lease_seconds: int

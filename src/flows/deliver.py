@@ -1,7 +1,7 @@
 """Deliver while the caller waits: accept, send at once, and answer with what became of it.
 
-Whatever goes wrong on the way, the wake-up that `accept` queued stays behind: it comes when the lease is over and puts the
-delivery right.
+Whatever goes wrong on the way, the wake-up that `accept` queued stays behind: it comes when the lease is over and puts
+the delivery right.
 """
 
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ RETRY_AFTER_SECONDS = 2
 class Progress:
     """A delivery with its attempts so far, the first one first.
 
-    `answer` is the partner's answer to the last attempt with the bytes as they came over the wire; None where this process
-    did not make the attempt (then the stored response in `attempts` is all there is) or no answer came. `replayed` says
-    that the idempotency key's first request led to this, not the present one.
+    `answer` is the partner's answer to the last attempt with the bytes as they came over the wire; None where this
+    process did not make the attempt (then the stored response in `attempts` is all there is) or no answer came.
+    `replayed` says that the idempotency key's first request led to this, not the present one.
     """
 
     delivery: Delivery
@@ -40,8 +40,8 @@ class Progress:
 def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Progress:
     """Accepts a delivery and waits up to `wait_seconds` for its end.
 
-    The attempt is made here when the destination's total deadline fits into the wait. Otherwise the worker makes it while
-    this watches, so that an attempt is never cut short because somebody stopped waiting.
+    The attempt is made here when the destination's total deadline fits into the wait. Otherwise the worker makes it
+    while this watches, so that an attempt is never cut short because somebody stopped waiting.
 
     Raises what `accept` raises, and StillInFlight where the key's first request has no result yet.
     """

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from db import destinations
-from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts, auth_type
+from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
-from egress.credentials import seal
+from egress.credentials import auth_type, seal
 from flows.collaborators import Collaborators
 
 
@@ -31,7 +31,7 @@ def create(new: NewDestination, *, own_host: str, by: Collaborators) -> Destinat
     `own_host` is the name this API was called by, which is no third party. Raises InvalidRequest where our guard would
     never let a request out to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    fault = by.client.guard.check_url(new.base_url)
+    fault = by.guard.check_url(new.base_url)
     if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
         fault = "must not be this API itself"
     if fault is not None:
@@ -53,6 +53,7 @@ def _sealed(new: NewDestination, *, by: Collaborators) -> Destination:
     now = by.clock()
     destination_id = DestinationId(by.new_id(now))
     kind = auth_type(new.auth)
+    # No credentials, no need for the key: it is fetched at its first use.
     secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=by.seal_key)
     return Destination(
         destination_id=destination_id,

@@ -14,7 +14,7 @@ from domain.ids import RANDOM_BYTES, TenantId, TokenId, uuid7
 from domain.scopes import ALL_SCOPES
 
 PREFIX = "spt_"  # lets a secret scanner, and a person, tell what was leaked
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
 _TOKEN = re.compile(r"spt_[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -37,7 +37,7 @@ def issue(
     Raises InvalidRequest for a name or a scope that cannot be.
     """
     _check(tenant_name, scopes)
-    secret, rest = randomness[:_SECRET_BYTES], randomness[_SECRET_BYTES:]
+    secret, rest = randomness[:SECRET_BYTES], randomness[SECRET_BYTES:]
     token = PREFIX + urlsafe_b64encode(secret).rstrip(b"=").decode()
     token_id = TokenId(uuid7(now=now, randomness=rest[:RANDOM_BYTES]))
     tenant_id = tenants.issue_token(

@@ -17,7 +17,7 @@ class SettingsError(Exception):
     """An environment variable is missing or wrong. The message names it and says what would be right."""
 
 
-def _text(name: str, raw: str) -> str:
+def _text(_name: str, raw: str) -> str:
     return raw
 
 

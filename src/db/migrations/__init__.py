@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.rows import tuple_row
 
 APPLICATION_ROLE = "sallyport_app"
 ADMIN_ROLE = "sallyport_admin"
@@ -49,7 +50,7 @@ def migrations(folder: Path = _HERE) -> tuple[Migration, ...]:
     return found
 
 
-def migrate(connection: Connection, *, files: Sequence[Migration] | None = None) -> list[int]:
+def migrate(connection: Connection[Any], *, files: Sequence[Migration] | None = None) -> list[int]:
     """Brings the database up to date and grants the roles what they need; returns the numbers that were applied.
 
     `connection` belongs to the owner of the schema and is in autocommit mode. Two at once wait for each other.
@@ -66,12 +67,12 @@ def migrate(connection: Connection, *, files: Sequence[Migration] | None = None)
         _unlock(connection)
 
 
-def _unlock(connection: Connection) -> None:
+def _unlock(connection: Connection[Any]) -> None:
     if not connection.broken:  # a broken connection's locks are gone with its session
         connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK_KEY])
 
 
-def _create_ledger(connection: Connection) -> None:
+def _create_ledger(connection: Connection[Any]) -> None:
     connection.execute(
         """
         CREATE TABLE IF NOT EXISTS schema_migration (
@@ -84,8 +85,9 @@ def _create_ledger(connection: Connection) -> None:
     )
 
 
-def _applied(connection: Connection) -> dict[int, bytes]:
-    rows = connection.execute("SELECT number, sha256 FROM schema_migration ORDER BY number").fetchall()
+def _applied(connection: Connection[Any]) -> dict[int, bytes]:
+    cursor = connection.cursor(row_factory=tuple_row)
+    rows = cursor.execute("SELECT number, sha256 FROM schema_migration ORDER BY number").fetchall()
     return {number: bytes(sha256) for number, sha256 in rows}
 
 
@@ -98,14 +100,14 @@ def _compare(wanted: Iterable[Migration], applied: dict[int, bytes]) -> None:
             raise MigrationError(f"{known[number].name}.sql was changed after it was applied; add a new file instead")
 
 
-def _pending(connection: Connection, wanted: Iterable[Migration]) -> list[Migration]:
+def _pending(connection: Connection[Any], wanted: Iterable[Migration]) -> list[Migration]:
     applied = _applied(connection)
     return [migration for migration in wanted if migration.number not in applied]
 
 
-def _apply(connection: Connection, migration: Migration) -> bool:
+def _apply(connection: Connection[Any], migration: Migration) -> bool:
     with connection.transaction():
-        connection.execute(cast(LiteralString, migration.statements).encode())
+        connection.execute(migration.statements.encode())
         connection.execute(
             "INSERT INTO schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
             [migration.number, migration.name, migration.sha256],
@@ -113,7 +115,7 @@ def _apply(connection: Connection, migration: Migration) -> bool:
     return True
 
 
-def _grant(connection: Connection) -> None:
+def _grant(connection: Connection[Any]) -> None:
     """Least privilege: the gateway cannot make tokens, the operators' function cannot read deliveries."""
     with connection.transaction():
         for role in (APPLICATION_ROLE, ADMIN_ROLE):
@@ -130,7 +132,7 @@ def _grant(connection: Connection) -> None:
         )
 
 
-def _create_role(connection: Connection, role: str) -> None:
+def _create_role(connection: Connection[Any], role: str) -> None:
     """A role that logs in without a password; on RDS, `rds_iam` makes it take IAM tokens and nothing else."""
     exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
     if exists is None:

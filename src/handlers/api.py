@@ -1,0 +1,59 @@
+"""All HTTP routes, behind API Gateway: one function, one cold start, one OpenAPI document."""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from domain.errors import SallyportError
+from handlers.operations import OPERATIONS
+from handlers.problems import problem, problem_of, respond
+from handlers.routes import about, deliveries, destinations, via
+from runtime.observability import logger, metrics
+
+app = APIGatewayRestResolver()
+for routes in (about, destinations, deliveries, via):
+    app.include_router(routes.router)
+
+
+@app.exception_handler(SallyportError)  # type: ignore[untyped-decorator]  # Powertools has no types here
+def expected(error: SallyportError) -> Response[Any]:
+    """An error of our own tree becomes the problem that the table says."""
+    found = problem_of(error)
+    logger.info("request refused", kind=found.kind, status=int(found.status))
+    return respond(found)
+
+
+@app.exception_handler(Exception)  # type: ignore[untyped-decorator]  # Powertools has no types here
+def unexpected(_error: Exception) -> Response[Any]:
+    """A bug. The caller gets a problem like any other; the alarm on the error log does the rest."""
+    logger.exception("unexpected error")
+    return respond(problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "the details are in the log"))
+
+
+@app.not_found
+def no_route(_error: NotFoundError) -> Response[Any]:
+    """404, or 405 where the path is known and the method is not."""
+    path = app.current_event.path
+    methods = sorted({operation.method for operation in OPERATIONS if _matches(operation.path, path)})
+    if not methods:
+        return respond(problem("not-found", HTTPStatus.NOT_FOUND, f"no resource '{path}'"))
+    detail = f"{path} takes {', '.join(methods)}"
+    return respond(
+        problem("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": ", ".join(methods)})
+    )
+
+
+def _matches(pattern: str, path: str) -> bool:
+    return re.fullmatch(re.sub(r"<\w+>", "[^/]+", pattern), path) is not None
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway REST proxy event in, proxy response out."""
+    return app.resolve(event, context)

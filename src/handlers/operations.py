@@ -1,0 +1,90 @@
+"""The table of the API's operations: what is routed, what a token needs for it, and what the OpenAPI document says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.api_gateway import Router
+
+from handlers.request import request_of
+
+type View = Callable[..., Response[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A query parameter or a header. `place` is where it stands: query or header."""
+
+    name: str
+    place: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer of an operation; `body` is None where it has none or it is the partner's."""
+
+    description: str
+    body: type[msgspec.Struct] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation. `path` names its parts in angle brackets; `scope` is None on open routes."""
+
+    method: str
+    path: str
+    summary: str
+    scope: str | None
+    answers: Mapping[int, Answer]
+    description: str = ""
+    body: type[msgspec.Struct] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    problems: tuple[int, ...] = ()
+    shown_path: str = ""
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it; `shown_path` where the routed one is a pattern."""
+        return self.shown_path or self.path.replace("<", "{").replace(">", "}")
+
+
+OPERATIONS: list[Operation] = []
+
+
+def new_router() -> Router:
+    """An empty router of Powertools."""
+    return Router()  # type: ignore[no-untyped-call]  # Powertools leaves this constructor without types
+
+
+def serves(router: Router, operation: Operation) -> Callable[[View], View]:
+    """Routes the decorated view under `operation` and enters it into the table.
+
+    The view gets the Request first and the parts of the path by name, once the token's scope has been checked.
+    """
+
+    def decorate(view: View) -> View:
+        def serve(**parts: str) -> Response[Any]:
+            request = request_of(router.current_event.raw_event)
+            if operation.scope is not None:
+                request.need(operation.scope)
+            return view(request, **parts)
+
+        OPERATIONS.append(operation)
+        router.route(operation.path, method=operation.method)(serve)
+        return view
+
+    return decorate
+
+
+def as_json(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Response[str]:
+    """A JSON answer."""
+    return Response(
+        status_code=status,
+        content_type="application/json",
+        body=msgspec.json.encode(body).decode(),
+        headers=dict(headers or {}),
+    )

@@ -1,0 +1,55 @@
+"""Keyset pagination: a cursor is the id of the last item shown, so that pages stay stable while items are added."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from uuid import UUID
+
+from domain.errors import Fault, InvalidRequest
+from handlers.operations import Parameter
+from handlers.request import Request
+
+DEFAULT_LIMIT = 50
+MOST = 200
+LIMIT = Parameter(
+    name="limit",
+    place="query",
+    description="How many items a page has",
+    schema={"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
+)
+CURSOR = Parameter(name="cursor", place="query", description="The next_cursor of the page before")
+
+
+def limit_of(request: Request) -> int:
+    """The page size asked for. Raises InvalidRequest."""
+    text = request.parameter("limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= MOST:
+        raise InvalidRequest(Fault(field="limit", detail=f"must be a whole number from 1 to {MOST}"))
+    return int(text)
+
+
+def cursor_of(request: Request) -> UUID | None:
+    """The id after which the page begins; None for the first page. Raises InvalidRequest."""
+    text = request.parameter("cursor")
+    if text is None:
+        return None
+    try:
+        return UUID(bytes=urlsafe_b64decode(text + "=="))
+    except ValueError as error:
+        raise InvalidRequest(Fault(field="cursor", detail="must be the next_cursor of the page before")) from error
+
+
+def next_cursor(ids: Sequence[UUID], *, limit: int) -> str | None:
+    """The cursor of the next page, given one more id than the page shows; None where this page is the last."""
+    if len(ids) <= limit:
+        return None
+    return urlsafe_b64encode(ids[limit - 1].bytes).rstrip(b"=").decode()
+
+
+def only(request: Request, known: Sequence[str]) -> None:
+    """Raises InvalidRequest that names every query parameter which is not `known`: a typo must not widen a list."""
+    unknown = sorted({name for name, _ in request.query} - set(known))
+    if unknown:
+        detail = f"unknown; known are {', '.join(known)}"
+        raise InvalidRequest(*(Fault(field=name, detail=detail) for name in unknown))

@@ -1,0 +1,94 @@
+"""JSON bodies into typed values, naming every field at fault and not just the first."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
+
+from domain.errors import Fault, InvalidRequest, Malformed
+
+
+def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
+    """The body as a `kind`. Raises Malformed where it is no JSON object, InvalidRequest with every fault otherwise."""
+    raw = _object(body)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        faults = tuple(_faults(raw, kind, pointer=""))
+        raise InvalidRequest(*(faults or (Fault(field="", detail=str(error)),))) from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Malformed("the body is not JSON: it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
+    except RecursionError as error:
+        raise Malformed("the body is nested too deeply") from error
+    if not isinstance(raw, dict):
+        raise Malformed("the body must be a JSON object")
+    return raw
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """RFC 8259 section 4 leaves open which of two equal names counts, so two readers may disagree: neither does
+    here.
+    """
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Malformed(f"the name '{twice}' stands twice in one JSON object")
+    return members
+
+
+def _no_constant(name: str) -> None:
+    raise Malformed(f"{name} is not JSON (RFC 8259 section 6)")
+
+
+def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str) -> Iterator[Fault]:
+    known = {field.encode_name: field for field in fields(kind)}
+    tag = kind.__struct_config__.tag_field
+    for name in raw:
+        if name not in known and name != tag:
+            yield Fault(field=f"{pointer}/{name}", detail=f"unknown; known are {', '.join(known)}")
+    for name, field in known.items():
+        if name in raw:
+            yield from _value_faults(raw[name], field, pointer=f"{pointer}/{name}")
+        elif field.required:
+            yield Fault(field=f"{pointer}/{name}", detail="is required")
+
+
+def _value_faults(value: Any, field: FieldInfo, *, pointer: str) -> Iterator[Fault]:
+    kind = _struct_for(value, field.type)
+    if kind is not None:
+        yield from _faults(value, kind, pointer=pointer)
+        return
+    try:
+        msgspec.convert(value, field.type)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        yield Fault(field=pointer + _pointer(where), detail=message[:1].lower() + message[1:])
+
+
+def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that an object is meant to be, where its type (or its tag, in a union) tells."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    for member in getattr(getattr(kind, "__value__", kind), "__args__", ()):
+        if isinstance(member, type) and issubclass(member, msgspec.Struct):
+            config = member.__struct_config__
+            if config.tag_field is not None and value.get(config.tag_field) == config.tag:
+                return member
+    return None
+
+
+def _pointer(where: str) -> str:
+    """msgspec's path (`.a[0]`, closed by a backtick) as a JSON pointer."""
+    return where.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")

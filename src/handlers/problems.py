@@ -1,0 +1,169 @@
+"""Errors become problems here: the only table from our exceptions to RFC 9457 `application/problem+json`.
+
+docs/problems.md describes each kind; a contract test holds the two together.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import assert_never
+
+from aws_lambda_powertools.event_handler import Response
+
+from domain import errors
+from domain.errors import SallyportError
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:sallyport:problem:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One answer to a request that did not succeed. `extensions` are RFC 9457 extension members."""
+
+    kind: str
+    status: HTTPStatus
+    title: str
+    detail: str
+    extensions: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+TITLES = {
+    "invalid-request": "The request has fields that cannot be accepted",
+    "malformed-request": "The request cannot be read",
+    "unauthorized": "A valid bearer token is needed",
+    "forbidden": "The token does not allow this",
+    "not-found": "There is no such thing",
+    "method-not-allowed": "The resource does not take this method",
+    "name-taken": "The name is in use",
+    "in-flight": "The first request with this idempotency key is still in flight",
+    "response-not-kept": "The stored response is not complete",
+    "key-reused": "The idempotency key belongs to another request",
+    "too-large": "The body is too large",
+    "unavailable": "Something Sallyport needs is out of reach for the moment",
+    "partner-unreachable": "The partner could not be reached; nothing was sent",
+    "outcome-unknown": "The request was sent and no complete answer came",
+    "egress-refused": "Sallyport does not let this request out",
+    "response-too-large": "The partner's response is too large to pass through",
+    "internal": "Sallyport failed",
+}
+
+
+def problem(
+    kind: str,
+    status: HTTPStatus,
+    detail: str,
+    *,
+    extensions: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Problem:
+    """A problem of one of the kinds in `TITLES`."""
+    return Problem(
+        kind=kind, status=status, title=TITLES[kind], detail=detail, extensions=extensions or {}, headers=headers or {}
+    )
+
+
+def problem_of(error: SallyportError) -> Problem:
+    """The problem that an error of ours becomes."""
+    match error:
+        case errors.InvalidRequest() | errors.Malformed() | errors.KeyReused() | errors.TooLarge():
+            return _at_fault(error)
+        case errors.Unauthorized() | errors.Forbidden() | errors.NotFound():
+            return _not_allowed(error)
+        case errors.Conflict():
+            return _conflict(error)
+        case errors.Unavailable(retry_after_seconds=seconds):
+            headers = {"Retry-After": str(seconds)}
+            return problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers)
+        case _:
+            return problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "the details are in the log")
+
+
+def _at_fault(error: errors.InvalidRequest | errors.Malformed | errors.KeyReused | errors.TooLarge) -> Problem:
+    match error:
+        case errors.InvalidRequest(faults=faults):
+            listed = [{"field": fault.field, "detail": fault.detail} for fault in faults]
+            members: dict[str, object] = {"faults": listed}
+            return problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions=members)
+        case errors.Malformed():
+            return problem("malformed-request", HTTPStatus.BAD_REQUEST, str(error))
+        case errors.KeyReused(delivery_id=delivery_id):
+            members = {"delivery_id": delivery_id}
+            return problem("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions=members)
+        case errors.TooLarge():
+            return problem("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+        case _:
+            assert_never(error)
+
+
+def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotFound) -> Problem:
+    match error:
+        case errors.Unauthorized():
+            headers = {"WWW-Authenticate": 'Bearer realm="sallyport"'}
+            return problem("unauthorized", HTTPStatus.UNAUTHORIZED, str(error), headers=headers)
+        case errors.Forbidden():
+            return problem("forbidden", HTTPStatus.FORBIDDEN, str(error))
+        case errors.NotFound():
+            return problem("not-found", HTTPStatus.NOT_FOUND, str(error))
+        case _:
+            assert_never(error)
+
+
+def _conflict(error: errors.Conflict) -> Problem:
+    match error:
+        case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
+            return problem(
+                "in-flight",
+                HTTPStatus.CONFLICT,
+                str(error),
+                extensions={"delivery_id": delivery_id},
+                headers={"Retry-After": str(seconds)},
+            )
+        case errors.ResponseNotKept(delivery_id=delivery_id, status=status):
+            return problem(
+                "response-not-kept",
+                HTTPStatus.CONFLICT,
+                str(error),
+                extensions={"delivery_id": delivery_id, "partner_status": status},
+            )
+        case _:
+            return problem("name-taken", HTTPStatus.CONFLICT, str(error))
+
+
+def respond(found: Problem) -> Response[str]:
+    """The HTTP answer that carries a problem."""
+    members = {
+        "type": TYPE_PREFIX + found.kind,
+        "title": found.title,
+        "status": int(found.status),
+        "detail": found.detail,
+        **found.extensions,
+    }
+    return Response(
+        status_code=int(found.status),
+        content_type=CONTENT_TYPE,
+        body=json.dumps(members),
+        headers=dict(found.headers),
+    )
+
+
+def no_answer(delivery_id: str, outcome: str, reason: str) -> Problem:
+    """What a pass-through caller is told when its partner gave no answer; `outcome` is the attempt's."""
+    members = {"delivery_id": delivery_id, "outcome": outcome}
+    match outcome:
+        case "unreachable":
+            return problem("partner-unreachable", HTTPStatus.BAD_GATEWAY, reason, extensions=members)
+        case "refused":
+            return problem("egress-refused", HTTPStatus.BAD_GATEWAY, reason, extensions=members)
+        case _:
+            detail = f"{reason}; the partner may have acted on it"
+            return problem("outcome-unknown", HTTPStatus.GATEWAY_TIMEOUT, detail, extensions=members)
+
+
+def too_large_to_return(delivery_id: str, status: int) -> Problem:
+    """What a pass-through caller is told when the partner answered with more than can be handed back."""
+    members = {"delivery_id": delivery_id, "partner_status": status}
+    detail = "the partner answered with a body over 4 MiB; its beginning is stored with the delivery"
+    return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)

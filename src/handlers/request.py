@@ -1,0 +1,128 @@
+"""One call as the routes see it, read from API Gateway's REST proxy event."""
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from domain.destinations import MAX_TOTAL_SECONDS
+from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound, TooLarge
+from domain.ids import TenantId
+
+BODY_LIMIT_BYTES = 4 * 1024 * 1024
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """`path` is percent-encoded as the caller sent it, without the stage; `stage_path` is what stands before it.
+
+    `headers` and `query` keep repeated names and their order among each other; query values are decoded, because REST
+    APIs hand them over so. `tenant_id` and `scopes` come from the authorizer and are empty on open routes.
+    """
+
+    method: str
+    path: str
+    stage_path: str
+    host: str
+    headers: tuple[tuple[str, str], ...]
+    query: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+    tenant: str
+    scopes: frozenset[str]
+
+    @property
+    def tenant_id(self) -> TenantId:
+        """Whose call it is."""
+        return TenantId(UUID(self.tenant))
+
+    def need(self, scope: str) -> None:
+        """Raises Forbidden where the token lacks `scope`."""
+        if scope not in self.scopes:
+            raise Forbidden(scope)
+
+    def values(self, name: str) -> list[str]:
+        """All values of a header."""
+        return [value for header, value in self.headers if header.lower() == name]
+
+    def parameter(self, name: str) -> str | None:
+        """A query parameter that may stand once; None where it is absent. Raises InvalidRequest for a repeated one."""
+        values = [value for parameter, value in self.query if parameter == name]
+        if len(values) > 1:
+            raise InvalidRequest(Fault(field=name, detail="must stand once"))
+        return values[0] if values else None
+
+    def raw_query(self) -> str:
+        """The query string, encoded again (RFC 3986); the order among different names may differ from what was sent."""
+        return urlencode(self.query)
+
+    def idempotency_key(self) -> str | None:
+        """The Idempotency-Key header, quoted as in the IETF draft or bare; None where absent. Raises Malformed."""
+        values = self.values("idempotency-key")
+        if not values:
+            return None
+        bare = values[0][1:-1] if re.fullmatch(r'".*"', values[0]) else values[0]
+        if len(values) > 1 or not _KEY.fullmatch(bare):
+            raise Malformed("Idempotency-Key must stand once and be 1 to 255 visible ASCII characters")
+        return bare
+
+    def preferences(self) -> dict[str, str]:
+        """The Prefer headers (RFC 7240); of a preference that stands twice the first counts."""
+        found: dict[str, str] = {}
+        for part in ",".join(self.values("prefer")).split(","):
+            name, _, value = part.partition(";")[0].partition("=")
+            found.setdefault(name.strip().lower(), value.strip().strip('"'))
+        return found
+
+    def wait_seconds(self) -> int | None:
+        """How long the caller prefers to wait, at most 25 s; None for not at all.
+
+        A wait that is no whole number is ignored, as RFC 7240 section 2 asks of a preference that cannot be honoured.
+        """
+        wait = self.preferences().get("wait", "")
+        if not wait.isdecimal() or int(wait[:6]) == 0:
+            return None
+        return min(int(wait[:6]), MAX_TOTAL_SECONDS)
+
+
+def request_of(event: Mapping[str, Any]) -> Request:
+    """From the event. Raises TooLarge for a body over 4 MiB."""
+    context = event.get("requestContext") or {}
+    authorizer = context.get("authorizer") or {}
+    return Request(
+        method=event["httpMethod"],
+        path=event["path"],
+        stage_path=(context.get("path") or event["path"]).removesuffix(event["path"]),
+        host=context.get("domainName") or "",
+        headers=_pairs(event, "multiValueHeaders", "headers"),
+        query=_pairs(event, "multiValueQueryStringParameters", "queryStringParameters"),
+        body=_body(event),
+        tenant=authorizer.get("tenant_id") or "",
+        scopes=frozenset((authorizer.get("scopes") or "").split()),
+    )
+
+
+def uuid_of(text: str, *, noun: str) -> UUID:
+    """The id in a path. Raises NotFound where it is none: no thing has such an id."""
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise NotFound(noun, text) from error
+
+
+def _pairs(event: Mapping[str, Any], many: str, one: str) -> tuple[tuple[str, str], ...]:
+    listed = event.get(many)
+    if listed:
+        return tuple((name, value) for name, values in listed.items() for value in values)
+    return tuple((event.get(one) or {}).items())
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    text = event.get("body") or ""
+    body = b64decode(text) if event.get("isBase64Encoded") else text.encode()
+    if len(body) > BODY_LIMIT_BYTES:
+        raise TooLarge(limit_bytes=BODY_LIMIT_BYTES)
+    return body

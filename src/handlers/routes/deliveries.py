@@ -1,0 +1,188 @@
+"""/v1/deliveries: hand over a request, and see what became of it."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools.event_handler import Response
+
+from db import deliveries as table
+from domain.deliveries import State
+from domain.errors import Fault, InvalidRequest, NotFound
+from domain.ids import DeliveryId, uuid7_floor
+from domain.scopes import READ, SEND
+from flows.accept import accept
+from flows.deliver import deliver, show
+from handlers import wiring
+from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
+from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
+from handlers.parsing import body_as
+from handlers.request import Request, uuid_of
+from handlers.schemas import (
+    DeliveriesBody,
+    DeliveryBody,
+    DeliveryDetailsBody,
+    NewDeliveryBody,
+    delivery_body,
+    delivery_details,
+    new_delivery,
+)
+
+router = new_router()
+
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    place="header",
+    description="Makes a repeat of this call harmless: it answers with what the first one led to",
+)
+PREFER = Parameter(
+    name="Prefer",
+    place="header",
+    description="wait=n waits up to n seconds (at most 25) for the partner's response",
+)
+FILTERS = (
+    Parameter(
+        name="state",
+        place="query",
+        description="Only deliveries in this state",
+        schema={"type": "string", "enum": [state.value for state in State]},
+    ),
+    Parameter(name="destination", place="query", description="Only deliveries for this destination, by name or id"),
+    Parameter(
+        name="since",
+        place="query",
+        description="Only deliveries accepted at or after this moment",
+        schema={"type": "string", "format": "date-time"},
+    ),
+    Parameter(
+        name="until",
+        place="query",
+        description="Only deliveries accepted before this moment",
+        schema={"type": "string", "format": "date-time"},
+    ),
+    LIMIT,
+    CURSOR,
+)
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries",
+        summary="Hand over a request",
+        description="Answers 202 once the request cannot be lost any more. With `Prefer: wait=n` it answers 200 with "
+        "the partner's response, or 202 where the delivery has not ended when the time is up; it then goes on alone.",
+        scope=SEND,
+        body=NewDeliveryBody,
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        answers={
+            200: Answer(description="The delivery has ended", body=DeliveryDetailsBody),
+            202: Answer(description="Accepted, or not ended yet", body=DeliveryBody),
+        },
+        problems=(400, 404, 409, 413, 422, 503),
+    ),
+)
+def create(request: Request) -> Response[Any]:
+    """Asynchronous unless the caller prefers to wait."""
+    by = wiring.api()
+    new = new_delivery(
+        body_as(request.body, NewDeliveryBody),
+        tenant_id=request.tenant_id,
+        idempotency_key=request.idempotency_key(),
+        now=by.clock(),
+    )
+    wait = request.wait_seconds()
+    if wait is None:
+        acceptance = accept(new, wait_seconds=None, by=by)
+        headers = _headers(request, acceptance.delivery.delivery_id, replayed=acceptance.replayed)
+        return as_json(202, delivery_body(acceptance.delivery), headers)
+    if new.not_before is not None:
+        raise InvalidRequest(Fault(field="/not_before", detail="must not stand beside Prefer: wait"))
+    progress = deliver(new, wait_seconds=wait, by=by)
+    headers = _headers(request, progress.delivery.delivery_id, replayed=progress.replayed)
+    status = 200 if progress.delivery.state.finished else 202
+    return as_json(status, delivery_details(progress), headers | {"Preference-Applied": f"wait={wait}"})
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/deliveries",
+        summary="List deliveries, newest first",
+        scope=READ,
+        parameters=FILTERS,
+        answers={200: Answer(description="A page of deliveries", body=DeliveriesBody)},
+        problems=(422,),
+    ),
+)
+def list_deliveries(request: Request) -> Response[Any]:
+    """Keyset pagination, stable under inserts."""
+    only(request, [parameter.name for parameter in FILTERS])
+    limit = limit_of(request)
+    found = table.page(wiring.api().database, _filter(request), limit=limit + 1)
+    following = next_cursor([item.delivery_id for item in found], limit=limit)
+    return as_json(200, DeliveriesBody([delivery_body(item) for item in found[:limit]], following))
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/deliveries/<delivery_id>",
+        summary="Show a delivery and its attempts",
+        scope=READ,
+        answers={200: Answer(description="The delivery", body=DeliveryDetailsBody)},
+        problems=(404,),
+    ),
+)
+def show_one(request: Request, delivery_id: str) -> Response[Any]:
+    """With every attempt, the first one first."""
+    by = wiring.api()
+    wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
+    delivery = table.find(by.database, tenant_id=request.tenant_id, delivery_id=wanted)
+    if delivery is None:
+        raise NotFound("delivery", delivery_id)
+    return as_json(200, delivery_details(show(delivery, by=by)))
+
+
+def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:
+    location = {"Location": f"{request.stage_path}/v1/deliveries/{delivery_id}"}
+    return location | {"Idempotency-Replayed": "true"} if replayed else location
+
+
+def _filter(request: Request) -> table.Filter:
+    before = cursor_of(request)
+    return table.Filter(
+        tenant_id=request.tenant_id,
+        state=_state(request.parameter("state")),
+        destination=request.parameter("destination"),
+        since=_bound(request, "since"),
+        until=_bound(request, "until"),
+        before=None if before is None else DeliveryId(before),
+    )
+
+
+def _state(text: str | None) -> State | None:
+    if text is None:
+        return None
+    try:
+        return State(text)
+    except ValueError as error:
+        known = ", ".join(state.value for state in State)
+        raise InvalidRequest(Fault(field="state", detail=f"must be one of {known}")) from error
+
+
+def _bound(request: Request, name: str) -> DeliveryId | None:
+    """A moment as the smallest id that a delivery of that moment may have."""
+    text = request.parameter(name)
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text.replace(" ", "+"), datetime)  # a '+' that was not encoded arrives as a space
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(Fault(field=name, detail="must be an RFC 3339 date and time")) from error
+    if moment.tzinfo is None:
+        raise InvalidRequest(Fault(field=name, detail="must have a zone, such as Z"))
+    return DeliveryId(uuid7_floor(moment))

@@ -1,0 +1,81 @@
+"""/v1/destinations: the third parties of a tenant."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from db import destinations as table
+from domain.ids import DestinationId
+from domain.scopes import MANAGE, READ
+from flows import destinations as flow
+from handlers import wiring
+from handlers.operations import Answer, Operation, as_json, new_router, serves
+from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
+from handlers.parsing import body_as
+from handlers.request import Request
+from handlers.schemas import DestinationBody, DestinationsBody, NewDestinationBody, destination_body, new_destination
+
+router = new_router()
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/destinations",
+        summary="Create a destination",
+        scope=MANAGE,
+        body=NewDestinationBody,
+        answers={201: Answer(description="Created", body=DestinationBody)},
+        problems=(400, 409, 413, 422),
+    ),
+)
+def create(request: Request) -> Response[Any]:
+    """Its credentials are sealed and never shown again."""
+    new = new_destination(body_as(request.body, NewDestinationBody), tenant_id=request.tenant_id)
+    made = flow.create(new, own_host=request.host, by=wiring.api())
+    where = f"{request.stage_path}/v1/destinations/{made.destination_id}"
+    return as_json(201, destination_body(made), {"Location": where})
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/destinations",
+        summary="List destinations, newest first",
+        scope=READ,
+        parameters=(LIMIT, CURSOR),
+        answers={200: Answer(description="A page of destinations", body=DestinationsBody)},
+        problems=(422,),
+    ),
+)
+def list_destinations(request: Request) -> Response[Any]:
+    """Keyset pagination."""
+    limit, before = limit_of(request), cursor_of(request)
+    found = table.page(
+        wiring.api().database,
+        tenant_id=request.tenant_id,
+        before=None if before is None else DestinationId(before),
+        limit=limit + 1,
+    )
+    following = next_cursor([item.destination_id for item in found], limit=limit)
+    return as_json(200, DestinationsBody([destination_body(item) for item in found[:limit]], following))
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/destinations/<destination>",
+        summary="Show a destination",
+        description="By its name or its id.",
+        scope=READ,
+        answers={200: Answer(description="The destination", body=DestinationBody)},
+        problems=(404,),
+    ),
+)
+def show(request: Request, destination: str) -> Response[Any]:
+    """Never its credentials."""
+    found = flow.find(destination, tenant_id=request.tenant_id, by=wiring.api())
+    return as_json(200, destination_body(found))

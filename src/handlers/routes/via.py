@@ -1,0 +1,128 @@
+"""/v1/via/{destination}/...: pass a call through. The caller changes its base URL and nothing else.
+
+Method, path, query, headers and body go to the partner, the partner's status, headers and body come back. There is one
+attempt: the caller sees its result and decides about another. With `Prefer: respond-async` the call becomes an ordinary
+delivery with retries.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from domain.deliveries import ASYNC_ATTEMPTS, PASS_THROUGH_ATTEMPTS, Delivery, KeptResponse, NewDelivery
+from domain.destinations import MAX_TOTAL_SECONDS
+from domain.errors import Fault, InvalidRequest, ResponseNotKept
+from domain.headers import forwardable, returnable
+from domain.outcomes import Answered, Headers
+from domain.scopes import SEND
+from domain.targets import encoded_path, path_fault
+from flows.accept import accept
+from flows.deliver import Progress, deliver
+from handlers import wiring
+from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
+from handlers.problems import no_answer, respond, too_large_to_return
+from handlers.request import Request
+from handlers.routes.deliveries import IDEMPOTENCY_KEY
+from handlers.schemas import DeliveryBody, delivery_body
+
+router = new_router()
+
+PREFIX = "/v1/via/"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-async makes it a delivery with retries")
+
+
+def _operation(method: str) -> Operation:
+    return Operation(
+        method=method,
+        path="/v1/via/<destination>/.*",
+        shown_path="/v1/via/{destination}/{path}",
+        summary="Pass a call through to a partner",
+        description="The partner's own status, headers and body come back, with `Sallyport-Delivery-Id`. "
+        "The path may have any number of segments.",
+        scope=SEND,
+        parameters=(IDEMPOTENCY_KEY, RESPOND_ASYNC),
+        answers={
+            200: Answer(description="The partner's response, with whatever status it has"),
+            202: Answer(description="Accepted (Prefer: respond-async)", body=DeliveryBody),
+        },
+        problems=(400, 404, 409, 413, 422, 502, 503, 504),
+    )
+
+
+def pass_through(request: Request, **_: str) -> Response[Any]:
+    """One call, one attempt."""
+    if "respond-async" in request.preferences():
+        return _respond_async(request)
+    by = wiring.api()
+    progress = deliver(_new(request, PASS_THROUGH_ATTEMPTS), wait_seconds=MAX_TOTAL_SECONDS, by=by)
+    if progress.answer is not None:
+        return _live(progress, progress.answer)
+    response = progress.attempts[-1].response
+    return _no_answer(progress) if response is None else _stored(progress, response)
+
+
+for _method in METHODS:
+    serves(router, _operation(_method))(pass_through)
+
+
+def _respond_async(request: Request) -> Response[Any]:
+    acceptance = accept(_new(request, ASYNC_ATTEMPTS), wait_seconds=None, by=wiring.api())
+    headers = {
+        "Location": f"{request.stage_path}/v1/deliveries/{acceptance.delivery.delivery_id}",
+        "Preference-Applied": "respond-async",
+        **_own_headers(acceptance.delivery, replayed=acceptance.replayed),
+    }
+    return as_json(202, delivery_body(acceptance.delivery), headers)
+
+
+def _new(request: Request, attempts_allowed: int) -> NewDelivery:
+    destination, _, rest = request.path.removeprefix(PREFIX).partition("/")
+    path = encoded_path("/" + rest)
+    if fault := path_fault(path):
+        raise InvalidRequest(Fault(field="path", detail=fault))
+    return NewDelivery(
+        tenant_id=request.tenant_id,
+        destination=destination,
+        method=request.method,
+        path=path,
+        query=request.raw_query(),
+        headers=forwardable(request.headers),
+        body=request.body,
+        idempotency_key=request.idempotency_key(),
+        attempts_allowed=attempts_allowed,
+    )
+
+
+def _live(progress: Progress, answer: Answered) -> Response[Any]:
+    """The answer as it came, byte for byte."""
+    if not answer.complete:
+        return respond(too_large_to_return(str(progress.delivery.delivery_id), answer.status))
+    return _partner_response(progress, answer.status, answer.headers, answer.body)
+
+
+def _stored(progress: Progress, kept: KeptResponse) -> Response[Any]:
+    """The answer of the key's first request. Raises ResponseNotKept where only its beginning is stored."""
+    if kept.truncated:
+        raise ResponseNotKept(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
+    return _partner_response(progress, kept.status, kept.headers, kept.body)
+
+
+def _no_answer(progress: Progress) -> Response[Any]:
+    last = progress.attempts[-1]
+    answer = respond(no_answer(str(progress.delivery.delivery_id), last.outcome, last.reason or ""))
+    answer.headers.update(_own_headers(progress.delivery, replayed=progress.replayed))
+    return answer
+
+
+def _partner_response(progress: Progress, status: int, headers: Headers, body: bytes) -> Response[Any]:
+    listed: dict[str, str | list[str]] = dict(_own_headers(progress.delivery, replayed=progress.replayed))
+    grouped: dict[str, list[str]] = {}
+    for name, value in returnable(headers):
+        grouped.setdefault(name, []).append(value)
+    return Response(status_code=status, body=body, headers=listed | grouped)
+
+
+def _own_headers(delivery: Delivery, *, replayed: bool) -> dict[str, str]:
+    own = {"Sallyport-Delivery-Id": str(delivery.delivery_id)}
+    return own | {"Idempotency-Replayed": "true"} if replayed else own

@@ -1,0 +1,536 @@
+"""The JSON of the API: what comes in, what goes out, and the translation to and from the domain.
+
+The OpenAPI document is generated from these types, so their descriptions are the API's documentation.
+"""
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, assert_never
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from domain.bodies import STORED_RESPONSE_BYTES, keep
+from domain.deliveries import Attempt, Delivery, KeptResponse, NewDelivery, State
+from domain.destinations import Auth, BasicAuth, BearerAuth, Destination, Guarantee, HeaderAuth, NoAuth, Timeouts
+from domain.errors import Fault, InvalidRequest
+from domain.headers import header_fault
+from domain.ids import TenantId
+from domain.outcomes import Headers
+from domain.targets import path_fault, query_fault
+from flows.deliver import Progress
+from flows.destinations import NewDestination
+from runtime.settings import EgressAddress
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+FIELD_NAME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}$"
+METADATA_LIMIT_BYTES = 4096
+SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
+HEADERS_LIMIT_BYTES = 16 * 1024
+NOT_BEFORE_LIMIT = timedelta(days=30)
+_NOT_STORABLE = re.compile(r"\\u0000|[\ud800-\udfff]")  # PostgreSQL's jsonb takes neither
+CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
+Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"writeOnly": True})]
+Name = Annotated[
+    str, Meta(pattern=NAME, description="1 to 63 lower-case letters, digits and hyphens", examples=["bank"])
+]
+Seconds = Annotated[float, Meta(gt=0, le=25)]
+HeaderValues = Annotated[
+    dict[str, str | list[str]], Meta(description="Header names with their value, or all values of a repeated one")
+]
+
+
+class NoAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="none"):
+    """No credentials."""
+
+
+class BearerAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="bearer"):
+    """`Authorization: Bearer ...`"""
+
+    token: Secret
+
+
+class BasicAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="basic"):
+    """`Authorization: Basic ...`"""
+
+    username: Secret
+    password: Secret
+
+
+class HeaderAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="header"):
+    """A header of the partner's own."""
+
+    name: Annotated[str, Meta(pattern=FIELD_NAME, examples=["X-Api-Key"])]
+    value: Secret
+
+
+AuthBody = NoAuthBody | BearerAuthBody | BasicAuthBody | HeaderAuthBody
+
+
+class TimeoutsBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Deadlines of one attempt in seconds, the total at most 25; the other two are cut to the total."""
+
+    connect_seconds: Seconds = 5.0
+    first_byte_seconds: Seconds = 15.0
+    total_seconds: Seconds = 20.0
+
+
+class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A third party to call."""
+
+    name: Name
+    base_url: Annotated[
+        str,
+        Meta(max_length=2048, description="Paths go below it; http or https", examples=["https://api.bank.example/v1"]),
+    ]
+    auth: Annotated[AuthBody, Meta(description="Write-only: sealed, and never shown again")] = NoAuthBody()
+    timeouts: TimeoutsBody = TimeoutsBody()
+    guarantee: Annotated[
+        Guarantee,
+        Meta(
+            description="What follows an attempt that was sent and not answered. at_least_once: it is tried again. "
+            "at_most_once: the delivery is held in state unknown. auto: tried again where a repeat is harmless "
+            "(an idempotent method, or idempotent is true), held otherwise"
+        ),
+    ] = Guarantee.AUTO
+    idempotent: Annotated[bool, Meta(description="The partner makes sure itself that a repeat does nothing")] = False
+    idempotency_header: Annotated[
+        str,
+        Meta(
+            pattern=FIELD_NAME,
+            description="The header that carries the key which all attempts of a delivery share",
+        ),
+    ] = "Idempotency-Key"
+
+
+class AuthTypeBody(Struct, frozen=True):
+    """The kind of credentials, without them."""
+
+    type: Annotated[str, Meta(examples=["bearer"])]
+
+
+class DestinationBody(Struct, frozen=True, kw_only=True):
+    """A third party, without its credentials."""
+
+    destination_id: UUID
+    name: str
+    base_url: str
+    auth: AuthTypeBody
+    timeouts: TimeoutsBody
+    guarantee: Guarantee
+    idempotent: bool
+    idempotency_header: str
+    created_at: datetime
+
+
+class DestinationsBody(Struct, frozen=True):
+    """A page of destinations, newest first. `next_cursor` is null on the last page."""
+
+    destinations: list[DestinationBody]
+    next_cursor: str | None
+
+
+class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request to hand over."""
+
+    destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id", examples=["bank"])]
+    method: Annotated[str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$", description="In upper case")] = (
+        "POST"
+    )
+    path: Annotated[
+        str, Meta(max_length=4096, description="Below the base URL, percent-encoded", examples=["/orders"])
+    ] = ""
+    query: Annotated[str, Meta(max_length=4096, description="Raw, without '?'", examples=["a=1&b=2"])] = ""
+    headers: HeaderValues = {}
+    body: Annotated[
+        str | dict[str, Any] | list[Any] | None,
+        Meta(description="Text, sent as UTF-8; or a JSON object or array, sent as application/json"),
+    ] = None
+    body_base64: Annotated[str | None, Meta(description="Bytes in base64, instead of body")] = None
+    not_before: Annotated[
+        datetime | None, Meta(tz=True, description="When the first attempt may start, at most 30 days off")
+    ] = None
+    metadata: Annotated[
+        dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 characters")
+    ] = {}
+
+
+class TimingsBody(Struct, frozen=True):
+    """Milliseconds from the start of the attempt; null where that step was not reached."""
+
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float
+
+
+class ResponseBody(Struct, frozen=True, kw_only=True):
+    """A partner's response. Its body is in `body` where it is text and in `body_base64` otherwise, the other is null.
+
+    `length_bytes` and `sha256` (hex) speak of the whole body, decoded; null where it was not read to its end.
+    `truncated` says that the body here is not the whole.
+    """
+
+    status: int
+    headers: HeaderValues
+    body: str | None
+    body_base64: str | None
+    length_bytes: int | None
+    sha256: str | None
+    truncated: bool
+
+
+class AttemptBody(Struct, frozen=True, kw_only=True):
+    """One try. `reason` is null when answered, `response` unless answered."""
+
+    attempt_id: UUID
+    number: int
+    outcome: Annotated[str, Meta(description="answered, unreachable, unknown or refused")]
+    reason: str | None
+    started_at: datetime
+    timings: TimingsBody
+    remote_address: Annotated[str | None, Meta(description="The partner's address that was connected to")]
+    egress_address: Annotated[str | None, Meta(description="The fixed address it left from, where one is known")]
+    response: ResponseBody | None
+
+
+class DeliveryBody(Struct, frozen=True, kw_only=True):
+    """A delivery. `next_attempt_at` is null once it is finished, `finished_at` until then."""
+
+    delivery_id: UUID
+    destination: str
+    destination_id: UUID
+    state: State
+    method: str
+    path: str
+    query: str
+    headers: HeaderValues
+    metadata: dict[str, Any]
+    idempotency_key: str | None
+    attempts_made: int
+    attempts_allowed: int
+    next_attempt_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
+    """A delivery with its attempts, the first one first.
+
+    `response` is the partner's response to the last attempt; null where there is none.
+    """
+
+    attempts: list[AttemptBody]
+    response: ResponseBody | None
+
+
+class DeliveriesBody(Struct, frozen=True):
+    """A page of deliveries, newest first. `next_cursor` is null on the last page."""
+
+    deliveries: list[DeliveryBody]
+    next_cursor: str | None
+
+
+class EgressAddressBody(Struct, frozen=True):
+    """A fixed address. `last_verified_at` is when it was last seen from outside, null if never."""
+
+    availability_zone: str
+    address: str
+    last_verified_at: datetime | None
+
+
+class EgressBody(Struct, frozen=True):
+    """The addresses that partners must allowlist."""
+
+    addresses: list[EgressAddressBody]
+
+
+class HealthBody(Struct, frozen=True):
+    """The process answers. It says nothing of the database, which may be paused."""
+
+    status: str
+    version: str
+
+
+class FaultBody(Struct, frozen=True):
+    """One field at fault: a JSON pointer or a header's or parameter's name, and what would be right."""
+
+    field: str
+    detail: str
+
+
+class ProblemBody(Struct, frozen=True, kw_only=True):
+    """An RFC 9457 problem. Some kinds carry more members, such as `delivery_id`."""
+
+    type: Annotated[str, Meta(examples=["urn:sallyport:problem:invalid-request"])]
+    title: str
+    status: int
+    detail: str
+    faults: list[FaultBody] = []
+
+
+def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDestination:
+    """Raises InvalidRequest with every field that the types alone cannot judge."""
+    faults = _auth_faults(body.auth)
+    if fault := _reserved(body.idempotency_header):
+        faults.append(Fault(field="/idempotency_header", detail=fault))
+    if len(body.name) == 36 and _is_uuid(body.name):
+        faults.append(Fault(field="/name", detail="must not have the form of an id"))
+    if faults:
+        raise InvalidRequest(*faults)
+    return NewDestination(
+        tenant_id=tenant_id,
+        name=body.name,
+        base_url=body.base_url,
+        auth=_auth(body.auth),
+        guarantee=body.guarantee,
+        idempotent=body.idempotent,
+        idempotency_header=body.idempotency_header,
+        timeouts=Timeouts(
+            connect_seconds=min(body.timeouts.connect_seconds, body.timeouts.total_seconds),
+            first_byte_seconds=min(body.timeouts.first_byte_seconds, body.timeouts.total_seconds),
+            total_seconds=body.timeouts.total_seconds,
+        ),
+    )
+
+
+def destination_body(destination: Destination) -> DestinationBody:
+    """What the API shows of a destination."""
+    return DestinationBody(
+        destination_id=destination.destination_id,
+        name=destination.name,
+        base_url=destination.base_url,
+        auth=AuthTypeBody(type=destination.auth_type.value),
+        timeouts=TimeoutsBody(
+            connect_seconds=destination.timeouts.connect_seconds,
+            first_byte_seconds=destination.timeouts.first_byte_seconds,
+            total_seconds=destination.timeouts.total_seconds,
+        ),
+        guarantee=destination.guarantee,
+        idempotent=destination.idempotent,
+        idempotency_header=destination.idempotency_header,
+        created_at=destination.created_at,
+    )
+
+
+def new_delivery(
+    body: NewDeliveryBody, *, tenant_id: TenantId, idempotency_key: str | None, now: datetime
+) -> NewDelivery:
+    """Raises InvalidRequest with every field that the types alone cannot judge."""
+    faults: list[Fault] = []
+    headers = _request_headers(body.headers, faults)
+    content = _content(body, faults)
+    for name, fault in (("/path", path_fault(body.path)), ("/query", query_fault(body.query))):
+        if fault:
+            faults.append(Fault(field=name, detail=fault))
+    faults += _metadata_faults(body.metadata)
+    if body.not_before and not now - CLOCK_SKEW <= body.not_before <= now + NOT_BEFORE_LIMIT:
+        faults.append(Fault(field="/not_before", detail="must be from now to 30 days from now"))
+    if faults:
+        raise InvalidRequest(*faults)
+    if isinstance(body.body, dict | list) and not any(name.lower() == "content-type" for name, _ in headers):
+        headers = (*headers, ("Content-Type", "application/json"))
+    return NewDelivery(
+        tenant_id=tenant_id,
+        destination=body.destination,
+        method=body.method,
+        path=body.path,
+        query=body.query,
+        headers=headers,
+        body=content,
+        metadata=body.metadata,
+        idempotency_key=idempotency_key,
+        not_before=body.not_before,
+    )
+
+
+def delivery_body(delivery: Delivery) -> DeliveryBody:
+    """What a list shows of a delivery."""
+    return DeliveryBody(**_delivery_fields(delivery))
+
+
+def delivery_details(progress: Progress) -> DeliveryDetailsBody:
+    """A delivery with its attempts; the response in full where this call got it from the partner itself."""
+    attempts = [_attempt_body(attempt) for attempt in progress.attempts]
+    response = attempts[-1].response if attempts else None
+    if progress.answer is not None and response is not None and response.truncated:
+        whole = keep(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES)
+        response = _response_body(whole)
+    return DeliveryDetailsBody(**_delivery_fields(progress.delivery), attempts=attempts, response=response)
+
+
+def egress_body(addresses: Iterable[EgressAddress]) -> EgressBody:
+    """The fixed addresses; nothing verifies them from outside yet."""
+    return EgressBody(
+        addresses=[
+            EgressAddressBody(availability_zone=item.availability_zone, address=item.address, last_verified_at=None)
+            for item in addresses
+        ]
+    )
+
+
+def _auth(body: AuthBody) -> Auth:
+    match body:
+        case NoAuthBody():
+            return NoAuth()
+        case BearerAuthBody(token=token):
+            return BearerAuth(token=token)
+        case BasicAuthBody(username=username, password=password):
+            return BasicAuth(username=username, password=password)
+        case HeaderAuthBody(name=name, value=value):
+            return HeaderAuth(name=name, value=value)
+        case _:
+            assert_never(body)
+
+
+def _auth_faults(body: AuthBody) -> list[Fault]:
+    """Credentials become header values, so they are judged as such; no fault repeats the value."""
+    match body:
+        case NoAuthBody():
+            return []
+        case BearerAuthBody(token=token):
+            return _secret_faults({"/auth/token": token})
+        case BasicAuthBody(username=username, password=password):
+            colon = [Fault(field="/auth/username", detail="must not contain ':' (RFC 7617)")] if ":" in username else []
+            return [*colon, *_secret_faults({"/auth/username": username, "/auth/password": password})]
+        case HeaderAuthBody(name=name, value=value):
+            fault = _reserved(name)
+            reserved = [Fault(field="/auth/name", detail=fault)] if fault else []
+            return [*reserved, *_secret_faults({"/auth/value": value})]
+        case _:
+            assert_never(body)
+
+
+def _secret_faults(values: Mapping[str, str]) -> list[Fault]:
+    detail = "must be one line of Latin-1 text without control characters"
+    return [Fault(field=where, detail=detail) for where, value in values.items() if header_fault("X", value)]
+
+
+def _reserved(name: str) -> str | None:
+    """Why a destination must not use the header `name` for itself; its own Authorization and key headers it may."""
+    if name.lower() in ("authorization", "idempotency-key"):
+        return None
+    return header_fault(name, "")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]) -> Headers:
+    pairs = [
+        (name, value) for name, values in headers.items() for value in ([values] if isinstance(values, str) else values)
+    ]
+    for name, value in pairs:
+        if fault := header_fault(name, value):
+            faults.append(Fault(field=f"/headers/{name}", detail=fault))
+    if sum(len(name) + len(value) for name, value in pairs) > HEADERS_LIMIT_BYTES:
+        faults.append(Fault(field="/headers", detail=f"must be at most {HEADERS_LIMIT_BYTES} bytes in all"))
+    return tuple(pairs)
+
+
+def _content(body: NewDeliveryBody, faults: list[Fault]) -> bytes:
+    if body.body is not None and body.body_base64 is not None:
+        faults.append(Fault(field="/body_base64", detail="must not stand beside body"))
+    if body.body_base64 is not None:
+        try:
+            return b64decode(body.body_base64, validate=True)
+        except ValueError:
+            faults.append(Fault(field="/body_base64", detail="must be base64 (RFC 4648 section 4)"))
+            return b""
+    if body.body is None:
+        return b""
+    return _utf8(body.body, faults) if isinstance(body.body, str) else msgspec.json.encode(body.body)
+
+
+def _utf8(text: str, faults: list[Fault]) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        faults.append(Fault(field="/body", detail="must not contain lone surrogates"))
+        return b""
+
+
+def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
+    encoded = json.dumps(metadata, ensure_ascii=False)
+    if len(encoded) > METADATA_LIMIT_BYTES:
+        return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} characters of JSON")]
+    if _NOT_STORABLE.search(encoded):
+        return [Fault(field="/metadata", detail="must not contain U+0000 or lone surrogates")]
+    return []
+
+
+def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "delivery_id": delivery.delivery_id,
+        "destination": delivery.destination_name,
+        "destination_id": delivery.destination_id,
+        "state": delivery.state,
+        "method": delivery.method,
+        "path": delivery.path,
+        "query": delivery.query,
+        "headers": _header_values(delivery.headers),
+        "metadata": dict(delivery.metadata),
+        "idempotency_key": delivery.idempotency_key,
+        "attempts_made": delivery.attempts_made,
+        "attempts_allowed": delivery.attempts_allowed,
+        "next_attempt_at": delivery.due_at if delivery.state is State.PENDING else None,
+        "created_at": delivery.created_at,
+        "finished_at": delivery.finished_at,
+    }
+
+
+def _attempt_body(attempt: Attempt) -> AttemptBody:
+    timings = attempt.timings
+    return AttemptBody(
+        attempt_id=attempt.attempt_id,
+        number=attempt.number,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        started_at=attempt.started_at,
+        timings=TimingsBody(
+            timings.dns_ms, timings.connect_ms, timings.tls_ms, timings.first_byte_ms, timings.total_ms
+        ),
+        remote_address=attempt.remote_address,
+        egress_address=attempt.egress_address,
+        response=None if attempt.response is None else _response_body(attempt.response),
+    )
+
+
+def _response_body(response: KeptResponse) -> ResponseBody:
+    text = _text(response.body)
+    return ResponseBody(
+        status=response.status,
+        headers=_header_values(response.headers),
+        body=text,
+        body_base64=b64encode(response.body).decode() if text is None else None,
+        length_bytes=response.length_bytes,
+        sha256=response.sha256.hex() if response.sha256 else None,
+        truncated=response.truncated,
+    )
+
+
+def _text(body: bytes) -> str | None:
+    """The body as text; None where it is none, or where escaping it in JSON could take more room than base64 does."""
+    if len(body) > STORED_RESPONSE_BYTES:
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _header_values(headers: Headers) -> dict[str, str | list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
