@@ -1,9 +1,10 @@
 """Fixtures for every kind of test. Databases are real: one PostgreSQL per session, one fresh database per test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -11,6 +12,10 @@ from psycopg import sql
 
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrate
 from local.postgres import Postgres
+
+if TYPE_CHECKING:  # at run time they would import this file again
+    from tests.egress.servers import Partner, Script
+    from tests.support.gateway import EmulatedQueue, Gateway, QueueServer
 
 _TEMPLATE = "sallyport_template"
 _numbers = count(1)
@@ -87,3 +92,54 @@ def operator_database_url(database: FreshDatabase) -> str:
 def repository() -> Path:
     """The root of the project."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Lambda puts into every function's environment; good for moto and for nothing else."""
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.fixture(scope="session")
+def queue_server() -> "Iterator[QueueServer]":
+    """moto's SQS API on loopback, one for the session."""
+    from tests.support.gateway import QueueServer
+
+    server = QueueServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def queue(queue_server: "QueueServer", aws_credentials: None) -> "EmulatedQueue":
+    """An empty queue of this test's own."""
+    return queue_server.queue()
+
+
+@pytest.fixture
+def gateway(database: FreshDatabase, queue: "EmulatedQueue") -> "Iterator[Gateway]":
+    """Collaborators for the flows: real database, client and queue API, and a clock that stands still."""
+    from tests.support.gateway import make_gateway
+
+    made = make_gateway(database, queue)
+    yield made
+    made.by.client.close()
+    made.by.database.close()
+
+
+@pytest.fixture
+def partner() -> "Iterator[Callable[[Script], Partner]]":
+    """Starts partners that follow a script: `partner(script).url()`; they stop after the test."""
+    from tests.egress.servers import Server
+
+    servers: list[Server] = []
+
+    def start(script: "Script") -> "Partner":
+        servers.append(Server(script))
+        return servers[-1].partner
+
+    yield start
+    for server in servers:
+        server.stop()

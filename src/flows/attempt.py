@@ -147,6 +147,7 @@ def _request(claim: Claim, *, by: Collaborators) -> OutboundRequest | Exchange:
         headers=headers,
         body=claim.body,
         timeouts=claim.destination.timeouts,
+        may_repeat=_may_repeat(claim),
     )
 
 
@@ -171,19 +172,21 @@ def _credentials(claim: Claim, *, by: Collaborators) -> Headers:
 
 def _judge(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collaborators) -> Made:
     now = by.clock()
-    repeat = may_repeat(
-        guarantee=claim.destination.guarantee, idempotent=claim.destination.idempotent, method=claim.method
-    )
     decided = verdict(
         exchange.outcome,
         attempts_made=claim.attempts_made,
         attempts_allowed=claim.attempts_allowed,
-        may_repeat=repeat,
+        may_repeat=_may_repeat(claim),
         now=now,
         chance=by.chance(),
     )
     attempt = _attempt(claim, exchange, started_at=started_at, by=by)
     return Made(claim=claim, exchange=exchange, verdict=decided, attempt=attempt)
+
+
+def _may_repeat(claim: Claim) -> bool:
+    destination = claim.destination
+    return may_repeat(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
 
 
 def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collaborators) -> Attempt:

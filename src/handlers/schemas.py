@@ -441,6 +441,8 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
 def _content(body: NewDeliveryBody, faults: list[Fault]) -> bytes:
     if body.body is not None and body.body_base64 is not None:
         faults.append(Fault(field="/body_base64", detail="must not stand beside body"))
+    if body.method == "HEAD" and (body.body or body.body_base64):
+        faults.append(Fault(field="/body", detail="a HEAD request carries none"))
     if body.body_base64 is not None:
         try:
             return b64decode(body.body_base64, validate=True)

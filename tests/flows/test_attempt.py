@@ -1,0 +1,380 @@
+"""The life of a delivery, one worker's batch at a time."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from db import deliveries
+from db.connection import Database
+from domain.destinations import BearerAuth, Guarantee
+from domain.errors import DatabaseUnavailable, QueueUnavailable
+from domain.ids import DeliveryId
+from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup
+from egress.credentials import SealKey, auth_type, seal
+from flows.accept import accept
+from flows.attempt import attempt_due, make_attempts, record
+from runtime.settings import DatabaseSettings, QueueSettings
+from tests.egress.servers import Partner, Script
+from tests.support.gateway import FIXED_ADDRESS, START, Gateway, statements
+from tests.support.partners import answers, answers_in_turn, closes_in_the_middle, takes_and_closes
+from wakeups.sqs import WakeupQueue
+
+type StartPartner = Callable[[Script], Partner]
+
+
+def hand_over(gateway: Gateway, **overrides: object) -> DeliveryId:
+    """Accepts a delivery; its wake-up is in the queue."""
+    return accept(gateway.new(**overrides), wait_seconds=None, by=gateway.by).delivery.delivery_id
+
+
+def work(gateway: Gateway) -> None:
+    """Hands all messages of the queue to one worker."""
+    attempt_due(gateway.queue.take(), by=gateway.by)
+
+
+def test_a_delivery_reaches_the_partner_and_its_outcome_is_recorded(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(201, b'{"id":7}', "X-Partner: yes"))
+    gateway.destination(server.url("/v1"))
+    delivery_id = hand_over(gateway, query="a=1", headers=(("X-Mine", "1"),))
+
+    work(gateway)
+
+    (request,) = server.requests
+    assert request.startswith(b"POST /v1/orders?a=1 HTTP/1.1\r\n")
+    assert b"\r\nX-Mine: 1\r\n" in request
+    assert f"\r\nIdempotency-Key: {delivery_id}\r\n".encode() in request
+    assert request.endswith(b'\r\n\r\n{"amount":1}')
+    (attempt,) = gateway.attempts()
+    assert (attempt["outcome"], attempt["status"], attempt["response_body"]) == ("answered", 201, b'{"id":7}')
+    assert ["X-Partner", "yes"] in attempt["response_headers"]
+    assert (str(attempt["remote_address"]), str(attempt["egress_address"])) == ("127.0.0.1", FIXED_ADDRESS)
+    assert gateway.delivery()["state"] == "delivered"
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_failed_try_is_repeated_by_the_schedule_until_it_succeeds(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers_in_turn(503, 200))
+    gateway.destination(server.url())
+    hand_over(gateway)
+
+    work(gateway)
+    assert gateway.delivery()["state"] == "pending"
+    assert gateway.delivery()["due_at"] == START + timedelta(seconds=5)
+    assert gateway.queue.delays() == [5]
+
+    gateway.clock.forward(5)
+    work(gateway)
+    assert gateway.delivery()["state"] == "delivered"
+    assert [attempt["status"] for attempt in gateway.attempts()] == [503, 200]
+    keys = [line for request in server.requests for line in request.split(b"\r\n") if line.startswith(b"Idempotency")]
+    assert keys[0] == keys[1]
+
+
+def test_after_ten_attempts_over_three_days_a_delivery_has_failed(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(500))
+    gateway.destination(server.url())
+    hand_over(gateway)
+
+    for _ in range(10):
+        gateway.clock.now = max(gateway.clock.now, gateway.delivery()["due_at"])
+        work(gateway)
+
+    assert gateway.delivery()["state"] == "failed"
+    assert len(server.requests) == 10
+    assert gateway.clock.now - START == timedelta(seconds=5 + 300 + 1800 + 7200 + 18000 + 36000 + 50400 + 72000 + 86400)
+
+
+def test_a_refusal_of_the_partner_is_not_repeated(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(400)).url())
+    hand_over(gateway)
+    work(gateway)
+    assert gateway.delivery()["state"] == "failed"
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_redirect_is_not_followed(gateway: Gateway, partner: StartPartner) -> None:
+    elsewhere = partner(answers(200))
+    gateway.destination(partner(answers(307, b"", f"Location: {elsewhere.url()}")).url())
+    hand_over(gateway)
+    work(gateway)
+    assert gateway.delivery()["state"] == "failed"
+    assert elsewhere.requests == []
+
+
+def test_retry_after_wins_where_it_is_later(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(429, b"", "Retry-After: 600")).url())
+    hand_over(gateway)
+    work(gateway)
+    assert gateway.delivery()["due_at"] == START + timedelta(seconds=600)
+
+
+@pytest.mark.parametrize("script", [takes_and_closes, closes_in_the_middle])
+def test_a_post_without_a_complete_answer_is_held_and_never_sent_again(
+    gateway: Gateway, partner: StartPartner, script: Script
+) -> None:
+    server = partner(script)
+    gateway.destination(server.url())
+    hand_over(gateway)
+
+    work(gateway)
+    gateway.clock.forward(100_000)
+    work(gateway)
+
+    assert gateway.delivery()["state"] == "unknown"
+    assert [attempt["outcome"] for attempt in gateway.attempts()] == ["unknown"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides"),
+    [("PUT", {}), ("POST", {"guarantee": Guarantee.AT_LEAST_ONCE}), ("POST", {"idempotent": True})],
+)
+def test_what_may_be_repeated_is_tried_again_without_an_answer(
+    gateway: Gateway, partner: StartPartner, method: str, overrides: dict[str, object]
+) -> None:
+    gateway.destination(partner(takes_and_closes).url(), **overrides)
+    hand_over(gateway, method=method)
+    work(gateway)
+    assert gateway.delivery()["state"] == "pending"
+    assert gateway.queue.delays() == [5]
+
+
+def test_even_an_idempotent_method_is_held_at_most_once(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(takes_and_closes).url(), guarantee=Guarantee.AT_MOST_ONCE)
+    hand_over(gateway, method="PUT")
+    work(gateway)
+    assert gateway.delivery()["state"] == "unknown"
+
+
+def test_a_partner_that_cannot_be_reached_is_tried_again_whatever_the_guarantee(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1", guarantee=Guarantee.AT_MOST_ONCE)
+    hand_over(gateway)
+    work(gateway)
+    (attempt,) = gateway.attempts()
+    assert attempt["outcome"] == "unreachable"
+    assert attempt["egress_address"] is None
+    assert gateway.delivery()["state"] == "pending"
+
+
+def test_what_our_guard_refuses_fails_at_once_and_nothing_is_sent(gateway: Gateway) -> None:
+    gateway.destination("http://169.254.169.254/latest")
+    hand_over(gateway)
+    work(gateway)
+    (attempt,) = gateway.attempts()
+    assert attempt["outcome"] == "refused"
+    assert gateway.delivery()["state"] == "failed"
+
+
+def test_the_credentials_go_out_and_are_nowhere_in_what_is_stored(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    auth = BearerAuth(token="the-partners-secret")
+    made = gateway.destination(server.url())
+    sealed = seal(auth, destination_id=made.destination_id, key=gateway.by.seal_key)
+    gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
+    hand_over(gateway)
+    work(gateway)
+    assert b"\r\nAuthorization: Bearer the-partners-secret\r\n" in server.requests[0]
+    for table in ("destination", "delivery", "attempt"):
+        assert "the-partners-secret" not in str(gateway.sql(f"SELECT * FROM {table}"))  # noqa: S608 - three known names
+
+
+def test_credentials_that_do_not_open_send_nothing_and_are_tried_again(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    made = gateway.destination(server.url())
+    other = SealKey.derived_from("another key for tests, also long enough")
+    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=other)
+    gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
+    hand_over(gateway)
+    work(gateway)
+    assert server.requests == []
+    (attempt,) = gateway.attempts()
+    assert (attempt["outcome"], gateway.delivery()["state"]) == ("unreachable", "pending")
+    assert "credentials" in attempt["reason"]
+
+
+def test_a_whole_batch_costs_two_statements(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    for _ in range(10):
+        hand_over(gateway)
+    wakeups = gateway.queue.take()
+    with statements(gateway) as counted:
+        attempt_due(wakeups, by=gateway.by)
+    assert len(counted) == 2
+    assert {row["state"] for row in gateway.sql("SELECT state FROM delivery")} == {"delivered"}
+
+
+def test_accepting_costs_one_statement(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    with statements(gateway) as counted:
+        hand_over(gateway)
+    assert len(counted) == 1
+
+
+def test_a_leased_delivery_is_invisible_to_a_second_worker(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    delivery_id = hand_over(gateway)
+    (wakeup,) = gateway.queue.take()
+    lease = gateway.by.new_lease(gateway.clock())
+    deliveries.claim(gateway.by.database, [delivery_id], lease=lease, now=gateway.clock())
+
+    attempt_due([wakeup], by=gateway.by)
+
+    assert server.requests == []
+    (put_back,) = gateway.queue.wakeups()
+    assert put_back.due_at == lease.until
+
+
+@pytest.mark.parametrize(("method", "state", "requests"), [("POST", "unknown", 0), ("PUT", "delivered", 1)])
+def test_a_worker_that_died_leaves_an_unknown_outcome(
+    gateway: Gateway, partner: StartPartner, method: str, state: str, requests: int
+) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    delivery_id = hand_over(gateway, method=method)
+    gateway.queue.take()
+    deliveries.claim(
+        gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
+    )
+    wakeup = Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")
+
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due([wakeup], by=gateway.by)
+    gateway.clock.forward(10)
+    work(gateway)
+
+    first = gateway.attempts()[0]
+    assert (first["number"], first["outcome"]) == (1, "unknown")
+    assert "stopped before it recorded" in first["reason"]
+    assert gateway.delivery()["state"] == state
+    assert len(server.requests) == requests
+
+
+def test_the_truth_that_comes_late_replaces_the_unknown_in_the_log(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    delivery_id = hand_over(gateway)
+    gateway.queue.take()
+    found = deliveries.claim(
+        gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
+    )
+    slow = make_attempts(found, by=gateway.by)  # this worker is slower than its lease
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], by=gateway.by)
+
+    record(slow, by=gateway.by)
+
+    (attempt,) = gateway.attempts()
+    assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
+    assert gateway.delivery()["state"] == "unknown"  # for a person to settle, who now sees why
+
+
+def test_an_early_wake_up_hops_on_without_touching_the_database(gateway: Gateway) -> None:
+    due_at = START + timedelta(hours=2)
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=due_at, group="g")
+    with statements(gateway) as counted:
+        attempt_due([wakeup], by=gateway.by)
+    assert counted == []
+    assert gateway.queue.wakeups() == [wakeup]
+    assert gateway.queue.delays() == [900]
+
+
+def test_a_wake_up_without_a_row_is_looked_at_a_few_times_and_then_dropped(gateway: Gateway) -> None:
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
+    attempt_due([wakeup], by=gateway.by)
+    delays = []
+    while gateway.queue.wakeups():
+        delays += gateway.queue.delays()
+        gateway.clock.forward(1000)
+        work(gateway)
+    assert tuple(delays) == MISS_DELAYS_SECONDS
+
+
+def test_a_wake_up_that_overtakes_its_row_finds_it_at_the_second_look(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    delivery_id = DeliveryId(gateway.by.new_id(START))
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], by=gateway.by)
+    again = gateway.queue.take()
+    deliveries.accept(
+        gateway.by.database,
+        gateway.new(),
+        delivery_id=delivery_id,
+        fingerprint=bytes(32),
+        now=START,
+        lease=gateway.by.new_lease(START),
+        wait_seconds=None,
+    )
+    gateway.clock.forward(1)
+    attempt_due(again, by=gateway.by)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_the_wake_up_of_a_finished_delivery_does_nothing(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    hand_over(gateway)
+    twice = gateway.queue.take() * 2
+    attempt_due(twice, by=gateway.by)
+    attempt_due(twice, by=gateway.by)
+    assert len(server.requests) == 1
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_retry_woken_too_early_is_put_back_to_its_time(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(503))
+    gateway.destination(server.url())
+    delivery_id = hand_over(gateway)
+    work(gateway)
+    gateway.queue.take()
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], by=gateway.by)
+    assert len(server.requests) == 1
+    assert gateway.queue.delays() == [5]
+
+
+def test_without_a_database_the_wake_ups_are_put_back_and_nothing_is_dead_lettered(gateway: Gateway) -> None:
+    dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
+    attempt_due([wakeup], by=replace(gateway.by, database=dead))
+    (put_back,) = gateway.queue.wakeups()
+    assert put_back.misses == 0
+    assert gateway.queue.delays() == [30]
+
+
+def test_without_a_queue_what_happened_is_recorded_and_the_messages_must_come_back(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(503)).url())
+    hand_over(gateway)
+    dead = WakeupQueue(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1"))
+    with pytest.raises(QueueUnavailable):
+        attempt_due(gateway.queue.take(), by=replace(gateway.by, queue=dead))
+    assert gateway.delivery()["state"] == "pending"
+    assert len(gateway.attempts()) == 1
+
+
+def test_a_database_that_goes_away_after_the_send_fails_the_batch_and_leaves_the_lease(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url())
+    hand_over(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with pytest.raises(DatabaseUnavailable), closing(flaky):
+        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
+    assert gateway.delivery()["state"] == "sending"
+
+
+class GoesAway(Database):
+    """Runs one statement; then the server is gone for good."""
+
+    ran = False
+
+    def connection(self):  # type: ignore[no-untyped-def]
+        if self.ran:
+            self._settings = DatabaseSettings(database_url="postgresql://127.0.0.1:1/none")
+            self.close()
+        self.ran = True
+        return super().connection()

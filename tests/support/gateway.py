@@ -1,0 +1,216 @@
+"""A gateway for tests: the real database, client and queue API, a clock that stands still until it is told
+otherwise.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from tempfile import TemporaryFile
+from typing import Any, cast
+from uuid import uuid4
+
+import boto3
+from moto.backends import get_backend
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from psycopg.pq import Trace
+
+from db.connection import Database
+from db.destinations import insert
+from domain.deliveries import NewDelivery
+from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.ids import DestinationId, TenantId
+from domain.scopes import ALL_SCOPES
+from domain.wakeups import Wakeup
+from egress.addresses import Guard
+from egress.client import Client
+from egress.credentials import SealKey
+from flows.collaborators import Collaborators
+from flows.tokens import issue
+from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
+from tests.conftest import FreshDatabase
+from wakeups.sqs import WakeupQueue, decode
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+REGION = "eu-central-1"
+ACCOUNT = "123456789012"
+FIXED_ADDRESS = "203.0.113.7"
+
+
+@dataclass
+class Clock:
+    """Says the time that a test set."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatedQueue:
+    """A queue of moto's SQS server, which runs in this process: its messages can be looked at without receiving
+    them.
+    """
+
+    name: str
+    url: str
+    endpoint_url: str
+
+    @property
+    def messages(self) -> list[Any]:
+        """What moto holds, delayed or not."""
+        backend = get_backend("sqs")[ACCOUNT][REGION]
+        return cast(list[Any], backend.queues[self.name]._messages)
+
+    def wakeups(self) -> list[Wakeup]:
+        """All wake-ups in the queue, in the order they came."""
+        return [decode(message.body) for message in self.messages]
+
+    def delays(self) -> list[int]:
+        """How long, in seconds, each message is held back."""
+        return [round((message.delayed_until - message.sent_timestamp) / 1000) for message in self.messages]
+
+    def take(self) -> list[Wakeup]:
+        """All wake-ups, which are then no longer in the queue."""
+        taken = self.wakeups()
+        self.messages.clear()
+        return taken
+
+
+class QueueServer:
+    """moto's SQS API on loopback."""
+
+    def __init__(self) -> None:
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.endpoint_url = f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def queue(self) -> EmulatedQueue:
+        """A new, empty queue."""
+        name = f"wakeups-{uuid4()}"
+        with closing(
+            boto3.client(
+                "sqs",
+                endpoint_url=self.endpoint_url,
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+            )
+        ) as client:
+            url = client.create_queue(QueueName=name)["QueueUrl"]
+        return EmulatedQueue(name=name, url=url, endpoint_url=self.endpoint_url)
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """Collaborators for the flows, with the handles that tests need: the clock, the queue, a tenant, the superuser."""
+
+    by: Collaborators
+    clock: Clock
+    queue: EmulatedQueue
+    database: FreshDatabase
+    tenant_id: TenantId
+    token: str
+
+    def destination(self, base_url: str, **overrides: Any) -> Destination:
+        """Stores a destination; without credentials unless `overrides` say otherwise."""
+        values = {
+            "destination_id": DestinationId(self.by.new_id(self.clock())),
+            "tenant_id": self.tenant_id,
+            "name": "partner",
+            "base_url": base_url,
+            "auth_type": AuthType.NONE,
+            "sealed_credentials": None,
+            "guarantee": Guarantee.AUTO,
+            "idempotent": False,
+            "idempotency_header": "Idempotency-Key",
+            "timeouts": Timeouts(connect_seconds=2, first_byte_seconds=2, total_seconds=3),
+            "created_at": self.clock(),
+        }
+        made = Destination(**(values | overrides))
+        insert(self.by.database, made)
+        return made
+
+    def new(self, **overrides: Any) -> NewDelivery:
+        """A delivery to hand over: POST /orders to `partner` unless `overrides` say otherwise."""
+        values = {
+            "tenant_id": self.tenant_id,
+            "destination": "partner",
+            "method": "POST",
+            "path": "/orders",
+            "body": b'{"amount":1}',
+        }
+        return NewDelivery(**(values | overrides))
+
+    def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        """Runs a statement as the superuser, for looking at rows and for setting scenes."""
+        with closing(Database(DatabaseSettings(database_url=self.database.admin_url))) as database:
+            cursor = database.connection().execute(statement.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def delivery(self) -> dict[str, Any]:
+        """The only delivery's row."""
+        (row,) = self.sql("SELECT * FROM delivery")
+        return row
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All rows of the attempt log, the first attempt first."""
+        return self.sql("SELECT * FROM attempt ORDER BY delivery_id, number")
+
+
+def make_gateway(database: FreshDatabase, queue: EmulatedQueue, **overrides: Any) -> Gateway:
+    """A gateway on a fresh database and queue, with one tenant and a token for it. Close `by.database` and
+    `by.client`.
+    """
+    clock = Clock()
+    guard = Guard(allowed_private_cidrs=LOOPBACK, allowed_ports=range(1, 65536))
+    values: dict[str, Any] = {
+        "database": Database(DatabaseSettings(database_url=database.url)),
+        "queue": WakeupQueue(QueueSettings(wakeup_queue_url=queue.url, sqs_endpoint_url=queue.endpoint_url)),
+        "client": Client(guard),
+        "guard": guard,
+        "load_seal_key": lambda: SealKey.derived_from("a key for tests, long enough to be one"),
+        "egress_addresses": (EgressAddress(availability_zone="a", address=FIXED_ADDRESS),),
+        "lease_seconds": 40,
+        "clock": clock,
+        "chance": lambda: 0.5,  # the middle of the jitter: exactly the schedule
+        "randomness": secrets.token_bytes,
+        "sleep": clock.forward,
+    }
+    by = Collaborators(**(values | overrides))
+    with closing(Database(DatabaseSettings(database_url=database.operator_url))) as operators:
+        issued = issue(
+            operators, tenant_name="acme", scopes=ALL_SCOPES, now=clock(), randomness=secrets.token_bytes(52)
+        )
+    return Gateway(by=by, clock=clock, queue=queue, database=database, tenant_id=issued.tenant_id, token=issued.token)
+
+
+@contextmanager
+def statements(gateway: Gateway) -> Iterator[list[str]]:
+    """The statements that the gateway's connection executes meanwhile, as libpq puts them on the wire.
+
+    It reads libpq's own trace (PQtrace), so that nothing between the flow and the server can hide one. A statement is
+    what is executed: preparing one counts with its execution.
+    """
+    connection = gateway.by.database.connection()
+    found: list[str] = []
+    with TemporaryFile("w+b") as file:
+        connection.pgconn.trace(file.fileno())
+        connection.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+        yield found
+        connection.pgconn.untrace()
+        file.seek(0)
+        lines = file.read().decode(errors="replace").splitlines()
+    found += [line for line in lines if line.startswith("F") and re.search(r"\t(Execute|Query)\t", line)]
