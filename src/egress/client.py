@@ -11,8 +11,10 @@ from domain.outcomes import Exchange, Refused, Unreachable
 from egress.addresses import Guard, Resolved, Target
 from egress.engine import Ended, Engine
 from egress.lookups import Answer, Lookups, Place
+from egress.request import OutboundRequest, fault_in_request
 from egress.response import RESPONSE_CAP_BYTES
-from egress.transfer import OutboundRequest, Transfer, fault_in_request
+from egress.transfer import Run, Transfer
+from egress.way import Route
 from runtime.roots import ca_bundle as find_ca_bundle
 
 __all__ = ["RESPONSE_CAP_BYTES", "Client", "OutboundRequest"]
@@ -60,7 +62,7 @@ class _Batch:
         self._roots = roots
         self._answers: SimpleQueue[tuple[Place, Answer]] = SimpleQueue()
         self._waiting: dict[Place, list[tuple[Transfer, Target]]] = {}
-        self._running: dict[pycurl.Curl, Transfer] = {}
+        self._running: dict[pycurl.Curl, Run] = {}
 
     def run(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
         """Starts all, then turns the engine until all have ended."""
@@ -76,17 +78,20 @@ class _Batch:
 
     def _start(self, transfer: Transfer) -> None:
         target = self._guard.target(transfer.request.url)
-        fault = target.reason if isinstance(target, Refused) else fault_in_request(transfer.request)
-        if isinstance(target, Refused) or fault is not None:
-            transfer.end_unsent(Refused(reason=fault or ""), now=time.monotonic())
-            return
-        if target.address is not None:
+        if isinstance(target, Refused):
+            transfer.end_unsent(target, now=time.monotonic())
+        elif (fault := fault_in_request(transfer.request)) is not None:
+            transfer.end_unsent(Refused(reason=fault), now=time.monotonic())
+        elif target.address is not None:
             self._begin(transfer, target, Resolved(addresses=(target.address,)))
-            return
+        else:
+            self._look_up(transfer, target)
+
+    def _look_up(self, transfer: Transfer, target: Target) -> None:
         place = (target.host, target.port)
-        asked = place in self._waiting
+        already_asked = place in self._waiting
         self._waiting.setdefault(place, []).append((transfer, target))
-        if not asked:
+        if not already_asked:
             self._lookups.ask(place, self._on_answer)
 
     def _on_answer(self, place: Place, answer: Answer) -> None:
@@ -101,26 +106,33 @@ class _Batch:
                 self._begin(transfer, target, answer)
 
     def _begin(self, transfer: Transfer, target: Target, answer: Answer) -> None:
-        now = time.monotonic()
         if not isinstance(answer, Resolved):
-            transfer.end_unsent(answer, now=now)
+            transfer.end_unsent(answer, now=time.monotonic())
             return
-        handle = transfer.begin(target, answer.addresses, roots=self._roots, now=now)
-        self._running[handle] = transfer
-        self._engine.add(handle)
+        route = Route(target=target, addresses=answer.addresses, roots=self._roots, sockets=self._engine.sockets)
+        self._set_off(transfer, route, fresh=not transfer.request.may_repeat)
+
+    def _set_off(self, transfer: Transfer, route: Route, *, fresh: bool) -> None:
+        run = Run(transfer, route, now=time.monotonic(), fresh=fresh)
+        self._running[run.handle] = run
+        self._engine.add(run.handle)
 
     def _end(self, ended: Ended) -> None:
         self._engine.remove(ended.handle)
-        self._running.pop(ended.handle).end(ended, now=time.monotonic())
+        run = self._running.pop(ended.handle)
+        if run.met_a_dead_connection:
+            self._set_off(run.transfer, run.route, fresh=True)
+        else:
+            run.end(ended, now=time.monotonic())
 
     def _end_late(self) -> None:
         now = time.monotonic()
         for place, waits in list(self._waiting.items()):
-            self._give_up_waiting(place, waits, now=now)
-        for handle in [handle for handle, transfer in self._running.items() if transfer.answer_by <= now]:
-            self._end(Ended(handle, pycurl.E_OPERATION_TIMEDOUT, ""))
+            self._end_waits(place, waits, now=now)
+        for run in [run for run in self._running.values() if run.answer_by <= now]:
+            self._end(Ended(run.handle, pycurl.E_OPERATION_TIMEDOUT, ""))
 
-    def _give_up_waiting(self, place: Place, waits: list[tuple[Transfer, Target]], *, now: float) -> None:
+    def _end_waits(self, place: Place, waits: list[tuple[Transfer, Target]], *, now: float) -> None:
         """Ends those whose time to connect is over while their name is still being looked up."""
         for transfer, _ in waits:
             if transfer.connect_by <= now:
@@ -133,4 +145,4 @@ class _Batch:
 
     def _next_deadline(self) -> float:
         waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
-        return min(waiting + [transfer.answer_by for transfer in self._running.values()])
+        return min(waiting + [run.answer_by for run in self._running.values()])

@@ -1,14 +1,16 @@
 """One libcurl multi handle with its open connections, and the event loop that drives it."""
 
+import os
 import selectors
-import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pycurl
 
-KEPT_CONNECTIONS = 100
+from egress.sockets import KEPT_CONNECTIONS, KeptSockets
+
 _SELECTED = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
@@ -25,19 +27,28 @@ class Ended(NamedTuple):
 
 
 class Engine:
-    """Moves the bytes of many transfers in one thread. Only `wake` may be called from another."""
+    """Moves the bytes of many transfers in one thread. Only `wake` may be called from another.
+
+    `sockets` are those of the connections that it keeps.
+    """
 
     def __init__(self) -> None:
+        self.sockets = KeptSockets()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._bell, self._button = os.pipe()
+        os.set_blocking(self._bell, False)
+        os.set_blocking(self._button, False)
         self._selector = selectors.DefaultSelector()
-        self._receiver, self._sender = socket.socketpair()
-        self._receiver.setblocking(False)
-        self._sender.setblocking(False)
-        self._selector.register(self._receiver, selectors.EVENT_READ)
+        self._selector.register(self._bell, selectors.EVENT_READ)
         self._due: float | None = None
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
+
+    def __del__(self) -> None:
+        self.close()
 
     def add(self, handle: pycurl.Curl) -> None:
         """Starts a transfer."""
@@ -49,16 +60,15 @@ class Engine:
 
     def wake(self) -> None:
         """Ends the present or the next `turn` early."""
-        try:
-            self._sender.send(b"\0")
-        except OSError:  # it is being woken already, or it is closed
-            return
+        with self._lock:
+            if not self._closed:
+                _press(self._button)
 
     def turn(self, *, until: float) -> list[Ended]:
         """Waits for something to happen, at most until the monotonic time `until`, and deals with it."""
-        for key, events in self._selector.select(max(0.0, min(until, self._due or until) - time.monotonic())):
-            if key.fileobj is self._receiver:
-                self._receiver.recv(4096)
+        for key, events in self._selector.select(self._patience(until)):
+            if key.fd == self._bell:
+                os.read(self._bell, 4096)
             else:
                 self._multi.socket_action(key.fd, _curl_events(events))
         if self._due is not None and self._due <= time.monotonic():
@@ -67,31 +77,45 @@ class Engine:
         return list(self._ended())
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection. A second time does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         self._multi.close()
         self._selector.close()
-        self._receiver.close()
-        self._sender.close()
+        os.close(self._bell)
+        os.close(self._button)
+
+    def _patience(self, until: float) -> float:
+        soonest = until if self._due is None else min(until, self._due)
+        return max(0.0, soonest - time.monotonic())
 
     def _ended(self) -> Iterator[Ended]:
         more = True
         while more:
             more, fine, broken = self._multi.info_read()
-            yield from (Ended(handle, 0, "") for handle in fine)
+            yield from (Ended(handle, pycurl.E_OK, "") for handle in fine)
             yield from (Ended(handle, code, detail) for handle, code, detail in broken)
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
         known = descriptor in self._selector.get_map()
-        if what == pycurl.POLL_REMOVE:
-            if known:
-                self._selector.unregister(descriptor)
+        if known and what == pycurl.POLL_REMOVE:
+            self._selector.unregister(descriptor)
         elif known:
             self._selector.modify(descriptor, _SELECTED[what])
-        else:
+        elif what != pycurl.POLL_REMOVE:
             self._selector.register(descriptor, _SELECTED[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+
+def _press(button: int) -> None:
+    try:
+        os.write(button, b"\0")
+    except BlockingIOError:  # the pipe is full: it has been pressed more than enough
+        return
 
 
 def _curl_events(events: int) -> int:

@@ -1,0 +1,68 @@
+"""What goes over the wire: the request as it was asked for, and nothing that libcurl would add of its own accord."""
+
+import re
+from dataclasses import dataclass, field
+
+import pycurl
+
+from domain.destinations import Timeouts
+from domain.outcomes import Headers
+from egress.headers import fault_in, field_line, is_token
+from runtime.version import VERSION
+
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 (RFC 9110 section 8.6)
+_BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundRequest:
+    """A request as it goes out.
+
+    `url` is absolute and percent-encoded, and is sent byte for byte. `headers` are final: the client adds Host and
+    Content-Length, and a User-Agent where there is none. `may_repeat` says that a second arrival does no harm
+    (`domain.destinations.may_repeat`): only such a request uses a connection that was open before, since one that turns
+    out to be dead leaves unknown whether the request arrived.
+    """
+
+    method: str
+    url: str
+    headers: Headers = ()
+    body: bytes = field(default=b"", repr=False)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    may_repeat: bool = False
+
+
+def fault_in_request(request: OutboundRequest) -> str | None:
+    """Why `request` cannot be put on the wire (its URL aside); None when it can."""
+    if not is_token(request.method) or request.method.upper() == "CONNECT":
+        return "the method cannot be sent"
+    if request.method == "HEAD" and request.body:
+        return "a HEAD request carries no body"
+    return fault_in(request.headers)
+
+
+def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
+    """Tells libcurl what to send."""
+    handle.setopt(pycurl.URL, request.url)
+    handle.setopt(pycurl.REQUEST_TARGET, _target_of(request.url))  # libcurl would rewrite dots and %2f in the URL's
+    _set_method(handle, request)
+    given = {name.lower() for name, _ in request.headers}
+    unwanted = [f"{name}:".encode() for name in ("Accept", "Content-Type", "Expect") if name.lower() not in given]
+    handle.setopt(pycurl.HTTPHEADER, [field_line(name, value) for name, value in request.headers] + unwanted)
+    if "user-agent" not in given:
+        handle.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
+
+
+def _set_method(handle: pycurl.Curl, request: OutboundRequest) -> None:
+    if request.body or request.method in _BODY_METHODS:
+        handle.setopt(pycurl.POSTFIELDS, request.body)
+    if request.method == "HEAD":
+        handle.setopt(pycurl.NOBODY, 1)  # or libcurl would wait for the body that Content-Length announces
+    else:
+        handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+
+
+def _target_of(url: str) -> str:
+    """The request target (RFC 9112 section 3.2.1): path and query as they stand in `url`."""
+    target = _BEFORE_PATH.sub("", url, count=1)
+    return target if target.startswith("/") else f"/{target}"

@@ -1,0 +1,99 @@
+"""The way of one request: to a checked address and no other, over one connection and no second."""
+
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import pycurl
+
+from egress.addresses import Address, Target
+from egress.sockets import KeptSockets
+
+# Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
+IDLE_CONNECTION_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's."""
+
+    target: Target
+    addresses: tuple[Address, ...]
+    roots: str
+    sockets: KeptSockets
+
+
+class Way:
+    """Watches one transfer connect and send.
+
+    `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
+    None where there is none. `unfit` says that a kept connection had ended, which showed before anything was sent.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.reached: str | None = None
+        self.unchecked: str | None = None
+        self.unfit = False
+        self._route = route
+        self._opened: socket.socket | None = None
+        self._descriptors: list[int] = []
+
+    def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
+        """Tells libcurl where to go and whom to trust; `fresh` asks for a connection of the request's own."""
+        _pin(handle, self._route)
+        handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        handle.setopt(pycurl.SOCKOPTFUNCTION, self._socket_opened)
+        handle.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
+        handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
+        handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
+
+    def _open_socket(self, _purpose: int, to: Any) -> socket.socket | int:
+        """libcurl is about to connect: the last look at the address, and this is the one that is used."""
+        address = str(to.addr[0])
+        if ip_address(address) not in self._route.addresses:
+            self.unchecked = address
+            return int(pycurl.SOCKET_BAD)
+        self._opened = socket.socket(to.family, to.socktype, to.protocol)
+        return self._opened
+
+    def _socket_opened(self, descriptor: int, _purpose: int) -> int:
+        """libcurl has a duplicate of our socket; ours goes, or the connection would live as long as either."""
+        if self._opened is not None:
+            self._opened.close()
+        self._descriptors.append(descriptor)
+        return int(pycurl.SOCKOPT_OK)
+
+    def _about_to_send(self, remote_address: str, local_address: str, _remote_port: int, local_port: int) -> int:
+        """libcurl has a connection and is about to send the request over it.
+
+        It comes here a second time when a kept connection died without an answer, to send everything again over a new
+        one. Whether the partner has acted by then nobody knows, so this ends the transfer.
+        """
+        if self.reached is not None:
+            return int(pycurl.PREREQFUNC_ABORT)
+        local = (local_address, local_port)
+        if self._descriptors:
+            self._route.sockets.note(local, self._descriptors)
+        elif not self._route.sockets.is_fit(local):
+            self.unfit = True
+            return int(pycurl.PREREQFUNC_ABORT)
+        self.reached = remote_address
+        return int(pycurl.PREREQFUNC_OK)
+
+
+def _pin(handle: pycurl.Curl, route: Route) -> None:
+    """The checked addresses, http(s) only, no proxy, no redirect, no .netrc, verified certificates."""
+    if route.target.address is None:
+        pinned = ",".join(f"[{address}]" if address.version == 6 else str(address) for address in route.addresses)
+        handle.setopt(pycurl.RESOLVE, [f"{route.target.host}:{route.target.port}:{pinned}"])
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.FOLLOWLOCATION, 0)
+    handle.setopt(pycurl.PROXY, "")
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.SSL_VERIFYPEER, 1)
+    handle.setopt(pycurl.SSL_VERIFYHOST, 2)
+    handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+    handle.setopt(pycurl.CAINFO, route.roots)

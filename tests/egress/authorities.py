@@ -1,0 +1,86 @@
+"""A certificate authority of the tests' own, and servers' TLS set-ups under it."""
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """`roots` is its CA bundle; certificates that it signs go into `directory`."""
+
+    roots: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    directory: Path
+
+    @classmethod
+    def new(cls, directory: Path) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+        certificate = (
+            _builder(name, name, key, ends=datetime.now(UTC) + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        roots = directory / "roots.pem"
+        roots.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return cls(roots=roots, key=key, certificate=certificate, directory=directory)
+
+    def context(
+        self, *names: str, expired: bool = False, self_signed: bool = False, protocols: tuple[str, ...] = ()
+    ) -> ssl.SSLContext:
+        """For a server whose certificate says `names` (host names or addresses)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "partner")])
+        issuer, issuer_key = (subject, key) if self_signed else (self.certificate.subject, self.key)
+        ends = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
+        certificate = (
+            _builder(subject, issuer, key, ends=ends)
+            .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+            .sign(issuer_key, hashes.SHA256())
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._files(certificate, key))
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        return context
+
+    def _files(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
+        certificate_file = self.directory / f"{certificate.serial_number}.pem"
+        key_file = self.directory / f"{certificate.serial_number}.key"
+        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return certificate_file, key_file
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, ends: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(ends - timedelta(days=3))
+        .not_valid_after(ends)
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

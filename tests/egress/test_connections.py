@@ -1,0 +1,282 @@
+"""Connections: to checked addresses only, kept for what may repeat, and never the cause of a second sending."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from domain.destinations import Timeouts
+from domain.outcomes import Answered, Exchange, Refused, Unknown, Unreachable
+from egress.addresses import Address, Guard, Target
+from egress.client import Client, OutboundRequest
+from egress.engine import Engine
+from egress.transfer import Run, Transfer
+from egress.way import Route
+from tests.egress.authorities import Authority
+from tests.egress.servers import OK, Line, Partner, says, says_and_closes
+
+type StartPartner = Callable[..., Partner]
+type Send = Callable[..., Exchange]
+
+
+def resets_the_second_request(line: Line) -> None:
+    """Answers the first request of a connection, takes in the second and resets."""
+    line.read_request()
+    line.send(OK)
+    if line.read_request():
+        line.reset()
+
+
+def closes_after_the_second_request(line: Line) -> None:
+    line.read_request()
+    line.send(OK)
+    line.read_request()
+
+
+def test_a_request_that_may_repeat_uses_the_connection_of_the_one_before(partner: StartPartner, send: Send) -> None:
+    there = partner(says(OK))
+    exchanges = [send(there.url(), method="GET", may_repeat=True) for _ in range(3)]
+    assert there.connections == 1
+    assert all(isinstance(exchange.outcome, Answered) for exchange in exchanges)
+    assert [exchange.remote_address for exchange in exchanges] == ["127.0.0.1"] * 3
+
+
+def test_a_tls_connection_is_kept_too(partner: StartPartner, send: Send, authority: Authority) -> None:
+    there = partner(says(OK), tls=authority.context("127.0.0.1"))
+    for _ in range(2):
+        assert isinstance(send(there.url(), may_repeat=True).outcome, Answered)
+    assert there.connections == 1
+
+
+def test_a_request_that_may_not_repeat_has_a_connection_of_its_own(partner: StartPartner, send: Send) -> None:
+    there = partner(says(OK))
+    send(there.url(), may_repeat=True)
+    for _ in range(2):
+        assert isinstance(send(there.url(), may_repeat=False).outcome, Answered)
+    assert there.connections == 3
+
+
+@pytest.mark.parametrize("script", [resets_the_second_request, closes_after_the_second_request])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
+def test_a_request_that_reached_a_kept_connection_is_never_sent_again(
+    partner: StartPartner, send: Send, script: Callable[[Line], None], method: str
+) -> None:
+    there = partner(script)
+    body = b"" if method in ("GET", "HEAD") else b"pay 10"
+    assert isinstance(send(there.url("/first"), method="GET", may_repeat=True).outcome, Answered)
+    outcome = send(there.url("/second"), method=method, body=body, may_repeat=True).outcome
+    assert isinstance(outcome, Unknown)
+    assert sum(b"/second" in request for request in there.requests) == 1
+
+
+def test_a_kept_connection_that_the_partner_closed_is_not_used(partner: StartPartner, send: Send) -> None:
+    there = partner(says_and_closes(OK))
+    assert isinstance(send(there.url("/first"), may_repeat=True).outcome, Answered)
+    time.sleep(0.1)  # for the close to arrive; without it the outcome may be unknown, never a second sending
+    assert isinstance(send(there.url("/second"), may_repeat=True).outcome, Answered)
+    assert (there.connections, len(there.requests)) == (2, 2)
+
+
+def test_a_partner_that_closes_whenever_it_likes_gets_nothing_twice(partner: StartPartner, send: Send) -> None:
+    there = partner(says_and_closes(OK))
+    for number in range(100):
+        send(there.url(f"/{number}"), body=b"x", may_repeat=True)
+    paths = [request.split(b" ", 2)[1] for request in there.requests]
+    assert len(paths) == len(set(paths))
+
+
+def test_a_dead_port_is_unreachable(send: Send) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    exchange = send(f"http://127.0.0.1:{port}/")
+    assert exchange.outcome == Unreachable(reason="no connection: Connection refused")
+    assert exchange.remote_address is None
+
+
+def test_a_partner_that_accepts_and_closes_at_once_leaves_it_unknown_or_unreachable(
+    partner: StartPartner, send: Send
+) -> None:
+    def script(line: Line) -> None:
+        line.reset()
+
+    for _ in range(20):
+        outcome = send(partner(script).url()).outcome
+        assert isinstance(outcome, Unknown | Unreachable)
+
+
+def test_an_address_that_was_not_checked_is_refused_where_it_is_connected_to(partner: StartPartner) -> None:
+    there = partner(says(OK))
+    transfer = Transfer(OutboundRequest(method="GET", url=there.url()), started_at=time.monotonic())
+    target = Target(host="127.0.0.1", port=there.port, address=ip_address("127.0.0.1"))
+    _run(transfer, target, checked=ip_address("127.0.0.2"))
+    assert transfer.exchange is not None
+    assert transfer.exchange.outcome == Refused(reason="the name led to 127.0.0.1, which was not checked")
+    assert there.connections == 0
+
+
+def test_the_checked_address_is_used_whatever_the_name_resolves_to_later(
+    partner: StartPartner, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    asked = []
+
+    def rebinding(host: str, port: int, **_: object) -> list[object]:
+        """Loopback the first time, the cloud's metadata service from then on."""
+        asked.append(host)
+        address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    request = OutboundRequest(method="GET", url=there.url(host="partner.example"))
+    first, second = (client.send_all([request])[0] for _ in range(2))
+    assert isinstance(first.outcome, Answered)
+    assert first.remote_address == "127.0.0.1"
+    assert isinstance(second.outcome, Refused)
+    assert "169.254.169.254" in second.outcome.reason
+    assert asked == ["partner.example"] * 2
+    assert there.requests[0].split(b"\r\n")[1] == b"Host: partner.example:%d" % there.port
+
+
+def test_the_next_address_is_tried_when_the_first_is_dead(
+    partner: StartPartner, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    _resolves_to(monkeypatch, "127.0.0.2", "::1", "127.0.0.1")
+    exchange = send(there.url(host="partner.example"))
+    assert isinstance(exchange.outcome, Answered)
+    assert exchange.remote_address == "127.0.0.1"
+
+
+def test_one_address_that_is_not_allowed_refuses_the_name(
+    partner: StartPartner, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    _resolves_to(monkeypatch, "127.0.0.1", "10.0.0.1")
+    assert isinstance(send(there.url(host="partner.example")).outcome, Refused)
+    assert there.connections == 0
+
+
+def test_a_name_that_does_not_exist_is_unreachable(send: Send) -> None:
+    exchange = send("http://no-such-host.invalid/")
+    assert isinstance(exchange.outcome, Unreachable)
+    assert "no-such-host.invalid" in exchange.outcome.reason
+    assert exchange.timings.connect_ms is None
+
+
+def test_a_slow_name_holds_up_nobody_and_ends_at_its_connect_deadline(
+    partner: StartPartner, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    release = threading.Event()
+
+    def resolver(host: str, port: int, **_: object) -> list[object]:
+        if host.startswith("slow"):
+            release.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    timeouts = Timeouts(connect_seconds=1.0, first_byte_seconds=20, total_seconds=20)
+    hosts = ["slow.example", "quick.example", "slower.example", "quick.example", "slow.example"]
+    exchanges = client.send_all(
+        [OutboundRequest(method="GET", url=there.url(host=host), timeouts=timeouts) for host in hosts]
+    )
+    release.set()
+    for host, exchange in zip(hosts, exchanges, strict=True):
+        if host.startswith("slow"):
+            assert exchange.outcome == Unreachable(reason=f"{host} did not resolve in time")
+        else:
+            assert isinstance(exchange.outcome, Answered)
+            assert exchange.timings.total_ms < exchanges[0].timings.total_ms
+
+
+def test_each_waits_for_a_shared_name_as_long_as_its_own_deadline(
+    partner: StartPartner, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    waiting = threading.Event()
+
+    def resolver(_host: str, port: int, **_: object) -> list[object]:
+        waiting.wait(1.0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    impatient, patient = client.send_all(
+        [
+            OutboundRequest(
+                method="GET",
+                url=there.url(host="slow.example"),
+                timeouts=Timeouts(connect_seconds=seconds, first_byte_seconds=20, total_seconds=20),
+            )
+            for seconds in (0.1, 15)
+        ]
+    )
+    assert isinstance(impatient.outcome, Unreachable)
+    assert isinstance(patient.outcome, Answered)
+
+
+def echoes_the_path(line: Line) -> None:
+    while request := line.read_request():
+        path = request.split(b" ", 2)[1]
+        line.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+
+def test_calls_from_several_threads_do_not_mix(partner: StartPartner, client: Client) -> None:
+    there = partner(echoes_the_path)
+    bodies: dict[str, object] = {}
+
+    def work(name: int) -> None:
+        for number in range(20):
+            targets = [f"/{name}/{number}/{place}" for place in range(3)]
+            requests = [OutboundRequest(method="GET", url=there.url(target), may_repeat=True) for target in targets]
+            for target, exchange in zip(targets, client.send_all(requests), strict=True):
+                bodies[target] = getattr(exchange.outcome, "body", exchange)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(bodies) == 4 * 20 * 3
+    assert bodies == {target: target.encode() for target in bodies}
+
+
+def test_a_guard_built_from_ranges_lets_only_those_through(partner: StartPartner) -> None:
+    there = partner(says(OK))
+    client = Client(Guard(allowed_private_cidrs=[ip_network("127.0.0.1/32")], allowed_ports=[there.port]))
+    inside, outside = client.send_all(
+        [OutboundRequest(method="GET", url=there.url(host=host)) for host in ("127.0.0.1", "127.0.0.2")]
+    )
+    assert isinstance(inside.outcome, Answered)
+    assert isinstance(outside.outcome, Refused)
+    client.close()
+
+
+def _run(transfer: Transfer, target: Target, *, checked: Address) -> None:
+    engine = Engine()
+    route = Route(target=target, addresses=(checked,), roots="", sockets=engine.sockets)
+    run = Run(transfer, route, now=time.monotonic(), fresh=True)
+    engine.add(run.handle)
+    while transfer.exchange is None:
+        for ended in engine.turn(until=time.monotonic() + 1):
+            engine.remove(ended.handle)
+            run.end(ended, now=time.monotonic())
+    engine.close()
+
+
+def _resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    def resolver(_host: str, port: int, **_: object) -> list[object]:
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, port),
+            )
+            for address in addresses
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
