@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,11 +35,14 @@ class Postgres:
     """One PostgreSQL server.
 
     `directory` holds the data and the log; it is made when missing. With `durable=False` nothing is forced to disk: for
-    tests, whose data may go with the machine.
+    tests, whose data may go with the machine. `settings` are configuration parameters on top of ours.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory.absolute()
+        self._settings = dict(settings or {})
         self._durable = durable
         self._data = self.directory / "data"
         self._log = self.directory / "postgres.log"
@@ -80,6 +83,21 @@ class Postgres:
                 start_new_session=True,  # Ctrl-C in the terminal is for the one who started us; we are stopped in order
             )
         self._wait_until_ready()
+
+    def make_database(self, name: str) -> None:
+        """Make an empty database, unless it is there."""
+        if name not in self.run_sql("SELECT datname FROM pg_database").splitlines():
+            self.run_sql(f'CREATE DATABASE "{name}"')
+
+    def run_sql(self, statement: str, *, database: str = "postgres") -> str:
+        """Run one statement as the superuser through psql; its rows, unaligned, with | between columns."""
+        command = [str(_binaries() / "psql"), "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        done = subprocess.run(
+            [*command, self.url(database=database)], capture_output=True, text=True, check=False, timeout=60
+        )
+        if done.returncode != 0:
+            raise LocalError(f"PostgreSQL in {self._data} refuses a statement: {_last_line(done.stderr)}")
+        return done.stdout.strip()
 
     def stop(self) -> None:
         """Stop the server and end its sessions ("fast"); after a time-out, harder.."""
@@ -124,7 +142,7 @@ class Postgres:
         if not self._durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         yield from ("-D", str(self._data))
-        for name, value in settings.items():
+        for name, value in (settings | self._settings).items():
             yield from ("-c", f"{name}={value}")
 
     def _refuse_foreign_data(self) -> None:

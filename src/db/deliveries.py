@@ -178,14 +178,14 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which deliveries a list shows; None leaves that side open. `destination` is a name or an id.
+    """Which deliveries a list shows; None leaves that side open.
 
     `since` (inclusive), `until` and `before` (exclusive) are bounds on the delivery's id, whose order is the time's.
     """
 
     tenant_id: TenantId
     state: State | None = None
-    destination: str | None = None
+    destination_id: DestinationId | None = None
     since: DeliveryId | None = None
     until: DeliveryId | None = None
     before: DeliveryId | None = None
@@ -202,10 +202,7 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.tenant_id = %(tenant_id)s
           AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
-          AND (%(destination)s::text IS NULL OR delivery.destination_id = (
-                  SELECT destination_id FROM destination
-                  WHERE tenant_id = %(tenant_id)s
-                    AND (name = %(destination)s OR destination_id = %(destination_id)s)))
+          AND (%(destination_id)s::uuid IS NULL OR delivery.destination_id = %(destination_id)s)
           AND (%(since)s::uuid IS NULL OR delivery.delivery_id >= %(since)s)
           AND (%(until)s::uuid IS NULL OR delivery.delivery_id < %(until)s)
           AND (%(before)s::uuid IS NULL OR delivery.delivery_id < %(before)s)
@@ -215,8 +212,7 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
         {
             "tenant_id": wanted.tenant_id,
             "state": wanted.state and wanted.state.value,
-            "destination": wanted.destination,
-            "destination_id": wanted.destination and as_id(wanted.destination),
+            "destination_id": wanted.destination_id,
             "since": wanted.since,
             "until": wanted.until,
             "before": wanted.before,

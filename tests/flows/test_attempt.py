@@ -9,6 +9,7 @@ import pytest
 
 from db import deliveries
 from db.connection import Database
+from domain.deliveries import Claim
 from domain.destinations import BearerAuth, Guarantee
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
@@ -261,7 +262,9 @@ def test_the_truth_that_comes_late_replaces_the_unknown_in_the_log(gateway: Gate
     found = deliveries.claim(
         gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
     )
-    slow = make_attempts(found, by=gateway.by)  # this worker is slower than its lease
+    slow = make_attempts(
+        [claim for claim in found if isinstance(claim, Claim)], by=gateway.by
+    )  # this worker is slower than its lease
     gateway.clock.forward(gateway.by.lease_seconds)
     attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], by=gateway.by)
 

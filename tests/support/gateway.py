@@ -126,7 +126,7 @@ class Gateway:
 
     def destination(self, base_url: str, **overrides: Any) -> Destination:
         """Stores a destination; without credentials unless `overrides` say otherwise."""
-        values = {
+        values: dict[str, Any] = {
             "destination_id": DestinationId(self.by.new_id(self.clock())),
             "tenant_id": self.tenant_id,
             "name": "partner",
@@ -145,7 +145,7 @@ class Gateway:
 
     def new(self, **overrides: Any) -> NewDelivery:
         """A delivery to hand over: POST /orders to `partner` unless `overrides` say otherwise."""
-        values = {
+        values: dict[str, Any] = {
             "tenant_id": self.tenant_id,
             "destination": "partner",
             "method": "POST",
@@ -170,7 +170,9 @@ class Gateway:
         return self.sql("SELECT * FROM attempt ORDER BY delivery_id, number")
 
 
-def make_gateway(database: FreshDatabase, queue: EmulatedQueue, **overrides: Any) -> Gateway:
+def make_gateway(
+    database: FreshDatabase, queue: EmulatedQueue, *, tenant_name: str = "acme", **overrides: Any
+) -> Gateway:
     """A gateway on a fresh database and queue, with one tenant and a token for it. Close `by.database` and
     `by.client`.
     """
@@ -192,7 +194,7 @@ def make_gateway(database: FreshDatabase, queue: EmulatedQueue, **overrides: Any
     by = Collaborators(**(values | overrides))
     with closing(Database(DatabaseSettings(database_url=database.operator_url))) as operators:
         issued = issue(
-            operators, tenant_name="acme", scopes=ALL_SCOPES, now=clock(), randomness=secrets.token_bytes(52)
+            operators, tenant_name=tenant_name, scopes=ALL_SCOPES, now=clock(), randomness=secrets.token_bytes(52)
         )
     return Gateway(by=by, clock=clock, queue=queue, database=database, tenant_id=issued.tenant_id, token=issued.token)
 

@@ -9,10 +9,11 @@ from aws_lambda_powertools.event_handler import Response
 from db import deliveries as table
 from domain.deliveries import State
 from domain.errors import Fault, InvalidRequest, NotFound
-from domain.ids import DeliveryId, uuid7_floor
+from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.scopes import READ, SEND
 from flows.accept import accept
 from flows.deliver import deliver, show
+from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
@@ -114,7 +115,7 @@ def create(request: Request) -> Response[Any]:
         scope=READ,
         parameters=FILTERS,
         answers={200: Answer(description="A page of deliveries", body=DeliveriesBody)},
-        problems=(422,),
+        problems=(404, 422),
     ),
 )
 def list_deliveries(request: Request) -> Response[Any]:
@@ -153,15 +154,19 @@ def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> di
 
 
 def _filter(request: Request) -> table.Filter:
-    before = cursor_of(request)
+    before, destination = cursor_of(request), request.parameter("destination")
     return table.Filter(
         tenant_id=request.tenant_id,
         state=_state(request.parameter("state")),
-        destination=request.parameter("destination"),
+        destination_id=None if destination is None else _destination_id(destination, request),
         since=_bound(request, "since"),
         until=_bound(request, "until"),
         before=None if before is None else DeliveryId(before),
     )
+
+
+def _destination_id(reference: str, request: Request) -> DestinationId:
+    return find_destination(reference, tenant_id=request.tenant_id, by=wiring.api()).destination_id
 
 
 def _state(text: str | None) -> State | None:

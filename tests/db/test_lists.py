@@ -1,0 +1,116 @@
+"""Pages of deliveries and destinations: newest first, stable under inserts, one tenant's only."""
+
+from contextlib import closing
+from typing import Any, LiteralString
+
+import pytest
+
+from db import deliveries, destinations
+from db.connection import Database, Parameters, Row
+from db.deliveries import Filter
+from domain.deliveries import State
+from domain.ids import DeliveryId, uuid7_floor
+from flows.accept import accept
+from flows.attempt import attempt_due
+from runtime.settings import DatabaseSettings
+from tests.support.gateway import Gateway, make_gateway
+
+
+def hand_over(gateway: Gateway, count: int, **overrides: object) -> list[DeliveryId]:
+    made = []
+    for _ in range(count):
+        gateway.clock.forward(1)
+        made.append(accept(gateway.new(**overrides), wait_seconds=None, by=gateway.by).delivery.delivery_id)
+    return made
+
+
+def ids(gateway: Gateway, limit: int = 100, **wanted: object) -> list[DeliveryId]:
+    found = deliveries.page(gateway.by.database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=limit)  # type: ignore[arg-type]
+    return [delivery.delivery_id for delivery in found]
+
+
+def test_the_newest_comes_first_and_pages_do_not_shift_while_new_ones_come_in(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    made = hand_over(gateway, 5)
+    first = ids(gateway, limit=2)
+    hand_over(gateway, 3)
+    second = ids(gateway, limit=2, before=first[-1])
+    assert first + second == [made[4], made[3], made[2], made[1]]
+
+
+def test_filters_narrow_the_list(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    other = gateway.destination("http://169.254.169.254", name="other")
+    pending = hand_over(gateway, 2)
+    gateway.queue.take()
+    failed = hand_over(gateway, 2, destination="other")
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert ids(gateway, state=State.FAILED) == failed[::-1]
+    assert ids(gateway, destination_id=other.destination_id) == failed[::-1]
+    assert ids(gateway, destination_id=other.destination_id, state=State.PENDING) == []
+    assert ids(gateway, state=State.PENDING) == pending[::-1]
+
+
+def test_since_takes_its_moment_in_and_until_leaves_it_out(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    hand_over(gateway, 1)
+    (second,) = hand_over(gateway, 1)
+    moment = DeliveryId(uuid7_floor(gateway.clock()))
+    (third,) = hand_over(gateway, 1)
+    assert ids(gateway, since=moment) == [third, second]
+    assert second not in ids(gateway, until=moment)
+
+
+def test_another_tenants_deliveries_are_not_there(gateway: Gateway) -> None:
+    partner = gateway.destination("http://127.0.0.1:1")
+    (mine,) = hand_over(gateway, 1)
+    stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
+    try:
+        assert ids(stranger) == []
+        assert ids(stranger, destination_id=partner.destination_id) == []
+        found = deliveries.find(gateway.by.database, tenant_id=stranger.tenant_id, delivery_id=mine)
+        assert found is None
+        assert destinations.page(gateway.by.database, tenant_id=stranger.tenant_id, before=None, limit=9) == []
+    finally:
+        stranger.by.database.close()
+        stranger.by.client.close()
+
+
+class Explained(Database):
+    """Keeps the plan of each read."""
+
+    plan = ""
+
+    def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
+        self.plan = str(super().read("EXPLAIN " + statement, parameters))
+        return super().read(statement, parameters)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "delivery_by_tenant"),
+        ({"state": State.FAILED}, "delivery_by_state"),
+        ({"destination_id": "the rare one"}, "delivery_by_destination"),
+    ],
+)
+def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict[str, Any], index: str) -> None:
+    rare = gateway.destination("http://127.0.0.1:1", name="rare")
+    gateway.destination("http://127.0.0.1:1")
+    hand_over(gateway, 1)
+    gateway.sql(
+        """
+        INSERT INTO delivery
+        SELECT gen_random_uuid(), tenant_id, destination_id, NULL, fingerprint, method, path, query, headers, body,
+               metadata, CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 10, due_at, NULL, NULL,
+               created_at, created_at
+        FROM delivery, generate_series(1, 20000) AS n
+        """
+    )
+    gateway.sql("ANALYZE delivery")
+    if "destination_id" in wanted:
+        wanted = {"destination_id": rare.destination_id}
+    with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
+        deliveries.page(database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=50)
+    assert index in database.plan
+    assert "Sort" not in database.plan

@@ -1,0 +1,246 @@
+"""Deliveries whose caller waits."""
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from db.connection import Database
+from domain.deliveries import PASS_THROUGH_ATTEMPTS, State
+from domain.destinations import Timeouts
+from domain.errors import KeyReused, NotFound, StillInFlight
+from flows.accept import accept
+from flows.attempt import attempt_due
+from flows.deliver import deliver
+from runtime.settings import DatabaseSettings, QueueSettings
+from tests.egress.servers import Partner, Script
+from tests.support.gateway import START, Gateway, make_gateway, statements
+from tests.support.partners import answers, answers_in_turn, takes_and_closes
+from wakeups.sqs import WakeupQueue
+
+type StartPartner = Callable[[Script], Partner]
+
+
+def test_the_caller_gets_the_partners_answer_and_it_is_recorded(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(201, b"made")).url())
+    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    assert progress.answer is not None
+    assert (progress.answer.status, progress.answer.body) == (201, b"made")
+    assert progress.delivery.state is State.DELIVERED
+    assert gateway.delivery()["state"] == "delivered"
+    assert [attempt["status"] for attempt in gateway.attempts()] == [201]
+
+
+def test_it_costs_two_statements(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    with statements(gateway) as counted:
+        deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    assert len(counted) == 2
+
+
+def test_its_wake_up_stays_behind_until_after_the_lease(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    (wakeup,) = gateway.queue.wakeups()
+    assert wakeup.due_at == START + timedelta(seconds=gateway.by.lease_seconds)
+
+
+def test_an_answer_worth_a_retry_leaves_the_delivery_pending(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers_in_turn(503, 200)).url())
+    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    assert progress.delivery.state is State.PENDING
+    assert progress.delivery.due_at == START + timedelta(seconds=5)
+
+    gateway.clock.forward(5)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_a_pass_through_is_attempted_once(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(503)).url())
+    new = gateway.new(attempts_allowed=PASS_THROUGH_ATTEMPTS)
+    assert deliver(new, wait_seconds=25, by=gateway.by).delivery.state is State.FAILED
+
+
+@pytest.mark.parametrize(("script", "state"), [(answers(200), "delivered"), (answers(404), "failed")])
+def test_the_same_key_plays_back_the_result_success_or_failure(
+    gateway: Gateway, partner: StartPartner, script: Script, state: str
+) -> None:
+    server = partner(script)
+    gateway.destination(server.url())
+    first = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
+    again = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
+    assert again.replayed
+    assert again.delivery.delivery_id == first.delivery.delivery_id
+    assert again.delivery.state == state
+    assert [attempt.attempt_id for attempt in again.attempts] == [attempt.attempt_id for attempt in first.attempts]
+    assert len(server.requests) == 1
+
+
+def test_the_partner_gets_the_callers_key(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url(), idempotency_header="X-Request-Key")
+    deliver(gateway.new(idempotency_key="order-7"), wait_seconds=10, by=gateway.by)
+    assert b"\r\nX-Request-Key: order-7\r\n" in server.requests[0]
+
+
+def test_a_key_whose_first_request_is_in_flight_is_refused_for_now(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=gateway.by)
+    with pytest.raises(StillInFlight):
+        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
+
+
+@pytest.mark.parametrize(
+    "other", [{"body": b"other"}, {"path": "/other"}, {"method": "PUT"}, {"query": "a=1"}, {"destination": "second"}]
+)
+def test_a_key_of_another_request_is_refused(gateway: Gateway, partner: StartPartner, other: dict[str, object]) -> None:
+    url = partner(answers(200)).url()
+    gateway.destination(url)
+    gateway.destination(url, name="second")
+    accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=gateway.by)
+    with pytest.raises(KeyReused):
+        accept(gateway.new(idempotency_key="k", **other), wait_seconds=None, by=gateway.by)
+
+
+def test_a_hundred_callers_with_one_key_make_one_delivery(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url())
+    found = set()
+
+    def call() -> None:
+        with closing(Database(DatabaseSettings(database_url=gateway.database.url))) as database:
+            by = replace(gateway.by, database=database)
+            for _ in range(10):
+                found.add(accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=by).delivery.delivery_id)
+
+    threads = [threading.Thread(target=call) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 1
+    assert gateway.delivery()["delivery_id"] in found
+
+
+def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_caller_watches(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
+
+    def a_worker_meanwhile(seconds: float) -> None:
+        gateway.clock.forward(seconds)
+        due = [wakeup for wakeup in gateway.queue.take() if wakeup.due_at <= gateway.clock()]
+        attempt_due(due, by=gateway.by)
+
+    progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, sleep=a_worker_meanwhile))
+    assert progress.delivery.state is State.DELIVERED
+    assert progress.answer is None
+    assert progress.attempts[0].response is not None
+    assert progress.attempts[0].response.status == 200
+
+
+def test_when_the_time_is_up_the_delivery_goes_on_by_itself(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
+    progress = deliver(gateway.new(), wait_seconds=3, by=gateway.by)
+    assert progress.delivery.state is State.PENDING
+    assert gateway.clock() - START >= timedelta(seconds=3)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_a_partner_that_never_answers_leaves_the_outcome_unknown(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(takes_and_closes).url())
+    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    assert progress.delivery.state is State.UNKNOWN
+    assert progress.answer is None
+
+
+def test_an_api_function_that_died_leaves_an_unknown_outcome_and_nothing_is_sent_again(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    accept(gateway.new(), wait_seconds=10, by=gateway.by)  # leased, and then nothing more is heard of it
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "unknown"
+    assert server.requests == []
+
+
+def test_a_database_that_goes_away_meanwhile_does_not_hide_the_answer(gateway: Gateway, partner: StartPartner) -> None:
+    def script(line: object) -> None:
+        gateway.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sallyport_app'")
+        gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
+        answers(200, b"paid")(line)  # type: ignore[arg-type]
+
+    gateway.destination(partner(script).url())
+    try:
+        progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    finally:
+        gateway.sql("ALTER ROLE sallyport_app LOGIN")
+    assert progress.answer is not None
+    assert progress.answer.body == b"paid"
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "unknown"
+
+
+def test_without_a_queue_the_retry_starts_when_the_lease_is_over(gateway: Gateway, partner: StartPartner) -> None:
+    dead = WakeupQueue(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1"))
+
+    class DiesAfterAccepting:
+        def __init__(self) -> None:
+            self.queues = [gateway.by.queue, dead]
+
+        def send(self, wakeups: object, *, now: object) -> None:
+            self.queues.pop(0).send(wakeups, now=now)  # type: ignore[arg-type]
+
+    server = partner(answers_in_turn(503, 200))
+    gateway.destination(server.url())
+    by = replace(gateway.by, queue=DiesAfterAccepting())  # type: ignore[arg-type]
+    assert deliver(gateway.new(), wait_seconds=10, by=by).delivery.state is State.PENDING
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_an_unknown_destination_is_not_found_and_its_message_comes_to_nothing(gateway: Gateway) -> None:
+    with pytest.raises(NotFound, match="no destination 'nobody'"):
+        accept(gateway.new(destination="nobody"), wait_seconds=None, by=gateway.by)
+    assert gateway.sql("SELECT FROM delivery") == []
+
+
+def test_another_tenants_destination_is_not_found(gateway: Gateway, partner: StartPartner) -> None:
+    made = gateway.destination(partner(answers(200)).url())
+    stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
+    try:
+        for reference in ("partner", str(made.destination_id)):
+            with pytest.raises(NotFound):
+                accept(stranger.new(destination=reference), wait_seconds=None, by=stranger.by)
+    finally:
+        stranger.by.database.close()
+        stranger.by.client.close()
+
+
+def test_a_destination_goes_by_its_id_too(gateway: Gateway, partner: StartPartner) -> None:
+    made = gateway.destination(partner(answers(200)).url())
+    progress = deliver(gateway.new(destination=str(made.destination_id)), wait_seconds=10, by=gateway.by)
+    assert progress.delivery.destination_name == "partner"
+
+
+def test_not_before_holds_the_first_attempt_back(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    accept(gateway.new(not_before=START + timedelta(minutes=40)), wait_seconds=None, by=gateway.by)
+    hops = 0
+    while gateway.delivery()["state"] == "pending":
+        (delay,) = gateway.queue.delays()
+        gateway.clock.forward(delay)
+        assert server.requests == []
+        attempt_due(gateway.queue.take(), by=gateway.by)
+        hops += 1
+    assert hops == 3
+    assert gateway.clock() == START + timedelta(minutes=40)
