@@ -5,11 +5,14 @@ has closed, and then nobody knows whether it arrived.
 """
 
 import os
+import select
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
 KEPT_CONNECTIONS = 100
+_ENDING = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even with data still to be read
+_ENDED = _ENDING | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 type Local = tuple[str, int]
 
@@ -29,25 +32,19 @@ class KeptSockets:
             del self._descriptors[next(iter(self._descriptors))]
 
     def is_fit(self, local: Local) -> bool:
-        """False when there is something to read at `local`, where no answer is due: the end of the connection, mostly.
-
-        True as well where it cannot be told.
-        """
+        """Whether the connection at `local` can still be sent on. True as well where that cannot be told."""
         descriptor = self._descriptors.get(local)
         if descriptor is None or _local_of(descriptor) != local:
             return True
-        with socket.socket(fileno=os.dup(descriptor)) as line:
-            try:
-                line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-        return False
+        poll = select.poll()
+        poll.register(descriptor, _ENDING)
+        return not any(events & _ENDED for _, events in poll.poll(0))
 
 
 def _local_of(descriptor: int) -> Local | None:
+    """The local address and port of a socket; None when `descriptor` is none of the internet."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
-        address, port = line.getsockname()[:2]
-        return str(address), int(port)
+        if line.family in (socket.AF_INET, socket.AF_INET6):
+            address, port = line.getsockname()[:2]
+            return str(address), int(port)
     return None

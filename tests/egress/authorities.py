@@ -22,11 +22,11 @@ class Authority:
     directory: Path
 
     @classmethod
-    def new(cls, directory: Path) -> "Authority":
+    def new(cls, directory: Path, *, name: str = "tests") -> "Authority":
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
-            _builder(name, name, key, ends=datetime.now(UTC) + timedelta(days=1))
+            _builder(subject, subject, key, ends=datetime.now(UTC) + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(key, hashes.SHA256())
         )
