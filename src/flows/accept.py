@@ -9,10 +9,11 @@ from datetime import datetime
 from db import deliveries
 from db.deliveries import Acceptance
 from domain.deliveries import NewDelivery, fingerprint
-from domain.errors import KeyReused, NotFound
+from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
 from flows.collaborators import Collaborators
+from runtime.observability import count, logger
 
 
 def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -> Acceptance:
@@ -43,14 +44,28 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
         raise NotFound("destination", new.destination)
     if acceptance.replayed and acceptance.delivery.fingerprint != print_of_request:
         raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
+    if not acceptance.replayed:
+        _tell(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
         _wake_now(new, delivery_id, now=now, by=by)
     return acceptance
 
 
+def _tell(acceptance: Acceptance) -> None:
+    delivery = acceptance.delivery
+    logger.info("delivery accepted", delivery_id=str(delivery.delivery_id), destination=delivery.destination_name)
+    count("DeliveriesAccepted")
+
+
 def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, by: Collaborators) -> None:
-    """The first message was meant for after a lease that was not taken: the worker is to send it, and at once."""
-    by.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
+    """The first message was meant for after a lease that was not taken: the worker is to send it, and at once.
+
+    Where the queue fails now, that first message still comes: the delivery is late, not lost.
+    """
+    try:
+        by.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
+    except QueueUnavailable:
+        logger.exception("the delivery waits for its first message", delivery_id=str(delivery_id))
 
 
 def group_of(new: NewDelivery) -> str:

@@ -1,10 +1,10 @@
 """Deliveries whose caller waits."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from db.connection import Database
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, State
 from domain.destinations import Timeouts
 from domain.errors import KeyReused, NotFound, StillInFlight
+from domain.wakeups import Wakeup
 from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.deliver import deliver
@@ -188,20 +189,39 @@ def test_a_database_that_goes_away_meanwhile_does_not_hide_the_answer(gateway: G
     assert gateway.delivery()["state"] == "unknown"
 
 
+class DiesAfterOneMessage(WakeupQueue):
+    """The real queue for the first message; then nobody listens any more."""
+
+    alive = True
+
+    def send(self, wakeups: Sequence[Wakeup], *, now: datetime) -> None:
+        if not self.alive:
+            self._endpoint_url = "http://127.0.0.1:1"
+        self.alive = False
+        super().send(wakeups, now=now)
+
+
+def dying_queue(gateway: Gateway) -> DiesAfterOneMessage:
+    return DiesAfterOneMessage(
+        QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url=gateway.queue.endpoint_url)
+    )
+
+
 def test_without_a_queue_the_retry_starts_when_the_lease_is_over(gateway: Gateway, partner: StartPartner) -> None:
-    dead = WakeupQueue(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1"))
-
-    class DiesAfterAccepting:
-        def __init__(self) -> None:
-            self.queues = [gateway.by.queue, dead]
-
-        def send(self, wakeups: object, *, now: object) -> None:
-            self.queues.pop(0).send(wakeups, now=now)  # type: ignore[arg-type]
-
-    server = partner(answers_in_turn(503, 200))
-    gateway.destination(server.url())
-    by = replace(gateway.by, queue=DiesAfterAccepting())  # type: ignore[arg-type]
+    gateway.destination(partner(answers_in_turn(503, 200)).url())
+    by = replace(gateway.by, queue=dying_queue(gateway))
     assert deliver(gateway.new(), wait_seconds=10, by=by).delivery.state is State.PENDING
+    gateway.clock.forward(gateway.by.lease_seconds)
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_without_a_queue_a_delivery_left_to_the_worker_starts_late_and_is_accepted_all_the_same(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
+    by = replace(gateway.by, queue=dying_queue(gateway))
+    assert deliver(gateway.new(), wait_seconds=2, by=by).delivery.state is State.PENDING
     gateway.clock.forward(gateway.by.lease_seconds)
     attempt_due(gateway.queue.take(), by=gateway.by)
     assert gateway.delivery()["state"] == "delivered"
