@@ -1,0 +1,85 @@
+# `make` alone explains itself. Every target sets up what it needs, once, and again when a requirements file changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+export PYTHONPATH := src:.
+
+RUN_READY := $(VENV)/.ready-to-run
+DEV_READY := $(VENV)/.ready-to-develop
+CHECKED := src local tests $(wildcard tools)
+
+##@ Use it on this machine
+
+.PHONY: run
+run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C; PORT=9000 elsewhere
+	@exec $(PY) -m local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
+
+.PHONY: run-clean
+run-clean: $(RUN_READY) ## delete what `make run` keeps: database, seal key, token, logs
+	@$(PY) -m local clean
+
+##@ Work on it
+
+.PHONY: test
+test: $(DEV_READY) ## all tests but those that need Docker; ONLY=tests/unit for some of them, ARGS for pytest
+	@$(PY) -m pytest --cov --cov-report=term $(ARGS) $(or $(ONLY),tests)
+
+.PHONY: cov
+cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test takes
+	@$(PY) -m pytest --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),tests)
+	@echo "See htmlcov/index.html"
+
+.PHONY: check
+check: check-format check-lint check-types check-imports validate ## what CI asks: format, lint, types, layers, templates
+
+.PHONY: format
+format: $(DEV_READY) ## format the Python files and fix what ruff can fix
+	@$(VENV)/bin/ruff format $(CHECKED)
+	@$(VENV)/bin/ruff check --fix $(CHECKED)
+
+.PHONY: check-format
+check-format: $(DEV_READY)
+	@echo "== format"
+	@$(VENV)/bin/ruff format --check $(CHECKED)
+
+.PHONY: check-lint
+check-lint: $(DEV_READY)
+	@echo "== lint"
+	@$(VENV)/bin/ruff check $(CHECKED)
+
+.PHONY: check-types
+check-types: $(DEV_READY)
+	@echo "== types"
+	@$(VENV)/bin/mypy $(CHECKED)
+
+.PHONY: check-imports
+check-imports: $(DEV_READY)
+	@echo "== layers"
+	@$(VENV)/bin/lint-imports --no-logo
+
+.PHONY: clean
+clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay
+	rm -rf .venv .venv-sam .aws-sam htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+
+include $(wildcard make/*.mk)
+
+##@ Help
+
+.PHONY: help
+help: ## this text
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-zA-Z0-9_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN_READY): src/requirements.txt local/requirements.txt local/set-up
+	@local/set-up $(VENV) src/requirements.txt local/requirements.txt
+	@touch $@
+
+$(DEV_READY): $(RUN_READY) requirements-dev.txt
+	@local/set-up $(VENV) requirements-dev.txt
+	@touch $@

@@ -1,0 +1,55 @@
+"""What `make run` adds to an empty stack for the reader: a token, a destination, and lines to paste."""
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+from local.errors import LocalError
+from local.stack import Stack, write_private
+
+TENANT = "demo"
+DESTINATION = "partner"
+
+
+def working_token(stack: Stack, *, kept_in: Path) -> str:
+    """The token of the last run if it still works, else a new one, kept with mode 0600."""
+    if kept_in.exists():
+        token = kept_in.read_text(encoding="ascii").strip()
+        if _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
+            return token
+    command = {"action": "issue_token", "tenant": TENANT, "scopes": ["read", "send", "manage"]}
+    issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
+    write_private(kept_in, f"{issued}\n".encode("ascii"))
+    return issued
+
+
+def make_destination(stack: Stack, *, token: str) -> None:
+    """The destination of the lines to paste; there already, from the second run on. Raises LocalError."""
+    body = {"name": DESTINATION, "base_url": stack.partner.url}
+    status, answer = _call(stack, "POST", "/v1/destinations", token=token, body=body)
+    if status not in (http.client.CREATED, http.client.CONFLICT):
+        raise LocalError(f"The API did not take the destination '{DESTINATION}': {status} {answer}")
+
+
+def lines_to_paste(url: str, token: str) -> tuple[str, str, str]:
+    """Hand over a delivery; look at the newest one with its attempts; call the partner through the gateway."""
+    who = f'-H "Authorization: Bearer {token}"'
+    newest = f"""$(curl -s "{url}/v1/deliveries?limit=1" {who} | grep -o '[0-9a-f-]\\{{36\\}}' | head -n 1)"""
+    return (
+        f'curl {url}/v1/deliveries {who} -H "Idempotency-Key: order-$(date +%s)" '
+        f"""-d '{{"destination": "{DESTINATION}", "path": "/orders", "body": {{"amount": 10}}}}'""",
+        f"curl {url}/v1/deliveries/{newest} {who}",
+        f"curl {url}/v1/via/{DESTINATION}/orders {who} -d 'amount=10'",
+    )
+
+
+def _call(stack: Stack, method: str, path: str, *, token: str, body: object = None) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.front.port, timeout=30)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, content, {"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()

@@ -1,0 +1,102 @@
+"""Lambda's event source mapping for SQS: receives batches, invokes the function, deletes what it handled.
+
+As Lambda does ("Using Lambda with Amazon SQS"): the messages that `batchItemFailures` names, and all of a batch whose
+invocation failed, are left alone; their visibility time-out brings them back, and after too many receives the queue
+moves them to its dead-letter queue.
+"""
+
+import http.client
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from local.functions import REGION, Function, FunctionError
+from local.sqs import Queue, SqsFault
+from local.template import EventSource
+
+_WAIT_SECONDS = 1  # moto looks for messages whose delay has passed once a second; a longer wait would only delay `stop`
+_PAUSE_SECONDS = 0.2
+_LOGGER = logging.getLogger(__name__)
+
+
+class EventSourceMapping:
+    """One queue's messages to one function, at most `concurrency` batches at a time.
+
+    One thread receives, as moto may hand a message to two receivers at once; the batches run side by side.
+    """
+
+    def __init__(self, source: EventSource, *, queue: Queue, function: Function, concurrency: int) -> None:
+        self._source = source
+        self._queue = queue
+        self._function = function
+        self._places = threading.BoundedSemaphore(concurrency)
+        self._batches = ThreadPoolExecutor(concurrency, thread_name_prefix="batch")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="event-source", daemon=True)
+
+    def start(self) -> None:
+        """Receive from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Receive no more. Batches under way are left to end, or to fail when the function stops."""
+        self._stopping.set()
+        self._batches.shutdown(wait=False, cancel_futures=True)
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            if not self._places.acquire(timeout=_PAUSE_SECONDS):
+                continue
+            messages = self._received()
+            if messages and not self._stopping.is_set():
+                self._batches.submit(self._handle, messages)
+            else:
+                self._places.release()
+
+    def _received(self) -> list[dict[str, Any]]:
+        try:
+            return self._queue.receive(min(self._source.batch_size, 10), wait_seconds=_WAIT_SECONDS)
+        except (OSError, http.client.HTTPException, SqsFault) as error:
+            if not self._stopping.wait(_PAUSE_SECONDS):
+                _LOGGER.warning("cannot receive from %s: %s", self._queue.name, error)
+            return []
+
+    def _handle(self, messages: list[dict[str, Any]]) -> None:
+        try:
+            failures = self._failures(messages)
+            self._queue.delete(message for message in messages if message["MessageId"] not in failures)
+        except FunctionError as error:
+            if not self._stopping.is_set():
+                _LOGGER.warning("%s failed, its messages come back: %s", self._source.function, error)
+        except (OSError, http.client.HTTPException, SqsFault) as error:
+            if not self._stopping.is_set():
+                _LOGGER.warning("cannot delete from %s: %s", self._queue.name, error)
+        finally:
+            self._places.release()
+
+    def _failures(self, messages: list[dict[str, Any]]) -> set[str]:
+        """The ids that the function did not handle. All of them when its answer cannot be read, as on Lambda."""
+        everything = {message["MessageId"] for message in messages}
+        answer = self._function.invoke({"Records": [self._record(message) for message in messages]})
+        if not answer:
+            return set()
+        try:
+            failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures") or ()}
+        except (AttributeError, KeyError, TypeError):
+            return everything
+        return failed if failed.issubset(everything) else everything
+
+    def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message.get("Attributes", {}),
+            "messageAttributes": message.get("MessageAttributes", {}),
+            "md5OfBody": message.get("MD5OfBody", ""),
+            "eventSource": "aws:sqs",
+            "eventSourceARN": self._queue.arn,
+            "awsRegion": REGION,
+        }

@@ -1,0 +1,177 @@
+"""A demo third party on the loopback. It prints one line per request and misbehaves on demand:
+
+    any method  /orders            201, says what it received
+    any method  /flaky?failures=2  503 for the first calls of an idempotency key (default 2), then 200
+    any method  /slow?seconds=3    200 after a while (default 3 seconds, at most 60)
+    any method  /status/418        that status
+    any method  /hang-up           takes the request and closes the connection without an answer
+
+Anything else is 404. It is also the partner of the end-to-end tests, which read `calls`.
+"""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from local.errors import LocalError
+
+_LONGEST_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request as the partner got it; header names in lower case, the last of several."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    source: str
+
+    @property
+    def path(self) -> str:
+        """Without the query."""
+        return urlsplit(self.target).path
+
+    @property
+    def idempotency_key(self) -> str:
+        """Empty when there is none."""
+        return self.headers.get("idempotency-key", "")
+
+    def described(self) -> str:
+        """One line to read: of credentials only the scheme, of the target only the path."""
+        scheme = self.headers["authorization"].partition(" ")[0] if "authorization" in self.headers else "none"
+        return f"{self.source} {self.method} {self.path} auth={scheme} key={self.idempotency_key or '-'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What to answer; None as the status closes the connection without an answer."""
+
+    status: int | None
+    content: Mapping[str, Any]
+
+
+class Partner:
+    """The server. `report` gets a line per request."""
+
+    def __init__(self, *, port: int, report: Callable[[str], None] = print) -> None:
+        self.calls: list[Call] = []
+        self._report = report
+        self._seen: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        try:
+            self._server = _Server(("127.0.0.1", port), self)
+        except OSError as error:
+            raise LocalError(f"127.0.0.1:{port} cannot be used ({error.strerror}).") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="partner", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._server.server_address[1]
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and close the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+    def reply(self, call: Call) -> Reply:
+        """Note the call, report it and say what to answer; sleeps where the path says so."""
+        with self._lock:
+            self.calls.append(call)
+        reply = self._reply(call)
+        self._report(f"partner: {call.described()} -> {reply.status or 'hung up'}")
+        return reply
+
+    def _reply(self, call: Call) -> Reply:
+        query = {name: values[-1] for name, values in parse_qs(urlsplit(call.target).query).items()}
+        head, _, rest = call.path.strip("/").partition("/")
+        match head:
+            case "orders":
+                received = {"method": call.method, "path": call.path, "body": call.body.decode("utf-8", "replace")}
+                return Reply(status=201, content={"received": received})
+            case "flaky":
+                return self._flaky(call, failures=int(query.get("failures", "2")))
+            case "slow":
+                seconds = min(float(query.get("seconds", "3")), _LONGEST_SECONDS)
+                time.sleep(seconds)
+                return Reply(status=200, content={"slept_seconds": seconds})
+            case "status" if rest.isdecimal() and 200 <= int(rest) <= 599:
+                return Reply(status=int(rest), content={"status": int(rest)})
+            case "hang-up":
+                return Reply(status=None, content={})
+            case _:
+                return Reply(status=404, content={"detail": "try /orders, /flaky, /slow, /status/418 or /hang-up"})
+
+    def _flaky(self, call: Call, *, failures: int) -> Reply:
+        with self._lock:
+            self._seen[call.idempotency_key] += 1
+            number = self._seen[call.idempotency_key]
+        return Reply(status=503 if number <= failures else 200, content={"call": number})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], partner: Partner) -> None:
+        self.partner = partner
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """The base class looks for do_GET, do_POST and so on: every method is handled alike."""
+        if name.startswith("do_"):
+            return self._handle
+        raise AttributeError(name)
+
+    def _handle(self) -> None:
+        call = Call(
+            method=self.command,
+            target=self.path,
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+            source=self.client_address[0],
+        )
+        reply = self.server.partner.reply(call)
+        if reply.status is None:
+            self.close_connection = True
+            return
+        self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        bodiless = reply.status in (204, 304)
+        content = b"" if bodiless else json.dumps(reply.content).encode() + b"\n"
+        self.send_response(reply.status or 500)
+        if not bodiless:
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """The partner reports for itself."""

@@ -1,0 +1,144 @@
+"""The SQS API on this machine (moto's server, in this process) and a small client for it.
+
+moto keeps everything in memory, and emulates delays, visibility time-outs and dead-letter queues.
+"""
+
+import http.client
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+from local.functions import REGION
+from local.template import QueueTemplate
+
+# moto tells the service and the Region from the signature's scope; it checks no signature.
+_AUTHORIZATION = (
+    f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/sqs/aws4_request, SignedHeaders=host, Signature=0"
+)
+_CALL_TIMEOUT_SECONDS = 30.0
+
+
+class SqsFault(Exception):
+    """The SQS API answered an error."""
+
+
+class SqsServer:
+    """The emulated API. `start`, then make queues; `stop` forgets them."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line per call
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where it listens."""
+        host, port = self._server.get_host_and_port()
+        return f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Listen on a free port."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.stop()
+
+    def create_queues(self, queues: Mapping[str, QueueTemplate]) -> dict[str, "Queue"]:
+        """All queues, those first that others name as their dead-letter queue."""
+        made: dict[str, Queue] = {}
+        for name, queue in sorted(queues.items(), key=lambda item: item[1].dead_letter_queue is not None):
+            dead = made[queue.dead_letter_queue] if queue.dead_letter_queue is not None else None
+            made[name] = self._create(queue, dead)
+        return made
+
+    def _create(self, queue: QueueTemplate, dead: "Queue | None") -> "Queue":
+        attributes = {
+            "VisibilityTimeout": str(queue.visibility_timeout_seconds),
+            "MessageRetentionPeriod": str(queue.retention_seconds),
+        }
+        if dead is not None:
+            redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": queue.max_receives}
+            attributes["RedrivePolicy"] = json.dumps(redrive)
+        made = _call(self.endpoint_url, "CreateQueue", {"QueueName": queue.logical_id, "Attributes": attributes})
+        return Queue(endpoint_url=self.endpoint_url, url=made["QueueUrl"], name=queue.logical_id)
+
+
+class Queue:
+    """One queue. Each thread that uses it has a connection of its own."""
+
+    def __init__(self, *, endpoint_url: str, url: str, name: str) -> None:
+        self.url = url
+        self.name = name
+        self._endpoint_url = endpoint_url
+
+    @property
+    def arn(self) -> str:
+        """As on AWS, with moto's account."""
+        account = self.url.rsplit("/", 2)[1]
+        return f"arn:aws:sqs:{REGION}:{account}:{self.name}"
+
+    def receive(self, count: int, *, wait_seconds: int) -> list[dict[str, Any]]:
+        """Up to `count` (at most 10) messages, waiting for the first at most `wait_seconds`."""
+        content = {
+            "MaxNumberOfMessages": count,
+            "WaitTimeSeconds": wait_seconds,
+            "AttributeNames": ["All"],
+            "MessageAttributeNames": ["All"],
+        }
+        return cast(list[dict[str, Any]], self._call("ReceiveMessage", content).get("Messages", []))
+
+    def delete(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Delete received messages, at most 10."""
+        entries = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(messages)
+        ]
+        if entries:
+            self._call("DeleteMessageBatch", {"Entries": entries})
+
+    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        """Send one message."""
+        self._call("SendMessage", {"MessageBody": body, "MessageGroupId": group, "DelaySeconds": delay_seconds})
+
+    def count(self) -> int:
+        """Messages in the queue: visible, delayed and in flight."""
+        found = self._call("GetQueueAttributes", {"AttributeNames": ["All"]})["Attributes"]
+        names = ("", "Delayed", "NotVisible")
+        return sum(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names)
+
+    def _call(self, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        return _call(self._endpoint_url, action, {"QueueUrl": self.url, **content})
+
+
+_connections = threading.local()
+
+
+def _call(endpoint_url: str, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """One call in SQS's JSON protocol. Raises SqsFault for an error answer, OSError when nobody answers."""
+    connection = _connection(endpoint_url)
+    headers = {
+        "Content-Type": "application/x-amz-json-1.0",
+        "X-Amz-Target": f"AmazonSQS.{action}",
+        "Authorization": _AUTHORIZATION,
+    }
+    try:
+        connection.request("POST", "/", json.dumps(content).encode(), headers)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read() or b"{}")
+    except (http.client.HTTPException, OSError):
+        connection.close()
+        raise
+    if response.status != http.client.OK:
+        raise SqsFault(f"{action}: {answer}")
+    return answer
+
+
+def _connection(endpoint_url: str) -> http.client.HTTPConnection:
+    cached: dict[str, http.client.HTTPConnection] = _connections.__dict__.setdefault("by_endpoint", {})
+    if endpoint_url not in cached:
+        host = endpoint_url.removeprefix("http://")
+        cached[endpoint_url] = http.client.HTTPConnection(host, timeout=_CALL_TIMEOUT_SECONDS)
+    return cached[endpoint_url]

@@ -1,0 +1,221 @@
+"""Puts the whole stack together in one directory and on one machine, as template.yaml describes it."""
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.errors import LocalError
+from local.event_source import EventSourceMapping
+from local.front import Front, Gateway
+from local.functions import REPOSITORY, Function, FunctionConfiguration, FunctionError
+from local.partner import Partner
+from local.postgres import SUPERUSER, Postgres
+from local.sqs import Queue, SqsServer
+from local.template import FunctionTemplate, Template
+from local.wakeups_again import send_again
+
+DATABASE = "sallyport"
+APPLICATION_ROLE = "sallyport_app"
+# The rest of the functions connects as the application's role.
+_ROLES = {"MigrateFunction": SUPERUSER, "AdminFunction": "sallyport_admin"}
+CONCURRENCY = 4  # environments per function; a laptop has not the processors for the template's numbers
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackConfiguration:
+    """`directory` keeps everything that survives. A port of 0 is a free one.
+
+    `variables` are laid over every function's environment; `visibility_timeout_seconds` takes the place of the
+    template's where it is not None: for tests, which cannot wait three minutes for a message to come back.
+    """
+
+    directory: Path
+    port: int = 8080
+    partner_port: int = 8081
+    durable: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+    visibility_timeout_seconds: int | None = None
+    report: Callable[[str], None] = print
+
+
+class Stack:
+    """The running stack. `start` returns when everything answers; `stop` leaves no process behind."""
+
+    def __init__(self, configuration: StackConfiguration) -> None:
+        self._configuration = configuration
+        self._directory = configuration.directory.absolute()
+        self._cleanup = contextlib.ExitStack()
+        self.postgres = Postgres(self._directory / "postgres", durable=configuration.durable)
+        self.functions: dict[str, Function] = {}
+        self.queues: dict[str, Queue] = {}
+
+    @property
+    def url(self) -> str:
+        """Of the API."""
+        return f"http://127.0.0.1:{self.front.port}"
+
+    @property
+    def seal_key_file(self) -> Path:
+        """32 random bytes, mode 0600."""
+        return self._directory / "seal.key"
+
+    def start(self) -> None:
+        """Raises LocalError with what to do; what had been started is stopped then."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything in the opposite order. Safe to call again."""
+        self._cleanup.close()
+
+    def __enter__(self) -> "Stack":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self._cleanup.enter_context(_only_one(self._directory))
+        self._open_ports()  # first, as a busy port is the likeliest trouble
+        self._make_seal_key()
+        sqs = SqsServer()
+        with ThreadPoolExecutor(1) as beside:
+            # PostgreSQL must be started from this thread: it stops when the thread that started it ends.
+            listening = beside.submit(sqs.start)
+            self._cleanup.callback(self.postgres.stop)
+            self.postgres.start()
+            self.postgres.make_database(DATABASE)
+            listening.result()
+        self._cleanup.callback(sqs.stop)
+        template = self._make_queues(sqs)
+        self._start_functions(template)
+        again = send_again(self.postgres, database=DATABASE, queue=self.queues["WakeupQueue"])
+        if again:
+            self._configuration.report(f"{again} unfinished deliveries of the last run go on")
+        self._start_event_sources(template)
+        self.partner.start()
+        self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
+        self.front.start(Gateway(template.api(), self.functions).answer)
+
+    def _open_ports(self) -> None:
+        self.front = Front(port=self._configuration.port)
+        self._cleanup.callback(self.front.stop)
+        self.partner = Partner(port=self._configuration.partner_port, report=self._configuration.report)
+        self._cleanup.callback(self.partner.stop)
+
+    def _make_seal_key(self) -> None:
+        if not self.seal_key_file.exists():
+            write_private(self.seal_key_file, secrets.token_bytes(32))
+
+    def _make_queues(self, sqs: SqsServer) -> Template:
+        """Make the template's queues, and read it once more with their addresses in place of references."""
+        path = REPOSITORY / "template.yaml"
+        queues = Template(path).queues()
+        override = self._configuration.visibility_timeout_seconds
+        if override is not None:
+            queues = {
+                name: dataclasses.replace(queue, visibility_timeout_seconds=override) for name, queue in queues.items()
+            }
+        self.queues = sqs.create_queues(queues)
+        self._sqs_endpoint_url = sqs.endpoint_url
+        return Template(path, resources={name: queue.url for name, queue in self.queues.items()})
+
+    def _start_functions(self, template: Template) -> None:
+        self._cleanup.callback(self._stop_functions)
+        for name, function in template.functions().items():
+            self.functions[name] = Function(self._function(function), concurrency=CONCURRENCY)
+        busy = [name for name in self.functions if name not in _ROLES]
+        with ThreadPoolExecutor(len(busy)) as side_by_side:  # imports take a second or so; the migration runs meanwhile
+            starting = [side_by_side.submit(self.functions[name].start) for name in busy]
+            try:
+                self.functions["MigrateFunction"].invoke({"action": "migrate"})
+                for start in starting:
+                    start.result()
+            except FunctionError as error:
+                raise LocalError(f"A function does not start: {error}. The logs are in {self._logs}.") from error
+
+    def _stop_functions(self) -> None:
+        with ThreadPoolExecutor(len(self.functions) or 1) as side_by_side:
+            list(side_by_side.map(Function.stop, self.functions.values()))
+
+    @property
+    def _logs(self) -> Path:
+        return self._directory / "logs"
+
+    def _function(self, function: FunctionTemplate) -> FunctionConfiguration:
+        self._logs.mkdir(exist_ok=True)
+        role = _ROLES.get(function.logical_id, APPLICATION_ROLE)
+        return FunctionConfiguration(
+            name=function.logical_id,
+            handler=function.handler,
+            code=REPOSITORY / "src",
+            log=self._logs / f"{function.logical_id}.log",
+            timeout_seconds=function.timeout_seconds,
+            memory_mb=function.memory_mb,
+            variables={**function.variables, **self._local_variables(role), **self._configuration.variables},
+        )
+
+    def _local_variables(self, role: str) -> dict[str, str]:
+        """What takes the place of the cloud: our database, queue, key file and partner; the system's public roots."""
+        return {
+            "DATABASE_URL": self.postgres.url(user=role, database=DATABASE),
+            "SQS_ENDPOINT_URL": self._sqs_endpoint_url,
+            "SEAL_KEY_FILE": str(self.seal_key_file),
+            "CA_BUNDLE": "",
+            "EGRESS_ADDRESSES": "local=127.0.0.1",
+            "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
+            "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
+        }
+
+    def _start_event_sources(self, template: Template) -> None:
+        for source in template.event_sources():
+            mapping = EventSourceMapping(
+                source,
+                queue=self.queues[source.queue],
+                function=self.functions[source.function],
+                concurrency=min(source.concurrency, CONCURRENCY),
+            )
+            self._cleanup.callback(mapping.stop)
+            mapping.start()
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the directory for this process. The lock ends with the process, however that ends."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError(f"`make run` is already running with {directory}. Stop that one first.") from None
+        yield
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only we can read, whole or not at all."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    unfinished.rename(path)
+
+
+def clean(directory: Path) -> None:
+    """Delete everything that the stack keeps in `directory`. Raises LocalError while a stack runs on it."""
+    if directory.exists():
+        with _only_one(directory):
+            shutil.rmtree(directory)

@@ -1,0 +1,315 @@
+"""Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues.
+
+Not CloudFormation: intrinsic functions are resolved as far as the parameters' values and the local stand-ins of
+resources go. What needs the cloud (another stack's output, an ARN without a stand-in) comes out as `UNRESOLVED`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PSEUDO_PARAMETERS = {
+    "AWS::AccountId": "000000000000",
+    "AWS::Partition": "aws",
+    "AWS::Region": "us-east-1",
+    "AWS::StackName": "sallyport",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+
+
+class _Unresolved:
+    """The value of an intrinsic function that only the cloud can answer."""
+
+    def __repr__(self) -> str:
+        return "UNRESOLVED"
+
+
+UNRESOLVED = _Unresolved()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionTemplate:
+    """One AWS::Serverless::Function. `variables` holds what could be resolved, as text."""
+
+    logical_id: str
+    handler: str
+    timeout_seconds: int
+    memory_mb: int
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A path and method (or ANY) of the API and its function; `authorizer` is None for an open route."""
+
+    path: str
+    method: str
+    function: str
+    authorizer: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorizer:
+    """A REQUEST authorizer. Its answer is kept for `ttl_seconds` per set of values of `identity_headers`."""
+
+    name: str
+    function: str
+    identity_headers: tuple[str, ...]
+    ttl_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayResponse:
+    """What API Gateway answers by itself. `status` None keeps the kind's own; header values keep their quotes."""
+
+    status: int | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiTemplate:
+    """The REST API."""
+
+    stage: str
+    routes: tuple[Route, ...]
+    authorizers: Mapping[str, Authorizer]
+    gateway_responses: Mapping[str, GatewayResponse]
+    binary_media_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTemplate:
+    """One AWS::SQS::Queue. `dead_letter_queue` is a logical id, None for a queue without one."""
+
+    logical_id: str
+    visibility_timeout_seconds: int
+    retention_seconds: int
+    dead_letter_queue: str | None
+    max_receives: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSource:
+    """An SQS queue that invokes a function."""
+
+    queue: str
+    function: str
+    batch_size: int
+    concurrency: int
+
+
+class Template:
+    """`parameters` override the template's defaults; `resources` says what `Ref` of a resource gives locally."""
+
+    def __init__(
+        self, path: Path, *, parameters: Mapping[str, str] | None = None, resources: Mapping[str, str] | None = None
+    ) -> None:
+        self._content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+        defaults = {name: definition.get("Default", "") for name, definition in self._section("Parameters").items()}
+        self._parameters: dict[str, Any] = {**PSEUDO_PARAMETERS, **defaults, **(parameters or {})}
+        self._resource_values = dict(resources or {})
+
+    def functions(self) -> dict[str, FunctionTemplate]:
+        """All functions by logical id, the Globals merged in as SAM does: maps are merged, the rest is replaced."""
+        shared = self._section("Globals").get("Function", {})
+        return {
+            name: self._function(name, _merged(shared, resource["Properties"]))
+            for name, resource in self._of_type("AWS::Serverless::Function").items()
+        }
+
+    def api(self) -> ApiTemplate:
+        """The one REST API of the template."""
+        ((_, resource),) = self._of_type("AWS::Serverless::Api").items()
+        properties = resource["Properties"]
+        authorizers = {
+            name: self._authorizer(name, definition)
+            for name, definition in properties.get("Auth", {}).get("Authorizers", {}).items()
+        }
+        return ApiTemplate(
+            stage=str(self.resolved(properties["StageName"])),
+            routes=tuple(self._routes(properties.get("Auth", {}).get("DefaultAuthorizer"))),
+            authorizers=authorizers,
+            gateway_responses={
+                kind: self._gateway_response(definition)
+                for kind, definition in properties.get("GatewayResponses", {}).items()
+            },
+            # SAM writes the slash of a media type as ~1.
+            binary_media_types=tuple(kind.replace("~1", "/") for kind in properties.get("BinaryMediaTypes", ())),
+        )
+
+    def queues(self) -> dict[str, QueueTemplate]:
+        """All queues by logical id, with SQS's own defaults where the template is silent."""
+        return {name: self._queue(name, found) for name, found in self._of_type("AWS::SQS::Queue").items()}
+
+    def event_sources(self) -> tuple[EventSource, ...]:
+        """Every SQS event of every function."""
+        return tuple(
+            EventSource(
+                queue=_referred(event["Properties"]["Queue"]),
+                function=name,
+                batch_size=int(event["Properties"].get("BatchSize", 10)),
+                concurrency=int(
+                    self.resolved(event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency", 1000))
+                ),
+            )
+            for name, function in self._of_type("AWS::Serverless::Function").items()
+            for event in function["Properties"].get("Events", {}).values()
+            if event["Type"] == "SQS"
+        )
+
+    def resolved(self, value: Any) -> Any:
+        """`value` with its intrinsic functions carried out, or UNRESOLVED in their place."""
+        if isinstance(value, dict):
+            if len(value) == 1 and (name := next(iter(value))) in self._intrinsics:
+                return self._intrinsics[name](self, value[name])
+            return {key: self.resolved(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.resolved(item) for item in value]
+        return value
+
+    def _section(self, name: str) -> dict[str, Any]:
+        section: dict[str, Any] = self._content.get(name, {})
+        return section
+
+    def _of_type(self, kind: str) -> dict[str, dict[str, Any]]:
+        return {name: found for name, found in self._section("Resources").items() if found["Type"] == kind}
+
+    def _function(self, name: str, properties: dict[str, Any]) -> FunctionTemplate:
+        variables = self.resolved(properties.get("Environment", {}).get("Variables", {}))
+        return FunctionTemplate(
+            logical_id=name,
+            handler=properties["Handler"],
+            timeout_seconds=int(self.resolved(properties.get("Timeout", 3))),
+            memory_mb=int(self.resolved(properties.get("MemorySize", 128))),
+            variables={key: str(value) for key, value in variables.items() if value is not UNRESOLVED},
+        )
+
+    def _routes(self, default_authorizer: str | None) -> list[Route]:
+        return [
+            self._route(function, event["Properties"], default_authorizer)
+            for function, resource in self._of_type("AWS::Serverless::Function").items()
+            for event in resource["Properties"].get("Events", {}).values()
+            if event["Type"] == "Api"
+        ]
+
+    @staticmethod
+    def _route(function: str, properties: dict[str, Any], default_authorizer: str | None) -> Route:
+        authorizer = properties.get("Auth", {}).get("Authorizer", default_authorizer)
+        return Route(
+            path=properties["Path"],
+            method=properties["Method"].upper(),
+            function=function,
+            authorizer=None if authorizer == "NONE" else authorizer,
+        )
+
+    def _authorizer(self, name: str, definition: dict[str, Any]) -> Authorizer:
+        identity = definition.get("Identity", {})
+        return Authorizer(
+            name=name,
+            function=_referred(definition["FunctionArn"]),
+            identity_headers=tuple(identity.get("Headers", ())),
+            ttl_seconds=int(self.resolved(identity.get("ReauthorizeEvery", 300))),
+        )
+
+    def _gateway_response(self, definition: dict[str, Any]) -> GatewayResponse:
+        status = self.resolved(definition.get("StatusCode"))
+        return GatewayResponse(
+            status=None if status is None else int(status),
+            headers=self.resolved(definition.get("ResponseParameters", {}).get("Headers", {})),
+            templates=self.resolved(definition.get("ResponseTemplates", {})),
+        )
+
+    def _queue(self, name: str, resource: dict[str, Any]) -> QueueTemplate:
+        properties = resource.get("Properties", {})
+        redrive = properties.get("RedrivePolicy")
+        return QueueTemplate(
+            logical_id=name,
+            visibility_timeout_seconds=int(self.resolved(properties.get("VisibilityTimeout", 30))),
+            retention_seconds=int(self.resolved(properties.get("MessageRetentionPeriod", 345_600))),
+            dead_letter_queue=_referred(redrive["deadLetterTargetArn"]) if redrive else None,
+            max_receives=int(self.resolved(redrive["maxReceiveCount"])) if redrive else 0,
+        )
+
+    def _ref(self, name: str) -> Any:
+        return self._parameters.get(name, self._resource_values.get(name, UNRESOLVED))
+
+    def _sub(self, argument: str | Sequence[Any]) -> Any:
+        text, extra = (argument, {}) if isinstance(argument, str) else (argument[0], self.resolved(argument[1]))
+        values = {name: extra.get(name, self._ref(name)) for name in re.findall(r"\$\{([^!}]+)\}", text)}
+        if UNRESOLVED in values.values():
+            return UNRESOLVED
+        return re.sub(r"\$\{([^!}]+)\}", lambda found: str(values[found[1]]), text).replace("${!", "${")
+
+    def _join(self, argument: Sequence[Any]) -> Any:
+        separator, parts = argument[0], self.resolved(argument[1])
+        if parts is UNRESOLVED or UNRESOLVED in parts:
+            return UNRESOLVED
+        return separator.join(str(part) for part in parts)
+
+    def _if(self, argument: Sequence[Any]) -> Any:
+        condition, when_true, when_false = argument
+        return self.resolved(when_true if self._condition(condition) else when_false)
+
+    def _condition(self, name: str) -> bool:
+        return bool(self.resolved(self._section("Conditions")[name]))
+
+    def _equals(self, argument: Sequence[Any]) -> bool:
+        left, right = self.resolved(argument[0]), self.resolved(argument[1])
+        return str(left) == str(right)
+
+    _intrinsics: Mapping[str, Callable[..., Any]] = {
+        "Ref": _ref,
+        "Condition": _condition,
+        "Fn::Sub": _sub,
+        "Fn::Join": _join,
+        "Fn::If": _if,
+        "Fn::Equals": _equals,
+        "Fn::Not": lambda self, argument: not self.resolved(argument[0]),
+        "Fn::And": lambda self, argument: all(self.resolved(argument)),
+        "Fn::Or": lambda self, argument: any(self.resolved(argument)),
+        **dict.fromkeys(
+            ("Fn::GetAtt", "Fn::ImportValue", "Fn::Split", "Fn::Select", "Fn::Cidr", "Fn::GetAZs", "Fn::FindInMap"),
+            lambda self, argument: UNRESOLVED,  # noqa: ARG005 - one signature for all
+        ),
+    }
+
+
+def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**shared, **own}
+    for name in shared.keys() & own.keys():
+        if isinstance(shared[name], dict) and isinstance(own[name], dict):
+            both[name] = _merged(shared[name], own[name])
+    return both
+
+
+def _referred(value: Mapping[str, Any]) -> str:
+    """The logical id that a Ref or a GetAtt names."""
+    ((_, target),) = value.items()
+    return target if isinstance(target, str) else str(target[0])
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: !Ref x is {"Ref": x}, !GetAtt a.b is {"Fn::GetAtt": [a, b]}."""
+
+
+def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    elif isinstance(node, yaml.MappingNode):
+        value = loader.construct_mapping(node, deep=True)
+    else:
+        raise yaml.constructor.ConstructorError(None, None, f"!{suffix} of an unknown kind", node.start_mark)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
