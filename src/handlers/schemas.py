@@ -152,7 +152,8 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = None
     body_base64: Annotated[str | None, Meta(description="Bytes in base64, instead of body")] = None
     not_before: Annotated[
-        datetime | None, Meta(tz=True, description="When the first attempt may start, at most 30 days off")
+        Annotated[datetime, Meta(tz=True)] | None,
+        Meta(description="When the first attempt may start, at most 30 days off"),
     ] = None
     metadata: Annotated[
         dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 characters")
