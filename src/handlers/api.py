@@ -13,7 +13,7 @@ from domain.errors import SallyportError
 from handlers.operations import OPERATIONS
 from handlers.problems import problem, problem_of, respond
 from handlers.routes import about, deliveries, destinations, via
-from runtime.observability import logger, metrics
+from runtime.observability import logger, writes_counts
 
 app = APIGatewayRestResolver()
 for routes in (about, destinations, deliveries, via):
@@ -53,7 +53,7 @@ def _matches(pattern: str, path: str) -> bool:
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
-@metrics.log_metrics
+@writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway REST proxy event in, proxy response out."""
     return app.resolve(event, context)

@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from handlers import wiring
-from runtime.observability import logger, metrics
+from runtime.observability import logger, writes_counts
 from wakeups.sqs import decode
 
 # A batch of unreadable messages only is no error of this function: each of them goes its way to the dead-letter queue.
@@ -24,7 +24,7 @@ def read(record: SQSRecord) -> Wakeup:
 
 
 @logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """SQS event in, `batchItemFailures` out. Raises QueueUnavailable or DatabaseUnavailable to get the batch again."""
     with processor(event["Records"], read):
