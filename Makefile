@@ -68,10 +68,8 @@ clean: ## delete the virtual environments, the build and all caches; the data of
 
 include $(wildcard make/*.mk)
 
-##@ Help
-
 .PHONY: help
-help: ## this text
+help:
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-zA-Z0-9_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
