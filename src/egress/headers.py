@@ -72,7 +72,7 @@ def _unfolded(lines: Iterable[bytes]) -> list[bytes]:
     whole: list[bytes] = []
     for line in lines:
         if line[:1] in (b" ", b"\t") and whole:
-            whole[-1] += b" " + line.strip()
+            whole[-1] = whole[-1].rstrip() + b" " + line.strip()
         else:
             whole.append(line)
     return whole

@@ -1,0 +1,200 @@
+"""Sealed credentials: they open for their own row and key alone, and never show."""
+
+import base64
+import hashlib
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.destinations import Auth, AuthType, BasicAuth, BearerAuth, HeaderAuth, NoAuth
+from domain.errors import Unsealable
+from domain.ids import DestinationId
+from egress.credentials import SealKey, auth_headers, auth_type, load_seal_key, seal, unseal
+from runtime.settings import EgressSettings, SettingsError
+
+KEY = SealKey(bytes(range(32)))
+OTHER_KEY = SealKey(bytes(32))
+HERE = DestinationId(UUID(int=1))
+ELSEWHERE = DestinationId(UUID(int=2))
+SECRET_TEXT = "0123456789abcdef0123456789abcdef"
+
+AUTHS: list[Auth] = [
+    BearerAuth(token="tok-en"),
+    BasicAuth(username="user:name", password="pass:wörd"),
+    HeaderAuth(name="X-Api-Key", value="k€y"),
+]
+
+
+def sealed(auth: Auth, *, destination_id: DestinationId = HERE, key: SealKey = KEY) -> bytes:
+    value = seal(auth, destination_id=destination_id, key=key)
+    assert value is not None
+    return value
+
+
+def opened(
+    value: bytes | None, kind: AuthType, *, destination_id: DestinationId = HERE, keys: list[SealKey] | None = None
+) -> Auth:
+    return unseal(value, auth_type=kind, destination_id=destination_id, keys=[KEY] if keys is None else keys)
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_what_is_sealed_opens_as_it_was(auth: Auth) -> None:
+    assert opened(sealed(auth), auth_type(auth)) == auth
+
+
+def test_no_credentials_need_no_seal() -> None:
+    assert seal(NoAuth(), destination_id=HERE, key=KEY) is None
+    assert opened(None, AuthType.NONE) == NoAuth()
+
+
+@given(st.text(), st.text())
+def test_any_text_survives(username: str, password: str) -> None:
+    auth = BasicAuth(username=username, password=password)
+    assert opened(sealed(auth), AuthType.BASIC) == auth
+
+
+def test_the_format_is_version_key_nonce_and_aes_256_gcm() -> None:
+    value = sealed(BearerAuth(token="tok-en"))
+    assert value[0] == 1
+    assert value[1:5] == KEY.key_id == hashlib.sha256(b"sallyport key id" + KEY.secret).digest()[:4]
+    plain = AESGCM(KEY.secret).decrypt(value[5:17], value[17:], HERE.bytes + b"bearer")
+    assert plain == b'["tok-en"]'
+
+
+def test_no_two_sealings_are_alike() -> None:
+    values = {sealed(AUTHS[0]) for _ in range(50)}
+    assert len({value[5:17] for value in values}) == 50
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_it_opens_for_its_own_row_only(auth: Auth) -> None:
+    with pytest.raises(Unsealable, match=str(ELSEWHERE)):
+        opened(sealed(auth), auth_type(auth), destination_id=ELSEWHERE)
+
+
+def test_it_opens_as_its_own_kind_only() -> None:
+    for kind in (AuthType.BASIC, AuthType.HEADER, AuthType.NONE):
+        with pytest.raises(Unsealable):
+            opened(sealed(BearerAuth(token="x")), kind)
+
+
+@given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
+def test_no_byte_of_it_can_be_changed(place: int, change: int) -> None:
+    value = bytearray(sealed(AUTHS[1]))
+    value[place % len(value)] ^= change
+    with pytest.raises(Unsealable):
+        opened(bytes(value), AuthType.BASIC)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\x01", b"\x02" + bytes(60), bytes(60), b"\x01" + bytes(31)])
+def test_bytes_that_are_no_seal_do_not_open(value: bytes | None) -> None:
+    with pytest.raises(Unsealable):
+        opened(value, AuthType.BEARER)
+
+
+def test_the_key_is_found_among_several() -> None:
+    value = sealed(AUTHS[0])
+    assert opened(value, AuthType.BEARER, keys=[OTHER_KEY, KEY]) == AUTHS[0]
+    for keys in ([], [OTHER_KEY]):
+        with pytest.raises(Unsealable, match="no key opens"):
+            opened(value, AuthType.BEARER, keys=keys)
+
+
+def test_a_key_derived_from_a_text_is_hkdf_sha256_of_it() -> None:
+    expected = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"sallyport seal key 1")
+    assert SealKey.derived_from(SECRET_TEXT).secret == expected.derive(SECRET_TEXT.encode())
+
+
+def test_weak_keys_are_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        SealKey(b"short")
+    with pytest.raises(ValueError, match="32 characters"):
+        SealKey.derived_from(SECRET_TEXT[:-1])
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers"),
+    [
+        (NoAuth(), ()),
+        (BearerAuth(token="abc"), (("Authorization", "Bearer abc"),)),
+        (
+            BasicAuth(username="Aladdin", password="open sesame"),  # the example of RFC 7617 section 2
+            (("Authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),),
+        ),
+        (
+            BasicAuth(username="test", password="123£"),  # the example of RFC 7617 section 2.1
+            (("Authorization", "Basic dGVzdDoxMjPCow=="),),
+        ),
+        (HeaderAuth(name="X-Api-Key", value="abc"), (("X-Api-Key", "abc"),)),
+    ],
+)
+def test_credentials_become_headers(auth: Auth, headers: tuple[tuple[str, str], ...]) -> None:
+    assert auth_headers(auth) == headers
+
+
+def test_nothing_secret_shows_in_what_might_be_logged() -> None:
+    shown = repr([KEY, *AUTHS[:2]])
+    for secret in (
+        "tok-en",
+        "pass",
+        "user:name",
+        repr(KEY.secret),
+        KEY.secret.hex(),
+        base64.b64encode(KEY.secret).decode(),
+    ):
+        assert secret not in shown
+
+
+def test_a_private_key_file_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "seal.key"
+    file.write_text(f"{SECRET_TEXT}\n")
+    file.chmod(0o600)
+    assert load_seal_key(EgressSettings(seal_key_file=str(file))) == SealKey.derived_from(SECRET_TEXT)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o400, 0o700])
+def test_a_key_file_of_another_mode_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "seal.key"
+    file.write_text(SECRET_TEXT)
+    file.chmod(mode)
+    with pytest.raises(SettingsError, match="SEAL_KEY_FILE must be of mode 0600") as caught:
+        load_seal_key(EgressSettings(seal_key_file=str(file)))
+    assert SECRET_TEXT not in str(caught.value)
+
+
+def test_a_key_file_of_someone_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "seal.key"
+    file.write_text(SECRET_TEXT)
+    file.chmod(0o600)
+    monkeypatch.setattr("os.geteuid", lambda: file.stat().st_uid + 1)
+    with pytest.raises(SettingsError, match="owned by us"):
+        load_seal_key(EgressSettings(seal_key_file=str(file)))
+
+
+def test_a_key_file_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "seal.key"
+    with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
+        load_seal_key(EgressSettings(seal_key_file=str(file)))
+    file.write_bytes(b"\xff" * 40)
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
+        load_seal_key(EgressSettings(seal_key_file=str(file)))
+
+
+def test_a_key_file_with_too_little_in_it_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "seal.key"
+    file.write_text("short")
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match=r"SEAL_KEY_FILE: .*32 characters"):
+        load_seal_key(EgressSettings(seal_key_file=str(file)))
+
+
+def test_a_key_must_be_set_somewhere() -> None:
+    with pytest.raises(SettingsError, match="SEAL_KEY_SECRET_ARN must be set"):
+        load_seal_key(EgressSettings())
