@@ -1,0 +1,409 @@
+"""What functions, roles, queues and logs must be. Each rule returns its faults in words; none is good."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrations
+from domain.destinations import MAX_TOTAL_SECONDS
+from runtime.settings import (
+    AdminSettings,
+    ApiSettings,
+    AttemptSettings,
+    AuthorizeSettings,
+    FromEnvironment,
+    MigrateSettings,
+)
+from tests.contract.project import APPLICATION, ROOT, Project
+
+SETTINGS: dict[str, type[FromEnvironment]] = {
+    "AdminFunction": AdminSettings,
+    "ApiFunction": ApiSettings,
+    "AttemptFunction": AttemptSettings,
+    "AuthorizeFunction": AuthorizeSettings,
+    "MigrateFunction": MigrateSettings,
+}
+LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SEAL_KEY_FILE"}
+# The API names its function, so the function cannot name the API: it refuses the host that it was called by.
+LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
+OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
+
+DATABASE_USERS = {
+    "AdminFunction": ADMIN_ROLE,
+    "ApiFunction": APPLICATION_ROLE,
+    "AttemptFunction": APPLICATION_ROLE,
+    "AuthorizeFunction": APPLICATION_ROLE,
+    "MigrateFunction": "Database.Outputs.MasterUsername",
+}
+CLUSTER = "Database.Outputs.DbClusterResourceId"
+SEND = {"sqs:SendMessage": "WakeupQueue.Arn"}
+RECEIVE = dict.fromkeys(["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], "WakeupQueue.Arn")
+READ_KEY = {"secretsmanager:GetSecretValue": "SealKey"}
+# Beyond its own log group, its own database user and its network interfaces.
+MORE_RIGHTS = {"ApiFunction": SEND | READ_KEY, "AttemptFunction": SEND | RECEIVE | READ_KEY}
+NETWORK_INTERFACES = {
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+}
+# Aurora's default max_connections by most capacity (AWS: Performance and scaling for Aurora Serverless v2); clusters
+# with a least capacity of 0 or 0.5 get no more than 2,000. AWS keeps a few for itself.
+CONNECTIONS = {1: 189, 4: 823, 8: 1669, 16: 3360, 32: 5000}
+CONNECTIONS_WHEN_SMALL = 2000
+CONNECTIONS_KEPT_FREE = 20
+
+
+def every_handler_exists(project: Project) -> list[str]:
+    """As a callable in a module below CodeUri."""
+    return [fault for name, item in project.functions().items() for fault in _handler_faults(name, item)]
+
+
+def _handler_faults(name: str, item: dict[str, Any]) -> Iterator[str]:
+    module, _, attribute = str(item["Properties"]["Handler"]).rpartition(".")
+    if not (ROOT / "src" / PurePosixPath(*module.split("."))).with_suffix(".py").is_file():
+        yield f"{name}: there is no module {module}"
+    elif not callable(getattr(importlib.import_module(module), attribute, None)):
+        yield f"{name}: {module} has no {attribute}"
+
+
+def code_and_nested_templates_exist(project: Project) -> list[str]:
+    """`sam build` calls it a success when they do not."""
+    template = project.written(APPLICATION)
+    code = {template["Globals"]["Function"].get("CodeUri")}
+    code |= {item["Properties"].get("CodeUri") for item in template["Resources"].values()} - {None}
+    nested = [item["Properties"].get("TemplateURL") for item in template["Resources"].values()]
+    faults = [f"there is no directory {path}" for path in code if not (ROOT / str(path)).is_dir()]
+    return faults + [f"there is no file {path}" for path in nested if path and path not in project.texts]
+
+
+def every_function_has_an_event_and_every_event_a_function(project: Project) -> list[str]:
+    """events/NAME.json or events/NAME-more.json for handlers/NAME.py."""
+    handlers = {str(item["Properties"]["Handler"]).split(".")[1] for item in project.functions().values()}
+    events = {name.removesuffix(".json").partition("-")[0] for name in project.events}
+    faults = [f"there is no event for handlers/{name}.py" for name in handlers - events]
+    return faults + [f"no function takes the event {name}" for name in events - handlers]
+
+
+def every_function_can_be_built(project: Project) -> list[str]:
+    """By a target in src/Makefile, for the one runtime and architecture that the dependencies are installed for."""
+    written = project.written(APPLICATION)["Resources"]
+    faults = []
+    for name, item in project.functions().items():
+        if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
+            faults.append(f"src/Makefile has no target build-{name}")
+        if written[name].get("Metadata") != {"BuildMethod": "makefile", "WorkingDirectory": "."}:
+            faults.append(f"{name} is not built by src/Makefile")
+        if (item["Properties"]["Runtime"], item["Properties"]["Architectures"]) != ("python3.13", ["x86_64"]):
+            faults.append(f"{name} runs on something that its package is not made for")
+    return faults
+
+
+def what_ships_is_pinned(project: Project) -> list[str]:
+    """To one version each."""
+    lines = [line.partition("#")[0].strip() for line in project.requirements.splitlines()]
+    return [f"{line} is not pinned" for line in lines if line and not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+
+
+def environment_is_what_the_settings_read(project: Project) -> list[str]:
+    """Exactly, but for what is only for local use and for the one exception in LEFT_OUT."""
+    functions = {
+        name: item
+        for name, item in project.translated()["Resources"].items()
+        if item["Type"] == "AWS::Lambda::Function"
+    }
+    faults = [f"{name} has no settings" for name in functions.keys() - SETTINGS]
+    for name, settings in SETTINGS.items():
+        given = set(functions[name]["Properties"]["Environment"]["Variables"]) if name in functions else set()
+        wanted = settings.variables() - LOCAL_ONLY - LEFT_OUT.get(name, set()) | OF_POWERTOOLS
+        faults += [f"{name} lacks {variable}" for variable in sorted(wanted - given)]
+        faults += [f"{name} does not read {variable}" for variable in sorted(given - wanted)]
+    return faults
+
+
+def environment_says_where_things_are(project: Project) -> list[str]:
+    """The values that name other things: the user that IAM allows, the queue, the ranges never to be called."""
+    faults = []
+    for name, item in project.functions().items():
+        variables = item["Properties"]["Environment"]["Variables"]
+        wanted = {
+            "DATABASE_HOST": "Database.Outputs.Endpoint",
+            "DATABASE_USER": DATABASE_USERS.get(name),
+            "DATABASE_ROOT_CERTIFICATES": "/var/task/certs/rds-global-bundle.pem",
+            "WAKEUP_QUEUE_URL": "WakeupQueue",
+            "BLOCKED_CIDRS": "Network.Outputs.VpcCidr",
+            "EGRESS_ADDRESSES": "Network.Outputs.EgressAddresses",
+            "SEAL_KEY_SECRET_ARN": "SealKey",
+        }
+        faults += [
+            f"{name}: {variable} is {variables[variable]}, not {value}"
+            for variable, value in wanted.items()
+            if variable in variables and variables[variable] != value
+        ]
+    return faults
+
+
+def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
+    """Every action on its one resource, and nothing else, for each function."""
+    roles = project.of_type(APPLICATION, "AWS::IAM::Role")
+    faults = []
+    for name, item in project.functions().items():
+        role = str(item["Properties"]["Role"]).removesuffix(".Arn")
+        user = f"arn:aws:rds-db:us-east-1:555555555555:dbuser:{CLUSTER}/{DATABASE_USERS.get(name)}"
+        logs = f"{item['Properties']['LoggingConfig']['LogGroup']}.Arn"
+        wanted = {("logs:CreateLogStream", logs), ("logs:PutLogEvents", logs), ("rds-db:connect", user)}
+        wanted |= set(MORE_RIGHTS.get(name, {}).items())
+        given = set(_rights(roles.get(role, {"Properties": {}})))
+        faults += [f"{name} lacks {right}" for right in sorted(wanted - given)]
+        faults += [f"{name} must not {right}" for right in sorted(given - wanted)]
+        if roles.get(role, {}).get("Properties", {}).get("ManagedPolicyArns") != ["NetworkInterfacePolicy"]:
+            faults.append(f"{name} has other managed policies than the one for network interfaces")
+    return faults
+
+
+def functions_do_not_share_roles(project: Project) -> list[str]:
+    """Nor does anything but Lambda assume them."""
+    roles = [str(item["Properties"]["Role"]).removesuffix(".Arn") for item in project.functions().values()]
+    known = project.of_type(APPLICATION, "AWS::IAM::Role")
+    faults = [f"{role} serves {roles.count(role)} functions" for role in sorted(set(roles)) if roles.count(role) > 1]
+    for role in sorted(set(roles) & known.keys()):
+        trusted = [statement["Principal"] for statement in _trust(known[role])]
+        if trusted != [{"Service": "lambda.amazonaws.com"}]:
+            faults.append(f"{role} may be assumed by {trusted}")
+    return faults
+
+
+def code_cannot_touch_network_interfaces(project: Project) -> list[str]:
+    """The Lambda service may; calls from inside a function carry lambda:SourceFunctionArn and are denied."""
+    statements = project.resources(APPLICATION)["NetworkInterfacePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    by_effect = {statement["Effect"]: statement for statement in statements}
+    faults = [f"{effect} is not for {actions}" for effect, actions in _unequal_actions(by_effect)]
+    if by_effect.get("Deny", {}).get("Condition") != {"Null": {"lambda:SourceFunctionArn": "false"}}:
+        faults.append("the denial is not for calls from inside a function")
+    return faults
+
+
+def _unequal_actions(by_effect: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    wanted = sorted(NETWORK_INTERFACES)
+    effects = ("Allow", "Deny")
+    return [(effect, wanted) for effect in effects if sorted(by_effect.get(effect, {}).get("Action", [])) != wanted]
+
+
+def every_wildcard_has_its_reason_beside_it(project: Project) -> list[str]:
+    """`Resource: '*'` carries a comment on its line; an Action that is or ends in a star is only ever denied."""
+    faults = []
+    for name, text in project.texts.items():
+        lines = text.splitlines()
+        for key, value in _pairs(yaml.compose(text, Loader=yaml.SafeLoader)):
+            starred = isinstance(value, yaml.ScalarNode) and str(value.value) == "*"
+            if key == "Resource" and starred and "#" not in lines[value.start_mark.line][value.end_mark.column :]:
+                faults.append(f"{name}:{value.start_mark.line + 1} has a wildcard without a reason")
+        faults += [f"{name}: {action} is allowed" for action in _allowed_stars(project.written(name))]
+    return faults
+
+
+def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), value
+            yield from _pairs(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _pairs(item)
+
+
+def _allowed_stars(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if value.get("Effect") == "Allow":
+            yield from (action for action in _listed(value.get("Action")) if str(action).endswith("*"))
+        for inner in value.values():
+            yield from _allowed_stars(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _allowed_stars(inner)
+
+
+def every_function_has_a_log_group_of_its_own(project: Project) -> list[str]:
+    """Made by this stack, not shared."""
+    groups = project.of_type(APPLICATION, "AWS::Logs::LogGroup")
+    used = [item["Properties"]["LoggingConfig"].get("LogGroup") for item in project.functions().values()]
+    return [
+        f"the log group {group} is missing or shared" for group in used if group not in groups or used.count(group) > 1
+    ]
+
+
+def every_log_group_ends(project: Project) -> list[str]:
+    """CloudWatch keeps logs for good unless told otherwise."""
+    return [
+        f"{name} keeps its lines for good"
+        for template in project.texts
+        for name, item in project.of_type(template, "AWS::Logs::LogGroup").items()
+        if not item["Properties"].get("RetentionInDays")
+    ]
+
+
+def wakeups_outlive_their_workers(project: Project) -> list[str]:
+    """Time-outs of functions, queue, partner and lease fit into each other."""
+    queue = project.resources(APPLICATION)["WakeupQueue"]["Properties"]
+    dead = project.resources(APPLICATION)["DeadLetterQueue"]["Properties"]
+    functions = {name: item["Properties"] for name, item in project.functions().items()}
+    attempt, api = functions["AttemptFunction"], functions["ApiFunction"]
+    faults = []
+    if queue.get("VisibilityTimeout", 30) < 6 * attempt["Timeout"]:
+        faults.append("the queue shows a message again before six worker time-outs have passed")
+    if dead["MessageRetentionPeriod"] <= queue["MessageRetentionPeriod"]:
+        faults.append("a message keeps its age in the dead-letter queue, which must keep it for longer")
+    if queue.get("RedrivePolicy", {}).get("deadLetterTargetArn") != "DeadLetterQueue.Arn":
+        faults.append("wake-ups do not end in the dead-letter queue")
+    if not MAX_TOTAL_SECONDS + 3 <= api["Timeout"] <= 29 or attempt["Timeout"] < MAX_TOTAL_SECONDS + 5:
+        faults.append("a function ends before its partner may")
+    leases = [
+        functions[name]["Environment"]["Variables"]["LEASE_SECONDS"] for name in ("ApiFunction", "AttemptFunction")
+    ]
+    if any(int(lease) <= max(api["Timeout"], attempt["Timeout"]) for lease in leases):
+        faults.append("a lease ends before the function that holds it")
+    return faults
+
+
+def the_queue_feeds_the_worker_without_loss(project: Project) -> list[str]:
+    """Single failures are reported, a batch is one claim, and the function may wake itself up."""
+    (source,) = project.of_type(APPLICATION, "AWS::Lambda::EventSourceMapping").values()
+    properties = source["Properties"]
+    faults = []
+    if properties.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+        faults.append("one bad message fails its whole batch")
+    if properties.get("BatchSize") != 10 or properties.get("MaximumBatchingWindowInSeconds", 0) > 0:
+        faults.append("batches are not of up to ten without a wait")
+    worker = project.functions()[properties["FunctionName"]]["Properties"]
+    if worker.get("RecursiveLoop") != "Allow":
+        faults.append("Lambda stops a function that wakes itself up after sixteen times")
+    for stage, parameters in project.stages().items():
+        (source,) = project.of_type(APPLICATION, "AWS::Lambda::EventSourceMapping", **parameters).values()
+        pollers = int(source["Properties"]["ScalingConfig"]["MaximumConcurrency"])
+        reserved = _reserved(project, parameters).get("AttemptFunction")
+        if reserved is not None and reserved < pollers:
+            faults.append(f"{stage}: {pollers} pollers are throttled by {reserved} places")
+    return faults
+
+
+def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
+    """Each running function holds one connection; reserved concurrency bounds them, in every stage that reserves."""
+    faults = []
+    for stage, parameters in project.stages().items():
+        reserved = _reserved(project, parameters)
+        if parameters.get("ReserveConcurrency") == "no":
+            continue
+        faults += [f"{stage}: {name} is not bounded" for name in project.functions() if name not in reserved]
+        given = project.resources(APPLICATION, **parameters)["Database"]["Properties"]["Parameters"]
+        limit = max(count for capacity, count in CONNECTIONS.items() if capacity <= int(given["MaxCapacity"]))
+        limit = min(limit, CONNECTIONS_WHEN_SMALL) if float(given["MinCapacity"]) <= 0.5 else limit
+        if sum(reserved.values()) > limit - CONNECTIONS_KEPT_FREE:
+            faults.append(f"{stage}: {sum(reserved.values())} connections, and the database takes {limit}")
+    return faults
+
+
+def _reserved(project: Project, parameters: dict[str, str]) -> dict[str, int]:
+    functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+    return {
+        name: int(item["Properties"]["ReservedConcurrentExecutions"])
+        for name, item in functions.items()
+        if item["Properties"].get("ReservedConcurrentExecutions")
+    }
+
+
+def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
+    """Functions, API, its stage and the queue's event source come after it, at every deployment."""
+    resources = project.translated()["Resources"]
+    gated = {
+        name
+        for name, item in resources.items()
+        if item["Type"].split("::")[1] in {"ApiGateway", "Lambda"} and item["Type"] != "AWS::ApiGateway::Account"
+    } - {"MigrateFunction"}
+    faults = [
+        f"{name} does not wait for the migration"
+        for name in sorted(gated)
+        if "Migration" not in _before(resources, name)
+    ]
+    migration = resources["Migration"]["Properties"]
+    newest = migrations()[-1].name
+    if migration.get("LatestMigration") != newest:
+        faults.append(f"Migration.LatestMigration is {migration.get('LatestMigration')}, so {newest} would not run")
+    if CLUSTER.rpartition(".")[2] not in str(migration.get("DbClusterResourceId")):
+        faults.append("the migration does not run again when the cluster is another")
+    if (
+        not project.functions()["MigrateFunction"]["Properties"]["Timeout"]
+        < migration.get("ServiceTimeout", 3600)
+        <= 900
+    ):
+        faults.append("CloudFormation does not give up soon after the migration would have")
+    return faults
+
+
+def _before(resources: dict[str, Any], name: str) -> set[str]:
+    """All resources that `name` waits for."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in _named(resources[waiting.pop()], resources.keys()) - seen:
+            seen.add(other)
+            waiting.append(other)
+    return seen
+
+
+def _named(value: Any, names: Any) -> set[str]:
+    """The resources that a part of a template refers to."""
+    if isinstance(value, list):
+        return {found for item in value for found in _named(item, names)}
+    if not isinstance(value, dict):
+        return set()
+    found = {str(item) for item in _listed(value.get("DependsOn"))} | {str(value.get("Ref"))}
+    found |= {str(part).partition(".")[0] for part in _listed(value.get("Fn::GetAtt"))[:1]}
+    for text in _listed(value.get("Fn::Sub"))[:1]:
+        found |= {match.partition(".")[0] for match in re.findall(r"\$\{([^}]+)\}", str(text))}
+    return {one for one in found if one in names} | {one for item in value.values() for one in _named(item, names)}
+
+
+def _rights(role: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a role's own policies allow, one action and one resource at a time."""
+    for policy in role["Properties"].get("Policies", []):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            for action in _listed(statement["Action"]):
+                for resource in _listed(statement["Resource"]):
+                    yield str(action), str(resource)
+
+
+def _trust(role: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(role["Properties"]["AssumeRolePolicyDocument"]["Statement"])
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+RULES = [
+    every_handler_exists,
+    code_and_nested_templates_exist,
+    every_function_has_an_event_and_every_event_a_function,
+    every_function_can_be_built,
+    what_ships_is_pinned,
+    environment_is_what_the_settings_read,
+    environment_says_where_things_are,
+    roles_allow_exactly_what_is_used,
+    functions_do_not_share_roles,
+    code_cannot_touch_network_interfaces,
+    every_wildcard_has_its_reason_beside_it,
+    every_function_has_a_log_group_of_its_own,
+    every_log_group_ends,
+    wakeups_outlive_their_workers,
+    the_queue_feeds_the_worker_without_loss,
+    connections_stay_below_the_databases_limit,
+    the_migration_gates_what_uses_the_schema,
+]

@@ -1,0 +1,287 @@
+"""What every template must be, above all the database's. Each rule returns its faults in words; none is good."""
+
+import re
+from typing import Any
+
+from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
+
+POLICIES = {  # (DeletionPolicy, UpdateReplacePolicy) of what keeps state; None where any stated policy will do
+    "AWS::CloudFormation::Stack": None,
+    "AWS::EC2::EIP": ("RetainExceptOnCreate", "Retain"),
+    "AWS::Logs::LogGroup": None,
+    "AWS::RDS::DBCluster": ("Snapshot", "Snapshot"),
+    "AWS::RDS::DBInstance": None,
+    "AWS::SQS::Queue": ("Delete", "Retain"),
+    "AWS::SecretsManager::Secret": ("Retain", "Retain"),
+}
+LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
+SAME = (*LIMITS, "Type", "ConstraintDescription")
+PASSWORDS = re.compile(r"password|secret|token|credential", re.IGNORECASE)
+
+
+def everything_is_described(project: Project) -> list[str]:
+    """Templates, parameters and outputs."""
+    faults = []
+    for name in project.texts:
+        template = project.written(name)
+        faults += [] if template.get("Description") else [f"{name} has no description"]
+        faults += [
+            f"{name}: {section[:-1]} {key} has no description"
+            for section in ("Parameters", "Outputs")
+            for key, item in template.get(section, {}).items()
+            if not item.get("Description")
+        ]
+    return faults
+
+
+def every_parameter_is_limited(project: Project) -> list[str]:
+    """By a pattern, by values or bounds, or by a type that AWS looks up."""
+    return [
+        f"{name}: parameter {key} takes anything"
+        for name in project.texts
+        for key, item in project.written(name).get("Parameters", {}).items()
+        if not any(limit in item for limit in LIMITS) and "AWS::" not in item["Type"]
+    ]
+
+
+def nested_templates_get_what_they_ask_for(project: Project) -> list[str]:
+    """Every parameter without a default is passed, none that does not exist, and every output that is read exists."""
+    faults = []
+    for name, nested, given in _nested(project):
+        asked = project.written(nested).get("Parameters", {})
+        needed = {key for key, item in asked.items() if "Default" not in item}
+        faults += [f"{name} does not get {key}" for key in sorted(needed - given.keys())]
+        faults += [f"{name} gets an unknown {key}" for key in sorted(given.keys() - asked.keys())]
+        read = set(re.findall(rf"\b{name}\.Outputs\.(\w+)", project.texts[APPLICATION]))
+        outputs = project.written(nested).get("Outputs", {}).keys()
+        faults += [f"{name} has no output {key}" for key in sorted(read - outputs)]
+    return faults
+
+
+def nested_parameters_say_the_same_as_ours(project: Project) -> list[str]:
+    """A parameter that is passed on under its own name has the same limits in both templates."""
+    ours = project.written(APPLICATION)["Parameters"]
+    faults = []
+    for name, nested, given in _nested(project):
+        asked = project.written(nested)["Parameters"]
+        passed = [key for key, value in given.items() if value == {"Ref": key} and key in asked and key in ours]
+        limits = [(key, limit) for key in passed if key != "Stage" for limit in SAME]
+        faults += [
+            f"{name}: {limit} of {key} differs"
+            for key, limit in limits
+            if asked[key].get(limit) != ours[key].get(limit)
+        ]
+    return faults
+
+
+def stages_are_deployable(project: Project) -> list[str]:
+    """samconfig.toml passes only parameters that exist, with values that they allow, and no secrets."""
+    faults = [
+        f"samconfig.toml speaks of a {word}" for word in set(PASSWORDS.findall(_without_comments(project.samconfig)))
+    ]
+    known = project.written(APPLICATION)["Parameters"]
+    for stage, parameters in project.stages().items():
+        unknown = sorted(parameters.keys() - known.keys())
+        faults += [f"{stage}: there is no parameter {key}" for key in unknown]
+        if not unknown:
+            faults += _render_faults(project, stage, parameters)
+    return faults
+
+
+def _render_faults(project: Project, stage: str, parameters: dict[str, str]) -> list[str]:
+    try:
+        resources = project.resources(APPLICATION, **parameters)
+    except ValueError as error:
+        return [f"{stage}: {error}"]
+    capacity = resources["Database"]["Properties"]["Parameters"]
+    faults = []
+    if float(capacity["MinCapacity"]) > float(capacity["MaxCapacity"]):
+        faults.append(f"{stage}: the least capacity is above the most")
+    if parameters.get("Stage") == "prod" and capacity["DeletionProtection"] != "true":
+        faults.append(f"{stage}: the database can be deleted")
+    return faults
+
+
+def what_keeps_state_says_what_becomes_of_it(project: Project) -> list[str]:
+    """Both policies, stated; and the right ones where it matters."""
+    faults = []
+    for template in project.texts:
+        for name, item in project.resources(template).items():
+            stated = (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy"))
+            wanted = POLICIES.get(item["Type"], (None, None))
+            if item["Type"] in POLICIES and (None in stated or wanted not in (None, stated)):
+                faults.append(f"{name} has the policies {stated}, not {wanted or 'both'}")
+    return faults
+
+
+def nothing_is_public(project: Project) -> list[str]:
+    """No bucket, no queue or topic for everyone, no database with an address."""
+    faults = []
+    for template in project.texts:
+        for name, item in project.resources(template).items():
+            properties = item.get("Properties", {})
+            if item["Type"].startswith("AWS::S3::"):
+                faults.append(f"{name} is a bucket, and nothing here needs one")
+            if item["Type"] == "AWS::RDS::DBInstance" and properties.get("PubliclyAccessible") is not False:
+                faults.append(f"{name} may get a public address")
+            if item["Type"] in {
+                "AWS::SQS::QueuePolicy",
+                "AWS::SNS::TopicPolicy",
+                "AWS::SecretsManager::ResourcePolicy",
+            }:
+                statements = properties["PolicyDocument"]["Statement"]
+                faults += [f"{name} lets others in" for statement in statements if statement["Effect"] != "Deny"]
+    return faults
+
+
+def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
+    """At rest by SQS's own key, on the way by a policy that denies plain HTTP."""
+    queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
+    denied = {
+        resource
+        for item in project.of_type(APPLICATION, "AWS::SQS::QueuePolicy").values()
+        for statement in item["Properties"]["PolicyDocument"]["Statement"]
+        if (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+        for resource in statement["Resource"]
+        if resource.removesuffix(".Arn") in item["Properties"]["Queues"]
+    }
+    faults = [f"{name} takes plain HTTP" for name in queues if f"{name}.Arn" not in denied]
+    return faults + [
+        f"{name} is not encrypted"
+        for name, item in queues.items()
+        if item["Properties"].get("SqsManagedSseEnabled") is not True
+    ]
+
+
+def no_password_exists(project: Project) -> list[str]:
+    """The database takes IAM tokens alone; the one secret is made by AWS; no parameter could hold one."""
+    cluster = _cluster(project)
+    faults = [f"the cluster has {key}" for key in cluster if "Password" in key]
+    if (cluster.get("MasterUserAuthenticationType"), cluster.get("EnableIAMDatabaseAuthentication")) != (
+        "iam-db-auth",
+        True,
+    ):
+        faults.append("the master user has a password")
+    for template in project.texts:
+        parameters = project.written(template).get("Parameters", {})
+        faults += [f"{template}: parameter {key} could hold a secret" for key in parameters if PASSWORDS.search(key)]
+        for name, item in project.of_type(template, "AWS::SecretsManager::Secret").items():
+            generated = item["Properties"].get("GenerateSecretString", {})
+            if "SecretString" in item["Properties"] or generated.get("PasswordLength", 0) < 43:
+                faults.append(f"{name} is not 256 random bits that AWS made")
+    return faults
+
+
+def the_database_is_closed_and_kept(project: Project) -> list[str]:
+    """TLS is forced, storage encrypted, backups taken, logs exported to groups that exist before the first line."""
+    cluster, resources = _cluster(project), project.resources(DATABASE)
+    group = resources["DatabaseParameterGroup"]["Properties"]
+    instance = resources["DatabaseInstance"]
+    exports = cluster.get("EnableCloudwatchLogsExports", [])
+    groups = {
+        item["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/DatabaseCluster/"): name
+        for name, item in resources.items()
+        if item["Type"] == "AWS::Logs::LogGroup"
+    }
+    holds = {
+        "TLS is forced": group["Parameters"].get("rds.force_ssl") == "1",
+        "the parameters are the cluster's": cluster.get("DBClusterParameterGroupName") == "DatabaseParameterGroup",
+        "the family is the engine's": group["Family"]
+        == f"aurora-postgresql{str(cluster['EngineVersion']).split('.')[0]}",
+        "idle connections end, so that the database can pause": int(group["Parameters"].get("idle_session_timeout", 0))
+        > 0,
+        "storage is encrypted": cluster.get("StorageEncrypted") is True,
+        "backups are taken": int(cluster.get("BackupRetentionPeriod", 0)) > 0,
+        "snapshots keep their tags": cluster.get("CopyTagsToSnapshot") is True,
+        "the instance is serverless": instance["Properties"]["DBInstanceClass"] == "db.serverless",
+        "the logs have groups": bool(exports) and set(exports) == set(groups),
+        "the groups are made before the instance": set(groups.values()) <= set(instance.get("DependsOn", [])),
+        "deletion protection is passed on": cluster.get("DeletionProtection") in {"false", False},
+    }
+    return [f"it does not hold that {what}" for what, true in holds.items() if not true]
+
+
+def capacity_pauses_only_at_zero(project: Project) -> list[str]:
+    """SecondsUntilAutoPause is refused with any other least capacity."""
+    paused = _cluster(project, MinCapacity="0")["ServerlessV2ScalingConfiguration"]
+    awake = _cluster(project, MinCapacity="0.5")["ServerlessV2ScalingConfiguration"]
+    faults = [] if 300 <= int(paused.get("SecondsUntilAutoPause", 0)) <= 86400 else ["it does not pause at zero"]
+    return faults + (["it would pause above zero"] if "SecondsUntilAutoPause" in awake else [])
+
+
+def alarms_tell_what_to_do(project: Project) -> list[str]:
+    """In prose, to the topic; and there is one for each way of losing deliveries."""
+    alarms = project.of_type(OBSERVABILITY, "AWS::CloudWatch::Alarm")
+    faults = []
+    for name, item in alarms.items():
+        properties = item["Properties"]
+        words = str(properties.get("AlarmDescription", "")).split()
+        faults += [] if len(words) >= 20 else [f"{name} does not say what to do"]
+        faults += [] if properties.get("AlarmActions") == ["AlarmTopic"] else [f"{name} tells nobody"]
+        faults += [] if properties.get("TreatMissingData") == "notBreaching" else [f"{name} rings for silence"]
+    watched = {_watched(item["Properties"]) for item in alarms.values()}
+    wanted = {
+        ("ApproximateNumberOfMessagesVisible", "dead-letters"),
+        ("ApproximateAgeOfOldestMessage", "wakeups"),
+        ("Errors", "api"),
+        ("Errors", "attempt"),
+        ("sallyport-AuthorizerFailures", ""),
+        ("Throttles", "api"),
+        ("Throttles", "attempt"),
+        ("Throttles", "authorize"),
+        ("5XXError", "sallyport"),
+    }
+    return faults + [f"nobody watches {metric} of {what or 'the stack'}" for metric, what in sorted(wanted - watched)]
+
+
+def _watched(properties: dict[str, Any]) -> tuple[str, str]:
+    dimensions = properties.get("Dimensions") or [{"Value": ""}]
+    return str(properties["MetricName"]), str(dimensions[0]["Value"])
+
+
+def the_application_tells_addresses_and_url(project: Project) -> list[str]:
+    """Outputs that people need after a deployment."""
+    outputs = project.rendered(APPLICATION)["Outputs"]
+    wanted = {
+        "ApiUrl": "https://Api.execute-api.us-east-1.amazonaws.com/dev",
+        "FixedAddresses": "Network.Outputs.FixedAddresses",
+        "EgressAddresses": "Network.Outputs.EgressAddresses",
+        "AdminFunctionName": "AdminFunction",
+    }
+    found = {name: outputs.get(name, {}).get("Value") for name in wanted}
+    return [f"{name} is {found[name]}" for name, value in wanted.items() if found[name] != value]
+
+
+def _cluster(project: Project, **parameters: str) -> dict[str, Any]:
+    cluster: dict[str, Any] = project.resources(DATABASE, **parameters)["DatabaseCluster"]["Properties"]
+    return cluster
+
+
+def _nested(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
+    """Logical id, file and parameters of each nested stack."""
+    return [
+        (name, item["Properties"]["TemplateURL"], item["Properties"].get("Parameters", {}))
+        for name, item in project.written(APPLICATION)["Resources"].items()
+        if item["Type"] == "AWS::CloudFormation::Stack" and item["Properties"]["TemplateURL"] in project.texts
+    ]
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"#.*", "", text)
+
+
+RULES = [
+    everything_is_described,
+    every_parameter_is_limited,
+    nested_templates_get_what_they_ask_for,
+    nested_parameters_say_the_same_as_ours,
+    stages_are_deployable,
+    what_keeps_state_says_what_becomes_of_it,
+    nothing_is_public,
+    every_queue_is_encrypted_and_takes_tls_only,
+    no_password_exists,
+    the_database_is_closed_and_kept,
+    capacity_pauses_only_at_zero,
+    alarms_tell_what_to_do,
+    the_application_tells_addresses_and_url,
+]
