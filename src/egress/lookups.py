@@ -1,8 +1,8 @@
 """Name lookups on threads of their own: getaddrinfo blocks, and one slow name must not hold up the others."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from domain.outcomes import Refused, Unreachable
 from egress.addresses import Resolved
@@ -15,7 +15,7 @@ type Asker = Callable[[Place, Answer], None]
 
 
 class Lookups:
-    """Resolves names on a bounded number of threads, made when they are needed.
+    """Resolves each name on a thread of its own, a bounded number at a time.
 
     Who asks for a name that is being looked up already shares that answer, so that a name whose servers hang takes up
     one thread, however many requests want it.
@@ -26,9 +26,8 @@ class Lookups:
         self._most_threads = most_threads
         self._lock = threading.Lock()
         self._askers: dict[Place, list[Asker]] = {}
-        self._places: SimpleQueue[Place] = SimpleQueue()
+        self._places: deque[Place] = deque()
         self._threads = 0
-        self._free_threads = 0
 
     def ask(self, place: Place, asker: Asker) -> None:
         """Has `asker` called with the answer, later and on another thread. It must be quick and must not raise."""
@@ -37,26 +36,23 @@ class Lookups:
                 self._askers[place].append(asker)
                 return
             self._askers[place] = [asker]
-            self._places.put(place)
-            if self._places.qsize() > self._free_threads and self._threads < self._most_threads:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"lookup-{self._threads}", daemon=True).start()
+            self._places.append(place)
+            self._start()
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._free_threads += 1
-            place = self._places.get()
-            with self._lock:
-                self._free_threads -= 1
-            self._answer(place)
+    def _start(self) -> None:
+        """Starts on the next name if there is a thread to spare. The lock is held."""
+        if self._places and self._threads < self._most_threads:
+            self._threads += 1
+            threading.Thread(target=self._look_up, args=(self._places.popleft(),), name="lookup", daemon=True).start()
 
-    def _answer(self, place: Place) -> None:
+    def _look_up(self, place: Place) -> None:
         answer: Answer = Unreachable(reason=f"the lookup of {place[0]} broke")
         try:
             answer = self._resolve(*place)
         finally:
             with self._lock:
                 askers = self._askers.pop(place)
+                self._threads -= 1
+                self._start()
             for asker in askers:
                 asker(place, answer)

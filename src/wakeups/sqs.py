@@ -89,7 +89,10 @@ def _entry(name: str, wakeup: Wakeup, *, now: datetime) -> _Entry:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    fields = json.loads(text)
+    try:
+        fields = json.loads(text)
+    except RecursionError:
+        raise ValueError("a wake-up is not nested this deep") from None
     if not isinstance(fields, dict):
         raise ValueError("a wake-up is a JSON object")
     return fields
@@ -106,7 +109,10 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("'due_at' of a wake-up has a UTC offset")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("'due_at' of a wake-up lies outside the calendar") from None
 
 
 def _misses(value: object) -> int:
