@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from local.frames import read_frame, write_frame
+from local.frames import PAYLOAD_LIMIT_BYTES, read_frame, write_frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,15 @@ def main(handler_path: str, requests_fd: int, lifeline_fd: int) -> None:
             write_frame(requests, _answer(handler, request))
 
 
+class ResultTooLarge(Exception):
+    """Lambda's words for it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT_BYTES} bytes): {size}"
+        )
+
+
 def _die_with_parent(lifeline_fd: int) -> None:
     os.read(lifeline_fd, 1)
     os._exit(1)
@@ -84,7 +93,9 @@ def _answer(handler: Callable[[Any, Context], Any], request: dict[str, Any]) -> 
     )
     try:
         result = handler(request["event"], context)
-        json.dumps(result)
+        size = len(json.dumps(result).encode())
+        if size > PAYLOAD_LIMIT_BYTES:
+            raise ResultTooLarge(size)
     except Exception as error:  # noqa: BLE001 - the runtime reports whatever a handler raises, and goes on
         return {"error": _described(error)}
     return {"result": result}

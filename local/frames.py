@@ -5,6 +5,7 @@ import socket
 import struct
 from typing import Any
 
+PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024  # of an invocation, each way: "Lambda quotas"
 _LENGTH = struct.Struct(">I")
 
 

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.frames import encoded, read_frame
+from local.frames import PAYLOAD_LIMIT_BYTES, encoded, read_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
-PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024  # of a synchronous invocation, each way: "Lambda quotas"
 START_TIMEOUT_SECONDS = 60.0  # Lambda gives an import 10 s; a busy laptop may need longer
 STOP_TIMEOUT_SECONDS = 1.0
 
@@ -125,6 +124,7 @@ class Function:
                 if environment.alive:
                     return environment
                 self._all.discard(environment)
+                environment.kill()
             environment = _Environment(self.configuration)
             self._all.add(environment)
         try:

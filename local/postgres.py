@@ -38,9 +38,7 @@ class Postgres:
     tests, whose data may go with the machine. `settings` are configuration parameters on top of ours.
     """
 
-    def __init__(
-        self, directory: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory.absolute()
         self._settings = dict(settings or {})
         self._durable = durable
