@@ -1,5 +1,6 @@
 """Destinations: the third parties a tenant may call, and how."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +9,7 @@ from domain.ids import DestinationId, TenantId
 
 MAX_TOTAL_SECONDS = 25  # a synchronous call must end before API Gateway's 29 s
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
+_REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}|[0-9A-Fa-f-]{36}")
 
 
 class Guarantee(StrEnum):
@@ -86,6 +88,11 @@ class Destination:
     idempotency_header: str
     timeouts: Timeouts
     created_at: datetime
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form of a destination's name or id; neither database nor queue take just any text."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 def may_repeat(*, guarantee: Guarantee, idempotent: bool, method: str) -> bool:

@@ -1,7 +1,7 @@
 """Where a request goes: the rules for the path and the query below a destination's base URL."""
 
 import re
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 _PATH = re.compile(r"(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)*")  # RFC 3986 section 3.3
 _QUERY = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")  # RFC 3986 section 3.4
@@ -15,6 +15,17 @@ def path_fault(path: str) -> str | None:
     """
     if not _PATH.fullmatch(path):
         return "must be empty or start with '/', with everything but RFC 3986 path characters percent-encoded"
+    return _dots(path)
+
+
+def base_url_fault(url: str) -> str | None:
+    """Why nothing can go below the absolute URL `url`; None when it can. Where it leads is the guard's to judge."""
+    if "?" in url:
+        return "must not have a query: paths go below it, and each delivery brings a query of its own"
+    return _dots(urlsplit(url).path)
+
+
+def _dots(path: str) -> str | None:
     if any(unquote(segment) in (".", "..") for segment in path.split("/")):
         return "must not contain the segments '.' or '..'"
     return None

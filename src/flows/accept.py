@@ -9,6 +9,7 @@ from datetime import datetime
 from db import deliveries
 from db.deliveries import Acceptance
 from domain.deliveries import NewDelivery, fingerprint
+from domain.destinations import is_reference
 from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
@@ -23,6 +24,8 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
     cases has anything been
     accepted, but for a database that went away just as it committed: then the delivery takes its course.
     """
+    if not is_reference(new.destination):
+        raise NotFound("destination", new.destination)
     now = by.clock()
     delivery_id = DeliveryId(by.new_id(now))
     lease = by.new_lease(now)

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from db import destinations
-from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts, is_reference
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
+from domain.targets import base_url_fault
 from egress.credentials import auth_type, seal
 from flows.collaborators import Collaborators
 
@@ -31,7 +32,7 @@ def create(new: NewDestination, *, own_host: str, by: Collaborators) -> Destinat
     `own_host` is the name this API was called by, which is no third party. Raises InvalidRequest where our guard would
     never let a request out to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    fault = by.guard.check_url(new.base_url)
+    fault = by.guard.check_url(new.base_url) or base_url_fault(new.base_url)
     if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
         fault = "must not be this API itself"
     if fault is not None:
@@ -43,7 +44,8 @@ def create(new: NewDestination, *, own_host: str, by: Collaborators) -> Destinat
 
 def find(reference: str, *, tenant_id: TenantId, by: Collaborators) -> Destination:
     """The tenant's destination of that name or id. Raises NotFound."""
-    found = destinations.find(by.database, tenant_id=tenant_id, reference=reference)
+    named = is_reference(reference)
+    found = destinations.find(by.database, tenant_id=tenant_id, reference=reference) if named else None
     if found is None:
         raise NotFound("destination", reference)
     return found

@@ -1,5 +1,6 @@
 """Keyset pagination: a cursor is the id of the last item shown, so that pages stay stable while items are added."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from uuid import UUID
@@ -24,7 +25,7 @@ def limit_of(request: Request) -> int:
     text = request.parameter("limit")
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isdecimal() or not 1 <= int(text[:6]) <= MOST:
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST:
         raise InvalidRequest(Fault(field="limit", detail=f"must be a whole number from 1 to {MOST}"))
     return int(text)
 

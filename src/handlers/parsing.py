@@ -1,8 +1,9 @@
 """JSON bodies into typed values, naming every field at fault and not just the first."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
@@ -22,11 +23,13 @@ def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        raw = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise Malformed("the body is not JSON: it is not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise Malformed(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
+    except ValueError as error:  # Python reads no whole number of more than 4300 digits
+        raise Malformed("the body holds a number with too many digits") from error
     except RecursionError as error:
         raise Malformed("the body is nested too deeply") from error
     if not isinstance(raw, dict):
@@ -46,6 +49,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _finite(text: str) -> float:
+    """A number beyond what a double holds would become an infinity, which JSON cannot say."""
+    number = float(text)
+    if math.isinf(number):
+        raise Malformed("the body holds a number that is too large")
+    return number
+
+
 def _no_constant(name: str) -> None:
     raise Malformed(f"{name} is not JSON (RFC 8259 section 6)")
 
@@ -55,7 +66,8 @@ def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str)
     tag = kind.__struct_config__.tag_field
     for name in raw:
         if name not in known and name != tag:
-            yield Fault(field=f"{pointer}/{name}", detail=f"unknown; known are {', '.join(known)}")
+            detail = f"unknown; known are {', '.join(known)}" if known else "unknown; nothing is known here"
+            yield Fault(field=f"{pointer}/{escaped(name)}", detail=detail)
     for name, field in known.items():
         if name in raw:
             yield from _value_faults(raw[name], field, pointer=f"{pointer}/{name}")
@@ -81,7 +93,7 @@ def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
         return None
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    for member in getattr(getattr(kind, "__value__", kind), "__args__", ()):
+    for member in get_args(get_args(kind)[0] if get_origin(kind) is Annotated else kind):
         if isinstance(member, type) and issubclass(member, msgspec.Struct):
             config = member.__struct_config__
             if config.tag_field is not None and value.get(config.tag_field) == config.tag:
@@ -89,6 +101,11 @@ def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
     return None
 
 
+def escaped(name: str) -> str:
+    """A name as a part of a JSON pointer (RFC 6901 section 3)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def _pointer(where: str) -> str:
-    """msgspec's path (`.a[0]`, closed by a backtick) as a JSON pointer."""
-    return where.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+    """msgspec's path (`.a[0]`, closed by a backtick) as a JSON pointer; it names no keys of a mapping (`[...]`)."""
+    return where.rstrip("`").partition("[...]")[0].replace("[", "/").replace("]", "").replace(".", "/")

@@ -24,10 +24,12 @@ from domain.outcomes import Headers
 from domain.targets import path_fault, query_fault
 from flows.deliver import Progress
 from flows.destinations import NewDestination
+from handlers.parsing import escaped
 from runtime.settings import EgressAddress
 
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-FIELD_NAME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}$"
+# Python's $ also matches before a line feed at the end; (?!\n) takes that back and changes nothing elsewhere.
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
+FIELD_NAME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}$(?!\n)"
 METADATA_LIMIT_BYTES = 4096
 SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
 HEADERS_LIMIT_BYTES = 16 * 1024
@@ -138,9 +140,9 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A request to hand over."""
 
     destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id", examples=["bank"])]
-    method: Annotated[str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$", description="In upper case")] = (
-        "POST"
-    )
+    method: Annotated[
+        str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$(?!\\n)", description="In upper case")
+    ] = "POST"
     path: Annotated[
         str, Meta(max_length=4096, description="Below the base URL, percent-encoded", examples=["/orders"])
     ] = ""
@@ -433,7 +435,7 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
     ]
     for name, value in pairs:
         if fault := header_fault(name, value):
-            faults.append(Fault(field=f"/headers/{name}", detail=fault))
+            faults.append(Fault(field=f"/headers/{escaped(name)}", detail=fault))
     if sum(len(name) + len(value) for name, value in pairs) > HEADERS_LIMIT_BYTES:
         faults.append(Fault(field="/headers", detail=f"must be at most {HEADERS_LIMIT_BYTES} bytes in all"))
     return tuple(pairs)
@@ -452,12 +454,12 @@ def _content(body: NewDeliveryBody, faults: list[Fault]) -> bytes:
             return b""
     if body.body is None:
         return b""
-    return _utf8(body.body, faults) if isinstance(body.body, str) else msgspec.json.encode(body.body)
+    return _utf8(body.body, faults)
 
 
-def _utf8(text: str, faults: list[Fault]) -> bytes:
+def _utf8(content: str | dict[str, Any] | list[Any], faults: list[Fault]) -> bytes:
     try:
-        return text.encode()
+        return content.encode() if isinstance(content, str) else msgspec.json.encode(content)
     except UnicodeEncodeError:
         faults.append(Fault(field="/body", detail="must not contain lone surrogates"))
         return b""

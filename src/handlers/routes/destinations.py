@@ -10,7 +10,7 @@ from domain.scopes import MANAGE, READ
 from flows import destinations as flow
 from handlers import wiring
 from handlers.operations import Answer, Operation, as_json, new_router, serves
-from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
+from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request
 from handlers.schemas import DestinationBody, DestinationsBody, NewDestinationBody, destination_body, new_destination
@@ -52,6 +52,7 @@ def create(request: Request) -> Response[Any]:
 )
 def list_destinations(request: Request) -> Response[Any]:
     """Keyset pagination."""
+    only(request, [LIMIT.name, CURSOR.name])
     limit, before = limit_of(request), cursor_of(request)
     found = table.page(
         wiring.api().database,

@@ -1,0 +1,270 @@
+"""/v1/destinations: events in, rows and responses out."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.egress.servers import Partner, Script
+from tests.support.api import HOST, Api, Functions
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+SECRET = "hunter2-and-then-some"
+CREDENTIALS = [
+    ({"type": "bearer", "token": SECRET}, b"Authorization: Bearer hunter2-and-then-some"),
+    (
+        {"type": "basic", "username": "ann", "password": SECRET},
+        b"Authorization: Basic YW5uOmh1bnRlcjItYW5kLXRoZW4tc29tZQ==",
+    ),
+    ({"type": "header", "name": "X-Api-Key", "value": SECRET}, b"X-Api-Key: hunter2-and-then-some"),
+]
+
+
+def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Functions, api: Api) -> None:
+    made = api.post("/v1/destinations", {"name": "bank", "base_url": "https://api.bank.example/v1"})
+
+    assert made.status == 201
+    body = made.json
+    assert made.header("Location") == f"/dev/v1/destinations/{body['destination_id']}"
+    assert body == {
+        "destination_id": body["destination_id"],
+        "name": "bank",
+        "base_url": "https://api.bank.example/v1",
+        "auth": {"type": "none"},
+        "timeouts": {"connect_seconds": 5.0, "first_byte_seconds": 15.0, "total_seconds": 20.0},
+        "guarantee": "auto",
+        "idempotent": False,
+        "idempotency_header": "Idempotency-Key",
+        "created_at": body["created_at"],
+    }
+    (row,) = functions.sql("SELECT * FROM destination")
+    assert row["destination_id"] == UUID(body["destination_id"])
+    assert row["sealed_credentials"] is None
+
+
+def test_deadlines_within_the_total_are_cut_to_it(api: Api) -> None:
+    made = api.destination("https://bank.example", timeouts={"total_seconds": 3})
+    assert made["timeouts"] == {"connect_seconds": 3.0, "first_byte_seconds": 3.0, "total_seconds": 3.0}
+
+
+def test_a_destination_goes_by_its_name_and_by_its_id(api: Api) -> None:
+    made = api.destination("https://bank.example")
+    assert api.get("/v1/destinations/partner").json == made
+    assert api.get(f"/v1/destinations/{made['destination_id']}").json == made
+
+
+@pytest.mark.parametrize("reference", ["nobody", str(uuid4()), "%00", "a%2Fb", "x" * 300])
+def test_what_does_not_exist_is_not_found(api: Api, reference: str) -> None:
+    assert api.get(f"/v1/destinations/{reference}").kind == "not-found"
+
+
+def test_a_name_is_taken_once_per_tenant(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    again = api.post("/v1/destinations", {"name": "partner", "base_url": "https://other.example"})
+    assert (again.status, again.kind) == (409, "name-taken")
+    functions.other_api.destination("https://other.example")
+
+
+def test_another_tenants_destination_is_not_there(functions: Functions, api: Api) -> None:
+    made = api.destination("https://bank.example")
+    other = functions.other_api
+    assert other.get("/v1/destinations/partner").status == 404
+    assert other.get(f"/v1/destinations/{made['destination_id']}").status == 404
+    assert other.get("/v1/destinations").json == {"destinations": [], "next_cursor": None}
+    assert other.hand_over(destination=made["destination_id"]).kind == "not-found"
+    assert other.call("GET", f"/v1/via/{made['destination_id']}/x").kind == "not-found"
+
+
+def test_the_list_is_newest_first_and_its_pages_do_not_shift_while_new_ones_come_in(api: Api) -> None:
+    names = [f"bank-{number}" for number in range(5)]
+    for name in names:
+        api.destination("https://bank.example", name=name)
+    first = api.get("/v1/destinations?limit=2").json
+    api.destination("https://bank.example", name="a-late-one")
+    second = api.get(f"/v1/destinations?limit=2&cursor={first['next_cursor']}").json
+    last = api.get(f"/v1/destinations?limit=2&cursor={second['next_cursor']}").json
+
+    shown = [item["name"] for page in (first, second, last) for item in page["destinations"]]
+    assert shown == names[::-1]
+    assert last["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=0001000", "limit"),
+        (f"limit={'0' * 3}200{'0' * 5000}", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("cursor=zzz", "cursor"),
+        ("cursor=%C3%A9", "cursor"),
+        ("curser=x", "curser"),
+    ],
+)
+def test_a_list_says_which_parameter_is_wrong(api: Api, query: str, field: str) -> None:
+    answer = api.get(f"/v1/destinations?{query}")
+    assert (answer.status, answer.faults) == (422, [field])
+
+
+@pytest.mark.parametrize(("auth", "line"), CREDENTIALS)
+def test_credentials_reach_the_partner_and_nothing_else(
+    functions: Functions,
+    api: Api,
+    partner: StartPartner,
+    capfd: pytest.CaptureFixture[str],
+    auth: dict[str, Any],
+    line: bytes,
+) -> None:
+    server = partner(answers(200))
+    made = api.destination(server.url(), auth=auth)
+    waited = api.hand_over(headers=[("Prefer", "wait=5")])
+    shown = [
+        waited.body,
+        api.get("/v1/destinations").body,
+        api.get("/v1/destinations/partner").body,
+        api.call("POST", "/v1/via/partner/x", body=b"{}").body,
+        api.get("/v1/deliveries").body,
+        api.get(f"/v1/deliveries/{waited.json['delivery_id']}").body,
+    ]
+
+    assert [request.split(b"\r\n").count(line) for request in server.requests] == [1, 1]
+    assert made["auth"] == {"type": auth["type"]}
+    everywhere = [str(made), *map(str, shown), *capfd.readouterr(), *stored(functions)]
+    assert not [text for text in everywhere if SECRET in text]
+
+
+def stored(functions: Functions) -> list[str]:
+    """All that the tables hold, as text; bytea as the bytes they are."""
+    rows = [
+        *functions.sql("SELECT * FROM destination"),
+        *functions.sql("SELECT * FROM delivery"),
+        *functions.sql("SELECT * FROM attempt"),
+    ]
+    return [str(value) for row in rows for value in row.values()]
+
+
+@pytest.mark.parametrize(
+    ("auth", "field"),
+    [
+        ({"type": "bearer", "token": f"{SECRET}\r\nX-Evil: 1"}, "/auth/token"),
+        ({"type": "bearer", "token": ""}, "/auth/token"),
+        ({"type": "bearer"}, "/auth/token"),
+        ({"type": "bearer", "token": SECRET, "tokn": SECRET}, "/auth/tokn"),
+        ({"type": "basic", "username": f"a:{SECRET}", "password": "b"}, "/auth/username"),
+        ({"type": "basic", "username": "a", "password": f"{SECRET}\n"}, "/auth/password"),
+        ({"type": "header", "name": "X-Key", "value": f"{SECRET}\u20ac"}, "/auth/value"),
+        ({"type": "header", "name": "X Key", "value": SECRET}, "/auth/name"),
+        ({"type": "header", "name": "Host", "value": SECRET}, "/auth/name"),
+        ({"type": "header", "name": "Sallyport-Key", "value": SECRET}, "/auth/name"),
+        ({"type": "oauth", "token": SECRET}, "/auth/type"),
+        ({"token": SECRET}, "/auth"),
+        (SECRET, "/auth"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_refused_without_repeating_them(
+    functions: Functions, api: Api, capfd: pytest.CaptureFixture[str], auth: object, field: str
+) -> None:
+    wanted = {"name": "bank", "base_url": "https://bank.example", "auth": auth}
+    refused = api.post("/v1/destinations", wanted)
+    assert (refused.status, refused.faults) == (422, [field])
+    assert SECRET not in refused.body.decode() + "".join(capfd.readouterr())
+    assert functions.sql("SELECT FROM destination") == []
+
+
+def test_a_destination_may_carry_its_own_authorization_and_key_headers(api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    auth = {"type": "header", "name": "Authorization", "value": "Token abc"}
+    api.destination(server.url(), auth=auth, idempotency_header="X-Request-Id")
+    api.hand_over(headers=[("Prefer", "wait=5"), ("Idempotency-Key", "order-1")])
+    lines = server.requests[0].split(b"\r\n")
+    assert b"Authorization: Token abc" in lines
+    assert b"X-Request-Id: order-1" in lines
+    assert not [line for line in lines if line.lower().startswith(b"idempotency-key")]
+
+
+PRIVATE_OR_ODD = [
+    "http://10.0.0.1",
+    "http://172.16.0.1",
+    "http://192.168.1.1",
+    "http://169.254.169.254/latest/meta-data",
+    "http://[fd00:ec2::254]/",
+    "http://[64:ff9b::a9fe:a9fe]",
+    "http://[2002:a9fe:a9fe::1]",
+    "http://[::ffff:10.0.0.1]",
+    "http://0177.0.0.1",
+    "http://127.1",
+    "http://0x7f000001",
+    "http://2130706433",
+    "http://user:password@bank.example",
+    "http://bank.example#x",
+    "http://bank.example:99999",
+    "http://bank.example.",
+    "ftp://bank.example",
+    "file:///etc/passwd",
+    "//bank.example",
+    "bank.example",
+    "",
+    "http://",
+    "http://bank.example/a b",
+    "http://bank.example/\r\nX-Evil: 1",
+    "http://bank.example\\@evil.example",
+    "http://b\u00e4nk.example",
+    "https://bank.example/v1?key=1",
+    "https://bank.example/v1?",
+    "https://bank.example/v1/../admin",
+    "https://bank.example/%2e%2e/admin",
+    "http://198.51.100.10",  # one of our own fixed addresses, and TEST-NET-2
+    f"https://{HOST}/dev",
+    f"https://{HOST.upper()}:443/dev",
+]
+
+
+@pytest.mark.parametrize("url", PRIVATE_OR_ODD)
+def test_a_private_or_odd_url_is_refused_at_the_door(functions: Functions, api: Api, url: str) -> None:
+    refused = api.post("/v1/destinations", {"name": "bank", "base_url": url})
+    assert (refused.status, refused.faults) == (422, ["/base_url"])
+    assert functions.sql("SELECT FROM destination") == []
+
+
+def test_every_field_at_fault_is_listed(api: Api) -> None:
+    refused = api.post(
+        "/v1/destinations",
+        {"name": "Bank!", "auth": {"type": "bearer", "token": 7}, "timeouts": {"total_seconds": 26, "x": 1}, "nmae": 1},
+    )
+    assert sorted(refused.faults) == [
+        "/auth/token",
+        "/base_url",
+        "/name",
+        "/nmae",
+        "/timeouts/total_seconds",
+        "/timeouts/x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": str(uuid4())}, "/name"),
+        ({"name": "bank\n"}, "/name"),
+        ({"name": "bank\r\nX-Evil: 1"}, "/name"),
+        ({"name": "b\u0000"}, "/name"),
+        ({"name": "x" * 64}, "/name"),
+        ({"idempotency_header": "X Key"}, "/idempotency_header"),
+        ({"idempotency_header": "X-Key\n"}, "/idempotency_header"),
+        ({"idempotency_header": "Content-Length"}, "/idempotency_header"),
+        ({"guarantee": "exactly_once"}, "/guarantee"),
+        ({"idempotent": "yes"}, "/idempotent"),
+        ({"timeouts": {"connect_seconds": 0}}, "/timeouts/connect_seconds"),
+        ({"timeouts": {"connect_seconds": True}}, "/timeouts/connect_seconds"),
+        ({"timeouts": 5}, "/timeouts"),
+    ],
+)
+def test_a_wrong_field_is_named(api: Api, fields: dict[str, Any], field: str) -> None:
+    refused = api.post("/v1/destinations", {"name": "bank", "base_url": "https://bank.example"} | fields)
+    assert (refused.status, refused.faults) == (422, [field])
