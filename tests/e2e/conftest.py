@@ -1,0 +1,116 @@
+"""The whole local stack, once per session, on free ports and in a directory of its own."""
+
+import http.client
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from local.demonstration import make_destination, working_token
+from local.partner import Call
+from local.stack import Stack, StackConfiguration
+
+# A message whose worker died comes back after this long instead of three minutes, and its lease has ended by then.
+VISIBILITY_TIMEOUT_SECONDS = 4
+LEASE_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response of the API."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """Somebody who uses the API with a token."""
+
+    port: int
+    token: str
+
+    def call(self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """One request; a body that is not bytes is sent as JSON."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        try:
+            sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+            connection.request(method, path, content, sent)
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=names, body=response.read())
+        finally:
+            connection.close()
+
+    def deliver(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
+        """POST /v1/deliveries to the demo partner."""
+        return self.call("POST", "/v1/deliveries", body={"destination": "partner", **fields}, headers=headers)
+
+    def delivery(self, delivery_id: str) -> Any:
+        """GET /v1/deliveries/{id}."""
+        found = self.call("GET", f"/v1/deliveries/{delivery_id}")
+        assert found.status == 200, found.body
+        return found.json
+
+    def finished(self, delivery_id: str, *, within_seconds: float = 30.0) -> Any:
+        """The delivery once nothing more happens to it."""
+        return eventually(
+            lambda: found if (found := self.delivery(delivery_id))["finished_at"] else None,
+            within_seconds=within_seconds,
+        )
+
+
+def eventually[T](look: Callable[[], T | None], *, within_seconds: float = 30.0) -> T:
+    """What `look` finds once it finds something."""
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"nothing happened within {within_seconds} seconds")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    configuration = StackConfiguration(
+        directory=tmp_path_factory.mktemp("stack"),
+        port=0,
+        partner_port=0,
+        durable=False,
+        variables={"LEASE_SECONDS": str(LEASE_SECONDS)},
+        visibility_timeout_seconds=VISIBILITY_TIMEOUT_SECONDS,
+        report=lambda _: None,
+    )
+    with Stack(configuration) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def consumer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Consumer:
+    token = working_token(stack, kept_in=tmp_path_factory.mktemp("token") / "token")
+    make_destination(stack, token=token)
+    return Consumer(port=stack.front.port, token=token)
+
+
+@pytest.fixture
+def key() -> str:
+    """An idempotency key of this test's own, by which it also knows its calls at the partner."""
+    return f"test-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def calls(stack: Stack, key: str) -> Callable[[], list[Call]]:
+    """What the partner received with this test's key."""
+    return lambda: [call for call in list(stack.partner.calls) if call.idempotency_key == key]

@@ -1,0 +1,94 @@
+"""What goes wrong in the middle: a worker that dies, a database that goes away. Nothing is lost, nothing sent twice."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from local.partner import Call
+from local.stack import Stack
+from tests.e2e.conftest import Consumer, eventually
+
+type Calls = Callable[[], list[Call]]
+
+
+def kill_the_worker_while_the_partner_thinks(stack: Stack, calls: Calls) -> None:
+    """The request is at the partner and its outcome not yet recorded: the worst moment."""
+    eventually(lambda: len(calls()) == 1)
+    for pid in stack.functions["AttemptFunction"].process_ids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_crash_between_send_and_record_leaves_a_post_unknown(
+    stack: Stack, consumer: Consumer, key: str, calls: Calls
+) -> None:
+    accepted = consumer.deliver(path="/slow", query="seconds=1.5", headers={"Idempotency-Key": key})
+    kill_the_worker_while_the_partner_thinks(stack, calls)
+    done = consumer.finished(accepted.json["delivery_id"])
+    assert done["state"] == "unknown"
+    assert [attempt["outcome"] for attempt in done["attempts"]] == ["unknown"]
+    assert len(calls()) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "guarantee"), [("PUT", "auto"), ("POST", "at_least_once")], ids=["idempotent method", "at_least_once"]
+)
+def test_a_crash_between_send_and_record_is_repeated_where_that_is_allowed(
+    stack: Stack, consumer: Consumer, key: str, calls: Calls, method: str, guarantee: str
+) -> None:
+    name = f"partner-{method.lower()}-{guarantee.replace('_', '-')}"
+    destination = {"name": name, "base_url": stack.partner.url, "guarantee": guarantee}
+    assert consumer.call("POST", "/v1/destinations", body=destination).status == 201
+    accepted = consumer.call(
+        "POST",
+        "/v1/deliveries",
+        body={"destination": name, "method": method, "path": "/slow", "query": "seconds=1.5"},
+        headers={"Idempotency-Key": key},
+    )
+    kill_the_worker_while_the_partner_thinks(stack, calls)
+    done = consumer.finished(accepted.json["delivery_id"], within_seconds=45)
+    assert done["state"] == "delivered"
+    assert [attempt["outcome"] for attempt in done["attempts"]] == ["unknown", "answered"]
+    assert len(calls()) == 2
+
+
+def test_a_crash_of_the_api_is_a_502_and_the_next_call_works(stack: Stack, consumer: Consumer) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        before = set(stack.functions["ApiFunction"].process_ids)
+        running = threads.submit(consumer.call, "GET", "/v1/via/partner/slow?seconds=2")
+        eventually(lambda: any(call.path == "/slow" and call.method == "GET" for call in list(stack.partner.calls)))
+        for pid in before | set(stack.functions["ApiFunction"].process_ids):
+            os.kill(pid, signal.SIGKILL)
+        answer = running.result(30)
+    assert answer.status == 502
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert consumer.call("GET", "/v1/egress").status == 200
+
+
+def test_without_the_database_callers_are_told_to_come_back_and_nothing_is_lost(
+    stack: Stack, consumer: Consumer, key: str, calls: Calls
+) -> None:
+    pending = consumer.deliver(path="/flaky", query="failures=1", headers={"Idempotency-Key": key})
+    eventually(lambda: consumer.delivery(pending.json["delivery_id"])["attempts_made"] == 1)
+    stack.postgres.stop()
+    try:
+        for path in ("/v1/deliveries", "/v1/destinations"):
+            refused = consumer.call("GET", path)
+            assert refused.status == 503, refused.body
+            assert int(refused.headers["retry-after"]) > 0
+        refused = consumer.deliver(path="/orders", headers={"Idempotency-Key": f"{key}-2"})
+        assert refused.status == 503
+        assert consumer.call("GET", "/v1/egress", headers={"Authorization": f"Bearer spt_{'A' * 43}"}).status == 503
+        assert consumer.call("GET", "/healthz").status == 200
+        time.sleep(6)  # the retry falls due meanwhile, and must survive that
+    finally:
+        stack.postgres.start()
+    done = consumer.finished(pending.json["delivery_id"], within_seconds=60)
+    assert done["state"] == "delivered"
+    assert len(calls()) == 2
+    again = consumer.deliver(path="/orders", headers={"Idempotency-Key": f"{key}-2", "Prefer": "wait=10"})
+    assert again.status == 200
+    assert stack.queues["DeadLetterQueue"].count() == 0
