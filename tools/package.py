@@ -80,7 +80,8 @@ def check_imports(package: Path) -> int:
         check=False,
     )
     if imported.returncode != 0:
-        raise PackageError(f"a handler cannot be imported: {imported.stderr.strip().splitlines()[-1]}")
+        said = [line for line in imported.stderr.splitlines() if line.strip() and not line.startswith("#")]
+        raise PackageError(f"a handler cannot be imported: {said[-1]}")  # the last line that is not one of -v
     ours = [
         line for line in imported.stderr.splitlines() if line.startswith("# code object from ") and str(package) in line
     ]
@@ -101,7 +102,8 @@ def zipped_size(package: Path) -> int:
 
 def _demand_lambda_python() -> None:
     if sys.version_info[:2] != LAMBDA_PYTHON:
-        raise PackageError(f"building needs Python 3.13, as Lambda has it; this is {sys.version.split()[0]}")
+        wanted = ".".join(map(str, LAMBDA_PYTHON))
+        raise PackageError(f"building needs Python {wanted}, as Lambda has it; this is {sys.version.split()[0]}")
 
 
 def _dependencies(requirements: Path, package: Path) -> Path:
