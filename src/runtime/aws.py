@@ -80,6 +80,12 @@ def call(
     raise AssertionError("the last try returns or raises")
 
 
+def endpoint(service: str, region: str) -> str:
+    """The URL of an AWS service in a Region (AWS General Reference, "Service endpoints")."""
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://{service}.{region}.{suffix}"
+
+
 def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: AwsSettings | None = None) -> str:
     """An IAM token to log in to RDS with as `user`, good for 15 minutes from `now`. Made locally, no call.
 
@@ -118,7 +124,7 @@ def _call_once(
     deadline: float,
     account: AwsSettings,
 ) -> dict[str, Any]:
-    handle = _handles.pop() if _handles else pycurl.Curl()
+    handle = _idle_handle()
     try:
         _prepare(handle, service, target, payload, endpoint_url=endpoint_url, account=account)
         answer = _perform(handle, seconds=max(deadline - time.monotonic(), 0.001))
@@ -130,6 +136,13 @@ def _call_once(
     return _parsed(answer.body)
 
 
+def _idle_handle() -> pycurl.Curl:
+    try:
+        return _handles.pop()
+    except IndexError:
+        return pycurl.Curl()
+
+
 def _prepare(
     handle: pycurl.Curl,
     service: str,
@@ -139,7 +152,7 @@ def _prepare(
     endpoint_url: str,
     account: AwsSettings,
 ) -> None:
-    url = endpoint_url or f"https://{service}.{account.aws_region}.{_suffix(account.aws_region)}"
+    url = endpoint_url or endpoint(service, account.aws_region)
     headers = [
         f"Content-Type: application/x-amz-json-{_JSON_VERSIONS[service]}",
         f"X-Amz-Target: {target}",
@@ -223,10 +236,6 @@ def _parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise AwsCallFailed(code="UnreadableAnswer", message="the service's answer is no object", retryable=True)
     return parsed
-
-
-def _suffix(region: str) -> str:
-    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def _encoded(query: Mapping[str, str]) -> str:
