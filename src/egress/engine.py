@@ -99,12 +99,11 @@ class Engine:
             yield from (Ended(handle, code, detail) for handle, code, detail in broken)
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
-        known = descriptor in self._selector.get_map()
-        if known and what == pycurl.POLL_REMOVE:
+        if what == pycurl.POLL_REMOVE:
             self._selector.unregister(descriptor)
-        elif known:
+        elif descriptor in self._selector.get_map():
             self._selector.modify(descriptor, _SELECTED[what])
-        elif what != pycurl.POLL_REMOVE:
+        else:
             self._selector.register(descriptor, _SELECTED[what])
 
     def _set_timer(self, milliseconds: int) -> None:

@@ -23,6 +23,9 @@ class KeptSockets:
     def __init__(self) -> None:
         self._descriptors: dict[Local, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._descriptors)
+
     def note(self, local: Local, candidates: Iterable[int]) -> None:
         """The connection at `local` was made over one of the descriptors `candidates`."""
         for descriptor in candidates:

@@ -1,6 +1,7 @@
 """The way of one request: to a checked address and no other, over one connection and no second."""
 
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -36,7 +37,7 @@ class Way:
         self.unchecked: str | None = None
         self.unfit = False
         self._route = route
-        self._opened: socket.socket | None = None
+        self._opened = ExitStack()
         self._descriptors: list[int] = []
 
     def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
@@ -54,13 +55,11 @@ class Way:
         if ip_address(address) not in self._route.addresses:
             self.unchecked = address
             return int(pycurl.SOCKET_BAD)
-        self._opened = socket.socket(to.family, to.socktype, to.protocol)
-        return self._opened
+        return self._opened.enter_context(socket.socket(to.family, to.socktype, to.protocol))
 
     def _socket_opened(self, descriptor: int, _purpose: int) -> int:
         """libcurl has a duplicate of our socket; ours goes, or the connection would live as long as either."""
-        if self._opened is not None:
-            self._opened.close()
+        self._opened.close()
         self._descriptors.append(descriptor)
         return int(pycurl.SOCKOPT_OK)
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -20,14 +21,20 @@ from runtime.version import VERSION
 
 RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect alone
 _JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1"}  # each service's "JSON protocol" in its API model
-_RETRIES = 1
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
 _THROTTLES = re.compile(
     r"throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)", re.IGNORECASE
 )
-_UNSENT = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR})
+_UNSENT = frozenset(
+    {
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_SSL_CACERT,
+    }
+)
 
 
 class AwsCallFailed(Exception):
@@ -70,14 +77,14 @@ def call(
     """
     account = settings or AwsSettings.from_environment()
     deadline = time.monotonic() + timeout_seconds
-    for retries_left in reversed(range(_RETRIES + 1)):
-        try:
-            return _call_once(service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
-        except AwsCallFailed as failure:
-            if not (failure.retryable and retries_left and time.monotonic() + _RETRY_PAUSE_SECONDS < deadline):
-                raise
-            time.sleep(_RETRY_PAUSE_SECONDS)
-    raise AssertionError("the last try returns or raises")
+    once = partial(_call_once, service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
+    try:
+        return once()
+    except AwsCallFailed as failure:
+        if not failure.retryable or time.monotonic() + _RETRY_PAUSE_SECONDS >= deadline:
+            raise
+    time.sleep(_RETRY_PAUSE_SECONDS)
+    return once()
 
 
 def endpoint(service: str, region: str) -> str:

@@ -17,6 +17,7 @@ from runtime import roots
 from runtime.aws import AwsCallFailed, call, endpoint, rds_auth_token
 from runtime.roots import ca_bundle
 from runtime.settings import AwsSettings, SettingsError
+from tests.egress.authorities import Authority
 from tests.egress.servers import Line, Partner, Script, says, says_and_closes
 
 type StartPartner = Callable[..., Partner]
@@ -187,6 +188,17 @@ def test_a_service_that_hangs_is_given_up_in_time(partner: StartPartner) -> None
 def test_an_endless_answer_is_cut_off(partner: StartPartner) -> None:
     with pytest.raises(AwsCallFailed, match="the call broke"):
         ask(partner(says_and_closes(answer(200, b" " * 3_000_000))))
+
+
+def test_the_service_s_certificate_is_verified(
+    partner: StartPartner, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(answer(200, {"fine": True})), tls=authority.context("127.0.0.1"))
+    with pytest.raises(AwsCallFailed, match="no connection"):
+        ask(there)
+    assert there.requests == []
+    monkeypatch.setattr(roots, "CA_BUNDLES", (str(authority.roots),))
+    assert ask(there) == {"fine": True}
 
 
 def test_redirects_are_not_followed(partner: StartPartner) -> None:

@@ -166,6 +166,24 @@ def test_a_name_that_does_not_exist_is_unreachable(send: Send) -> None:
     assert exchange.timings.connect_ms is None
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "again"), "the name servers do not answer for partner.example"),
+        (socket.gaierror(socket.EAI_NONAME, "none"), "partner.example does not resolve"),
+        (UnicodeError("label too long"), "partner.example does not resolve"),
+    ],
+)
+def test_a_lookup_that_fails_makes_the_partner_unreachable(
+    send: Send, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def resolver(*_: object, **__: object) -> list[object]:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    assert send("http://partner.example/").outcome == Unreachable(reason=words)
+
+
 def test_a_slow_name_holds_up_nobody_and_ends_at_its_connect_deadline(
     partner: StartPartner, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,19 @@ def test_the_format_is_version_key_nonce_and_aes_256_gcm() -> None:
     assert plain == b'["tok-en"]'
 
 
+def test_a_seal_around_nothing_opens_as_no_credentials() -> None:
+    nonce = bytes(12)
+    value = b"\x01" + KEY.key_id + nonce + AESGCM(KEY.secret).encrypt(nonce, b"[]", HERE.bytes + b"none")
+    assert opened(value, AuthType.NONE) == NoAuth()
+
+
+@pytest.mark.parametrize(
+    ("auth", "kind"), list(zip([NoAuth(), *AUTHS], ["none", "bearer", "basic", "header"], strict=True))
+)
+def test_each_kind_has_its_name(auth: Auth, kind: str) -> None:
+    assert auth_type(auth) == kind
+
+
 def test_no_two_sealings_are_alike() -> None:
     values = {sealed(AUTHS[0]) for _ in range(50)}
     assert len({value[5:17] for value in values}) == 50

@@ -1,0 +1,96 @@
+"""The event loop's edges, and the sockets of kept connections."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from egress.engine import Engine
+from egress.sockets import KEPT_CONNECTIONS, KeptSockets
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection: our end and the other."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours = sockets.enter_context(socket.create_connection(listener.getsockname()))
+        theirs, _ = listener.accept()
+        yield ours, sockets.enter_context(theirs)
+
+
+def test_a_wake_ends_a_turn_early_however_often_it_comes() -> None:
+    engine = Engine()
+    for _ in range(70_000):  # more than a pipe holds
+        engine.wake()
+    began = time.monotonic()
+    assert engine.turn(until=began + 30) == []
+    assert time.monotonic() - began < 15
+    engine.close()
+
+
+def test_a_closed_engine_may_be_woken_and_closed_again() -> None:
+    engine = Engine()
+    engine.close()
+    engine.wake()
+    engine.close()
+
+
+def test_a_kept_connection_is_fit_until_the_other_end_goes(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    kept = KeptSockets()
+    kept.note(ours.getsockname(), [ours.fileno()])
+    assert kept.is_fit(ours.getsockname())
+    theirs.sendall(b"a frame that nobody asked for")
+    assert kept.is_fit(ours.getsockname())
+    theirs.close()
+    _until(lambda: not kept.is_fit(ours.getsockname()))
+
+
+def test_a_reset_connection_is_not_fit(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    kept = KeptSockets()
+    kept.note(ours.getsockname(), [ours.fileno()])
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    theirs.close()
+    _until(lambda: not kept.is_fit(ours.getsockname()))
+
+
+def test_the_descriptor_of_the_connection_is_picked_from_several(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    left, right = socket.socketpair()
+    with left, right, socket.socket() as idle:
+        kept = KeptSockets()
+        kept.note(ours.getsockname(), [idle.fileno(), left.fileno(), ours.fileno()])
+    theirs.close()
+    _until(lambda: not kept.is_fit(ours.getsockname()))
+
+
+def test_a_descriptor_that_is_something_else_by_now_tells_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _theirs = pair
+    local = ours.getsockname()
+    kept = KeptSockets()
+    descriptor = os.dup(ours.fileno())
+    kept.note(local, [descriptor])
+    os.close(descriptor)
+    assert kept.is_fit(local)
+    assert kept.is_fit(("127.0.0.1", 1))
+
+
+def test_only_so_many_connections_are_remembered() -> None:
+    kept = KeptSockets()
+    with ExitStack() as sockets:
+        bound = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(KEPT_CONNECTIONS + 5)]
+        for one in bound:
+            kept.note(one.getsockname(), [one.fileno()])
+        assert len(kept) == KEPT_CONNECTIONS
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
