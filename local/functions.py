@@ -8,6 +8,7 @@ of them is bounded by waiting, not by a throttling error.
 import contextlib
 import math
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -177,7 +178,12 @@ class _Environment:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """For one that is idle: it has nothing to say but a farewell."""
+        if self._process.poll() is not None:
+            return False
+        poll = select.poll()
+        poll.register(self._requests, select.POLLIN)
+        return not poll.poll(0)
 
     @property
     def pid(self) -> int:

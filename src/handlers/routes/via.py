@@ -5,6 +5,7 @@ attempt: the caller sees its result and decides about another. With `Prefer: res
 delivery with retries.
 """
 
+from base64 import b64encode
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -120,7 +121,9 @@ def _partner_response(progress: Progress, status: int, headers: Headers, body: b
     grouped: dict[str, list[str]] = {}
     for name, value in returnable(headers):
         grouped.setdefault(name, []).append(value)
-    return Response(status_code=status, body=body, headers=listed | grouped)
+    answer: Response[Any] = Response(status_code=status, body=b64encode(body).decode(), headers=listed | grouped)
+    answer.base64_encoded = True  # said here, because Powertools would take JSON in bytes for an object to serialise
+    return answer
 
 
 def _own_headers(delivery: Delivery, *, replayed: bool) -> dict[str, str]:
