@@ -1,0 +1,424 @@
+"""What the documents must keep: each rule returns what is wrong, one line per fault, and nothing when all is well.
+
+A rule gets the texts of the project by path, so that tests can hand in changed ones. What they are compared with is the
+code itself, imported.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
+from domain import errors
+from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
+from domain.deliveries import ASYNC_ATTEMPTS, State
+from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
+from domain.errors import SallyportError
+from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
+from domain.retry import JITTER, RETRIABLE_STATUSES, RETRY_AFTER_CAP_SECONDS, SCHEDULE_SECONDS
+from domain.scopes import ALL_SCOPES
+from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
+from flows.attempt import PUT_BACK_SECONDS
+from handlers import api, paging, problems, schemas
+from handlers.operations import OPERATIONS
+from handlers.request import BODY_LIMIT_BYTES
+from local.demonstration import lines_to_paste
+from runtime.settings import (
+    AdminSettings,
+    ApiSettings,
+    AttemptSettings,
+    AuthorizeSettings,
+    AwsSettings,
+    FromEnvironment,
+    MigrateSettings,
+)
+from runtime.version import VERSION
+from tests.contract.project import ROOT
+from tools.cost_idle import least_capacities, table, templates
+
+type Texts = Mapping[str, str]
+type Rule = Callable[[Texts], list[str]]
+
+README = "README.md"
+API = "docs/api.md"
+PROBLEMS = "docs/problems.md"
+ARCHITECTURE = "docs/architecture.md"
+OPERATIONS_PAGE = "docs/operations.md"
+CHANGELOG = "CHANGELOG.md"
+TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
+CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
+
+_FOLDERS = (".ci", "docs", "events", "infra", "local", "make", "src", "tests", "tools")
+_KINDS = {".md", ".svg", ".toml", ".yaml", ".yml", ".mk", ".py", ".sql", ".json", ".txt", ".pem", ""}
+_SETTINGS: tuple[type[FromEnvironment], ...] = (
+    AdminSettings,
+    ApiSettings,
+    AttemptSettings,
+    AuthorizeSettings,
+    AwsSettings,
+    MigrateSettings,
+)
+assert api.app is not None, "importing it fills OPERATIONS"
+
+
+def project_texts() -> dict[str, str]:
+    """Every text of the project by its path, as git would hand it to a stranger."""
+    paths = [*ROOT.iterdir(), *(path for folder in _FOLDERS for path in (ROOT / folder).rglob("*"))]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths if _is_text(path)}
+
+
+def _is_text(path: Path) -> bool:
+    hidden = path.parent == ROOT and path.name.startswith(".") and path.name != ".gitignore"
+    return path.is_file() and path.suffix in _KINDS and not hidden and "__pycache__" not in path.parts
+
+
+# ---- problems.md and the table of problems ---------------------------------------------------------------------------
+
+
+def every_kind_of_problem_is_documented_and_none_too_many(texts: Texts) -> list[str]:
+    """The headings of problems.md are the kinds of the code and of API Gateway's own answers."""
+    documented = re.findall(r"^### `([a-z-]+)`$", texts[PROBLEMS], re.MULTILINE)
+    known = set(problems.TITLES) | set(_gateway_problems(texts))
+    twice = [f"{kind} stands twice" for kind in set(documented) if documented.count(kind) > 1]
+    missing = [f"{kind} is not documented" for kind in sorted(known - set(documented))]
+    return twice + missing + [f"{kind} does not exist" for kind in sorted(set(documented) - known)]
+
+
+def problems_are_documented_with_their_status_and_title(texts: Texts) -> list[str]:
+    """The line under each heading says both."""
+    told = dict(re.findall(r'^### `([a-z-]+)`\n\n(\d{3}: "[^"]+")\.$', texts[PROBLEMS], re.MULTILINE))
+    right = {kind: f'{status}: "{title}"' for kind, status, title in _problems(texts)}
+    return [f"{kind}: {told.get(kind)} should be {line}" for kind, line in right.items() if told.get(kind) != line]
+
+
+def _problems(texts: Texts) -> Iterator[tuple[str, int, str]]:
+    ours = {found.kind: (int(found.status), found.title) for found in _samples()}
+    for kind, (status, title) in {**_gateway_problems(texts), **ours}.items():
+        yield kind, status, title
+
+
+def _samples() -> Iterator[problems.Problem]:
+    """One problem of each kind, made as the handlers make them."""
+    samples: tuple[SallyportError, ...] = (
+        errors.InvalidRequest(),
+        errors.Malformed(),
+        errors.Unauthorized(),
+        errors.Forbidden("read"),
+        errors.NotFound("delivery", "1"),
+        errors.NameTaken(),
+        errors.StillInFlight(delivery_id="1", retry_after_seconds=1),
+        errors.ResponseNotKept(delivery_id="1", status=200),
+        errors.KeyReused(delivery_id="1"),
+        errors.TooLarge(limit_bytes=1),
+        errors.Unavailable("", retry_after_seconds=1),
+        errors.Unsealable(),
+    )
+    yield from map(problems.problem_of, samples)
+    yield from (problems.no_answer("1", outcome, "") for outcome in ("unreachable", "refused", "unknown"))
+    yield problems.too_large_to_return("1", 200)
+    yield problems.problem("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "")
+
+
+def _gateway_problems(texts: Texts) -> dict[str, tuple[int, str]]:
+    """The problems of template.yaml's gateway responses that state a status."""
+    told = re.findall(r'"type": "urn:sallyport:problem:([a-z-]+)",(.*?)"detail"', texts[TEMPLATES[0]], re.DOTALL)
+    found: dict[str, tuple[int, str]] = {}
+    for kind, members in told:
+        status, title = re.search(r'"status": (\d+)', members), re.search(r'"title": "([^"]+)"', members)
+        if status is not None and title is not None:
+            found.setdefault(kind, (int(status[1]), title[1]))
+    return found
+
+
+# ---- links, files and names ------------------------------------------------------------------------------------------
+
+
+def every_link_leads_somewhere(texts: Texts) -> list[str]:
+    """Relative links name a file or a folder of the project, anchors a heading of it."""
+    return [
+        f"{page}: {link} leads nowhere"
+        for page, text in _pages(texts)
+        for link in re.findall(r"\]\(([^)\s]+)\)", _prose(text))
+        if not link.startswith(("https://", "http://")) and not _resolves(page, link, texts)
+    ]
+
+
+def _resolves(page: str, link: str, texts: Texts) -> bool:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    name = str(target.resolve().relative_to(ROOT))
+    if anchor:
+        return anchor in _anchors(texts.get(name, ""))
+    return name in texts or target.is_dir()
+
+
+def _anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", _prose(text), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def every_make_target_that_is_named_exists(texts: Texts) -> list[str]:
+    """`make run`, whether in a sentence or in a block of code."""
+    makefiles = "\n".join(text for path, text in texts.items() if path == "Makefile" or path.endswith(".mk"))
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefiles, re.MULTILINE))
+    return [
+        f"{page}: make {target} does not exist"
+        for page, text in _pages(texts)
+        for target in re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", text, re.MULTILINE)
+        if target not in targets
+    ]
+
+
+def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
+    """`UPPER_CASE` names are settings of a function, variables of a Makefile or options of libcurl that we set."""
+    settings = set[str]().union(*(kind.variables() for kind in _SETTINGS))
+    code = "\n".join(text for path, text in texts.items() if path.startswith(("src/", "local/", "make/", "Makefile")))
+    return [
+        f"{page}: {name} does not exist"
+        for page, name in _quoted(texts, r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+        if name not in settings and not re.search(rf"\b{name}\b", code)
+    ]
+
+
+def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
+    """`CamelCase` names are logical ids, parameters, outputs, types or metrics."""
+    code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith("src/"))
+    counts = {f"Attempts{name.capitalize()}" for name in _outcomes()}
+    counts |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
+    return [
+        f"{page}: {name} does not exist"
+        for page, name in _quoted(texts, r"[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
+        if name not in counts and not re.search(rf"\b{name}\b", code)
+    ]
+
+
+def every_file_that_is_named_exists(texts: Texts) -> list[str]:
+    """`src/flows/attempt.py`, or `flows/attempt.py` for what is in src."""
+    paths = {*texts, *(str(folder) for path in texts for folder in Path(path).parents)}
+    return [
+        f"{page}: {name} does not exist"
+        for page, name in _quoted(
+            texts, r"[A-Za-z.][\w./-]*/[\w.-]+\.(?:py|yaml|toml|mk|sql|md|pem)|(?:src|tests|docs)/\w+"
+        )
+        if name not in paths and f"src/{name}" not in paths
+    ]
+
+
+def _pages(texts: Texts) -> Iterator[tuple[str, str]]:
+    return ((path, text) for path, text in texts.items() if path.endswith(".md"))
+
+
+def _prose(text: str) -> str:
+    """Without blocks of code."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _quoted(texts: Texts, form: str) -> Iterator[tuple[str, str]]:
+    """What stands in backticks and has the given form, alone or as NAME=value, with the page that it is on."""
+    for page, text in _pages(texts):
+        for quoted in re.findall(r"`([^`\n]+)`", _prose(text)):
+            name = re.split(r"[=:]", quoted, maxsplit=1)[0]
+            if re.fullmatch(form, name):
+                yield page, name
+
+
+# ---- what the pages say about rules and numbers ----------------------------------------------------------------------
+
+
+def states_outcomes_and_guarantees_are_those_of_the_code(texts: Texts) -> list[str]:
+    """The first column of each table of api.md."""
+    page = texts[API]
+    wanted = {
+        "state": {state.value for state in State},
+        "outcome": _outcomes(),
+        "guarantee": {guarantee.value for guarantee in Guarantee},
+        "`type`": {kind.value for kind in AuthType},
+    }
+    return [
+        f"the table of {column} has {sorted(found)}, the code {sorted(names)}"
+        for column, names in wanted.items()
+        if (found := _first_column(page, column)) != names
+    ]
+
+
+def _outcomes() -> set[str]:
+    return {
+        outcome_name(outcome)
+        for outcome in (Answered(status=200), Unreachable(reason=""), Unknown(reason=""), Refused(reason=""))
+    }
+
+
+def _first_column(page: str, head: str) -> set[str]:
+    table = re.search(rf"^\| {re.escape(head)} \|.*\n\|[ -|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    return set(re.findall(r"^\| `(\w+)`", table[1], re.MULTILINE)) if table else set()
+
+
+def calls_are_those_of_the_code(texts: Texts) -> list[str]:
+    """The table of calls against the table of operations; the methods of the pass-through count as one call."""
+    section = texts[API].partition("\n## Calls\n")[2].partition("\n## ")[0]
+    told = {
+        (call, scope)
+        for calls, scope in re.findall(r"^\| ([^|]*`/?[^|]+) \| (`\w+`|none) \|", section, re.MULTILINE)
+        for call in calls.split(", ")
+    }
+    right = {(_call(item.method, item.template), f"`{item.scope}`" if item.scope else "none") for item in OPERATIONS}
+    wrong = [f"{call} with {scope} is not in the code" for call, scope in sorted(told - right)]
+    return wrong + [f"{call} with {scope} is missing" for call, scope in sorted(right - told)]
+
+
+def _call(method: str, path: str) -> str:
+    return f"any method `{path}`" if path.startswith("/v1/via/") else f"`{method} {path}`"
+
+
+def numbers_are_those_of_the_code(texts: Texts) -> list[str]:
+    """Each phrase is made of the code's constants and must stand on its page."""
+    pages = {page: " ".join(texts[page].split()) for page in (README, API, ARCHITECTURE, OPERATIONS_PAGE)}
+    return [f"{page} does not say: {phrase}" for page, phrase in _phrases() if phrase not in pages[page]]
+
+
+def _phrases() -> Iterable[tuple[str, str]]:
+    timeouts, lease = Timeouts(), ApiSettings.__dataclass_fields__["lease_seconds"].default
+    statuses = [str(status) for status in sorted(RETRIABLE_STATUSES)]
+    misses = _listed([f"{seconds} s" for seconds in MISS_DELAYS_SECONDS])
+    limits = f"{paging.DEFAULT_LIMIT} items a page, `limit` makes that 1 to {paging.MOST}"
+    deadlines = (
+        f"{timeouts.connect_seconds:g} s to connect (name and TLS included), {timeouts.first_byte_seconds:g} s to the "
+        f"first byte, {timeouts.total_seconds:g} s in all; each can be set, to {MAX_TOTAL_SECONDS} s at most"
+    )
+    body, stored = f"{BODY_LIMIT_BYTES // 1024**2} MiB", f"{STORED_RESPONSE_BYTES // 1024} KiB"
+    hours = f"about {round(sum(SCHEDULE_SECONDS) / 3600)} hours"
+    return (
+        (API, ", ".join(map(_spelled, SCHEDULE_SECONDS))),
+        (API, f"ten attempts in {hours}"),
+        (README, f"up to ten attempts over {hours}"),
+        (README, f"{ASYNC_ATTEMPTS} in {hours.split()[1]} h"),
+        (API, f"varied by up to {JITTER * 100:g} % either way"),
+        (API, f"up to {RETRY_AFTER_CAP_SECONDS // 3600} hours"),
+        (API, f"the statuses {_listed(statuses)}"),
+        (API, limits),
+        (API, f"up to n seconds, at most {MAX_TOTAL_SECONDS}"),
+        (API, deadlines),
+        (API, f"| request body | {body}"),
+        (API, f"| response of a waiting or pass-through call | {schemas.SYNC_RESPONSE_BYTES // 1024**2} MiB |"),
+        (API, f"| response stored | {stored} after decoding gzip or deflate"),
+        (API, f"followed for {INFLATED_LIMIT_BYTES // 1024**2} MiB"),
+        (API, f"| {schemas.METADATA_LIMIT_BYTES} characters of JSON |"),
+        (API, f"| {schemas.HEADERS_LIMIT_BYTES // 1024} KiB together |"),
+        (API, f"at most {schemas.NOT_BEFORE_LIMIT.days} days off"),
+        (README, f"{body} for a request body and for a response that is handed back; {stored} of each response"),
+        (README, f"gets at most {MAX_TOTAL_SECONDS} s"),
+        (ARCHITECTURE, f"with {misses} in between"),
+        (ARCHITECTURE, f"holds a message back for {LONGEST_DELAY_SECONDS} s at most"),
+        (ARCHITECTURE, f"put back for {PUT_BACK_SECONDS} s"),
+        (ARCHITECTURE, f"the lease runs out after {lease} s"),
+        (OPERATIONS_PAGE, f"Scopes are {_listed([f'`{scope}`' for scope in ALL_SCOPES])}"),
+        (OPERATIONS_PAGE, f"`{APPLICATION_ROLE}` for the API"),
+        (OPERATIONS_PAGE, f"`{ADMIN_ROLE}` for the admin function"),
+    )
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _spelled(seconds: int) -> str:
+    if seconds and seconds % 3600 == 0:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 60} min" if seconds and seconds % 60 == 0 else f"{seconds} s"
+
+
+def every_alarm_has_its_section(texts: Texts) -> list[str]:
+    """The sections of operations.md that end in Alarm are the alarms of the templates."""
+    alarms = set(re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm$", texts[TEMPLATES[3]], re.MULTILINE))
+    told = set(re.findall(r"^### (\w+Alarm)$", texts[OPERATIONS_PAGE], re.MULTILINE))
+    missing = [f"{alarm} has no section" for alarm in sorted(alarms - told)]
+    return missing + [f"{alarm} does not exist" for alarm in sorted(told - alarms)]
+
+
+# ---- the README's blocks, the changelog, the records -----------------------------------------------------------------
+
+
+def the_curl_lines_are_those_that_make_run_prints(texts: Texts) -> list[str]:
+    """But for the token, which is $TOKEN in the README."""
+    told = texts[README].partition(CURL_MARK)[2].partition("```")[0].strip().splitlines()
+    right = list(lines_to_paste("http://127.0.0.1:8080", "$TOKEN"))
+    return [] if told == right else [f"the README has {told}, `make run` prints {right}"]
+
+
+def the_table_of_costs_is_what_the_tool_prints(texts: Texts) -> list[str]:
+    """README and `make cost-idle`."""
+    right = table(tomllib.loads(texts["tools/prices.toml"]), least_capacities(), templates())
+    return [] if right in texts[README] else [f"the README's table of costs should be\n{right}"]
+
+
+def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:
+    """A section of the version, or one for what is not released yet that names it."""
+    text = texts[CHANGELOG]
+    if re.search(rf"^## \[{re.escape(VERSION)}\]", text, re.MULTILINE):
+        return []
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    return [] if VERSION in unreleased else [f"neither [{VERSION}] nor [Unreleased] with it"]
+
+
+def every_record_has_its_number_and_four_parts(texts: Texts) -> list[str]:
+    """docs/adr/0001-..., 0002-...: Status, Context, Decision, Consequences."""
+    records = sorted(path for path in texts if path.startswith("docs/adr/"))
+    numbers = [f"{number:04}" for number in range(1, len(records) + 1)]
+    gaps = [f"{path} should be {number}" for path, number in zip(records, numbers, strict=True) if number not in path]
+    parts = ("Status: ", "## Context", "## Decision", "## Consequences")
+    return gaps + [f"{path} has no {part}" for path in records for part in parts if f"\n{part}" not in texts[path]]
+
+
+def no_text_names_a_place_outside_the_project(texts: Texts) -> list[str]:
+    """No directory of somebody's machine, no address of a package index."""
+    # Put together, so that this file does not name them either.
+    places = [f"/{name}/" for name in ("work", "root", "tmp", "mnt", "Users")] + ["/ho" + "me/"]
+    pattern = re.compile(rf"(?<![\w.~}}\]-])(?:{'|'.join(places)})|index-" + r"url|pypi\.(?!org)\w+\.|/simple\b")
+    return [
+        f"{path} names {found[0]}"
+        for path, text in texts.items()
+        if (found := pattern.search(text)) is not None and not path.endswith("rules_docs.py")
+    ]
+
+
+def blocks_of_json_are_json(texts: Texts) -> list[str]:
+    """In the documents."""
+    return [
+        f"{page}: a block of JSON cannot be read"
+        for page, text in _pages(texts)
+        for block in re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if not _is_json(block)
+    ]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+RULES: list[Rule] = [
+    every_kind_of_problem_is_documented_and_none_too_many,
+    problems_are_documented_with_their_status_and_title,
+    every_link_leads_somewhere,
+    every_make_target_that_is_named_exists,
+    every_variable_that_is_named_exists,
+    every_name_of_the_stack_or_the_code_exists,
+    every_file_that_is_named_exists,
+    states_outcomes_and_guarantees_are_those_of_the_code,
+    calls_are_those_of_the_code,
+    numbers_are_those_of_the_code,
+    every_alarm_has_its_section,
+    the_curl_lines_are_those_that_make_run_prints,
+    the_table_of_costs_is_what_the_tool_prints,
+    the_changelog_has_a_place_for_this_version,
+    every_record_has_its_number_and_four_parts,
+    no_text_names_a_place_outside_the_project,
+    blocks_of_json_are_json,
+]

@@ -1,0 +1,88 @@
+"""The documents agree with the code, and each rule notices a document that does not."""
+
+import pytest
+
+from tests.contract import rules_docs as rules
+from tests.contract.rules_docs import (
+    API,
+    ARCHITECTURE,
+    CHANGELOG,
+    OPERATIONS_PAGE,
+    PROBLEMS,
+    README,
+    RULES,
+    Rule,
+    Texts,
+)
+
+TEXTS = rules.project_texts()
+
+# A rule, the page that is changed, what stands there, and what is put in its place.
+MUTATIONS: list[tuple[Rule, str, str, str]] = [
+    (rules.every_kind_of_problem_is_documented_and_none_too_many, PROBLEMS, "### `name-taken`", "### Names"),
+    (rules.every_kind_of_problem_is_documented_and_none_too_many, PROBLEMS, "### `in-flight`", "### `name-taken`"),
+    (rules.every_kind_of_problem_is_documented_and_none_too_many, PROBLEMS, "### `internal`", "### `gone`"),
+    (rules.problems_are_documented_with_their_status_and_title, PROBLEMS, "422: ", "400: "),
+    (rules.problems_are_documented_with_their_status_and_title, PROBLEMS, "The name is in use", "Taken"),
+    (rules.problems_are_documented_with_their_status_and_title, PROBLEMS, "Requests arrive too fast", "Slow down"),
+    (rules.every_link_leads_somewhere, README, "(docs/api.md)", "(docs/interface.md)"),
+    (rules.every_link_leads_somewhere, API, "(problems.md#in-flight)", "(problems.md#underway)"),
+    (rules.every_link_leads_somewhere, API, "(#calls)", "(#routes)"),
+    (rules.every_make_target_that_is_named_exists, README, "`make run`", "`make start`"),
+    (rules.every_make_target_that_is_named_exists, README, "make test ", "make tests "),
+    (rules.every_make_target_that_is_named_exists, "make/docs.mk", "cost-idle:", "costs:"),
+    (rules.every_variable_that_is_named_exists, ARCHITECTURE, "`AWS_SIGV4`", "`LEASE_MINUTES`"),
+    (rules.every_name_of_the_stack_or_the_code_exists, OPERATIONS_PAGE, "`AttemptConcurrency`", "`WorkerCount`"),
+    (rules.every_name_of_the_stack_or_the_code_exists, OPERATIONS_PAGE, "`AttemptsUnknown`", "`AttemptsLost`"),
+    (rules.every_file_that_is_named_exists, ARCHITECTURE, "src/flows/attempt.py", "src/flows/send.py"),
+    (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `canceled` |", "| `cancelled` |"),
+    (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `refused` |", "| `blocked` |"),
+    (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `at_least_once` |", "| `often` |"),
+    (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `header` |", "| `oauth` |"),
+    (rules.calls_are_those_of_the_code, API, "| `GET /v1/egress` | `read`", "| `GET /v1/egress` | `send`"),
+    (rules.calls_are_those_of_the_code, API, "| `GET /healthz` |", "| `GET /health` |"),
+    (rules.numbers_are_those_of_the_code, API, "30 min, 2 h", "45 min, 2 h"),
+    (rules.numbers_are_those_of_the_code, API, "502, 503 and 504", "502 and 503"),
+    (rules.numbers_are_those_of_the_code, README, "64 KiB", "128 KiB"),
+    (rules.numbers_are_those_of_the_code, ARCHITECTURE, "after 40 s", "after 30 s"),
+    (rules.every_alarm_has_its_section, OPERATIONS_PAGE, "### WakeupAgeAlarm", "### QueueAgeAlarm"),
+    (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),
+    (rules.the_table_of_costs_is_what_the_tool_prints, README, "| NAT gateway | 1 |", "| NAT gateway | 2 |"),
+    (rules.the_table_of_costs_is_what_the_tool_prints, "tools/prices.toml", "0.045", "0.054"),
+    (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "## [Unreleased]", "## Later"),
+    (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "0.1.0", "0.0.9"),
+    (
+        rules.every_record_has_its_number_and_four_parts,
+        "docs/adr/0001-message-first-row-second.md",
+        "## Decision",
+        "## So",
+    ),
+    (rules.no_text_names_a_place_outside_the_project, README, ".sallyport/logs", "/tm" + "p/sallyport/logs"),
+    (
+        rules.no_text_names_a_place_outside_the_project,
+        "src/requirements.txt",
+        "# What",
+        "--index-" + "url https://x\n# What",
+    ),
+    (rules.blocks_of_json_are_json, PROBLEMS, '"status": 422,', '"status": 422],'),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_documents_keep_the_rule(rule: Rule) -> None:
+    assert rule(TEXTS) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "page", "old", "new"),
+    MUTATIONS,
+    ids=[f"{rule.__name__}-{page}-{new.strip()[:20]}" for rule, page, _, new in MUTATIONS],
+)
+def test_the_rule_notices_a_document_that_breaks_it(rule: Rule, page: str, old: str, new: str) -> None:
+    assert old in TEXTS[page], "the page has changed; change this case with it"
+    changed: Texts = {**TEXTS, page: TEXTS[page].replace(old, new)}
+    assert rule(changed) != []
+
+
+def test_every_rule_has_a_document_that_breaks_it() -> None:
+    assert {rule for rule, *_ in MUTATIONS} == set(RULES)
