@@ -1,5 +1,6 @@
 """/v1/destinations: events in, rows and responses out."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -82,6 +83,7 @@ def test_the_list_is_newest_first_and_its_pages_do_not_shift_while_new_ones_come
     names = [f"bank-{number}" for number in range(5)]
     for name in names:
         api.destination("https://bank.example", name=name)
+        time.sleep(0.002)  # the order is that of the milliseconds
     first = api.get("/v1/destinations?limit=2").json
     api.destination("https://bank.example", name="a-late-one")
     second = api.get(f"/v1/destinations?limit=2&cursor={first['next_cursor']}").json
@@ -123,7 +125,7 @@ def test_credentials_reach_the_partner_and_nothing_else(
 ) -> None:
     server = partner(answers(200))
     made = api.destination(server.url(), auth=auth)
-    waited = api.hand_over(headers=[("Prefer", "wait=5")])
+    waited = api.hand_over(("Prefer", "wait=5"))
     shown = [
         waited.body,
         api.get("/v1/destinations").body,
@@ -181,7 +183,7 @@ def test_a_destination_may_carry_its_own_authorization_and_key_headers(api: Api,
     server = partner(answers(200))
     auth = {"type": "header", "name": "Authorization", "value": "Token abc"}
     api.destination(server.url(), auth=auth, idempotency_header="X-Request-Id")
-    api.hand_over(headers=[("Prefer", "wait=5"), ("Idempotency-Key", "order-1")])
+    api.hand_over(("Prefer", "wait=5"), ("Idempotency-Key", "order-1"))
     lines = server.requests[0].split(b"\r\n")
     assert b"Authorization: Token abc" in lines
     assert b"X-Request-Id: order-1" in lines

@@ -1,0 +1,536 @@
+"""/v1/deliveries: events in, rows and responses out."""
+
+import gzip
+import threading
+import time
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.egress.servers import Line, Partner, Script
+from tests.support.api import Api, Functions
+from tests.support.partners import answers, answers_in_turn, hangs, takes_and_closes
+
+type StartPartner = Callable[[Script], Partner]
+
+WAIT = ("Prefer", "wait=5")
+
+
+@contextmanager
+def worker(functions: Functions) -> Iterator[None]:
+    """The attempt function at work on the queue, as its event source has it."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.02):
+            if functions.queue.messages:
+                functions.work()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        try:
+            yield
+        finally:
+            done.set()
+            running.result()
+
+
+def answers_after(seconds: float) -> Script:
+    """Takes its time, and then answers."""
+
+    def script(line: Line) -> None:
+        line.read_request()
+        time.sleep(seconds)
+        line.send(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\nslow")
+
+    return script
+
+
+def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(201, b'{"id":7}', "Content-Type: application/json", "X-Partner: a", "X-Partner: b"))
+    destination = api.destination(server.url("/v1"))
+    accepted = api.hand_over(query="a=1")
+
+    assert accepted.status == 202
+    body = accepted.json
+    assert accepted.header("Location") == f"/dev/v1/deliveries/{body['delivery_id']}"
+    assert accepted.header("Idempotency-Replayed") is None
+    assert body == {
+        "delivery_id": body["delivery_id"],
+        "destination": "partner",
+        "destination_id": destination["destination_id"],
+        "state": "pending",
+        "method": "POST",
+        "path": "/orders",
+        "query": "a=1",
+        "headers": {"Content-Type": "application/json"},
+        "metadata": {},
+        "idempotency_key": None,
+        "attempts_made": 0,
+        "attempts_allowed": 10,
+        "next_attempt_at": body["created_at"],
+        "created_at": body["created_at"],
+        "finished_at": None,
+    }
+    assert server.requests == []
+    (wakeup,) = functions.queue.wakeups()
+    assert str(wakeup.delivery_id) == body["delivery_id"]
+
+    assert functions.work() == {"batchItemFailures": []}
+
+    assert server.requests[0].startswith(b"POST /v1/orders?a=1 HTTP/1.1\r\n")
+    assert server.requests[0].endswith(b'\r\n\r\n{"amount":1}')
+    shown = api.get(f"/v1/deliveries/{body['delivery_id']}").json
+    assert (shown["state"], shown["attempts_made"], shown["next_attempt_at"]) == ("delivered", 1, None)
+    (attempt,) = shown["attempts"]
+    assert (attempt["number"], attempt["outcome"], attempt["reason"]) == (1, "answered", None)
+    assert attempt["remote_address"] == "127.0.0.1"
+    assert shown["response"] == attempt["response"]
+    assert shown["response"] == {
+        "status": 201,
+        "headers": {"Content-Length": "8", "Content-Type": "application/json", "X-Partner": ["a", "b"]},
+        "body": '{"id":7}',
+        "body_base64": None,
+        "length_bytes": 8,
+        "sha256": sha256(b'{"id":7}').hexdigest(),
+        "truncated": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent", "content_type"),
+    [
+        ({"body": {"a": [1, None, "\u00e9"]}}, b'{"a":[1,null,"\xc3\xa9"]}', b"application/json"),
+        ({"body": [1, 2]}, b"[1,2]", b"application/json"),
+        ({"body": [1], "headers": {"content-type": "application/vnd.bank+json"}}, b"[1]", b"application/vnd.bank+json"),
+        ({"body": "grüße"}, "grüße".encode(), None),
+        ({"body": ""}, b"", None),
+        ({"body": None}, b"", None),
+        ({"body": None, "body_base64": b64encode(bytes(range(256))).decode()}, bytes(range(256)), None),
+    ],
+)
+def test_the_body_goes_out_as_it_was_meant(
+    api: Api, partner: StartPartner, fields: dict[str, Any], sent: bytes, content_type: bytes | None
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    assert api.hand_over(WAIT, **fields).status == 200
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    types = [line.partition(b": ")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-type:")]
+    assert body == sent
+    assert types == ([] if content_type is None else [content_type])
+
+
+def test_repeated_headers_go_out_in_their_order(api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    api.post(
+        "/v1/deliveries",
+        {"destination": "partner", "headers": {"X-Tag": ["b", "a"], "X-Name": "M\u00fcller"}},
+        headers=[WAIT],
+    )
+    lines = server.requests[0].split(b"\r\n")
+    assert [line for line in lines if line.startswith(b"X-")] == [b"X-Tag: b", b"X-Tag: a", b"X-Name: M\xfcller"]
+
+
+def test_metadata_comes_back_and_is_not_sent(api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    metadata = {"order": "42", "nested": {"emoji": "\U0001f600", "n": 1.5, "none": None}}
+    accepted = api.hand_over(WAIT, metadata=metadata)
+    assert accepted.json["metadata"] == metadata
+    assert api.get(f"/v1/deliveries/{accepted.json['delivery_id']}").json["metadata"] == metadata
+    assert b"42" not in server.requests[0]
+
+
+# To wait
+
+
+def test_who_waits_gets_the_partners_response(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(201, b"made")).url())
+    answer = api.hand_over(WAIT)
+    assert (answer.status, answer.header("Preference-Applied")) == (200, "wait=5")
+    assert answer.header("Location") == f"/dev/v1/deliveries/{answer.json['delivery_id']}"
+    assert answer.json["state"] == "delivered"
+    assert (answer.json["response"]["status"], answer.json["response"]["body"]) == (201, "made")
+    assert functions.delivery()["state"] == "delivered"
+
+
+def test_what_the_waiting_caller_got_is_what_is_shown_later(api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(400, b"no")).url())
+    answer = api.hand_over(WAIT)
+    shown = api.get(f"/v1/deliveries/{answer.json['delivery_id']}").json
+    assert (shown | {"finished_at": 0}) == (answer.json | {"finished_at": 0})  # the clock was read twice
+    assert shown["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [
+        ("wait=99999", "wait=25"),
+        ("WAIT = 5", "wait=5"),
+        ('wait="5"', "wait=5"),
+        ("respond-async, wait=5", "wait=5"),
+        ("wait=5; strict, wait=7", "wait=5"),
+    ],
+)
+def test_the_preference_is_read_as_rfc_7240_writes_it(
+    api: Api, partner: StartPartner, prefer: str, applied: str
+) -> None:
+    api.destination(partner(answers(200)).url())
+    assert api.hand_over(("Prefer", prefer)).header("Preference-Applied") == applied
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=soon", "wait=1.5", "wait", "handling=strict", ""])
+def test_a_preference_that_cannot_be_honoured_is_ignored(api: Api, partner: StartPartner, prefer: str) -> None:
+    api.destination(partner(answers(200)).url())
+    accepted = api.hand_over(("Prefer", prefer))
+    assert (accepted.status, accepted.header("Preference-Applied")) == (202, None)
+
+
+def test_where_the_partner_may_take_longer_than_the_wait_the_worker_sends(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_after(0.2))
+    api.destination(server.url(), timeouts={"total_seconds": 3})
+    with worker(functions):
+        answer = api.hand_over(("Prefer", "wait=2"))
+    assert (answer.status, answer.json["state"]) == (200, "delivered")
+    assert (answer.json["response"]["status"], answer.json["response"]["body"]) == (201, "slow")
+    assert len(server.requests) == 1
+
+
+def test_when_the_time_is_up_the_caller_learns_where_to_look(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_after(1.4))
+    api.destination(server.url(), timeouts={"total_seconds": 3})
+    with worker(functions):
+        answer = api.hand_over(("Prefer", "wait=1"))
+        assert (answer.status, answer.header("Preference-Applied")) == (202, "wait=1")
+        assert answer.json["state"] == "sending"
+        assert answer.json["response"] is None
+    location = (answer.header("Location") or "").removeprefix("/dev")
+    assert api.get(location).json["state"] == "delivered"
+    assert len(server.requests) == 1
+
+
+def test_a_waiting_caller_learns_that_a_retry_is_coming(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(503)).url())
+    answer = api.hand_over(WAIT)
+    assert (answer.status, answer.json["state"]) == (202, "pending")
+    assert answer.json["response"]["status"] == 503
+    assert answer.json["next_attempt_at"] > answer.json["created_at"]
+    assert len(functions.attempts()) == 1
+
+
+def test_a_waiting_caller_gets_a_long_response_whole_and_the_database_its_beginning(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    long = bytes(range(256)) * 1024
+    api.destination(partner(answers(200, long)).url())
+    answer = api.hand_over(WAIT).json
+    assert b64decode(answer["response"]["body_base64"]) == long
+    assert (answer["response"]["body"], answer["response"]["truncated"]) == (None, False)
+    (kept,) = functions.attempts()
+    assert kept["response_body"] == long[: 64 * 1024]
+    assert (kept["response_truncated"], kept["response_length"]) == (True, len(long))
+    assert kept["response_sha256"] == sha256(long).digest()
+
+
+def test_a_compressed_response_is_stored_as_what_it_says(api: Api, partner: StartPartner) -> None:
+    packed = gzip.compress(b'{"paid":true}')
+    api.destination(partner(answers(200, packed, "Content-Encoding: gzip")).url())
+    response = api.hand_over(WAIT).json["response"]
+    assert (response["body"], response["length_bytes"]) == ('{"paid":true}', 13)
+    assert "Content-Encoding" not in response["headers"]
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "in_base64"),
+    [(b"caf\xc3\xa9", "caf\u00e9", None), (b"\xff\x00", None, "/wA="), (b"a\x00b", "a\u0000b", None), (b"", "", None)],
+)
+def test_a_response_is_shown_as_text_where_it_is_text(
+    api: Api, partner: StartPartner, body: bytes, text: str | None, in_base64: str | None
+) -> None:
+    api.destination(partner(answers(200, body)).url())
+    response = api.hand_over(WAIT).json["response"]
+    assert (response["body"], response["body_base64"]) == (text, in_base64)
+
+
+def test_not_before_and_wait_exclude_each_other(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(200)).url())
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert api.hand_over(WAIT, not_before=later).faults == ["/not_before"]
+    assert functions.sql("SELECT FROM delivery") == []
+
+
+# not_before
+
+
+def test_not_before_holds_the_first_attempt_back(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    later = datetime.now(UTC) + timedelta(minutes=10)
+    accepted = api.hand_over(not_before=later.isoformat()).json
+    assert datetime.fromisoformat(accepted["next_attempt_at"]) == later
+    assert functions.queue.delays() == [600]
+    functions.work()
+    assert server.requests == []
+    assert [wakeup.due_at for wakeup in functions.queue.wakeups()] == [later]
+    functions.work_early()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2020-01-01T00:00:00Z",
+        "2099-01-01T00:00:00Z",
+        "2026-03-01T12:00:00",
+        "tomorrow",
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00+23:59",
+        7,
+    ],
+)
+def test_a_moment_that_cannot_be_is_refused(api: Api, partner: StartPartner, moment: object) -> None:
+    api.destination("https://bank.example")
+    assert api.hand_over(not_before=moment).faults == ["/not_before"]
+
+
+def test_a_caller_whose_clock_is_a_little_behind_is_not_refused(api: Api) -> None:
+    api.destination("https://bank.example")
+    assert api.hand_over(not_before=(datetime.now(UTC) - timedelta(minutes=1)).isoformat()).status == 202
+
+
+# Idempotency-Key
+
+
+@pytest.mark.parametrize("status", [201, 422])
+def test_a_repeat_with_the_same_key_gets_the_stored_result(api: Api, partner: StartPartner, status: int) -> None:
+    server = partner(answers(status, b"result"))
+    api.destination(server.url())
+    headers = [WAIT, ("Idempotency-Key", "order-42")]
+    first = api.hand_over(*headers)
+    again = api.hand_over(*headers)
+
+    assert len(server.requests) == 1
+    assert b"\r\nIdempotency-Key: order-42\r\n" in server.requests[0]
+    assert (first.header("Idempotency-Replayed"), again.header("Idempotency-Replayed")) == (None, "true")
+    assert again.status == first.status == 200
+    assert again.json["response"] == first.json["response"]
+    assert again.json["delivery_id"] == first.json["delivery_id"]
+    assert again.json["idempotency_key"] == "order-42"
+
+
+def test_a_repeat_without_waiting_gets_the_same_delivery(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    first, again = (api.hand_over(("Idempotency-Key", "order-42")) for _ in range(2))
+    assert (first.status, again.status) == (202, 202)
+    assert again.json == first.json
+    assert (again.header("Location"), again.header("Idempotency-Replayed")) == (first.header("Location"), "true")
+    functions.work()
+    assert len(server.requests) == 1
+    assert api.hand_over(("Idempotency-Key", "order-42")).json["state"] == "delivered"
+
+
+def test_the_key_may_be_quoted_as_the_ietf_draft_has_it(api: Api) -> None:
+    api.destination("https://bank.example")
+    bare, quoted = (api.hand_over(("Idempotency-Key", key)) for key in ("order-42", '"order-42"'))
+    assert quoted.json["delivery_id"] == bare.json["delivery_id"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "/refunds"},
+        {"query": "a=1"},
+        {"method": "PUT"},
+        {"body": {"amount": 2}},
+        {"destination": "second"},
+    ],
+)
+def test_a_key_with_another_request_is_refused(api: Api, other: dict[str, Any]) -> None:
+    api.destination("https://bank.example")
+    api.destination("https://bank.example", name="second")
+    first = api.hand_over(("Idempotency-Key", "order-42"))
+    refused = api.hand_over(("Idempotency-Key", "order-42"), **other)
+    assert (refused.status, refused.kind) == (422, "key-reused")
+    assert refused.json["delivery_id"] == first.json["delivery_id"]
+
+
+def test_the_same_key_of_another_tenant_is_another_key(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    functions.other_api.destination("https://bank.example")
+    first = api.hand_over(("Idempotency-Key", "order-42"))
+    other = functions.other_api.hand_over(("Idempotency-Key", "order-42"), path="/other")
+    assert (first.status, other.status) == (202, 202)
+
+
+def test_a_waiting_repeat_of_a_request_without_a_result_is_asked_to_come_back(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_after(0.3))
+    api.destination(server.url())
+    key = ("Idempotency-Key", "order-42")
+    delivery_id = api.hand_over(key).json["delivery_id"]
+
+    refused_while_pending = api.hand_over(WAIT, key)
+    with worker(functions):
+        while not server.requests:
+            time.sleep(0.01)
+        refused_while_sending = api.hand_over(WAIT, key)
+
+    for refused in (refused_while_pending, refused_while_sending):
+        assert (refused.status, refused.kind) == (409, "in-flight")
+        assert int(refused.header("Retry-After") or 0) > 0
+        assert refused.json["delivery_id"] == delivery_id
+    assert len(server.requests) == 1
+    assert api.hand_over(WAIT, key).json["state"] == "delivered"
+
+
+@pytest.mark.parametrize("key", ["", '""', "a b", "x" * 256, "\u00e9", "a\x00", "a\tb", "a\r\nX-Evil: 1"])
+def test_a_malformed_key_is_refused(functions: Functions, api: Api, key: str) -> None:
+    api.destination("https://bank.example")
+    refused = api.hand_over(("Idempotency-Key", key))
+    assert (refused.status, refused.kind) == (400, "malformed-request")
+    assert functions.sql("SELECT FROM delivery") == []
+
+
+def test_two_keys_are_no_key(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    refused = api.hand_over(("Idempotency-Key", "a"), ("Idempotency-Key", "b"))
+    assert (refused.status, refused.kind) == (400, "malformed-request")
+    assert functions.sql("SELECT FROM delivery") == []
+
+
+# One delivery
+
+
+@pytest.mark.parametrize("delivery_id", [str(uuid4()), "42", "%00", "x" * 400])
+def test_a_delivery_that_does_not_exist_is_not_found(api: Api, delivery_id: str) -> None:
+    assert api.get(f"/v1/deliveries/{delivery_id}").kind == "not-found"
+
+
+def test_another_tenants_delivery_is_not_found(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    delivery_id = api.hand_over().json["delivery_id"]
+    other = functions.other_api
+    assert other.get(f"/v1/deliveries/{delivery_id}").kind == "not-found"
+    assert other.get("/v1/deliveries").json["deliveries"] == []
+    assert other.get(f"/v1/deliveries?cursor={cursor(delivery_id)}").json["deliveries"] == []
+
+
+def test_every_attempt_is_shown_the_first_one_first(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers_in_turn(503, 200)).url())
+    delivery_id = api.hand_over().json["delivery_id"]
+    functions.work()
+    functions.work_early()
+    shown = api.get(f"/v1/deliveries/{delivery_id}").json
+    assert [(item["number"], item["response"]["status"]) for item in shown["attempts"]] == [(1, 503), (2, 200)]
+    assert (shown["state"], shown["response"]["status"]) == ("delivered", 200)
+
+
+@pytest.mark.parametrize(("script", "state"), [(takes_and_closes, "unknown"), (hangs, "unknown")])
+def test_an_attempt_without_an_answer_says_why(api: Api, partner: StartPartner, script: Script, state: str) -> None:
+    api.destination(partner(script).url(), timeouts={"total_seconds": 0.3})
+    answer = api.hand_over(WAIT)
+    assert (answer.status, answer.json["state"], answer.json["response"]) == (200, state, None)
+    (attempt,) = answer.json["attempts"]
+    assert (attempt["outcome"], attempt["response"]) == ("unknown", None)
+    assert attempt["reason"]
+
+
+# The list
+
+
+def cursor(delivery_id: str) -> str:
+    return urlsafe_b64encode(UUID(delivery_id).bytes).rstrip(b"=").decode()
+
+
+def ids(api: Api, query: str = "") -> list[str]:
+    return [item["delivery_id"] for item in api.get(f"/v1/deliveries?{query}").json["deliveries"]]
+
+
+def test_the_list_is_newest_first_and_stable_while_new_ones_come_in(api: Api) -> None:
+    api.destination("https://bank.example")
+    made = [api.hand_over().json["delivery_id"] for _ in range(5)]
+    first = api.get("/v1/deliveries?limit=2").json
+    api.hand_over()
+    second = api.get(f"/v1/deliveries?limit=2&cursor={first['next_cursor']}").json
+    last = api.get(f"/v1/deliveries?limit=2&cursor={second['next_cursor']}").json
+    pages = [[item["delivery_id"] for item in page["deliveries"]] for page in (first, second, last)]
+    assert pages == [made[:2:-1], made[2:0:-1], made[:1]]
+    assert last["next_cursor"] is None
+
+
+def test_the_list_is_narrowed_by_state_and_destination(functions: Functions, api: Api, partner: StartPartner) -> None:
+    one = api.destination(partner(answers(200)).url(), name="one")
+    api.destination(partner(answers(400)).url(), name="two")
+    delivered = api.hand_over(destination="one").json["delivery_id"]
+    failed = api.hand_over(destination="two").json["delivery_id"]
+    functions.work()
+    waiting = api.hand_over(destination="one").json["delivery_id"]
+
+    assert ids(api, "state=delivered") == [delivered]
+    assert ids(api, "state=failed") == [failed]
+    assert ids(api, "destination=one") == [waiting, delivered]
+    assert ids(api, f"destination={one['destination_id']}&state=pending") == [waiting]
+    assert ids(api, "state=canceled") == []
+
+
+def test_the_list_is_narrowed_by_time(api: Api) -> None:
+    api.destination("https://bank.example")
+    api.hand_over()
+    time.sleep(0.005)
+    second = api.hand_over().json
+    time.sleep(0.005)
+    api.hand_over()
+    at = datetime.fromisoformat(second["created_at"])
+    later = at + timedelta(milliseconds=1)
+    window = f"since={quote(at.isoformat())}&until={quote(later.isoformat())}"
+    assert ids(api, window) == [second["delivery_id"]]
+    assert ids(api, window.replace("%2B", "+")) == [second["delivery_id"]]  # a '+' that was not encoded
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("state=done", "state"),
+        ("state=", "state"),
+        ("state=pending&state=failed", "state"),
+        ("since=yesterday", "since"),
+        ("since=2026-01-01T00:00:00", "since"),
+        ("until=2026-13-01T00:00:00Z", "until"),
+        ("limit=1000", "limit"),
+        ("cursor=AAAA", "cursor"),
+        ("stat=failed", "stat"),
+    ],
+)
+def test_a_list_never_guesses_what_a_parameter_meant(api: Api, query: str, field: str) -> None:
+    refused = api.get(f"/v1/deliveries?{query}")
+    assert (refused.status, refused.faults) == (422, [field])
+
+
+@pytest.mark.parametrize("reference", ["nobody", "%00", "b%C3%A4nk", "", "a%20b"])
+def test_a_list_for_a_destination_that_does_not_exist_is_not_found(api: Api, reference: str) -> None:
+    assert api.get(f"/v1/deliveries?destination={reference}").kind == "not-found"
+
+
+def test_several_unknown_parameters_are_all_listed(api: Api) -> None:
+    assert api.get("/v1/deliveries?foo=1&bar=2&state=pending").faults == ["bar", "foo"]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_any_moment_is_a_bound(api: Api, moment: str) -> None:
+    assert ids(api, f"since={moment}&until={moment}") == []
