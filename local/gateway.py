@@ -3,7 +3,8 @@
 Sources: "Lambda proxy integrations in API Gateway", "Input to an API Gateway Lambda authorizer", "Gateway response
 types" and "Amazon API Gateway important notes" (headers dropped or renamed), in API Gateway's developer guide.
 
-What differs from a deployed API, on purpose: paths have no stage in front (`requestContext.path` has it, as there);
+What differs from a deployed API, on purpose: paths have no stage in front, neither outside nor in
+`requestContext.path`, as behind a custom domain name;
 header names arrive in lower case; there is no throttling and no WAF; the connection is HTTP, not HTTPS.
 """
 
@@ -156,7 +157,7 @@ def request_context(api: ApiTemplate, match: Match, request: HttpRequest) -> dic
         "extendedRequestId": uuid.uuid4().hex[:15] + "=",
         "httpMethod": request.method,
         "identity": {"sourceIp": request.source_ip, "userAgent": _last(request.headers).get("user-agent")},
-        "path": f"/{api.stage}{request.path}",
+        "path": request.path,
         "protocol": "HTTP/1.1",
         "requestId": str(uuid.uuid4()),
         "requestTime": datetime.fromtimestamp(moment, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),

@@ -503,12 +503,20 @@ def _attempt_body(attempt: Attempt) -> AttemptBody:
         reason=attempt.reason,
         started_at=attempt.started_at,
         timings=TimingsBody(
-            timings.dns_ms, timings.connect_ms, timings.tls_ms, timings.first_byte_ms, timings.total_ms
+            dns_ms=_rounded(timings.dns_ms),
+            connect_ms=_rounded(timings.connect_ms),
+            tls_ms=_rounded(timings.tls_ms),
+            first_byte_ms=_rounded(timings.first_byte_ms),
+            total_ms=round(timings.total_ms, 3),
         ),
         remote_address=attempt.remote_address,
         egress_address=attempt.egress_address,
         response=None if attempt.response is None else _response_body(attempt.response),
     )
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
 
 
 def _response_body(response: KeptResponse) -> ResponseBody:

@@ -48,7 +48,7 @@ def test_the_path_stays_encoded_and_its_parameters_are_decoded(api: ApiTemplate)
 
 def test_the_stage_is_in_the_contexts_path_only(api: ApiTemplate) -> None:
     made = event(api, request("/v1/egress", method="GET"))
-    assert made["requestContext"]["path"] == "/dev/v1/egress"
+    assert made["requestContext"]["path"] == "/v1/egress"
     assert made["requestContext"]["stage"] == "dev"
     assert made["requestContext"]["identity"]["sourceIp"] == "127.0.0.1"
     assert made["requestContext"]["domainName"] == "127.0.0.1:8080"
