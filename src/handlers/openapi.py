@@ -14,6 +14,14 @@ from runtime.version import VERSION
 
 _REFERENCE = "#/components/schemas/{name}"
 _ALWAYS_WITH_TOKEN = (401, 403, 503)
+# In the order of the page. The first part of a path below /v1 names its tag; what is open to everybody comes last.
+_TAGS = {
+    "deliveries": "Hand over requests, and see what became of them",
+    "via": "Pass calls through: the caller changes its base URL and nothing else",
+    "destinations": "The third parties",
+    "egress": "The fixed addresses",
+    "about": "Open to everybody",
+}
 
 
 def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
@@ -30,6 +38,7 @@ def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> di
             "version": VERSION,
             "summary": "Hand over HTTP requests for third parties; they leave from a fixed address.",
         },
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "servers": [{"url": server or "/"}],
         "paths": paths,
         "components": {
@@ -52,6 +61,7 @@ def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
 def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": _operation_id(operation),
+        "tags": [_tag(operation)],
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation), *map(_parameter, operation.parameters)],
         "responses": _responses(operation),
@@ -64,6 +74,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
     return described
+
+
+def _tag(operation: Operation) -> str:
+    first = operation.template.removeprefix("/v1/").partition("/")[0]
+    return first if first in _TAGS else "about"
 
 
 def _operation_id(operation: Operation) -> str:
