@@ -31,7 +31,10 @@ _BROKEN = {
     pycurl.E_RECV_ERROR: "the connection broke before the answer was complete",
     pycurl.E_HTTP2: "the HTTP/2 connection broke before the answer was complete",
     _HTTP2_STREAM: "the HTTP/2 stream was reset before the answer was complete",
+    # A kept connection died, and so did, or was stopped, what libcurl undertook to send everything again.
     pycurl.E_ABORTED_BY_CALLBACK: "the connection broke before any answer",
+    pycurl.E_COULDNT_CONNECT: "the connection broke before any answer",
+    pycurl.E_SSL_CONNECT_ERROR: "the connection broke before any answer",
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP",
 }

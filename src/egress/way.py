@@ -55,7 +55,10 @@ class Way:
         if ip_address(address) not in self._route.addresses:
             self.unchecked = address
             return int(pycurl.SOCKET_BAD)
-        return self._opened.enter_context(socket.socket(to.family, to.socktype, to.protocol))
+        try:
+            return self._opened.enter_context(socket.socket(to.family, to.socktype, to.protocol))
+        except OSError:  # no IPv6 here, or no descriptor left: libcurl goes on to the next address, if any
+            return int(pycurl.SOCKET_BAD)
 
     def _socket_opened(self, descriptor: int, _purpose: int) -> int:
         """libcurl has a duplicate of our socket; ours goes, or the connection would live as long as either."""

@@ -131,6 +131,15 @@ class _Recorder(Line):
         return request
 
 
+def has_ipv6_loopback() -> bool:
+    """Whether a server can listen on ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 def says(answer: bytes) -> Script:
     """A partner that answers every request with `answer` and keeps the connection open."""
 

@@ -9,7 +9,7 @@ import pytest
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES, keep
 from domain.outcomes import Answered, Exchange, Unknown
 from egress.client import RESPONSE_CAP_BYTES
-from tests.egress.servers import OK, Line, Partner, says, says_and_closes
+from tests.egress.servers import OK, Line, Partner, has_ipv6_loopback, says, says_and_closes
 
 type StartPartner = Callable[..., Partner]
 type Send = Callable[..., Exchange]
@@ -45,6 +45,7 @@ def test_an_answer_comes_back_whole(partner: StartPartner, send: Send) -> None:
     assert 0 <= timings.dns_ms <= timings.connect_ms <= timings.first_byte_ms <= timings.total_ms
 
 
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6 on loopback")
 def test_a_partner_on_ipv6_is_reached(partner: StartPartner, send: Send) -> None:
     exchange = send(partner(says(OK), host="::1").url())
     assert answered(exchange).status == 200

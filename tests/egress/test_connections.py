@@ -1,5 +1,6 @@
 """Connections: to checked addresses only, kept for what may repeat, and never the cause of a second sending."""
 
+import errno
 import socket
 import threading
 import time
@@ -70,6 +71,27 @@ def test_a_request_that_reached_a_kept_connection_is_never_sent_again(
     outcome = send(there.url("/second"), method=method, body=body, may_repeat=True).outcome
     assert isinstance(outcome, Unknown)
     assert sum(b"/second" in request for request in there.requests) == 1
+
+
+def test_a_request_that_reached_a_partner_who_then_died_is_unknown_not_unreachable(send: Send) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = "http://127.0.0.1:{}/".format(listener.getsockname()[1])
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        line = Line(connection, 1, threading.Event())
+        line.read_request()
+        line.send(OK)
+        line.read_request()
+        listener.close()
+        line.reset()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert isinstance(send(url, may_repeat=True).outcome, Answered)
+    outcome = send(url, may_repeat=True).outcome
+    thread.join(10)
+    assert outcome == Unknown(reason="the connection broke before any answer")
 
 
 def test_a_kept_connection_that_the_partner_closed_is_not_used(partner: StartPartner, send: Send) -> None:
@@ -145,6 +167,17 @@ def test_the_next_address_is_tried_when_the_first_is_dead(
 ) -> None:
     there = partner(says(OK))
     _resolves_to(monkeypatch, "127.0.0.2", "::1", "127.0.0.1")
+    exchange = send(there.url(host="partner.example"))
+    assert isinstance(exchange.outcome, Answered)
+    assert exchange.remote_address == "127.0.0.1"
+
+
+def test_an_address_family_that_the_machine_lacks_is_passed_over(
+    partner: StartPartner, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(OK))
+    _resolves_to(monkeypatch, "::1", "127.0.0.1")
+    monkeypatch.setattr("egress.way.socket.socket", _WithoutIpv6)
     exchange = send(there.url(host="partner.example"))
     assert isinstance(exchange.outcome, Answered)
     assert exchange.remote_address == "127.0.0.1"
@@ -282,6 +315,15 @@ def _run(transfer: Transfer, target: Target, *, checked: Address) -> None:
             engine.remove(ended.handle)
             run.end(ended, now=time.monotonic())
     engine.close()
+
+
+class _WithoutIpv6(socket.socket):
+    """Sockets of a machine that knows no IPv6."""
+
+    def __init__(self, family: int = -1, *args: int, **more: int) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *args, **more)
 
 
 def _resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
