@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from domain.destinations import MAX_TOTAL_SECONDS
@@ -56,8 +56,11 @@ class Request:
         return values[0] if values else None
 
     def raw_query(self) -> str:
-        """The query string, encoded again (RFC 3986); the order among different names may differ from what was sent."""
-        return urlencode(self.query)
+        """The query string, encoded again; the order among different names may differ from what was sent.
+
+        A space becomes %20, which everybody decodes alike; "+" is a space in forms and a plus in RFC 3986.
+        """
+        return urlencode(self.query, quote_via=quote)
 
     def idempotency_key(self) -> str | None:
         """The Idempotency-Key header, quoted as in the IETF draft or bare; None where absent. Raises Malformed."""

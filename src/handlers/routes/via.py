@@ -29,6 +29,8 @@ from handlers.schemas import DeliveryBody, delivery_body
 router = new_router()
 
 PREFIX = "/v1/via/"
+DELIVERY_ID, REPLAYED = "Sallyport-Delivery-Id", "Idempotency-Replayed"
+OWN_NAMES = frozenset({DELIVERY_ID.lower(), REPLAYED.lower()})
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-async makes it a delivery with retries")
 
@@ -36,7 +38,7 @@ RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-as
 def _operation(method: str) -> Operation:
     return Operation(
         method=method,
-        path="/v1/via/<destination>/.*",
+        path="/v1/via/<destination>(/.*)?",
         shown_path="/v1/via/{destination}/{path}",
         summary="Pass a call through to a partner",
         description="The partner's own status, headers and body come back, with `Sallyport-Delivery-Id`. "
@@ -78,8 +80,8 @@ def _respond_async(request: Request) -> Response[Any]:
 
 
 def _new(request: Request, attempts_allowed: int) -> NewDelivery:
-    destination, _, rest = request.path.removeprefix(PREFIX).partition("/")
-    path = encoded_path("/" + rest)
+    destination, slash, rest = request.path.removeprefix(PREFIX).partition("/")
+    path = encoded_path(slash + rest)
     if fault := path_fault(path):
         raise InvalidRequest(Fault(field="path", detail=fault))
     return NewDelivery(
@@ -117,15 +119,16 @@ def _no_answer(progress: Progress) -> Response[Any]:
 
 
 def _partner_response(progress: Progress, status: int, headers: Headers, body: bytes) -> Response[Any]:
-    listed: dict[str, str | list[str]] = dict(_own_headers(progress.delivery, replayed=progress.replayed))
-    grouped: dict[str, list[str]] = {}
+    listed: dict[str, str | list[str]] = {}
     for name, value in returnable(headers):
-        grouped.setdefault(name, []).append(value)
-    answer: Response[Any] = Response(status_code=status, body=b64encode(body).decode(), headers=listed | grouped)
+        if name.lower() not in OWN_NAMES:  # no partner speaks for us
+            listed[name] = [*listed.get(name, ()), value]
+    own = _own_headers(progress.delivery, replayed=progress.replayed)
+    answer: Response[Any] = Response(status_code=status, body=b64encode(body).decode(), headers=listed | own)
     answer.base64_encoded = True  # said here, because Powertools would take JSON in bytes for an object to serialise
     return answer
 
 
 def _own_headers(delivery: Delivery, *, replayed: bool) -> dict[str, str]:
-    own = {"Sallyport-Delivery-Id": str(delivery.delivery_id)}
-    return own | {"Idempotency-Replayed": "true"} if replayed else own
+    own = {DELIVERY_ID: str(delivery.delivery_id)}
+    return own | {REPLAYED: "true"} if replayed else own
