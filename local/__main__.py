@@ -122,7 +122,6 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY / "src"))
     status = main()
     sys.stdout.flush()
     os._exit(status)  # everything is stopped; no thread of a library may hold us up

@@ -222,5 +222,8 @@ def listening(port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise LocalError(f"127.0.0.1:{port} cannot be used ({error.strerror}).") from error
+        raise LocalError(
+            f"127.0.0.1:{port} cannot be used ({error.strerror}). "
+            "Stop what uses it, or choose another: make run PORT=9000"
+        ) from error
     return listener

@@ -69,7 +69,10 @@ class Partner:
         try:
             self._server = _Server(("127.0.0.1", port), self)
         except OSError as error:
-            raise LocalError(f"127.0.0.1:{port} cannot be used ({error.strerror}).") from error
+            raise LocalError(
+                f"127.0.0.1:{port} cannot be used ({error.strerror}). "
+                "Stop what uses it, or choose another: make run PARTNER_PORT=9001"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="partner", daemon=True)
 
     @property

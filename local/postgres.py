@@ -89,7 +89,17 @@ class Postgres:
 
     def run_sql(self, statement: str, *, database: str = "postgres") -> str:
         """Run one statement as the superuser through psql; its rows, unaligned, with | between columns."""
-        command = [str(_binaries() / "psql"), "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        command = [
+            str(_binaries() / "psql"),
+            "--no-psqlrc",
+            "-qAt",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-v",
+            "VERBOSITY=terse",
+            "-c",
+            statement,
+        ]
         done = subprocess.run(
             [*command, self.url(database=database)], capture_output=True, text=True, check=False, timeout=60
         )

@@ -103,13 +103,35 @@ class EventSource:
     concurrency: int
 
 
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: !Ref x is {"Ref": x}, !GetAtt a.b is {"Fn::GetAtt": [a, b]}."""
+
+
+def _short_form(loader: Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    elif isinstance(node, yaml.MappingNode):
+        value = loader.construct_mapping(node, deep=True)
+    else:
+        raise yaml.constructor.ConstructorError(None, None, f"!{suffix} of an unknown kind", node.start_mark)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", _short_form)
+
+
 class Template:
     """`parameters` override the template's defaults; `resources` says what `Ref` of a resource gives locally."""
 
     def __init__(
         self, path: Path, *, parameters: Mapping[str, str] | None = None, resources: Mapping[str, str] | None = None
     ) -> None:
-        self._content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+        self._content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - it is a SafeLoader
         defaults = {name: definition.get("Default", "") for name, definition in self._section("Parameters").items()}
         self._parameters: dict[str, Any] = {**PSEUDO_PARAMETERS, **defaults, **(parameters or {})}
         self._resource_values = dict(resources or {})
@@ -291,25 +313,3 @@ def _referred(value: Mapping[str, Any]) -> str:
     """The logical id that a Ref or a GetAtt names."""
     ((_, target),) = value.items()
     return target if isinstance(target, str) else str(target[0])
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: !Ref x is {"Ref": x}, !GetAtt a.b is {"Fn::GetAtt": [a, b]}."""
-
-
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    elif isinstance(node, yaml.MappingNode):
-        value = loader.construct_mapping(node, deep=True)
-    else:
-        raise yaml.constructor.ConstructorError(None, None, f"!{suffix} of an unknown kind", node.start_mark)
-    if suffix == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _short_form)

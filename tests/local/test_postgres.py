@@ -1,11 +1,16 @@
 """The embedded PostgreSQL: starts, stops, survives, and says plainly what is wrong when it cannot."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import psycopg
 import pytest
 
 from local.errors import LocalError
+from local.functions import REPOSITORY
 from local.postgres import Postgres
 
 
@@ -41,3 +46,55 @@ def test_a_damaged_database_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"does not start.*pg_control.*make run-clean") as caught:
         Postgres(tmp_path / "db").start()
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_whose_starter_was_killed_is_taken_over(tmp_path: Path) -> None:
+    """Also the lock files that it left, which by now may name any process at all: here, this one."""
+    directory = tmp_path / "db"
+    with Postgres(directory, durable=False) as server:
+        url = server.url()
+    lock = directory / "data" / "postmaster.pid"
+    lock.write_text(f"{os.getpid()}\n{directory / 'data'}\n")
+    with Postgres(directory, durable=False) as server, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert server.running
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Even when that is killed, and the next one starts on the same data."""
+    script = (
+        "import sys, time; from pathlib import Path; from local.postgres import Postgres; "
+        "server = Postgres(Path(sys.argv[1]), durable=False); server.start(); "
+        "print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "db")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        starter.kill()
+    with Postgres(tmp_path / "db", durable=False) as server:
+        assert server.pid != pid
+        left = subprocess.run(["ps", "-p", str(pid), "-o", "stat="], capture_output=True, text=True, check=False)
+        assert left.stdout.strip()[:1] in ("", "Z")  # gone, or waiting for an init process that does not look
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    with Postgres(deep, durable=False) as server:
+        url = server.url()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert not Path(unquote(url.partition("host=")[2].partition("&")[0])).exists()
+
+
+def test_a_statement_that_fails_is_told(tmp_path: Path) -> None:
+    with Postgres(tmp_path / "db", durable=False) as server:
+        server.make_database("one")
+        server.make_database("one")
+        assert server.run_sql("SELECT 1, 'a'", database="one") == "1|a"
+        with pytest.raises(LocalError, match="refuses a statement: ERROR:"):
+            server.run_sql("SELECT nonsense")

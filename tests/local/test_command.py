@@ -1,0 +1,200 @@
+"""`python -m local`, which is `make run` and `make run-clean`: what it prints, how it ends, and what is left."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.front import listening
+from local.functions import REPOSITORY
+
+READY = "/v1/via/partner/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A running `python -m local run`."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def until_ready(self) -> str:
+        """All that it printed up to the last line to paste."""
+        assert self.process.stdout is not None
+        text = ""
+        for line in self.process.stdout:
+            text += line
+            if READY in line:
+                return text
+        raise AssertionError(f"it ended with {self.process.wait()} and said: {text}")
+
+    def ended(self) -> tuple[int, str]:
+        """The exit status and the rest of what it printed."""
+        rest, _ = self.process.communicate(timeout=20)
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*, port: int | None = None, directory: Path = tmp_path / "kept") -> Run:
+        port = port or free_port()
+        command = [sys.executable, "-m", "local", "run", "--port", str(port), "--partner-port", str(free_port())]
+        process = subprocess.Popen(
+            [*command, "--directory", str(directory)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return Run(process=process, port=port)
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=20)
+
+
+def free_port() -> int:
+    with listening(0) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def descendants(pid: int) -> set[int]:
+    """All living processes below `pid`."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(child): int(parent) for child, parent in (line.split() for line in listed.splitlines())}
+    found: set[int] = set()
+    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= more
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run; a zombie does not."""
+    listed = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    running = {int(pid) for pid, status in (line.split() for line in listed.splitlines()) if status[0] != "Z"}
+    return pids & running
+
+
+def token_of(text: str) -> str:
+    return next(line.split()[1] for line in text.splitlines() if line.startswith("Token"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_all_of_it(run: Callable[..., Run], number: signal.Signals) -> None:
+    running = run()
+    running.until_ready()
+    children = descendants(running.process.pid)
+    assert len(children) > 5
+    running.process.send_signal(number)
+    status, rest = running.ended()
+    assert (status, rest.strip()) == (0, "Stopped.")
+    assert alive(children) == set()
+
+
+def test_nothing_outlives_it_even_when_it_is_killed(run: Callable[..., Run]) -> None:
+    running = run()
+    running.until_ready()
+    children = descendants(running.process.pid)
+    running.process.kill()
+    deadline = time.monotonic() + 10
+    while alive(children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(children) == set()
+
+
+def test_what_it_prints_works_and_the_token_is_kept_for_the_next_run(run: Callable[..., Run], tmp_path: Path) -> None:
+    first = run()
+    text = first.until_ready()
+    assert f"API docs  http://127.0.0.1:{first.port}/docs" in text
+    curl = [line for line in text.splitlines() if line.startswith("curl")]
+    assert len(curl) == 3
+    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=30, check=True)
+    assert "amount=10" in answered.stdout
+    first.process.terminate()
+    first.ended()
+    for private in ("token", "seal.key"):
+        assert (tmp_path / "kept" / private).stat().st_mode & 0o777 == 0o600
+    second = run()
+    assert token_of(second.until_ready()) == token_of(text)
+
+
+def test_an_unfinished_delivery_goes_on_in_the_next_run(run: Callable[..., Run]) -> None:
+    first = run()
+    curl = next(line for line in first.until_ready().splitlines() if "Idempotency-Key" in line)
+    flaky = curl.replace('"path": "/orders"', '"path": "/status/503"')
+    subprocess.run(["/bin/bash", "-c", flaky], capture_output=True, timeout=30, check=True)
+    first.process.terminate()
+    first.ended()
+    assert "1 unfinished deliveries of the last run go on" in run().until_ready()
+
+
+def test_a_second_one_on_the_same_data_is_told_so(run: Callable[..., Run]) -> None:
+    run().until_ready()
+    status, said = run().ended()
+    assert status == 1
+    assert "`make run` is already running with" in said.splitlines()[-1]
+
+
+def test_a_busy_port_is_one_clear_line(run: Callable[..., Run]) -> None:
+    with listening(0) as taken:
+        port = taken.getsockname()[1]
+        status, said = run(port=port).ended()
+    assert status == 1
+    (line,) = said.splitlines()[1:]
+    assert line.startswith(f"127.0.0.1:{port} cannot be used (Address already in use)")
+    assert line.endswith("make run PORT=9000")
+
+
+def test_a_broken_data_directory_is_one_clear_line_and_clean_mends_it(run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "kept" / "postgres" / "data").mkdir(parents=True)
+    status, said = run().ended()
+    assert status == 1
+    assert "is not a PostgreSQL data directory. `make run-clean` starts over" in said.splitlines()[1]
+    clean = [sys.executable, "-m", "local", "clean", "--directory", str(tmp_path / "kept")]
+    subprocess.run(clean, cwd=REPOSITORY, check=True, timeout=20)
+    assert not (tmp_path / "kept").exists()
+    run().until_ready()
+
+
+def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    clean = [sys.executable, "-m", "local", "clean", "--directory"]
+    nothing = subprocess.run([*clean, str(tmp_path / "nothing")], cwd=REPOSITORY, check=False, timeout=20)
+    assert nothing.returncode == 0
+    run().until_ready()
+    refused = subprocess.run(
+        [*clean, str(tmp_path / "kept")], cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=20
+    )
+    assert refused.returncode == 1
+    assert "already running" in refused.stderr
+
+
+def test_a_python_is_found_and_a_missing_one_is_one_clear_line(tmp_path: Path) -> None:
+    """pyenv's stand-ins count only if they work."""
+    find = REPOSITORY / "local" / "find-python"
+    broken = tmp_path / "python3.13"
+    broken.write_text("#!/bin/sh\nexit 127\n")
+    broken.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": str(broken)}
+    missing = subprocess.run([find], env=variables, capture_output=True, text=True, check=False)
+    assert missing.returncode == 1
+    assert missing.stderr == f"PYTHON={broken} is not a Python 3.12 or newer.\n"
+    below_pyenv = tmp_path / ".pyenv" / "versions" / "3.13.9" / "bin"
+    below_pyenv.mkdir(parents=True)
+    (below_pyenv / "python3.13").symlink_to(sys.executable)
+    del variables["PYTHON"]
+    found = subprocess.run([find], env=variables, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()).samefile(sys.executable)

@@ -1,0 +1,165 @@
+"""The emulated queue and the event source on top of it: batches in, failures back, poison to the dead letters."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.event_source import EventSourceMapping
+from local.functions import Function, FunctionConfiguration
+from local.sqs import Queue, SqsFault, SqsServer
+from local.template import EventSource, QueueTemplate
+
+HANDLERS = '''
+import json, os, signal
+
+def handle(event, context):
+    """Each message says what becomes of it; all are noted in a file."""
+    failures = []
+    with open(os.environ["NOTES"], "a") as notes:
+        for record in event["Records"]:
+            print(json.dumps({"body": record["body"], "record": record}), file=notes)
+    for record in event["Records"]:
+        if record["body"] == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if record["body"] == "fail":
+            failures.append({"itemIdentifier": record["messageId"]})
+        if record["body"] == "nothing":
+            return None
+        if record["body"] == "nonsense":
+            return {"batchItemFailures": [{"itemIdentifier": "unheard of"}]}
+        if record["body"] == "malformed":
+            return {"batchItemFailures": ["x"]}
+    return {"batchItemFailures": failures}
+'''
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SqsServer]:
+    server = SqsServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+def queues_of(server: SqsServer, name: str) -> tuple[Queue, Queue]:
+    """A queue whose messages come back after a second, twice, and its dead-letter queue."""
+    templates = {
+        "jobs": QueueTemplate(
+            logical_id=f"{name}-jobs",
+            visibility_timeout_seconds=1,
+            retention_seconds=600,
+            dead_letter_queue="dead",
+            max_receives=2,
+        ),
+        "dead": QueueTemplate(
+            logical_id=f"{name}-dead",
+            visibility_timeout_seconds=1,
+            retention_seconds=600,
+            dead_letter_queue=None,
+            max_receives=0,
+        ),
+    }
+    made = server.create_queues(templates)
+    return made["jobs"], made["dead"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An event source at work; `notes` gives what the function saw."""
+
+    jobs: Queue
+    dead: Queue
+    notes: Callable[[], list[dict[str, Any]]]
+
+    def bodies(self) -> list[str]:
+        """Of all messages the function saw, in order, with repeats."""
+        return [note["body"] for note in self.notes()]
+
+
+@pytest.fixture
+def running(server: SqsServer, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+    (tmp_path / "handlers_of_queue.py").write_text(HANDLERS)
+    notes = tmp_path / "notes"
+    function = Function(
+        FunctionConfiguration(
+            name="jobs",
+            handler="handlers_of_queue.handle",
+            code=tmp_path,
+            log=tmp_path / "log",
+            timeout_seconds=5,
+            variables={"NOTES": str(notes)},
+        ),
+        concurrency=2,
+    )
+    jobs, dead = queues_of(server, str(abs(hash(request.node.nodeid))))
+    source = EventSource(queue="jobs", function="jobs", batch_size=10, concurrency=2)
+    mapping = EventSourceMapping(source, queue=jobs, function=function, concurrency=2)
+    mapping.start()
+    yield Running(
+        jobs=jobs,
+        dead=dead,
+        notes=lambda: [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else [],
+    )
+    mapping.stop()
+    function.stop()
+
+
+def eventually(look: Callable[[], bool], *, within_seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        if look():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"it did not happen within {within_seconds} seconds")
+
+
+def test_a_message_is_handled_and_deleted(running: Running) -> None:
+    running.jobs.send("work", group="g")
+    eventually(lambda: running.bodies() == ["work"] and running.jobs.count() == 0)
+    record = running.notes()[0]["record"]
+    assert record["eventSource"] == "aws:sqs"
+    assert record["eventSourceARN"] == running.jobs.arn
+    assert record["attributes"]["MessageGroupId"] == "g"
+    assert record["attributes"]["ApproximateReceiveCount"] == "1"
+
+
+def test_a_failed_message_comes_back_and_ends_as_a_dead_letter_while_the_others_are_done(running: Running) -> None:
+    for body in ("one", "fail", "two"):
+        running.jobs.send(body, group="g")
+    eventually(lambda: running.dead.count() == 1)
+    assert sorted(running.bodies()) == ["fail", "fail", "one", "two"]
+
+
+def test_a_crash_brings_the_whole_batch_back(running: Running) -> None:
+    running.jobs.send("crash", group="g")
+    eventually(lambda: running.dead.count() == 1)
+    assert running.bodies() == ["crash", "crash"]
+
+
+@pytest.mark.parametrize("body", ["nonsense", "malformed"])
+def test_an_answer_that_cannot_be_read_brings_the_whole_batch_back(running: Running, body: str) -> None:
+    running.jobs.send(body, group="g")
+    eventually(lambda: len(running.bodies()) == 2)
+
+
+def test_no_answer_means_that_all_is_well(running: Running) -> None:
+    running.jobs.send("nothing", group="g")
+    eventually(lambda: running.jobs.count() == 0 and running.bodies() == ["nothing"])
+
+
+def test_a_delay_is_honoured(running: Running) -> None:
+    sent = time.monotonic()
+    running.jobs.send("later", group="g", delay_seconds=2)
+    eventually(lambda: running.bodies() == ["later"])
+    assert time.monotonic() - sent >= 2
+
+
+def test_a_queue_that_is_not_there_is_an_error(server: SqsServer) -> None:
+    queue = Queue(endpoint_url=server.endpoint_url, url=f"{server.endpoint_url}/123456789012/nobody", name="nobody")
+    with pytest.raises(SqsFault, match="ReceiveMessage"):
+        queue.receive(1, wait_seconds=0)
