@@ -11,7 +11,7 @@ export PYTHONPATH := src:.
 
 RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
-CHECKED := src local tests $(wildcard tools)
+CHECKED := src local tests $(wildcard tools bench)
 
 ##@ Use it on this machine
 
