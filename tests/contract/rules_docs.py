@@ -17,6 +17,7 @@ from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
+from domain.headers import FRAMING, HOP_BY_HOP, OUR_PREFIXES, OURS
 from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
 from domain.retry import JITTER, RETRIABLE_STATUSES, RETRY_AFTER_CAP_SECONDS, SCHEDULE_SECONDS
 from domain.scopes import ALL_SCOPES
@@ -51,7 +52,7 @@ CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
-_FOLDERS = (".ci", "docs", "events", "infra", "local", "make", "src", "tests", "tools")
+_FOLDERS = (".ci", "bench", "docs", "events", "infra", "local", "make", "src", "tests", "tools")
 _KINDS = {".md", ".svg", ".toml", ".yaml", ".yml", ".mk", ".py", ".sql", ".json", ".txt", ".pem", ""}
 _SETTINGS: tuple[type[FromEnvironment], ...] = (
     AdminSettings,
@@ -331,6 +332,13 @@ def _spelled(seconds: int) -> str:
     return f"{seconds // 60} min" if seconds and seconds % 60 == 0 else f"{seconds} s"
 
 
+def headers_that_are_not_passed_on_are_listed(texts: Texts) -> list[str]:
+    """Those that the domain keeps back from a pass-through call."""
+    section = texts[API].partition("\n## Passing a call through\n")[2].partition("\n## ")[0].lower()
+    kept_back = {*OURS, *HOP_BY_HOP, *FRAMING, *OUR_PREFIXES}
+    return [f"{name} is not listed" for name in sorted(kept_back) if f"`{name}`" not in section]
+
+
 def every_alarm_has_its_section(texts: Texts) -> list[str]:
     """The sections of operations.md that end in Alarm are the alarms of the templates."""
     alarms = set(re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm$", texts[TEMPLATES[3]], re.MULTILINE))
@@ -414,6 +422,7 @@ RULES: list[Rule] = [
     states_outcomes_and_guarantees_are_those_of_the_code,
     calls_are_those_of_the_code,
     numbers_are_those_of_the_code,
+    headers_that_are_not_passed_on_are_listed,
     every_alarm_has_its_section,
     the_curl_lines_are_those_that_make_run_prints,
     the_table_of_costs_is_what_the_tool_prints,
