@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUnavailable, StatementRefused
 from runtime.settings import DatabaseSettings
 
 type Row = DictRow
@@ -33,7 +33,8 @@ class Database:
     """Runs statements, each in its own transaction (autocommit).
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, goes away, or has become a read-only replica in a
-    fail-over; the next call then starts with a new connection, and so with a new look at DNS.
+    fail-over; the next call then starts with a new connection, and so with a new look at DNS. Raises StatementRefused
+    for anything else that PostgreSQL does not do. Neither carries the server's own text.
     """
 
     def __init__(self, settings: DatabaseSettings, *, iam_password: PasswordMaker | None = None) -> None:
@@ -72,7 +73,9 @@ class Database:
         except _GONE as error:
             self.close()
             if not repeatable:
-                raise unavailable(error) from error
+                raise unavailable(error) from None
+        except psycopg.Error as error:
+            raise _refused(error) from None  # PostgreSQL's text quotes the row
         return self._run(statement, parameters, repeatable=False, prepare=prepare)
 
     def _connect(self) -> Connection:
@@ -83,7 +86,7 @@ class Database:
                 row_factory=dict_row,
             )
         except _GONE as error:
-            raise unavailable(error) from error
+            raise unavailable(error) from None
 
     def _address(self) -> dict[str, str | int]:
         """On AWS: host and role, an IAM token as the password, and TLS verified down to the host's name."""
@@ -107,6 +110,10 @@ def _is_gone(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _refused(error: psycopg.Error) -> StatementRefused:
+    return StatementRefused(sqlstate=error.sqlstate or "none", constraint=error.diag.constraint_name or "")
 
 
 def unavailable(error: psycopg.Error) -> DatabaseUnavailable:

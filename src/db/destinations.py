@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from psycopg import errors
-
 from db.connection import Database
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
-from domain.errors import NameTaken
+from domain.errors import NameTaken, StatementRefused
 from domain.ids import DestinationId, TenantId
 
 
@@ -42,7 +40,9 @@ def insert(database: Database, destination: Destination) -> None:
                 "created_at": destination.created_at,
             },
         )
-    except errors.UniqueViolation as error:
+    except StatementRefused as error:
+        if error.constraint != "destination_name_once":
+            raise
         raise NameTaken(f"there is a destination named '{destination.name}' already") from error
 
 

@@ -16,6 +16,7 @@
     │   ├── DatabaseUnavailable
     │   ├── QueueUnavailable
     │   └── SecretUnavailable
+    ├── StatementRefused          PostgreSQL refused a statement of ours: a bug, or a rule of the schema at stake
     └── Unsealable                sealed credentials that no key we hold opens
 
 `runtime` imports nothing of ours, so its SettingsError (a wrong environment variable, raised at start-up) and its
@@ -133,6 +134,19 @@ class QueueUnavailable(Unavailable):
 
 class SecretUnavailable(Unavailable):
     """Secrets Manager did not hand out the seal key."""
+
+
+class StatementRefused(SallyportError):
+    """PostgreSQL refused a statement: a bug of ours, or a rule of the schema that was about to be broken.
+
+    It carries the SQLSTATE and the name of the constraint ("" where there is none) and nothing of PostgreSQL's own
+    text, which quotes the row, and so bodies, headers and sealed credentials.
+    """
+
+    def __init__(self, *, sqlstate: str, constraint: str) -> None:
+        super().__init__(f"PostgreSQL refused a statement (SQLSTATE {sqlstate}{constraint and ', ' + constraint})")
+        self.sqlstate = sqlstate
+        self.constraint = constraint
 
 
 class Unsealable(SallyportError):

@@ -24,7 +24,10 @@ for routes in (about, destinations, deliveries, via):
 def expected(error: SallyportError) -> Response[Any]:
     """An error of our own tree becomes the problem that the table says."""
     found = problem_of(error)
-    logger.info("request refused", kind=found.kind, status=int(found.status))
+    if found.status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.exception("a bug, or a key that is gone")
+    else:
+        logger.info("request refused", kind=found.kind, status=int(found.status))
     return respond(found)
 
 

@@ -36,8 +36,10 @@ def _answered(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         result = _as_result(_migrate(context))
     except (SallyportError, SettingsError, MigrationError, psycopg.Error) as error:
-        logger.exception("migration failed")
-        answer(event, succeeded=False, physical_id=PHYSICAL_ID, reason=f"{type(error).__name__}: {error}")
+        # The first line only: the others of PostgreSQL's text quote rows.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.error("migration failed", reason=reason)
+        answer(event, succeeded=False, physical_id=PHYSICAL_ID, reason=reason)
         return {}
     answer(event, succeeded=True, physical_id=PHYSICAL_ID, data={"Version": str(result["version"])})
     return result

@@ -1,12 +1,13 @@
 """One connection per process: made on first use, re-made when it broke, never waited for too long."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from db.connection import RETRY_AFTER_SECONDS, Database
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUnavailable, StatementRefused
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 
@@ -153,3 +154,12 @@ def test_the_operators_role_cannot_read_business_data(database: FreshDatabase, t
         pytest.raises(Exception, match="permission denied"),
     ):
         made.connection().execute(f"SELECT FROM {table}".encode())
+
+
+def test_what_the_schema_refuses_is_told_without_the_row(connected: Database, superuser: Database) -> None:
+    row = {"name": "-".join(["A", "Secret"])}
+    with pytest.raises(StatementRefused) as caught:
+        superuser.rows("INSERT INTO tenant VALUES (gen_random_uuid(), %(name)s, now()) RETURNING tenant_id", row)
+    assert caught.value.constraint == "tenant_name_form"
+    assert row["name"] not in "".join(traceback.format_exception(caught.value))
+    assert one(superuser) == 1
