@@ -1,6 +1,7 @@
 """What partners answer, and what of it is kept."""
 
 import gzip
+import random
 import zlib
 from collections.abc import Callable
 
@@ -195,6 +196,25 @@ def test_a_malformed_answer_leaves_it_unknown(partner: StartPartner, send: Send,
 )
 def test_a_connection_closed_in_the_middle_leaves_it_unknown(partner: StartPartner, send: Send, answer: bytes) -> None:
     assert "closed" in unknown(send(partner(says_and_closes(answer)).url()))
+
+
+def test_whatever_comes_back_is_an_answer_or_unknown(partner: StartPartner, send: Send) -> None:
+    chance = random.Random(7)  # noqa: S311 - the same faults every time
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n5\r\nhello\r\n0\r\nX-B: c\r\n\r\n"
+
+    def script(line: Line) -> None:
+        line.read_request()
+        spoilt = bytearray(answer[: chance.randrange(len(answer) + 1)] if chance.random() < 0.3 else answer)
+        for _ in range(chance.randrange(4) if spoilt else 0):
+            spoilt[chance.randrange(len(spoilt))] = chance.choice(b"\0\r\n 9A:\xff")
+        line.send(bytes(spoilt))
+
+    there = partner(script)
+    outcomes = [send(there.url()).outcome for _ in range(300)]
+    assert all(isinstance(outcome, Answered | Unknown) for outcome in outcomes)
+    assert len(there.requests) == 300
+    texts = [text for outcome in outcomes if isinstance(outcome, Answered) for pair in outcome.headers for text in pair]
+    assert not [text for text in texts if "\0" in text or "\r" in text or "\n" in text]
 
 
 def test_a_reset_after_the_request_leaves_it_unknown(partner: StartPartner, send: Send) -> None:

@@ -75,7 +75,7 @@ def test_a_request_that_reached_a_kept_connection_is_never_sent_again(
 
 def test_a_request_that_reached_a_partner_who_then_died_is_unknown_not_unreachable(send: Send) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    url = "http://127.0.0.1:{}/".format(listener.getsockname()[1])
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
     def serve() -> None:
         connection, _ = listener.accept()
