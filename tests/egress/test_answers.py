@@ -199,7 +199,7 @@ def test_a_connection_closed_in_the_middle_leaves_it_unknown(partner: StartPartn
 
 
 def test_whatever_comes_back_is_an_answer_or_unknown(partner: StartPartner, send: Send) -> None:
-    chance = random.Random(7)  # noqa: S311 - the same faults every time
+    chance = random.Random(7)
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n5\r\nhello\r\n0\r\nX-B: c\r\n\r\n"
 
     def script(line: Line) -> None:
