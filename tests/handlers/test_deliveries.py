@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from tests.egress.servers import Line, Partner, Script
-from tests.support.api import Api, Functions
+from tests.support.api import NOBODYS_ID, Api, Functions
 from tests.support.partners import answers, answers_in_turn, hangs, takes_and_closes
 
 type StartPartner = Callable[[Script], Partner]
@@ -144,11 +144,11 @@ def test_repeated_headers_go_out_in_their_order(api: Api, partner: StartPartner)
 def test_metadata_comes_back_and_is_not_sent(api: Api, partner: StartPartner) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    metadata = {"order": "42", "nested": {"emoji": "\U0001f600", "n": 1.5, "none": None}}
+    metadata = {"order": "forty-two", "nested": {"emoji": "\U0001f600", "n": 1.5, "none": None}}
     accepted = api.hand_over(WAIT, metadata=metadata)
     assert accepted.json["metadata"] == metadata
     assert api.get(f"/v1/deliveries/{accepted.json['delivery_id']}").json["metadata"] == metadata
-    assert b"42" not in server.requests[0]
+    assert b"forty-two" not in server.requests[0]
 
 
 # To wait
@@ -417,7 +417,7 @@ def test_two_keys_are_no_key(functions: Functions, api: Api) -> None:
 # One delivery
 
 
-@pytest.mark.parametrize("delivery_id", [str(uuid4()), "42", "%00", "x" * 400])
+@pytest.mark.parametrize("delivery_id", [NOBODYS_ID, "42", "%00", "x" * 400])
 def test_a_delivery_that_does_not_exist_is_not_found(api: Api, delivery_id: str) -> None:
     assert api.get(f"/v1/deliveries/{delivery_id}").kind == "not-found"
 
