@@ -3,24 +3,11 @@
 import re
 from collections.abc import Iterable
 
+from domain.headers import FRAMING, HOP_BY_HOP
 from domain.outcomes import Headers
 
 # The client sets these from URL and body; a second opinion would let a request be read in two ways (RFC 9112, 11.2).
-CLIENT_FIELDS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+CLIENT_FIELDS = FRAMING | HOP_BY_HOP
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5, obs-text included
 _CONTROLS = {code: " " for code in (*range(0x20), 0x7F) if code != 0x09}
