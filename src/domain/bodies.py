@@ -43,17 +43,19 @@ def _content_encoding(answer: Answered) -> str:
 
 def _inflated(answer: Answered, window_bits: int, limit_bytes: int) -> KeptResponse | None:
     kept, length, digest = bytearray(), 0, hashlib.sha256()
-    inflater = zlib.decompressobj(wbits=window_bits)
+    whole = answer.complete
     try:
-        for piece in _pieces(inflater, answer.body):
+        for piece in _pieces(answer.body, window_bits):
             length += len(piece)
             digest.update(piece)
             kept += piece[: limit_bytes - len(kept)]
             if length > INFLATED_LIMIT_BYTES:
+                whole = False
                 break
+    except EOFError:
+        whole = False
     except zlib.error:
         return None
-    whole = answer.complete and inflater.eof
     return KeptResponse(
         status=answer.status,
         headers=tuple((name, value) for name, value in answer.headers if name.lower() != "content-encoding"),
@@ -64,7 +66,16 @@ def _inflated(answer: Answered, window_bits: int, limit_bytes: int) -> KeptRespo
     )
 
 
-def _pieces(inflater: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-    while data and not inflater.eof:
-        yield inflater.decompress(data, _STEP_BYTES)
-        data = inflater.unconsumed_tail
+def _pieces(data: bytes, window_bits: int) -> Iterator[bytes]:
+    """What `data` inflates to, a bounded piece at a time; gzip data may have several members (RFC 1952 section 2.2).
+
+    Raises EOFError where `data` ends too early, zlib.error where it is something else.
+    """
+    while data:
+        inflater = zlib.decompressobj(wbits=window_bits)
+        while data and not inflater.eof:
+            yield inflater.decompress(data, _STEP_BYTES)
+            data = inflater.unconsumed_tail
+        if not inflater.eof:
+            raise EOFError
+        data = inflater.unused_data

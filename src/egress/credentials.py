@@ -10,9 +10,8 @@ A sealed value is
 and is bound to its row: destination id and kind of credentials are authenticated along with it, so that a value moved
 to another row, or whose row changes its kind, does not open.
 
-libsodium (PyNaCl) does the encryption: with its dependencies it adds 2.1 MB to the package and 5 ms to an import, where
-`cryptography` adds 5.5 MB and 11 ms and pycryptodomex 2.4 MB and 40 ms. It is imported at the first use: most calls
-need no credentials.
+libsodium (PyNaCl) does the encryption: of the well-kept libraries it takes the least room in the package. It is
+imported at the first use: most calls need no credentials.
 """
 
 import base64

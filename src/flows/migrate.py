@@ -24,8 +24,7 @@ def bring_up_to_date(
 ) -> Migrated:
     """Applies all missing migrations. A database that was just created or resumes is waited for.
 
-    Raises DatabaseUnavailable when it is not there before the time is up, MigrationError, and what PostgreSQL says of a
-    migration that fails; that one then left nothing behind.
+    Raises DatabaseUnavailable when it is not there before the time is up, and MigrationError.
     """
     connection = _connection(database, seconds_left=seconds_left, sleep=sleep)
     # A migration may take as long as this function lives, and must end before it does.

@@ -6,7 +6,6 @@ An operator may invoke it with {"action": "migrate"}: the same, with the result 
 import time
 from typing import Any
 
-import psycopg
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db.migrations import MigrationError
@@ -35,9 +34,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def _answered(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         result = _as_result(_migrate(context))
-    except (SallyportError, SettingsError, MigrationError, psycopg.Error) as error:
-        # The first line only: the others of PostgreSQL's text quote rows.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    except (SallyportError, SettingsError, MigrationError) as error:
+        reason = f"{type(error).__name__}: {error}"
         logger.error("migration failed", reason=reason)
         answer(event, succeeded=False, physical_id=PHYSICAL_ID, reason=reason)
         return {}

@@ -56,13 +56,23 @@ def test_two_at_once_apply_each_one_once(empty: str) -> None:
 
 def test_one_that_fails_leaves_those_before_it_and_nothing_of_itself(empty: str) -> None:
     with connect(empty) as connection:
-        with pytest.raises(psycopg.errors.DivisionByZero):
+        with pytest.raises(MigrationError, match="0002_second[.]sql: division by zero"):
             migrate(connection, files=[FIRST, SECOND])
         assert "one" in tables(empty)
         assert "two" not in tables(empty)
         # The lock is free again, so the next try does not wait for ever.
         (free,) = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() or ()
         assert free == 0
+
+
+def test_why_one_failed_is_told_without_the_rows_that_postgresql_quotes(empty: str) -> None:
+    rows = "CREATE TABLE one (n text UNIQUE); INSERT INTO one VALUES ('a secret'), ('a secret')"
+    files = [Migration(number=1, name="0001_first", statements=rows)]
+    with connect(empty) as connection, pytest.raises(MigrationError) as caught:
+        migrate(connection, files=files)
+    assert "unique" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_a_file_that_changed_after_it_was_applied_is_refused(empty: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
@@ -21,7 +22,10 @@ _HERE = Path(__file__).parent
 
 
 class MigrationError(Exception):
-    """The files and the database disagree: an applied file changed, or the database is newer than the code."""
+    """The schema could not be brought up to date; nothing of the migration that failed is left.
+
+    The message says why in one line: of PostgreSQL's own text the first one only, for the others quote rows.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,16 @@ def migrations(folder: Path = _HERE) -> tuple[Migration, ...]:
 def migrate(connection: Connection[Any], *, files: Sequence[Migration] | None = None) -> list[int]:
     """Brings the database up to date and grants the roles what they need; returns the numbers that were applied.
 
-    `connection` belongs to the owner of the schema and is in autocommit mode. Two at once wait for each other.
+    `connection` belongs to the owner of the schema and is in autocommit mode. Two at once wait for each other. Raises
+    MigrationError.
     """
-    wanted = migrations() if files is None else files
+    try:
+        return _migrate(connection, migrations() if files is None else files)
+    except psycopg.Error as error:
+        raise MigrationError(_first_line(error)) from None
+
+
+def _migrate(connection: Connection[Any], wanted: Sequence[Migration]) -> list[int]:
     connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
     try:
         _create_ledger(connection)
@@ -106,13 +117,20 @@ def _pending(connection: Connection[Any], wanted: Iterable[Migration]) -> list[M
 
 
 def _apply(connection: Connection[Any], migration: Migration) -> bool:
-    with connection.transaction():
-        connection.execute(migration.statements.encode())
-        connection.execute(
-            "INSERT INTO schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
-            [migration.number, migration.name, migration.sha256],
-        )
+    try:
+        with connection.transaction():
+            connection.execute(migration.statements.encode())
+            connection.execute(
+                "INSERT INTO schema_migration (number, name, sha256) VALUES (%s, %s, %s)",
+                [migration.number, migration.name, migration.sha256],
+            )
+    except psycopg.Error as error:
+        raise MigrationError(f"{migration.name}.sql: {_first_line(error)}") from None
     return True
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _grant(connection: Connection[Any]) -> None:
