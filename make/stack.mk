@@ -18,6 +18,10 @@ build: $(SAM_READY) ## make the functions' packages in .aws-sam/build, check the
 	@$(SAM) build
 	@$(SAM_VENV)/bin/python tools/package.py check .aws-sam/build/ApiFunction
 
+.PHONY: invoke
+invoke: $(RUN_READY) build ## run the built functions in Lambda's image on the events in events/; needs Docker
+	@$(PY) tools/invoke.py
+
 .PHONY: certs
 certs: ## fetch the current root certificates of Amazon RDS
 	@tools/fetch-certs src/certs/rds-global-bundle.pem

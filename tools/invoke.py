@@ -1,0 +1,367 @@
+"""Runs the packages of `sam build` in Lambda's container image, one event after another, as `make invoke` does.
+
+    PYTHONPATH=src:. .venv/bin/python tools/invoke.py
+
+Each step is a `sam local invoke` of its own, so each function starts cold, from the very files that would be deployed,
+with the events in events/. Database, queue and partner are those of the local stack; the containers reach them through
+relays on Docker's bridge. What this leaves out: IAM, Secrets Manager (the destination has no credentials), the answer
+to CloudFormation (tests/handlers has it) and everything between the functions.
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from local.errors import LocalError
+from local.partner import Partner
+from local.postgres import SUPERUSER, Postgres
+from local.sqs import SqsServer
+from local.template import Template
+from tools.relay import Relay, to_loopback, to_unix_socket
+
+ROOT = Path(__file__).resolve().parents[1]
+SAM = ROOT / ".venv-sam/bin/sam"
+IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
+IMAGE_WORKSPACE = ROOT / ".sallyport/lambda-image"
+DATABASE = "sallyport"
+USERS = {"MigrateFunction": SUPERUSER, "AdminFunction": "sallyport_admin"}
+INVOKE_SECONDS = 120  # the first one also makes SAM's own image on top of Lambda's
+PULL_SECONDS = 600
+
+type Event = dict[str, Any]
+
+
+class InvokeError(Exception):
+    """A step did not do what it should, or cannot be done here. The message is for the person at the keyboard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Functions:
+    """The built functions; `partner_url` is where they find the partner."""
+
+    template: Path
+    partner: Partner
+    partner_url: str
+
+    def invoke(self, name: str, event: Event, *, raises: bool = False) -> Any:
+        """The function's result. Raises InvokeError for one that raised, unless it should (`raises`)."""
+        command = [str(SAM), "local", "invoke", name, "--template", str(self.template), "--event", "-"]
+        command += ["--skip-pull-image", "--region", "us-east-1"]
+        started = time.monotonic()
+        done = subprocess.run(
+            command,
+            input=json.dumps(event),
+            env=_sam_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INVOKE_SECONDS,
+        )
+        result = _result(name, done)
+        failed = isinstance(result, dict) and "errorMessage" in result
+        if failed is not raises:
+            raise InvokeError(f"{name} answered {json.dumps(result)}; its log:\n{done.stderr}")
+        _say(f"  {name} answered after {time.monotonic() - started:.1f} s")
+        return result
+
+
+def walk_through(functions: Functions) -> None:
+    """From the empty database to a delivery that the partner has got. Raises InvokeError at the first wrong answer."""
+    _migrate(functions)
+    token, tenant_id = _issue_token(functions)
+    caller = _authorize(functions, token, tenant_id)
+    _read_what_is_open(functions)
+    _make_destination(functions, caller)
+    delivery = _hand_over(functions, caller)
+    _attempt(functions, delivery)
+    _look_it_up(functions, caller, delivery)
+
+
+def _migrate(functions: Functions) -> None:
+    _say("migrate: the empty database gets its schema")
+    event = _event("migrate")
+    del event["ResponseURL"]  # without it the function answers us
+    result = functions.invoke("MigrateFunction", event)
+    _expect(result["version"] == len(result["applied"]) > 0, "migrated", result)
+
+
+def _issue_token(functions: Functions) -> tuple[str, str]:
+    _say("admin: an operator issues a token")
+    issued = functions.invoke("AdminFunction", _event("admin"))
+    _expect(issued["token"].startswith("spt_"), "issued", list(issued))
+    return issued["token"], issued["tenant_id"]
+
+
+def _authorize(functions: Functions, token: str, tenant_id: str) -> dict[str, str]:
+    _say("authorize: the token opens the whole stage, another one opens nothing")
+    event = _event("authorize")
+    found = functions.invoke("AuthorizeFunction", _with_token(event, token))
+    (statement,) = found["policyDocument"]["Statement"]
+    opened = statement["Effect"] == "Allow" and statement["Resource"].endswith("/dev/*")
+    _expect(opened and found["context"]["tenant_id"] == tenant_id, "the authorizer said", found)
+    refused = functions.invoke("AuthorizeFunction", _with_token(event, "spt_" + "0" * 43), raises=True)
+    _expect(refused["errorMessage"] == "Unauthorized", "the authorizer said", refused)
+    context: dict[str, str] = found["context"]
+    return context
+
+
+def _read_what_is_open(functions: Functions) -> None:
+    _say("api: the OpenAPI document")
+    answer = functions.invoke("ApiFunction", _call(_event("api-get"), {}, "GET", "/openapi.json"))
+    _expect(answer["statusCode"] == 200 and _content(answer)["openapi"].startswith("3.1"), "got", answer["statusCode"])
+
+
+def _make_destination(functions: Functions, caller: Mapping[str, str]) -> None:
+    _say("api: a destination")
+    body = {"name": "partner", "base_url": functions.partner_url}
+    event = _call(_event("api-post-delivery"), caller, "POST", "/v1/destinations", body)
+    answer = functions.invoke("ApiFunction", event)
+    _expect(answer["statusCode"] == 201, "got", answer)
+
+
+def _hand_over(functions: Functions, caller: Mapping[str, str]) -> dict[str, Any]:
+    _say("api: a delivery is accepted")
+    answer = functions.invoke("ApiFunction", _as_caller(_event("api-post-delivery"), caller))
+    _expect(answer["statusCode"] == 202, "got", answer)
+    return _content(answer)
+
+
+def _attempt(functions: Functions, delivery: Mapping[str, Any]) -> None:
+    _say("attempt: the partner gets it")
+    event = _event("attempt")
+    (record,) = event["Records"]
+    wakeup = json.loads(record["body"]) | {
+        "delivery_id": delivery["delivery_id"],
+        "due_at": "2026-01-01T00:00:00+00:00",
+    }
+    result = functions.invoke("AttemptFunction", {"Records": [record | {"body": json.dumps(wakeup)}]})
+    _expect(result == {"batchItemFailures": []}, "the queue was told", result)
+    (call,) = functions.partner.calls
+    _expect((call.method, call.path) == ("POST", "/orders"), "the partner got", call)
+
+
+def _look_it_up(functions: Functions, caller: Mapping[str, str], delivery: Mapping[str, Any]) -> None:
+    _say("api: the delivery shows its attempt, and so does the list")
+    path = f"/v1/deliveries/{delivery['delivery_id']}"
+    found = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", path)))
+    (attempt,) = found["attempts"]
+    _expect((found["state"], attempt["outcome"]) == ("delivered", "answered"), "the API shows", found)
+    waiting = _content(functions.invoke("ApiFunction", _as_caller(_event("api-get"), caller)))
+    _expect(waiting["deliveries"] == [], "still pending are", waiting)
+
+
+@contextmanager
+def _surroundings() -> Iterator[Functions]:
+    """Database, queue and partner, reachable from containers and gone afterwards."""
+    bridge = _bridge_address()
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sallyport-invoke-"))
+        postgres = stack.enter_context(Postgres(Path(directory) / "postgres", durable=False))
+        postgres.make_database(DATABASE)
+        sqs, partner = SqsServer(), Partner(port=0, report=_say)
+        for server in (sqs, partner):
+            stack.callback(server.stop)
+            server.start()
+        queue_port = urlsplit(sqs.endpoint_url).port or 0
+        relays = Relays(
+            address=bridge,
+            database=stack.enter_context(Relay(bridge, to_unix_socket(_socket_of(postgres)))).port,
+            queue=stack.enter_context(Relay(bridge, to_loopback(queue_port))).port,
+            partner=stack.enter_context(Relay(bridge, to_loopback(partner.port))).port,
+        )
+        queue_url = sqs.create_queues(Template(ROOT / "template.yaml").queues())["WakeupQueue"].url
+        yield Functions(
+            template=_template(relays, queue_url), partner=partner, partner_url=f"http://{bridge}:{relays.partner}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relays:
+    """Docker's bridge, and the ports on it."""
+
+    address: str
+    database: int
+    queue: int
+    partner: int
+
+
+def _socket_of(postgres: Postgres) -> str:
+    (directory,) = parse_qs(urlsplit(postgres.url()).query)["host"]
+    return f"{directory}/.s.PGSQL.5432"
+
+
+def _bridge_address() -> str:
+    """Of this machine, as containers on Docker's default network see it: the gateway, which is its first address."""
+    asked = subprocess.run(
+        ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ranges = json.loads(asked.stdout) if asked.returncode == 0 else []
+    for entry in ranges or []:
+        network = ip_network(entry["Subnet"])
+        if network.version == 4:
+            return str(entry.get("Gateway") or network[1])
+    raise InvokeError(f"Docker's default network has no IPv4 range on this machine. {asked.stderr.strip()}")
+
+
+def _template(relays: Relays, queue_url: str) -> Path:
+    """The built functions with the surroundings' addresses: --env-vars sets only what the template names already."""
+    resources = {
+        function.logical_id: {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {
+                "Handler": function.handler,
+                "Runtime": "python3.13",
+                "CodeUri": function.logical_id,
+                "Timeout": function.timeout_seconds,
+                "MemorySize": function.memory_mb,
+                "Environment": {
+                    "Variables": {**function.variables, **_variables(function.logical_id, relays, queue_url)}
+                },
+            },
+        }
+        for function in Template(ROOT / "template.yaml").functions().values()
+    }
+    path = ROOT / ".aws-sam/build/invoke.yaml"
+    path.write_text(yaml.safe_dump({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
+    return path
+
+
+def _variables(function: str, relays: Relays, queue_url: str) -> dict[str, str]:
+    user = USERS.get(function, "sallyport_app")
+    return {
+        "DATABASE_URL": f"postgresql://{user}@{relays.address}:{relays.database}/{DATABASE}",
+        "SQS_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
+        "WAKEUP_QUEUE_URL": queue_url,
+        "CA_BUNDLE": "",
+        "EGRESS_ADDRESSES": f"local={relays.address}",
+        "ALLOWED_PRIVATE_CIDRS": f"{relays.address}/32",
+        "ALLOWED_PORTS": f"80,443,{relays.partner}",
+    }
+
+
+def _event(name: str) -> Event:
+    event: Event = json.loads((ROOT / f"events/{name}.json").read_text(encoding="utf-8"))
+    return event
+
+
+def _with_token(event: Event, token: str) -> Event:
+    headers = event["headers"] | {"Authorization": f"Bearer {token}"}
+    return {**event, "headers": headers, "multiValueHeaders": {name: [value] for name, value in headers.items()}}
+
+
+def _as_caller(event: Event, caller: Mapping[str, str]) -> Event:
+    return {**event, "requestContext": event["requestContext"] | {"authorizer": dict(caller)}}
+
+
+def _call(event: Event, caller: Mapping[str, str], method: str, path: str, body: object = None) -> Event:
+    """A call like that of `event`, to another route."""
+    context = event["requestContext"] | {"httpMethod": method, "path": f"/dev{path}"}
+    return _as_caller(
+        {
+            **event,
+            "httpMethod": method,
+            "path": path,
+            "queryStringParameters": None,
+            "multiValueQueryStringParameters": None,
+            "requestContext": context,
+            "body": base64.b64encode(json.dumps(body).encode()).decode() if body else None,
+            "isBase64Encoded": body is not None,
+        },
+        caller,
+    )
+
+
+def _content(answer: Mapping[str, Any]) -> dict[str, Any]:
+    body = answer["body"]
+    content: dict[str, Any] = json.loads(base64.b64decode(body) if answer.get("isBase64Encoded") else body)
+    return content
+
+
+def _result(name: str, done: subprocess.CompletedProcess[str]) -> Any:
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        raise InvokeError(f"sam local invoke {name} failed:\n{done.stderr}")
+    return json.loads(lines[-1])
+
+
+def _sam_environment() -> dict[str, str]:
+    """Credentials that open nothing: the functions sign their calls to the emulated queue with them."""
+    made_up = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": "local"}
+    return {**os.environ, **made_up, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def _demand_container_engine() -> None:
+    if shutil.which("docker") is None or _quietly("docker", "info") != 0:
+        raise InvokeError(
+            "make invoke needs a running container engine: `docker info` fails. Start Docker and try again."
+        )
+
+
+def _demand_image() -> None:
+    """Lambda's own image, or where its registry is out of reach a stand-in that is made here."""
+    if _quietly("docker", "image", "inspect", IMAGE) == 0:
+        return
+    _say(f"pulling {IMAGE}")
+    if _quietly("docker", "pull", "--platform", "linux/amd64", IMAGE) == 0:
+        return
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        raise InvokeError(
+            f"{IMAGE} cannot be pulled. Making a stand-in needs root and debootstrap (tools/lambda-image.sh)."
+        )
+    _say("the registry is out of reach: making a stand-in for the image, which takes some minutes")
+    IMAGE_WORKSPACE.mkdir(parents=True, exist_ok=True)
+    command = [str(ROOT / "tools/lambda-image.sh"), str(SAM.parents[1]), sys.base_prefix, str(IMAGE_WORKSPACE)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise InvokeError("tools/lambda-image.sh could not make the image; its words are above.")
+
+
+def _quietly(*command: str) -> int:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=PULL_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return 1
+
+
+def _expect(true: bool, what: str, found: object) -> None:
+    if not true:
+        raise InvokeError(f"{what} {found}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    try:
+        _demand_container_engine()
+        _demand_image()
+        with _surroundings() as functions:
+            walk_through(functions)
+    except (InvokeError, LocalError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    _say("All functions run in Lambda's image.")
+
+
+if __name__ == "__main__":
+    main()
