@@ -50,7 +50,11 @@ def to_unix_socket(path: str) -> Callable[[], socket.socket]:
 
     def connect() -> socket.socket:
         inside = socket.socket(socket.AF_UNIX)
-        inside.connect(path)
+        try:
+            inside.connect(path)
+        except OSError:
+            inside.close()
+            raise
         return inside
 
     return connect
