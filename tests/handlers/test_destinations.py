@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from tests.egress.servers import Partner, Script
-from tests.support.api import HOST, Api, Functions
+from tests.support.api import HOST, NOBODYS_ID, Api, Functions
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
@@ -57,7 +57,7 @@ def test_a_destination_goes_by_its_name_and_by_its_id(api: Api) -> None:
     assert api.get(f"/v1/destinations/{made['destination_id']}").json == made
 
 
-@pytest.mark.parametrize("reference", ["nobody", str(uuid4()), "%00", "a%2Fb", "x" * 300])
+@pytest.mark.parametrize("reference", ["nobody", NOBODYS_ID, "%00", "a%2Fb", "x" * 300])
 def test_what_does_not_exist_is_not_found(api: Api, reference: str) -> None:
     assert api.get(f"/v1/destinations/{reference}").kind == "not-found"
 
@@ -137,8 +137,9 @@ def test_credentials_reach_the_partner_and_nothing_else(
 
     assert [request.split(b"\r\n").count(line) for request in server.requests] == [1, 1]
     assert made["auth"] == {"type": auth["type"]}
-    everywhere = [str(made), *map(str, shown), *capfd.readouterr(), *stored(functions)]
+    everywhere = [str(made), *map(str, shown), functions.log.getvalue(), *capfd.readouterr(), *stored(functions)]
     assert not [text for text in everywhere if SECRET in text]
+    assert "attempt made" in functions.log.getvalue()
 
 
 def stored(functions: Functions) -> list[str]:
@@ -170,12 +171,12 @@ def stored(functions: Functions) -> list[str]:
     ],
 )
 def test_credentials_that_cannot_be_used_are_refused_without_repeating_them(
-    functions: Functions, api: Api, capfd: pytest.CaptureFixture[str], auth: object, field: str
+    functions: Functions, api: Api, auth: object, field: str
 ) -> None:
     wanted = {"name": "bank", "base_url": "https://bank.example", "auth": auth}
     refused = api.post("/v1/destinations", wanted)
     assert (refused.status, refused.faults) == (422, [field])
-    assert SECRET not in refused.body.decode() + "".join(capfd.readouterr())
+    assert SECRET not in refused.body.decode() + functions.log.getvalue()
     assert functions.sql("SELECT FROM destination") == []
 
 
@@ -252,7 +253,7 @@ def test_every_field_at_fault_is_listed(api: Api) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"name": str(uuid4())}, "/name"),
+        ({"name": NOBODYS_ID}, "/name"),
         ({"name": "bank\n"}, "/name"),
         ({"name": "bank\r\nX-Evil: 1"}, "/name"),
         ({"name": "b\u0000"}, "/name"),

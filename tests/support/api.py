@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,15 +17,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db.connection import Database
 from handlers import admin, api, attempt, authorize, wiring
-from runtime.observability import metrics
+from runtime.observability import logger, metrics
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
+from tests.support.contract import must_be_documented
 from tests.support.gateway import EmulatedQueue
 from wakeups.sqs import encode
 
 STAGE = "dev"
 HOST = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com"
 STAGE_ARN = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev"
+NOBODYS_ID = "01939d2a-7a10-7c3e-9f4b-5d1c0e6a2b31"
 EGRESS_ADDRESSES = "eu-central-1a=198.51.100.10,eu-central-1b=198.51.100.11"
 
 type Pairs = Sequence[tuple[str, str]]
@@ -94,10 +97,15 @@ class Api:
     def call(
         self, method: str, target: str, *, body: bytes | None = None, headers: Pairs = (), json: Any = None
     ) -> Reply:
-        """`target` is path and query below the stage, percent-encoded. With `json` the body is that."""
+        """`target` is path and query below the stage, percent-encoded. With `json` the body is that.
+
+        Whatever is answered must be what the OpenAPI document promises.
+        """
         if json is not None:
             body, headers = encoded(json), [("Content-Type", "application/json"), *headers]
-        return reply(api.handler(self.event(method, target, body=body, headers=headers), Context()))
+        answer = reply(api.handler(self.event(method, target, body=body, headers=headers), Context()))
+        must_be_documented(method, target.partition("?")[0], answer.status, answer.header("Content-Type"), answer.body)
+        return answer
 
     def get(self, target: str, *, headers: Pairs = ()) -> Reply:
         return self.call("GET", target, headers=headers)
@@ -152,11 +160,12 @@ class Api:
 @dataclass(kw_only=True)
 class Functions:
     """All functions of one stack, on a database and a queue of their own, with two tenants: `api` calls for the
-    first, `other_api` for the second.
+    first, whose token is `token`, `other_api` for the second. `log` is what the functions logged.
     """
 
     database: FreshDatabase
     queue: EmulatedQueue
+    log: StringIO
     token: str
     api: Api
     other_api: Api
@@ -286,8 +295,10 @@ def deployed(
     tokens = [issue(name) for name in ("acme", "globex")]
     monkeypatch.setenv("DATABASE_URL", database.url)
     first, second = (Api(authorizer=authorizer_context(token)) for token in tokens)
+    log = StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", log)
     try:
-        yield Functions(database=database, queue=queue, token=tokens[0], api=first, other_api=second)
+        yield Functions(database=database, queue=queue, log=log, token=tokens[0], api=first, other_api=second)
     finally:
         forget_collaborators()
 

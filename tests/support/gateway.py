@@ -2,21 +2,18 @@
 otherwise.
 """
 
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
-from tempfile import TemporaryFile
 from typing import Any, cast
 from uuid import uuid4
 
 import boto3
 from moto.backends import get_backend
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-from psycopg.pq import Trace
 
 from db.connection import Database
 from db.destinations import insert
@@ -30,6 +27,7 @@ from egress.client import Client
 from egress.credentials import SealKey
 from flows.collaborators import Collaborators
 from flows.tokens import issue
+from local.wire import statements_of
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
 from tests.conftest import FreshDatabase
 from wakeups.sqs import WakeupQueue, decode
@@ -201,18 +199,6 @@ def make_gateway(
 
 @contextmanager
 def statements(gateway: Gateway) -> Iterator[list[str]]:
-    """The statements that the gateway's connection executes meanwhile, as libpq puts them on the wire.
-
-    It reads libpq's own trace (PQtrace), so that nothing between the flow and the server can hide one. A statement is
-    what is executed: preparing one counts with its execution.
-    """
-    connection = gateway.by.database.connection()
-    found: list[str] = []
-    with TemporaryFile("w+b") as file:
-        connection.pgconn.trace(file.fileno())
-        connection.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+    """The statements that the gateway's connection executes meanwhile, as libpq puts them on the wire."""
+    with statements_of(gateway.by.database.connection()) as found:
         yield found
-        connection.pgconn.untrace()
-        file.seek(0)
-        lines = file.read().decode(errors="replace").splitlines()
-    found += [line for line in lines if line.startswith("F") and re.search(r"\t(Execute|Query)\t", line)]
