@@ -393,6 +393,26 @@ def no_text_names_a_place_outside_the_project(texts: Texts) -> list[str]:
     ]
 
 
+def pictures_bring_their_own_background_and_nothing_from_elsewhere(texts: Texts) -> list[str]:
+    """They are shown on light and on dark pages: the first shape fills the view box. Text stays text."""
+    return [
+        f"{path}: {fault}"
+        for path, text in texts.items()
+        if path.startswith("docs/") and path.endswith(".svg")
+        for fault in _faults_of_picture(text)
+    ]
+
+
+def _faults_of_picture(text: str) -> Iterator[str]:
+    box = re.search(r'viewBox="0 0 (\d+) (\d+)"', text)
+    if box is None or f'<rect width="{box[1]}" height="{box[2]}" rx="12" fill="#ffffff"/>' not in text:
+        yield "no background of the size of its view box"
+    if re.search(r"<image|<script|href=|url\((?!#)|@import", text):
+        yield "takes something from elsewhere"
+    if "<title" not in text or "<desc" not in text:
+        yield "no title and description for those who do not see it"
+
+
 def blocks_of_json_are_json(texts: Texts) -> list[str]:
     """In the documents."""
     return [
@@ -429,5 +449,6 @@ RULES: list[Rule] = [
     the_changelog_has_a_place_for_this_version,
     every_record_has_its_number_and_four_parts,
     no_text_names_a_place_outside_the_project,
+    pictures_bring_their_own_background_and_nothing_from_elsewhere,
     blocks_of_json_are_json,
 ]

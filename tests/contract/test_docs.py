@@ -15,6 +15,7 @@ from tests.contract.rules_docs import (
     Texts,
 )
 
+PICTURE = "docs/network.svg"
 TEXTS = rules.project_texts()
 
 # A rule, the page that is changed, what stands there, and what is put in its place.
@@ -65,6 +66,14 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
         "# What",
         "--index-" + "url https://x\n# What",
     ),
+    (
+        rules.pictures_bring_their_own_background_and_nothing_from_elsewhere,
+        PICTURE,
+        'fill="#ffffff"/>',
+        'fill="none"/>',
+    ),
+    (rules.pictures_bring_their_own_background_and_nothing_from_elsewhere, PICTURE, "url(#arrow)", "url(arrows.svg)"),
+    (rules.pictures_bring_their_own_background_and_nothing_from_elsewhere, PICTURE, "<desc", "<note"),
     (rules.blocks_of_json_are_json, PROBLEMS, '"status": 422,', '"status": 422],'),
 ]
 
