@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from handlers import api as function
 from handlers.operations import OPERATIONS
 from runtime.version import VERSION
-from tests.support.api import EGRESS_ADDRESSES, NOBODYS_ID, Api, Context, Functions, reply
+from tests.support.api import EGRESS_ADDRESSES, NOBODYS_ID, Context, Functions, reply
 
 OPEN = ["/healthz", "/openapi.json", "/docs"]
 SCOPED = [
@@ -35,18 +35,18 @@ def test_the_open_routes_need_neither_token_nor_database(
     assert functions.open_api.get(path).status == 200
 
 
-def test_health_says_which_version_is_alive(functions: Functions) -> None:
-    assert functions.open_api.get("/healthz").json == {"status": "ok", "version": VERSION}
+def test_health_says_which_version_is_alive(refusing: Functions) -> None:
+    assert refusing.open_api.get("/healthz").json == {"status": "ok", "version": VERSION}
 
 
-def test_the_egress_addresses_are_those_of_the_stack(api: Api) -> None:
-    shown = api.get("/v1/egress").json["addresses"]
+def test_the_egress_addresses_are_those_of_the_stack(refusing: Functions) -> None:
+    shown = refusing.api.get("/v1/egress").json["addresses"]
     assert ",".join(f"{item['availability_zone']}={item['address']}" for item in shown) == EGRESS_ADDRESSES
     assert {item["last_verified_at"] for item in shown} == {None}
 
 
-def test_the_document_is_openapi_3_1_and_has_every_route(functions: Functions) -> None:
-    answer = functions.open_api.get("/openapi.json")
+def test_the_document_is_openapi_3_1_and_has_every_route(refusing: Functions) -> None:
+    answer = refusing.open_api.get("/openapi.json")
     assert answer.header("Content-Type") == "application/json"
     served: dict[str, Any] = answer.json
     validate(served)
@@ -58,8 +58,8 @@ def test_the_document_is_openapi_3_1_and_has_every_route(functions: Functions) -
     assert len(set(names)) == len(names)
 
 
-def test_the_documentation_page_brings_all_it_needs(functions: Functions) -> None:
-    page = functions.open_api.get("/docs")
+def test_the_documentation_page_brings_all_it_needs(refusing: Functions) -> None:
+    page = refusing.open_api.get("/docs")
     text = page.body.decode()
     policy = page.header("Content-Security-Policy") or ""
     (nonce,) = set(re.findall(r'<script nonce="([^"]+)"', text))
@@ -68,12 +68,12 @@ def test_the_documentation_page_brings_all_it_needs(functions: Functions) -> Non
     assert f"script-src 'nonce-{nonce}'" in policy
     assert "default-src 'none'" in policy
     assert not re.findall(r'(?:src|href)="https?://', text)
-    assert functions.open_api.get("/docs").body != page.body  # a nonce is used once
+    assert refusing.open_api.get("/docs").body != page.body  # a nonce is used once
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v2/deliveries", "/v1/deliveries/a/b", "/v1/via/"])
-def test_a_path_that_is_none_is_a_problem(api: Api, path: str) -> None:
-    answer = api.get(path)
+def test_a_path_that_is_none_is_a_problem(refusing: Functions, path: str) -> None:
+    answer = refusing.api.get(path)
     assert (answer.status, answer.kind) == (404, "not-found")
 
 
@@ -86,8 +86,10 @@ def test_a_path_that_is_none_is_a_problem(api: Api, path: str) -> None:
         ("TRACE", "/v1/via/partner/x/y", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
     ],
 )
-def test_a_method_that_a_resource_does_not_take_is_a_problem(api: Api, method: str, path: str, allowed: str) -> None:
-    answer = api.call(method, path)
+def test_a_method_that_a_resource_does_not_take_is_a_problem(
+    refusing: Functions, method: str, path: str, allowed: str
+) -> None:
+    answer = refusing.api.call(method, path)
     assert (answer.status, answer.kind, answer.header("Allow")) == (405, "method-not-allowed", allowed)
 
 
@@ -106,14 +108,14 @@ def test_every_route_but_the_open_ones_has_a_scope() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), SCOPED)
-def test_without_an_authorizer_nothing_is_allowed(functions: Functions, method: str, path: str, scope: str) -> None:
-    assert functions.open_api.call(method, path).status == 403
+def test_without_an_authorizer_nothing_is_allowed(refusing: Functions, method: str, path: str, scope: str) -> None:
+    assert refusing.open_api.call(method, path).status == 403
 
 
-def test_the_request_id_of_api_gateway_is_in_the_log(functions: Functions, api: Api) -> None:
-    event = api.event("GET", f"/v1/deliveries/{NOBODYS_ID}")
+def test_the_request_id_of_api_gateway_is_in_the_log(refusing: Functions) -> None:
+    event = refusing.api.event("GET", f"/v1/deliveries/{NOBODYS_ID}")
     assert reply(function.handler(event, Context())).kind == "not-found"
-    (line,) = map(json.loads, functions.log.getvalue().splitlines())
+    (line,) = map(json.loads, refusing.log.getvalue().splitlines())
     assert (line["correlation_id"], line["kind"]) == (event["requestContext"]["requestId"], "not-found")
 
 

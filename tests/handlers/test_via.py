@@ -91,11 +91,8 @@ def test_path_and_query_go_through(api: Api, partner: StartPartner, target: str,
 
 
 @pytest.mark.parametrize("path", ["/../admin", "/a/../b", "/.", "/%2e%2e/admin", "/a/%2E./b", "/a%0d%0ab/.."])
-def test_a_path_that_climbs_is_refused(functions: Functions, api: Api, partner: StartPartner, path: str) -> None:
-    server = partner(answers(200))
-    api.destination(server.url("/base"))
-    assert api.call("GET", f"/v1/via/partner{path}").faults == ["path"]
-    assert (server.requests, functions.sql("SELECT FROM delivery")) == ([], [])
+def test_a_path_that_climbs_is_refused(refusing: Functions, path: str) -> None:
+    assert refusing.api.call("GET", f"/v1/via/partner{path}").faults == ["path"]
 
 
 def test_repeated_headers_go_through_both_ways(api: Api, partner: StartPartner) -> None:
@@ -294,13 +291,10 @@ def test_respond_async_makes_it_a_delivery_with_retries(functions: Functions, ap
 
 
 @pytest.mark.parametrize("reference", ["nobody", "%00", "x" * 300, "a%2Fb", "b%C3%A4nk", "-"])
-def test_an_unknown_destination_is_not_found_and_nothing_is_queued(
-    functions: Functions, api: Api, reference: str
-) -> None:
-    answer = api.call("GET", f"/v1/via/{reference}/x")
+def test_an_unknown_destination_is_not_found_and_nothing_is_queued(refusing: Functions, reference: str) -> None:
+    answer = refusing.api.call("GET", f"/v1/via/{reference}/x")
     assert (answer.status, answer.kind) == (404, "not-found")
-    assert functions.sql("SELECT FROM delivery") == []
-    queued = len(functions.queue.messages)
+    queued = len(refusing.queue.messages)
     assert queued == (
         1 if reference == "nobody" else 0
     )  # message first: that of a name which could be comes to nothing
