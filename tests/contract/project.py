@@ -132,8 +132,17 @@ def _rendered(text: str, name: str, parameters: tuple[tuple[str, str], ...]) -> 
         if resource["Type"] == "AWS::EC2::VPC":
             block = dict(parameters).get("VpcCidr") or template["Parameters"]["VpcCidr"]["Default"]
             resource["Metadata"] = {"Cloud-Radar": {"attribute-values": {"CidrBlock": block}}}
+    _demand_allowed_values(template["Parameters"], dict(parameters))
     rendered: dict[str, Any] = Template(template).render(dict(parameters), region=REGION)
     return rendered
+
+
+def _demand_allowed_values(known: dict[str, Any], given: dict[str, str]) -> None:
+    """cloud-radar asks for a number's bounds, but not for its AllowedValues."""
+    for name in given.keys() & known.keys():
+        allowed = [str(value) for value in known[name].get("AllowedValues", [given[name]])]
+        if given[name] not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given[name]}")
 
 
 def _translated(text: str) -> dict[str, Any]:

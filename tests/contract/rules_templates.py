@@ -138,12 +138,11 @@ def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
     """At rest by SQS's own key, on the way by a policy that denies plain HTTP."""
     queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
     denied = {
-        resource
+        statement["Resource"]
         for item in project.of_type(APPLICATION, "AWS::SQS::QueuePolicy").values()
         for statement in item["Properties"]["PolicyDocument"]["Statement"]
         if (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-        for resource in statement["Resource"]
-        if resource.removesuffix(".Arn") in item["Properties"]["Queues"]
+        and [str(statement["Resource"]).removesuffix(".Arn")] == item["Properties"]["Queues"]
     }
     faults = [f"{name} takes plain HTTP" for name in queues if f"{name}.Arn" not in denied]
     return faults + [
@@ -188,8 +187,6 @@ def the_database_is_closed_and_kept(project: Project) -> list[str]:
         "the parameters are the cluster's": cluster.get("DBClusterParameterGroupName") == "DatabaseParameterGroup",
         "the family is the engine's": group["Family"]
         == f"aurora-postgresql{str(cluster['EngineVersion']).split('.')[0]}",
-        "idle connections end, so that the database can pause": int(group["Parameters"].get("idle_session_timeout", 0))
-        > 0,
         "storage is encrypted": cluster.get("StorageEncrypted") is True,
         "backups are taken": int(cluster.get("BackupRetentionPeriod", 0)) > 0,
         "snapshots keep their tags": cluster.get("CopyTagsToSnapshot") is True,

@@ -144,7 +144,7 @@ OPEN_QUEUE = """
           - Effect: Allow
             Principal: '*'
             Action: sqs:SendMessage
-            Resource: [!GetAtt WakeupQueue.Arn]
+            Resource: !GetAtt WakeupQueue.Arn
             Condition: {}
 """
 UNLIMITED = """
@@ -398,6 +398,7 @@ BROKEN: dict[Rule, list[Change]] = {
         samconfig("Stage=prod", "Stage=production"),
         samconfig("ThrottleRate=500", "ThrottleSpeed=500"),
         samconfig("DatabaseMinCapacity=0.5", "DatabaseMinCapacity=16"),
+        samconfig("DatabaseMaxCapacity=8", "DatabaseMaxCapacity=9"),
         samconfig('"Stage=dev",', '"Stage=dev", "AdminPassword=hunter2",'),
         resource(APPLICATION, "Database", "!If [IsProd, 'true', 'false']", "!If [IsProd, 'false', 'false']"),
     ],
@@ -416,13 +417,9 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(DATABASE, "PubliclyAccessible: false", "PubliclyAccessible: true"),
     ],
     rules_templates.every_queue_is_encrypted_and_takes_tls_only: [
-        resource(
-            APPLICATION,
-            "QueueTlsPolicy",
-            "Queues: [!Ref WakeupQueue, !Ref DeadLetterQueue]",
-            "Queues: [!Ref WakeupQueue]",
-        ),
-        resource(APPLICATION, "QueueTlsPolicy", "'false'", "'true'"),
+        resource(APPLICATION, "DeadLetterQueuePolicy", "Queues: [!Ref DeadLetterQueue]", "Queues: [!Ref WakeupQueue]"),
+        resource(APPLICATION, "WakeupQueuePolicy", "'false'", "'true'"),
+        without(APPLICATION, "WakeupQueuePolicy"),
         resource(APPLICATION, "DeadLetterQueue", "SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false"),
     ],
     rules_templates.no_password_exists: [
