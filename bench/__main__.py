@@ -1,0 +1,72 @@
+"""The command line behind `make bench`: python -m bench [--only handler,cold] [--rows 1000000]."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from bench import attempts, cold, handler, instructions, rows, statements, wait
+from bench.figures import say
+from bench.stage import Stage, stage
+from local.errors import LocalError
+from local.postgres import MAJOR_VERSION
+
+BUSY_LOAD = 0.5  # of all cores: from there on the figures say more about the others than about us
+
+
+def main() -> int:
+    """Runs the parts that are asked for, all on one stage. Returns the exit status."""
+    options = _options()
+    parts = _parts(options.rows)
+    wanted = options.only.split(",") if options.only else list(parts)
+    unknown = [name for name in wanted if name not in parts]
+    if unknown:
+        sys.stderr.write(f"No part '{unknown[0]}'; there are {', '.join(parts)}.\n")
+        return 2
+    try:
+        _run([parts[name] for name in wanted])
+    except LocalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _parts(count: int) -> dict[str, Callable[[Stage], None]]:
+    return {
+        "handler": handler.run,
+        "instructions": instructions.run,
+        "statements": statements.run,
+        "wait": wait.run,
+        "attempts": attempts.run,
+        "rows": partial(rows.run, rows=count),
+        "cold": cold.run,
+    }
+
+
+def _run(parts: list[Callable[[Stage], None]]) -> None:
+    load = os.getloadavg()[0]
+    cores = os.cpu_count() or 1
+    say(
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {cores} cores, load {load:.1f}, "
+        f"CPython {platform.python_version()}, PostgreSQL {MAJOR_VERSION} without fsync on a Unix socket"
+    )
+    say("Medians of rounds, with the least and the most of any round in brackets. Sides alternate within each round.")
+    if load > cores * BUSY_LOAD:
+        say("\n!!! The machine is busy with other things: read nothing but the ratios, or better, come back later\n")
+    with stage() as ready:
+        for part in parts:
+            part(ready)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Sallyport beside the bare minimum.")
+    parser.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
+    parser.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

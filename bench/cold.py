@@ -1,0 +1,261 @@
+"""Cold starts of every function under Lambda's Runtime Interface Emulator: init plus first call, against plain."""
+
+import compileall
+import json
+import os
+import py_compile
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench import events
+from bench.figures import heading, ratio, say, skipped, spread, table
+from bench.rows import pending
+from bench.stage import Stage
+from local.functions import REPOSITORY
+from tools.package import zipped_size
+
+ROUNDS = 5
+BUILD = REPOSITORY / ".aws-sam" / "build"
+RUNTIME = REPOSITORY / ".venv-bench" / "bin" / "python"
+DEADLINE_SECONDS = 60.0
+# What plain needs of the packages that ship.
+PLAIN_PARTS = ("psycopg", "psycopg_binary*", "pycurl*", "typing_extensions*", "__pycache__", "curl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cold:
+    """A function: its package, its handler, plain's for the same work, and what it is called with."""
+
+    package: str
+    handler: str
+    plain: str
+    environment: Mapping[str, str]
+    event: Callable[[], events.Event]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Milliseconds of one cold start: init, and the first call after it."""
+
+    init: float
+    call: float
+
+    @property
+    def together(self) -> float:
+        """What the first caller waits."""
+        return self.init + self.call
+
+
+def run(stage: Stage) -> None:
+    """All functions, with bytecode and without."""
+    emulator = _emulator()
+    missing = _missing(emulator)
+    if emulator is None or missing:
+        skipped("cold starts and package sizes", missing)
+        return
+    _warn_of_an_old_build()
+    plain = _plain_package(stage.directory)
+    bare = _without_bytecode(stage.directory)
+    heading(f"Cold starts under the Runtime Interface Emulator, {ROUNDS} rounds: init + first call, ms")
+    rows = [_row(emulator, function, plain=plain, bare=bare) for function in _functions(stage)]
+    columns = ["function", "ours", "of it init", "without bytecode", "plain", "ratio to plain", "budget", "bytecode saves"]
+    table(columns, rows)
+    heading("Packages, zipped")
+    sizes = [[name, f"{zipped_size(path) / 1e6:.1f} MB", budget] for name, path, budget in _packages(plain, bare)]
+    table(["package", "size", "budget"], sizes)
+
+
+def _packages(plain: Path, bare: Path) -> list[tuple[str, Path, str]]:
+    return [
+        ("ours (the same for all functions)", BUILD / "ApiFunction", "16 MB"),
+        ("ours without bytecode", bare, ""),
+        ("plain", plain, ""),
+    ]
+
+
+def _functions(stage: Stage) -> list[Cold]:
+    environment = stage.environment()
+
+    def batch() -> events.Event:
+        return events.batch(stage, pending(stage, 1))
+
+    return [
+        Cold(
+            package="ApiFunction",
+            handler="handlers.api.handler",
+            plain="plain.handler",
+            environment=environment,
+            event=lambda: events.post(stage),
+        ),
+        Cold(
+            package="AttemptFunction",
+            handler="handlers.attempt.handler",
+            plain="plain.attempt",
+            environment=environment,
+            event=batch,
+        ),
+        Cold(
+            package="AuthorizeFunction",
+            handler="handlers.authorize.handler",
+            plain="plain.authorize",
+            environment=environment,
+            event=lambda: events.authorize(stage),
+        ),
+        Cold(
+            package="AdminFunction",
+            handler="handlers.admin.handler",
+            plain="plain.admin",
+            environment=stage.admin_environment(),
+            event=events.admin,
+        ),
+        Cold(
+            package="MigrateFunction",
+            handler="handlers.migrate.handler",
+            plain="plain.migrate",
+            environment=stage.migrate_environment(),
+            event=events.migrate,
+        ),
+    ]
+
+
+def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path) -> list[str]:
+    sides = {
+        "ours": (BUILD / function.package, function.handler),
+        "bare": (bare, function.handler),
+        "plain": (plain, function.plain),
+    }
+    found: dict[str, list[Start]] = {name: [] for name in sides}
+    for name, (package, handler) in sides.items():  # once for the page cache
+        _start(emulator, package, handler, function)
+    for _ in range(ROUNDS):
+        for name, (package, handler) in sides.items():
+            found[name].append(_start(emulator, package, handler, function))
+    whole = {name: [start.together for start in starts] for name, starts in found.items()}
+    return [
+        function.package,
+        spread(whole["ours"], digits=0),
+        f"{median(start.init for start in found['ours']):.0f}",
+        spread(whole["bare"], digits=0),
+        spread(whole["plain"], digits=0),
+        str(ratio(whole["ours"], whole["plain"])),
+        "1.30",
+        f"{1 - ratio(whole['ours'], whole['bare']).middle:.0%}",
+    ]
+
+
+def _start(emulator: Path, package: Path, handler: str, function: Cold) -> Start:
+    """One cold start in a process of its own. Raises AssertionError where the function failed."""
+    ports = [_free_port(), _free_port()]
+    command = [str(emulator), "--log-level", "info"]
+    command += ["--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
+    command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}", str(RUNTIME), "-m", "awslambdaric", handler]
+    environment = {**function.environment, "PYTHONPATH": "", "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"}
+    log = Path(function.environment["SEAL_KEY_FILE"]).with_name("emulator.log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=package, env=environment, stdout=output, stderr=output)
+    try:
+        _wait_for(ports[0], process)
+        answer = _invoke(ports[0], function.event())
+        return _times(log, answer)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _invoke(port: int, event: events.Event) -> str:
+    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+    with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=DEADLINE_SECONDS) as response:  # noqa: S310 - loopback
+        return str(response.read().decode())
+
+
+def _times(log: Path, answer: str) -> Start:
+    """From the emulator's log, which ends a moment after the answer."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        init = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", text)
+        call = re.search(r"INVOKE RTDONE\(status: success.*duration: ([\d.]+)ms\)", text)
+        if init and call:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError(f"the function did not run: {answer[:500]}")
+    status = json.loads(answer)
+    if "errorMessage" in status or status.get("statusCode", 202) >= 300 or status.get("batchItemFailures"):
+        raise AssertionError(f"the function failed: {answer[:500]}")
+    return Start(init=float(init[1]), call=float(call[1]))
+
+
+def _plain_package(scratch: Path) -> Path:
+    """Plain with its dependencies, those that ship, and bytecode for all of it."""
+    package = scratch / "plain"
+    package.mkdir()
+    for pattern in PLAIN_PARTS:
+        for path in (BUILD / "ApiFunction").glob(pattern):
+            if path.is_dir() and path.name != "__pycache__":
+                shutil.copytree(path, package / path.name)
+            elif path.is_file():
+                shutil.copy(path, package)
+    shutil.copy(REPOSITORY / "bench" / "plain.py", package)
+    compileall.compile_dir(package, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    return package
+
+
+def _without_bytecode(scratch: Path) -> Path:
+    package = scratch / "bare"
+    shutil.copytree(BUILD / "ApiFunction", package, ignore=shutil.ignore_patterns("__pycache__"), copy_function=_copy)
+    return package
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+
+
+def _emulator() -> Path | None:
+    name = "aws-lambda-rie-arm64" if os.uname().machine == "aarch64" else "aws-lambda-rie-x86_64"
+    found = list((REPOSITORY / ".venv-sam").glob(f"lib/python3*/site-packages/samcli/local/rapid/{name}"))
+    return found[0] if found else None
+
+
+def _missing(emulator: Path | None) -> str:
+    if not (BUILD / "ApiFunction").is_dir():
+        return "there is no build; run `make build` first"
+    if emulator is None:
+        return "there is no emulator; `make build` installs the SAM CLI, which brings it"
+    return "" if RUNTIME.is_file() else "there is no .venv-bench; run this through `make bench`"
+
+
+def _warn_of_an_old_build() -> None:
+    built = BUILD / "ApiFunction"
+    sources = [path.relative_to(REPOSITORY / "src") for path in sorted((REPOSITORY / "src").rglob("*.py"))]
+    other = [str(path) for path in sources if not _same(REPOSITORY / "src" / path, built / path)]
+    if other:
+        say(f"\n!!! The build is not of these sources ({', '.join(other[:3])}, ...); run `make build` first\n")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    raise AssertionError("the emulator did not start")

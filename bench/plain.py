@@ -1,0 +1,342 @@
+"""The floor: the same work by hand, with psycopg, json and pycurl and nothing else; no framework, no layers, no types.
+
+One handler per function. Each checks what ours checks, sends the same signed message and runs one statement per step, on
+the same tables, so that what is left over is what our structure costs. It leaves out what a first version would: a
+connection that broke, a second try, problems that name every field, counts.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pycurl
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+PATH = re.compile(r"(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)*")
+QUERY = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+FIELDS = {"destination", "method", "path", "query", "headers", "body", "body_base64", "not_before", "metadata"}
+RESERVED = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
+RESERVED |= {"expect", "authorization", "prefer", "idempotency-key", "via", "forwarded"}
+SHOWN = (
+    "delivery_id destination destination_id state method path query headers metadata idempotency_key attempts_made"
+    " attempts_allowed next_attempt_at created_at finished_at"
+).split()
+
+_connection = None
+_curl = pycurl.Curl()
+
+
+def handler(event, context):
+    """POST /v1/deliveries and GET /v1/deliveries/{id}."""
+    try:
+        if event["httpMethod"] == "POST":
+            return create(event)
+        return show(event)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return answer(422, {"detail": str(error)})
+
+
+def create(event):
+    caller = event["requestContext"]["authorizer"]
+    if "send" not in caller["scopes"].split():
+        return answer(403, {"detail": "this token lacks the scope 'send'"})
+    new = checked(json.loads(base64.b64decode(event["body"])))
+    keys = [value for name, value in event["headers"].items() if name.lower() == "idempotency-key"]
+    if keys and not KEY.fullmatch(keys[0]):
+        raise ValueError("Idempotency-Key")
+    body = new["body"]
+    content = body.encode() if isinstance(body, str) else json.dumps(body, separators=(",", ":")).encode()
+    now = datetime.now(UTC)
+    delivery_id = uuid7(now)
+    send(delivery_id, now, f"{caller['tenant_id']}:{new['destination']}")
+    row = (
+        connection()
+        .execute(
+            """
+            INSERT INTO delivery (
+                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+                body, metadata, state, attempts_made, attempts_allowed, due_at, created_at)
+            SELECT %s, tenant_id, destination_id, %s, %s, %s, %s, %s, %s::text::jsonb, %s, %s::text::jsonb, 'pending',
+                   0, 10, %s, %s
+            FROM destination WHERE tenant_id = %s AND name = %s
+            ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
+            RETURNING delivery_id, %s, destination_id, state, method, path, query, headers, metadata, idempotency_key,
+                      attempts_made, attempts_allowed, due_at, created_at, finished_at, fingerprint
+            """,
+            (
+                delivery_id,
+                keys[0] if keys else None,
+                printed := fingerprint(new, content),
+                new["method"],
+                new["path"],
+                new["query"],
+                json.dumps(list(new["headers"].items())),
+                content,
+                json.dumps(new["metadata"]),
+                now,
+                now,
+                caller["tenant_id"],
+                new["destination"],
+                new["destination"],
+            ),
+        )
+        .fetchone()
+    )
+    if row is None:
+        return answer(404, {"detail": "no such destination"})
+    if row[-1] != printed:
+        return answer(422, {"detail": "key reused"})
+    print(json.dumps({"level": "INFO", "message": "delivery accepted", "delivery_id": str(delivery_id)}))  # noqa: T201
+    location = f"{event['requestContext']['path']}/{row[0]}"
+    return answer(202, shown(row), {"Location": [location]})
+
+
+def show(event):
+    caller = event["requestContext"]["authorizer"]
+    if "read" not in caller["scopes"].split():
+        return answer(403, {"detail": "this token lacks the scope 'read'"})
+    rows = (
+        connection()
+        .execute(
+            """
+            SELECT delivery.delivery_id, destination.name, destination_id, state, method, path, query, headers,
+                   metadata, idempotency_key, attempts_made, attempts_allowed, due_at, delivery.created_at, finished_at,
+                   attempt_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
+                   total_ms, host(remote_address), host(egress_address), status, response_headers, response_body,
+                   response_length, response_sha256, response_truncated
+            FROM delivery JOIN destination USING (destination_id) LEFT JOIN attempt USING (delivery_id)
+            WHERE delivery.delivery_id = %s AND delivery.tenant_id = %s ORDER BY number
+            """,
+            (uuid.UUID(event["path"].rpartition("/")[2]), caller["tenant_id"]),
+        )
+        .fetchall()
+    )
+    if not rows:
+        return answer(404, {"detail": "no such delivery"})
+    attempts = [attempt_shown(row[15:]) for row in rows if row[15]]
+    response = attempts[-1]["response"] if attempts else None
+    return answer(200, shown(rows[0]) | {"attempts": attempts, "response": response})
+
+
+def checked(new):
+    if new.keys() - FIELDS:
+        raise ValueError("unknown field")
+    new = {"method": "POST", "path": "", "query": "", "headers": {}, "body": "", "metadata": {}} | new
+    if not NAME.fullmatch(new["destination"]) or new["method"] not in METHODS:
+        raise ValueError("destination or method")
+    if len(new["path"]) > 4096 or not PATH.fullmatch(new["path"]) or not QUERY.fullmatch(new["query"]):
+        raise ValueError("path or query")
+    if any(segment in (".", "..") for segment in new["path"].split("/")):
+        raise ValueError("dots")
+    for name, value in new["headers"].items():
+        if not TOKEN.fullmatch(name) or not VALUE.fullmatch(value):
+            raise ValueError("header")
+        if name.lower() in RESERVED or name.lower().startswith(("sallyport-", "x-forwarded-", "x-amzn-")):
+            raise ValueError("reserved header")
+    if not isinstance(new["metadata"], dict) or len(json.dumps(new["metadata"])) > 4096:
+        raise ValueError("metadata")
+    if not isinstance(new["body"], str | dict | list):
+        raise ValueError("body")
+    return new
+
+
+def fingerprint(new, content):
+    parts = (new["destination"].encode(), new["method"].encode(), new["path"].encode(), new["query"].encode(), content)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
+
+
+def shown(row):
+    document = dict(zip(SHOWN, row[:15], strict=True))
+    document["headers"] = dict(document["headers"])
+    if document["state"] != "pending":
+        document["next_attempt_at"] = None
+    return document
+
+
+def attempt_shown(row):
+    names = "attempt_id number outcome reason started_at".split()
+    times = "dns_ms connect_ms tls_ms first_byte_ms total_ms".split()
+    found = dict(zip(names, row[:5], strict=True))
+    found["timings"] = dict(zip(times, row[5:10], strict=True))
+    found["remote_address"], found["egress_address"] = row[10:12]
+    found["response"] = row[12] and {
+        "status": row[12],
+        "headers": dict(row[13]),
+        "body": row[14].decode(),
+        "body_base64": None,
+        "length_bytes": row[15],
+        "sha256": row[16] and row[16].hex(),
+        "truncated": row[17],
+    }
+    return found
+
+
+def answer(status, document, headers=None):
+    return {
+        "statusCode": status,
+        "multiValueHeaders": {"Content-Type": ["application/json"], **(headers or {})},
+        "body": json.dumps(document, default=plain_value),
+        "isBase64Encoded": False,
+    }
+
+
+def plain_value(value):
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def send(delivery_id, now, group):
+    """One signed SendMessageBatch on a connection that stays open."""
+    message = {"delivery_id": str(delivery_id), "due_at": now.isoformat(), "group": group, "misses": 0}
+    entry = {"Id": "0", "MessageBody": json.dumps(message), "DelaySeconds": 0, "MessageGroupId": group}
+    payload = {"QueueUrl": os.environ["WAKEUP_QUEUE_URL"], "Entries": [entry]}
+    told = []
+    _curl.setopt(pycurl.URL, os.environ["SQS_ENDPOINT_URL"] + "/")
+    _curl.setopt(pycurl.POSTFIELDS, json.dumps(payload).encode())
+    _curl.setopt(
+        pycurl.HTTPHEADER,
+        [
+            "Content-Type: application/x-amz-json-1.0",
+            "X-Amz-Target: AmazonSQS.SendMessageBatch",
+            f"X-Amz-Security-Token: {os.environ['AWS_SESSION_TOKEN']}",
+            "Expect:",
+        ],
+    )
+    _curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{os.environ['AWS_REGION']}:sqs")
+    _curl.setopt(pycurl.USERPWD, f"{os.environ['AWS_ACCESS_KEY_ID']}:{os.environ['AWS_SECRET_ACCESS_KEY']}")
+    _curl.setopt(pycurl.WRITEFUNCTION, told.append)
+    _curl.setopt(pycurl.TIMEOUT_MS, 5000)
+    _curl.perform()
+    if _curl.getinfo(pycurl.RESPONSE_CODE) != 200 or len(json.loads(b"".join(told))["Successful"]) != 1:
+        raise RuntimeError("SQS did not take the message")
+
+
+def uuid7(now):
+    value = (int(now.timestamp() * 1000) << 80) | int.from_bytes(secrets.token_bytes(10))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    return uuid.UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
+
+
+def connection():
+    global _connection
+    if _connection is None:
+        _connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+    return _connection
+
+
+def authorize(event, context):
+    """The authorizer: one SELECT by the token's hash."""
+    token = event["headers"]["Authorization"].removeprefix("Bearer ")
+    row = (
+        connection()
+        .execute(
+            "SELECT tenant_id, token_id, scopes FROM token WHERE token_sha256 = %s AND revoked_at IS NULL",
+            (hashlib.sha256(token.encode()).digest(),),
+        )
+        .fetchone()
+    )
+    if row is None:
+        raise RuntimeError("Unauthorized")
+    arn = "/".join(event["methodArn"].split("/")[:2]) + "/*"
+    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": arn}
+    return {
+        "principalId": str(row[0]),
+        "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "context": {"tenant_id": str(row[0]), "token_id": str(row[1]), "scopes": " ".join(row[2])},
+    }
+
+
+def attempt(event, context):
+    """The worker, one message after the other: claim, send, record."""
+    for record in event["Records"]:
+        delivery_id = json.loads(record["body"])["delivery_id"]
+        now = datetime.now(UTC)
+        row = (
+            connection()
+            .execute(
+                """
+                UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
+                       attempts_made = attempts_made + 1
+                FROM destination
+                WHERE delivery_id = %s AND state = 'pending' AND due_at <= %s
+                  AND destination.destination_id = delivery.destination_id
+                RETURNING method, base_url || path, headers, body, attempts_made
+                """,
+                (now + timedelta(seconds=40), delivery_id, now),
+            )
+            .fetchone()
+        )
+        if row is not None:
+            record_attempt(delivery_id, now, row)
+    return {"batchItemFailures": []}
+
+
+def record_attempt(delivery_id, now, row):
+    told = []
+    began = time.monotonic()
+    _curl.setopt(pycurl.URL, row[1])
+    _curl.setopt(pycurl.CUSTOMREQUEST, row[0])
+    _curl.setopt(pycurl.POSTFIELDS, row[3])
+    _curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in row[2]])
+    _curl.setopt(pycurl.WRITEFUNCTION, told.append)
+    _curl.perform()
+    connection().execute(
+        """
+        WITH logged AS (
+            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, total_ms, status,
+                                 response_headers, response_body, response_truncated)
+            VALUES (%s, %s, %s, 'answered', %s, %s, %s, '[]', %s, false))
+        UPDATE delivery SET state = 'delivered', lease_id = NULL, leased_until = NULL, finished_at = %s
+        WHERE delivery_id = %s
+        """,
+        (
+            uuid7(now),
+            delivery_id,
+            row[4],
+            now,
+            (time.monotonic() - began) * 1000,
+            _curl.getinfo(pycurl.RESPONSE_CODE),
+            b"".join(told),
+            datetime.now(UTC),
+            delivery_id,
+        ),
+    )
+
+
+def migrate(event, context):
+    """A schema that is up to date: which migrations were applied?"""
+    rows = connection().execute("SELECT number, sha256 FROM schema_migration ORDER BY number").fetchall()
+    return {"applied": [], "version": rows[-1][0]}
+
+
+def admin(event, context):
+    """Issues a token for a tenant that exists."""
+    token = "spt_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    now = datetime.now(UTC)
+    token_id = uuid7(now)
+    row = (
+        connection()
+        .execute(
+            """
+            INSERT INTO token (token_id, tenant_id, token_sha256, scopes, created_at)
+            SELECT %s, tenant_id, %s, %s, %s FROM tenant WHERE name = %s RETURNING tenant_id
+            """,
+            (token_id, hashlib.sha256(token.encode()).digest(), event["scopes"], now, event["tenant"]),
+        )
+        .fetchone()
+    )
+    return {"token": token, "token_id": str(token_id), "tenant_id": str(row[0]), "scopes": event["scopes"]}

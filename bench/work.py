@@ -1,0 +1,194 @@
+"""What the processes of a side do (bench/side.py calls these): plain functions of JSON in and out."""
+
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from local.environment import Context
+
+type Event = dict[str, Any]
+type Handler = Callable[[Any, Any], Any]
+
+
+def calls(handler: str, events: list[Event], *, status: int | None = None) -> list[float]:
+    """Calls a handler (`module:function`) with each event; microseconds of each. `status` is what HTTP must answer."""
+    function = _handler(handler)
+    taken = []
+    for event in events:
+        context = _context()
+        before = time.perf_counter_ns()
+        result = function(event, context)
+        taken.append((time.perf_counter_ns() - before) / 1000)
+        if status is not None and result["statusCode"] != status:
+            raise AssertionError(f"{handler} answered {result}")
+    return taken
+
+
+def last_answer(handler: str, event: Event) -> Any:
+    """What one call answers, its body decoded."""
+    result = _handler(handler)(event, _context())
+    return json.loads(result["body"])
+
+
+def wait_calls(events: list[Event], url: str) -> dict[str, list[float]]:
+    """Each event (a POST with Prefer: wait) through the API, and after each the same request straight to the partner
+    with the same client; microseconds of each."""
+    from domain.destinations import Timeouts
+    from egress.client import OutboundRequest
+    from handlers import wiring
+
+    client = wiring.api().client
+    request = OutboundRequest(
+        method="POST",
+        url=url,
+        headers=(("Accept", "application/json"), ("Content-Type", "application/json"), ("Idempotency-Key", "0" * 36)),
+        body=b"x" * 800,
+        timeouts=Timeouts(connect_seconds=2, first_byte_seconds=5, total_seconds=5),
+        may_repeat=True,
+    )
+    direct, through = [], []
+    for event in events:
+        through += calls("handlers.api:handler", [event], status=200)
+        before = time.perf_counter_ns()
+        (exchange,) = client.send_all([request])
+        direct.append((time.perf_counter_ns() - before) / 1000)
+        if getattr(exchange.outcome, "status", None) != 200:
+            raise AssertionError(f"the partner answered {exchange}")
+    return {"through": through, "direct": direct}
+
+
+def statements(handler: str, event: Event, *, attempts: bool = False) -> int:
+    """How many statements one call executes on the wire."""
+    from handlers import wiring
+    from local.wire import statements_of
+
+    collaborators = wiring.attempt() if attempts else wiring.api()
+    with statements_of(collaborators.database.connection()) as found:
+        _handler(handler)(event, _context())
+    return len(found)
+
+
+def bare_requests(url: str, count: int, at_once: int, *, fresh: bool) -> float:
+    """`count` POST requests, `at_once` at a time, with nothing but pycurl's multi interface; the seconds it took.
+
+    `fresh` makes a connection for each, as requests that must not be repeated are sent.
+    """
+    import pycurl
+
+    multi = pycurl.CurlMulti()
+    began = time.perf_counter()
+    for _ in range(count // at_once):
+        handles = [_bare_request(url, fresh=fresh) for _ in range(at_once)]
+        for handle in handles:
+            multi.add_handle(handle)
+        left = len(handles)
+        while left:
+            _, left = multi.perform()
+            if left:
+                multi.select(1.0)
+        for handle in handles:
+            if handle.getinfo(pycurl.RESPONSE_CODE) != 200:
+                raise AssertionError("the partner did not answer 200")
+            multi.remove_handle(handle)
+            handle.close()
+    return time.perf_counter() - began
+
+
+def _bare_request(url: str, *, fresh: bool) -> Any:
+    import pycurl
+
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.POSTFIELDS, b"x" * 800)
+    handle.setopt(pycurl.HTTPHEADER, ["Content-Type: application/json", f"Idempotency-Key: {uuid4()}", "Expect:"])
+    handle.setopt(pycurl.WRITEFUNCTION, len)
+    handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
+    handle.setopt(pycurl.TIMEOUT_MS, 5000)
+    return handle
+
+
+def lists(url: str, tenant_id: str, destination_id: str, middle: str, rounds: int) -> dict[str, list[float]]:
+    """Pages of 51 deliveries, by what they are narrowed to; microseconds of each."""
+    from uuid import UUID
+
+    from db.connection import Database
+    from db.deliveries import Filter, page
+    from domain.deliveries import State
+    from domain.ids import DeliveryId, DestinationId, TenantId
+    from runtime.settings import DatabaseSettings
+
+    database = Database(DatabaseSettings(database_url=url))
+    tenant = TenantId(UUID(tenant_id))
+    wanted = {
+        "newest": Filter(tenant_id=tenant),
+        "from the middle on": Filter(tenant_id=tenant, before=DeliveryId(UUID(middle))),
+        "failed (1 of 100)": Filter(tenant_id=tenant, state=State.FAILED),
+        "one destination": Filter(tenant_id=tenant, destination_id=DestinationId(UUID(destination_id))),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in wanted}
+    for _ in range(rounds):
+        for name, narrowed in wanted.items():
+            before = time.perf_counter_ns()
+            found = page(database, narrowed, limit=51)
+            taken[name].append((time.perf_counter_ns() - before) / 1000)
+            if len(found) != 51:
+                raise AssertionError(f"{name}: a page of {len(found)}")
+    database.close()
+    return taken
+
+
+def claims(url: str, batches: list[list[str]]) -> list[float]:
+    """Claims batches of due deliveries; microseconds of each."""
+    from datetime import UTC, datetime, timedelta
+    from uuid import UUID
+
+    from db.connection import Database
+    from db.deliveries import Lease, claim
+    from domain.deliveries import Claim
+    from domain.ids import DeliveryId, LeaseId
+    from runtime.settings import DatabaseSettings
+
+    database = Database(DatabaseSettings(database_url=url))
+    taken = []
+    for batch in batches:
+        now = datetime.now(UTC)
+        lease = Lease(lease_id=LeaseId(uuid4()), until=now + timedelta(seconds=40))
+        ids = [DeliveryId(UUID(text)) for text in batch]
+        before = time.perf_counter_ns()
+        found = claim(database, ids, lease=lease, now=now)
+        taken.append((time.perf_counter_ns() - before) / 1000)
+        if not all(isinstance(item, Claim) for item in found):
+            raise AssertionError(f"not all of a batch were claimed: {found}")
+    database.close()
+    return taken
+
+
+def process_id() -> int:
+    """Of this process."""
+    return os.getpid()
+
+
+def loaded(names: list[str]) -> list[str]:
+    """Which of these modules this process has loaded."""
+    import sys
+
+    return [name for name in names if name in sys.modules]
+
+
+def _handler(name: str) -> Handler:
+    module, _, function = name.partition(":")
+    found: Handler = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _context() -> Context:
+    return Context(
+        function_name="sallyport",
+        memory_limit_in_mb="1024",
+        aws_request_id="6d9f1a9c-0b5e-4a5d-9d65-0d5c0f9e2a11",
+        deadline=time.monotonic() + 29,
+    )
