@@ -1,0 +1,103 @@
+"""The operators' function: tokens issued, listed, revoked."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from domain.errors import InvalidRequest, NotFound
+from handlers import admin
+from tests.support.api import NOBODYS_ID, Api, Context, Functions, authorizer_context, json_round_trip
+
+
+def invoke(**event: Any) -> dict[str, Any]:
+    return dict(json_round_trip(admin.handler(event, Context())))
+
+
+def test_a_token_is_issued_shown_once_and_stored_as_its_hash(functions: Functions) -> None:
+    issued = invoke(action="issue_token", tenant="initech", scopes=["read"])
+    assert set(issued) == {"token", "token_id", "tenant_id", "scopes"}
+    assert issued["scopes"] == ["read"]
+    assert issued["token"].startswith("spt_")
+    assert len(issued["token"]) == 47
+    everything = str(functions.sql("SELECT * FROM token")) + functions.log.getvalue()
+    assert issued["token"] not in everything
+
+    caller = Api(authorizer=authorizer_context(issued["token"]))
+    assert caller.get("/v1/deliveries").status == 200
+    assert caller.hand_over().status == 403
+
+
+def test_a_second_token_is_for_the_same_tenant(functions: Functions) -> None:
+    first, second = (invoke(action="issue_token", tenant="initech") for _ in range(2))
+    assert first["tenant_id"] == second["tenant_id"]
+    assert first["token"] != second["token"]
+    assert second["scopes"] == ["read", "send", "manage"]
+
+
+def test_tokens_are_listed_without_their_secrets(functions: Functions) -> None:
+    issued = invoke(action="issue_token", tenant="initech", scopes=["read", "send"])
+    (shown,) = invoke(action="list_tokens", tenant="initech")["tokens"]
+    assert shown == {
+        "token_id": issued["token_id"],
+        "tenant_id": issued["tenant_id"],
+        "scopes": ["read", "send"],
+        "created_at": shown["created_at"],
+        "revoked_at": None,
+        "last_used_at": None,
+    }
+    assert invoke(action="list_tokens", tenant="nobody") == {"tokens": []}
+
+
+def test_a_token_is_revoked_once_and_stays_so(functions: Functions) -> None:
+    token_id = invoke(action="issue_token", tenant="initech")["token_id"]
+    first, second = (invoke(action="revoke_token", token_id=token_id) for _ in range(2))
+    assert first == second == {"token_id": token_id, "revoked_at": first["revoked_at"]}
+    (shown,) = invoke(action="list_tokens", tenant="initech")["tokens"]
+    assert shown["revoked_at"].rstrip("Z") in first["revoked_at"]
+
+
+def test_what_does_not_exist_cannot_be_revoked(refusing: Functions) -> None:
+    with pytest.raises(NotFound, match=NOBODYS_ID):
+        invoke(action="revoke_token", token_id=NOBODYS_ID)
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ({"tenant": "Initech"}, ["/tenant"]),
+        ({"tenant": ""}, ["/tenant"]),
+        ({"tenant": "initech\n"}, ["/tenant"]),
+        ({"tenant": "x" * 64}, ["/tenant"]),
+        ({"tenant": "initech", "scopes": []}, ["/scopes"]),
+        ({"tenant": "initech", "scopes": ["read", "admin"]}, ["/scopes"]),
+        ({"tenant": "a b", "scopes": ["admin"]}, ["/tenant", "/scopes"]),
+    ],
+)
+def test_what_cannot_be_issued_is_named(refusing: Functions, event: dict[str, Any], fields: list[str]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        invoke(action="issue_token", **event)
+    assert [fault.field for fault in refused.value.faults] == fields
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"action": "drop_tables"},
+        {"action": "issue_token"},
+        {"action": "issue_token", "tenant": 7},
+        {"action": "issue_token", "tenant": "initech", "scope": "read"},
+        {"action": "revoke_token", "token_id": "42"},
+        {"action": "list_tokens", "tenant": "initech", "all": True},
+    ],
+)
+def test_a_command_that_cannot_be_read_is_refused(refusing: Functions, event: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        admin.handler(event, Context())
+
+
+def test_every_id_is_a_uuid_of_version_7(functions: Functions) -> None:
+    issued = invoke(action="issue_token", tenant="initech")
+    assert {UUID(issued[name]).version for name in ("token_id", "tenant_id")} == {7}

@@ -1,0 +1,134 @@
+"""The attempt function: an SQS event in, failures of single messages out."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.errors import QueueUnavailable
+from tests.egress.servers import Partner, Script
+from tests.support.api import NOBODYS_ID, Api, Functions, attempt_batch, forget_collaborators
+from tests.support.partners import answers
+from wakeups.sqs import encode
+
+type StartPartner = Callable[[Script], Partner]
+
+POISON = [
+    "",
+    "not JSON",
+    "[]",
+    "{}",
+    "7",
+    '{"delivery_id": "42", "due_at": "2026-01-01T00:00:00Z", "group": "g"}',
+    f'{{"delivery_id": "{NOBODYS_ID}", "due_at": "soon", "group": "g"}}',
+    f'{{"delivery_id": "{NOBODYS_ID}", "due_at": "2026-01-01T00:00:00", "group": "g"}}',
+    f'{{"delivery_id": "{NOBODYS_ID}", "due_at": "2026-01-01T00:00:00Z", "group": ""}}',
+    f'{{"delivery_id": "{NOBODYS_ID}", "due_at": "2026-01-01T00:00:00Z", "group": "g", "misses": -1}}',
+    f'{{"delivery_id": "{NOBODYS_ID}", "due_at": "0001-01-01T00:00:00+23:59", "group": "g"}}',
+    "[" * 100_000,
+]
+
+
+def test_a_poison_message_alone_goes_its_way_and_the_others_are_attempted(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    api.hand_over()
+    api.hand_over()
+    good = [encode(wakeup) for wakeup in functions.queue.take()]
+    answer = attempt_batch([good[0], *POISON, good[1]])
+    failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+    assert failed == [str(position) for position in range(1, len(POISON) + 1)]
+    assert len(server.requests) == 2
+    assert {row["state"] for row in functions.sql("SELECT state FROM delivery")} == {"delivered"}
+
+
+def test_a_batch_of_poison_is_no_error_of_the_function(refusing: Functions) -> None:
+    assert attempt_batch(["x", "y"]) == {"batchItemFailures": [{"itemIdentifier": "0"}, {"itemIdentifier": "1"}]}
+
+
+def test_what_a_partner_does_wrong_is_no_failure_of_its_message(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    api.destination(partner(answers(500)).url())
+    api.destination("http://127.0.0.1:1", name="dead")
+    api.hand_over()
+    api.hand_over(destination="dead")
+    assert functions.work() == {"batchItemFailures": []}
+    delays = functions.queue.delays()
+    assert len(delays) == 2
+    assert all(4 <= delay <= 6 for delay in delays)
+
+
+def test_a_queue_that_is_down_fails_the_whole_batch_whose_messages_then_come_back(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = partner(answers(503))
+    api.destination(server.url())
+    api.hand_over()
+    messages = [encode(wakeup) for wakeup in functions.queue.take()]
+    forget_collaborators()
+    monkeypatch.setenv("SQS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(QueueUnavailable):
+        attempt_batch(messages)
+    assert [attempt["status"] for attempt in functions.attempts()] == [503]
+
+    forget_collaborators()
+    monkeypatch.setenv("SQS_ENDPOINT_URL", functions.queue.endpoint_url)
+    attempt_batch(messages)  # they came back, before the retry is due
+    assert len(server.requests) == 1
+    assert len(functions.queue.messages) == 1
+
+
+def test_a_database_that_is_down_puts_the_messages_back_and_loses_none(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    api.hand_over()
+    forget_collaborators()
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    assert functions.work() == {"batchItemFailures": []}
+    assert all(29 <= delay <= 30 for delay in functions.queue.delays())
+
+    forget_collaborators()
+    monkeypatch.setenv("DATABASE_URL", functions.database.url)
+    functions.work_early()
+    assert len(server.requests) == 1
+    assert functions.delivery()["state"] == "delivered"
+
+
+def test_a_connection_that_was_cut_is_made_again(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    for _ in range(2):
+        api.hand_over()
+        functions.cut_connections()
+        assert functions.work() == {"batchItemFailures": []}
+    assert len(server.requests) == 2
+
+
+def test_a_message_whose_row_was_never_written_is_looked_at_again(functions: Functions) -> None:
+    message = {
+        "delivery_id": NOBODYS_ID,
+        "due_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat(),
+        "group": "g",
+    }
+    assert attempt_batch([json.dumps(message)]) == {"batchItemFailures": []}
+    (again,) = functions.queue.wakeups()
+    assert (str(again.delivery_id), again.misses) == (NOBODYS_ID, 1)
+
+
+def test_the_id_of_the_delivery_is_in_every_line_of_its_attempt(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    api.destination(partner(answers(200, b"the-partners-body")).url(), auth={"type": "bearer", "token": "hunter2"})
+    accepted = api.hand_over(query="secret=in-the-query", body={"secret": "in-the-body"}).json
+    functions.work()
+    lines = [json.loads(line) for line in functions.log.getvalue().splitlines()]
+    told = [line["message"] for line in lines if line.get("delivery_id") == accepted["delivery_id"]]
+    assert told == ["delivery accepted", "attempt made"]
+    for secret in ("in-the-query", "in-the-body", "the-partners-body", "hunter2"):
+        assert secret not in functions.log.getvalue()

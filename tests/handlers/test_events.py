@@ -1,0 +1,85 @@
+"""Every file of events/ through its handler: what `sam local invoke` is given, tests are given too."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import admin, api, attempt, authorize, migrate
+from tests.egress.servers import Partner, Script
+from tests.support.api import Api, Context, Functions, reply
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "authorize", "migrate"}
+
+
+@pytest.fixture
+def event(repository: Path) -> Callable[[str], dict[str, Any]]:
+    """Reads one of the events."""
+
+    def read(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((repository / "events" / f"{name}.json").read_text())
+        return found
+
+    return read
+
+
+type Read = Callable[[str], dict[str, Any]]
+
+
+def of_caller(found: dict[str, Any], caller: Api) -> dict[str, Any]:
+    """An event of the API as if this caller's token had passed the authorizer."""
+    context = found["requestContext"]
+    return found | {"requestContext": context | {"authorizer": {**context["authorizer"], **(caller.authorizer or {})}}}
+
+
+def test_every_event_is_tried_here(repository: Path) -> None:
+    assert {path.stem for path in (repository / "events").glob("*.json")} == KNOWN
+
+
+def test_admin(functions: Functions, event: Read) -> None:
+    assert admin.handler(event("admin"), Context())["token"].startswith("spt_")
+
+
+def test_api_get(functions: Functions, event: Read) -> None:
+    answer = reply(api.handler(of_caller(event("api-get"), functions.api), Context()))
+    assert (answer.status, answer.json) == (200, {"deliveries": [], "next_cursor": None})
+
+
+def test_api_post_delivery(functions: Functions, event: Read, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    functions.api.destination(server.url())
+    answer = reply(api.handler(of_caller(event("api-post-delivery"), functions.api), Context()))
+    assert (answer.status, answer.json["state"]) == (202, "pending")
+    functions.work()
+    assert server.requests[0].startswith(b"POST /orders HTTP/1.1\r\n")
+    assert b"\r\nIdempotency-Key: order-42\r\n" in server.requests[0]
+
+
+def test_attempt(functions: Functions, event: Read) -> None:
+    found = event("attempt")
+    due_at = datetime.fromisoformat(json.loads(found["Records"][0]["body"])["due_at"])
+    assert attempt.handler(found, Context()) == {"batchItemFailures": []}
+    (again,) = functions.queue.wakeups()
+    assert again.due_at >= due_at  # early still, or without a row and to be looked at again
+
+
+def test_authorize(functions: Functions, event: Read) -> None:
+    found = event("authorize")
+    with pytest.raises(authorize.Unauthorized):
+        authorize.handler(found, Context())
+    found["headers"]["Authorization"] = f"Bearer {functions.token}"
+    assert authorize.handler(found, Context())["context"]["scopes"] == "read send manage"
+
+
+def test_migrate(functions: Functions, event: Read, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloudformation = partner(answers(200))
+    monkeypatch.setenv("DATABASE_URL", functions.database.admin_url)
+    found = event("migrate") | {"ResponseURL": cloudformation.url("/answer")}
+    assert migrate.handler(found, Context())["applied"] == []
+    assert b'"Status": "SUCCESS"' in cloudformation.requests[0]
