@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from db.connection import Database
-from domain.deliveries import Attempt, KeptResponse, State
-from domain.ids import AttemptId, DeliveryId, LeaseId
+from db.deliveries import delivery_of
+from domain.deliveries import Attempt, Delivery, KeptResponse, State
+from domain.ids import AttemptId, DeliveryId, LeaseId, TenantId
 from domain.outcomes import Timings
 
 
@@ -99,6 +100,36 @@ def of_delivery(database: Database, delivery_id: DeliveryId) -> list[Attempt]:
         repeatable=True,
     )
     return [_attempt(row) for row in rows]
+
+
+def with_delivery(
+    database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId
+) -> tuple[Delivery, list[Attempt]] | None:
+    """The tenant's delivery of that id and all its attempts, the first one first; None where it has no such delivery.
+
+    One statement for the call that is made most, instead of one for each table.
+    """
+    rows = database.rows(
+        """
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
+               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+               delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at,
+               attempt.attempt_id, attempt.number, attempt.outcome, attempt.reason, attempt.started_at, attempt.dns_ms,
+               attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
+               host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,
+               attempt.status, attempt.response_headers, attempt.response_body, attempt.response_length,
+               attempt.response_sha256, attempt.response_truncated
+        FROM delivery JOIN destination USING (destination_id) LEFT JOIN attempt USING (delivery_id)
+        WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
+        ORDER BY attempt.number
+        """,
+        {"delivery_id": delivery_id, "tenant_id": tenant_id},
+        repeatable=True,
+    )
+    if not rows:
+        return None
+    return delivery_of(rows[0]), [_attempt(row) for row in rows if row["attempt_id"] is not None]
 
 
 def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:

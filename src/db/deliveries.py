@@ -173,7 +173,7 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
         {"delivery_id": delivery_id, "tenant_id": tenant_id},
         repeatable=True,
     )
-    return _delivery(rows[0]) if rows else None
+    return delivery_of(rows[0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,12 +219,12 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
             "limit": limit,
         },
     )
-    return [_delivery(row) for row in rows]
+    return [delivery_of(row) for row in rows]
 
 
 def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease) -> Acceptance:
     same_destination = row["written_destination_id"] == row["destination_id"]
-    delivery = _delivery(row)
+    delivery = delivery_of(row)
     if delivery.delivery_id != delivery_id or not same_destination:
         return Acceptance(delivery=delivery, replayed=True, claim=None)
     at_once = delivery.state is State.SENDING
@@ -263,7 +263,8 @@ def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool = 
     )
 
 
-def _delivery(row: Mapping[str, Any]) -> Delivery:
+def delivery_of(row: Mapping[str, Any]) -> Delivery:
+    """From a row of `delivery` with its destination's name, its created_at as accepted_at."""
     return Delivery(
         delivery_id=DeliveryId(row["delivery_id"]),
         tenant_id=TenantId(row["tenant_id"]),

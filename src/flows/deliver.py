@@ -10,7 +10,8 @@ from datetime import timedelta
 from db import attempts, deliveries
 from db.deliveries import Acceptance
 from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, state_after
-from domain.errors import DatabaseUnavailable, QueueUnavailable, StillInFlight
+from domain.errors import DatabaseUnavailable, NotFound, QueueUnavailable, StillInFlight
+from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
 from flows.accept import accept, group_of
@@ -52,6 +53,14 @@ def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Prog
     if acceptance.claim is not None:
         return _send(acceptance, acceptance.claim, new, by=by)
     return _watch(acceptance.delivery, until=give_up_at.timestamp(), by=by)
+
+
+def find(delivery_id: DeliveryId, *, tenant_id: TenantId, by: Collaborators) -> Progress:
+    """The tenant's delivery of that id with its attempts. Raises NotFound."""
+    found = attempts.with_delivery(by.database, tenant_id=tenant_id, delivery_id=delivery_id)
+    if found is None:
+        raise NotFound("delivery", str(delivery_id))
+    return Progress(delivery=found[0], attempts=found[1])
 
 
 def show(delivery: Delivery, *, by: Collaborators) -> Progress:

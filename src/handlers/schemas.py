@@ -34,7 +34,9 @@ METADATA_LIMIT_BYTES = 4096
 SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
 HEADERS_LIMIT_BYTES = 16 * 1024
 NOT_BEFORE_LIMIT = timedelta(days=30)
-_NOT_STORABLE = re.compile(r"\\u0000|[\ud800-\udfff]")  # PostgreSQL's jsonb takes neither
+# PostgreSQL's jsonb takes neither U+0000 (an escape that is not itself escaped) nor lone surrogates.
+_NOT_STORABLE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000|[\ud800-\udfff]")
+_AS_TEXT = json.JSONEncoder(ensure_ascii=False)
 CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
 Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"writeOnly": True})]
 Name = Annotated[
@@ -466,7 +468,7 @@ def _utf8(content: str | dict[str, Any] | list[Any], faults: list[Fault]) -> byt
 
 
 def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
-    encoded = json.dumps(metadata, ensure_ascii=False)
+    encoded = _AS_TEXT.encode(metadata)
     if len(encoded) > METADATA_LIMIT_BYTES:
         return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} characters of JSON")]
     if _NOT_STORABLE.search(encoded):

@@ -8,11 +8,11 @@ from aws_lambda_powertools.event_handler import Response
 
 from db import deliveries as table
 from domain.deliveries import State
-from domain.errors import Fault, InvalidRequest, NotFound
+from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.scopes import READ, SEND
 from flows.accept import accept
-from flows.deliver import deliver, show
+from flows.deliver import deliver, find
 from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
@@ -140,12 +140,8 @@ def list_deliveries(request: Request) -> Response[Any]:
 )
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt, the first one first."""
-    by = wiring.api()
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
-    delivery = table.find(by.database, tenant_id=request.tenant_id, delivery_id=wanted)
-    if delivery is None:
-        raise NotFound("delivery", delivery_id)
-    return as_json(200, delivery_details(show(delivery, by=by)))
+    return as_json(200, delivery_details(find(wanted, tenant_id=request.tenant_id, by=wiring.api())))
 
 
 def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:
