@@ -66,7 +66,16 @@ def run(stage: Stage) -> None:
     bare = _without_bytecode(stage.directory)
     heading(f"Cold starts under the Runtime Interface Emulator, {ROUNDS} rounds: init + first call, ms")
     rows = [_row(emulator, function, plain=plain, bare=bare) for function in _functions(stage)]
-    columns = ["function", "ours", "of it init", "without bytecode", "plain", "ratio to plain", "budget", "bytecode saves"]
+    columns = [
+        "function",
+        "ours",
+        "of it init",
+        "without bytecode",
+        "plain",
+        "ratio to plain",
+        "budget",
+        "bytecode saves",
+    ]
     table(columns, rows)
     heading("Packages, zipped")
     sizes = [[name, f"{zipped_size(path) / 1e6:.1f} MB", budget] for name, path, budget in _packages(plain, bare)]
@@ -133,7 +142,7 @@ def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path) -> list[str
         "plain": (plain, function.plain),
     }
     found: dict[str, list[Start]] = {name: [] for name in sides}
-    for name, (package, handler) in sides.items():  # once for the page cache
+    for package, handler in sides.values():  # once for the page cache
         _start(emulator, package, handler, function)
     for _ in range(ROUNDS):
         for name, (package, handler) in sides.items():
@@ -172,26 +181,24 @@ def _start(emulator: Path, package: Path, handler: str, function: Cold) -> Start
 
 def _invoke(port: int, event: events.Event) -> str:
     url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
-    with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=DEADLINE_SECONDS) as response:  # noqa: S310 - loopback
+    with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=DEADLINE_SECONDS) as response:
         return str(response.read().decode())
 
 
 def _times(log: Path, answer: str) -> Start:
     """From the emulator's log, which ends a moment after the answer."""
+    status = json.loads(answer)
+    if "errorMessage" in status or status.get("statusCode", 202) >= 300 or status.get("batchItemFailures"):
+        raise AssertionError(f"the function failed: {answer[:500]}")
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         text = log.read_text(encoding="utf-8", errors="replace")
         init = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", text)
         call = re.search(r"INVOKE RTDONE\(status: success.*duration: ([\d.]+)ms\)", text)
         if init and call:
-            break
+            return Start(init=float(init[1]), call=float(call[1]))
         time.sleep(0.01)
-    else:
-        raise AssertionError(f"the function did not run: {answer[:500]}")
-    status = json.loads(answer)
-    if "errorMessage" in status or status.get("statusCode", 202) >= 300 or status.get("batchItemFailures"):
-        raise AssertionError(f"the function failed: {answer[:500]}")
-    return Start(init=float(init[1]), call=float(call[1]))
+    raise AssertionError(f"the emulator said nothing of the call, which answered {answer[:500]}")
 
 
 def _plain_package(scratch: Path) -> Path:

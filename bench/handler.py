@@ -1,12 +1,12 @@
 """Warm calls of the API: ours against plain."""
 
+from statistics import median
 from typing import Any
 
 from bench import events
-from bench.figures import Ratio, heading, ratio, say, spread, table
+from bench.figures import heading, ratio, say, spread, table
 from bench.side import Side
-from bench.stage import Stage, superuser
-from statistics import median
+from bench.stage import Stage
 
 OURS = "handlers.api:handler"
 PLAIN = "bench.plain:handler"
@@ -63,7 +63,9 @@ def _round(stage: Stage, delivery_id: str, *, ours_first: bool) -> dict[str, Any
 
 
 def _post(stage: Stage, side: Side, handler: str, count: int) -> list[float]:
-    taken: list[float] = side.do("calls", handler=handler, events=[events.post(stage) for _ in range(count)], status=202)
+    taken: list[float] = side.do(
+        "calls", handler=handler, events=[events.post(stage) for _ in range(count)], status=202
+    )
     return taken
 
 

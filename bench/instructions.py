@@ -61,5 +61,3 @@ def _switch(side: Side, *, on: bool) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or "ERROR" in done.stdout:
         raise AssertionError(f"callgrind_control failed: {done.stdout}{done.stderr}")
-
-

@@ -1,6 +1,7 @@
 """Lists and claims in a small table and in a large one."""
 
 from contextlib import closing
+from statistics import median
 from uuid import UUID
 
 import psycopg
@@ -8,7 +9,6 @@ import psycopg
 from bench.figures import heading, ratio, say, spread, table
 from bench.side import Side
 from bench.stage import Stage, superuser
-from statistics import median
 
 SMALL = 10_000
 ROUNDS = 7
@@ -46,13 +46,18 @@ def run(stage: Stage, *, rows: int) -> None:
         found: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
         for number in range(ROUNDS + 1):
             for name, (side, count) in sides.items():
-                measured = _round(stage, side, name, count, number)
+                measured = _round(stage, side, name, count)
                 for what, taken in measured.items():
                     if number > 0:  # the first warms up
                         found[name].setdefault(what, []).append(median(taken))
     lines = [
-        [what, spread(found["large"][what], digits=0), spread(small_ones, digits=0),
-         str(ratio(found["large"][what], small_ones)), "2.00"]
+        [
+            what,
+            spread(found["large"][what], digits=0),
+            spread(small_ones, digits=0),
+            str(ratio(found["large"][what], small_ones)),
+            "2.00",
+        ]
         for what, small_ones in found["small"].items()
     ]
     table(["what", f"at {rows:,}, us", f"at {SMALL:,}, us", "ratio", "budget"], lines)
@@ -65,8 +70,8 @@ def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[U
         found = session.connection().execute(
             """
             INSERT INTO delivery (
-                delivery_id, tenant_id, destination_id, fingerprint, method, path, query, headers, body, metadata, state,
-                attempts_made, attempts_allowed, due_at, created_at)
+                delivery_id, tenant_id, destination_id, fingerprint, method, path, query, headers, body, metadata,
+                state, attempts_made, attempts_allowed, due_at, created_at)
             SELECT gen_random_uuid(), tenant_id, destination_id, sha256(''), 'POST', '/orders', '',
                    '[["Content-Type", "application/json"]]', convert_to(repeat('x', 800), 'UTF8'), '{}', 'pending',
                    0, 10, '2026-01-01Z', '2026-01-01Z'
@@ -90,7 +95,7 @@ def _make(stage: Stage, name: str, count: int) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _round(stage: Stage, side: Side, name: str, count: int, number: int) -> dict[str, list[float]]:
+def _round(stage: Stage, side: Side, name: str, count: int) -> dict[str, list[float]]:
     url = stage.environment(database=name)["DATABASE_URL"]
     with psycopg.connect(stage.postgres.url(database=name)) as connection:
         middle = connection.execute(
@@ -98,7 +103,11 @@ def _round(stage: Stage, side: Side, name: str, count: int, number: int) -> dict
         ).fetchone()
         destination = connection.execute("SELECT destination_id FROM destination WHERE name = 'partner'").fetchone()
         due = connection.execute(
-            "SELECT delivery_id FROM delivery WHERE state = 'pending' ORDER BY sha256(delivery_id::text::bytea) LIMIT %s",
+            """
+            SELECT delivery_id FROM delivery WHERE state = 'pending'
+            ORDER BY sha256(delivery_id::text::bytea)  -- from all over the table
+            LIMIT %s
+            """,
             [CLAIMS * BATCH],
         ).fetchall()
     assert middle is not None

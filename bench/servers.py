@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 
 PARTNER_ANSWER = b'{"taken":true}'
 
@@ -63,7 +64,7 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     ports = {}
     for name, answer in (("queue", _take_messages), ("partner", _take_request)):
-        server = await loop.create_server(lambda answer=answer: KeepAlive(answer), "127.0.0.1", 0, backlog=1024)
+        server = await loop.create_server(partial(KeepAlive, answer), "127.0.0.1", 0, backlog=1024)
         ports[name] = server.sockets[0].getsockname()[1]
     sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()

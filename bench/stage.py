@@ -137,9 +137,7 @@ def _furnish(postgres: Postgres, directory: Path) -> IssuedToken:
 @contextmanager
 def _servers() -> Iterator[Mapping[str, int]]:
     command = [sys.executable, "-m", "bench.servers"]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             ports: dict[str, int] = json.loads(process.stdout.readline())
