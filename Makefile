@@ -11,6 +11,8 @@ export PYTHONPATH := src:.
 
 RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
+# Files of tests are dealt out to processes, each with its own PostgreSQL and local stack; ARGS=-n0 takes one after the other.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 CHECKED := src local tests $(wildcard tools bench)
 
 ##@ Use it on this machine
@@ -26,12 +28,12 @@ run-clean: $(RUN_READY) ## delete what `make run` keeps: database, seal key, tok
 ##@ Work on it
 
 .PHONY: test
-test: $(DEV_READY) ## all tests but those that need Docker; ONLY=tests/unit for some of them, ARGS for pytest
-	@$(PY) -m pytest --cov --cov-report=term $(ARGS) $(or $(ONLY),tests)
+test: $(DEV_READY) ## all tests but those that need Docker; ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
+	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(ARGS) $(or $(ONLY),tests)
 
 .PHONY: cov
 cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test takes
-	@$(PY) -m pytest --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),tests)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),tests)
 	@echo "See htmlcov/index.html"
 
 .PHONY: check

@@ -5,6 +5,7 @@ invocation failed, are left alone; their visibility time-out brings them back, a
 moves them to its dead-letter queue.
 """
 
+import contextlib
 import http.client
 import logging
 import threading
@@ -50,10 +51,11 @@ class EventSourceMapping:
             if not self._places.acquire(timeout=_PAUSE_SECONDS):
                 continue
             messages = self._received()
-            if messages and not self._stopping.is_set():
-                self._batches.submit(self._handle, messages)
-            else:
+            if not messages:
                 self._places.release()
+                continue
+            with contextlib.suppress(RuntimeError):  # stopped in this very moment: the messages come back by themselves
+                self._batches.submit(self._handle, messages)
 
     def _received(self) -> list[dict[str, Any]]:
         try:

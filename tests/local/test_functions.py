@@ -141,10 +141,13 @@ def test_after_stopping_nothing_is_invoked(function_of: MakeFunction) -> None:
 
 
 def _wait_for_end(pid: int) -> None:
+    """Until our child has ended with all of its threads; the last one closes its files."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        status = Path("/proc", str(pid), "stat")
-        if not status.exists() or status.read_text(encoding="ascii").split(") ")[1].startswith("Z"):
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+        except ChildProcessError:
             return
         time.sleep(0.01)
     raise AssertionError(f"process {pid} is still alive")
