@@ -1,0 +1,236 @@
+"""Partners that are dead, slow, endless or broken: each leaves an attempt on record, and nothing is sent twice."""
+
+import gzip
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.egress.servers import Line, Partner, Script, says, says_and_closes
+from tests.support.api import Api, Functions, Reply
+from tests.support.partners import answers, closes_in_the_middle, hangs, takes_and_closes
+
+type StartPartner = Callable[[Script], Partner]
+
+WAIT = ("Prefer", "wait=5")
+STORED_BYTES = 64 * 1024
+
+
+def streams_forever(line: Line) -> None:
+    """An answer without an end, a little at a time."""
+    line.read_request()
+    line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while not line.stopping.wait(0.02):
+        line.send(b"4\r\nmore\r\n")
+
+
+def drips_headers(line: Line) -> None:
+    """Begins an answer and never gets past its headers."""
+    line.read_request()
+    line.send(b"HTTP/1.1 200 OK\r\n")
+    while not line.stopping.wait(0.02):
+        line.send(b"X-More: 1\r\n")
+
+
+def resets(line: Line) -> None:
+    line.read_request()
+    line.reset()
+
+
+def closes_in_the_headers(line: Line) -> None:
+    line.read_request()
+    line.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+def never_listens(line: Line) -> None:
+    """Takes the connection and reads nothing."""
+    line.hang()
+
+
+UNANSWERED = [
+    (hangs, "no answer within 0.3 s"),
+    (never_listens, "no answer within 0.3 s"),
+    (streams_forever, "no complete answer within 0.5 s"),
+    (drips_headers, "no complete answer within 0.5 s"),
+    (takes_and_closes, "closed"),
+    (closes_in_the_middle, "closed"),
+    (closes_in_the_headers, "closed"),
+    (resets, "broke"),
+    (says_and_closes(b"\x00\x01\x02 this is not HTTP\r\n\r\n"), "not HTTP"),
+    (says_and_closes(b"HTTP/1.1 200 OK\r\nX-Nul: a\x00b\r\nContent-Length: 2\r\n\r\nok"), "not HTTP"),
+    (says_and_closes(b"HTTP/1.1 200 OK\r\nno colon here\r\nContent-Length: 2\r\n\r\nok"), "not HTTP"),
+    (says_and_closes(b"SSH-2.0-OpenSSH_9.9\r\n"), "not HTTP"),
+    (says_and_closes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), ""),
+]
+IMPATIENT = {"connect_seconds": 0.3, "first_byte_seconds": 0.3, "total_seconds": 0.5}
+
+
+@pytest.mark.parametrize(("script", "reason"), UNANSWERED)
+def test_without_a_whole_answer_a_post_is_held_and_not_sent_again(
+    functions: Functions, api: Api, partner: StartPartner, script: Script, reason: str
+) -> None:
+    server = partner(script)
+    api.destination(server.url(), timeouts=IMPATIENT)
+    started = time.monotonic()
+    answer = api.hand_over(WAIT)
+    assert time.monotonic() - started < 3
+    assert (answer.status, answer.json["state"], answer.json["response"]) == (200, "unknown", None)
+    (attempt,) = answer.json["attempts"]
+    assert attempt["outcome"] == "unknown"
+    assert reason in attempt["reason"]
+
+    functions.work_early()
+    assert server.connections == 1
+    assert [row["outcome"] for row in functions.attempts()] == ["unknown"]
+
+
+@pytest.mark.parametrize("script", [hangs, streams_forever, resets])
+def test_what_may_be_repeated_is_tried_again(
+    functions: Functions, api: Api, partner: StartPartner, script: Script
+) -> None:
+    api.destination(partner(script).url(), timeouts=IMPATIENT)
+    answer = api.hand_over(WAIT, method="PUT")
+    assert (answer.status, answer.json["state"]) == (202, "pending")
+    assert [wakeup.delivery_id for wakeup in functions.queue.wakeups()][-1] == functions.delivery()["delivery_id"]
+
+
+def test_a_dead_partner_is_tried_again_whatever_the_method(functions: Functions, api: Api) -> None:
+    api.destination("http://127.0.0.1:1", guarantee="at_most_once")
+    answer = api.hand_over(WAIT)
+    assert (answer.status, answer.json["state"]) == (202, "pending")
+    (attempt,) = answer.json["attempts"]
+    assert (attempt["outcome"], attempt["remote_address"]) == ("unreachable", None)
+    assert "Connection refused" in attempt["reason"]
+
+
+def test_a_partner_whose_name_does_not_resolve_is_unreachable(functions: Functions, api: Api) -> None:
+    api.destination("http://no-such-host.invalid", timeouts={"total_seconds": 3})  # RFC 6761 section 6.4: never exists
+    (attempt,) = api.hand_over(WAIT).json["attempts"]
+    assert attempt["outcome"] == "unreachable"
+    assert "no-such-host.invalid" in attempt["reason"]
+
+
+def test_a_hanging_partner_does_not_hold_up_the_others_of_its_batch(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    quick, slow = partner(answers(200)), partner(hangs)
+    api.destination(quick.url(), name="quick", timeouts=IMPATIENT)
+    api.destination(slow.url(), name="slow", timeouts=IMPATIENT)
+    for name in ("slow", "quick") * 3:
+        api.hand_over(destination=name)
+    started = time.monotonic()
+    assert functions.work() == {"batchItemFailures": []}
+    assert time.monotonic() - started < 1.5
+    states = [row["state"] for row in functions.sql("SELECT state FROM delivery ORDER BY state")]
+    assert states == ["delivered"] * 3 + ["unknown"] * 3
+
+
+def zip_bomb(mebibytes: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    piece = bytes(1024 * 1024)
+    return b"".join(packer.compress(piece) for _ in range(mebibytes)) + packer.flush()
+
+
+@pytest.mark.parametrize("call", ["deliveries", "via"])
+def test_a_zip_bomb_goes_off_in_a_bounded_room(
+    functions: Functions, api: Api, partner: StartPartner, call: str
+) -> None:
+    bomb = zip_bomb(200)
+    assert len(bomb) < 250_000
+    api.destination(partner(answers(200, bomb, "Content-Encoding: gzip")).url(), timeouts={"total_seconds": 5})
+    tracemalloc.start()
+    answer = api.hand_over(WAIT) if call == "deliveries" else api.call("GET", "/v1/via/partner/x")
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.status == 200
+    assert most_bytes < 40 * 1024 * 1024  # a response of 4 MiB, as base64, in JSON, and once more by this test
+    (attempt,) = functions.attempts()
+    assert attempt["response_body"] == bytes(STORED_BYTES)
+    assert (attempt["response_truncated"], attempt["response_length"]) == (True, None)
+
+
+def test_a_response_without_end_is_cut_at_the_cap(functions: Functions, api: Api, partner: StartPartner) -> None:
+    def floods(line: Line) -> None:
+        line.read_request()
+        line.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while not line.stopping.is_set():
+            line.send(b"flood " * 10_000)
+
+    server = partner(floods)
+    api.destination(server.url(), timeouts={"total_seconds": 5})
+    answer = api.hand_over(WAIT)
+    assert (answer.status, answer.json["state"]) == (200, "delivered")
+    (attempt,) = functions.attempts()
+    assert len(attempt["response_body"]) == STORED_BYTES
+    assert (attempt["response_truncated"], attempt["response_length"]) == (True, None)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "kept"),
+    [
+        (b"not gzip at all", "gzip", b"not gzip at all"),
+        (gzip.compress(b"x" * 1000)[:-9], "gzip", b"x" * 1000),
+        (b"text", "br", b"text"),
+        (b"text", "gzip, br", b"text"),
+        (zlib.compress(b"packed"), "deflate", b"packed"),
+        (b"", "gzip", b""),
+    ],
+)
+def test_a_body_that_is_not_what_it_says_is_kept_as_far_as_it_goes(
+    functions: Functions, api: Api, partner: StartPartner, body: bytes, encoding: str, kept: bytes
+) -> None:
+    api.destination(partner(answers(200, body, f"Content-Encoding: {encoding}")).url())
+    assert api.hand_over(WAIT).json["state"] == "delivered"
+    assert functions.attempts()[0]["response_body"] == kept
+
+
+ODD_ANSWERS = [
+    b"HTTP/1.1 200 OK\r\nX-Latin: M\xfcller\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Surrogate: \xed\xa0\x80\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Controls: \x01\x1b[31m\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Folded: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+]
+
+
+@pytest.mark.parametrize("raw", ODD_ANSWERS)
+def test_odd_headers_are_stored_and_handed_back(
+    functions: Functions, api: Api, partner: StartPartner, raw: bytes
+) -> None:
+    server = partner(says(raw))
+    api.destination(server.url())
+    waited = api.hand_over(WAIT)
+    passed = api.call("POST", "/v1/via/partner/x", body=b"{}")
+    assert (waited.status, waited.json["state"], waited.json["response"]["body"]) == (200, "delivered", "ok")
+    assert (passed.status, passed.body) == (200, b"ok")
+    assert all(no_control_characters(reply) for reply in (waited, passed))
+    assert [row["status"] for row in functions.attempts()] == [200, 200]
+
+
+def no_control_characters(reply: Reply) -> bool:
+    return all(character >= " " for _, value in reply.headers for character in value)
+
+
+@pytest.mark.parametrize("body", [b"\x00", b"\xed\xa0\x80", bytes(range(256)), b"a\x00b"])
+def test_a_response_body_is_bytes_whatever_they_are(
+    functions: Functions, api: Api, partner: StartPartner, body: bytes
+) -> None:
+    api.destination(partner(answers(200, body)).url())
+    api.hand_over(WAIT)
+    assert api.call("GET", "/v1/via/partner/x").body == body
+    assert {row["response_body"] for row in functions.attempts()} == {body}
+
+
+def test_a_partner_that_redirects_into_the_house_is_not_followed(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    inside: Any = partner(answers(200, b"secret"))
+    api.destination(partner(answers(302, b"", f"Location: {inside.url('/latest/meta-data')}")).url())
+    answer = api.hand_over(WAIT)
+    assert (answer.json["state"], answer.json["response"]["status"]) == ("failed", 302)
+    assert inside.connections == 0
