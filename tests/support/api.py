@@ -16,6 +16,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db.connection import Database
+from domain.wakeups import Wakeup
 from handlers import admin, api, attempt, authorize, wiring
 from runtime.observability import logger, metrics
 from runtime.settings import DatabaseSettings
@@ -184,11 +185,12 @@ class Functions:
         """Hands all messages of the queue to the attempt function; what it answers."""
         return attempt_batch([encode(wakeup) for wakeup in self.queue.take()])
 
-    def work_early(self) -> dict[str, Any]:
-        """The same, as if everything in the queue were due."""
+    def work_early(self, wakeups: Sequence[Wakeup] | None = None) -> dict[str, Any]:
+        """The same, as if everything were due; `wakeups` stand for what is in the queue."""
         self.sql("UPDATE delivery SET due_at = created_at WHERE state = 'pending'")
         now = datetime.now(UTC)
-        return attempt_batch([encode(replace(wakeup, due_at=now)) for wakeup in self.queue.take()])
+        found = self.queue.take() if wakeups is None else wakeups
+        return attempt_batch([encode(replace(wakeup, due_at=now)) for wakeup in found])
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """Runs a statement as the superuser."""

@@ -1,0 +1,266 @@
+"""A database that goes away: callers get 503 and when to come back, nothing is lost, and nothing is sent twice."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from db.migrations import migrate
+from domain.errors import DatabaseUnavailable
+from domain.wakeups import Wakeup
+from local.postgres import Postgres
+from tests.conftest import FreshDatabase
+from tests.egress.servers import Line, Partner, Script
+from tests.support.api import Api, Functions, Reply, deployed
+from tests.support.gateway import EmulatedQueue
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+WAIT = ("Prefer", "wait=5")
+KEY = ("Idempotency-Key", "order-42")
+
+
+def must_ask_to_come_back(answer: Reply) -> None:
+    assert (answer.status, answer.kind) == (503, "unavailable")
+    assert int(answer.header("Retry-After") or 0) > 0
+
+
+@contextmanager
+def locked(functions: Functions, table: str) -> Iterator[None]:
+    """Meanwhile every statement on `table` waits, and is cut off where it stands."""
+    done = threading.Event()
+
+    def cut_whoever_waits() -> None:
+        while not done.wait(0.02):
+            functions.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = %s AND wait_event_type = 'Lock'",
+                functions.database.name,
+            )
+
+    with psycopg.connect(functions.database.admin_url) as connection:
+        connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        cutter = threading.Thread(target=cut_whoever_waits)
+        cutter.start()
+        try:
+            yield
+        finally:
+            done.set()
+            cutter.join()
+
+
+def test_a_connection_that_was_cut_while_idle_is_made_again_unnoticed(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    functions.cut_connections()
+    assert api.hand_over().status == 202
+    functions.cut_connections()
+    assert len(api.get("/v1/deliveries").json["deliveries"]) == 1
+
+
+def test_a_database_that_dies_while_it_accepts_has_accepted_nothing(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    with locked(functions, "delivery"):
+        must_ask_to_come_back(api.hand_over(KEY))
+        must_ask_to_come_back(api.hand_over(WAIT, KEY))
+        must_ask_to_come_back(api.call("POST", "/v1/via/partner/x", body=b"{}"))
+    assert functions.sql("SELECT FROM delivery") == []
+
+    functions.work()  # the messages of what was never accepted
+    assert server.requests == []
+    assert api.hand_over(WAIT, KEY).json["state"] == "delivered"
+    assert len(server.requests) == 1
+
+
+def test_a_read_that_is_cut_is_repeated_and_one_that_is_cut_again_is_an_outage(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    with locked(functions, "delivery"):
+        must_ask_to_come_back(api.get("/v1/deliveries"))
+    assert api.get("/v1/deliveries").status == 200
+
+
+def cuts_then_answers(functions: Functions) -> Script:
+    """The database fails over while the request is with the partner."""
+
+    def script(line: Line) -> None:
+        while line.read_request():
+            functions.cut_connections()
+            line.send(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\npaid")
+
+    return script
+
+
+@pytest.mark.parametrize("call", ["wait", "via", "worker"])
+def test_a_connection_cut_while_the_partner_answers_loses_no_outcome(
+    functions: Functions, api: Api, partner: StartPartner, call: str
+) -> None:
+    server = partner(cuts_then_answers(functions))
+    api.destination(server.url())
+    if call == "wait":
+        assert api.hand_over(WAIT).json["response"]["body"] == "paid"
+    elif call == "via":
+        assert api.call("POST", "/v1/via/partner/orders", body=b"{}").body == b"paid"
+    else:
+        api.hand_over()
+        assert functions.work() == {"batchItemFailures": []}
+    assert functions.delivery()["state"] == "delivered"
+    assert [(row["number"], row["status"]) for row in functions.attempts()] == [(1, 201)]
+    functions.work_early()
+    assert len(server.requests) == 1
+
+
+# A database that becomes a replica
+
+
+@contextmanager
+def read_only(functions: Functions) -> Iterator[None]:
+    """A fail-over to a replica, as connections that were made meanwhile see it."""
+    switch = f'ALTER ROLE sallyport_app IN DATABASE "{functions.database.name}"'
+    functions.sql(f"{switch} SET default_transaction_read_only = on")
+    functions.cut_connections()
+    try:
+        yield
+    finally:
+        functions.sql(f"{switch} RESET default_transaction_read_only")
+
+
+def test_a_database_that_became_a_replica_is_left_for_the_new_writer(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    with read_only(functions):
+        assert api.get("/v1/deliveries").json["deliveries"] == []
+        must_ask_to_come_back(api.hand_over(KEY))
+        must_ask_to_come_back(api.post("/v1/destinations", {"name": "other", "base_url": "https://bank.example"}))
+    assert api.hand_over(WAIT, KEY).json["state"] == "delivered"
+    assert len(server.requests) == 1
+
+
+def test_a_worker_on_a_replica_puts_its_messages_back(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    api.hand_over()
+    with read_only(functions):
+        assert functions.work() == {"batchItemFailures": []}
+    assert (len(functions.queue.messages), server.requests) == (1, [])
+    functions.work_early()
+    assert (functions.delivery()["state"], len(server.requests)) == ("delivered", 1)
+
+
+# A database that is stopped
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of this file's own, to be stopped and started."""
+    with Postgres(tmp_path_factory.mktemp("own-postgres"), durable=False) as server:
+        server.make_database("stoppable")
+        with psycopg.connect(server.url(database="stoppable"), autocommit=True) as connection:
+            migrate(connection)
+        yield server
+
+
+@pytest.fixture
+def stoppable(
+    own_postgres: Postgres, queue: EmulatedQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Functions]:
+    """The functions on a server that a test may stop."""
+    start(own_postgres)
+    urls: dict[str, Any] = {
+        "url": own_postgres.url(user="sallyport_app", database="stoppable"),
+        "operator_url": own_postgres.url(user="sallyport_admin", database="stoppable"),
+        "admin_url": own_postgres.url(database="stoppable"),
+    }
+    with deployed(FreshDatabase(name="stoppable", **urls), queue, tmp_path, monkeypatch) as made:
+        made.sql("TRUNCATE delivery, attempt, destination")
+        yield made
+
+
+def start(server: Postgres) -> None:
+    """Starts it again, without the list of allowed ports in its environment: Linux takes 128 KiB per variable."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ALLOWED_PORTS", raising=False)
+        if not server.running:
+            server.start()
+
+
+def test_a_stopped_database_is_an_outage_with_an_end(
+    stoppable: Functions, own_postgres: Postgres, partner: StartPartner
+) -> None:
+    api, server = stoppable.api, partner(answers(200))
+    api.destination(server.url())
+    api.hand_over(KEY)
+
+    own_postgres.stop()
+    for _ in range(2):
+        must_ask_to_come_back(api.hand_over(WAIT))
+        must_ask_to_come_back(api.call("GET", "/v1/via/partner/x"))
+        must_ask_to_come_back(api.get("/v1/deliveries"))
+        must_ask_to_come_back(api.get("/v1/destinations/partner"))
+    assert api.get("/healthz").status == 200
+    assert stoppable.work() == {"batchItemFailures": []}
+    assert server.requests == []
+
+    start(own_postgres)
+    assert api.hand_over(KEY).header("Idempotency-Replayed") == "true"
+    stoppable.work_early()
+    assert stoppable.delivery()["state"] == "delivered"
+    assert len(server.requests) == 1
+
+
+def stops_then_answers(own_postgres: Postgres) -> Script:
+    """The database stops while the request is with the partner."""
+
+    def script(line: Line) -> None:
+        while line.read_request():
+            own_postgres.stop()
+            line.send(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\npaid")
+
+    return script
+
+
+def test_the_caller_learns_what_the_partner_said_though_it_cannot_be_recorded(
+    stoppable: Functions, own_postgres: Postgres, partner: StartPartner
+) -> None:
+    api, server = stoppable.api, partner(stops_then_answers(own_postgres))
+    api.destination(server.url())
+    answer = api.hand_over(WAIT, KEY)
+    assert (answer.status, answer.json["state"], answer.json["response"]["body"]) == (200, "delivered", "paid")
+
+    start(own_postgres)
+    assert stoppable.delivery()["state"] == "sending"
+    lease_ends(stoppable)
+    assert stoppable.delivery()["state"] == "unknown"
+    assert [row["outcome"] for row in stoppable.attempts()] == ["unknown"]
+    assert len(server.requests) == 1
+
+
+def test_a_worker_whose_outcome_cannot_be_recorded_leaves_it_unknown_and_sends_nothing_again(
+    stoppable: Functions, own_postgres: Postgres, partner: StartPartner
+) -> None:
+    api, server = stoppable.api, partner(stops_then_answers(own_postgres))
+    api.destination(server.url())
+    api.hand_over()
+    messages = stoppable.queue.wakeups()
+    with pytest.raises(DatabaseUnavailable):
+        stoppable.work()
+
+    start(own_postgres)
+    assert stoppable.queue.wakeups() == []
+    lease_ends(stoppable, messages)  # SQS hands them out again, as the function failed
+    assert stoppable.delivery()["state"] == "unknown"
+    assert len(server.requests) == 1
+
+
+def lease_ends(functions: Functions, messages: Sequence[Wakeup] | None = None) -> None:
+    """Time passes until the lease is over, and the attempt function looks again."""
+    functions.sql("UPDATE delivery SET leased_until = created_at WHERE state = 'sending'")
+    functions.work_early(messages)
