@@ -1,6 +1,7 @@
 """One connection per process: made on first use, re-made when it broke, never waiting out a database that resumes."""
 
 import select
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
 
@@ -19,7 +20,13 @@ type PasswordMaker = Callable[[], str]
 CONNECT_TIMEOUT_SECONDS = 5  # API Gateway answers at 29 s: a resume (about 15 s) is never waited out
 RETRY_AFTER_SECONDS = 10
 # A statement here takes milliseconds. One that hangs (a failing host, a lock) must end well before the function does.
-_SERVER_OPTIONS = "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC"
+# A frozen function cannot close its connection, and an open one keeps Aurora from pausing: so the server closes it. The
+# function, thawed, may not see that: the farewell came while it was frozen. So it trusts no connection for that long.
+_SERVER_OPTIONS = (
+    "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000 -c idle_session_timeout=300000 "
+    "-c timezone=UTC"
+)
+TRUSTED_IDLE_SECONDS = 240
 _CLIENT_OPTIONS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "tcp_user_timeout": 10_000,  # milliseconds: a host that vanished is noticed within the life of a function
@@ -37,11 +44,22 @@ class Database:
     for anything else that PostgreSQL does not do. Neither carries the server's own text.
     """
 
-    def __init__(self, settings: DatabaseSettings, *, iam_password: PasswordMaker | None = None) -> None:
-        """`iam_password` makes the token that serves as password; it is called at each connect and not kept."""
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        *,
+        iam_password: PasswordMaker | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`iam_password` makes the token that serves as password; it is called at each connect and not kept.
+
+        `wall_clock` (seconds) must go on while a function is frozen, as a monotonic clock may not.
+        """
         self._settings = settings
         self._iam_password = iam_password
+        self._wall_clock = wall_clock
         self._connection: Connection | None = None
+        self._last_used_at = 0.0
 
     def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
         """All rows of one statement. A `repeatable` one is run once more where the connection broke under it."""
@@ -53,7 +71,10 @@ class Database:
 
     def connection(self) -> Connection:
         """The living connection, made if need be."""
-        if self._connection is None or _is_gone(self._connection):
+        now = self._wall_clock()
+        rested_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
+        self._last_used_at = now
+        if self._connection is None or rested_too_long or _is_gone(self._connection):
             self.close()
             self._connection = self._connect()
         return self._connection

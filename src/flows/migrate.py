@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from db.connection import Connection, Database
-from db.migrations import migrate, migrations
+from db.migrations import migrate, version_of
 from domain.errors import DatabaseUnavailable
 from runtime.observability import logger
 
@@ -31,7 +31,7 @@ def bring_up_to_date(
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(int(seconds_left() * 1000))])
     applied = migrate(connection)
     logger.info("schema is up to date", applied=applied)
-    return Migrated(applied=applied, version=len(migrations()))
+    return Migrated(applied=applied, version=version_of(connection))
 
 
 def _connection(database: Database, *, seconds_left: Callable[[], float], sleep: Callable[[float], None]) -> Connection:

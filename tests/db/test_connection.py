@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from db.connection import RETRY_AFTER_SECONDS, Database
+from db.connection import RETRY_AFTER_SECONDS, TRUSTED_IDLE_SECONDS, Database
 from domain.errors import DatabaseUnavailable, StatementRefused
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -53,6 +53,22 @@ def test_a_connection_that_was_closed_while_idle_is_remade_without_an_error(
     wait_until_gone(superuser)
     assert one(connected) == 1
     assert connected.connection() is not before
+
+
+def test_a_connection_that_rested_too_long_is_not_trusted(database: FreshDatabase) -> None:
+    now = [1_000_000.0]
+    with closing(Database(DatabaseSettings(database_url=database.url), wall_clock=lambda: now[0])) as made:
+        before = made.connection()
+        now[0] += TRUSTED_IDLE_SECONDS
+        assert made.connection() is before
+        now[0] += TRUSTED_IDLE_SECONDS + 1
+        assert made.connection() is not before
+        assert before.closed
+
+
+def test_the_server_ends_a_session_that_nobody_uses_so_that_the_database_may_pause(connected: Database) -> None:
+    (row,) = connected.rows("SELECT current_setting('idle_session_timeout') AS ends_after", {})
+    assert row["ends_after"] == "5min"
 
 
 def wait_until_gone(superuser: Database) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrations import Migration, MigrationError, migrate, migrations
+from db.migrations import Migration, MigrationError, migrate, migrations, version_of
 from local.postgres import Postgres
 
 FIRST = Migration(number=1, name="0001_first", statements="CREATE TABLE one (n integer)")
@@ -86,11 +86,13 @@ def test_a_file_that_changed_after_it_was_applied_is_refused(empty: str) -> None
             migrate(connection, files=changed)
 
 
-def test_a_database_newer_than_the_code_is_left_alone(empty: str) -> None:
+def test_a_database_newer_than_the_code_is_left_as_it_is(empty: str) -> None:
+    """As when a deployment is rolled back after its migration succeeded."""
+    newer = Migration(number=len(migrations()) + 1, name="later", statements="CREATE TABLE later (n integer)")
     with connect(empty) as connection:
-        migrate(connection)
-        with pytest.raises(MigrationError, match="does not know"):
-            migrate(connection, files=[])
+        migrate(connection, files=[*migrations(), newer])
+        assert migrate(connection) == []
+        assert version_of(connection) == newer.number
 
 
 def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Migrations: numbered SQL files beside this one, applied once each, in order, under one lock.
 
-Append-only: a file that has been applied is never edited; its SHA-256 is kept and compared. Each file runs in a
-transaction of its own together with the row that says it ran, so a failure leaves the files before it applied and
-nothing of itself.
+Append-only: a file that has been applied is never edited; its SHA-256 is kept and compared. A database that is newer
+than the code is left as it is: when a deployment is rolled back, older code meets the newer schema, and must be able to
+live with it (expand first, contract a release later). Each file runs in a transaction of its own together with the row
+that says it ran, so a failure leaves the files before it applied and nothing of itself.
 """
 
 import hashlib
@@ -52,6 +53,11 @@ def migrations(folder: Path = _HERE) -> tuple[Migration, ...]:
     if [migration.number for migration in found] != list(range(1, len(found) + 1)):
         raise MigrationError(f"migrations must be numbered 0001, 0002, ... without gaps: {[m.name for m in found]}")
     return found
+
+
+def version_of(connection: Connection[Any]) -> int:
+    """The number of the newest migration that the database has; 0 for none."""
+    return max(_applied(connection), default=0)
 
 
 def migrate(connection: Connection[Any], *, files: Sequence[Migration] | None = None) -> list[int]:
@@ -105,9 +111,7 @@ def _applied(connection: Connection[Any]) -> dict[int, bytes]:
 def _compare(wanted: Iterable[Migration], applied: dict[int, bytes]) -> None:
     known = {migration.number: migration for migration in wanted}
     for number, sha256 in applied.items():
-        if number not in known:
-            raise MigrationError(f"the database has migration {number}, which this version of Sallyport does not know")
-        if known[number].sha256 != sha256:
+        if number in known and known[number].sha256 != sha256:
             raise MigrationError(f"{known[number].name}.sql was changed after it was applied; add a new file instead")
 
 
