@@ -1,0 +1,89 @@
+"""Deliveries: fingerprints, states, guarantees, references."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.deliveries import State, fingerprint, state_after
+from domain.destinations import Guarantee, is_reference, may_repeat
+from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable, outcome_name
+from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
+from tests.support.gateway import START
+
+PARTS = st.tuples(st.text("ab/", max_size=3), st.text("ab", max_size=3), st.text("/ab", max_size=3), st.text("ab="))
+REQUESTS = st.tuples(PARTS, st.binary(max_size=4))
+
+
+def print_of(request: tuple[tuple[str, str, str, str], bytes]) -> bytes:
+    (destination, method, path, query), body = request
+    return fingerprint(destination=destination, method=method, path=path, query=query, body=body)
+
+
+@given(REQUESTS, REQUESTS)
+def test_two_requests_have_one_fingerprint_exactly_where_they_are_the_same(
+    one: tuple[tuple[str, str, str, str], bytes], other: tuple[tuple[str, str, str, str], bytes]
+) -> None:
+    assert (print_of(one) == print_of(other)) == (one == other)
+    assert len(print_of(one)) == 32
+
+
+def test_parts_do_not_run_together() -> None:
+    assert print_of((("ab", "", "", ""), b"")) != print_of((("a", "b", "", ""), b""))
+    assert print_of((("", "", "", "a"), b"b")) != print_of((("", "", "", ""), b"ab"))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "finished"),
+    [
+        (Delivered(), State.DELIVERED, True),
+        (RetryAt(at=START), State.PENDING, False),
+        (Failed(), State.FAILED, True),
+        (Held(), State.UNKNOWN, True),
+    ],
+)
+def test_a_verdict_leads_to_a_state(verdict: Verdict, state: State, finished: bool) -> None:
+    assert state_after(verdict) is state
+    assert state.finished is finished
+
+
+def test_a_delivery_that_is_being_sent_is_not_finished_and_a_canceled_one_is() -> None:
+    assert not State.SENDING.finished
+    assert State.CANCELED.finished
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name"),
+    [
+        (Answered(status=500), "answered"),
+        (Unreachable(reason=""), "unreachable"),
+        (Unknown(reason=""), "unknown"),
+        (Refused(reason=""), "refused"),
+    ],
+)
+def test_an_outcome_has_one_name(outcome: Outcome, name: str) -> None:
+    assert outcome_name(outcome) == name
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+def test_an_idempotent_method_may_be_repeated(method: str) -> None:
+    assert may_repeat(guarantee=Guarantee.AUTO, idempotent=False, method=method)
+    assert not may_repeat(guarantee=Guarantee.AT_MOST_ONCE, idempotent=True, method=method)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "get"])
+def test_any_other_method_may_not_unless_the_destination_says_so(method: str) -> None:
+    assert not may_repeat(guarantee=Guarantee.AUTO, idempotent=False, method=method)
+    assert may_repeat(guarantee=Guarantee.AUTO, idempotent=True, method=method)
+    assert may_repeat(guarantee=Guarantee.AT_LEAST_ONCE, idempotent=False, method=method)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "bank-2", "0", "a" * 63, "01939d2a-7a10-7c3e-9f4b-5d1c0e6a2b31", "01939D2A" + "-" * 28]
+)
+def test_what_may_be_a_name_or_an_id_is_looked_up(text: str) -> None:
+    assert is_reference(text)
+
+
+@pytest.mark.parametrize("text", ["", "-a", "Bank", "a b", "a\n", "b\u00e4nk", "a" * 64, "a%2Fb", "\x00"])
+def test_what_cannot_be_either_is_not(text: str) -> None:
+    assert not is_reference(text)

@@ -1,0 +1,156 @@
+"""When to try again, and when to stop."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable
+from domain.retry import (
+    RETRIABLE_STATUSES,
+    SCHEDULE_SECONDS,
+    Delivered,
+    Failed,
+    Held,
+    RetryAt,
+    Verdict,
+    retry_after,
+    retry_at,
+    verdict,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+CHANCE = st.floats(0, 1, exclude_max=True)
+
+
+def judged(outcome: Outcome, *, attempts_made: int = 1, may_repeat: bool = False) -> Verdict:
+    return verdict(
+        outcome, attempts_made=attempts_made, attempts_allowed=10, may_repeat=may_repeat, now=NOW, chance=0.5
+    )
+
+
+def after(seconds: float) -> RetryAt:
+    return RetryAt(at=NOW + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_any_success_is_a_delivery(status: int) -> None:
+    assert judged(Answered(status=status)) == Delivered()
+
+
+@pytest.mark.parametrize("status", sorted(RETRIABLE_STATUSES))
+def test_what_passes_is_tried_again_even_where_a_repeat_is_not_harmless(status: int) -> None:
+    assert judged(Answered(status=status), may_repeat=False) == after(5)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 400, 401, 403, 404, 409, 410, 422, 451, 501, 505, 511])
+def test_what_will_not_change_fails_at_once(status: int) -> None:
+    assert judged(Answered(status=status), may_repeat=True) == Failed()
+
+
+@pytest.mark.parametrize("may_repeat", [False, True])
+def test_what_was_never_sent_is_tried_again(may_repeat: bool) -> None:
+    assert judged(Unreachable(reason="no"), may_repeat=may_repeat) == after(5)
+
+
+def test_what_may_have_arrived_is_tried_again_only_where_a_repeat_is_harmless() -> None:
+    assert judged(Unknown(reason="?"), may_repeat=True) == after(5)
+    assert judged(Unknown(reason="?"), may_repeat=False) == Held()
+
+
+def test_what_our_guard_refuses_is_not_tried_again() -> None:
+    assert judged(Refused(reason="private"), may_repeat=True) == Failed()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "last"),
+    [
+        (Answered(status=503), Failed()),
+        (Unreachable(reason="no"), Failed()),
+        (Unknown(reason="?"), Held()),  # the last one may have arrived, too
+        (Answered(status=200), Delivered()),
+    ],
+)
+def test_after_the_last_attempt_there_is_no_other(outcome: Outcome, last: Verdict) -> None:
+    assert judged(outcome, attempts_made=10, may_repeat=True) == last
+    assert judged(outcome, attempts_made=11, may_repeat=True) == last
+
+
+@pytest.mark.parametrize("attempts_made", range(1, 10))
+def test_in_the_middle_of_the_jitter_lies_the_schedule(attempts_made: int) -> None:
+    assert retry_at(attempts_made, now=NOW, chance=0.5) == NOW + timedelta(seconds=SCHEDULE_SECONDS[attempts_made])
+
+
+@given(st.integers(0, 1000), CHANCE)
+def test_the_jitter_stays_within_a_fifth(attempts_made: int, chance: float) -> None:
+    delay = SCHEDULE_SECONDS[min(attempts_made, 9)]
+    waited = (retry_at(attempts_made, now=NOW, chance=chance) - NOW).total_seconds()
+    assert 0.8 * delay - 1e-6 <= waited <= 1.2 * delay + 1e-6
+
+
+@given(CHANCE, CHANCE)
+def test_two_chances_are_two_moments(one: float, other: float) -> None:
+    moments = [retry_at(9, now=NOW, chance=chance) for chance in sorted((one, other))]
+    assert moments == sorted(moments)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 120 ", 120),
+        ("0", 0),
+        ("00000000000000000000120", 0),
+        ("86401", 86_400),
+        ("9" * 400, 86_400),
+        (format_datetime(NOW + timedelta(hours=1), usegmt=True), 3600),
+        ("Sun, 01 Mar 2026 13:00:00 -0000", 3600),
+        ("Sunday, 01-Mar-26 13:00:00 GMT", 3600),
+        (format_datetime(NOW + timedelta(days=9), usegmt=True), 86_400),
+        (format_datetime(NOW - DAY, usegmt=True), -86_400),
+    ],
+)
+def test_both_forms_of_retry_after_are_read_and_capped_at_a_day(value: str, seconds: int) -> None:
+    assert retry_after((("RETRY-after", value),), now=NOW) == NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "5s", "\u00b2", "Sun, 99 Mar 2026 12:00:00 GMT"])
+def test_a_retry_after_that_cannot_be_read_counts_for_nothing(value: str) -> None:
+    assert retry_after((("Retry-After", value),), now=NOW) is None
+
+
+@given(st.text(st.characters(max_codepoint=0xFF)))
+def test_no_partner_can_make_retry_after_fail_or_exceed_the_cap(value: str) -> None:
+    asked = retry_after((("Retry-After", value),), now=NOW)
+    assert asked is None or asked <= NOW + DAY
+
+
+@given(
+    st.builds(
+        "{}, {} {} {} {}:{}:{} {}".format,
+        st.sampled_from(["Mon", "x", ""]),
+        st.integers(-1, 40),
+        st.sampled_from(["Jan", "Feb", "x"]),
+        st.integers(-1, 100_000),
+        st.integers(-1, 99),
+        st.integers(-1, 99),
+        st.integers(-1, 99),
+        st.sampled_from(["GMT", "+0000", "-0000", "+2359", "-2359", "+9999", "EST", ""]),
+    )
+)
+def test_no_date_can_either(value: str) -> None:
+    asked = retry_after((("Retry-After", value),), now=NOW)
+    assert asked is None or asked <= NOW + DAY
+
+
+def test_retry_after_wins_only_where_it_is_later() -> None:
+    later, earlier = (("Retry-After", "600"),), (("Retry-After", "1"),)
+    assert judged(Answered(status=429, headers=later)) == after(600)
+    assert judged(Answered(status=429, headers=earlier)) == after(5)
+
+
+def test_of_two_the_first_counts() -> None:
+    assert retry_after((("Retry-After", "7"), ("Retry-After", "9")), now=NOW) == NOW + timedelta(seconds=7)
