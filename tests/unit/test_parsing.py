@@ -1,0 +1,164 @@
+"""JSON bodies into typed values, with every fault named."""
+
+import json
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta, Struct
+
+from domain.errors import InvalidRequest, Malformed
+from handlers.parsing import body_as, escaped
+from handlers.schemas import NewDeliveryBody, NewDestinationBody
+
+
+class Cat(Struct, forbid_unknown_fields=True, tag_field="kind", tag="cat"):
+    lives: Annotated[int, Meta(ge=1, le=9)]
+
+
+class Dog(Struct, forbid_unknown_fields=True, tag_field="kind", tag="dog"):
+    name: str
+    tricks: list[str] = []
+
+
+class Home(Struct, forbid_unknown_fields=True, kw_only=True):
+    city: str
+    pet: Cat | Dog | None = None
+    second_pet: Annotated[Cat | Dog | None, Meta(description="the type is inside")] = None
+    rooms: dict[str, int] = {}
+
+
+class House(Struct, forbid_unknown_fields=True):
+    home: Home
+    number: int = 1
+
+
+def faults(value: object) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as refused:
+        body_as(json.dumps(value).encode(), House)
+    return {fault.field: fault.detail for fault in refused.value.faults}
+
+
+def test_a_body_that_fits_becomes_its_type() -> None:
+    body = b'{"home": {"city": "Ulm", "pet": {"kind": "dog", "name": "Rex"}}}'
+    assert body_as(body, House) == House(Home(city="Ulm", pet=Dog("Rex")))
+
+
+def test_all_faults_are_found_however_deep() -> None:
+    found = faults(
+        {
+            "home": {
+                "pet": {"kind": "dog", "tricks": [1], "age": 3},
+                "second_pet": {"kind": "cat", "lives": 10},
+                "x": 1,
+            },
+            "number": "one",
+        }
+    )
+    assert found == {
+        "/home/pet/age": "unknown; known are name, tricks",
+        "/home/pet/name": "is required",
+        "/home/pet/tricks/0": "expected `str`, got `int`",
+        "/home/second_pet/lives": "expected `int` <= 9",
+        "/home/x": "unknown; known are city, pet, second_pet, rooms",
+        "/home/city": "is required",
+        "/number": "expected `int`, got `str`",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pet", "field"),
+    [
+        ({"kind": "fish"}, "/home/pet/kind"),
+        ({"name": "Rex"}, "/home/pet"),
+        ("Rex", "/home/pet"),
+        ([], "/home/pet"),
+    ],
+)
+def test_a_value_of_no_known_kind_is_one_fault(pet: object, field: str) -> None:
+    assert list(faults({"home": {"city": "Ulm", "pet": pet}})) == [field]
+
+
+def test_a_fault_in_a_mapping_points_at_the_mapping() -> None:
+    assert list(faults({"home": {"city": "Ulm", "rooms": {"a": 1, "b": "x"}}})) == ["/home/rooms"]
+
+
+def test_a_field_s_name_is_escaped_in_its_pointer() -> None:
+    assert escaped("a/b~c") == "a~1b~0c"
+    assert "/home/a~1b" in faults({"home": {"city": "Ulm", "a/b": 1}})
+
+
+def test_a_type_without_fields_knows_none() -> None:
+    class Nothing(Struct, forbid_unknown_fields=True):
+        pass
+
+    with pytest.raises(InvalidRequest, match="nothing is known here"):
+        body_as(b'{"a": 1}', Nothing)
+
+
+def test_a_value_that_does_not_fit_as_a_whole_is_a_fault_of_the_whole() -> None:
+    class Even(Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number % 2:
+                raise ValueError("must be even")
+
+    with pytest.raises(InvalidRequest) as refused:
+        body_as(b'{"number": 1}', Even)
+    (fault,) = refused.value.faults
+    assert (fault.field, "must be even" in fault.detail) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "line 1, column 2"),
+        (b"\xff", "not UTF-8"),
+        (b"[]", "must be a JSON object"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b'{"a": 1e400}', "too large"),
+        (b'{"a": -1e400}', "too large"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "too many digits"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"a": {"b": 1, "b": 2}}', "'b' stands twice"),
+    ],
+)
+def test_what_cannot_be_read_is_malformed(body: bytes, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        body_as(body, House)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    [field.name for kind in (NewDeliveryBody, NewDestinationBody) for field in msgspec.structs.fields(kind)]
+)
+
+
+def faults_of(body: bytes, kind: type[Struct]) -> list[str]:
+    """What is wrong with each field at fault; a body that is refused has one at least."""
+    try:
+        body_as(body, kind)
+    except InvalidRequest as refused:
+        return [fault.detail for fault in refused.faults] or [""]
+    return []
+
+
+@given(st.dictionaries(FIELDS | st.text(max_size=3), JSON, max_size=5))
+def test_no_body_fails_in_any_other_way(value: dict[str, Any]) -> None:
+    for kind in (NewDeliveryBody, NewDestinationBody):
+        assert all(detail for detail in faults_of(json.dumps(value).encode(), kind))
+
+
+@given(st.binary(max_size=50))
+def test_nor_do_any_bytes(body: bytes) -> None:
+    with suppress(Malformed, InvalidRequest):
+        body_as(body, NewDeliveryBody)

@@ -1,0 +1,85 @@
+"""Every error of ours is a problem, and every kind has a title."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from domain import errors
+from domain.errors import Fault, SallyportError
+from handlers.problems import TITLES, no_answer, problem_of, respond, too_large_to_return
+
+CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
+    (errors.InvalidRequest(Fault(field="/a", detail="is required")), 422, "invalid-request", {}),
+    (errors.Malformed("not JSON"), 400, "malformed-request", {}),
+    (errors.Unauthorized("no"), 401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="sallyport"'}),
+    (errors.Forbidden("send"), 403, "forbidden", {}),
+    (errors.NotFound("delivery", "42"), 404, "not-found", {}),
+    (errors.NameTaken("taken"), 409, "name-taken", {}),
+    (errors.StillInFlight(delivery_id="42", retry_after_seconds=2), 409, "in-flight", {"Retry-After": "2"}),
+    (errors.ResponseNotKept(delivery_id="42", status=200), 409, "response-not-kept", {}),
+    (errors.KeyReused(delivery_id="42"), 422, "key-reused", {}),
+    (errors.TooLarge(limit_bytes=5), 413, "too-large", {}),
+    (errors.DatabaseUnavailable("away", retry_after_seconds=10), 503, "unavailable", {"Retry-After": "10"}),
+    (errors.QueueUnavailable("away", retry_after_seconds=5), 503, "unavailable", {"Retry-After": "5"}),
+    (errors.SecretUnavailable("away", retry_after_seconds=7), 503, "unavailable", {"Retry-After": "7"}),
+    (errors.StatementRefused(sqlstate="23514", constraint="a_rule"), 500, "internal", {}),
+    (errors.Unsealable("which key, and which destination"), 500, "internal", {}),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "headers"), CASES)
+def test_an_error_becomes_a_problem(error: SallyportError, status: int, kind: str, headers: dict[str, str]) -> None:
+    answer = respond(problem_of(error))
+    members = json.loads(answer.body or "")
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    assert members["type"] == f"urn:sallyport:problem:{kind}"
+    assert (members["status"], members["title"]) == (status, TITLES[kind])
+    assert members["detail"]
+    for name, value in headers.items():
+        assert answer.headers[name] == value
+
+
+def leaves(root: type[SallyportError]) -> Iterator[type[SallyportError]]:
+    for kind in root.__subclasses__():
+        yield from leaves(kind)
+        if not kind.__subclasses__():
+            yield kind
+
+
+def test_no_error_is_forgotten() -> None:
+    assert {type(error) for error, *_ in CASES} == set(leaves(SallyportError))
+
+
+def test_what_went_wrong_inside_is_not_told() -> None:
+    assert "key" not in problem_of(errors.Unsealable("which key, and which destination")).detail
+
+
+def test_the_faults_are_listed() -> None:
+    error = errors.InvalidRequest(Fault(field="/a", detail="is required"), Fault(field="limit", detail="too high"))
+    found = problem_of(error)
+    assert found.extensions["faults"] == [
+        {"field": "/a", "detail": "is required"},
+        {"field": "limit", "detail": "too high"},
+    ]
+    assert found.detail == "/a: is required; limit: too high"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "kind"),
+    [
+        ("unreachable", 502, "partner-unreachable"),
+        ("refused", 502, "egress-refused"),
+        ("unknown", 504, "outcome-unknown"),
+    ],
+)
+def test_a_partner_that_did_not_answer_is_a_problem_of_its_own(outcome: str, status: int, kind: str) -> None:
+    found = no_answer("42", outcome, "the reason")
+    assert (found.status, found.kind) == (status, kind)
+    assert "the reason" in found.detail
+    assert found.extensions == {"delivery_id": "42", "outcome": outcome}
+
+
+def test_an_answer_that_is_too_large_says_where_its_beginning_is() -> None:
+    found = too_large_to_return("42", 200)
+    assert (found.status, found.extensions) == (502, {"delivery_id": "42", "partner_status": 200})
