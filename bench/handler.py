@@ -10,11 +10,13 @@ from bench.stage import Stage
 
 OURS = "handlers.api:handler"
 PLAIN = "bench.plain:handler"
+POST = "POST /v1/deliveries"
+GET = "GET /v1/deliveries/{id}"
 ROUNDS = 7
 CHUNKS = 12  # per round, alternating between the sides
 CALLS = 25  # per chunk
 WARM_UP = 60
-HEAVY = ["boto3", "botocore", "pydantic", "aws_xray_sdk"]
+HEAVY = ["boto3", "botocore.session", "pydantic", "aws_xray_sdk"]  # Powertools looks whether there is a botocore
 
 
 def run(stage: Stage) -> None:
@@ -23,7 +25,7 @@ def run(stage: Stage) -> None:
     delivery_id = delivered(stage)
     rounds = [_round(stage, delivery_id, ours_first=number % 2 == 0) for number in range(ROUNDS)]
     rows = []
-    for what in ("POST /v1/deliveries", "GET /v1/deliveries/{id}"):
+    for what in (POST, GET):
         ours, plain = ([found[side][what] for found in rounds] for side in (OURS, PLAIN))
         rows.append([what, spread(ours, digits=0), spread(plain, digits=0), str(ratio(ours, plain)), "1.30"])
     table(["call", "ours p50, us", "plain p50, us", "ratio", "budget"], rows)
@@ -48,16 +50,15 @@ def _round(stage: Stage, delivery_id: str, *, ours_first: bool) -> dict[str, Any
         for name in order:
             _post(stage, sides[name], name, WARM_UP)
             _get(stage, sides[name], name, delivery_id, WARM_UP)
-        taken: dict[str, dict[str, list[float]]] = {name: {"POST": [], "GET": []} for name in order}
+        taken: dict[str, dict[str, list[float]]] = {name: {POST: [], GET: []} for name in order}
         for _ in range(CHUNKS):
             for name in order:
-                taken[name]["POST"] += _post(stage, sides[name], name, CALLS)
+                taken[name][POST] += _post(stage, sides[name], name, CALLS)
             for name in order:
-                taken[name]["GET"] += _get(stage, sides[name], name, delivery_id, CALLS)
+                taken[name][GET] += _get(stage, sides[name], name, delivery_id, CALLS)
         loaded = ours.do("loaded", names=HEAVY)
     medians: dict[str, Any] = {
-        name: {"POST /v1/deliveries": median(found["POST"]), "GET /v1/deliveries/{id}": median(found["GET"])}
-        for name, found in taken.items()
+        name: {what: median(found[what]) for what in (POST, GET)} for name, found in taken.items()
     }
     return medians | {"loaded": loaded}
 

@@ -4,16 +4,16 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any
 
 from bench import events
 from bench.figures import heading, skipped, table
-from bench.handler import OURS, PLAIN, delivered
+from bench.handler import GET, OURS, PLAIN, POST, delivered
 from bench.side import Side
 from bench.stage import Stage
 
 WARM_UP = 40
 CALLS = 40
+STATUS = {POST: 202, GET: 200}
 
 
 def run(stage: Stage) -> None:
@@ -24,7 +24,7 @@ def run(stage: Stage) -> None:
     heading(f"Instructions per warm call under callgrind, {CALLS} calls")
     delivery_id = delivered(stage)
     rows = []
-    for what in ("POST /v1/deliveries", "GET /v1/deliveries/{id}"):
+    for what in STATUS:
         ours, plain = (count(stage, handler, what, delivery_id) for handler in (OURS, PLAIN))
         rows.append([what, f"{ours / 1e6:.3f}", f"{plain / 1e6:.3f}", f"{ours / plain:.2f}"])
     table(["call", "ours, million", "plain, million", "ratio"], rows)
@@ -36,8 +36,9 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
     environment = stage.environment() | {"PYTHONHASHSEED": "0"}
     with Side(environment, command=["valgrind", *options, sys.executable]) as side:
         _call(stage, side, handler, what, delivery_id, WARM_UP)
+        _hold(stage, side, what, delivery_id, CALLS)
         _switch(side, on=True)
-        _call(stage, side, handler, what, delivery_id, CALLS)
+        side.do("calls_held", handler=handler, status=STATUS[what])
         _switch(side, on=False)
         said = side.close()
     found = re.search(r"Collected : (\d+)", said)
@@ -47,15 +48,19 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
 
 
 def _call(stage: Stage, side: Side, handler: str, what: str, delivery_id: str, number: int) -> None:
-    if what.startswith("POST"):
-        made: list[Any] = [events.post(stage) for _ in range(number)]
-        side.do("calls", handler=handler, events=made, status=202)
+    _hold(stage, side, what, delivery_id, number)
+    side.do("calls_held", handler=handler, status=STATUS[what])
+
+
+def _hold(stage: Stage, side: Side, what: str, delivery_id: str, number: int) -> None:
+    if what == POST:
+        side.do("hold", events=[events.post(stage) for _ in range(number)])
     else:
-        side.do("calls", handler=handler, events=[events.get(stage, delivery_id)] * number, status=200)
+        side.do("hold", events=[events.get(stage, delivery_id)] * number)
 
 
 def _switch(side: Side, *, on: bool) -> None:
-    """Counting starts and ends between two calls; what it takes to read and answer a request is far below one call."""
+    """Counting starts and ends between two requests to the side, which are a line each."""
     process_id = side.do("process_id")
     command = ["callgrind_control", "-i", "on" if on else "off", str(process_id)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

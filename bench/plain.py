@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +48,7 @@ SHOWN = [
 
 _connection: Any = None
 _curl = pycurl.Curl()
+_multi = pycurl.CurlMulti()
 
 
 def handler(event: Any, context: Any) -> Any:
@@ -275,60 +275,75 @@ def authorize(event: Any, context: Any) -> Any:
 
 
 def attempt(event: Any, context: Any) -> Any:
-    """The worker, one message after the other: claim, send, record."""
-    for record in event["Records"]:
-        delivery_id = json.loads(record["body"])["delivery_id"]
-        now = datetime.now(UTC)
-        row = (
-            connection()
-            .execute(
-                """
-                UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
-                       attempts_made = attempts_made + 1
-                FROM destination
-                WHERE delivery_id = %s AND state = 'pending' AND due_at <= %s
-                  AND destination.destination_id = delivery.destination_id
-                RETURNING method, base_url || path, headers, body, attempts_made
-                """,
-                (now + timedelta(seconds=40), delivery_id, now),
-            )
-            .fetchone()
+    """The worker: claim a batch, send all of it at once, record it."""
+    now = datetime.now(UTC)
+    claimed = (
+        connection()
+        .execute(
+            """
+            UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
+                   attempts_made = attempts_made + 1
+            FROM destination
+            WHERE delivery_id = ANY (%s) AND state = 'pending' AND due_at <= %s
+              AND destination.destination_id = delivery.destination_id
+            RETURNING delivery_id, method, base_url || path, headers, body, attempts_made, idempotent
+            """,
+            (
+                now + timedelta(seconds=40),
+                [uuid.UUID(json.loads(record["body"])["delivery_id"]) for record in event["Records"]],
+                now,
+            ),
         )
-        if row is not None:
-            record_attempt(delivery_id, now, row)
+        .fetchall()
+    )
+    connection().execute(
+        """
+        WITH made AS (
+            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::smallint[], %s::double precision[], %s::smallint[],
+                                 %s::bytea[]) AS listed (attempt_id, delivery_id, number, total_ms, status, body)
+        ), logged AS (
+            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, total_ms, status,
+                                 response_headers, response_body, response_truncated)
+            SELECT attempt_id, delivery_id, number, 'answered', %s, total_ms, status, '[]', body, false FROM made)
+        UPDATE delivery SET state = 'delivered', lease_id = NULL, leased_until = NULL, finished_at = %s
+        FROM made WHERE delivery.delivery_id = made.delivery_id
+        """,
+        (*map(list, zip(*sent(claimed, now), strict=True)), now, datetime.now(UTC)),
+    )
     return {"batchItemFailures": []}
 
 
-def record_attempt(delivery_id: Any, now: Any, row: Any) -> Any:
+def sent(claimed: Any, now: Any) -> Any:
+    """A row for each: attempt_id, delivery_id, number, total_ms, status, body."""
+    handles = [request(*row[1:5], fresh=not row[6]) for row in claimed]
+    for handle, _ in handles:
+        _multi.add_handle(handle)
+    left = len(handles)
+    while left:
+        _, left = _multi.perform()
+        if left:
+            _multi.select(1.0)
+    rows = []
+    for row, (handle, told) in zip(claimed, handles, strict=True):
+        status, total_ms = handle.getinfo(pycurl.RESPONSE_CODE), handle.getinfo(pycurl.TOTAL_TIME) * 1000
+        _multi.remove_handle(handle)
+        handle.close()
+        print(json.dumps({"message": "attempt made", "delivery_id": str(row[0]), "status": status}))
+        rows.append((uuid7(now), row[0], row[5], total_ms, status, b"".join(told)))
+    return rows
+
+
+def request(method: Any, url: Any, headers: Any, body: Any, *, fresh: Any) -> Any:
     told: list[bytes] = []
-    began = time.monotonic()
-    _curl.setopt(pycurl.URL, row[1])
-    _curl.setopt(pycurl.CUSTOMREQUEST, row[0])
-    _curl.setopt(pycurl.POSTFIELDS, row[3])
-    _curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in row[2]])
-    _curl.setopt(pycurl.WRITEFUNCTION, told.append)
-    _curl.perform()
-    connection().execute(
-        """
-        WITH logged AS (
-            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, total_ms, status,
-                                 response_headers, response_body, response_truncated)
-            VALUES (%s, %s, %s, 'answered', %s, %s, %s, '[]', %s, false))
-        UPDATE delivery SET state = 'delivered', lease_id = NULL, leased_until = NULL, finished_at = %s
-        WHERE delivery_id = %s
-        """,
-        (
-            uuid7(now),
-            delivery_id,
-            row[4],
-            now,
-            (time.monotonic() - began) * 1000,
-            _curl.getinfo(pycurl.RESPONSE_CODE),
-            b"".join(told),
-            datetime.now(UTC),
-            delivery_id,
-        ),
-    )
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.CUSTOMREQUEST, method)
+    handle.setopt(pycurl.POSTFIELDS, body)
+    handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers] + ["Expect:"])
+    handle.setopt(pycurl.WRITEFUNCTION, told.append)
+    handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
+    handle.setopt(pycurl.TIMEOUT_MS, 5000)
+    return handle, told
 
 
 def migrate(event: Any, context: Any) -> Any:
