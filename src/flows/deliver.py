@@ -115,8 +115,18 @@ def _moved_on(delivery: Delivery, made: Made, *, by: Collaborators) -> Delivery:
 
 
 def _watch(delivery: Delivery, *, until: float, by: Collaborators) -> Progress:
+    """Where the database goes away meanwhile, the caller gets the delivery as it was accepted: an error would invite it
+    to send again."""
+    try:
+        return show(_last_seen(delivery, until=until, by=by), by=by)
+    except DatabaseUnavailable:
+        logger.exception("a delivery could not be watched", delivery_id=str(delivery.delivery_id))
+        return Progress(delivery=delivery, attempts=[])
+
+
+def _last_seen(delivery: Delivery, *, until: float, by: Collaborators) -> Delivery:
     while not delivery.state.finished and by.clock().timestamp() < until:
         by.sleep(WATCH_SECONDS)
         found = deliveries.find(by.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
         delivery = found or delivery
-    return show(delivery, by=by)
+    return delivery

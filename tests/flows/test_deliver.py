@@ -189,6 +189,26 @@ def test_a_database_that_goes_away_meanwhile_does_not_hide_the_answer(gateway: G
     assert gateway.delivery()["state"] == "unknown"
 
 
+def test_a_database_that_goes_away_while_a_caller_watches_does_not_hide_that_the_delivery_is_accepted(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    def lose_it(seconds: float) -> None:
+        gateway.clock.forward(seconds)
+        gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
+        gateway.by.database.close()
+
+    gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
+    try:
+        progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, sleep=lose_it))
+    finally:
+        gateway.sql("ALTER ROLE sallyport_app LOGIN")
+    assert progress.delivery.state is State.PENDING
+    assert progress.attempts == []
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.delivery()["delivery_id"] == progress.delivery.delivery_id
+    assert gateway.delivery()["state"] == "delivered"
+
+
 class DiesAfterOneMessage(WakeupQueue):
     """The real queue for the first message; then nobody listens any more."""
 
