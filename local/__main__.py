@@ -4,12 +4,14 @@ import argparse
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from local.demonstration import lines_to_paste, make_destination, working_token
 from local.errors import LocalError
@@ -53,11 +55,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _watch(stack: Stack) -> None:
-    """Returns never; raises LocalError when the database goes away, Stopped on a signal."""
+    """Returns never; raises LocalError when the database goes away, Stopped on a signal or without a terminal."""
     forever = threading.Event()
     while not forever.wait(_WATCH_SECONDS):
+        if hung_up(sys.stdout):
+            raise Stopped
         if not stack.postgres.running:
             raise LocalError("PostgreSQL ended. `make run` starts it again; the data are kept.")
+
+
+def hung_up(output: TextIO) -> bool:
+    """Whether `output` is a terminal that is closed.
+
+    A signal says so too, but not to us where `make` itself leads the terminal's session.
+    """
+    watched = select.poll()
+    watched.register(output.fileno(), 0)  # asks for nothing: a hang-up is told all the same
+    return any(state & select.POLLHUP for _, state in watched.poll(0))
 
 
 @contextlib.contextmanager
