@@ -1,5 +1,7 @@
 """`python -m local`, which is `make run` and `make run-clean`: what it prints, how it ends, and what is left."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from local.__main__ import hung_up
 from local.front import listening
 from local.functions import REPOSITORY
 
@@ -180,6 +183,15 @@ def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
     )
     assert refused.returncode == 1
     assert "already running" in refused.stderr
+
+
+def test_a_closed_terminal_is_noticed() -> None:
+    """`make` as the leader of a session keeps the signal to itself."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        assert not hung_up(terminal)
+        os.close(ours)
+        assert hung_up(terminal)
 
 
 def test_a_python_is_found_and_a_missing_one_is_one_clear_line(tmp_path: Path) -> None:
