@@ -4,8 +4,8 @@ Sources: "Lambda proxy integrations in API Gateway", "Input to an API Gateway La
 types" and "Amazon API Gateway important notes" (headers dropped or renamed), in API Gateway's developer guide.
 
 What differs from a deployed API, on purpose: paths have no stage in front, neither outside nor in
-`requestContext.path`, as behind a custom domain name;
-header names arrive in lower case; there is no throttling and no WAF; the connection is HTTP, not HTTPS.
+`requestContext.path`, as behind a custom domain name; header names arrive in lower case; there is no throttling, no WAF
+and no limit on headers; the connection is HTTP, not HTTPS.
 """
 
 import base64

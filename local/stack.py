@@ -135,6 +135,8 @@ class Stack:
 
     def _start_functions(self, template: Template) -> None:
         self._cleanup.callback(self._stop_functions)
+        shutil.rmtree(self._logs, ignore_errors=True)  # those of the last run; they would grow for ever
+        self._logs.mkdir()
         for name, function in template.functions().items():
             self.functions[name] = Function(self._function(function), concurrency=CONCURRENCY)
         busy = [name for name in self.functions if name not in _ROLES]
@@ -156,7 +158,6 @@ class Stack:
         return self._directory / "logs"
 
     def _function(self, function: FunctionTemplate) -> FunctionConfiguration:
-        self._logs.mkdir(exist_ok=True)
         role = _ROLES.get(function.logical_id, APPLICATION_ROLE)
         return FunctionConfiguration(
             name=function.logical_id,
