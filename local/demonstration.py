@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from local.errors import LocalError
+from local.functions import FunctionError
 from local.stack import Stack, write_private
 
 TENANT = "demo"
@@ -13,13 +14,16 @@ DESTINATION = "partner"
 
 
 def working_token(stack: Stack, *, kept_in: Path) -> str:
-    """The token of the last run if it still works, else a new one, kept with mode 0600."""
+    """The token of the last run if it still works, else a new one, kept with mode 0600. Raises LocalError."""
     if kept_in.exists():
         token = kept_in.read_text(encoding="ascii").strip()
         if _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
             return token
     command = {"action": "issue_token", "tenant": TENANT, "scopes": ["read", "send", "manage"]}
-    issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
+    try:
+        issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
+    except FunctionError as error:
+        raise LocalError(f"No token could be issued: {error}. The functions' logs tell more.") from error
     write_private(kept_in, f"{issued}\n".encode("ascii"))
     return issued
 
