@@ -155,6 +155,21 @@ def test_a_worker_on_a_replica_puts_its_messages_back(functions: Functions, api:
     assert (functions.delivery()["state"], len(server.requests)) == ("delivered", 1)
 
 
+# A database that has a rule of its own
+
+
+def test_a_rule_that_a_statement_breaks_is_our_bug_and_quotes_no_row(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    functions.sql("ALTER TABLE delivery ADD CONSTRAINT no_money_today CHECK (method <> 'POST')")
+    answer = api.hand_over(body={"iban": "DE02"})
+    assert (answer.status, answer.kind) == (500, "internal")
+    assert "no_money_today" not in answer.body.decode()
+    log = functions.log.getvalue()
+    assert "no_money_today" in log
+    assert "DE02" not in log
+    assert api.hand_over(method="PUT").status == 202  # the connection is still good
+
+
 # A database that is stopped
 
 

@@ -51,6 +51,13 @@ def test_deadlines_within_the_total_are_cut_to_it(api: Api) -> None:
     assert made["timeouts"] == {"connect_seconds": 3.0, "first_byte_seconds": 3.0, "total_seconds": 3.0}
 
 
+def test_a_name_as_long_as_an_id_is_a_name_where_it_is_none(api: Api) -> None:
+    name = "a-bank-whose-name-has-36-characters-"
+    assert len(name) == 36
+    assert api.destination("https://bank.example", name=name)["name"] == name
+    assert api.get(f"/v1/destinations/{name}").json["name"] == name
+
+
 def test_a_destination_goes_by_its_name_and_by_its_id(api: Api) -> None:
     made = api.destination("https://bank.example")
     assert api.get("/v1/destinations/partner").json == made
