@@ -1,0 +1,7 @@
+# Everything goes wrong at once, for as long as one likes. `make test` has a short run of it.
+
+##@ Break it
+
+.PHONY: chaos
+chaos: $(DEV_READY) ## kill, cut off and delay at random, then count the promises; SEED=1 SECONDS=120
+	@CHAOS_SEED="$(SEED)" CHAOS_SECONDS="$(or $(SECONDS),60)" $(PY) -m pytest -q -s $(ARGS) tests/e2e/test_chaos.py
