@@ -23,9 +23,6 @@ from local.template import FunctionTemplate, Template
 from local.wakeups_again import send_again
 
 DATABASE = "sallyport"
-APPLICATION_ROLE = "sallyport_app"
-# The rest of the functions connects as the application's role.
-_ROLES = {"MigrateFunction": SUPERUSER, "AdminFunction": "sallyport_admin"}
 CONCURRENCY = 4  # environments per function; a laptop has not the processors for the template's numbers
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,7 +101,7 @@ class Stack:
         self._start_functions(template)
         again = send_again(self.postgres, database=DATABASE, queue=self.queues["WakeupQueue"])
         if again:
-            self._configuration.report(f"{again} unfinished deliveries of the last run go on")
+            self._configuration.report(f"Unfinished deliveries of the last run that go on: {again}")
         self._start_event_sources(template)
         self.partner.start()
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
@@ -139,7 +136,7 @@ class Stack:
         self._logs.mkdir()
         for name, function in template.functions().items():
             self.functions[name] = Function(self._function(function), concurrency=CONCURRENCY)
-        busy = [name for name in self.functions if name not in _ROLES]
+        busy = _with_events(template)
         with ThreadPoolExecutor(len(busy)) as side_by_side:  # imports take a second or so; the migration runs meanwhile
             starting = [side_by_side.submit(self.functions[name].start) for name in busy]
             try:
@@ -158,7 +155,8 @@ class Stack:
         return self._directory / "logs"
 
     def _function(self, function: FunctionTemplate) -> FunctionConfiguration:
-        role = _ROLES.get(function.logical_id, APPLICATION_ROLE)
+        # The template names the role, but for the migration: the cluster's master user, here PostgreSQL's own.
+        role = function.variables.get("DATABASE_USER", SUPERUSER)
         return FunctionConfiguration(
             name=function.logical_id,
             handler=function.handler,
@@ -191,6 +189,13 @@ class Stack:
             )
             self._cleanup.callback(mapping.stop)
             mapping.start()
+
+
+def _with_events(template: Template) -> set[str]:
+    """The functions that something calls while the stack runs; the others are started when they are invoked."""
+    api = template.api()
+    routed = {route.function for route in api.routes} | {found.function for found in api.authorizers.values()}
+    return routed | {source.function for source in template.event_sources()}
 
 
 @contextlib.contextmanager

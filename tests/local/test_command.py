@@ -140,7 +140,7 @@ def test_an_unfinished_delivery_goes_on_in_the_next_run(run: Callable[..., Run])
     subprocess.run(["/bin/bash", "-c", flaky], capture_output=True, timeout=30, check=True)
     first.process.terminate()
     first.ended()
-    assert "1 unfinished deliveries of the last run go on" in run().until_ready()
+    assert "Unfinished deliveries of the last run that go on: 1" in run().until_ready()
 
 
 def test_a_second_one_on_the_same_data_is_told_so(run: Callable[..., Run]) -> None:
