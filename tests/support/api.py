@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from db.connection import Database
 from domain.wakeups import Wakeup
 from handlers import admin, api, attempt, authorize, wiring
+from runtime import settings
 from runtime.observability import logger, metrics
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -30,6 +32,8 @@ HOST = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com"
 STAGE_ARN = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev"
 NOBODYS_ID = "01939d2a-7a10-7c3e-9f4b-5d1c0e6a2b31"
 EGRESS_ADDRESSES = "eu-central-1a=198.51.100.10,eu-central-1b=198.51.100.11"
+
+_ports_read_once = cache(settings._ports)  # reading all 65,535 of them takes longer than most tests
 
 type Pairs = Sequence[tuple[str, str]]
 
@@ -290,6 +294,7 @@ def deployed(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setitem(settings._READERS, tuple[int, ...], _ports_read_once)
     monkeypatch.setattr(metrics, "namespace", "Sallyport")  # these two were read when the module was imported
     monkeypatch.setattr(metrics, "service", "sallyport")
     forget_collaborators()

@@ -91,23 +91,22 @@ class QueueServer:
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
+        self._client = boto3.client(
+            "sqs",
+            endpoint_url=self.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
 
     def stop(self) -> None:
+        self._client.close()
         self._server.stop()
 
     def queue(self) -> EmulatedQueue:
         """A new, empty queue."""
         name = f"wakeups-{uuid4()}"
-        with closing(
-            boto3.client(
-                "sqs",
-                endpoint_url=self.endpoint_url,
-                region_name=REGION,
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-            )
-        ) as client:
-            url = client.create_queue(QueueName=name)["QueueUrl"]
+        url = self._client.create_queue(QueueName=name)["QueueUrl"]
         return EmulatedQueue(name=name, url=url, endpoint_url=self.endpoint_url)
 
 
