@@ -173,7 +173,7 @@ def test_a_response_without_end_is_cut_at_the_cap(functions: Functions, api: Api
     ("body", "encoding", "kept"),
     [
         (b"not gzip at all", "gzip", b"not gzip at all"),
-        (gzip.compress(b"x" * 1000)[:-9], "gzip", b"x" * 1000),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-9], "gzip", b"x" * 1000),
         (b"text", "br", b"text"),
         (b"text", "gzip, br", b"text"),
         (zlib.compress(b"packed"), "deflate", b"packed"),
