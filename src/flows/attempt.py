@@ -32,6 +32,7 @@ from egress.client import OutboundRequest
 from egress.credentials import auth_headers, unseal
 from flows.collaborators import Collaborators
 from runtime.observability import count, logger
+from runtime.settings import SettingsError
 
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
@@ -136,7 +137,7 @@ def _request(claim: Claim, *, by: Collaborators) -> OutboundRequest | Exchange:
         return Exchange(outcome=LAPSED)
     try:
         headers = _headers(claim, by=by)
-    except (Unsealable, SecretUnavailable):
+    except (Unsealable, SecretUnavailable, SettingsError):  # nothing is sent, so nothing may be left in doubt
         logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
         return Exchange(
             outcome=Unreachable(reason="the destination's credentials could not be opened; nothing was sent")

@@ -116,3 +116,22 @@ def test_credentials_moved_to_another_row_do_not_open(functions: Functions, api:
     )
     assert api.call("GET", "/v1/via/thief/x").kind == "partner-unreachable"
     assert server.requests == []
+
+
+def test_a_key_that_cannot_be_read_sends_nothing_and_leaves_nothing_in_doubt(
+    functions: Functions, api: Api, partner: StartPartner, key_file: Path
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url(), auth=SEALED)
+    forget_collaborators()
+    key_file.chmod(0o644)
+    assert api.call("POST", "/v1/via/partner/x", body=b"{}").kind == "partner-unreachable"
+    accepted = api.hand_over().json
+    assert functions.work() == {"batchItemFailures": []}
+    assert api.get(f"/v1/deliveries/{accepted['delivery_id']}").json["state"] == "pending"
+    assert server.requests == []
+    assert "mode 0600" in functions.log.getvalue()
+
+    key_file.chmod(0o600)
+    functions.work_early()
+    assert api.get(f"/v1/deliveries/{accepted['delivery_id']}").json["state"] == "delivered"
