@@ -55,7 +55,7 @@ SPARED_AFTER_RECEIVES = (
     3  # the fifth crash of one message rightly dead-letters it: nobody is to have that much bad luck
 )
 TOTAL_SECONDS = 1.2  # a partner's deadline; the lease is longer
-FROZEN_SECONDS = (2.0, 4.5)  # around the lease
+FROZEN_SECONDS = (3.5, 6.0)  # past the lease, and past the moment when the message comes back
 PAUSE_SECONDS = (0.1, 0.5)  # between two faults
 PROBLEM = "application/problem+json"
 PARTNER = {"auto": "auto", "repeat": "at_least_once", "once": "at_most_once"}  # destinations and their guarantees
@@ -201,7 +201,7 @@ class Monkey:
         self._faults: dict[str, tuple[int, Callable[[], None]]] = {
             "kill API": (5, lambda: self._kill("ApiFunction")),
             "kill worker": (5, lambda: self._kill("AttemptFunction")),
-            "freeze": (3, self._freeze),
+            "freeze": (2, self._freeze),
             "end sessions": (4, self._end_sessions),
             "lock": (4, self._lock),
             "double": (4, self._double),
@@ -215,15 +215,18 @@ class Monkey:
         """Fault after fault, and PostgreSQL stopped once or twice, or every ten seconds of a long run."""
         started = time.monotonic()
         outages = sorted(self.randomness.uniform(0.2, 0.9) * seconds for _ in range(self._outages(seconds)))
-        while (passed := time.monotonic() - started) < seconds:
-            time.sleep(self.randomness.uniform(*PAUSE_SECONDS))
-            self._thaw(time.monotonic())
-            if outages and passed > outages[0] and self._merciless():
-                outages.pop(0)
-                self.stop_database_for(self.randomness.uniform(0.2, 1.2))
-            else:
-                self._one()
-        self._thaw(math.inf)
+        try:
+            while (passed := time.monotonic() - started) < seconds:
+                time.sleep(self.randomness.uniform(*PAUSE_SECONDS))
+                self._thaw(time.monotonic())
+                if outages and passed > outages[0] and self._merciless():
+                    outages.pop(0)
+                    self.stop_database_for(self.randomness.uniform(0.2, 1.2))
+                else:
+                    self._one()
+        finally:  # nobody may wait for a process that stands still
+            self._thaw(math.inf)
+            self.relay.calm()
 
     def stop_database_for(self, seconds: float) -> None:
         """An outage."""
@@ -235,8 +238,7 @@ class Monkey:
         self.session = connected(self.stack.postgres.url(database=DATABASE))
 
     def close(self) -> None:
-        """Leaves no process frozen and no session behind."""
-        self._thaw(math.inf)
+        """Leaves no session behind."""
         self.session.close()
 
     def _outages(self, seconds: float) -> int:
@@ -260,18 +262,20 @@ class Monkey:
 
     def _kill(self, function: str) -> None:
         """Kill -9 of one or two environments, whatever they do."""
-        pids = sorted(self.stack.functions[function].process_ids)
-        for pid in self.randomness.sample(pids, min(len(pids), self.randomness.randint(1, 2))):
+        for pid in self._some(function, self.randomness.randint(1, 2)):
             _signal(pid, signal.SIGKILL)
 
+    def _some(self, function: str, count: int) -> list[int]:
+        """Processes of a function."""
+        pids = sorted(self.stack.functions[function].process_ids)
+        return self.randomness.sample(pids, min(len(pids), count))
+
     def _freeze(self) -> None:
-        """An environment stands still for so long that its leases may pass on, and then goes on as if nothing were."""
-        pids = sorted(
-            self.stack.functions["ApiFunction"].process_ids + self.stack.functions["AttemptFunction"].process_ids
-        )
-        for pid in self.randomness.sample(pids, min(len(pids), 2)):
-            _signal(pid, signal.SIGSTOP)
-            self._frozen.append((time.monotonic() + self.randomness.uniform(*FROZEN_SECONDS), pid))
+        """Environments stand still until their leases have passed on, and then go on as if nothing were."""
+        for function in ("ApiFunction", "AttemptFunction"):
+            for pid in self._some(function, 1):
+                _signal(pid, signal.SIGSTOP)
+                self._frozen.append((time.monotonic() + self.randomness.uniform(*FROZEN_SECONDS), pid))
 
     def _thaw(self, now: float) -> None:
         for until, pid in list(self._frozen):
@@ -501,4 +505,4 @@ def test_the_promises_hold_whatever_breaks(
     broken = broken_promises(rows, steps, callers.told, list(partner.seen))
     assert not broken, f"seed {seed}\n" + "\n".join(broken)
     assert left == {"WakeupQueue": 0, "DeadLetterQueue": 0}, f"seed {seed}"
-    assert sum(row.state == "delivered" for row in rows.values()) > len(orders) / 4, "hardly anything was tried"
+    assert sum(row.state == "delivered" for row in rows.values()) > len(orders) / 10, "hardly anything was tried"
