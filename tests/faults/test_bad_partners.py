@@ -119,13 +119,14 @@ def test_a_hanging_partner_does_not_hold_up_the_others_of_its_batch(
     quick, slow = partner(answers(200)), partner(hangs)
     api.destination(quick.url(), name="quick", timeouts=IMPATIENT)
     api.destination(slow.url(), name="slow", timeouts=IMPATIENT)
-    for name in ("slow", "quick") * 3:
+    for name in ("slow", "slow", "slow", "slow", "quick") * 2:
         api.hand_over(destination=name)
     started = time.monotonic()
     assert functions.work() == {"batchItemFailures": []}
-    assert time.monotonic() - started < 1.5
+    took_ms = (time.monotonic() - started) * 1000
     states = [row["state"] for row in functions.sql("SELECT state FROM delivery ORDER BY state")]
-    assert states == ["delivered"] * 3 + ["unknown"] * 3
+    assert states == ["delivered"] * 2 + ["unknown"] * 8
+    assert took_ms < sum(row["total_ms"] for row in functions.attempts())  # as long as it had taken one by one
 
 
 def zip_bomb(mebibytes: int) -> bytes:
@@ -138,8 +139,8 @@ def zip_bomb(mebibytes: int) -> bytes:
 def test_a_zip_bomb_goes_off_in_a_bounded_room(
     functions: Functions, api: Api, partner: StartPartner, call: str
 ) -> None:
-    bomb = zip_bomb(200)
-    assert len(bomb) < 250_000
+    bomb = zip_bomb(100)
+    assert len(bomb) < 125_000
     api.destination(partner(answers(200, bomb, "Content-Encoding: gzip")).url(), timeouts={"total_seconds": 5})
     tracemalloc.start()
     answer = api.hand_over(WAIT) if call == "deliveries" else api.call("GET", "/v1/via/partner/x")
