@@ -201,7 +201,7 @@ class Monkey:
         self._faults: dict[str, tuple[int, Callable[[], None]]] = {
             "kill API": (5, lambda: self._kill("ApiFunction")),
             "kill worker": (5, lambda: self._kill("AttemptFunction")),
-            "freeze": (2, self._freeze),
+            "freeze": (1, self._freeze),
             "end sessions": (4, self._end_sessions),
             "lock": (4, self._lock),
             "double": (4, self._double),
@@ -294,7 +294,7 @@ class Monkey:
         with self.session.transaction():
             self.session.execute("LOCK TABLE delivery IN SHARE ROW EXCLUSIVE MODE")
             time.sleep(self.randomness.uniform(0.1, 0.5))
-            worse = self.randomness.choice(("kill API", "kill worker", "end sessions", "lock"))
+            worse = self.randomness.choice(("kill API", "kill worker", "end sessions", "freeze", "lock"))
             if worse != "lock":
                 self._faults[worse][1]()
 
@@ -308,10 +308,10 @@ class Monkey:
         bring_forward(self._queue, self.session, beyond_seconds=LEASE_SECONDS + 1, orphans=False)
 
     def _slow_queue(self) -> None:
-        """With a death in the midst of it."""
+        """With a death or worse in the midst of it."""
         self.relay.hold_seconds = 0.5
         time.sleep(0.3)
-        self._kill(self.randomness.choice(("ApiFunction", "AttemptFunction")))
+        self._faults[self.randomness.choice(("kill API", "kill worker", "freeze"))][1]()
         self.relay.calm()
 
     def _lossy_queue(self) -> None:
