@@ -90,7 +90,7 @@ def create(event: Any) -> Any:
             """,
             (
                 delivery_id,
-                keys[0] if keys else None,
+                keys[0] if keys else str(delivery_id),
                 printed := fingerprint(new, content),
                 new["method"],
                 new["path"],

@@ -48,6 +48,8 @@ def accept(
 ) -> Acceptance | None:
     """Stores a delivery, resolving destination and idempotency key on the way; None where there is no such destination.
 
+    Where the connection breaks, the statement is run again: it finds the row then, should the first have committed.
+
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
     the destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
     """
@@ -64,8 +66,7 @@ def accept(
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
                 body, metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
             SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s,
-            %(path)s,
-                   %(query)s, %(headers)s::text::jsonb, %(body)s, %(metadata)s::text::jsonb,
+                   %(path)s, %(query)s, %(headers)s::text::jsonb, %(body)s, %(metadata)s::text::jsonb,
                    CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
                    CASE WHEN at_once THEN 1 ELSE 0 END,
                    %(attempts_allowed)s, %(due_at)s,
@@ -77,9 +78,8 @@ def accept(
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
             RETURNING delivery_id, destination_id AS written_destination_id, state, method, path, query, headers,
-            metadata,
-                      idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at, created_at AS accepted_at,
-                      finished_at
+                      metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
+                      created_at AS accepted_at, finished_at
         )
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
@@ -95,7 +95,7 @@ def accept(
             "reference": new.destination,
             "reference_id": as_id(new.destination),
             "delivery_id": delivery_id,
-            "idempotency_key": new.idempotency_key,
+            "idempotency_key": new.idempotency_key or str(delivery_id),
             "fingerprint": fingerprint,
             "method": new.method,
             "path": new.path,
@@ -109,6 +109,7 @@ def accept(
             "leased_until": lease.until,
             "now": now,
         },
+        repeatable=True,
     )
     return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease) if rows else None
 
@@ -117,6 +118,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
     """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
 
     A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
+    Where the connection breaks, the statement is run again: what the first leased without our seeing it is ours.
     """
     rows = database.rows(
         """
@@ -125,16 +127,18 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             FROM unnest(%(delivery_ids)s::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
         ), free AS (
             -- In one order, so that two workers never wait for each other; SKIP LOCKED, so that they never wait at all.
-            SELECT delivery.delivery_id, delivery.state = 'sending' AS lapsed
+            SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
+                   delivery.state = 'sending' AND delivery.lease_id <> %(lease_id)s AS lapsed
             FROM delivery JOIN wanted USING (delivery_id)
             WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
+               OR delivery.state = 'sending' AND delivery.lease_id = %(lease_id)s
             ORDER BY delivery.delivery_id
             FOR UPDATE OF delivery SKIP LOCKED
         ), leased AS (
             UPDATE delivery
             SET state = 'sending', lease_id = %(lease_id)s, leased_until = %(leased_until)s,
-                attempts_made = CASE WHEN free.lapsed THEN attempts_made ELSE attempts_made + 1 END
+                attempts_made = CASE WHEN free.fresh THEN attempts_made + 1 ELSE attempts_made END
             FROM free
             WHERE delivery.delivery_id = free.delivery_id
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
@@ -155,6 +159,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         ORDER BY wanted.position
         """,
         {"delivery_ids": list(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
+        repeatable=True,
     )
     return [_found(row, lease=lease, now=now) for row in rows]
 

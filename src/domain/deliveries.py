@@ -56,7 +56,11 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A delivery as it is stored, without its request body. `due_at` is when the next attempt may start."""
+    """A delivery as it is stored, without its request body.
+
+    `due_at` is when the next attempt may start. `idempotency_key` is what the partner gets on every attempt: the
+    caller's key, or the delivery's id where it gave none.
+    """
 
     delivery_id: DeliveryId
     tenant_id: TenantId
@@ -68,7 +72,7 @@ class Delivery:
     query: str
     headers: Headers
     metadata: Mapping[str, object]
-    idempotency_key: str | None
+    idempotency_key: str
     fingerprint: bytes
     attempts_made: int
     attempts_allowed: int
@@ -94,7 +98,7 @@ class Claim:
     query: str
     headers: Headers
     body: bytes = field(repr=False)
-    idempotency_key: str | None
+    idempotency_key: str
     attempts_made: int
     attempts_allowed: int
     lapsed: bool = False

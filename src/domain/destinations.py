@@ -15,8 +15,9 @@ _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}|[0-9A-Fa-f-]{36}")
 class Guarantee(StrEnum):
     """What happens after an outcome that leaves open whether the partner acted.
 
-    `at_least_once` tries again; `at_most_once` holds the delivery in state `unknown`; `auto` does the first where a
-    repeat is harmless (an idempotent method, or a destination that says it is idempotent) and the second otherwise.
+    `at_least_once` tries again; `at_most_once` holds the delivery in state `unknown`, also after an answer such as 504
+    that leaves it open (domain/retry.py); `auto` tries again where a repeat is harmless (an idempotent method, or a
+    destination that says it is idempotent) and holds where no answer came otherwise.
     """
 
     AUTO = "auto"

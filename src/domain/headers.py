@@ -53,8 +53,12 @@ def forwardable(headers: Iterable[tuple[str, str]]) -> Headers:
 def returnable(headers: Headers) -> Headers:
     """The headers of a partner's answer that go back to a pass-through caller: all but those of that hop."""
     named = _named_by_connection(headers)
-    left_out = HOP_BY_HOP | named | {"content-length"}
-    return tuple((name, value) for name, value in headers if name.lower() not in left_out)
+    left_out = HOP_BY_HOP | named | {"content-length", "idempotency-replayed"}
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if name.lower() not in left_out and not name.lower().startswith("sallyport-")  # no partner speaks for us
+    )
 
 
 def merged(*parts: Sequence[tuple[str, str]]) -> Headers:

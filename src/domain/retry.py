@@ -1,8 +1,10 @@
 """When to try again, and when to stop: the pure rules between an outcome and what the delivery does next."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import assert_never
 
 from domain.outcomes import Answered, Headers, Outcome, Refused, Unknown, Unreachable
@@ -12,6 +14,9 @@ SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_
 JITTER = 0.2
 RETRY_AFTER_CAP_SECONDS = 86_400
 RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Of these, an answer that leaves open whether the partner acted: a time-out or a failure somewhere on its side. The
+# others say that it did not (RFC 6585 section 4, RFC 8470 section 5.2, RFC 9110 section 15.6.4).
+AMBIGUOUS_STATUSES = frozenset({408, 500, 502, 504})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,30 +45,44 @@ type Verdict = Delivered | RetryAt | Failed | Held
 
 
 def verdict(
-    outcome: Outcome, *, attempts_made: int, attempts_allowed: int, may_repeat: bool, now: datetime, chance: float
+    outcome: Outcome,
+    *,
+    attempts_made: int,
+    attempts_allowed: int,
+    may_repeat: bool,
+    at_most_once: bool = False,
+    now: datetime,
+    chance: float,
 ) -> Verdict:
     """What the delivery does after `attempts_made` attempts, the last of which had this `outcome`.
 
+    `may_repeat` is whether a request without an answer may be sent again (domain/destinations.py). With `at_most_once`,
+    which a destination must ask for, neither may one whose answer leaves open whether the partner acted.
     `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
     """
     left = attempts_made < attempts_allowed
+    again = partial(retry_at, attempts_made, now=now, chance=chance)
     match outcome:
-        case Answered(status=status) if 200 <= status < 300:
-            return Delivered()
-        case Answered(status=status, headers=headers):
-            if status in RETRIABLE_STATUSES and left:
-                return RetryAt(at=retry_at(attempts_made, now=now, chance=chance, headers=headers))
-            return Failed()
+        case Answered():
+            return _after_answer(outcome, left=left, at_most_once=at_most_once, again=again)
         case Unreachable():
-            return RetryAt(at=retry_at(attempts_made, now=now, chance=chance)) if left else Failed()
+            return RetryAt(at=again()) if left else Failed()
         case Unknown():
-            if may_repeat and left:
-                return RetryAt(at=retry_at(attempts_made, now=now, chance=chance))
-            return Held()
+            return RetryAt(at=again()) if may_repeat and left else Held()
         case Refused():
             return Failed()
         case _:
             assert_never(outcome)
+
+
+def _after_answer(answer: Answered, *, left: bool, at_most_once: bool, again: Callable[..., datetime]) -> Verdict:
+    if 200 <= answer.status < 300:
+        return Delivered()
+    if at_most_once and answer.status in AMBIGUOUS_STATUSES:
+        return Held()
+    if left and answer.status in RETRIABLE_STATUSES:
+        return RetryAt(at=again(headers=answer.headers))
+    return Failed()
 
 
 def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Headers = ()) -> datetime:

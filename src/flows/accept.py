@@ -16,6 +16,8 @@ from domain.wakeups import Wakeup
 from flows.collaborators import Collaborators
 from runtime.observability import count, logger
 
+CALL_SECONDS = 28.0  # of a call of the API, which API Gateway answers itself after 29 s
+
 
 def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -> Acceptance:
     """Takes a delivery into the books; with `wait_seconds`, leases it to the caller where it can be sent within them.
@@ -27,6 +29,7 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)
     now = by.clock()
+    by.database.connection()  # where it is away, nobody needs to be woken
     delivery_id = DeliveryId(by.new_id(now))
     lease = by.new_lease(now)
     leave_alone_until = lease.until if wait_seconds is not None else new.not_before or now
@@ -41,7 +44,7 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
         fingerprint=print_of_request,
         now=now,
         lease=lease,
-        wait_seconds=wait_seconds,
+        wait_seconds=_time_to_send(wait_seconds, since=now, by=by),
     )
     if acceptance is None:
         raise NotFound("destination", new.destination)
@@ -52,6 +55,14 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
         _wake_now(new, delivery_id, now=now, by=by)
     return acceptance
+
+
+def _time_to_send(wait_seconds: float | None, *, since: datetime, by: Collaborators) -> float | None:
+    """How long an attempt may take that is made here: as long as the caller waits, and as this function still lives."""
+    if wait_seconds is None:
+        return None
+    gone_seconds = (by.clock() - since).total_seconds()
+    return min(wait_seconds, CALL_SECONDS - gone_seconds)
 
 
 def _tell(acceptance: Acceptance) -> None:

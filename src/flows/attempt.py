@@ -20,7 +20,7 @@ from db import attempts, deliveries
 from db.attempts import Record
 from domain.bodies import keep
 from domain.deliveries import Attempt, Claim, Found, Missing, NotYet, Over, state_after
-from domain.destinations import may_repeat
+from domain.destinations import Guarantee, may_repeat
 from domain.errors import DatabaseUnavailable, SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.ids import AttemptId, DeliveryId
@@ -29,7 +29,7 @@ from domain.retry import RetryAt, Verdict, verdict
 from domain.targets import partner_url
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup, delay_seconds
 from egress.client import OutboundRequest
-from egress.credentials import auth_headers, unseal
+from egress.credentials import SealKey, auth_headers, unseal
 from flows.collaborators import Collaborators
 from runtime.observability import count, logger
 from runtime.settings import SettingsError
@@ -72,7 +72,8 @@ def attempt_due(wakeups: Sequence[Wakeup], *, by: Collaborators) -> None:
 def make_attempts(claims: Sequence[Claim], *, by: Collaborators) -> list[Made]:
     """Sends what was claimed, all at once, and judges each outcome; in the order given."""
     started_at = by.clock()
-    ready = [_request(claim, by=by) for claim in claims]
+    key = _seal_key(claims, by=by)
+    ready = [_request(claim, key=key) for claim in claims]
     sent = iter(by.client.send_all([item for item in ready if isinstance(item, OutboundRequest)]))
     exchanges = [next(sent) if isinstance(item, OutboundRequest) else item for item in ready]
     return [
@@ -131,13 +132,27 @@ def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
     return [Wakeup(delivery_id=wakeup.delivery_id, due_at=later, group=wakeup.group, misses=wakeup.misses + 1)]
 
 
-def _request(claim: Claim, *, by: Collaborators) -> OutboundRequest | Exchange:
+def _seal_key(claims: Sequence[Claim], *, by: Collaborators) -> SealKey | None:
+    """The key for the credentials of this batch, asked for once; None where none is needed or it is out of reach.
+
+    The claims' leases run already, so that a slow answer must not be waited for once per claim.
+    """
+    if all(claim.destination.sealed_credentials is None for claim in claims):
+        return None
+    try:
+        return by.seal_key
+    except (SecretUnavailable, SettingsError):
+        logger.exception("the seal key is out of reach")
+        return None
+
+
+def _request(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
     """The request to send; or, where nothing may be or can be sent, what became of the attempt already."""
     if claim.lapsed:
         return Exchange(outcome=LAPSED)
     try:
-        headers = _headers(claim, by=by)
-    except (Unsealable, SecretUnavailable, SettingsError):  # nothing is sent, so nothing may be left in doubt
+        headers = _headers(claim, key=key)
+    except Unsealable:  # nothing is sent, so nothing may be left in doubt
         logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
         return Exchange(
             outcome=Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
@@ -152,21 +167,23 @@ def _request(claim: Claim, *, by: Collaborators) -> OutboundRequest | Exchange:
     )
 
 
-def _headers(claim: Claim, *, by: Collaborators) -> Headers:
+def _headers(claim: Claim, *, key: SealKey | None) -> Headers:
     """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
-    key = claim.idempotency_key or str(claim.delivery_id)
-    return merged(claim.headers, [(claim.destination.idempotency_header, key)], _credentials(claim, by=by))
+    keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
+    return merged(claim.headers, keyed, _credentials(claim, key=key))
 
 
-def _credentials(claim: Claim, *, by: Collaborators) -> Headers:
+def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
     destination = claim.destination
     if destination.sealed_credentials is None:
         return ()
+    if key is None:
+        raise Unsealable("the seal key is out of reach")
     auth = unseal(
         destination.sealed_credentials,
         auth_type=destination.auth_type,
         destination_id=destination.destination_id,
-        keys=[by.seal_key],
+        keys=[key],
     )
     return auth_headers(auth)
 
@@ -178,6 +195,7 @@ def _judge(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collab
         attempts_made=claim.attempts_made,
         attempts_allowed=claim.attempts_allowed,
         may_repeat=_may_repeat(claim),
+        at_most_once=claim.destination.guarantee is Guarantee.AT_MOST_ONCE,
         now=now,
         chance=by.chance(),
     )

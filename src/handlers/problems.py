@@ -46,6 +46,7 @@ TITLES = {
     "partner-unreachable": "The partner could not be reached; nothing was sent",
     "outcome-unknown": "The request was sent and no complete answer came",
     "egress-refused": "Sallyport does not let this request out",
+    "not-ended": "The delivery has not ended yet",
     "response-too-large": "The partner's response is too large to pass through",
     "internal": "Sallyport failed",
 }
@@ -167,3 +168,9 @@ def too_large_to_return(delivery_id: str, status: int) -> Problem:
     members = {"delivery_id": delivery_id, "partner_status": status}
     detail = "the partner answered with a body over 4 MiB; its beginning is stored with the delivery"
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
+
+
+def not_ended(delivery_id: str) -> Problem:
+    """What a pass-through caller is told when the time was up before the attempt was over."""
+    detail = f"GET /v1/deliveries/{delivery_id} tells what becomes of it; it will not be sent a second time"
+    return problem("not-ended", HTTPStatus.GATEWAY_TIMEOUT, detail, extensions={"delivery_id": delivery_id})

@@ -216,7 +216,9 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
     query: str
     headers: HeaderValues
     metadata: dict[str, Any]
-    idempotency_key: str | None
+    idempotency_key: Annotated[
+        str, Meta(description="What the partner gets on every attempt; the delivery's id where the caller gave no key")
+    ]
     attempts_made: int
     attempts_allowed: int
     next_attempt_at: datetime | None
@@ -282,8 +284,7 @@ class ProblemBody(Struct, frozen=True, kw_only=True):
 def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDestination:
     """Raises InvalidRequest with every field that the types alone cannot judge."""
     faults = _auth_faults(body.auth)
-    if fault := _reserved(body.idempotency_header):
-        faults.append(Fault(field="/idempotency_header", detail=fault))
+    faults += _key_faults(body)
     if len(body.name) == 36 and _is_uuid(body.name):
         faults.append(Fault(field="/name", detail="must not have the form of an id"))
     if faults:
@@ -404,7 +405,7 @@ def _auth_faults(body: AuthBody) -> list[Fault]:
             colon = [Fault(field="/auth/username", detail="must not contain ':' (RFC 7617)")] if ":" in username else []
             return [*colon, *_secret_faults({"/auth/username": username, "/auth/password": password})]
         case HeaderAuthBody(name=name, value=value):
-            fault = _reserved(name)
+            fault = None if name.lower() == "authorization" else _reserved(name)
             reserved = [Fault(field="/auth/name", detail=fault)] if fault else []
             return [*reserved, *_secret_faults({"/auth/value": value})]
         case _:
@@ -417,10 +418,21 @@ def _secret_faults(values: Mapping[str, str]) -> list[Fault]:
 
 
 def _reserved(name: str) -> str | None:
-    """Why a destination must not use the header `name` for itself; its own Authorization and key headers it may."""
-    if name.lower() in ("authorization", "idempotency-key"):
-        return None
-    return header_fault(name, "")
+    """Why a destination must not use the header `name` for credentials of its own or for the key."""
+    lowered = name.lower()
+    if lowered.startswith("content-") or lowered in ("cookie", "accept", "user-agent"):
+        return f"'{lowered}' says something else already"
+    return None if lowered == "idempotency-key" else header_fault(name, "")
+
+
+def _key_faults(body: NewDestinationBody) -> list[Fault]:
+    """The header of the key must be free: a credential of the same name would silently take its place."""
+    name = body.idempotency_header.lower()
+    if fault := _reserved(name):
+        return [Fault(field="/idempotency_header", detail=fault)]
+    if isinstance(body.auth, HeaderAuthBody) and body.auth.name.lower() == name:
+        return [Fault(field="/idempotency_header", detail="must not be the header of the credentials")]
+    return []
 
 
 def _is_uuid(text: str) -> bool:

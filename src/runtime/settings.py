@@ -171,7 +171,7 @@ class ApiSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
-    lease_seconds: int = 40
+    lease_seconds: int = 55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ class AttemptSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
-    lease_seconds: int = 40
+    lease_seconds: int = 55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

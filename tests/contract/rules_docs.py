@@ -19,7 +19,7 @@ from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
 from domain.headers import FRAMING, HOP_BY_HOP, OUR_PREFIXES, OURS
 from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
-from domain.retry import JITTER, RETRIABLE_STATUSES, RETRY_AFTER_CAP_SECONDS, SCHEDULE_SECONDS
+from domain.retry import AMBIGUOUS_STATUSES, JITTER, RETRIABLE_STATUSES, RETRY_AFTER_CAP_SECONDS, SCHEDULE_SECONDS
 from domain.scopes import ALL_SCOPES
 from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
 from flows.attempt import PUT_BACK_SECONDS
@@ -120,6 +120,7 @@ def _samples() -> Iterator[problems.Problem]:
     yield from map(problems.problem_of, samples)
     yield from (problems.no_answer("1", outcome, "") for outcome in ("unreachable", "refused", "unknown"))
     yield problems.too_large_to_return("1", 200)
+    yield problems.not_ended("1")
     yield problems.problem("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "")
 
 
@@ -284,6 +285,8 @@ def numbers_are_those_of_the_code(texts: Texts) -> list[str]:
 def _phrases() -> Iterable[tuple[str, str]]:
     timeouts, lease = Timeouts(), ApiSettings.__dataclass_fields__["lease_seconds"].default
     statuses = [str(status) for status in sorted(RETRIABLE_STATUSES)]
+    surely = [str(status) for status in sorted(RETRIABLE_STATUSES - AMBIGUOUS_STATUSES)]
+    open_ = [str(status) for status in sorted(AMBIGUOUS_STATUSES)]
     misses = _listed([f"{seconds} s" for seconds in MISS_DELAYS_SECONDS])
     limits = f"{paging.DEFAULT_LIMIT} items a page, `limit` makes that 1 to {paging.MOST}"
     deadlines = (
@@ -299,7 +302,8 @@ def _phrases() -> Iterable[tuple[str, str]]:
         (README, f"{ASYNC_ATTEMPTS} in {hours.split()[1]} h"),
         (API, f"varied by up to {JITTER * 100:g} % either way"),
         (API, f"up to {RETRY_AFTER_CAP_SECONDS // 3600} hours"),
-        (API, f"the statuses {_listed(statuses)}"),
+        (API, f"the statuses {_listed(statuses)} (with `at_most_once` only {_listed(surely)})"),
+        (API, f"leaves it open: {_listed(open_, 'or')}"),
         (API, limits),
         (API, f"up to n seconds, at most {MAX_TOTAL_SECONDS}"),
         (API, deadlines),
@@ -322,8 +326,8 @@ def _phrases() -> Iterable[tuple[str, str]]:
     )
 
 
-def _listed(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+def _listed(words: list[str], last: str = "and") -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _spelled(seconds: int) -> str:

@@ -45,7 +45,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.numbers_are_those_of_the_code, API, "30 min, 2 h", "45 min, 2 h"),
     (rules.numbers_are_those_of_the_code, API, "502, 503 and 504", "502 and 503"),
     (rules.numbers_are_those_of_the_code, README, "64 KiB", "128 KiB"),
-    (rules.numbers_are_those_of_the_code, ARCHITECTURE, "after 40 s", "after 30 s"),
+    (rules.numbers_are_those_of_the_code, ARCHITECTURE, "the lease runs out after", "the lease ends after"),
     (rules.headers_that_are_not_passed_on_are_listed, API, "`X-Forwarded-`, ", ""),
     (rules.every_alarm_has_its_section, OPERATIONS_PAGE, "### WakeupAgeAlarm", "### QueueAgeAlarm"),
     (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),

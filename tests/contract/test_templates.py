@@ -301,12 +301,12 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(DATABASE, "InstanceLogGroup", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
     ],
     rules_functions.wakeups_outlive_their_workers: [
-        resource(APPLICATION, "WakeupQueue", "VisibilityTimeout: 180", "VisibilityTimeout: 60"),
-        resource(APPLICATION, "AttemptFunction", "Timeout: 30", "Timeout: 40"),
+        resource(APPLICATION, "WakeupQueue", "VisibilityTimeout: 270", "VisibilityTimeout: 60"),
+        resource(APPLICATION, "AttemptFunction", "Timeout: 45", "Timeout: 50"),
         resource(APPLICATION, "DeadLetterQueue", "1209600", "345600"),
         resource(APPLICATION, "WakeupQueue", "!GetAtt DeadLetterQueue.Arn", "arn:aws:sqs:us-east-1:555555555555:other"),
         resource(APPLICATION, "ApiFunction", "Timeout: 29", "Timeout: 20"),
-        resource(APPLICATION, "AttemptFunction", "LEASE_SECONDS: '40'", "LEASE_SECONDS: '30'"),
+        resource(APPLICATION, "AttemptFunction", "LEASE_SECONDS: '55'", "LEASE_SECONDS: '30'"),
     ],
     rules_functions.the_queue_feeds_the_worker_without_loss: [
         reworded(APPLICATION, "            FunctionResponseTypes: [ReportBatchItemFailures]\n", ""),

@@ -101,8 +101,8 @@ def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict
     gateway.sql(
         """
         INSERT INTO delivery
-        SELECT gen_random_uuid(), tenant_id, destination_id, NULL, fingerprint, method, path, query, headers, body,
-               metadata, CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 10, due_at, NULL, NULL,
+        SELECT gen_random_uuid(), tenant_id, destination_id, 'key-' || n, fingerprint, method, path, query, headers,
+               body, metadata, CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 10, due_at, NULL, NULL,
                created_at, created_at
         FROM delivery, generate_series(1, 20000) AS n
         """

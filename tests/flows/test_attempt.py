@@ -4,19 +4,22 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
+import psycopg
 import pytest
 
 from db import deliveries
-from db.connection import Database
-from domain.deliveries import Claim
+from db.connection import Connection, Database
+from domain.deliveries import Claim, State
 from domain.destinations import BearerAuth, Guarantee
-from domain.errors import DatabaseUnavailable, QueueUnavailable
+from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup
 from egress.credentials import SealKey, auth_type, seal
 from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts, record
+from flows.deliver import deliver
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import FIXED_ADDRESS, START, Gateway, statements
@@ -368,6 +371,98 @@ def test_a_database_that_goes_away_after_the_send_fails_the_batch_and_leaves_the
     with pytest.raises(DatabaseUnavailable), closing(flaky):
         attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
     assert gateway.delivery()["state"] == "sending"
+
+
+class BreaksAfterCommit(Database):
+    """Loses the connection once, when the server has committed and its word has not arrived yet."""
+
+    broken = False
+
+    def connection(self) -> Connection:
+        connection = super().connection()
+        if not self.broken:
+            self.broken = True
+            return cast(Connection, _Cut(connection))
+        return connection
+
+
+class _Cut:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, *arguments: Any, **options: Any) -> None:
+        self._connection.execute(*arguments, **options)
+        self._connection.close()
+        raise psycopg.OperationalError("the connection is lost")
+
+
+def test_a_claim_that_committed_unseen_is_found_again_and_sent_once(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    hand_over(gateway)
+    cut = BreaksAfterCommit(DatabaseSettings(database_url=gateway.database.url))
+    with closing(cut):
+        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=cut))
+    assert cut.broken
+    assert len(server.requests) == 1
+    assert [attempt["number"] for attempt in gateway.attempts()] == [1]
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_an_acceptance_that_committed_unseen_is_found_again(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    cut = BreaksAfterAccepting(DatabaseSettings(database_url=gateway.database.url))
+    with closing(cut):
+        progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, database=cut))
+    assert progress.delivery.state is State.DELIVERED
+    assert len(server.requests) == 1
+    assert gateway.delivery()["state"] == "delivered"
+
+
+class BreaksAfterAccepting(BreaksAfterCommit):
+    """The first connection is asked for before the statement is."""
+
+    asked = 0
+
+    def connection(self) -> Connection:
+        self.asked += 1
+        return Database.connection(self) if self.asked == 1 else super().connection()
+
+
+@pytest.mark.parametrize(("status", "state"), [(504, "unknown"), (500, "unknown"), (503, "pending"), (429, "pending")])
+def test_at_most_once_also_holds_after_an_answer_that_leaves_it_open(
+    gateway: Gateway, partner: StartPartner, status: int, state: str
+) -> None:
+    gateway.destination(partner(answers(status)).url(), guarantee=Guarantee.AT_MOST_ONCE)
+    hand_over(gateway)
+    work(gateway)
+    assert gateway.delivery()["state"] == state
+
+
+def test_a_seal_key_out_of_reach_is_asked_for_once_a_batch_and_holds_up_nobody_else(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    made = gateway.destination(server.url(), name="sealed")
+    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=gateway.by.seal_key)
+    gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
+    gateway.destination(server.url())
+    for destination in ("sealed", "sealed", "partner"):
+        hand_over(gateway, destination=destination)
+    asked: list[int] = []
+
+    def load() -> SealKey:
+        asked.append(1)
+        raise SecretUnavailable("Secrets Manager: timed out", retry_after_seconds=5)
+
+    attempt_due(gateway.queue.take(), by=replace(gateway.by, load_seal_key=load))
+    assert len(asked) == 1
+    states = {
+        row["name"]: row["state"]
+        for row in gateway.sql("SELECT name, state FROM delivery JOIN destination USING (destination_id)")
+    }
+    assert states == {"sealed": "pending", "partner": "delivered"}
 
 
 class GoesAway(Database):

@@ -11,7 +11,7 @@ import pytest
 from db.connection import Database
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, State
 from domain.destinations import Timeouts
-from domain.errors import KeyReused, NotFound, StillInFlight
+from domain.errors import DatabaseUnavailable, KeyReused, NotFound, StillInFlight
 from domain.wakeups import Wakeup
 from flows.accept import accept
 from flows.attempt import attempt_due
@@ -284,3 +284,34 @@ def test_not_before_holds_the_first_attempt_back(gateway: Gateway, partner: Star
         hops += 1
     assert hops == 3
     assert gateway.clock() == START + timedelta(minutes=40)
+
+
+class SlowQueue(WakeupQueue):
+    """The real queue, reached after a while."""
+
+    def __init__(self, gateway: Gateway, seconds: float) -> None:
+        super().__init__(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url=gateway.queue.endpoint_url))
+        self._clock = gateway.clock
+        self._seconds = seconds
+
+    def send(self, wakeups: Sequence[Wakeup], *, now: datetime) -> None:
+        self._clock.forward(self._seconds)
+        super().send(wakeups, now=now)
+
+
+@pytest.mark.parametrize(("slow_seconds", "requests"), [(2, 1), (6, 0)])
+def test_an_attempt_is_made_here_only_where_it_ends_before_the_function_does(
+    gateway: Gateway, partner: StartPartner, slow_seconds: float, requests: int
+) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url(), timeouts=Timeouts(total_seconds=25))
+    by = replace(gateway.by, queue=SlowQueue(gateway, slow_seconds))
+    deliver(gateway.new(), wait_seconds=25, by=by)
+    assert len(server.requests) == requests
+
+
+def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:
+    dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
+    with pytest.raises(DatabaseUnavailable):
+        accept(gateway.new(), wait_seconds=None, by=replace(gateway.by, database=dead))
+    assert gateway.queue.wakeups() == []

@@ -37,6 +37,7 @@ def test_a_call_goes_through_and_the_answer_comes_back(functions: Functions, api
         ("Content-Type", "application/x-bank"),
         ("X-Partner", "yes"),
         ("Sallyport-Delivery-Id", str(row["delivery_id"])),
+        ("Sallyport-Outcome", "answered"),
     )
     assert (row["state"], row["attempts_allowed"], row["body"]) == ("delivered", 1, ALL_BYTES)
     assert [attempt["status"] for attempt in functions.attempts()] == [201]
@@ -143,10 +144,12 @@ def test_the_headers_of_the_partners_hop_stay_there(api: Api, partner: StartPart
     hop = ["Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "X-End: 1"]
     api.destination(partner(answers(200, b"ok", *hop)).url())
     answer = api.call("GET", "/v1/via/partner/x")
-    assert [name for name, _ in answer.headers] == ["X-End", "Sallyport-Delivery-Id"]
+    assert [name for name, _ in answer.headers] == ["X-End", "Sallyport-Delivery-Id", "Sallyport-Outcome"]
 
 
-@pytest.mark.parametrize("name", ["Sallyport-Delivery-Id", "sallyport-delivery-id", "Idempotency-Replayed"])
+@pytest.mark.parametrize(
+    "name", ["Sallyport-Delivery-Id", "sallyport-delivery-id", "Idempotency-Replayed", "Sallyport-Anything"]
+)
 def test_a_partner_cannot_speak_for_us(functions: Functions, api: Api, partner: StartPartner, name: str) -> None:
     api.destination(partner(answers(200, b"ok", f"{name}: forged")).url())
     answer = api.call("GET", "/v1/via/partner/x")

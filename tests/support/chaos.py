@@ -272,7 +272,7 @@ class Stored:
 def stored(connection: Connection) -> dict[str, Stored]:
     """All deliveries by id."""
     rows: Sequence[dict[str, Any]] = connection.execute("""
-        SELECT delivery_id::text, coalesce(idempotency_key, delivery_id::text) AS key, method, path, guarantee, state,
+        SELECT delivery_id::text, idempotency_key AS key, method, path, guarantee, state,
                attempts_made, array_remove(array_agg(number ORDER BY number), NULL) AS numbers,
                array_remove(array_agg(outcome ORDER BY number), NULL) AS outcomes,
                array_agg(status ORDER BY number) AS statuses

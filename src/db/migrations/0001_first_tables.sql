@@ -58,7 +58,7 @@ CREATE TABLE delivery (
     delivery_id      uuid        NOT NULL,
     tenant_id        uuid        NOT NULL,
     destination_id   uuid        NOT NULL,
-    idempotency_key  text,
+    idempotency_key  text        NOT NULL,
     fingerprint      bytea       NOT NULL,
     method           text        NOT NULL,
     path             text        NOT NULL,
@@ -75,7 +75,8 @@ CREATE TABLE delivery (
     created_at       timestamptz NOT NULL,
     finished_at      timestamptz,
     CONSTRAINT delivery_pkey PRIMARY KEY (delivery_id),
-    -- The promise behind Idempotency-Key: per tenant, one key is one delivery, as long as the delivery is kept.
+    -- The promise behind Idempotency-Key: per tenant, one key is one delivery, as long as the delivery is kept. Where the
+    -- caller gave none it is the delivery's id, so that an INSERT may be run again after a connection broke under it.
     CONSTRAINT delivery_key_once UNIQUE (tenant_id, idempotency_key),
     CONSTRAINT delivery_state_known
         CHECK (state IN ('pending', 'sending', 'delivered', 'failed', 'unknown', 'canceled')),

@@ -21,7 +21,7 @@ from flows.accept import accept
 from flows.deliver import Progress, deliver
 from handlers import wiring
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
-from handlers.problems import no_answer, respond, too_large_to_return
+from handlers.problems import Problem, no_answer, not_ended, problem_of, respond, too_large_to_return
 from handlers.request import Request
 from handlers.routes.deliveries import IDEMPOTENCY_KEY
 from handlers.schemas import DeliveryBody, delivery_body
@@ -29,8 +29,7 @@ from handlers.schemas import DeliveryBody, delivery_body
 router = new_router()
 
 PREFIX = "/v1/via/"
-DELIVERY_ID, REPLAYED = "Sallyport-Delivery-Id", "Idempotency-Replayed"
-OWN_NAMES = frozenset({DELIVERY_ID.lower(), REPLAYED.lower()})
+REPLAYED = "Idempotency-Replayed"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-async makes it a delivery with retries")
 
@@ -61,8 +60,12 @@ def pass_through(request: Request, **_: str) -> Response[Any]:
     progress = deliver(_new(request, PASS_THROUGH_ATTEMPTS), wait_seconds=MAX_TOTAL_SECONDS, by=by)
     if progress.answer is not None:
         return _live(progress, progress.answer)
-    response = progress.attempts[-1].response
-    return _no_answer(progress) if response is None else _stored(progress, response)
+    if not progress.delivery.state.finished:
+        return _ours(progress, not_ended(str(progress.delivery.delivery_id)))
+    last = progress.attempts[-1]
+    if last.response is not None:
+        return _stored(progress, last.response)
+    return _ours(progress, no_answer(str(progress.delivery.delivery_id), last.outcome, last.reason or ""))
 
 
 for _method in METHODS:
@@ -74,7 +77,7 @@ def _respond_async(request: Request) -> Response[Any]:
     headers = {
         "Location": f"{request.stage_path}/v1/deliveries/{acceptance.delivery.delivery_id}",
         "Preference-Applied": "respond-async",
-        **_own_headers(acceptance.delivery, replayed=acceptance.replayed),
+        **_own_headers(acceptance.delivery, outcome=None, replayed=acceptance.replayed),
     }
     return as_json(202, delivery_body(acceptance.delivery), headers)
 
@@ -100,35 +103,42 @@ def _new(request: Request, attempts_allowed: int) -> NewDelivery:
 def _live(progress: Progress, answer: Answered) -> Response[Any]:
     """The answer as it came, byte for byte."""
     if not answer.complete:
-        return respond(too_large_to_return(str(progress.delivery.delivery_id), answer.status))
+        return _ours(progress, too_large_to_return(str(progress.delivery.delivery_id), answer.status))
     return _partner_response(progress, answer.status, answer.headers, answer.body)
 
 
 def _stored(progress: Progress, kept: KeptResponse) -> Response[Any]:
-    """The answer of the key's first request. Raises ResponseNotKept where only its beginning is stored."""
+    """The answer as it was stored: of the key's first request, or of an attempt that the worker made meanwhile."""
     if kept.truncated:
-        raise ResponseNotKept(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
+        cut = ResponseNotKept(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
+        return _ours(progress, problem_of(cut))
     return _partner_response(progress, kept.status, kept.headers, kept.body)
 
 
-def _no_answer(progress: Progress) -> Response[Any]:
-    last = progress.attempts[-1]
-    answer = respond(no_answer(str(progress.delivery.delivery_id), last.outcome, last.reason or ""))
-    answer.headers.update(_own_headers(progress.delivery, replayed=progress.replayed))
+def _ours(progress: Progress, found: Problem) -> Response[Any]:
+    """An answer of our own. A header tells the attempt's outcome; no partner can send that through here."""
+    answer = respond(found)
+    outcome = progress.attempts[-1].outcome if progress.attempts else None
+    own = _own_headers(
+        progress.delivery, outcome="withheld" if outcome == "answered" else outcome, replayed=progress.replayed
+    )
+    answer.headers.update(own)
     return answer
 
 
 def _partner_response(progress: Progress, status: int, headers: Headers, body: bytes) -> Response[Any]:
     listed: dict[str, str | list[str]] = {}
     for name, value in returnable(headers):
-        if name.lower() not in OWN_NAMES:  # no partner speaks for us
-            listed[name] = [*listed.get(name, ()), value]
-    own = _own_headers(progress.delivery, replayed=progress.replayed)
+        listed[name] = [*listed.get(name, ()), value]
+    own = _own_headers(progress.delivery, outcome="answered", replayed=progress.replayed)
     answer: Response[Any] = Response(status_code=status, body=b64encode(body).decode(), headers=listed | own)
     answer.base64_encoded = True  # said here, because Powertools would take JSON in bytes for an object to serialise
     return answer
 
 
-def _own_headers(delivery: Delivery, *, replayed: bool) -> dict[str, str]:
-    own = {DELIVERY_ID: str(delivery.delivery_id)}
+def _own_headers(delivery: Delivery, *, outcome: str | None, replayed: bool) -> dict[str, str]:
+    """`Sallyport-Outcome: answered` marks the partner's own answer, and nothing else does."""
+    own = {"Sallyport-Delivery-Id": str(delivery.delivery_id)}
+    if outcome is not None:
+        own["Sallyport-Outcome"] = outcome
     return own | {REPLAYED: "true"} if replayed else own
