@@ -32,15 +32,19 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _answered(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
+    reason, version = "unexpected, see the log of the function", None
     try:
         result = _as_result(_migrate(context))
+        version = str(result["version"])
+        return result
     except (SallyportError, SettingsError, MigrationError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.error("migration failed", reason=reason)
-        answer(event, succeeded=False, physical_id=PHYSICAL_ID, reason=reason)
         return {}
-    answer(event, succeeded=True, physical_id=PHYSICAL_ID, data={"Version": str(result["version"])})
-    return result
+    finally:
+        data = {} if version is None else {"Version": version}
+        answer(event, succeeded=version is not None, physical_id=PHYSICAL_ID, reason=reason, data=data)
 
 
 def _migrate(context: LambdaContext) -> Migrated:

@@ -324,13 +324,25 @@ def destination_body(destination: Destination) -> DestinationBody:
     )
 
 
+class _Sent(Struct):
+    """A call's body, of which only the place where `body` stands is looked for."""
+
+    body: msgspec.Raw
+
+
+_SENT = msgspec.json.Decoder(_Sent)
+
+
 def new_delivery(
-    body: NewDeliveryBody, *, tenant_id: TenantId, idempotency_key: str | None, now: datetime
+    body: NewDeliveryBody, *, sent: bytes, tenant_id: TenantId, idempotency_key: str | None, now: datetime
 ) -> NewDelivery:
-    """Raises InvalidRequest with every field that the types alone cannot judge."""
+    """Raises InvalidRequest with every field that the types alone cannot judge.
+
+    `sent` is the call's whole body: a JSON `body` in it goes on as it stands there, so that no number loses a digit.
+    """
     faults: list[Fault] = []
     headers = _request_headers(body.headers, faults)
-    content = _content(body, faults)
+    content = _content(body, sent, faults)
     for name, fault in (("/path", path_fault(body.path)), ("/query", query_fault(body.query))):
         if fault:
             faults.append(Fault(field=name, detail=fault))
@@ -455,7 +467,7 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
     return tuple(pairs)
 
 
-def _content(body: NewDeliveryBody, faults: list[Fault]) -> bytes:
+def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
     if body.body is not None and body.body_base64 is not None:
         faults.append(Fault(field="/body_base64", detail="must not stand beside body"))
     if body.method == "HEAD" and (body.body or body.body_base64):
@@ -468,15 +480,20 @@ def _content(body: NewDeliveryBody, faults: list[Fault]) -> bytes:
             return b""
     if body.body is None:
         return b""
-    return _utf8(body.body, faults)
-
-
-def _utf8(content: str | dict[str, Any] | list[Any], faults: list[Fault]) -> bytes:
     try:
-        return content.encode() if isinstance(content, str) else msgspec.json.encode(content)
+        return body.body.encode() if isinstance(body.body, str) else _as_it_stands(body.body, sent)
     except UnicodeEncodeError:
         faults.append(Fault(field="/body", detail="must not contain lone surrogates"))
         return b""
+
+
+def _as_it_stands(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
+    """The bytes of `content` in `sent`; encoded anew where the call is not UTF-8, or is refused for something else."""
+    encoded = msgspec.json.encode(content)
+    try:
+        return bytes(_SENT.decode(sent).body)
+    except msgspec.DecodeError:
+        return encoded
 
 
 def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:

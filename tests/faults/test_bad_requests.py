@@ -226,4 +226,4 @@ def test_a_body_with_nul_is_the_partners_to_judge(functions: Functions) -> None:
     functions.api.destination("https://bank.example")
     assert functions.api.hand_over(body={"a": NUL}).status == 202
     assert functions.api.hand_over(body=f"a{NUL}").status == 202
-    assert {row["body"] for row in functions.sql("SELECT body FROM delivery")} == {b'{"a":"\\u0000"}', b"a\x00"}
+    assert {row["body"] for row in functions.sql("SELECT body FROM delivery")} == {b'{"a": "\\u0000"}', b"a\x00"}

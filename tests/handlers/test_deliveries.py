@@ -87,7 +87,7 @@ def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Ap
     assert functions.work() == {"batchItemFailures": []}
 
     assert server.requests[0].startswith(b"POST /v1/orders?a=1 HTTP/1.1\r\n")
-    assert server.requests[0].endswith(b'\r\n\r\n{"amount":1}')
+    assert server.requests[0].endswith(b'\r\n\r\n{"amount": 1}')
     shown = api.get(f"/v1/deliveries/{body['delivery_id']}").json
     assert (shown["state"], shown["attempts_made"], shown["next_attempt_at"]) == ("delivered", 1, None)
     (attempt,) = shown["attempts"]
@@ -108,8 +108,8 @@ def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Ap
 @pytest.mark.parametrize(
     ("fields", "sent", "content_type"),
     [
-        ({"body": {"a": [1, None, "\u00e9"]}}, b'{"a":[1,null,"\xc3\xa9"]}', b"application/json"),
-        ({"body": [1, 2]}, b"[1,2]", b"application/json"),
+        ({"body": {"a": [1, None, "\u00e9"]}}, rb'{"a": [1, null, "\u00e9"]}', b"application/json"),
+        ({"body": [1, 2]}, b"[1, 2]", b"application/json"),
         ({"body": [1], "headers": {"content-type": "application/vnd.bank+json"}}, b"[1]", b"application/vnd.bank+json"),
         ({"body": "grüße"}, "grüße".encode(), None),
         ({"body": ""}, b"", None),
@@ -529,3 +529,12 @@ def test_several_unknown_parameters_are_all_listed(refusing: Functions) -> None:
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
 def test_any_moment_is_a_bound(refusing: Functions, moment: str) -> None:
     assert ids(refusing.api, f"since={moment}&until={moment}") == []
+
+
+def test_a_json_body_goes_out_as_it_was_written(api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    body = b'{"amount": 1.50, "exact": 0.12345678901234567890, "e": "\\u00e9"}'
+    sent = b'{"destination": "partner", "path": "/orders", "body": ' + body + b"}"
+    assert api.call("POST", "/v1/deliveries", body=sent, headers=[("Prefer", "wait=5")]).status == 200
+    assert server.requests[0].endswith(b"\r\n\r\n" + body)

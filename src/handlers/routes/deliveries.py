@@ -89,6 +89,7 @@ def create(request: Request) -> Response[Any]:
     by = wiring.api()
     new = new_delivery(
         body_as(request.body, NewDeliveryBody),
+        sent=request.body,
         tenant_id=request.tenant_id,
         idempotency_key=request.idempotency_key(),
         now=by.clock(),
