@@ -71,6 +71,7 @@ class Postgres:
         identity = _identity(binaries, self.directory)
         if not self._data.exists():
             self._make_cluster(binaries, identity)
+        self._make_sockets()
         self._clear_stale_locks()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -118,7 +119,6 @@ class Postgres:
                     break
         if self._spare_socket_directory is not None:
             shutil.rmtree(self._spare_socket_directory, ignore_errors=True)
-            self._spare_socket_directory = None
 
     def __enter__(self) -> "Postgres":
         self.start()
@@ -129,14 +129,27 @@ class Postgres:
 
     @property
     def _sockets(self) -> Path:
-        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, one of our own."""
+        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, one of our own, which
+        keeps its name for the next start: others have our URL by then.
+        """
         if len(os.fsencode(self._data)) + len(f"/.s.PGSQL.{_PORT}") <= _SOCKET_PATH_LIMIT:
             return self._data
         if self._spare_socket_directory is None:
             self._spare_socket_directory = Path(tempfile.mkdtemp(prefix="sallyport-"))
-            shutil.copystat(self._data, self._spare_socket_directory)
-            _give(self._spare_socket_directory, self._data.stat())
+            self._like_data(self._spare_socket_directory)
         return self._spare_socket_directory
+
+    def _like_data(self, directory: Path) -> None:
+        shutil.copystat(self._data, directory)
+        _give(directory, self._data.stat())
+
+    def _make_sockets(self) -> None:
+        """Once more what `stop` deleted. Raises LocalError where somebody else has made it meanwhile."""
+        if not self._sockets.exists():
+            self._sockets.mkdir(mode=0o700)
+            self._like_data(self._sockets)
+        if self._sockets.stat().st_uid != self._data.stat().st_uid:
+            raise LocalError(f"{self._sockets} belongs to somebody else. Delete it, or start again.")
 
     def _options(self) -> Iterator[str]:
         settings = {
