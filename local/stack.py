@@ -175,7 +175,7 @@ class Stack:
             "SEAL_KEY_FILE": str(self.seal_key_file),
             "CA_BUNDLE": "",
             "EGRESS_ADDRESSES": "local=127.0.0.1",
-            "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
+            "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8,127.0.0.1/32",  # the second because it is the egress address too
             "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
         }
 

@@ -86,9 +86,10 @@ class Resolved:
 class Guard:
     """Decides where a request may go.
 
-    `allowed_private_cidrs` wins over the table and over `blocked_cidrs`, for exactly those ranges. `blocked_hosts` are
-    names that are never called, whatever they resolve to. An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is
-    judged as the IPv4 address in it.
+    `allowed_private_cidrs` wins over the table for exactly those ranges; against `blocked_cidrs` the narrower range
+    wins, and the allowed one where both are equal: whoever opens 10.0.0.0/8 does not open the VPC in it.
+    `blocked_hosts` are names that are never called, whatever they resolve to. An IPv4-mapped IPv6 address (RFC 4291
+    section 2.5.5.2) is judged as the IPv4 address in it.
     """
 
     def __init__(
@@ -130,10 +131,11 @@ class Guard:
     def check_address(self, address: Address) -> str | None:
         """Why `address` may not be connected to; None when it may."""
         judged = _embedded(address)
-        if _within(judged, self._allowed):
-            return None
-        if _within(judged, self._blocked):
+        allowed, blocked = _narrowest(judged, self._allowed), _narrowest(judged, self._blocked)
+        if blocked > allowed:
             return f"{address} is a blocked address"
+        if allowed >= 0:
+            return None
         return next((f"{address} is {why}" for network, why in REFUSED_RANGES if _within(judged, (network,))), None)
 
     def resolve(self, host: str, port: int) -> Resolved | Refused | Unreachable:
@@ -228,6 +230,11 @@ def _embedded(address: Address) -> Address:
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
+
+
+def _narrowest(address: Address, networks: Sequence[Network]) -> int:
+    """The longest prefix among those of `networks` that hold `address`; -1 for none."""
+    return max((network.prefixlen for network in networks if _within(address, (network,))), default=-1)
 
 
 def _lookup_failure(host: str, error: OSError | UnicodeError) -> str:

@@ -22,7 +22,7 @@ def test_a_delivery_is_accepted_made_and_recorded(consumer: Consumer, key: str, 
     assert (attempt["outcome"], attempt["response"]["status"]) == ("answered", 201)
     assert (attempt["remote_address"], attempt["egress_address"]) == ("127.0.0.1", "127.0.0.1")
     (call,) = calls()
-    assert (call.method, call.path, call.body) == ("POST", "/orders", b'{"amount":10}')
+    assert (call.method, call.path, call.body) == ("POST", "/orders", b'{"amount": 10}')
 
 
 def test_a_partner_that_fails_is_tried_again_through_the_queue(consumer: Consumer, key: str, calls: Calls) -> None:

@@ -106,7 +106,15 @@ def test_allowed_private_ranges_open_exactly_themselves() -> None:
     assert guard.check_address(ip_address("64:ff9b::a01:203"))
 
 
-def test_blocked_ranges_close_public_ones_and_give_way_to_allowed_ones() -> None:
+def test_whoever_opens_a_wide_range_does_not_open_the_vpc_in_it() -> None:
+    guard = Guard(allowed_private_cidrs=[ip_network("10.0.0.0/8")], blocked_cidrs=[ip_network("10.64.0.0/16")])
+    assert guard.check_address(ip_address("10.64.32.5")) == "10.64.32.5 is a blocked address"
+    assert guard.check_address(ip_address("10.65.0.1")) is None
+    same = Guard(allowed_private_cidrs=[ip_network("10.64.0.0/16")], blocked_cidrs=[ip_network("10.64.0.0/16")])
+    assert same.check_address(ip_address("10.64.32.5")) is None
+
+
+def test_blocked_ranges_close_public_ones_and_give_way_to_narrower_ones() -> None:
     guard = Guard(
         blocked_cidrs=[ip_network("8.8.0.0/16"), ip_network("2600::/16")],
         allowed_private_cidrs=[ip_network("8.8.4.0/24")],

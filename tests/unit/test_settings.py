@@ -25,7 +25,7 @@ def test_what_is_left_out_has_its_default() -> None:
     found = ApiSettings.from_environment(LEAST)
     assert found.queue == QueueSettings(wakeup_queue_url="https://sqs.example/1/q")
     assert found.egress.allowed_ports == (80, 443, 8080, 8443)
-    assert (found.database.database_port, found.lease_seconds) == (5432, 40)
+    assert (found.database.database_port, found.lease_seconds) == (5432, 55)
 
 
 def test_every_kind_of_value_is_read() -> None:

@@ -144,7 +144,6 @@ def _grant(connection: Connection[Any]) -> None:
             _create_role(connection, role)
         connection.execute(
             """
-            GRANT SELECT ON tenant TO sallyport_app;
             GRANT SELECT, UPDATE (last_used_at) ON token TO sallyport_app;
             GRANT SELECT, INSERT ON destination TO sallyport_app;
             GRANT SELECT, INSERT, UPDATE ON delivery, attempt TO sallyport_app;
