@@ -506,6 +506,6 @@ def test_the_promises_hold_whatever_breaks(
     say(f"states {dict(Counter(row.state for row in rows.values()))}, {len(partner.seen)} requests at the partner")
     say(f"outcomes {dict(Counter(outcome for row in rows.values() for outcome in row.outcomes))}")
     broken = broken_promises(rows, steps, callers.told, list(partner.seen))
-    assert not broken, f"seed {seed}\n" + "\n".join(broken)
+    assert not broken, f"seed {seed}, {len(broken)} promises broken\n" + "\n".join(broken[:20])
     assert left == {"WakeupQueue": 0, "DeadLetterQueue": 0}, f"seed {seed}"
     assert sum(row.state == "delivered" for row in rows.values()) > len(orders) / 10, "hardly anything was tried"
