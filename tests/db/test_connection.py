@@ -179,3 +179,8 @@ def test_what_the_schema_refuses_is_told_without_the_row(connected: Database, su
     assert caught.value.constraint == "tenant_name_form"
     assert row["name"] not in "".join(traceback.format_exception(caught.value))
     assert one(superuser) == 1
+
+
+def test_a_connection_that_was_closed_here_is_remade(connected: Database) -> None:
+    connected.connection().close()
+    assert one(connected) == 1

@@ -144,3 +144,23 @@ def test_the_database_keeps_its_rules_by_name(empty: str, statement: str, constr
         migrate(connection)
         with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
             connection.execute(statement.encode())
+
+
+def test_a_user_without_the_right_to_migrate_is_told_so(postgres: Postgres, empty: str) -> None:
+    with connect(empty) as connection:
+        connection.execute("CREATE ROLE nobody_special LOGIN")
+    try:
+        with (
+            connect(postgres.url(user="nobody_special", database="empty")) as connection,
+            pytest.raises(MigrationError, match="permission denied"),
+        ):
+            migrate(connection)
+    finally:
+        with connect(empty) as connection:
+            connection.execute("DROP ROLE nobody_special")
+
+
+def test_a_connection_that_breaks_under_a_migration_is_told_as_such(empty: str) -> None:
+    files = [Migration(number=1, name="0001_first", statements="SELECT pg_terminate_backend(pg_backend_pid())")]
+    with connect(empty) as connection, pytest.raises(MigrationError, match=r"0001_first\.sql: terminating connection"):
+        migrate(connection, files=files)

@@ -276,3 +276,21 @@ def test_every_field_at_fault_is_listed(refusing: Functions) -> None:
 def test_a_wrong_field_is_named(refusing: Functions, fields: dict[str, Any], field: str) -> None:
     refused = refusing.api.post("/v1/destinations", {"name": "bank", "base_url": "https://bank.example"} | fields)
     assert (refused.status, refused.faults) == (422, [field])
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"idempotency_header": "Content-Type"}, "/idempotency_header"),
+        ({"idempotency_header": "Authorization"}, "/idempotency_header"),
+        ({"idempotency_header": "Cookie"}, "/idempotency_header"),
+        (
+            {"idempotency_header": "X-Key", "auth": {"type": "header", "name": "x-key", "value": "v"}},
+            "/idempotency_header",
+        ),
+        ({"auth": {"type": "header", "name": "Content-Length", "value": "v"}}, "/auth/name"),
+    ],
+)
+def test_the_header_of_the_key_is_free_of_other_uses(refusing: Functions, fields: dict[str, Any], field: str) -> None:
+    refused = refusing.api.post("/v1/destinations", {"name": "bank", "base_url": "https://bank.example", **fields})
+    assert (refused.status, refused.faults) == (422, [field])

@@ -308,3 +308,17 @@ def test_the_partner_answers_to_a_reused_connection_too(api: Api, partner: Start
     api.destination(server.url())
     assert [api.call("GET", "/v1/via/partner/x").status for _ in range(3)] == [200, 200, 200]
     assert len(server.requests) == 3
+
+
+def test_who_waited_in_vain_is_told_where_to_look(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the queue took so long that the attempt was left to the worker, which has not come to it yet."""
+    server = partner(answers(200))
+    api.destination(server.url())
+    monkeypatch.setattr("handlers.routes.via.MAX_TOTAL_SECONDS", 0.3)
+    answer = api.call("POST", "/v1/via/partner/x")
+    assert (answer.status, answer.json["type"]) == (504, "urn:sallyport:problem:not-ended")
+    assert answer.json["delivery_id"] == answer.header("Sallyport-Delivery-Id")
+    assert answer.header("Sallyport-Outcome") is None
+    assert server.requests == []
