@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.sqs import models
 
 from local.functions import REGION
 from local.template import QueueTemplate
@@ -22,6 +23,17 @@ _AUTHORIZATION = (
 _CALL_TIMEOUT_SECONDS = 30.0
 
 
+_delete_message = models.Queue.delete_message
+
+
+def _delete_alone(queue: models.Queue, receipt_handle: str) -> None:
+    """moto replaces a queue's list of messages when it deletes one; a message that is sent in that moment would be
+    lost, and with it a delivery. Its own lock for sending, held meanwhile, keeps the two apart.
+    """
+    with queue._messages_lock:
+        _delete_message(queue, receipt_handle)
+
+
 class SqsFault(Exception):
     """The SQS API answered an error."""
 
@@ -30,6 +42,7 @@ class SqsServer:
     """The emulated API. `start`, then make queues; `stop` forgets them."""
 
     def __init__(self) -> None:
+        models.Queue.delete_message = _delete_alone  # type: ignore[method-assign, assignment] # the same, made safe
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line per call
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 

@@ -16,6 +16,7 @@ from local.postgres import Postgres
 
 if TYPE_CHECKING:  # at run time they would import this file again
     from tests.egress.servers import Partner, Script
+    from tests.support.api import Api, Functions
     from tests.support.gateway import EmulatedQueue, Gateway, QueueServer
 
 _TEMPLATE = "sallyport_template"
@@ -157,3 +158,37 @@ def partner() -> "Iterator[Callable[[Script], Partner]]":
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def functions(
+    database: FreshDatabase, queue: "EmulatedQueue", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[Functions]":
+    """All functions as Lambda would run them, with real database, queue API and key file."""
+    from tests.support.api import deployed
+
+    with deployed(database, queue, tmp_path, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+def refusing(
+    shared_database: FreshDatabase, queue: "EmulatedQueue", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[Functions]":
+    """The same for tests in which everything is refused: that nothing was stored is looked after here. There is one
+    destination, `partner`.
+    """
+    from tests.support.api import deployed
+
+    with deployed(shared_database, queue, tmp_path, monkeypatch) as made:
+        made.sql("DELETE FROM destination")
+        made.api.destination("https://bank.example")
+        yield made
+        assert [row["name"] for row in made.sql("SELECT name FROM destination")] == ["partner"]
+        assert made.sql("SELECT FROM delivery") == []
+
+
+@pytest.fixture
+def api(functions: "Functions") -> "Api":
+    """The API, called by the first tenant."""
+    return functions.api

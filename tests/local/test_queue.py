@@ -1,6 +1,7 @@
 """The emulated queue and the event source on top of it: batches in, failures back, poison to the dead letters."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.backends import get_backend
 
 from local.event_source import EventSourceMapping
-from local.functions import Function, FunctionConfiguration
+from local.functions import REGION, Function, FunctionConfiguration
 from local.sqs import Queue, SqsFault, SqsServer
 from local.template import EventSource, QueueTemplate
 
+ACCOUNT = "123456789012"  # moto's
 HANDLERS = '''
 import json, os, signal
 
@@ -163,3 +166,36 @@ def test_a_queue_that_is_not_there_is_an_error(server: SqsServer) -> None:
     queue = Queue(endpoint_url=server.endpoint_url, url=f"{server.endpoint_url}/123456789012/nobody", name="nobody")
     with pytest.raises(SqsFault, match="ReceiveMessage"):
         queue.receive(1, wait_seconds=0)
+
+
+class Interrupted(list[Any]):
+    """A list that, when somebody has just read it to its end, lets something else happen, once."""
+
+    def __init__(self, items: list[Any], meanwhile: Callable[[], None]) -> None:
+        super().__init__(items)
+        self._left = [meanwhile]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from list.__iter__(self)
+        if self._left:
+            self._left.pop()()
+
+
+def test_a_message_that_is_sent_while_another_is_deleted_is_not_lost(server: SqsServer) -> None:
+    jobs, _ = queues_of(server, "overlap")
+    jobs.send("done", group="g")
+    (received,) = jobs.receive(1, wait_seconds=1)
+    backend = get_backend("sqs")[ACCOUNT][REGION].queues[jobs.name]
+    senders: list[threading.Thread] = []
+
+    def send_meanwhile() -> None:
+        senders.append(threading.Thread(target=jobs.send, args=("new",), kwargs={"group": "g"}))
+        senders[-1].start()
+        senders[-1].join(0.3)  # it must not be waited for: it waits for us
+
+    backend._messages = Interrupted(backend._messages, send_meanwhile)
+    backend.delete_message(received["ReceiptHandle"])
+    for sender in senders:
+        sender.join(5)
+    assert len(senders) == 1
+    assert [message.body for message in backend._messages] == ["new"]
