@@ -76,8 +76,11 @@ class SqsServer:
         if dead is not None:
             redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": queue.max_receives}
             attributes["RedrivePolicy"] = json.dumps(redrive)
-        made = _call(self.endpoint_url, "CreateQueue", {"QueueName": queue.logical_id, "Attributes": attributes})
-        return Queue(endpoint_url=self.endpoint_url, url=made["QueueUrl"], name=queue.logical_id)
+        # moto's servers of one process share their queues: names of their own keep two stacks from each other's
+        # messages.
+        name = f"{queue.logical_id}-{self.endpoint_url.rpartition(':')[2]}"
+        made = _call(self.endpoint_url, "CreateQueue", {"QueueName": name, "Attributes": attributes})
+        return Queue(endpoint_url=self.endpoint_url, url=made["QueueUrl"], name=name)
 
 
 class Queue:

@@ -1,4 +1,4 @@
-# Everything goes wrong at once, for as long as one likes. `make test` has a short run of it.
+# Everything goes wrong at once, for as long as one likes. Random, so it is not part of `make test`.
 
 ##@ Break it
 

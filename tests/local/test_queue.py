@@ -199,3 +199,16 @@ def test_a_message_that_is_sent_while_another_is_deleted_is_not_lost(server: Sqs
         sender.join(5)
     assert len(senders) == 1
     assert [message.body for message in backend._messages] == ["new"]
+
+
+def test_two_stacks_in_one_process_do_not_take_each_others_messages(server: SqsServer) -> None:
+    other = SqsServer()
+    other.start()
+    try:
+        mine, _ = queues_of(server, "same")
+        theirs, _ = queues_of(other, "same")
+        mine.send("mine", group="g")
+        assert theirs.receive(1, wait_seconds=0) == []
+        assert [message["Body"] for message in mine.receive(1, wait_seconds=1)] == ["mine"]
+    finally:
+        other.stop()
