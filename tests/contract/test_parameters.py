@@ -12,7 +12,7 @@ GOOD = [
     ("VpcCidr", "172.16.0.0/17"),
     ("VpcCidr", "172.31.192.0/18"),
     ("VpcCidr", "192.168.224.0/19"),
-    ("AllowedPrivateCidrs", "10.1.0.0/16,fd12:3456::/32"),
+    ("AllowedPrivateCidrs", "10.1.0.0/16,100.64.0.0/10"),
     ("AlarmEmail", "people@example.com"),
     ("DatabaseMinCapacity", "0.5"),
     ("Stage", "staging"),
