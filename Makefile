@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 # Files of tests are dealt out to processes, each with its own PostgreSQL and local stack; ARGS=-n0 takes one after the other.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-CHECKED := src local tests $(wildcard tools bench)
+CHECKED := src local stack tests $(wildcard tools bench lab)
 # The chaos test breaks things at random, so it has a command of its own (make chaos) and holds up no change by chance.
 GATING := tests --ignore=tests/e2e/test_chaos.py
 
