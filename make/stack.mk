@@ -14,11 +14,14 @@ validate: $(SAM_READY) ## lint every template: sam validate and cfn-lint
 	@$(SAM_VENV)/bin/cfn-lint -- $(TEMPLATES)
 
 .PHONY: build
-build: $(SAM_READY) ## make the functions' packages in .aws-sam/build, check their bytecode, print their size
-	@$(SAM) build
+build: $(SAM_READY) ## make and check the functions' packages in .aws-sam/build; ARCHITECTURE=x86_64 for that processor
+	@$(if $(ARCHITECTURE),ARCHITECTURE=$(ARCHITECTURE)) $(SAM) build \
+		$(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE))
 	@$(SAM_VENV)/bin/python tools/package.py check .aws-sam/build/ApiFunction
+	@$(SAM_VENV)/bin/python tools/package.py built .aws-sam/build $(if $(ARCHITECTURE),--for $(ARCHITECTURE)) >/dev/null
 
 .PHONY: invoke
+invoke: override ARCHITECTURE := x86_64
 invoke: $(RUN_READY) build ## run the built functions in Lambda's image on the events in events/; needs Docker
 	@$(PY) tools/invoke.py
 

@@ -1,7 +1,13 @@
 """Makes the package of a Lambda function: our code, its pinned dependencies, and bytecode for all of it.
 
-    python3.13 tools/package.py build SOURCE PACKAGE    makes the package in the empty directory PACKAGE
-    python3.13 tools/package.py check PACKAGE           checks a built package and prints its size
+    python3.13 tools/package.py build SOURCE PACKAGE          makes the package in the empty directory PACKAGE
+    python3.13 tools/package.py check PACKAGE                 checks a built package and prints its size
+    python3.13 tools/package.py built DIRECTORY [--for NAME]  prints what processor all packages in it are for; with
+                                                              --for fails unless it is NAME
+
+A package is for one processor, `arm64` or `x86_64`: the one in the environment variable ARCHITECTURE (SAM does not hand
+its own over to makefiles), or else the one that template.yaml takes when nothing is said. It is written into the
+package (the file ARCHITECTURE), so that a deployment to functions of the other kind can be stopped before it begins.
 
 Bytecode is compiled as unchecked-hash: Python then takes it without looking at the source, whose date in a Lambda
 package says nothing. That is safe because each file's hash is compared with its source here, at the end of each build.
@@ -11,10 +17,13 @@ import argparse
 import compileall
 import fcntl
 import hashlib
+import importlib.metadata
 import importlib.util
 import io
 import os
+import platform
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +32,13 @@ from pathlib import Path
 
 LAMBDA_PYTHON = (3, 13)
 LAMBDA_ROOT = "/var/task"  # where a package lies on Lambda, and so what tracebacks should name
+# Lambda's names for processors, those of wheels and of `uname -m`, and the machine's number in an ELF header.
+WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+ELF_MACHINES = {"arm64": 183, "x86_64": 62}
 # Amazon Linux 2023, which the python3.13 runtime is made of, has glibc 2.34.
-PLATFORMS = ["manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+WHEEL_TAGS = ["manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014"]
+MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is for
+TEMPLATE = Path(__file__).resolve().parents[1] / "template.yaml"
 SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
 # Of dependencies: their own tests, C sources and type stubs are of no use on Lambda.
 JUNK_DIRECTORIES = {"__pycache__", "tests", "bin"}
@@ -39,13 +53,56 @@ class PackageError(Exception):
     """The package cannot be made or is not what it should be. The message is one line for the person who builds."""
 
 
-def build(source: Path, package: Path) -> None:
+def build(source: Path, package: Path, *, architecture: str) -> None:
     """Fills the directory `package`. Raises PackageError."""
     _demand_lambda_python()
-    shutil.copytree(_dependencies(source / "requirements.txt", package), package, dirs_exist_ok=True)
+    shutil.copytree(_dependencies(source / "requirements.txt", package, architecture), package, dirs_exist_ok=True)
     _copy_code(source, package)
     _compile(package)
+    (package / MARKER).write_text(f"{architecture}\n", encoding="utf-8")
     check_bytecode(package)
+    check_binaries(package)
+
+
+def wanted_architecture(template: Path = TEMPLATE) -> str:
+    """What to build for: ARCHITECTURE of the environment, or else the template's default. Raises PackageError."""
+    wanted = os.environ.get("ARCHITECTURE", "") or _default_architecture(template)
+    if wanted not in WHEEL_MACHINES:
+        raise PackageError(f"ARCHITECTURE must be one of {', '.join(WHEEL_MACHINES)}, got '{wanted}'")
+    return wanted
+
+
+def architecture_of(package: Path) -> str:
+    """What a built package is for. Raises PackageError where it does not say."""
+    marker = package / MARKER
+    if not marker.is_file():
+        raise PackageError(f"{package} does not say which processor it is for: build it again")
+    return marker.read_text(encoding="utf-8").strip()
+
+
+def built_architecture(build_directory: Path) -> str:
+    """What all packages below `build_directory` (.aws-sam/build) are for. Raises PackageError unless it is one."""
+    packages = sorted(path for path in build_directory.glob("*/") if (path / "handlers").is_dir())
+    found = {architecture_of(package) for package in packages}
+    if len(found) != 1:
+        raise PackageError(f"{build_directory} has packages for {' and '.join(sorted(found)) or 'nothing'}: make build")
+    return found.pop()
+
+
+def check_binaries(package: Path) -> int:
+    """How many binaries (ELF files) there are. Raises PackageError for one of another processor than the package's."""
+    architecture = architecture_of(package)
+    machines = {path: _elf_machine(path) for path in sorted(package.rglob("*")) if path.is_file()}
+    binaries = {path: machine for path, machine in machines.items() if machine is not None}
+    for path, machine in binaries.items():
+        if machine != ELF_MACHINES[architecture]:
+            raise PackageError(f"{path} is not for {architecture} (the machine in its ELF header is {machine})")
+    return len(binaries)
+
+
+def runs_here(architecture: str) -> bool:
+    """Whether this machine can import a package for `architecture`."""
+    return sys.platform == "linux" and platform.machine() == WHEEL_MACHINES[architecture]
 
 
 def check_bytecode(package: Path) -> int:
@@ -106,31 +163,46 @@ def _demand_lambda_python() -> None:
         raise PackageError(f"building needs Python {wanted}, as Lambda has it; this is {sys.version.split()[0]}")
 
 
-def _dependencies(requirements: Path, package: Path) -> Path:
+def _default_architecture(template: Path) -> str:
+    """Of the parameter Architecture. Read by its place, since a bare Python has no YAML."""
+    found = re.search(
+        r"^  Architecture:\n(?:    .*\n)*?    Default: (\w+)$", template.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return found[1] if found else ""
+
+
+def _elf_machine(path: Path) -> int | None:
+    """e_machine of a little-endian ELF file (System V ABI, "ELF Header"); None for any other file."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    return int.from_bytes(header[18:20], "little") if header[:4] == b"\x7fELF" and len(header) == 20 else None
+
+
+def _dependencies(requirements: Path, package: Path, architecture: str) -> Path:
     """The directory of the installed dependencies, shared by all functions of a build and by later builds."""
     recipe = requirements.read_bytes() + Path(__file__).read_bytes()
     shelf = package.parent.parent / "dependencies"
-    kept = shelf / hashlib.sha256(recipe).hexdigest()[:16]
+    kept = shelf / f"{architecture}-{hashlib.sha256(recipe).hexdigest()[:16]}"
     shelf.mkdir(parents=True, exist_ok=True)
     with (shelf / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # sam build --parallel comes here for all functions at once
         if not kept.is_dir():
-            _install_and_compile(requirements, kept)
+            _install_and_compile(requirements, kept, architecture)
     return kept
 
 
-def _install_and_compile(requirements: Path, kept: Path) -> None:
-    for older in kept.parent.iterdir():
-        if older.is_dir():
-            shutil.rmtree(older)
+def _install_and_compile(requirements: Path, kept: Path, architecture: str) -> None:
+    for older in kept.parent.glob(f"{architecture}-*"):
+        shutil.rmtree(older)
     unfinished = kept.with_suffix(".unfinished")
-    _install(requirements, unfinished)
+    _install(requirements, unfinished, architecture)
+    demand_pins(requirements, unfinished)
     _strip(unfinished)
     _compile(unfinished)
     unfinished.rename(kept)
 
 
-def _install(requirements: Path, target: Path) -> None:
+def _install(requirements: Path, target: Path, architecture: str) -> None:
     # The base interpreter's pip: a virtual environment may have none.
     python = Path(sys.base_prefix) / "bin" / f"python{LAMBDA_PYTHON[0]}.{LAMBDA_PYTHON[1]}"
     command = [
@@ -144,10 +216,25 @@ def _install(requirements: Path, target: Path) -> None:
         "--no-compile",
     ]
     command += ["--only-binary=:all:", "--python-version", "3.13", "--implementation", "cp"]
-    for platform in PLATFORMS:
-        command += ["--platform", platform]
+    for tag in WHEEL_TAGS:
+        command += ["--platform", f"{tag}_{WHEEL_MACHINES[architecture]}"]
     if subprocess.run([*command, "--target", str(target), "-r", str(requirements)], check=False).returncode != 0:
         raise PackageError(f"pip could not install {requirements}; its words are above")
+
+
+def demand_pins(requirements: Path, installed: Path) -> None:
+    """Raises PackageError unless exactly the pinned versions are in the directory `installed`, and nothing else."""
+    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    pinned = {_normal(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+    found = {_normal(item.name): item.version for item in importlib.metadata.distributions(path=[str(installed)])}
+    other = sorted(pinned.items() ^ found.items())
+    if other:
+        raise PackageError(f"what was installed is not what {requirements} pins: {other}")
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as PyPI compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _strip(directory: Path) -> None:
@@ -186,13 +273,30 @@ def _pyc_header(bytecode: Path) -> tuple[bytes, int, bytes]:
 
 def _report(package: Path) -> None:
     _demand_lambda_python()
-    size = zipped_size(package)
+    size, architecture = zipped_size(package), architecture_of(package)
     sys.stdout.write(
-        f"{package}: {size / 1e6:.1f} MB zipped, {check_bytecode(package)} sources with hash-checked bytecode,"
-        f" {check_imports(package)} modules imported from it\n"
+        f"{package}: for {architecture}, {size / 1e6:.1f} MB zipped, {check_bytecode(package)} sources with"
+        f" hash-checked bytecode, {check_binaries(package)} binaries, {_imported(package, architecture)}\n"
     )
     if size > ZIPPED_BUDGET_BYTES:
         raise PackageError(f"{package} is over the budget of {ZIPPED_BUDGET_BYTES / 1e6:.0f} MB zipped")
+
+
+def _imported(package: Path, architecture: str) -> str:
+    """Imports every handler where this machine can, and says which."""
+    if not runs_here(architecture):
+        return f"not imported, since this machine is {sys.platform} on {platform.machine()}"
+    return f"{check_imports(package)} modules imported from it"
+
+
+def _demand_built_for(directory: Path, wanted: str | None) -> None:
+    built = built_architecture(directory)
+    if wanted is not None and built != wanted:
+        raise PackageError(
+            f"{directory} is built for {built}, and the functions would be {wanted}. "
+            f"Run make build ARCHITECTURE={wanted}, or deploy with Architecture={built}"
+        )
+    sys.stdout.write(f"{built}\n")
 
 
 def main() -> None:
@@ -202,12 +306,17 @@ def main() -> None:
     builder.add_argument("source", type=Path)
     builder.add_argument("package", type=Path)
     commands.add_parser("check").add_argument("package", type=Path)
+    comparer = commands.add_parser("built")
+    comparer.add_argument("directory", type=Path)
+    comparer.add_argument("--for", dest="wanted", choices=sorted(WHEEL_MACHINES))
     asked = parser.parse_args()
     try:
         if asked.command == "build":
-            build(asked.source, asked.package)
-        else:
+            build(asked.source, asked.package, architecture=wanted_architecture())
+        elif asked.command == "check":
             _report(asked.package)
+        else:
+            _demand_built_for(asked.directory, asked.wanted)
     except PackageError as error:
         sys.exit(str(error))
 

@@ -1,6 +1,9 @@
-"""The packages that `sam build` makes: all of our code, none of the junk, and bytecode that is what it says."""
+"""The packages that `sam build` makes: all of our code, none of the junk, bytecode that is what it says, and binaries
+for one processor."""
 
+import os
 import py_compile
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,16 +20,17 @@ UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of our code alone, as `sam build` leaves it; dependencies need a package index."""
 
-    def one_dependency(_requirements: Path, target: Path) -> None:
+    def one_dependency(_requirements: Path, target: Path, _architecture: str) -> None:
         for name in ("bank/__init__.py", "bank/tests/test_bank.py", "bank/bank.pyi", "bin/bank", "cffi/api.py"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_text("BALANCE = 0\n")
 
     monkeypatch.setattr(packaging, "_install", one_dependency)
+    monkeypatch.setattr(packaging, "demand_pins", lambda *_: None)  # it has tests of its own below
     monkeypatch.setattr(packaging, "LAMBDA_PYTHON", sys.version_info[:2])  # what runs the tests may be 3.12
     package = tmp_path / "build" / "ApiFunction"
     package.mkdir(parents=True)
-    packaging.build(ROOT / "src", package)
+    packaging.build(ROOT / "src", package, architecture="arm64")
     return package
 
 
@@ -39,7 +43,8 @@ def test_the_package_holds_all_code_certificates_and_migrations_and_nothing_else
         for path in (ROOT / "src").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert shipped == source - {Path("Makefile"), Path("requirements.txt")} | {Path("bank/__init__.py")}
+    more = {Path("bank/__init__.py"), Path("ARCHITECTURE")}
+    assert shipped == source - {Path("Makefile"), Path("requirements.txt")} | more
 
 
 def test_every_source_has_bytecode_of_its_very_text(built: Path) -> None:
@@ -74,14 +79,105 @@ def test_tracebacks_name_the_place_on_lambda(built: Path) -> None:
 
 
 def test_a_second_build_takes_the_dependencies_of_the_first(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(_requirements: Path, _target: Path) -> None:
+    def never(_requirements: Path, _target: Path, _architecture: str) -> None:
         raise AssertionError("installed again")
 
     monkeypatch.setattr(packaging, "_install", never)
     other = built.parent / "AdminFunction"
     other.mkdir()
-    packaging.build(ROOT / "src", other)
+    packaging.build(ROOT / "src", other, architecture="arm64")
     assert packaging.check_bytecode(other) == packaging.check_bytecode(built)
+
+
+def test_the_dependencies_of_two_processors_lie_side_by_side(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def note(_requirements: Path, target: Path, architecture: str) -> None:
+        asked.append(architecture)
+        target.mkdir()
+
+    monkeypatch.setattr(packaging, "_install", note)
+    for name, architecture in (("One", "x86_64"), ("Two", "arm64"), ("Three", "x86_64")):
+        (built.parent / name).mkdir()
+        packaging.build(ROOT / "src", built.parent / name, architecture=architecture)
+    assert asked == ["x86_64"]
+    shelf = [path.name.partition("-")[0] for path in (built.parents[1] / "dependencies").iterdir() if path.is_dir()]
+    assert sorted(shelf) == ["arm64", "x86_64"]
+
+
+def elf(machine: int) -> bytes:
+    """The beginning of a shared object for a machine: e_ident, e_type, e_machine."""
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + machine.to_bytes(2, "little") + bytes(44)
+
+
+def test_a_binary_of_another_processor_is_noticed_whatever_its_name(built: Path) -> None:
+    (built / "libs").mkdir()
+    (built / "libs/libssl.so.3").write_bytes(elf(183))
+    assert packaging.check_binaries(built) == 1
+    (built / "libs/helper").write_bytes(elf(62))
+    with pytest.raises(PackageError, match=r"libs/helper is not for arm64 .*62"):
+        packaging.check_binaries(built)
+
+
+def test_the_processor_comes_from_the_environment_or_else_from_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ARCHITECTURE", raising=False)
+    assert packaging.wanted_architecture() == "arm64"
+    template = tmp_path / "template.yaml"
+    words = (ROOT / "template.yaml").read_text().replace("Default: arm64", "Default: x86_64")
+    template.write_text(words)
+    assert packaging.wanted_architecture(template) == "x86_64"
+    monkeypatch.setenv("ARCHITECTURE", "arm64")
+    assert packaging.wanted_architecture(template) == "arm64"
+    monkeypatch.setenv("ARCHITECTURE", "riscv64")
+    with pytest.raises(PackageError, match=r"ARCHITECTURE must be one of arm64, x86_64, got 'riscv64'"):
+        packaging.wanted_architecture()
+
+
+def test_the_whole_build_is_for_one_processor(built: Path) -> None:
+    assert packaging.built_architecture(built.parent) == "arm64"
+    other = built.parent / "AdminFunction"
+    (other / "handlers").mkdir(parents=True)
+    with pytest.raises(PackageError, match="does not say which processor"):
+        packaging.built_architecture(built.parent)
+    (other / "ARCHITECTURE").write_text("x86_64\n")
+    with pytest.raises(PackageError, match="packages for arm64 and x86_64"):
+        packaging.built_architecture(built.parent)
+
+
+def test_a_build_for_another_processor_than_the_deployment_s_is_refused(built: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools/package.py"), "built", str(built.parent)]
+    fitting = subprocess.run([*command, "--for", "arm64"], capture_output=True, text=True, check=False)
+    assert (fitting.returncode, fitting.stdout) == (0, "arm64\n")
+    other = subprocess.run([*command, "--for", "x86_64"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "make build ARCHITECTURE=x86_64" in other.stderr
+    assert "Architecture=arm64" in other.stderr
+
+
+def installed(directory: Path, **versions: str) -> Path:
+    """A directory as pip leaves it."""
+    for name, version in versions.items():
+        (directory / f"{name}-{version}.dist-info").mkdir(parents=True)
+        (directory / f"{name}-{version}.dist-info/METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    return directory
+
+
+def test_an_older_version_than_the_pinned_one_is_noticed(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("psycopg-binary==3.3.9  # a reason\nPyNaCl==1.6.2\n")
+    packaging.demand_pins(requirements, installed(tmp_path / "right", psycopg_binary="3.3.9", pynacl="1.6.2"))
+    with pytest.raises(PackageError, match=r"3\.2\.13"):
+        packaging.demand_pins(requirements, installed(tmp_path / "older", psycopg_binary="3.2.13", pynacl="1.6.2"))
+    with pytest.raises(PackageError, match="pynacl"):
+        packaging.demand_pins(requirements, installed(tmp_path / "fewer", psycopg_binary="3.3.9"))
+
+
+def test_only_this_machine_s_processor_runs_here() -> None:
+    here = {"x86_64": "x86_64", "aarch64": "arm64"}.get(os.uname().machine)
+    running = [name for name in ("arm64", "x86_64") if packaging.runs_here(name)]
+    assert running == ([here] if here and sys.platform == "linux" else [])
 
 
 def test_code_that_is_no_python_stops_the_build(built: Path, tmp_path: Path) -> None:
@@ -92,7 +188,7 @@ def test_code_that_is_no_python_stops_the_build(built: Path, tmp_path: Path) -> 
     package = built.parent / "BrokenFunction"
     package.mkdir()
     with pytest.raises(PackageError, match="not every file"):
-        packaging.build(source, package)
+        packaging.build(source, package, architecture="arm64")
 
 
 def test_what_is_imported_without_bytecode_is_noticed(tmp_path: Path) -> None:
@@ -114,4 +210,4 @@ def test_a_handler_that_cannot_be_imported_is_noticed(tmp_path: Path) -> None:
 def test_another_python_than_lambdas_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(packaging, "LAMBDA_PYTHON", (3, 1))
     with pytest.raises(PackageError, match="needs Python 3"):
-        packaging.build(ROOT / "src", tmp_path)
+        packaging.build(ROOT / "src", tmp_path, architecture="arm64")
