@@ -1,0 +1,468 @@
+"""What a rendered stack costs in a month, resource by resource.
+
+Every resource is either priced by a function of its type below, or its type is listed in prices.toml as free with a
+reason. Anything else is an error, so that nothing is left out silently. Prices are in prices.toml, what a month of use
+looks like in load.toml.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+KIB_PER_GB = 2**20  # AWS counts a GB as 2**30 bytes
+MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
+
+type Resource = Mapping[str, Any]
+
+
+class Unpriced(LookupError):
+    """A resource, or a use of it, that this page knows no price for."""
+
+
+class Overloaded(ValueError):
+    """More deliveries than the database's greatest capacity carries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """One list price in US dollars. `page` is AWS's page; `read` is where the figure was read, None for nowhere."""
+
+    what: str
+    unit: str
+    dollars: float
+    page: str
+    read: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """prices.toml. `free` has a reason for each resource type, `left_out` the words for what no bill here counts."""
+
+    looked_up: date
+    region: str
+    hours_per_month: int
+    prices: Mapping[str, Price]
+    free: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """`quantity` units of the price named `price`, for one resource."""
+
+    resource: str
+    price: str
+    quantity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """All charges of one price. `resources` is how many resources they are for."""
+
+    price: Price
+    resources: int
+    quantity: float
+
+    @property
+    def dollars(self) -> float:
+        """What the line adds to the bill."""
+        return self.quantity * self.price.dollars
+
+
+def load_prices() -> Prices:
+    """prices.toml as it is in the repository."""
+    table = tomllib.loads((HERE / "prices.toml").read_text(encoding="utf-8"))
+    return Prices(**{**table, "prices": {name: Price(**price) for name, price in table["prices"].items()}})
+
+
+def load_load() -> dict[str, float]:
+    """The values of load.toml by name."""
+    table = tomllib.loads((HERE / "load.toml").read_text(encoding="utf-8"))
+    return {name: float(entry["value"]) for name, entry in table.items()}
+
+
+def bill(
+    resources: Mapping[str, Resource], *, deliveries: int, prices: Prices, load: Mapping[str, float]
+) -> list[Line]:
+    """The lines of a month's bill, in the order of prices.toml; those of nothing are left out.
+
+    Raises Unpriced for a resource type that is neither priced nor free, Overloaded for too many deliveries.
+    """
+    month = Month(resources=resources, deliveries=deliveries, hours=prices.hours_per_month, load=load)
+    charges = [charge for address in resources for charge in _charges(address, month, prices) if charge.quantity]
+    found = {name: [charge for charge in charges if charge.price == name] for name in prices.prices}
+    return [
+        Line(
+            price=prices.prices[name],
+            resources=len({charge.resource for charge in same}),
+            quantity=sum(charge.quantity for charge in same),
+        )
+        for name, same in found.items()
+        if same
+    ]
+
+
+def total(lines: list[Line]) -> float:
+    """The sum of a bill in dollars."""
+    return sum(line.dollars for line in lines)
+
+
+def _charges(address: str, month: "Month", prices: Prices) -> Iterator[Charge]:
+    kind = month.resources[address]["Type"]
+    if kind in PRICED:
+        for price, quantity in PRICED[kind](address, month):
+            yield Charge(resource=address, price=price, quantity=quantity)
+    elif kind not in prices.free and not kind.startswith("Custom::"):
+        raise Unpriced(f"{address} is a {kind}, which stack/prices.toml neither prices nor lists as free")
+
+
+# ---- What happens in a month -----------------------------------------------------------------------------------------
+
+
+class Month:
+    """A month of a stack: how often what is used. All figures are for the whole month, data in GB."""
+
+    def __init__(
+        self, *, resources: Mapping[str, Resource], deliveries: int, hours: int, load: Mapping[str, float]
+    ) -> None:
+        self.resources, self.deliveries, self.hours, self.load = resources, deliveries, hours, load
+        self.attempts = deliveries * load["attempts_per_delivery"]
+        self.batches = self.attempts / load["attempts_per_batch"]
+        self.looks = deliveries * load["looks_per_delivery"]
+        self.requests = deliveries + self.looks
+        self.authorizations = min(self.requests, load["tokens_in_use"] * hours * 60)
+        # The SQL budget of docs/architecture.md: 1 to accept, 1 to look, 1 to check a token, 2 for each batch.
+        self.statements = deliveries + self.looks + self.authorizations + 2 * self.batches
+
+    def of_type(self, kind: str) -> dict[str, Resource]:
+        """The resources of a type by address."""
+        return {address: found for address, found in self.resources.items() if found["Type"] == kind}
+
+    def gb(self, count: float, kib: str) -> float:
+        """`count` times the KiB that load.toml has under the name `kib`, in GB."""
+        return count * self.load[kib] / KIB_PER_GB
+
+    @cached_property
+    def scheduled(self) -> dict[str, float]:
+        """Invocations by schedule: the function's address, and how often in a month."""
+        found: dict[str, float] = {}
+        for address, schedule in self.schedules().items():
+            for target in _targets(schedule["Properties"]):
+                function = self._function(target)
+                found[function] = found.get(function, 0) + self.runs(address)
+        return found
+
+    def schedules(self) -> dict[str, Resource]:
+        """Rules and schedules that fire by the clock."""
+        found = self.of_type("AWS::Events::Rule") | self.of_type("AWS::Scheduler::Schedule")
+        return {
+            address: schedule for address, schedule in found.items() if "ScheduleExpression" in schedule["Properties"]
+        }
+
+    def runs(self, address: str) -> float:
+        """How often a schedule fires in a month. Raises Unpriced for one that is not `rate(...)`."""
+        expression = self.resources[address]["Properties"]["ScheduleExpression"]
+        rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+        if rate is None:
+            raise Unpriced(f"{address} fires at {expression}: only rate(...) is counted")
+        return self.hours * 60 / (int(rate[1]) * MINUTES[rate[2]])
+
+    def _function(self, target: str) -> str:
+        """The address of the function behind an ARN, a reference or an alias."""
+        address = target.removesuffix(".Arn")
+        found = self.resources.get(address, {"Type": ""})
+        return self._function(found["Properties"]["FunctionName"]) if found["Type"] == "AWS::Lambda::Alias" else address
+
+    def invocations(self, address: str) -> float:
+        """How often a function runs. Raises Unpriced for a function that nothing here accounts for."""
+        by_use = {
+            "ApiFunction": self.requests,
+            "AuthorizeFunction": self.authorizations,
+            "AttemptFunction": self.batches,
+        }
+        if address not in by_use and address not in self.scheduled and address not in SELDOM:
+            raise Unpriced(f"{address}: stack/bill.py does not say how often it runs")
+        return by_use.get(address, 0) + self.scheduled.get(address, 0)
+
+    def seconds(self, address: str) -> float:
+        """What Lambda bills of a function, starts included, in seconds."""
+        each = self.load.get(f"{MILLISECONDS.get(address, 'check')}_milliseconds", 0)
+        starts = self.load["starts_per_invocation"] * self.load["start_milliseconds"]
+        return self.invocations(address) * (each + starts) / 1000
+
+    @property
+    def starts(self) -> float:
+        """New environments of the functions that read the seal key."""
+        return (self.requests + self.batches) * self.load["starts_per_invocation"]
+
+    # ---- data
+
+    @property
+    def to_partners(self) -> float:
+        """Requests to third parties."""
+        return self.gb(self.attempts, "partner_request_kib")
+
+    @property
+    def from_partners(self) -> float:
+        """Their answers."""
+        return self.gb(self.attempts, "partner_response_kib")
+
+    @property
+    def to_queue(self) -> float:
+        """Wake-ups that the functions send; Lambda's own receives do not pass the VPC."""
+        return self.gb(self.attempts, "queue_call_kib")
+
+    @property
+    def through_nat(self) -> float:
+        """What the NAT gateways carry, both directions."""
+        queue = 0 if self.endpoints("sqs") else self.to_queue
+        return self.to_partners + self.from_partners + queue
+
+    def endpoints(self, service: str) -> dict[str, Resource]:
+        """The interface endpoints of a service, such as sqs."""
+        return {
+            address: found
+            for address, found in self.of_type("AWS::EC2::VPCEndpoint").items()
+            if found["Properties"]["ServiceName"].endswith(f".{service}") and _is_interface(found["Properties"])
+        }
+
+    # ---- the database
+
+    @cached_property
+    def awake(self) -> float:
+        """Hours in which the database does not pause, for deliveries that arrive evenly."""
+        scaling = _scaling(self)
+        if float(scaling["MinCapacity"]) > 0:
+            return self.hours
+        pause_hours = float(scaling.get("SecondsUntilAutoPause", 300)) / 3600
+        return min(self.hours, self.deliveries * pause_hours)
+
+    @property
+    def writer_capacity(self) -> float:
+        """ACU-hours of the writer: what it is kept at while awake, or what the statements take.
+
+        Raises Overloaded when the statements take more than the greatest capacity.
+        """
+        scaling = _scaling(self)
+        taken = self.statements / 1e6 * self.load["acu_hours_per_million_statements"]
+        if taken > self.hours * float(scaling["MaxCapacity"]):
+            raise Overloaded(
+                f"{self.deliveries:,} deliveries a month take {taken / self.hours:.1f} ACU of the database on average, "
+                f"more than its greatest capacity of {scaling['MaxCapacity']}: raise DatabaseMaxCapacity"
+            )
+        return max(taken, self.least_capacity)
+
+    @property
+    def least_capacity(self) -> float:
+        """ACU-hours of an instance that has nothing to do: half an ACU is the least while awake."""
+        return self.awake * max(0.5, float(_scaling(self)["MinCapacity"]))
+
+
+def _scaling(month: Month) -> Mapping[str, Any]:
+    (cluster,) = month.of_type("AWS::RDS::DBCluster").values()
+    found: Mapping[str, Any] = cluster["Properties"]["ServerlessV2ScalingConfiguration"]
+    return found
+
+
+def _targets(properties: Mapping[str, Any]) -> list[str]:
+    targets = properties.get("Targets") or [properties["Target"]]
+    return [str(target["Arn"]) for target in targets]
+
+
+def _is_interface(properties: Mapping[str, Any]) -> bool:
+    return bool(properties.get("VpcEndpointType") == "Interface")
+
+
+# ---- How each type is priced -----------------------------------------------------------------------------------------
+
+type Priced = Iterator[tuple[str, float]]
+
+SELDOM = {"MigrateFunction", "NetworkFunction", "AdminFunction"}  # at deployments, or by hand
+MILLISECONDS = {"ApiFunction": "api", "AuthorizeFunction": "authorize", "AttemptFunction": "attempt"}
+
+
+def _nat_gateway(address: str, month: Month) -> Priced:
+    properties = month.resources[address]["Properties"]
+    zones = properties.get("AvailabilityZoneAddresses", [])
+    gateways = month.of_type("AWS::EC2::NatGateway")
+    share = month.through_nat / len(gateways)
+    yield ("regional_nat_gateway_zone_hour", month.hours * len(zones)) if zones else ("nat_gateway_hour", month.hours)
+    yield "nat_gateway_gb", share
+    yield "data_out_gb", month.to_partners / len(gateways)
+    if len(gateways) == 1 and not zones:  # half of the functions are in the other zone
+        yield "between_zones_gb", share / 2
+    # Addresses that another stack made are billed to the same account.
+    given = [properties.get("AllocationId"), *(each for zone in zones for each in zone["AllocationIds"])]
+    yield "public_ipv4_hour", month.hours * sum(str(each).startswith("eipalloc-") for each in given)
+
+
+def _elastic_ip(_address: str, month: Month) -> Priced:
+    yield "public_ipv4_hour", month.hours
+
+
+def _endpoint(address: str, month: Month) -> Priced:
+    properties = month.resources[address]["Properties"]
+    if not _is_interface(properties):
+        return  # gateway endpoints are free
+    yield "interface_endpoint_hour", month.hours * len(properties["SubnetIds"])
+    if address in month.endpoints("sqs"):
+        yield "interface_endpoint_gb", month.to_queue
+    if address in month.endpoints("execute-api"):
+        kib = month.load["caller_request_kib"] + month.load["caller_response_kib"]
+        yield "interface_endpoint_gb", month.requests * kib / KIB_PER_GB
+
+
+def _vpn_connection(_address: str, month: Month) -> Priced:
+    yield "vpn_connection_hour", month.hours
+    yield "vpn_tunnel_address_hour", month.hours * 2
+    if not month.of_type("AWS::EC2::NatGateway"):  # then this is the way to the destinations
+        yield "data_out_gb", month.to_partners
+
+
+def _flow_log(address: str, month: Month) -> Priced:
+    addresses = len(month.of_type("AWS::EC2::EIP"))
+    written = addresses * month.load["rejected_flow_gb_per_address"]
+    if month.resources[address]["Properties"]["TrafficType"] != "REJECT":
+        written += month.gb(month.attempts * month.load["flow_lines_per_attempt"], "flow_line_kib")
+    yield "log_gb", written
+
+
+def _cluster(_address: str, month: Month) -> Priced:
+    instances = month.of_type("AWS::RDS::DBInstance")
+    readers = len(instances) - 1
+    yield "aurora_capacity_unit_hour", month.writer_capacity + readers * month.least_capacity
+    kept = month.gb(month.deliveries * month.load["months_kept"], "stored_kib_per_delivery")
+    yield "aurora_storage_gb_month", month.load["stored_gb_at_rest"] + kept
+    yield "aurora_request_million", month.statements * month.load["storage_requests_per_statement"] / 1e6
+    # Half of the functions are in another zone than the writer.
+    yield "between_zones_gb", month.gb(month.statements, "statement_kib") / 2
+    yield "log_gb", month.awake * month.load["database_log_mib_per_hour"] / 1024
+
+
+def _instance(address: str, month: Month) -> Priced:
+    if month.resources[address]["Properties"].get("PubliclyAccessible") in (True, "true"):
+        yield "public_ipv4_hour", month.hours
+
+
+def _proxy(_address: str, month: Month) -> Priced:
+    yield "rds_proxy_capacity_unit_hour", max(8 * month.hours, month.writer_capacity)
+
+
+def _function(address: str, month: Month) -> Priced:
+    properties = month.resources[address]["Properties"]
+    (architecture,) = properties.get("Architectures", ["x86_64"])
+    gigabytes = float(properties.get("MemorySize", 128)) / 1024
+    invocations = month.invocations(address)
+    yield "lambda_request_million", invocations / 1e6
+    yield f"lambda_{architecture}_gb_second", gigabytes * month.seconds(address)
+    yield "log_gb", month.gb(invocations, "log_kib_per_invocation")
+    if properties.get("TracingConfig", {}).get("Mode") == "Active":
+        yield "trace_million", invocations * month.load["trace_share"] / 1e6
+    if "SnapStart" in properties and properties["SnapStart"].get("ApplyOn") == "PublishedVersions":
+        yield "snapstart_kept_gb_second", gigabytes * month.hours * 3600
+        yield "snapstart_restored_gb", gigabytes * invocations * month.load["starts_per_invocation"]
+    yield "metric_month", month.load["metrics_per_check"] * (address in month.scheduled)
+
+
+def _rest_api(_address: str, month: Month) -> Priced:
+    yield "rest_api_million", month.requests / 1e6
+    yield "log_gb", month.gb(month.requests, "access_log_kib")
+    yield "metric_month", month.load["metrics_in_use"] * (month.deliveries > 0)
+    if not month.endpoints("execute-api"):
+        yield "data_out_gb", month.gb(month.requests, "caller_response_kib")
+
+
+def _queue(address: str, month: Month) -> Priced:
+    if not address.endswith("WakeupQueue"):
+        return  # dead letters are faults of ours, not a monthly expense
+    empty = month.load["empty_receives_per_minute"] * 60 * month.hours
+    yield "sqs_request_million", (empty + month.attempts + 2 * month.batches) / 1e6
+    yield "sqs_fair_million", month.attempts / 1e6
+
+
+def _schedule(address: str, month: Month) -> Priced:
+    yield "schedule_million", month.runs(address) / 1e6
+
+
+def _secret(_address: str, month: Month) -> Priced:
+    yield "secret_month", 1
+    yield "secret_read_ten_thousand", month.starts / 1e4
+
+
+def _log_group(address: str, month: Month) -> Priced:
+    """What is written is charged to who writes it; what is kept, here: every group's share of it for its days."""
+    days = float(month.resources[address]["Properties"]["RetentionInDays"])
+    groups = month.of_type("AWS::Logs::LogGroup")
+    written = sum(
+        quantity
+        for writer in month.resources
+        if (priced := WRITERS.get(month.resources[writer]["Type"])) is not None
+        for price, quantity in priced(writer, month)
+        if price == "log_gb"
+    )
+    yield "log_gb_month", written / len(groups) * days / 30 * month.load["log_compression"]
+
+
+def _alarm(address: str, month: Month) -> Priced:
+    metrics = month.resources[address]["Properties"].get("Metrics", [])
+    yield "alarm_month", max(1, sum("MetricStat" in metric for metric in metrics))
+
+
+def _monthly(price: str) -> Callable[[str, Month], Priced]:
+    def charges(_address: str, _month: Month) -> Priced:
+        yield price, 1
+
+    return charges
+
+
+def _metric_filter(_address: str, month: Month) -> Priced:
+    yield "metric_month", month.deliveries > 0  # without lines in the log there is no metric
+
+
+def _web_acl(address: str, month: Month) -> Priced:
+    yield "web_acl_month", 1
+    yield "web_acl_rule_month", len(month.resources[address]["Properties"].get("Rules", []))
+    yield "web_acl_request_million", month.requests / 1e6
+
+
+def _bastion(address: str, month: Month) -> Priced:
+    kind = month.resources[address]["Properties"].get("InstanceType")
+    if kind != "t4g.nano":
+        raise Unpriced(f"{address} is a {kind}: stack/prices.toml has the price of a t4g.nano")
+    yield "t4g_nano_hour", month.hours
+    yield "gp3_gb_month", month.load["bastion_disk_gb"]
+
+
+PRICED: dict[str, Callable[[str, Month], Priced]] = {
+    "AWS::ApiGateway::RestApi": _rest_api,
+    "AWS::CloudWatch::Alarm": _alarm,
+    "AWS::CloudWatch::CompositeAlarm": _monthly("composite_alarm_month"),
+    "AWS::CloudWatch::Dashboard": _monthly("dashboard_month"),
+    "AWS::EC2::EIP": _elastic_ip,
+    "AWS::EC2::FlowLog": _flow_log,
+    "AWS::EC2::Instance": _bastion,
+    "AWS::EC2::NatGateway": _nat_gateway,
+    "AWS::EC2::VPCEndpoint": _endpoint,
+    "AWS::EC2::VPNConnection": _vpn_connection,
+    "AWS::KMS::Key": _monthly("kms_key_month"),
+    "AWS::Lambda::Function": _function,
+    "AWS::Logs::LogGroup": _log_group,
+    "AWS::Logs::MetricFilter": _metric_filter,
+    "AWS::RDS::DBCluster": _cluster,
+    "AWS::RDS::DBInstance": _instance,
+    "AWS::RDS::DBProxy": _proxy,
+    "AWS::SQS::Queue": _queue,
+    "AWS::Scheduler::Schedule": _schedule,
+    "AWS::SecretsManager::Secret": _secret,
+    "AWS::WAFv2::WebACL": _web_acl,
+}
+WRITERS = {
+    kind: PRICED[kind]
+    for kind in ("AWS::ApiGateway::RestApi", "AWS::EC2::FlowLog", "AWS::Lambda::Function", "AWS::RDS::DBCluster")
+}

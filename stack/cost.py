@@ -1,0 +1,232 @@
+"""Prints what the stack costs in a month: `make cost`.
+
+Alone it prints a table by topology, egress mode, stage and load. With one of TOPOLOGY, EGRESS, STAGE, DELIVERIES or SET
+it prints the lines of one bill. The resources are those of the rendered templates (stack/render.py) with the stage's
+parameters from samconfig.toml; how they are priced is in stack/bill.py.
+"""
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from rich.console import Console
+from rich.table import Table
+
+from stack import render
+from stack.bill import Line, Overloaded, Prices, Resource, Unpriced, bill, load_load, load_prices, total
+
+LOADS = {"idle": 0, "1 M": 1_000_000, "100 M": 100_000_000}
+SHOWN_STAGES = ("dev", "prod")
+PLACES = ("Topology", "Egress", "Stage")  # chosen by the caller, whatever samconfig.toml has
+
+
+class Wrong(ValueError):
+    """A choice that cannot be priced, in words for the person who made it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. `dollars`: a bill for each of SHOWN_STAGES and LOADS, None where the stage is refused."""
+
+    topology: str
+    egress: str
+    dollars: tuple[float | None, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what was asked for. Returns 2 after saying what was wrong with the question."""
+    asked = _parsed(arguments)
+    prices = load_prices()
+    try:
+        if asked.markdown:
+            sys.stdout.write(f"{markdown(prices)}\n")
+        elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set:
+            _print_one(asked, prices)
+        else:
+            _print_all(prices)
+    except (Wrong, render.Refused, render.Dangling, Unpriced, Overloaded) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make cost", description=__doc__)
+    for name in ("topology", "egress", "stage", "deliveries"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--set", default="", help="more parameters of the stack: 'WebAcl=yes Bastion=yes'")
+    parser.add_argument("--free", action="store_true", help="list what costs nothing, and why")
+    parser.add_argument("--markdown", action="store_true", help="the table as the README quotes it")
+    return parser.parse_args(arguments)
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+def rows(prices: Prices) -> Iterator[Row]:
+    """A row for each topology and egress mode that the Rules allow together."""
+    for topology in render.TOPOLOGIES:
+        for egress in render.EGRESSES:
+            dollars = tuple(
+                amount for stage in SHOWN_STAGES for amount in _by_load(topology, egress, stage, prices=prices)
+            )
+            if any(amount is not None for amount in dollars):
+                yield Row(topology=topology, egress=egress, dollars=dollars)
+
+
+def _by_load(topology: str, egress: str, stage: str, *, prices: Prices) -> list[float | None]:
+    load = load_load()
+    try:
+        resources = _resources(topology, egress, stage)
+    except render.Refused:
+        return [None for _ in LOADS]
+    return [total(bill(resources, deliveries=count, prices=prices, load=load)) for count in LOADS.values()]
+
+
+def markdown(prices: Prices) -> str:
+    """The table as the README quotes it, and the sentence below it."""
+    columns = [f"{stage}, {load}" for stage in SHOWN_STAGES for load in LOADS]
+    head = f"| `Topology` | `Egress` | {' | '.join(columns)} |"
+    rule = f"| --- | --- |{' ---: |' * len(columns)}"
+    body = [f"| {row.topology} | {_egress(row)} | {' | '.join(map(_dollars, row.dollars))} |" for row in rows(prices)]
+    return "\n".join([head, rule, *body, "", _note(prices)])
+
+
+def _egress(row: Row) -> str:
+    return "none" if row.topology == "internal-only" else row.egress
+
+
+def _dollars(amount: float | None) -> str:
+    return "" if amount is None else f"{amount:,.0f}"
+
+
+def _note(prices: Prices) -> str:
+    return (
+        f"Dollars a month in {prices.region} at the list prices of {prices.looked_up}, by stage and by deliveries a "
+        "month, without free tiers."
+    )
+
+
+def _print_all(prices: Prices) -> None:
+    table = Table(title="Dollars a month", title_justify="left", caption_justify="left")
+    table.add_column("Topology")
+    table.add_column("Egress")
+    for stage in SHOWN_STAGES:
+        for load in LOADS:
+            table.add_column(f"{stage}\n{load}", justify="right")
+    for row in rows(prices):
+        table.add_row(row.topology, _egress(row), *map(_dollars, row.dollars), end_section=row.egress == "regional")
+    console = _console()
+    console.print(table)
+    console.print(f"{_note(prices)} M: million deliveries.")
+    console.print("One bill with its lines: make cost TOPOLOGY=on-premises EGRESS=per-az STAGE=prod DELIVERIES=1000000")
+    _print_words(console, prices)
+
+
+# ---- one of them -----------------------------------------------------------------------------------------------------
+
+
+def _print_one(asked: argparse.Namespace, prices: Prices) -> None:
+    topology = _one_of("TOPOLOGY", asked.topology or "public-private", render.TOPOLOGIES)
+    egress = _one_of("EGRESS", asked.egress or "single", render.EGRESSES)
+    stage = _one_of("STAGE", asked.stage or "dev", render.STAGES)
+    deliveries = _deliveries(asked.deliveries or "0")
+    resources = _resources(topology, egress, stage, _settings(asked.set))
+    lines = bill(resources, deliveries=deliveries, prices=prices, load=load_load())
+    console = _console()
+    console.print(_lines_table(lines, f"{topology}, {egress}, {stage}: {deliveries:,} deliveries a month"))
+    console.print(
+        f"List prices of {prices.looked_up}, {prices.region}. *: no source was found for this price that day."
+    )
+    _print_free(console, resources, prices, full=asked.free)
+    _print_words(console, prices)
+
+
+def _lines_table(lines: list[Line], title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("What", "Together")
+    table.add_column("Resources", justify="right")
+    table.add_column("How much", justify="right")
+    table.add_column("Price", justify="right")
+    table.add_column("Dollars", f"{total(lines):,.2f}", justify="right")
+    for line in lines:
+        price = f"{line.price.dollars:.10f}".rstrip("0").rstrip(".") + f" / {line.price.unit}"
+        mark = "" if line.price.read else " *"
+        table.add_row(
+            line.price.what + mark, str(line.resources), f"{line.quantity:,.2f}", price, f"{line.dollars:,.2f}"
+        )
+    return table
+
+
+def _print_free(console: Console, resources: Mapping[str, Resource], prices: Prices, *, full: bool) -> None:
+    kinds = sorted(resource["Type"] for resource in resources.values() if resource["Type"] in prices.free)
+    if not full:
+        console.print(f"{len(kinds)} resources cost nothing; FREE=yes lists them with the reasons.")
+        return
+    table = Table("Costs nothing", "How many", "Because")
+    for kind in dict.fromkeys(kinds):
+        table.add_row(kind, str(kinds.count(kind)), prices.free[kind])
+    console.print(table)
+
+
+def _print_words(console: Console, prices: Prices) -> None:
+    console.print(f"Left out: {'; '.join(prices.left_out.values())}.")
+    console.print("Prices with their pages: stack/prices.toml. What a month is assumed to be like: stack/load.toml.")
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe wide enough for every table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise Wrong(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+    return value
+
+
+def _deliveries(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise Wrong(f"DELIVERIES must be a whole number of deliveries a month, such as 1000000; got {text!r}")
+    return int(text)
+
+
+def _settings(text: str) -> dict[str, str]:
+    pairs = [word.partition("=") for word in text.split()]
+    wrong = [name for name, sign, _ in pairs if not sign or name in PLACES]
+    if wrong:
+        raise Wrong(f"SET takes parameters as Name=value, and {', '.join(PLACES)} by their own names; got {wrong[0]!r}")
+    return {name: value for name, _, value in pairs}
+
+
+# ---- the stack -------------------------------------------------------------------------------------------------------
+
+
+def _resources(
+    topology: str, egress: str, stage: str, settings: Mapping[str, str] | None = None
+) -> Mapping[str, Resource]:
+    """The rendered resources. Raises render.Refused for what the Rules do not allow."""
+    return _rendered(topology, egress, stage, tuple(sorted((settings or {}).items())))
+
+
+@cache
+def _rendered(topology: str, egress: str, stage: str, settings: tuple[tuple[str, str], ...]) -> Mapping[str, Resource]:
+    needs = render.NEEDS.get(topology, {})
+    chosen = {"Topology": topology, "Egress": egress, "Stage": stage}
+    return render.render({**deployed(stage), **needs, **dict(settings), **chosen}).resources
+
+
+def deployed(stage: str) -> dict[str, str]:
+    """The parameters that samconfig.toml has for a stage."""
+    text = (render.ROOT / "samconfig.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text).get(stage, {})
+    pairs = table.get("deploy", {}).get("parameters", {}).get("parameter_overrides", [])
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""What `make cost` adds up: by hand for single resources, and complete for every combination of the templates."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack import cost, render
+from stack.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
+
+PRICES = load_prices()
+LOAD = load_load()
+MILLION = 1_000_000
+CLUSTER = {
+    "Database.Cluster": {
+        "Type": "AWS::RDS::DBCluster",
+        "Properties": {
+            "ServerlessV2ScalingConfiguration": {"MinCapacity": "0", "MaxCapacity": "2", "SecondsUntilAutoPause": "300"}
+        },
+    },
+    "Database.Writer": {"Type": "AWS::RDS::DBInstance", "Properties": {"PubliclyAccessible": False}},
+}
+ALLOWED = [combination for combination in render.combinations() if combination.refused is None]
+
+
+def resource(kind: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": kind, "Properties": properties}
+
+
+def billed(resources: Mapping[str, Any], *, deliveries: int = 0) -> dict[str, float]:
+    """Dollars by the name of the price."""
+    names = {price.what: name for name, price in PRICES.prices.items()}
+    lines = bill(resources, deliveries=deliveries, prices=PRICES, load=LOAD)
+    return {names[line.price.what]: round(line.dollars, 4) for line in lines}
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_nat_gateway_and_its_address_cost_by_the_hour() -> None:
+    stack = {
+        "Network.NatGatewayA": resource("AWS::EC2::NatGateway", AllocationId="Network.EgressAddressA.AllocationId"),
+        "Network.EgressAddressA": resource("AWS::EC2::EIP"),
+    }
+    assert billed(stack) == {"nat_gateway_hour": 32.85, "public_ipv4_hour": 3.65}
+
+
+def test_a_regional_nat_gateway_costs_by_zone() -> None:
+    zones = [{"AllocationIds": ["a"], "AvailabilityZone": "us-east-1a"}, {"AllocationIds": ["b"]}]
+    stack = {"Network.RegionalNatGateway": resource("AWS::EC2::NatGateway", AvailabilityZoneAddresses=zones)}
+    assert billed(stack) == {"regional_nat_gateway_zone_hour": 65.7}
+
+
+def test_an_address_that_another_stack_made_is_billed_too() -> None:
+    stack = {"Network.NatGatewayA": resource("AWS::EC2::NatGateway", AllocationId="eipalloc-0a1b2c3d")}
+    assert billed(stack)["public_ipv4_hour"] == 3.65
+
+
+def test_what_passes_the_nat_gateway_follows_from_the_attempts() -> None:
+    stack = {"Network.NatGatewayA": resource("AWS::EC2::NatGateway", AllocationId="x")}
+    told = billed(stack, deliveries=MILLION)
+    # 1.05 million attempts of 3 KiB out, 7 KiB in and 3 KiB to the queue; half of it from the other zone
+    assert told["nat_gateway_gb"] == round(1_050_000 * 13 / 2**20 * 0.045, 4)
+    assert told["data_out_gb"] == round(1_050_000 * 3 / 2**20 * 0.09, 4)
+    assert told["between_zones_gb"] == round(1_050_000 * 13 / 2**20 / 2 * 0.02, 4)
+
+
+def test_an_interface_endpoint_costs_by_zone_and_takes_its_data_off_the_nat_gateway() -> None:
+    endpoint = resource(
+        "AWS::EC2::VPCEndpoint",
+        VpcEndpointType="Interface",
+        ServiceName="com.amazonaws.us-east-1.sqs",
+        SubnetIds=["a", "b"],
+    )
+    stack = {"Network.NatGatewayA": resource("AWS::EC2::NatGateway", AllocationId="x"), "Network.SqsEndpoint": endpoint}
+    told = billed(stack, deliveries=MILLION)
+    assert told["interface_endpoint_hour"] == 14.6
+    assert told["interface_endpoint_gb"] == round(1_050_000 * 3 / 2**20 * 0.01, 4)
+    assert told["nat_gateway_gb"] == round(1_050_000 * 10 / 2**20 * 0.045, 4)
+
+
+def test_a_gateway_endpoint_costs_nothing() -> None:
+    stack = {"S3": resource("AWS::EC2::VPCEndpoint", VpcEndpointType="Gateway", ServiceName="com.amazonaws.x.s3")}
+    assert billed(stack, deliveries=MILLION) == {}
+
+
+def test_a_private_api_costs_its_requests_and_the_data_of_its_endpoint_but_none_that_leaves_aws() -> None:
+    endpoint = resource(
+        "AWS::EC2::VPCEndpoint", VpcEndpointType="Interface", ServiceName="x.execute-api", SubnetIds=["a"]
+    )
+    told = billed({"Api": resource("AWS::ApiGateway::RestApi"), "Endpoint": endpoint}, deliveries=MILLION)
+    assert told["rest_api_million"] == 7.0  # a million handed over, a million looked at
+    assert told["interface_endpoint_gb"] == round(2 * MILLION * 4 / 2**20 * 0.01, 4)
+    assert "data_out_gb" not in told
+
+
+@pytest.mark.parametrize(("architecture", "dollars"), [("arm64", 0.0000133334), ("x86_64", 0.0000166667)])
+def test_a_function_costs_by_its_memory_time_and_architecture(architecture: str, dollars: float) -> None:
+    stack = {"AttemptFunction": resource("AWS::Lambda::Function", Architectures=[architecture], MemorySize=512)}
+    told = billed(stack, deliveries=MILLION)
+    # 300 ms each, and a start of 400 ms for one in two hundred
+    assert told[f"lambda_{architecture}_gb_second"] == round(1_050_000 * 0.302 * 0.5 * dollars, 4)
+    assert told["lambda_request_million"] == round(1.05 * 0.20, 4)
+
+
+def test_a_scheduled_function_runs_whether_there_are_deliveries_or_not() -> None:
+    stack = {
+        "CheckEgressFunctionA": resource("AWS::Lambda::Function", Architectures=["arm64"], MemorySize=256),
+        "Alias": resource("AWS::Lambda::Alias", FunctionName="CheckEgressFunctionA"),
+        "Rule": resource("AWS::Events::Rule", ScheduleExpression="rate(5 minutes)", Targets=[{"Arn": "Alias"}]),
+    }
+    told = billed(stack)
+    assert told["lambda_arm64_gb_second"] == round(8760 * 0.502 * 0.25 * 0.0000133334, 4)
+    assert told["metric_month"] == 0.3
+
+
+def test_a_database_that_pauses_is_awake_for_its_pause_after_each_delivery() -> None:
+    told = billed(CLUSTER, deliveries=1000)
+    assert told["aurora_capacity_unit_hour"] == round(1000 * 300 / 3600 * 0.5 * 0.12, 4)
+    assert "aurora_capacity_unit_hour" not in billed(CLUSTER)
+
+
+def test_a_database_that_does_not_pause_costs_its_least_capacity_for_each_instance() -> None:
+    scaling = {"MinCapacity": 1, "MaxCapacity": 8}
+    stack = {
+        "Cluster": resource("AWS::RDS::DBCluster", ServerlessV2ScalingConfiguration=scaling),
+        "Writer": resource("AWS::RDS::DBInstance"),
+        "Reader": resource("AWS::RDS::DBInstance", PubliclyAccessible=True),
+    }
+    told = billed(stack)
+    assert told["aurora_capacity_unit_hour"] == 175.2
+    assert told["public_ipv4_hour"] == 3.65
+
+
+def test_statements_take_capacity_and_too_many_of_them_are_refused() -> None:
+    # 100 million handed over, looked at, two statements for each of 105 million attempts, and 219,000 tokens checked
+    statements = 100 + 100 + 210 + 0.219
+    assert billed(CLUSTER, deliveries=100 * MILLION)["aurora_capacity_unit_hour"] == round(statements * 2.5 * 0.12, 4)
+    with pytest.raises(Overloaded, match="raise DatabaseMaxCapacity"):
+        billed(CLUSTER, deliveries=1000 * MILLION)
+
+
+def test_a_queue_costs_its_empty_receives_and_three_requests_for_each_attempt() -> None:
+    told = billed({"WakeupQueue": resource("AWS::SQS::Queue")}, deliveries=MILLION)
+    assert told["sqs_request_million"] == round((15 * 60 * 730 + 3 * 1_050_000) / 1e6 * 0.4, 4)
+    assert told["sqs_fair_million"] == round(1.05 * 0.1, 4)
+
+
+def test_alarms_cost_by_metric_and_a_web_acl_by_rule() -> None:
+    stack = {
+        "Plain": resource("AWS::CloudWatch::Alarm", MetricName="Errors"),
+        "Ratio": resource("AWS::CloudWatch::Alarm", Metrics=[{"MetricStat": 1}, {"MetricStat": 2}, {"Expression": 3}]),
+        "WebAcl": resource("AWS::WAFv2::WebACL", Rules=[1, 2, 3]),
+    }
+    told = billed(stack, deliveries=MILLION)
+    assert (told["alarm_month"], told["web_acl_month"], told["web_acl_rule_month"]) == (0.3, 5.0, 3.0)
+
+
+def test_a_vpn_costs_its_hours_and_two_addresses() -> None:
+    assert billed({"Vpn": resource("AWS::EC2::VPNConnection")}) == {
+        "vpn_connection_hour": 36.5,
+        "vpn_tunnel_address_hour": 7.3,
+    }
+
+
+def test_what_has_no_price_is_named() -> None:
+    with pytest.raises(Unpriced, match=r"Extra is a AWS::EC2::TransitGateway"):
+        billed({"Extra": resource("AWS::EC2::TransitGateway")})
+    with pytest.raises(Unpriced, match="SweepFunction"):
+        billed({"SweepFunction": resource("AWS::Lambda::Function")})
+    with pytest.raises(Unpriced, match=r"t3\.large"):
+        billed({"Bastion": resource("AWS::EC2::Instance", InstanceType="t3.large")})
+    with pytest.raises(Unpriced, match=r"cron\(0 3"):
+        billed(
+            {
+                "F": resource("AWS::Lambda::Function"),
+                "Rule": resource("AWS::Events::Rule", ScheduleExpression="cron(0 3 * * ? *)", Targets=[{"Arn": "F"}]),
+            }
+        )
+
+
+def test_the_sum_is_the_sum_of_the_lines() -> None:
+    stack = CLUSTER | {"WakeupQueue": resource("AWS::SQS::Queue")}
+    lines = bill(stack, deliveries=MILLION, prices=PRICES, load=LOAD)
+    assert total(lines) == pytest.approx(sum(line.quantity * line.price.dollars for line in lines))
+    doubled = replace(lines[0], quantity=lines[0].quantity * 2)
+    assert total([doubled, *lines[1:]]) == pytest.approx(total(lines) + lines[0].dollars)
+
+
+# ---- the templates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("combination", ALLOWED, ids=lambda combination: combination.name)
+@pytest.mark.parametrize("settings", [{}, {"Bastion": "yes", "WebAcl": "yes", "SnapStart": "yes", "Tracing": "xray"}])
+def test_every_resource_is_priced_or_free(combination: render.Combination, settings: dict[str, str]) -> None:
+    resources = render.render({**combination.parameters, **settings}).resources
+    lines = bill(resources, deliveries=MILLION, prices=PRICES, load=LOAD)
+    priced = {line.price.what for line in lines}
+    assert {"REST API, requests", "Aurora, capacity", "SQS, requests"} <= priced
+    assert all(line.dollars > 0 for line in lines)
+
+
+def test_a_price_says_where_it_was_read_or_is_marked() -> None:
+    for price in PRICES.prices.values():
+        assert price.page.startswith("https://aws.amazon.com/"), price
+        assert price.read is None or price.read.startswith("https://"), price
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_row_for_each_choice_that_the_rules_allow(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main([]) == 0
+    told = capsys.readouterr().out
+    assert [row.topology for row in cost.rows(PRICES)] == [
+        *["public-private"] * 3,
+        *["internet-accessible"] * 3,
+        *["on-premises"] * 3,
+        "internal-only",
+    ]
+    assert "internal-only" in told
+    assert "stack/prices.toml" in told
+
+
+def test_one_bill_shows_its_lines_and_marks_prices_without_a_source(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--topology", "on-premises", "--egress", "per-az", "--stage", "prod", "--deliveries", "1000000", "--free"]
+    assert cost.main(asked) == 0
+    told = capsys.readouterr().out
+    assert "Logs, kept *" in told
+    assert "REST API, requests " in told
+    assert "AWS::EC2::VPC" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--topology", "public"], "TOPOLOGY must be one of public-private,"),
+        (["--egress", "two"], "EGRESS must be one of single, per-az, regional; got 'two'"),
+        (["--stage", "test"], "STAGE must be one of dev, staging, prod; got 'test'"),
+        (
+            ["--deliveries", "1e6"],
+            "DELIVERIES must be a whole number of deliveries a month, such as 1000000; got '1e6'",
+        ),
+        (["--deliveries", "-1"], "DELIVERIES must be"),
+        (["--deliveries", "9000000000"], "raise DatabaseMaxCapacity"),
+        (["--set", "WebAcl"], "SET takes parameters as Name=value"),
+        (["--set", "Topology=on-premises"], "SET takes parameters as Name=value"),
+        (["--set", "WebAcl=perhaps"], "WebAcl"),
+        (["--set", "Firewall=yes"], "Firewall is not a parameter"),
+        (["--topology", "internal-only", "--egress", "per-az"], "Leave Egress at its default"),
+        (["--topology", "internet-accessible", "--stage", "prod"], "is not for"),
+    ],
+)
+def test_a_wrong_choice_is_refused_in_words(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cost.main([f"{name}={value}" for name, value in zip(arguments[::2], arguments[1::2], strict=True)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_command_ends_with_2_and_no_traceback(repository: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "stack.cost", "--stage=test"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "STAGE must be one of dev, staging, prod; got 'test'\n"
