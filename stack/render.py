@@ -37,6 +37,7 @@ APPLICATION = "template.yaml"
 REGION = "us-east-1"
 ACCOUNT = "555555555555"
 STACK_NAME = "sallyport"
+STACK_GUID = "51af3dc0-da77-11e4-872e-1234567db123"  # how the ARN of a stack ends
 STAGES = ("dev", "staging", "prod")
 TOPOLOGIES = ("public-private", "internet-accessible", "on-premises", "internal-only")
 EGRESSES = ("single", "per-az", "regional")
@@ -387,7 +388,7 @@ class _Stack:
             "AWS::NotificationARNs": [],
             "AWS::Partition": "aws",
             "AWS::Region": self.region,
-            "AWS::StackId": Symbol(f"arn:aws:cloudformation:{self.region}:{ACCOUNT}:stack/{stack_name}"),
+            "AWS::StackId": Symbol(f"arn:aws:cloudformation:{self.region}:{ACCOUNT}:stack/{stack_name}/{STACK_GUID}"),
             "AWS::StackName": stack_name,
             "AWS::URLSuffix": "amazonaws.com",
         }
@@ -527,6 +528,8 @@ def _fn_select(stack: _Stack, argument: Any) -> Any:
     index, items = argument
     values = stack.value(items)
     place = int(stack.value(index))
+    if len(values) == 1 and isinstance(values[0], Symbol) and place > 0:
+        return Symbol(f"{values[0]}[{place}]")  # a part of a text that only AWS knows, such as an ARN
     if not 0 <= place < len(values):
         raise ValueError(f"there is no item {place} in {values} ({stack._where})")
     return values[place]
