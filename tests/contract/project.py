@@ -29,6 +29,10 @@ STAND_INS = {
     DATABASE: {
         "SubnetIds": "subnet-0a1b2c3d4e5f60718,subnet-1a1b2c3d4e5f60718",
         "SecurityGroupId": "sg-0a1b2c3d4e5f60718",
+        "WriterZone": "us-east-1a",
+        "ReaderZone": "us-east-1b",
+        "ProxySubnetIds": "",
+        "ProxySecurityGroupId": "",
         "MinCapacity": "0",
         "MaxCapacity": "2",
         "BackupRetentionDays": "1",
@@ -132,6 +136,9 @@ def _rendered(text: str, name: str, parameters: tuple[tuple[str, str], ...]) -> 
         if resource["Type"] == "AWS::EC2::VPC":
             block = dict(parameters).get("VpcCidr") or template["Parameters"]["VpcCidr"]["Default"]
             resource["Metadata"] = {"Cloud-Radar": {"attribute-values": {"CidrBlock": block}}}
+        if resource["Type"] == "AWS::RDS::DBProxy":
+            arn = f"arn:aws:rds:{REGION}:555555555555:db-proxy:prx-0123456789abcdef0"
+            resource["Metadata"] = {"Cloud-Radar": {"attribute-values": {"DBProxyArn": arn}}}
     _demand_allowed_values(template["Parameters"], dict(parameters))
     rendered: dict[str, Any] = Template(template).render(dict(parameters), region=REGION)
     return rendered

@@ -122,7 +122,7 @@ def nothing_is_public(project: Project) -> list[str]:
             properties = item.get("Properties", {})
             if item["Type"].startswith("AWS::S3::"):
                 faults.append(f"{name} is a bucket, and nothing here needs one")
-            if item["Type"] == "AWS::RDS::DBInstance" and properties.get("PubliclyAccessible") is not False:
+            if item["Type"] == "AWS::RDS::DBInstance" and properties.get("PubliclyAccessible") not in {False, "false"}:
                 faults.append(f"{name} may get a public address")
             if item["Type"] in {
                 "AWS::SQS::QueuePolicy",

@@ -253,7 +253,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_functions.every_function_can_be_built: [
         makefile("build-AdminFunction", "build-OtherFunction"),
         resource(APPLICATION, "AdminFunction", "    Metadata: {BuildMethod: makefile, WorkingDirectory: .}\n", ""),
-        reworded(APPLICATION, "Architectures: [x86_64]", "Architectures: [arm64]"),
+        reworded(APPLICATION, "Architectures: [!Ref Architecture]", "Architectures: [x86_64]"),
     ],
     rules_functions.what_ships_is_pinned: [
         requirements("msgspec>=0.20\n"),
@@ -414,7 +414,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_templates.nothing_is_public: [
         added(APPLICATION, "Resources", BUCKET),
         added(APPLICATION, "Resources", OPEN_QUEUE),
-        reworded(DATABASE, "PubliclyAccessible: false", "PubliclyAccessible: true"),
+        reworded(DATABASE, "PubliclyAccessible: !Ref PubliclyAccessible", "PubliclyAccessible: true"),
     ],
     rules_templates.every_queue_is_encrypted_and_takes_tls_only: [
         resource(APPLICATION, "DeadLetterQueuePolicy", "Queues: [!Ref DeadLetterQueue]", "Queues: [!Ref WakeupQueue]"),
@@ -448,7 +448,7 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(
             DATABASE, "!If [MayPause, !Ref SecondsUntilAutoPause, !Ref AWS::NoValue]", "!Ref SecondsUntilAutoPause"
         ),
-        reworded(DATABASE, "!Equals [!Ref MinCapacity, '0']", "!Equals [!Ref MinCapacity, '1']"),
+        reworded(DATABASE, "MayPause: !Equals [!Ref MinCapacity, '0']", "MayPause: !Equals [!Ref MinCapacity, '1']"),
     ],
     rules_templates.alarms_tell_what_to_do: [
         without(OBSERVABILITY, "DeadLetterAlarm"),
