@@ -1,57 +1,26 @@
-"""The project as the contract tests see it: its templates as written, translated by SAM, and rendered.
+"""The project as the contract tests see it: its templates as written, translated by SAM, and rendered as a whole.
 
-SAM's own library translates, cloud-radar renders: intrinsic functions and conditions are resolved for given parameters,
-references to resources become their logical ids (`Vpc`, `Vpc.CidrBlock`, `Network.Outputs.VpcId`).
+stack/render.py renders: intrinsic functions, conditions and nested stacks are worked out for given parameters of the
+application, and references to resources become addresses (`WakeupQueue`, `Network.Vpc`, `Network.Vpc.VpcId`).
 """
 
 import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from cloud_radar.cf.unit import Template, functions
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
-from samtranslator.yaml_helper import yaml_parse
+from stack.network import Network
+from stack.reading import network
+from stack.render import Combination, Rendered, combinations, render, templates, translated, written
 
 ROOT = Path(__file__).parents[2]
 APPLICATION = "template.yaml"
 NETWORK = "infra/network.yaml"
 DATABASE = "infra/database.yaml"
 OBSERVABILITY = "infra/observability.yaml"
-REGION = "us-east-1"
-ZONES = ["us-east-1a", "us-east-1b", "us-east-1c"]
-# What the functions of nested templates are given when nothing else is said.
-STAND_INS = {
-    DATABASE: {
-        "SubnetIds": "subnet-0a1b2c3d4e5f60718,subnet-1a1b2c3d4e5f60718",
-        "SecurityGroupId": "sg-0a1b2c3d4e5f60718",
-        "WriterZone": "us-east-1a",
-        "ReaderZone": "us-east-1b",
-        "ProxySubnetIds": "",
-        "ProxySecurityGroupId": "",
-        "MinCapacity": "0",
-        "MaxCapacity": "2",
-        "BackupRetentionDays": "1",
-        "DeletionProtection": "false",
-        "LogRetentionDays": "30",
-    },
-    OBSERVABILITY: {
-        "Stage": "dev",
-        "ApiName": "sallyport",
-        "ApiAccessLogGroupName": "access",
-        "ApiFunctionName": "api",
-        "AuthorizeFunctionName": "authorize",
-        "AttemptFunctionName": "attempt",
-        "WakeupQueueName": "wakeups",
-        "DeadLetterQueueName": "dead-letters",
-    },
-}
-
-functions.REGION_DATA = [{"code": REGION, "zones": ZONES}]  # else it would fetch the list from the internet
 
 type Resources = dict[str, dict[str, Any]]
 
@@ -68,28 +37,40 @@ class Project:
 
     def written(self, name: str) -> dict[str, Any]:
         """A template as it is written. Yours to change."""
-        return _parsed(self.texts[name])
-
-    def functions(self) -> Resources:
-        """The Lambda functions, translated, by logical id."""
-        return self.of_type(APPLICATION, "AWS::Lambda::Function")
-
-    def of_type(self, name: str, kind: str, **parameters: str) -> Resources:
-        """The rendered resources of a type in a template."""
-        return {key: value for key, value in self.resources(name, **parameters).items() if value["Type"] == kind}
-
-    def resources(self, name: str, **parameters: str) -> Resources:
-        """All rendered resources of a template for `parameters` (the rest by default)."""
-        resources: Resources = self.rendered(name, **parameters)["Resources"]
-        return resources
-
-    def rendered(self, name: str, **parameters: str) -> dict[str, Any]:
-        """The whole rendered template. Raises ValueError for a parameter that the template does not accept."""
-        return _rendered(self.texts[name], name, tuple(sorted((STAND_INS.get(name, {}) | parameters).items())))
+        return _copied(written(self.texts[name]))
 
     def translated(self) -> dict[str, Any]:
         """The application's template as SAM hands it to CloudFormation, not rendered. Yours to change."""
-        return _translated(self.texts[APPLICATION])
+        return _copied(translated(self.texts[APPLICATION]))
+
+    def application(self, **parameters: str) -> Rendered:
+        """Everything, rendered for `parameters` of the application (the rest by default).
+
+        Raises ValueError for parameters that are refused and references that lead nowhere.
+        """
+        return _rendered(tuple(self.texts.items()), tuple(sorted(parameters.items())))
+
+    def network(self, **parameters: str) -> Network:
+        """The VPC. Raises ValueError as above, and for what is not known how to read."""
+        return _network(tuple(self.texts.items()), tuple(sorted(parameters.items())))
+
+    def combinations(self) -> tuple[Combination, ...]:
+        """Every topology, egress and stage, refused ones too."""
+        return _combinations(tuple(self.texts.items()))
+
+    def resources(self, name: str, **parameters: str) -> Resources:
+        """The rendered resources of the stacks that a template makes, by address."""
+        found = self.application(**parameters)
+        stacks = {address for address, file in found.templates.items() if file == name}
+        return {address: item for address, item in found.resources.items() if address.rpartition(".")[0] in stacks}
+
+    def of_type(self, name: str, kind: str, **parameters: str) -> Resources:
+        """Those of one type."""
+        return {key: value for key, value in self.resources(name, **parameters).items() if value["Type"] == kind}
+
+    def functions(self, **parameters: str) -> Resources:
+        """The Lambda functions of the application, by logical id."""
+        return self.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
 
     def stages(self) -> dict[str, dict[str, str]]:
         """Parameters of each stage in samconfig.toml, and of `default`, which has none."""
@@ -102,11 +83,11 @@ class Project:
         return {"default": {}, **overrides}
 
 
+@cache
 def load() -> Project:
     """The project in this directory."""
-    names = [APPLICATION, *sorted(f"infra/{path.name}" for path in (ROOT / "infra").glob("*.yaml"))]
     return Project(
-        texts={name: (ROOT / name).read_text(encoding="utf-8") for name in names},
+        texts=templates(),
         events=tuple(sorted(path.name for path in (ROOT / "events").iterdir())),
         samconfig=(ROOT / "samconfig.toml").read_text(encoding="utf-8"),
         makefile=(ROOT / "src/Makefile").read_text(encoding="utf-8"),
@@ -124,46 +105,25 @@ def reworded(name: str, old: str, new: str, *, count: int = 1) -> Callable[[Proj
     return change
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml_parse(text)
-    return parsed
+type _Items = tuple[tuple[str, str], ...]
 
 
-@cache
-def _rendered(text: str, name: str, parameters: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    template = _translated(text) if name == APPLICATION else _plain(_parsed(text))
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::EC2::VPC":
-            block = dict(parameters).get("VpcCidr") or template["Parameters"]["VpcCidr"]["Default"]
-            resource["Metadata"] = {"Cloud-Radar": {"attribute-values": {"CidrBlock": block}}}
-        if resource["Type"] == "AWS::RDS::DBProxy":
-            arn = f"arn:aws:rds:{REGION}:555555555555:db-proxy:prx-0123456789abcdef0"
-            resource["Metadata"] = {"Cloud-Radar": {"attribute-values": {"DBProxyArn": arn}}}
-    _demand_allowed_values(template["Parameters"], dict(parameters))
-    rendered: dict[str, Any] = Template(template).render(dict(parameters), region=REGION)
-    return rendered
+# Large enough for every combination of a few projects: rules follow each other on the same one.
+@lru_cache(maxsize=256)
+def _rendered(texts: _Items, parameters: _Items) -> Rendered:
+    return render(dict(parameters), texts=dict(texts))
 
 
-def _demand_allowed_values(known: dict[str, Any], given: dict[str, str]) -> None:
-    """cloud-radar asks for a number's bounds, but not for its AllowedValues."""
-    for name in given.keys() & known.keys():
-        allowed = [str(value) for value in known[name].get("AllowedValues", [given[name]])]
-        if given[name] not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given[name]}")
+@lru_cache(maxsize=256)
+def _network(texts: _Items, parameters: _Items) -> Network:
+    return network(_rendered(texts, parameters))
 
 
-def _translated(text: str) -> dict[str, Any]:
-    translated: dict[str, Any] = json.loads(_translation(text))
-    return translated
+@lru_cache(maxsize=8)
+def _combinations(texts: _Items) -> tuple[Combination, ...]:
+    return combinations(dict(texts))
 
 
-@cache
-def _translation(text: str) -> str:
-    template = _plain(_parsed(text))
-    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"  # SAM translates only what was uploaded
-    return json.dumps(Translator({}, Parser()).translate(template, {}))
-
-
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists: neither library takes the other's own kinds."""
-    return json.loads(json.dumps(value))
+def _copied(template: dict[str, Any]) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(template))
+    return copy

@@ -27,7 +27,7 @@ SETTINGS: dict[str, type[FromEnvironment]] = {
     "AuthorizeFunction": AuthorizeSettings,
     "MigrateFunction": MigrateSettings,
 }
-LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SEAL_KEY_FILE"}
+LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
 LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
 OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
@@ -37,9 +37,9 @@ DATABASE_USERS = {
     "ApiFunction": APPLICATION_ROLE,
     "AttemptFunction": APPLICATION_ROLE,
     "AuthorizeFunction": APPLICATION_ROLE,
-    "MigrateFunction": "Database.Outputs.MasterUsername",
+    "MigrateFunction": "sallyport_owner",
 }
-CLUSTER = "Database.Outputs.DbClusterResourceId"
+CLUSTER = "Database.DatabaseCluster.DBClusterResourceId"
 SEND = {"sqs:SendMessage": "WakeupQueue.Arn"}
 RECEIVE = dict.fromkeys(["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], "WakeupQueue.Arn")
 READ_KEY = {"secretsmanager:GetSecretValue": "SealKey"}
@@ -92,15 +92,17 @@ def every_function_has_an_event_and_every_event_a_function(project: Project) -> 
 
 
 def every_function_can_be_built(project: Project) -> list[str]:
-    """By a target in src/Makefile, for the one runtime and architecture that the dependencies are installed for."""
+    """By a target in src/Makefile, for the runtime that the dependencies are installed for and the chosen processor."""
     written = project.written(APPLICATION)["Resources"]
+    written_parameters = project.written(APPLICATION)["Parameters"]
     faults = []
     for name, item in project.functions().items():
         if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
             faults.append(f"src/Makefile has no target build-{name}")
         if written[name].get("Metadata") != {"BuildMethod": "makefile", "WorkingDirectory": "."}:
             faults.append(f"{name} is not built by src/Makefile")
-        if (item["Properties"]["Runtime"], item["Properties"]["Architectures"]) != ("python3.13", ["x86_64"]):
+        chosen = (item["Properties"]["Runtime"], item["Properties"]["Architectures"])
+        if chosen != ("python3.13", [written_parameters["Architecture"]["Default"]]):
             faults.append(f"{name} runs on something that its package is not made for")
     return faults
 
@@ -133,12 +135,12 @@ def environment_says_where_things_are(project: Project) -> list[str]:
     for name, item in project.functions().items():
         variables = item["Properties"]["Environment"]["Variables"]
         wanted = {
-            "DATABASE_HOST": "Database.Outputs.Endpoint",
+            "DATABASE_HOST": "Database.DatabaseCluster.Endpoint.Address",
             "DATABASE_USER": DATABASE_USERS.get(name),
             "DATABASE_ROOT_CERTIFICATES": "/var/task/certs/rds-global-bundle.pem",
             "WAKEUP_QUEUE_URL": "WakeupQueue",
-            "BLOCKED_CIDRS": "Network.Outputs.VpcCidr",
-            "EGRESS_ADDRESSES": "Network.Outputs.EgressAddresses",
+            "BLOCKED_CIDRS": project.application().parameters["VpcCidr"],
+            "EGRESS_ADDRESSES": project.application().outputs["EgressAddresses"],
             "SEAL_KEY_SECRET_ARN": "SealKey",
         }
         faults += [
@@ -334,7 +336,7 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
     newest = migrations()[-1].name
     if migration.get("LatestMigration") != newest:
         faults.append(f"Migration.LatestMigration is {migration.get('LatestMigration')}, so {newest} would not run")
-    if CLUSTER.rpartition(".")[2] not in str(migration.get("DbClusterResourceId")):
+    if "Outputs.DbClusterResourceId" not in str(migration.get("DbClusterResourceId")):
         faults.append("the migration does not run again when the cluster is another")
     if (
         not project.functions()["MigrateFunction"]["Properties"]["Timeout"]

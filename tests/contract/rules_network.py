@@ -93,7 +93,7 @@ def published_addresses_are_those_of_the_nat_gateways(project: Project) -> list[
     for subnet in _ids(project, "PrivateSubnetIds"):
         for _, nat in map(_way, _default_routes(resources, _table_of(resources, subnet))):
             address = str(resources[nat]["Properties"].get("AllocationId")).replace("AllocationId", "PublicIp")
-            true.add(f"{subnet}.AvailabilityZone={address}")
+            true.add(f"{resources[subnet]['Properties']['AvailabilityZone']}={address}")
     published = set(_output(project, "EgressAddresses").split(","))
     allowlist = set(_output(project, "FixedAddresses").split(","))
     faults = [] if published == true else [f"published {sorted(published)}, true is {sorted(true)}"]
@@ -124,7 +124,7 @@ def only_functions_reach_the_database_and_only_on_5432(project: Project) -> list
         for name, item in resources.items()
         if item["Type"] == "AWS::EC2::SecurityGroupIngress" and item["Properties"]["GroupId"] == database
     ]
-    inline = resources[database.partition(".")[0]]["Properties"].get("SecurityGroupIngress", [])
+    inline = resources[database.removesuffix(".GroupId")]["Properties"].get("SecurityGroupIngress", [])
     faults = [f"{rule.get('name', 'a rule inside the group')} lets in {rule}" for rule in inline]
     faults += [f"{rule['name']} lets in {rule}" for rule in rules if _reach(rule) != ("tcp", 5432, 5432, functions)]
     return faults if rules else [*faults, "nothing reaches the database"]
@@ -134,7 +134,7 @@ def the_database_group_opens_nothing_outwards(project: Project) -> list[str]:
     """It states an egress (else CloudFormation adds allow-all), to nowhere, and no rule of its own adds another."""
     group = _output(project, "DatabaseSecurityGroupId")
     resources = project.resources(NETWORK)
-    stated = resources[group.partition(".")[0]]["Properties"].get("SecurityGroupEgress")
+    stated = resources[group.removesuffix(".GroupId")]["Properties"].get("SecurityGroupEgress")
     faults = [] if stated else ["no egress is stated, so CloudFormation adds allow-all"]
     faults += [f"egress to {rule}" for rule in stated or [] if rule.get("CidrIp") != "127.0.0.1/32"]
     return faults + [
@@ -148,7 +148,7 @@ def functions_let_nothing_in_and_out_only_what_is_allowed(project: Project) -> l
     """Out: the ports of ALLOWED_PORTS to anywhere, and 5432 to the database's group."""
     functions, database = (_output(project, f"{role}SecurityGroupId") for role in ("Function", "Database"))
     resources = project.resources(NETWORK)
-    inside = resources[functions.partition(".")[0]]["Properties"]
+    inside = resources[functions.removesuffix(".GroupId")]["Properties"]
     own = [
         item
         for item in resources.values()
@@ -206,14 +206,14 @@ def functions_and_database_stand_in_their_own_subnets(project: Project) -> list[
         for name, item in project.functions().items()
         if item["Properties"].get("VpcConfig")
         != {
-            "SubnetIds": ["Network.Outputs.PrivateSubnetIds"],
-            "SecurityGroupIds": ["Network.Outputs.FunctionSecurityGroupId"],
+            "SubnetIds": _ids(project, "PrivateSubnetIds"),
+            "SecurityGroupIds": [_output(project, "FunctionSecurityGroupId")],
         }
     ]
     given = project.resources(APPLICATION)["Database"]["Properties"]["Parameters"]
-    if given.get("SubnetIds") != "Network.Outputs.DatabaseSubnetIds":
+    if given.get("SubnetIds") != _output(project, "DatabaseSubnetIds"):
         faults.append(f"the database stands in {given.get('SubnetIds')}")
-    if given.get("SecurityGroupId") != "Network.Outputs.DatabaseSecurityGroupId":
+    if given.get("SecurityGroupId") != _output(project, "DatabaseSecurityGroupId"):
         faults.append(f"the database has the group {given.get('SecurityGroupId')}")
     return faults
 
@@ -228,7 +228,7 @@ def _allowed_ports(project: Project) -> set[int]:
 
 
 def _output(project: Project, name: str) -> str:
-    return str(project.rendered(NETWORK)["Outputs"][name]["Value"])
+    return str(project.application().outputs[f"Network.{name}"])
 
 
 def _ids(project: Project, name: str) -> list[str]:

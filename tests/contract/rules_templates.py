@@ -174,17 +174,18 @@ def no_password_exists(project: Project) -> list[str]:
 def the_database_is_closed_and_kept(project: Project) -> list[str]:
     """TLS is forced, storage encrypted, backups taken, logs exported to groups that exist before the first line."""
     cluster, resources = _cluster(project), project.resources(DATABASE)
-    group = resources["DatabaseParameterGroup"]["Properties"]
-    instance = resources["DatabaseInstance"]
+    group = resources["Database.DatabaseParameterGroup"]["Properties"]
+    instance = resources["Database.DatabaseInstance"]
     exports = cluster.get("EnableCloudwatchLogsExports", [])
     groups = {
-        item["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/DatabaseCluster/"): name
+        item["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/Database.DatabaseCluster/"): name
         for name, item in resources.items()
         if item["Type"] == "AWS::Logs::LogGroup"
     }
     holds = {
         "TLS is forced": group["Parameters"].get("rds.force_ssl") == "1",
-        "the parameters are the cluster's": cluster.get("DBClusterParameterGroupName") == "DatabaseParameterGroup",
+        "the parameters are the cluster's": cluster.get("DBClusterParameterGroupName")
+        == "Database.DatabaseParameterGroup",
         "the family is the engine's": group["Family"]
         == f"aurora-postgresql{str(cluster['EngineVersion']).split('.')[0]}",
         "storage is encrypted": cluster.get("StorageEncrypted") is True,
@@ -200,8 +201,8 @@ def the_database_is_closed_and_kept(project: Project) -> list[str]:
 
 def capacity_pauses_only_at_zero(project: Project) -> list[str]:
     """SecondsUntilAutoPause is refused with any other least capacity."""
-    paused = _cluster(project, MinCapacity="0")["ServerlessV2ScalingConfiguration"]
-    awake = _cluster(project, MinCapacity="0.5")["ServerlessV2ScalingConfiguration"]
+    paused = _cluster(project, DatabaseMinCapacity="0")["ServerlessV2ScalingConfiguration"]
+    awake = _cluster(project, DatabaseMinCapacity="0.5")["ServerlessV2ScalingConfiguration"]
     faults = [] if 300 <= int(paused.get("SecondsUntilAutoPause", 0)) <= 86400 else ["it does not pause at zero"]
     return faults + (["it would pause above zero"] if "SecondsUntilAutoPause" in awake else [])
 
@@ -214,18 +215,18 @@ def alarms_tell_what_to_do(project: Project) -> list[str]:
         properties = item["Properties"]
         words = str(properties.get("AlarmDescription", "")).split()
         faults += [] if len(words) >= 20 else [f"{name} does not say what to do"]
-        faults += [] if properties.get("AlarmActions") == ["AlarmTopic"] else [f"{name} tells nobody"]
+        faults += [] if properties.get("AlarmActions") == ["Observability.AlarmTopic"] else [f"{name} tells nobody"]
         faults += [] if properties.get("TreatMissingData") == "notBreaching" else [f"{name} rings for silence"]
     watched = {_watched(item["Properties"]) for item in alarms.values()}
     wanted = {
-        ("ApproximateNumberOfMessagesVisible", "dead-letters"),
-        ("ApproximateAgeOfOldestMessage", "wakeups"),
-        ("Errors", "api"),
-        ("Errors", "attempt"),
+        ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue.QueueName"),
+        ("ApproximateAgeOfOldestMessage", "WakeupQueue.QueueName"),
+        ("Errors", "ApiFunction"),
+        ("Errors", "AttemptFunction"),
         ("sallyport-AuthorizerFailures", ""),
-        ("Throttles", "api"),
-        ("Throttles", "attempt"),
-        ("Throttles", "authorize"),
+        ("Throttles", "ApiFunction"),
+        ("Throttles", "AttemptFunction"),
+        ("Throttles", "AuthorizeFunction"),
         ("5XXError", "sallyport"),
     }
     return faults + [f"nobody watches {metric} of {what or 'the stack'}" for metric, what in sorted(wanted - watched)]
@@ -238,19 +239,19 @@ def _watched(properties: dict[str, Any]) -> tuple[str, str]:
 
 def the_application_tells_addresses_and_url(project: Project) -> list[str]:
     """Outputs that people need after a deployment."""
-    outputs = project.rendered(APPLICATION)["Outputs"]
+    outputs = project.application().outputs
     wanted = {
         "ApiUrl": "https://Api.execute-api.us-east-1.amazonaws.com/dev",
-        "FixedAddresses": "Network.Outputs.FixedAddresses",
-        "EgressAddresses": "Network.Outputs.EgressAddresses",
+        "FixedAddresses": "Network.EgressAddress.PublicIp",
+        "EgressAddresses": project.application().outputs["Network.EgressAddresses"],
         "AdminFunctionName": "AdminFunction",
     }
-    found = {name: outputs.get(name, {}).get("Value") for name in wanted}
+    found = {name: outputs.get(name) for name in wanted}
     return [f"{name} is {found[name]}" for name, value in wanted.items() if found[name] != value]
 
 
 def _cluster(project: Project, **parameters: str) -> dict[str, Any]:
-    cluster: dict[str, Any] = project.resources(DATABASE, **parameters)["DatabaseCluster"]["Properties"]
+    cluster: dict[str, Any] = project.resources(DATABASE, **parameters)["Database.DatabaseCluster"]["Properties"]
     return cluster
 
 

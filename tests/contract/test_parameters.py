@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.project import APPLICATION, load
+from tests.contract.project import load
 
 PROJECT = load()
 
@@ -41,17 +41,12 @@ BAD = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-
-
 @pytest.mark.parametrize(("name", "value"), GOOD)
 def test_a_right_parameter_is_taken(name: str, value: str) -> None:
-    assert PROJECT.resources(APPLICATION, **{name: value})
+    assert PROJECT.application(**{name: value}).resources
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_wrong_parameter_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name):
-        PROJECT.resources(APPLICATION, **{name: value})
+        PROJECT.application(**{name: value})

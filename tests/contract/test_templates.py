@@ -466,11 +466,6 @@ def _name(value: object) -> str:
     return str(getattr(value, "__name__", ""))
 
 
-@pytest.fixture(autouse=True)
-def _region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")  # SAM's translator asks boto3 for one
-
-
 @pytest.mark.parametrize("rule", RULES, ids=_name)
 def test_the_stack_keeps_the_rule(rule: Rule) -> None:
     assert rule(PROJECT) == []
