@@ -1,0 +1,348 @@
+"""Deploys a stage with a guard: package, change set with all nested ones, guard, question, execution, stack policy.
+
+Not `sam deploy`: SAM 1.170 makes its change sets without those of nested stacks, so nobody could see in them that the
+fixed address goes (https://github.com/aws/aws-sam-cli/issues/3739). SAM builds and packages; the change set is made
+here, from the same table of samconfig.toml.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from rich.console import Console
+from rich.table import Table
+from samtranslator.yaml_helper import yaml_parse
+
+from stack.change_sets import EMPTY_REASONS, Live, Unreadable, read
+from stack.guard import judge, names_of, show
+from stack.progress import Follower
+from stack.protect import protect
+
+ROOT = Path(__file__).parents[1]
+BUILT = ".aws-sam/build/template.yaml"
+PACKAGED = ".aws-sam/packaged.yaml"
+SAM_BUCKETS_STACK = "aws-sam-cli-managed-default"  # what `sam package --resolve-s3` makes, once per account and Region
+POLL_SECONDS = 5.0
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+class Stopped(Exception):
+    """One line that says why nothing goes on, and what to do."""
+
+
+# ---- What is to be deployed, and where -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A table of samconfig.toml. `region` is empty where it names none."""
+
+    stage: str
+    stack: str
+    region: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    capabilities: tuple[str, ...]
+
+
+def target(samconfig: str, stage: str) -> Target:
+    """From the text of samconfig.toml. Raises Stopped for a stage that it does not have."""
+    tables = {
+        name: table["deploy"]["parameters"] for name, table in tomllib.loads(samconfig).items() if _deploys(table)
+    }
+    if stage not in tables:
+        raise Stopped(f"samconfig.toml has no stage {stage or '(none given)'}; it has {', '.join(sorted(tables))}")
+    table = tables[stage]
+    return Target(
+        stage=stage,
+        stack=table["stack_name"],
+        region=table.get("region", ""),
+        parameters=_pairs(table.get("parameter_overrides", [])),
+        tags=_pairs(table.get("tags", [])),
+        capabilities=tuple(_words(table.get("capabilities", []))),
+    )
+
+
+def _deploys(table: Any) -> bool:
+    return isinstance(table, dict) and "stack_name" in table.get("deploy", {}).get("parameters", {})
+
+
+def _words(value: str | list[str]) -> list[str]:
+    return value.split() if isinstance(value, str) else value
+
+
+def _pairs(value: str | list[str]) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in _words(value))
+
+
+def architecture(samconfig: str, stage: str, template: str) -> str:
+    """What the functions must be built for: the stage's Architecture, or the template's own default."""
+    default = yaml_parse(template)["Parameters"]["Architecture"]["Default"]
+    return target(samconfig, stage).parameters.get("Architecture", str(default))
+
+
+def region_of(wanted: Target, environment: Mapping[str, str], profile_region: str | None) -> str:
+    """Where to deploy. Raises Stopped when nobody says, or two say different things."""
+    said = next((environment[name] for name in REGION_VARIABLES if environment.get(name)), "")
+    if wanted.region and said and wanted.region != said:
+        raise Stopped(f"samconfig.toml deploys {wanted.stage} to {wanted.region}, the environment says {said}")
+    found = wanted.region or said or profile_region
+    if not found:
+        raise Stopped(f"no Region: set AWS_REGION, or region in the table of {wanted.stage} in samconfig.toml")
+    return found
+
+
+# ---- One deployment --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What it takes. `session` is boto3's; `sam` the program; `ask` gets a question and says whether it was a yes."""
+
+    target: Target
+    region: str
+    session: Any
+    console: Console
+    ask: Callable[[str], bool]
+    sam: str
+    allow: Sequence[str] = ()
+    folder: Path = ROOT
+    pause: Callable[[], None] = lambda: time.sleep(POLL_SECONDS)
+    cloudformation: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cloudformation", self.session.client("cloudformation", region_name=self.region))
+
+    def say(self, words: str) -> None:
+        self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def deploy(this: Deployment) -> int:
+    """0 when the stack is as it should be, 1 when it is not. Raises Stopped and what botocore raises."""
+    account = this.session.client("sts", region_name=this.region).get_caller_identity()["Account"]
+    exists = _exists(this)
+    this.say(f"{this.target.stack} in {this.region} of account {account}: {'an update' if exists else 'a new stack'}")
+    url = _packaged(this, account)
+    change_set = _change_set(this, url, exists=exists)
+    if not change_set:
+        this.say("Nothing to change.")
+        return 0
+    if not _wanted(this, change_set, exists=exists):
+        this.cloudformation.delete_change_set(ChangeSetName=change_set)
+        this.say("Nothing was changed.")
+        return 1
+    return _carried_out(this, change_set, exists=exists)
+
+
+def _exists(this: Deployment) -> bool:
+    """Whether there is something to update. Raises Stopped for a stack that takes no change set now."""
+    status = _status(this)
+    if status in ("", "REVIEW_IN_PROGRESS"):  # the second: a change set was made and never carried out
+        return False
+    if status.endswith("_IN_PROGRESS"):
+        raise Stopped(f"{this.target.stack} is {status}: somebody else deploys; wait for it")
+    if status == "ROLLBACK_COMPLETE":
+        raise Stopped(f"the first deployment of {this.target.stack} failed; delete the stack, then deploy again")
+    return True
+
+
+def _status(this: Deployment) -> str:
+    try:
+        (found,) = this.cloudformation.describe_stacks(StackName=this.target.stack)["Stacks"]
+    except ClientError as failure:
+        if "does not exist" in failure.response["Error"]["Message"]:
+            return ""
+        raise
+    return str(found["StackStatus"])
+
+
+def _packaged(this: Deployment, account: str) -> str:
+    """Uploads what was built, by SAM, and the template, which is too long for a request. Its URL."""
+    command = [this.sam, "package", "--template-file", BUILT, "--output-template-file", PACKAGED, "--resolve-s3"]
+    command += ["--s3-prefix", this.target.stack, "--region", this.region]
+    if subprocess.run(command, cwd=this.folder, check=False).returncode:
+        raise Stopped("sam package failed; its words are above")
+    body = (this.folder / PACKAGED).read_bytes()
+    bucket, key = _bucket(this), f"{this.target.stack}/{hashlib.sha256(body).hexdigest()}.template"
+    s3 = this.session.client("s3", region_name=this.region)
+    s3.put_object(Bucket=bucket, Key=key, Body=body, ExpectedBucketOwner=account)
+    return f"{s3.meta.endpoint_url}/{bucket}/{key}"
+
+
+def _bucket(this: Deployment) -> str:
+    (found,) = this.cloudformation.describe_stacks(StackName=SAM_BUCKETS_STACK)["Stacks"]
+    return str(next(output["OutputValue"] for output in found["Outputs"] if output["OutputKey"] == "SourceBucket"))
+
+
+def _change_set(this: Deployment, url: str, *, exists: bool) -> str:
+    """Its ARN; empty when there is nothing to change. Raises Stopped when it cannot be made."""
+    made = this.cloudformation.create_change_set(
+        StackName=this.target.stack,
+        ChangeSetName=f"deploy-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+        ChangeSetType="UPDATE" if exists else "CREATE",
+        TemplateURL=url,
+        Parameters=_parameters(this, exists=exists),
+        Tags=[{"Key": key, "Value": value} for key, value in this.target.tags.items()],
+        Capabilities=list(this.target.capabilities),
+        # A new stack has nothing to lose, and the change sets of its nested stacks fail where one waits for another's
+        # outputs (https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/759).
+        IncludeNestedStacks=exists,
+        Description="Made by make deploy",
+    )["Id"]
+    page = _settled(this, made)
+    if page["Status"] == "CREATE_COMPLETE":
+        return str(made)
+    reason = _reason(this, page)
+    this.cloudformation.delete_change_set(ChangeSetName=made)
+    if any(words in reason for words in EMPTY_REASONS):
+        return ""
+    raise Stopped(f"CloudFormation makes no change set: {reason}")
+
+
+def _parameters(this: Deployment, *, exists: bool) -> list[dict[str, Any]]:
+    """The stage's own, and for the rest what the stack has now, as `sam deploy` does it: the two can take turns."""
+    known = yaml_parse((this.folder / PACKAGED).read_text(encoding="utf-8"))["Parameters"]
+    if unknown := sorted(set(this.target.parameters) - set(known)):
+        raise Stopped(f"samconfig.toml gives {', '.join(unknown)}, which the template does not have")
+    own = [{"ParameterKey": name, "ParameterValue": value} for name, value in this.target.parameters.items()]
+    if not exists:
+        return own
+    (stack,) = this.cloudformation.describe_stacks(StackName=this.target.stack)["Stacks"]
+    kept = [item["ParameterKey"] for item in stack.get("Parameters", []) if item["ParameterKey"] in known]
+    rest = [name for name in kept if name not in this.target.parameters]
+    return own + [{"ParameterKey": name, "UsePreviousValue": True} for name in rest]
+
+
+def _settled(this: Deployment, change_set: str) -> dict[str, Any]:
+    """Its first page, once it is made or has failed."""
+    while True:
+        page: dict[str, Any] = this.cloudformation.describe_change_set(ChangeSetName=change_set)
+        if page["Status"] in ("CREATE_COMPLETE", "FAILED"):
+            return page
+        this.pause()
+
+
+def _reason(this: Deployment, page: Mapping[str, Any]) -> str:
+    """Why it failed; where a nested one did, then why that one did, which AWS does not say further up."""
+    reason = str(page.get("StatusReason", "no reason given"))
+    nested = re.search(r"arn:\S+:changeSet/\S+", reason)
+    if nested is None or nested[0] == page.get("ChangeSetId"):
+        return reason
+    inner = this.cloudformation.describe_change_set(ChangeSetName=nested[0].rstrip(".,:"))
+    return f"{inner.get('StackName')}: {_reason(this, inner)}"
+
+
+def _wanted(this: Deployment, change_set: str, *, exists: bool) -> bool:
+    """The guard first, then the person."""
+    live = Live(client=this.cloudformation)
+    found = read(live, change_set)
+    verdict = judge(found, live, this.allow)
+    show(found, verdict, this.console)
+    if not verdict.passes:
+        return False
+    return this.ask(f"{'Change' if exists else 'Make'} {this.target.stack} in {this.region}?")
+
+
+def _carried_out(this: Deployment, change_set: str, *, exists: bool) -> int:
+    if exists and this.allow:
+        protect(this.cloudformation, this.target.stack, this.console, allow=this.allow)
+    follower = Follower(client=this.cloudformation, stack=this.target.stack, say=this.say, pause=this.pause)
+    this.cloudformation.execute_change_set(ChangeSetName=change_set)
+    try:
+        status = follower.follow()
+    finally:
+        if exists and this.allow:
+            protect(this.cloudformation, this.target.stack, this.console)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        this.say(f"{this.target.stack} is {status}")
+        for line in follower.failures:
+            this.say(f"  {line}")
+        return 1
+    protect(this.cloudformation, this.target.stack, this.console)
+    _show_outputs(this)
+    return 0
+
+
+def _show_outputs(this: Deployment) -> None:
+    (found,) = this.cloudformation.describe_stacks(StackName=this.target.stack)["Stacks"]
+    table = Table(title=f"Outputs of {this.target.stack}")
+    for head in ("Output", "Value"):
+        table.add_column(head, overflow="fold")
+    for output in found.get("Outputs", []):
+        table.add_row(output["OutputKey"], output["OutputValue"])
+    this.console.print(table)
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """`deploy`, `protect` and `architecture`; 1 and one line when something is in the way."""
+    console, given = console or Console(), _parser().parse_args(arguments)
+    try:
+        return _commanded(given, console)
+    except NoCredentialsError:
+        problem: object = "no AWS credentials: sign in (aws sso login), or set AWS_PROFILE"
+    except NoRegionError:
+        problem = "no Region: set AWS_REGION"
+    except (Stopped, Unreadable, BotoCoreError, ClientError) as stopped:
+        problem = stopped
+    console.print(f"Stopped: {problem}", markup=False, highlight=False, soft_wrap=True)
+    return 1
+
+
+def _commanded(given: argparse.Namespace, console: Console) -> int:
+    samconfig = (ROOT / "samconfig.toml").read_text(encoding="utf-8")
+    if given.command == "architecture":
+        console.print(architecture(samconfig, given.stage, (ROOT / "template.yaml").read_text(encoding="utf-8")))
+        return 0
+    session, wanted = boto3.Session(), target(samconfig, given.stage)
+    region = region_of(wanted, os.environ, session.region_name)
+    if given.command == "protect":
+        protect(session.client("cloudformation", region_name=region), wanted.stack, console)
+        return 0
+    return deploy(
+        Deployment(
+            target=wanted,
+            region=region,
+            session=session,
+            console=console,
+            ask=(lambda _: True) if given.yes else (lambda question: _answered(question, console)),
+            sam=given.sam,
+            allow=names_of(given.allow),
+        )
+    )
+
+
+def _answered(question: str, console: Console) -> bool:
+    """Anything but a yes is a no, and so is nobody being there."""
+    try:
+        return console.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
+    parser.add_argument("command", choices=("deploy", "protect", "architecture"))
+    parser.add_argument("--stage", default="")
+    parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--sam", default="sam")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

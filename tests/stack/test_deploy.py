@@ -1,0 +1,503 @@
+"""The deployment as a whole, with a stand-in for `sam` (a program that packages nothing) and two for AWS.
+
+A first deployment runs against moto, which carries change sets out for real resources of its own (without outputs). An
+update runs against botocore's Stubber, which holds requests and answers to the service's model: moto has no nested
+change sets. What none of this shows is how CloudFormation itself behaves; it was never asked from here.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+from moto import mock_aws
+from rich.console import Console
+
+from stack import deploy as deploying
+from stack.change_sets import Held
+from stack.deploy import Deployment, Stopped, Target, architecture, deploy, main, region_of, target
+from stack.protect import lifted, policy_for, protect
+
+REGION = "eu-central-1"
+TEMPLATE = {
+    "AWSTemplateFormatVersion": "2010-09-09",
+    "Parameters": {"Stage": {"Type": "String"}, "Size": {"Type": "String", "Default": "1"}},
+    "Resources": {"WakeupQueue": {"Type": "AWS::SQS::Queue"}},
+    "Outputs": {"QueueUrl": {"Value": {"Ref": "WakeupQueue"}}},
+}
+SAMCONFIG = """
+version = 0.1
+[default.build.parameters]
+parallel = true
+[dev.deploy.parameters]
+stack_name = "sallyport-dev"
+capabilities = "CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"
+tags = "app=sallyport stage=dev"
+parameter_overrides = ["Stage=dev", "Architecture=x86_64"]
+[prod.deploy.parameters]
+stack_name = "sallyport-prod"
+region = "eu-central-1"
+parameter_overrides = ["Stage=prod", "AllowedPrivateCidrs=10.1.0.0/16,10.2.0.0/16"]
+"""
+WANTED = Target(
+    stage="dev",
+    stack="sallyport-dev",
+    region="",
+    parameters={"Stage": "dev"},
+    tags={"app": "sallyport"},
+    capabilities=("CAPABILITY_IAM",),
+)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".aws-sam").mkdir()
+    (tmp_path / "template.json").write_text(json.dumps(TEMPLATE), encoding="utf-8")
+    sam = tmp_path / "sam"
+    sam.write_text('#!/bin/sh\necho "$@" > asked\ncp template.json .aws-sam/packaged.yaml\n', encoding="utf-8")
+    sam.chmod(0o700)
+    return tmp_path
+
+
+def deployment(folder: Path, **more: Any) -> Deployment:
+    usual: dict[str, Any] = {
+        "target": WANTED,
+        "region": REGION,
+        "session": boto3.Session(),
+        "console": Console(file=io.StringIO(), width=160),
+        "ask": lambda _: True,
+        "sam": str(folder / "sam"),
+        "folder": folder,
+        "pause": lambda: None,
+    }
+    return Deployment(**{**usual, **more})
+
+
+def text_of(this: Deployment) -> str:
+    assert isinstance(this.console.file, io.StringIO)
+    return this.console.file.getvalue()
+
+
+def yes_to(asked: list[str]) -> Callable[[str], bool]:
+    """Says yes and keeps the question."""
+
+    def ask(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    return ask
+
+
+# ---- What is to be deployed ------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_read_from_its_table() -> None:
+    found = target(SAMCONFIG, "dev")
+    assert (found.stack, found.region) == ("sallyport-dev", "")
+    assert found.tags == {"app": "sallyport", "stage": "dev"}
+    assert found.capabilities == ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+    assert target(SAMCONFIG, "prod").parameters["AllowedPrivateCidrs"] == "10.1.0.0/16,10.2.0.0/16"
+
+
+@pytest.mark.parametrize("stage", ["production", "default", ""])
+def test_an_unknown_stage_is_told_with_those_that_there_are(stage: str) -> None:
+    with pytest.raises(Stopped, match="it has dev, prod"):
+        target(SAMCONFIG, stage)
+
+
+def test_the_architecture_is_the_stages_own_or_the_templates() -> None:
+    template = "Parameters:\n  Architecture:\n    Type: String\n    Default: arm64\n"
+    assert architecture(SAMCONFIG, "dev", template) == "x86_64"
+    assert architecture(SAMCONFIG, "prod", template) == "arm64"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "profile", "found"),
+    [
+        ("", {"AWS_REGION": "eu-west-1"}, None, "eu-west-1"),
+        ("", {"AWS_DEFAULT_REGION": "eu-west-1"}, "us-east-1", "eu-west-1"),
+        ("", {}, "us-east-1", "us-east-1"),
+        ("eu-west-1", {}, "us-east-1", "eu-west-1"),
+        ("eu-west-1", {"AWS_REGION": "eu-west-1"}, None, "eu-west-1"),
+    ],
+)
+def test_the_region_is_that_of_the_stage_or_the_environment(
+    wanted: str, environment: dict[str, str], profile: str | None, found: str
+) -> None:
+    assert region_of(replace(WANTED, region=wanted), environment, profile) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "words"),
+    [("", {}, "no Region"), ("eu-west-1", {"AWS_REGION": "us-east-1"}, "to eu-west-1, the environment says us-east-1")],
+)
+def test_two_regions_or_none_stop_it(wanted: str, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(Stopped, match=words):
+        region_of(replace(WANTED, region=wanted), environment, None)
+
+
+# ---- A first deployment, against moto --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aws() -> Iterator[Any]:
+    """moto, with the bucket of SAM that `sam package --resolve-s3` would have made."""
+    with mock_aws():
+        session = boto3.Session()
+        location = {"LocationConstraint": REGION}
+        session.client("s3", region_name=REGION).create_bucket(Bucket="packages", CreateBucketConfiguration=location)
+        buckets = {
+            "AWSTemplateFormatVersion": "2010-09-09",
+            "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+            "Outputs": {"SourceBucket": {"Value": "packages"}},
+        }
+        client = session.client("cloudformation", region_name=REGION)
+        client.create_stack(StackName=deploying.SAM_BUCKETS_STACK, TemplateBody=json.dumps(buckets))
+        yield client
+
+
+def test_a_first_deployment_makes_the_stack_and_protects_it(aws: Any, folder: Path) -> None:
+    asked: list[str] = []
+    this = deployment(folder, ask=yes_to(asked))
+    assert deploy(this) == 0
+    assert asked == ["Make sallyport-dev in eu-central-1?"]
+    (stack,) = aws.describe_stacks(StackName="sallyport-dev")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert {"Key": "app", "Value": "sallyport"} in stack["Tags"]
+    assert "WakeupQueue" in text_of(this)
+    policy = json.loads(aws.get_stack_policy(StackName="sallyport-dev")["StackPolicyBody"])
+    assert policy["Statement"][1]["Effect"] == "Deny"
+
+
+def test_sam_is_asked_to_package_for_this_stack_and_region(aws: Any, folder: Path) -> None:
+    deploy(deployment(folder))
+    words = (folder / "asked").read_text(encoding="utf-8").split()
+    assert words[0] == "package"
+    assert words[words.index("--s3-prefix") + 1] == "sallyport-dev"
+    assert words[words.index("--region") + 1] == REGION
+    assert "--resolve-s3" in words
+
+
+def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
+    this = deployment(folder, ask=lambda _: False)
+    assert deploy(this) == 1
+    assert text_of(this).endswith("Nothing was changed.\n")
+    assert not aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
+
+
+def test_sam_failing_stops_it(aws: Any, folder: Path) -> None:
+    with pytest.raises(Stopped, match="sam package failed"):
+        deploy(deployment(folder, sam="/bin/false"))
+
+
+def test_a_parameter_that_the_template_does_not_have_stops_it(aws: Any, folder: Path) -> None:
+    wanted = replace(WANTED, parameters={"Stage": "dev", "Sise": "2"})
+    with pytest.raises(Stopped, match="gives Sise, which the template does not have"):
+        deploy(deployment(folder, target=wanted))
+
+
+# ---- An update, against the service's model --------------------------------------------------------------------------
+
+STACK_ID = f"arn:aws:cloudformation:{REGION}:123456789012:stack/sallyport-dev/5f0c2b10"
+NESTED_ID = f"arn:aws:cloudformation:{REGION}:123456789012:stack/sallyport-dev-Network-1K3V/7a31e0c0"
+CHANGE_SET = f"arn:aws:cloudformation:{REGION}:123456789012:changeSet/deploy-1/0a6d3941"
+NESTED_CHANGE_SET = f"arn:aws:cloudformation:{REGION}:123456789012:changeSet/deploy-1-Network/1b7e4a52"
+LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+class Session:
+    """boto3's session with one client of each service, each of which takes only the calls that are queued."""
+
+    def __init__(self) -> None:
+        self.clients = {name: boto3.client(name, region_name=REGION) for name in ("cloudformation", "s3", "sts")}
+        self.stubs = {name: Stubber(client) for name, client in self.clients.items()}
+
+    def client(self, name: str, *, region_name: str) -> Any:
+        assert region_name == REGION
+        return self.clients[name]
+
+    def queue(self, operation: str, answer: dict[str, Any], service: str = "cloudformation", **asked: Any) -> None:
+        self.stubs[service].add_response(operation, answer, asked or None)
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    made = Session()
+    for stub in made.stubs.values():
+        stub.activate()
+    yield made
+    for stub in made.stubs.values():
+        stub.assert_no_pending_responses()
+
+
+def stacks(status: str = "UPDATE_COMPLETE", **more: Any) -> dict[str, Any]:
+    return {"Stacks": [{"StackName": "sallyport-dev", "CreationTime": LONG_AGO, "StackStatus": status, **more}]}
+
+
+def event(minutes: int, logical_id: str, status: str, *, stack: str = STACK_ID, **more: Any) -> dict[str, Any]:
+    return {
+        "StackId": stack,
+        "StackName": stack.split("/")[1],
+        "EventId": f"{logical_id}-{minutes}-{status}",
+        "LogicalResourceId": logical_id,
+        "ResourceType": "AWS::CloudFormation::Stack",
+        "ResourceStatus": status,
+        "Timestamp": LONG_AGO + timedelta(minutes=minutes),
+        **more,
+    }
+
+
+def change(logical_id: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"Type": "Resource", "ResourceChange": {"LogicalResourceId": logical_id, "ResourceType": kind, **more}}
+
+
+def up_to_the_change_set(session: Session, *, status: str = "CREATE_COMPLETE", reason: str = "") -> None:
+    """Everything until a change set is there or has failed."""
+    session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
+    session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
+    output = {"OutputKey": "SourceBucket", "OutputValue": "packages"}
+    session.queue("describe_stacks", stacks(Outputs=[output]), StackName=deploying.SAM_BUCKETS_STACK)
+    session.queue("put_object", {}, "s3", Bucket="packages", Key=ANY, Body=ANY, ExpectedBucketOwner="123456789012")
+    known = [{"ParameterKey": name, "ParameterValue": "1"} for name in ("Stage", "Size", "Gone")]
+    session.queue("describe_stacks", stacks(Parameters=known), StackName="sallyport-dev")
+    session.queue(
+        "create_change_set",
+        {"Id": CHANGE_SET, "StackId": STACK_ID},
+        StackName="sallyport-dev",
+        ChangeSetName=ANY,
+        ChangeSetType="UPDATE",
+        TemplateURL=ANY,
+        Parameters=[
+            {"ParameterKey": "Stage", "ParameterValue": "dev"},
+            {"ParameterKey": "Size", "UsePreviousValue": True},
+        ],
+        Tags=[{"Key": "app", "Value": "sallyport"}],
+        Capabilities=["CAPABILITY_IAM"],
+        IncludeNestedStacks=True,
+        Description="Made by make deploy",
+    )
+    session.queue("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, ChangeSetName=CHANGE_SET)
+    page = {"ChangeSetId": CHANGE_SET, "Status": status} | ({"StatusReason": reason} if reason else {})
+    session.queue("describe_change_set", page, ChangeSetName=CHANGE_SET)
+
+
+def guarded(session: Session, inner: dict[str, Any]) -> None:
+    """The guard reads the root's change set and that of the network, which has one change."""
+    network = change("Network", "AWS::CloudFormation::Stack", Action="Modify", Replacement="False")
+    network["ResourceChange"] |= {"PhysicalResourceId": NESTED_ID, "ChangeSetId": NESTED_CHANGE_SET}
+    page = {"Status": "CREATE_COMPLETE", "StackName": "sallyport-dev", "StackId": STACK_ID}
+    root = {**page, "ChangeSetId": CHANGE_SET, "Changes": [network]}
+    session.queue("describe_change_set", root, ChangeSetName=CHANGE_SET, IncludePropertyValues=True)
+    nested = {**page, "ChangeSetId": NESTED_CHANGE_SET, "ParentChangeSetId": CHANGE_SET, "Changes": [inner]}
+    session.queue("describe_change_set", nested, ChangeSetName=NESTED_CHANGE_SET, IncludePropertyValues=True)
+
+
+def protected(session: Session) -> None:
+    """The stack policy is set on the root and on the network's stack."""
+    for stack, resources in (
+        ("sallyport-dev", [("Network", NESTED_ID, "AWS::CloudFormation::Stack"), ("Topic", "t", "AWS::SNS::Topic")]),
+        (NESTED_ID, [("EgressAddressA", "203.0.113.10", "AWS::EC2::EIP"), ("EgressAddressB", "e", "AWS::EC2::EIP")]),
+    ):
+        names = ("LogicalResourceId", "PhysicalResourceId", "ResourceType")
+        usual = {"LastUpdatedTimestamp": LONG_AGO, "ResourceStatus": "CREATE_COMPLETE"}
+        summaries = [dict(zip(names, item, strict=True)) | usual for item in resources]
+        session.queue("list_stack_resources", {"StackResourceSummaries": summaries}, StackName=stack)
+        session.queue("set_stack_policy", {}, StackName=stack, StackPolicyBody=ANY)
+
+
+def followed(session: Session, end: str, **more: Any) -> None:
+    """Execution, and events that come in two lots; the nested stack's are asked for from the second lot on."""
+    old = event(0, "sallyport-dev", "UPDATE_COMPLETE", PhysicalResourceId=STACK_ID)
+    session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
+    session.queue("execute_change_set", {}, ChangeSetName=CHANGE_SET)
+    first = event(1, "Network", "UPDATE_IN_PROGRESS", PhysicalResourceId=NESTED_ID)
+    session.queue("describe_stack_events", {"StackEvents": [first, old]}, StackName="sallyport-dev")
+    clean_up = event(3, "sallyport-dev", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", PhysicalResourceId=STACK_ID)
+    last = event(4, "sallyport-dev", end, PhysicalResourceId=STACK_ID)
+    session.queue("describe_stack_events", {"StackEvents": [last, clean_up, first, old]}, StackName="sallyport-dev")
+    inner = event(2, "EgressAddressA", more.pop("inner", "UPDATE_COMPLETE"), stack=NESTED_ID, **more)
+    session.queue("describe_stack_events", {"StackEvents": [inner]}, StackName=NESTED_ID)
+
+
+HARMLESS = change("EgressAddressA", "AWS::EC2::EIP", Action="Modify", Replacement="False")
+HARMFUL = change("EgressAddressB", "AWS::EC2::EIP", Action="Remove", PhysicalResourceId="e", PolicyAction="Retain")
+
+
+def test_an_update_is_guarded_asked_about_followed_and_protected(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMLESS)
+    followed(session, "UPDATE_COMPLETE")
+    protected(session)
+    outputs = [{"OutputKey": "FixedAddresses", "OutputValue": "203.0.113.10"}]
+    session.queue("describe_stacks", stacks(Outputs=outputs), StackName="sallyport-dev")
+    asked: list[str] = []
+    this = deployment(folder, session=session, ask=yes_to(asked))
+    assert deploy(this) == 0
+    assert asked == ["Change sallyport-dev in eu-central-1?"]
+    lines = text_of(this).splitlines()
+    assert "00:01:00 UPDATE_IN_PROGRESS Network" in lines
+    assert "00:02:00 UPDATE_COMPLETE Network.EgressAddressA" in lines
+    assert not any(line.startswith("00:00:00") for line in lines)
+    assert "203.0.113.10" in text_of(this)
+
+
+def test_a_refused_change_set_is_thrown_away_and_nobody_is_asked(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMFUL)
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    this = deployment(folder, session=session, ask=lambda _: pytest.fail("it asked"))
+    assert deploy(this) == 1
+    assert "REFUSED: Network.EgressAddressB" in text_of(this)
+
+
+def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMFUL)
+    protected(session)  # lifted
+    followed(session, "UPDATE_COMPLETE")
+    protected(session)  # put back
+    protected(session)  # and set, as after every deployment
+    session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
+    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    assert deploy(this) == 0
+    assert "ALLOWED: Network.EgressAddressB" in text_of(this)
+
+
+def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMFUL)
+    protected(session)
+    reason = "Action denied by stack policy"
+    followed(session, "UPDATE_ROLLBACK_COMPLETE", inner="UPDATE_FAILED", ResourceStatusReason=reason)
+    protected(session)
+    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    assert deploy(this) == 1
+    assert "sallyport-dev is UPDATE_ROLLBACK_COMPLETE\n  00:02:00 UPDATE_FAILED Network.EgressAddressA: " in text_of(
+        this
+    )
+    assert text_of(this).endswith(f"{reason}\n")
+
+
+def test_nothing_to_change_is_no_failure(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session, status="FAILED", reason="The submitted information didn't contain changes.")
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    this = deployment(folder, session=session)
+    assert deploy(this) == 0
+    assert text_of(this).endswith("Nothing to change.\n")
+
+
+def test_a_nested_change_set_that_failed_tells_why(session: Session, folder: Path) -> None:
+    reason = f"Nested change set {NESTED_CHANGE_SET} was not successfully created: Currently in FAILED."
+    up_to_the_change_set(session, status="FAILED", reason=reason)
+    inner = {"Status": "FAILED", "StackName": "sallyport-dev-Network-1K3V", "StatusReason": "Parameter X must be Y"}
+    session.queue("describe_change_set", inner, ChangeSetName=NESTED_CHANGE_SET)
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    with pytest.raises(Stopped, match="sallyport-dev-Network-1K3V: Parameter X must be Y"):
+        deploy(deployment(folder, session=session))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("UPDATE_IN_PROGRESS", "somebody else deploys"), ("ROLLBACK_COMPLETE", "the first deployment .* failed")],
+)
+def test_a_stack_that_takes_no_change_now_stops_it(session: Session, folder: Path, status: str, words: str) -> None:
+    session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
+    session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
+    with pytest.raises(Stopped, match=words):
+        deploy(deployment(folder, session=session))
+
+
+# ---- The policy ------------------------------------------------------------------------------------------------------
+
+
+def held(logical_id: str, kind: str) -> Held:
+    return Held(logical_id=logical_id, physical_id="x", type=kind)
+
+
+def test_a_lifted_policy_still_denies_what_was_not_named() -> None:
+    network = [held("EgressAddressA", "AWS::EC2::EIP"), held("EgressAddressB", "AWS::EC2::EIP"), held("T", "AWS::X")]
+    for name in ("EgressAddressB", "Network.EgressAddressB"):
+        allow, deny = lifted(network, "Network.", {name})["Statement"]
+        assert allow["Effect"] == "Allow"
+        assert deny["Resource"] == ["LogicalResourceId/EgressAddressA"]
+    assert len(lifted(network, "", {"EgressAddressA", "EgressAddressB"})["Statement"]) == 1
+
+
+def test_the_nested_stacks_that_hold_what_must_stay_may_not_go() -> None:
+    root = [held("Network", "AWS::CloudFormation::Stack"), held("Bastion", "AWS::CloudFormation::Stack")]
+    assert policy_for({"Statement": []}, root)["Statement"][0]["Resource"] == ["LogicalResourceId/Network"]
+    assert policy_for({"Statement": []}, [])["Statement"] == []
+
+
+def test_each_stack_gets_a_policy_of_its_own(session: Session) -> None:
+    protected(session)
+    console = Console(file=io.StringIO())
+    protect(session.client("cloudformation", region_name=REGION), "sallyport-dev", console)
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+
+def said(*arguments: str) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=160)
+    code = main(arguments, console)
+    assert isinstance(console.file, io.StringIO)
+    return code, console.file.getvalue()
+
+
+def test_an_unknown_stage_ends_in_one_line() -> None:
+    code, text = said("deploy", "--stage", "production")
+    assert code == 1
+    assert text.startswith("Stopped: samconfig.toml has no stage production; it has ")
+
+
+def test_no_region_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    code, text = said("deploy", "--stage", "dev")
+    assert (code, text.startswith("Stopped: no Region: ")) == (1, True)
+
+
+def test_no_credentials_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_REGION", REGION)
+    code, text = said("deploy", "--stage", "dev")
+    assert code == 1
+    assert text == "Stopped: no AWS credentials: sign in (aws sso login), or set AWS_PROFILE\n"
+
+
+def test_each_stage_says_what_to_build_for() -> None:
+    assert said("architecture", "--stage", "dev")[1] in ("arm64\n", "x86_64\n")
+
+
+def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    with mock_aws():
+        code, text = said("protect", "--stage", "dev")
+    assert code == 1
+    assert "sallyport-dev does not exist" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("y\n", True), ("Yes\n", True), ("\n", False), ("n\n", False), ("", False)]
+)
+def test_only_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, typed: str, wanted: bool) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert deploying._answered("Change it?", Console(file=io.StringIO())) is wanted
