@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrate
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrate
 from local.postgres import Postgres
 
 if TYPE_CHECKING:  # at run time they would import this file again
@@ -25,12 +25,13 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreshDatabase:
-    """A migrated, empty database. `url` is for the functions' role, `operator_url` for that of the admin function,
-    `admin_url` for the superuser, who owns the schema.
+    """A migrated, empty database. `url` is for the role of the API and the worker, `authorizer_url` for that of the
+    authorizer, `operator_url` for that of the admin function, `admin_url` for the superuser, who owns the schema.
     """
 
     name: str
     url: str
+    authorizer_url: str
     operator_url: str
     admin_url: str
 
@@ -79,6 +80,7 @@ def _fresh_database(postgres: Postgres, migrated_template: str) -> Iterator[Fres
         yield FreshDatabase(
             name=name,
             url=postgres.url(user=APPLICATION_ROLE, database=name),
+            authorizer_url=postgres.url(user=AUTHORIZER_ROLE, database=name),
             operator_url=postgres.url(user=ADMIN_ROLE, database=name),
             admin_url=postgres.url(database=name),
         )

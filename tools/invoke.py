@@ -38,7 +38,11 @@ SAM = ROOT / ".venv-sam/bin/sam"
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 IMAGE_WORKSPACE = ROOT / ".sallyport/lambda-image"
 DATABASE = "sallyport"
-USERS = {"MigrateFunction": SUPERUSER, "AdminFunction": "sallyport_admin"}
+USERS = {
+    "MigrateFunction": SUPERUSER,
+    "AuthorizeFunction": "sallyport_authorizer",
+    "AdminFunction": "sallyport_admin",
+}
 INVOKE_SECONDS = 120  # the first one also makes SAM's own image on top of Lambda's
 PULL_SECONDS = 600
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrations
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrations
 from domain.destinations import MAX_TOTAL_SECONDS
 from runtime.settings import (
     AdminSettings,
@@ -36,7 +36,7 @@ DATABASE_USERS = {
     "AdminFunction": ADMIN_ROLE,
     "ApiFunction": APPLICATION_ROLE,
     "AttemptFunction": APPLICATION_ROLE,
-    "AuthorizeFunction": APPLICATION_ROLE,
+    "AuthorizeFunction": AUTHORIZER_ROLE,
     "MigrateFunction": "sallyport_owner",
 }
 CLUSTER = "Database.DatabaseCluster.DBClusterResourceId"

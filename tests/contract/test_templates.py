@@ -271,7 +271,7 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "ApiRole", "sqs:SendMessage", "sqs:*"),
         resource(APPLICATION, "ApiRole", "Resource: !GetAtt WakeupQueue.Arn", "Resource: '*'"),
         resource(APPLICATION, "AttemptRole", "'sqs:DeleteMessage', ", ""),
-        resource(APPLICATION, "AuthorizeRole", "/sallyport_app", "/*"),
+        resource(APPLICATION, "AuthorizeRole", "/sallyport_authorizer", "/*"),
         resource(
             APPLICATION, "AdminRole", "[!Ref NetworkInterfacePolicy]", "['arn:aws:iam::aws:policy/AdministratorAccess']"
         ),
@@ -327,7 +327,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_functions.the_migration_gates_what_uses_the_schema: [
         resource(APPLICATION, "ApiFunction", "    DependsOn: Migration\n", ""),
         resource(APPLICATION, "AuthorizeFunction", "    DependsOn: Migration\n", ""),
-        reworded(APPLICATION, "LatestMigration: 0001_first_tables", "LatestMigration: 0000_nothing"),
+        reworded(APPLICATION, "LatestMigration: 0002_authorizer_and_people", "LatestMigration: 0000_nothing"),
         resource(
             APPLICATION, "Migration", "      DbClusterResourceId: !GetAtt Database.Outputs.DbClusterResourceId\n", ""
         ),

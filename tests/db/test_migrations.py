@@ -1,13 +1,14 @@
 """Migrations: once each, in order, one at a time, all or nothing."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from db.migrations import Migration, MigrationError, migrate, migrations, version_of
+from db.migrations import Migration, MigrationError, migrate, migrations, up_to, version_of
 from local.postgres import Postgres
 
 FIRST = Migration(number=1, name="0001_first", statements="CREATE TABLE one (n integer)")
@@ -25,6 +26,22 @@ def empty(postgres: Postgres) -> Iterator[str]:
 
 def connect(url: str) -> psycopg.Connection:
     return psycopg.connect(url, autocommit=True)
+
+
+def given(*statements: str) -> list[Migration]:
+    """Our own files and one more for each text."""
+    known = migrations()
+    return [
+        *known,
+        *(
+            Migration(number=number, name=f"{number:04}_later", statements=text)
+            for number, text in enumerate(statements, len(known) + 1)
+        ),
+    ]
+
+
+NEXT = len(migrations()) + 1
+INDEX = "-- outside a transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS delivery_by_due ON delivery (due_at)"
 
 
 def tables(url: str) -> set[str]:
@@ -102,36 +119,6 @@ def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:
         migrations(tmp_path)
 
 
-def test_on_rds_the_roles_take_iam_tokens(empty: str) -> None:
-    with connect(empty) as connection:
-        connection.execute("CREATE ROLE rds_iam")
-        try:
-            migrate(connection)
-            members = connection.execute(
-                "SELECT member::regrole::text FROM pg_auth_members WHERE roleid = 'rds_iam'::regrole"
-            ).fetchall()
-            assert set(members) == {("sallyport_app",), ("sallyport_admin",)}
-        finally:
-            connection.execute("DROP ROLE rds_iam")
-
-
-def test_a_master_user_who_is_no_superuser_can_migrate(empty: str, postgres: Postgres) -> None:
-    """As on RDS: the master may create roles and owns the database, and that is all."""
-    with connect(empty) as connection:
-        connection.execute("CREATE ROLE master LOGIN CREATEROLE")
-        connection.execute("ALTER DATABASE empty OWNER TO master")
-        connection.execute("GRANT sallyport_app, sallyport_admin TO master WITH ADMIN OPTION")
-    try:
-        with connect(postgres.url(user="master", database="empty")) as connection:
-            assert connection.info.user == "master"
-            assert migrate(connection)
-    finally:
-        with connect(empty) as connection:
-            connection.execute("DROP OWNED BY master CASCADE")
-            connection.execute("ALTER DATABASE empty OWNER TO postgres")
-            connection.execute("DROP ROLE master")
-
-
 @pytest.mark.parametrize(
     ("statement", "constraint"),
     [
@@ -164,3 +151,162 @@ def test_a_connection_that_breaks_under_a_migration_is_told_as_such(empty: str) 
     files = [Migration(number=1, name="0001_first", statements="SELECT pg_terminate_backend(pg_backend_pid())")]
     with connect(empty) as connection, pytest.raises(MigrationError, match=r"0001_first\.sql: terminating connection"):
         migrate(connection, files=files)
+
+
+def test_a_file_whose_statements_take_too_long_together_is_ended_by_postgresql(empty: str) -> None:
+    """Each statement alone would be in time."""
+    with connect(empty) as connection:
+        migrate(connection)
+        started = time.monotonic()
+        with pytest.raises(MigrationError, match=rf"{NEXT:04}_later\.sql: terminating connection due to transaction"):
+            migrate(connection, files=given("SELECT pg_sleep(0.4);" * 20), seconds_left=lambda: 1.0)
+        assert time.monotonic() - started < 4
+    assert tables(empty) >= {"delivery"}
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_its_file_named(empty: str) -> None:
+    with connect(empty) as connection:
+        migrate(connection)
+        slow = given("CREATE TABLE half_way (n integer); SELECT pg_sleep(30)")
+        with pytest.raises(MigrationError, match=rf"{NEXT:04}_later\.sql: (canceling|terminating)"):
+            migrate(connection, files=slow, seconds_left=lambda: 0.5)
+    assert "half_way" not in tables(empty)
+
+
+def test_a_lock_that_others_hold_is_not_waited_for_long_but_tried_again(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.migrations.LOCK_WAIT_SECONDS", 1)
+    with connect(empty) as connection:
+        migrate(connection)
+        with psycopg.connect(empty) as somebody:
+            somebody.execute("SELECT count(*) FROM delivery")  # and does not end the transaction
+            pauses: list[float] = []
+
+            def sleep(seconds: float) -> None:
+                pauses.append(seconds)
+                somebody.rollback()
+
+            assert migrate(connection, files=given("ALTER TABLE delivery ADD note text"), sleep=sleep) == [NEXT]
+            assert len(pauses) == 1
+
+
+def test_a_lock_that_is_never_free_is_a_failure_that_names_the_file(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.migrations.LOCK_WAIT_SECONDS", 1)
+    monkeypatch.setattr("db.migrations.LOCK_TRIES", 2)
+    with connect(empty) as connection, psycopg.connect(empty) as somebody:
+        migrate(connection)
+        somebody.execute("LOCK TABLE delivery IN ACCESS SHARE MODE")
+        with pytest.raises(MigrationError, match=rf"{NEXT:04}_later\.sql: canceling statement due to lock timeout"):
+            migrate(connection, files=given("ALTER TABLE delivery ADD note text"), sleep=lambda _: None)
+        with pytest.raises(MigrationError, match="lock timeout"):  # nor is there another try when there is no time
+            migrate(connection, files=given("ALTER TABLE delivery ADD note text"), seconds_left=lambda: 1.5)
+
+
+def test_a_migration_that_finds_another_at_work_gives_up_in_time(empty: str) -> None:
+    with connect(empty) as first, connect(empty) as second:
+        first.execute("SELECT pg_advisory_lock(7255496)")
+        left = [2.5]
+
+        def sleep(seconds: float) -> None:
+            left[0] -= seconds
+
+        with pytest.raises(MigrationError, match="another migration is at work"):
+            migrate(second, seconds_left=lambda: left[0], sleep=sleep)
+    assert tables(empty) == set()
+
+
+def test_an_index_is_built_beside_the_traffic(empty: str) -> None:
+    with connect(empty) as connection:
+        assert migrate(connection, files=given(INDEX)) == [*range(1, NEXT), NEXT]
+        assert valid(connection, "delivery_by_due")
+
+
+def valid(connection: psycopg.Connection, index: str) -> bool:
+    row = connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", [index]).fetchone()
+    return row == (True,)
+
+
+def test_two_at_once_build_an_index_without_waiting_for_each_other_for_ever(empty: str) -> None:
+    """A lock that is waited for inside PostgreSQL would be one that CREATE INDEX CONCURRENTLY waits for in turn."""
+    done: list[list[int]] = []
+
+    def run() -> None:
+        with connect(empty) as connection:
+            done.append(migrate(connection, files=given(INDEX), sleep=lambda _: time.sleep(0.05)))
+
+    with connect(empty) as connection:
+        migrate(connection)
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(map(len, done)) == [0, 0, 1]
+
+
+def test_what_an_interrupted_build_left_behind_is_dropped_and_built_again(empty: str) -> None:
+    with connect(empty) as connection, psycopg.connect(empty) as somebody:
+        migrate(connection)
+        somebody.execute(
+            "INSERT INTO tenant VALUES (gen_random_uuid(), 'acme', now())"
+        )  # CONCURRENTLY waits for its end
+        index = INDEX.replace("delivery (due_at)", "tenant (created_at)")
+        with pytest.raises(
+            MigrationError, match=rf"{NEXT:04}_later\.sql: canceling statement due to statement timeout"
+        ):
+            migrate(connection, files=given(index), seconds_left=lambda: 1)
+        assert not valid(connection, "delivery_by_due")
+        assert version_of(connection) == NEXT - 1
+        somebody.rollback()
+        assert migrate(connection, files=given(index)) == [NEXT]
+        assert valid(connection, "delivery_by_due")
+
+
+def test_an_index_that_somebody_is_building_by_hand_is_left_to_them(empty: str) -> None:
+    with connect(empty) as connection, psycopg.connect(empty) as slow, connect(empty) as builder:
+        migrate(connection)
+        slow.execute("INSERT INTO tenant VALUES (gen_random_uuid(), 'acme', now())")
+        by_hand = threading.Thread(
+            target=builder.execute, args=["CREATE INDEX CONCURRENTLY tenant_by_age ON tenant (created_at)"]
+        )
+        by_hand.start()
+        while not connection.execute("SELECT FROM pg_stat_progress_create_index").fetchall():
+            time.sleep(0.01)
+        same = "-- outside a transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS tenant_by_age ON tenant (created_at)"
+        try:
+            # Their build holds the table, so ours waits; should it get through, the index is not complete.
+            with pytest.raises(MigrationError, match=r"canceling statement|is not complete"):
+                migrate(connection, files=given(same), seconds_left=lambda: 1)
+        finally:
+            slow.rollback()
+            by_hand.join(30)
+        assert valid(connection, "tenant_by_age")
+        assert migrate(connection, files=given(same)) == [NEXT]
+
+
+def test_an_index_that_cannot_be_used_is_never_called_done(empty: str) -> None:
+    with connect(empty) as connection:
+        migrate(connection)
+        connection.execute("CREATE INDEX tenant_by_age ON tenant (created_at)")
+        # What a build in progress looks like: a superuser may say so.
+        broken = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tenant_by_age'::regclass"
+        text = f"-- outside a transaction\n{broken}"
+        with pytest.raises(MigrationError, match=r"_later\.sql: the index tenant_by_age is not complete"):
+            migrate(connection, files=given(text))
+        assert version_of(connection) == NEXT - 1
+
+
+def test_only_the_files_up_to_the_one_that_is_asked_for_are_taken() -> None:
+    first, *_ = migrations()
+    assert up_to(first.name, migrations()) == (first,)
+    assert up_to(migrations()[-1].name, migrations()) == migrations()
+    with pytest.raises(MigrationError, match="has no migration 0999_unknown, its newest is"):
+        up_to("0999_unknown", migrations())
+
+
+def test_the_version_of_a_database_without_a_ledger_is_an_error(empty: str) -> None:
+    with connect(empty) as connection, pytest.raises(MigrationError, match="schema_migration"):
+        version_of(connection)

@@ -191,6 +191,7 @@ def stoppable(
     start(own_postgres)
     urls: dict[str, Any] = {
         "url": own_postgres.url(user="sallyport_app", database="stoppable"),
+        "authorizer_url": own_postgres.url(user="sallyport_authorizer", database="stoppable"),
         "operator_url": own_postgres.url(user="sallyport_admin", database="stoppable"),
         "admin_url": own_postgres.url(database="stoppable"),
     }

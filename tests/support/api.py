@@ -214,7 +214,8 @@ class Functions:
     def cut_connections(self) -> None:
         """Ends every session of the functions, as a database that fails over does."""
         self.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = 'sallyport_app'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = %s AND usename IN ('sallyport_app', 'sallyport_authorizer')",
             self.database.name,
         )
 
@@ -300,8 +301,9 @@ def deployed(
     forget_collaborators()
     monkeypatch.setenv("DATABASE_URL", database.operator_url)
     tokens = [issue(name) for name in ("acme", "globex")]
-    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("DATABASE_URL", database.authorizer_url)
     first, second = (Api(authorizer=authorizer_context(token)) for token in tokens)
+    monkeypatch.setenv("DATABASE_URL", database.url)
     log = StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
     try:

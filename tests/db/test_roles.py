@@ -1,0 +1,197 @@
+"""What each role can and cannot do, on a server as RDS has it: the master is no superuser, and rds_iam exists."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from db.connection import Database
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, READONLY_ROLE, ROLES, migrate, migrations
+from db.tenants import caller_of, issue_token
+from domain.ids import TenantId, TokenId
+from local.postgres import Postgres
+from runtime.settings import DatabaseSettings
+
+MASTER = "sallyport_owner"
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+# What people do not see, and why. Whatever else there is they do; a new column must be decided upon.
+HIDDEN = {
+    ("token", "token_sha256"),  # what a token is recognised by
+    ("destination", "sealed_credentials"),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of its own: roles belong to servers. The master migrated it, and owns the database."""
+    with Postgres(tmp_path_factory.mktemp("rds"), durable=False) as made:
+        made.run_sql("CREATE ROLE rds_iam")
+        made.run_sql(f"CREATE ROLE {MASTER} LOGIN CREATEROLE")
+        made.run_sql(f"GRANT rds_iam TO {MASTER} WITH ADMIN OPTION")
+        made.run_sql(f"CREATE DATABASE sallyport OWNER {MASTER}")
+        with connected(made, MASTER) as connection:
+            assert migrate(connection) == [migration.number for migration in migrations()]
+        yield made
+
+
+def connected(server: Postgres, role: str) -> psycopg.Connection:
+    return psycopg.connect(server.url(user=role, database="sallyport"), autocommit=True)
+
+
+def database(server: Postgres, role: str) -> Database:
+    """As a function connects."""
+    return Database(DatabaseSettings(database_url=server.url(user=role, database="sallyport")))
+
+
+def refused(server: Postgres, role: str, statement: str) -> bool:
+    with connected(server, role) as connection:
+        try:
+            connection.execute(statement.encode())
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
+            return True
+        return False
+
+
+def columns(server: Postgres) -> set[tuple[str, str]]:
+    """All columns of all our tables."""
+    with connected(server, MASTER) as connection:
+        rows = connection.execute(
+            "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = 'public'"
+        )
+        return {(table, column) for table, column in rows}
+
+
+def readable(server: Postgres, role: str) -> set[tuple[str, str]]:
+    """The columns that a role really reads, one SELECT each."""
+    return {
+        (table, column)
+        for table, column in columns(server)
+        if not refused(server, role, f"SELECT {column} FROM {table} LIMIT 0")  # noqa: S608 - our own tables' names
+    }
+
+
+def test_the_master_makes_the_roles_and_iam_lets_them_in(server: Postgres) -> None:
+    with connected(server, MASTER) as connection:
+        found = connection.execute(
+            "SELECT rolname::text, rolcanlogin, pg_has_role(oid, 'rds_iam', 'MEMBER'), rolsuper, rolcreaterole "
+            "FROM pg_roles WHERE rolname LIKE 'sallyport%%'"
+        ).fetchall()
+        assert {role for role in found if role[0] != MASTER} == {(role, True, True, False, False) for role in ROLES}
+        passwords = server.run_sql("SELECT count(*) FROM pg_authid WHERE rolpassword IS NOT NULL")
+        assert passwords == "0"
+        assert migrate(connection) == []  # again, at the next deployment
+
+
+def test_the_authorizer_reads_what_its_statement_reads_and_nothing_else(server: Postgres) -> None:
+    names = ("token_id", "tenant_id", "token_sha256", "scopes", "revoked_at", "last_used_at")
+    assert readable(server, AUTHORIZER_ROLE) == {("token", name) for name in names}
+
+
+def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
+    tenant_id, token_id = TenantId(uuid4()), TokenId(uuid4())
+    with closing(database(server, ADMIN_ROLE)) as operators:
+        issue_token(
+            operators,
+            tenant_id=tenant_id,
+            tenant_name="acme",
+            token_id=token_id,
+            token_sha256=bytes(32),
+            scopes=("read",),
+            now=NOW,
+        )
+    with closing(database(server, AUTHORIZER_ROLE)) as made:
+        caller = caller_of(made, token_sha256=bytes(32), now=NOW)
+        assert caller is not None
+        assert (caller.tenant_id, caller.token_id, caller.scopes) == (tenant_id, token_id, ("read",))
+    with connected(server, MASTER) as connection:
+        assert connection.execute("SELECT last_used_at FROM token").fetchall() == [(NOW,)]
+
+
+def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> None:
+    assert readable(server, READONLY_ROLE) == columns(server) - HIDDEN
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE delivery SET state = 'failed'",
+        "DELETE FROM attempt",
+        "INSERT INTO tenant VALUES (gen_random_uuid(), 'mallory', now())",
+        "TRUNCATE delivery",
+        "CREATE TABLE note (n integer)",
+        "SELECT FROM delivery FOR UPDATE",
+        "SET default_transaction_read_only = off; DELETE FROM attempt",  # not the setting stops them but the grants
+        "SET ROLE sallyport_app",
+        "SELECT * FROM token",
+    ],
+)
+def test_people_change_nothing(server: Postgres, statement: str) -> None:
+    assert refused(server, READONLY_ROLE, statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE token SET revoked_at = NULL",
+        "UPDATE token SET scopes = '{manage}'",
+        "INSERT INTO token SELECT FROM token",
+        "DELETE FROM token",
+        "SELECT FROM delivery",
+        "SELECT FROM tenant",
+        "CREATE TABLE note (n integer)",
+        "SET ROLE sallyport_admin",
+    ],
+)
+def test_the_authorizer_changes_nothing_but_when_a_token_was_used(server: Postgres, statement: str) -> None:
+    assert refused(server, AUTHORIZER_ROLE, statement)
+
+
+def test_the_release_before_can_still_check_tokens_as_the_application(server: Postgres) -> None:
+    with closing(database(server, APPLICATION_ROLE)) as made:
+        assert caller_of(made, token_sha256=b"\1" * 32, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("role", "settings"),
+    [
+        *((role, ("10s", "10s", "0", "off", "UTC")) for role in ROLES if role != READONLY_ROLE),
+        (READONLY_ROLE, ("1min", "1min", "15min", "on", "UTC")),
+    ],
+)
+def test_sessions_are_bounded_whatever_they_ask_for_when_they_connect(
+    server: Postgres, role: str, settings: tuple[str, ...]
+) -> None:
+    """RDS Proxy lets nobody ask."""
+    names = (
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "default_transaction_read_only",
+        "timezone",
+    )
+    with connected(server, role) as connection:
+        found = tuple(connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in names)
+    assert found == tuple((value,) for value in settings)
+
+
+def test_a_table_that_comes_later_is_hidden_until_a_migration_shows_it(server: Postgres) -> None:
+    with connected(server, MASTER) as connection:
+        connection.execute("CREATE TABLE later (secret text)")
+        try:
+            assert refused(server, READONLY_ROLE, "SELECT FROM later")
+            assert refused(server, AUTHORIZER_ROLE, "SELECT FROM later")
+        finally:
+            connection.execute("DROP TABLE later")
+
+
+def test_the_roles_that_functions_have_are_not_granted_to_each_other(server: Postgres) -> None:
+    with connected(server, MASTER) as connection:
+        rows = connection.execute(
+            "SELECT member::regrole::text, roleid::regrole::text FROM pg_auth_members "
+            "WHERE member::regrole::text = ANY(%s)",
+            [list(ROLES)],
+        ).fetchall()
+    assert set(rows) == {(role, "rds_iam") for role in ROLES}
