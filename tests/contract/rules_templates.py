@@ -242,7 +242,7 @@ def the_application_tells_addresses_and_url(project: Project) -> list[str]:
     outputs = project.application().outputs
     wanted = {
         "ApiUrl": "https://Api.execute-api.us-east-1.amazonaws.com/dev",
-        "FixedAddresses": "Network.EgressAddress.PublicIp",
+        "FixedAddresses": "Network.EgressAddressA.PublicIp",
         "EgressAddresses": project.application().outputs["Network.EgressAddresses"],
         "AdminFunctionName": "AdminFunction",
     }
