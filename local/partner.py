@@ -5,6 +5,8 @@
     any method  /slow?seconds=3    200 after a while (default 3 seconds, at most 60)
     any method  /status/418        that status
     any method  /hang-up           takes the request and closes the connection without an answer
+    any method  /ip                the caller's address in plain text, as the echo service of the egress check; neither
+                                   printed nor kept, for it is asked every quarter of an hour
 
 Anything else is 404. It is also the partner of the end-to-end tests, which read `calls`.
 """
@@ -21,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from local.errors import LocalError
 
+ECHO_PATH = "/ip"
 _LONGEST_SECONDS = 60.0
 
 
@@ -52,10 +55,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to answer; None as the status closes the connection without an answer."""
+    """What to answer, as JSON unless it is a text; None as the status closes the connection without an answer."""
 
     status: int | None
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] | str
 
 
 class Partner:
@@ -97,6 +100,8 @@ class Partner:
 
     def reply(self, call: Call) -> Reply:
         """Note the call, report it and say what to answer; sleeps where the path says so."""
+        if call.path == ECHO_PATH:
+            return Reply(status=200, content=f"{call.source}\n")
         with self._lock:
             self.calls.append(call)
         reply = self._reply(call)
@@ -167,10 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply) -> None:
         bodiless = reply.status in (204, 304)
-        content = b"" if bodiless else json.dumps(reply.content).encode() + b"\n"
+        text = isinstance(reply.content, str)
+        content = b"" if bodiless else _encoded(reply.content)
         self.send_response(reply.status or 500)
         if not bodiless:
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if text else "application/json")
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
@@ -178,3 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """The partner reports for itself."""
+
+
+def _encoded(content: Mapping[str, Any] | str) -> bytes:
+    return content.encode() if isinstance(content, str) else json.dumps(content).encode() + b"\n"

@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.front import Front, Gateway
 from local.functions import REPOSITORY, Function, FunctionConfiguration, FunctionError
-from local.partner import Partner
+from local.partner import ECHO_PATH, Partner
 from local.postgres import SUPERUSER, Postgres
+from local.schedule import Schedule
 from local.sqs import Queue, SqsServer
 from local.template import FunctionTemplate, Template
 from local.wakeups_again import send_again
 
 DATABASE = "sallyport"
+# Two zones, as on AWS; whatever leaves this machine for itself comes from the loopback.
+ZONES = {"CheckEgressAFunction": "local-a", "CheckEgressBFunction": "local-b"}
 CONCURRENCY = 4  # environments per function; a laptop has not the processors for the template's numbers
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ class Stack:
             self._configuration.report(f"Unfinished deliveries of the last run that go on: {again}")
         self._start_event_sources(template)
         self.partner.start()
+        self._start_schedules(template)
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
         self.front.start(Gateway(template.api(), self.functions).answer)
 
@@ -164,7 +169,12 @@ class Stack:
             log=self._logs / f"{function.logical_id}.log",
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
-            variables={**function.variables, **self._local_variables(role), **self._configuration.variables},
+            variables={
+                **function.variables,
+                **self._local_variables(role),
+                "AVAILABILITY_ZONE": ZONES.get(function.logical_id, ""),
+                **self._configuration.variables,
+            },
         )
 
     def _local_variables(self, role: str) -> dict[str, str]:
@@ -174,7 +184,10 @@ class Stack:
             "SQS_ENDPOINT_URL": self._sqs_endpoint_url,
             "SEAL_KEY_FILE": str(self.seal_key_file),
             "CA_BUNDLE": "",
-            "EGRESS_ADDRESSES": "local=127.0.0.1",
+            "EGRESS_ADDRESSES": ",".join(f"{zone}=127.0.0.1" for zone in ZONES.values()),
+            "EGRESS_ECHO_URL": f"{self.partner.url}{ECHO_PATH}",
+            "EGRESS_RESULTS_PATH": f"/sallyport/{urlsplit(self._sqs_endpoint_url).port}/egress",
+            "SSM_ENDPOINT_URL": self._sqs_endpoint_url,  # moto's server has all of AWS
             "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8,127.0.0.1/32",  # the second because it is the egress address too
             "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
         }
@@ -189,6 +202,12 @@ class Stack:
             )
             self._cleanup.callback(mapping.stop)
             mapping.start()
+
+    def _start_schedules(self, template: Template) -> None:
+        for found in template.schedules():
+            schedule = Schedule(self.functions[found.function], seconds=found.seconds)
+            self._cleanup.callback(schedule.stop)
+            schedule.start()
 
 
 def _with_events(template: Template) -> set[str]:

@@ -1,4 +1,5 @@
-"""Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues.
+"""Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues,
+schedules.
 
 Not CloudFormation: intrinsic functions are resolved as far as the parameters' values and the local stand-ins of
 resources go. What needs the cloud (another stack's output, an ARN without a stand-in) comes out as `UNRESOLVED`.
@@ -103,6 +104,18 @@ class EventSource:
     concurrency: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTemplate:
+    """A function that is invoked every `seconds`."""
+
+    function: str
+    seconds: int
+
+
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")  # EventBridge user guide, "Rate expressions"
+_UNIT_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+
+
 class Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms: !Ref x is {"Ref": x}, !GetAtt a.b is {"Fn::GetAtt": [a, b]}."""
 
@@ -182,6 +195,15 @@ class Template:
             for name, function in self._of_type("AWS::Serverless::Function").items()
             for event in function["Properties"].get("Events", {}).values()
             if event["Type"] == "SQS"
+        )
+
+    def schedules(self) -> tuple[ScheduleTemplate, ...]:
+        """Every event of a function that comes at a rate."""
+        return tuple(
+            ScheduleTemplate(function=name, seconds=_seconds(event["Properties"]["Schedule"]))
+            for name, function in self._of_type("AWS::Serverless::Function").items()
+            for event in function["Properties"].get("Events", {}).values()
+            if event["Type"] == "Schedule"
         )
 
     def resolved(self, value: Any) -> Any:
@@ -299,6 +321,14 @@ class Template:
             lambda self, argument: UNRESOLVED,  # noqa: ARG005 - one signature for all
         ),
     }
+
+
+def _seconds(rate: str) -> int:
+    """Raises ValueError for what is no rate."""
+    found = _RATE.fullmatch(rate)
+    if found is None:
+        raise ValueError(f"'{rate}' is no rate, such as rate(15 minutes)")
+    return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

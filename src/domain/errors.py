@@ -15,7 +15,8 @@
     ├── Unavailable               something of ours is out of reach for now; carries when to come back
     │   ├── DatabaseUnavailable
     │   ├── QueueUnavailable
-    │   └── SecretUnavailable
+    │   ├── SecretUnavailable
+    │   └── ChecksUnavailable
     ├── StatementRefused          PostgreSQL refused a statement of ours: a bug, or a rule of the schema at stake
     └── Unsealable                sealed credentials that no key we hold opens
 
@@ -134,6 +135,10 @@ class QueueUnavailable(Unavailable):
 
 class SecretUnavailable(Unavailable):
     """Secrets Manager did not hand out the seal key."""
+
+
+class ChecksUnavailable(Unavailable):
+    """SSM did not keep or hand out the results of the egress check."""
 
 
 class StatementRefused(SallyportError):

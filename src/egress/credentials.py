@@ -30,7 +30,7 @@ from domain.errors import SecretUnavailable, Unsealable
 from domain.ids import DestinationId
 from domain.outcomes import Headers
 from runtime.aws import AwsCallFailed, call
-from runtime.settings import EgressSettings, SettingsError
+from runtime.settings import SealKeySettings, SettingsError
 
 FORMAT_VERSION = 1
 KEY_BYTES = 32
@@ -142,7 +142,7 @@ def unseal(
     raise Unsealable(f"no key opens the credentials of destination {destination_id}")
 
 
-def load_seal_key(settings: EgressSettings, *, endpoint_url: str = "") -> SealKey:
+def load_seal_key(settings: SealKeySettings, *, endpoint_url: str = "") -> SealKey:
     """The key from `seal_key_file`, or else out of the secret `seal_key_secret_arn`.
 
     Raises SettingsError when neither is set, or the file is not a private one of ours or too short; SecretUnavailable

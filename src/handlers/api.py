@@ -10,13 +10,17 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from domain.errors import SallyportError
+from handlers import wiring
 from handlers.operations import OPERATIONS
 from handlers.problems import problem, problem_of, respond
-from handlers.routes import about, deliveries, destinations, via
+from handlers.routes import about, deliveries, destinations, egress, via
 from runtime.observability import logger, writes_counts
+from runtime.snapshots import after_restore
+
+after_restore(wiring.start_anew)
 
 app = APIGatewayRestResolver()
-for routes in (about, destinations, deliveries, via):
+for routes in (about, egress, destinations, deliveries, via):
     app.include_router(routes.router)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from domain.bodies import STORED_RESPONSE_BYTES, keep
+from domain.checks import Check, Verdict
 from domain.deliveries import Attempt, Delivery, KeptResponse, NewDelivery, State
 from domain.destinations import Auth, BasicAuth, BearerAuth, Destination, Guarantee, HeaderAuth, NoAuth, Timeouts
 from domain.errors import Fault, InvalidRequest
@@ -22,6 +23,7 @@ from domain.headers import header_fault
 from domain.ids import TenantId
 from domain.outcomes import Headers
 from domain.targets import path_fault, query_fault
+from flows.check_egress import NO_FIXED_ADDRESS, Verified
 from flows.deliver import Progress
 from flows.destinations import NewDestination
 from handlers.parsing import escaped
@@ -243,18 +245,41 @@ class DeliveriesBody(Struct, frozen=True):
     next_cursor: str | None
 
 
-class EgressAddressBody(Struct, frozen=True):
-    """A fixed address. `last_verified_at` is when it was last seen from outside, null if never."""
+EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; null when nothing is")]
+SeenAddress = Annotated[str | None, Meta(description="Where our request came from, as the echo service saw it")]
+
+
+class EgressAddressBody(Struct, frozen=True, kw_only=True):
+    """A fixed address, and what the last check of it found. Zones with one way out share their address.
+
+    `unverified` says that no check has told anything about this address lately; `failed` that the echo service was
+    asked in vain, which says nothing about the address.
+    """
 
     availability_zone: str
     address: str
-    last_verified_at: datetime | None
+    verdict: Verdict
+    seen_address: SeenAddress
+    reason: EgressReason
+    last_checked_at: datetime | None
+    last_verified_at: Annotated[datetime | None, Meta(description="When this address was last seen from outside")]
 
 
 class EgressBody(Struct, frozen=True):
-    """The addresses that partners must allowlist."""
+    """The addresses that partners must allowlist; none where the stack has no way to the internet."""
 
     addresses: list[EgressAddressBody]
+    reason: Annotated[str | None, Meta(description="Why there are none; null where there are")]
+
+
+class VerifiedEgressBody(Struct, frozen=True, kw_only=True):
+    """What the echo service saw just now. `matches` says that it is one of `addresses`."""
+
+    addresses: Annotated[list[str], Meta(description="All published addresses, each once")]
+    verdict: Verdict
+    seen_address: SeenAddress
+    reason: EgressReason
+    checked_at: datetime
 
 
 class HealthBody(Struct, frozen=True):
@@ -382,13 +407,31 @@ def delivery_details(progress: Progress) -> DeliveryDetailsBody:
     return DeliveryDetailsBody(**_delivery_fields(progress.delivery), attempts=attempts, response=response)
 
 
-def egress_body(addresses: Iterable[EgressAddress]) -> EgressBody:
-    """The fixed addresses; nothing verifies them from outside yet."""
-    return EgressBody(
-        addresses=[
-            EgressAddressBody(availability_zone=item.availability_zone, address=item.address, last_verified_at=None)
-            for item in addresses
-        ]
+def egress_body(shown: Iterable[tuple[EgressAddress, Check]]) -> EgressBody:
+    """The fixed addresses with what is known about each."""
+    addresses = [
+        EgressAddressBody(
+            availability_zone=item.availability_zone,
+            address=item.address,
+            verdict=check.verdict,
+            seen_address=check.seen,
+            reason=check.reason,
+            last_checked_at=check.checked_at,
+            last_verified_at=check.verified_at,
+        )
+        for item, check in shown
+    ]
+    return EgressBody(addresses=addresses, reason=None if addresses else NO_FIXED_ADDRESS)
+
+
+def verified_egress_body(found: Verified) -> VerifiedEgressBody:
+    """What was seen just now."""
+    return VerifiedEgressBody(
+        addresses=list(found.published),
+        verdict=found.verdict,
+        seen_address=found.seen,
+        reason=found.reason,
+        checked_at=found.checked_at,
     )
 
 

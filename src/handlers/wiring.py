@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from db.connection import Database
-from runtime.aws import rds_auth_token
+from db.connection import RETRY_AFTER_SECONDS, Database
+from domain.errors import DatabaseUnavailable
+from runtime import aws
+from runtime.aws import AwsCallFailed, rds_auth_token
 from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
 
 if TYPE_CHECKING:
+    from flows.check_egress import EgressChecks
     from flows.collaborators import Collaborators
 
 
@@ -24,6 +27,22 @@ def utc_now() -> datetime:
 def api() -> "Collaborators":
     """Of handlers/api.py. Raises SettingsError; then the next call tries again."""
     return _collaborators(ApiSettings.from_environment())
+
+
+@cache
+def egress_checks() -> "EgressChecks":
+    """Of the routes of handlers/api.py that tell about the fixed addresses; over the client that deliveries take."""
+    from egress.kept_checks import KeptChecks
+    from flows.check_egress import EgressChecks
+
+    checks, by = ApiSettings.from_environment().checks, api()
+    return EgressChecks(
+        client=by.client,
+        kept=KeptChecks(checks),
+        echo_url=checks.egress_echo_url,
+        addresses=by.egress_addresses,
+        clock=by.clock,
+    )
 
 
 @cache
@@ -44,6 +63,19 @@ def admin() -> Database:
     return database(AdminSettings.from_environment().database)
 
 
+def start_anew() -> None:
+    """What was made before a snapshot is let go of, for it is in every process that starts from it: connections, keys
+    and credentials, and the state of the generator that spreads retries."""
+    if api.cache_info().currsize:
+        by = api()
+        by.database.close()
+        by.client.close()
+    for made in (api, egress_checks):
+        made.cache_clear()
+    aws.forget()
+    random.seed()
+
+
 def database(settings: DatabaseSettings) -> Database:
     """A database that is reached by URL (local) or with IAM tokens (AWS)."""
     if settings.database_url:
@@ -52,9 +84,14 @@ def database(settings: DatabaseSettings) -> Database:
 
 
 def _token(settings: DatabaseSettings) -> str:
-    return rds_auth_token(
-        host=settings.database_host, port=settings.database_port, user=settings.database_user, now=utc_now()
-    )
+    try:
+        return rds_auth_token(
+            host=settings.database_host, port=settings.database_port, user=settings.database_user, now=utc_now()
+        )
+    except AwsCallFailed:
+        raise DatabaseUnavailable(
+            "there are no credentials for the database", retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from None
 
 
 def _collaborators(settings: ApiSettings | AttemptSettings) -> "Collaborators":
@@ -71,7 +108,7 @@ def _collaborators(settings: ApiSettings | AttemptSettings) -> "Collaborators":
         queue=WakeupQueue(settings.queue),
         client=Client(guard, ca_bundle=settings.egress.ca_bundle),
         guard=guard,
-        load_seal_key=partial(load_seal_key, settings.egress),
+        load_seal_key=partial(load_seal_key, settings.seal_key),
         egress_addresses=settings.egress.egress_addresses,
         lease_seconds=settings.lease_seconds,
         clock=utc_now,

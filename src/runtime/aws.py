@@ -15,12 +15,14 @@ from urllib.parse import quote, urlencode
 
 import pycurl
 
+from runtime import credentials
 from runtime.roots import ca_bundle
 from runtime.settings import AwsSettings
 from runtime.version import VERSION
 
 RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect alone
-_JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1"}  # each service's "JSON protocol" in its API model
+# Each service's "JSON protocol" in its API model.
+_JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1"}
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
@@ -72,10 +74,10 @@ def call(
     """One signed call of an AWS API that speaks JSON, such as `call("sqs", "AmazonSQS.SendMessageBatch", {...})`.
 
     It is made once more after a failed connection, a 5xx or a throttle, if `timeout_seconds`, which covers all of it,
-    are not over: so it must be one that may happen twice. Credentials and Region come from the environment unless
+    are not over: so it must be one that may happen twice. Credentials and Region are the function's own unless
     `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
     """
-    account = settings or AwsSettings.from_environment()
+    account = settings or _own_account()
     deadline = time.monotonic() + timeout_seconds
     once = partial(_call_once, service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
     try:
@@ -97,9 +99,9 @@ def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: 
     """An IAM token to log in to RDS with as `user`, good for 15 minutes from `now`. Made locally, no call.
 
     It is a presigned URL without its scheme (Amazon RDS user guide, "Connecting to your DB instance using IAM
-    authentication").
+    authentication"). Raises AwsCallFailed where the function has no credentials to sign with.
     """
-    account = settings or AwsSettings.from_environment()
+    account = settings or _own_account()
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{account.aws_region}/rds-db/aws4_request"
     query = {
@@ -120,6 +122,20 @@ def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: 
     to_sign = "\n".join(("AWS4-HMAC-SHA256", stamp, scope, _sha256(canonical.encode())))
     signature = _hmac(_signing_key(account.aws_secret_access_key, scope), to_sign).hex()
     return f"{place}/?{_encoded(query)}&X-Amz-Signature={signature}"
+
+
+def forget() -> None:
+    """Lets go of open connections and of credentials, as after a restore from a snapshot."""
+    while _handles:
+        _handles.pop().close()
+    credentials.forget()
+
+
+def _own_account() -> AwsSettings:
+    try:
+        return credentials.current()
+    except credentials.CredentialsUnavailable as failure:
+        raise AwsCallFailed(code="NoCredentials", message=str(failure), retryable=True) from None
 
 
 def _call_once(

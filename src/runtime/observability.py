@@ -28,6 +28,11 @@ def count(name: str, value: int = 1) -> None:
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
+def count_by(dimension: str, value: str) -> None:
+    """Has the counts of this invocation carry one more dimension, next to the service."""
+    metrics.add_dimension(name=dimension, value=value)
+
+
 def writes_counts(handler: Handler) -> Handler:
     """Has what an invocation counted written when it ends, however it ends.
 

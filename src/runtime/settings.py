@@ -121,6 +121,16 @@ class AwsSettings(FromEnvironment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSettings(FromEnvironment):
+    """What Lambda puts there instead of credentials for a function with SnapStart: where they are fetched from, and the
+    value of the Authorization header that opens it. Both are empty everywhere else."""
+
+    aws_region: str
+    aws_container_credentials_full_uri: str = ""
+    aws_container_authorization_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings(FromEnvironment):
     """How to reach PostgreSQL.
 
@@ -150,7 +160,6 @@ class EgressSettings(FromEnvironment):
 
     `allowed_private_cidrs` opens single ranges that the SSRF guard refuses otherwise; `blocked_cidrs` closes more (the
     VPC's own range); `blocked_hosts` are names never to be called (the stack's own API), separated by commas.
-    `seal_key_secret_arn` names the secret with the seal key, `seal_key_file` a local file instead.
     `ca_bundle` is a PEM file of public roots; empty means the system's.
     """
 
@@ -159,9 +168,30 @@ class EgressSettings(FromEnvironment):
     blocked_cidrs: tuple[Network, ...] = ()
     blocked_hosts: str = ""
     allowed_ports: tuple[int, ...] = (80, 443, 8080, 8443)
+    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealKeySettings(FromEnvironment):
+    """Where the key is that credentials are sealed with: `seal_key_secret_arn` names a secret, `seal_key_file` a local
+    file instead."""
+
     seal_key_secret_arn: str = ""
     seal_key_file: str = ""
-    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings(FromEnvironment):
+    """The egress check.
+
+    `egress_echo_url` is the service that is asked which address it sees, `egress_results_path` the path of the SSM
+    parameters, one per zone, that keep what it said. Both are empty where there is no way to the internet.
+    `ssm_endpoint_url` is empty on AWS; locally it names the emulated API.
+    """
+
+    egress_echo_url: str = ""
+    egress_results_path: str = ""
+    ssm_endpoint_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +201,8 @@ class ApiSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    seal_key: SealKeySettings
+    checks: CheckSettings
     lease_seconds: int = 55
 
 
@@ -188,6 +220,7 @@ class AttemptSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    seal_key: SealKeySettings
     lease_seconds: int = 55
 
 
@@ -203,3 +236,19 @@ class AdminSettings(FromEnvironment):
     """Of handlers/admin.py."""
 
     database: DatabaseSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckEgressSettings(FromEnvironment):
+    """Of handlers/check_egress.py. `availability_zone` is the one zone that the function runs in. No database."""
+
+    egress: EgressSettings
+    checks: CheckSettings
+    availability_zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings(FromEnvironment):
+    """Of handlers/network.py. `ec2_endpoint_url` is empty on AWS; tests name an emulated API."""
+
+    ec2_endpoint_url: str = ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
 from domain import errors
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
+from domain.checks import Verdict
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
@@ -238,6 +239,7 @@ def states_outcomes_and_guarantees_are_those_of_the_code(texts: Texts) -> list[s
         "state": {state.value for state in State},
         "outcome": _outcomes(),
         "guarantee": {guarantee.value for guarantee in Guarantee},
+        "verdict": {verdict.value for verdict in Verdict},
         "`type`": {kind.value for kind in AuthType},
     }
     return [

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from handlers import admin, api, attempt, authorize, migrate
+from handlers import admin, api, attempt, authorize, check_egress, migrate, network
+from runtime.observability import metrics
 from tests.egress.servers import Partner, Script
 from tests.support.api import Api, Context, Functions, reply
+from tests.support.gateway import EmulatedQueue
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
 
-KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "authorize", "migrate"}
+KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "authorize", "check_egress", "migrate", "network"}
 
 
 @pytest.fixture
@@ -83,3 +85,33 @@ def test_migrate(functions: Functions, event: Read, partner: StartPartner, monke
     found = event("migrate") | {"ResponseURL": cloudformation.url("/answer")}
     assert migrate.handler(found, Context())["applied"] == []
     assert b'"Status": "SUCCESS"' in cloudformation.requests[0]
+
+
+def test_check_egress(
+    queue: EmulatedQueue, event: Read, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = partner(answers(200, b"198.51.100.10\n"))
+    variables = {
+        "AVAILABILITY_ZONE": "eu-central-1a",
+        "EGRESS_ADDRESSES": "eu-central-1a=198.51.100.10",
+        "EGRESS_ECHO_URL": echo.url("/"),
+        "EGRESS_RESULTS_PATH": f"/sallyport/{queue.name}/egress",
+        "SSM_ENDPOINT_URL": queue.endpoint_url,
+        "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
+        "ALLOWED_PORTS": str(echo.port),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(metrics, "namespace", "Sallyport")
+    assert check_egress.handler(event("check_egress"), Context())["verdict"] == "matches"
+    check_egress._wired.cache_clear()
+
+
+def test_network(queue: EmulatedQueue, event: Read, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloudformation = partner(answers(200))
+    monkeypatch.setenv("EC2_ENDPOINT_URL", queue.endpoint_url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    found = event("network") | {"ResponseURL": cloudformation.url("/answer")}
+    assert network.handler(found, Context()) == {}  # made-up ids, which no account has
+    assert b'"Status": "FAILED"' in cloudformation.requests[0]
+    assert b"eipalloc-0a1b2c3d4e5f60718 is no Elastic IP" in cloudformation.requests[0]

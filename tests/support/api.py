@@ -333,4 +333,5 @@ def forget_collaborators() -> None:
         if connect.cache_info().currsize:
             connect().close()
             connect.cache_clear()
+    wiring.egress_checks.cache_clear()
     metrics.clear_metrics()

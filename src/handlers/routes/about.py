@@ -1,4 +1,4 @@
-"""What is open to everybody: liveness, the contract, and the page to read it on; and the egress addresses."""
+"""What is open to everybody: liveness, the contract, and the page to read it on."""
 
 import json
 import secrets
@@ -9,12 +9,10 @@ from typing import Any
 import aws_lambda_powertools.event_handler
 from aws_lambda_powertools.event_handler import Response
 
-from domain.scopes import READ
-from handlers import wiring
 from handlers.openapi import document
 from handlers.operations import Answer, Operation, as_json, new_router, serves
 from handlers.request import Request
-from handlers.schemas import EgressBody, HealthBody, egress_body
+from handlers.schemas import HealthBody
 from runtime.version import VERSION
 
 router = new_router()
@@ -73,21 +71,6 @@ def docs(_request: Request) -> Response[Any]:
     )
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
     return Response(status_code=200, content_type="text/html; charset=utf-8", body=_page(nonce), headers=headers)
-
-
-@serves(
-    router,
-    Operation(
-        method="GET",
-        path="/v1/egress",
-        summary="Which addresses must a partner allowlist?",
-        scope=READ,
-        answers={200: Answer(description="The fixed addresses", body=EgressBody)},
-    ),
-)
-def egress(_request: Request) -> Response[Any]:
-    """As they are published, per Availability Zone."""
-    return as_json(200, egress_body(wiring.api().egress_addresses))
 
 
 @cache

@@ -1,0 +1,37 @@
+"""Asks a service outside which address our request came from, over the way that deliveries take."""
+
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from domain.checks import NotSeen, Seen, Sighting
+from domain.destinations import Timeouts
+from domain.outcomes import Answered
+from egress.client import Client, OutboundRequest
+
+TIMEOUTS = Timeouts(connect_seconds=3, first_byte_seconds=5, total_seconds=8)
+_LONGEST_ANSWER_BYTES = 64  # an IPv6 address has 39 characters, and some services put blanks around
+
+
+def sighting(client: Client, url: str) -> Sighting:
+    """What the service at `url` answers: one address as plain text, such as https://checkip.amazonaws.com/ gives it.
+
+    Over a connection of its own, for one that was opened earlier may have left by another way. Whatever the service
+    does, this is a value.
+    """
+    headers = (("Accept", "text/plain"),)
+    (exchange,) = client.send_all([OutboundRequest(method="GET", url=url, headers=headers, timeouts=TIMEOUTS)])
+    outcome = exchange.outcome
+    if not isinstance(outcome, Answered):
+        return NotSeen(reason=f"the echo service gave no answer: {outcome.reason}")
+    if outcome.status != HTTPStatus.OK:
+        return NotSeen(reason=f"the echo service answered with status {outcome.status}")
+    return _read(outcome.body)
+
+
+def _read(body: bytes) -> Sighting:
+    """The address in the body. What else is in there is not repeated: it comes from outside."""
+    try:
+        text = body.decode("ascii").strip() if len(body) <= _LONGEST_ANSWER_BYTES else ""
+        return Seen(address=str(ip_address(text)))
+    except ValueError:
+        return NotSeen(reason="the echo service answered something that is not one address in plain text")

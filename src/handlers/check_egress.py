@@ -1,0 +1,37 @@
+"""Schedule -> what address does the outside see, from this function's own zone? Never imports or asks the database."""
+
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from egress.addresses import Guard
+from egress.client import Client
+from egress.kept_checks import KeptChecks
+from flows.check_egress import EgressChecks, check
+from runtime.observability import logger, writes_counts
+from runtime.settings import CheckEgressSettings
+
+
+@cache
+def _wired() -> tuple[str, EgressChecks]:
+    """The zone and what a check works with, once per process. handlers/wiring.py would bring the database along."""
+    settings = CheckEgressSettings.from_environment()
+    client = Client(Guard.of(settings.egress), ca_bundle=settings.egress.ca_bundle)
+    return settings.availability_zone, EgressChecks(
+        client=client,
+        kept=KeptChecks(settings.checks),
+        echo_url=settings.checks.egress_echo_url,
+        addresses=settings.egress.egress_addresses,
+        clock=partial(datetime.now, UTC),
+    )
+
+
+@logger.inject_lambda_context(clear_state=True)
+@writes_counts
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Any event in, the verdict out. Raises SettingsError, and ChecksUnavailable where the result cannot be kept."""
+    zone, by = _wired()
+    found = check(zone, by=by)
+    return {"zone": zone, "published": found.published, "seen": found.seen, "verdict": found.verdict.value}

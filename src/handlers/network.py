@@ -1,0 +1,69 @@
+"""CloudFormation custom resources of the network, outside the VPC: looks up given fixed addresses, empties the VPC's
+default security group. It always answers. Deleting either resource changes nothing."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from flows.network import NetworkRefused, Patience, empty_default_group, public_addresses
+from runtime.aws import AwsCallFailed
+from runtime.cloudformation import answer
+from runtime.ec2 import Ec2
+from runtime.observability import logger
+from runtime.settings import NetworkSettings, SettingsError
+
+RESERVE_SECONDS = 60.0  # what is left for calls of EC2 under way and for telling CloudFormation
+
+type Event = Mapping[str, Any]
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """A custom resource's event in; what the resource is told to be, out. Raises OSError where nobody takes the
+    answer."""
+    # Never changes, so CloudFormation never takes an update for a replacement.
+    physical_id = f"sallyport-{event['ResourceType'].rpartition('::')[2]}"
+    if event["RequestType"] == "Delete":
+        answer(event, succeeded=True, physical_id=physical_id)
+        return {}
+    return _answered(event, context, physical_id=physical_id)
+
+
+def _answered(event: Event, context: LambdaContext, *, physical_id: str) -> dict[str, Any]:
+    """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
+    reason: str = "unexpected, see the log of the function"
+    data: dict[str, str] | None = None
+    try:
+        data = _made(event, context)
+    except (AwsCallFailed, NetworkRefused, SettingsError) as error:
+        reason = str(error)
+        logger.error("custom resource failed", resource=event["LogicalResourceId"], reason=reason)
+    finally:
+        answer(event, succeeded=data is not None, physical_id=physical_id, reason=reason, data=data)
+    return dict(data or {})
+
+
+def _made(event: Event, context: LambdaContext) -> dict[str, str]:
+    def seconds_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+
+    ec2, patience = Ec2(NetworkSettings.from_environment()), Patience(seconds_left=seconds_left, sleep=time.sleep)
+    match event["ResourceType"]:
+        case "Custom::EgressAddresses":
+            return _egress_addresses(event, ec2, patience)
+        case "Custom::DefaultSecurityGroup":
+            group_id = event["ResourceProperties"]["SecurityGroupId"]
+            return {"RulesRevoked": str(empty_default_group(group_id, ec2=ec2, patience=patience))}
+        case other:
+            raise NetworkRefused(f"this function makes no {other}")
+
+
+def _egress_addresses(event: Event, ec2: Ec2, patience: Patience) -> dict[str, str]:
+    """AddressA and AddressB, the latter empty where only one id is given."""
+    given = event["ResourceProperties"]["AllocationIds"].split(",")
+    # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID
+    _, _, _, region, _, stack = event["StackId"].split(":", 5)
+    found = public_addresses(given, stack=stack.split("/")[1], region=region, ec2=ec2, patience=patience)
+    return {"AddressA": found[0], "AddressB": found[1] if len(found) > 1 else ""}

@@ -1,0 +1,52 @@
+"""/v1/egress: the fixed addresses, and whether the outside still sees them."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from domain.scopes import READ, SEND
+from flows import check_egress as flow
+from handlers import wiring
+from handlers.operations import Answer, Operation, as_json, new_router, serves
+from handlers.request import Request
+from handlers.schemas import EgressBody, VerifiedEgressBody, egress_body, verified_egress_body
+
+router = new_router()
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/egress",
+        summary="Which addresses must a partner allowlist?",
+        description=(
+            "And what the outside saw of each when it was last asked, every quarter of an hour. Neither the check nor "
+            "this call asks the database."
+        ),
+        scope=READ,
+        answers={200: Answer(description="The fixed addresses", body=EgressBody)},
+    ),
+)
+def show(_request: Request) -> Response[Any]:
+    """As they are published, per Availability Zone; with no verdict where nobody knows."""
+    return as_json(200, egress_body(flow.shown(by=wiring.egress_checks())))
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/egress/verify",
+        summary="What address does the outside see now?",
+        description=(
+            "Asks an echo service over the way that deliveries take, from whichever zone serves this call, and "
+            "compares with all published addresses. Takes 8 s at most. Takes no body, and keeps nothing."
+        ),
+        scope=SEND,
+        answers={200: Answer(description="What was seen, or why nothing was", body=VerifiedEgressBody)},
+    ),
+)
+def verify(_request: Request) -> Response[Any]:
+    """An echo service that does not answer is a verdict too, not an error of this call."""
+    return as_json(200, verified_egress_body(flow.verify(by=wiring.egress_checks())))

@@ -1,0 +1,106 @@
+"""The function's own credentials: from the environment, or with SnapStart from Lambda's credentials endpoint.
+
+Credentials in the environment would be those of the moment when the snapshot was made, and expired by the time it is
+restored. So with SnapStart the runtime sets AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN
+instead (AWS Lambda developer guide, "Activating and managing Lambda SnapStart", section "Using SnapStart with the AWS
+SDKs"), and the credentials are fetched from there, as the AWS SDKs do (SDKs and Tools Reference Guide, "Container
+credential provider").
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pycurl
+
+from runtime.settings import AwsSettings, ContainerSettings
+
+FETCH_SECONDS = 2.0  # the endpoint is on this machine
+RENEWED_SECONDS_BEFORE_THE_END = 300.0
+_ANSWER_LIMIT_BYTES = 64 * 1024
+
+
+class CredentialsUnavailable(Exception):
+    """The credentials endpoint gave none. The message holds no secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    settings: AwsSettings = field(repr=False)
+    expires_at: float
+
+    def lasts(self, seconds: float) -> bool:
+        return self.expires_at - time.time() > seconds
+
+
+_kept: _Kept | None = None
+
+
+def current() -> AwsSettings:
+    """Credentials that are good now, with the Region.
+
+    Fetched ones are kept until five minutes before they expire, and until they do where the endpoint fails then. Raises
+    SettingsError where the environment names neither credentials nor an endpoint, CredentialsUnavailable.
+    """
+    global _kept  # noqa: PLW0603 - one set of credentials per process, as it has one environment
+    container = ContainerSettings.from_environment()
+    if not container.aws_container_credentials_full_uri:
+        return AwsSettings.from_environment()
+    if _kept is not None and _kept.lasts(RENEWED_SECONDS_BEFORE_THE_END):
+        return _kept.settings
+    try:
+        _kept = _read(_fetched(container), container)
+    except CredentialsUnavailable:
+        if _kept is None or not _kept.lasts(0):
+            raise
+    return _kept.settings
+
+
+def forget() -> None:
+    """Lets go of fetched credentials, which belong to the process that a snapshot was made of."""
+    global _kept  # noqa: PLW0603 - see above
+    _kept = None
+
+
+def _fetched(container: ContainerSettings) -> bytes:
+    body = bytearray()
+
+    def keep(piece: bytes) -> int:
+        body.extend(piece)
+        return len(piece) if len(body) <= _ANSWER_LIMIT_BYTES else 0  # 0 stops the transfer
+
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.URL, container.aws_container_credentials_full_uri)
+    handle.setopt(pycurl.HTTPHEADER, [f"Authorization: {container.aws_container_authorization_token}"])
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.TIMEOUT_MS, int(FETCH_SECONDS * 1000))
+    handle.setopt(pycurl.WRITEFUNCTION, keep)
+    try:
+        handle.perform()
+        status = handle.getinfo(pycurl.RESPONSE_CODE)
+    except pycurl.error as error:
+        raise CredentialsUnavailable(f"the credentials endpoint gave no answer (curl {error.args[0]})") from None
+    finally:
+        handle.close()
+    if status != 200:
+        raise CredentialsUnavailable(f"the credentials endpoint answered with status {status}")
+    return bytes(body)
+
+
+def _read(body: bytes, container: ContainerSettings) -> _Kept:
+    try:
+        told = json.loads(body)
+        return _Kept(
+            settings=AwsSettings(
+                aws_region=container.aws_region,
+                aws_access_key_id=str(told["AccessKeyId"]),
+                aws_secret_access_key=str(told["SecretAccessKey"]),
+                aws_session_token=str(told["Token"]),
+            ),
+            expires_at=datetime.fromisoformat(told["Expiration"]).timestamp(),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise CredentialsUnavailable("the credentials endpoint answered something else than credentials") from None

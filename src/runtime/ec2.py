@@ -1,0 +1,143 @@
+"""The few calls of EC2 that a custom resource makes, with the boto3 that Lambda's runtime brings along.
+
+EC2 speaks XML and not the JSON of runtime/aws.py, and nobody waits for this function's cold start. boto3 is imported at
+the first use and is no part of our package.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runtime.aws import AwsCallFailed
+from runtime.settings import NetworkSettings
+
+CONNECT_SECONDS = 3
+ANSWER_SECONDS = 10
+TRIES = 3
+_GONE = "InvalidPermission.NotFound"  # another has revoked the rule a moment ago
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticAddress:
+    """An Elastic IP. `border_group` is where AWS announces it, "" where EC2 does not say; `held` whether anything uses
+    it."""
+
+    allocation_id: str
+    public_ip: str
+    domain: str
+    border_group: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatGateway:
+    """A NAT gateway that exists. `stack` is the CloudFormation stack that made it, "" for none."""
+
+    nat_gateway_id: str
+    stack: str
+    allocation_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityGroup:
+    """A security group; its rules in EC2's own form, as the calls that revoke them take them."""
+
+    group_id: str
+    name: str
+    ingress: tuple[Mapping[str, Any], ...]
+    egress: tuple[Mapping[str, Any], ...]
+
+
+class Client(Protocol):
+    """What is used of boto3's EC2 client, which has no types of its own."""
+
+    def describe_addresses(self, *, AllocationIds: list[str]) -> dict[str, Any]: ...  # noqa: N803 - EC2's names
+    def get_paginator(self, operation_name: str) -> Any: ...
+    def describe_security_groups(self, *, GroupIds: list[str]) -> dict[str, Any]: ...  # noqa: N803
+    def revoke_security_group_ingress(self, *, GroupId: str, IpPermissions: list[Any]) -> Any: ...  # noqa: N803
+    def revoke_security_group_egress(self, *, GroupId: str, IpPermissions: list[Any]) -> Any: ...  # noqa: N803
+
+
+class Ec2:
+    """EC2 in the function's own account and Region. Every method raises AwsCallFailed with EC2's own code."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        import boto3
+        from botocore.config import Config
+
+        retries = {"mode": "standard", "total_max_attempts": TRIES}
+        self._client: Client = boto3.client(
+            "ec2",
+            endpoint_url=settings.ec2_endpoint_url or None,
+            config=Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, retries=retries),
+        )
+
+    def address(self, allocation_id: str) -> ElasticAddress:
+        """The code is `InvalidAllocationID.NotFound` for an id that this account and Region do not have."""
+        (found,) = _asked(lambda: self._client.describe_addresses(AllocationIds=[allocation_id]))["Addresses"]
+        return ElasticAddress(
+            allocation_id=allocation_id,
+            public_ip=found["PublicIp"],
+            domain=found["Domain"],
+            border_group=found.get("NetworkBorderGroup", ""),
+            held=bool(found.get("AssociationId")),
+        )
+
+    def nat_gateways(self) -> tuple[NatGateway, ...]:
+        """All that hold their addresses still, also those that are on their way out."""
+        states = [{"Name": "state", "Values": ["pending", "available", "deleting"]}]
+        pages = self._client.get_paginator("describe_nat_gateways").paginate(Filters=states)
+        return tuple(_asked(lambda: list(_nat_gateways(pages))))
+
+    def security_group(self, group_id: str) -> SecurityGroup:
+        """The code is `InvalidGroup.NotFound` for one that does not exist."""
+        (found,) = _asked(lambda: self._client.describe_security_groups(GroupIds=[group_id]))["SecurityGroups"]
+        return SecurityGroup(
+            group_id=group_id,
+            name=found["GroupName"],
+            ingress=tuple(found["IpPermissions"]),
+            egress=tuple(found["IpPermissionsEgress"]),
+        )
+
+    def revoke(self, group: SecurityGroup) -> None:
+        """Takes the rules of `group` away. One that is gone by now is no fault."""
+        for rules, take in (
+            (group.ingress, self._client.revoke_security_group_ingress),
+            (group.egress, self._client.revoke_security_group_egress),
+        ):
+            for rule in rules:
+                _revoke(take, group.group_id, rule)
+
+
+def _nat_gateways(pages: Any) -> Iterator[NatGateway]:
+    for page in pages:
+        for found in page["NatGateways"]:
+            tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+            addresses = found.get("NatGatewayAddresses", [])
+            yield NatGateway(
+                nat_gateway_id=found["NatGatewayId"],
+                stack=tags.get("aws:cloudformation:stack-name", ""),  # CloudFormation's own tag
+                allocation_ids=frozenset(item["AllocationId"] for item in addresses if "AllocationId" in item),
+            )
+
+
+def _revoke(take: Callable[..., Any], group_id: str, rule: Mapping[str, Any]) -> None:
+    try:
+        _asked(lambda: take(GroupId=group_id, IpPermissions=[rule]))
+    except AwsCallFailed as failure:
+        if failure.code != _GONE:
+            raise
+
+
+def _asked[Answer](call: Callable[[], Answer]) -> Answer:
+    """boto3 makes a class for each of its errors; ours carries the code."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return call()
+    except ClientError as error:
+        told = error.response["Error"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        raise AwsCallFailed(code=told["Code"], message=told["Message"], retryable=status >= 500) from error
+    except BotoCoreError as error:
+        raise AwsCallFailed(code="ConnectionFailed", message=str(error), retryable=True) from error

@@ -1,0 +1,120 @@
+"""The results of the check are kept in SSM, and shown without asking it for every call."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from domain.checks import Check, Verdict
+from domain.errors import ChecksUnavailable
+from egress.kept_checks import FRESH, KeptChecks
+from runtime.settings import CheckSettings
+from tests.egress.servers import Line, Partner, Script
+from tests.support.gateway import REGION, QueueServer
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+GOOD = Check(published="203.0.113.10", verdict=Verdict.MATCHES, seen="203.0.113.10", checked_at=NOW, verified_at=NOW)
+BAD = Check(published="203.0.113.11", verdict=Verdict.FAILED, reason="no connection", checked_at=NOW)
+ZONES = ("eu-central-1a", "eu-central-1b")
+
+
+@pytest.fixture
+def settings(queue_server: QueueServer, aws_credentials: None) -> CheckSettings:
+    """SSM as moto has it, with a path of this test's own."""
+    return CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=queue_server.endpoint_url)
+
+
+@pytest.fixture
+def ssm(queue_server: QueueServer) -> Any:
+    """The same SSM through boto3."""
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("ssm", endpoint_url=queue_server.endpoint_url, region_name=REGION, **keys)
+    yield client
+    client.close()
+
+
+def test_what_is_kept_comes_back(settings: CheckSettings) -> None:
+    kept = KeptChecks(settings)
+    kept.keep("eu-central-1a", GOOD)
+    kept.keep("eu-central-1b", BAD)
+    assert kept.of(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+
+
+def test_the_last_result_of_a_zone_is_the_one_that_counts(settings: CheckSettings) -> None:
+    kept = KeptChecks(settings)
+    for check in (BAD, GOOD):
+        kept.keep("eu-central-1a", check)
+    assert kept.of(ZONES) == {"eu-central-1a": GOOD}
+
+
+def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) -> None:
+    KeptChecks(settings).keep("eu-central-1a", GOOD)
+    found = ssm.get_parameter(Name=f"{settings.egress_results_path}/eu-central-1a")["Parameter"]
+    assert found["Type"] == "String"
+    assert json.loads(found["Value"]) == {
+        "published": "203.0.113.10",
+        "verdict": "matches",
+        "seen": "203.0.113.10",
+        "reason": None,
+        "checked_at": "2026-11-01T12:00:00Z",
+        "verified_at": "2026-11-01T12:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("value", ["not checked yet", "{}", "[1]", '{"published": 1, "verdict": "matches"}'])
+def test_what_is_no_result_counts_as_none(settings: CheckSettings, ssm: Any, value: str) -> None:
+    ssm.put_parameter(Name=f"{settings.egress_results_path}/eu-central-1a", Value=value, Type="String")
+    assert KeptChecks(settings).of(ZONES) == {}
+    KeptChecks(settings).keep("eu-central-1a", GOOD)
+    assert KeptChecks(settings).of(ZONES) == {"eu-central-1a": GOOD}
+
+
+def test_two_zones_at_once_do_not_disturb_each_other(settings: CheckSettings) -> None:
+    kept = KeptChecks(settings)
+    with ThreadPoolExecutor(2) as both:
+        for _ in range(5):
+            list(both.map(kept.keep, ZONES, (GOOD, BAD)))
+    assert kept.of(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+
+
+def test_showing_asks_ssm_again_after_half_a_minute(settings: CheckSettings) -> None:
+    kept = KeptChecks(settings)
+    kept.keep("eu-central-1a", GOOD)
+    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    kept.keep("eu-central-1a", replace(GOOD, verdict=Verdict.DIFFERS))
+    assert kept.lately(ZONES, now=NOW + FRESH - timedelta(seconds=1))["eu-central-1a"].verdict is Verdict.MATCHES
+    assert kept.lately(ZONES, now=NOW + FRESH)["eu-central-1a"].verdict is Verdict.DIFFERS
+    kept.keep("eu-central-1a", GOOD)
+    assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is Verdict.MATCHES  # a clock that was set back
+
+
+def hangs(line: Line) -> None:
+    line.read_request()
+    line.hang()
+
+
+def denies(line: Line) -> None:
+    body = b'{"__type": "AccessDeniedException", "message": "User: arn:aws:sts::1:assumed-role/x is not authorized"}'
+    while line.read_request():
+        line.send(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+@pytest.mark.parametrize(("script", "code"), [(hangs, "ConnectionFailed"), (denies, "AccessDeniedException")])
+def test_an_ssm_that_does_not_answer_is_told_by_its_code_alone(
+    partner: Callable[[Script], Partner],
+    aws_credentials: None,
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    code: str,
+) -> None:
+    monkeypatch.setattr("egress.kept_checks._SECONDS", 0.2)
+    kept = KeptChecks(CheckSettings(egress_results_path="/x", ssm_endpoint_url=partner(script).url("")))
+    for ask in (lambda: kept.of(ZONES), lambda: kept.keep("eu-central-1a", GOOD), lambda: kept.lately(ZONES, now=NOW)):
+        with pytest.raises(ChecksUnavailable, match=f"out of reach: {code}$"):
+            ask()
