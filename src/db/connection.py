@@ -1,6 +1,9 @@
 """One connection per process: made on first use, re-made when it broke, never waiting out a database that resumes."""
 
+import contextlib
+import os
 import select
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
@@ -84,6 +87,13 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def cut(self) -> None:
+        """Ends the connection under the thread that waits for it, which then gets an error."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with contextlib.closing(socket.socket(fileno=os.dup(connection.fileno()))) as other_end:
+                other_end.shutdown(socket.SHUT_RDWR)
 
     def _run(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from db.connection import Connection, Database
-from db.migrations import migrate, version_of
+from db.migrations import migrate, migrations, up_to, version_of
 from domain.errors import DatabaseUnavailable
 from runtime.observability import logger
 
@@ -13,25 +13,38 @@ PAUSE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """Which migrations ran now, and the number of the newest one that the database has."""
+    """Which migrations ran now, the number of the newest one that the database has, and that of the one asked for."""
 
     applied: list[int]
     version: int
+    wanted: int
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the database is newer than what was asked for, as after a roll-back. It is left so."""
+        return self.version > self.wanted
 
 
 def bring_up_to_date(
-    database: Database, *, seconds_left: Callable[[], float], sleep: Callable[[float], None]
+    database: Database,
+    *,
+    seconds_left: Callable[[], float],
+    sleep: Callable[[float], None],
+    latest: str | None = None,
 ) -> Migrated:
-    """Applies all missing migrations. A database that was just created or resumes is waited for.
+    """Applies all missing migrations up to `latest` (a file's name without its ending; None for all that there are).
 
-    Raises DatabaseUnavailable when it is not there before the time is up, and MigrationError.
+    A database that was just created or resumes is waited for; one that is newer is left as it is. Raises
+    DatabaseUnavailable when it is not there before the time is up, and MigrationError.
     """
+    files = migrations() if latest is None else up_to(latest, migrations())
     connection = _connection(database, seconds_left=seconds_left, sleep=sleep)
-    # A migration may take as long as this function lives, and must end before it does.
-    connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(int(seconds_left() * 1000))])
-    applied = migrate(connection)
-    logger.info("schema is up to date", applied=applied)
-    return Migrated(applied=applied, version=version_of(connection))
+    applied = migrate(connection, files=files, seconds_left=seconds_left, sleep=sleep)
+    migrated = Migrated(applied=applied, version=version_of(connection), wanted=files[-1].number)
+    if migrated.ahead:
+        logger.warning("the schema is newer than asked for, and stays so", version=migrated.version)
+    logger.info("schema is up to date", applied=applied, wanted=migrated.wanted)
+    return migrated
 
 
 def _connection(database: Database, *, seconds_left: Callable[[], float], sleep: Callable[[float], None]) -> Connection:

@@ -4,56 +4,94 @@ An operator may invoke it with {"action": "migrate"}: the same, with the result 
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db.migrations import MigrationError
-from domain.errors import SallyportError
+from domain.errors import Fault, InvalidRequest, SallyportError
 from flows.migrate import Migrated, bring_up_to_date
 from handlers import wiring
 from runtime.cloudformation import answer
+from runtime.deadline import OutOfTime, within
 from runtime.observability import logger
 from runtime.settings import MigrateSettings, SettingsError
 
 PHYSICAL_ID = "sallyport-schema"
-RESERVE_SECONDS = 20.0  # what is left of the function's time for telling CloudFormation
+RESERVE_SECONDS = 30.0  # what is left of the function's time for telling CloudFormation
+GRACE_SECONDS = 5.0  # of it, what PostgreSQL gets to end a migration by itself before it is given up
+
+type Event = Mapping[str, Any]
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Create and Update migrate; Delete keeps the schema, which goes with the database."""
-    if "ResponseURL" not in event:
-        return _as_result(_migrate(context))
-    if event["RequestType"] == "Delete":
-        answer(event, succeeded=True, physical_id=PHYSICAL_ID)
-        return {}
-    return _answered(event, context)
+    """Create and Update migrate; Delete keeps the schema, which goes with the database.
+
+    Raises OSError where CloudFormation could not be told, so that Lambda tries once more. An operator gets the error
+    itself.
+    """
+    if "ResponseURL" in event:
+        return _answered(event, context)
+    if event.get("action") != "migrate":
+        raise InvalidRequest(Fault(field="/action", detail='must be "migrate"'))
+    return _as_result(_migrate(context, latest=None))
 
 
-def _answered(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def _answered(event: Event, context: LambdaContext) -> dict[str, Any]:
     """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
-    reason, version = "unexpected, see the log of the function", None
+    reason = "unexpected, see the log of the function"
+    result: dict[str, Any] | None = None
     try:
-        result = _as_result(_migrate(context))
-        version = str(result["version"])
-        return result
-    except (SallyportError, SettingsError, MigrationError) as error:
+        result = _done(event, context)
+    except (SallyportError, SettingsError, MigrationError, OutOfTime) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.error("migration failed", reason=reason)
-        return {}
     finally:
-        data = {} if version is None else {"Version": version}
-        answer(event, succeeded=version is not None, physical_id=PHYSICAL_ID, reason=reason, data=data)
+        answer(
+            event,
+            succeeded=result is not None,
+            # The same for ever, or CloudFormation would take an update for a replacement; but a resource that never
+            # came to be got an id from CloudFormation, and is deleted by it.
+            physical_id=event.get("PhysicalResourceId", PHYSICAL_ID),
+            reason=reason,
+            data={"Version": str(result["version"])} if result else None,
+        )
+    return result or {}
 
 
-def _migrate(context: LambdaContext) -> Migrated:
+def _done(event: Event, context: LambdaContext) -> dict[str, Any]:
+    match event.get("RequestType"):
+        case "Delete":
+            return {}
+        case "Create" | "Update":
+            return _as_result(_migrate(context, latest=_latest(event)))
+        case other:
+            raise InvalidRequest(Fault(field="/RequestType", detail=f"must be Create, Update or Delete, got {other}"))
+
+
+def _latest(event: Event) -> str:
+    """What the template asks for. At a roll-back that is an older one, and the code may still be the newer: what failed
+    then is not tried again.
+    """
+    latest = event.get("ResourceProperties", {}).get("LatestMigration")
+    if not isinstance(latest, str) or not latest:
+        raise InvalidRequest(Fault(field="/ResourceProperties/LatestMigration", detail="must name a migration"))
+    return latest
+
+
+def _migrate(context: LambdaContext, *, latest: str | None) -> Migrated:
     def seconds_left() -> float:
         return context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
 
     database = wiring.database(MigrateSettings.from_environment().database)
     try:
-        return bring_up_to_date(database, seconds_left=seconds_left, sleep=time.sleep)
+        return within(
+            seconds_left() + GRACE_SECONDS,
+            lambda: bring_up_to_date(database, seconds_left=seconds_left, sleep=time.sleep, latest=latest),
+            cut=database.cut,
+        )
     finally:
         database.close()
 

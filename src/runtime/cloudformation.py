@@ -2,14 +2,20 @@
 
 import json
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-ANSWER_TIMEOUT_SECONDS = 10
+ANSWER_TIMEOUT_SECONDS = 5
+PAUSES_SECONDS = (1.0, 2.0)  # between the three tries, which with them take 18 s at most
 _REASON_LIMIT = 1000  # the whole answer may have 4096 bytes
+
+
+class AnswerRefused(OSError):
+    """The address does not want the answer (any more): trying again is of no use."""
 
 
 def answer(
@@ -19,29 +25,47 @@ def answer(
     physical_id: str,
     reason: str = "",
     data: Mapping[str, str] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Sends the verdict to the presigned URL of the event. Raises OSError where that cannot be reached."""
+    """Sends the verdict to the presigned URL of the event, three times if need be. Raises OSError where that does not
+    take it.
+    """
     body = json.dumps(
         {
             "Status": "SUCCESS" if succeeded else "FAILED",
             "Reason": reason[:_REASON_LIMIT] or "see the log of the function",
             "PhysicalResourceId": physical_id,
-            "StackId": event["StackId"],
-            "RequestId": event["RequestId"],
-            "LogicalResourceId": event["LogicalResourceId"],
+            "StackId": event.get("StackId", ""),
+            "RequestId": event.get("RequestId", ""),
+            "LogicalResourceId": event.get("LogicalResourceId", ""),
             "Data": dict(data or {}),
         }
     ).encode()
-    # An empty Content-Type: the URL is signed for none.
     url = urlsplit(event["ResponseURL"])
+    for pause in PAUSES_SECONDS:
+        try:
+            return _put(url, body)
+        except (AnswerRefused, ssl.SSLCertVerificationError):
+            raise
+        except OSError:
+            sleep(pause)
+    return _put(url, body)
+
+
+def _put(url: SplitResult, body: bytes) -> None:
     connection = _connection(url)
     try:
+        # An empty Content-Type: the URL is signed for none.
         connection.request("PUT", f"{url.path}?{url.query}", body=body, headers={"Content-Type": ""})
         status = connection.getresponse().status
+    except HTTPException as error:
+        raise OSError(f"CloudFormation's answer address speaks no HTTP: {type(error).__name__}") from None
     finally:
         connection.close()
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise OSError(f"CloudFormation's answer address took the answer with status {status}")
+    if status >= HTTPStatus.BAD_REQUEST:
+        raise AnswerRefused(f"CloudFormation's answer address took the answer with status {status}")
 
 
 def _connection(url: SplitResult) -> HTTPConnection:

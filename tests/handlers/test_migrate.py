@@ -1,6 +1,10 @@
 """The migration: a custom resource of CloudFormation, which waits for an answer and always gets one."""
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,15 +15,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from db.migrations import MigrationError, migrations
-from domain.errors import DatabaseUnavailable
+from db import connection as connection_settings
+from db.migrations import Migration, MigrationError, migrations
+from domain.errors import DatabaseUnavailable, InvalidRequest
 from flows import migrate as flow
 from handlers import migrate
 from local.postgres import Postgres
+from runtime import cloudformation as cloudformation_answers
 from tests.egress.authorities import Authority
-from tests.egress.servers import Partner, Script, Server
+from tests.egress.servers import Line, Partner, Script, Server
 from tests.support.api import Context
-from tests.support.partners import answers
+from tests.support.partners import answers, takes_and_closes
 
 type StartPartner = Callable[[Script], Partner]
 
@@ -67,15 +73,15 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def test_an_operator_migrates_and_gets_the_result(empty: str) -> None:
-    assert migrate.handler({"action": "migrate"}, Context()) == {"applied": NUMBERS, "version": NEWEST}
-    assert migrate.handler({"action": "migrate"}, Context()) == {"applied": [], "version": NEWEST}
+    assert migrate.handler({"action": "migrate"}, ticking(60)) == {"applied": NUMBERS, "version": NEWEST}
+    assert migrate.handler({"action": "migrate"}, ticking(60)) == {"applied": [], "version": NEWEST}
     assert rows(empty, "SELECT count(*) FROM delivery") == [(0,)]
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])
 def test_cloudformation_is_told_of_success(empty: str, cloudformation: Partner, repository: Path, kind: str) -> None:
     asked = event(kind, cloudformation, repository)
-    assert migrate.handler(asked, Context()) == {"applied": NUMBERS, "version": NEWEST}
+    assert migrate.handler(asked, ticking(60)) == {"applied": NUMBERS, "version": NEWEST}
     answer = told(cloudformation)
     assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"Version": str(NEWEST)})
     for name in ("StackId", "RequestId", "LogicalResourceId"):
@@ -84,15 +90,15 @@ def test_cloudformation_is_told_of_success(empty: str, cloudformation: Partner, 
 
 
 def test_deleting_the_resource_keeps_the_schema(empty: str, cloudformation: Partner, repository: Path) -> None:
-    migrate.handler({"action": "migrate"}, Context())
-    assert migrate.handler(event("Delete", cloudformation, repository), Context()) == {}
+    migrate.handler({"action": "migrate"}, ticking(60))
+    assert migrate.handler(event("Delete", cloudformation, repository), ticking(60)) == {}
     assert told(cloudformation)["Status"] == "SUCCESS"
     assert rows(empty, "SELECT count(*) FROM delivery") == [(0,)]
 
 
 def test_deleting_needs_no_database(cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
-    migrate.handler(event("Delete", cloudformation, repository), Context())
+    migrate.handler(event("Delete", cloudformation, repository), ticking(60))
     assert told(cloudformation)["Status"] == "SUCCESS"
 
 
@@ -138,7 +144,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_of_itself(
 ) -> None:
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("CREATE TABLE delivery (in_the_way text)")
-    migrate.handler(event("Create", cloudformation, repository), Context())
+    migrate.handler(event("Create", cloudformation, repository), ticking(60))
     answer = told(cloudformation)
     assert answer["Status"] == "FAILED"
     assert "delivery" in answer["Reason"]
@@ -149,34 +155,82 @@ def test_a_migration_that_fails_half_way_leaves_nothing_of_itself(
 
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("DROP TABLE delivery")
-    assert migrate.handler({"action": "migrate"}, Context())["applied"] == NUMBERS
+    assert migrate.handler({"action": "migrate"}, ticking(60))["applied"] == NUMBERS
 
 
 def test_files_that_were_changed_after_they_ran_are_a_failure(
     empty: str, cloudformation: Partner, repository: Path
 ) -> None:
-    migrate.handler({"action": "migrate"}, Context())
+    migrate.handler({"action": "migrate"}, ticking(60))
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("UPDATE schema_migration SET sha256 = '\\x00' WHERE number = 1")
-    migrate.handler(event("Update", cloudformation, repository), Context())
+    migrate.handler(event("Update", cloudformation, repository), ticking(60))
     answer = told(cloudformation)
     assert answer["Status"] == "FAILED"
     assert "changed after it was applied" in answer["Reason"]
     with pytest.raises(MigrationError):
-        migrate.handler({"action": "migrate"}, Context())
+        migrate.handler({"action": "migrate"}, ticking(60))
 
 
 def test_an_operator_sees_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
     with pytest.raises(DatabaseUnavailable):
-        migrate.handler({"action": "migrate"}, Context(seconds_left=lambda: 0))
+        migrate.handler({"action": "migrate"}, Context(seconds_left=lambda: migrate.RESERVE_SECONDS + 1))
 
 
-def test_an_answer_that_is_not_taken_fails_the_function_so_that_lambda_tries_again(
-    empty: str, partner: StartPartner, repository: Path
+def told_at(connection: bytes) -> str:
+    return str(json.loads(connection.partition(b"\r\n\r\n")[2])["Status"])
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between the tries of an answer."""
+    monkeypatch.setattr(cloudformation_answers, "PAUSES_SECONDS", (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_an_answer_that_gets_lost_is_sent_again(empty: str, partner: StartPartner, repository: Path) -> None:
+    def script(line: Line) -> None:
+        line.read_request()
+        if line.number == 1:
+            return line.reset()
+        line.send(b"HTTP/1.1 503 Slow Down\r\n\r\n" if line.number == 2 else b"HTTP/1.1 200 OK\r\n\r\n")
+        return None
+
+    cloudformation = partner(script)
+    assert migrate.handler(event("Create", cloudformation, repository), ticking(60)) == {
+        "applied": NUMBERS,
+        "version": NEWEST,
+    }
+    assert [told_at(request) for request in cloudformation.requests] == ["SUCCESS"] * 3
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("script", [takes_and_closes, lambda line: line.send(b"SSH-2.0\r\n\r\n"), answers(500)])
+def test_an_answer_that_nobody_takes_fails_the_function_so_that_lambda_tries_again(
+    empty: str, partner: StartPartner, repository: Path, script: Script
 ) -> None:
+    cloudformation = partner(script)
+    with pytest.raises(OSError, match=r"."):
+        migrate.handler(event("Create", cloudformation, repository), ticking(60))
+    assert cloudformation.connections == 3
+    assert rows(empty, "SELECT max(number) FROM schema_migration") == [(NEWEST,)]
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_an_address_where_nobody_listens_is_tried_three_times_and_raised(
+    empty: str, cloudformation: Partner, repository: Path
+) -> None:
+    nowhere = event("Create", cloudformation, repository) | {"ResponseURL": "http://127.0.0.1:1/answer"}
+    with pytest.raises(ConnectionRefusedError):
+        migrate.handler(nowhere, ticking(60))
+
+
+def test_an_address_that_has_expired_is_not_asked_again(empty: str, partner: StartPartner, repository: Path) -> None:
+    expired = partner(answers(403))
     with pytest.raises(OSError, match="status 403"):
-        migrate.handler(event("Create", partner(answers(403)), repository), Context())
+        migrate.handler(event("Create", expired, repository), ticking(60))
+    assert len(expired.requests) == 1
 
 
 def test_the_answer_goes_to_nobody_who_cannot_prove_who_it_is(
@@ -185,6 +239,204 @@ def test_the_answer_goes_to_nobody_who_cannot_prove_who_it_is(
     impostor = Server(answers(200), tls=Authority.new(tmp_path).context("127.0.0.1"))
     asked = event("Create", impostor.partner, repository)
     with pytest.raises(SSLCertVerificationError):
-        migrate.handler(asked, Context())
+        migrate.handler(asked, ticking(60))
     impostor.stop()
     assert impostor.partner.requests == []
+
+
+# ---- Roll-backs, and what the template asks for
+
+
+def test_only_what_the_template_asks_for_is_applied(empty: str, cloudformation: Partner, repository: Path) -> None:
+    """So a roll-back to an older template does not run again what has just failed."""
+    first = migrations()[0]
+    assert migrate.handler(asking(event("Create", cloudformation, repository), first.name), ticking(60)) == {
+        "applied": [1],
+        "version": 1,
+    }
+    assert told(cloudformation)["Data"] == {"Version": "1"}
+
+
+def asking(asked: dict[str, Any], latest: object) -> dict[str, Any]:
+    return asked | {"ResourceProperties": asked["ResourceProperties"] | {"LatestMigration": latest}}
+
+
+def test_a_roll_back_leaves_the_newer_schema_and_succeeds(
+    empty: str, cloudformation: Partner, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrate.handler({"action": "migrate"}, ticking(60))
+    older = asking(event("Update", cloudformation, repository), migrations()[0].name)
+    older["OldResourceProperties"] = {"LatestMigration": migrations()[-1].name}
+    assert migrate.handler(older, ticking(60)) == {"applied": [], "version": NEWEST}
+    assert told(cloudformation)["Status"] == "SUCCESS"
+    assert "newer than asked for" in caplog.text
+    assert rows(empty, "SELECT count(*) FROM schema_migration") == [(NEWEST,)]
+
+
+def test_a_roll_back_after_a_migration_that_failed_succeeds(
+    empty: str, partner: StartPartner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CloudFormation drives it: the update fails, and the same resource is updated to what it was before."""
+    migrate.handler({"action": "migrate"}, ticking(60))
+    broken = Migration(number=NEWEST + 1, name="9999_broken", statements="CREATE TABLE half (n int); SELECT 1 / 0")
+    monkeypatch.setattr(flow, "migrations", lambda: (*migrations(), broken))
+    forward, back = partner(answers(200)), partner(answers(200))
+    migrate.handler(asking(event("Update", forward, repository), "9999_broken"), ticking(60))
+    assert told(forward)["Status"] == "FAILED"
+    assert "9999_broken.sql: division by zero" in told(forward)["Reason"]
+    migrate.handler(asking(event("Update", back, repository), migrations()[-1].name), ticking(60))
+    assert told(back)["Status"] == "SUCCESS"
+    assert rows(empty, "SELECT to_regclass('half'), max(number) FROM schema_migration") == [(None, NEWEST)]
+
+
+def test_deleting_what_never_came_to_be_answers_for_the_id_that_cloudformation_gave_it(
+    cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a Create that failed and a roll-back that took the database away."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    asked = event("Delete", cloudformation, repository) | {"PhysicalResourceId": "sallyport-dev-Migration-1ABC"}
+    assert migrate.handler(asked, ticking(60)) == {}
+    answer = told(cloudformation)
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", "sallyport-dev-Migration-1ABC")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"RequestType": "Rename"}, "must be Create, Update or Delete, got Rename"),
+        ({"RequestType": None}, "must be Create, Update or Delete"),
+        ({"ResourceProperties": {}}, "LatestMigration: must name a migration"),
+        ({"ResourceProperties": {"LatestMigration": 2}}, "LatestMigration: must name a migration"),
+        ({"ResourceProperties": {"LatestMigration": "0999_unknown"}}, "this code has no migration 0999_unknown"),
+    ],
+)
+def test_an_event_that_is_not_understood_is_a_failure_with_a_reason(
+    empty: str, cloudformation: Partner, repository: Path, change: dict[str, Any], reason: str
+) -> None:
+    assert migrate.handler(event("Create", cloudformation, repository) | change, ticking(60)) == {}
+    answer = told(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert reason in answer["Reason"]
+    assert rows(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"action": "drop"}, {"Records": []}])
+def test_an_event_of_nobody_knows_whom_migrates_nothing(empty: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match='must be "migrate"'):
+        migrate.handler(wrong, ticking(60))
+    assert rows(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def test_a_missing_setting_is_a_failure_that_names_it(
+    cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_PORT", "ten")
+    migrate.handler(event("Create", cloudformation, repository), ticking(60))
+    answer = told(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert "DATABASE_PORT must be a whole number" in answer["Reason"]
+
+
+def test_what_nobody_foresaw_is_a_failure_too(
+    empty: str, cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "migrate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        migrate.handler(event("Create", cloudformation, repository), ticking(60))
+    answer = told(cloudformation)
+    assert (answer["Status"], answer["Reason"]) == ("FAILED", "unexpected, see the log of the function")
+
+
+# ---- Time
+
+
+def later(statements: str) -> Migration:
+    return Migration(number=NEWEST + 1, name="9999_later", statements=statements)
+
+
+def ticking(seconds: float) -> Context:
+    """A function that has so many seconds left for its work, and less with every moment."""
+    end = time.monotonic() + seconds + migrate.RESERVE_SECONDS
+    return Context(seconds_left=lambda: end - time.monotonic())
+
+
+def test_a_migration_that_takes_too_long_is_a_failure_before_lambda_ends_the_function(
+    empty: str, cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = later("CREATE TABLE half (n integer); SELECT pg_sleep(60)")
+    monkeypatch.setattr(flow, "migrations", lambda: (*migrations(), slow))
+    asked = asking(event("Update", cloudformation, repository), slow.name)
+    started = time.monotonic()
+    assert migrate.handler(asked, ticking(1)) == {}
+    assert time.monotonic() - started < 1 + migrate.GRACE_SECONDS
+    answer = told(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert "9999_later.sql: " in answer["Reason"]
+    assert "timeout" in answer["Reason"]
+    assert rows(empty, "SELECT to_regclass('half'), max(number) FROM schema_migration") == [(None, NEWEST)]
+
+
+def test_a_database_that_freezes_in_the_middle_is_a_failure_in_time(
+    empty: str, cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its connection and ends nothing, not even what has run out of time."""
+    monkeypatch.setattr(migrate, "GRACE_SECONDS", 1.0)
+    frozen = later("SELECT pg_sleep(60)")
+    monkeypatch.setattr(flow, "migrations", lambda: (*migrations(), frozen))
+    backend: list[int] = []
+
+    def freeze() -> None:
+        with closing(psycopg.connect(empty, autocommit=True)) as connection:
+            statement = (
+                "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND pid != pg_backend_pid()"
+            )
+            while not backend:
+                backend.extend(pid for (pid,) in connection.execute(statement.encode()))
+        os.kill(backend[0], signal.SIGSTOP)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    started = time.monotonic()
+    try:
+        migrate.handler(asking(event("Update", cloudformation, repository), frozen.name), ticking(3))
+        assert time.monotonic() - started < 3 + migrate.GRACE_SECONDS + 3
+    finally:
+        freezer.join()
+        os.kill(backend[0], signal.SIGCONT)
+    answer = told(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith("OutOfTime: not done after")
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_a_failure_in_time(
+    cloudformation: Partner, partner: StartPartner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = partner(lambda line: line.hang())
+    monkeypatch.setattr(connection_settings, "CONNECT_TIMEOUT_SECONDS", 2)
+    monkeypatch.setitem(connection_settings._CLIENT_OPTIONS, "connect_timeout", 2)  # libpq takes no less
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.port}/none")
+    started = time.monotonic()
+    migrate.handler(event("Create", cloudformation, repository), ticking(1))
+    assert time.monotonic() - started < 1 + migrate.GRACE_SECONDS
+    answer = told(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert "DatabaseUnavailable" in answer["Reason"]
+
+
+def test_two_stacks_events_at_once_apply_each_file_once(
+    empty: str, partner: StartPartner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda may hand over an event twice."""
+    addresses = [partner(answers(200)) for _ in range(3)]
+    done: list[list[int]] = []
+
+    def run(address: Partner) -> None:
+        done.append(migrate.handler(event("Create", address, repository), ticking(60))["applied"])
+
+    threads = [threading.Thread(target=run, args=[address]) for address in addresses]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done, key=len) == [[], [], NUMBERS]
+    assert [told(address)["Status"] for address in addresses] == ["SUCCESS"] * 3

@@ -1,0 +1,40 @@
+"""Work with a deadline: its result, its error, or neither in time."""
+
+import threading
+import time
+
+import pytest
+
+from runtime import deadline
+from runtime.deadline import OutOfTime, within
+
+
+def test_what_is_done_in_time_is_returned() -> None:
+    assert within(5, lambda: 42, cut=pytest.fail) == 42
+
+
+def test_what_fails_in_time_fails_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 / 0, cut=pytest.fail)
+
+
+def test_what_takes_too_long_is_cut_and_given_up() -> None:
+    hung_up = threading.Event()
+    with pytest.raises(OutOfTime, match=r"not done after 0 s"):
+        within(0.05, lambda: hung_up.wait(30), cut=hung_up.set)
+    assert hung_up.is_set()
+
+
+def test_what_nothing_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "CUT_SECONDS", 0.05)
+    never, started = threading.Event(), time.monotonic()
+    with pytest.raises(OutOfTime):
+        within(0.05, never.wait, cut=lambda: None)
+    assert time.monotonic() - started < 2
+    never.set()
+
+
+def test_when_the_time_is_over_already_nothing_is_waited_for() -> None:
+    hung_up = threading.Event()
+    with pytest.raises(OutOfTime):
+        within(-20, lambda: hung_up.wait(30), cut=hung_up.set)
