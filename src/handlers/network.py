@@ -23,8 +23,8 @@ type Event = Mapping[str, Any]
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """A custom resource's event in; what the resource is told to be, out. Raises OSError where nobody takes the
     answer."""
-    # Never changes, so CloudFormation never takes an update for a replacement.
-    physical_id = f"sallyport-{event['ResourceType'].rpartition('::')[2]}"
+    # Never changes, or CloudFormation would take an update for a replacement.
+    physical_id = event.get("PhysicalResourceId") or f"sallyport-{event['ResourceType'].rpartition('::')[2]}"
     if event["RequestType"] == "Delete":
         answer(event, succeeded=True, physical_id=physical_id)
         return {}
@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _answered(event: Event, context: LambdaContext, *, physical_id: str) -> dict[str, Any]:
     """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
-    reason: str = "unexpected, see the log of the function"
+    reason = "unexpected, see the log of the function"
     data: dict[str, str] | None = None
     try:
         data = _made(event, context)

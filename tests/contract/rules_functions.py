@@ -15,8 +15,10 @@ from runtime.settings import (
     ApiSettings,
     AttemptSettings,
     AuthorizeSettings,
+    CheckEgressSettings,
     FromEnvironment,
     MigrateSettings,
+    NetworkSettings,
 )
 from tests.contract.project import APPLICATION, ROOT, Project
 
@@ -25,7 +27,10 @@ SETTINGS: dict[str, type[FromEnvironment]] = {
     "ApiFunction": ApiSettings,
     "AttemptFunction": AttemptSettings,
     "AuthorizeFunction": AuthorizeSettings,
+    "CheckEgressAFunction": CheckEgressSettings,
+    "CheckEgressBFunction": CheckEgressSettings,
     "MigrateFunction": MigrateSettings,
+    "NetworkFunction": NetworkSettings,
 }
 LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
@@ -40,11 +45,30 @@ DATABASE_USERS = {
     "MigrateFunction": "sallyport_owner",
 }
 CLUSTER = "Database.DatabaseCluster.DBClusterResourceId"
-SEND = {"sqs:SendMessage": "WakeupQueue.Arn"}
-RECEIVE = dict.fromkeys(["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], "WakeupQueue.Arn")
-READ_KEY = {"secretsmanager:GetSecretValue": "SealKey"}
+SEND = {("sqs:SendMessage", "WakeupQueue.Arn")}
+RECEIVE = {
+    (action, "WakeupQueue.Arn") for action in ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
+}
+READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
+GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
+RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}Result" for zone in "AB"}
+DESCRIBE = {(f"ec2:Describe{things}", "*") for things in ("Addresses", "NatGateways", "SecurityGroups")}
+DEFAULT_GROUP = "arn:aws:ec2:us-east-1:555555555555:security-group/Network.Vpc.DefaultSecurityGroup"
+EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egress", "Ingress")}
 # Beyond its own log group, its own database user and its network interfaces.
-MORE_RIGHTS = {"ApiFunction": SEND | READ_KEY, "AttemptFunction": SEND | RECEIVE | READ_KEY}
+MORE_RIGHTS = {
+    "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in RESULTS.values()},
+    "AttemptFunction": SEND | RECEIVE | READ_KEY,
+    "CheckEgressAFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
+    "CheckEgressBFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},
+    "MigrateFunction": GIVE_UP,
+    "NetworkFunction": GIVE_UP | DESCRIBE | EMPTY_GROUP,
+}
+OUTSIDE_THE_VPC = {"NetworkFunction"}
+# What makes the schema, and what the network under the database needs first.
+BEFORE_THE_SCHEMA = {
+    f"{name}{part}" for name in ("MigrateFunction", "NetworkFunction") for part in ("", "EventInvokeConfig")
+}
 NETWORK_INTERFACES = {
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
@@ -159,12 +183,13 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
         role = str(item["Properties"]["Role"]).removesuffix(".Arn")
         user = f"arn:aws:rds-db:us-east-1:555555555555:dbuser:{CLUSTER}/{DATABASE_USERS.get(name)}"
         logs = f"{item['Properties']['LoggingConfig']['LogGroup']}.Arn"
-        wanted = {("logs:CreateLogStream", logs), ("logs:PutLogEvents", logs), ("rds-db:connect", user)}
-        wanted |= set(MORE_RIGHTS.get(name, {}).items())
-        given = set(_rights(roles.get(role, {"Properties": {}})))
+        wanted = {("logs:CreateLogStream", logs), ("logs:PutLogEvents", logs)} | MORE_RIGHTS.get(name, set())
+        wanted |= {("rds-db:connect", user)} if name in DATABASE_USERS else set()
+        given = set(_rights(roles.get(role, {"Properties": {}}), *_policies_apart(project, role)))
         faults += [f"{name} lacks {right}" for right in sorted(wanted - given)]
         faults += [f"{name} must not {right}" for right in sorted(given - wanted)]
-        if roles.get(role, {}).get("Properties", {}).get("ManagedPolicyArns") != ["NetworkInterfacePolicy"]:
+        managed = roles.get(role, {}).get("Properties", {}).get("ManagedPolicyArns")
+        if managed != ([] if name in OUTSIDE_THE_VPC else ["NetworkInterfacePolicy"]):
             faults.append(f"{name} has other managed policies than the one for network interfaces")
     return faults
 
@@ -305,8 +330,9 @@ def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
         given = project.resources(APPLICATION, **parameters)["Database"]["Properties"]["Parameters"]
         limit = max(count for capacity, count in CONNECTIONS.items() if capacity <= int(given["MaxCapacity"]))
         limit = min(limit, CONNECTIONS_WHEN_SMALL) if float(given["MinCapacity"]) <= 0.5 else limit
-        if sum(reserved.values()) > limit - CONNECTIONS_KEPT_FREE:
-            faults.append(f"{stage}: {sum(reserved.values())} connections, and the database takes {limit}")
+        connections = sum(places for name, places in reserved.items() if name in DATABASE_USERS)
+        if connections > limit - CONNECTIONS_KEPT_FREE:
+            faults.append(f"{stage}: {connections} connections, and the database takes {limit}")
     return faults
 
 
@@ -326,7 +352,7 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
         name
         for name, item in resources.items()
         if item["Type"].split("::")[1] in {"ApiGateway", "Lambda"} and item["Type"] != "AWS::ApiGateway::Account"
-    } - {"MigrateFunction"}
+    } - BEFORE_THE_SCHEMA
     faults = [
         f"{name} does not wait for the migration"
         for name in sorted(gated)
@@ -371,9 +397,15 @@ def _named(value: Any, names: Any) -> set[str]:
     return {one for one in found if one in names} | {one for item in value.values() for one in _named(item, names)}
 
 
-def _rights(role: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a role's own policies allow, one action and one resource at a time."""
-    for policy in role["Properties"].get("Policies", []):
+def _policies_apart(project: Project, role: str) -> list[dict[str, Any]]:
+    """The policies that are resources of their own and name the role."""
+    policies = project.of_type(APPLICATION, "AWS::IAM::Policy").values()
+    return [policy["Properties"] for policy in policies if role in policy["Properties"].get("Roles", [])]
+
+
+def _rights(role: dict[str, Any], *apart: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a role's own policies and those `apart` allow, one action and one resource at a time."""
+    for policy in [*role["Properties"].get("Policies", []), *apart]:
         for statement in policy["PolicyDocument"]["Statement"]:
             for action in _listed(statement["Action"]):
                 for resource in _listed(statement["Resource"]):

@@ -60,7 +60,8 @@ def ask(cloudformation: Partner, repository: Path) -> Ask:
         answer: dict[str, Any] = json.loads(request.partition(b"\r\n\r\n")[2])
         for name in ("StackId", "RequestId", "LogicalResourceId"):
             assert answer[name] == event[name]
-        assert answer["PhysicalResourceId"] == f"sallyport-{event['ResourceType'].removeprefix('Custom::')}"
+        own = f"sallyport-{event['ResourceType'].removeprefix('Custom::')}"
+        assert answer["PhysicalResourceId"] == changes.get("PhysicalResourceId", own)
         return answer
 
     return invoke
@@ -158,7 +159,14 @@ def test_deleting_changes_nothing_and_needs_no_ec2(
     ask: Ask, aws_credentials: None, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("EC2_ENDPOINT_URL", "http://127.0.0.1:1")
-    assert ask("eipalloc-0123456789abcdef0", RequestType="Delete", ResourceType=kind)["Status"] == "SUCCESS"
+    answer = ask("eipalloc-0123456789abcdef0", RequestType="Delete", ResourceType=kind)
+    assert answer["Status"] == "SUCCESS"
+
+
+def test_a_resource_is_deleted_under_the_id_that_cloudformation_gave_it(ask: Ask, aws_credentials: None) -> None:
+    """As it does where no answer came when it was made."""
+    given = {"PhysicalResourceId": "sallyport-dev-EgressAddresses-1A2B3C4D5E6F7"}
+    assert ask(RequestType="Delete", **given)["PhysicalResourceId"] == given["PhysicalResourceId"]
 
 
 def default_group(ec2: Any) -> dict[str, Any]:
