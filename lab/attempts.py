@@ -1,0 +1,50 @@
+"""What is tried and what became of it: the words that the oracle and the packets share."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Literal
+
+from lab.stages import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A TCP connection from a host to an address. `source_port` tells it from all others of one lab."""
+
+    source: str
+    destination: IPv4Address
+    port: int
+    source_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """The exchange was completed, or the other side refused the port itself: it was reached either way.
+
+    `seen_as` is the sender's address as the other side saw it; None when nothing of the lab's listened there.
+    """
+
+    seen_as: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """A packet was refused at `stage` by `resource`; `detail` names the entry or the reason.
+
+    `direction` tells whether it was on its way out, or the answer on its way back.
+    """
+
+    stage: Stage
+    resource: str
+    detail: str
+    direction: Literal["out", "back"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplained:
+    """Neither an answer nor a record of a refusal. This is no evidence of anything, and an error in every report."""
+
+    words: str
+
+
+type Verdict = Arrived | Died | Unexplained

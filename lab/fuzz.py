@@ -1,0 +1,191 @@
+"""The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`
+
+Any difference in whether a packet arrives, as whom it is seen, or where, by what and in which direction it dies, is a
+disagreement: the plan, the oracle or our understanding of AWS is wrong.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Any
+
+from lab.attempts import Arrived, Attempt, Verdict
+from lab.enclosure import Forbidden, enter, main_or_skip
+from lab.oracle import Oracle
+from lab.outside import standard_outside
+from lab.parts import Host, Plan, Unrealisable
+from lab.plan import plan
+from lab.probe import attempts, probe
+from lab.random_networks import random_network
+from lab.realise import Missing, realised
+from stack.network import Network
+from stack.saving import dump
+
+PORTS = (443, 5432, 22)
+NOBODY_INSIDE = IPv4Address("10.0.0.250")
+NOBODY_OUTSIDE = IPv4Address("198.51.100.200")
+MOST_ATTEMPTS = 800  # of one network
+
+type Spoil = Callable[[Plan], Plan]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """What the oracle and the packets say about one attempt."""
+
+    attempt: Attempt
+    oracle: Verdict
+    packets: Verdict
+
+
+def compare(
+    network: Network, tried: Sequence[Attempt] | None = None, *, spoil: Spoil | None = None
+) -> tuple[dict[Attempt, Verdict], tuple[Disagreement, ...]]:
+    """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
+    made = plan(network) if spoil is None else spoil(plan(network))
+    tried = worth_trying(made) if tried is None else tried
+    with realised(made) as lab:
+        packets = probe(lab, tried)
+    oracle = Oracle(network, standard_outside(network))
+    judged = {one: oracle.judge(one) for one in tried}
+    return packets, tuple(
+        Disagreement(attempt=one, oracle=judged[one], packets=packets[one])
+        for one in tried
+        if judged[one] != packets[one]
+    )
+
+
+def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
+    """From every host to every address of every other one, and to two that nobody has."""
+    pairs = list(_pairs(made.hosts))
+    if len(pairs) > MOST_ATTEMPTS:
+        pairs = random.Random(seed).sample(pairs, MOST_ATTEMPTS)  # noqa: S311 (chance, not secrets)
+    return attempts(pairs)
+
+
+def _pairs(hosts: Iterable[Host]) -> Iterator[tuple[str, IPv4Address, int]]:
+    for source in hosts:
+        if not source.sends:
+            continue
+        for host in hosts:
+            for address in host.addresses:
+                if address != source.addresses[0]:
+                    yield from ((source.name, address, port) for port in (*PORTS, *host.listens[:1]))
+        yield source.name, NOBODY_INSIDE, 443
+        yield source.name, NOBODY_OUTSIDE, 443
+
+
+# ---- Making a disagreement small
+
+
+def smallest(network: Network, found: Disagreement) -> tuple[Network, Disagreement]:
+    """The network without all that the disagreement does not need."""
+    shrunk = True
+    while shrunk:
+        shrunk = False
+        for smaller in _smaller(network, found.attempt.source):
+            if smaller != network and (still := _still(smaller, found.attempt)) is not None:
+                network, found, shrunk = smaller, still, True
+                break
+    return network, found
+
+
+def _still(network: Network, attempt: Attempt) -> Disagreement | None:
+    try:
+        _, differences = compare(network, (attempt,))
+    except Unrealisable:
+        return None
+    return differences[0] if differences else None
+
+
+def _smaller(network: Network, keep: str) -> Iterator[Network]:
+    """Each network that lacks one thing more."""
+    yield replace(network, vpn=None)
+    for one in network.interfaces:
+        if one.id != keep:
+            yield replace(network, interfaces=tuple(other for other in network.interfaces if other is not one))
+    for field in ("gateway_endpoints", "nat_gateways", "nacls", "subnets"):
+        for less in _without_one(getattr(network, field)):
+            yield _with(network, field, less)
+    for field, part in _PARTS:
+        yield from _with_smaller_parts(network, field, part)
+    yield replace(network, subnets=tuple(replace(subnet, nacl=None) for subnet in network.subnets))
+
+
+_PARTS = (
+    ("route_tables", "routes"),
+    ("nacls", "entries"),
+    ("security_groups", "ingress"),
+    ("security_groups", "egress"),
+)
+
+
+def _with_smaller_parts(network: Network, field: str, part: str) -> Iterator[Network]:
+    things = getattr(network, field)
+    for place, thing in enumerate(things):
+        for less in _without_one(getattr(thing, part)):
+            yield _with(network, field, (*things[:place], replace(thing, **{part: less}), *things[place + 1 :]))
+
+
+def _with(network: Network, field: str, value: Any) -> Network:
+    changes: dict[str, Any] = {field: value}
+    return replace(network, **changes)
+
+
+def _without_one[T](things: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
+    for place in range(len(things)):
+        yield (*things[:place], *things[place + 1 :])
+
+
+# ---- The command
+
+
+def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
+    """Compare one network per seed. Returns how many attempts disagreed; the first of each network is made small."""
+    began, total, wrong, networks = time.monotonic(), 0, 0, 0
+    ways: Counter[str] = Counter()
+    for seed in seeds:
+        network = random_network(seed)
+        packets, differences = compare(network)
+        networks, total, wrong = networks + 1, total + len(packets), wrong + len(differences)
+        ways.update(_way(verdict) for verdict in packets.values())
+        if differences:
+            say(f"seed {seed}: {len(differences)} of {len(packets)} attempts disagree, one of them made small:")
+            say(_report(*smallest(network, differences[0])))
+    say(f"{networks} networks, {total} attempts, {wrong} disagreements, {time.monotonic() - began:.1f} s")
+    say("; ".join(f"{way} {count}" for way, count in ways.most_common()))
+    return wrong
+
+
+def _way(verdict: Verdict) -> str:
+    return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "stage", "unexplained"))
+
+
+def _report(network: Network, found: Disagreement) -> str:
+    return f"  {found.attempt}\n  oracle:  {found.oracle}\n  packets: {found.packets}\n{dump(network)}"
+
+
+def main() -> int:
+    """The exit status: 0 when all agree, 1 when not, 77 where the machine does not let us try."""
+    words = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
+    words.add_argument("--networks", type=int, default=20, help="how many (20)")
+    words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
+    asked = words.parse_args()
+    first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed
+    print(f"seed {first}", flush=True)
+    try:
+        enter()
+        return 1 if run(range(first, first + asked.networks), lambda text: print(text, flush=True)) else 0
+    except Forbidden as error:
+        return main_or_skip(error)
+    except Missing as error:
+        return main_or_skip(Forbidden(str(error)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

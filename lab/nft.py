@@ -1,0 +1,66 @@
+"""Rulesets as nft's own text, and the causes that the numbers in its records stand for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab.parts import Cause, Chain, Filter, NamedSet, Ruleset
+
+TABLE = "lab"
+# Mark, source, destination, source port, destination port. A set that is full would drop records without a word, so
+# the size is far above what a run of all proofs leaves (some ten thousand), and lab.realise refuses a full one.
+_KEY_TYPE = "mark . ipv4_addr . ipv4_addr . inet_service . inet_service"
+_KEY = "meta mark . ip saddr . ip daddr . th sport . th dport"
+RECORDS = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """`text` is for `nft -f -`; the cause of mark n is `causes[n - 1]`."""
+
+    text: str
+    causes: tuple[Cause, ...]
+
+
+def script(ruleset: Ruleset) -> Script:
+    """The ruleset of one namespace. It changes nothing that was there before, so it belongs into an empty one."""
+    causes = tuple(dict.fromkeys(one.cause for chain in ruleset.chains for one in chain.filters if one.cause))
+    marks = {cause: place + 1 for place, cause in enumerate(causes)}
+    lines = [f"table ip {TABLE} {{", *_records(), *(line for one in ruleset.sets for line in _set(one))]
+    for chain in ruleset.chains:
+        lines += _chain(chain, marks)
+    return Script(text="\n".join([*lines, "}", ""]), causes=causes)
+
+
+def _records() -> Iterator[str]:
+    """The two ends of a filter that leaves a record.
+
+    The verdict is a line of its own: where a record cannot be added, the kernel gives up the rest of its line, and a
+    refused packet must be dropped all the same. Chains go to "passed", which returns to where they were called from.
+    """
+    for name in ("drops", "passes"):
+        yield f"  set {name} {{ type {_KEY_TYPE}; size {RECORDS}; flags dynamic; }}"
+    yield f"  chain refused {{ add @drops {{ {_KEY} }}"
+    yield "    drop; }"
+    yield f"  chain passed {{ add @passes {{ {_KEY} }}; }}"
+
+
+def _set(one: NamedSet) -> Iterator[str]:
+    flags = f" flags {one.flags}; size {RECORDS};" if one.flags else ""
+    elements = f" elements = {{ {', '.join(one.elements)} }};" if one.elements else ""
+    yield f"  {'map' if one.is_map else 'set'} {one.name} {{ type {one.type};{flags}{elements} }}"
+
+
+def _chain(chain: Chain, marks: dict[Cause, int]) -> Iterator[str]:
+    yield f"  chain {chain.name} {{"
+    if chain.hook is not None:
+        yield f"    {chain.hook}"
+    for one in chain.filters:
+        yield f"    {_filter(one, marks)}"
+    yield "  }"
+
+
+def _filter(one: Filter, marks: dict[Cause, int]) -> str:
+    if one.cause is None:
+        return f"{one.match} {one.verdict or ''}".strip()
+    target = {"refuse": "refused", "pass": "passed"}[one.verdict or ""]
+    return f"{one.match} meta mark set {marks[one.cause]} goto {target}".strip()

@@ -1,0 +1,48 @@
+"""Who stands around the VPC: third parties, an attacker, corporate hosts, AWS's services. And the resolver's name."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Literal
+
+from stack.network import Network
+
+RESOLVER = "resolver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """A host that is not in the VPC: on the internet, in the corporate network, or a service behind a gateway endpoint.
+
+    `endpoint` is the id of the gateway endpoint for a service, which stands on the internet too.
+    """
+
+    name: str
+    address: IPv4Address
+    place: Literal["internet", "corporate", "service"]
+    endpoint: str | None = None
+    listens: tuple[int, ...] = (443,)
+
+
+PARTNER = Outside(name="partner", address=IPv4Address("198.51.100.10"), place="internet", listens=(80, 443))
+ATTACKER = Outside(name="attacker", address=IPv4Address("198.51.100.66"), place="internet", listens=(443,))
+
+
+def standard_outside(network: Network) -> tuple[Outside, ...]:
+    """A third party, an attacker, one host in each corporate range and one for each service with a gateway endpoint."""
+    corporate = network.vpn.corporate if network.vpn else ()
+    return (
+        PARTNER,
+        ATTACKER,
+        *(
+            Outside(name=_numbered("corporate", place), address=cidr[10], place="corporate", listens=(443, 5432))
+            for place, cidr in enumerate(corporate)
+        ),
+        *(
+            Outside(name=endpoint.service, address=endpoint.ranges[0][10], place="service", endpoint=endpoint.id)
+            for endpoint in network.gateway_endpoints
+        ),
+    )
+
+
+def _numbered(word: str, place: int) -> str:
+    return word if place == 0 else f"{word}-{place + 1}"

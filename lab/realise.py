@@ -1,0 +1,231 @@
+"""A Plan made real in the kernel: namespaces, links, addresses and routes by pyroute2, filters by nft.
+
+Namespaces have no names; they are held by this process's file descriptors alone and are gone with it.
+To be used inside of an enclosure (lab.enclosure.enter), whose root may do all this.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from lab.nft import RECORDS, TABLE, script
+from lab.parts import Cause, LinuxRoute, Plan, Ruleset
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+class Missing(RuntimeError):
+    """A program that the lab needs is not installed."""
+
+
+class Full(RuntimeError):
+    """A set of records has no room left, so what is missing from it says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A packet that was refused or let through in `namespace`, with its addresses as they were there."""
+
+    namespace: str
+    cause: Cause
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    destination_port: int
+
+
+class Lab:
+    """A realised plan. Ids of interfaces and names of hosts outside are the names of its namespaces."""
+
+    def __init__(self, plan: Plan, namespaces: Mapping[str, int], causes: Mapping[str, tuple[Cause, ...]]) -> None:
+        self.plan = plan
+        self.namespaces = namespaces
+        self._causes = causes
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        """This thread stands in the namespace `name`: sockets made now belong to it, programs started now run in it."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            os.setns(self.namespaces[name], os.CLONE_NEWNET)
+            yield
+        finally:
+            os.setns(home, os.CLONE_NEWNET)
+            os.close(home)
+
+    def start(
+        self,
+        name: str,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
+        user: int = 1000,
+        **popen: Any,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a program in the namespace `name`, as `user` of a user namespace of its own; the caller waits for it.
+
+        PostgreSQL refuses to run as user 0, so the default is not. All of the lab's files belong to that user there.
+        `files` are put over existing ones, by path ("/etc/resolv.conf": path of ours), for this program alone.
+        The program is killed when this process ends. `popen` goes to subprocess.Popen.
+        """
+        covers = [f"--cover={target}={source}" for target, source in (files or {}).items()]
+        net = self.namespaces[name]
+        launch = [sys.executable, "-I", "-S", str(_LAUNCHER), f"--net={net}", f"--user={user}", *covers, "--", *command]
+        return subprocess.Popen(launch, env=environment, pass_fds=(net, *popen.pop("pass_fds", ())), **popen)
+
+    def drops(self) -> tuple[Record, ...]:
+        """All packets that were refused so far, once each."""
+        return self._records("drops")
+
+    def passes(self) -> tuple[Record, ...]:
+        """All packets that an ACL's entry or a security group's rule let through so far, once each."""
+        return self._records("passes")
+
+    def ledger(self) -> frozenset[tuple[IPv4Address, IPv4Address]]:
+        """Every (source, destination) that left the VPC for the internet, as the internet sees it."""
+        elements = self._set("internet", "ledger")
+        return frozenset((IPv4Address(source), IPv4Address(to)) for source, to in (one["concat"] for one in elements))
+
+    def _records(self, kind: str) -> tuple[Record, ...]:
+        return tuple(
+            _record(name, causes, element["concat"])
+            for name, causes in self._causes.items()
+            for element in self._set(name, kind)
+        )
+
+    def _set(self, name: str, which: str) -> list[Any]:
+        with self.inside(name):
+            answer = _nft("-j", "list", "set", "ip", TABLE, which)
+        found = next(one["set"] for one in json.loads(answer)["nftables"] if "set" in one)
+        elements: list[Any] = found.get("elem", [])
+        if len(elements) >= RECORDS:
+            raise Full(f"{name}: {which} is full")
+        return elements
+
+
+def _record(namespace: str, causes: tuple[Cause, ...], concat: list[Any]) -> Record:
+    mark, source, destination, source_port, destination_port = concat
+    return Record(
+        namespace=namespace,
+        cause=causes[int(mark) - 1],
+        source=IPv4Address(source),
+        destination=IPv4Address(destination),
+        source_port=int(source_port),
+        destination_port=int(destination_port),
+    )
+
+
+@contextmanager
+def realised(plan: Plan) -> Iterator[Lab]:
+    """The plan, real until the end of the block. Raises Missing when nft is not installed."""
+    with ExitStack() as stack:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        stack.callback(os.close, home)
+        stack.callback(os.setns, home, os.CLONE_NEWNET)
+        namespaces: dict[str, int] = {}
+        talks: dict[str, IPRoute] = {}
+        for name in plan.namespaces:
+            namespaces[name] = _new_namespace()
+            stack.callback(os.close, namespaces[name])
+            talks[name] = stack.enter_context(IPRoute())
+            _settings(plan, name)
+        os.setns(home, os.CLONE_NEWNET)
+        devices = _links(plan, namespaces, talks)
+        _addresses(plan, devices, talks)
+        _routes(plan, devices, talks)
+        causes = {one.namespace: _filters(one, namespaces[one.namespace]) for one in plan.rulesets}
+        os.setns(home, os.CLONE_NEWNET)
+        yield Lab(plan, namespaces, causes)
+
+
+def _new_namespace() -> int:
+    os.unshare(os.CLONE_NEWNET)
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+
+def _settings(plan: Plan, name: str) -> None:
+    """/proc/sys/net shows the namespace of who opens it."""
+    for one in plan.settings:
+        if one.namespace == name:
+            Path("/proc/sys/net", one.path).write_text(one.value)
+    no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    if no_ipv6.exists():
+        no_ipv6.write_text("1")
+
+
+type Devices = dict[tuple[str, str], int]
+
+
+def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRoute]) -> Devices:
+    """Make all links and switch them on. Returns the index of each device by namespace and name."""
+    for link in plan.links:
+        peer = {"ifname": link.far_device, "net_ns_fd": namespaces[link.far]}
+        talks[link.near].link("add", ifname=link.near_device, kind="veth", peer=peer)
+    devices: Devices = {}
+    ours = {"lo"} | {device for link in plan.links for device in (link.near_device, link.far_device)}
+    for name, talk in talks.items():
+        for found in talk.get_links():
+            if (device := found.get("ifname")) in ours:
+                talk.link("set", index=found["index"], state="up")
+                devices[name, device] = found["index"]
+    return devices
+
+
+def _addresses(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
+    for one in plan.addresses:
+        index = devices[one.namespace, one.device]
+        talks[one.namespace].addr("add", index=index, address=str(one.address), prefixlen=32)
+
+
+def _routes(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
+    for route in plan.routes:
+        talks[route.namespace].route("add", **_route(route, devices))
+    for lookup in plan.lookups:
+        words = {"iifname": lookup.device, "dst": lookup.destination and str(lookup.destination)}
+        words = {name: word for name, word in words.items() if word is not None}
+        talks[lookup.namespace].rule("add", priority=lookup.priority, table=lookup.table, **words)
+
+
+def _route(route: LinuxRoute, devices: Devices) -> dict[str, Any]:
+    words: dict[str, Any] = {"dst": str(route.destination), "table": route.table}
+    if route.device is None:
+        return words | {"type": "throw"}
+    words["oif"] = devices[route.namespace, route.device]
+    if route.gateway is None:
+        return words | {"scope": "link"}
+    return words | {"gateway": str(route.gateway), "flags": ["onlink"]}
+
+
+def _filters(ruleset: Ruleset, namespace: int) -> tuple[Cause, ...]:
+    os.setns(namespace, os.CLONE_NEWNET)
+    one = script(ruleset)
+    _nft("-f", "-", text=one.text)
+    return one.causes
+
+
+def _nft(*words: str, text: str = "") -> str:
+    done = subprocess.run([_nft_path(), *words], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"nft {' '.join(words)}: {done.stderr.strip()[:2000]}")
+    return done.stdout
+
+
+def _nft_path() -> str:
+    """nft lives in a directory of administrators, which is not on everyone's PATH."""
+    found = shutil.which("nft", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    if found is None:
+        raise Missing("nft is not installed; the lab's filters need it (on Debian and Ubuntu: apt install nftables)")
+    return found
+
+
+__all__ = ["Full", "Lab", "Missing", "Record", "realised"]

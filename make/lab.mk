@@ -1,0 +1,7 @@
+# The lab: the VPC of our templates on this machine, out of Linux network namespaces. See docs/lab.md.
+
+##@ Prove it
+
+.PHONY: lab-fuzz
+lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks; N=100 of them, SEED=1
+	@$(PY) -m lab.fuzz --networks $(or $(N),100) $(if $(SEED),--seed $(SEED))
