@@ -1,0 +1,5 @@
+##@ See it
+
+.PHONY: map
+map: $(DEV_READY) ## draw the network of each design from the templates into docs/maps
+	@$(PY) -m stack.map
