@@ -26,6 +26,10 @@ class Schedule:
         """No run begins from now on. One under way ends, or fails when its function is stopped."""
         self._stopping.set()
 
+    def join(self) -> None:
+        """Waits for the run under way."""
+        self._thread.join()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:

@@ -39,10 +39,15 @@ class KeptChecks:
         return {zone: check for zone, check in checks if check is not None}
 
     def lately(self, zones: Sequence[str], *, now: datetime) -> Mapping[str, Check]:
-        """The same, as it was at most 30 s ago; always for the same zones. Raises ChecksUnavailable."""
-        if self._read is None or not now - FRESH < self._read[0] <= now:
-            self._read = now, self.of(zones)
-        return self._read[1]
+        """The same, as it was at most 30 s ago; always for the same zones. Raises ChecksUnavailable.
+
+        A zone without a result is asked for each time: its first check may be done any moment.
+        """
+        if self._read is not None and now - FRESH < self._read[0] <= now:
+            return self._read[1]
+        found = self.of(zones)
+        self._read = (now, found) if len(found) == len(set(zones)) else None
+        return found
 
     def _name(self, zone: str) -> str:
         return f"{self._settings.egress_results_path}/{zone}"

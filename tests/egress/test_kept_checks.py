@@ -85,13 +85,22 @@ def test_two_zones_at_once_do_not_disturb_each_other(settings: CheckSettings) ->
 
 def test_showing_asks_ssm_again_after_half_a_minute(settings: CheckSettings) -> None:
     kept = KeptChecks(settings)
-    kept.keep("eu-central-1a", GOOD)
-    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    for zone in ZONES:
+        kept.keep(zone, GOOD)
+    assert kept.lately(ZONES, now=NOW) == dict.fromkeys(ZONES, GOOD)
     kept.keep("eu-central-1a", replace(GOOD, verdict=Verdict.DIFFERS))
     assert kept.lately(ZONES, now=NOW + FRESH - timedelta(seconds=1))["eu-central-1a"].verdict is Verdict.MATCHES
     assert kept.lately(ZONES, now=NOW + FRESH)["eu-central-1a"].verdict is Verdict.DIFFERS
     kept.keep("eu-central-1a", GOOD)
     assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is Verdict.MATCHES  # a clock that was set back
+
+
+def test_the_first_result_of_a_zone_is_shown_at_once(settings: CheckSettings) -> None:
+    kept = KeptChecks(settings)
+    kept.keep("eu-central-1a", GOOD)
+    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    kept.keep("eu-central-1b", BAD)
+    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
 
 
 def hangs(line: Line) -> None:

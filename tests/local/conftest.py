@@ -17,6 +17,9 @@ def who(event, context):
     return {"pid": os.getpid(), "name": context.function_name, "left": context.get_remaining_time_in_millis(),
             "request": context.aws_request_id, "arn": context.invoked_function_arn, "home": os.environ.get("HOME")}
 
+def note(event, context):
+    print("ran")
+
 def fail(event, context):
     raise ValueError("no such luck")
 

@@ -81,3 +81,12 @@ def test_a_head_request_gets_no_body(partner: Partner) -> None:
 def test_a_busy_port_is_one_clear_line(partner: Partner) -> None:
     with pytest.raises(LocalError, match=rf"^127\.0\.0\.1:{partner.port} cannot be used"):
         Partner(port=partner.port)
+
+
+def test_the_echo_says_where_the_caller_is_and_keeps_quiet_about_it(partner: Partner, lines: list[str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=10)
+    connection.request("GET", "/ip")
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Content-Type"), response.read()) == (200, "text/plain", b"127.0.0.1\n")
+    connection.close()
+    assert (lines, partner.calls) == ([], [])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local.template import UNRESOLVED, EventSource, Loader, Template
+from local.template import UNRESOLVED, EventSource, Loader, ScheduleTemplate, Template
 
 TEMPLATE = """
 Parameters:
@@ -101,3 +101,23 @@ def test_the_projects_own_template_has_all_that_the_stack_needs(repository: Path
     assert {authorizer.function for authorizer in api.authorizers.values()} <= template.functions().keys()
     assert {source.queue for source in template.event_sources()} <= template.queues().keys()
     assert "*/*" in api.binary_media_types
+
+
+def test_schedules_come_at_their_rate(template: Template) -> None:
+    assert template.schedules() == (ScheduleTemplate(function="Worker", seconds=86400),)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds"), [("rate(1 minute)", 60), ("rate(15 minutes)", 900), ("rate(2 hours)", 7200)]
+)
+def test_rates_are_read_as_eventbridge_writes_them(tmp_path: Path, rate: str, seconds: int) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE.replace("rate(1 day)", rate))
+    assert [found.seconds for found in Template(path).schedules()] == [seconds]
+
+
+def test_a_schedule_that_is_no_rate_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE.replace("rate(1 day)", "'cron(0 12 * * ? *)'"))
+    with pytest.raises(ValueError, match="is no rate"):
+        Template(path).schedules()
