@@ -34,7 +34,6 @@ _CLIENT_OPTIONS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "tcp_user_timeout": 10_000,  # milliseconds: a host that vanished is noticed within the life of a function
     "application_name": "sallyport",
-    "options": _SERVER_OPTIONS,
 }
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
@@ -112,12 +111,18 @@ class Database:
     def _connect(self) -> Connection:
         try:
             return psycopg.connect(
-                make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS),
+                make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS, **self._asked()),
                 autocommit=True,
                 row_factory=dict_row,
             )
         except _GONE as error:
             raise unavailable(error) from None
+
+    def _asked(self) -> dict[str, str]:
+        """What the session asks for. RDS Proxy refuses every connection that asks ("Feature not supported: RDS Proxy
+        currently doesn't support command-line options"); the settings of the roles hold there (0002_*.sql).
+        """
+        return {} if self._settings.database_proxy else {"options": _SERVER_OPTIONS}
 
     def _address(self) -> dict[str, str | int]:
         """On AWS: host and role, an IAM token as the password, and TLS verified down to the host's name."""

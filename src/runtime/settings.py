@@ -28,6 +28,12 @@ def _number(name: str, raw: str) -> int:
         raise SettingsError(f"{name} must be a whole number, got '{raw}'") from None
 
 
+def _answer(name: str, raw: str) -> bool:
+    if raw not in {"yes", "no"}:
+        raise SettingsError(f"{name} must be yes or no, got '{raw}'")
+    return raw == "yes"
+
+
 def _networks(name: str, raw: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in raw.split(",") if part.strip())
@@ -60,6 +66,7 @@ def _egress_addresses(name: str, raw: str) -> tuple[EgressAddress, ...]:
 _READERS: dict[object, Callable[[str, str], object]] = {
     str: _text,
     int: _number,
+    bool: _answer,
     tuple[Network, ...]: _networks,
     tuple[int, ...]: _ports,
     tuple[EgressAddress, ...]: _egress_addresses,
@@ -136,6 +143,7 @@ class DatabaseSettings(FromEnvironment):
 
     `database_url` (libpq URL) wins and is for local use; on AWS it is empty and host, port, name and user name the
     cluster, with an IAM token as the password and TLS verified against `database_root_certificates` (a PEM file).
+    `database_proxy` says whether that host is RDS Proxy.
     """
 
     database_url: str = ""
@@ -144,6 +152,7 @@ class DatabaseSettings(FromEnvironment):
     database_name: str = "sallyport"
     database_user: str = ""
     database_root_certificates: str = ""
+    database_proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

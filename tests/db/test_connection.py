@@ -1,5 +1,6 @@
 """One connection per process: made on first use, re-made when it broke, never waited for too long."""
 
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
@@ -184,3 +185,34 @@ def test_what_the_schema_refuses_is_told_without_the_row(connected: Database, su
 def test_a_connection_that_was_closed_here_is_remade(connected: Database) -> None:
     connected.connection().close()
     assert one(connected) == 1
+
+
+def test_through_rds_proxy_nothing_is_asked_for_and_the_role_bounds_the_session(database: FreshDatabase) -> None:
+    """The proxy refuses connections that come with `options`."""
+    direct = DatabaseSettings(database_url=database.url)
+    through = DatabaseSettings(database_url=database.url, database_proxy=True)
+    with closing(Database(direct)) as made:
+        assert "options" in made.connection().info.get_parameters()
+    with closing(Database(through)) as made:
+        assert "options" not in made.connection().info.get_parameters()
+        (row,) = made.rows(
+            """
+            SELECT current_setting('statement_timeout') AS statement, current_setting('timezone') AS zone,
+                current_setting('idle_in_transaction_session_timeout') AS idle
+            """,
+            {},
+        )
+    assert row == {"statement": "10s", "zone": "UTC", "idle": "10s"}
+
+
+def test_a_connection_can_be_cut_under_whoever_waits_for_it(connected: Database) -> None:
+    cutter = threading.Timer(0.2, connected.cut)
+    cutter.start()
+    with pytest.raises(DatabaseUnavailable):
+        connected.rows("SELECT pg_sleep(30)", {})
+    cutter.join()
+    connected.close()
+    connected.cut()  # there is nothing to cut
+    assert one(connected) == 1
+    connected.connection().close()
+    connected.cut()

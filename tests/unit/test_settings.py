@@ -56,6 +56,7 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
         ("WAKEUP_QUEUE_URL", "", "WAKEUP_QUEUE_URL must be set"),
         ("LEASE_SECONDS", "ten", "LEASE_SECONDS must be a whole number, got 'ten'"),
         ("DATABASE_PORT", "5432.5", "DATABASE_PORT must be a whole number"),
+        ("DATABASE_PROXY", "maybe", "DATABASE_PROXY must be yes or no, got 'maybe'"),
         ("ALLOWED_PRIVATE_CIDRS", "10.0.0.1/16", "ALLOWED_PRIVATE_CIDRS must be CIDR blocks"),
         ("BLOCKED_CIDRS", "everything", "BLOCKED_CIDRS must be CIDR blocks"),
         ("ALLOWED_PORTS", "443,x", "ALLOWED_PORTS must be a whole number"),
