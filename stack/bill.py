@@ -323,6 +323,8 @@ def _vpn_connection(_address: str, month: Month) -> Priced:
     yield "vpn_tunnel_address_hour", month.hours * 2
     if not month.of_type("AWS::EC2::NatGateway"):  # then this is the way to the destinations
         yield "data_out_gb", month.to_partners
+    if month.endpoints("execute-api"):  # and this the way of the API's answers
+        yield "data_out_gb", month.gb(month.requests, "caller_response_kib")
 
 
 def _flow_log(address: str, month: Month) -> Priced:
@@ -431,6 +433,12 @@ def _web_acl(address: str, month: Month) -> Priced:
     yield "web_acl_request_million", month.requests / 1e6
 
 
+def _web_acl_log(address: str, month: Month) -> Priced:
+    keeps_all = month.resources[address]["Properties"].get("LoggingFilter", {}).get("DefaultBehavior") != "DROP"
+    if keeps_all:  # else only what is blocked, which is no part of the load
+        yield "log_gb", month.gb(month.requests, "access_log_kib")
+
+
 def _bastion(address: str, month: Month) -> Priced:
     kind = month.resources[address]["Properties"].get("InstanceType")
     if kind != "t4g.nano":
@@ -460,9 +468,16 @@ PRICED: dict[str, Callable[[str, Month], Priced]] = {
     "AWS::SQS::Queue": _queue,
     "AWS::Scheduler::Schedule": _schedule,
     "AWS::SecretsManager::Secret": _secret,
+    "AWS::WAFv2::LoggingConfiguration": _web_acl_log,
     "AWS::WAFv2::WebACL": _web_acl,
 }
 WRITERS = {
     kind: PRICED[kind]
-    for kind in ("AWS::ApiGateway::RestApi", "AWS::EC2::FlowLog", "AWS::Lambda::Function", "AWS::RDS::DBCluster")
+    for kind in (
+        "AWS::ApiGateway::RestApi",
+        "AWS::EC2::FlowLog",
+        "AWS::Lambda::Function",
+        "AWS::RDS::DBCluster",
+        "AWS::WAFv2::LoggingConfiguration",
+    )
 }

@@ -115,7 +115,7 @@ def test_a_scheduled_function_runs_whether_there_are_deliveries_or_not() -> None
     }
     told = billed(stack)
     assert told["lambda_arm64_gb_second"] == round(8760 * 0.502 * 0.25 * 0.0000133334, 4)
-    assert told["metric_month"] == 0.3
+    assert told["metric_month"] == 0.6
 
 
 def test_a_database_that_pauses_is_awake_for_its_pause_after_each_delivery() -> None:
@@ -158,6 +158,13 @@ def test_alarms_cost_by_metric_and_a_web_acl_by_rule() -> None:
     }
     told = billed(stack, deliveries=MILLION)
     assert (told["alarm_month"], told["web_acl_month"], told["web_acl_rule_month"]) == (0.3, 5.0, 3.0)
+
+
+def test_a_log_of_blocked_requests_costs_nothing_and_one_of_all_requests_does() -> None:
+    blocked = resource("AWS::WAFv2::LoggingConfiguration", LoggingFilter={"DefaultBehavior": "DROP"})
+    assert billed({"Log": blocked}, deliveries=MILLION) == {}
+    told = billed({"Log": resource("AWS::WAFv2::LoggingConfiguration")}, deliveries=MILLION)
+    assert told == {"log_gb": round(2 * MILLION * 0.6 / 2**20 * 0.5, 4)}
 
 
 def test_a_vpn_costs_its_hours_and_two_addresses() -> None:
