@@ -9,12 +9,16 @@ from lab.stages import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A TCP connection from a host to an address. `source_port` tells it from all others of one lab."""
+    """A TCP connection from a host to an address. `source_port` tells it from all others of one lab.
+
+    `claims` is the address that the host pretends to have; None for its own.
+    """
 
     source: str
     destination: IPv4Address
     port: int
     source_port: int
+    claims: IPv4Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

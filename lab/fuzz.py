@@ -23,6 +23,7 @@ from lab.plan import plan
 from lab.probe import attempts, probe
 from lab.random_networks import random_network
 from lab.realise import Missing, realised
+from lab.spoilt import MISTAKES, Spoil
 from stack.network import Network
 from stack.saving import dump
 
@@ -30,8 +31,6 @@ PORTS = (443, 5432, 22)
 NOBODY_INSIDE = IPv4Address("10.0.0.250")
 NOBODY_OUTSIDE = IPv4Address("198.51.100.200")
 MOST_ATTEMPTS = 800  # of one network
-
-type Spoil = Callable[[Plan], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,22 @@ def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
     pairs = list(_pairs(made.hosts))
     if len(pairs) > MOST_ATTEMPTS:
         pairs = random.Random(seed).sample(pairs, MOST_ATTEMPTS)  # noqa: S311 (chance, not secrets)
-    return attempts(pairs)
+    honest = attempts(pairs)
+    return (*honest, *_spoofed(made, honest))
+
+
+def _spoofed(made: Plan, honest: Sequence[Attempt]) -> Iterator[Attempt]:
+    """From each interface one as its neighbour, which has an interface too. Hosts outside are not checked."""
+    addresses = [one.address for one in made.addresses if one.device == "eth0" and one.namespace.startswith("host-")]
+    names = [one.namespace for one in made.addresses if one.device == "eth0" and one.namespace.startswith("host-")]
+    for place, name in enumerate(names[:-1]):
+        yield Attempt(
+            source=name,
+            destination=addresses[place - 1],
+            port=PORTS[0],
+            source_port=honest[-1].source_port + 1 + place,
+            claims=addresses[place + 1],
+        )
 
 
 def _pairs(hosts: Iterable[Host]) -> Iterator[tuple[str, IPv4Address, int]]:
@@ -162,6 +176,23 @@ def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
     return wrong
 
 
+def notice(mistakes: Iterable[Spoil], seeds: Sequence[int], say: Callable[[str], None]) -> int:
+    """Make every mistake in one network after another until the comparison notices. Returns how many it never did."""
+    missed = 0
+    for mistake in mistakes:
+        found = next((place for place, seed in enumerate(seeds) if _noticed(mistake, seed)), None)
+        missed += found is None
+        words = f"not noticed in {len(seeds)} networks" if found is None else f"noticed in network {found + 1}"
+        say(f"{mistake.__name__}: {words}")
+    return missed
+
+
+def _noticed(mistake: Spoil, seed: int) -> bool:
+    network = random_network(seed)
+    made = plan(network)
+    return mistake(made) != made and bool(compare(network, spoil=mistake)[1])
+
+
 def _way(verdict: Verdict) -> str:
     return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "stage", "unexplained"))
 
@@ -170,17 +201,23 @@ def _report(network: Network, found: Disagreement) -> str:
     return f"  {found.attempt}\n  oracle:  {found.oracle}\n  packets: {found.packets}\n{dump(network)}"
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def main() -> int:
     """The exit status: 0 when all agree, 1 when not, 77 where the machine does not let us try."""
     words = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
     words.add_argument("--networks", type=int, default=20, help="how many (20)")
     words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
+    words.add_argument("--spoilt", action="store_true", help="make mistakes on purpose; each must be noticed")
     asked = words.parse_args()
     first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed
-    print(f"seed {first}", flush=True)
+    _say(f"seed {first}")
     try:
         enter()
-        return 1 if run(range(first, first + asked.networks), lambda text: print(text, flush=True)) else 0
+        seeds = range(first, first + asked.networks)
+        return 1 if (notice(MISTAKES, seeds, _say) if asked.spoilt else run(seeds, _say)) else 0
     except Forbidden as error:
         return main_or_skip(error)
     except Missing as error:

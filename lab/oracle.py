@@ -74,9 +74,8 @@ class Oracle:
 
     def judge(self, attempt: Attempt) -> Verdict:
         walk = _Walk(self._network, self._outside)
-        opening = Packet(
-            walk.address_of(attempt.source), attempt.source_port, attempt.destination, attempt.port, opens=True
-        )
+        source = attempt.claims or walk.address_of(attempt.source)
+        opening = Packet(source, attempt.source_port, attempt.destination, attempt.port)
         direction: Literal["out", "back"] = "out"
         try:
             there = walk.send(attempt.source, opening)

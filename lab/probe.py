@@ -27,6 +27,7 @@ LAST_SOURCE_PORT = 65535
 TIMEOUT_SECONDS = 2.0  # for the whole batch, and waited out only by what nothing explains
 _QUIET_SECONDS = 0.02  # without news, before the records are read
 _NUMBER_BYTES = 4
+_IP_TRANSPARENT = 19  # <linux/in.h>
 _REACHED = {errno.ECONNREFUSED, errno.ECONNRESET}
 
 
@@ -136,7 +137,9 @@ class _Batch:
 
     def _call_here(self, one: Attempt) -> None:
         caller = self._socket()
-        caller.bind(("", one.source_port))
+        if one.claims is not None:
+            caller.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)  # the kernel lets root send as someone else with this
+        caller.bind((str(one.claims or ""), one.source_port))
         outcome = caller.connect_ex((str(one.destination), one.port))
         if outcome in {0, errno.EINPROGRESS}:
             self.selector.register(caller, selectors.EVENT_WRITE, _Caller(one, caller))

@@ -3,5 +3,5 @@
 ##@ Prove it
 
 .PHONY: lab-fuzz
-lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks; N=100 of them, SEED=1
-	@$(PY) -m lab.fuzz --networks $(or $(N),100) $(if $(SEED),--seed $(SEED))
+lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks; N=100 of them, SEED=1, SPOILT=yes for mistakes on purpose
+	@$(PY) -m lab.fuzz --networks $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(SPOILT),--spoilt)

@@ -40,13 +40,16 @@ def load(text: str) -> Network:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        kind: type = type(value)
-        name = kind.__name__
+        name = _name(value)
         named = {_CLASS: name} if name.endswith(("Target", "Blackhole")) else {}
         return named | {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return str(value) if isinstance(value, (IPv4Address, IPv4Network, Enum)) else value
+
+
+def _name(value: object) -> str:
+    return type(value).__name__
 
 
 def _made(wanted: Any, value: Any) -> Any:
@@ -72,8 +75,8 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
     if value is None and types.NoneType in kinds:
         return None
     if isinstance(value, Mapping):
-        named = [kind for kind in kinds if is_dataclass(kind)]
-        chosen = [kind for kind in named if kind.__name__ == value.get(_CLASS)] if _CLASS in value else named
+        classes = {kind.__name__: kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
+        chosen = [kind for name, kind in classes.items() if value.get(_CLASS, name) == name]
         return _made(chosen[0], value) if len(chosen) == 1 else _unknown(value)
     for kind in (kind for kind in kinds if kind not in {types.NoneType, str}):
         try:
