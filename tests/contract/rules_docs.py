@@ -346,11 +346,18 @@ def headers_that_are_not_passed_on_are_listed(texts: Texts) -> list[str]:
 
 
 def every_alarm_has_its_section(texts: Texts) -> list[str]:
-    """The sections of operations.md that end in Alarm are the alarms of the templates."""
-    alarms = set(re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm$", texts[TEMPLATES[3]], re.MULTILINE))
+    """Its description names the section that is called like it (but for the zone's letter); no section is too many."""
+    alarms = texts["infra/observability.yaml"].split("    Type: AWS::CloudWatch::Alarm\n")
+    names = [before.rstrip().rpartition("\n")[2].strip(" :") for before in alarms[:-1]]
+    named = [re.findall(r"docs/operations\.md#(\w+)", after.partition("\n\n")[0]) for after in alarms[1:]]
+    sections = {re.sub(r"(?<=Alarm)[AB]$", "", name) for name in names}
     told = set(re.findall(r"^### (\w+Alarm)$", texts[OPERATIONS_PAGE], re.MULTILINE))
-    missing = [f"{alarm} has no section" for alarm in sorted(alarms - told)]
-    return missing + [f"{alarm} does not exist" for alarm in sorted(told - alarms)]
+    right = [[re.sub(r"(?<=Alarm)[AB]$", "", name).lower()] for name in names]
+    wrong = [
+        f"{name} names {found}" for name, found, wanted in zip(names, named, right, strict=True) if found != wanted
+    ]
+    missing = [f"{alarm} has no section" for alarm in sorted(sections - told)]
+    return wrong + missing + [f"{alarm} does not exist" for alarm in sorted(told - sections)]
 
 
 # ---- the README's blocks, the changelog, the records -----------------------------------------------------------------

@@ -16,6 +16,7 @@ POLICIES = {  # (DeletionPolicy, UpdateReplacePolicy) of what keeps state; None 
 }
 LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
 SAME = (*LIMITS, "Type", "ConstraintDescription")
+KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PASSWORDS = re.compile(r"password|secret|token|credential", re.IGNORECASE)
 
 
@@ -135,7 +136,7 @@ def nothing_is_public(project: Project) -> list[str]:
 
 
 def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
-    """At rest by SQS's own key, on the way by a policy that denies plain HTTP."""
+    """At rest by SQS's own key or by ours, on the way by a policy that denies plain HTTP."""
     queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
     denied = {
         statement["Resource"]
@@ -145,10 +146,15 @@ def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
         and [str(statement["Resource"]).removesuffix(".Arn")] == item["Properties"]["Queues"]
     }
     faults = [f"{name} takes plain HTTP" for name in queues if f"{name}.Arn" not in denied]
-    return faults + [
+    faults += [
         f"{name} is not encrypted"
         for name, item in queues.items()
         if item["Properties"].get("SqsManagedSseEnabled") is not True
+    ]
+    return faults + [
+        f"{name} is not encrypted with our key"
+        for name, item in project.of_type(APPLICATION, "AWS::SQS::Queue", KmsKeyArn=KEY).items()
+        if item["Properties"].get("KmsMasterKeyId") != KEY or item["Properties"].get("SqsManagedSseEnabled")
     ]
 
 
@@ -207,6 +213,11 @@ def capacity_pauses_only_at_zero(project: Project) -> list[str]:
     return faults + (["it would pause above zero"] if "SecondsUntilAutoPause" in awake else [])
 
 
+# What silence means, where it is not that all is well: a check that saw no address leaves the alarm of the wrong
+# address as it was, and a check that does not run at all is a failure of the check.
+_SILENCE = {"EgressAddressAlarm": "ignore", "EgressCheckAlarm": "breaching"}
+
+
 def alarms_tell_what_to_do(project: Project) -> list[str]:
     """In prose, to the topic; and there is one for each way of losing deliveries."""
     alarms = project.of_type(OBSERVABILITY, "AWS::CloudWatch::Alarm")
@@ -216,11 +227,12 @@ def alarms_tell_what_to_do(project: Project) -> list[str]:
         words = str(properties.get("AlarmDescription", "")).split()
         faults += [] if len(words) >= 20 else [f"{name} does not say what to do"]
         faults += [] if properties.get("AlarmActions") == ["Observability.AlarmTopic"] else [f"{name} tells nobody"]
-        faults += [] if properties.get("TreatMissingData") == "notBreaching" else [f"{name} rings for silence"]
-    watched = {_watched(item["Properties"]) for item in alarms.values()}
+        silence = _SILENCE.get(name.rpartition(".")[2].rstrip("AB"), "notBreaching")
+        faults += [] if properties.get("TreatMissingData") == silence else [f"{name} takes silence for something else"]
+    watched = {_watched(item["Properties"]) for item in alarms.values() if "MetricName" in item["Properties"]}
     wanted = {
         ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue.QueueName"),
-        ("ApproximateAgeOfOldestMessage", "WakeupQueue.QueueName"),
+        ("ApproximateAgeOfOldestMessage", "sallyport-wakeups"),
         ("Errors", "ApiFunction"),
         ("Errors", "AttemptFunction"),
         ("sallyport-AuthorizerFailures", ""),

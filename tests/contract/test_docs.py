@@ -48,6 +48,8 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.numbers_are_those_of_the_code, ARCHITECTURE, "the lease runs out after", "the lease ends after"),
     (rules.headers_that_are_not_passed_on_are_listed, API, "`X-Forwarded-`, ", ""),
     (rules.every_alarm_has_its_section, OPERATIONS_PAGE, "### WakeupAgeAlarm", "### QueueAgeAlarm"),
+    (rules.every_alarm_has_its_section, "infra/observability.yaml", "#natportalarm", "#natalarm"),
+    (rules.every_alarm_has_its_section, "infra/observability.yaml", "Runbook: docs/operations.md#apierroralarm", ""),
     (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),
     (rules.the_table_of_costs_is_what_the_tool_prints, README, "| NAT gateway | 1 |", "| NAT gateway | 2 |"),
     (rules.the_table_of_costs_is_what_the_tool_prints, "tools/prices.toml", "0.045", "0.054"),

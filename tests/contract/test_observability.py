@@ -1,0 +1,261 @@
+"""Alarms and dashboard: they watch what exists, in every topology, and every option brings its own.
+
+Each rule is shown a changed template that breaks it. The names of AWS's metrics and dimensions are from its pages on
+monitoring each service; nothing here can ask CloudWatch whether data arrive.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+
+from domain.deliveries import State
+from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
+from stack.render import Combination, Rendered, combinations, render, templates
+from tests.contract.project import ROOT
+from tests.contract.rules_functions import CONNECTIONS, CONNECTIONS_WHEN_SMALL
+
+PATH = "infra/observability.yaml"
+TEXT = templates()[PATH]
+ALLOWED = [found for found in combinations() if found.refused is None]
+MORE = {"WebAcl": "yes", "DatabaseReader": "yes"}
+
+# Namespace, metric, dimensions.
+OF_AWS = {
+    *(("AWS/ApiGateway", name, ("ApiName", "Stage")) for name in ("Count", "4XXError", "5XXError", "Latency")),
+    *(("AWS/Lambda", name, ("FunctionName",)) for name in ("Errors", "Throttles")),
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible", ("QueueName",)),
+    ("AWS/SQS", "ApproximateNumberOfMessagesDelayed", ("QueueName",)),
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage", ("QueueName",)),
+    *(
+        ("AWS/RDS", name, ("DBInstanceIdentifier",))
+        for name in (
+            "ACUUtilization",
+            "AuroraReplicaLag",
+            "DatabaseConnections",
+            "MaximumUsedTransactionIDs",
+            "ServerlessDatabaseCapacity",
+        )
+    ),
+    *(
+        ("AWS/NATGateway", name, ("NatGatewayId",))
+        for name in (
+            "BytesInFromDestination",
+            "BytesOutToDestination",
+            "ErrorPortAllocation",
+            "PacketsDropCount",
+            "PacketsInFromDestination",
+            "PacketsInFromSource",
+        )
+    ),
+    ("AWS/VPN", "TunnelState", ("VpnId",)),
+    *(("AWS/WAFV2", name, ("WebACL", "Region", "Rule")) for name in ("AllowedRequests", "BlockedRequests")),
+}
+OUTCOMES = (Answered(status=200), Unreachable(reason=""), Unknown(reason=""), Refused(reason=""))
+
+type Metric = tuple[str, str, tuple[str, ...]]
+
+
+def ours() -> set[Metric]:
+    """What the functions count, by names in their code or made of outcomes and states."""
+    literal = set[str]()
+    for path in (ROOT / "src").rglob("*.py"):
+        literal |= set(re.findall(r'\bcount\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
+    made = {f"Attempts{outcome_name(outcome).capitalize()}" for outcome in OUTCOMES}
+    made |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
+    zoned = {name for name in literal if name.startswith("Egress")}
+    plain = {("Sallyport", name, ("service",)) for name in made | literal - zoned}
+    return plain | {("Sallyport", name, ("service", "zone")) for name in zoned}
+
+
+def filtered(rendered: Rendered) -> set[Metric]:
+    """What metric filters count."""
+    transformations = [
+        item
+        for resource in rendered.of_type("AWS::Logs::MetricFilter").values()
+        for item in resource["Properties"]["MetricTransformations"]
+    ]
+    return {(item["MetricNamespace"], str(item["MetricName"]), ()) for item in transformations}
+
+
+@cache
+def application(combination: int, *, more: bool) -> Rendered:
+    return render({**ALLOWED[combination].parameters, **(MORE if more else {})})
+
+
+def changed(old: str, new: str, **parameters: str) -> Rendered:
+    assert old in TEXT, f"{PATH} no longer has: {old}"
+    return render(parameters, texts={**templates(), PATH: TEXT.replace(old, new, 1)})
+
+
+# ---- The rules -------------------------------------------------------------------------------------------------------
+
+
+def alarms(rendered: Rendered) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for address, item in rendered.of_type("AWS::CloudWatch::Alarm").items():
+        yield address.rpartition(".")[2], item["Properties"]
+
+
+def watched(properties: Mapping[str, Any]) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """Each metric of an alarm with the values of its dimensions."""
+    metrics = [item["MetricStat"]["Metric"] for item in properties.get("Metrics", []) if "MetricStat" in item]
+    for metric in metrics or [properties]:
+        dimensions = metric.get("Dimensions", [])
+        names, values = tuple(item["Name"] for item in dimensions), tuple(str(item["Value"]) for item in dimensions)
+        yield (metric["Namespace"], str(metric["MetricName"]), names), values
+
+
+def shown(rendered: Rendered) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """Each metric of the dashboard. Raises ValueError when its body is no JSON."""
+    body = json.loads(rendered.resources["Observability.Dashboard"]["Properties"]["DashboardBody"])
+    for widget in body["widgets"]:
+        for namespace, name, *rest in widget["properties"]["metrics"]:
+            dimensions = [item for item in rest if isinstance(item, str)]
+            yield (namespace, name, tuple(dimensions[::2])), tuple(dimensions[1::2])
+
+
+def faults(rendered: Rendered) -> list[str]:
+    """Metrics that nobody writes, and dimensions without a value."""
+    known = OF_AWS | ours() | filtered(rendered)
+    everything = [(name, found) for name, item in alarms(rendered) for found in watched(item)]
+    everything += [("the dashboard", found) for found in shown(rendered)]
+    unknown = [f"{name}: nobody writes {metric}" for name, (metric, _) in everything if metric not in known]
+    return unknown + [f"{name}: {metric} of nothing" for name, (metric, values) in everything if "" in values]
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["plain", "with-options"])
+@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[found.name for found in ALLOWED])
+def test_alarms_and_dashboard_watch_what_exists(combination: int, more: bool) -> None:
+    assert faults(application(combination, more=more)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("MetricName: ErrorPortAllocation", "MetricName: PortAllocationErrors"),
+        ("MetricName: EgressAddressMatches", "MetricName: EgressAddressSeen"),
+        ("{Name: zone, Value: !Ref ZoneA}", "{Name: Zone, Value: !Ref ZoneA}"),
+        ("{Name: VpnId, Value: !Ref VpnConnectionId}", "{Name: VpnId, Value: ''}"),
+        ('"AttemptsUnknown"', '"AttemptsLost"'),
+        ('"NatGatewayId", "${NatGatewayAId}"', '"NatGatewayId", "${NatGatewayBId}"'),
+        ("MetricName: !Sub ${ApiName}-DatabaseAway", "MetricName: !Sub ${ApiName}-DatabaseGone"),
+    ],
+)
+def test_a_metric_that_nobody_writes_is_noticed(old: str, new: str) -> None:
+    vpn = {"CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
+    assert faults(changed(old, new, Topology="on-premises", **vpn)) != []
+
+
+def test_a_dashboard_that_is_no_json_is_noticed() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        faults(changed('"widgets": [', '"widgets": [,'))
+
+
+# ---- Which alarms there are ------------------------------------------------------------------------------------------
+
+ALWAYS = {
+    "ApiErrorAlarm",
+    "ApiServerErrorAlarm",
+    "ApiThrottleAlarm",
+    "AttemptErrorAlarm",
+    "AttemptThrottleAlarm",
+    "AuthorizeThrottleAlarm",
+    "AuthorizerFailureAlarm",
+    "DatabaseAwayAlarm",
+    "DatabaseCapacityAlarm",
+    "DatabaseConnectionsAlarm",
+    "DatabaseTransactionsAlarm",
+    "DeadLetterAlarm",
+    "FailedInvocationAlarm",
+    "UnreachableAlarm",
+    "WakeupAgeAlarm",
+}
+OF_THE_WAY_OUT = {
+    "EgressAddressAlarmA",
+    "EgressAddressAlarmB",
+    "EgressCheckAlarmA",
+    "EgressCheckAlarmB",
+    "NatDropAlarmA",
+    "NatPortAlarmA",
+}
+
+
+def wanted(combination: Combination, *, more: bool) -> set[str]:
+    """What a stack of these parameters must have, and nothing else."""
+    of = combination.parameters
+    names = set(ALWAYS)
+    names |= OF_THE_WAY_OUT if of["Topology"] != "internal-only" else set()
+    names |= {"NatDropAlarmB", "NatPortAlarmB"} if of["Egress"] == "per-az" else set()
+    names |= {"VpnTunnelAlarm"} if of.get("CorporateCidr") else set()
+    names |= {"DatabaseResumeAlarm"} if of.get("DatabaseMinCapacity", "0") == "0" else set()
+    return names | ({"WebAclBlockedAlarm", "DatabaseReaderLagAlarm"} if more else set())
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["plain", "with-options"])
+@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[found.name for found in ALLOWED])
+def test_each_design_has_the_alarms_of_what_it_consists_of(combination: int, more: bool) -> None:
+    found = {name for name, _ in alarms(application(combination, more=more))}
+    assert found == wanted(ALLOWED[combination], more=more)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "title"),
+    [
+        ({"Egress": "per-az"}, "NAT gateway B"),
+        ({"WebAcl": "yes"}, "Requests at the web ACL"),
+        ({"DatabaseReader": "yes"}, "The second instance of the database"),
+    ],
+)
+def test_an_option_brings_its_widget(parameters: dict[str, str], title: str) -> None:
+    def titles(rendered: Rendered) -> list[str]:
+        body = json.loads(rendered.resources["Observability.Dashboard"]["Properties"]["DashboardBody"])
+        return [widget["properties"]["title"] for widget in body["widgets"]]
+
+    assert title in titles(render(parameters))
+    assert title not in titles(render({}))
+
+
+# ---- What they say and when they ring --------------------------------------------------------------------------------
+
+
+def test_every_alarm_says_what_to_do_and_where_the_runbook_goes_on() -> None:
+    for name, item in alarms(application(0, more=True)):
+        anchor = re.sub(r"(?<=Alarm)[AB]$", "", name).lower()
+        assert str(item["AlarmDescription"]).endswith(f" Runbook: docs/operations.md#{anchor}")
+        assert len(str(item["AlarmDescription"])) <= 1024, "CloudWatch takes no more"
+
+
+@pytest.mark.parametrize("least", ["0", "0.5", "1"])
+@pytest.mark.parametrize("most", ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
+def test_the_alarm_of_connections_rings_at_four_fifths_of_what_the_database_takes(least: str, most: str) -> None:
+    limit = max(count for capacity, count in CONNECTIONS.items() if capacity <= int(most))
+    limit = min(limit, CONNECTIONS_WHEN_SMALL) if float(least) <= 0.5 else limit
+    rendered = render({"DatabaseMinCapacity": least, "DatabaseMaxCapacity": most, "ReserveConcurrency": "no"})
+    threshold = rendered.resources["Observability.DatabaseConnectionsAlarm"]["Properties"]["Threshold"]
+    assert int(threshold) == limit * 4 // 5
+
+
+def test_the_filters_look_for_what_is_written() -> None:
+    code = (ROOT / "src/flows/attempt.py").read_text(encoding="utf-8")
+    messages = re.findall(r'\$\.message = "([^"]+)"', TEXT)
+    assert messages
+    assert all(f'"{message}"' in code for message in messages)
+    assert '$.gateway_error = "AUTHORIZER_FAILURE"' in TEXT
+    assert '"gateway_error"' in templates()["template.yaml"]
+
+
+def test_the_topic_is_encrypted_with_a_key_of_ones_own_alone() -> None:
+    key = "arn:aws:kms:us-east-1:555555555555:key/0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+    topic = "Observability.AlarmTopic"
+    assert render({"KmsKeyArn": key}).resources[topic]["Properties"]["KmsMasterKeyId"] == key
+    assert "KmsMasterKeyId" not in render({}).resources[topic]["Properties"]
+
+
+def test_cloudwatch_of_this_account_may_publish_and_nobody_else() -> None:
+    document = render({}).resources["Observability.AlarmTopicPolicy"]["Properties"]["PolicyDocument"]
+    allowed = [item for item in document["Statement"] if item["Effect"] == "Allow"]
+    assert [item["Principal"] for item in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
+    assert allowed[0]["Condition"]["StringEquals"] == {"aws:SourceAccount": "555555555555"}
