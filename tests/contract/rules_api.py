@@ -4,16 +4,31 @@ import json
 import re
 from typing import Any
 
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+from handlers import api
+from handlers.operations import OPERATIONS
 from handlers.problems import TITLES, TYPE_PREFIX
 from tests.contract.project import APPLICATION, Project
 
 OPEN_ROUTES = {("/healthz", "get"), ("/openapi.json", "get"), ("/docs", "get")}
 ANY = "x-amazon-apigateway-any-method"
+CALLED_BY = {
+    "apigateway.amazonaws.com": ("ApiFunction", "AuthorizeFunction"),
+    "events.amazonaws.com": ("CheckEgressAFunction", "CheckEgressBFunction"),
+}
 # Kinds of problems that only API Gateway can tell of.
-GATEWAY_TITLES = {"too-many-requests": "Requests arrive too fast", "timeout": "No answer came in time"}
+GATEWAY_TITLES = {
+    "too-many-requests": "Requests arrive too fast",
+    "timeout": "No answer came in time",
+    "blocked": "The request was blocked",
+}
 GATEWAY_RESPONSES = {  # by API Gateway's name; the status that callers see, None where API Gateway knows best
     "UNAUTHORIZED": 401,
     "ACCESS_DENIED": 403,
+    "WAF_FILTERED": 403,
     "MISSING_AUTHENTICATION_TOKEN": 404,
     "REQUEST_TOO_LARGE": 413,
     "THROTTLED": 429,
@@ -23,6 +38,36 @@ GATEWAY_RESPONSES = {  # by API Gateway's name; the status that callers see, Non
     "INTEGRATION_TIMEOUT": 504,
     "DEFAULT_4XX": None,
     "DEFAULT_5XX": None,
+}
+LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:12345"
+KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+SETTINGS_OF_THE_API = [  # parameters that change what the API's function is given
+    {"LogLevel": "DEBUG"},
+    {"Architecture": "x86_64"},
+    {"SnapStart": "yes"},
+    {"Tracing": "xray"},
+    {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER},
+    {"KmsKeyArn": KEY},
+    {"AllowedPrivateCidrs": "10.1.0.0/16"},
+    {"EgressEchoUrl": "https://echo.example.com/"},
+    {"Egress": "per-az"},
+    {"Egress": "regional"},
+    {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"},
+    {"DatabaseProxy": "yes", "DatabaseMinCapacity": "0.5"},
+    {"DomainName": "api.example.com", "CertificateArn": "arn:aws:acm:us-east-1:555555555555:certificate/1234abcd"},
+    {"Stage": "staging"},
+]
+LONGEST_SETTINGS = {
+    "Egress": "per-az",
+    "AllowedPrivateCidrs": ",".join(["192.168.100.100/32"] * 4),
+    "LogLevel": "WARNING",
+    "Tracing": "otel",
+    "OpenTelemetryLayerArn": LAYER,
+    "Architecture": "x86_64",
+    "SnapStart": "yes",
+    "DatabaseProxy": "yes",
+    "DatabaseMinCapacity": "0.5",
+    "KmsKeyArn": KEY,
 }
 LOGGED = {  # all that the access log may hold; a path can carry a partner's secret, the route cannot
     "requestId",
@@ -56,8 +101,113 @@ def every_v1_route_asks_the_authorizer_and_no_open_one_does(project: Project) ->
             faults.append(f"{method} {path} is checked by {schemes or 'nobody'}")
         if not is_open and not path.startswith("/v1/"):
             faults.append(f"{method} {path} is neither open nor below /v1")
-    missing = OPEN_ROUTES | {("/v1/{proxy+}", ANY)}
-    return faults + [f"there is no {method} {path}" for path, method in sorted(missing - security.keys())]
+    return faults + [f"there is no {method} {path}" for path, method in sorted(OPEN_ROUTES - security.keys())]
+
+
+def every_operation_has_a_route_and_every_route_an_operation(project: Project) -> list[str]:
+    """API Gateway answers 404 to every other path, so a path that is not in the template does not exist."""
+    assert callable(api.handler)  # importing its module is what fills the table
+    routes = {
+        path: re.sub(r"\{\w+(\+?)\}", lambda part: ".+" if part[1] else "[^/]+", path)
+        for path in _body(project)["paths"]
+    }
+    samples = {operation.template: re.sub(r"\{\w+\}", "some", operation.template) for operation in OPERATIONS}
+    faults = [
+        f"there is no route for {path}"
+        for path, sample in samples.items()
+        if not any(re.fullmatch(pattern, sample) for pattern in routes.values())
+    ]
+    return faults + [
+        f"{path} leads to no operation"
+        for path, pattern in routes.items()
+        if not any(re.fullmatch(pattern, sample) for sample in samples.values())
+    ]
+
+
+def callers_are_limited_where_they_enter(project: Project) -> list[str]:
+    """A resource policy always; a private API lets in only what came through its own endpoint; a list of ranges is
+    compared with the address that the kind of API knows."""
+    private = {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"}
+    ranges = {"AllowedCallerCidrs": "198.51.100.0/24,203.0.113.7/32"}
+    listed = ["198.51.100.0/24", "203.0.113.7/32"]
+    endpoint = {"StringNotEquals": {"aws:SourceVpce": "Endpoints.ApiEndpoint"}}
+    wanted: list[tuple[dict[str, str], str, list[dict[str, Any]]]] = [
+        ({}, "REGIONAL", []),
+        (ranges, "REGIONAL", [{"NotIpAddress": {"aws:SourceIp": listed}}]),
+        (private, "PRIVATE", [endpoint]),
+        (private | ranges, "PRIVATE", [endpoint, {"NotIpAddress": {"aws:VpcSourceIp": listed}}]),
+    ]
+    faults = []
+    for parameters, kind, conditions in wanted:
+        made = project.resources(APPLICATION, **parameters)["Api"]["Properties"]
+        statements = made["Body"].get("x-amazon-apigateway-policy", {}).get("Statement", [])
+        allowed = [item for item in statements if item["Effect"] == "Allow"]
+        denied = [item["Condition"] for item in statements if item["Effect"] == "Deny"]
+        if made["EndpointConfiguration"]["Types"] != [kind]:
+            faults.append(f"with {parameters} the endpoint is {made['EndpointConfiguration']['Types']}")
+        if (
+            len(allowed) != 1
+            or denied != conditions
+            or any(item["Resource"] != "execute-api:/*" for item in statements)
+        ):
+            faults.append(f"with {parameters} the resource policy lets in {statements}")
+    return faults
+
+
+def a_change_of_who_may_call_is_deployed(project: Project) -> list[str]:
+    """A stage shows a new resource policy, endpoint type or domain only after a deployment, which SAM makes when it
+    sees another value in the document."""
+    changes = [
+        {"Topology": "internal-only"},
+        {"CorporateApi": "public"},
+        {"AllowedCallerCidrs": "198.51.100.0/24"},
+        {"DomainName": "api.example.com"},
+    ]
+    before = _deployment(project, {})
+    return [f"a change to {change} is not deployed" for change in changes if _deployment(project, change) == before]
+
+
+def _deployment(project: Project, parameters: dict[str, str]) -> str:
+    """The logical id of the API's deployment, as SAM makes it when CloudFormation hands it these parameters."""
+    template = json.loads(json.dumps(project.written(APPLICATION)))
+    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    session = boto3.Session(region_name="us-east-1")
+    made = Translator({}, Parser(), boto_session=session).translate(template, parameters)
+    (name,) = (key for key, item in made["Resources"].items() if item["Type"] == "AWS::ApiGateway::Deployment")
+    return str(name)
+
+
+def the_alias_follows_every_setting_of_the_function(project: Project) -> list[str]:
+    """API Gateway calls the version behind the alias. A version is made anew when its description changes, which must
+    therefore change with every setting of the function; and so must the function's own description, for Lambda
+    publishes no version of a function that did not change. 256 characters hold the longest."""
+    before = project.resources(APPLICATION)
+    faults = [
+        f"{name} is described otherwise than the function"
+        for name, item in before.items()
+        if item["Type"] == "AWS::Lambda::Version"
+        and item["Properties"].get("Description") != before["ApiFunction"]["Properties"]["Description"]
+    ]
+    for parameters in SETTINGS_OF_THE_API:
+        after = project.resources(APPLICATION, **parameters)["ApiFunction"]["Properties"]
+        description, other = after["Description"], before["ApiFunction"]["Properties"]
+        if _settings(after) != _settings(other) and description == other["Description"]:
+            faults.append(f"{parameters} does not reach the alias")
+    url = "https://.com"
+    url = url.replace(".", f"{'e' * (_longest_echo_url(project) - len(url))}.")
+    made = project.resources(APPLICATION, **LONGEST_SETTINGS, EgressEchoUrl=url)
+    longest = made["ApiFunction"]["Properties"]["Description"]
+    length = len(re.sub(r"Network\.\w+\.PublicIp", "255.255.255.255", longest))
+    return faults if length <= 256 else [*faults, f"the description has up to {length} characters"]
+
+
+def _longest_echo_url(project: Project) -> int:
+    return int(project.written(APPLICATION)["Parameters"]["EgressEchoUrl"].get("MaxLength", 1000))
+
+
+def _settings(function: dict[str, Any]) -> dict[str, Any]:
+    """What a version keeps."""
+    return {key: value for key, value in function.items() if key not in {"Description", "ReservedConcurrentExecutions"}}
 
 
 def the_authorizer_sees_each_token_at_least_once_a_minute(project: Project) -> list[str]:
@@ -77,7 +227,7 @@ def the_authorizer_sees_each_token_at_least_once_a_minute(project: Project) -> l
 
 
 def functions_without_a_route_have_no_caller(project: Project) -> list[str]:
-    """Operators' function and migration: by IAM alone, and no function has a URL."""
+    """Operators' function and migration: by IAM alone, and no function has a URL. Schedules call the checks alone."""
     resources = project.resources(APPLICATION)
     faults = [
         f"{name} gives a function a URL" for name, item in resources.items() if item["Type"] == "AWS::Lambda::Url"
@@ -86,7 +236,7 @@ def functions_without_a_route_have_no_caller(project: Project) -> list[str]:
         f"{name} lets something call {item['Properties']['FunctionName']}"
         for name, item in resources.items()
         if item["Type"] == "AWS::Lambda::Permission"
-        and not str(item["Properties"]["FunctionName"]).startswith(("ApiFunction", "AuthorizeFunction"))
+        and not str(item["Properties"]["FunctionName"]).startswith(CALLED_BY.get(item["Properties"]["Principal"], ()))
     ]
 
 
@@ -183,6 +333,10 @@ def _body(project: Project) -> dict[str, Any]:
 
 RULES = [
     every_v1_route_asks_the_authorizer_and_no_open_one_does,
+    every_operation_has_a_route_and_every_route_an_operation,
+    callers_are_limited_where_they_enter,
+    a_change_of_who_may_call_is_deployed,
+    the_alias_follows_every_setting_of_the_function,
     the_authorizer_sees_each_token_at_least_once_a_minute,
     functions_without_a_route_have_no_caller,
     gateway_responses_are_problems,

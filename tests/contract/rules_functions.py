@@ -35,6 +35,7 @@ SETTINGS: dict[str, type[FromEnvironment]] = {
 LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
 LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
+OF_TRACING = {"AWS_LAMBDA_EXEC_WRAPPER"}  # Lambda reads it, and it is there with OpenTelemetry alone
 OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 
 DATABASE_USERS = {
@@ -149,7 +150,7 @@ def environment_is_what_the_settings_read(project: Project) -> list[str]:
         given = set(functions[name]["Properties"]["Environment"]["Variables"]) if name in functions else set()
         wanted = settings.variables() - LOCAL_ONLY - LEFT_OUT.get(name, set()) | OF_POWERTOOLS
         faults += [f"{name} lacks {variable}" for variable in sorted(wanted - given)]
-        faults += [f"{name} does not read {variable}" for variable in sorted(given - wanted)]
+        faults += [f"{name} does not read {variable}" for variable in sorted(given - wanted - OF_TRACING)]
     return faults
 
 
