@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import yaml
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
-from samtranslator.yaml_helper import yaml_parse
+from samtranslator.yaml_helper import intrinsics_multi_constructor
 
 ROOT = Path(__file__).parents[1]
 APPLICATION = "template.yaml"
@@ -142,10 +143,17 @@ def templates() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the one in C where there is one
+    """Knows CloudFormation's short forms, as SAM reads them."""
+
+
+_Loader.add_multi_constructor("!", intrinsics_multi_constructor)
+
+
 @cache
 def written(text: str) -> dict[str, Any]:
     """A template as it stands, functions in their long form (`Fn::GetAtt`). Shared: do not change it."""
-    parsed: dict[str, Any] = json.loads(json.dumps(yaml_parse(text)))  # plain dicts and lists
+    parsed: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506  (it is a safe loader)
     return parsed
 
 
@@ -153,12 +161,16 @@ def written(text: str) -> dict[str, Any]:
 def translated(text: str) -> dict[str, Any]:
     """The application's template as SAM hands it to CloudFormation. Shared: do not change it."""
     template = json.loads(json.dumps(written(text)))
+    # SAM puts the defaults of parameters where some properties refer to them. Without defaults the references stay.
+    defaults = {name: item.pop("Default") for name, item in template.get("Parameters", {}).items() if "Default" in item}
     for functions in _with_code(template):
         functions["CodeUri"] = "s3://bucket/key"  # SAM translates only what was uploaded
     session = boto3.Session(region_name=REGION)  # SAM asks it for the partition
     made: dict[str, Any] = json.loads(
         json.dumps(Translator({}, Parser(), boto_session=session).translate(template, {}))
     )
+    for name, default in defaults.items():
+        made["Parameters"][name]["Default"] = default
     return made
 
 

@@ -6,8 +6,8 @@ application, and references to resources become addresses (`WakeupQueue`, `Netwo
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -93,16 +93,6 @@ def load() -> Project:
         makefile=(ROOT / "src/Makefile").read_text(encoding="utf-8"),
         requirements=(ROOT / "src/requirements.txt").read_text(encoding="utf-8"),
     )
-
-
-def reworded(name: str, old: str, new: str, *, count: int = 1) -> Callable[[Project], Project]:
-    """A change to the text of a template: `old`, which must be there, becomes `new` in the first `count` places."""
-
-    def change(project: Project) -> Project:
-        assert old in project.texts[name], f"{name} no longer has: {old}"
-        return replace(project, texts={**project.texts, name: project.texts[name].replace(old, new, count)})
-
-    return change
 
 
 type _Items = tuple[tuple[str, str], ...]

@@ -1,0 +1,151 @@
+"""The choices that every rule about the rendered whole is held against.
+
+All combinations of topology, egress and stage, and beside them each other choice on its own and some together, in every
+topology that takes it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+
+from stack.network import Network
+from stack.reading import network
+from stack.render import NEEDS, TOPOLOGIES, Refused, Rendered
+from tests.contract.project import Project
+
+VPN = NEEDS["on-premises"]
+AWAKE = {"DatabaseMinCapacity": "0.5"}
+KEY = "arn:aws:kms:us-east-1:555555555555:key/00000000-0000-4000-8000-000000000000"
+LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:2"
+DOMAIN = {
+    "DomainName": "sallyport.example.com",
+    "CertificateArn": "arn:aws:acm:us-east-1:555555555555:certificate/00000000-0000-4000-8000-000000000000",
+}
+VARIATIONS: Mapping[str, Mapping[str, str]] = {
+    "bastion": {"Bastion": "yes"},
+    "proxy": {"DatabaseProxy": "yes", **AWAKE},
+    "reader": {"DatabaseReader": "yes"},
+    "corporate database access": {"CorporateDatabaseAccess": "yes", **VPN},
+    "corporate API in public": {"CorporateApi": "public"},
+    "VPN": VPN,
+    "VPN with static routes": {"VpnRouting": "static", **VPN},
+    "VPN with static routes to the database": {"VpnRouting": "static", "CorporateDatabaseAccess": "yes", **VPN},
+    "one given address": {"EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718"},
+    "one given address per zone": {
+        "Egress": "per-az",
+        "EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718,eipalloc-1a1b2c3d4e5f60718",
+    },
+    "one given address of two": {"Egress": "per-az", "EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718"},
+    "given addresses, regional": {
+        "Egress": "regional",
+        "EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718,eipalloc-1a1b2c3d4e5f60718",
+    },
+    "S3 through the NAT gateway": {"S3GatewayEndpoint": "no"},
+    "an endpoint for SQS": {"InterfaceEndpoints": "sqs"},
+    "an endpoint for secrets": {"InterfaceEndpoints": "secretsmanager"},
+    "endpoints": {"InterfaceEndpoints": "sqs,secretsmanager"},
+    "no flow logs": {"FlowLogs": "none"},
+    "all flow logs": {"FlowLogs": "all"},
+    "destinations in private ranges": {
+        "AllowedPrivateCidrs": "10.200.0.0/16,10.201.0.0/16,172.21.0.0/16,100.64.0.0/10"
+    },
+    "X-Ray": {"Tracing": "xray"},
+    "OpenTelemetry": {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER},
+    "SnapStart": {"SnapStart": "yes"},
+    "no reserved concurrency": {"ReserveConcurrency": "no"},
+    "a web ACL": {"WebAcl": "yes"},
+    "a domain": DOMAIN,
+    "a domain in a hosted zone": {**DOMAIN, "HostedZoneId": "Z0123456789ABCDEFGHIJ"},
+    "named callers": {"AllowedCallerCidrs": "198.51.100.0/24,203.0.113.128/25"},
+    "a key of one's own": {"KmsKeyArn": KEY},
+    "mail": {"AlarmEmail": "people@example.com"},
+    "an account with its log role": {"ApiGatewayLogRole": "existing"},
+    "another range": {"VpcCidr": "192.168.240.0/20"},
+    "everything": {
+        "Bastion": "yes",
+        "DatabaseProxy": "yes",
+        **AWAKE,
+        "DatabaseReader": "yes",
+        "InterfaceEndpoints": "sqs,secretsmanager",
+        "FlowLogs": "all",
+        "Tracing": "xray",
+        "SnapStart": "yes",
+        "WebAcl": "yes",
+        "KmsKeyArn": KEY,
+        "AlarmEmail": "people@example.com",
+        "AllowedCallerCidrs": "198.51.100.0/24",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One choice: everything that it makes, and the VPC once for each zone that the database's writer may stand in."""
+
+    name: str
+    parameters: Mapping[str, str]
+    rendered: Rendered
+    networks: tuple[Network, ...]
+
+    @property
+    def network(self) -> Network:
+        """The VPC, where it does not matter which zone the writer stands in."""
+        return self.networks[0]
+
+    def output(self, name: str) -> str:
+        """An output of the root or, by its address, of a nested stack; '' if it does not exist here."""
+        return str(self.rendered.outputs.get(name, ""))
+
+    def says(self, name: str) -> str:
+        """A parameter of the application."""
+        return self.rendered.parameters[name]
+
+
+def choices(project: Project) -> Iterator[tuple[str, dict[str, str]]]:
+    """By name, the parameters that are accepted."""
+    for combination in project.combinations():
+        if combination.refused is None:
+            yield combination.name, dict(combination.parameters)
+    for topology in TOPOLOGIES:
+        for name, parameters in VARIATIONS.items():
+            asked = {"Topology": topology, **NEEDS.get(topology, {}), **parameters}
+            if not _is_refused(project, asked):
+                yield f"{topology} with {name}", asked
+
+
+def _is_refused(project: Project, parameters: Mapping[str, str]) -> bool:
+    try:
+        project.application(**parameters)
+    except Refused:
+        return True
+    except ValueError:
+        return False  # accepted, and at fault: for the rule about that to tell
+    return False
+
+
+def case(project: Project, name: str, parameters: Mapping[str, str]) -> Case:
+    """What a choice makes. Raises ValueError for what refers to nothing and what cannot be read."""
+    rendered = project.application(**parameters)
+    return Case(
+        name=name,
+        parameters=parameters,
+        rendered=rendered,
+        networks=(project.network(**parameters), network(rendered, first_zone=1)),
+    )
+
+
+def everywhere(check: Callable[[Case], Iterator[str]]) -> Callable[[Project], list[str]]:
+    """A rule of one case as a rule of the project: the faults of the first choice that has any."""
+
+    @wraps(check)
+    def rule(project: Project) -> list[str]:
+        for name, parameters in choices(project):
+            try:
+                faults = [f"{name}: {fault}" for fault in check(case(project, name, parameters))]
+            except ValueError as error:
+                faults = [f"{name}: {error}"]
+            if faults:
+                return faults
+        return []
+
+    return rule
