@@ -75,16 +75,20 @@ class Line:
         return self.quantity * self.price.dollars
 
 
-def load_prices() -> Prices:
-    """prices.toml as it is in the repository."""
-    table = tomllib.loads((HERE / "prices.toml").read_text(encoding="utf-8"))
+def load_prices(text: str | None = None) -> Prices:
+    """prices.toml as it is in the repository, or the text of another."""
+    table = tomllib.loads(text or (HERE / "prices.toml").read_text(encoding="utf-8"))
     return Prices(**{**table, "prices": {name: Price(**price) for name, price in table["prices"].items()}})
+
+
+def read_load() -> dict[str, dict[str, Any]]:
+    """load.toml: a value and why for each name."""
+    return tomllib.loads((HERE / "load.toml").read_text(encoding="utf-8"))
 
 
 def load_load() -> dict[str, float]:
     """The values of load.toml by name."""
-    table = tomllib.loads((HERE / "load.toml").read_text(encoding="utf-8"))
-    return {name: float(entry["value"]) for name, entry in table.items()}
+    return {name: float(entry["value"]) for name, entry in read_load().items()}
 
 
 def bill(

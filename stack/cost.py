@@ -16,7 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from stack import render
-from stack.bill import Line, Overloaded, Prices, Resource, Unpriced, bill, load_load, load_prices, total
+from stack.bill import (
+    Line,
+    Overloaded,
+    Prices,
+    Resource,
+    Unpriced,
+    bill,
+    load_load,
+    load_prices,
+    read_load,
+    total,
+)
 
 LOADS = {"idle": 0, "1 M": 1_000_000, "100 M": 100_000_000}
 SHOWN_STAGES = ("dev", "prod")
@@ -42,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prices = load_prices()
     try:
         if asked.markdown:
-            sys.stdout.write(f"{markdown(prices)}\n")
+            sys.stdout.write("\n\n".join([markdown(prices), assumptions(), unsourced(prices)]) + "\n")
         elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set:
             _print_one(asked, prices)
         else:
@@ -59,7 +70,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", default="", help="more parameters of the stack: 'WebAcl=yes Bastion=yes'")
     parser.add_argument("--free", action="store_true", help="list what costs nothing, and why")
-    parser.add_argument("--markdown", action="store_true", help="the table as the README quotes it")
+    parser.add_argument("--markdown", action="store_true", help="what README.md and docs/costs.md quote")
     return parser.parse_args(arguments)
 
 
@@ -93,6 +104,18 @@ def markdown(prices: Prices) -> str:
     rule = f"| --- | --- |{' ---: |' * len(columns)}"
     body = [f"| {row.topology} | {_egress(row)} | {' | '.join(map(_dollars, row.dollars))} |" for row in rows(prices)]
     return "\n".join([head, rule, *body, "", _note(prices)])
+
+
+def assumptions() -> str:
+    """load.toml as the table that docs/costs.md quotes."""
+    lines = [f"| `{name}` | {entry['value']:g} | {entry['why']} |" for name, entry in read_load().items()]
+    return "\n".join(["| `stack/load.toml` | is | because |", "| --- | ---: | --- |", *lines])
+
+
+def unsourced(prices: Prices) -> str:
+    """The prices that are marked, as the list that docs/costs.md quotes."""
+    marked = [price for price in prices.prices.values() if price.read is None]
+    return "\n".join(f"- {price.what}: ${price.dollars:g} per {price.unit}, [AWS]({price.page})" for price in marked)
 
 
 def _egress(row: Row) -> str:

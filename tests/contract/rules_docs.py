@@ -6,7 +6,6 @@ code itself, imported.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -38,8 +37,9 @@ from runtime.settings import (
     MigrateSettings,
 )
 from runtime.version import VERSION
+from stack.bill import load_prices
+from stack.cost import assumptions, markdown, unsourced
 from tests.contract.project import ROOT
-from tools.cost_idle import least_capacities, table, templates
 
 type Texts = Mapping[str, str]
 type Rule = Callable[[Texts], list[str]]
@@ -50,10 +50,11 @@ PROBLEMS = "docs/problems.md"
 ARCHITECTURE = "docs/architecture.md"
 OPERATIONS_PAGE = "docs/operations.md"
 CHANGELOG = "CHANGELOG.md"
+COSTS = "docs/costs.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
-_FOLDERS = (".ci", "bench", "docs", "events", "infra", "local", "make", "src", "tests", "tools")
+_FOLDERS = (".ci", "bench", "docs", "events", "infra", "lab", "local", "make", "src", "stack", "tests", "tools")
 _KINDS = {".md", ".svg", ".toml", ".yaml", ".yml", ".mk", ".py", ".sql", ".json", ".txt", ".pem", ""}
 _SETTINGS: tuple[type[FromEnvironment], ...] = (
     AdminSettings,
@@ -371,9 +372,10 @@ def the_curl_lines_are_those_that_make_run_prints(texts: Texts) -> list[str]:
 
 
 def the_table_of_costs_is_what_the_tool_prints(texts: Texts) -> list[str]:
-    """README and `make cost-idle`."""
-    right = table(tomllib.loads(texts["tools/prices.toml"]), least_capacities(), templates())
-    return [] if right in texts[README] else [f"the README's table of costs should be\n{right}"]
+    """README, docs/costs.md and `make cost MARKDOWN=yes`."""
+    prices = load_prices(texts["stack/prices.toml"])
+    quoted = ((README, markdown(prices)), (COSTS, assumptions()), (COSTS, unsourced(prices)))
+    return [f"{page} should have\n{right}" for page, right in quoted if right not in texts[page]]
 
 
 def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:

@@ -15,7 +15,7 @@ from tests.contract.rules_docs import (
     Texts,
 )
 
-PICTURE = "docs/network.svg"
+PICTURE = "docs/maps/on-premises.svg"
 TEXTS = rules.project_texts()
 
 # A rule, the page that is changed, what stands there, and what is put in its place.
@@ -31,7 +31,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.every_link_leads_somewhere, API, "(#calls)", "(#routes)"),
     (rules.every_make_target_that_is_named_exists, README, "`make run`", "`make start`"),
     (rules.every_make_target_that_is_named_exists, README, "make test ", "make tests "),
-    (rules.every_make_target_that_is_named_exists, "make/docs.mk", "cost-idle:", "costs:"),
+    (rules.every_make_target_that_is_named_exists, "make/cost.mk", "cost:", "costs:"),
     (rules.every_variable_that_is_named_exists, ARCHITECTURE, "`AWS_SIGV4`", "`LEASE_MINUTES`"),
     (rules.every_name_of_the_stack_or_the_code_exists, OPERATIONS_PAGE, "`AttemptConcurrency`", "`WorkerCount`"),
     (rules.every_name_of_the_stack_or_the_code_exists, OPERATIONS_PAGE, "`AttemptsUnknown`", "`AttemptsLost`"),
@@ -51,8 +51,15 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.every_alarm_has_its_section, "infra/observability.yaml", "#natportalarm", "#natalarm"),
     (rules.every_alarm_has_its_section, "infra/observability.yaml", "Runbook: docs/operations.md#apierroralarm", ""),
     (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),
-    (rules.the_table_of_costs_is_what_the_tool_prints, README, "| NAT gateway | 1 |", "| NAT gateway | 2 |"),
-    (rules.the_table_of_costs_is_what_the_tool_prints, "tools/prices.toml", "0.045", "0.054"),
+    (
+        rules.the_table_of_costs_is_what_the_tool_prints,
+        README,
+        "| on-premises | per-az | ",
+        "| on-premises | per-az | 1",
+    ),
+    (rules.the_table_of_costs_is_what_the_tool_prints, "stack/prices.toml", "0.045", "0.054"),
+    (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "| 1.05 |", "| 1.50 |"),
+    (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "- RDS Proxy, ", "- RDS, "),
     (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "## [Unreleased]", "## Later"),
     (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "0.1.0", "0.0.9"),
     (
@@ -74,7 +81,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
         'fill="#ffffff"/>',
         'fill="none"/>',
     ),
-    (rules.pictures_bring_their_own_background_and_nothing_from_elsewhere, PICTURE, "url(#arrow)", "url(arrows.svg)"),
+    (rules.pictures_bring_their_own_background_and_nothing_from_elsewhere, PICTURE, "url(#out)", "url(arrows.svg)"),
     (rules.pictures_bring_their_own_background_and_nothing_from_elsewhere, PICTURE, "<desc", "<note"),
     (rules.blocks_of_json_are_json, PROBLEMS, '"status": 422,', '"status": 422],'),
 ]
