@@ -1,0 +1,143 @@
+"""What the egress check must be, in every choice of parameters. Each rule returns its faults in words; none is good."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from domain.checks import LONGEST_AGE
+from runtime.settings import EgressAddress, EgressSettings
+from tests.contract.cases import Case, everywhere
+
+FUNCTIONS = {"CheckEgressAFunction": "A", "CheckEgressBFunction": "B"}
+_RATES = {f"rate({minutes} minutes)": minutes * 60 for minutes in range(2, 60)}
+
+
+@everywhere
+def each_zone_is_checked_from_inside(case: Case) -> Iterator[str]:
+    """By a function of its own that stands in that zone alone and is told it; internal-only has none of it."""
+    for name, letter in FUNCTIONS.items():
+        function = case.rendered.resources.get(name)
+        if function is None or _is_internal(case):
+            if (function is None) is not _is_internal(case):
+                yield f"{name} is there in internal-only, or missing elsewhere"
+            continue
+        properties = function["Properties"]
+        if properties.get("VpcConfig", {}).get("SubnetIds") != [f"Network.PrivateSubnet{letter}"]:
+            yield f"{name} may run in another zone than its own"
+        subnet = case.rendered.resources[f"Network.PrivateSubnet{letter}"]["Properties"]
+        if _variables(function)["AVAILABILITY_ZONE"] != subnet["AvailabilityZone"]:
+            yield f"{name} is told another zone than the one it runs in"
+
+
+@everywhere
+def every_function_publishes_the_same_addresses(case: Case) -> Iterator[str]:
+    """The checks compare with what the API lists and what the attempts name; each zone has one address."""
+    names = ("ApiFunction", "AttemptFunction", *FUNCTIONS)
+    published = {name: _published(case, name) for name in names if name in case.rendered.resources}
+    if len(set(published.values())) != 1:
+        yield f"the functions publish {published}"
+    zones = [item.availability_zone for item in published["ApiFunction"]]
+    if len(set(zones)) != len(zones) or bool(zones) is _is_internal(case):
+        yield f"addresses are published for the zones {zones}"
+
+
+@everywhere
+def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
+    """Three may be lost before a result is too old to be shown; none is tried again, as the next is soon enough."""
+    for name in FUNCTIONS.keys() & case.rendered.resources.keys():
+        rates = [
+            item["Properties"]["ScheduleExpression"]
+            for item in _of_type(case, "AWS::Events::Rule")
+            if f"{name}.Arn" in [target["Arn"] for target in item["Properties"]["Targets"]]
+        ]
+        if len(rates) != 1 or _RATES.get(rates[0], 0) * 4 != LONGEST_AGE.total_seconds():
+            yield f"{name} runs at {rates}"
+        retries = [
+            item["Properties"]["MaximumRetryAttempts"]
+            for item in _of_type(case, "AWS::Lambda::EventInvokeConfig")
+            if item["Properties"]["FunctionName"] == name
+        ]
+        if retries != [0]:
+            yield f"{name} is tried again {retries} times"
+
+
+@everywhere
+def results_are_kept_where_the_api_looks(case: Case) -> Iterator[str]:
+    """In a parameter that CloudFormation makes and deletes, with the name that both functions make of path and zone."""
+    path = _variables(case.rendered.resources["ApiFunction"])["EGRESS_RESULTS_PATH"]
+    made = {item["Properties"]["Name"]: item for item in _of_type(case, "AWS::SSM::Parameter")}
+    if made.keys() != {f"{path}/{item.availability_zone}" for item in _published(case, "ApiFunction")}:
+        yield f"{sorted(made)} are made, and the API looks in {path}"
+    for name, item in made.items():
+        if (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")) != ("Delete", "Delete"):
+            yield f"{name} outlives its stack"
+    for name in FUNCTIONS.keys() & case.rendered.resources.keys():
+        if _variables(case.rendered.resources[name])["EGRESS_RESULTS_PATH"] != path:
+            yield f"{name} keeps its results elsewhere"
+
+
+@everywhere
+def the_check_is_not_told_where_the_database_is(case: Case) -> Iterator[str]:
+    """Nor is the function that looks up addresses."""
+    for name in (*FUNCTIONS, "NetworkFunction"):
+        if name in case.rendered.resources:
+            told = [one for one in _variables(case.rendered.resources[name]) if one.startswith("DATABASE_")]
+            yield from (f"{name} is told {one}" for one in told)
+
+
+@everywhere
+def alarms_watch_what_the_checks_count(case: Case) -> Iterator[str]:
+    """Both counts of both zones, under the very dimensions that the functions count by."""
+    watched = {
+        (item["Properties"]["MetricName"], _dimensions(item))
+        for item in _of_type(case, "AWS::CloudWatch::Alarm")
+        if item["Properties"].get("Namespace") == "Sallyport" and "Egress" in item["Properties"]["MetricName"]
+    }
+    counted = {
+        (count, (("service", variables["POWERTOOLS_SERVICE_NAME"]), ("zone", variables["AVAILABILITY_ZONE"])))
+        for variables in (_variables(case.rendered.resources[name]) for name in FUNCTIONS if not _is_internal(case))
+        for count in ("EgressAddressMatches", "EgressCheckFailed")
+    }
+    if watched != counted:
+        yield f"alarms watch {sorted(watched)}, the checks count {sorted(counted)}"
+
+
+@everywhere
+def the_default_group_of_the_vpc_is_emptied(case: Case) -> Iterator[str]:
+    """By the function, which may do that to this one group and is allowed to before it is asked."""
+    asked = case.rendered.resources["DefaultSecurityGroup"]
+    if asked["Properties"]["SecurityGroupId"] != "Network.Vpc.DefaultSecurityGroup":
+        yield "another group than the VPC's default one would be emptied"
+    if "DefaultSecurityGroupPolicy" not in asked["DependsOn"]:
+        yield "the function would be asked before it is allowed"
+
+
+def _is_internal(case: Case) -> bool:
+    return case.says("Topology") == "internal-only"
+
+
+def _variables(function: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = function["Properties"]["Environment"]["Variables"]
+    return found
+
+
+def _published(case: Case, function: str) -> tuple[EgressAddress, ...]:
+    return EgressSettings.from_environment(_variables(case.rendered.resources[function])).egress_addresses
+
+
+def _of_type(case: Case, kind: str) -> list[dict[str, Any]]:
+    return [item for item in case.rendered.resources.values() if item["Type"] == kind]
+
+
+def _dimensions(alarm: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((item["Name"], item["Value"]) for item in alarm["Properties"]["Dimensions"]))
+
+
+RULES = [
+    each_zone_is_checked_from_inside,
+    every_function_publishes_the_same_addresses,
+    checks_come_often_enough_for_their_results,
+    results_are_kept_where_the_api_looks,
+    the_check_is_not_told_where_the_database_is,
+    alarms_watch_what_the_checks_count,
+    the_default_group_of_the_vpc_is_emptied,
+]

@@ -1,0 +1,74 @@
+"""The egress check keeps its rules in every choice of parameters, and each rule notices the stacks that break it."""
+
+import pytest
+
+from tests.contract import rules_egress as rules
+from tests.contract.changes import Change, Rule, name_of, resource, without
+from tests.contract.project import APPLICATION, NETWORK, OBSERVABILITY, load
+
+PROJECT = load()
+BROKEN: dict[Rule, list[Change]] = {
+    rules.each_zone_is_checked_from_inside: [
+        resource(APPLICATION, "CheckEgressAFunction", "Outputs.PrivateSubnetAId]", "Outputs.PrivateSubnetBId]"),
+        resource(APPLICATION, "CheckEgressBFunction", "Outputs.ZoneB", "Outputs.ZoneA"),
+        resource(APPLICATION, "CheckEgressBFunction", "    Condition: HasInternet\n", "    Condition: IsProd\n"),
+    ],
+    rules.every_function_publishes_the_same_addresses: [
+        resource(
+            APPLICATION,
+            "CheckEgressAFunction",
+            "!GetAtt Network.Outputs.EgressAddresses",
+            "us-east-1a=192.0.2.1,us-east-1b=192.0.2.1",
+        ),
+        resource(APPLICATION, "AttemptFunction", "!GetAtt Network.Outputs.EgressAddresses", "us-east-1a=192.0.2.1"),
+        resource(NETWORK, "EgressAddresses", "${ZoneB}=${OfB}", "${ZoneA}=${OfB}"),
+    ],
+    rules.checks_come_often_enough_for_their_results: [
+        resource(APPLICATION, "CheckEgressAFunction", "rate(15 minutes)", "rate(1 hour)"),
+        resource(APPLICATION, "CheckEgressBFunction", "rate(15 minutes)", "rate(5 minutes)"),
+        resource(APPLICATION, "CheckEgressBFunction", "MaximumRetryAttempts: 0", "MaximumRetryAttempts: 2"),
+    ],
+    rules.results_are_kept_where_the_api_looks: [
+        resource(APPLICATION, "ApiFunction", "/sallyport/${AWS::StackName}/egress", "/${AWS::StackName}/egress"),
+        resource(APPLICATION, "CheckEgressAFunction", "/sallyport/${AWS::StackName}/egress", "/${AWS::StackName}"),
+        resource(APPLICATION, "CheckEgressBResult", "Outputs.ZoneB", "Outputs.ZoneA"),
+        resource(APPLICATION, "CheckEgressBResult", "DeletionPolicy: Delete", "DeletionPolicy: Retain"),
+        resource(APPLICATION, "CheckEgressAResult", "    Condition: HasInternet\n", ""),
+    ],
+    rules.the_check_is_not_told_where_the_database_is: [
+        resource(
+            APPLICATION,
+            "CheckEgressAFunction",
+            "          AVAILABILITY_ZONE:",
+            "          DATABASE_HOST: db.example.com\n          AVAILABILITY_ZONE:",
+        ),
+    ],
+    rules.alarms_watch_what_the_checks_count: [
+        resource(OBSERVABILITY, "EgressAddressAlarmA", "Value: !Ref ZoneA", "Value: !Ref ZoneB"),
+        resource(OBSERVABILITY, "EgressCheckAlarmB", "EgressCheckFailed", "EgressChecksFailed"),
+        without(OBSERVABILITY, "EgressCheckAlarmA"),
+        resource(OBSERVABILITY, "EgressCheckAlarmA", "        - {Name: service, Value: !Ref ApiName}\n", ""),
+    ],
+    rules.the_default_group_of_the_vpc_is_emptied: [
+        resource(APPLICATION, "DefaultSecurityGroup", "    DependsOn: DefaultSecurityGroupPolicy\n", ""),
+        resource(
+            APPLICATION, "DefaultSecurityGroup", "Outputs.DefaultSecurityGroupId", "Outputs.DatabaseSecurityGroupId"
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_check_keeps_the_rule(rule: Rule) -> None:
+    assert rule(PROJECT) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"), [(rule, change) for rule, changes in BROKEN.items() for change in changes], ids=name_of
+)
+def test_a_broken_check_is_noticed(rule: Rule, change: Change) -> None:
+    assert rule(change(PROJECT)) != []
+
+
+def test_every_rule_is_shown_to_notice_something() -> None:
+    assert BROKEN.keys() == set(rules.RULES)
