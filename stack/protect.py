@@ -49,7 +49,7 @@ def policy_for(policy: Policy, held: Iterable[Held]) -> Policy:
 
 
 # The nested stacks that hold what must stay. The others come and go with parameters: the bastion's, the domain's.
-KEPT = ("Network", "Database")
+KEPT = ("Network", "Database", "Vpn")
 
 
 def lifted(held: Iterable[Held], path: str, names: set[str]) -> Policy:

@@ -20,6 +20,7 @@ from runtime.settings import (
     MigrateSettings,
     NetworkSettings,
 )
+from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, ROOT, Project
 
 SETTINGS: dict[str, type[FromEnvironment]] = {
@@ -224,16 +225,30 @@ def _unequal_actions(by_effect: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def every_wildcard_has_its_reason_beside_it(project: Project) -> list[str]:
-    """`Resource: '*'` carries a comment on its line; an Action that is or ends in a star is only ever denied."""
+    """A star in a `Resource` carries a comment on its line or the one before; an Action with a star is only denied."""
     faults = []
     for name, text in project.texts.items():
         lines = text.splitlines()
         for key, value in _pairs(yaml.compose(text, Loader=yaml.SafeLoader)):
-            starred = isinstance(value, yaml.ScalarNode) and str(value.value) == "*"
-            if key == "Resource" and starred and "#" not in lines[value.start_mark.line][value.end_mark.column :]:
-                faults.append(f"{name}:{value.start_mark.line + 1} has a wildcard without a reason")
+            for star in _stars(value) if key == "Resource" else ():
+                own = lines[star.start_mark.line][star.end_mark.column :]
+                before = lines[star.start_mark.line - 1].strip()
+                if "#" not in own and not before.startswith("#"):
+                    faults.append(f"{name}:{star.start_mark.line + 1} has a wildcard without a reason")
         faults += [f"{name}: {action} is allowed" for action in _allowed_stars(project.written(name))]
     return faults
+
+
+def _stars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        if "*" in str(node.value):
+            yield node
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _stars(item)
+    elif isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _stars(value)
 
 
 def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
@@ -266,14 +281,15 @@ def every_function_has_a_log_group_of_its_own(project: Project) -> list[str]:
     ]
 
 
-def every_log_group_ends(project: Project) -> list[str]:
-    """CloudWatch keeps logs for good unless told otherwise."""
-    return [
-        f"{name} keeps its lines for good"
-        for template in project.texts
-        for name, item in project.of_type(template, "AWS::Logs::LogGroup").items()
-        if not item["Properties"].get("RetentionInDays")
-    ]
+@everywhere
+def every_log_group_ends(case: Case) -> Iterator[str]:
+    """CloudWatch keeps logs for good unless told otherwise; and what logs by itself has a group here."""
+    for name, item in case.rendered.of_type("AWS::Logs::LogGroup").items():
+        if not item["Properties"].get("RetentionInDays"):
+            yield f"{name} keeps its lines for good"
+    for name, item in case.rendered.of_type("AWS::Lambda::Function").items():
+        if item["Properties"].get("LoggingConfig", {}).get("LogGroup") not in case.rendered.resources:
+            yield f"{name} makes a log group of its own"
 
 
 def wakeups_outlive_their_workers(project: Project) -> list[str]:
@@ -327,7 +343,8 @@ def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
         reserved = _reserved(project, parameters)
         if parameters.get("ReserveConcurrency") == "no":
             continue
-        faults += [f"{stage}: {name} is not bounded" for name in project.functions() if name not in reserved]
+        functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+        faults += [f"{stage}: {name} is not bounded" for name in functions if name not in reserved]
         given = project.resources(APPLICATION, **parameters)["Database"]["Properties"]["Parameters"]
         limit = max(count for capacity, count in CONNECTIONS.items() if capacity <= int(given["MaxCapacity"]))
         limit = min(limit, CONNECTIONS_WHEN_SMALL) if float(given["MinCapacity"]) <= 0.5 else limit

@@ -1,8 +1,10 @@
 """What every template must be, above all the database's. Each rule returns its faults in words; none is good."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
 
 POLICIES = {  # (DeletionPolicy, UpdateReplacePolicy) of what keeps state; None where any stated policy will do
@@ -13,6 +15,26 @@ POLICIES = {  # (DeletionPolicy, UpdateReplacePolicy) of what keeps state; None 
     "AWS::RDS::DBInstance": None,
     "AWS::SQS::Queue": ("Delete", "Retain"),
     "AWS::SecretsManager::Secret": ("Retain", "Retain"),
+}
+STATEFUL = {  # what else would keep state, so that a newcomer has to say so too
+    "AWS::DynamoDB::Table",
+    "AWS::EC2::Volume",
+    "AWS::EFS::FileSystem",
+    "AWS::ElastiCache::ReplicationGroup",
+    "AWS::KMS::Key",
+    "AWS::Kinesis::Stream",
+    "AWS::RDS::DBClusterSnapshot",
+    "AWS::S3::Bucket",
+    "AWS::SSM::Parameter",
+}
+LETTING_IN = {  # policies of resources, and where they stand; the API's and the endpoints' have rules of their own
+    "AWS::ECR::Repository": "RepositoryPolicyText",
+    "AWS::KMS::Key": "KeyPolicy",
+    "AWS::Logs::ResourcePolicy": "PolicyDocument",
+    "AWS::S3::BucketPolicy": "PolicyDocument",
+    "AWS::SNS::TopicPolicy": "PolicyDocument",
+    "AWS::SQS::QueuePolicy": "PolicyDocument",
+    "AWS::SecretsManager::ResourcePolicy": "ResourcePolicy",
 }
 LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
 SAME = (*LIMITS, "Type", "ConstraintDescription")
@@ -103,36 +125,41 @@ def _render_faults(project: Project, stage: str, parameters: dict[str, str]) -> 
     return faults
 
 
-def what_keeps_state_says_what_becomes_of_it(project: Project) -> list[str]:
+@everywhere
+def what_keeps_state_says_what_becomes_of_it(case: Case) -> Iterator[str]:
     """Both policies, stated; and the right ones where it matters."""
-    faults = []
-    for template in project.texts:
-        for name, item in project.resources(template).items():
-            stated = (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy"))
-            wanted = POLICIES.get(item["Type"], (None, None))
-            if item["Type"] in POLICIES and (None in stated or wanted not in (None, stated)):
-                faults.append(f"{name} has the policies {stated}, not {wanted or 'both'}")
-    return faults
+    for name, item in case.rendered.resources.items():
+        stated = (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy"))
+        wanted = POLICIES.get(item["Type"])
+        if (item["Type"] in POLICIES or item["Type"] in STATEFUL) and (None in stated or wanted not in (None, stated)):
+            yield f"{name} has the policies {stated}, not {wanted or 'both'}"
 
 
-def nothing_is_public(project: Project) -> list[str]:
-    """No bucket, no queue or topic for everyone, no database with an address."""
-    faults = []
-    for template in project.texts:
-        for name, item in project.resources(template).items():
-            properties = item.get("Properties", {})
-            if item["Type"].startswith("AWS::S3::"):
-                faults.append(f"{name} is a bucket, and nothing here needs one")
-            if item["Type"] == "AWS::RDS::DBInstance" and properties.get("PubliclyAccessible") not in {False, "false"}:
-                faults.append(f"{name} may get a public address")
-            if item["Type"] in {
-                "AWS::SQS::QueuePolicy",
-                "AWS::SNS::TopicPolicy",
-                "AWS::SecretsManager::ResourcePolicy",
-            }:
-                statements = properties["PolicyDocument"]["Statement"]
-                faults += [f"{name} lets others in" for statement in statements if statement["Effect"] != "Deny"]
-    return faults
+@everywhere
+def nothing_is_public(case: Case) -> Iterator[str]:
+    """No bucket, no policy that lets in others than this account, no address for the database unless asked for."""
+    for name, item in case.rendered.resources.items():
+        properties = item["Properties"]
+        if item["Type"].startswith("AWS::S3::"):
+            yield f"{name} is a bucket, and nothing here needs one"
+        is_public = str(properties.get("PubliclyAccessible", "false")).lower() != "false"
+        if is_public and case.says("Topology") != "internet-accessible":
+            yield f"{name} may get a public address"
+        if item["Type"] in LETTING_IN:
+            statements = properties[LETTING_IN[item["Type"]]]["Statement"]
+            yield from (f"{name} lets others in" for statement in statements if _lets_others_in(statement))
+        if item["Type"] == "AWS::Lambda::Permission" and not {"SourceArn", "SourceAccount"} & properties.keys():
+            yield f"{name} lets other accounts' services call a function"
+
+
+def _lets_others_in(statement: dict[str, Any]) -> bool:
+    """Any principal but a service of AWS that acts for this account."""
+    if statement["Effect"] == "Deny":
+        return False
+    principal = statement.get("Principal")
+    conditions = {key for one in statement.get("Condition", {}).values() for key in one}
+    is_service = isinstance(principal, dict) and set(principal) == {"Service"}
+    return not (is_service and conditions & {"aws:SourceAccount", "aws:SourceArn"})
 
 
 def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:

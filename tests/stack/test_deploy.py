@@ -23,6 +23,7 @@ from stack import deploy as deploying
 from stack.change_sets import Held
 from stack.deploy import Deployment, Stopped, Target, architecture, deploy, main, region_of, target
 from stack.protect import lifted, policy_for, protect
+from stack.render import render
 
 REGION = "eu-central-1"
 TEMPLATE = {
@@ -111,6 +112,13 @@ def test_a_stage_is_read_from_its_table() -> None:
     assert found.tags == {"app": "sallyport", "stage": "dev"}
     assert found.capabilities == ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
     assert target(SAMCONFIG, "prod").parameters["AllowedPrivateCidrs"] == "10.1.0.0/16,10.2.0.0/16"
+
+
+def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
+    samconfig = (deploying.ROOT / "samconfig.toml").read_text(encoding="utf-8")
+    found = [target(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]
+    assert len({one.stack for one in found}) == len(found)
+    assert [render(one.parameters).parameters["Topology"] for one in found[-2:]] == ["public-private", "internal-only"]
 
 
 @pytest.mark.parametrize("stage", ["production", "default", ""])

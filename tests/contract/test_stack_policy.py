@@ -1,0 +1,96 @@
+"""The stack policy, the guard and the templates agree on what must stay."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stack.guard import PROTECTED
+from stack.protect import KEPT, LOSSES, POLICY
+from stack.render import Rendered, combinations, render, templates, translated
+
+STATEMENTS = json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]
+ALLOWED = [found.parameters for found in combinations() if found.refused is None]
+VPN = {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"}
+VPN |= {"CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
+EVERYTHING = [*ALLOWED, VPN]
+# What stays behind when the stack goes, for other reasons than that it could not be made again.
+LEFT_BEHIND = {
+    "ApiGatewayLogWriterRole": "other APIs of the account may use it by then",
+    "ApiGatewayAccount": "it is the account's, not ours",
+}
+
+
+def policy_types() -> list[str]:
+    (denial,) = [item for item in STATEMENTS if item["Effect"] == "Deny"]
+    types: list[str] = denial["Condition"]["StringEquals"]["ResourceType"]
+    return types
+
+
+def template_types() -> set[str]:
+    texts = dict(templates())
+    root = translated(texts.pop("template.yaml"))
+    everything = [root, *(json.loads(json.dumps(_parsed(text))) for text in texts.values())]
+    return {item["Type"] for template in everything for item in template["Resources"].values()}
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    from samtranslator.yaml_helper import yaml_parse
+
+    found: Mapping[str, Any] = yaml_parse(text)
+    return found
+
+
+def stateful(rendered: Rendered) -> dict[str, str]:
+    """Address and type of what its own policies keep: DeletionPolicy or UpdateReplacePolicy is more than Delete."""
+    keeping = ("Retain", "RetainExceptOnCreate", "Snapshot")
+    return {
+        address: item["Type"]
+        for address, item in rendered.resources.items()
+        if {item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")} & set(keeping)
+    }
+
+
+def test_the_policy_allows_all_but_the_two_losses() -> None:
+    allow, deny = STATEMENTS
+    assert (allow["Effect"], allow["Action"], allow["Resource"]) == ("Allow", "Update:*", "*")
+    assert (deny["Effect"], deny["Action"], deny["Resource"]) == ("Deny", LOSSES, "*")
+    assert allow["Principal"] == deny["Principal"] == "*"
+
+
+def test_policy_and_guard_name_the_same_types() -> None:
+    assert policy_types() == list(PROTECTED)
+
+
+def test_every_type_of_the_policy_is_in_a_template() -> None:
+    assert set(policy_types()) - template_types() == set()
+
+
+@pytest.mark.parametrize("parameters", EVERYTHING, ids=[" ".join(item.values()) for item in EVERYTHING])
+def test_what_keeps_state_is_in_the_policy(parameters: Mapping[str, str]) -> None:
+    kept = stateful(render(parameters))
+    assert kept, "nothing keeps state?"
+    unguarded = {address for address, kind in kept.items() if kind not in PROTECTED}
+    assert unguarded - set(LEFT_BEHIND) == set()
+
+
+def test_what_is_left_behind_for_other_reasons_exists() -> None:
+    assert set(LEFT_BEHIND) <= set(stateful(render({})))
+
+
+def test_the_nested_stacks_that_may_not_go_are_those_that_hold_what_must_stay() -> None:
+    holding = {
+        address.partition(".")[0]
+        for parameters in EVERYTHING
+        for address, item in render(parameters).resources.items()
+        if "." in address and item["Type"] in PROTECTED
+    }
+    assert holding == set(KEPT)
+
+
+def test_a_resource_that_keeps_state_and_is_in_no_policy_is_noticed() -> None:
+    texts = dict(templates())
+    table = "\n  Ledger:\n    Type: AWS::DynamoDB::Table\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n"
+    texts["infra/database.yaml"] = texts["infra/database.yaml"].replace("\nResources:\n", f"\nResources:\n{table}")
+    assert stateful(render({}, texts=texts))["Database.Ledger"] not in PROTECTED
