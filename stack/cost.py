@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -52,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parsed(arguments)
     prices = load_prices()
     try:
-        if asked.markdown:
-            sys.stdout.write("\n\n".join([markdown(prices), assumptions(), unsourced(prices)]) + "\n")
+        if asked.write:
+            write_quoted(prices)
         elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set:
             _print_one(asked, prices)
         else:
@@ -70,7 +71,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", default="", help="more parameters of the stack: 'WebAcl=yes Bastion=yes'")
     parser.add_argument("--free", action="store_true", help="list what costs nothing, and why")
-    parser.add_argument("--markdown", action="store_true", help="what README.md and docs/costs.md quote")
+    parser.add_argument("--write", action="store_true", help="renew what README.md and docs/costs.md quote")
     return parser.parse_args(arguments)
 
 
@@ -104,6 +105,28 @@ def markdown(prices: Prices) -> str:
     rule = f"| --- | --- |{' ---: |' * len(columns)}"
     body = [f"| {row.topology} | {_egress(row)} | {' | '.join(map(_dollars, row.dollars))} |" for row in rows(prices)]
     return "\n".join([head, rule, *body, "", _note(prices)])
+
+
+def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
+    """The pages that quote this command, and what stands in each between the marks of its name, marks included."""
+    for page, name, text in (
+        ("README.md", "table", markdown(prices)),
+        ("docs/costs.md", "load", assumptions()),
+        ("docs/costs.md", "unsourced", unsourced(prices)),
+    ):
+        yield page, f"<!-- make cost WRITE=yes: {name} -->\n{text}\n<!-- end of {name} -->"
+
+
+def write_quoted(prices: Prices, folder: Path = render.ROOT) -> None:
+    """Renews what the pages quote. Raises Wrong for a page that has lost its marks."""
+    for page, block in quoted(prices):
+        first, last = block.splitlines()[0], block.splitlines()[-1]
+        text = (folder / page).read_text(encoding="utf-8")
+        before, opened, rest = text.partition(first)
+        _, closed, after = rest.partition(last)
+        if not opened or not closed:
+            raise Wrong(f"{page} has lost its marks: {first} and {last}")
+        (folder / page).write_text(f"{before}{block}{after}", encoding="utf-8")
 
 
 def assumptions() -> str:

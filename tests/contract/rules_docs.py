@@ -37,8 +37,8 @@ from runtime.settings import (
     MigrateSettings,
 )
 from runtime.version import VERSION
+from stack import cost
 from stack.bill import load_prices
-from stack.cost import assumptions, markdown, unsourced
 from tests.contract.project import ROOT
 
 type Texts = Mapping[str, str]
@@ -50,7 +50,6 @@ PROBLEMS = "docs/problems.md"
 ARCHITECTURE = "docs/architecture.md"
 OPERATIONS_PAGE = "docs/operations.md"
 CHANGELOG = "CHANGELOG.md"
-COSTS = "docs/costs.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
@@ -372,10 +371,9 @@ def the_curl_lines_are_those_that_make_run_prints(texts: Texts) -> list[str]:
 
 
 def the_table_of_costs_is_what_the_tool_prints(texts: Texts) -> list[str]:
-    """README, docs/costs.md and `make cost MARKDOWN=yes`."""
+    """README and docs/costs.md; `make cost WRITE=yes` renews them."""
     prices = load_prices(texts["stack/prices.toml"])
-    quoted = ((README, markdown(prices)), (COSTS, assumptions()), (COSTS, unsourced(prices)))
-    return [f"{page} should have\n{right}" for page, right in quoted if right not in texts[page]]
+    return [f"{page} should have\n{block}" for page, block in cost.quoted(prices) if block not in texts[page]]
 
 
 def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:

@@ -269,6 +269,20 @@ def test_a_wrong_choice_is_refused_in_words(
     assert words in capsys.readouterr().err
 
 
+def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/costs.md"):
+        text = (repository / page).read_text(encoding="utf-8")
+        (tmp_path / page).write_text(text.replace("| on-premises |", "| elsewhere |").replace("| 1.05 |", "| 9 |"))
+    cost.write_quoted(PRICES, tmp_path)
+    for page, block in cost.quoted(PRICES):
+        assert block in (tmp_path / page).read_text(encoding="utf-8")
+    assert "elsewhere" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text("# Costs\n")
+    with pytest.raises(cost.Wrong, match=r"README\.md has lost its marks"):
+        cost.write_quoted(PRICES, tmp_path)
+
+
 def test_the_command_ends_with_2_and_no_traceback(repository: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "stack.cost", "--stage=test"],
