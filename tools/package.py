@@ -192,8 +192,10 @@ def _dependencies(requirements: Path, package: Path, architecture: str) -> Path:
 
 
 def _install_and_compile(requirements: Path, kept: Path, architecture: str) -> None:
-    for older in kept.parent.glob(f"{architecture}-*"):
-        shutil.rmtree(older)
+    others = tuple(f"{name}-" for name in WHEEL_MACHINES if name != architecture)
+    for older in kept.parent.iterdir():
+        if older.is_dir() and not older.name.startswith(others):
+            shutil.rmtree(older)
     unfinished = kept.with_suffix(".unfinished")
     _install(requirements, unfinished, architecture)
     demand_pins(requirements, unfinished)

@@ -122,53 +122,53 @@ def raw(front: Front, request: bytes, *, answers: int) -> bytes:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_every_method_reaches_the_function(front: Front, method: str) -> None:
-    status, _, body = call(front, method, "/v1/x")
+    status, _, body = call(front, method, "/v1/via/x")
     assert (status, json.loads(body)["method"]) == (200, method)
 
 
 def test_a_head_request_gets_headers_alone(front: Front) -> None:
-    status, headers, body = call(front, "HEAD", "/v1/x")
+    status, headers, body = call(front, "HEAD", "/v1/via/x")
     assert (status, body) == (200, b"")
     assert int(headers["content-length"]) > 0
 
 
 def test_the_path_reaches_the_function_byte_for_byte(front: Front) -> None:
-    _, _, body = call(front, "GET", "/v1/a%2Fb//c%20d;e?q=1")
-    assert json.loads(body)["path"] == "/v1/a%2Fb//c%20d;e"
-    assert json.loads(body)["context"]["path"] == "/v1/a%2Fb//c%20d;e"
+    _, _, body = call(front, "GET", "/v1/via/a%2Fb//c%20d;e?q=1")
+    assert json.loads(body)["path"] == "/v1/via/a%2Fb//c%20d;e"
+    assert json.loads(body)["context"]["path"] == "/v1/via/a%2Fb//c%20d;e"
 
 
 def test_four_mebibytes_arrive_whole(front: Front) -> None:
-    _, _, body = call(front, "POST", "/v1/x", body=b"x" * 4 * 1024 * 1024)
+    _, _, body = call(front, "POST", "/v1/via/x", body=b"x" * 4 * 1024 * 1024)
     assert json.loads(body)["length"] == 4 * 1024 * 1024
 
 
 def test_a_chunked_body_arrives_whole(front: Front) -> None:
-    _, _, body = call(front, "POST", "/v1/x", body=iter([b"one ", b"two"]))
+    _, _, body = call(front, "POST", "/v1/via/x", body=iter([b"one ", b"two"]))
     assert json.loads(body)["head"] == "one two"
 
 
 def test_more_than_lambda_takes_and_more_than_api_gateway_takes_are_413(front: Front) -> None:
     for mebibytes in (6, 11):
-        status, headers, body = call(front, "POST", "/v1/x", body=b"x" * mebibytes * 1024 * 1024)
+        status, headers, body = call(front, "POST", "/v1/via/x", body=b"x" * mebibytes * 1024 * 1024)
         assert (status, headers["content-type"]) == (413, "application/problem+json")
         assert json.loads(body)["status"] == 413
 
 
 def test_a_204_has_no_body(front: Front) -> None:
-    status, headers, body = call(front, "GET", "/v1/empty")
+    status, headers, body = call(front, "GET", "/v1/via/empty")
     assert (status, body) == (204, b"")
     assert "content-length" not in headers
 
 
 def test_two_requests_in_one_go_are_answered_in_order(front: Front) -> None:
-    one = b"GET /v1/%s HTTP/1.1\r\nHost: h\r\nAuthorization: good\r\n\r\n"
+    one = b"GET /v1/via/%s HTTP/1.1\r\nHost: h\r\nAuthorization: good\r\n\r\n"
     received = raw(front, one % b"first" + one % b"second", answers=2)
-    assert received.index(b"/v1/first") < received.index(b"/v1/second")
+    assert received.index(b"/v1/via/first") < received.index(b"/v1/via/second")
 
 
 def test_a_client_that_waits_for_100_continue_is_served(front: Front) -> None:
-    request = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nAuthorization: good\r\nContent-Length: 2\r\n"
+    request = b"POST /v1/via/x HTTP/1.1\r\nHost: h\r\nAuthorization: good\r\nContent-Length: 2\r\n"
     request += b"Expect: 100-continue\r\n\r\n"
     with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
         connection.sendall(request)
@@ -187,21 +187,21 @@ def test_nonsense_is_a_400(front: Front) -> None:
     ("token", "status"), [(None, 401), ("", 401), ("wrong", 401), ("denied", 403), ("broken", 503), ("odd", 503)]
 )
 def test_the_authorizer_comes_first(front: Front, token: str | None, status: int) -> None:
-    found, headers, _ = call(front, "GET", "/v1/vanish", token=token)
+    found, headers, _ = call(front, "GET", "/v1/via/vanish", token=token)
     assert (found, headers["content-type"]) == (status, "application/problem+json")
 
 
 def test_the_authorizers_context_arrives_as_text(front: Front) -> None:
-    _, _, body = call(front, "GET", "/v1/x")
+    _, _, body = call(front, "GET", "/v1/via/x")
     assert json.loads(body)["context"]["authorizer"] == {"principalId": "p", "asked": "1", "flag": "true"}
 
 
 def test_the_authorizers_answer_is_kept_and_holds_for_other_routes_only_if_it_says_so(front: Front) -> None:
-    for path in ("/v1/x", "/v1/y"):
+    for path in ("/v1/via/x", "/v1/via/y"):
         _, _, body = call(front, "GET", path)
         assert json.loads(body)["context"]["authorizer"]["asked"] == "1"
-    assert call(front, "GET", "/v1/x", token="once")[0] == 200
-    assert call(front, "GET", "/v1/y", token="once")[0] == 403
+    assert call(front, "GET", "/v1/via/x", token="once")[0] == 200
+    assert call(front, "GET", "/v1/via/y", token="once")[0] == 403
 
 
 def test_without_a_time_to_live_the_authorizer_is_asked_every_time(
@@ -209,7 +209,7 @@ def test_without_a_time_to_live_the_authorizer_is_asked_every_time(
 ) -> None:
     authorizers = {name: replace(authorizer, ttl_seconds=0) for name, authorizer in api.authorizers.items()}
     front = gateway_of(replace(api, authorizers=authorizers))
-    asked = [json.loads(call(front, "GET", "/v1/x")[2])["context"]["authorizer"]["asked"] for _ in range(2)]
+    asked = [json.loads(call(front, "GET", "/v1/via/x")[2])["context"]["authorizer"]["asked"] for _ in range(2)]
     assert asked == ["1", "2"]
 
 
@@ -227,14 +227,14 @@ def test_a_path_without_a_route_is_404(front: Front) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("vanish", 502), ("raise", 502), ("malformed", 502), ("slow", 504)])
 def test_a_function_that_fails_is_a_problem_and_the_next_call_works(front: Front, name: str, status: int) -> None:
-    found, headers, _ = call(front, "GET", f"/v1/{name}")
+    found, headers, _ = call(front, "GET", f"/v1/via/{name}")
     assert (found, headers["content-type"]) == (status, "application/problem+json")
-    assert call(front, "GET", "/v1/x")[0] == 200
+    assert call(front, "GET", "/v1/via/x")[0] == 200
 
 
 def test_many_callers_at_once_are_all_answered(front: Front) -> None:
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(call(front, "GET", "/v1/x")[0])) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: statuses.append(call(front, "GET", "/v1/via/x")[0])) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
