@@ -129,6 +129,14 @@ def queue_server() -> "Iterator[QueueServer]":
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def ssm_url(queue_server: "QueueServer") -> str:
+    """Where the same server has SSM. It is loaded by now: the first call takes longer than a function waits."""
+    from tests.support.gateway import loaded_ssm
+
+    return loaded_ssm(queue_server.endpoint_url)
+
+
 @pytest.fixture
 def queue(queue_server: "QueueServer", aws_credentials: None) -> "EmulatedQueue":
     """An empty queue of this test's own."""

@@ -16,7 +16,7 @@ from domain.errors import ChecksUnavailable
 from egress.kept_checks import FRESH, KeptChecks
 from runtime.settings import CheckSettings
 from tests.egress.servers import Line, Partner, Script
-from tests.support.gateway import REGION, QueueServer
+from tests.support.gateway import REGION
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 GOOD = Check(published="203.0.113.10", verdict=Verdict.MATCHES, seen="203.0.113.10", checked_at=NOW, verified_at=NOW)
@@ -25,16 +25,16 @@ ZONES = ("eu-central-1a", "eu-central-1b")
 
 
 @pytest.fixture
-def settings(queue_server: QueueServer, aws_credentials: None) -> CheckSettings:
+def settings(ssm_url: str, aws_credentials: None) -> CheckSettings:
     """SSM as moto has it, with a path of this test's own."""
-    return CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=queue_server.endpoint_url)
+    return CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
 
 
 @pytest.fixture
-def ssm(queue_server: QueueServer) -> Any:
+def ssm(ssm_url: str) -> Any:
     """The same SSM through boto3."""
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    client = boto3.client("ssm", endpoint_url=queue_server.endpoint_url, region_name=REGION, **keys)
+    client = boto3.client("ssm", endpoint_url=ssm_url, region_name=REGION, **keys)
     yield client
     client.close()
 

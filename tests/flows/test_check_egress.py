@@ -19,7 +19,7 @@ from flows.check_egress import EgressChecks, check, shown, verify
 from runtime.observability import metrics
 from runtime.settings import CheckSettings, EgressAddress, SettingsError
 from tests.egress.servers import Partner, Script
-from tests.support.gateway import Clock, QueueServer
+from tests.support.gateway import Clock
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
@@ -39,11 +39,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def by(queue_server: QueueServer, aws_credentials: None, clock: Clock) -> Iterator[EgressChecks]:
+def by(ssm_url: str, aws_credentials: None, clock: Clock) -> Iterator[EgressChecks]:
     """The real client and SSM's API; the echo service is the test's to name."""
-    settings = CheckSettings(
-        egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=queue_server.endpoint_url
-    )
+    settings = CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
     guard = Guard(allowed_private_cidrs=[ip_network("127.0.0.0/8")], allowed_ports=range(1, 65536))
     client = Client(guard)
     yield EgressChecks(

@@ -17,7 +17,6 @@ from runtime.observability import logger, metrics
 from runtime.settings import SettingsError
 from tests.egress.servers import Partner, Script
 from tests.support.api import Context
-from tests.support.gateway import QueueServer
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
@@ -32,14 +31,14 @@ def event(repository: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def log(queue_server: QueueServer, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
+def log(ssm_url: str, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
     """What the function logs, configured as the template does; no variable leads to a database."""
     environment = {
         "AVAILABILITY_ZONE": ZONE,
         "EGRESS_ADDRESSES": f"{ZONE}={OURS},eu-central-1b=198.51.100.11",
         "EGRESS_ECHO_URL": "http://127.0.0.1:1/",
         "EGRESS_RESULTS_PATH": f"/sallyport/{uuid4()}/egress",
-        "SSM_ENDPOINT_URL": queue_server.endpoint_url,
+        "SSM_ENDPOINT_URL": ssm_url,
         "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
     }
     for name, value in environment.items():

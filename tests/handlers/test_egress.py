@@ -20,11 +20,9 @@ ZONES, ADDRESSES = zip(*(pair.split("=") for pair in EGRESS_ADDRESSES.split(",")
 
 
 @pytest.fixture
-def kept(refusing: Functions, monkeypatch: pytest.MonkeyPatch) -> KeptChecks:
+def kept(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> KeptChecks:
     """Where the checks of this test keep their results."""
-    settings = CheckSettings(
-        egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=refusing.queue.endpoint_url
-    )
+    settings = CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
     monkeypatch.setenv("EGRESS_RESULTS_PATH", settings.egress_results_path)
     monkeypatch.setenv("SSM_ENDPOINT_URL", settings.ssm_endpoint_url)
     return KeptChecks(settings)

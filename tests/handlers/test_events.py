@@ -88,7 +88,7 @@ def test_migrate(functions: Functions, event: Read, partner: StartPartner, monke
 
 
 def test_check_egress(
-    queue: EmulatedQueue, event: Read, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+    ssm_url: str, queue: EmulatedQueue, event: Read, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     echo = partner(answers(200, b"198.51.100.10\n"))
     variables = {
@@ -96,7 +96,7 @@ def test_check_egress(
         "EGRESS_ADDRESSES": "eu-central-1a=198.51.100.10",
         "EGRESS_ECHO_URL": echo.url("/"),
         "EGRESS_RESULTS_PATH": f"/sallyport/{queue.name}/egress",
-        "SSM_ENDPOINT_URL": queue.endpoint_url,
+        "SSM_ENDPOINT_URL": ssm_url,
         "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
         "ALLOWED_PORTS": str(echo.port),
     }

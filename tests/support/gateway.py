@@ -110,6 +110,15 @@ class QueueServer:
         return EmulatedQueue(name=name, url=url, endpoint_url=self.endpoint_url)
 
 
+def loaded_ssm(endpoint_url: str) -> str:
+    """The address of moto's SSM, which has answered once."""
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("ssm", endpoint_url=endpoint_url, region_name=REGION, **keys)
+    client.describe_parameters()
+    client.close()
+    return endpoint_url
+
+
 @dataclass(kw_only=True)
 class Gateway:
     """Collaborators for the flows, with the handles that tests need: the clock, the queue, a tenant, the superuser."""
