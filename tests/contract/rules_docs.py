@@ -179,7 +179,9 @@ def every_make_target_that_is_named_exists(texts: Texts) -> list[str]:
 def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
     """`UPPER_CASE` names are settings of a function, variables of a Makefile or options of libcurl that we set."""
     settings = set[str]().union(*(kind.variables() for kind in _SETTINGS))
-    code = "\n".join(text for path, text in texts.items() if path.startswith(("src/", "local/", "make/", "Makefile")))
+    code = "\n".join(
+        text for path, text in texts.items() if path.startswith(("src/", "local/", "make/", "stack/", "Makefile"))
+    )
     return [
         f"{page}: {name} does not exist"
         for page, name in _quoted(texts, r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
@@ -189,7 +191,7 @@ def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
 
 def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
     """`CamelCase` names are logical ids, parameters, outputs, types or metrics."""
-    code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith("src/"))
+    code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith(("src/", "stack/")))
     counts = {f"Attempts{name.capitalize()}" for name in _outcomes()}
     counts |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
     return [
