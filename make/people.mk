@@ -1,0 +1,7 @@
+# A way to the database for people. It never ran against AWS from here: see docs/operations.md#people.
+
+##@ Look into it
+
+.PHONY: db-shell
+db-shell: $(DEV_READY) ## psql on a stack's database through its bastion: STACK=sallyport-dev; ROLE=owner REGION=... ARGS="-c 'SELECT 1'"
+	@$(PY) -m stack.db_shell --stack "$(STACK)" $(if $(ROLE),--role "$(ROLE)") $(if $(REGION),--region "$(REGION)") $(ARGS)
