@@ -230,10 +230,10 @@ def every_wildcard_has_its_reason_beside_it(project: Project) -> list[str]:
     for name, text in project.texts.items():
         lines = text.splitlines()
         for key, value in _pairs(yaml.compose(text, Loader=yaml.SafeLoader)):
-            for star in _stars(value) if key == "Resource" else ():
+            for star in _stars(value) if key.value == "Resource" else ():
                 own = lines[star.start_mark.line][star.end_mark.column :]
-                before = lines[star.start_mark.line - 1].strip()
-                if "#" not in own and not before.startswith("#"):
+                before = {lines[mark.line - 1].strip()[:1] for mark in (star.start_mark, key.start_mark)}
+                if "#" not in own and "#" not in before:
                     faults.append(f"{name}:{star.start_mark.line + 1} has a wildcard without a reason")
         faults += [f"{name}: {action} is allowed" for action in _allowed_stars(project.written(name))]
     return faults
@@ -251,10 +251,10 @@ def _stars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
             yield from _stars(value)
 
 
-def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+def _pairs(node: yaml.Node | None) -> Iterator[tuple[yaml.Node, yaml.Node]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield str(key.value), value
+            yield key, value
             yield from _pairs(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
