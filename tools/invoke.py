@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from local.errors import LocalError
-from local.partner import Partner
+from local.partner import ECHO_PATH, Partner
 from local.postgres import SUPERUSER, Postgres
 from local.sqs import SqsServer
 from local.template import Template
@@ -38,6 +38,7 @@ SAM = ROOT / ".venv-sam/bin/sam"
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 IMAGE_WORKSPACE = ROOT / ".sallyport/lambda-image"
 DATABASE = "sallyport"
+ZONE = "local"
 USERS = {
     "MigrateFunction": SUPERUSER,
     "AuthorizeFunction": "sallyport_authorizer",
@@ -94,6 +95,7 @@ def walk_through(functions: Functions) -> None:
     delivery = _hand_over(functions, caller)
     _attempt(functions, delivery)
     _look_it_up(functions, caller, delivery)
+    _check_egress(functions, caller)
 
 
 def _migrate(functions: Functions) -> None:
@@ -167,6 +169,14 @@ def _look_it_up(functions: Functions, caller: Mapping[str, str], delivery: Mappi
     _expect((found["state"], attempt["outcome"]) == ("delivered", "answered"), "the API shows", found)
     waiting = _content(functions.invoke("ApiFunction", _as_caller(_event("api-get"), caller)))
     _expect(waiting["deliveries"] == [], "still pending are", waiting)
+
+
+def _check_egress(functions: Functions, caller: Mapping[str, str]) -> None:
+    _say("check egress: the echo service sees the published address, and the API shows it")
+    result = functions.invoke("CheckEgressAFunction", _event("check_egress"))
+    _expect(result["verdict"] == "matches", "the check said", result)
+    shown = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", "/v1/egress")))
+    _expect([item["verdict"] for item in shown["addresses"]] == ["matches"], "the API shows", shown)
 
 
 @contextmanager
@@ -255,7 +265,11 @@ def _variables(function: str, relays: Relays, queue_url: str) -> dict[str, str]:
         "SQS_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
         "WAKEUP_QUEUE_URL": queue_url,
         "CA_BUNDLE": "",
-        "EGRESS_ADDRESSES": f"local={relays.address}",
+        "EGRESS_ADDRESSES": f"{ZONE}=127.0.0.1",  # the relay's, through which the partner sees the functions
+        "AVAILABILITY_ZONE": ZONE,
+        "EGRESS_ECHO_URL": f"http://{relays.address}:{relays.partner}{ECHO_PATH}",
+        "EGRESS_RESULTS_PATH": "/sallyport/invoke/egress",
+        "SSM_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
         "ALLOWED_PRIVATE_CIDRS": f"{relays.address}/32",
         "ALLOWED_PORTS": f"80,443,{relays.partner}",
     }
