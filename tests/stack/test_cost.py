@@ -5,10 +5,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from domain.deliveries import State
+from domain.outcomes import Outcome
 from stack import cost, render
 from stack.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
 
@@ -215,6 +217,11 @@ def test_a_price_says_where_it_was_read_or_is_marked() -> None:
     for price in PRICES.prices.values():
         assert price.page.startswith("https://aws.amazon.com/"), price
         assert price.read is None or price.read.startswith("https://"), price
+
+
+def test_the_metrics_in_use_are_those_that_the_functions_count() -> None:
+    ends = [state for state in State if state.finished and state is not State.CANCELED]
+    assert LOAD["metrics_in_use"] == 1 + len(get_args(Outcome.__value__)) + len(ends)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
