@@ -18,7 +18,7 @@ from lab.attempts import Arrived, Attempt, Verdict
 from lab.enclosure import Forbidden, enter, main_or_skip
 from lab.oracle import Oracle
 from lab.outside import standard_outside
-from lab.parts import Host, Plan, Unrealisable
+from lab.parts import ROUTER, Host, Plan, Unrealisable
 from lab.plan import plan
 from lab.probe import attempts, probe
 from lab.random_networks import random_network
@@ -69,16 +69,16 @@ def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
 
 
 def _spoofed(made: Plan, honest: Sequence[Attempt]) -> Iterator[Attempt]:
-    """From each interface one as its neighbour, which has an interface too. Hosts outside are not checked."""
-    addresses = [one.address for one in made.addresses if one.device == "eth0" and one.namespace.startswith("host-")]
-    names = [one.namespace for one in made.addresses if one.device == "eth0" and one.namespace.startswith("host-")]
-    for place, name in enumerate(names[:-1]):
+    """From each interface one as the next one, to the one before. Hosts outside are not checked."""
+    inside = {link.far for link in made.links if link.near == ROUTER and link.far_device == "eth0"}
+    hosts = [host for host in made.hosts if host.sends and host.name in inside]
+    for place, host in enumerate(hosts[:-1]):
         yield Attempt(
-            source=name,
-            destination=addresses[place - 1],
+            source=host.name,
+            destination=hosts[place - 1].addresses[0],
             port=PORTS[0],
             source_port=honest[-1].source_port + 1 + place,
-            claims=addresses[place + 1],
+            claims=hosts[place + 1].addresses[0],
         )
 
 

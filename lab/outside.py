@@ -1,7 +1,7 @@
 """Who stands around the VPC: third parties, an attacker, corporate hosts, AWS's services. And the resolver's name."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
 from stack.network import Network
@@ -34,14 +34,18 @@ def standard_outside(network: Network) -> tuple[Outside, ...]:
         PARTNER,
         ATTACKER,
         *(
-            Outside(name=_numbered("corporate", place), address=cidr[10], place="corporate", listens=(443, 5432))
+            Outside(name=_numbered("corporate", place), address=_tenth(cidr), place="corporate", listens=(443, 5432))
             for place, cidr in enumerate(corporate)
         ),
         *(
-            Outside(name=endpoint.service, address=endpoint.ranges[0][10], place="service", endpoint=endpoint.id)
+            Outside(name=endpoint.service, address=_tenth(endpoint.ranges[0]), place="service", endpoint=endpoint.id)
             for endpoint in network.gateway_endpoints
         ),
     )
+
+
+def _tenth(cidr: IPv4Network) -> IPv4Address:
+    return cidr[min(10, cidr.num_addresses - 1)]
 
 
 def _numbered(word: str, place: int) -> str:

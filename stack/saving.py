@@ -64,11 +64,10 @@ def _made(wanted: Any, value: Any) -> Any:
         return tuple(_made(kind, one) for kind, one in zip(kinds, value, strict=True))
     if origin in {Union, types.UnionType}:
         return _one_of(inner, value)
-    if origin is Literal or wanted in {str, int, bool}:
-        if origin is Literal and value not in inner:
-            raise ValueError(f"{value!r} is none of {inner}")
-        return value
-    return wanted(value)
+    known = value in inner if origin is Literal else type(value) is wanted or wanted not in {str, int, bool}
+    if not known:
+        raise ValueError(f"{value!r} is not {wanted}")
+    return value if origin is Literal else wanted(value)
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -91,6 +90,8 @@ def _unknown(value: Any) -> Any:
 
 
 def _dataclass(wanted: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} is no {wanted.__name__}")
     hints = _hints(wanted)
     given = {name: inner for name, inner in value.items() if name != _CLASS}
     return wanted(**{name: _made(hints[name], inner) for name, inner in given.items()})

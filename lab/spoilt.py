@@ -1,0 +1,214 @@
+"""Plans with one deliberate mistake each. The comparison with the oracle must notice every one of them.
+
+They are mistakes that one could make: filters in the wrong order, a filter forgotten, a Linux habit that AWS has not.
+A mistake that no comparison notices would mean that the comparison does not look there.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from lab.parts import (
+    FIRST_TABLE,
+    INTERNET,
+    NOWHERE,
+    ROUTER,
+    ROUTER_ADDRESS,
+    VPN,
+    Chain,
+    Filter,
+    LinuxRoute,
+    Lookup,
+    NamedSet,
+    Plan,
+    Ruleset,
+)
+from lab.stages import Stage
+from stack.network import ANYWHERE
+
+type Spoil = Callable[[Plan], Plan]
+
+_ESTABLISHED = "ct state established,related"
+
+
+# ---- Tools
+
+
+def _filters(plan: Plan, where: Callable[[str], bool], change: Callable[[Chain], Iterable[Filter]]) -> Plan:
+    """The plan with the chains of some namespaces changed."""
+    return replace(
+        plan,
+        rulesets=tuple(
+            replace(one, chains=tuple(replace(chain, filters=tuple(change(chain))) for chain in one.chains))
+            if where(one.namespace)
+            else one
+            for one in plan.rulesets
+        ),
+    )
+
+
+def _at(*namespaces: str) -> Callable[[str], bool]:
+    return lambda namespace: namespace in namespaces
+
+
+def _at_nat(namespace: str) -> bool:
+    return namespace.startswith("nat-")
+
+
+def _without(plan: Plan, where: Callable[[str], bool], unwanted: Callable[[Filter], bool]) -> Plan:
+    return _filters(plan, where, lambda chain: [one for one in chain.filters if not unwanted(one)])
+
+
+def _of(stage: Stage) -> Callable[[Filter], bool]:
+    return lambda one: one.cause is not None and one.cause.stage == stage and one.verdict == "refuse"
+
+
+def _sets(plan: Plan, change: Callable[[Ruleset], tuple[NamedSet, ...]]) -> Plan:
+    rulesets = tuple(replace(one, sets=change(one)) if one.namespace == ROUTER else one for one in plan.rulesets)
+    return replace(plan, rulesets=rulesets)
+
+
+# ---- Mistakes
+
+
+def established_before_nacls(plan: Plan) -> Plan:
+    """Network ACLs as if they kept state."""
+
+    def change(chain: Chain) -> list[Filter]:
+        first = [one for one in chain.filters if one.match == _ESTABLISHED]
+        return first + [one for one in chain.filters if one not in first]
+
+    return _filters(plan, _at(ROUTER), change)
+
+
+def no_source_check(plan: Plan) -> Plan:
+    """Anyone sends as anyone."""
+    return _without(plan, _at(ROUTER), _of(Stage.SOURCE))
+
+
+def nat_passes_strangers(plan: Plan) -> Plan:
+    """What Linux does by itself: packets of no connection go on untranslated."""
+    return _without(plan, _at_nat, lambda one: one.match == "ct state invalid")
+
+
+def nat_takes_connections(plan: Plan) -> Plan:
+    """A NAT gateway that answers, if only with a reset."""
+    return _filters(plan, _at_nat, lambda chain: () if chain.name == "to_itself" else chain.filters)
+
+
+def members_of_the_next_group(plan: Plan) -> Plan:
+    """Security groups whose members are those of another one."""
+
+    def change(one: Ruleset) -> tuple[NamedSet, ...]:
+        groups = [found for found in one.sets if found.name.startswith("group_")]
+        moved = [replace(found, elements=groups[place - 1].elements) for place, found in enumerate(groups)]
+        return (*moved, *(found for found in one.sets if found not in groups))
+
+    return _sets(plan, change)
+
+
+def nacls_within_subnets(plan: Plan) -> Plan:
+    """Network ACLs between neighbours."""
+
+    def change(one: Filter) -> Filter:
+        inside = one.match.startswith(("iifname @subnet", "oifname @subnet"))
+        return replace(one, match=" ".join(one.match.split()[:2])) if inside else one
+
+    return _filters(plan, _at(ROUTER), lambda chain: [change(one) for one in chain.filters])
+
+
+def no_inbound_nacls(plan: Plan) -> Plan:
+    """Network ACLs asked only by whom one leaves."""
+    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("oifname @subnet"))
+
+
+def highest_number_first(plan: Plan) -> Plan:
+    """The entries of network ACLs from behind."""
+
+    def change(chain: Chain) -> tuple[Filter, ...]:
+        return (*chain.filters[-2::-1], chain.filters[-1]) if chain.name.startswith("nacl_") else chain.filters
+
+    return _filters(plan, _at(ROUTER), change)
+
+
+def groups_keep_no_state(plan: Plan) -> Plan:
+    """Security groups that ask about answers too."""
+    return _without(plan, _at(ROUTER), lambda one: one.match == _ESTABLISHED)
+
+
+def no_outbound_groups(plan: Plan) -> Plan:
+    """Senders whose groups nobody asks."""
+    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("iifname vmap"))
+
+
+def no_inbound_groups(plan: Plan) -> Plan:
+    """Receivers whose groups nobody asks."""
+    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("oifname vmap"))
+
+
+def no_local_route(plan: Plan) -> Plan:
+    """Packets to a neighbour that follow the default route."""
+    return replace(plan, routes=tuple(one for one in plan.routes if one.device is not None))
+
+
+def no_blackholes(plan: Plan) -> Plan:
+    """A route whose target is gone counts as if it were not there."""
+    kept = (one for one in plan.routes if one.device != NOWHERE or one.destination == ANYWHERE)
+    return replace(plan, routes=tuple(kept))
+
+
+def edge_to_edge(plan: Plan) -> Plan:
+    """The VPN leads through the VPC to wherever its first route table does."""
+    if VPN not in plan.namespaces:
+        return plan
+    plan = _without(plan, _at(VPN), lambda one: one.match.startswith('iifname != "vpc"'))
+    routes = [one for one in plan.routes if (one.namespace, one.device) != (VPN, NOWHERE)]
+    routes.append(LinuxRoute(namespace=VPN, destination=ANYWHERE, device="vpc", gateway=ROUTER_ADDRESS))
+    through = Lookup(namespace=ROUTER, priority=1000, device="vpn", table=FIRST_TABLE)
+    return replace(plan, routes=tuple(routes), lookups=(*plan.lookups, through))
+
+
+def everyone_has_a_public_address(plan: Plan) -> Plan:
+    """The internet gateway lets out those whom it cannot translate."""
+    return _without(plan, _at(INTERNET), _of(Stage.GATEWAY))
+
+
+def private_addresses_on_the_internet(plan: Plan) -> Plan:
+    """The internet delivers to private addresses."""
+    return _without(plan, _at(INTERNET), lambda one: one.match.startswith("ip daddr 10."))
+
+
+def no_gateway_endpoint(plan: Plan) -> Plan:
+    """What goes to the service goes by the NAT gateway."""
+    routes = (one for one in plan.routes if one.namespace != ROUTER or not (one.device or "").startswith("s"))
+    return replace(plan, routes=tuple(routes))
+
+
+def silent_refusals(plan: Plan) -> Plan:
+    """Security groups that refuse without a record: the packet is lost, and nobody knows to what."""
+
+    def change(one: Filter) -> Filter:
+        return Filter(match=one.match, verdict="drop") if _of(Stage.GROUP_IN)(one) else one
+
+    return _filters(plan, _at(ROUTER), lambda chain: [change(one) for one in chain.filters])
+
+
+MISTAKES: tuple[Spoil, ...] = (
+    established_before_nacls,
+    no_source_check,
+    nat_passes_strangers,
+    nat_takes_connections,
+    members_of_the_next_group,
+    nacls_within_subnets,
+    no_inbound_nacls,
+    highest_number_first,
+    groups_keep_no_state,
+    no_outbound_groups,
+    no_inbound_groups,
+    no_local_route,
+    no_blackholes,
+    edge_to_edge,
+    everyone_has_a_public_address,
+    private_addresses_on_the_internet,
+    no_gateway_endpoint,
+    silent_refusals,
+)

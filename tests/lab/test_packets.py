@@ -1,0 +1,99 @@
+"""The lab with packets: it agrees with the oracle, notices mistakes, says what it saw and lets nothing out."""
+
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from lab.attempts import Arrived, Died, Unexplained
+from lab.fuzz import NOBODY_OUTSIDE
+from lab.outside import PARTNER
+from lab.plan import plan
+from lab.probe import attempts, probe
+from lab.realise import realised
+from lab.spoilt import MISTAKES, silent_refusals
+from lab.stages import Stage
+from tests.support.enclosed import finished, inside
+from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_network
+
+# ---- Agreement
+
+
+def test_packets_and_oracle_agree_on_random_networks() -> None:
+    said = finished([sys.executable, "-m", "lab.fuzz", "--networks", "10"]).stdout
+    assert "10 networks" in said, said
+    assert " 0 disagreements" in said, said
+    assert "unexplained" not in said, said
+
+
+def test_every_mistake_in_a_plan_is_noticed() -> None:
+    said = finished([sys.executable, "-m", "lab.fuzz", "--spoilt", "--networks", "25", "--seed", "1"]).stdout
+    assert said.count(": noticed in network") == len(MISTAKES), said
+
+
+# ---- What is seen
+
+
+def test_the_lab_tells_who_arrived_as_whom_and_which_rule_let_them() -> None:
+    seen = inside(_sights)
+    refused = Died(stage=Stage.GROUP_IN, resource="database-group", detail="no rule allows it", direction="out")
+    assert seen["verdicts"] == [str(Arrived(seen_as=FIXED)), str(Arrived(seen_as=FUNCTION)), str(refused)]
+    assert seen["ledger"] == [[str(FIXED), str(PARTNER.address)]]
+    assert seen["drops"] == [["database-group", str(BASTION)]]
+    assert {"database-group: from functions", "database-nacl: in 100", "function-group: all out"} <= set(seen["passes"])
+
+
+def _sights() -> Mapping[str, Any]:
+    with realised(plan(small_network())) as lab:
+        tried = attempts(
+            [("function", PARTNER.address, 443), ("function", DATABASE, 5432), ("bastion", DATABASE, 5432)]
+        )
+        verdicts = probe(lab, tried)
+        return {
+            "verdicts": [str(verdicts[one]) for one in tried],
+            "ledger": sorted([str(source), str(to)] for source, to in lab.ledger()),
+            "passes": sorted({f"{one.cause.resource}: {one.cause.detail}" for one in lab.passes()}),
+            "drops": [[one.cause.resource, str(one.source)] for one in lab.drops()],
+        }
+
+
+def test_a_packet_that_is_lost_without_a_record_is_no_evidence() -> None:
+    assert inside(_lost) == str(Unexplained(words="no answer and no record within 0.3 s"))
+
+
+def _lost() -> str:
+    with realised(silent_refusals(plan(small_network()))) as lab:
+        (tried,) = attempts([("bastion", DATABASE, 5432)])
+        return str(probe(lab, [tried], timeout_seconds=0.3)[tried])
+
+
+# ---- Nothing gets out
+
+
+def test_no_namespace_has_a_device_that_is_not_of_the_plan() -> None:
+    assert inside(_strange_devices) == []
+
+
+def _strange_devices() -> list[str]:
+    made = plan(small_network())
+    known = {(one.near, one.near_device) for one in made.links} | {(one.far, one.far_device) for one in made.links}
+    strange = []
+    with realised(made) as lab:
+        for name in made.namespaces:
+            with lab.inside(name):
+                strange += [(name, device) for _, device in socket.if_nameindex() if (name, device) not in known]
+    fallbacks = {"lo", "sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"}
+    return [f"{name}: {device}" for name, device in strange if device not in fallbacks]
+
+
+def test_packets_to_the_real_internet_die_in_the_lab() -> None:
+    said = inside(_abroad)
+    assert set(said.values()) == {
+        str(Died(stage=Stage.INTERNET, resource="internet", detail="no host has this address", direction="out"))
+    }
+
+
+def _abroad() -> Mapping[str, str]:
+    with realised(plan(small_network())) as lab:
+        tried = attempts([(name, NOBODY_OUTSIDE, 443) for name in ("function", "web", "partner", "attacker")])
+        return {one.source: str(verdict) for one, verdict in probe(lab, tried).items()}

@@ -1,0 +1,47 @@
+"""A saved network is the same when it is read again, and what is none is refused."""
+
+import json
+
+import pytest
+
+from lab.random_networks import random_network
+from stack.network import Blackhole
+from stack.saving import Unreadable, dump, load
+from tests.support.networks import route, small_network, with_table
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_network_survives_saving(seed: int) -> None:
+    network = random_network(seed)
+    assert load(dump(network)) == network
+
+
+def test_every_kind_of_target_survives_saving() -> None:
+    network = with_table(small_network(), "database-table", route("0.0.0.0/0", Blackhole(was="nat-0")))
+    assert load(dump(network)) == network
+
+
+def test_a_group_as_peer_is_told_from_a_range() -> None:
+    rules = json.loads(dump(small_network()))["security_groups"]
+    assert [rule["peer"] for group in rules for rule in group["ingress"]] == [
+        "function-group",
+        "0.0.0.0/0",
+        "192.168.0.0/20",
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "[]",
+        "{}",
+        dump(small_network()).replace('"NatTarget"', '"TransitGatewayTarget"'),
+        dump(small_network()).replace('"10.0.0.0/16"', '"10.0.0.0/33"'),
+        dump(small_network()).replace('"tcp"', '"sctp"'),
+        dump(small_network()).replace('"zones"', '"regions"'),
+    ],
+)
+def test_what_is_no_network_is_refused(broken: str) -> None:
+    with pytest.raises(Unreadable):
+        load(broken)
