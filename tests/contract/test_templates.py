@@ -108,6 +108,10 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "AttemptFunction", "!GetAtt Network.Outputs.VpcCidr", "10.0.0.0/16"),
     ],
     rules_functions.roles_allow_exactly_what_is_used: [
+        resource(APPLICATION, "CheckEgressARole", "'ssm:PutParameter'", "'ssm:DeleteParameter'"),
+        resource(APPLICATION, "CheckEgressBRole", "parameter${CheckEgressBResult}", "parameter${CheckEgressAResult}"),
+        resource(APPLICATION, "DefaultSecurityGroupPolicy", "security-group/${Group}", "security-group/*"),
+        resource(APPLICATION, "NetworkRole", "'ec2:DescribeAddresses'", "'ec2:ReleaseAddress'"),
         resource(APPLICATION, "ApiRole", "sqs:SendMessage", "sqs:*"),
         resource(APPLICATION, "ApiRole", "Resource: !GetAtt WakeupQueue.Arn", "Resource: '*'"),
         resource(APPLICATION, "AttemptRole", "'sqs:DeleteMessage', ", ""),
