@@ -56,7 +56,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "a web ACL": {"WebAcl": "yes"},
     "a domain": DOMAIN,
     "a domain in a hosted zone": {**DOMAIN, "HostedZoneId": "Z0123456789ABCDEFGHIJ"},
-    "named callers": {"AllowedCallerCidrs": "198.51.100.0/24,203.0.113.128/25"},
+    "named callers": {"AllowedCallerCidrs": ",".join(f"198.51.100.{16 * place}/28" for place in range(10))},
     "a key of one's own": {"KmsKeyArn": KEY},
     "mail": {"AlarmEmail": "people@example.com"},
     "an account with its log role": {"ApiGatewayLogRole": "existing"},

@@ -465,9 +465,10 @@ def endpoints_open_to_those_who_call_them(case: Case) -> Iterator[str]:
             needs |= source.kind is Kind.BASTION and service in BASTION_SERVICES
             if needs and case.says("Topology") == "internal-only" and not inside(network, source, endpoint, HTTPS).open:
                 yield f"{source.id} cannot reach {service}"
-        asked = {network.cidr, *_corporate(case)} if service == "execute-api" else set()
+        asked = {network.cidr, *_corporate(case), *_callers(case)} if service == "execute-api" else set()
         ranges = {rule.peer for rule in _ingress(network, endpoint) if isinstance(rule.peer, IPv4Network)}
         yield from (f"{service} is open to {block}" for block in ranges - asked)
+        yield from (f"{service} is not open to {block}" for block in asked - ranges)
         if any((rule.first_port, rule.last_port) != (HTTPS, HTTPS) for rule in _ingress(network, endpoint)):
             yield f"{service} is open on more than 443"
 
@@ -496,6 +497,10 @@ def _invited(case: Case) -> list[IPv4Network]:
 
 def _corporate(case: Case) -> list[IPv4Network]:
     return [IPv4Network(case.says("CorporateCidr"))] if case.says("CorporateCidr") else []
+
+
+def _callers(case: Case) -> list[IPv4Network]:
+    return [IPv4Network(text) for text in case.says("AllowedCallerCidrs").split(",") if text]
 
 
 def _has_private_api(case: Case) -> bool:

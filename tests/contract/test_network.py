@@ -330,6 +330,8 @@ BROKEN: dict[Rule, list[Change]] = {
     rules.endpoints_open_to_those_who_call_them: [
         without(NETWORK, "EndpointFromOutboundFunctionIngress"),
         without(NETWORK, "EndpointFromBastionIngress"),
+        without(ENDPOINTS, "ApiEndpointFromCallersJIngress"),
+        resource(ENDPOINTS, "ApiEndpointFromCallersCIngress", "!Select [2,", "!Select [1,"),
         let_in("ApiEndpointSecurityGroup", port=443, condition="HasPrivateApi"),
         let_in("EndpointSecurityGroup", block="10.64.0.0/16", port=443, condition="HasServiceEndpoints"),
         resource(NETWORK, "ApiEndpointFromVpcIngress", "FromPort: 443", "FromPort: 1"),
