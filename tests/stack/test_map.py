@@ -10,8 +10,9 @@ import pytest
 
 from stack import map as maps
 from stack import reading, render
-from stack.map import MAPS, PICTURES, Flow, draw, pictures
+from stack.map import MAPS, PICTURES, pictures
 from stack.network import ANYWHERE, Kind, Network, Rule
+from stack.picture import Flow, draw
 from stack.svg import width
 
 DRAWN = pictures()
@@ -129,6 +130,33 @@ def test_flows_are_drawn_to_where_they_arrived_or_died() -> None:
 def test_a_flow_between_places_that_are_not_there_is_refused() -> None:
     with pytest.raises(KeyError, match=r"Network\.Nowhere"):
         draw(network(), [Flow(source="ApiFunction", destination="Network.Nowhere", port=443)])
+
+
+def test_what_has_no_room_is_refused_and_not_left_out() -> None:
+    found = network()
+    with pytest.raises(ValueError, match="two zones"):
+        draw(replace(found, zones=("a", "b", "c")))
+    with pytest.raises(ValueError, match="private and database subnets"):
+        draw(replace(found, subnets=tuple(each for each in found.subnets if each.role != "database")))
+    (nat,) = found.nat_gateways
+    with pytest.raises(ValueError, match="one fixed address for each zone"):
+        draw(replace(found, nat_gateways=(nat, nat)))
+
+
+@pytest.mark.parametrize("role", ["public", "private", "database"])
+def test_whoever_stands_in_a_subnet_is_drawn_there(role: str) -> None:
+    found = network()
+    subnet = next(each for each in found.subnets if each.role == role)
+    moved = tuple(
+        replace(each, subnet=subnet.id, security_groups=()) if each.owner == "AdminFunction" else each
+        for each in found.interfaces
+    )
+    drawn = draw(replace(found, interfaces=moved))
+    at = {words: top for words, _, top, _, _ in boxes(drawn)}
+    following = {"public": "private", "private": "database"}.get(role)
+    upper = at[next(words for words in at if words.startswith(f"{role} subnet"))]
+    lower = at[next(words for words in at if words.startswith(f"{following} subnet"))] if following else 1e9
+    assert upper < at["function: admin"] < lower
 
 
 def test_names_are_escaped() -> None:

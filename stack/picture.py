@@ -1,0 +1,630 @@
+"""A Network as a picture: the VPC with its zones, subnets, ranges and routes, the fixed addresses, and who may talk to
+whom as stack/talk.py works it out. Connections that were tried can be drawn into it.
+
+What a picture cannot show it refuses: it has room for two zones with one fixed address each.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+from stack import talk
+from stack.network import (
+    ANYWHERE,
+    GatewayEndpointTarget,
+    Interface,
+    InternetGatewayTarget,
+    Kind,
+    NatTarget,
+    Network,
+    RouteTable,
+    Subnet,
+    VpnTarget,
+)
+from stack.svg import Drawing, width, wrap
+from stack.talk import Party, Row, name_of
+
+type Point = tuple[float, float]
+
+# ---- measures and colours, in the units of a picture 1200 wide, which a page shows at about 900
+
+WIDE = 1200
+VPC_LEFT, VPC_RIGHT = 272, 1096
+ZONES = ((288, 676), (692, 1080))  # left and right edge of each zone
+INSET = 10
+NAT_AT = (580, 788)  # the middle of a NAT gateway in each zone: close to each other, below the third parties
+LINE = 20  # from one line of text to the next
+SMALL = 14
+INK, GREY, RULE = "#1f2933", "#52606d", "#94a3b8"
+OUT, IN, SHUT, PRIVATE = "#c2410c", "#216e3a", "#b91c1c", "#6d28d9"
+ROLES = {
+    "public": ("#fff3e6", "#f0b27a", "#9a4b0c"),
+    "private": ("#e8f2fd", "#93bfee", "#1d5fa8"),
+    "database": ("#e9f6ec", "#8fcea0", "#216e3a"),
+}
+UNUSED = ("#f8fafc", "#cbd2d9", "#52606d")
+BARS = {Kind.FUNCTION: "#1d5fa8", Kind.BASTION: "#52606d", Kind.ENDPOINT: PRIVATE, Kind.PROXY: IN}
+# Left edge, room and weight of each column of the list.
+COLUMNS = ((44, 310, "normal"), (370, 290, "normal"), (680, 160, "bold"), (860, 316, "normal"))
+STAND_INS = IPv4Network("203.0.113.0/24")  # stack/reading.py takes its stand-ins from there
+BAR, GAP = 36, 10  # a bar without its lines, and what is between two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A connection that was tried.
+
+    `source` and `destination` are ids of the Network (an interface, its owner, a NAT gateway) or "internet",
+    "corporate", "third party". `died_at` is such an id too, where it was stopped; None where it arrived.
+    """
+
+    source: str
+    destination: str
+    port: int
+    died_at: str | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """The verdict."""
+        return self.died_at is None
+
+
+def draw(network: Network, flows: Sequence[Flow] = (), *, name: str = "") -> str:
+    """The picture of a network as SVG, the same every time. `name` is said in its title.
+
+    A flow is drawn from its source to its destination, or to where it died. Raises KeyError for a flow between places
+    that the picture does not have, ValueError for a network that it has no room for.
+    """
+    return _Map(network=network, flows=tuple(flows), name=name).drawn()
+
+
+# ---- the picture -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Map:
+    network: Network
+    flows: tuple[Flow, ...]
+    name: str
+    anchors: dict[str, Point] = field(default_factory=dict)
+    parties: tuple[Party, ...] = ()
+    rows: tuple[Row, ...] = ()
+    told: tuple[Row, ...] = ()  # the rows as they are listed
+    tops: dict[str, float] = field(default_factory=dict)  # of each row of subnets
+    heights: dict[str, float] = field(default_factory=dict)
+    svg: Drawing = field(init=False)
+
+    def drawn(self) -> str:
+        self._demand_room()
+        self.parties = talk.parties(self.network)
+        self.rows = talk.rows(self.network)
+        self.told = talk.merged(self.rows)
+        self._arrange()
+        list_top = self.bottom + 34
+        flows_top = list_top + self._list_height() + 4
+        high = flows_top + (len(self.flows) * 25 + 44 if self.flows else 0)
+        self.svg = Drawing(WIDE, round(high), title=self._title(), description=self._description())
+        for colour, name in ((OUT, "out"), (IN, "in"), (INK, "plain"), (SHUT, "shut"), (PRIVATE, "private")):
+            self.svg.marker(name, colour, 18 if name == "out" else 13)
+        self._outside()
+        self._vpc()
+        for subnet in self.network.subnets:
+            self._subnet(subnet)
+        self._gateways()
+        self._members()
+        self._left_column()
+        self._closed()
+        self._list(list_top)
+        self._anchor_filters()
+        self._flows(flows_top + 10)
+        return self.svg.written()
+
+    def _demand_room(self) -> None:
+        roles = {subnet.role for subnet in self.network.subnets}
+        if len(self.network.zones) > len(ZONES):
+            raise ValueError(f"a picture has two zones, not {', '.join(self.network.zones)}")
+        if not {"private", "database"} <= roles:
+            raise ValueError(f"a picture needs private and database subnets, not only {', '.join(sorted(roles))}")
+        zones = [address.zone for nat in self.network.nat_gateways for address in nat.addresses]
+        if len(zones) > len(set(zones)):
+            raise ValueError(f"a picture has one fixed address for each zone, not those of {', '.join(zones)}")
+
+    # ---- where things are
+
+    def _arrange(self) -> None:
+        """Top and height of each row of subnets, from what stands in it."""
+        top = 244.0 + (86 if self._regional() else 0)
+        for role in dict.fromkeys(["public", "private", "database", *(subnet.role for subnet in self.network.subnets)]):
+            if not any(subnet.role == role for subnet in self.network.subnets):
+                continue
+            routes = max(len(self._route_lines(subnet)) for subnet in self.network.subnets if subnet.role == role)
+            self.tops[role] = top
+            self.heights[role] = 36 + self._content(role) + routes * LINE + 8
+            top += self.heights[role] + 12
+
+    def _content(self, role: str) -> float:
+        """The height of what stands in a row of subnets: NAT gateways or databases first, then the bars."""
+        return self._above_bars(role) + sum(self._bar_height(party) + GAP for party in self._bars(role))
+
+    def _above_bars(self, role: str) -> float:
+        subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
+        if any(each.kind is Kind.DATABASE and each.subnet in subnets for each in self.network.interfaces):
+            return 92
+        return 48 if any(nat.subnet in subnets for nat in self.network.nat_gateways) else 0
+
+    def _bars(self, role: str) -> list[Party]:
+        """The parties that stand in subnets of a role and are drawn as bars across the zones."""
+        subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
+        return [
+            party for party in self.parties if party.kind is not Kind.DATABASE and party.interfaces[0].subnet in subnets
+        ]
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge of the VPC."""
+        return max(self.tops[role] + self.heights[role] for role in self.tops) + 16
+
+    def _regional(self) -> bool:
+        return any(nat.subnet is None for nat in self.network.nat_gateways)
+
+    def _zone(self, zone: str) -> int:
+        return self.network.zones.index(zone)
+
+    # ---- outside the VPC
+
+    def _outside(self) -> None:
+        self.svg.box(24, 20, 1152, 112, rx=10, fill="#f1f5f9", stroke=RULE, stroke_dasharray="6 5")
+        self.svg.text(1160, 42, "Internet", text_anchor="end", fill=GREY)
+        if not self._is_private_api():
+            self._place(44, 52, 180, 64, ["API consumers"], at="api consumers")
+        self._third_parties()
+        self._named_strangers()
+        self._place(1010, 66, 150, 50, ["everyone else"], at="internet", weight="normal")
+
+    def _is_private_api(self) -> bool:
+        return any(service == "execute-api" for service, _ in self.network.service_endpoints)
+
+    def _fixed(self) -> list[tuple[float, str]]:
+        """Where each fixed address is drawn, and what it is."""
+        found = {
+            str(address.public_address): NAT_AT[self._zone(address.zone)]
+            for nat in self.network.nat_gateways
+            for address in nat.addresses
+        }
+        return sorted((at, address) for address, at in found.items())
+
+    def _third_parties(self) -> None:
+        fixed = self._fixed()
+        if not fixed:
+            self._place(478, 44, 436, 72, ["Third parties", "no way leads there"], at="third party", stroke=RULE)
+            return
+        middle = sum(at for at, _ in fixed) / len(fixed)
+        addresses = " and ".join(address for _, address in fixed)
+        words = ["Third parties", f"let in {addresses} and no one else"]
+        wide = max(262, width(words[1], SMALL) + 40)
+        self._place(middle - wide / 2, 44, wide, 72, words, at="third party", stroke=OUT)
+
+    def _named_strangers(self) -> None:
+        """Ranges of the internet that may connect to something: the developers."""
+        for row in self.rows:
+            if row.open and row.how == "through the internet gateway":
+                self._place(250, 44, 190, 72, ["Developers", row.who], at=row.who, stroke=IN)
+
+    def _left_column(self) -> None:
+        """API Gateway, which stands outside the VPC and whose requests reach functions without passing it."""
+        middle = max(self.anchors["ApiFunction"][1], self.tops["private"] + 60) if "ApiFunction" in self.anchors else 0
+        if middle:
+            lines = ["API Gateway", "HTTPS, bearer tokens", "reaches functions by", "Lambda, not by the VPC"]
+            self._place(44, middle - 50, 180, 100, lines, at="api gateway")
+            self._arrow([(224, middle), (ZONES[0][0] + INSET + 8, middle)], "plain")
+            if not self._is_private_api():
+                self._arrow([(134, 116), (134, middle - 52)], "plain")
+        self._private_api(middle)
+        self._corporate()
+
+    def _private_api(self, middle: float) -> None:
+        """Callers reach a private API by its endpoint alone."""
+        for service, owner in self.network.service_endpoints:
+            if service == "execute-api" and middle:
+                y = self.anchors[owner][1]
+                self._arrow([(ZONES[0][0] + INSET + 10, y), (200, y), (200, middle + 52)], "private")
+
+    def _corporate(self) -> None:
+        vpn = self.network.vpn
+        if vpn is None:
+            return
+        top = self.tops["database"] - 6
+        api = ["with the API's consumers"] if self._is_private_api() else []
+        lines = ["Corporate network", *map(str, vpn.corporate), *api, f"gateway {vpn.customer_address}"]
+        self._place(44, top, 180, 34 + 22 * (len(lines) - 1), lines, at="corporate", stroke=PRIVATE)
+        middle = top + 60
+        self.svg.path([(224, middle), (VPC_LEFT, middle)], stroke=PRIVATE, stroke_width=4)
+        self.anchors[vpn.gateway] = (VPC_LEFT, middle)
+        for row in self.rows:
+            if row.open and row.how == "through the VPN":
+                x, y = self._door(row.whom)
+                self._arrow([(280, middle), (280, y), (x, y)], "private")
+        self._pill(VPC_LEFT - 8, middle, "VPN", PRIVATE)
+
+    def _door(self, whom: str) -> Point:
+        """The left edge of what a row calls by this name."""
+        (party,) = (party for party in self.parties if talk.called(party) == whom)
+        y = self.anchors[party.interfaces[0].id][1]
+        if party.kind is Kind.DATABASE:
+            return self.anchors[party.interfaces[0].id][0] - 176, y
+        return self._reach(party)[0] - 2, y + 10
+
+    def _arrow(self, points: list[Point], kind: str) -> None:
+        colour, thickness = {"plain": (INK, 2), "in": (IN, 2.5), "private": (PRIVATE, 2.5)}[kind]
+        self.svg.path(points, stroke=colour, stroke_width=thickness, marker_end=f"url(#{kind})")
+
+    # ---- the VPC
+
+    def _vpc(self) -> None:
+        top, network = 176, self.network
+        self.svg.box(
+            VPC_LEFT,
+            top,
+            VPC_RIGHT - VPC_LEFT,
+            self.bottom - top,
+            rx=10,
+            fill="#fafbfc",
+            stroke="#3e4c59",
+            stroke_width=2,
+        )
+        self.svg.text(VPC_RIGHT - 16, 202, f"VPC {network.cidr}", font_weight="bold", fill="#3e4c59", text_anchor="end")
+        for (left, right), zone in zip(ZONES, network.zones, strict=False):
+            self.svg.box(
+                left, 214, right - left, self.bottom - 224, rx=8, fill="none", stroke="#9aa5b1", stroke_dasharray="5 5"
+            )
+            self._label(left, right, 234, f"zone {zone}", GREY, SMALL)
+
+    def _subnet(self, subnet: Subnet) -> None:
+        ground, edge, ink = ROLES.get(subnet.role, UNUSED)
+        left, right = (ZONES[self._zone(subnet.zone)][0] + INSET, ZONES[self._zone(subnet.zone)][1] - INSET)
+        top, height = self.tops[subnet.role], self.heights[subnet.role]
+        self.anchors[subnet.id] = ((left + right) / 2, top + height / 2)
+        self.svg.box(left, top, right - left, height, rx=6, fill=ground, stroke=edge, stroke_width=1.5)
+        self._label(left, right, top + 22, f"{subnet.role} subnet {subnet.cidr}", ink, 15)
+        lines = self._route_lines(subnet)
+        for number, line in enumerate(lines):
+            y = top + height - 12 - (len(lines) - 1 - number) * LINE
+            self._label(left, right, y, line, ink, SMALL)
+
+    def _label(self, left: float, right: float, y: float, words: str, colour: str, size: float) -> None:
+        """At the outer edge of a zone, out of the way of what leaves by the NAT gateways."""
+        if left < ZONES[1][0]:
+            self.svg.text(left + 12, y, words, font_size=size, fill=colour)
+        else:
+            self.svg.text(right - 12, y, words, font_size=size, fill=colour, text_anchor="end")
+
+    def _route_lines(self, subnet: Subnet) -> list[str]:
+        (table,) = (table for table in self.network.route_tables if table.id == subnet.route_table)
+        routes = self._route_words(table)
+        nacl = [] if subnet.nacl is None else ["network ACL: only what is listed below"]
+        if not routes:
+            return ["routes: none but the VPC's own", *nacl]
+        return [*wrap(f"routes: {'; '.join(routes)}", SMALL, 320), *nacl]
+
+    def _route_words(self, table: RouteTable) -> list[str]:
+        words = []
+        for route in table.routes:
+            place = "all else" if route.destination == ANYWHERE else str(route.destination)
+            match route.target:
+                case NatTarget(nat=nat):
+                    words.append(f"{place} to the {name_of(nat)}")
+                case InternetGatewayTarget():
+                    words.append(f"{place} to the internet gateway")
+                case VpnTarget():
+                    words.append(f"{place} to the VPN{' (propagated)' if route.propagated else ''}")
+                case GatewayEndpointTarget(endpoint=endpoint):
+                    services = {each.id: each.service.upper() for each in self.network.gateway_endpoints}
+                    words.append(f"{services[endpoint]} to its gateway endpoint")
+                case _:
+                    words.append(f"{place} to nowhere")
+        return list(dict.fromkeys(words))
+
+    # ---- gateways
+
+    def _gateways(self) -> None:
+        for nat in self.network.nat_gateways:
+            if nat.subnet is None:
+                self._nat_box(
+                    nat.id,
+                    (NAT_AT[0] + NAT_AT[1]) / 2,
+                    262,
+                    NAT_AT[1] - NAT_AT[0] + 160,
+                    ["regional NAT gateway", "in no subnet"],
+                )
+            else:
+                (subnet,) = (subnet for subnet in self.network.subnets if subnet.id == nat.subnet)
+                middle = NAT_AT[self._zone(subnet.zone)]
+                self._nat_box(nat.id, middle, self.tops[subnet.role] + 34, 144, ["NAT gateway", str(nat.address)])
+        fixed = self._fixed()
+        if self.network.internet_gateway:
+            right = max((at for at, _ in fixed), default=480) + 112
+            self.svg.box(304, 158, right - 304, 36, rx=6, fill="#ffffff", stroke="#3e4c59", stroke_width=1.5)
+            self.svg.text(326, 181, "internet gateway", font_size=SMALL, fill=GREY)
+            self.anchors[self.network.internet_gateway] = (436, 176)
+        for at, address in fixed:
+            self._way_out(at, address)
+
+    def _nat_box(self, name: str, middle: float, top: float, wide: float, words: list[str]) -> None:
+        self.svg.box(middle - wide / 2, top, wide, 46, rx=6, fill="#ffffff", stroke=OUT, stroke_width=2)
+        self.svg.text(middle, top + 20, words[0], text_anchor="middle", font_weight="bold")
+        self.svg.text(middle, top + 38, words[1], text_anchor="middle", font_size=SMALL, fill=GREY)
+        self.anchors[name] = (middle, top + 23)
+
+    def _way_out(self, at: float, address: str) -> None:
+        """From the NAT gateway, by the fixed address, to the third parties."""
+        top = 262 if self._regional() else self.tops["public"] + 34
+        self.svg.path([(at, top), (at, 116)], stroke=OUT, stroke_width=4, marker_end="url(#out)")
+        self._pill(at, 176, f"Elastic IP {address}", OUT)
+
+    def _to_nat(self) -> None:
+        """From every party that leaves by a NAT gateway to it: a line behind the bars, with a dot where one joins."""
+        bottom = 262 + 46 if self._regional() else self.tops.get("public", 0) + 34 + 46
+        for at, _ in self._fixed():
+            joining = [top for party, top in self._tops_of_bars() if self._calls_out(party) and self._covers(party, at)]
+            if joining:
+                self.svg.path([(at, max(joining)), (at, bottom)], stroke=OUT, stroke_width=4, marker_end="url(#out)")
+
+    def _covers(self, party: Party, x: float) -> bool:
+        left, right = self._reach(party)
+        return left < x < right
+
+    def _calls_out(self, party: Party) -> bool:
+        return any(row.open and row.how.startswith("seen as") for row in self.rows if row.who == party.label)
+
+    def _tops_of_bars(self) -> Iterator[tuple[Party, float]]:
+        """Every bar with its upper edge, row by row."""
+        for role in self.tops:
+            top = self.tops[role] + 34 + self._above_bars(role)
+            for party in self._bars(role):
+                yield party, top
+                top += self._bar_height(party) + GAP
+
+    def _pill(self, x: float, y: float, words: str, colour: str) -> None:
+        wide = width(words, 15, bold=True) + 26
+        self.svg.box(x - wide / 2, y - 16, wide, 32, rx=16, fill=colour)
+        self.svg.text(x, y + 5.5, words, text_anchor="middle", font_weight="bold", fill="#ffffff")
+
+    # ---- who stands in the subnets
+
+    def _members(self) -> None:
+        databases = [each for each in self.network.interfaces if each.kind is Kind.DATABASE]
+        self._to_nat()
+        for interface in databases:
+            self._to_database(interface)
+            self._database(interface)
+        for party, top in self._tops_of_bars():
+            self._bar(party, top)
+        self._dots(databases)
+        self._developers()
+
+    def _dots(self, databases: list[Interface]) -> None:
+        """Where a party joins the lines to the NAT gateways and to the database."""
+        out = [at for at, _ in self._fixed()]
+        down = [self._line_to(interface) for interface in databases]
+        for party, top in self._tops_of_bars():
+            for x in out if self._calls_out(party) else []:
+                self._dot(party, x, top, OUT)
+            for x in down if self._opens_database(party) else []:
+                self._dot(party, x, top + self._bar_height(party), IN)
+
+    def _dot(self, party: Party, x: float, y: float, colour: str) -> None:
+        if self._covers(party, x):
+            self.svg.element("circle", cx=x, cy=y, r=6, fill=colour)
+
+    def _opens_database(self, party: Party) -> bool:
+        return any(row.open and row.who == party.label and "5432" in row.ports for row in self.rows)
+
+    def _line_to(self, database: Interface) -> float:
+        """Where the line to a database runs down, at the inner edge of its zone."""
+        zone = self._zone_of(database)
+        return ZONES[zone][1] - 36 if zone == 0 else ZONES[zone][0] + 36
+
+    def _bar(self, party: Party, top: float) -> None:
+        left, right = self._reach(party)
+        colour, height = OUT if self._calls_out(party) else BARS[party.kind], self._bar_height(party)
+        self.svg.box(left, top, right - left, height, rx=6, fill="#ffffff", stroke=colour, stroke_width=2)
+        self.svg.text(left + 14, top + 22, self._heading(party), font_weight="bold")
+        for number, line in enumerate(self._may(party)):
+            self.svg.text(left + 14, top + 42 + number * LINE, line, font_size=SMALL, fill=GREY)
+        owners = list(dict.fromkeys(interface.owner for interface in party.interfaces))
+        for interface in party.interfaces:
+            x = right - 40 - 60 * owners.index(interface.owner)
+            self.anchors[interface.id] = self.anchors[interface.owner] = (x, top + height / 2)
+
+    def _bar_height(self, party: Party) -> float:
+        return BAR + len(self._may(party)) * LINE - 2
+
+    def _reach(self, party: Party) -> tuple[float, float]:
+        """Left and right edge of a bar, which covers the zones that the party stands in."""
+        zones = sorted({self._zone_of(interface) for interface in party.interfaces})
+        return ZONES[zones[0]][0] + INSET + 10, ZONES[zones[-1]][1] - INSET - 10
+
+    def _heading(self, party: Party) -> str:
+        kinds = {
+            Kind.FUNCTION: "functions: " if len(party.names) > 1 else "function: ",
+            Kind.ENDPOINT: "interface endpoints: " if len(party.names) > 1 else "interface endpoint: ",
+        }
+        return kinds.get(party.kind, "") + party.label
+
+    def _may(self, party: Party) -> list[str]:
+        if party.kind is Kind.ENDPOINT:
+            words = "private addresses of AWS services; open nothing"
+        else:
+            told: dict[str, list[str]] = {}
+            for row in self.rows:
+                if row.who == party.label and row.open:
+                    told.setdefault(", ".join(row.ports), []).append(row.whom)
+            words = "; ".join(f"{ports} to {', '.join(whom)}" for ports, whom in told.items())
+            words = f"opens {words}" if told else "opens nothing"
+        left, right = self._reach(party)
+        return wrap(words, SMALL, right - left - 28)
+
+    def _zone_of(self, interface: Interface) -> int:
+        (subnet,) = (subnet for subnet in self.network.subnets if subnet.id == interface.subnet)
+        return self._zone(subnet.zone)
+
+    def _database(self, interface: Interface) -> None:
+        left, right = ZONES[self._zone_of(interface)]
+        middle, top = (left + right) / 2, self.tops["database"] + 34
+        half, rim = 174.0, 10.0
+        shape = {"fill": "#ffffff", "stroke": IN, "stroke_width": "2"}
+        self.svg.element(
+            "path",
+            d=f"M{middle - half:g} {top + rim:g}v{72 - rim:g}a{half:g} {rim:g} 0 0 0 {2 * half:g} 0v-{72 - rim:g}",
+            **shape,
+        )
+        self.svg.element("ellipse", cx=middle, cy=top + rim, rx=half, ry=rim, **shape)
+        self.svg.text(
+            middle, top + 42, f"{name_of(interface.owner)}, port 5432", text_anchor="middle", font_weight="bold"
+        )
+        public = interface.public_address
+        words = f"{interface.address}" + (f", public address {public}" if public else ", no public address")
+        self.svg.text(middle, top + 62, words, text_anchor="middle", font_size=SMALL, fill=GREY)
+        self.anchors[interface.id] = self.anchors[interface.owner] = (middle, top + 40)
+
+    def _to_database(self, database: Interface) -> None:
+        """One line for all that may open it from inside, behind the bars."""
+        x = self._line_to(database)
+        joining = [
+            top + self._bar_height(party)
+            for party, top in self._tops_of_bars()
+            if self._opens_database(party) and self._covers(party, x)
+        ]
+        if joining:
+            self._arrow([(x, min(joining)), (x, self.tops["database"] + 36)], "in")
+
+    def _developers(self) -> None:
+        """Who is let in from the internet by name."""
+        for row in self.rows:
+            if row.open and row.how == "through the internet gateway":
+                door, y = self._door(row.whom)
+                x, _ = self.anchors[row.who]
+                self._arrow([(x, 116), (x, 203), (280, 203), (280, y), (door, y)], "in")
+
+    # ---- what is closed
+
+    def _closed(self) -> None:
+        """The way of everyone else ends at the border, unless stack/talk.py says that something answers."""
+        y = self.tops["database"] + 70
+        shut = not self.rows[-1].open
+        end = VPC_RIGHT if shut else ZONES[1][1] - INSET - 10
+        style = {"stroke_dasharray": "6 5"} if shut else {"marker_end": "url(#shut)"}
+        self.svg.path([(1138, 116), (1138, y), (end, y)], stroke=SHUT, stroke_width=2, **style)
+        if shut:
+            self._cross(VPC_RIGHT, y)
+        words = "no way in" if shut else "OPEN"
+        self.svg.text(1140, y + 30, words, text_anchor="middle", font_weight="bold", fill=SHUT, font_size=SMALL)
+        if not self.network.nat_gateways:
+            self._no_way_out()
+
+    def _no_way_out(self) -> None:
+        x = sum(NAT_AT) / 2
+        self.svg.path([(x, self.tops["private"] + 34), (x, 176)], stroke=SHUT, stroke_width=2, stroke_dasharray="6 5")
+        self._cross(x, 176)
+        self.svg.text(x + 24, 162, "no way out", font_weight="bold", fill=SHUT, font_size=SMALL)
+
+    def _cross(self, x: float, y: float, size: float = 12) -> None:
+        for points in ([(x - size, y - size), (x + size, y + size)], [(x - size, y + size), (x + size, y - size)]):
+            self.svg.path(points, stroke=SHUT, stroke_width=4, stroke_linecap="round")
+
+    # ---- in words
+
+    def _list(self, top: float) -> None:
+        self.svg.text(44, top, "Who may open a TCP connection to whom", font_weight="bold")
+        y = top + 30
+        for cells, colour in self._cells():
+            for (x, _, weight), lines in zip(COLUMNS, cells, strict=True):
+                for number, line in enumerate(lines):
+                    self.svg.text(x, y + number * LINE, line, fill=colour, font_weight=weight)
+            y += _height(cells)
+        if self._has_stand_ins():
+            words = f"Addresses of {STAND_INS} stand for the Elastic IPs and public addresses that AWS gives you."
+            self.svg.text(44, y, words, font_size=SMALL, fill=GREY)
+
+    def _cells(self) -> list[tuple[list[list[str]], str]]:
+        """The lines of each cell of each row, and the row's colour."""
+        found = []
+        for row in self.told:
+            texts = (row.who, row.whom, ", ".join(row.ports) or "none", row.how)
+            cells = [
+                wrap(text, 15, room, bold=weight == "bold")
+                for text, (_, room, weight) in zip(texts, COLUMNS, strict=True)
+            ]
+            found.append((cells, INK if row.open else SHUT))
+        return found
+
+    def _has_stand_ins(self) -> bool:
+        public = [each.public_address for each in self.network.interfaces if each.public_address]
+        fixed = [each.public_address for nat in self.network.nat_gateways for each in nat.addresses]
+        return any(address in STAND_INS for address in [*public, *fixed])
+
+    def _list_height(self) -> float:
+        return 34 + sum(_height(cells) for cells, _ in self._cells()) + (24 if self._has_stand_ins() else 0)
+
+    def _flows(self, top: float) -> None:
+        if not self.flows:
+            return
+        self.svg.text(44, top, "What was tried", font_weight="bold")
+        for number, flow in enumerate(self.flows, start=1):
+            start, end = self.anchors[flow.source], self.anchors[flow.died_at or flow.destination]
+            colour, mark = (IN, "in") if flow.arrived else (SHUT, "shut")
+            self.svg.path([start, end], stroke=colour, stroke_width=3, stroke_opacity=0.8, marker_end=f"url(#{mark})")
+            if not flow.arrived:
+                self._cross(*end, size=9)
+            self._badge((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, number, colour)
+            y = top + 30 + (number - 1) * 25
+            words = f"{flow.source} to {flow.destination}, port {flow.port}: "
+            words += "arrived" if flow.arrived else f"died at {flow.died_at}"
+            self._badge(56, y - 5, number, colour)
+            self.svg.text(76, y, words)
+
+    def _anchor_filters(self) -> None:
+        """Where a connection is shown to die that a security group, an ACL or a route table stops."""
+        for interface in self.network.interfaces:
+            for group in interface.security_groups:
+                self.anchors.setdefault(group, self.anchors[interface.id])
+        for subnet in self.network.subnets:
+            for name in (subnet.route_table, subnet.nacl):
+                if name:
+                    self.anchors.setdefault(name, self.anchors[subnet.id])
+
+    def _badge(self, x: float, y: float, number: int, colour: str) -> None:
+        self.svg.element("circle", cx=x, cy=y, r=11, fill=colour)
+        self.svg.text(x, y + 5, str(number), text_anchor="middle", font_weight="bold", font_size=SMALL, fill="#ffffff")
+
+    def _place(
+        self,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        lines: list[str],
+        *,
+        at: str,
+        stroke: str = INK,
+        weight: str = "bold",
+    ) -> None:
+        """A box with a name and lines below it."""
+        self.svg.box(x, y, w, h, rx=8, fill="#ffffff", stroke=stroke, stroke_width=2 if stroke != RULE else 1.5)
+        first = y + h / 2 + 5 - (len(lines) - 1) * 11
+        for number, line in enumerate(lines):
+            style = {"font_weight": weight} if number == 0 else {"font_size": str(SMALL), "fill": GREY}
+            self.svg.text(x + w / 2, first + number * 22, line, text_anchor="middle", **style)
+        self.anchors[at] = (x + w / 2, y + h)
+
+    def _title(self) -> str:
+        return f"The network of Sallyport{': ' if self.name else ''}{self.name}"
+
+    def _description(self) -> str:
+        subnets = "; ".join(f"{each.role} subnet {each.cidr} in {each.zone}" for each in self.network.subnets)
+        told = "; ".join(f"{row.who} to {row.whom}: {', '.join(row.ports) or 'none'}, {row.how}" for row in self.rows)
+        return f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {told}."
+
+
+def _height(cells: list[list[str]]) -> float:
+    return max(map(len, cells)) * LINE + 5
