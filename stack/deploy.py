@@ -172,7 +172,11 @@ def _packaged(this: Deployment, account: str) -> str:
     """Uploads what was built, by SAM, and the template, which is too long for a request. Its URL."""
     command = [this.sam, "package", "--template-file", BUILT, "--output-template-file", PACKAGED, "--resolve-s3"]
     command += ["--s3-prefix", this.target.stack, "--region", this.region]
-    if subprocess.run(command, cwd=this.folder, check=False).returncode:
+    this.say("Packaging and uploading what was built")
+    # Its words are kept for a failure: on success it says to run sam deploy, which would pass the guard by.
+    done = subprocess.run(command, cwd=this.folder, check=False, capture_output=True, text=True)
+    if done.returncode:
+        this.say(f"{done.stdout}{done.stderr}")
         raise Stopped("sam package failed; its words are above")
     body = (this.folder / PACKAGED).read_bytes()
     bucket, key = _bucket(this), f"{this.target.stack}/{hashlib.sha256(body).hexdigest()}.template"

@@ -315,8 +315,14 @@ def _asked(given: argparse.Namespace) -> tuple[Source, ChangeSet]:
     if given.recorded:
         recorded = Recorded.load(Path(path) for path in given.recorded)
         return recorded, read(recorded, given.change_set or recorded.root())
-    live = Live(client=boto3.client("cloudformation", region_name=given.region or None))
+    live = Live(client=boto3.client("cloudformation", region_name=_region(given)))
     return live, read(live, given.change_set, given.stack)
+
+
+def _region(given: argparse.Namespace) -> str | None:
+    """As said, or as the change set's ARN or the environment has it; boto3 itself does not read AWS_REGION."""
+    of_arn = given.change_set.split(":")[3] if given.change_set.startswith("arn:") else ""
+    return given.region or of_arn or os.environ.get("AWS_REGION") or None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -207,9 +207,12 @@ def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
     assert not aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
 
 
-def test_sam_failing_stops_it(aws: Any, folder: Path) -> None:
+def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
+    (folder / "sam").write_text('#!/bin/sh\necho "no such bucket" >&2\nexit 1\n', encoding="utf-8")
+    this = deployment(folder)
     with pytest.raises(Stopped, match="sam package failed"):
-        deploy(deployment(folder, sam="/bin/false"))
+        deploy(this)
+    assert "no such bucket" in text_of(this)
 
 
 def test_a_parameter_that_the_template_does_not_have_stops_it(aws: Any, folder: Path) -> None:

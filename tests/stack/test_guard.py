@@ -384,6 +384,23 @@ def test_without_credentials_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
     assert text == "AWS could not be asked: Unable to locate credentials\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "region"),
+    [
+        (["--change-set", "arn:aws:cloudformation:eu-west-3:123456789012:changeSet/c/1"], "eu-west-3"),
+        (["--change-set", "c", "--stack", "s"], "eu-central-1"),
+        (["--change-set", "c", "--stack", "s", "--region", "us-east-1"], "us-east-1"),
+    ],
+)
+def test_the_region_is_the_change_sets_own(monkeypatch: pytest.MonkeyPatch, arguments: list[str], region: str) -> None:
+    def client(_: str, *, region_name: str) -> Any:
+        raise Unreadable(region_name)
+
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setattr(boto3, "client", client)
+    assert said(arguments) == (1, f"Refused: {region}\n")
+
+
 def test_a_guard_that_is_given_nothing_says_what_it_wants() -> None:
     code, text = said([])
     assert code == 2
