@@ -20,7 +20,7 @@ from bench.figures import heading, ratio, say, skipped, spread, table
 from bench.rows import pending
 from bench.stage import Stage
 from local.functions import REPOSITORY
-from tools.package import zipped_size
+from tools.package import architecture_of, runs_here, zipped_size
 
 ROUNDS = 5
 BUILD = REPOSITORY / ".aws-sam" / "build"
@@ -237,6 +237,10 @@ def _missing(emulator: Path | None) -> str:
         return "there is no build; run `make build` first"
     if emulator is None:
         return "there is no emulator; `make build` installs the SAM CLI, which brings it"
+    built_for = architecture_of(BUILD / "ApiFunction")
+    if not runs_here(built_for):
+        here = "arm64" if os.uname().machine == "aarch64" else "x86_64"
+        return f"the build is for {built_for}; run `make build ARCHITECTURE={here}` first"
     return "" if RUNTIME.is_file() else "there is no .venv-bench; run this through `make bench`"
 
 

@@ -64,7 +64,6 @@ LONGEST_SETTINGS = {
     "Tracing": "otel",
     "OpenTelemetryLayerArn": LAYER,
     "Architecture": "x86_64",
-    "SnapStart": "yes",
     "DatabaseProxy": "yes",
     "DatabaseMinCapacity": "0.5",
     "KmsKeyArn": KEY,
