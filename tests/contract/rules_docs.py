@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, LOCK_WAIT_SECONDS, READONLY_ROLE
 from domain import errors
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
 from domain.checks import Verdict
@@ -24,6 +24,7 @@ from domain.scopes import ALL_SCOPES
 from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
 from flows.attempt import PUT_BACK_SECONDS
 from handlers import api, paging, problems, schemas
+from handlers.migrate import RESERVE_SECONDS
 from handlers.operations import OPERATIONS
 from handlers.request import BODY_LIMIT_BYTES
 from local.demonstration import lines_to_paste
@@ -325,8 +326,12 @@ def _phrases() -> Iterable[tuple[str, str]]:
         (ARCHITECTURE, f"put back for {PUT_BACK_SECONDS} s"),
         (ARCHITECTURE, f"the lease runs out after {lease} s"),
         (OPERATIONS_PAGE, f"Scopes are {_listed([f'`{scope}`' for scope in ALL_SCOPES])}"),
-        (OPERATIONS_PAGE, f"`{APPLICATION_ROLE}` for the API"),
-        (OPERATIONS_PAGE, f"`{ADMIN_ROLE}` for the admin function"),
+        (OPERATIONS_PAGE, f"| `{APPLICATION_ROLE}` | API and worker |"),
+        (OPERATIONS_PAGE, f"| `{AUTHORIZER_ROLE}` | the authorizer |"),
+        (OPERATIONS_PAGE, f"| `{ADMIN_ROLE}` | the admin function |"),
+        (OPERATIONS_PAGE, f"| `{READONLY_ROLE}` | people |"),
+        (OPERATIONS_PAGE, f"PostgreSQL ends it, {RESERVE_SECONDS:.0f} s before Lambda would"),
+        (OPERATIONS_PAGE, f"sets `lock_timeout` to {LOCK_WAIT_SECONDS} s"),
     )
 
 
