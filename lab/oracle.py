@@ -339,8 +339,6 @@ class _Walk:
 
     def at_vpn(self, packet: Packet) -> Reached:
         gateway = self.network.vpn.gateway if self.network.vpn else ""
-        if packet.destination in self.network.cidr:
-            _refuse(Stage.VPN, gateway, "it does not turn packets back")
         for host in self.outside:
             if host.address == packet.destination and host.place == "corporate":
                 return Reached(host.name, packet)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from lab.outside import Outside
 from lab.parts import Unrealisable
 from stack.network import (
+    Blackhole,
     GatewayEndpointTarget,
     InternetGatewayTarget,
     NatTarget,
@@ -79,6 +80,25 @@ def _routes(network: Network, around: tuple[Outside, ...]) -> Problems:
                 yield route.id, "a route to the VPC's own range beside the local one is not modelled"
             elif (missing := _missing_target(network, around, route)) is not None:
                 yield route.id, missing
+            elif not route.propagated and not _may_lead_elsewhere(network, route):
+                yield route.id, "AWS takes no such route within the VPC's own range"
+
+
+def _may_lead_elsewhere(network: Network, route: Route) -> bool:
+    """Whether a part of the VPC's own range may have this target.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html: the whole range of one subnet may be routed
+    to a NAT gateway, or to a middlebox, which is not modelled. What a regional NAT gateway would do with such a packet
+    is nowhere written.
+    """
+    if not route.destination.subnet_of(network.cidr):
+        return True
+    if all(route.destination != subnet.cidr for subnet in network.subnets):
+        return False
+    if isinstance(route.target, Blackhole):
+        return True
+    zonal = {nat.id for nat in network.nat_gateways if nat.subnet is not None}
+    return isinstance(route.target, NatTarget) and route.target.nat in zonal
 
 
 def _missing_target(network: Network, around: tuple[Outside, ...], route: Route) -> str | None:

@@ -126,6 +126,7 @@ BROKEN = {
         route("0.0.0.0/0", Blackhole(was="nat-2")),
     ),
     "a route to the VPC's own range": with_table(small(), "database-table", route("10.0.0.0/16", Blackhole(was="x"))),
+    "AWS takes no such route": with_table(small(), "database-table", route("10.0.1.0/24", VpnTarget(gateway="vgw"))),
     "its subnet no-subnet is unknown": with_interface(small(), "web", subnet="no-subnet"),
     "10.0.9.9 lies outside of public": with_interface(small(), "web", address=IPv4Address("10.0.9.9")),
     "it has no security group": with_interface(small(), "web", security_groups=()),
