@@ -87,9 +87,9 @@ def _routes(network: Network, around: tuple[Outside, ...]) -> Problems:
 def _may_lead_elsewhere(network: Network, route: Route) -> bool:
     """Whether a part of the VPC's own range may have this target.
 
-    https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html: the whole range of one subnet may be routed
-    to a NAT gateway, or to a middlebox, which is not modelled. What a regional NAT gateway would do with such a packet
-    is nowhere written.
+    https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html: the whole range of one subnet may be
+    routed to a NAT gateway, or to a middlebox, which is not modelled. What a regional NAT gateway would do with such a
+    packet is nowhere written.
     """
     if not route.destination.subnet_of(network.cidr):
         return True

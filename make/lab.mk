@@ -1,4 +1,6 @@
 # The lab: the VPC of our templates on this machine, out of Linux network namespaces. See docs/lab.md.
+# The tests of the lab are skipped, with a line that says so, where the kernel forbids namespaces; with
+# SALLYPORT_LAB=required in the environment they fail there instead, which is for CI.
 
 ##@ Prove it
 
