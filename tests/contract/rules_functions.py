@@ -20,6 +20,7 @@ from runtime.settings import (
     MigrateSettings,
     NetworkSettings,
 )
+from stack.render import render
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, ROOT, Project
 
@@ -84,6 +85,7 @@ NETWORK_INTERFACES = {
 CONNECTIONS = {1: 189, 4: 823, 8: 1669, 16: 3360, 32: 5000}
 CONNECTIONS_WHEN_SMALL = 2000
 CONNECTIONS_KEPT_FREE = 20
+VERSIONS_AT_ONCE = 2  # during a deployment
 
 
 def every_handler_exists(project: Project) -> list[str]:
@@ -125,7 +127,10 @@ def every_function_can_be_built(project: Project) -> list[str]:
     for name, item in project.functions().items():
         if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
             faults.append(f"src/Makefile has no target build-{name}")
-        if written[name].get("Metadata") != {"BuildMethod": "makefile", "WorkingDirectory": "."}:
+        if (
+            not {"BuildMethod": "makefile", "WorkingDirectory": "."}.items()
+            <= written[name].get("Metadata", {}).items()
+        ):
             faults.append(f"{name} is not built by src/Makefile")
         chosen = (item["Properties"]["Runtime"], item["Properties"]["Architectures"])
         if chosen != ("python3.13", [written_parameters["Architecture"]["Default"]]):
@@ -337,21 +342,38 @@ def the_queue_feeds_the_worker_without_loss(project: Project) -> list[str]:
 
 
 def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
-    """Each running function holds one connection; reserved concurrency bounds them, in every stage that reserves."""
+    """Each process of a function holds one connection; reserved concurrency bounds them, in every stage that reserves.
+
+    Twice over, because a deployment leaves the old version's processes frozen with theirs, which the server ends after
+    five minutes. A standby adds none: functions use the writer alone, and it takes over with the same limit. RDS Proxy
+    bounds them by itself, and must leave enough to those who go past it.
+    """
     faults = []
     for stage, parameters in project.stages().items():
-        reserved = _reserved(project, parameters)
-        if parameters.get("ReserveConcurrency") == "no":
-            continue
-        functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
-        faults += [f"{stage}: {name} is not bounded" for name in functions if name not in reserved]
-        given = project.resources(APPLICATION, **parameters)["Database"]["Properties"]["Parameters"]
-        limit = max(count for capacity, count in CONNECTIONS.items() if capacity <= int(given["MaxCapacity"]))
-        limit = min(limit, CONNECTIONS_WHEN_SMALL) if float(given["MinCapacity"]) <= 0.5 else limit
-        connections = sum(places for name, places in reserved.items() if name in DATABASE_USERS)
-        if connections > limit - CONNECTIONS_KEPT_FREE:
-            faults.append(f"{stage}: {connections} connections, and the database takes {limit}")
+        application = project.resources(APPLICATION, **parameters)
+        limit = _connections_of(application["Database"]["Properties"]["Parameters"])
+        if parameters.get("DatabaseProxy") == "yes":
+            pool = render(parameters, texts=project.texts).resources["Database.ProxyTargetGroup"]["Properties"]
+            percent = int(pool["ConnectionPoolConfigurationInfo"]["MaxConnectionsPercent"])
+            if limit * (100 - percent) // 100 < CONNECTIONS_KEPT_FREE:
+                faults.append(f"{stage}: the proxy leaves less than {CONNECTIONS_KEPT_FREE} of {limit} connections")
+        elif parameters.get("ReserveConcurrency") != "no":
+            faults += [f"{stage}: {fault}" for fault in _too_many(project, parameters, limit)]
     return faults
+
+
+def _too_many(project: Project, parameters: dict[str, str], limit: int) -> Iterator[str]:
+    reserved = _reserved(project, parameters)
+    functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+    yield from (f"{name} is not bounded" for name in functions if name not in reserved)
+    connections = VERSIONS_AT_ONCE * sum(places for name, places in reserved.items() if name in DATABASE_USERS)
+    if connections > limit - CONNECTIONS_KEPT_FREE:
+        yield f"{connections} connections, and the database takes {limit}"
+
+
+def _connections_of(capacity: dict[str, str]) -> int:
+    limit = max(count for most, count in CONNECTIONS.items() if most <= int(capacity["MaxCapacity"]))
+    return min(limit, CONNECTIONS_WHEN_SMALL) if float(capacity["MinCapacity"]) <= 0.5 else limit
 
 
 def _reserved(project: Project, parameters: dict[str, str]) -> dict[str, int]:

@@ -32,7 +32,7 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(DATABASE, "DatabaseProxy", "DebugLogging: false", "DebugLogging: true"),
         resource(DATABASE, "DatabaseProxy", "    DependsOn: ProxyLogGroup\n", ""),
         resource(DATABASE, "ProxyLogGroup", "/aws/rds/proxy/sallyport-", "/aws/rds/proxy/"),
-        resource(DATABASE, "ProxyTargetGroup", "MaxConnectionsPercent: 90", "MaxConnectionsPercent: 100"),
+        resource(DATABASE, "ProxyTargetGroup", "MaxConnectionsPercent: 85", "MaxConnectionsPercent: 100"),
         resource(DATABASE, "ProxyTargetGroup", "ConnectionBorrowTimeout: 5", "ConnectionBorrowTimeout: 120"),
         resource(APPLICATION, "Database", "Outputs.ProxySecurityGroupId", "Outputs.DatabaseSecurityGroupId"),
     ],

@@ -14,6 +14,7 @@ from tests.contract.changes import (
     resource,
     reworded,
     samconfig,
+    together,
     without,
 )
 from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
@@ -163,6 +164,11 @@ BROKEN: dict[Rule, list[Change]] = {
     ],
     rules_functions.connections_stay_below_the_databases_limit: [
         samconfig("DatabaseMaxCapacity=8", "DatabaseMaxCapacity=1"),
+        samconfig("ApiConcurrency=200", "ApiConcurrency=750"),  # twice over, with the others
+        together(
+            samconfig('"DatabaseMaxCapacity=8"', '"DatabaseProxy=yes", "DatabaseMaxCapacity=8"'),
+            reworded(DATABASE, "MaxConnectionsPercent: 85", "MaxConnectionsPercent: 99"),
+        ),
         resource(APPLICATION, "ApiConcurrency", "Default: 40", "Default: 200"),
         resource(
             APPLICATION,
