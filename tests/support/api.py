@@ -124,14 +124,14 @@ class Api:
         given = [("Host", self.host), ("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-Proto", "https"), *headers]
         parameters = parse_qsl(query, keep_blank_values=True)
         event = {
-            "resource": "/v1/{proxy+}",
+            "resource": path,
             "path": path,
             "httpMethod": method,
             "headers": dict(given),
             "multiValueHeaders": grouped(given),
             "queryStringParameters": dict(parameters) or None,
             "multiValueQueryStringParameters": grouped(parameters) or None,
-            "pathParameters": {"proxy": path.removeprefix("/v1/")},
+            "pathParameters": None,
             "stageVariables": None,
             "requestContext": {
                 "authorizer": None if self.authorizer is None else dict(self.authorizer),
