@@ -41,7 +41,7 @@ cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no te
 	@echo "See htmlcov/index.html"
 
 .PHONY: check
-check: check-format check-lint check-types check-imports validate ## what CI asks: format, lint, types, layers, templates
+check: check-format check-lint check-types check-imports validate check-scan ## what CI asks: format, lint, types, layers, templates, scanners
 
 .PHONY: format
 format: $(DEV_READY) ## format the Python files and fix what ruff can fix
@@ -70,7 +70,7 @@ check-imports: $(DEV_READY)
 
 .PHONY: clean
 clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay
-	rm -rf .venv .venv-sam .aws-sam htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-sam .venv-scan .aws-sam htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 
 include $(wildcard make/*.mk)
 
