@@ -20,7 +20,7 @@ from lab.oracle import Oracle
 from lab.outside import standard_outside
 from lab.parts import ROUTER, Host, Plan, Unrealisable
 from lab.plan import plan
-from lab.probe import attempts, probe
+from lab.probe import TIMEOUT_SECONDS, attempts, probe
 from lab.random_networks import random_network
 from lab.realise import Missing, realised
 from lab.spoilt import MISTAKES, Spoil
@@ -43,13 +43,17 @@ class Disagreement:
 
 
 def compare(
-    network: Network, tried: Sequence[Attempt] | None = None, *, spoil: Spoil | None = None
+    network: Network,
+    tried: Sequence[Attempt] | None = None,
+    *,
+    spoil: Spoil | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[dict[Attempt, Verdict], tuple[Disagreement, ...]]:
     """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
     made = plan(network) if spoil is None else spoil(plan(network))
     tried = worth_trying(made) if tried is None else tried
     with realised(made) as lab:
-        packets = probe(lab, tried)
+        packets = probe(lab, tried, timeout_seconds=timeout_seconds)
     oracle = Oracle(network, standard_outside(network))
     judged = {one: oracle.judge(one) for one in tried}
     return packets, tuple(
@@ -190,7 +194,7 @@ def notice(mistakes: Iterable[Spoil], seeds: Sequence[int], say: Callable[[str],
 def _noticed(mistake: Spoil, seed: int) -> bool:
     network = random_network(seed)
     made = plan(network)
-    return mistake(made) != made and bool(compare(network, spoil=mistake)[1])
+    return mistake(made) != made and bool(compare(network, spoil=mistake, timeout_seconds=1)[1])
 
 
 def _way(verdict: Verdict) -> str:

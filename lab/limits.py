@@ -7,6 +7,7 @@ LIMITS: tuple[str, ...] = (
     "The VPN is a wire without IPsec, IKE, BGP or fail-over between tunnels; propagated routes are taken as given.",
     "The resolver at VPC+2 is reached past every filter, as on AWS: names are a way out even of a sealed VPC.",
     "The other link-local services (instance metadata, time, DHCP) are absent.",
+    "Hosts outside of the VPC send as themselves; who pretends to be a corporate host is not tried.",
     "NAT gateways keep ports and have no limits: no 55,000 connections per destination, no idle time-outs.",
     "A regional NAT gateway serves exactly the zones that it has addresses in, and never grows by itself.",
     "A zone is a name: neither its latency nor its failure is modelled except by taking resources away.",

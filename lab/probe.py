@@ -24,7 +24,7 @@ from lab.realise import Lab, Record
 
 FIRST_SOURCE_PORT = 32768  # as Linux chooses its own; above all ports that anyone listens on here
 LAST_SOURCE_PORT = 65535
-TIMEOUT_SECONDS = 2.0  # for the whole batch, and waited out only by what nothing explains
+TIMEOUT_SECONDS = 5.0  # for the whole batch, and waited out only by what nothing explains
 _QUIET_SECONDS = 0.02  # without news, before the records are read
 _NUMBER_BYTES = 4
 _IP_TRANSPARENT = 19  # <linux/in.h>

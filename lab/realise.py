@@ -76,7 +76,8 @@ class Lab:
 
         PostgreSQL refuses to run as user 0, so the default is not. All of the lab's files belong to that user there.
         `files` are put over existing ones, by path ("/etc/resolv.conf": path of ours), for this program alone.
-        The program is killed when this process ends. `popen` goes to subprocess.Popen.
+        The program is killed when the thread that started it ends, and with the enclosure at the latest. `popen` goes
+        to subprocess.Popen.
         """
         covers = [f"--cover={target}={source}" for target, source in (files or {}).items()]
         net = self.namespaces[name]

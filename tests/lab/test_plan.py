@@ -14,6 +14,7 @@ from lab.random_networks import random_network
 from lab.spoilt import MISTAKES
 from lab.stages import Stage
 from stack.network import (
+    ANYWHERE,
     Blackhole,
     GatewayEndpointTarget,
     InternetGatewayTarget,
@@ -127,6 +128,9 @@ BROKEN = {
     ),
     "a route to the VPC's own range": with_table(small(), "database-table", route("10.0.0.0/16", Blackhole(was="x"))),
     "AWS takes no such route": with_table(small(), "database-table", route("10.0.1.0/24", VpnTarget(gateway="vgw"))),
+    "is no range of ports": with_group(
+        small(), "web-group", ingress=(replace(rule("odd", ANYWHERE, 443), last_port=80),)
+    ),
     "its subnet no-subnet is unknown": with_interface(small(), "web", subnet="no-subnet"),
     "10.0.9.9 lies outside of public": with_interface(small(), "web", address=IPv4Address("10.0.9.9")),
     "it has no security group": with_interface(small(), "web", security_groups=()),
@@ -172,6 +176,18 @@ def test_nat_gateways_in_a_circle_are_refused() -> None:
 def test_a_service_without_a_host_is_refused() -> None:
     with pytest.raises(Unrealisable, match="no host stands for the service"):
         plan(small(), outside=(PARTNER,))
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Outside(name="branch", address=IPv4Address("192.168.99.1"), place="corporate"),
+        Outside(name="dynamodb", address=IPv4Address("52.94.0.1"), place="service", endpoint="endpoint-2"),
+    ],
+)
+def test_a_host_that_nothing_leads_to_is_refused(stranger: Outside) -> None:
+    with pytest.raises(Unrealisable, match=stranger.name):
+        plan(small(), outside=(*standard_outside(small()), stranger))
 
 
 def test_more_hosts_can_be_put_outside() -> None:
