@@ -40,7 +40,9 @@ VPC_RANGES = ["10.64.0.0/16", "172.31.128.0/17", "192.168.240.0/20"]
 # Hosts on the internet that nothing here knows: a plain one, and the neighbours of the range for developers.
 STRANGERS = [IPv4Address(text) for text in ("198.19.255.250", "8.8.8.8", "198.51.99.255", "198.51.101.0", "1.0.0.1")]
 PORTS = (22, 80, 443, 3306, 3389, 5432, 8080, 8443)
-CALLING_OUT = {"ApiFunction", "AttemptFunction", "CheckEgressAFunction", "CheckEgressBFunction"}
+CALLING_OUT = {"ApiFunction", "AttemptFunction"}
+CHECKING = {"CheckEgressAFunction", "CheckEgressBFunction"}
+ECHO_PORTS = (443, 8443)  # those that EgressEchoUrl may name
 # What a VPC function's role may do that needs no network of the function's own: the Lambda service writes its logs,
 # manages its interfaces, receives from its queue, reports failed calls and passes traces on; other services ask KMS in
 # its name; database tokens are signed locally.
@@ -136,11 +138,12 @@ def everything_stands_in_its_own_subnets(case: Case) -> Iterator[str]:
 
 @everywhere
 def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
-    """Functions, proxy and bastion in the VPC, from every subnet to every instance, whichever zone it stands in."""
+    """Functions that use it, proxy and bastion, from every subnet to every instance, whichever zone it stands in."""
+    users = {*_hosts(case), *(one.owner for one in case.network.interfaces if one.kind in {Kind.PROXY, Kind.BASTION})}
     for network in case.networks:
         databases = [one for one in network.interfaces if one.kind is Kind.DATABASE]
         for source in network.interfaces:
-            may = source.kind in {Kind.FUNCTION, Kind.PROXY, Kind.BASTION}
+            may = source.owner in users
             for database in databases:
                 passage = inside(network, source, database, POSTGRESQL)
                 if source is not database and passage.open != may:
@@ -374,7 +377,7 @@ def functions_let_nothing_in(case: Case) -> Iterator[str]:
 
 @everywhere
 def functions_reach_out_only_as_far_as_they_must(case: Case) -> Iterator[str]:
-    """To ranges: those that call out on ALLOWED_PORTS, the migration on 443 for CloudFormation, others nowhere."""
+    """To ranges: those that call out on ALLOWED_PORTS, the egress check on an echo service's, the migration on 443."""
     groups = {group.id: group for group in case.network.security_groups}
     for interface in {one.owner: one for one in case.network.interfaces if one.kind is Kind.FUNCTION}.values():
         found = {
@@ -394,6 +397,8 @@ def _ranges_for(case: Case, function: str) -> set[tuple[IPv4Network, int]]:
         private = [IPv4Network(text) for text in case.says("AllowedPrivateCidrs").split(",") if text]
         ranges = private if case.says("Topology") == "internal-only" else [ANYWHERE]
         return {(block, port) for block in ranges for port in _allowed_ports(case)}
+    if function in CHECKING:
+        return {(ANYWHERE, port) for port in ECHO_PORTS}
     traces = case.says("Tracing") == "otel" and case.says("Topology") != "internal-only"
     return {(ANYWHERE, HTTPS)} if function == "MigrateFunction" or traces else set()
 
