@@ -10,10 +10,11 @@ guard: $(DEV_READY) ## refuse a change set that loses what must stay: CHANGE_SET
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy
 
 .PHONY: deploy
-deploy: $(DEV_READY) ## build, make a change set, guard it, ask, carry it out, set the stack policy: STAGE=dev; ALLOW=A,B; YES=1
+deploy: $(DEV_READY) ## build, make a change set, guard it, ask, carry it out, set the stack policy: STAGE=dev; ALLOW=A,B; YES=1; NESTED=no
 	@architecture=$$($(DEPLOYER) architecture --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
-	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(if $(YES),--yes)
+	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(if $(YES),--yes) \
+		$(if $(filter no,$(NESTED)),--without-nested)
 
 .PHONY: protect
 protect: $(DEV_READY) ## set the stack policy on a stage's stack and on those nested in it: STAGE=dev

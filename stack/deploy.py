@@ -26,7 +26,7 @@ from rich.table import Table
 from samtranslator.yaml_helper import yaml_parse
 
 from stack.change_sets import EMPTY_REASONS, Live, Unreadable, read
-from stack.guard import judge, names_of, show
+from stack.guard import Verdict, judge, names_of, show
 from stack.progress import Follower
 from stack.protect import protect
 
@@ -109,7 +109,10 @@ def region_of(wanted: Target, environment: Mapping[str, str], profile_region: st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What it takes. `session` is boto3's; `sam` the program; `ask` gets a question and says whether it was a yes."""
+    """What it takes. `session` is boto3's; `sam` the program; `ask` gets a question and says whether it was a yes.
+
+    Without `nested` the change set has no nested ones, and the guard sees the root alone.
+    """
 
     target: Target
     region: str
@@ -118,6 +121,7 @@ class Deployment:
     ask: Callable[[str], bool]
     sam: str
     allow: Sequence[str] = ()
+    nested: bool = True
     folder: Path = ROOT
     pause: Callable[[], None] = lambda: time.sleep(POLL_SECONDS)
     cloudformation: Any = field(init=False)
@@ -139,11 +143,15 @@ def deploy(this: Deployment) -> int:
     if not change_set:
         this.say("Nothing to change.")
         return 0
-    if not _wanted(this, change_set, exists=exists):
+    verdict = _judged(this, change_set, exists=exists)
+    if not (verdict.passes and this.ask(f"{'Change' if exists else 'Make'} {this.target.stack} in {this.region}?")):
         this.cloudformation.delete_change_set(ChangeSetName=change_set)
         this.say("Nothing was changed.")
         return 1
-    return _carried_out(this, change_set, exists=exists)
+    if exists:
+        lifted = [*this.allow, *(verdict.going if verdict.allowed else ())]
+        protect(this.cloudformation, this.target.stack, this.console, allow=lifted)
+    return _carried_out(this, change_set)
 
 
 def _exists(this: Deployment) -> bool:
@@ -202,7 +210,7 @@ def _change_set(this: Deployment, url: str, *, exists: bool) -> str:
         Capabilities=list(this.target.capabilities),
         # A new stack has nothing to lose, and the change sets of its nested stacks fail where one waits for another's
         # outputs (https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/759).
-        IncludeNestedStacks=exists,
+        IncludeNestedStacks=exists and this.nested,
         Description="Made by make deploy",
     )["Id"]
     page = _settled(this, made)
@@ -212,7 +220,8 @@ def _change_set(this: Deployment, url: str, *, exists: bool) -> str:
     this.cloudformation.delete_change_set(ChangeSetName=made)
     if any(words in reason for words in EMPTY_REASONS):
         return ""
-    raise Stopped(f"CloudFormation makes no change set: {reason}")
+    advice = ". If your change is not to blame, NESTED=no deploys under the stack policy alone" if exists else ""
+    raise Stopped(f"CloudFormation makes no change set: {reason}{advice}")
 
 
 def _parameters(this: Deployment, *, exists: bool) -> list[dict[str, Any]]:
@@ -248,35 +257,35 @@ def _reason(this: Deployment, page: Mapping[str, Any]) -> str:
     return f"{inner.get('StackName')}: {_reason(this, inner)}"
 
 
-def _wanted(this: Deployment, change_set: str, *, exists: bool) -> bool:
-    """The guard first, then the person."""
+def _judged(this: Deployment, change_set: str, *, exists: bool) -> Verdict:
+    """What the guard says, shown."""
     live = Live(client=this.cloudformation)
     found = read(live, change_set)
-    verdict = judge(found, live, this.allow)
+    verdict = judge(found, live, this.allow, blind=exists and not this.nested)
     show(found, verdict, this.console)
-    if not verdict.passes:
-        return False
-    return this.ask(f"{'Change' if exists else 'Make'} {this.target.stack} in {this.region}?")
+    if exists and not this.nested:
+        this.say("The guard did not look into nested stacks: the stack policy alone holds there, and is set first.")
+    return verdict
 
 
-def _carried_out(this: Deployment, change_set: str, *, exists: bool) -> int:
-    if exists and this.allow:
-        protect(this.cloudformation, this.target.stack, this.console, allow=this.allow)
+def _carried_out(this: Deployment, change_set: str) -> int:
     follower = Follower(client=this.cloudformation, stack=this.target.stack, say=this.say, pause=this.pause)
     this.cloudformation.execute_change_set(ChangeSetName=change_set)
     try:
         status = follower.follow()
-    finally:
-        if exists and this.allow:
-            protect(this.cloudformation, this.target.stack, this.console)
-    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-        this.say(f"{this.target.stack} is {status}")
-        for line in follower.failures:
-            this.say(f"  {line}")
-        return 1
-    protect(this.cloudformation, this.target.stack, this.console)
-    _show_outputs(this)
-    return 0
+    except (KeyboardInterrupt, BotoCoreError, ClientError) as problem:
+        why = str(problem) or "interrupted"
+        hint = f"when it has ended: make protect STAGE={this.target.stage}"
+        raise Stopped(f"CloudFormation goes on without being watched ({why}); {hint}") from None
+    if status != "ROLLBACK_COMPLETE":  # a first deployment that failed can only be deleted
+        protect(this.cloudformation, this.target.stack, this.console)
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        _show_outputs(this)
+        return 0
+    this.say(f"{this.target.stack} is {status}")
+    for line in follower.failures:
+        this.say(f"  {line}")
+    return 1
 
 
 def _show_outputs(this: Deployment) -> None:
@@ -326,6 +335,7 @@ def _commanded(given: argparse.Namespace, console: Console) -> int:
             ask=(lambda _: True) if given.yes else (lambda question: _answered(question, console)),
             sam=given.sam,
             allow=names_of(given.allow),
+            nested=not given.without_nested,
         )
     )
 
@@ -344,6 +354,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", default="")
     parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--without-nested", action="store_true", help="the guard sees the root alone")
     parser.add_argument("--sam", default="sam")
     return parser
 

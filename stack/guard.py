@@ -94,21 +94,28 @@ class Harm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`refused` and `unreadable` each forbid the deployment; `allowed` would be refused but for being named."""
+    """`refused` and `unreadable` each forbid the deployment; `allowed` would be refused but for being named.
+
+    `going` has the addresses of nested stacks that would go as a whole.
+    """
 
     refused: tuple[Harm, ...]
     allowed: tuple[Harm, ...]
     unreadable: tuple[str, ...]
     unknown_names: tuple[str, ...]
+    going: tuple[str, ...]
 
     @property
     def passes(self) -> bool:
         return not self.refused and not self.unreadable
 
 
-def judge(change_set: ChangeSet, source: Source, allow: Iterable[str] = ()) -> Verdict:
-    """`allow` has logical ids (`EgressAddressB`) or addresses (`Network.EgressAddressB`)."""
-    names, unreadable = set(allow), list(_problems(change_set))
+def judge(change_set: ChangeSet, source: Source, allow: Iterable[str] = (), *, blind: bool = False) -> Verdict:
+    """`allow` has logical ids (`EgressAddressB`) or addresses (`Network.EgressAddressB`).
+
+    `blind` is for a change set that was made without those of nested stacks on purpose: they are passed over then.
+    """
+    names, unreadable = set(allow), [] if blind else list(_problems(change_set))
     harms: list[Harm] = []
     for change in change_set.everything():
         try:
@@ -120,6 +127,7 @@ def judge(change_set: ChangeSet, source: Source, allow: Iterable[str] = ()) -> V
         allowed=tuple(harm for harm in harms if names & _names(harm)),
         unreadable=tuple(unreadable),
         unknown_names=tuple(sorted(names - {name for harm in harms for name in _names(harm)})),
+        going=tuple(change.address for change in change_set.everything() if change.type == STACK and _what(change)),
     )
 
 
@@ -184,7 +192,7 @@ def _what(change: Change) -> str:
 
 def _removed(policy: str) -> str:
     kept = {
-        "Retain": "taken out of the stack (it stays in the account, and nothing uses it)",
+        "Retain": "taken out of the stack (it stays in the account)",
         "Snapshot": "deleted, leaving a snapshot",
     }
     return kept.get(policy, "deleted")
@@ -203,7 +211,7 @@ def _replaced(change: Change) -> str:
 
 def _left_behind(policy: str) -> str:
     kept = {
-        "ReplaceAndRetain": " (the old one stays in the account, and nothing uses it)",
+        "ReplaceAndRetain": " (the old one stays in the account)",
         "ReplaceAndSnapshot": " (a snapshot of the old one stays)",
     }
     return kept.get(policy, "")

@@ -276,7 +276,9 @@ def change(logical_id: str, kind: str, **more: Any) -> dict[str, Any]:
     return {"Type": "Resource", "ResourceChange": {"LogicalResourceId": logical_id, "ResourceType": kind, **more}}
 
 
-def up_to_the_change_set(session: Session, *, status: str = "CREATE_COMPLETE", reason: str = "") -> None:
+def up_to_the_change_set(
+    session: Session, *, status: str = "CREATE_COMPLETE", reason: str = "", nested: bool = True
+) -> None:
     """Everything until a change set is there or has failed."""
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
@@ -298,7 +300,7 @@ def up_to_the_change_set(session: Session, *, status: str = "CREATE_COMPLETE", r
         ],
         Tags=[{"Key": "app", "Value": "sallyport"}],
         Capabilities=["CAPABILITY_IAM"],
-        IncludeNestedStacks=True,
+        IncludeNestedStacks=nested,
         Description="Made by make deploy",
     )
     session.queue("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, ChangeSetName=CHANGE_SET)
@@ -317,7 +319,24 @@ def guarded(session: Session, inner: dict[str, Any]) -> None:
     session.queue("describe_change_set", nested, ChangeSetName=NESTED_CHANGE_SET, IncludePropertyValues=True)
 
 
-def protected(session: Session) -> None:
+class Lifts:
+    """Equal to the text of a stack policy that denies the loss of all but `name` in the network's stack, or by type."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, text: object) -> bool:
+        denials = [item for item in json.loads(str(text))["Statement"] if item["Effect"] == "Deny"]
+        if not self.name:
+            return any("Condition" in item for item in denials)
+        resources = [name for item in denials for name in item["Resource"]]
+        return bool(resources) and f"LogicalResourceId/{self.name}" not in resources
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def protected(session: Session, *, lifts: str = "") -> None:
     """The stack policy is set on the root and on the network's stack."""
     for stack, resources in (
         ("sallyport-dev", [("Network", NESTED_ID, "AWS::CloudFormation::Stack"), ("Topic", "t", "AWS::SNS::Topic")]),
@@ -327,7 +346,7 @@ def protected(session: Session) -> None:
         usual = {"LastUpdatedTimestamp": LONG_AGO, "ResourceStatus": "CREATE_COMPLETE"}
         summaries = [dict(zip(names, item, strict=True)) | usual for item in resources]
         session.queue("list_stack_resources", {"StackResourceSummaries": summaries}, StackName=stack)
-        session.queue("set_stack_policy", {}, StackName=stack, StackPolicyBody=ANY)
+        session.queue("set_stack_policy", {}, StackName=stack, StackPolicyBody=Lifts(lifts))
 
 
 def followed(session: Session, end: str, **more: Any) -> None:
@@ -351,6 +370,7 @@ HARMFUL = change("EgressAddressB", "AWS::EC2::EIP", Action="Remove", PhysicalRes
 def test_an_update_is_guarded_asked_about_followed_and_protected(session: Session, folder: Path) -> None:
     up_to_the_change_set(session)
     guarded(session, HARMLESS)
+    protected(session)
     followed(session, "UPDATE_COMPLETE")
     protected(session)
     outputs = [{"OutputKey": "FixedAddresses", "OutputValue": "203.0.113.10"}]
@@ -378,10 +398,9 @@ def test_a_refused_change_set_is_thrown_away_and_nobody_is_asked(session: Sessio
 def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(session: Session, folder: Path) -> None:
     up_to_the_change_set(session)
     guarded(session, HARMFUL)
-    protected(session)  # lifted
+    protected(session, lifts="EgressAddressB")
     followed(session, "UPDATE_COMPLETE")
     protected(session)  # put back
-    protected(session)  # and set, as after every deployment
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
     this = deployment(folder, session=session, allow=["EgressAddressB"])
     assert deploy(this) == 0
@@ -391,7 +410,7 @@ def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(sess
 def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Session, folder: Path) -> None:
     up_to_the_change_set(session)
     guarded(session, HARMFUL)
-    protected(session)
+    protected(session, lifts="EgressAddressB")
     reason = "Action denied by stack policy"
     followed(session, "UPDATE_ROLLBACK_COMPLETE", inner="UPDATE_FAILED", ResourceStatusReason=reason)
     protected(session)
@@ -419,6 +438,39 @@ def test_a_nested_change_set_that_failed_tells_why(session: Session, folder: Pat
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
     with pytest.raises(Stopped, match="sallyport-dev-Network-1K3V: Parameter X must be Y"):
         deploy(deployment(folder, session=session))
+
+
+def test_without_nested_change_sets_the_stack_policy_is_set_first_and_the_root_still_guarded(
+    session: Session, folder: Path
+) -> None:
+    up_to_the_change_set(session, nested=False)
+    network = change("Network", "AWS::CloudFormation::Stack", Action="Modify", Replacement="False")
+    root = {"Status": "CREATE_COMPLETE", "ChangeSetId": CHANGE_SET, "StackName": "sallyport-dev", "Changes": [network]}
+    session.queue("describe_change_set", root, ChangeSetName=CHANGE_SET, IncludePropertyValues=True)
+    protected(session)
+    followed(session, "UPDATE_COMPLETE")
+    protected(session)
+    session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
+    this = deployment(folder, session=session, nested=False)
+    assert deploy(this) == 0
+    assert "did not look into nested stacks" in text_of(this)
+
+
+def test_an_interrupted_watch_says_that_cloudformation_goes_on(session: Session, folder: Path) -> None:
+    def interrupted() -> None:
+        if session.stubs["cloudformation"]._queue:  # the change set is being made
+            return
+        raise KeyboardInterrupt
+
+    up_to_the_change_set(session)
+    guarded(session, HARMLESS)
+    protected(session)
+    old = event(0, "sallyport-dev", "UPDATE_COMPLETE", PhysicalResourceId=STACK_ID)
+    session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
+    session.queue("execute_change_set", {}, ChangeSetName=CHANGE_SET)
+    session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
+    with pytest.raises(Stopped, match=r"goes on without being watched \(interrupted\); .*make protect STAGE=dev"):
+        deploy(deployment(folder, session=session, pause=interrupted))
 
 
 @pytest.mark.parametrize(

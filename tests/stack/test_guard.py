@@ -237,6 +237,16 @@ def test_a_nested_stack_that_would_be_replaced_counts_for_what_it_holds() -> Non
     assert [harm.address for harm in found.refused] == EXPECTED["network-goes"]
 
 
+def test_a_nested_stack_that_goes_on_purpose_is_named() -> None:
+    found = verdict("network-goes", "Vpc", "EgressAddressA", "NatGatewayA")
+    assert (found.passes, found.going) == (True, ("Network",))
+
+
+def test_nested_stacks_are_passed_over_only_where_that_was_asked_for() -> None:
+    source = recorded("nested-left-out")
+    assert judge(read(source, source.root()), source, blind=True).passes
+
+
 def test_a_missing_page_is_noticed() -> None:
     with pytest.raises(Unreadable, match="not all pages"):
         judged(without("routine", "root-2"))
