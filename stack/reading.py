@@ -140,7 +140,7 @@ class _Reading:
         subnets = self._subnets(vpc)
         return Network(
             vpc=vpc,
-            cidr=IPv4Network(properties["CidrBlock"]),
+            cidr=_canonical(properties["CidrBlock"]),
             zones=tuple(sorted({subnet.zone for subnet in subnets})),
             internet_gateway=self._attached("InternetGatewayId"),
             subnets=subnets,
@@ -207,7 +207,7 @@ class _Reading:
                 id=address,
                 role=self._role(address, tables.get(address)),
                 zone=str(item["AvailabilityZone"]),
-                cidr=IPv4Network(item["CidrBlock"]),
+                cidr=_canonical(item["CidrBlock"]),
                 route_table=tables.get(address, _main(vpc)),
                 nacl=nacls.get(address),
             )
@@ -315,7 +315,7 @@ class _Reading:
 
     def _corporate(self, connection: str, item: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
         static = tuple(
-            IPv4Network(route["DestinationCidrBlock"])
+            _canonical(route["DestinationCidrBlock"])
             for address, route in self._of("AWS::EC2::VPNConnectionRoute")
             if self._to(route["VpnConnectionId"], "AWS::EC2::VPNConnection", of=address) == connection
         )
@@ -324,7 +324,7 @@ class _Reading:
         told = self.rendered.parameters.get("CorporateCidr")
         if not told:
             raise Unmodelled(connection, "what the other end announces; CorporateCidr would tell")
-        return (IPv4Network(told),)
+        return (_canonical(told),)
 
     # ---- filters
 
@@ -358,7 +358,7 @@ class _Reading:
 
     def _peer(self, rule: Mapping[str, Any], *, of: str) -> IPv4Network | str:
         if "CidrIp" in rule:
-            return IPv4Network(rule["CidrIp"])
+            return _canonical(rule["CidrIp"])
         for key in ("SourceSecurityGroupId", "DestinationSecurityGroupId"):
             if key in rule:
                 return self._to(rule[key], "AWS::EC2::SecurityGroup", of=of)
@@ -584,6 +584,11 @@ def _refuse_unknown(address: str, item: Mapping[str, Any]) -> None:
         raise Unmodelled(address, f"what {item['Type']} does to the network")
 
 
+def _canonical(text: Any) -> IPv4Network:
+    """EC2 takes 172.20.5.0/16 for 172.20.0.0/16 (CreateRoute, AuthorizeSecurityGroupIngress, CreateNetworkAclEntry)."""
+    return IPv4Network(text, strict=False)
+
+
 def _main(vpc: str) -> str:
     """The VPC's own table, which a subnet without another uses: nothing but the local route is in it."""
     return f"{vpc} main"
@@ -592,7 +597,7 @@ def _main(vpc: str) -> str:
 def _range(address: str, item: Mapping[str, Any]) -> IPv4Network:
     if "DestinationCidrBlock" not in item:
         raise Unmodelled(address, f"a route for {sorted(item)}")
-    return IPv4Network(item["DestinationCidrBlock"])
+    return _canonical(item["DestinationCidrBlock"])
 
 
 def _protocol(address: str, value: Any) -> Literal["tcp", "udp", "icmp", "any"]:
@@ -624,7 +629,7 @@ def _nacl_entry(address: str, item: Mapping[str, Any]) -> NaclEntry:
         protocol=protocol,
         first_port=first,
         last_port=last,
-        cidr=IPv4Network(item["CidrBlock"]),
+        cidr=_canonical(item["CidrBlock"]),
     )
 
 

@@ -115,9 +115,15 @@ def render(
     )
 
 
-def check(parameters: Mapping[str, str], *, texts: Mapping[str, str] | None = None, region: str = REGION) -> None:
-    """Raises Refused as `render` would, for the root's own parameters and Rules alone."""
-    _Stack(APPLICATION, texts or templates(), parameters, region).admit()
+def check(
+    parameters: Mapping[str, str],
+    *,
+    template: str = APPLICATION,
+    texts: Mapping[str, str] | None = None,
+    region: str = REGION,
+) -> None:
+    """Raises Refused for what the parameters and Rules of one template refuse, the root's by default."""
+    _Stack(template, texts or templates(), parameters, region).admit()
 
 
 def combinations(texts: Mapping[str, str] | None = None) -> tuple[Combination, ...]:

@@ -1,52 +1,336 @@
-"""A wrong parameter fails before anything is made."""
+"""A wrong parameter, or a wrong pair, fails before anything is made, with words that say what to change."""
+
+import re
+from collections.abc import Mapping
 
 import pytest
 
-from tests.contract.project import load
+from stack.render import NEEDS, Refused, check, refuse, templates, written
+from tests.contract.project import APPLICATION, DATABASE, NETWORK, load
 
-PROJECT = load()
+TEXTS = templates()
+KEY = "arn:aws:kms:us-east-1:555555555555:key/00000000-0000-4000-8000-000000000000"
+CERTIFICATE = "arn:aws:acm:us-east-1:555555555555:certificate/00000000-0000-4000-8000-000000000000"
+LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:2"
+ONE, OTHER = "eipalloc-0a1b2c3d4e5f60718", "eipalloc-1a1b2c3d4e5f60718"
 
-GOOD = [
-    ("VpcCidr", "10.0.0.0/16"),
-    ("VpcCidr", "10.255.240.0/20"),
-    ("VpcCidr", "172.16.0.0/17"),
-    ("VpcCidr", "172.31.192.0/18"),
-    ("VpcCidr", "192.168.224.0/19"),
-    ("AllowedPrivateCidrs", "10.1.0.0/16,100.64.0.0/10"),
-    ("AlarmEmail", "people@example.com"),
-    ("DatabaseMinCapacity", "0.5"),
-    ("Stage", "staging"),
+GOOD: Mapping[str, list[str]] = {
+    "VpcCidr": ["10.0.0.0/16", "10.255.240.0/20", "172.16.0.0/17", "172.31.192.0/18", "192.168.224.0/19"],
+    "DeveloperCidr": [
+        "",
+        "198.51.100.7/32",
+        "8.0.0.0/16",
+        "100.63.0.0/16",
+        "172.15.0.0/16",
+        "172.32.0.0/16",
+        "223.0.0.0/16",
+    ],
+    "EgressAllocationIds": ["", ONE, f"{ONE},{OTHER}", "eipalloc-0a1b2c3d"],
+    "EgressEchoUrl": ["https://checkip.amazonaws.com/", "https://echo.example.com:8443/ip"],
+    "CorporateCidr": ["", "10.0.0.0/8", "172.20.0.0/16", "192.168.7.0/24", "100.64.0.0/10"],
+    "CustomerGatewayAddress": ["", "198.51.100.7", "8.8.8.8"],
+    "AllowedPrivateCidrs": ["", "10.1.0.0/16", "10.1.0.0/16,172.20.0.0/16,192.168.0.0/16,100.64.0.0/10"],
+    "OpenTelemetryLayerArn": ["", LAYER],
+    "AllowedCallerCidrs": ["", "198.51.100.0/24", ",".join(["203.0.113.7/32"] * 10)],
+    "DomainName": ["", "sallyport.example.com", "a-b.co"],
+    "CertificateArn": ["", CERTIFICATE],
+    "HostedZoneId": ["", "Z0123456789ABCDEFGHIJ"],
+    "AlarmEmail": ["", "people@example.com"],
+    "KmsKeyArn": ["", KEY, KEY.replace("key/", "key/mrk-")],
+    "DatabaseMinCapacity": ["0.5"],
+    "Stage": ["staging"],
+}
+BAD: Mapping[str, list[str]] = {
+    "VpcCidr": [
+        "10.0.0.0/15",  # larger than a VPC may be
+        "10.0.0.0/21",  # too small for the subnets
+        "10.0.1.0/16",  # not on its own boundary
+        "10.0.8.0/20",
+        "10.256.0.0/16",
+        "172.32.0.0/16",  # public
+        "8.8.0.0/16",
+        "192.169.0.0/16",
+        "",
+    ],
+    "DeveloperCidr": [
+        "0.0.0.0/0",  # the whole internet
+        "0.0.0.0/16",
+        "8.0.0.0/15",  # too much of it
+        "128.0.0.0/1",
+        "10.1.0.0/16",  # private
+        "172.31.0.0/16",
+        "192.168.0.0/24",
+        "100.64.0.0/24",
+        "127.0.0.1/32",
+        "169.254.169.254/32",
+        "224.0.0.0/16",
+        "198.51.100.7",
+        "198.51.100.256/32",
+        "198.51.100.0/24,203.0.113.0/24",
+        "2001:db8::/32",
+        "::/0",
+    ],
+    "EgressAllocationIds": [
+        "203.0.113.10",
+        f"{ONE} {OTHER}",
+        f"{ONE}, {OTHER}",
+        f"{ONE},{OTHER},{ONE}",
+        f"{ONE},",
+        "eipalloc-xyz",
+    ],
+    "EgressEchoUrl": [
+        "",
+        "http://checkip.amazonaws.com/",  # what comes back could be anyone's
+        "https://203.0.113.10/",
+        "https://checkip.amazonaws.com/?format=text",
+        "https://checkip.amazonaws.com:22/",
+        "https://user@checkip.amazonaws.com/",
+    ],
+    "CorporateCidr": ["0.0.0.0/0", "10.0.0.0/7", "172.32.0.0/16", "198.51.100.0/24", "172.20.0.0", "fd00::/8"],
+    "CustomerGatewayAddress": [
+        "10.0.0.1",
+        "198.51.100.7/32",
+        "vpn.example.com",
+        "198.51.100.256",
+        "0.0.0.1",
+        "100.64.0.1",
+    ],
+    "CustomerGatewayAsn": ["0", "2147483648", "AS65000"],
+    "AllowedPrivateCidrs": [
+        "10.1.0.0",
+        "10.1.0.0/16, 10.2.0.0/16",
+        "10.1.0.0/16,10.2.0.0/16,10.3.0.0/16,10.4.0.0/16,10.5.0.0/16",
+        "0.0.0.0/0",
+        "169.254.0.0/16",  # where instances and containers get their credentials
+        "127.0.0.0/8",
+        "8.8.8.0/24",
+        "10.0.0.0/7",
+    ],
+    "OpenTelemetryLayerArn": ["aws-otel-python", LAYER.rpartition(":")[0]],
+    "AllowedCallerCidrs": [
+        "0.0.0.0/0",
+        "198.51.100.0",
+        "198.51.100.0/24, 203.0.113.0/24",
+        ",".join(["203.0.113.7/32"] * 11),
+        "::/0",
+    ],
+    "DomainName": [
+        "https://sallyport.example.com",
+        "Sallyport.example.com",
+        "localhost",
+        "-a.example.com",
+        "a_b.example.com",
+    ],
+    "CertificateArn": ["00000000-0000-4000-8000-000000000000", CERTIFICATE.replace(":acm:", ":iam:")],
+    "HostedZoneId": ["/hostedzone/Z0123456789", "example.com"],
+    "AlarmEmail": ["people", "people@example"],
+    "KmsKeyArn": ["alias/aws/rds", KEY.replace("key/", "alias/"), "00000000-0000-4000-8000-000000000000"],
+    "DatabaseMinCapacity": ["3", "-1", "half"],
+    "DatabaseMaxCapacity": ["512", "0.5"],
+    "DatabaseSecondsUntilAutoPause": ["60", "86401"],
+    "DatabaseBackupWindow": ["03:30-04:30"],  # the weekly maintenance's
+    "AttemptConcurrency": ["1", "1001"],  # less than an SQS source's MaximumConcurrency may be
+    "ApiConcurrency": ["0"],
+    "AuthorizeConcurrency": ["0"],
+    "ThrottleRate": ["0", "10001"],
+    "ThrottleBurst": ["0", "5001"],
+    "WebAclRate": ["9"],
+    "LogRetentionDays": ["31"],
+}
+# Which parameters an assertion refuses, by a part of its words that no other has. The template is the root's where none
+# is named: some assertions of nested templates hold what the root can never hand down.
+PAIRS: list[tuple[str, dict[str, str], str]] = [
+    (
+        "is not for Stage prod",
+        {"Topology": "internet-accessible", **NEEDS["internet-accessible"], **NEEDS["prod"], "Stage": "prod"},
+        APPLICATION,
+    ),
+    ("Topology internet-accessible needs DeveloperCidr", {"Topology": "internet-accessible"}, APPLICATION),
+    ("DeveloperCidr is for Topology internet-accessible only", {"DeveloperCidr": "198.51.100.7/32"}, APPLICATION),
+    ("Topology on-premises needs CorporateCidr", {"Topology": "on-premises"}, APPLICATION),
+    (
+        "Topology on-premises needs CustomerGatewayAddress",
+        {"Topology": "on-premises", "CorporateCidr": "172.20.0.0/16"},
+        APPLICATION,
+    ),
+    ("which only the Topologies on-premises and internal-only have", dict(NEEDS["on-premises"]), APPLICATION),
+    (
+        "A VPN needs both CorporateCidr and CustomerGatewayAddress",
+        {"Topology": "internal-only", **NEEDS["internal-only"], "CorporateCidr": "172.20.0.0/16"},
+        APPLICATION,
+    ),
+    (
+        "CorporateDatabaseAccess=yes opens the database to CorporateCidr",
+        {"CorporateDatabaseAccess": "yes"},
+        APPLICATION,
+    ),
+    ("Name at least one of them in AllowedPrivateCidrs", {"Topology": "internal-only"}, APPLICATION),
+    (
+        "Topology internal-only has no NAT gateway",
+        {"Topology": "internal-only", **NEEDS["internal-only"], "Egress": "per-az"},
+        APPLICATION,
+    ),
+    (
+        "Topology internal-only has no fixed address",
+        {"Topology": "internal-only", **NEEDS["internal-only"], "EgressAllocationIds": ONE},
+        APPLICATION,
+    ),
+    (
+        "Topology internal-only needs S3GatewayEndpoint=yes",
+        {"Topology": "internal-only", **NEEDS["internal-only"], "S3GatewayEndpoint": "no"},
+        APPLICATION,
+    ),
+    (
+        "DomainName is for a public API",
+        {
+            "Topology": "on-premises",
+            **NEEDS["on-premises"],
+            "DomainName": "sallyport.example.com",
+            "CertificateArn": CERTIFICATE,
+        },
+        APPLICATION,
+    ),
+    ("Stage prod does not let its database pause", {"Stage": "prod"}, APPLICATION),
+    ("RDS Proxy holds connections, so a database behind it never pauses", {"DatabaseProxy": "yes"}, APPLICATION),
+    *(
+        (
+            f"must not be below DatabaseMinCapacity, which is {least}",
+            {"DatabaseMinCapacity": least, "DatabaseMaxCapacity": most},
+            APPLICATION,
+        )
+        for least, most in (
+            ("2", "1"),
+            ("4", "2"),
+            ("8", "4"),
+            ("16", "8"),
+            ("32", "16"),
+            ("64", "32"),
+            ("128", "64"),
+            ("256", "128"),
+        )
+    ),
+    ("Tracing otel needs OpenTelemetryLayerArn", {"Tracing": "otel"}, APPLICATION),
+    ("OpenTelemetryLayerArn is used with Tracing otel only", {"OpenTelemetryLayerArn": LAYER}, APPLICATION),
+    (
+        "A layer's program runs before the snapshot",
+        {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER, "SnapStart": "yes"},
+        APPLICATION,
+    ),
+    ("belong to a DomainName, which is empty", {"CertificateArn": CERTIFICATE}, APPLICATION),
+    ("DomainName needs CertificateArn", {"DomainName": "sallyport.example.com"}, APPLICATION),
+    ("EgressAllocationIds names two", {"EgressAllocationIds": f"{ONE},{OTHER}"}, ""),
+    ("EgressAllocationIds names one address twice", {"Egress": "per-az", "EgressAllocationIds": f"{ONE},{ONE}"}, ""),
+    (
+        "AllocationIdB is the second zone's and needs AllocationIdA",
+        {"Egress": "per-az", "AllocationIdB": OTHER},
+        NETWORK,
+    ),
+    ("AllocationIdA and AddressA belong together", {"AllocationIdA": ONE}, NETWORK),
+    (
+        "AllocationIdB and AddressB belong together",
+        {"Egress": "per-az", "AllocationIdA": ONE, "AddressA": "203.0.113.10", "AllocationIdB": OTHER},
+        NETWORK,
+    ),
+    (
+        "Topology internal-only has no fixed address. Leave",
+        {"Topology": "internal-only", "AllocationIdA": ONE, "AddressA": "203.0.113.10"},
+        NETWORK,
+    ),
+    ("Topology internal-only reaches private ranges only. Name one", {"Topology": "internal-only"}, NETWORK),
+    ("so MinCapacity must be 0.5 or more", {"Proxy": "yes"}, DATABASE),
+    ("The proxy needs ProxySubnetIds", {"Proxy": "yes", "MinCapacity": "1"}, DATABASE),
+    (
+        "The proxy needs ProxySecurityGroupId",
+        {"Proxy": "yes", "MinCapacity": "1", "ProxySubnetIds": "subnet-0a1b2c3d,subnet-1a1b2c3d"},
+        DATABASE,
+    ),
 ]
-BAD = [
-    ("VpcCidr", "10.0.0.0/15"),  # larger than a VPC may be
-    ("VpcCidr", "10.0.0.0/21"),  # too small for the subnets
-    ("VpcCidr", "10.0.1.0/16"),  # not on its own boundary
-    ("VpcCidr", "10.0.8.0/20"),
-    ("VpcCidr", "10.256.0.0/16"),
-    ("VpcCidr", "172.32.0.0/16"),  # public
-    ("VpcCidr", "8.8.0.0/16"),
-    ("VpcCidr", "192.169.0.0/16"),
-    ("AllowedPrivateCidrs", "10.1.0.0"),
-    ("AllowedPrivateCidrs", "10.1.0.0/16, 10.2.0.0/16"),
-    ("AlarmEmail", "people"),
-    ("DatabaseMinCapacity", "3"),
-    ("DatabaseMaxCapacity", "512"),
-    ("DatabaseSecondsUntilAutoPause", "60"),
-    ("AttemptConcurrency", "1"),  # less than an SQS source's MaximumConcurrency may be
-    ("ThrottleRate", "0"),
-    ("Stage", "production"),
-    ("ReserveConcurrency", "maybe"),
-    ("LogRetentionDays", "31"),
-    ("LogLevel", "TRACE"),
-]
+# What these two ask for and the cases above do not give.
+NESTED = {
+    NETWORK: {"DeveloperCidr": "", "AllowedPrivateCidrs": ""},
+    DATABASE: {
+        "SubnetIds": "subnet-0a1b2c3d,subnet-1a1b2c3d",
+        "SecurityGroupId": "sg-0a1b2c3d",
+        "WriterZone": "us-east-1a",
+        "ReaderZone": "us-east-1b",
+        "ProxySubnetIds": "",
+        "ProxySecurityGroupId": "",
+        "MinCapacity": "0",
+        "MaxCapacity": "2",
+        "BackupRetentionDays": "1",
+        "DeletionProtection": "false",
+        "LogRetentionDays": "30",
+    },
+}
 
 
-@pytest.mark.parametrize(("name", "value"), GOOD)
+def test_the_defaults_are_taken() -> None:
+    check({})
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
 def test_a_right_parameter_is_taken(name: str, value: str) -> None:
-    assert PROJECT.application(**{name: value}).resources
+    refuse(name, written(TEXTS[APPLICATION])["Parameters"][name], value)
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
-def test_a_wrong_parameter_is_refused(name: str, value: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        PROJECT.application(**{name: value})
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_wrong_parameter_is_refused_and_told_what_it_must_be(name: str, value: str) -> None:
+    with pytest.raises(Refused, match=rf"^{name}: must .*got {re.escape(repr(value))}"):
+        check({name: value})
+
+
+CHOICES = [name for name, item in written(TEXTS[APPLICATION])["Parameters"].items() if "AllowedValues" in item]
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_that_is_not_offered_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(Refused, match=f"^{name}: must be one of ") as refusal:
+        check({name: "something-else"})
+    for value in written(TEXTS[APPLICATION])["Parameters"][name]["AllowedValues"]:
+        assert repr(str(value)) in str(refusal.value)
+
+
+@pytest.mark.parametrize(("words", "parameters", "template"), PAIRS, ids=[words for words, _, _ in PAIRS])
+def test_a_wrong_pair_is_refused_and_told_what_to_change(words: str, parameters: dict[str, str], template: str) -> None:
+    with pytest.raises(Refused, match=re.escape(words)):
+        _ask(template, parameters)
+
+
+def _ask(template: str, parameters: dict[str, str]) -> None:
+    """Of one template, or with '' of the whole application, where a nested one refuses what the root hands down."""
+    if template:
+        check({**NESTED.get(template, {}), **parameters}, template=template)
+    else:
+        load().application(**parameters)
+
+
+def test_every_limit_and_every_rule_has_its_test() -> None:
+    declared = written(TEXTS[APPLICATION])["Parameters"]
+    limited = {name for name, item in declared.items() if "AllowedValues" not in item}
+    assert limited - BAD.keys() == set()
+    told = [
+        assertion["AssertDescription"]
+        for text in TEXTS.values()
+        for rule in written(text).get("Rules", {}).values()
+        for assertion in rule["Assertions"]
+    ]
+    assert [words for words in told if not any(part in words for part, _, _ in PAIRS)] == []
+    assert [part for part, _, _ in PAIRS if not any(part in words for words in told)] == []
+
+
+def test_patterns_bind_both_ends_and_say_what_must_be() -> None:
+    """CloudFormation's own words for a pattern are the pattern, which tells people little."""
+    for template, text in TEXTS.items():
+        for name, item in written(text).get("Parameters", {}).items():
+            pattern = item.get("AllowedPattern", "^$")
+            assert (pattern[0], pattern[-1]) == ("^", "$"), f"{template}: {name}"
+            if template == APPLICATION and "AllowedPattern" in item:
+                assert item.get("ConstraintDescription", "").startswith("must be "), name
+
+
+def test_every_parameter_of_ours_stands_in_one_group() -> None:
+    """The groups in which consoles show them."""
+    template = written(TEXTS[APPLICATION])
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [name for group in groups for name in group["Parameters"]]
+    assert sorted(shown) == sorted(template["Parameters"])
