@@ -31,7 +31,8 @@ print(json.dumps(function(*json.load(sys.stdin))))
 
 def environment(**more: str) -> Mapping[str, str]:
     """What a process needs to import ours."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | more
+    paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more
 
 
 def command(function: Callable[..., Any]) -> list[str]:
