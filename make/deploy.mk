@@ -3,14 +3,14 @@
 ##@ Deploy it
 
 .PHONY: guard
-guard: $(DEV_READY) ## refuse a change set that loses what must stay: CHANGE_SET=arn, or RECORDED=folder; ALLOW=A,B lets A and B go
+guard: $(DEV_READY) ## refuse a change set that loses what must stay: CHANGE_SET=arn or RECORDED=folder; ALLOW=A,B
 	@$(PY) -m stack.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
 		$(if $(RECORDED),--recorded $(RECORDED)) $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
 
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy
 
 .PHONY: deploy
-deploy: $(DEV_READY) ## build, make a change set, guard it, ask, carry it out, set the stack policy: STAGE=dev; ALLOW=A,B; YES=1; NESTED=no
+deploy: $(DEV_READY) ## build, guard, ask, deploy, protect: STAGE=dev; ALLOW=A,B lets A and B go; YES=1; NESTED=no
 	@architecture=$$($(DEPLOYER) architecture --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
 	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(if $(YES),--yes) \

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
+from stack.change_sets import STACK
 from stack.guard import PROTECTED
 from stack.protect import KEPT, LOSSES, POLICY
 from stack.render import Rendered, combinations, render, templates, translated
@@ -36,8 +38,6 @@ def template_types() -> set[str]:
 
 
 def _parsed(text: str) -> Mapping[str, Any]:
-    from samtranslator.yaml_helper import yaml_parse
-
     found: Mapping[str, Any] = yaml_parse(text)
     return found
 
@@ -87,6 +87,46 @@ def test_the_nested_stacks_that_may_not_go_are_those_that_hold_what_must_stay() 
         if "." in address and item["Type"] in PROTECTED
     }
     assert holding == set(KEPT)
+
+
+# Properties of what must stay that wait for another nested stack's outputs, and may: they change without a replacement.
+MAY_WAIT = {("Database", "DatabaseCluster", "VpcSecurityGroupIds")}
+
+
+def waiting(texts: Mapping[str, str]) -> set[tuple[str, str, str]]:
+    """Nested stack, resource and property: what is known to CloudFormation only once another nested stack is done.
+
+    When it makes a change set it takes each of these for a change, and where that would replace the resource, for a
+    replacement that may come (https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/759).
+    """
+    found = set[tuple[str, str, str]]()
+    for stack, item in _parsed(texts["template.yaml"])["Resources"].items():
+        if item["Type"] != STACK:
+            continue
+        given = item["Properties"].get("Parameters", {})
+        late = {name for name, value in given.items() if "Outputs." in json.dumps(value)}
+        for name, resource in _parsed(texts[item["Properties"]["TemplateURL"]])["Resources"].items():
+            if resource["Type"] in PROTECTED:
+                properties = resource.get("Properties", {})
+                found |= {(stack, name, key) for key, value in properties.items() if late & _referred(value)}
+    return found
+
+
+def _referred(value: Any) -> set[str]:
+    """The names in every Ref of a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return set().union(*({inner} if key == "Ref" else _referred(inner) for key, inner in items))
+
+
+def test_no_replacement_of_what_must_stay_waits_for_another_nested_stack() -> None:
+    assert waiting(templates()) == MAY_WAIT
+
+
+def test_a_name_that_waits_for_another_nested_stack_is_noticed() -> None:
+    texts = dict(templates())
+    name = "      DBClusterIdentifier: !Ref SecurityGroupId\n      Engine: aurora-postgresql\n"
+    texts["infra/database.yaml"] = texts["infra/database.yaml"].replace("      Engine: aurora-postgresql\n", name, 1)
+    assert ("Database", "DatabaseCluster", "DBClusterIdentifier") in waiting(texts)
 
 
 def test_a_resource_that_keeps_state_and_is_in_no_policy_is_noticed() -> None:
