@@ -1,5 +1,9 @@
 """CloudFormation custom resources of the network, outside the VPC: looks up given fixed addresses, empties the VPC's
-default security group. It always answers. Deleting either resource changes nothing."""
+default security group. It always answers. Deleting either resource changes nothing.
+
+An operator may invoke it with such an event without its ResponseURL, to see beforehand whether ids can be taken over:
+the same, with the result as the function's answer.
+"""
 
 import time
 from collections.abc import Mapping
@@ -21,8 +25,12 @@ type Event = Mapping[str, Any]
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """A custom resource's event in; what the resource is told to be, out. Raises OSError where nobody takes the
-    answer."""
+    """A custom resource's event in; what the resource is told to be, out.
+
+    Raises OSError where CloudFormation could not be told. An operator gets the error itself.
+    """
+    if "ResponseURL" not in event:
+        return dict(_made(event, context))
     # Never changes, or CloudFormation would take an update for a replacement.
     physical_id = event.get("PhysicalResourceId") or f"sallyport-{event['ResourceType'].rpartition('::')[2]}"
     if event["RequestType"] == "Delete":

@@ -93,6 +93,16 @@ def test_given_ids_become_their_addresses_in_their_order(ec2: Any, ask: Ask, kin
     assert answer["Data"] == {"AddressA": second_address, "AddressB": first_address}
 
 
+def test_an_operator_may_ask_and_gets_the_answer_or_the_error_itself(ec2: Any, repository: Path) -> None:
+    stored: dict[str, Any] = json.loads((repository / "events" / "network.json").read_text())
+    del stored["ResponseURL"]
+    given, address = allocate(ec2)
+    asked = stored | {"ResourceProperties": {"AllocationIds": given}}
+    assert network.handler(asked, Context()) == {"AddressA": address, "AddressB": ""}
+    with pytest.raises(flow.NetworkRefused, match="eipalloc-0a1b2c3d4e5f60718 is no Elastic IP"):
+        network.handler(stored, Context())
+
+
 def test_one_id_is_enough(ec2: Any, ask: Ask) -> None:
     given, address = allocate(ec2)
     assert ask(given)["Data"] == {"AddressA": address, "AddressB": ""}
