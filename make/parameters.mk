@@ -1,0 +1,5 @@
+##@ Check the stack
+
+.PHONY: parameters
+parameters: $(DEV_READY) ## write docs/parameters.md: every parameter, refusal and output, from the templates
+	@$(PY) -m stack.parameters docs/parameters.md

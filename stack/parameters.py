@@ -1,0 +1,117 @@
+"""docs/parameters.md, written from template.yaml and samconfig.toml: every parameter, refusal and output.
+
+python -m stack.parameters docs/parameters.md
+"""
+
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stack.render import APPLICATION, ROOT, templates, written
+
+HEAD = """# Parameters and outputs
+
+Written by `make parameters` from `template.yaml` and `samconfig.toml`; a test holds it to them. Put what a stage needs
+into its table in `samconfig.toml`; what a table does not name has the default in a new stack and keeps its value in one
+that exists.
+"""
+
+
+# The conditions of outputs, as people would say them.
+EXISTS_WHEN = {
+    None: "always",
+    "HasBastion": "`Bastion` is `yes`",
+    "HasDomain": "`DomainName` is given",
+    "HasInternet": "`Topology` is not `internal-only`",
+    "HasVpn": "`CorporateCidr` is given",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the page to the file that is named."""
+    (path,) = arguments
+    Path(path).write_text(page(templates(), (ROOT / "samconfig.toml").read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def page(texts: Mapping[str, str], samconfig: str) -> str:
+    """The whole page."""
+    template = written(texts[APPLICATION])
+    parts = [HEAD, *_groups(template), _refusals(texts), _stages(samconfig), _outputs(template)]
+    return "\n".join(parts)
+
+
+def _groups(template: Mapping[str, Any]) -> Iterator[str]:
+    for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
+        rows = [_row(name, template["Parameters"][name]) for name in group["Parameters"]]
+        yield _table(group["Label"]["default"], ("parameter", "default", "takes", "what it is"), rows)
+
+
+def _row(name: str, declared: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return f"`{name}`", _value(declared.get("Default", "")), _takes(declared), _sentence(declared["Description"])
+
+
+def _takes(declared: Mapping[str, Any]) -> str:
+    if "AllowedValues" in declared:
+        return ", ".join(_value(value) for value in declared["AllowedValues"])
+    if "MinValue" in declared:
+        return f"a number from {declared['MinValue']} to {declared['MaxValue']}"
+    return str(declared["ConstraintDescription"]).removeprefix("must be ")
+
+
+def _value(value: Any) -> str:
+    return f"`{value}`" if str(value) else "empty"
+
+
+def _refusals(texts: Mapping[str, str]) -> str:
+    """What the Rules say: the root's, then those about allocation ids, whose list a nested template takes apart."""
+    told = [
+        assertion["AssertDescription"]
+        for path in (APPLICATION, "infra/network.yaml")
+        for rule in written(texts[path]).get("Rules", {}).values()
+        for assertion in rule["Assertions"]
+        if path == APPLICATION or assertion["AssertDescription"].startswith("Egress")
+    ]
+    lines = [f"- {_sentence(words)}" for words in dict.fromkeys(told)]
+    intro = "What disagrees is refused before anything is made, in these words:\n"
+    return "\n".join(["## What is refused together", "", intro, *lines, ""])
+
+
+def _stages(samconfig: str) -> str:
+    tables = {
+        stage: table for stage, table in tomllib.loads(samconfig).items() if stage != "version" and "deploy" in table
+    }
+    given = {
+        stage: dict(pair.split("=", 1) for pair in table["deploy"]["parameters"]["parameter_overrides"])
+        for stage, table in tables.items()
+    }
+    names = sorted({name for pairs in given.values() for name in pairs})
+    rows = [
+        (f"`{name}`", *(_value(pairs[name]) if name in pairs else "" for pairs in given.values())) for name in names
+    ]
+    return _table("What samconfig.toml sets", ("parameter", *given), rows)
+
+
+def _outputs(template: Mapping[str, Any]) -> str:
+    rows = [
+        (f"`{name}`", EXISTS_WHEN[item.get("Condition")], _sentence(item["Description"]))
+        for name, item in template["Outputs"].items()
+    ]
+    return _table("Outputs", ("output", "exists when", "what it is"), rows)
+
+
+def _table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in [head, ("---",) * len(head), *rows]
+    ]
+    return "\n".join([f"## {title}", "", *lines, ""])
+
+
+def _sentence(words: str) -> str:
+    text = " ".join(str(words).split())
+    return text if text.endswith(".") else f"{text}."
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
