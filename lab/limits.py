@@ -12,7 +12,8 @@ LIMITS: tuple[str, ...] = (
     "A regional NAT gateway serves exactly the zones that it has addresses in, and never grows by itself.",
     "A zone is a name: neither its latency nor its failure is modelled except by taking resources away.",
     "Gateway endpoints and other AWS services are one host each; their ranges are stand-ins for prefix lists.",
-    "Lambda's shared Hyperplane interfaces are one namespace per function and subnet.",
+    "Lambda's shared Hyperplane interfaces are one namespace per function and subnet. On AWS nothing connects to one;"
+    " here it is the security group alone that refuses.",
     "Bandwidth, MTU, quotas, connection-tracking limits and AWS's changes under way (minutes of Pending) are absent.",
     "Probes are TCP over IPv4. Rules for UDP and ICMP are realised, but only the proofs that run programs use them.",
 )

@@ -20,6 +20,7 @@ from itertools import batched
 from typing import Literal
 
 from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
+from lab.parts import Cause
 from lab.realise import Lab, Record
 
 FIRST_SOURCE_PORT = 32768  # as Linux chooses its own; above all ports that anyone listens on here
@@ -53,6 +54,18 @@ def probe(lab: Lab, tried: Sequence[Attempt], *, timeout_seconds: float = TIMEOU
         with _Batch(lab, batch) as running:
             verdicts |= running.finish(timeout_seconds)
     return verdicts
+
+
+def let_by(one: Attempt, passes: Iterable[Record]) -> tuple[Cause, ...]:
+    """The rules and entries that let the packets of an attempt pass: first its own, then those of the answer."""
+    out, back = (one.source_port, one.port), (one.port, one.source_port)
+    found = list(passes)
+    return tuple(
+        record.cause
+        for ports in (out, back)
+        for record in found
+        if (record.source_port, record.destination_port) == ports
+    )
 
 
 def _batch_size() -> int:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -19,13 +19,13 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from lab.nft import RECORDS, TABLE, script
-from lab.parts import Cause, LinuxRoute, Plan, Ruleset
+from lab.parts import Cause, LinuxRoute, Plan, Ruleset, Setting
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class Missing(RuntimeError):
-    """A program that the lab needs is not installed."""
+    """A program that the lab needs is not installed, or the kernel lacks something; the words say which in one line."""
 
 
 class Full(RuntimeError):
@@ -128,7 +128,7 @@ def _record(namespace: str, causes: tuple[Cause, ...], concat: list[Any]) -> Rec
 
 @contextmanager
 def realised(plan: Plan) -> Iterator[Lab]:
-    """The plan, real until the end of the block. Raises Missing when nft is not installed."""
+    """The plan, real until the end of the block. Raises Missing, and RuntimeError with nft's words if it balks."""
     with ExitStack() as stack:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         stack.callback(os.close, home)
@@ -139,12 +139,15 @@ def realised(plan: Plan) -> Iterator[Lab]:
             namespaces[name] = _new_namespace()
             stack.callback(os.close, namespaces[name])
             talks[name] = stack.enter_context(IPRoute())
-            _settings(plan, name)
+            _settings(one for one in plan.settings if one.namespace == name and not _is_of_netfilter(one))
         os.setns(home, os.CLONE_NEWNET)
         devices = _links(plan, namespaces, talks)
         _addresses(plan, devices, talks)
         _routes(plan, devices, talks)
         causes = {one.namespace: _filters(one, namespaces[one.namespace]) for one in plan.rulesets}
+        for one in filter(_is_of_netfilter, plan.settings):
+            os.setns(namespaces[one.namespace], os.CLONE_NEWNET)
+            _settings([one])
         os.setns(home, os.CLONE_NEWNET)
         yield Lab(plan, namespaces, causes)
 
@@ -154,11 +157,18 @@ def _new_namespace() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 
 
-def _settings(plan: Plan, name: str) -> None:
-    """/proc/sys/net shows the namespace of who opens it."""
-    for one in plan.settings:
-        if one.namespace == name:
+def _is_of_netfilter(one: Setting) -> bool:
+    """These exist only once a filter has made the kernel load connection tracking."""
+    return one.path.startswith("netfilter/")
+
+
+def _settings(settings: Iterable[Setting]) -> None:
+    """/proc/sys/net shows the namespace of who opens it. Raises Missing for what this kernel does not offer."""
+    for one in settings:
+        try:
             Path("/proc/sys/net", one.path).write_text(one.value)
+        except OSError as error:
+            raise Missing(f"/proc/sys/net/{one.path} cannot be set here ({error.strerror})") from error
     no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
     if no_ipv6.exists():
         no_ipv6.write_text("1")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.attempts import Arrived, Died, Unexplained
-from lab.fuzz import NOBODY_OUTSIDE
+from lab.fuzz import NOBODY_OUTSIDE, compare, smallest
 from lab.outside import PARTNER
 from lab.plan import plan
-from lab.probe import attempts, probe
+from lab.probe import attempts, let_by, probe
 from lab.realise import realised
-from lab.spoilt import MISTAKES, silent_refusals
+from lab.spoilt import MISTAKES, no_inbound_groups, silent_refusals
 from lab.stages import Stage
 from tests.support.enclosed import finished, inside
 from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_network
@@ -31,6 +31,23 @@ def test_every_mistake_in_a_plan_is_noticed() -> None:
     assert said.count(": noticed in network") == len(MISTAKES), said
 
 
+def test_a_disagreement_is_made_small() -> None:
+    seen = inside(_shrunk)
+    assert seen["interfaces"] <= 2
+    assert seen["rules"] == 0
+    assert seen["packets"].startswith("Arrived")
+
+
+def _shrunk() -> Mapping[str, Any]:
+    """With a plan that asks no receivers, the database lets everyone in."""
+    network = small_network()
+    tried = attempts([("bastion", DATABASE, 5432)])
+    (found,) = compare(network, tried, spoil=no_inbound_groups)[1]
+    less, still = smallest(network, found, spoil=no_inbound_groups)
+    rules = sum(len(group.ingress) for group in less.security_groups) + len(less.nat_gateways) + len(less.nacls)
+    return {"interfaces": len(less.interfaces), "rules": rules, "packets": str(still.packets)}
+
+
 # ---- What is seen
 
 
@@ -40,7 +57,16 @@ def test_the_lab_tells_who_arrived_as_whom_and_which_rule_let_them() -> None:
     assert seen["verdicts"] == [str(Arrived(seen_as=FIXED)), str(Arrived(seen_as=FUNCTION)), str(refused)]
     assert seen["ledger"] == [[str(FIXED), str(PARTNER.address)]]
     assert seen["drops"] == [["database-group", str(BASTION)]]
-    assert {"database-group: from functions", "database-nacl: in 100", "function-group: all out"} <= set(seen["passes"])
+    assert seen["passes"] == [
+        ["function-group: all out"],
+        [
+            "database-group: from functions",
+            "database-nacl: in 100",
+            "database-nacl: out 100",
+            "function-group: all out",
+        ],
+        ["bastion-group: all out", "database-nacl: in 100"],
+    ]
 
 
 def _sights() -> Mapping[str, Any]:
@@ -52,7 +78,7 @@ def _sights() -> Mapping[str, Any]:
         return {
             "verdicts": [str(verdicts[one]) for one in tried],
             "ledger": sorted([str(source), str(to)] for source, to in lab.ledger()),
-            "passes": sorted({f"{one.cause.resource}: {one.cause.detail}" for one in lab.passes()}),
+            "passes": [sorted(f"{by.resource}: {by.detail}" for by in let_by(one, lab.passes())) for one in tried],
             "drops": [[one.cause.resource, str(one.source)] for one in lab.drops()],
         }
 
