@@ -35,6 +35,11 @@ BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = ".aws-sam/packaged.yaml"
 SAM_BUCKETS_STACK = "aws-sam-cli-managed-default"  # what `sam package --resolve-s3` makes, once per account and Region
 POLL_SECONDS = 5.0
+# What a stage's table may say. The last four are for `sam deploy`, and are what is done here in any case.
+UNDERSTOOD = {
+    *("stack_name", "region", "parameter_overrides", "tags", "capabilities"),
+    *("resolve_s3", "confirm_changeset", "fail_on_empty_changeset", "disable_rollback"),
+}
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -65,6 +70,8 @@ def target(samconfig: str, stage: str) -> Target:
     if stage not in tables:
         raise Stopped(f"samconfig.toml has no stage {stage or '(none given)'}; it has {', '.join(sorted(tables))}")
     table = tables[stage]
+    if ignored := sorted(set(table) - UNDERSTOOD) + (["disable_rollback"] if table.get("disable_rollback") else []):
+        raise Stopped(f"make deploy does not do what {', '.join(ignored)} asks for in the table of {stage}")
     return Target(
         stage=stage,
         stack=table["stack_name"],

@@ -114,6 +114,15 @@ def test_a_stage_is_read_from_its_table() -> None:
     assert target(SAMCONFIG, "prod").parameters["AllowedPrivateCidrs"] == "10.1.0.0/16,10.2.0.0/16"
 
 
+@pytest.mark.parametrize(
+    "line", ['role_arn = "arn:aws:iam::1:role/x"', 's3_bucket = "mine"', "disable_rollback = true"]
+)
+def test_a_table_that_asks_for_what_is_not_done_stops_it(line: str) -> None:
+    samconfig = SAMCONFIG.replace('stack_name = "sallyport-dev"', f'stack_name = "sallyport-dev"\n{line}')
+    with pytest.raises(Stopped, match=line.split(maxsplit=1)[0]):
+        target(samconfig, "dev")
+
+
 def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
     samconfig = (deploying.ROOT / "samconfig.toml").read_text(encoding="utf-8")
     found = [target(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]
