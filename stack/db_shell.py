@@ -87,6 +87,8 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
     """Runs psql until it ends; returns its exit code. Raises Stopped."""
+    if not options.stack:
+        raise Stopped("name the stack: STACK=sallyport-dev")
     psql = _psql()
     session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
     try:

@@ -310,6 +310,11 @@ def test_without_a_systems_psql_the_packages_is_taken(monkeypatch: pytest.Monkey
     assert version.startswith("psql (PostgreSQL) 17")
 
 
+def test_no_stack(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--stack", ""]) == 2
+    assert capfd.readouterr().err == "db-shell: name the stack: STACK=sallyport-dev\n"
+
+
 def test_no_region(stack: Callable[..., None], programs: Programs, capfd: pytest.CaptureFixture[str]) -> None:
     assert "no Region is set" in stopped(capfd)
 
