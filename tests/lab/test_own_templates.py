@@ -1,9 +1,13 @@
 """The networks of our own templates, for every allowed choice of topology and egress: oracle and packets agree."""
 
+import io
+import re
+from contextlib import redirect_stdout
+
 from lab.attempts import Arrived
 from lab.fuzz import compare
 from stack.saving import dump, load
-from tests.support.enclosed import inside
+from tests.support.enclosed import ROOT, inside
 
 
 def test_packets_and_oracle_agree_on_our_own_templates() -> None:
@@ -22,3 +26,17 @@ def _differences(texts: list[str]) -> dict[str, list[str]]:
         if differences or not any(isinstance(verdict, Arrived) for verdict in verdicts.values()):
             found[str(place)] = [str(one) for one in differences]
     return found
+
+
+def test_the_example_in_the_documents_runs() -> None:
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs/lab.md").read_text(), re.DOTALL)
+    assert len(example) == 1
+    assert inside(_printed, example[0].replace("enter()", "")) == "Arrived(seen_as=IPv4Address('203.0.113.10'))"
+
+
+def _printed(example: str) -> str:
+    said = io.StringIO()
+    with redirect_stdout(said):
+        exec(compile(example, "docs/lab.md", "exec"), {})  # noqa: S102 (the example is ours)
+    found = re.search(r"Arrived\(.*?\)\)", said.getvalue())
+    return found.group() if found else said.getvalue()
