@@ -11,7 +11,7 @@ DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m 
 
 .PHONY: deploy
 deploy: $(DEV_READY) ## build, guard, ask, deploy, protect: STAGE=dev; ALLOW=A,B lets A and B go; YES=1; NESTED=no
-	@architecture=$$($(DEPLOYER) architecture --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
+	@architecture=$$($(DEPLOYER) ready --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
 	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(if $(YES),--yes) \
 		$(if $(filter no,$(NESTED)),--without-nested)

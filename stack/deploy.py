@@ -309,7 +309,7 @@ def _show_outputs(this: Deployment) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
-    """`deploy`, `protect` and `architecture`; 1 and one line when something is in the way."""
+    """`ready` (what to build for, once it is clear where to), `deploy` and `protect`; 1 and one line when it stops."""
     console, given = console or Console(), _parser().parse_args(arguments)
     try:
         return _commanded(given, console)
@@ -325,11 +325,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 
 def _commanded(given: argparse.Namespace, console: Console) -> int:
     samconfig = (ROOT / "samconfig.toml").read_text(encoding="utf-8")
-    if given.command == "architecture":
-        console.print(architecture(samconfig, given.stage, (ROOT / "template.yaml").read_text(encoding="utf-8")))
-        return 0
     session, wanted = boto3.Session(), target(samconfig, given.stage)
     region = region_of(wanted, os.environ, session.region_name)
+    if given.command == "ready":
+        session.client("sts", region_name=region).get_caller_identity()
+        console.print(architecture(samconfig, given.stage, (ROOT / "template.yaml").read_text(encoding="utf-8")))
+        return 0
     if given.command == "protect":
         protect(session.client("cloudformation", region_name=region), wanted.stack, console)
         return 0
@@ -357,7 +358,7 @@ def _answered(question: str, console: Console) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
-    parser.add_argument("command", choices=("deploy", "protect", "architecture"))
+    parser.add_argument("command", choices=("ready", "deploy", "protect"))
     parser.add_argument("--stage", default="")
     parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
     parser.add_argument("--yes", action="store_true", help="do not ask")
