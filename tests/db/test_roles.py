@@ -110,6 +110,34 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
         assert connection.execute("SELECT last_used_at FROM token").fetchall() == [(NOW,)]
 
 
+@pytest.mark.parametrize(
+    ("role", "tables"),
+    [(APPLICATION_ROLE, {"token", "destination", "delivery", "attempt"}), (ADMIN_ROLE, {"tenant", "token"})],
+)
+def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres, role: str, tables: set[str]) -> None:
+    assert readable(server, role) == {(table, column) for table, column in columns(server) if table in tables}
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        (APPLICATION_ROLE, "INSERT INTO token SELECT FROM token"),
+        (APPLICATION_ROLE, "UPDATE token SET revoked_at = NULL"),
+        (APPLICATION_ROLE, "UPDATE destination SET base_url = ''"),
+        (APPLICATION_ROLE, "DELETE FROM delivery"),
+        (APPLICATION_ROLE, "DELETE FROM attempt"),
+        (APPLICATION_ROLE, "DROP TABLE attempt"),
+        (ADMIN_ROLE, "SELECT FROM delivery"),
+        (ADMIN_ROLE, "UPDATE token SET token_sha256 = NULL"),
+        (ADMIN_ROLE, "DELETE FROM token"),
+        (ADMIN_ROLE, "DELETE FROM tenant"),
+        (ADMIN_ROLE, "UPDATE schema_migration SET sha256 = NULL"),
+    ],
+)
+def test_the_other_functions_cannot_do_each_others_work(server: Postgres, role: str, statement: str) -> None:
+    assert refused(server, role, statement)
+
+
 def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> None:
     assert readable(server, READONLY_ROLE) == columns(server) - HIDDEN
 

@@ -113,7 +113,7 @@ def migrate(
     seconds_left: SecondsLeft = lambda: math.inf,
     sleep: Sleep = time.sleep,
 ) -> list[int]:
-    """Brings the database up to date and grants the roles what they need; returns the numbers that were applied.
+    """Brings the database up to date and makes its roles; returns the numbers that were applied.
 
     `connection` belongs to the owner of the schema and is in autocommit mode. Two at once wait for each other. What
     takes longer than `seconds_left` is ended by PostgreSQL. Raises MigrationError.
@@ -131,9 +131,7 @@ def _migrate(connection: Connection[Any], wanted: Sequence[Migration], clock: _T
         _create_ledger(connection)
         _compare(wanted, _applied(connection))
         _create_roles(connection)
-        done = [migration.number for migration in _pending(connection, wanted) if _apply(connection, migration, clock)]
-        _grant(connection)
-        return done
+        return [migration.number for migration in _pending(connection, wanted) if _apply(connection, migration, clock)]
     finally:
         _unlock(connection)
 
@@ -264,22 +262,6 @@ def _create_roles(connection: Connection[Any]) -> None:
     with connection.transaction():
         for role in ROLES:
             _create_role(connection, role)
-
-
-def _grant(connection: Connection[Any]) -> None:
-    """Least privilege: the gateway cannot make tokens, the operators' function cannot read deliveries.
-
-    What the other roles may do stands in the migrations.
-    """
-    connection.execute(
-        """
-        GRANT SELECT, UPDATE (last_used_at) ON token TO sallyport_app;
-        GRANT SELECT, INSERT ON destination TO sallyport_app;
-        GRANT SELECT, INSERT, UPDATE ON delivery, attempt TO sallyport_app;
-        GRANT SELECT, INSERT, UPDATE (name) ON tenant TO sallyport_admin;
-        GRANT SELECT, INSERT, UPDATE (revoked_at) ON token TO sallyport_admin;
-        """
-    )
 
 
 def _create_role(connection: Connection[Any], role: str) -> None:
