@@ -23,6 +23,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.DatabaseUnavailable("away", retry_after_seconds=10), 503, "unavailable", {"Retry-After": "10"}),
     (errors.QueueUnavailable("away", retry_after_seconds=5), 503, "unavailable", {"Retry-After": "5"}),
     (errors.SecretUnavailable("away", retry_after_seconds=7), 503, "unavailable", {"Retry-After": "7"}),
+    (errors.ChecksUnavailable("away", retry_after_seconds=9), 503, "unavailable", {"Retry-After": "9"}),
     (errors.StatementRefused(sqlstate="23514", constraint="a_rule"), 500, "internal", {}),
     (errors.Unsealable("which key, and which destination"), 500, "internal", {}),
 ]
