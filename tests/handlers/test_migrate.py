@@ -368,7 +368,7 @@ def test_a_migration_that_takes_too_long_is_a_failure_before_lambda_ends_the_fun
     asked = asking(event("Update", cloudformation, repository), slow.name)
     started = time.monotonic()
     assert migrate.handler(asked, ticking(1)) == {}
-    assert time.monotonic() - started < 1 + migrate.GRACE_SECONDS
+    assert time.monotonic() - started < migrate.RESERVE_SECONDS
     answer = told(cloudformation)
     assert answer["Status"] == "FAILED"
     assert "9999_later.sql: " in answer["Reason"]
@@ -399,7 +399,7 @@ def test_a_database_that_freezes_in_the_middle_is_a_failure_in_time(
     started = time.monotonic()
     try:
         migrate.handler(asking(event("Update", cloudformation, repository), frozen.name), ticking(3))
-        assert time.monotonic() - started < 3 + migrate.GRACE_SECONDS + 3
+        assert time.monotonic() - started < 30  # of the 60 that the statement takes
     finally:
         freezer.join()
         os.kill(backend[0], signal.SIGCONT)
@@ -417,7 +417,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_a_failure_in_time(
     monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{silent.port}/none")
     started = time.monotonic()
     migrate.handler(event("Create", cloudformation, repository), ticking(1))
-    assert time.monotonic() - started < 1 + migrate.GRACE_SECONDS
+    assert time.monotonic() - started < migrate.RESERVE_SECONDS
     answer = told(cloudformation)
     assert answer["Status"] == "FAILED"
     assert "DatabaseUnavailable" in answer["Reason"]
