@@ -21,7 +21,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Network
 from itertools import islice, product
 from pathlib import Path
@@ -156,14 +156,18 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 _Loader.add_multi_constructor("!", intrinsics_multi_constructor)
 
 
-@cache
+# So many texts are kept: rules about changed templates render many of them once.
+_KEPT = 32
+
+
+@lru_cache(maxsize=_KEPT)
 def written(text: str) -> dict[str, Any]:
     """A template as it stands, functions in their long form (`Fn::GetAtt`). Shared: do not change it."""
     parsed: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506  (it is a safe loader)
     return parsed
 
 
-@cache
+@lru_cache(maxsize=_KEPT)
 def translated(text: str) -> dict[str, Any]:
     """The application's template as SAM hands it to CloudFormation. Shared: do not change it."""
     template = json.loads(json.dumps(written(text)))
@@ -171,13 +175,18 @@ def translated(text: str) -> dict[str, Any]:
     defaults = {name: item.pop("Default") for name, item in template.get("Parameters", {}).items() if "Default" in item}
     for functions in _with_code(template):
         functions["CodeUri"] = "s3://bucket/key"  # SAM translates only what was uploaded
-    session = boto3.Session(region_name=REGION)  # SAM asks it for the partition
     made: dict[str, Any] = json.loads(
-        json.dumps(Translator({}, Parser(), boto_session=session).translate(template, {}))
+        json.dumps(Translator({}, Parser(), boto_session=_session()).translate(template, {}))
     )
     for name, default in defaults.items():
         made["Parameters"][name]["Default"] = default
     return made
+
+
+@cache
+def _session() -> Any:
+    """SAM asks it for the partition."""
+    return boto3.Session(region_name=REGION)
 
 
 def _with_code(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -280,14 +289,16 @@ class _Stack:
     def _resource(self, name: str) -> dict[str, Any]:
         item = self.resources[name]
         made = {"Type": item["Type"], "Properties": self._properties(name, item.get("Properties", {}))}
-        made |= {key: item[key] for key in ("DeletionPolicy", "UpdateReplacePolicy", "Metadata") if key in item}
+        made |= {key: item[key] for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in item}
+        if "Metadata" in item:
+            made["Metadata"] = self._placed(f"{self.prefix}{name}.Metadata", item["Metadata"])
         needs = item.get("DependsOn", [])
         needs = [needs] if isinstance(needs, str) else needs
         for other in needs:
-            if other not in self.resources:
+            # Of what is not created AWS says that nothing is created either that depends on it (Condition attribute).
+            if not self.exists(self.resources, other):
                 self._fault(f"{self.prefix}{name}.DependsOn", other)
-        # CloudFormation passes over a resource whose condition is false here, and here alone.
-        made["DependsOn"] = [f"{self.prefix}{other}" for other in needs if self.exists(self.resources, other)]
+        made["DependsOn"] = [f"{self.prefix}{other}" for other in needs]
         return made
 
     def _properties(self, name: str, properties: Mapping[str, Any]) -> dict[str, Any]:

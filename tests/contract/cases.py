@@ -80,17 +80,17 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One choice: everything that it makes, and the VPC once for each zone that the database's writer may stand in."""
+    """One choice: everything that it makes, and the VPC."""
 
     name: str
     parameters: Mapping[str, str]
     rendered: Rendered
-    networks: tuple[Network, ...]
+    network: Network
 
     @property
-    def network(self) -> Network:
-        """The VPC, where it does not matter which zone the writer stands in."""
-        return self.networks[0]
+    def networks(self) -> tuple[Network, Network]:
+        """The VPC with the database's first instance in either zone, where the template leaves that to AWS."""
+        return self.network, network(self.rendered, first_zone=1)
 
     def output(self, name: str) -> str:
         """An output of the root or, by its address, of a nested stack; '' if it does not exist here."""
@@ -125,12 +125,11 @@ def _is_refused(project: Project, parameters: Mapping[str, str]) -> bool:
 
 def case(project: Project, name: str, parameters: Mapping[str, str]) -> Case:
     """What a choice makes. Raises ValueError for what refers to nothing and what cannot be read."""
-    rendered = project.application(**parameters)
     return Case(
         name=name,
         parameters=parameters,
-        rendered=rendered,
-        networks=(project.network(**parameters), network(rendered, first_zone=1)),
+        rendered=project.application(**parameters),
+        network=project.network(**parameters),
     )
 
 

@@ -413,6 +413,12 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
     return faults
 
 
+def the_stage_comes_after_the_role_for_its_log(project: Project) -> list[str]:
+    """API Gateway refuses a stage with an access log while the account has no role for it."""
+    before = _before(project.translated()["Resources"], "ApiStage")
+    return [] if "ApiGatewayAccount" in before else ["the stage does not wait for ApiGatewayAccount"]
+
+
 def _before(resources: dict[str, Any], name: str) -> set[str]:
     """All resources that `name` waits for."""
     seen: set[str] = set()
@@ -480,4 +486,5 @@ RULES = [
     the_queue_feeds_the_worker_without_loss,
     connections_stay_below_the_databases_limit,
     the_migration_gates_what_uses_the_schema,
+    the_stage_comes_after_the_role_for_its_log,
 ]

@@ -133,6 +133,7 @@ BROKEN: dict[Rule, list[Change]] = {
         ),
         reworded(DATABASE, "      VpcSecurityGroupIds:\n        - !Ref SecurityGroupId\n", ""),
         added(NETWORK, "Resources", IPV6_WAY),
+        resource(APPLICATION, "Api", "    Metadata:\n", "    DependsOn: ApiGatewayAccount\n    Metadata:\n"),
     ],
     rules.every_choice_is_offered_somewhere: [
         resource(APPLICATION, "DatabaseProxy", "AllowedValues: ['no', 'yes']", "AllowedValues: ['no']"),

@@ -186,6 +186,11 @@ BROKEN: dict[Rule, list[Change]] = {
         ),
         resource(APPLICATION, "Migration", "ServiceTimeout: 600", "ServiceTimeout: 60"),
     ],
+    rules_functions.the_stage_comes_after_the_role_for_its_log: [
+        reworded(
+            APPLICATION, "      AccessLogRole: !If [SetsApiGatewayLogRole, !Ref ApiGatewayAccount, existing]\n", ""
+        ),
+    ],
     # ---- the API
     rules_api.every_v1_route_asks_the_authorizer_and_no_open_one_does: [
         reworded(APPLICATION, "Path: '/v1/via/{proxy+}'", "Path: '/v1/via/{proxy+}', Auth: {Authorizer: NONE}"),

@@ -116,11 +116,14 @@ def test_a_reference_to_what_does_not_exist_is_named() -> None:
     assert found.resources["Policy"]["DependsOn"] == ["Queue"]
 
 
-def test_a_dependency_on_what_a_condition_leaves_out_is_passed_over() -> None:
+def test_a_dependency_on_what_a_condition_leaves_out_is_named() -> None:
+    """cfn-lint does not see it where SAM makes the resource."""
     text = CONDITIONAL.replace("Queues: [!Ref Queue]", "Queues: []")
-    assert rendered(text).resources["Policy"]["DependsOn"] == []
-    with pytest.raises(Dangling, match=r"Policy.DependsOn refers to Queuee"):
-        rendered(text.replace("DependsOn: Queue,", "DependsOn: Queuee,"))
+    with pytest.raises(Dangling, match=r"Policy.DependsOn refers to Queue, which does not exist"):
+        rendered(text)
+    optional = text.replace("DependsOn: Queue,", "Metadata: {After: !If [IsB, !Ref Queue, none]},")
+    assert rendered(optional).resources["Policy"]["Metadata"] == {"After": "none"}
+    assert rendered(optional, {"Mode": "b"}).resources["Policy"]["Metadata"] == {"After": "Queue"}
 
 
 ROOT = """
@@ -339,7 +342,9 @@ def test_one_translation_serves_all_parameters(parameters: dict[str, str], monke
 
 def _without_hash(found: render.Rendered) -> Any:
     """The resources. SAM names a deployment of the API by a hash over its routes, as they are written."""
-    return json.loads(re.sub(r"(ApiDeployment|deployment id: )[0-9a-f]+", r"\1", json.dumps(found.resources, sort_keys=True)))
+    return json.loads(
+        re.sub(r"(ApiDeployment|deployment id: )[0-9a-f]+", r"\1", json.dumps(found.resources, sort_keys=True))
+    )
 
 
 def test_every_combination_is_rendered_or_refused_with_words() -> None:
