@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -419,6 +420,19 @@ def the_stage_comes_after_the_role_for_its_log(project: Project) -> list[str]:
     return [] if "ApiGatewayAccount" in before else ["the stage does not wait for ApiGatewayAccount"]
 
 
+def nothing_waits_for_itself(project: Project) -> list[str]:
+    """CloudFormation refuses a circle. What SAM makes is in it too, which linters of the source do not see."""
+    for name in project.texts:
+        template = project.translated() if name == APPLICATION else project.written(name)
+        resources = template["Resources"]
+        waits = {one: _named(item, resources.keys()) - {one} for one, item in resources.items()}
+        try:
+            TopologicalSorter(waits).prepare()
+        except CycleError as error:
+            return [f"{name}: {' -> '.join(error.args[1])}"]
+    return []
+
+
 def _before(resources: dict[str, Any], name: str) -> set[str]:
     """All resources that `name` waits for."""
     seen: set[str] = set()
@@ -487,4 +501,5 @@ RULES = [
     connections_stay_below_the_databases_limit,
     the_migration_gates_what_uses_the_schema,
     the_stage_comes_after_the_role_for_its_log,
+    nothing_waits_for_itself,
 ]

@@ -334,3 +334,34 @@ def test_every_parameter_of_ours_stands_in_one_group() -> None:
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     shown = [name for group in groups for name in group["Parameters"]]
     assert sorted(shown) == sorted(template["Parameters"])
+
+
+RULE_FUNCTIONS = {
+    "Fn::And",
+    "Fn::Contains",
+    "Fn::EachMemberEquals",
+    "Fn::EachMemberIn",
+    "Fn::Equals",
+    "Fn::Not",
+    "Fn::Or",
+    "Fn::RefAll",
+    "Fn::ValueOf",
+    "Fn::ValueOfAll",
+    "Ref",
+}
+
+
+def _functions(part: object) -> set[str]:
+    if isinstance(part, list):
+        return {name for item in part for name in _functions(item)}
+    if not isinstance(part, dict):
+        return set()
+    own = {key for key in part if key == "Condition" or key == "Ref" or key.startswith("Fn::")}
+    return own | {name for item in part.values() for name in _functions(item)}
+
+
+def test_rules_use_only_what_rules_know() -> None:
+    """CloudFormation refuses a template with any other in them, `Condition` too (Rule-specific intrinsic functions)."""
+    used = {name for text in TEXTS.values() for name in _functions(written(text).get("Rules", {}))}
+    assert used - RULE_FUNCTIONS == set()
+    assert _functions({"Assert": [{"Condition": "IsProd"}, {"Fn::If": []}]}) == {"Condition", "Fn::If"}

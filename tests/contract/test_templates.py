@@ -191,6 +191,12 @@ BROKEN: dict[Rule, list[Change]] = {
             APPLICATION, "      AccessLogRole: !If [SetsApiGatewayLogRole, !Ref ApiGatewayAccount, existing]\n", ""
         ),
     ],
+    rules_functions.nothing_waits_for_itself: [
+        resource(
+            APPLICATION, "ApiFunction", "        Variables:\n", "        Variables:\n          OWN_API: !Ref Api\n"
+        ),
+        resource(NETWORK, "DatabaseSecurityGroup", "127.0.0.1/32", "!GetAtt DatabaseFromProxyIngress.Id"),
+    ],
     # ---- the API
     rules_api.every_v1_route_asks_the_authorizer_and_no_open_one_does: [
         reworded(APPLICATION, "Path: '/v1/via/{proxy+}'", "Path: '/v1/via/{proxy+}', Auth: {Authorizer: NONE}"),
