@@ -407,7 +407,7 @@ class _Stack:
         return self._symbol(name, "")
 
     def _listed(self, name: str) -> list[Any]:
-        return _split(",", self.value_of(name))
+        return _members(self.value_of(name))
 
     def _pseudo(self, name: str) -> Any:
         stack_name = f"{STACK_NAME}-{self.address.replace('.', '-')}" if self.address else STACK_NAME
@@ -455,7 +455,7 @@ class _Stack:
 
 def refuse(name: str, declared: Mapping[str, Any], value: Any) -> None:
     """Raises Refused unless `value` fits the declaration of a parameter. Symbols fit, for nobody knows them yet."""
-    values = _split(",", value) if _is_list(declared["Type"]) else [value]
+    values = _members(value) if _is_list(declared["Type"]) else [value]
     for item in values:
         if isinstance(item, Symbol):
             continue
@@ -510,6 +510,11 @@ def _join(delimiter: str, items: list[Any]) -> str:
 def _split(delimiter: str, value: Any) -> list[Any]:
     kind: type[str] = Symbol if isinstance(value, Symbol) else str
     return [kind(part) for part in str(value).split(delimiter)] if str(value) else []
+
+
+def _members(value: Any) -> list[Any]:
+    """Of a parameter that is a list; CloudFormation trims them."""
+    return [type(item)(item.strip()) for item in _split(",", value)]
 
 
 def _fn_if(stack: _Stack, argument: Any) -> Any:

@@ -93,6 +93,7 @@ def test_conditions_follow_the_parameters_as_text() -> None:
     written = "{Both: !If [Both, 1, 0], One: !If [One, 1, 0], IsThree: !If [IsThree, 1, 0]}"
     assert value(written, sections=CONDITIONS) == {"Both": 0, "One": 1, "IsThree": 1}
     assert value("!Ref List", sections=CONDITIONS) == ["x", "y"]
+    assert value("!Ref List", sections=CONDITIONS, parameters={"List": "x, y ,z"}) == ["x", "y", "z"]
     assert value("!Ref Number", sections=CONDITIONS) == "3"
 
 
