@@ -34,11 +34,18 @@ EVERY_SAFEGUARD = {
     "DatabaseProxy": "yes",
     "DatabaseMinCapacity": "0.5",
     "DatabaseReader": "yes",
+    "AllowedCallerCidrs": "198.51.100.0/24",
     "FlowLogs": "all",
+    "InterfaceEndpoints": "sqs,secretsmanager",
     "Tracing": "xray",
     "WebAcl": "yes",
     "KmsKeyArn": KEY,
     "CorporateDatabaseAccess": "yes",
+}
+DOMAIN = {
+    "DomainName": "sallyport.example.com",
+    "CertificateArn": "arn:aws:acm:us-east-1:555555555555:certificate/00000000-0000-4000-8000-000000000000",
+    "HostedZoneId": "Z0123456789ABCDEFGHIJ",
 }
 # What cfripper's rules read. Its parser refuses some of the others as they are (an alarm's threshold of 0.05).
 OF_CFRIPPER = ("AWS::EC2::SecurityGroup", "AWS::IAM::", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy")
@@ -83,9 +90,10 @@ def applications(texts: Mapping[str, str] | None = None) -> list[Rendered]:
 
 def _asked(topology: str) -> dict[str, str]:
     asked = {"Topology": topology, **NEEDS.get(topology, {}), **EVERY_SAFEGUARD}
-    if topology != "on-premises":
-        del asked["CorporateDatabaseAccess"]  # refused where there is no VPN
-    return asked
+    if topology == "on-premises":
+        return asked
+    del asked["CorporateDatabaseAccess"]  # refused where there is no VPN
+    return asked if topology == "internal-only" else asked | DOMAIN  # a private API has none
 
 
 def scan(rendered: Iterable[Rendered], tools: Path) -> set[Finding]:
