@@ -17,7 +17,7 @@ from pathlib import Path
 
 SKIPPED = 77  # the exit status by which test runners know that something could not be run here
 _PR_SET_PDEATHSIG = 1
-_MS_REC_PRIVATE = 0x4000 | 0x40000  # <sys/mount.h>
+MS_BIND, _MS_REC_PRIVATE = 0x1000, 0x4000 | 0x40000  # <sys/mount.h>
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 1  # <linux/sockios.h>, <net/if.h>
 _WORLDS = os.CLONE_NEWUSER | os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWPID
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -3,7 +3,9 @@
 A program of its own, not a function after a fork: the lab may have threads, and only a process with one thread may
 make a user namespace. It imports next to nothing, to start fast.
 
-    launch.py --net=FD --user=1000 [--cover=/etc/resolv.conf=PATH]... -- COMMAND...
+    launch.py --net=FD --user=1000 [--cover=/etc/resolv.conf=PATH]... [--tied=no] -- COMMAND...
+
+The program ends with the thread that started it, unless it is told not to be tied: then with the lab's process 1.
 """
 
 import ctypes
@@ -30,7 +32,8 @@ def main(words: list[str]) -> None:
         _cover(covers)
     if (user := int(single["user"])) != 0:
         _become(user)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of user, which would undo it
+    if single.get("tied") != "no":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of user, which would undo it
     os.execvp(command[0], command)  # noqa: S606 (the command is the caller's)
 
 

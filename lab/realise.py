@@ -79,10 +79,20 @@ class Lab:
         The program is killed when the thread that started it ends, and with the enclosure at the latest. `popen` goes
         to subprocess.Popen.
         """
+        launch = [*self.launching(name, files=files, user=user), *command]
+        descriptors = (self.namespaces[name], *popen.pop("pass_fds", ()))
+        return subprocess.Popen(launch, env=environment, pass_fds=descriptors, **popen)
+
+    def launching(
+        self, name: str, *, files: Mapping[str, str] | None = None, user: int = 1000, tied: bool = True
+    ) -> tuple[str, ...]:
+        """The words before a command that is to run there; it must inherit the descriptor `namespaces[name]`.
+
+        A program that is `tied` is killed when the thread ends that started it, others when the lab's process 1 does.
+        """
         covers = [f"--cover={target}={source}" for target, source in (files or {}).items()]
-        net = self.namespaces[name]
-        launch = [sys.executable, "-I", "-S", str(_LAUNCHER), f"--net={net}", f"--user={user}", *covers, "--", *command]
-        return subprocess.Popen(launch, env=environment, pass_fds=(net, *popen.pop("pass_fds", ())), **popen)
+        words = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *(() if tied else ("--tied=no",)))
+        return (sys.executable, "-I", "-S", str(_LAUNCHER), *words, "--")
 
     def drops(self) -> tuple[Record, ...]:
         """All packets that were refused so far, once each."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from local.functions import REGION, Function, FunctionError
+from local.functions import REGION, FunctionError, Invocable
 from local.sqs import Queue, SqsFault
 from local.template import EventSource
 
@@ -28,7 +28,7 @@ class EventSourceMapping:
     One thread receives, as moto may hand a message to two receivers at once; the batches run side by side.
     """
 
-    def __init__(self, source: EventSource, *, queue: Queue, function: Function, concurrency: int) -> None:
+    def __init__(self, source: EventSource, *, queue: Queue, function: Invocable, concurrency: int) -> None:
         self._source = source
         self._queue = queue
         self._function = function

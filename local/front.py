@@ -6,16 +6,17 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from local import gateway
 from local.errors import LocalError
-from local.functions import Function, FunctionError, FunctionRaised, FunctionTimedOut, PayloadTooLarge
+from local.functions import FunctionError, FunctionRaised, FunctionTimedOut, Invocable, PayloadTooLarge
 from local.gateway import HttpRequest, HttpResponse, Match
 from local.template import ApiTemplate, Authorizer
 
@@ -44,7 +45,7 @@ class _Permit:
 class Gateway:
     """Answers HTTP requests by way of the functions. `answer` blocks and may be called from many threads."""
 
-    def __init__(self, api: ApiTemplate, functions: Mapping[str, Function]) -> None:
+    def __init__(self, api: ApiTemplate, functions: Mapping[str, Invocable]) -> None:
         self._api = api
         self._functions = functions
         self._permits: dict[tuple[str, ...], _Permit] = {}
@@ -128,11 +129,22 @@ type _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Front:
-    """An HTTP/1.1 server in a thread of its own. The port is taken at once, so that a busy one shows early."""
+    """An HTTP/1.1 server in a thread of its own. The port is taken at once, so that a busy one shows early.
 
-    def __init__(self, *, port: int) -> None:
+    Where `listeners` are given it serves those instead of a port of the loopback; with `certificate`, the files of a
+    chain and its key, it speaks TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        listeners: Sequence[socket.socket] = (),
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self._answer: Callable[[HttpRequest], HttpResponse] = _not_ready
-        self._socket = listening(port)
+        self._sockets = list(listeners) or [listening(port)]
+        chain, key = certificate or (None, None)
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="request")
         configuration = uvicorn.Config(
             self._application,
@@ -145,6 +157,8 @@ class Front:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=chain,
+            ssl_keyfile=key,
         )
         self._server = uvicorn.Server(configuration)
         self._thread = threading.Thread(target=self._serve, name="front", daemon=True)
@@ -152,7 +166,7 @@ class Front:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        port: int = self._socket.getsockname()[1]
+        port: int = self._sockets[0].getsockname()[1]
         return port
 
     def start(self, answer: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -165,11 +179,12 @@ class Front:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(3)
-        self._socket.close()
+        for one in self._sockets:
+            one.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self) -> None:
-        asyncio.run(self._server.serve(sockets=[self._socket]))
+        asyncio.run(self._server.serve(sockets=self._sockets))
 
     async def _application(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
         """The ASGI application."""

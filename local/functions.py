@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from local.frames import PAYLOAD_LIMIT_BYTES, encoded, read_frame
 
@@ -55,7 +55,11 @@ class PayloadTooLarge(FunctionError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionConfiguration:
-    """What a function runs. `handler` is module.function, `code` the directory that holds it."""
+    """What a function runs. `handler` is module.function, `code` the directory that holds it.
+
+    `prefix` is a command that becomes the one behind it, somewhere else (the lab's namespaces); `descriptors` are what
+    it inherits for that.
+    """
 
     name: str
     handler: str
@@ -64,6 +68,15 @@ class FunctionConfiguration:
     timeout_seconds: float
     memory_mb: int = 512
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    prefix: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+
+
+class Invocable(Protocol):
+    """What the API and event sources need of a function."""
+
+    def invoke(self, event: object, *, limit_seconds: float = math.inf) -> Any:
+        """See Function.invoke."""
 
 
 class Function:
@@ -155,6 +168,7 @@ class _Environment:
         lifeline, ours = os.pipe()
         self._lifeline = os.fdopen(ours, "wb")  # a file, as closing that twice is harmless
         command = [
+            *configuration.prefix,
             sys.executable,
             "-m",
             "local.environment",
@@ -170,7 +184,7 @@ class _Environment:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), lifeline),
+                pass_fds=(theirs.fileno(), lifeline, *configuration.descriptors),
                 start_new_session=True,  # Ctrl-C in the terminal reaches only the one who stops us in order
             )
         theirs.close()

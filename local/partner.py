@@ -12,6 +12,7 @@ Anything else is 404. It is also the partner of the end-to-end tests, which read
 """
 
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -62,20 +63,30 @@ class Reply:
 
 
 class Partner:
-    """The server. `report` gets a line per request."""
+    """The server. `report` gets a line per request. With `tls` it speaks HTTPS."""
 
-    def __init__(self, *, port: int, report: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        *,
+        port: int,
+        report: Callable[[str], None] = print,
+        address: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.calls: list[Call] = []
         self._report = report
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
         try:
-            self._server = _Server(("127.0.0.1", port), self)
+            self._server = _Server((address, port), self)
         except OSError as error:
             raise LocalError(
-                f"127.0.0.1:{port} cannot be used ({error.strerror}). "
+                f"{address}:{port} cannot be used ({error.strerror}). "
                 "Stop what uses it, or choose another: make run PARTNER_PORT=9001"
             ) from error
+        if tls is not None:
+            # The handshake is left to the thread that serves the caller: a silent one must not hold up the others.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="partner", daemon=True)
 
     @property

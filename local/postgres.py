@@ -66,22 +66,28 @@ class Postgres:
 
         Raises LocalError with what to do when the directory is broken, of another version, or in use.
         """
-        self._refuse_foreign_data()
-        binaries = _binaries()
-        identity = _identity(binaries, self.directory)
-        if not self._data.exists():
-            self._make_cluster(binaries, identity)
+        identity = self.make()
+        programs = binaries()
         self._make_sockets()
         self._clear_stale_locks()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                _launched([str(binaries / "postgres"), *self._options()], identity, signal.SIGINT),
+                _launched([str(programs / "postgres"), *self._options()], identity, signal.SIGINT),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in the terminal is for the one who started us; we are stopped in order
             )
         self._wait_until_ready()
+
+    def make(self) -> str:
+        """Make the cluster if there is none; returns as whom the server is to run. Raises LocalError, as `start`."""
+        self._refuse_foreign_data()
+        programs = binaries()
+        identity = _identity(programs, self.directory)
+        if not self._data.exists():
+            self._make_cluster(programs, identity)
+        return identity
 
     def make_database(self, name: str) -> None:
         """Make an empty database, unless it is there."""
@@ -91,7 +97,7 @@ class Postgres:
     def run_sql(self, statement: str, *, database: str = "postgres") -> str:
         """Run one statement as the superuser through psql; its rows, unaligned, with | between columns."""
         command = [
-            str(_binaries() / "psql"),
+            str(binaries() / "psql"),
             "--no-psqlrc",
             "-qAt",
             "-v",
@@ -228,7 +234,7 @@ def _launched(command: Sequence[str], identity: str, death_signal: signal.Signal
     return [*launcher, str(os.getpid()), str(int(death_signal)), identity, *command]
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """The directory of PostgreSQL's programs. The package unpacks itself on first use; one process at a time may.
 
     An interrupted unpacking leaves a directory that the package takes for whole, hence the mark that we add.

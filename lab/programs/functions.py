@@ -1,0 +1,224 @@
+"""The functions' handlers, each in the namespaces of its interfaces: one per subnet that it may run in.
+
+Lambda chooses the subnet of an execution environment by itself; here they take turns, unless a zone is asked for.
+"""
+
+import contextlib
+import math
+import platform
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.programs.errors import Unrunnable
+from lab.realise import Lab
+from local.functions import REPOSITORY, Function, FunctionConfiguration
+from stack.network import Kind, Network
+from stack.render import Rendered, Symbol
+
+_BUILD = REPOSITORY / ".aws-sam" / "build"
+_SOURCE = REPOSITORY / "src"
+_MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}
+_PLACES = 2  # environments for each function and subnet; what the lab runs comes one after the other
+# Where libcurl and OpenSSL look for the public roots; runtime/roots.py.
+_SYSTEM_ROOTS = ("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
+
+
+@dataclass(slots=True)
+class Placement:
+    """Where functions are started from now on: in `zone`, or in all of them by turns where it is None."""
+
+    zone: str | None = None
+
+    @contextlib.contextmanager
+    def only(self, zone: str | None) -> Iterator[None]:
+        before, self.zone = self.zone, zone
+        try:
+            yield
+        finally:
+            self.zone = before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One of a function's interfaces."""
+
+    interface: str
+    zone: str
+    function: Function
+
+
+@dataclass(slots=True)
+class Placed:
+    """A function in all its subnets."""
+
+    name: str
+    places: tuple[Place, ...]
+    placement: Placement
+    _turn: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        return tuple(place.zone for place in self.places)
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        return tuple(place.interface for place in self.places)
+
+    def invoke(self, event: object, *, limit_seconds: float = math.inf, zone: str | None = None) -> Any:
+        """As local.functions.Function.invoke, which raises its errors; in `zone` if one is given."""
+        return self._next(zone).function.invoke(event, limit_seconds=limit_seconds)
+
+    def start(self, zone: str | None = None) -> None:
+        """Have an environment ready in `zone`, or in the first one. Raises FunctionError."""
+        self._at(zone or self.zones[0])[0].function.start()
+
+    def log(self, zone: str) -> str:
+        """What the handler wrote there so far."""
+        path = self._at(zone)[0].function.configuration.log
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stop(self) -> None:
+        for place in self.places:
+            place.function.stop()
+
+    def _next(self, zone: str | None) -> Place:
+        wanted = zone or self.placement.zone
+        places = self.places if wanted is None else self._at(wanted)
+        with self._lock:
+            self._turn += 1
+            return places[self._turn % len(places)]
+
+    def _at(self, zone: str) -> tuple[Place, ...]:
+        found = tuple(place for place in self.places if place.zone == zone)
+        if not found:
+            raise Unrunnable(self.name, f"it has no interface in {zone}")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Which code the functions run: `words` say it, `directory` holds it, by function where it is the built one."""
+
+    words: str
+    built: bool
+
+    def directory(self, function: str) -> Path:
+        return _BUILD / function if self.built else _SOURCE
+
+
+def code(functions: Sequence[str]) -> Code:
+    """The built packages where they are there, for this machine's processor and made of the sources as they are now."""
+    machine = _MACHINES.get(platform.machine(), platform.machine())
+    for name in functions:
+        package = _BUILD / name
+        if not (package / "ARCHITECTURE").is_file():
+            return Code(words="src (there is no built package)", built=False)
+        if (package / "ARCHITECTURE").read_text().strip() != machine:
+            return Code(words=f"src (the built package is not for {machine})", built=False)
+    if not all(_same(_BUILD / name) for name in functions[:1]):
+        return Code(words="src (the built package is of other sources)", built=False)
+    return Code(words=f"the built package (.aws-sam/build, {machine})", built=True)
+
+
+def _same(package: Path) -> bool:
+    sources = [path for path in _SOURCE.rglob("*") if path.suffix in {".py", ".sql"} and path.is_file()]
+    return all(_bytes(package / path.relative_to(_SOURCE)) == path.read_bytes() for path in sources)
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def functions(
+    lab: Lab,
+    network: Network,
+    rendered: Rendered,
+    *,
+    values: Mapping[str, str],
+    variables: Mapping[str, str],
+    directory: Path,
+    roots: Path,
+    files: Mapping[str, str],
+    which: Code,
+) -> dict[str, Placed]:
+    """All functions that stand in the VPC, none started yet.
+
+    `values` stand for what only AWS would know, `variables` take the place of the template's own, where it has them.
+    Raises Unrunnable for a variable that stays without a value.
+    """
+    placement = Placement()
+    covers = dict(files) | {path: str(roots) for path in _SYSTEM_ROOTS if Path(path).exists()}
+    zones = {subnet.id: subnet.zone for subnet in network.subnets}
+
+    def place(name: str, interface: str, zone: str) -> Place:
+        item = rendered.resources[name]["Properties"]
+        own = environment(name, item, values=values, variables=variables)
+        return Place(
+            interface=interface,
+            zone=zone,
+            function=Function(
+                FunctionConfiguration(
+                    name=name,
+                    handler=item["Handler"],
+                    code=which.directory(name),
+                    log=directory / f"{name}-{zone}.log",
+                    timeout_seconds=float(item["Timeout"]),
+                    memory_mb=int(item["MemorySize"]),
+                    variables=own | {"SSL_CERT_FILE": str(roots)},
+                    prefix=lab.launching(interface, files=covers, tied=False),
+                    descriptors=(lab.namespaces[interface],),
+                ),
+                concurrency=_PLACES,
+            ),
+        )
+
+    return {
+        name: Placed(
+            name,
+            tuple(
+                place(name, one.id, zones[one.subnet])
+                for one in network.interfaces
+                if one.owner == name and one.kind is Kind.FUNCTION
+            ),
+            placement,
+        )
+        for name in dict.fromkeys(one.owner for one in network.interfaces if one.kind is Kind.FUNCTION)
+    }
+
+
+def stop(placed: Mapping[str, Placed]) -> None:
+    """Stop all functions at the same time."""
+    with ThreadPoolExecutor(len(placed) or 1) as side_by_side:
+        list(side_by_side.map(Placed.stop, placed.values()))
+
+
+def environment(
+    name: str, item: Mapping[str, Any], *, values: Mapping[str, str], variables: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of one function as the template gives them, with `values` and `variables` put in."""
+    own: Mapping[str, Any] = item.get("Environment", {}).get("Variables", {})
+    return {
+        key: variables[key] if key in variables and value != "" else filled(f"{name} {key}", value, values)
+        for key, value in own.items()
+    }
+
+
+def filled(where: str, value: object, values: Mapping[str, str]) -> str:
+    """`value` with what stands in `values` for what only AWS knows. Raises Unrunnable where something is missing."""
+    if not isinstance(value, Symbol):
+        return str(value)
+    longest_first = sorted(values, key=len, reverse=True)
+    known = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    text, count = known.subn(lambda found: values[found[1]], str(value))
+    if count == 0:
+        raise Unrunnable(where, f"the lab has no value for {value}")
+    return text

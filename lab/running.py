@@ -1,0 +1,356 @@
+"""A network with all its programs: `with running(network, rendered) as lab: lab.jobs.sync()`.
+
+To be used inside of an enclosure (lab.enclosure.enter), whose /run is the lab's own and gone with it. One lab at a time
+in one process: moto keeps its state there.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lab.jobs import Jobs
+from lab.outside import Outside
+from lab.plan import plan
+from lab.programs import database as databases
+from lab.programs import functions as placing
+from lab.programs import world as worlds
+from lab.programs.api import API_IDS, Api, Caller, is_private, url
+from lab.programs.authority import Authority
+from lab.programs.database import Answered, Database, Failed
+from lab.programs.errors import Unrunnable
+from lab.programs.functions import Placed
+from lab.programs.resolver import Resolver, covers, hide_machine
+from lab.programs.services import Bucket, Services
+from lab.programs.third import Echo, Third
+from lab.programs.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
+from lab.realise import Lab, realised
+from lab.wellformed import resolver_address
+from local.errors import LocalError
+from local.event_source import EventSourceMapping
+from local.functions import REGION, REPOSITORY, FunctionError
+from local.template import Template
+from stack.network import POSTGRESQL, Network
+from stack.render import Rendered
+
+_ROOT = Path("/run/lab")
+_POLLERS = 2
+_BUSY = ("AuthorizeFunction", "ApiFunction", "AttemptFunction", "AdminFunction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What the bucket got as the answer of the custom resource that migrates; all None where it got none.
+
+    `words` are the function's own, where it failed.
+    """
+
+    status: str | None
+    reason: str | None
+    version: str | None
+    answered_from: IPv4Address | None
+    words: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """Everything that runs. What is what: see the modules of lab/programs."""
+
+    lab: Lab
+    network: Network
+    rendered: Rendered
+    world: tuple[Outside, ...]
+    names: Mapping[str, tuple[IPv4Address, ...]]
+    public_names: Mapping[str, tuple[IPv4Address, ...]]
+    published: frozenset[IPv4Address]
+    code: str
+    authority: Authority
+    resolver: Resolver
+    database: Database
+    functions: Mapping[str, Placed]
+    partner: Third
+    corporate: Third | None
+    echo: Third
+    services: Services
+    caller: Caller
+    migration: Migrated
+    files_inside: Mapping[str, str]
+    files_outside: Mapping[str, str]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    jobs: Jobs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.jobs = Jobs(self)
+
+    def files(self, host: str) -> Mapping[str, str]:
+        """The files that a program on `host` sees in place of the machine's, for Lab.start: who answers for names."""
+        return self.files_inside if host in {one.id for one in self.network.interfaces} else self.files_outside
+
+    def psql(
+        self,
+        host: str,
+        sql: str = "SELECT 1",
+        *,
+        role: str = "sallyport_readonly",
+        address: IPv4Address | None = None,
+        seconds: float = 3,
+    ) -> Answered | Failed:
+        """Run psql on `host`, at the cluster's name or at `address`; the certificate must be good for the name."""
+        return databases.psql(
+            self.lab,
+            host,
+            sql,
+            database=self.database,
+            role=role,
+            roots=self.authority.roots,
+            files=self.files(host),
+            address=address,
+            seconds=seconds,
+        )
+
+
+@contextmanager
+def running(
+    network: Network, rendered: Rendered, *, jobs: bool = True, report: Callable[[str], None] = lambda _: None
+) -> Iterator[Running]:
+    """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
+
+    With `jobs=False` no function is started ahead, and there is no API. Raises Unrunnable, and what lab.plan,
+    lab.realise and local.postgres raise.
+    """
+    with ExitStack() as stack:
+        yield _Start(network, rendered, stack=stack, report=report).all(jobs=jobs)
+
+
+class _Start:
+    """Puts one lab together. What takes long goes on beside: initdb, moto's import, the functions' starts."""
+
+    def __init__(
+        self, network: Network, rendered: Rendered, *, stack: ExitStack, report: Callable[[str], None]
+    ) -> None:
+        self._rendered, self._stack, self._report = rendered, stack, report
+        self._private = is_private(rendered)
+        self._network = _with_a_caller(network, private=self._private)
+        self._world = worlds.world(self._network, rendered.parameters)
+        self._seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+        self._beside = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="lab"))
+        self._directory = _ROOT / secrets.token_hex(4)
+        self._directory.mkdir(parents=True)
+        hide_machine(_ROOT)
+        stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
+
+    def all(self, *, jobs: bool) -> Running:
+        pattern = self._beside.submit(databases.prepared, _ROOT)
+        moto = self._beside.submit(_import_moto)
+        self._authority = Authority(self._directory)
+        self._lab = self._stack.enter_context(realised(plan(self._network, self._world)))
+        self._done("network")
+        writer = databases.writer(self._network, self._rendered)
+        self._names = self._all_names(writer)
+        self._files()
+        partner, echo, corporate = self._third_parties()
+        moto.result()
+        services, values = self._aws()
+        self._done("third parties and AWS")
+        functions, which = self._functions(values)
+        warm = [self._beside.submit(functions[name].start) for name in ("MigrateFunction", *(_BUSY if jobs else ()))]
+        database = Database(self._lab, writer, self._rendered)
+        self._stack.callback(database.stop)
+        database.start(self._directory / "database", pattern.result(), self._authority)
+        self._done("PostgreSQL")
+        migration = self._migrated(functions)
+        self._done("migration")
+        caller = self._caller(functions)
+        self._poll(functions)
+        _wait(warm, self._directory)
+        self._done("functions")
+        return Running(
+            lab=self._lab,
+            network=self._network,
+            rendered=self._rendered,
+            world=self._world,
+            names=self._names.inside,
+            public_names=self._names.outside,
+            published=frozenset(one.public_address for one in self._network.published),
+            code=which.words,
+            authority=self._authority,
+            resolver=self._resolver,
+            database=database,
+            functions=functions,
+            partner=partner,
+            corporate=corporate,
+            echo=echo,
+            services=services,
+            caller=caller,
+            migration=migration,
+            files_inside=self._inside,
+            files_outside=self._outside,
+            seconds=self._seconds,
+        )
+
+    def _done(self, what: str) -> None:
+        now = time.monotonic()
+        self._seconds[what] = now - self._since
+        self._since = now
+        self._report(f"{what}: {self._seconds[what]:.1f} s")
+
+    def _all_names(self, writer: Any) -> Names:
+        return worlds.names(
+            self._network,
+            self._world,
+            region=REGION,
+            database=(databases.HOST, writer),
+            api=urlsplit(url(self._rendered)).hostname or "",
+            private=self._private,
+            nobody=_in_allowed_range(self._rendered),
+        )
+
+    def _files(self) -> None:
+        address = resolver_address(self._network)
+        self._inside, self._outside = covers(self._directory, address, self._names.outside)
+        self._resolver = Resolver(self._lab, address, self._names.inside)
+        self._stack.callback(self._resolver.stop)
+
+    def _third_parties(self) -> tuple[Third, Third, Third | None]:
+        at = {host.name: host.address for host in self._world}
+        published = {one.public_address for one in self._network.published}
+        partner = self._third(PARTNER, at[PARTNER], worlds.PARTNER_NAME, published.__contains__)
+        issued = self._authority.issue(ECHO, ["checkip.amazonaws.com"])
+        echo = Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True)
+        self._stack.callback(echo.stop)
+        if CORPORATE not in at:
+            return partner, echo, None
+        inside = self._network.cidr
+        return partner, echo, self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, lambda one: one in inside)
+
+    def _third(self, host: str, address: IPv4Address, name: str, admits: Callable[[IPv4Address], bool]) -> Third:
+        third = Third(self._lab, host, address, self._authority.issue(host, [name]), admits)
+        self._stack.callback(third.stop)
+        return third
+
+    def _aws(self) -> tuple[Services, dict[str, str]]:
+        """AWS, and what stands for its ids in the functions' environments."""
+        services = Services(self._lab, self._network, region=REGION)
+        services.start(self._authority)
+        self._stack.callback(services.stop)
+        if any(host.name == S3 for host in self._world):
+            self._bucket = Bucket(self._lab, S3, self._authority, region=REGION)
+            self._stack.callback(self._bucket.stop)
+        else:
+            raise Unrunnable("Network.S3Endpoint", "without it the lab has no host for S3 yet")
+        arns = services.make(self._rendered)
+        self._template = Template(REPOSITORY / "template.yaml", parameters=self._rendered.parameters)
+        with self._lab.inside(AWS), ThreadPoolExecutor(1) as there:  # a thread of its own has a connection of its own
+            self._queues = there.submit(services.sqs.create_queues, self._template.queues()).result()
+        queues = {
+            name: f"https://sqs.{REGION}.amazonaws.com{urlsplit(queue.url).path}"
+            for name, queue in self._queues.items()
+        }
+        cluster = {
+            "Database.DatabaseCluster.Endpoint.Address": databases.HOST,
+            "Database.DatabaseCluster.Endpoint.Port": str(POSTGRESQL),
+        }
+        return services, {**API_IDS, **arns, **queues, **cluster}
+
+    def _functions(self, values: Mapping[str, str]) -> tuple[dict[str, Placed], placing.Code]:
+        names = [one.owner for one in self._network.interfaces if one.kind == "function"]
+        which = placing.code(list(dict.fromkeys(names)))
+        roots = str(self._authority.roots)
+        published = ",".join(f"{one.zone}={one.public_address}" for one in self._network.published)
+        functions = placing.functions(
+            self._lab,
+            self._network,
+            self._rendered,
+            values=values,
+            variables={
+                "EGRESS_ADDRESSES": published,
+                "CA_BUNDLE": roots,
+                "DATABASE_ROOT_CERTIFICATES": roots,
+            },
+            directory=self._directory,
+            roots=self._authority.roots,
+            files=self._inside,
+            which=which,
+        )
+        self._stack.callback(placing.stop, functions)
+        return functions, which
+
+    def _migrated(self, functions: Mapping[str, Placed]) -> Migrated:
+        """As CloudFormation does it: an event with the address for the answer, and the answer counts."""
+        event = {
+            "RequestType": "Create",
+            "ResponseURL": f"https://{worlds.bucket(REGION)}/{secrets.token_urlsafe(16)}?X-Amz-Signature=none",
+            "StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/sallyport/lab",
+            "RequestId": secrets.token_hex(8),
+            "ResourceType": "Custom::Migration",
+            "LogicalResourceId": "Migration",
+            "ResourceProperties": self._rendered.resources["Migration"]["Properties"],
+        }
+        words = ""
+        try:
+            functions["MigrateFunction"].invoke(event)
+        except FunctionError as error:
+            words = str(error)
+        if not self._bucket.answers:
+            return Migrated(status=None, reason=None, version=None, answered_from=None, words=words)
+        answer = self._bucket.answers[-1]
+        return Migrated(
+            status=answer.content["Status"],
+            reason=answer.content["Reason"],
+            version=answer.content.get("Data", {}).get("Version"),
+            answered_from=answer.source,
+            words=words,
+        )
+
+    def _caller(self, functions: Mapping[str, Placed]) -> Caller:
+        api = Api(self._lab, self._network, self._rendered, functions, self._authority)
+        self._stack.callback(api.stop)
+        where = url(self._rendered)
+        hosts = {host.name for host in self._world}
+        private = CORPORATE if CORPORATE in hosts else NEIGHBOUR
+        return Caller(
+            lab=self._lab,
+            host=private if self._private else CALLER,
+            url=where,
+            address=self._names.outside[urlsplit(where).hostname or ""][0],
+            authority=self._authority,
+        )
+
+    def _poll(self, functions: Mapping[str, Placed]) -> None:
+        """Lambda's pollers, which stand with SQS and not in the VPC: their thread is started there."""
+        for source in self._template.event_sources():
+            mapping = EventSourceMapping(
+                source, queue=self._queues[source.queue], function=functions[source.function], concurrency=_POLLERS
+            )
+            self._stack.callback(mapping.stop)
+            with self._lab.inside(AWS):
+                mapping.start()
+
+
+def _with_a_caller(network: Network, *, private: bool) -> Network:
+    return worlds.with_neighbour(network) if private and network.vpn is None else network
+
+
+def _in_allowed_range(rendered: Rendered) -> IPv4Address | None:
+    """An address that functions may call although it is private; None where no range was opened."""
+    return worlds.tenth(rendered.parameters.get("AllowedPrivateCidrs", ""))
+
+
+def _import_moto() -> None:
+    import moto.server  # noqa: F401 - it takes a second, while other things start
+
+
+def _wait(starting: list["Future[None]"], directory: Path) -> None:
+    try:
+        for one in starting:
+            one.result()
+    except FunctionError as error:
+        raise LocalError(f"A function does not start: {error}. The logs are in {directory}.") from error
