@@ -6,6 +6,7 @@ here, from the same table of samconfig.toml.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,15 +151,25 @@ def deploy(this: Deployment) -> int:
     if not change_set:
         this.say("Nothing to change.")
         return 0
-    verdict = _judged(this, change_set, exists=exists)
-    if not (verdict.passes and this.ask(f"{'Change' if exists else 'Make'} {this.target.stack} in {this.region}?")):
-        this.cloudformation.delete_change_set(ChangeSetName=change_set)
-        this.say("Nothing was changed.")
-        return 1
-    if exists:
-        lifted = [*this.allow, *(verdict.going if verdict.allowed else ())]
-        protect(this.cloudformation, this.target.stack, this.console, allow=lifted)
-    return _carried_out(this, change_set)
+    with _thrown_away_at_an_error(this, change_set):
+        verdict = _judged(this, change_set, exists=exists)
+        if not (verdict.passes and this.ask(f"{'Change' if exists else 'Make'} {this.target.stack} in {this.region}?")):
+            this.cloudformation.delete_change_set(ChangeSetName=change_set)
+            this.say("Nothing was changed.")
+            return 1
+        follower = _begun(this, change_set, verdict) if exists else _executed(this, change_set)
+    return _ended(this, follower)
+
+
+@contextlib.contextmanager
+def _thrown_away_at_an_error(this: Deployment, change_set: str) -> Iterator[None]:
+    """Deletes the change set when the block ends with an error or Ctrl-C: nobody has said yes to it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(BotoCoreError, ClientError):  # what went wrong before is what is told
+            this.cloudformation.delete_change_set(ChangeSetName=change_set)
+        raise
 
 
 def _exists(this: Deployment) -> bool:
@@ -220,10 +231,11 @@ def _change_set(this: Deployment, url: str, *, exists: bool) -> str:
         IncludeNestedStacks=exists and this.nested,
         Description="Made by make deploy",
     )["Id"]
-    page = _settled(this, made)
+    with _thrown_away_at_an_error(this, made):
+        page = _settled(this, made)
+        reason = _reason(this, page) if page["Status"] == "FAILED" else ""
     if page["Status"] == "CREATE_COMPLETE":
         return str(made)
-    reason = _reason(this, page)
     this.cloudformation.delete_change_set(ChangeSetName=made)
     if any(words in reason for words in EMPTY_REASONS):
         return ""
@@ -275,9 +287,28 @@ def _judged(this: Deployment, change_set: str, *, exists: bool) -> Verdict:
     return verdict
 
 
-def _carried_out(this: Deployment, change_set: str) -> int:
+def _begun(this: Deployment, change_set: str, verdict: Verdict) -> Follower:
+    """Execution of an update: under a stack policy that lets go what was allowed, which does not outlive a failure."""
+    lifted = [*this.allow, *(verdict.going if verdict.allowed else ())]
+    try:
+        protect(this.cloudformation, this.target.stack, this.console, allow=lifted)
+        return _executed(this, change_set)
+    except BaseException:
+        if lifted:
+            this.say(f"Putting the stack policy back; should that fail: make protect STAGE={this.target.stage}")
+            protect(this.cloudformation, this.target.stack, this.console)
+        raise
+
+
+def _executed(this: Deployment, change_set: str) -> Follower:
+    """Has CloudFormation begin."""
     follower = Follower(client=this.cloudformation, stack=this.target.stack, say=this.say, pause=this.pause)
     this.cloudformation.execute_change_set(ChangeSetName=change_set)
+    return follower
+
+
+def _ended(this: Deployment, follower: Follower) -> int:
+    """Watches until CloudFormation has come to an end; 0 when it is the wanted one."""
     try:
         status = follower.follow()
     except (KeyboardInterrupt, BotoCoreError, ClientError) as problem:
@@ -317,6 +348,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         problem: object = "no AWS credentials: sign in (aws sso login), or set AWS_PROFILE"
     except NoRegionError:
         problem = "no Region: set AWS_REGION"
+    except KeyboardInterrupt:
+        problem = "interrupted"
     except (Stopped, Unreadable, BotoCoreError, ClientError) as stopped:
         problem = stopped
     console.print(f"Stopped: {problem}", markup=False, highlight=False, soft_wrap=True)

@@ -15,12 +15,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 from rich.console import Console
 
 from stack import deploy as deploying
-from stack.change_sets import Held
+from stack.change_sets import Held, Unreadable
 from stack.deploy import Deployment, Stopped, Target, architecture, deploy, main, region_of, target
 from stack.protect import lifted, policy_for, protect
 from stack.render import render
@@ -482,6 +483,51 @@ def test_an_interrupted_watch_says_that_cloudformation_goes_on(session: Session,
         deploy(deployment(folder, session=session, pause=interrupted))
 
 
+def interrupted(*_: object) -> bool:
+    """Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_at_the_question_leaves_no_change_set_behind(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMLESS)
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(deployment(folder, session=session, ask=interrupted))
+
+
+def test_ctrl_c_while_the_change_set_is_made_leaves_none_behind(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    session.stubs["cloudformation"]._queue.pop()  # the answer that it is made does not come
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(deployment(folder, session=session, pause=interrupted))
+
+
+def test_a_change_set_that_the_guard_cannot_read_is_thrown_away(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    page = {"ChangeSetId": CHANGE_SET, "Status": "CREATE_COMPLETE", "ExecutionStatus": "OBSOLETE"}
+    session.queue("describe_change_set", page, ChangeSetName=CHANGE_SET, IncludePropertyValues=True)
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    with pytest.raises(Unreadable, match="obsolete"):
+        deploy(deployment(folder, session=session))
+
+
+def test_a_policy_is_put_back_when_the_change_set_is_not_taken(session: Session, folder: Path) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMFUL)
+    protected(session, lifts="EgressAddressB")
+    old = event(0, "sallyport-dev", "UPDATE_COMPLETE", PhysicalResourceId=STACK_ID)
+    session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
+    session.stubs["cloudformation"].add_client_error("execute_change_set", "InvalidChangeSetStatus", "is OBSOLETE")
+    protected(session)  # put back
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    with pytest.raises(ClientError, match="is OBSOLETE"):
+        deploy(this)
+    assert "make protect STAGE=dev" in text_of(this)
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [("UPDATE_IN_PROGRESS", "somebody else deploys"), ("ROLLBACK_COMPLETE", "the first deployment .* failed")],
@@ -522,6 +568,11 @@ def test_each_stack_gets_a_policy_of_its_own(session: Session) -> None:
 
 
 # ---- The command -----------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "_commanded", interrupted)
+    assert said("deploy", "--stage", "dev") == (1, "Stopped: interrupted\n")
 
 
 def said(*arguments: str) -> tuple[int, str]:
