@@ -90,8 +90,8 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
     if not options.stack:
         raise Stopped("name the stack: STACK=sallyport-dev")
     psql = _psql()
-    session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
     try:
+        session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
         way = find(session, options.stack)
         if way.bastion is not None:
             for program in ("aws", "session-manager-plugin"):
@@ -100,18 +100,7 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
             token = session.client("rds").generate_db_auth_token(
                 DBHostname=way.host, Port=way.port, DBUsername=_user(options.role)
             )
-            there = {} if port is None else {"hostaddr": "127.0.0.1", "port": str(port)}
-            address = {
-                "host": way.host,
-                "port": str(way.port),
-                **there,
-                "dbname": way.database,
-                "user": _user(options.role),
-                "sslmode": "verify-full",
-                "sslrootcert": options.roots,
-                "connect_timeout": str(RESUME_SECONDS),
-            }
-            return _run([psql, _conninfo(address), *for_psql], token)
+            return _run([psql, _conninfo(_address(way, port, options)), *for_psql], token)
     except (NoCredentialsError, NoRegionError) as error:
         raise Stopped(_missing_configuration(error)) from None
     except (BotoCoreError, ClientError) as error:
@@ -156,6 +145,21 @@ def _described(session: boto3.Session, stack: str) -> Mapping[str, Any]:
 
 def _user(role: str) -> str:
     return f"sallyport_{role}"
+
+
+def _address(way: Way, port: int | None, options: argparse.Namespace) -> dict[str, str]:
+    """What libpq is told: who the database is, and where, which is the port of this machine where there is one."""
+    there = {} if port is None else {"hostaddr": "127.0.0.1"}
+    return {
+        **there,
+        "host": way.host,
+        "port": str(port or way.port),
+        "dbname": way.database,
+        "user": _user(options.role),
+        "sslmode": "verify-full",
+        "sslrootcert": options.roots,
+        "connect_timeout": str(RESUME_SECONDS),
+    }
 
 
 def _conninfo(address: Mapping[str, str]) -> str:

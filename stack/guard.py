@@ -329,7 +329,8 @@ def _asked(given: argparse.Namespace) -> tuple[Source, ChangeSet]:
 
 def _region(given: argparse.Namespace) -> str | None:
     """As said, or as the change set's ARN or the environment has it; boto3 itself does not read AWS_REGION."""
-    of_arn = given.change_set.split(":")[3] if given.change_set.startswith("arn:") else ""
+    parts = given.change_set.split(":")
+    of_arn = parts[3] if parts[0] == "arn" and len(parts) > 3 else ""
     return given.region or of_arn or os.environ.get("AWS_REGION") or None
 
 

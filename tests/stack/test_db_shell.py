@@ -328,6 +328,13 @@ def test_no_credentials(programs: Programs, capfd: pytest.CaptureFixture[str], m
     assert "no AWS credentials were found" in stopped(capfd, "--region", REGION)
 
 
+def test_a_profile_that_does_not_exist(
+    programs: Programs, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    assert "profile (nobodys) could not be found" in stopped(capfd, "--region", REGION)
+
+
 def test_an_aws_that_cannot_be_reached(
     programs: Programs, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

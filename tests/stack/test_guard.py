@@ -400,6 +400,7 @@ def test_without_credentials_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
     [
         (["--change-set", "arn:aws:cloudformation:eu-west-3:123456789012:changeSet/c/1"], "eu-west-3"),
         (["--change-set", "c", "--stack", "s"], "eu-central-1"),
+        (["--change-set", "arn:of-nothing"], "eu-central-1"),
         (["--change-set", "c", "--stack", "s", "--region", "us-east-1"], "us-east-1"),
     ],
 )
