@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 ANSWER_TIMEOUT_SECONDS = 5
 PAUSES_SECONDS = (1.0, 2.0)  # between the three tries, which with them take 18 s at most
-_REASON_LIMIT = 1000  # the whole answer may have 4096 bytes
+_REASON_BYTES = 1000  # the whole answer may have 4096
 
 
 class AnswerRefused(OSError):
@@ -30,16 +30,18 @@ def answer(
     """Sends the verdict to the presigned URL of the event, three times if need be. Raises OSError where that does not
     take it.
     """
+    words = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
     body = json.dumps(
         {
             "Status": "SUCCESS" if succeeded else "FAILED",
-            "Reason": reason[:_REASON_LIMIT] or "see the log of the function",
+            "Reason": words or "see the log of the function",
             "PhysicalResourceId": physical_id,
             "StackId": event.get("StackId", ""),
             "RequestId": event.get("RequestId", ""),
             "LogicalResourceId": event.get("LogicalResourceId", ""),
             "Data": dict(data or {}),
-        }
+        },
+        ensure_ascii=False,  # an escape takes six bytes
     ).encode()
     url = urlsplit(event["ResponseURL"])
     for pause in PAUSES_SECONDS:
@@ -64,7 +66,7 @@ def _put(url: SplitResult, body: bytes) -> None:
         connection.close()
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise OSError(f"CloudFormation's answer address took the answer with status {status}")
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.MULTIPLE_CHOICES:  # a redirect is none, either: who follows it has told nobody
         raise AnswerRefused(f"CloudFormation's answer address took the answer with status {status}")
 
 

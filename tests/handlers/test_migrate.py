@@ -233,6 +233,25 @@ def test_an_address_that_has_expired_is_not_asked_again(empty: str, partner: Sta
     assert len(expired.requests) == 1
 
 
+def test_an_address_that_redirects_has_not_been_told(empty: str, partner: StartPartner, repository: Path) -> None:
+    elsewhere = partner(answers(307))
+    with pytest.raises(OSError, match="status 307"):
+        migrate.handler(event("Create", elsewhere, repository), ticking(60))
+
+
+@pytest.mark.parametrize("words", ["\N{PILE OF POO}" * 5000, "\ud800" * 5000, '"' * 5000, "plain" * 1000])
+def test_an_answer_with_a_long_reason_is_one_that_cloudformation_takes(
+    cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MigrationError(words)
+
+    monkeypatch.setattr(migrate, "_migrate", fails)
+    migrate.handler(event("Create", cloudformation, repository), ticking(60))
+    assert told(cloudformation)["Status"] == "FAILED"
+    assert len(cloudformation.requests[0].partition(b"\r\n\r\n")[2]) <= 4096  # AWS: "Response objects"
+
+
 def test_the_answer_goes_to_nobody_who_cannot_prove_who_it_is(
     empty: str, partner: StartPartner, repository: Path, tmp_path: Path
 ) -> None:
