@@ -1,7 +1,7 @@
 """Asks a service outside which address our request came from, over the way that deliveries take."""
 
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from domain.checks import NotSeen, Seen, Sighting
 from domain.destinations import Timeouts
@@ -9,7 +9,7 @@ from domain.outcomes import Answered
 from egress.client import Client, OutboundRequest
 
 TIMEOUTS = Timeouts(connect_seconds=3, first_byte_seconds=5, total_seconds=8)
-_LONGEST_ANSWER_BYTES = 64  # an IPv6 address has 39 characters, and some services put blanks around
+_LONGEST_ANSWER_BYTES = 64  # an IPv6 address has 45 characters at most, and some services put blanks around
 
 
 def sighting(client: Client, url: str) -> Sighting:
@@ -32,6 +32,18 @@ def _read(body: bytes) -> Sighting:
     """The address in the body. What else is in there is not repeated: it comes from outside."""
     try:
         text = body.decode("ascii").strip() if len(body) <= _LONGEST_ANSWER_BYTES else ""
-        return Seen(address=str(ip_address(text)))
+        return Seen(address=_plain(ip_address(text)))
     except ValueError:
         return NotSeen(reason="the echo service answered something that is not one address in plain text")
+
+
+def _plain(address: IPv4Address | IPv6Address) -> str:
+    """An IPv4 caller is ::ffff:203.0.113.10 to a server that listens on IPv6 for both (RFC 4291 section 2.5.5.2).
+
+    Raises ValueError for a zone (fe80::1%eth0), which may be any text and means nothing outside of a machine.
+    """
+    if isinstance(address, IPv4Address):
+        return str(address)
+    if address.scope_id is not None:
+        raise ValueError("an address with a zone")
+    return str(address.ipv4_mapped or address)

@@ -32,6 +32,7 @@ def reason(client: Client, url: str) -> str:
         (b"203.0.113.10\n", "203.0.113.10"),  # as checkip.amazonaws.com gives it
         (b" \r\n203.0.113.10\t \r\n", "203.0.113.10"),
         (b"2001:0db8:0:0::A\n", "2001:db8::a"),
+        (b"::ffff:203.0.113.10", "203.0.113.10"),  # as a server that listens on IPv6 for both gives it
     ],
 )
 def test_one_address_in_plain_text_is_seen(partner: StartPartner, client: Client, body: bytes, address: str) -> None:
@@ -50,6 +51,8 @@ def test_one_address_in_plain_text_is_seen(partner: StartPartner, client: Client
         b"203.0.113.10, 10.0.0.1",
         b"203.0.113.010",
         b"203.0.113.10/32",
+        b"fe80::1%eth0",
+        b"::1%<script>alert(1)</script>",
         b"3405803786",
         b'{"ip": "203.0.113.10"}',
         b"<html><body>203.0.113.10</body></html>",
