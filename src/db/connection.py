@@ -88,11 +88,16 @@ class Database:
             connection.close()
 
     def cut(self) -> None:
-        """Ends the connection under the thread that waits for it, which then gets an error."""
+        """Ends the connection under the thread that waits for it, which then gets an error. One that has just ended by
+        itself is no fault."""
         connection = self._connection
-        if connection is not None and not connection.closed:
-            with contextlib.closing(socket.socket(fileno=os.dup(connection.fileno()))) as other_end:
-                other_end.shutdown(socket.SHUT_RDWR)
+        if connection is None or connection.closed:
+            return
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            contextlib.closing(socket.socket(fileno=os.dup(connection.fileno()))) as other_end,
+        ):
+            other_end.shutdown(socket.SHUT_RDWR)
 
     def _run(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None
