@@ -77,8 +77,8 @@ def call(
     are not over: so it must be one that may happen twice. Credentials and Region are the function's own unless
     `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
     """
-    account = settings or _own_account()
     deadline = time.monotonic() + timeout_seconds
+    account = settings or _own_account(timeout_seconds)
     once = partial(_call_once, service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
     try:
         return once()
@@ -131,9 +131,9 @@ def forget() -> None:
     credentials.forget()
 
 
-def _own_account() -> AwsSettings:
+def _own_account(timeout_seconds: float = credentials.FETCH_SECONDS) -> AwsSettings:
     try:
-        return credentials.current()
+        return credentials.current(timeout_seconds=timeout_seconds)
     except credentials.CredentialsUnavailable as failure:
         raise AwsCallFailed(code="NoCredentials", message=str(failure), retryable=True) from None
 

@@ -37,8 +37,8 @@ class _Kept:
 _kept: _Kept | None = None
 
 
-def current() -> AwsSettings:
-    """Credentials that are good now, with the Region.
+def current(*, timeout_seconds: float = FETCH_SECONDS) -> AwsSettings:
+    """Credentials that are good now, with the Region; after `timeout_seconds` or FETCH_SECONDS at the latest.
 
     Fetched ones are kept until five minutes before they expire, and until they do where the endpoint fails then. Raises
     SettingsError where the environment names neither credentials nor an endpoint, CredentialsUnavailable.
@@ -50,7 +50,7 @@ def current() -> AwsSettings:
     if _kept is not None and _kept.lasts(RENEWED_SECONDS_BEFORE_THE_END):
         return _kept.settings
     try:
-        _kept = _read(_fetched(container), container)
+        _kept = _read(_fetched(container, seconds=min(timeout_seconds, FETCH_SECONDS)), container)
     except CredentialsUnavailable:
         if _kept is None or not _kept.lasts(0):
             raise
@@ -63,7 +63,7 @@ def forget() -> None:
     _kept = None
 
 
-def _fetched(container: ContainerSettings) -> bytes:
+def _fetched(container: ContainerSettings, *, seconds: float) -> bytes:
     body = bytearray()
 
     def keep(piece: bytes) -> int:
@@ -76,7 +76,7 @@ def _fetched(container: ContainerSettings) -> bytes:
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.TIMEOUT_MS, int(FETCH_SECONDS * 1000))
+    handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
     handle.setopt(pycurl.WRITEFUNCTION, keep)
     try:
         handle.perform()

@@ -2,6 +2,7 @@
 expire."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -127,6 +128,17 @@ def test_an_endpoint_that_gives_none_is_told_without_secrets(endpoint: StartPart
         call("sqs", "AmazonSQS.SendMessage", {}, endpoint_url="http://127.0.0.1:9", timeout_seconds=5)
     assert (caught.value.code, caught.value.retryable) == ("NoCredentials", True)
     assert "the word" not in str(caught.value)
+
+
+def test_a_call_waits_for_them_no_longer_than_for_its_answer(
+    partner: StartPartner, endpoint: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint(b"")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", partner(lambda line: line.hang()).url("/"))
+    started = time.monotonic()
+    with pytest.raises(AwsCallFailed, match="NoCredentials"):
+        call("sqs", "AmazonSQS.SendMessage", {}, endpoint_url="http://127.0.0.1:9", timeout_seconds=0.2)
+    assert time.monotonic() - started < 1
 
 
 def test_a_dead_endpoint_is_told(endpoint: StartPartner, monkeypatch: pytest.MonkeyPatch) -> None:
