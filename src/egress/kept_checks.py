@@ -1,6 +1,7 @@
 """Where the results of the egress check are kept: one SSM parameter per zone, so that no check wakes the database."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
@@ -14,8 +15,20 @@ from runtime.settings import CheckSettings
 _SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5
 # SSM takes 40 of these calls a second from a whole account (AWS: "Parameter Store throughput"); whoever shows the
-# results more often than that shows those of a moment ago.
+# results more often than that shows those of a moment ago. A zone's first result may come any moment, and so may an SSM
+# that was out of reach, for which callers would otherwise wait one after the other.
 FRESH = timedelta(seconds=30)
+SOON = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What SSM said at a moment, or why it said nothing."""
+
+    since: datetime
+    until: datetime
+    checks: Mapping[str, Check]
+    failure: str = ""
 
 
 class KeptChecks:
@@ -23,7 +36,7 @@ class KeptChecks:
 
     def __init__(self, settings: CheckSettings) -> None:
         self._settings = settings
-        self._read: tuple[datetime, Mapping[str, Check]] | None = None
+        self._read: _Read | None = None
 
     def keep(self, zone: str, check: Check) -> None:
         """Puts the result of a check in the place of the zone's last one. Raises ChecksUnavailable."""
@@ -39,15 +52,22 @@ class KeptChecks:
         return {zone: check for zone, check in checks if check is not None}
 
     def lately(self, zones: Sequence[str], *, now: datetime) -> Mapping[str, Check]:
-        """The same, as it was at most 30 s ago; always for the same zones. Raises ChecksUnavailable.
+        """The same, as it was at most 30 s ago, or 3 s where a zone has no result; always for the same zones.
 
-        A zone without a result is asked for each time: its first check may be done any moment.
+        Raises ChecksUnavailable, for 3 s without asking again.
         """
-        if self._read is not None and now - FRESH < self._read[0] <= now:
-            return self._read[1]
-        found = self.of(zones)
-        self._read = (now, found) if len(found) == len(set(zones)) else None
-        return found
+        if self._read is None or not self._read.since <= now < self._read.until:
+            self._read = self._read_at(now, zones)
+        if self._read.failure:
+            raise _unavailable(self._read.failure)
+        return self._read.checks
+
+    def _read_at(self, now: datetime, zones: Sequence[str]) -> _Read:
+        try:
+            found = self.of(zones)
+        except ChecksUnavailable as error:
+            return _Read(since=now, until=now + SOON, checks={}, failure=str(error))
+        return _Read(since=now, until=now + (FRESH if len(found) == len(set(zones)) else SOON), checks=found)
 
     def _name(self, zone: str) -> str:
         return f"{self._settings.egress_results_path}/{zone}"
@@ -62,10 +82,11 @@ class KeptChecks:
                 endpoint_url=self._settings.ssm_endpoint_url,
             )
         except AwsCallFailed as failure:
-            raise ChecksUnavailable(
-                f"the results of the egress check are out of reach: {failure.code}",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            ) from failure
+            raise _unavailable(f"the results of the egress check are out of reach: {failure.code}") from failure
+
+
+def _unavailable(reason: str) -> ChecksUnavailable:
+    return ChecksUnavailable(reason, retry_after_seconds=_RETRY_AFTER_SECONDS)
 
 
 def _read(value: str) -> Check | None:

@@ -13,7 +13,7 @@ import pytest
 
 from domain.checks import Check, Verdict
 from domain.errors import ChecksUnavailable
-from egress.kept_checks import FRESH, KeptChecks
+from egress.kept_checks import FRESH, SOON, KeptChecks
 from runtime.settings import CheckSettings
 from tests.egress.servers import Line, Partner, Script
 from tests.support.gateway import REGION
@@ -95,12 +95,28 @@ def test_showing_asks_ssm_again_after_half_a_minute(settings: CheckSettings) -> 
     assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is Verdict.MATCHES  # a clock that was set back
 
 
-def test_the_first_result_of_a_zone_is_shown_at_once(settings: CheckSettings) -> None:
+def test_the_first_result_of_a_zone_is_shown_soon(settings: CheckSettings) -> None:
     kept = KeptChecks(settings)
     kept.keep("eu-central-1a", GOOD)
     assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
     kept.keep("eu-central-1b", BAD)
-    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    assert kept.lately(ZONES, now=NOW + SOON) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+
+
+def test_callers_do_not_wait_one_after_the_other_for_an_ssm_that_is_out_of_reach(
+    partner: Callable[[Script], Partner], aws_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress.kept_checks._SECONDS", 0.2)
+    there = partner(hangs)
+    kept = KeptChecks(CheckSettings(egress_results_path="/x", ssm_endpoint_url=there.url("")))
+    for moment in (NOW, NOW + SOON / 2):
+        with pytest.raises(ChecksUnavailable, match=r"out of reach: ConnectionFailed$"):
+            kept.lately(ZONES, now=moment)
+    asked = there.connections
+    with pytest.raises(ChecksUnavailable, match=r"out of reach: ConnectionFailed$"):
+        kept.lately(ZONES, now=NOW + SOON)
+    assert (asked, there.connections > asked) == (1, True)
 
 
 def hangs(line: Line) -> None:
