@@ -1,7 +1,5 @@
 """One connection per process: made on first use, re-made when it broke, never waited for too long."""
 
-import os
-import socket
 import threading
 import traceback
 from collections.abc import Iterator
@@ -56,17 +54,6 @@ def test_a_connection_that_was_closed_while_idle_is_remade_without_an_error(
     wait_until_gone(superuser)
     assert one(connected) == 1
     assert connected.connection() is not before
-
-
-def test_cutting_off_what_has_just_ended_by_itself_is_no_fault(connected: Database, superuser: Database) -> None:
-    backend = connected.connection()
-    kill(superuser)
-    wait_until_gone(superuser)
-    with socket.socket(fileno=os.dup(backend.fileno())) as the_same:
-        the_same.shutdown(socket.SHUT_RDWR)
-    connected.cut()
-    connected.close()
-    connected.cut()
 
 
 def test_a_connection_that_rested_too_long_is_not_trusted(database: FreshDatabase) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_the_connection_is_encrypted_and_the_server_verified(port: int, authorit
     with closing(Database(settings(port, roots=authority.roots), iam_password=lambda: "token")) as database:
         (row,) = database.rows("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()", {})
     assert row == {"ssl": True, "version": "TLSv1.3"}
+
+
+def test_cutting_off_what_has_just_ended_by_itself_is_no_fault(port: int, authority: Authority) -> None:
+    with closing(Database(settings(port, roots=authority.roots), iam_password=lambda: "token")) as database:
+        number = database.connection().fileno()
+        with closing(socket.socket(fileno=os.dup(number))) as the_same, pytest.raises(OSError, match="not connected"):
+            for _ in range(500):  # until the server has hung up too, which libpq does not know of yet
+                the_same.shutdown(socket.SHUT_RDWR)
+                time.sleep(0.01)
+        database.cut()
+        assert not database.connection().closed
 
 
 def test_a_server_of_another_authority_is_refused(
