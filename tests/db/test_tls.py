@@ -74,11 +74,16 @@ def test_cutting_off_what_has_just_ended_by_itself_is_no_fault(port: int, author
     with closing(Database(settings(port, roots=authority.roots), iam_password=lambda: "token")) as database:
         number = database.connection().fileno()
         with closing(socket.socket(fileno=os.dup(number))) as the_same, pytest.raises(OSError, match="not connected"):
-            for _ in range(500):  # until the server has hung up too, which libpq does not know of yet
-                the_same.shutdown(socket.SHUT_RDWR)
-                time.sleep(0.01)
+            _hang_up(the_same)
         database.cut()
         assert not database.connection().closed
+
+
+def _hang_up(line: socket.socket) -> None:
+    """Until the server has hung up too, which libpq does not know of then."""
+    for _ in range(500):
+        line.shutdown(socket.SHUT_RDWR)
+        time.sleep(0.01)
 
 
 def test_a_server_of_another_authority_is_refused(
