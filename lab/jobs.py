@@ -16,6 +16,7 @@ from lab.programs import world
 from lab.programs.api import Answer
 from lab.programs.errors import Unrunnable
 from lab.programs.third import Visit
+from local.functions import FunctionError
 
 if TYPE_CHECKING:
     from lab.running import Running
@@ -174,7 +175,7 @@ class Jobs:
         self._destination(to)
         with self._lab.functions["ApiFunction"].placement.only(zone):
             answer = send(key)
-            state, attempts = self._outcome(key)
+            state, attempts = self._outcome(key, refused=answer.status >= HTTPStatus.BAD_REQUEST)
         return Job(
             kind=kind,
             target=to,
@@ -188,9 +189,12 @@ class Jobs:
             seconds=time.monotonic() - since,
         )
 
-    def _outcome(self, key: str) -> tuple[str | None, tuple[AttemptRow, ...]]:
-        """The delivery's state and attempts, once an attempt has ended; none of them where nothing was recorded."""
-        until = time.monotonic() + _WAIT_SECONDS
+    def _outcome(self, key: str, *, refused: bool) -> tuple[str | None, tuple[AttemptRow, ...]]:
+        """The delivery's state and attempts, once an attempt has ended; none of them where nothing was recorded.
+
+        Of a call that was `refused` all is recorded by now that will be.
+        """
+        until = time.monotonic() + (0 if refused else _WAIT_SECONDS)
         while True:
             rows = self._lab.database.query(_ATTEMPTS, {"key": key})  # first, as the state may change in between
             states = self._lab.database.query(_STATE, {"key": key})
@@ -209,7 +213,10 @@ class Jobs:
     def _issued(self) -> str:
         if not self._token:
             command = {"action": "issue_token", "tenant": "lab", "scopes": ["read", "send", "manage"]}
-            self._token = str(self._lab.functions["AdminFunction"].invoke(command)["token"])
+            try:
+                self._token = str(self._lab.functions["AdminFunction"].invoke(command)["token"])
+            except FunctionError as error:
+                raise Unrunnable("AdminFunction", f"it issues no token: {error}") from error
         return self._token
 
     def _destination(self, to: Target) -> str:

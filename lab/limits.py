@@ -15,5 +15,11 @@ LIMITS: tuple[str, ...] = (
     "Lambda's shared Hyperplane interfaces are one namespace per function and subnet. On AWS nothing connects to one;"
     " here it is the security group alone that refuses.",
     "Bandwidth, MTU, quotas, connection-tracking limits and AWS's changes under way (minutes of Pending) are absent.",
+    "PostgreSQL cannot check AWS's signature in IAM tokens: any password will do for a role that has rds_iam.",
+    "RDS Proxy is refused, and the standby of the database runs no program.",
+    "The handlers run on this machine's Python and not in Lambda's image; their environments are never frozen.",
+    "API Gateway, SQS, Secrets Manager, SSM and S3 are programs of ours and moto's; nobody checks AWS's signatures.",
+    "One authority of the lab's stands for Amazon's and all public ones.",
+    "Functions outside of the VPC, and the agent that opens sessions on the bastion, run no program.",
     "Probes are TCP over IPv4. Rules for UDP and ICMP are realised, but only the proofs that run programs use them.",
 )

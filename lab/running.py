@@ -25,8 +25,8 @@ from lab.programs import world as worlds
 from lab.programs.api import API_IDS, Api, Caller, is_private, url
 from lab.programs.authority import Authority
 from lab.programs.database import Answered, Database, Failed
-from lab.programs.errors import Unrunnable
 from lab.programs.functions import Placed
+from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
 from lab.programs.services import Bucket, Services
 from lab.programs.third import Echo, Third
@@ -42,6 +42,8 @@ from stack.render import Rendered
 
 _ROOT = Path("/run/lab")
 _POLLERS = 2
+# The handler keeps 30 s of them for its answer, and waits through the rest for a database that does not come.
+_MIGRATION_SECONDS = 40
 _BUSY = ("AuthorizeFunction", "ApiFunction", "AttemptFunction", "AdminFunction")
 
 
@@ -122,8 +124,8 @@ def running(
 ) -> Iterator[Running]:
     """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
 
-    With `jobs=False` no function is started ahead, and there is no API. Raises Unrunnable, and what lab.plan,
-    lab.realise and local.postgres raise.
+    With `jobs=False` only the migration's function is started ahead; the others start when they are called. Raises
+    Unrunnable, and what lab.plan, lab.realise and local.postgres raise.
     """
     with ExitStack() as stack:
         yield _Start(network, rendered, stack=stack, report=report).all(jobs=jobs)
@@ -241,11 +243,8 @@ class _Start:
         services = Services(self._lab, self._network, region=REGION)
         services.start(self._authority)
         self._stack.callback(services.stop)
-        if any(host.name == S3 for host in self._world):
-            self._bucket = Bucket(self._lab, S3, self._authority, region=REGION)
-            self._stack.callback(self._bucket.stop)
-        else:
-            raise Unrunnable("Network.S3Endpoint", "without it the lab has no host for S3 yet")
+        self._bucket = Bucket(self._lab, S3, self._authority, region=REGION)
+        self._stack.callback(self._bucket.stop)
         arns = services.make(self._rendered)
         self._template = Template(REPOSITORY / "template.yaml", parameters=self._rendered.parameters)
         with self._lab.inside(AWS), ThreadPoolExecutor(1) as there:  # a thread of its own has a connection of its own
@@ -254,34 +253,35 @@ class _Start:
             name: f"https://sqs.{REGION}.amazonaws.com{urlsplit(queue.url).path}"
             for name, queue in self._queues.items()
         }
-        cluster = {
-            "Database.DatabaseCluster.Endpoint.Address": databases.HOST,
-            "Database.DatabaseCluster.Endpoint.Port": str(POSTGRESQL),
-        }
-        return services, {**API_IDS, **arns, **queues, **cluster}
+        return services, stand_ins(arns, queues)
 
     def _functions(self, values: Mapping[str, str]) -> tuple[dict[str, Placed], placing.Code]:
         names = [one.owner for one in self._network.interfaces if one.kind == "function"]
         which = placing.code(list(dict.fromkeys(names)))
-        roots = str(self._authority.roots)
-        published = ",".join(f"{one.zone}={one.public_address}" for one in self._network.published)
-        functions = placing.functions(
-            self._lab,
-            self._network,
-            self._rendered,
+        functions = placing.Placing(
+            lab=self._lab,
+            network=self._network,
+            rendered=self._rendered,
             values=values,
-            variables={
-                "EGRESS_ADDRESSES": published,
-                "CA_BUNDLE": roots,
-                "DATABASE_ROOT_CERTIFICATES": roots,
-            },
+            variables=self._variables(),
             directory=self._directory,
             roots=self._authority.roots,
             files=self._inside,
-            which=which,
-        )
+            code=which,
+            stack=self._stack,
+        ).all()
         self._stack.callback(placing.stop, functions)
         return functions, which
+
+    def _variables(self) -> Mapping[str, str]:
+        """What takes the place of the template's own: the published addresses and zones, and whom to trust."""
+        roots = str(self._authority.roots)
+        return {
+            "EGRESS_ADDRESSES": ",".join(f"{one.zone}={one.public_address}" for one in self._network.published),
+            "EGRESS_ZONE_IDS": ",".join(f"{zone}={found}" for zone, found in zone_ids(self._network.zones).items()),
+            "CA_BUNDLE": roots,
+            "DATABASE_ROOT_CERTIFICATES": roots,
+        }
 
     def _migrated(self, functions: Mapping[str, Placed]) -> Migrated:
         """As CloudFormation does it: an event with the address for the answer, and the answer counts."""
@@ -296,7 +296,7 @@ class _Start:
         }
         words = ""
         try:
-            functions["MigrateFunction"].invoke(event)
+            functions["MigrateFunction"].invoke(event, limit_seconds=_MIGRATION_SECONDS)
         except FunctionError as error:
             words = str(error)
         if not self._bucket.answers:
@@ -333,6 +333,15 @@ class _Start:
             self._stack.callback(mapping.stop)
             with self._lab.inside(AWS):
                 mapping.start()
+
+
+def stand_ins(secrets_arns: Mapping[str, str], queue_urls: Mapping[str, str]) -> dict[str, str]:
+    """What takes the place of what only AWS would know, in functions' environments; by the resource's address."""
+    cluster = {
+        "Database.DatabaseCluster.Endpoint.Address": databases.HOST,
+        "Database.DatabaseCluster.Endpoint.Port": str(POSTGRESQL),
+    }
+    return {**API_IDS, **secrets_arns, **queue_urls, **cluster}
 
 
 def _with_a_caller(network: Network, *, private: bool) -> Network:

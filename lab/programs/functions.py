@@ -10,14 +10,16 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab.programs.errors import Unrunnable
+from lab.programs.metadata import Metadata, zone_ids
 from lab.realise import Lab
 from local.functions import REPOSITORY, Function, FunctionConfiguration
-from stack.network import Kind, Network
+from stack.network import Interface, Kind, Network
 from stack.render import Rendered, Symbol
 
 _BUILD = REPOSITORY / ".aws-sam" / "build"
@@ -138,61 +140,64 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def functions(
-    lab: Lab,
-    network: Network,
-    rendered: Rendered,
-    *,
-    values: Mapping[str, str],
-    variables: Mapping[str, str],
-    directory: Path,
-    roots: Path,
-    files: Mapping[str, str],
-    which: Code,
-) -> dict[str, Placed]:
-    """All functions that stand in the VPC, none started yet.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Puts functions into their namespaces; none is started yet.
 
     `values` stand for what only AWS would know, `variables` take the place of the template's own, where it has them.
-    Raises Unrunnable for a variable that stays without a value.
+    Logs go to `directory`; `roots` are trusted in place of the public ones, and `files` seen in place of the machine's.
     """
-    placement = Placement()
-    covers = dict(files) | {path: str(roots) for path in _SYSTEM_ROOTS if Path(path).exists()}
-    zones = {subnet.id: subnet.zone for subnet in network.subnets}
 
-    def place(name: str, interface: str, zone: str) -> Place:
-        item = rendered.resources[name]["Properties"]
-        own = environment(name, item, values=values, variables=variables)
-        return Place(
-            interface=interface,
-            zone=zone,
-            function=Function(
-                FunctionConfiguration(
-                    name=name,
-                    handler=item["Handler"],
-                    code=which.directory(name),
-                    log=directory / f"{name}-{zone}.log",
-                    timeout_seconds=float(item["Timeout"]),
-                    memory_mb=int(item["MemorySize"]),
-                    variables=own | {"SSL_CERT_FILE": str(roots)},
-                    prefix=lab.launching(interface, files=covers, tied=False),
-                    descriptors=(lab.namespaces[interface],),
-                ),
-                concurrency=_PLACES,
-            ),
-        )
+    lab: Lab
+    network: Network
+    rendered: Rendered
+    values: Mapping[str, str]
+    variables: Mapping[str, str]
+    directory: Path
+    roots: Path
+    files: Mapping[str, str]
+    code: Code
+    stack: ExitStack
+    placement: Placement = field(default_factory=Placement)
 
-    return {
-        name: Placed(
-            name,
-            tuple(
-                place(name, one.id, zones[one.subnet])
-                for one in network.interfaces
-                if one.owner == name and one.kind is Kind.FUNCTION
-            ),
-            placement,
+    def all(self) -> dict[str, Placed]:
+        """All functions that stand in the VPC. Raises Unrunnable for a variable that stays without a value."""
+        ours = [one for one in self.network.interfaces if one.kind is Kind.FUNCTION]
+        return {
+            name: Placed(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
+            for name in dict.fromkeys(one.owner for one in ours)
+        }
+
+    def _place(self, interface: Interface) -> Place:
+        name, zone = interface.owner, self._zone(interface)
+        item = self.rendered.resources[name]["Properties"]
+        own = environment(name, item, values=self.values, variables=self.variables)
+        configuration = FunctionConfiguration(
+            name=name,
+            handler=item["Handler"],
+            code=self.code.directory(name),
+            log=self.directory / f"{name}-{zone}.log",
+            timeout_seconds=float(item["Timeout"]),
+            memory_mb=int(item["MemorySize"]),
+            variables={**own, **self._told(own, interface), "SSL_CERT_FILE": str(self.roots)},
+            prefix=self.lab.launching(interface.id, files=self._covers(), tied=False),
+            descriptors=(self.lab.namespaces[interface.id],),
         )
-        for name in dict.fromkeys(one.owner for one in network.interfaces if one.kind is Kind.FUNCTION)
-    }
+        return Place(interface=interface.id, zone=zone, function=Function(configuration, concurrency=_PLACES))
+
+    def _zone(self, interface: Interface) -> str:
+        return next(subnet.zone for subnet in self.network.subnets if subnet.id == interface.subnet)
+
+    def _told(self, own: Mapping[str, str], interface: Interface) -> Mapping[str, str]:
+        """Where Lambda tells the zone, for a function that asks."""
+        if not own.get("EGRESS_ZONE_IDS"):
+            return {}
+        metadata = Metadata(self.lab, interface.id, zone_ids(self.network.zones)[self._zone(interface)])
+        self.stack.callback(metadata.stop)
+        return metadata.variables
+
+    def _covers(self) -> Mapping[str, str]:
+        return {**self.files, **{path: str(self.roots) for path in _SYSTEM_ROOTS if Path(path).exists()}}
 
 
 def stop(placed: Mapping[str, Placed]) -> None:

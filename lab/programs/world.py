@@ -23,6 +23,7 @@ NOBODY_NAME = "nobody.corp.example.com"
 SERVICES = ("sqs", "secretsmanager", "ssm")
 _INTERNET = IPv4Network("192.0.43.0/24")
 _HOSTS = {PARTNER: 10, ECHO: 20, AWS: 30, API: 40, CALLER: 50, ATTACKER: 66}
+_S3_PLACE = 35  # where no gateway endpoint says which addresses S3 has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def names(
         PARTNER_NAME: (at[PARTNER],),
         "checkip.amazonaws.com": (at[ECHO],),
         api: _endpoint(network, "execute-api") if private else (at[API],),
-        bucket(region): (at.get(S3, at[AWS]),),
+        bucket(region): (at[S3],),
         **{f"{service}.{region}.amazonaws.com": (at[AWS],) for service in SERVICES},
         **({CORPORATE_NAME: (at[CORPORATE],)} if CORPORATE in at else {}),
         **({NOBODY_NAME: (nobody,)} if nobody else {}),
@@ -123,10 +124,14 @@ def _corporate(network: Network) -> tuple[Outside, ...]:
 
 
 def _services(network: Network) -> tuple[Outside, ...]:
-    return tuple(
+    """Behind the VPC's gateway endpoints, and S3 in any case."""
+    found = tuple(
         Outside(name=one.service, address=_of(one.ranges[0], 10), place="service", endpoint=one.id)
         for one in network.gateway_endpoints
     )
+    if any(one.name == S3 for one in found):
+        return found
+    return (*found, Outside(name=S3, address=_INTERNET[_S3_PLACE], place="internet", listens=(HTTPS,)))
 
 
 def tenth(ranges: str) -> IPv4Address | None:

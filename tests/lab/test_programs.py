@@ -1,0 +1,446 @@
+"""Real programs in the lab: what they see of each other, what the jobs leave behind, and that nothing outlives them."""
+
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dnslib import RCODE, DNSRecord
+
+from egress.addresses import Guard
+from lab.enclosure import SKIPPED
+from lab.plan import plan
+from lab.programs import world as worlds
+from lab.programs.authority import Authority
+from lab.programs.database import HOST, Answered, writer
+from lab.programs.errors import Unrunnable
+from lab.programs.functions import code, environment, filled
+from lab.programs.world import with_neighbour, world
+from lab.running import Running, running, stand_ins
+from stack.network import ANYWHERE, InternetGatewayTarget, Network, Route, Rule
+from stack.reading import network as read
+from stack.render import Rendered, Symbol, combinations, render
+from tests.support.enclosed import REQUIRED, command, inside
+from tests.support.enclosed import environment as enclosed
+
+PER_ZONE = {"Egress": "per-az", "InterfaceEndpoints": "sqs"}
+INTERNAL = {
+    "Topology": "internal-only",
+    "CorporateCidr": "172.20.0.0/16",
+    "CustomerGatewayAddress": "198.51.100.7",
+    "AllowedPrivateCidrs": "172.20.0.0/16",
+    "Bastion": "yes",
+}
+FIRST, SECOND = "203.0.113.10", "203.0.113.11"
+UNPUBLISHED = "203.0.113.99"
+
+
+def lab_of(parameters: Mapping[str, str]) -> tuple[Network, Rendered]:
+    rendered = render(parameters)
+    return read(rendered), rendered
+
+
+# ---- A public API behind two NAT gateways
+
+
+@pytest.fixture(scope="module")
+def public() -> Mapping[str, Any]:
+    return dict(inside(_public))
+
+
+def _public() -> Mapping[str, Any]:
+    network, rendered = lab_of(PER_ZONE)
+    with running(network, rendered) as lab:
+        return _told(lab) | {
+            "names": _asked(lab),
+            "attacker": str(lab.psql("attacker", seconds=2)),
+            "postgres": _by_name(lab, "postgres"),
+            "plain": _by_name(lab, "sallyport_readonly", sslmode="disable"),
+        }
+
+
+def _told(lab: Running) -> dict[str, Any]:
+    results = lab.jobs.everything()
+    return {
+        "code": lab.code,
+        "migration": [lab.migration.status, str(lab.migration.answered_from)],
+        "jobs": [
+            {
+                "kind": job.kind,
+                "zone": job.zone,
+                "status": job.status,
+                "state": job.state,
+                "outcomes": [row.outcome for row in job.attempts],
+                "seen": sorted(map(str, job.seen)),
+                "recorded": sorted(map(str, job.recorded)),
+                "ledger": sorted(map(str, job.ledger)),
+                "arrived": job.arrived,
+            }
+            for job in results.jobs
+        ],
+        "checks": [[one.zone, one.published, one.seen, one.verdict] for one in results.checks],
+        "shown": [[one["address"], one["verdict"]] for one in results.shown],
+        "left": sorted({str(source) for source, _ in lab.lab.ledger()}),
+        "caller": lab.caller.host,
+    }
+
+
+def _asked(lab: Running) -> Mapping[str, list[str]]:
+    """What the resolver answers each interface of the VPC, over UDP and TCP."""
+    found: dict[str, list[str]] = {}
+    for one in lab.network.interfaces:
+        with lab.lab.inside(one.id):
+            for tcp in (False, True):
+                answer = DNSRecord.question(HOST).send(str(lab.network.cidr[2]), tcp=tcp, timeout=5)
+                found.setdefault(one.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
+    with lab.lab.inside(lab.database.interface):
+        answer = DNSRecord.question("no.such.name").send(str(lab.network.cidr[2]), timeout=5)
+    return found | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
+
+
+def _by_name(lab: Running, role: str, **more: str) -> str:
+    """Log in to the database as a function does, from its namespace."""
+    import psycopg
+
+    with lab.lab.inside("ApiFunction/Network.PrivateSubnetA"):
+        try:
+            with psycopg.connect(
+                host=HOST,
+                hostaddr=str(lab.database.address),
+                dbname="sallyport",
+                user=role,
+                password="a token",
+                sslrootcert=str(lab.authority.roots),
+                **({"sslmode": "verify-full"} | more),  # type: ignore[arg-type] # all of them are text
+            ):
+                return "in"
+        except psycopg.OperationalError as error:
+            return str(error)
+
+
+def test_each_zones_jobs_reach_the_third_party_from_the_zones_own_address(public: Mapping[str, Any]) -> None:
+    assert [(job["zone"], job["kind"]) for job in public["jobs"]] == [
+        (zone, kind) for zone in ("us-east-1a", "us-east-1b") for kind in ("sync", "queued", "passed through")
+    ]
+    for job in public["jobs"]:
+        assert job["arrived"], job
+        assert job["state"] == "delivered"
+        assert job["outcomes"] == ["answered"]
+        assert job["seen"] == [FIRST if job["zone"] == "us-east-1a" else SECOND]
+        assert job["recorded"] == (job["seen"] if _knows_its_zone() else [])
+    assert public["jobs"][-1]["ledger"] == public["left"] == [FIRST, SECOND]
+
+
+def _knows_its_zone() -> bool:
+    """Whether functions are told by which address their zone leaves."""
+    return "EGRESS_ZONE_IDS" in lab_of(PER_ZONE)[1].resources["ApiFunction"]["Properties"]["Environment"]["Variables"]
+
+
+def test_the_egress_checks_and_the_api_tell_what_was_seen(public: Mapping[str, Any]) -> None:
+    assert public["checks"] == [
+        ["us-east-1a", FIRST, FIRST, "matches"],
+        ["us-east-1b", SECOND, SECOND, "matches"],
+    ]
+    assert public["shown"] == [[FIRST, "matches"], [SECOND, "matches"]]
+
+
+def test_the_migration_answers_cloudformation_through_the_gateway_endpoint(public: Mapping[str, Any]) -> None:
+    status, source = public["migration"]
+    assert status == "SUCCESS"
+    assert IPv4Address(source) in IPv4Network("10.64.0.0/16")  # past the NAT gateways
+
+
+def test_every_interface_of_the_vpc_asks_the_resolver(public: Mapping[str, Any]) -> None:
+    names = dict(public["names"])
+    assert names.pop("unknown") == ["NXDOMAIN"]
+    assert set(map(tuple, names.values())) == {("10.64.8.4", "10.64.8.4")}
+    assert len(names) == len(lab_of(PER_ZONE)[0].interfaces)
+
+
+def test_the_database_is_closed_to_the_internet_to_plain_text_and_to_roles_without_tokens(
+    public: Mapping[str, Any],
+) -> None:
+    assert "timeout expired" in public["attacker"]
+    assert "no pg_hba.conf entry" in public["postgres"]
+    assert "no encryption" in public["plain"]
+
+
+def test_it_says_which_code_ran(public: Mapping[str, Any]) -> None:
+    assert public["code"].startswith(("the built package", "src ("))
+
+
+# ---- A private API without any way to the internet
+
+
+def test_internal_only_serves_the_corporate_network_and_nothing_leaves() -> None:
+    found = inside(_internal)
+    assert found["caller"] == "corporate"
+    for job in found["jobs"]:
+        assert job["arrived"], job
+        assert all(IPv4Address(source) in IPv4Network("10.64.0.0/16") for source in job["seen"])
+    assert found["left"] == []
+    assert (found["checks"], found["shown"]) == ([], [])
+    assert found["migration"][0] == "SUCCESS"
+    assert found["bastion"] == [["6"]]
+
+
+def _internal() -> Mapping[str, Any]:
+    network, rendered = lab_of(INTERNAL)
+    with running(network, rendered) as lab:
+        told = _told(lab)
+        counted = lab.psql("BastionHost.Bastion/Network.PrivateSubnetA", "SELECT count(*) FROM delivery")
+        return told | {"bastion": list(map(list, counted.rows)) if isinstance(counted, Answered) else str(counted)}
+
+
+# ---- What must fail, does
+
+
+@pytest.fixture(scope="module")
+def mistaken() -> Mapping[str, Any]:
+    return dict(inside(_mistaken))
+
+
+def _mistaken() -> Mapping[str, Any]:
+    """Two labs, one after the other."""
+    return {"unpublished": _unpublished(), "open": _open()}
+
+
+def test_a_third_party_turns_away_an_address_that_was_not_published(mistaken: Mapping[str, Any]) -> None:
+    job = mistaken["unpublished"]
+    assert job["seen"] == job["left"] == [UNPUBLISHED]
+    assert not job["arrived"]
+    assert (job["statuses"], job["recorded"]) == ([403], [FIRST])
+
+
+def _unpublished() -> Mapping[str, Any]:
+    """One NAT gateway with another address than the templates' output says."""
+    network, rendered = lab_of({})
+    (nat,) = network.nat_gateways
+    other = tuple(replace(one, public_address=IPv4Address(UNPUBLISHED)) for one in nat.addresses)
+    with running(replace(network, nat_gateways=(replace(nat, addresses=other),)), rendered) as lab:
+        job = lab.jobs.passed_through()
+        return {
+            "seen": sorted(map(str, job.seen)),
+            "left": sorted(map(str, job.ledger)),
+            "arrived": job.arrived,
+            "statuses": [job.status],
+            "recorded": sorted(map(str, job.recorded)),
+        }
+
+
+def test_an_open_database_with_a_public_address_lets_the_attacker_run_sql(mistaken: Mapping[str, Any]) -> None:
+    assert mistaken["open"] == [["sallyport_readonly"]]
+
+
+def _open() -> list[list[str]]:
+    """Two mistakes at once: everybody is let in, and the instance has an address and a way to the internet."""
+    network, rendered = lab_of({"S3GatewayEndpoint": "no"})
+    with running(_opened(network, rendered), rendered, jobs=False) as lab:
+        answer = lab.psql("attacker", "SELECT current_user")
+        assert isinstance(answer, Answered), answer
+        return [list(row) for row in answer.rows]
+
+
+def _opened(network: Network, rendered: Rendered) -> Network:
+    instance = writer(network, rendered)
+    subnet = next(one for one in network.subnets if one.id == instance.subnet)
+    gateway = InternetGatewayTarget(gateway=network.internet_gateway or "")
+    way_out = Route(id="opened", destination=ANYWHERE, target=gateway)
+    all_in = Rule(id="opened", protocol="tcp", first_port=5432, last_port=5432, peer=ANYWHERE)
+    return replace(
+        network,
+        interfaces=tuple(
+            replace(one, public_address=IPv4Address("203.0.113.200")) if one == instance else one
+            for one in network.interfaces
+        ),
+        security_groups=tuple(
+            replace(one, ingress=(*one.ingress, all_in)) if one.id in instance.security_groups else one
+            for one in network.security_groups
+        ),
+        route_tables=tuple(
+            replace(one, routes=(*one.routes, way_out)) if one.id == subnet.route_table else one
+            for one in network.route_tables
+        ),
+        nacls=(),
+        subnets=tuple(replace(one, nacl=None) for one in network.subnets),
+    )
+
+
+# ---- What is left
+
+
+def test_kill_9_leaves_none_of_the_programs() -> None:
+    lab = subprocess.Popen(
+        command(_stays),
+        env=enclosed(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert lab.stdin is not None
+    assert lab.stdout is not None
+    lab.stdin.write("[]")
+    lab.stdin.close()
+    lab.stdin = None  # so that communicate leaves it alone
+    directory = lab.stdout.readline().strip()
+    try:
+        if not directory:
+            said = lab.communicate()[1]
+            assert lab.returncode == SKIPPED, said
+            assert not REQUIRED, said
+            pytest.skip(f"THE LAB DID NOT RUN: {said.strip()}")
+        assert len(_with(directory)) >= 5  # PostgreSQL's and the migration's
+        os.kill(lab.pid, signal.SIGKILL)
+    finally:
+        lab.kill()
+        lab.communicate()
+    until = time.monotonic() + 10
+    while (left := _with(directory)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert left == []
+
+
+def _stays() -> None:
+    network, rendered = lab_of({})
+    with running(network, rendered, jobs=False) as lab:
+        sys.stdout.write(f"{lab.authority.roots.parent}\n")
+        sys.stdout.flush()
+        time.sleep(600)
+
+
+def _with(directory: str) -> list[str]:
+    """Processes that name the lab's directory in their command or environment, and all that such ones started."""
+    told = {path.name: _read(path / "cmdline") + _read(path / "environ") for path in Path("/proc").glob("[0-9]*")}
+    named = {process for process, text in told.items() if directory.encode() in text}
+    children = {process for process in told if _read(Path("/proc", process, "status")) and _parent(process) in named}
+    return sorted(named | children)
+
+
+def _parent(process: str) -> str:
+    lines = _read(Path("/proc", process, "status")).decode(errors="replace").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("PPid:")), "")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # it ended in between, or is not ours
+
+
+# ---- The parts, without a kernel
+
+
+def test_the_world_stands_where_the_guard_lets_functions_go() -> None:
+    network, rendered = lab_of(PER_ZONE)
+    around = world(network, rendered.parameters)
+    guard = Guard()
+    for host in around:
+        if host.place == "internet":
+            assert guard.check_address(host.address) is None, host
+    assert {host.name for host in plan(network, around).hosts} >= {host.name for host in around}
+
+
+def test_the_attacker_is_no_developer() -> None:
+    network, rendered = lab_of({"Topology": "internet-accessible", "DeveloperCidr": "198.51.100.0/24"})
+    at = {host.name: host.address for host in world(network, rendered.parameters)}
+    assert at["developer"] in IPv4Network("198.51.100.0/24")
+    assert at["attacker"] not in IPv4Network("198.51.100.0/24")
+
+
+def test_names_turn_to_the_endpoints_inside_of_the_vpc_alone() -> None:
+    network, rendered = lab_of(INTERNAL)
+    names = worlds.names(
+        network,
+        world(network, rendered.parameters),
+        region="us-east-1",
+        database=(HOST, writer(network, rendered)),
+        api="api.example.com",
+        private=True,
+        nobody=None,
+    )
+    sqs = "sqs.us-east-1.amazonaws.com"
+    assert all(address in network.cidr for address in names.inside[sqs])
+    assert not any(address in network.cidr for address in names.outside[sqs])
+    assert names.outside["api.example.com"] == names.inside["api.example.com"]
+    assert len(names.outside["api.example.com"]) == 2
+
+
+def test_a_neighbour_gets_a_free_address() -> None:
+    network = with_neighbour(lab_of({"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"})[0])
+    addresses = [one.address for one in network.interfaces]
+    assert len(set(addresses)) == len(addresses)
+    assert worlds.NEIGHBOUR in plan(network).namespaces
+
+
+def test_variables_get_what_only_aws_would_know() -> None:
+    item = {"Environment": {"Variables": {"A": Symbol("Api.example.com"), "B": "Api", "C": Symbol("Q"), "D": ""}}}
+    values, variables = {"Api": "abc", "Q": "url"}, {"D": "put in"}
+    assert environment("F", item, values=values, variables=variables) == {
+        "A": "abc.example.com",
+        "B": "Api",  # no reference: it says so
+        "C": "url",
+        "D": "",  # what the template leaves empty stays so
+    }
+
+
+def test_a_variable_without_a_value_is_named() -> None:
+    with pytest.raises(Unrunnable, match=r"^F A: the lab has no value for Table\.Arn$"):
+        filled("F A", Symbol("Table.Arn"), {"Api": "abc"})
+
+
+def test_every_function_of_every_topology_gets_an_environment() -> None:
+    """Nothing that the templates refer to is left without a value."""
+    published = {"EGRESS_ADDRESSES": f"us-east-1a={FIRST}", "EGRESS_ZONE_IDS": "us-east-1a=use1-az4"}
+    for one in (one for one in combinations() if one.refused is None):
+        network, rendered = lab_of(one.parameters)
+        arns = dict.fromkeys(rendered.of_type("AWS::SecretsManager::Secret"), "arn:aws:secretsmanager")
+        values = stand_ins(arns, dict.fromkeys(rendered.of_type("AWS::SQS::Queue"), "https://sqs"))
+        for name in {one.owner for one in network.interfaces if one.kind == "function"}:
+            found = environment(name, rendered.resources[name]["Properties"], values=values, variables=published)
+            assert not any(address in text for text in found.values() for address in ("Database.", "Network.", "Api."))
+
+
+def test_rds_proxy_is_refused_by_name() -> None:
+    network, rendered = lab_of({"DatabaseProxy": "yes", "DatabaseMinCapacity": "0.5"})
+    with pytest.raises(Unrunnable, match="RDS Proxy"):
+        writer(network, rendered)
+
+
+def test_certificates_are_good_for_their_names_and_no_others(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate = authority.issue("one", ["one.example.com"])
+    assert certificate.key.stat().st_mode & 0o077 == 0
+    assert _shaken(authority, certificate.server(), "one.example.com") == "one.example.com"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        _shaken(authority, certificate.server(), "two.example.com")
+
+
+def _shaken(authority: Authority, server: ssl.SSLContext, name: str) -> str:
+    """A handshake in memory; returns the name that the certificate shows."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority.client().wrap_bio(to_client, to_server, server_hostname=name)
+    other = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for end in (client, other):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    shown = client.getpeercert() or {}
+    names: Any = shown["subjectAltName"]
+    return str(names[0][1])
+
+
+def test_sources_run_where_there_is_no_package() -> None:
+    assert code(["NoSuchFunction"]).words == "src (there is no built package)"
+    assert code(["NoSuchFunction"]).directory("NoSuchFunction").name == "src"
