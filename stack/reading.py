@@ -59,7 +59,8 @@ PROTOCOLS: Mapping[str, Literal["tcp", "udp", "icmp", "any"]] = {
     "-1": "any",
 }
 ROUTE_TARGETS = ("GatewayId", "NatGatewayId")
-# What a property is called by which a resource stands in a VPC. A type that has one is read below, or refused.
+# What refers to one of these, or has a property that is called as below, stands in a VPC. It is read, or refused.
+GROUND = ("AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::VPC")
 PLACES = {
     "NetworkConfiguration",
     "SecurityGroupIds",
@@ -134,8 +135,9 @@ class _Reading:
     taken: dict[str, Iterator[int]] = field(default_factory=dict)  # per subnet, the next free address
 
     def network(self) -> Network:
+        ground = {name for kind in GROUND for name in self.rendered.of_type(kind)}
         for address, item in self.rendered.resources.items():
-            _refuse_unknown(address, item)
+            _refuse_unknown(address, item, ground)
         vpc, properties = self._only("AWS::EC2::VPC")
         subnets = self._subnets(vpc)
         return Network(
@@ -576,12 +578,22 @@ class _Reading:
 # ---- Values
 
 
-def _refuse_unknown(address: str, item: Mapping[str, Any]) -> None:
-    """Whatever stands in the VPC is read, or refused."""
+def _refuse_unknown(address: str, item: Mapping[str, Any], ground: set[str]) -> None:
+    """Whatever stands in the VPC is read, or refused. `ground` has the addresses of the VPC, its subnets and groups."""
     if item["Type"] in READ | HARMLESS:
         return
-    if item["Type"].startswith("AWS::EC2::") or PLACES & item["Properties"].keys():
+    stands = PLACES & item["Properties"].keys() or not ground.isdisjoint(_texts(item["Properties"]))
+    if item["Type"].startswith("AWS::EC2::") or stands:
         raise Unmodelled(address, f"what {item['Type']} does to the network")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a property, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _canonical(text: Any) -> IPv4Network:

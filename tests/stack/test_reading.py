@@ -275,6 +275,17 @@ def test_a_regional_nat_gateway_has_the_addresses_of_its_zones() -> None:
             "  Way: {Type: 'AWS::EFS::MountTarget', Properties: {SubnetId: x}}\n  Gateway: {",
             "Way: what",
         ),
+        (
+            "  Gateway: {",
+            "  Way: {Type: 'AWS::ElasticLoadBalancingV2::LoadBalancer', Properties: {Subnets: [!Ref Public]}}\n"
+            "  Gateway: {",
+            "Way: what AWS::Elastic",
+        ),
+        (
+            "  Gateway: {",
+            "  Way: {Type: 'AWS::X::Y', Properties: {Here: {In: {Group: !Ref Plain}}}}\n  Gateway: {",
+            "Way: what AWS::X::Y does",
+        ),
         ("CidrIp: 10.0.0.0/16", "CidrIpv6: '::/0'", "Plain: the other side of a rule"),
         ("!Ref Plain\n", "sg-0123\n", "DatabaseFromPlain: sg-0123 is not AWS::EC2::SecurityGroup of these templates"),
         ("DestinationCidrBlock: 0.0.0.0/0, GatewayId", "DestinationIpv6CidrBlock: '::/0', GatewayId", "PublicRoute: "),
