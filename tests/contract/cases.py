@@ -57,6 +57,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "a domain": DOMAIN,
     "a domain in a hosted zone": {**DOMAIN, "HostedZoneId": "Z0123456789ABCDEFGHIJ"},
     "named callers": {"AllowedCallerCidrs": ",".join(f"198.51.100.{16 * place}/28" for place in range(10))},
+    "callers named twice": {**VPN, "AllowedCallerCidrs": "10.64.0.0/16,172.20.0.0/16"},
     "a key of one's own": {"KmsKeyArn": KEY},
     "mail": {"AlarmEmail": "people@example.com"},
     "an account with its log role": {"ApiGatewayLogRole": "existing"},

@@ -479,6 +479,15 @@ def endpoints_open_to_those_who_call_them(case: Case) -> Iterator[str]:
 
 
 @everywhere
+def no_group_has_a_rule_twice(case: Case) -> Iterator[str]:
+    """EC2 keeps two rules alike as one. The resource that goes first then takes it away from the other."""
+    for group in case.network.security_groups:
+        for direction in (group.ingress, group.egress):
+            alike = Counter((rule.protocol, rule.first_port, rule.last_port, rule.peer) for rule in direction)
+            yield from (f"{group.id} has a rule for {each[3]} twice" for each, count in alike.items() if count > 1)
+
+
+@everywhere
 def the_corporate_network_reaches_what_it_should(case: Case) -> Iterator[str]:
     """The private API, the database if asked, and nothing else."""
     services = {owner: service for service, owner in case.network.service_endpoints}
@@ -581,5 +590,6 @@ RULES = [
     functions_reach_out_only_as_far_as_they_must,
     interface_endpoints_are_those_that_are_needed,
     endpoints_open_to_those_who_call_them,
+    no_group_has_a_rule_twice,
     the_corporate_network_reaches_what_it_should,
 ]

@@ -332,11 +332,15 @@ BROKEN: dict[Rule, list[Change]] = {
     rules.endpoints_open_to_those_who_call_them: [
         without(NETWORK, "EndpointFromOutboundFunctionIngress"),
         without(NETWORK, "EndpointFromBastionIngress"),
-        without(ENDPOINTS, "ApiEndpointFromCallersJIngress"),
-        resource(ENDPOINTS, "ApiEndpointFromCallersCIngress", "!Select [2,", "!Select [1,"),
+        resource(ENDPOINTS, "NamedCallersSecurityGroup", "HasCallersJ", "HasSqsEndpoint"),
+        resource(ENDPOINTS, "NamedCallersSecurityGroup", "!Select [2,", "!Select [1,"),
         let_in("ApiEndpointSecurityGroup", port=443, condition="HasPrivateApi"),
         let_in("EndpointSecurityGroup", block="10.64.0.0/16", port=443, condition="HasServiceEndpoints"),
         resource(NETWORK, "ApiEndpointFromVpcIngress", "FromPort: 443", "FromPort: 1"),
+    ],
+    rules.no_group_has_a_rule_twice: [
+        let_in("ApiEndpointSecurityGroup", block="172.20.0.0/16", port=443, condition="HasPrivateApiAndVpn"),
+        resource(NETWORK, "OutboundFunctionSecurityGroup", "FromPort: 8080, ToPort: 8080", "FromPort: 80, ToPort: 80"),
     ],
     rules.the_corporate_network_reaches_what_it_should: [
         without(NETWORK, "ApiEndpointFromCorporateIngress"),

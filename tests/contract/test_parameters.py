@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -31,7 +32,7 @@ GOOD: Mapping[str, list[str]] = {
     "CustomerGatewayAddress": ["", "198.51.100.7", "8.8.8.8"],
     "AllowedPrivateCidrs": ["", "10.1.0.0/16", "10.1.0.0/16,172.20.0.0/16,192.168.0.0/16,100.64.0.0/10"],
     "OpenTelemetryLayerArn": ["", LAYER],
-    "AllowedCallerCidrs": ["", "198.51.100.0/24", ",".join(["203.0.113.7/32"] * 10)],
+    "AllowedCallerCidrs": ["", "198.51.100.0/24", ",".join(f"203.0.113.{place}/32" for place in range(10))],
     "DomainName": ["", "sallyport.example.com", "a-b.co"],
     "CertificateArn": ["", CERTIFICATE],
     "HostedZoneId": ["", "Z0123456789ABCDEFGHIJ"],
@@ -100,6 +101,8 @@ BAD: Mapping[str, list[str]] = {
         "10.1.0.0",
         "10.1.0.0/16, 10.2.0.0/16",
         "10.1.0.0/16,10.2.0.0/16,10.3.0.0/16,10.4.0.0/16,10.5.0.0/16",
+        "10.1.0.0/16,10.2.0.0/16,10.1.0.0/16",  # one of them twice
+        "10.1.0.0/16,10.2.0.1/16",  # not on its own boundary
         "0.0.0.0/0",
         "169.254.0.0/16",  # where instances and containers get their credentials
         "127.0.0.0/8",
@@ -111,7 +114,9 @@ BAD: Mapping[str, list[str]] = {
         "0.0.0.0/0",
         "198.51.100.0",
         "198.51.100.0/24, 203.0.113.0/24",
-        ",".join(["203.0.113.7/32"] * 11),
+        ",".join(f"203.0.113.{place}/32" for place in range(11)),
+        "203.0.113.7/32,203.0.113.7/32",
+        "198.51.100.7/24",
         "::/0",
     ],
     "DomainName": [
@@ -316,6 +321,38 @@ def test_every_limit_and_every_rule_has_its_test() -> None:
     ]
     assert [words for words in told if not any(part in words for part, _, _ in PAIRS)] == []
     assert [part for part, _, _ in PAIRS if not any(part in words for words in told)] == []
+
+
+RANGES = ("CorporateCidr", "DeveloperCidr", "AllowedPrivateCidrs", "AllowedCallerCidrs")
+
+
+def _wrongly_judged(pattern: str, *, public: bool) -> list[str]:
+    """Ranges that a pattern takes with bits set beyond their length, or refuses without."""
+    start = IPv4Address("198.0.0.0" if public else "10.0.0.0")
+    wrong = []
+    for length in range(16 if public else 8, 33):
+        for bit in range(24):
+            address = start + (1 << bit)
+            on_its_boundary = bit >= 32 - length
+            if bool(re.fullmatch(pattern, f"{address}/{length}")) != on_its_boundary:
+                wrong.append(f"{address}/{length}")
+    return wrong
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_range_starts_on_its_own_boundary(name: str) -> None:
+    """AWS takes 10.1.2.3/16 for 10.1.0.0/16, so that writing it otherwise later would delete its rule."""
+    for text in TEXTS.values():
+        item = written(text)["Parameters"].get(name)
+        if item:
+            assert _wrongly_judged(item["AllowedPattern"], public=name == "DeveloperCidr") == []
+            assert "on its own boundary" in item["ConstraintDescription"]
+
+
+def test_a_pattern_that_takes_a_range_off_its_boundary_is_noticed() -> None:
+    pattern = written(TEXTS[APPLICATION])["Parameters"]["CorporateCidr"]["AllowedPattern"]
+    assert _wrongly_judged(pattern.replace("0|64|128|192", "0|32|64|128|192", 1), public=False) != []
+    assert _wrongly_judged("^" + pattern[pattern.index("$)") + 2 :], public=False) != []
 
 
 def test_patterns_bind_both_ends_and_say_what_must_be() -> None:

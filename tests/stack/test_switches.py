@@ -75,6 +75,14 @@ def test_another_egress_keeps_network_and_database_and_every_address(topology: s
     assert {address for address in lost(one, other) if "NatGateway" not in address} <= {"Network.EgressAddressB"}
 
 
+def test_callers_that_move_up_in_their_list_keep_their_rules() -> None:
+    """A rule that is made anew for the next place would be the same as the one that is deleted with the last place."""
+    listed = [f"198.51.100.{16 * place}/28" for place in range(10)]
+    one = stack("internal-only", AllowedCallerCidrs=",".join(listed))
+    other = stack("internal-only", AllowedCallerCidrs=",".join(listed[1:]))
+    assert list(replaced(one, other)) == []
+
+
 @pytest.mark.parametrize("egress", ["per-az", "regional"])
 def test_an_address_that_leaves_the_stack_stays_in_the_account(egress: str) -> None:
     addresses = stack(egress=egress).of_type("AWS::EC2::EIP").values()
