@@ -20,8 +20,9 @@ from wakeups.sqs import WakeupQueue
 class Collaborators:
     """The outside world of one process.
 
-    `load_seal_key` is called at the first use of the key only: most calls need none. `chance` gives numbers in [0, 1),
-    `randomness` that many random bytes; tests hand in their own, as they do with `clock` (aware, UTC).
+    `load_seal_key` is called at the first use of the key only: most calls need none. `own_zone` gives the name of the
+    zone that this process runs in, None where nobody knows. `chance` gives numbers in [0, 1), `randomness` that many
+    random bytes; tests hand in their own, as they do with `clock` (aware, UTC).
     """
 
     database: Database
@@ -30,6 +31,7 @@ class Collaborators:
     guard: Guard
     load_seal_key: Callable[[], SealKey]
     egress_addresses: tuple[EgressAddress, ...]
+    own_zone: Callable[[], str | None]
     lease_seconds: int
     clock: Callable[[], datetime]
     chance: Callable[[], float]
@@ -43,8 +45,14 @@ class Collaborators:
 
     @cached_property
     def egress_address(self) -> str | None:
-        """The address that every request leaves from; None where there are several and the zone decides."""
+        """The address that every request of this process leaves from; None where that is not known.
+
+        Where zones have different ones the zone is asked for, once: a process stays where it is.
+        """
         addresses = {fixed.address for fixed in self.egress_addresses}
+        if len(addresses) > 1:
+            zone = self.own_zone()
+            addresses = {fixed.address for fixed in self.egress_addresses if fixed.availability_zone == zone}
         return addresses.pop() if len(addresses) == 1 else None
 
     def new_id(self, now: datetime) -> UUID:

@@ -1,4 +1,5 @@
-"""What CloudFormation cannot do in the network itself: look up given fixed addresses, empty the default group."""
+"""What CloudFormation cannot do in the network itself: look up given fixed addresses and the IDs of zones, empty the
+default group."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,18 @@ def public_addresses(
         _demand_usable(address, region=region)
         _demand_free(address, stack=stack, gateways=gateways)
     return tuple(address.public_ip for address in found)
+
+
+def zone_ids(zones: Sequence[str], *, ec2: Ec2, patience: Patience) -> dict[str, str]:
+    """The IDs of these zones by their names, in their order. Raises NetworkRefused for one that EC2 does not know, and
+    AwsCallFailed."""
+    found = _patiently(lambda: ec2.zone_ids(zones), patience)
+    unknown = [zone for zone in zones if zone not in found]
+    if unknown:
+        raise NetworkRefused(
+            f"EC2 tells no ID of {unknown[0]}; aws ec2 describe-availability-zones lists what it knows"
+        )
+    return {zone: found[zone] for zone in zones}
 
 
 def empty_default_group(group_id: str, *, ec2: Ec2, patience: Patience) -> int:

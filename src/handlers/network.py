@@ -1,5 +1,5 @@
-"""CloudFormation custom resources of the network, outside the VPC: looks up given fixed addresses, empties the VPC's
-default security group. It always answers. Deleting either resource changes nothing.
+"""CloudFormation custom resources of the network, outside the VPC: looks up given fixed addresses and the IDs of zones,
+empties the VPC's default security group. It always answers. Deleting any of them changes nothing.
 
 An operator may invoke it with such an event without its ResponseURL, to see beforehand whether ids can be taken over:
 the same, with the result as the function's answer.
@@ -11,7 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from flows.network import NetworkRefused, Patience, empty_default_group, public_addresses
+from flows.network import NetworkRefused, Patience, empty_default_group, public_addresses, zone_ids
 from runtime.aws import AwsCallFailed
 from runtime.cloudformation import answer
 from runtime.ec2 import Ec2
@@ -61,6 +61,10 @@ def _made(event: Event, context: LambdaContext) -> dict[str, str]:
     match event["ResourceType"]:
         case "Custom::EgressAddresses":
             return _egress_addresses(event, ec2, patience)
+        case "Custom::ZoneIds":
+            asked = event["ResourceProperties"]
+            found = zone_ids((asked["ZoneA"], asked["ZoneB"]), ec2=ec2, patience=patience)
+            return {"ZoneIds": ",".join(f"{zone}={zone_id}" for zone, zone_id in found.items())}
         case "Custom::DefaultSecurityGroup":
             group_id = event["ResourceProperties"]["SecurityGroupId"]
             return {"RulesRevoked": str(empty_default_group(group_id, ec2=ec2, patience=patience))}

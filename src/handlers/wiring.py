@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from db.connection import RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable
-from runtime import aws
+from runtime import aws, zones
 from runtime.aws import AwsCallFailed, rds_auth_token
 from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
 
@@ -65,7 +65,7 @@ def admin() -> Database:
 
 def start_anew() -> None:
     """What was made before a snapshot is let go of, for it is in every process that starts from it: connections, keys
-    and credentials, and the state of the generator that spreads retries."""
+    and credentials, the zone, and the state of the generator that spreads retries."""
     if api.cache_info().currsize:
         by = api()
         by.database.close()
@@ -73,6 +73,7 @@ def start_anew() -> None:
     for made in (api, egress_checks):
         made.cache_clear()
     aws.forget()
+    zones.forget()
     random.seed()
 
 
@@ -110,6 +111,7 @@ def _collaborators(settings: ApiSettings | AttemptSettings) -> "Collaborators":
         guard=guard,
         load_seal_key=partial(load_seal_key, settings.seal_key),
         egress_addresses=settings.egress.egress_addresses,
+        own_zone=partial(zones.own_zone, settings.zones.egress_zone_ids),
         lease_seconds=settings.lease_seconds,
         clock=utc_now,
         chance=random.random,

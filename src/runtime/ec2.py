@@ -4,7 +4,7 @@ EC2 speaks XML and not the JSON of runtime/aws.py, and nobody waits for this fun
 the first use and is no part of our package.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class Client(Protocol):
     """What is used of boto3's EC2 client, which has no types of its own."""
 
     def describe_addresses(self, *, AllocationIds: list[str]) -> dict[str, Any]: ...  # noqa: N803 - EC2's names
+    def describe_availability_zones(self, *, ZoneNames: list[str]) -> dict[str, Any]: ...  # noqa: N803
     def get_paginator(self, operation_name: str) -> Any: ...
     def describe_security_groups(self, *, GroupIds: list[str]) -> dict[str, Any]: ...  # noqa: N803
     def revoke_security_group_ingress(self, *, GroupId: str, IpPermissions: list[Any]) -> Any: ...  # noqa: N803
@@ -88,6 +89,12 @@ class Ec2:
         states = [{"Name": "state", "Values": ["pending", "available", "deleting"]}]
         pages = self._client.get_paginator("describe_nat_gateways").paginate(Filters=states)
         return tuple(_asked(lambda: list(_nat_gateways(pages))))
+
+    def zone_ids(self, zones: Sequence[str]) -> dict[str, str]:
+        """The ID of each of these zones by its name. The code is `InvalidParameterValue` for one that this Region does
+        not have."""
+        found = _asked(lambda: self._client.describe_availability_zones(ZoneNames=list(zones)))["AvailabilityZones"]
+        return {item["ZoneName"]: item["ZoneId"] for item in found}
 
     def security_group(self, group_id: str) -> SecurityGroup:
         """The code is `InvalidGroup.NotFound` for one that does not exist."""

@@ -57,10 +57,30 @@ class EgressAddress:
 
 
 def _egress_addresses(name: str, raw: str) -> tuple[EgressAddress, ...]:
-    pairs = [part.strip().partition("=") for part in raw.split(",") if part.strip()]
-    if not all(zone and address for zone, _, address in pairs):
-        raise SettingsError(f"{name} must be zone=address pairs separated by commas, got '{raw}'")
-    return tuple(EgressAddress(availability_zone=zone, address=address) for zone, _, address in pairs)
+    pairs = _pairs(name, raw, of="zone=address")
+    return tuple(EgressAddress(availability_zone=zone, address=address) for zone, address in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneId:
+    """An Availability Zone by the name that it has in this account (us-east-1a) and by its ID (use1-az1)."""
+
+    availability_zone: str
+    zone_id: str
+
+
+def _zone_ids(name: str, raw: str) -> tuple[ZoneId, ...]:
+    pairs = _pairs(name, raw, of="zone=ID")
+    if len(dict(pairs)) < len(pairs) or len({zone_id for _, zone_id in pairs}) < len(pairs):
+        raise SettingsError(f"{name} must name each zone and each ID once, got '{raw}'")
+    return tuple(ZoneId(availability_zone=zone, zone_id=zone_id) for zone, zone_id in pairs)
+
+
+def _pairs(name: str, raw: str, *, of: str) -> list[tuple[str, str]]:
+    parts = [part.strip().partition("=") for part in raw.split(",") if part.strip()]
+    if not all(left and right for left, _, right in parts):
+        raise SettingsError(f"{name} must be {of} pairs separated by commas, got '{raw}'")
+    return [(left, right) for left, _, right in parts]
 
 
 _READERS: dict[object, Callable[[str, str], object]] = {
@@ -70,6 +90,7 @@ _READERS: dict[object, Callable[[str, str], object]] = {
     tuple[Network, ...]: _networks,
     tuple[int, ...]: _ports,
     tuple[EgressAddress, ...]: _egress_addresses,
+    tuple[ZoneId, ...]: _zone_ids,
 }
 
 
@@ -181,6 +202,14 @@ class EgressSettings(FromEnvironment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneSettings(FromEnvironment):
+    """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, by which Lambda tells a function where it
+    runs. Empty where all zones share one address."""
+
+    egress_zone_ids: tuple[ZoneId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealKeySettings(FromEnvironment):
     """Where the key is that credentials are sealed with: `seal_key_secret_arn` names a secret, `seal_key_file` a local
     file instead."""
@@ -210,6 +239,7 @@ class ApiSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    zones: ZoneSettings
     seal_key: SealKeySettings
     checks: CheckSettings
     lease_seconds: int = 55
@@ -229,6 +259,7 @@ class AttemptSettings(FromEnvironment):
     database: DatabaseSettings
     queue: QueueSettings
     egress: EgressSettings
+    zones: ZoneSettings
     seal_key: SealKeySettings
     lease_seconds: int = 55
 

@@ -41,6 +41,25 @@ def every_function_publishes_the_same_addresses(case: Case) -> Iterator[str]:
 
 
 @everywhere
+def functions_can_tell_which_address_is_theirs(case: Case) -> Iterator[str]:
+    """Where addresses differ, those that record them are told the IDs of the zones, which one resource looks up; where
+    there is one address they are told none, and never ask."""
+    addresses = {item.address for item in _published(case, "ApiFunction")}
+    asked = case.rendered.resources.get("ZoneIds")
+    if (asked is not None) is not (len(addresses) > 1):
+        yield f"there are {len(addresses)} addresses, and the zones' IDs are {'not ' if asked is None else ''}looked up"
+    for name in ("ApiFunction", "AttemptFunction"):
+        told = str(_variables(case.rendered.resources[name])["EGRESS_ZONE_IDS"])
+        if told != ("ZoneIds.ZoneIds" if len(addresses) > 1 else ""):
+            yield f"{name} is told the zones '{told}'"
+    zones = {} if asked is None else {key: asked["Properties"][key] for key in ("ZoneA", "ZoneB")}
+    for name, zone in zones.items():
+        subnet = case.rendered.resources[f"Network.PrivateSubnet{name[-1]}"]["Properties"]
+        if zone != subnet["AvailabilityZone"]:
+            yield f"the ID of {zone} is looked up in the place of PrivateSubnet{name[-1]}'s"
+
+
+@everywhere
 def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
     """Three may be lost before a result is too old to be shown; none is tried again, as the next is soon enough."""
     for name in FUNCTIONS.keys() & case.rendered.resources.keys():
@@ -135,6 +154,7 @@ def _dimensions(alarm: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 RULES = [
     each_zone_is_checked_from_inside,
     every_function_publishes_the_same_addresses,
+    functions_can_tell_which_address_is_theirs,
     checks_come_often_enough_for_their_results,
     results_are_kept_where_the_api_looks,
     the_check_is_not_told_where_the_database_is,

@@ -56,7 +56,9 @@ RECEIVE = {
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}Result" for zone in "AB"}
-DESCRIBE = {(f"ec2:Describe{things}", "*") for things in ("Addresses", "NatGateways", "SecurityGroups")}
+DESCRIBE = {
+    (f"ec2:Describe{things}", "*") for things in ("Addresses", "AvailabilityZones", "NatGateways", "SecurityGroups")
+}
 DEFAULT_GROUP = "arn:aws:ec2:us-east-1:555555555555:security-group/Network.Vpc.DefaultSecurityGroup"
 EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egress", "Ingress")}
 # Beyond its own log group, its own database user and its network interfaces.

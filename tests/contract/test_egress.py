@@ -23,6 +23,14 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "AttemptFunction", "!GetAtt Network.Outputs.EgressAddresses", "us-east-1a=192.0.2.1"),
         resource(NETWORK, "EgressAddresses", "${ZoneB}=${OfB}", "${ZoneA}=${OfB}"),
     ],
+    rules.functions_can_tell_which_address_is_theirs: [
+        without(APPLICATION, "ZoneIds"),
+        resource(APPLICATION, "ZoneIds", "    Condition: HasSeveralAddresses\n", "    Condition: HasNatGatewayB\n"),
+        resource(APPLICATION, "ZoneIds", "    Condition: HasSeveralAddresses\n", "    Condition: HasInternet\n"),
+        resource(APPLICATION, "ZoneIds", "Outputs.ZoneB", "Outputs.ZoneA"),
+        resource(APPLICATION, "AttemptFunction", "HasSeveralAddresses, !GetAtt", "HasNatGatewayB, !GetAtt"),
+        resource(APPLICATION, "ApiFunction", "!GetAtt ZoneIds.ZoneIds, ''", "!GetAtt ZoneIds.ZoneIds, none"),
+    ],
     rules.checks_come_often_enough_for_their_results: [
         resource(APPLICATION, "CheckEgressAFunction", "rate(15 minutes)", "rate(1 hour)"),
         resource(APPLICATION, "CheckEgressBFunction", "rate(15 minutes)", "rate(5 minutes)"),

@@ -112,7 +112,8 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "CheckEgressARole", "'ssm:PutParameter'", "'ssm:DeleteParameter'"),
         resource(APPLICATION, "CheckEgressBRole", "parameter${CheckEgressBResult}", "parameter${CheckEgressAResult}"),
         resource(APPLICATION, "DefaultSecurityGroupPolicy", "security-group/${Group}", "security-group/*"),
-        resource(APPLICATION, "NetworkRole", "'ec2:DescribeAddresses'", "'ec2:ReleaseAddress'"),
+        resource(APPLICATION, "NetworkRole", "ec2:DescribeAddresses", "ec2:ReleaseAddress"),
+        resource(APPLICATION, "NetworkRole", "                  - ec2:DescribeAvailabilityZones\n", ""),
         resource(APPLICATION, "ApiRole", "sqs:SendMessage", "sqs:*"),
         resource(APPLICATION, "ApiRole", "Resource: !GetAtt WakeupQueue.Arn", "Resource: '*'"),
         resource(APPLICATION, "AttemptRole", "'sqs:DeleteMessage', ", ""),
@@ -228,6 +229,7 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(APPLICATION, "API (${Addresses} ", "API (", count=2),
         reworded(APPLICATION, "API (${Addresses} ", "API ("),
         reworded(APPLICATION, "    MaxLength: 64 ", "    MaxLength: 640 "),
+        reworded(APPLICATION, "${Database} ${Key}", "${DatabaseProxy} ${Key}", count=2),
     ],
     rules_api.the_authorizer_sees_each_token_at_least_once_a_minute: [
         reworded(APPLICATION, "ReauthorizeEvery: 60", "ReauthorizeEvery: 3600"),

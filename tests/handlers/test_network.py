@@ -1,5 +1,5 @@
-"""The network's custom resources, on EC2 as moto has it: given addresses looked up or refused, the default group
-emptied, and CloudFormation told of it in every case."""
+"""The network's custom resources, on EC2 as moto has it: given addresses looked up or refused, the IDs of zones looked
+up, the default group emptied, and CloudFormation told of it in every case."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ import pytest
 from flows import network as flow
 from handlers import network
 from runtime.observability import logger
+from runtime.settings import ZoneSettings
 from tests.egress.servers import Line, Partner, Script
 from tests.support.api import Context
 from tests.support.gateway import REGION, QueueServer
@@ -164,7 +165,7 @@ def test_an_id_that_stands_twice_is_refused(ec2: Any, ask: Ask) -> None:
     assert "twice" in refused(ask(f"{given},{given}"))
 
 
-@pytest.mark.parametrize("kind", ["Custom::EgressAddresses", "Custom::DefaultSecurityGroup"])
+@pytest.mark.parametrize("kind", ["Custom::EgressAddresses", "Custom::DefaultSecurityGroup", "Custom::ZoneIds"])
 def test_deleting_changes_nothing_and_needs_no_ec2(
     ask: Ask, aws_credentials: None, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -209,6 +210,28 @@ def test_the_default_group_loses_its_rules_and_stays_without(ec2: Any, ask: Ask)
         assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"RulesRevoked": revoked})
         left = described(ec2, GroupIds=[group_id])
         assert (left["IpPermissions"], left["IpPermissionsEgress"]) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update"])
+def test_zones_get_their_ids_in_their_order(ec2: Any, ask: Ask, kind: str) -> None:
+    found = {item["ZoneName"]: item["ZoneId"] for item in ec2.describe_availability_zones()["AvailabilityZones"]}
+    second, first = sorted(found)[:2]
+    answer = ask(ResourceType="Custom::ZoneIds", RequestType=kind, properties={"ZoneA": first, "ZoneB": second})
+    assert answer["Status"] == "SUCCESS"
+    assert answer["Data"] == {"ZoneIds": f"{first}={found[first]},{second}={found[second]}"}
+    assert len(ZoneSettings.from_environment({"EGRESS_ZONE_IDS": answer["Data"]["ZoneIds"]}).egress_zone_ids) == 2
+
+
+def test_a_zone_that_ec2_does_not_know_is_refused_by_name(ec2: Any, ask: Ask) -> None:
+    zones = {"ZoneA": f"{REGION}a", "ZoneB": "us-east-1a"}
+    assert refused(ask(ResourceType="Custom::ZoneIds", properties=zones)).startswith("EC2 tells no ID of us-east-1a; ")
+
+
+def test_what_ec2_itself_says_of_a_zone_is_told_on(scripted: Callable[..., None], ask: Ask) -> None:
+    """EC2 refuses unknown zones, which moto leaves out."""
+    scripted((400, UNAUTHORIZED.replace(b"UnauthorizedOperation", b"InvalidParameterValue")))
+    reason = refused(ask(ResourceType="Custom::ZoneIds", properties={"ZoneA": "eu-west-1a", "ZoneB": "eu-west-1b"}))
+    assert reason.startswith("InvalidParameterValue: ")
 
 
 def test_a_group_that_is_no_default_group_keeps_its_rules(ec2: Any, ask: Ask, subnet: str) -> None:

@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from db.connection import Database
 from domain.wakeups import Wakeup
 from handlers import admin, api, attempt, authorize, wiring
-from runtime import settings
+from runtime import settings, zones
 from runtime.observability import logger, metrics
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -334,4 +334,5 @@ def forget_collaborators() -> None:
             connect().close()
             connect.cache_clear()
     wiring.egress_checks.cache_clear()
+    zones.forget()
     metrics.clear_metrics()

@@ -191,6 +191,7 @@ def make_gateway(
         "guard": guard,
         "load_seal_key": lambda: SealKey.derived_from("a key for tests, long enough to be one"),
         "egress_addresses": (EgressAddress(availability_zone="a", address=FIXED_ADDRESS),),
+        "own_zone": lambda: None,
         "lease_seconds": 40,
         "clock": clock,
         "chance": lambda: 0.5,  # the middle of the jitter: exactly the schedule

@@ -16,6 +16,8 @@ from runtime.settings import (
     MigrateSettings,
     QueueSettings,
     SettingsError,
+    ZoneId,
+    ZoneSettings,
 )
 
 LEAST = {"WAKEUP_QUEUE_URL": "https://sqs.example/1/q"}
@@ -45,6 +47,15 @@ def test_every_kind_of_value_is_read() -> None:
     assert (found.allowed_ports, found.blocked_hosts) == ((443, 8443), "api.example")
 
 
+def test_zones_are_read_with_their_ids() -> None:
+    found = ZoneSettings.from_environment({"EGRESS_ZONE_IDS": "us-east-1a=use1-az6, us-east-1b=use1-az1"})
+    assert found.egress_zone_ids == (
+        ZoneId(availability_zone="us-east-1a", zone_id="use1-az6"),
+        ZoneId(availability_zone="us-east-1b", zone_id="use1-az1"),
+    )
+    assert ZoneSettings.from_environment({"EGRESS_ZONE_IDS": ""}).egress_zone_ids == ()
+
+
 def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAKEUP_QUEUE_URL", "https://sqs.example/1/q")
     assert QueueSettings.from_environment().wakeup_queue_url == "https://sqs.example/1/q"
@@ -65,6 +76,10 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
         ("ALLOWED_PORTS", ",", "ALLOWED_PORTS must be port numbers"),
         ("EGRESS_ADDRESSES", "192.0.2.1", "EGRESS_ADDRESSES must be zone=address pairs"),
         ("EGRESS_ADDRESSES", "a=", "EGRESS_ADDRESSES must be zone=address pairs"),
+        ("EGRESS_ZONE_IDS", "use1-az1", "EGRESS_ZONE_IDS must be zone=ID pairs separated by commas, got 'use1-az1'"),
+        ("EGRESS_ZONE_IDS", "=use1-az1", "EGRESS_ZONE_IDS must be zone=ID pairs"),
+        ("EGRESS_ZONE_IDS", "a=x,a=y", "EGRESS_ZONE_IDS must name each zone and each ID once"),
+        ("EGRESS_ZONE_IDS", "a=x,b=x", "EGRESS_ZONE_IDS must name each zone and each ID once"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_would_be_right(name: str, value: str, why: str) -> None:
