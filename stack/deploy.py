@@ -95,10 +95,11 @@ def _pairs(value: str | list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in _words(value))
 
 
-def architecture(samconfig: str, stage: str, template: str) -> str:
-    """What the functions must be built for: the stage's Architecture, or the template's own default."""
-    default = yaml_parse(template)["Parameters"]["Architecture"]["Default"]
-    return target(samconfig, stage).parameters.get("Architecture", str(default))
+def architecture(wanted: Target, current: Mapping[str, str], template: str) -> str:
+    """What the functions must be built for: the stage's Architecture, else what the stack keeps (`current` has its
+    parameters, none for a stack that is not there), else the template's own default."""
+    default = str(yaml_parse(template)["Parameters"]["Architecture"]["Default"])
+    return wanted.parameters.get("Architecture", current.get("Architecture", default))
 
 
 def region_of(wanted: Target, environment: Mapping[str, str], profile_region: str | None) -> str:
@@ -174,7 +175,7 @@ def _thrown_away_at_an_error(this: Deployment, change_set: str) -> Iterator[None
 
 def _exists(this: Deployment) -> bool:
     """Whether there is something to update. Raises Stopped for a stack that takes no change set now."""
-    status = _status(this)
+    status = (_described(this.cloudformation, this.target.stack) or {}).get("StackStatus", "")
     if status in ("", "REVIEW_IN_PROGRESS"):  # the second: a change set was made and never carried out
         return False
     if status.endswith("_IN_PROGRESS"):
@@ -184,14 +185,20 @@ def _exists(this: Deployment) -> bool:
     return True
 
 
-def _status(this: Deployment) -> str:
+def _described(client: Any, stack: str) -> dict[str, Any] | None:
+    """What CloudFormation says of a stack; None for one that is not there."""
     try:
-        (found,) = this.cloudformation.describe_stacks(StackName=this.target.stack)["Stacks"]
+        found: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as failure:
         if "does not exist" in failure.response["Error"]["Message"]:
-            return ""
+            return None
         raise
-    return str(found["StackStatus"])
+    return found
+
+
+def _values(stack: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters that a stack has now."""
+    return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
 
 
 def _packaged(this: Deployment, account: str) -> str:
@@ -252,8 +259,7 @@ def _parameters(this: Deployment, *, exists: bool) -> list[dict[str, Any]]:
     if not exists:
         return own
     (stack,) = this.cloudformation.describe_stacks(StackName=this.target.stack)["Stacks"]
-    kept = [item["ParameterKey"] for item in stack.get("Parameters", []) if item["ParameterKey"] in known]
-    rest = [name for name in kept if name not in this.target.parameters]
+    rest = [name for name in _values(stack) if name in known and name not in this.target.parameters]
     return own + [{"ParameterKey": name, "UsePreviousValue": True} for name in rest]
 
 
@@ -361,8 +367,8 @@ def _commanded(given: argparse.Namespace, console: Console) -> int:
     session, wanted = boto3.Session(), target(samconfig, given.stage)
     region = region_of(wanted, os.environ, session.region_name)
     if given.command == "ready":
-        session.client("sts", region_name=region).get_caller_identity()
-        console.print(architecture(samconfig, given.stage, (ROOT / "template.yaml").read_text(encoding="utf-8")))
+        current = _described(session.client("cloudformation", region_name=region), wanted.stack) or {}
+        console.print(architecture(wanted, _values(current), (ROOT / "template.yaml").read_text(encoding="utf-8")))
         return 0
     if given.command == "protect":
         protect(session.client("cloudformation", region_name=region), wanted.stack, console)

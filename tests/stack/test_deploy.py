@@ -137,10 +137,11 @@ def test_an_unknown_stage_is_told_with_those_that_there_are(stage: str) -> None:
         target(SAMCONFIG, stage)
 
 
-def test_the_architecture_is_the_stages_own_or_the_templates() -> None:
+def test_the_architecture_is_the_stages_own_or_that_of_its_stack_or_the_templates() -> None:
     template = "Parameters:\n  Architecture:\n    Type: String\n    Default: arm64\n"
-    assert architecture(SAMCONFIG, "dev", template) == "x86_64"
-    assert architecture(SAMCONFIG, "prod", template) == "arm64"
+    assert architecture(target(SAMCONFIG, "dev"), {"Architecture": "arm64"}, template) == "x86_64"
+    assert architecture(target(SAMCONFIG, "prod"), {"Architecture": "x86_64"}, template) == "x86_64"
+    assert architecture(target(SAMCONFIG, "prod"), {"Stage": "prod"}, template) == "arm64"
 
 
 @pytest.mark.parametrize(
@@ -608,8 +609,15 @@ def test_no_credentials_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
+    template = {"Parameters": {"Architecture": {"Type": "String"}}, "Resources": TEMPLATE["Resources"]}
     with mock_aws():
         assert said("ready", "--stage", "dev") == (0, "arm64\n")
+        boto3.client("cloudformation", region_name=REGION).create_stack(
+            StackName="sallyport-dev",
+            TemplateBody=json.dumps(template),
+            Parameters=[{"ParameterKey": "Architecture", "ParameterValue": "x86_64"}],
+        )
+        assert said("ready", "--stage", "dev") == (0, "x86_64\n")  # an update keeps what the stage's table leaves open
 
 
 def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
