@@ -50,8 +50,11 @@ API = "docs/api.md"
 PROBLEMS = "docs/problems.md"
 ARCHITECTURE = "docs/architecture.md"
 OPERATIONS_PAGE = "docs/operations.md"
+ALARMS_PAGE = "docs/alarms.md"
 CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
+LONG_PAGE_LINES = 200
+WRITTEN_BY_A_TOOL = {"docs/parameters.md"}
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
 _FOLDERS = (".ci", "bench", "docs", "events", "infra", "lab", "local", "make", "src", "stack", "tests", "tools")
@@ -163,6 +166,18 @@ def _anchors(text: str) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.+)$", _prose(text), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def long_pages_begin_with_their_contents(texts: Texts) -> list[str]:
+    """A page of more than LONG_PAGE_LINES links its sections before the first of them: all, in order, no others."""
+    faults = []
+    for page, text in _pages(texts):
+        before, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+        listed = re.findall(r"^(?:- |\| )\[([^]]+)\]\(#", before, re.MULTILINE)
+        titles = [section.partition("\n")[0] for section in sections]
+        if listed != titles and page not in WRITTEN_BY_A_TOOL and text.count("\n") > LONG_PAGE_LINES:
+            faults.append(f"{page} lists {listed} and has {titles}")
+    return faults
 
 
 def every_make_target_that_is_named_exists(texts: Texts) -> list[str]:
@@ -356,9 +371,9 @@ def every_alarm_has_its_section(texts: Texts) -> list[str]:
     """Its description names the section that is called like it (but for the zone's letter); no section is too many."""
     alarms = texts["infra/observability.yaml"].split("    Type: AWS::CloudWatch::Alarm\n")
     names = [before.rstrip().rpartition("\n")[2].strip(" :") for before in alarms[:-1]]
-    named = [re.findall(r"docs/operations\.md#(\w+)", after.partition("\n\n")[0]) for after in alarms[1:]]
+    named = [re.findall(r"docs/alarms\.md#(\w+)", after.partition("\n\n")[0]) for after in alarms[1:]]
     sections = {re.sub(r"(?<=Alarm)[AB]$", "", name) for name in names}
-    told = set(re.findall(r"^### (\w+Alarm)$", texts[OPERATIONS_PAGE], re.MULTILINE))
+    told = set(re.findall(r"^## (\w+Alarm)$", texts[ALARMS_PAGE], re.MULTILINE))
     right = [[re.sub(r"(?<=Alarm)[AB]$", "", name).lower()] for name in names]
     wrong = [
         f"{name} names {found}" for name, found, wanted in zip(names, named, right, strict=True) if found != wanted
@@ -455,6 +470,7 @@ RULES: list[Rule] = [
     every_kind_of_problem_is_documented_and_none_too_many,
     problems_are_documented_with_their_status_and_title,
     every_link_leads_somewhere,
+    long_pages_begin_with_their_contents,
     every_make_target_that_is_named_exists,
     every_variable_that_is_named_exists,
     every_name_of_the_stack_or_the_code_exists,

@@ -4,6 +4,7 @@ import pytest
 
 from tests.contract import rules_docs as rules
 from tests.contract.rules_docs import (
+    ALARMS_PAGE,
     API,
     ARCHITECTURE,
     CHANGELOG,
@@ -29,6 +30,14 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.every_link_leads_somewhere, README, "(docs/api.md)", "(docs/interface.md)"),
     (rules.every_link_leads_somewhere, API, "(problems.md#in-flight)", "(problems.md#underway)"),
     (rules.every_link_leads_somewhere, API, "(#calls)", "(#routes)"),
+    (rules.long_pages_begin_with_their_contents, OPERATIONS_PAGE, "- [The VPN](#the-vpn): bring it up\n", ""),
+    (
+        rules.long_pages_begin_with_their_contents,
+        ALARMS_PAGE,
+        "| [NatDropAlarm](#natdropalarm) | ",
+        "| NatDropAlarm | ",
+    ),
+    (rules.long_pages_begin_with_their_contents, ARCHITECTURE, "- [Hops](#hops)\n", ""),
     (rules.every_make_target_that_is_named_exists, README, "`make run`", "`make start`"),
     (rules.every_make_target_that_is_named_exists, README, "make test ", "make tests "),
     (rules.every_make_target_that_is_named_exists, "make/cost.mk", "cost:", "costs:"),
@@ -47,9 +56,9 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.numbers_are_those_of_the_code, README, "64 KiB", "128 KiB"),
     (rules.numbers_are_those_of_the_code, ARCHITECTURE, "the lease runs out after", "the lease ends after"),
     (rules.headers_that_are_not_passed_on_are_listed, API, "`X-Forwarded-`, ", ""),
-    (rules.every_alarm_has_its_section, OPERATIONS_PAGE, "### WakeupAgeAlarm", "### QueueAgeAlarm"),
+    (rules.every_alarm_has_its_section, ALARMS_PAGE, "## WakeupAgeAlarm", "## QueueAgeAlarm"),
     (rules.every_alarm_has_its_section, "infra/observability.yaml", "#natportalarm", "#natalarm"),
-    (rules.every_alarm_has_its_section, "infra/observability.yaml", "Runbook: docs/operations.md#apierroralarm", ""),
+    (rules.every_alarm_has_its_section, "infra/observability.yaml", "Runbook: docs/alarms.md#apierroralarm", ""),
     (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),
     (
         rules.the_table_of_costs_is_what_the_tool_prints,

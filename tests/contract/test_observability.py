@@ -224,7 +224,7 @@ def test_an_option_brings_its_widget(parameters: dict[str, str], title: str) -> 
 def test_every_alarm_says_what_to_do_and_where_the_runbook_goes_on() -> None:
     for name, item in alarms(application(0, more=True)):
         anchor = re.sub(r"(?<=Alarm)[AB]$", "", name).lower()
-        assert str(item["AlarmDescription"]).endswith(f" Runbook: docs/operations.md#{anchor}")
+        assert str(item["AlarmDescription"]).endswith(f" Runbook: docs/alarms.md#{anchor}")
         assert len(str(item["AlarmDescription"])) <= 1024, "CloudWatch takes no more"
 
 
