@@ -4,6 +4,14 @@
 
 ##@ Prove it
 
+.PHONY: lab
+lab: $(DEV_READY) ## proves the network with packets, on this machine: all designs, or TOPOLOGY= EGRESS=; CONTROLS=yes PROGRAMS=yes
+	@$(PY) -m lab --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)"
+
+.PHONY: lab-shell
+lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: HOST=attacker; lists the hosts without; TOPOLOGY= EGRESS=
+	@$(PY) -m lab --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
+
 .PHONY: lab-fuzz
 lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks; N=100 of them, SEED=1, SPOILT=yes for mistakes on purpose
 	@$(PY) -m lab.fuzz --networks $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(SPOILT),--spoilt)

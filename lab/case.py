@@ -1,0 +1,27 @@
+"""What a run of the lab is about: a network, where it came from, and what it is meant to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stack.network import Network
+from stack.render import Rendered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One network to prove things of.
+
+    `parameters` are the root template's, and say what the network is meant to be; the proofs take their expectations
+    from them and not from the network. `names` are the addresses in the templates of what AWS calls by other ids; empty
+    where the network came from the templates, which then are in `rendered`.
+    """
+
+    name: str
+    parameters: Mapping[str, str]
+    network: Network
+    names: Mapping[str, str] = field(default_factory=dict)
+    rendered: Rendered | None = None
+
+    def address(self, identity: str) -> str:
+        """What the templates call the owner of an interface."""
+        return self.names.get(identity, identity)

@@ -1,0 +1,451 @@
+"""Networks with one thing changed: what a proof supposes, and the negative controls that must make it fail.
+
+A function here returns the changed network, or None where the network has nothing to change that way. Its docstring
+says in the words of the report what was changed.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from lab.parts import FIRST_TABLE, NOWHERE, ROUTER, ROUTER_ADDRESS, VPN, Chain, LinuxRoute, Lookup, Plan
+from lab.sentences import NEWCOMER
+from stack.network import (
+    ANYWHERE,
+    POSTGRESQL,
+    Blackhole,
+    Interface,
+    InternetGatewayTarget,
+    Kind,
+    NatAddress,
+    NatGateway,
+    NatTarget,
+    Network,
+    Route,
+    RouteTable,
+    Rule,
+    SecurityGroup,
+    Subnet,
+    VpnTarget,
+)
+
+type Change = Callable[[Network], Network | None]
+
+UNPUBLISHED = IPv4Address("203.0.113.99")
+_PUBLIC = IPv4Address("203.0.113.150")
+_GATEWAY = "a gateway that was added"
+
+
+# ---- The database's three protections: its group, its place, its network ACL
+
+
+def group_opened(network: Network) -> Network | None:
+    """the database's security group lets the world in on 5432"""
+    groups = _groups_of(network, Kind.DATABASE)
+    rule = Rule(id="opened to the world", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=ANYWHERE)
+    return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
+
+
+def place_opened(network: Network) -> Network | None:
+    """the database has a public address and a route to the internet gateway"""
+    if any(one.public_address for one in network.interfaces if one.kind is Kind.DATABASE):
+        return None
+    network = _with_gateway(network)
+    tables = {_subnet(network, one).route_table for one in _databases(network)}
+    opened = _with_routes(network, tables, lambda table: _led_to_gateway(table, network))
+    public = {one.id: _PUBLIC + place for place, one in enumerate(_databases(network))}
+    return _with_interfaces(opened, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
+
+
+def acl_opened(network: Network) -> Network | None:
+    """the database's network ACL lets everything through"""
+    subnets = {_subnet(network, one).id for one in _databases(network)}
+    if all(subnet.nacl is None for subnet in network.subnets if subnet.id in subnets):
+        return None
+    opened = tuple(replace(one, nacl=None) if one.id in subnets else one for one in network.subnets)
+    return replace(network, subnets=opened)
+
+
+PROTECTIONS: tuple[Change, ...] = (group_opened, place_opened, acl_opened)
+
+
+def everything_opened(network: Network) -> Network | None:
+    """the database's group and ACL are opened to the world, and it has a public address"""
+    for change in PROTECTIONS:
+        network = change(network) or network
+    return network
+
+
+def all_but_one(network: Network) -> tuple[tuple[str, Network], ...]:
+    """For each protection that the design has, the network with all others opened, and what was opened."""
+    there = [change for change in PROTECTIONS if change(network) is not None]
+    found = []
+    for kept in there:
+        opened, words = network, []
+        for change in there:
+            if change is not kept:
+                opened = change(opened) or opened
+                words.append(said(change))
+        found.append((" and ".join(words), opened))
+    return tuple(found)
+
+
+def group_opened_to_the_vpc(network: Network) -> Network | None:
+    """the database's security group lets the whole VPC in"""
+    groups = _groups_of(network, Kind.DATABASE)
+    rule = Rule(id="opened to the VPC", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=network.cidr)
+    return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
+
+
+def users_forgotten(network: Network) -> Network | None:
+    """the database's security group names nobody"""
+    return _with_groups(network, _groups_of(network, Kind.DATABASE), lambda group: replace(group, ingress=()))
+
+
+def database_listens_to_all_ports(network: Network) -> Network | None:
+    """the database's group and ACL let all ports through"""
+    network = acl_opened(network) or network
+    rule = Rule(id="all ports", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    users = _groups_of(network, Kind.FUNCTION)
+    network = _with_groups(network, users, lambda group: replace(group, egress=(*group.egress, rule)))
+    groups = _groups_of(network, Kind.DATABASE)
+    return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
+
+
+# ---- Newcomers
+
+
+def with_newcomers(network: Network) -> Network:
+    """a newcomer stands in each subnet, in a security group of its own that lets all out"""
+    out = Rule(id=f"{NEWCOMER} egress", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    group = SecurityGroup(id=f"{NEWCOMER}'s group", ingress=(), egress=(out,))
+    added = tuple(_newcomer(network, subnet) for subnet in network.subnets)
+    return replace(
+        network,
+        interfaces=(*network.interfaces, *added),
+        security_groups=(*network.security_groups, group),
+    )
+
+
+def _newcomer(network: Network, subnet: Subnet) -> Interface:
+    return Interface(
+        id=f"{NEWCOMER} in {subnet.id}",
+        owner=NEWCOMER,
+        kind=Kind.BASTION,
+        subnet=subnet.id,
+        address=_free(network, subnet),
+        security_groups=(f"{NEWCOMER}'s group",),
+    )
+
+
+# ---- NAT gateways
+
+
+def unpublished_address(network: Network) -> Network | None:
+    """the NAT gateways have addresses that are not published"""
+    if not network.nat_gateways:
+        return None
+    place, changed = 0, []
+    for nat in network.nat_gateways:
+        fresh = []
+        for address in nat.addresses:
+            fresh.append(replace(address, public_address=UNPUBLISHED + place))
+            place += 1
+        changed.append(replace(nat, addresses=tuple(fresh)))
+    return replace(network, nat_gateways=tuple(changed))
+
+
+def straight_to_the_gateway(network: Network) -> Network | None:
+    """the private subnets are routed to the internet gateway, past the NAT gateways"""
+    if network.internet_gateway is None:
+        return None
+    tables = {subnet.route_table for subnet in network.subnets if subnet.role == "private"}
+    return _with_routes(network, tables, lambda table: _led_to_gateway(table, network))
+
+
+def functions_with_public_addresses(network: Network) -> Network | None:
+    """the functions have public addresses, and their subnets are routed to the internet gateway"""
+    led = straight_to_the_gateway(network)
+    if led is None:
+        return None
+    functions = [one.id for one in network.interfaces if one.kind is Kind.FUNCTION]
+    public = {name: _PUBLIC + 30 + place for place, name in enumerate(functions)}
+    return _with_interfaces(led, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
+
+
+def without_nat_in(zone: str) -> Callable[[Network], Network]:
+    """The network after the loss of what serves a zone: routes to it lead nowhere."""
+
+    def lost(network: Network) -> Network:
+        gone = {nat.id for nat in network.nat_gateways if nat.subnet in _subnets_in(network, zone)}
+        kept = tuple(_without_zone(nat, zone) for nat in network.nat_gateways if nat.id not in gone)
+        tables = tuple(
+            replace(table, routes=tuple(_blackholed(route, gone) for route in table.routes))
+            for table in network.route_tables
+        )
+        return replace(network, nat_gateways=kept, route_tables=tables)
+
+    return lost
+
+
+def one_nat_for_all(network: Network) -> Network | None:
+    """both zones leave by the first one's NAT gateway address"""
+    if not network.nat_gateways:
+        return None
+    first = network.nat_gateways[0]
+    if first.subnet is None:
+        return replace(network, nat_gateways=(replace(first, addresses=first.addresses[:1]),))
+    tables = tuple(
+        replace(table, routes=tuple(_turned(route, first.id) for route in table.routes))
+        for table in network.route_tables
+    )
+    return replace(network, route_tables=tables)
+
+
+def _without_zone(nat: NatGateway, zone: str) -> NatGateway:
+    """A regional one loses its address there; a zonal one elsewhere stays as it is."""
+    if nat.subnet is not None:
+        return nat
+    return replace(nat, addresses=tuple(one for one in nat.addresses if one.zone != zone))
+
+
+def _blackholed(route: Route, gone: set[str]) -> Route:
+    if isinstance(route.target, NatTarget) and route.target.nat in gone:
+        return replace(route, target=Blackhole(was=route.target.nat))
+    return route
+
+
+def _turned(route: Route, nat: str) -> Route:
+    return replace(route, target=NatTarget(nat=nat)) if isinstance(route.target, NatTarget) else route
+
+
+# ---- A way out for a design that has none
+
+
+def gateway_given(network: Network) -> Network | None:
+    """the VPC has an internet gateway and a NAT gateway, to which the private subnets are routed"""
+    if network.internet_gateway is not None:
+        return None
+    network = _with_gateway(network)
+    addresses = tuple(
+        NatAddress(zone=zone, allocation="an address that was added", public_address=UNPUBLISHED + place)
+        for place, zone in enumerate(network.zones)
+    )
+    nat = NatGateway(id="a NAT gateway that was added", subnet=None, address=None, addresses=addresses)
+    private = {subnet.route_table for subnet in network.subnets if subnet.role == "private"}
+    out = Route(id="a route that was added", destination=ANYWHERE, target=NatTarget(nat=nat.id))
+    return replace(
+        _with_routes(network, private, lambda table: (*table.routes, out)), nat_gateways=(*network.nat_gateways, nat)
+    )
+
+
+def gateway_given_and_groups_opened(network: Network) -> Network | None:
+    """the VPC has an internet gateway and a NAT gateway, and the functions' security groups let all out"""
+    given = gateway_given(network)
+    if given is None:
+        return None
+    rule = Rule(id="all out", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    groups = _groups_of(given, Kind.FUNCTION)
+    return _with_groups(given, groups, lambda group: replace(group, egress=(*group.egress, rule)))
+
+
+def endpoints_forgotten(network: Network) -> Network | None:
+    """the security groups of the interface endpoints name nobody"""
+    groups = _groups_of(network, Kind.ENDPOINT)
+    return _with_groups(network, groups, lambda group: replace(group, ingress=())) if groups else None
+
+
+# ---- The corporate network
+
+
+def corporate_let_in(network: Network) -> Network | None:
+    """the database's group, ACL and routes let the corporate network in"""
+    tables = {_subnet(network, one).route_table for one in _databases(network)}
+    led = [table for table in network.route_tables if table.id in tables and any(map(_leads_to_vpn, table.routes))]
+    if network.vpn is None or led:
+        return None
+    network = _routed_to_vpn(network, tables)
+    return group_opened(acl_opened(network) or network)
+
+
+def vpn_forgotten(network: Network) -> Network | None:
+    """no route leads to the VPN gateway"""
+    if network.vpn is None:
+        return None
+    tables = {table.id for table in network.route_tables}
+    return _with_routes(network, tables, lambda table: tuple(one for one in table.routes if not _leads_to_vpn(one)))
+
+
+def routed_to_vpn_everywhere(network: Network) -> Network | None:
+    """the VPN gateway passes packets through the VPC to its NAT gateways, and every subnet knows the way back"""
+    if network.vpn is None or network.internet_gateway is None:
+        return None
+    return _routed_to_vpn(network, {table.id for table in network.route_tables})
+
+
+def edge_to_edge(network: Network) -> Callable[[Plan], Plan]:
+    """What AWS does not do: the plan's VPN gateway leads through the VPC to where the first private subnet does."""
+    private = next(subnet for subnet in network.subnets if subnet.role == "private")
+    table = FIRST_TABLE + [one.id for one in network.route_tables].index(private.route_table)
+    corporate = network.vpn.corporate if network.vpn else ()
+
+    def changed(plan: Plan) -> Plan:
+        routes = [one for one in plan.routes if (one.namespace, one.device) != (VPN, NOWHERE)]
+        routes.append(LinuxRoute(namespace=VPN, destination=ANYWHERE, device="vpc", gateway=ROUTER_ADDRESS))
+        through = Lookup(namespace=ROUTER, priority=1000, device="vpn", table=table)
+        plan = _without_filters(plan, VPN, 'iifname != "vpc"')
+        for nat in network.nat_gateways:
+            if nat.subnet is None:
+                plan = _taking(plan, nat, corporate)
+                routes += [_back(nat, cidr) for cidr in corporate]
+        return replace(plan, routes=tuple(routes), lookups=(*plan.lookups, through))
+
+    return changed
+
+
+def _back(nat: NatGateway, cidr: IPv4Network) -> LinuxRoute:
+    return LinuxRoute(namespace=nat.id, destination=cidr, device="vpc", gateway=ROUTER_ADDRESS)
+
+
+def _taking(plan: Plan, nat: NatGateway, corporate: Iterable[IPv4Network]) -> Plan:
+    """A regional NAT gateway that translates for the corporate ranges too."""
+    more = "".join(f", {cidr} : {nat.addresses[0].public_address}" for cidr in corporate)
+    plan = _without_filters(plan, nat.id, 'iifname "vpc" ip saddr !=')
+    return replace(
+        plan,
+        rulesets=tuple(
+            replace(one, chains=tuple(_also_for(chain, more) for chain in one.chains))
+            if one.namespace == nat.id
+            else one
+            for one in plan.rulesets
+        ),
+    )
+
+
+def _also_for(chain: Chain, more: str) -> Chain:
+    """The map of a NAT gateway from ranges to addresses, with more of them."""
+    filters = (
+        replace(one, match=one.match.removesuffix(" }") + more + " }")
+        if one.match.startswith("snat to ip saddr map")
+        else one
+        for one in chain.filters
+    )
+    return replace(chain, filters=tuple(filters))
+
+
+# ---- With and without state
+
+
+def acl_without_answers(network: Network) -> Network | None:
+    """the database's network ACL has no entries for answers"""
+    acls = {subnet.nacl for subnet in network.subnets if subnet.id in {one.subnet for one in _databases(network)}}
+    changed = tuple(
+        replace(one, entries=tuple(entry for entry in one.entries if not entry.egress)) if one.id in acls else one
+        for one in network.nacls
+    )
+    return None if acls <= {None} else replace(network, nacls=changed)
+
+
+def groups_without_answers(network: Network) -> Network:
+    """the database's security groups let nothing out, and the functions' nothing in"""
+    silent = _with_groups(network, _groups_of(network, Kind.DATABASE), lambda group: replace(group, egress=()))
+    return _with_groups(silent, _groups_of(network, Kind.FUNCTION), lambda group: replace(group, ingress=()))
+
+
+def users_may_not_call(network: Network) -> Network | None:
+    """the functions' security groups let nothing out"""
+    return _with_groups(network, _groups_of(network, Kind.FUNCTION), lambda group: replace(group, egress=()))
+
+
+# ---- Tools
+
+
+def said(change: Callable[..., object]) -> str:
+    """What a change does, in words."""
+    return (change.__doc__ or change.__name__).strip()
+
+
+def _databases(network: Network) -> list[Interface]:
+    return [one for one in network.interfaces if one.kind is Kind.DATABASE]
+
+
+def _subnet(network: Network, interface: Interface) -> Subnet:
+    return next(subnet for subnet in network.subnets if subnet.id == interface.subnet)
+
+
+def _subnets_in(network: Network, zone: str) -> set[str]:
+    return {subnet.id for subnet in network.subnets if subnet.zone == zone}
+
+
+def _groups_of(network: Network, kind: Kind) -> set[str]:
+    return {group for one in network.interfaces if one.kind is kind for group in one.security_groups}
+
+
+def _with_groups(network: Network, which: set[str], change: Callable[[SecurityGroup], SecurityGroup]) -> Network:
+    changed = tuple(change(group) if group.id in which else group for group in network.security_groups)
+    return replace(network, security_groups=changed)
+
+
+def _with_interfaces(network: Network, change: Callable[[Interface], Interface]) -> Network:
+    return replace(network, interfaces=tuple(map(change, network.interfaces)))
+
+
+def _with_routes(network: Network, which: set[str], change: Callable[[RouteTable], tuple[Route, ...]]) -> Network:
+    tables = tuple(
+        replace(table, routes=change(table)) if table.id in which else table for table in network.route_tables
+    )
+    return replace(network, route_tables=tables)
+
+
+def _led_to_gateway(table: RouteTable, network: Network) -> tuple[Route, ...]:
+    gateway = InternetGatewayTarget(gateway=network.internet_gateway or _GATEWAY)
+    others = tuple(route for route in table.routes if route.destination != ANYWHERE)
+    return (*others, Route(id="a route that was added", destination=ANYWHERE, target=gateway))
+
+
+def _routed_to_vpn(network: Network, which: set[str]) -> Network:
+    vpn = network.vpn
+    if vpn is None:
+        return network
+    return _with_routes(
+        network,
+        which,
+        lambda table: (
+            *table.routes,
+            *(
+                Route(id="a route that was added", destination=cidr, target=VpnTarget(gateway=vpn.gateway))
+                for cidr in vpn.corporate
+                if all(route.destination != cidr for route in table.routes)
+            ),
+        ),
+    )
+
+
+def _leads_to_vpn(route: Route) -> bool:
+    return isinstance(route.target, VpnTarget)
+
+
+def _with_gateway(network: Network) -> Network:
+    return network if network.internet_gateway else replace(network, internet_gateway=_GATEWAY)
+
+
+def _without_filters(plan: Plan, namespace: str, beginning: str) -> Plan:
+    rulesets = tuple(
+        replace(
+            one,
+            chains=tuple(
+                replace(chain, filters=tuple(f for f in chain.filters if not f.match.startswith(beginning)))
+                for chain in one.chains
+            ),
+        )
+        if one.namespace == namespace
+        else one
+        for one in plan.rulesets
+    )
+    return replace(plan, rulesets=rulesets)
+
+
+def _free(network: Network, subnet: Subnet) -> IPv4Address:
+    """From the end of the subnet, below the last address, which AWS keeps."""
+    taken = {one.address for one in network.interfaces} | {one.address for one in network.nat_gateways}
+    return next(address for place in range(2, 250) if (address := subnet.cidr[-place]) not in taken)

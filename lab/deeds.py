@@ -1,0 +1,205 @@
+"""What the real programs must do in a network: jobs end to end, SQL for those who may, and what all sides saw of it.
+
+The counterpart of lab/proofs.py for what packets alone do not show. Each function yields deeds: a sentence, whether it
+held, and the evidence in words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from lab.case import Case
+from lab.jobs import Job
+from lab.programs.database import Answered
+from lab.programs.world import ATTACKER, CORPORATE, DEVELOPER
+from lab.running import Running, running
+from lab.sentences import Subjects
+from stack.network import Network
+
+_KINDS: Mapping[str, str] = {
+    "sync": "A delivery whose caller waits",
+    "queued": "A delivery through the queue",
+    "passed through": "A call that is passed through",
+}
+
+
+_NO_ROW = "nothing, as each zone has its own"  # src/flows/collaborators.py: recorded only where all share one address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """Something that programs did, or could not do."""
+
+    sentence: str
+    holds: bool
+    evidence: tuple[str, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        return {"sentence": self.sentence, "holds": self.holds, "evidence": list(self.evidence)}
+
+
+def run(
+    case: Case, network: Network | None = None, *, report: Callable[[str], None] = lambda _: None
+) -> tuple[tuple[Deed, ...], str]:
+    """All deeds in the case's network, or in `network`; and which code the functions ran.
+
+    To be called inside of the enclosure, for a case from the templates. Raises what lab.running raises.
+    """
+    if case.rendered is None:
+        raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
+    subjects = Subjects(case, network)
+    with running(subjects.network, case.rendered, report=report) as lab:
+        return tuple(_deeds(lab, subjects, report)), lab.code
+
+
+def _deeds(lab: Running, subjects: Subjects, report: Callable[[str], None]) -> Iterator[Deed]:
+    yield migration(lab)
+    if not has_schema(lab):
+        return
+    for name, step in (("jobs", jobs), ("egress checks", checks), ("SQL", sql)):
+        report(name)
+        yield from step(lab, subjects)
+
+
+def has_schema(lab: Running) -> bool:
+    """Whether there is a schema to work with."""
+    return lab.migration.status == "SUCCESS"
+
+
+def migration(lab: Running) -> Deed:
+    """The custom resource that makes the schema, in its own namespace."""
+    found = lab.migration
+    told = found.reason or found.words or "CloudFormation got no answer"
+    return Deed(
+        sentence="The migration's function makes the schema over TLS and answers CloudFormation",
+        holds=found.status == "SUCCESS",
+        evidence=(f"answered {found.status} from {found.answered_from}, version {found.version}",)
+        if found.status == "SUCCESS"
+        else (told,),
+    )
+
+
+# ---- Jobs
+
+
+def jobs(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+    """Each kind of job in each zone."""
+    for zone in lab.jobs.zones:
+        for start in (lab.jobs.sync, lab.jobs.queued, lab.jobs.passed_through):
+            job = start(zone)
+            yield _judge(job, subjects, zone)
+
+
+def _judge(job: Job, subjects: Subjects, zone: str) -> Deed:
+    match job.target:
+        case "partner":
+            return _at_partner(job, subjects.published_in(zone), zone)
+        case "corporate":
+            return _at_corporate(job, subjects, zone)
+    return _at_nobody(job, zone)
+
+
+def _at_partner(job: Job, published: frozenset[IPv4Address], zone: str) -> Deed:
+    """The partner's log, the database's row and the gateway's ledger must agree with what is published for the zone."""
+    agree = bool(job.seen) and job.seen <= published and job.recorded <= published
+    return Deed(
+        sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the partner from {_listed(published)} alone",
+        holds=job.arrived and agree and _ledger_agrees(job, published),
+        evidence=(
+            _answered(job),
+            f"the partner's log says {_listed(job.seen)}; the attempt's row says {_listed(job.recorded, _NO_ROW)}",
+            f"the gateway's ledger towards the partner so far says {_listed(job.ledger)}",
+        ),
+    )
+
+
+def _answered(job: Job) -> str:
+    problem = f" ({job.problem})" if job.problem else ""
+    return f"the API answered {job.status}{problem}, the delivery is {job.state}"
+
+
+def _ledger_agrees(job: Job, published: frozenset[IPv4Address]) -> bool:
+    """The ledger has what left before as well, so this zone's address must be in it; strangers are seen elsewhere."""
+    return bool(job.ledger & published)
+
+
+def _at_corporate(job: Job, subjects: Subjects, zone: str) -> Deed:
+    inside = all(one in subjects.network.cidr for one in job.seen)
+    return Deed(
+        sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the corporate host through the VPN",
+        holds=job.arrived and inside and not job.ledger,
+        evidence=(
+            _answered(job),
+            f"the corporate host's log says {_listed(job.seen)}; the gateway's ledger says {_listed(job.ledger)}",
+        ),
+    )
+
+
+def _at_nobody(job: Job, zone: str) -> Deed:
+    outcomes = ", ".join(row.outcome for row in job.attempts) or "none"
+    return Deed(
+        sentence=f"{_KINDS[job.kind]}, from {zone}, is attempted and leaves nowhere: nobody is at the allowed address",
+        holds=not job.arrived and not job.ledger and bool(job.attempts),
+        evidence=(
+            _answered(job),
+            f"attempts: {outcomes}; the internet gateway's ledger says {_listed(job.ledger)}",
+        ),
+    )
+
+
+# ---- The egress checks
+
+
+def checks(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+    """What the functions that watch the fixed address see."""
+    for one in lab.jobs.checks():
+        published = subjects.published_in(one.zone)
+        yield Deed(
+            sentence=f"The egress check of {one.zone} sees {_listed(published)}",
+            holds=one.verdict == "matches" and one.seen in {str(address) for address in published},
+            evidence=(f"published {one.published}, seen {one.seen}: {one.verdict}",),
+        )
+    strangers = {source for source, _ in lab.lab.ledger()} - subjects.published - _publics(subjects.network)
+    yield Deed(
+        sentence="After all of that, the gateway's ledger has no source but what is published",
+        holds=not strangers,
+        evidence=(f"sources: {_listed({source for source, _ in lab.lab.ledger()})}",),
+    )
+
+
+def _publics(network: Network) -> frozenset[IPv4Address]:
+    """Instances with a public address answer from it to those whom they let in."""
+    return frozenset(one.public_address for one in network.interfaces if one.public_address is not None)
+
+
+# ---- SQL
+
+
+def sql(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+    """Who can log in to PostgreSQL: those who are meant to, and not the attacker."""
+    for host, words in _welcome(subjects):
+        at = lab.database.public_address if host == DEVELOPER else lab.database.address
+        answer = lab.psql(host, "SELECT inet_client_addr()", address=at)
+        evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, Answered) else (answer.words,)
+        yield Deed(sentence=f"{words} runs SQL", holds=isinstance(answer, Answered), evidence=evidence)
+    for at in filter(None, (lab.database.public_address, lab.database.address)):
+        answer = lab.psql(ATTACKER, address=at, seconds=2)
+        yield Deed(
+            sentence=f"An attacker on the internet does not run SQL at {at}",
+            holds=not isinstance(answer, Answered),
+            evidence=(str(answer.rows),) if isinstance(answer, Answered) else (answer.words,),
+        )
+
+
+def _welcome(subjects: Subjects) -> Iterator[tuple[str, str]]:
+    for host in subjects.bastion.hosts if subjects.parameters.get("Bastion") == "yes" else ():
+        yield host, "Somebody on the bastion"
+    if subjects.parameters.get("CorporateDatabaseAccess") == "yes":
+        yield CORPORATE, "A corporate host"
+    if subjects.parameters.get("DeveloperCidr"):
+        yield DEVELOPER, "A developer in DeveloperCidr"
+
+
+def _listed(addresses: Iterable[IPv4Address], nobody: str = "nobody") -> str:
+    return " and ".join(str(one) for one in sorted(addresses)) or nobody

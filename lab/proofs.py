@@ -1,0 +1,287 @@
+"""What must be shown of every network that the templates offer, and what would make each proof fail.
+
+A proof is a function that yields sentences. Its expectations come from the parameters (what the design promises) and
+from the two lists below (what each function is for), never from the network that it is about. To add one, write a
+function with @proof below: see docs/lab.md, "Another proof".
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab import changes
+from lab.changes import Change, said
+from lab.parts import Plan
+from lab.sentences import Claim, Place, Subjects
+from lab.stages import Stage
+from stack.network import POSTGRESQL, Network
+
+HTTPS, SSH = 443, 22
+# What the functions are for, by logical id: see docs/architecture.md.
+DATABASE_USERS = ("ApiFunction", "AuthorizeFunction", "AttemptFunction", "AdminFunction", "MigrateFunction")
+CALLERS = ("ApiFunction", "AttemptFunction", "CheckEgressAFunction", "CheckEgressBFunction")
+STAY_INSIDE = ("AuthorizeFunction", "AdminFunction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A network that a proof supposes. `words` are empty where nothing was changed; `zone` is the one that was lost."""
+
+    words: str
+    network: Network
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A change that must make the proof fail. `plan` changes what the lab makes, where no network could express it."""
+
+    change: Change
+    plan: Callable[[Network], Callable[[Plan], Plan]] | None = None
+
+    @property
+    def words(self) -> str:
+        return said(self.change)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """`claims` yields the sentences for one network; `given` the networks that it supposes, made from the one at hand.
+
+    `unless` says why the proof does not apply to a design, or returns None where it does.
+    """
+
+    group: int
+    name: str
+    title: str
+    claims: Callable[[Subjects], Iterator[Claim]]
+    given: Callable[[Network], Sequence[Given]]
+    unless: Callable[[Subjects], str | None]
+    controls: tuple[Control, ...]
+
+
+PROOFS: list[Proof] = []
+
+
+def as_it_is(network: Network) -> Sequence[Given]:
+    """Nothing changed."""
+    return (Given(words="", network=network),)
+
+
+def always(_: Subjects) -> str | None:
+    """Of every design."""
+    return None
+
+
+def proof(
+    group: int,
+    *controls: Change | Control,
+    given: Callable[[Network], Sequence[Given]] = as_it_is,
+    unless: Callable[[Subjects], str | None] = always,
+) -> Callable[[Callable[[Subjects], Iterator[Claim]]], Callable[[Subjects], Iterator[Claim]]]:
+    """Add the function to the proofs. The first line of its docstring is the title; each control must make it fail."""
+
+    def added(claims: Callable[[Subjects], Iterator[Claim]]) -> Callable[[Subjects], Iterator[Claim]]:
+        title = said(claims).splitlines()[0]
+        known = tuple(one if isinstance(one, Control) else Control(change=one) for one in controls)
+        name = claims.__name__
+        PROOFS.append(
+            Proof(group=group, name=name, title=title, claims=claims, given=given, unless=unless, controls=known)
+        )
+        return claims
+
+    return added
+
+
+# ---- What a design promises
+
+
+def has_no_internet(lab: Subjects) -> str | None:
+    return "the design has no way to the internet" if lab.parameters["Topology"] == "internal-only" else None
+
+
+def has_internet(lab: Subjects) -> str | None:
+    return None if lab.parameters["Topology"] == "internal-only" else "the design has a way to the internet"
+
+
+def has_no_vpn(lab: Subjects) -> str | None:
+    return None if lab.parameters.get("CorporateCidr") else "the design has no VPN"
+
+
+def has_no_vpn_or_internet(lab: Subjects) -> str | None:
+    return has_no_vpn(lab) or has_no_internet(lab)
+
+
+def has_one_nat(lab: Subjects) -> str | None:
+    if lab.parameters["Egress"] == "single":
+        return "Egress is single: both zones leave by one NAT gateway, and its loss takes both"
+    return has_no_internet(lab)
+
+
+def has_private_api(lab: Subjects) -> bool:
+    topology = lab.parameters["Topology"]
+    return topology == "internal-only" or (
+        topology == "on-premises" and lab.parameters.get("CorporateApi", "private") == "private"
+    )
+
+
+def people(lab: Subjects) -> list[Place]:
+    """Who else may open the database, by what the parameters say."""
+    asked = {
+        lab.bastion: lab.parameters.get("Bastion") == "yes",
+        lab.corporate: lab.parameters.get("CorporateDatabaseAccess") == "yes",
+        lab.developer: bool(lab.parameters.get("DeveloperCidr")),
+    }
+    return [place for place, is_asked in asked.items() if is_asked]
+
+
+def zones_lost(network: Network) -> Sequence[Given]:
+    return tuple(
+        Given(words=f"what serves {zone} is gone", network=changes.without_nat_in(zone)(network), zone=zone)
+        for zone in network.zones
+    )
+
+
+def newcomers(network: Network) -> Sequence[Given]:
+    return (Given(words=said(changes.with_newcomers), network=changes.with_newcomers(network)),)
+
+
+def one_protection_left(network: Network) -> Sequence[Given]:
+    return tuple(Given(words=words, network=changed) for words, changed in changes.all_but_one(network))
+
+
+def without_answers_in_the_acl(network: Network) -> Sequence[Given]:
+    changed = changes.acl_without_answers(network)
+    return (Given(words=said(changes.acl_without_answers), network=changed or network),)
+
+
+def without_answers_in_the_groups(network: Network) -> Sequence[Given]:
+    changed = changes.groups_without_answers(network)
+    return (Given(words=said(changes.groups_without_answers), network=changed),)
+
+
+# ---- 1. The database
+
+
+@proof(1, changes.everything_opened, changes.users_forgotten)
+def only_its_users_open_the_database(lab: Subjects) -> Iterator[Claim]:
+    """The database opens for those who are meant to use it, and for nobody else."""
+    functions = lab.called("the functions that use it", DATABASE_USERS)
+    yield functions.reaches(lab.database.privately, POSTGRESQL)
+    for user in people(lab):
+        yield user.reaches(lab.database.publicly if user is lab.developer else lab.database.privately, POSTGRESQL)
+    yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
+    nobody_else = lab.everyone.besides(lab.internet, functions, *people(lab), words="everyone else (inside, corporate)")
+    yield nobody_else.cannot_reach(lab.database, POSTGRESQL)
+
+
+@proof(1, changes.database_listens_to_all_ports)
+def the_database_has_no_other_port(lab: Subjects) -> Iterator[Claim]:
+    """The database can be reached on no port but 5432, by its users neither."""
+    yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
+
+
+@proof(1, changes.everything_opened, given=one_protection_left)
+def one_protection_is_enough(lab: Subjects) -> Iterator[Claim]:
+    """Each of the database's protections alone keeps the internet out, with all others opened by mistake."""
+    yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
+
+
+@proof(1, changes.group_opened_to_the_vpc, given=newcomers)
+def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Claim]:
+    """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
+    yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
+
+
+# ---- 2. The fixed address
+
+
+@proof(2, changes.unpublished_address, changes.straight_to_the_gateway, unless=has_no_internet)
+def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Claim]:
+    """Those who may call partners reach them, and partners see the published addresses and no other."""
+    yield lab.partner.sees_only(lab.published)
+    for zone in lab.network.zones:
+        callers = lab.in_zone(lab.called("the functions that call out", CALLERS), zone)
+        yield callers.reaches(lab.partner, HTTPS, seen_as=lab.published_in(zone))
+    yield lab.called("the functions that only use the database", STAY_INSIDE).cannot_reach(lab.partner, HTTPS)
+    yield lab.database.cannot_reach(lab.partner, HTTPS)
+
+
+@proof(2, changes.everything_opened)
+def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Claim]:
+    """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
+    yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
+    if not has_no_internet(lab):
+        yield lab.internet.cannot_reach(lab.fixed_addresses, HTTPS, POSTGRESQL)
+
+
+# ---- 3. A zone is lost
+
+
+@proof(3, changes.one_nat_for_all, given=zones_lost, unless=has_one_nat)
+def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Claim]:
+    """When the NAT gateway of a zone is lost, the other zone still leaves by its own published address."""
+    for zone in lab.network.zones:
+        callers = lab.in_zone(lab.called("the functions that call out", CALLERS), zone)
+        if zone == lab.lost_zone:
+            yield callers.cannot_reach(lab.partner, HTTPS)
+        else:
+            yield callers.reaches(lab.partner, HTTPS, seen_as=lab.published_in(zone))
+
+
+# ---- 4. No way out
+
+
+@proof(4, changes.gateway_given_and_groups_opened, unless=has_internet)
+def there_is_no_way_out(lab: Subjects) -> Iterator[Claim]:
+    """Nothing leaves the VPC for the internet, and the database still answers."""
+    yield lab.nothing_leaves()
+    yield lab.called("the functions", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)
+
+
+@proof(4, changes.endpoints_forgotten, unless=has_internet)
+def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Claim]:
+    """What the functions need of AWS they reach at private addresses inside of the VPC."""
+    for service in ("sqs", "secretsmanager"):
+        yield lab.called("the functions that call out", CALLERS).reaches(lab.endpoints[service], HTTPS)
+
+
+# ---- 5. The corporate network
+
+
+@proof(5, changes.corporate_let_in, changes.vpn_forgotten, unless=has_no_vpn)
+def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Claim]:
+    """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
+    open_ones = []
+    if has_private_api(lab):
+        open_ones.append(lab.endpoints["execute-api"])
+        yield lab.corporate.reaches(lab.endpoints["execute-api"], HTTPS)
+    if lab.parameters.get("CorporateDatabaseAccess") == "yes":
+        yield lab.corporate.reaches(lab.database, POSTGRESQL)
+        yield lab.corporate.cannot_reach(lab.database, SSH, HTTPS)
+        open_ones.append(lab.database)
+    rest = lab.inside.besides(*open_ones, words="anything else of the VPC")
+    yield lab.corporate.cannot_reach(rest, SSH, HTTPS, POSTGRESQL)
+
+
+@proof(5, Control(change=changes.routed_to_vpn_everywhere, plan=changes.edge_to_edge), unless=has_no_vpn_or_internet)
+def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Claim]:
+    """The corporate network does not reach the internet by way of the VPC, nor the internet the corporate network."""
+    yield lab.corporate.cannot_reach(lab.partner, HTTPS)
+    yield lab.corporate.cannot_reach(lab.internet, HTTPS)
+    yield lab.internet.cannot_reach(lab.corporate, HTTPS)
+
+
+# ---- 6. With and without state
+
+
+@proof(6, changes.acl_opened, given=without_answers_in_the_acl)
+def an_acl_without_answers_cuts_everyone(lab: Subjects) -> Iterator[Claim]:
+    """A network ACL keeps no state: without entries for answers nobody gets one."""
+    functions = lab.called("the functions that use the database", DATABASE_USERS)
+    yield functions.cannot_reach(lab.database.privately, POSTGRESQL, stage=Stage.NACL_OUT, answer=True)
+
+
+@proof(6, changes.users_may_not_call, given=without_answers_in_the_groups)
+def a_group_lets_answers_pass(lab: Subjects) -> Iterator[Claim]:
+    """A security group keeps state: without a rule for answers they pass, because the question was let through."""
+    yield lab.called("the functions that use the database", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)

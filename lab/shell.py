@@ -1,0 +1,73 @@
+"""A shell on a host of the lab, with all programs running around it: `make lab-shell HOST=attacker`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+from lab.case import Case
+from lab.enclosure import enter
+from lab.programs.world import world
+
+_TOOLS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+class NoSuchHost(ValueError):
+    """There is no host of that name; the words list those that there are."""
+
+
+def shell(host: str, case: Case) -> int:
+    """Open it and wait until it is left. Returns its status. Raises NoSuchHost, and what lab.running raises."""
+    names = hosts(case)
+    if host not in names:
+        listed = "\n".join(f"  {name:<52}{', '.join(map(str, addresses))}" for name, addresses in names.items())
+        asked = f"there is no host {host!r}" if host else "HOST is missing"
+        raise NoSuchHost(f"{asked}; in {case.name} there are\n{listed}")
+    if case.rendered is None:
+        raise NoSuchHost("a shell needs the programs, which only a design from the templates has")
+    enter()
+    return _open(host, case)
+
+
+def hosts(case: Case) -> Mapping[str, tuple[IPv4Address, ...]]:
+    """All hosts that one can stand on, with their addresses."""
+    inside = {
+        one.id: (one.address,) if one.public_address is None else (one.address, one.public_address)
+        for one in case.network.interfaces
+    }
+    return inside | {one.name: (one.address,) for one in world(case.network, case.parameters)}
+
+
+def _open(host: str, case: Case) -> int:
+    from lab.running import running  # it loads boto3 and moto, which start threads: after the world was entered
+
+    if case.rendered is None:
+        raise NoSuchHost("a shell needs the programs, which only a design from the templates has")
+    with running(case.network, case.rendered, report=_say) as lab:
+        _say(_welcome(host, lab.names))
+        environment = {
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), *_TOOLS]),  # noqa: PTH120 (it is text already)
+            "HOME": "/",
+            "TERM": os.environ.get("TERM", "dumb"),
+            "PS1": f"{host}> ",
+            "SSL_CERT_FILE": str(lab.authority.roots),
+            "CURL_CA_BUNDLE": str(lab.authority.roots),
+        }
+        started = lab.lab.start(host, "bash", "--norc", "--noprofile", environment=environment, files=lab.files(host))
+        while True:
+            try:
+                return started.wait()
+            except KeyboardInterrupt:  # the terminal tells the shell too, which stays
+                continue
+            except subprocess.SubprocessError:
+                return 1
+
+
+def _welcome(host: str, names: Mapping[str, tuple[IPv4Address, ...]]) -> str:
+    known = "\n".join(f"  {name:<60}{', '.join(map(str, addresses))}" for name, addresses in names.items())
+    return f"You are on {host}. These names are known inside of the VPC:\n{known}\nLeave with exit."
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

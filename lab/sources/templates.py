@@ -1,0 +1,63 @@
+"""Cases from our own templates: parameters, rendered, read as a network."""
+
+from collections.abc import Iterator, Mapping
+
+from lab.case import Case
+from stack.reading import network
+from stack.render import EGRESSES, NEEDS, Combination, combinations, render
+
+# What else a design may have that opens a way to the database, or puts a second one there.
+PEOPLE: Mapping[str, Mapping[str, str]] = {
+    "public-private": {},
+    "internet-accessible": {},
+    "on-premises": {"CorporateDatabaseAccess": "yes"},
+    "internal-only": NEEDS["on-premises"],
+}
+_PEOPLE = {"Bastion": "yes", "DatabaseReader": "yes"}
+
+
+class Unknown(ValueError):
+    """No such case; the words name those that there are."""
+
+
+def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
+    """Every combination that the templates' Rules accept, of one topology or egress mode where one is given.
+
+    Each topology has one more case in its first egress mode: with a bastion, a reader and access from the corporate
+    network. Raises Unknown.
+    """
+    wanted = [
+        one
+        for one in _accepted()
+        if topology in {"", one.parameters["Topology"]} and egress in {"", one.parameters["Egress"]}
+    ]
+    if not wanted:
+        raise Unknown(_advice(topology, egress))
+    return tuple(case for one in wanted for case in _cases(one))
+
+
+def case(name: str, parameters: Mapping[str, str]) -> Case:
+    """One case. Raises what stack.render and stack.reading raise."""
+    rendered = render(parameters)
+    return Case(name=name, parameters=rendered.parameters, network=network(rendered), rendered=rendered)
+
+
+def _accepted() -> list[Combination]:
+    return [one for one in combinations() if one.refused is None and one.parameters["Stage"] == "dev"]
+
+
+def _cases(one: Combination) -> Iterator[Case]:
+    name = f"{one.parameters['Topology']}-{one.parameters['Egress']}"
+    yield case(name, one.parameters)
+    if one.parameters["Egress"] == EGRESSES[0] and one.parameters["Topology"] in PEOPLE:
+        more = PEOPLE[one.parameters["Topology"]]
+        yield case(f"{name}-people", {**one.parameters, **_PEOPLE, **more})
+
+
+def _advice(topology: str, egress: str) -> str:
+    possible: dict[str, list[str]] = {}
+    for one in _accepted():
+        possible.setdefault(one.parameters["Topology"], []).append(one.parameters["Egress"])
+    listed = "; ".join(f"{name} with {', '.join(egresses)}" for name, egresses in possible.items())
+    asked = " ".join(filter(None, [topology and f"TOPOLOGY={topology}", egress and f"EGRESS={egress}"]))
+    return f"there is no {asked}; possible are {listed}"
