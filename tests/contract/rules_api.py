@@ -57,15 +57,15 @@ SETTINGS_OF_THE_API = [  # parameters that change what the API's function is giv
     {"DomainName": "api.example.com", "CertificateArn": "arn:aws:acm:us-east-1:555555555555:certificate/1234abcd"},
     {"Stage": "staging"},
 ]
+CLUSTER = "Database.DatabaseCluster.DBClusterResourceId"
+CLUSTER_LENGTH = 34  # cluster- and 26 letters and digits; that of a proxy is shorter
 LONGEST_SETTINGS = {
     "Egress": "per-az",
-    "AllowedPrivateCidrs": ",".join(["192.168.100.100/32"] * 4),
+    "AllowedPrivateCidrs": ",".join(f"192.168.100.10{place}/32" for place in range(4)),
     "LogLevel": "WARNING",
     "Tracing": "otel",
     "OpenTelemetryLayerArn": LAYER,
     "Architecture": "x86_64",
-    "DatabaseProxy": "yes",
-    "DatabaseMinCapacity": "0.5",
     "KmsKeyArn": KEY,
 }
 LOGGED = {  # all that the access log may hold; a path can carry a partner's secret, the route cannot
@@ -192,11 +192,14 @@ def the_alias_follows_every_setting_of_the_function(project: Project) -> list[st
         description, other = after["Description"], before["ApiFunction"]["Properties"]
         if _settings(after) != _settings(other) and description == other["Description"]:
             faults.append(f"{parameters} does not reach the alias")
+        host = after["Environment"]["Variables"]["DATABASE_HOST"].rpartition(".Endpoint")[0]
+        if host not in description:
+            faults.append(f"with {parameters} a {host} that is made anew does not reach the alias")
     url = "https://.com"
     url = url.replace(".", f"{'e' * (_longest_echo_url(project) - len(url))}.")
     made = project.resources(APPLICATION, **LONGEST_SETTINGS, EgressEchoUrl=url)
     longest = made["ApiFunction"]["Properties"]["Description"]
-    length = len(re.sub(r"Network\.\w+\.PublicIp", "255.255.255.255", longest))
+    length = len(re.sub(r"Network\.\w+\.PublicIp", "255.255.255.255", longest.replace(CLUSTER, "c" * CLUSTER_LENGTH)))
     return faults if length <= 256 else [*faults, f"the description has up to {length} characters"]
 
 

@@ -1,6 +1,7 @@
 """What functions, roles, queues and logs must be. Each rule returns its faults in words; none is good."""
 
 import importlib
+import logging
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -289,6 +290,25 @@ def every_function_has_a_log_group_of_its_own(project: Project) -> list[str]:
     ]
 
 
+def every_function_logs_at_the_level_asked_for(project: Project) -> list[str]:
+    """Where Lambda formats the lines it has a level of its own, which Powertools follows before ours, and which at WARN
+    keeps back what has no level, such as the counts (Lambda: log-level filtering). An alarm reads warnings."""
+    faults = []
+    for name, item in project.functions().items():
+        properties = item["Properties"]
+        if properties["LoggingConfig"].get("LogFormat", "Text") != "Text":
+            faults.append(f"{name} logs at a level of Lambda's")
+        if (
+            properties["Environment"]["Variables"].get("POWERTOOLS_LOG_LEVEL")
+            != project.application().parameters["LogLevel"]
+        ):
+            faults.append(f"{name} does not log at LogLevel")
+    offered = project.written(APPLICATION)["Parameters"]["LogLevel"]["AllowedValues"]
+    return faults + [
+        f"LogLevel={level} hides warnings" for level in offered if logging.getLevelName(level) > logging.WARNING
+    ]
+
+
 @everywhere
 def every_log_group_ends(case: Case) -> Iterator[str]:
     """CloudWatch keeps logs for good unless told otherwise; and what logs by itself has a group here."""
@@ -497,6 +517,7 @@ RULES = [
     code_cannot_touch_network_interfaces,
     every_wildcard_has_its_reason_beside_it,
     every_function_has_a_log_group_of_its_own,
+    every_function_logs_at_the_level_asked_for,
     every_log_group_ends,
     wakeups_outlive_their_workers,
     the_queue_feeds_the_worker_without_loss,

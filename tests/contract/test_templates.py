@@ -143,6 +143,11 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_functions.every_function_has_a_log_group_of_its_own: [
         resource(APPLICATION, "AdminFunction", "!Ref AdminLogGroup", "!Ref ApiLogGroup"),
     ],
+    rules_functions.every_function_logs_at_the_level_asked_for: [
+        reworded(APPLICATION, "LogFormat: Text", "LogFormat: JSON"),
+        reworded(APPLICATION, "POWERTOOLS_LOG_LEVEL: !Ref LogLevel", "POWERTOOLS_LOG_LEVEL: DEBUG"),
+        reworded(APPLICATION, "[DEBUG, INFO, WARNING]", "[DEBUG, INFO, WARNING, ERROR]"),
+    ],
     rules_functions.every_log_group_ends: [
         resource(APPLICATION, "ApiLogGroup", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
         resource(DATABASE, "InstanceLogGroup", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
