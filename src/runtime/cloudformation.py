@@ -30,19 +30,7 @@ def answer(
     """Sends the verdict to the presigned URL of the event, three times if need be. Raises OSError where that does not
     take it.
     """
-    words = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
-    body = json.dumps(
-        {
-            "Status": "SUCCESS" if succeeded else "FAILED",
-            "Reason": words or "see the log of the function",
-            "PhysicalResourceId": physical_id,
-            "StackId": event.get("StackId", ""),
-            "RequestId": event.get("RequestId", ""),
-            "LogicalResourceId": event.get("LogicalResourceId", ""),
-            "Data": dict(data or {}),
-        },
-        ensure_ascii=False,  # an escape takes six bytes
-    ).encode()
+    body = _body(event, succeeded=succeeded, physical_id=physical_id, reason=reason, data=dict(data or {}))
     url = urlsplit(event["ResponseURL"])
     for pause in PAUSES_SECONDS:
         try:
@@ -52,6 +40,22 @@ def answer(
         except OSError:
             sleep(pause)
     return _put(url, body)
+
+
+def _body(
+    event: Mapping[str, Any], *, succeeded: bool, physical_id: str, reason: str, data: Mapping[str, str]
+) -> bytes:
+    words = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
+    told = {
+        "Status": "SUCCESS" if succeeded else "FAILED",
+        "Reason": words or "see the log of the function",
+        "PhysicalResourceId": physical_id,
+        "StackId": event.get("StackId", ""),
+        "RequestId": event.get("RequestId", ""),
+        "LogicalResourceId": event.get("LogicalResourceId", ""),
+        "Data": data,
+    }
+    return json.dumps(told, ensure_ascii=False).encode()  # not ASCII, where an escape takes six bytes
 
 
 def _put(url: SplitResult, body: bytes) -> None:
