@@ -55,18 +55,12 @@ class Change:
     causes: tuple[Cause, ...]
     nested: "ChangeSet | None" = None
 
-    @property
-    def logical_id(self) -> str:
-        return self.address.rpartition(".")[2]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSet:
     """`problem` says why it could not be read; the changes are then unknown and not none."""
 
-    id: str
     stack_name: str
-    stack_id: str
     changes: tuple[Change, ...]
     problem: str = ""
 
@@ -116,9 +110,7 @@ def _change_set(source: Source, pages: Sequence[Page], path: str) -> ChangeSet:
     problem = _problem(first)
     said = [] if problem else [change["ResourceChange"] for page in pages for change in page.get("Changes", [])]
     return ChangeSet(
-        id=first["ChangeSetId"],
         stack_name=first.get("StackName", ""),
-        stack_id=first.get("StackId", ""),
         changes=tuple(_change(source, item, path) for item in said),
         problem=problem,
     )
@@ -167,17 +159,17 @@ def _nested(source: Source, said: Page, address: str) -> ChangeSet | None:
     """None for a nested stack that is new or goes: what goes is in `Source.held`, what is new takes nothing away."""
     if said["Action"] in ("Add", "Remove"):
         return None
-    stack_id, change_set = said.get("PhysicalResourceId", ""), said.get("ChangeSetId", "")
+    change_set = said.get("ChangeSetId", "")
     if not change_set:
-        return _unread(stack_id, f"{address} has no change set of its own: make it with IncludeNestedStacks")
+        return _unread(f"{address} has no change set of its own: make it with IncludeNestedStacks")
     try:
         return _change_set(source, source.pages(change_set, ""), f"{address}.")
     except Unreadable as problem:
-        return _unread(stack_id, f"{address}: {problem}")
+        return _unread(f"{address}: {problem}")
 
 
-def _unread(stack_id: str, problem: str) -> ChangeSet:
-    return ChangeSet(id="", stack_name="", stack_id=stack_id, changes=(), problem=problem)
+def _unread(problem: str) -> ChangeSet:
+    return ChangeSet(stack_name="", changes=(), problem=problem)
 
 
 # ---- Sources ---------------------------------------------------------------------------------------------------------

@@ -423,5 +423,5 @@ def test_the_changes_keep_what_aws_said() -> None:
     source = recorded("another-range")
     changes = {change.address: change for change in read(source, source.root()).everything()}
     nat: Change = changes["Network.NatGatewayA"]
-    assert (nat.logical_id, nat.replacement, nat.policy) == ("NatGatewayA", "Conditional", "ReplaceAndDelete")
+    assert (nat.replacement, nat.policy) == ("Conditional", "ReplaceAndDelete")
     assert nat.causes[0].entity == "PublicSubnetA"
