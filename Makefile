@@ -17,10 +17,18 @@ CHECKED := src local stack tests $(wildcard tools bench lab)
 # The chaos test breaks things at random, so it has a command of its own (make chaos) and holds up no change by chance.
 GATING := tests --ignore=tests/e2e/test_chaos.py
 
+# $(call switch,YES,--yes) is the option where YES=yes (or 1), and nothing where it is no (or 0) or not given.
+# $(call number,SEED,--seed,1) is the option with the number that SEED holds, and nothing where it holds none.
+# Both stop with one line for everything else.
+switch = $(if $(filter-out yes no 1 0,$($1)),$(error $1=$($1) is neither yes nor no; say $1=yes or leave it out))$(if $(filter yes 1,$($1)),$2)
+digits = $(if $2,$(call digits,$(subst $(firstword $2),,$1),$(wordlist 2,10,$2)),$1)
+number = $(if $($1),$(if $(call digits,$($1),0 1 2 3 4 5 6 7 8 9),$(error $1=$($1) is no whole number, such as $1=$3),$2 $($1)))
+
 ##@ Use it on this machine
 
 .PHONY: run
-run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C; PORT=9000 elsewhere
+run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C
+#? PORT=9000 and PARTNER_PORT=9001 for other ports
 	@exec $(PY) -m local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
 
 .PHONY: run-clean
@@ -30,8 +38,9 @@ run-clean: $(RUN_READY) ## delete what `make run` keeps: database, seal key, tok
 ##@ Work on it
 
 .PHONY: test
-test: $(DEV_READY) ## all tests but make invoke and make chaos; ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
-	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(ARGS) $(or $(ONLY),$(GATING))
+test: $(DEV_READY) ## all tests but make invoke, make chaos and make bench
+#? ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),$(GATING))
 	@$(if $(ONLY)$(ARGS),,echo "== the core: no branch untaken without a reason beside it"; \
 		$(PY) -m coverage report --include='src/domain/*,src/flows/*,src/db/*,src/egress/*' --fail-under=99)
 
@@ -72,13 +81,21 @@ check-imports: $(DEV_READY)
 clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay
 	rm -rf .venv .venv-sam .venv-scan .aws-sam htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 
+# The groups of `make help`, in this order; files in make/ add to them.
+##@ Prove it
+##@ Measure it
+##@ Renew what the documents show
+##@ Build and deploy
+
 include $(wildcard make/*.mk)
 
 .PHONY: help
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
-		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-zA-Z0-9_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^##@ / { group = substr($$0, 5); if (!known[group]++) names[++count] = group } \
+		/^[a-zA-Z0-9_-]+:.*## / { sub(/:.*/, "", $$1); text[group] = text[group] sprintf("  make %-12s %s\n", $$1, $$2) } \
+		/^#\? / { text[group] = text[group] sprintf("  %-17s %s\n", "", substr($$0, 4)) } \
+		END { for (at = 1; at <= count; at++) if (text[names[at]]) printf "\n%s\n%s", names[at], text[names[at]] }' $(MAKEFILE_LIST)
 
 $(RUN_READY): src/requirements.txt local/requirements.txt local/set-up
 	@local/set-up $(VENV) src/requirements.txt local/requirements.txt

@@ -1,7 +1,8 @@
 # Everything goes wrong at once, for as long as one likes. Random, so it is not part of `make test`.
 
-##@ Break it
+##@ Prove it
 
 .PHONY: chaos
-chaos: $(DEV_READY) ## kill, cut off and delay at random, then count the promises; SEED=1 SECONDS=120
-	@CHAOS_SEED="$(SEED)" CHAOS_SECONDS="$(or $(SECONDS),60)" $(PY) -m pytest -q -s $(ARGS) tests/e2e/test_chaos.py
+chaos: $(DEV_READY) ## kill, cut off and delay at random, then count the promises
+#? SECONDS=120 for longer than a minute, SEED=1 for the same things again
+	@CHAOS_SEED="$(strip $(call number,SEED,,1))" CHAOS_SECONDS="$(or $(strip $(call number,SECONDS,,120)),60)" $(PY) -m pytest -q -s $(ARGS) tests/e2e/test_chaos.py

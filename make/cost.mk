@@ -1,6 +1,9 @@
-##@ What it costs
+##@ Measure it
 
 .PHONY: cost
-cost: $(DEV_READY) ## the monthly bill; TOPOLOGY= EGRESS= STAGE= DELIVERIES= SET="WebAcl=yes" for one, FREE=yes; WRITE=yes for the docs
+cost: $(DEV_READY) ## what a stack costs in a month, by design, egress, stage and load
+#? one bill with its lines: TOPOLOGY= EGRESS= STAGE= DELIVERIES=1000000 SET="WebAcl=yes"
+#? FREE=yes adds to that bill what costs nothing, and why
+#? WRITE=yes renews what the README and docs/costs.md quote
 	@$(PY) -m stack.cost --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --stage="$(STAGE)" --deliveries="$(DELIVERIES)" \
-		--set="$(SET)" $(if $(FREE),--free) $(if $(WRITE),--write)
+		--set="$(SET)" $(call switch,FREE,--free) $(call switch,WRITE,--write)

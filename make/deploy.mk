@@ -1,20 +1,23 @@
 # Deploying with a guard. None of it ran against AWS from here: see docs/operations.md#deploy.
 
-##@ Deploy it
+##@ Build and deploy
 
 .PHONY: guard
-guard: $(DEV_READY) ## refuse a change set that loses what must stay: CHANGE_SET=arn or RECORDED=folder; ALLOW=A,B
+guard: $(DEV_READY) ## refuse a change set that loses what must stay
+#? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
+#? ALLOW=A,B lets A and B go; REGION=eu-central-1
 	@$(PY) -m stack.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
-		$(if $(RECORDED),--recorded $(RECORDED)) $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
+		$(if $(RECORDED),--recorded "$(RECORDED)") $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
 
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy
 
 .PHONY: deploy
-deploy: $(DEV_READY) ## build, guard, ask, deploy, protect: STAGE=dev; ALLOW=A,B lets A and B go; YES=1; NESTED=no
+deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
+#? ALLOW=A,B lets A and B go; YES=yes does not ask; NESTED=no for a change set without nested ones
 	@architecture=$$($(DEPLOYER) ready --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
-	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(if $(YES),--yes) \
-		$(if $(filter no,$(NESTED)),--without-nested)
+	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(call switch,YES,--yes) \
+		$(if $(NESTED),$(if $(call switch,NESTED,yes),,--without-nested))
 
 .PHONY: protect
 protect: $(DEV_READY) ## set the stack policy on a stage's stack and on those nested in it: STAGE=dev

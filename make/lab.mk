@@ -13,5 +13,6 @@ lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: H
 	@$(PY) -m lab --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
 
 .PHONY: lab-fuzz
-lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks; N=100 of them, SEED=1, SPOILT=yes for mistakes on purpose
-	@$(PY) -m lab.fuzz --networks $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(SPOILT),--spoilt)
+lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks
+#? N=100 of them, SEED=1 for the same again, SPOILT=yes for mistakes on purpose
+	@$(PY) -m lab.fuzz $(or $(call number,N,--networks,100),--networks 100) $(call number,SEED,--seed,1) $(call switch,SPOILT,--spoilt)

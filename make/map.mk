@@ -1,4 +1,4 @@
-##@ See it
+##@ Renew what the documents show
 
 .PHONY: map
 map: $(DEV_READY) ## draw the network of each design from the templates into docs/maps

@@ -1,4 +1,4 @@
-##@ Check the stack
+##@ Renew what the documents show
 
 .PHONY: parameters
 parameters: $(DEV_READY) ## write docs/parameters.md: every parameter, refusal and output, from the templates

@@ -1,7 +1,8 @@
 # A way to the database for people. It never ran against AWS from here: see docs/operations.md#people.
 
-##@ Look into it
+##@ Build and deploy
 
 .PHONY: db-shell
-db-shell: $(DEV_READY) ## psql on a stack's database through its bastion: STACK=sallyport-dev; ROLE=owner REGION=... ARGS="-c 'SELECT 1'"
+db-shell: $(DEV_READY) ## psql on a stack's database through its bastion: STACK=sallyport-dev
+#? ROLE=owner, REGION=eu-central-1, ARGS="-c 'SELECT 1'" for psql
 	@$(PY) -m stack.db_shell --stack "$(STACK)" $(if $(ROLE),--role "$(ROLE)") $(if $(REGION),--region "$(REGION)") $(ARGS)

@@ -1,7 +1,7 @@
 # Scanners of others, in an environment of their own: checkov on everything that the templates make, cfripper on its IAM
 # and security groups. Both look at files alone and need no network.
 
-##@ Check the stack
+##@ Work on it
 
 SCAN_VENV := .venv-scan
 SCAN_READY := $(SCAN_VENV)/.ready
