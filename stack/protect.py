@@ -38,7 +38,7 @@ def _stacks(live: Live, stack: str, path: str) -> Iterator[tuple[str, str, list[
     held = list(live.held(stack))
     yield path, stack, held
     for item in held:
-        if item.type == STACK:
+        if item.type == STACK and item.physical_id:  # one that could not be made has none
             yield from _stacks(live, item.physical_id, f"{path}{item.logical_id}.")
 
 

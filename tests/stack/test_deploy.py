@@ -568,6 +568,19 @@ def test_each_stack_gets_a_policy_of_its_own(session: Session) -> None:
     protect(session.client("cloudformation", region_name=REGION), "sallyport-dev", console)
 
 
+def test_a_nested_stack_that_could_not_be_made_is_in_nobodys_way(session: Session) -> None:
+    unmade = {
+        "LogicalResourceId": "Vpn",
+        "ResourceType": "AWS::CloudFormation::Stack",
+        "LastUpdatedTimestamp": LONG_AGO,
+        "ResourceStatus": "CREATE_FAILED",
+    }
+    session.queue("list_stack_resources", {"StackResourceSummaries": [unmade]}, StackName="sallyport-dev")
+    session.queue("set_stack_policy", {}, StackName="sallyport-dev", StackPolicyBody=ANY)
+    console = Console(file=io.StringIO())
+    protect(session.client("cloudformation", region_name=REGION), "sallyport-dev", console)
+
+
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 
