@@ -5,11 +5,13 @@
 ##@ Prove it
 
 .PHONY: lab
-lab: $(DEV_READY) ## proves the network with packets, on this machine: all designs, or TOPOLOGY= EGRESS=; CONTROLS=yes PROGRAMS=yes
+lab: $(DEV_READY) ## prove the network with packets, on this machine: all designs
+#? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes
 	@$(PY) -m lab --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)"
 
 .PHONY: lab-shell
-lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: HOST=attacker; lists the hosts without; TOPOLOGY= EGRESS=
+lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: HOST=attacker; lists the hosts without
+#? TOPOLOGY= EGRESS= for another design
 	@$(PY) -m lab --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
 
 .PHONY: lab-fuzz
