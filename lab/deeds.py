@@ -24,9 +24,6 @@ _KINDS: Mapping[str, str] = {
 }
 
 
-_NO_ROW = "nothing, as each zone has its own"  # src/flows/collaborators.py: recorded only where all share one address
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deed:
     """Something that programs did, or could not do."""
@@ -102,13 +99,13 @@ def _judge(job: Job, subjects: Subjects, zone: str) -> Deed:
 
 def _at_partner(job: Job, published: frozenset[IPv4Address], zone: str) -> Deed:
     """The partner's log, the database's row and the gateway's ledger must agree with what is published for the zone."""
-    agree = bool(job.seen) and job.seen <= published and job.recorded <= published
+    agree = bool(job.seen) and job.seen <= published and job.recorded == job.seen
     return Deed(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the partner from {_listed(published)} alone",
         holds=job.arrived and agree and _ledger_agrees(job, published),
         evidence=(
             _answered(job),
-            f"the partner's log says {_listed(job.seen)}; the attempt's row says {_listed(job.recorded, _NO_ROW)}",
+            f"the partner's log says {_listed(job.seen)}; the attempt's row says {_listed(job.recorded, 'nothing')}",
             f"the gateway's ledger towards the partner so far says {_listed(job.ledger)}",
         ),
     )
@@ -128,10 +125,11 @@ def _at_corporate(job: Job, subjects: Subjects, zone: str) -> Deed:
     inside = all(one in subjects.network.cidr for one in job.seen)
     return Deed(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the corporate host through the VPN",
-        holds=job.arrived and inside and not job.ledger,
+        holds=job.arrived and inside and not job.ledger and not job.recorded,
         evidence=(
             _answered(job),
             f"the corporate host's log says {_listed(job.seen)}; the gateway's ledger says {_listed(job.ledger)}",
+            f"the attempt's row says {_listed(job.recorded, 'nothing')}, as no fixed address is seen there",
         ),
     )
 

@@ -150,7 +150,8 @@ class Attempt:
     """One try at a delivery, as it is logged.
 
     `outcome` is one of answered, unreachable, unknown, refused; `reason` is None when answered; `response` is None
-    unless answered. `egress_address` is the fixed address it left from, None where nothing left or it is not known.
+    unless answered. `egress_address` is the fixed address it left from, None where nothing left by one or it is not
+    known.
     """
 
     attempt_id: AttemptId

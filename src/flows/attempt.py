@@ -219,7 +219,7 @@ def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Coll
         started_at=started_at,
         timings=exchange.timings,
         remote_address=exchange.remote_address,
-        egress_address=by.egress_address if exchange.remote_address else None,
+        egress_address=by.address_towards(exchange.remote_address),
         response=keep(outcome) if isinstance(outcome, Answered) else None,
     )
 

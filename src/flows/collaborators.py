@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 from db.connection import Database
@@ -14,6 +15,9 @@ from egress.client import Client
 from egress.credentials import SealKey
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue
+
+# RFC 1918 and RFC 6598: what the internet does not route is reached without the NAT gateway, over a VPN or a peering.
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,13 @@ class Collaborators:
             zone = self.own_zone()
             addresses = {fixed.address for fixed in self.egress_addresses if fixed.availability_zone == zone}
         return addresses.pop() if len(addresses) == 1 else None
+
+    def address_towards(self, remote_address: str | None) -> str | None:
+        """The fixed address that a request to `remote_address` left from; None where nothing left, where it is not
+        known, and where the other side is in a private network, which sees a private address of ours."""
+        if remote_address is None or any(ip_address(remote_address) in network for network in _PRIVATE):
+            return None
+        return self.egress_address
 
     def new_id(self, now: datetime) -> UUID:
         """A fresh UUIDv7."""

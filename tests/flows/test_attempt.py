@@ -476,3 +476,15 @@ class GoesAway(Database):
             self.close()
         self.ran = True
         return super().connection()
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "172.16.0.1", "172.31.255.254", "192.168.7.7", "100.64.0.1"])
+def test_whoever_is_reached_in_a_private_network_sees_none_of_the_fixed_addresses(
+    gateway: Gateway, address: str
+) -> None:
+    assert gateway.by.address_towards(address) is None
+
+
+@pytest.mark.parametrize("address", ["172.32.0.1", "100.128.0.1", "9.255.255.255", "2606:4700::1111"])
+def test_whoever_is_reached_outside_sees_the_fixed_address(gateway: Gateway, address: str) -> None:
+    assert gateway.by.address_towards(address) == FIXED_ADDRESS

@@ -17,6 +17,7 @@ from dnslib import RCODE, DNSRecord
 
 from egress.addresses import Guard
 from lab.enclosure import SKIPPED
+from lab.jobs import Target
 from lab.plan import plan
 from lab.programs import world as worlds
 from lab.programs.authority import Authority
@@ -32,10 +33,10 @@ from tests.support.enclosed import REQUIRED, command, inside
 from tests.support.enclosed import environment as enclosed
 
 PER_ZONE = {"Egress": "per-az", "InterfaceEndpoints": "sqs"}
-INTERNAL = {
+VPN = {"CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
+TARGETS: tuple[Target, ...] = ("partner", "corporate")
+INTERNAL = VPN | {
     "Topology": "internal-only",
-    "CorporateCidr": "172.20.0.0/16",
-    "CustomerGatewayAddress": "198.51.100.7",
     "AllowedPrivateCidrs": "172.20.0.0/16",
     "Bastion": "yes",
 }
@@ -135,13 +136,34 @@ def test_each_zones_jobs_reach_the_third_party_from_the_zones_own_address(public
         assert job["state"] == "delivered"
         assert job["outcomes"] == ["answered"]
         assert job["seen"] == [FIRST if job["zone"] == "us-east-1a" else SECOND]
-        assert job["recorded"] == (job["seen"] if _knows_its_zone() else [])
+        assert job["recorded"] == job["seen"]
     assert public["jobs"][-1]["ledger"] == public["left"] == [FIRST, SECOND]
 
 
-def _knows_its_zone() -> bool:
-    """Whether functions are told by which address their zone leaves."""
-    return "EGRESS_ZONE_IDS" in lab_of(PER_ZONE)[1].resources["ApiFunction"]["Properties"]["Environment"]["Variables"]
+@pytest.mark.parametrize("egress", ["single", "regional"])
+def test_each_attempt_records_the_address_that_the_partner_saw(egress: str) -> None:
+    found = inside(_modes, egress)
+    assert found["partner"] == [
+        ["us-east-1a", [FIRST], [FIRST]],
+        ["us-east-1b", *[[FIRST if egress == "single" else SECOND]] * 2],
+    ]
+    for _, seen, recorded in found["corporate"]:
+        assert [IPv4Address(one) in IPv4Network("10.64.0.0/16") for one in seen] == [True]  # through the VPN
+        assert recorded == []
+
+
+def _modes(egress: str) -> Mapping[str, Any]:
+    parameters = {"Topology": "on-premises", "Egress": egress, "AllowedPrivateCidrs": VPN["CorporateCidr"]}
+    network, rendered = lab_of(VPN | parameters)
+    with running(network, rendered) as lab:
+        return {
+            target: [
+                [zone, sorted(map(str, job.seen)), sorted(map(str, job.recorded))]
+                for zone in lab.jobs.zones
+                for job in [lab.jobs.passed_through(zone, target)]
+            ]
+            for target in TARGETS
+        }
 
 
 def test_the_egress_checks_and_the_api_tell_what_was_seen(public: Mapping[str, Any]) -> None:
@@ -186,6 +208,7 @@ def test_internal_only_serves_the_corporate_network_and_nothing_leaves() -> None
     for job in found["jobs"]:
         assert job["arrived"], job
         assert all(IPv4Address(source) in IPv4Network("10.64.0.0/16") for source in job["seen"])
+        assert job["recorded"] == []
     assert found["left"] == []
     assert (found["checks"], found["shown"]) == ([], [])
     assert found["migration"][0] == "SUCCESS"
