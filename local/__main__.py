@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         if options.command == "clean":
+            kept = options.directory.exists()
             clean(options.directory)
+            _say(f"Deleted {options.directory}" if kept else "There was nothing to delete")
         else:
             run(options)
     except LocalError as error:
@@ -114,7 +116,7 @@ def _say(text: str, *, to_error: bool = False) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local", description="Sallyport on this machine.")
+    parser = argparse.ArgumentParser(prog="make run", usage=argparse.SUPPRESS, description="Sallyport on this machine.")
     parser.add_argument("command", choices=("run", "clean"), help="run the stack, or delete what it keeps")
     parser.add_argument("--port", type=_port, default=8080, help="of the API (default 8080)")
     parser.add_argument("--partner-port", type=_port, default=8081, help="of the demo partner (default 8081)")
@@ -131,7 +133,7 @@ def _default_directory() -> Path:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a port number")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port number, which is 0 to 65535 (0: any that is free)")
     return int(text)
 
 

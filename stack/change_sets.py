@@ -240,9 +240,11 @@ class Recorded:
     @classmethod
     def load(cls, paths: Iterable[Path]) -> "Recorded":
         """Files, and the JSON files of folders. Raises Unreadable."""
+        paths = tuple(paths)
         files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
         if not files:
-            raise Unreadable("there is no recorded answer")
+            places = ", ".join(map(str, paths))
+            raise Unreadable(f"no recorded answer (*.json of aws cloudformation describe-change-set) is in {places}")
         return cls(answers=tuple(map(_loaded, files)))
 
     def root(self) -> str:
@@ -277,7 +279,9 @@ class Recorded:
 def _loaded(path: Path) -> Page:
     try:
         answer = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except OSError as problem:
+        raise Unreadable(f"{path} cannot be read: {problem.strerror}") from None
+    except ValueError as problem:
         raise Unreadable(f"{path} cannot be read: {problem}") from None
     if not isinstance(answer, dict) or not (_is_page(answer) or "StackResources" in answer):
         raise Unreadable(f"{path} is no answer of describe-change-set or describe-stack-resources")

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.write:
             write_quoted(prices)
-        elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set:
+        elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set or asked.free:
             _print_one(asked, prices)
         else:
             _print_all(prices)

@@ -73,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="db_shell", description="psql on the database of a deployed stack")
+    parser = argparse.ArgumentParser(
+        prog="db-shell", usage=argparse.SUPPRESS, description="psql on the database of a deployed stack"
+    )
     parser.add_argument("--stack", required=True, help="name of the stack, such as sallyport-dev")
     parser.add_argument("--role", default="readonly", choices=ROLES, help="the database's role: sallyport_ROLE")
     parser.add_argument("--region", default=None, help="of the stack; else that of the AWS configuration")

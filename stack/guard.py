@@ -299,7 +299,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     """0 passes, 1 refuses, 2 could not ask."""
     console, given = console or Console(), _parser().parse_args(arguments)
     if not given.change_set and not given.recorded:
-        console.print("Which change set? CHANGE_SET=arn:..., or CHANGE_SET=name STACK=name, or RECORDED=folder")
+        words = "Which change set? CHANGE_SET=arn:..., or CHANGE_SET=name STACK=name, or RECORDED=folder"
+        console.print(words, soft_wrap=True)
+        return 2
+    if not given.recorded and not given.stack and not given.change_set.startswith("arn:"):
+        words = f"Whose change set is {given.change_set}? Add STACK=name, or give the change set's ARN"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
         return 2
     try:
         source, change_set = _asked(given)

@@ -160,13 +160,24 @@ def test_a_busy_port_is_one_clear_line(run: Callable[..., Run]) -> None:
     assert line.endswith("make run PORT=9000")
 
 
+@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
+def test_a_wrong_port_is_one_clear_line(port: str) -> None:
+    command = [sys.executable, "-m", "local", "run", f"--port={port}"]
+    done = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"make run: error: argument --port: '{port}' is not a port number, which is 0 to 65535 (0: any that is free)"
+    ]
+
+
 def test_a_broken_data_directory_is_one_clear_line_and_clean_mends_it(run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "kept" / "postgres" / "data").mkdir(parents=True)
     status, said = run().ended()
     assert status == 1
     assert "is not a PostgreSQL data directory. `make run-clean` starts over" in said.splitlines()[1]
     clean = [sys.executable, "-m", "local", "clean", "--directory", str(tmp_path / "kept")]
-    subprocess.run(clean, cwd=REPOSITORY, check=True, timeout=20)
+    cleaned = subprocess.run(clean, cwd=REPOSITORY, check=True, timeout=20, capture_output=True, text=True)
+    assert cleaned.stdout == f"Deleted {tmp_path / 'kept'}\n"
     assert not (tmp_path / "kept").exists()
     run().until_ready()
 

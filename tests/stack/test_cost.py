@@ -276,6 +276,11 @@ def test_a_wrong_choice_is_refused_in_words(
     assert words in capsys.readouterr().err
 
 
+def test_what_is_free_is_told_of_the_default_where_no_bill_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--free"]) == 0
+    assert "Costs nothing" in capsys.readouterr().out
+
+
 def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "docs").mkdir()
     for page in ("README.md", "docs/costs.md"):

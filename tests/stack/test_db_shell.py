@@ -201,6 +201,7 @@ def test_another_role_is_asked_for_by_name(
     assert capfd.readouterr().out == "sallyport_app\n"
     with pytest.raises(SystemExit):
         main(arguments(authority, "--role", "root"))
+    assert capfd.readouterr().err.startswith("db-shell: error: argument --role: invalid choice: 'root'")
 
 
 def test_the_token_is_the_password_for_that_host_and_role_and_no_process_shows_it(

@@ -419,6 +419,24 @@ def test_a_guard_that_is_given_nothing_says_what_it_wants() -> None:
     assert text.startswith("Which change set? ")
 
 
+def test_a_change_sets_name_alone_is_not_enough_and_aws_is_not_asked() -> None:
+    assert said(["--change-set", "monday"]) == (
+        2,
+        "Whose change set is monday? Add STACK=name, or give the change set's ARN\n",
+    )
+
+
+def test_a_folder_without_answers_is_named(tmp_path: Path) -> None:
+    code, text = said(["--recorded", str(tmp_path)])
+    assert code == 1
+    assert f"is in {tmp_path}" in text.replace("\n", "")
+
+
+def test_a_folder_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    assert said(["--recorded", str(missing)]) == (1, f"Refused: {missing} cannot be read: No such file or directory\n")
+
+
 def test_the_changes_keep_what_aws_said() -> None:
     source = recorded("another-range")
     changes = {change.address: change for change in read(source, source.root()).everything()}
