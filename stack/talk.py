@@ -97,6 +97,11 @@ def place_of(network: Network, peer: IPv4Network) -> str:
     return f"{peer}"
 
 
+def _somebody(peer: IPv4Network) -> IPv4Address:
+    """An address that stands for a range, which may be a single one."""
+    return STRANGER if peer == ANYWHERE else next(iter(peer.hosts()))
+
+
 def outside_ranges(network: Network, party: Party, side: str) -> list[IPv4Network]:
     """The ranges outside the VPC that a party's security groups name."""
     named = _named(network, party, side)
@@ -124,7 +129,11 @@ def _names(kind: Kind, network: Network, members: list[Interface]) -> tuple[str,
 def _ways_out(network: Network, party: Party) -> int:
     """How much its groups let it open, endpoints included: the callers of third parties come first."""
     groups = {group for interface in party.interfaces for group in interface.security_groups}
-    return sum(len(group.egress) for group in network.security_groups if group.id in groups)
+    nobody = {group.id for group in network.security_groups} - {
+        group for interface in network.interfaces for group in interface.security_groups
+    }
+    rules = [rule for group in network.security_groups if group.id in groups for rule in group.egress]
+    return sum(rule.peer not in nobody for rule in rules)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -142,7 +151,7 @@ def _outside(network: Network, party: Party) -> Iterator[Row]:
 
 
 def _to_range(network: Network, party: Party, peer: IPv4Network, *, name: str | None = None) -> Row:
-    address = STRANGER if peer == ANYWHERE else next(peer.hosts())
+    address = _somebody(peer)
     ports = _candidates(network, party, address)
     passages = {port: [outward(network, each, address, port[0]) for each in party.interfaces] for port in ports}
     let = [port for port, found in passages.items() if all(passage.open for passage in found)]
@@ -207,7 +216,7 @@ def _all_inside(network: Network, party: Party, listener: Party, port: int) -> b
 def _from_outside(network: Network, listeners: list[Party]) -> Iterator[Row]:
     for listener in listeners:
         for peer in outside_ranges(network, listener, "ingress"):
-            address = STRANGER if peer == ANYWHERE else next(peer.hosts())
+            address = _somebody(peer)
             ports = sorted({port for each in listener.interfaces for port in each.listens})
             let = [
                 str(port)

@@ -32,6 +32,9 @@ OTHERS = {
     "endpoints": network(InterfaceEndpoints="sqs,secretsmanager", S3GatewayEndpoint="no"),
     "corporate database": network(Topology="on-premises", CorporateDatabaseAccess="yes", VpnRouting="static"),
     "internal with a bastion": network(Topology="internal-only", Bastion="yes"),
+    "one developer": network(Topology="internet-accessible", DeveloperCidr="198.51.100.7/32"),
+    "single addresses inside": network(Topology="internal-only", AllowedPrivateCidrs="10.200.0.1/32,10.201.0.0/31"),
+    "a corporate network of one": network(Topology="on-premises", CorporateCidr="172.20.0.1/32"),
     "developers, two zones": network(Topology="internet-accessible", Egress="regional", DatabaseReader="yes"),
 }
 ALL = {**DRAWN, **{name: draw(found, name=name) for name, found in OTHERS.items()}}
