@@ -75,6 +75,14 @@ def test_another_egress_keeps_network_and_database_and_every_address(topology: s
     assert {address for address in lost(one, other) if "NatGateway" not in address} <= {"Network.EgressAddressB"}
 
 
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_functions_keep_their_way_to_a_proxy_that_goes(topology: str) -> None:
+    """The network is updated first, and the functions minutes later."""
+    one, other = (stack(topology, DatabaseMinCapacity="0.5", DatabaseProxy=answer) for answer in ("yes", "no"))
+    for group in ("OutboundFunctionSecurityGroup", "DatabaseFunctionSecurityGroup", "ProxySecurityGroup"):
+        assert one.resources[f"Network.{group}"] == other.resources.get(f"Network.{group}")
+
+
 def test_callers_that_move_up_in_their_list_keep_their_rules() -> None:
     """A rule that is made anew for the next place would be the same as the one that is deleted with the last place."""
     listed = [f"198.51.100.{16 * place}/28" for place in range(10)]
