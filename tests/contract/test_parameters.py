@@ -165,6 +165,11 @@ PAIRS: list[tuple[str, dict[str, str], str]] = [
         APPLICATION,
     ),
     (
+        "CorporateCidr is the VPC's own range",
+        {"Topology": "on-premises", **NEEDS["on-premises"], "CorporateCidr": "10.64.0.0/16"},
+        APPLICATION,
+    ),
+    (
         "CorporateDatabaseAccess=yes opens the database to CorporateCidr",
         {"CorporateDatabaseAccess": "yes"},
         APPLICATION,
