@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lab.programs import world
 from lab.programs.api import Answer
 from lab.programs.errors import Unrunnable
+from lab.programs.functions import Placed
 from lab.programs.third import Visit
 from local.functions import FunctionError
 
@@ -37,7 +38,7 @@ _TIMEOUTS = {"connect_seconds": 1, "first_byte_seconds": 5, "total_seconds": 10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """One attempt as the database has it. `egress_address` is recorded only where all zones share one."""
+    """One attempt as the database has it. `egress_address` is None where none of ours was used."""
 
     outcome: str
     status: int | None
@@ -80,7 +81,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What the egress check of a zone answered."""
+    """What the egress check of a zone answered. `verdict` begins with "error" where it failed altogether."""
 
     zone: str
     published: str | None
@@ -143,7 +144,7 @@ class Jobs:
     def checks(self) -> tuple[Checked, ...]:
         """The egress checks of both zones, each in its own function; none without a way to the internet."""
         found = [self._lab.functions[name] for name in sorted(self._lab.functions) if name.startswith("CheckEgress")]
-        return tuple(Checked(**function.invoke({})) for function in found)
+        return tuple(map(_checked, found))
 
     def shown(self) -> list[Mapping[str, Any]]:
         """GET /v1/egress: the published addresses with their verdicts."""
@@ -234,6 +235,13 @@ _ATTEMPTS = """
     SELECT outcome, attempt.status, host(egress_address), host(remote_address)
     FROM attempt JOIN delivery USING (delivery_id) WHERE idempotency_key = %(key)s ORDER BY number
 """
+
+
+def _checked(function: Placed) -> Checked:
+    try:
+        return Checked(**function.invoke({}))
+    except FunctionError as error:
+        return Checked(zone=function.zones[0], published=None, seen=None, verdict=f"error: {error}")
 
 
 def _row(row: tuple[Any, ...]) -> AttemptRow:

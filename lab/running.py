@@ -28,7 +28,7 @@ from lab.programs.database import Answered, Database, Failed
 from lab.programs.functions import Placed
 from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
-from lab.programs.services import Bucket, Services
+from lab.programs.services import Bucket, Services, load
 from lab.programs.third import Echo, Third
 from lab.programs.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
 from lab.realise import Lab, realised
@@ -151,7 +151,7 @@ class _Start:
 
     def all(self, *, jobs: bool) -> Running:
         pattern = self._beside.submit(databases.prepared, _ROOT)
-        moto = self._beside.submit(_import_moto)
+        loaded = self._beside.submit(load)
         self._authority = Authority(self._directory)
         self._lab = self._stack.enter_context(realised(plan(self._network, self._world)))
         self._done("network")
@@ -159,7 +159,7 @@ class _Start:
         self._names = self._all_names(writer)
         self._files()
         partner, echo, corporate = self._third_parties()
-        moto.result()
+        loaded.result()
         services, values = self._aws()
         self._done("third parties and AWS")
         functions, which = self._functions(values)
@@ -351,10 +351,6 @@ def _with_a_caller(network: Network, *, private: bool) -> Network:
 def _in_allowed_range(rendered: Rendered) -> IPv4Address | None:
     """An address that functions may call although it is private; None where no range was opened."""
     return worlds.tenth(rendered.parameters.get("AllowedPrivateCidrs", ""))
-
-
-def _import_moto() -> None:
-    import moto.server  # noqa: F401 - it takes a second, while other things start
 
 
 def _wait(starting: list["Future[None]"], directory: Path) -> None:

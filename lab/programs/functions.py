@@ -93,8 +93,9 @@ class Placed:
         wanted = zone or self.placement.zone
         places = self.places if wanted is None else self._at(wanted)
         with self._lock:
+            place = places[self._turn % len(places)]  # the first is where an environment was started ahead
             self._turn += 1
-            return places[self._turn % len(places)]
+            return place
 
     def _at(self, zone: str) -> tuple[Place, ...]:
         found = tuple(place for place in self.places if place.zone == zone)
@@ -197,7 +198,11 @@ class Placing:
         return metadata.variables
 
     def _covers(self) -> Mapping[str, str]:
-        return {**self.files, **{path: str(self.roots) for path in _SYSTEM_ROOTS if Path(path).exists()}}
+        """The lab's authority in place of the public ones, for those who look where the system keeps them."""
+        found = [path for path in _SYSTEM_ROOTS if Path(path).exists()]
+        if not found:
+            raise Unrunnable("this machine", f"it has no public roots at {', '.join(_SYSTEM_ROOTS)} (ca-certificates)")
+        return {**self.files, **dict.fromkeys(found, str(self.roots))}
 
 
 def stop(placed: Mapping[str, Placed]) -> None:

@@ -18,10 +18,14 @@ from ipaddress import IPv4Address
 from ssl import SSLContext
 from typing import Any
 
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
 from lab.programs.authority import Authority
 from lab.programs.errors import Unrunnable
 from lab.programs.world import AWS, HTTPS, SERVICES, bucket
 from lab.realise import Lab
+from local.sqs import SqsServer
 from stack.network import Network
 from stack.render import Rendered
 
@@ -36,12 +40,17 @@ class Answer:
     content: Mapping[str, Any]
 
 
+def load() -> None:
+    """Import what takes long, some two seconds of a processor: before a fork, for all; or beside something else."""
+    create_backend_app("ssm")
+    create_backend_app("secretsmanager")
+    create_backend_app("sqs")
+
+
 class Services:
     """AWS's APIs. `start` listens everywhere; then `make` what the template makes."""
 
     def __init__(self, lab: Lab, network: Network, *, region: str) -> None:
-        from local.sqs import SqsServer  # in here, for moto takes a second to import
-
         self._lab = lab
         self._region = region
         self._endpoints = {owner: service for service, owner in network.service_endpoints if service in SERVICES}
@@ -113,9 +122,6 @@ class Services:
 
     def _listen(self, tls: SSLContext) -> None:
         """One more door to the same moto, on port 443 of the namespace that this thread stands in."""
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-        from werkzeug.serving import make_server
-
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         application = DomainDispatcherApplication(create_backend_app)
         server = make_server("0.0.0.0", HTTPS, application, threaded=True, request_handler=MotoRequestHandler)  # noqa: S104 - all of its namespace
