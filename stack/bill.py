@@ -443,11 +443,14 @@ def _web_acl_log(address: str, month: Month) -> Priced:
         yield "log_gb", month.gb(month.requests, "access_log_kib")
 
 
+BASTIONS = {"t4g.nano": "t4g_nano_hour", "t3.nano": "t3_nano_hour"}  # by the functions' processor
+
+
 def _bastion(address: str, month: Month) -> Priced:
     kind = month.resources[address]["Properties"].get("InstanceType")
-    if kind != "t4g.nano":
-        raise Unpriced(f"{address} is a {kind}: stack/prices.toml has the price of a t4g.nano")
-    yield "t4g_nano_hour", month.hours
+    if kind not in BASTIONS:
+        raise Unpriced(f"{address} is a {kind}: stack/prices.toml has the prices of {' and '.join(BASTIONS)}")
+    yield BASTIONS[kind], month.hours
     yield "gp3_gb_month", month.load["bastion_disk_gb"]
 
 

@@ -204,7 +204,14 @@ def test_the_sum_is_the_sum_of_the_lines() -> None:
 
 
 @pytest.mark.parametrize("combination", ALLOWED, ids=lambda combination: combination.name)
-@pytest.mark.parametrize("settings", [{}, {"Bastion": "yes", "WebAcl": "yes", "SnapStart": "yes", "Tracing": "xray"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"Bastion": "yes", "WebAcl": "yes", "SnapStart": "yes", "Tracing": "xray"},
+        {"Bastion": "yes", "Architecture": "x86_64"},
+    ],
+)
 def test_every_resource_is_priced_or_free(combination: render.Combination, settings: dict[str, str]) -> None:
     resources = render.render({**combination.parameters, **settings}).resources
     lines = bill(resources, deliveries=MILLION, prices=PRICES, load=LOAD)
