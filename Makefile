@@ -79,7 +79,7 @@ check-imports: $(DEV_READY)
 
 .PHONY: clean
 clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay
-	rm -rf .venv .venv-sam .venv-scan .aws-sam htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-sam .venv-scan .venv-bench .aws-sam .lab htmlcov .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 
 # The groups of `make help`, in this order; files in make/ add to them.
 ##@ Prove it

@@ -68,8 +68,10 @@ def target(samconfig: str, stage: str) -> Target:
     tables = {
         name: table["deploy"]["parameters"] for name, table in tomllib.loads(samconfig).items() if _deploys(table)
     }
+    if not stage:
+        raise Stopped(f"which stage? STAGE= one of {', '.join(sorted(tables))}")
     if stage not in tables:
-        raise Stopped(f"samconfig.toml has no stage {stage or '(none given)'}; it has {', '.join(sorted(tables))}")
+        raise Stopped(f"samconfig.toml has no stage {stage}; it has {', '.join(sorted(tables))}")
     table = tables[stage]
     if ignored := sorted(set(table) - UNDERSTOOD) + (["disable_rollback"] if table.get("disable_rollback") else []):
         raise Stopped(f"make deploy does not do what {', '.join(ignored)} asks for in the table of {stage}")

@@ -344,7 +344,7 @@ class _Map:
         if self.network.internet_gateway:
             right = max((at for at, _ in fixed), default=480) + 112
             self.svg.box(304, 158, right - 304, 36, rx=6, fill="#ffffff", stroke="#3e4c59", stroke_width=1.5)
-            self.svg.text(326, 181, "internet gateway", font_size=SMALL, fill=GREY)
+            self.svg.text(358, 181, "internet gateway", font_size=SMALL, fill=GREY)
             self.anchors[self.network.internet_gateway] = (436, 176)
         for at, address in fixed:
             self._way_out(at, address)

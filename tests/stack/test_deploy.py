@@ -131,7 +131,7 @@ def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
     assert [render(one.parameters).parameters["Topology"] for one in found[-2:]] == ["public-private", "internal-only"]
 
 
-@pytest.mark.parametrize("stage", ["production", "default", ""])
+@pytest.mark.parametrize("stage", ["production", "default"])
 def test_an_unknown_stage_is_told_with_those_that_there_are(stage: str) -> None:
     with pytest.raises(Stopped, match="it has dev, prod"):
         target(SAMCONFIG, stage)
@@ -600,6 +600,10 @@ def test_an_unknown_stage_ends_in_one_line() -> None:
     code, text = said("deploy", "--stage", "production")
     assert code == 1
     assert text.startswith("Stopped: samconfig.toml has no stage production; it has ")
+
+
+def test_no_stage_is_asked_for() -> None:
+    assert said("deploy", "--stage", "") == (1, "Stopped: which stage? STAGE= one of dev, internal, prod, staging\n")
 
 
 def test_no_region_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
