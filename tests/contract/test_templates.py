@@ -190,7 +190,8 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(
             APPLICATION, "Migration", "      DbClusterResourceId: !GetAtt Database.Outputs.DbClusterResourceId\n", ""
         ),
-        resource(APPLICATION, "Migration", "ServiceTimeout: 600", "ServiceTimeout: 60"),
+        resource(APPLICATION, "Migration", "ServiceTimeout: 720", "ServiceTimeout: 600"),
+        resource(APPLICATION, "Migration", "ServiceTimeout: 720", "ServiceTimeout: 3600"),
     ],
     rules_functions.the_stage_comes_after_the_role_for_its_log: [
         reworded(
