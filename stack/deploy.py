@@ -209,7 +209,10 @@ def _packaged(this: Deployment, account: str) -> str:
     command += ["--s3-prefix", this.target.stack, "--region", this.region]
     this.say("Packaging and uploading what was built")
     # Its words are kept for a failure: on success it says to run sam deploy, which would pass the guard by.
-    done = subprocess.run(command, cwd=this.folder, check=False, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=this.folder, check=False, capture_output=True, text=True)
+    except OSError as problem:
+        raise Stopped(f"{this.sam} cannot be run ({problem.strerror}): make build sets it up") from None
     if done.returncode:
         this.say(f"{done.stdout}{done.stderr}")
         raise Stopped("sam package failed; its words are above")

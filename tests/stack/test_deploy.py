@@ -226,6 +226,12 @@ def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
     assert "no such bucket" in text_of(this)
 
 
+def test_no_sam_stops_it(aws: Any, folder: Path) -> None:
+    (folder / "sam").unlink()
+    with pytest.raises(Stopped, match=r"sam cannot be run \(No such file or directory\): make build"):
+        deploy(deployment(folder))
+
+
 def test_a_parameter_that_the_template_does_not_have_stops_it(aws: Any, folder: Path) -> None:
     wanted = replace(WANTED, parameters={"Stage": "dev", "Sise": "2"})
     with pytest.raises(Stopped, match="gives Sise, which the template does not have"):
