@@ -7,13 +7,13 @@ in one process: moto keeps its state there.
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from lab.jobs import Jobs
@@ -28,7 +28,7 @@ from lab.programs.database import Answered, Database, Failed
 from lab.programs.functions import Placed
 from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
-from lab.programs.services import Bucket, Services, load
+from lab.programs.services import Answer, Bucket, Services, load
 from lab.programs.third import Echo, Third
 from lab.programs.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
 from lab.realise import Lab, realised
@@ -36,8 +36,8 @@ from lab.wellformed import resolver_address
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
-from local.template import Template
-from stack.network import POSTGRESQL, Network
+from local.template import EventSource, Template
+from stack.network import POSTGRESQL, Kind, Network
 from stack.render import Rendered
 
 _ROOT = Path("/run/lab")
@@ -131,6 +131,10 @@ def running(
         yield _Start(network, rendered, stack=stack, report=report).all(jobs=jobs)
 
 
+class _Stops(Protocol):
+    def stop(self) -> None: ...
+
+
 class _Start:
     """Puts one lab together. What takes long goes on beside: initdb, moto's import, the functions' starts."""
 
@@ -150,30 +154,19 @@ class _Start:
         stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
     def all(self, *, jobs: bool) -> Running:
-        pattern = self._beside.submit(databases.prepared, _ROOT)
+        cluster = self._beside.submit(databases.prepared, _ROOT)
         loaded = self._beside.submit(load)
-        self._authority = Authority(self._directory)
-        self._lab = self._stack.enter_context(realised(plan(self._network, self._world)))
-        self._done("network")
-        writer = databases.writer(self._network, self._rendered)
-        self._names = self._all_names(writer)
-        self._files()
-        partner, echo, corporate = self._third_parties()
-        loaded.result()
-        services, values = self._aws()
-        self._done("third parties and AWS")
-        functions, which = self._functions(values)
-        warm = [self._beside.submit(functions[name].start) for name in ("MigrateFunction", *(_BUSY if jobs else ()))]
-        database = Database(self._lab, writer, self._rendered)
-        self._stack.callback(database.stop)
-        database.start(self._directory / "database", pattern.result(), self._authority)
-        self._done("PostgreSQL")
-        migration = self._migrated(functions)
-        self._done("migration")
-        caller = self._caller(functions)
-        self._poll(functions)
+        self._make_network()
+        self._make_outside(loaded)
+        warm = self._make_functions(ahead=("MigrateFunction", *(_BUSY if jobs else ())))
+        self._make_database(cluster)
+        self._migrate()
+        self._make_api()
         _wait(warm, self._directory)
         self._done("functions")
+        return self._running()
+
+    def _running(self) -> Running:
         return Running(
             lab=self._lab,
             network=self._network,
@@ -182,17 +175,17 @@ class _Start:
             names=self._names.inside,
             public_names=self._names.outside,
             published=frozenset(one.public_address for one in self._network.published),
-            code=which.words,
+            code=self._code.words,
             authority=self._authority,
             resolver=self._resolver,
-            database=database,
-            functions=functions,
-            partner=partner,
-            corporate=corporate,
-            echo=echo,
-            services=services,
-            caller=caller,
-            migration=migration,
+            database=self._database,
+            functions=self._functions,
+            partner=self._partner,
+            corporate=self._corporate,
+            echo=self._echo,
+            services=self._services,
+            caller=self._caller,
+            migration=self._migration,
             files_inside=self._inside,
             files_outside=self._outside,
             seconds=self._seconds,
@@ -204,74 +197,82 @@ class _Start:
         self._since = now
         self._report(f"{what}: {self._seconds[what]:.1f} s")
 
-    def _all_names(self, writer: Any) -> Names:
+    # ---- The network, and who can be found in it
+
+    def _make_network(self) -> None:
+        self._authority = Authority(self._directory)
+        self._lab = self._stack.enter_context(realised(plan(self._network, self._world)))
+        self._writer = databases.writer(self._network, self._rendered)
+        self._names = self._all_names()
+        address = resolver_address(self._network)
+        self._inside, self._outside = covers(self._directory, address, self._names.outside)
+        self._resolver = self._stopped_at_the_end(Resolver(self._lab, address, self._names.inside))
+        self._done("network")
+
+    def _all_names(self) -> Names:
         return worlds.names(
             self._network,
             self._world,
             region=REGION,
-            database=(databases.HOST, writer),
+            database=(databases.HOST, self._writer),
             api=urlsplit(url(self._rendered)).hostname or "",
             private=self._private,
             nobody=_in_allowed_range(self._rendered),
         )
 
-    def _files(self) -> None:
-        address = resolver_address(self._network)
-        self._inside, self._outside = covers(self._directory, address, self._names.outside)
-        self._resolver = Resolver(self._lab, address, self._names.inside)
-        self._stack.callback(self._resolver.stop)
+    # ---- Outside of the VPC
 
-    def _third_parties(self) -> tuple[Third, Third, Third | None]:
+    def _make_outside(self, loaded: "Future[None]") -> None:
         at = {host.name: host.address for host in self._world}
-        published = {one.public_address for one in self._network.published}
-        partner = self._third(PARTNER, at[PARTNER], worlds.PARTNER_NAME, published.__contains__)
+        published, inside = {one.public_address for one in self._network.published}, self._network.cidr
+        self._partner = self._third(PARTNER, at[PARTNER], worlds.PARTNER_NAME, published.__contains__)
         issued = self._authority.issue(ECHO, ["checkip.amazonaws.com"])
-        echo = Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True)
-        self._stack.callback(echo.stop)
-        if CORPORATE not in at:
-            return partner, echo, None
-        inside = self._network.cidr
-        return partner, echo, self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, lambda one: one in inside)
+        self._echo = self._stopped_at_the_end(Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True))
+        self._corporate: Third | None = None
+        if CORPORATE in at:
+            self._corporate = self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, lambda one: one in inside)
+        loaded.result()
+        self._make_aws()
+        self._done("third parties and AWS")
 
     def _third(self, host: str, address: IPv4Address, name: str, admits: Callable[[IPv4Address], bool]) -> Third:
-        third = Third(self._lab, host, address, self._authority.issue(host, [name]), admits)
-        self._stack.callback(third.stop)
-        return third
+        certificate = self._authority.issue(host, [name])
+        return self._stopped_at_the_end(Third(self._lab, host, address, certificate, admits))
 
-    def _aws(self) -> tuple[Services, dict[str, str]]:
+    def _make_aws(self) -> None:
         """AWS, and what stands for its ids in the functions' environments."""
-        services = Services(self._lab, self._network, region=REGION)
-        services.start(self._authority)
-        self._stack.callback(services.stop)
-        self._bucket = Bucket(self._lab, S3, self._authority, region=REGION)
-        self._stack.callback(self._bucket.stop)
-        arns = services.make(self._rendered)
+        self._services = Services(self._lab, self._network, region=REGION)
+        self._services.start(self._authority)
+        self._stopped_at_the_end(self._services)
+        self._bucket = self._stopped_at_the_end(Bucket(self._lab, S3, self._authority, region=REGION))
+        arns = self._services.make(self._rendered)
         self._template = Template(REPOSITORY / "template.yaml", parameters=self._rendered.parameters)
         with self._lab.inside(AWS), ThreadPoolExecutor(1) as there:  # a thread of its own has a connection of its own
-            self._queues = there.submit(services.sqs.create_queues, self._template.queues()).result()
-        queues = {
-            name: f"https://sqs.{REGION}.amazonaws.com{urlsplit(queue.url).path}"
-            for name, queue in self._queues.items()
-        }
-        return services, stand_ins(arns, queues)
+            self._queues = there.submit(self._services.sqs.create_queues, self._template.queues()).result()
+        host = f"https://sqs.{REGION}.amazonaws.com"
+        queues = {name: host + urlsplit(queue.url).path for name, queue in self._queues.items()}
+        self._values = stand_ins(arns, queues)
 
-    def _functions(self, values: Mapping[str, str]) -> tuple[dict[str, Placed], placing.Code]:
-        names = [one.owner for one in self._network.interfaces if one.kind == "function"]
-        which = placing.code(list(dict.fromkeys(names)))
-        functions = placing.Placing(
+    # ---- In the VPC
+
+    def _make_functions(self, *, ahead: Iterable[str]) -> list["Future[None]"]:
+        """Those named are started ahead, which goes on beside."""
+        names = [one.owner for one in self._network.interfaces if one.kind is Kind.FUNCTION]
+        self._code = placing.code(list(dict.fromkeys(names)))
+        self._functions = placing.Placing(
             lab=self._lab,
             network=self._network,
             rendered=self._rendered,
-            values=values,
+            values=self._values,
             variables=self._variables(),
             directory=self._directory,
             roots=self._authority.roots,
             files=self._inside,
-            code=which,
+            code=self._code,
             stack=self._stack,
         ).all()
-        self._stack.callback(placing.stop, functions)
-        return functions, which
+        self._stack.callback(placing.stop, self._functions)
+        return [self._beside.submit(self._functions[name].start) for name in ahead]
 
     def _variables(self) -> Mapping[str, str]:
         """What takes the place of the template's own: the published addresses and zones, and whom to trust."""
@@ -283,7 +284,13 @@ class _Start:
             "DATABASE_ROOT_CERTIFICATES": roots,
         }
 
-    def _migrated(self, functions: Mapping[str, Placed]) -> Migrated:
+    def _make_database(self, cluster: "Future[Path]") -> None:
+        """The thread that starts it is this one, which lives as long as the lab."""
+        self._database = self._stopped_at_the_end(Database(self._lab, self._writer, self._rendered))
+        self._database.start(self._directory / "database", cluster.result(), self._authority)
+        self._done("PostgreSQL")
+
+    def _migrate(self) -> None:
         """As CloudFormation does it: an event with the address for the answer, and the answer counts."""
         event = {
             "RequestType": "Create",
@@ -296,43 +303,55 @@ class _Start:
         }
         words = ""
         try:
-            functions["MigrateFunction"].invoke(event, limit_seconds=_MIGRATION_SECONDS)
+            self._functions["MigrateFunction"].invoke(event, limit_seconds=_MIGRATION_SECONDS)
         except FunctionError as error:
             words = str(error)
-        if not self._bucket.answers:
-            return Migrated(status=None, reason=None, version=None, answered_from=None, words=words)
-        answer = self._bucket.answers[-1]
-        return Migrated(
-            status=answer.content["Status"],
-            reason=answer.content["Reason"],
-            version=answer.content.get("Data", {}).get("Version"),
-            answered_from=answer.source,
-            words=words,
-        )
+        self._migration = _migrated(self._bucket.answers, words)
+        self._done("migration")
 
-    def _caller(self, functions: Mapping[str, Placed]) -> Caller:
-        api = Api(self._lab, self._network, self._rendered, functions, self._authority)
-        self._stack.callback(api.stop)
-        where = url(self._rendered)
-        hosts = {host.name for host in self._world}
-        private = CORPORATE if CORPORATE in hosts else NEIGHBOUR
-        return Caller(
+    # ---- The API and the queue, which reach functions past the VPC
+
+    def _make_api(self) -> None:
+        self._stopped_at_the_end(Api(self._lab, self._network, self._rendered, self._functions, self._authority))
+        self._caller = Caller(
             lab=self._lab,
-            host=private if self._private else CALLER,
-            url=where,
-            address=self._names.outside[urlsplit(where).hostname or ""][0],
+            host=self._who_calls(),
+            url=url(self._rendered),
+            address=self._names.outside[urlsplit(url(self._rendered)).hostname or ""][0],
             authority=self._authority,
         )
-
-    def _poll(self, functions: Mapping[str, Placed]) -> None:
-        """Lambda's pollers, which stand with SQS and not in the VPC: their thread is started there."""
         for source in self._template.event_sources():
-            mapping = EventSourceMapping(
-                source, queue=self._queues[source.queue], function=functions[source.function], concurrency=_POLLERS
-            )
-            self._stack.callback(mapping.stop)
-            with self._lab.inside(AWS):
-                mapping.start()
+            self._poll(source)
+
+    def _who_calls(self) -> str:
+        if not self._private:
+            return CALLER
+        return NEIGHBOUR if self._corporate is None else CORPORATE
+
+    def _poll(self, source: EventSource) -> None:
+        """Lambda's pollers stand with SQS and not in the VPC: their thread is started there."""
+        function = self._functions[source.function]
+        mapping = EventSourceMapping(source, queue=self._queues[source.queue], function=function, concurrency=_POLLERS)
+        self._stopped_at_the_end(mapping)
+        with self._lab.inside(AWS):
+            mapping.start()
+
+    def _stopped_at_the_end[T: _Stops](self, program: T) -> T:
+        self._stack.callback(program.stop)
+        return program
+
+
+def _migrated(answers: Sequence[Answer], words: str) -> Migrated:
+    if not answers:
+        return Migrated(status=None, reason=None, version=None, answered_from=None, words=words)
+    content = answers[-1].content
+    return Migrated(
+        status=content["Status"],
+        reason=content["Reason"],
+        version=content.get("Data", {}).get("Version"),
+        answered_from=answers[-1].source,
+        words=words,
+    )
 
 
 def stand_ins(secrets_arns: Mapping[str, str], queue_urls: Mapping[str, str]) -> dict[str, str]:
