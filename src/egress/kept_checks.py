@@ -90,8 +90,11 @@ def _unavailable(reason: str) -> ChecksUnavailable:
 
 
 def _read(value: str) -> Check | None:
-    """None for what is no result: CloudFormation makes each parameter with a word in it that says so."""
+    """None for what is no result: CloudFormation makes each parameter with a word in it that says so. A time without a
+    zone is none either, for it cannot be compared."""
     try:
-        return msgspec.json.decode(value, type=Check)
+        check = msgspec.json.decode(value, type=Check)
     except msgspec.DecodeError:
         return None
+    times = (check.checked_at, check.verified_at)
+    return check if all(time is None or time.tzinfo is not None for time in times) else None

@@ -67,7 +67,16 @@ def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) 
     }
 
 
-@pytest.mark.parametrize("value", ["not checked yet", "{}", "[1]", '{"published": 1, "verdict": "matches"}'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "not checked yet",
+        "{}",
+        "[1]",
+        '{"published": 1, "verdict": "matches"}',
+        '{"published": "203.0.113.10", "verdict": "matches", "checked_at": "2026-11-01T12:00:00"}',
+    ],
+)
 def test_what_is_no_result_counts_as_none(settings: CheckSettings, ssm: Any, value: str) -> None:
     ssm.put_parameter(Name=f"{settings.egress_results_path}/eu-central-1a", Value=value, Type="String")
     assert KeptChecks(settings).of(ZONES) == {}
