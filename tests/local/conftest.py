@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,13 +48,14 @@ def function_of(tmp_path: Path) -> Iterator[MakeFunction]:
     (tmp_path / "code" / "handlers_of_test.py").write_text(HANDLERS)
     made: list[Function] = []
 
-    def make(handler: str, *, timeout_seconds: float = 20.0, concurrency: int = 2) -> Function:
+    def make(handler: str, *, timeout_seconds: float = 20.0, concurrency: int = 2, **more: Any) -> Function:
         configuration = FunctionConfiguration(
             name=handler,
             handler=f"handlers_of_test.{handler}",
             code=tmp_path / "code",
             log=tmp_path / f"{handler}.log",
             timeout_seconds=timeout_seconds,
+            **more,
         )
         made.append(Function(configuration, concurrency=concurrency))
         return made[-1]

@@ -5,15 +5,18 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.programs.authority import Authority
 from local.errors import LocalError
 from local.front import Front, Gateway, listening
 from local.functions import Function, FunctionConfiguration
+from local.gateway import HttpResponse
 from local.template import ApiTemplate, Route, Template
 
 HANDLERS = """
@@ -247,3 +250,21 @@ def test_a_busy_port_is_one_clear_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(LocalError, match=rf"^127\.0\.0\.1:{port} cannot be used"):
             listening(port)
+
+
+def test_a_front_with_a_certificate_serves_all_its_listeners_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate = authority.issue("api", ["api.example.com"])
+    listeners = [listening(0), listening(0)]
+    front = Front(listeners=listeners, certificate=(certificate.chain, certificate.key))
+    front.start(lambda request: HttpResponse(status=200, headers=(), body=request.path.encode()))
+    try:
+        for listener in listeners:
+            plain = socket.create_connection(listener.getsockname(), timeout=10)
+            connection = http.client.HTTPSConnection("api.example.com")
+            connection.sock = authority.client().wrap_socket(plain, server_hostname="api.example.com")
+            with closing(connection):
+                connection.request("GET", "/here")
+                assert connection.getresponse().read() == b"/here"
+    finally:
+        front.stop()

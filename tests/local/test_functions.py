@@ -43,6 +43,18 @@ def test_nothing_of_the_developers_shell_reaches_a_function(
     assert function_of("who").invoke({})["home"] is None
 
 
+def test_a_prefix_starts_the_environment_somewhere_else_with_what_it_inherits(function_of: MakeFunction) -> None:
+    """As the lab does, whose prefix enters a namespace by a descriptor."""
+    ours, theirs = os.pipe()
+    try:
+        prefix = ("sh", "-c", f'echo entered >/dev/fd/{theirs}; HOME=/elsewhere exec "$@"', "sh")
+        assert function_of("who", prefix=prefix, descriptors=(theirs,)).invoke({})["home"] == "/elsewhere"
+        assert os.read(ours, 100) == b"entered\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_a_second_request_at_the_same_time_gets_an_environment_of_its_own(function_of: MakeFunction) -> None:
     function = function_of("sleep")
     with ThreadPoolExecutor(2) as threads:

@@ -2,11 +2,14 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.programs.authority import Authority
 from local.errors import LocalError
 from local.partner import Partner
 
@@ -33,6 +36,23 @@ def call(partner: Partner, method: str, path: str, body: bytes | None = None, **
         return response.status, json.loads(content) if content else None
     finally:
         connection.close()
+
+
+def test_a_silent_caller_does_not_hold_up_the_others_of_a_partner_with_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate = authority.issue("partner", ["partner.example.com"])
+    partner = Partner(port=0, report=lambda _: None, tls=certificate.server())
+    partner.start()
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", partner.port)),  # it says nothing, not even hello
+            socket.create_connection(("127.0.0.1", partner.port), timeout=10) as plain,
+            authority.client().wrap_socket(plain, server_hostname="partner.example.com") as caller,
+        ):
+            caller.sendall(b"GET /ip HTTP/1.1\r\nHost: partner.example.com\r\nConnection: close\r\n\r\n")
+            assert b"".join(iter(lambda: caller.recv(4096), b"")).endswith(b"\r\n\r\n127.0.0.1\n")
+    finally:
+        partner.stop()
 
 
 def test_an_order_is_taken_and_shown_on_one_line(partner: Partner, lines: list[str]) -> None:
