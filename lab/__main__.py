@@ -14,7 +14,8 @@ from lab.case import Case
 from lab.enclosure import Forbidden
 from lab.report import GROUPS, Pages, written
 from lab.shell import NoSuchHost, shell
-from lab.sources import templates
+from lab.sources import live, templates
+from lab.sources.describing import NotDescribed
 from lab.work import Order, Refused, Result, carry_out
 from stack.reading import Unmodelled
 from stack.render import ROOT
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.host is not None:
             return shell(asked.host, _one(asked))
         return _prove(_orders(asked))
-    except (NoSuchHost, Forbidden, Refused, templates.Unknown, Unmodelled, RefusedParameters) as error:
+    except (NoSuchHost, NotDescribed, Forbidden, Refused, templates.Unknown, Unmodelled, RefusedParameters) as error:
         print(f"lab: {error}", file=sys.stderr)
         return CANNOT
     except KeyboardInterrupt:
@@ -52,6 +53,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     words = argparse.ArgumentParser(prog="lab", description=__doc__)
     words.add_argument("--topology", default="", help="one of the templates' (all)")
     words.add_argument("--egress", default="", help="one of the templates' (all)")
+    words.add_argument("--stack", default="", help="a deployed stack, from its live description; packets only")
+    words.add_argument("--region", default="", help="of the stack")
     words.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
     words.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
     words.add_argument("--host", default=None, help="open a shell there instead")
@@ -68,6 +71,9 @@ def _complain(words: str) -> int:
 
 
 def _orders(asked: argparse.Namespace) -> list[Order]:
+    if asked.stack:
+        found = live.case(asked.stack, region=asked.region)
+        return [Order(case=found, controls=asked.controls != "no", programs=False)]
     cases = templates.cases(asked.topology, asked.egress)
     is_one = bool(asked.topology and asked.egress)
     return [

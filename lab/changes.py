@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.parts import FIRST_TABLE, NOWHERE, ROUTER, ROUTER_ADDRESS, VPN, Chain, LinuxRoute, Lookup, Plan
+from lab.parts import (
+    FIRST_TABLE,
+    INSIDE_TABLE,
+    NOWHERE,
+    ROUTER,
+    ROUTER_ADDRESS,
+    VPN,
+    VPN_ADDRESS,
+    Chain,
+    LinuxRoute,
+    Lookup,
+    Plan,
+)
 from lab.sentences import NEWCOMER
 from stack.network import (
     ANYWHERE,
@@ -297,14 +309,18 @@ def edge_to_edge(network: Network) -> Callable[[Plan], Plan]:
         for nat in network.nat_gateways:
             if nat.subnet is None:
                 plan = _taking(plan, nat, corporate)
-                routes += [_back(nat, cidr) for cidr in corporate]
+                routes += [route for cidr in corporate for route in _back(nat, cidr)]
         return replace(plan, routes=tuple(routes), lookups=(*plan.lookups, through))
 
     return changed
 
 
-def _back(nat: NatGateway, cidr: IPv4Network) -> LinuxRoute:
-    return LinuxRoute(namespace=nat.id, destination=cidr, device="vpc", gateway=ROUTER_ADDRESS)
+def _back(nat: NatGateway, cidr: IPv4Network) -> tuple[LinuxRoute, LinuxRoute]:
+    """From a regional NAT gateway to the router, and from there to the VPN gateway."""
+    return (
+        LinuxRoute(namespace=nat.id, destination=cidr, device="vpc", gateway=ROUTER_ADDRESS),
+        LinuxRoute(namespace=ROUTER, destination=cidr, device="vpn", gateway=VPN_ADDRESS, table=INSIDE_TABLE),
+    )
 
 
 def _taking(plan: Plan, nat: NatGateway, corporate: Iterable[IPv4Network]) -> Plan:

@@ -6,8 +6,9 @@
 
 .PHONY: lab
 lab: $(DEV_READY) ## prove the network with packets, on this machine: all designs
-#? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes
-	@$(PY) -m lab --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)"
+#? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes; STACK=sallyport-dev REGION= for a deployed one, by packets
+	@$(PY) -m lab --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)" \
+		--stack="$(STACK)" --region="$(REGION)"
 
 .PHONY: lab-shell
 lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: HOST=attacker; lists the hosts without

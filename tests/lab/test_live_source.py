@@ -1,0 +1,322 @@
+"""The network of a deployed stack, from what AWS describes: the same as its templates say, or an error with an id."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from lab.case import Case
+from lab.sources.describing import CALLS, Described, NotDescribed, describe
+from lab.sources.live import read
+from stack.network import NatGateway
+from stack.reading import Unmodelled, network
+from stack.render import NEEDS, render
+from stack.saving import dump, load
+from tests.support.deployed import REGION, Deployed
+from tests.support.enclosed import ROOT, inside
+
+DESIGNS: Mapping[str, Mapping[str, str]] = {
+    "public-private": {"DatabaseReader": "yes"},
+    "public-private-per-az": {"Egress": "per-az"},
+    "internet-accessible": {"Topology": "internet-accessible"},
+    "internal-only": {"Topology": "internal-only"},
+}
+
+
+class Session:
+    """boto3's, but for CloudFormation, whose answers are those of the stack that the test made itself."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self.real = boto3.session.Session(region_name=REGION)
+        self.asked: set[tuple[str, str]] = set()
+        self._deployed = deployed
+
+    def client(self, service: str) -> Any:
+        client = self.real.client(service)
+        client.meta.events.register("provide-client-params", self._remember)
+        if service == "cloudformation":
+            self._answer(Stubber(client))
+        return client
+
+    def _remember(self, model: Any, **_: Any) -> None:
+        self.asked.add((str(model.service_model.service_name), str(model.name)))
+
+    def _answer(self, stubber: Stubber) -> None:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        stack = self._deployed.stack() | {"CreationTime": now, "StackStatus": "CREATE_COMPLETE"}
+        stubber.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "lab"})
+        for name in self._stacks("lab"):
+            found = [
+                one | {"LastUpdatedTimestamp": now, "ResourceStatus": "CREATE_COMPLETE"}
+                for one in self._deployed.summaries(name)
+            ]
+            stubber.add_response("list_stack_resources", {"StackResourceSummaries": found}, {"StackName": name})
+        stubber.activate()
+
+    def _stacks(self, name: str) -> Iterator[str]:
+        yield name
+        for one in self._deployed.summaries(name):
+            if one["ResourceType"] == "AWS::CloudFormation::Stack":
+                yield from self._stacks(one["PhysicalResourceId"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _credentials() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        yield
+
+
+def deployed(parameters: Mapping[str, str]) -> tuple[Deployed, Described, Session]:
+    rendered = render({**NEEDS.get(parameters.get("Topology", ""), {}), **parameters})
+    made = Deployed(rendered, network(rendered))
+    session = Session(made)
+    return made, describe("lab", session=session), session
+
+
+# ---- The same as the templates
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_what_aws_describes_is_the_network_of_the_templates(design: str) -> None:
+    with mock_aws():
+        made, described, _ = deployed(DESIGNS[design])
+    names = {identity: address for address, identity in made.ids.items()}
+    assert _plain(read(described, name="lab"), names) == _plain(
+        Case(name="templates", parameters={}, network=made.network), {}
+    )
+
+
+def _plain(case: Case, names: Mapping[str, str]) -> Any:
+    """The network in the templates' names, without those of rules, and without the default group, list and table."""
+    found = json.loads(dump(case.network))
+    known = {one["id"] for one in found["security_groups"] if not names or one["id"] in names}
+    found["security_groups"] = [one for one in found["security_groups"] if one["id"] in known]
+    used = {one["route_table"] for one in found["subnets"]}
+    found["route_tables"] = [one for one in found["route_tables"] if one["id"] in used]
+    if names:
+        found["nacls"] = [one for one in found["nacls"] if one["id"] in names]
+        for subnet in found["subnets"]:
+            subnet["nacl"] = subnet["nacl"] if subnet["nacl"] in names else None
+    return _sorted(_renamed(found, {**names, **case.names}))
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        ruled = {"peer", "cidr", "destination"} & value.keys() and not {"role", "vpc"} & value.keys()
+        return {key: _renamed(one, names) for key, one in value.items() if not (ruled and key == "id")}
+    if isinstance(value, list):
+        return [_renamed(one, names) for one in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return sorted((_sorted(one) for one in value), key=lambda one: json.dumps(one, sort_keys=True))
+    return value
+
+
+def test_the_proofs_hold_by_packets_on_what_aws_describes() -> None:
+    with mock_aws():
+        _, described, _ = deployed(DESIGNS["public-private-per-az"])
+    case = read(described, name="lab")
+    assert inside(_failed, dump(case.network), dict(case.parameters), dict(case.names)) == []
+
+
+def _failed(text: str, parameters: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
+    from lab.proving import prove
+
+    case = Case(name="lab", parameters=parameters, network=load(text), names=names)
+    evidence = prove(case, controls=False)
+    return [one.proof.name for one in evidence.proven if not one.holds] + list(evidence.disagreements)
+
+
+# ---- Only what the policy allows
+
+
+def test_the_policy_in_the_documents_allows_exactly_the_calls_that_are_made() -> None:
+    with mock_aws():
+        _, _, session = deployed(DESIGNS["public-private"])
+    made = {f"{service}:{operation}" for service, operation in session.asked}
+    (policy,) = re.findall(r"```json\n(\{.*?\})\n```", (ROOT / "docs/lab.md").read_text(), re.DOTALL)
+    allowed = {action for statement in json.loads(policy)["Statement"] for action in statement["Action"]}
+    assert allowed == made
+    assert {action.partition(":")[0] for action in allowed} == {service for service, _, _ in CALLS}
+
+
+def test_every_call_only_reads() -> None:
+    assert {operation.split("_")[0] for _, operation, _ in CALLS} == {"describe", "get", "list"}
+
+
+# ---- Nothing is left out in silence
+
+
+@pytest.fixture(scope="module")
+def described() -> Described:
+    with mock_aws():
+        return deployed(DESIGNS["public-private"])[1]
+
+
+def _with(described: Described, operation: str, place: int, **changed: Any) -> Described:
+    items = list(described.answers[operation])
+    items[place] = dict(items[place]) | changed
+    return replace(described, answers={**described.answers, operation: tuple(items)})
+
+
+def _refusal(described: Described) -> str:
+    with pytest.raises(Unmodelled) as refused:
+        read(described, name="lab")
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "changed", "words"),
+    [
+        (
+            "describe_route_tables",
+            {"Routes": [{"DestinationCidrBlock": "10.9.0.0/16", "TransitGatewayId": "tgw-1", "State": "active"}]},
+            "a route to tgw-1",
+        ),
+        (
+            "describe_route_tables",
+            {"Routes": [{"DestinationIpv6CidrBlock": "::/0", "GatewayId": "igw-1", "State": "active"}]},
+            "a route for ::/0",
+        ),
+        (
+            "describe_route_tables",
+            {"Routes": [{"DestinationPrefixListId": "pl-none", "GatewayId": "vpce-1", "State": "active"}]},
+            "the ranges of the prefix list pl-none",
+        ),
+        ("describe_nat_gateways", {"State": "pending"}, "it is pending"),
+        ("describe_nat_gateways", {"ConnectivityType": "private"}, "a NAT gateway of the type private"),
+        ("describe_nat_gateways", {"NatGatewayAddresses": []}, "a zonal NAT gateway with any but one address"),
+        ("describe_vpc_endpoints", {"VpcEndpointType": "GatewayLoadBalancer"}, "of the type GatewayLoadBalancer"),
+        (
+            "describe_security_group_rules",
+            {"CidrIpv4": None, "CidrIpv6": "::/0", "ReferencedGroupInfo": None},
+            "the other side of a rule with CidrIpv6",
+        ),
+        (
+            "describe_security_group_rules",
+            {"CidrIpv4": None, "ReferencedGroupInfo": {"GroupId": "sg-elsewhere"}},
+            "the security group sg-elsewhere, which is not of this VPC",
+        ),
+        ("describe_vpcs", {"Ipv6CidrBlockAssociationSet": [{"Ipv6CidrBlockState": {"State": "associated"}}]}, "IPv6"),
+        ("describe_subnets", {"SubnetId": "subnet-new"}, "its network ACL"),
+        ("describe_db_instances", {"AvailabilityZone": "us-east-1f"}, "0 network interfaces of Amazon RDS fit"),
+        ("describe_db_instances", {"PubliclyAccessible": True}, "whether it has a public address"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    described: Described, operation: str, changed: Mapping[str, Any], words: str
+) -> None:
+    said = _refusal(_with(described, operation, 0, **changed))
+    assert words in said
+    assert re.match(r"(rtb|nat|vpce|sgr|vpc|subnet|lab)-", said), said
+
+
+def test_an_interface_that_nobody_is_known_to_own_is_named(described: Described) -> None:
+    items = described.answers["describe_network_interfaces"]
+    stranger = dict(items[0]) | {
+        "NetworkInterfaceId": "eni-stranger",
+        "InterfaceType": "load_balancer",
+        "Description": "ELB app/x",
+        "Status": "in-use",
+        "Attachment": {},
+    }
+    more = {**described.answers, "describe_network_interfaces": (*items, stranger)}
+    assert _refusal(replace(described, answers=more)) == "eni-stranger: whose it is (load_balancer: ELB app/x)"
+
+
+def test_a_deleted_gateways_route_is_a_blackhole(described: Described) -> None:
+    place, table = next(
+        (place, one)
+        for place, one in enumerate(described.answers["describe_route_tables"])
+        if any(route.get("NatGatewayId") for route in one["Routes"])
+    )
+    routes = [one | {"State": "blackhole"} if one.get("NatGatewayId") else one for one in table["Routes"]]
+    found = read(_with(described, "describe_route_tables", place, Routes=routes), name="lab").network
+    (read_table,) = [one for one in found.route_tables if one.id == table["RouteTableId"]]
+    assert [type(one.target).__name__ for one in read_table.routes if one.destination.prefixlen == 0] == ["Blackhole"]
+
+
+def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: Described) -> None:
+    """moto makes none; the answer is written as EC2's API reference has it."""
+    regional = {
+        "AvailabilityMode": "regional",
+        "SubnetId": None,
+        "NatGatewayAddresses": [
+            {"AllocationId": f"eipalloc-{zone}", "PublicIp": f"203.0.113.{last}", "AvailabilityZone": zone}
+            for zone, last in (("us-east-1a", 10), ("us-east-1b", 11))
+        ],
+    }
+    changed = _with(described, "describe_nat_gateways", 0, **regional)
+    freed = [dict(one) | {"Status": "available"} for one in described.answers["describe_network_interfaces"]]
+    answers = {**changed.answers, "describe_network_interfaces": tuple(freed)}
+    (nat,) = read(replace(changed, answers=answers), name="lab").network.nat_gateways
+    assert isinstance(nat, NatGateway)
+    assert (nat.subnet, [(one.zone, str(one.public_address)) for one in nat.addresses]) == (
+        None,
+        [("us-east-1a", "203.0.113.10"), ("us-east-1b", "203.0.113.11")],
+    )
+
+
+def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: Described) -> None:
+    """The first has its address, the others get free ones of the subnet."""
+    function = next(one for one in described.functions if one["FunctionName"] == "lab-ApiFunction")
+    place = function["VpcConfig"]
+    shared = {
+        "NetworkInterfaceId": "eni-lambda",
+        "InterfaceType": "lambda",
+        "SubnetId": place["SubnetIds"][0],
+        "PrivateIpAddress": "10.64.4.77",
+        "Groups": [{"GroupId": place["SecurityGroupIds"][0]}],
+        "Status": "in-use",
+        "AvailabilityZone": "us-east-1a",
+    }
+    items = (*described.answers["describe_network_interfaces"], shared)
+    more = replace(described, answers={**described.answers, "describe_network_interfaces": items})
+    found = read(more, name="lab").network.interfaces
+    there = {one.owner: str(one.address) for one in found if one.subnet == place["SubnetIds"][0]}
+    assert there["lab-ApiFunction"] == "10.64.4.77"
+    assert len(set(there.values())) == len(there)
+
+
+def test_a_vpn_is_read_with_its_static_routes(described: Described) -> None:
+    """moto keeps no static routes; the answers are written as EC2's API reference has them."""
+    answers = {
+        **described.answers,
+        "describe_vpn_gateways": ({"VpnGatewayId": "vgw-1", "State": "available"},),
+        "describe_vpn_connections": (
+            {
+                "VpnConnectionId": "vpn-1",
+                "VpnGatewayId": "vgw-1",
+                "CustomerGatewayId": "cgw-1",
+                "State": "available",
+                "Options": {"StaticRoutesOnly": True},
+                "Routes": [{"DestinationCidrBlock": "172.20.0.0/16", "State": "available"}],
+            },
+        ),
+        "describe_customer_gateways": ({"CustomerGatewayId": "cgw-1", "IpAddress": "198.51.100.7"},),
+    }
+    vpn = read(replace(described, answers=answers), name="lab").network.vpn
+    assert vpn is not None
+    assert (vpn.gateway, [str(one) for one in vpn.corporate]) == ("vgw-1", ["172.20.0.0/16"])
+    without = {**answers, "describe_customer_gateways": ()}
+    assert _refusal(replace(described, answers=without)) == "vpn-1: its customer gateway"
+
+
+def test_a_stack_that_is_not_there_gets_one_line() -> None:
+    with mock_aws(), pytest.raises(NotDescribed, match=r"nothing: .*does not exist"):
+        describe("nothing", region=REGION)

@@ -1,0 +1,149 @@
+"""Every proof holds in every design, and every one of its controls makes it fail."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lab.deeds import run
+from lab.proofs import PROOFS
+from lab.proving import prove
+from lab.sentences import Subjects
+from lab.sources.templates import Unknown, case, cases
+from stack.reading import Unmodelled, network
+from stack.render import combinations, render, templates
+from tests.support.enclosed import inside
+
+# Each topology and each egress mode once. `make lab CONTROLS=yes` runs them in all designs.
+WITH_CONTROLS = (
+    "public-private-per-az",
+    "internet-accessible-single",
+    "on-premises-regional",
+    "internal-only-single-people",
+)
+
+
+def test_every_design_of_the_templates_has_a_case() -> None:
+    designs = {(one.parameters["Topology"], one.parameters["Egress"]) for one in combinations() if one.refused is None}
+    found = {(one.parameters["Topology"], one.parameters["Egress"]) for one in cases()}
+    assert found == designs
+
+
+def test_every_proof_has_a_control_in_every_design_that_it_applies_to() -> None:
+    without = [
+        (one.name, proof.name)
+        for one in cases()
+        for proof in PROOFS
+        if proof.unless(Subjects(one)) is None
+        and all(control.change(one.network) is None for control in proof.controls)
+    ]
+    assert without == []
+
+
+def test_every_proof_applies_somewhere_and_all_six_groups_are_there() -> None:
+    everywhere = [Subjects(one) for one in cases()]
+    assert [proof.name for proof in PROOFS if all(proof.unless(one) for one in everywhere)] == []
+    assert {proof.group for proof in PROOFS} == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("name", WITH_CONTROLS)
+def test_every_proof_holds_and_every_control_makes_it_fail(name: str) -> None:
+    found = inside(_proved, name, True)
+    assert found["fails"] == []
+    assert found["disagreements"] == []
+    assert len(found["controls"]) >= 10
+    assert [words for words, broke in found["controls"] if not broke] == []
+
+
+@pytest.mark.parametrize("name", ["public-private-single", "on-premises-single-people"])
+def test_every_proof_holds_with_one_nat_gateway_and_with_people(name: str) -> None:
+    found = inside(_proved, name, False)
+    assert (found["fails"], found["disagreements"]) == ([], [])
+
+
+def _proved(name: str, controls: bool) -> Mapping[str, Any]:
+    (chosen,) = [one for one in cases() if one.name == name]
+    evidence = prove(chosen, controls=controls)
+    return {
+        "fails": [one.proof.name for one in evidence.proven if not all(found.holds for found in one.found)],
+        "controls": [(each.words, bool(each.failed)) for one in evidence.proven for each in one.controls or ()],
+        "disagreements": list(evidence.disagreements),
+    }
+
+
+# ---- What makes a proof fail
+
+
+def test_a_sentence_about_nobody_does_not_hold() -> None:
+    assert inside(_about_nobody) == [False]
+
+
+def _about_nobody() -> list[bool]:
+    """A design without a bastion, whose parameters say that there is one."""
+    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
+    promised = replace(chosen, parameters={**chosen.parameters, "Bastion": "yes"})
+    (only,) = [one for one in PROOFS if one.name == "only_its_users_open_the_database"]
+    (proven,) = prove(promised, proofs=[only], controls=False).proven
+    return [found.holds for found in proven.found if "bastion" in found.sentence]
+
+
+def test_a_control_that_changes_nothing_fails_the_proof() -> None:
+    assert inside(_idle_control) is False
+
+
+def _idle_control() -> bool:
+    from lab.proofs import Control
+
+    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
+    (only,) = [one for one in PROOFS if one.name == "the_database_has_no_other_port"]
+    idle = replace(only, controls=(Control(change=lambda network: network),))
+    return prove(chosen, proofs=[idle]).holds
+
+
+# ---- With the real programs
+
+
+def test_the_real_jobs_notice_an_address_that_is_not_published() -> None:
+    """The partner refuses a stranger, and the log, the row and the ledger name it."""
+    holds = inside(_deeds_with, "unpublished_address")
+    assert [sentence for sentence, held in holds if "arrives at the partner" in sentence and held] == []
+    assert [held for sentence, held in holds if "egress check" in sentence] == [False, False]
+
+
+def test_with_all_protections_gone_the_attacker_runs_sql() -> None:
+    holds = inside(_deeds_with, "everything_opened")
+    assert [held for sentence, held in holds if "attacker" in sentence] == [False, True]
+
+
+def _deeds_with(change: str) -> list[tuple[str, bool]]:
+    from lab import changes
+
+    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
+    deeds, _ = run(chosen, getattr(changes, change)(chosen.network))
+    return [(deed.sentence, deed.holds) for deed in deeds]
+
+
+# ---- What the templates cannot be
+
+
+def test_an_unknown_design_is_answered_with_those_that_there_are() -> None:
+    with pytest.raises(
+        Unknown, match="there is no TOPOLOGY=star EGRESS=single; possible are public-private with single"
+    ):
+        cases("star", "single")
+
+
+def test_a_route_that_leads_to_nothing_stops_with_its_logical_id() -> None:
+    texts = templates()
+    path = "infra/network.yaml"
+    spoilt = texts[path].replace("GatewayId: !Ref InternetGateway", "TransitGatewayId: tgw-1", 2)
+    assert spoilt != texts[path]
+    with pytest.raises(Unmodelled) as refused:
+        network(render({}, texts={**texts, path: spoilt}))
+    assert "Network." in str(refused.value)
+
+
+def test_a_case_is_named_and_has_the_parameters_that_it_was_made_of() -> None:
+    one = case("mine", {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"})
+    assert (one.name, one.parameters["Topology"], one.network.internet_gateway) == ("mine", "internal-only", None)
