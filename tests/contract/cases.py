@@ -62,6 +62,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "mail": {"AlarmEmail": "people@example.com"},
     "an account with its log role": {"ApiGatewayLogRole": "existing"},
     "another range": {"VpcCidr": "192.168.240.0/20"},
+    "named zones": {"AvailabilityZones": "us-east-1b,us-east-1d"},
     "everything": {
         "Bastion": "yes",
         "DatabaseProxy": "yes",

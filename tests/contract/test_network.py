@@ -151,6 +151,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules.each_role_spans_two_zones: [
         resource(NETWORK, "DatabaseSubnetB", "[1, !GetAZs", "[0, !GetAZs"),
         resource(NETWORK, "PrivateSubnetB", "[1, !GetAZs", "[0, !GetAZs"),
+        resource(NETWORK, "PrivateSubnetB", "!Ref ZoneNameB", "!Ref ZoneNameA"),
         resource(NETWORK, "PublicSubnetB", "[1, !GetAZs", "[0, !GetAZs"),
         resource(NETWORK, "PublicDefaultRoute", "    Condition: UsesZonalNat\n", "    Condition: UsesNatPerZone\n"),
     ],

@@ -17,6 +17,12 @@ ONE, OTHER = "eipalloc-0a1b2c3d4e5f60718", "eipalloc-1a1b2c3d4e5f60718"
 
 GOOD: Mapping[str, list[str]] = {
     "VpcCidr": ["10.0.0.0/16", "10.255.240.0/20", "172.16.0.0/17", "172.31.192.0/18", "192.168.224.0/19"],
+    "AvailabilityZones": [
+        "",
+        "us-east-1a,us-east-1c",
+        "ap-southeast-2a,ap-southeast-2b",
+        "us-gov-west-1a,us-gov-west-1b",
+    ],
     "DeveloperCidr": [
         "",
         "198.51.100.7/32",
@@ -52,6 +58,14 @@ BAD: Mapping[str, list[str]] = {
         "8.8.0.0/16",
         "192.169.0.0/16",
         "",
+    ],
+    "AvailabilityZones": [
+        "us-east-1a",
+        "us-east-1a,us-east-1a",
+        "us-east-1a, us-east-1b",
+        "us-east-1,us-east-1b",
+        "use1-az1,use1-az2",
+        "us-east-1a,us-east-1b,us-east-1c",
     ],
     "DeveloperCidr": [
         "0.0.0.0/0",  # the whole internet
@@ -235,6 +249,7 @@ PAIRS: list[tuple[str, dict[str, str], str]] = [
         {"Egress": "per-az", "AllocationIdB": OTHER},
         NETWORK,
     ),
+    ("The VPC has two zones", {"ZoneNameA": "us-east-1a"}, NETWORK),
     ("AllocationIdA and AddressA belong together", {"AllocationIdA": ONE}, NETWORK),
     (
         "AllocationIdB and AddressB belong together",
