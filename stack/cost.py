@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prices = load_prices()
     try:
         if asked.write:
-            write_quoted(prices)
+            _console().print(*write_quoted(prices), sep="\n")
         elif asked.topology or asked.egress or asked.stage or asked.deliveries or asked.set or asked.free:
             _print_one(asked, prices)
         else:
@@ -117,8 +117,8 @@ def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
         yield page, f"<!-- make cost WRITE=yes: {name} -->\n{text}\n<!-- end of {name} -->"
 
 
-def write_quoted(prices: Prices, folder: Path = render.ROOT) -> None:
-    """Renews what the pages quote. Raises Wrong for a page that has lost its marks."""
+def write_quoted(prices: Prices, folder: Path = render.ROOT) -> list[str]:
+    """Renews what the pages quote, and names them. Raises Wrong for a page that has lost its marks."""
     for page, block in quoted(prices):
         first, last = block.splitlines()[0], block.splitlines()[-1]
         text = (folder / page).read_text(encoding="utf-8")
@@ -127,6 +127,7 @@ def write_quoted(prices: Prices, folder: Path = render.ROOT) -> None:
         if not opened or not closed:
             raise Wrong(f"{page} has lost its marks: {first} and {last}")
         (folder / page).write_text(f"{before}{block}{after}", encoding="utf-8")
+    return list(dict.fromkeys(page for page, _ in quoted(prices)))
 
 
 def assumptions() -> str:

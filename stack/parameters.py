@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
     """Writes the page to the file that is named."""
     (path,) = arguments
     Path(path).write_text(page(templates(), (ROOT / "samconfig.toml").read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{path}\n")
 
 
 def page(texts: Mapping[str, str], samconfig: str) -> str:

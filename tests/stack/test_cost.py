@@ -293,7 +293,7 @@ def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repos
     for page in ("README.md", "docs/costs.md"):
         text = (repository / page).read_text(encoding="utf-8")
         (tmp_path / page).write_text(text.replace("| on-premises |", "| elsewhere |").replace("| 1.05 |", "| 9 |"))
-    cost.write_quoted(PRICES, tmp_path)
+    assert cost.write_quoted(PRICES, tmp_path) == ["README.md", "docs/costs.md"]
     for page, block in cost.quoted(PRICES):
         assert block in (tmp_path / page).read_text(encoding="utf-8")
     assert "elsewhere" not in (tmp_path / "README.md").read_text(encoding="utf-8")
