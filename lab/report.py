@@ -14,12 +14,12 @@ from rich.text import Text
 
 from lab.attempts import Arrived, Died, Verdict
 from lab.case import Case
+from lab.flows import shown
 from lab.limits import LIMITS
 from lab.parts import Cause
 from lab.proving import Controlled, Evidence, Found, Line, Proven
-from lab.stages import PAGES, Stage
-from stack.network import Network
-from stack.picture import Flow, draw
+from lab.stages import PAGES
+from stack.picture import draw
 
 GROUPS: Mapping[int, str] = {
     1: "The database",
@@ -29,7 +29,6 @@ GROUPS: Mapping[int, str] = {
     5: "The corporate network",
     6: "With and without state",
 }
-MOST_FLOWS = 14
 _INSIDE = IPv4Network("10.0.0.0/8")  # who is seen as itself needs no words
 
 
@@ -255,70 +254,6 @@ def _words(line: Mapping[str, Any]) -> str:
 
 
 def picture(evidence: Evidence) -> str:
-    """The map of the case's network with one flow for each way that connections went, the unchanged network alone."""
-    case = evidence.case
-    return draw(case.network, _flows(evidence), name=f"{case.name}, with what was tried")
-
-
-def _flows(evidence: Evidence) -> tuple[Flow, ...]:
-    """One for each (kind of source, kind of destination, port, end): the first of its kind."""
-    network, chosen = evidence.case.network, dict[tuple[str, str, int, str | None], Flow]()
-    places = _Places(network)
-    for proven in evidence.proven:
-        for found in proven.found:
-            for line in found.lines if not found.given else ():
-                flow = places.flow(line)
-                if flow is not None:
-                    chosen.setdefault((*places.kinds(flow), flow.port, flow.died_at), flow)
-    return tuple(sorted(chosen.values(), key=lambda flow: not flow.arrived)[:MOST_FLOWS])
-
-
-class _Places:
-    """Where the picture has what lines are about."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.interfaces = {one.id: one for one in network.interfaces}
-        self.owners = {
-            address: one.id
-            for one in network.interfaces
-            for address in (one.address, one.public_address)
-            if address is not None
-        }
-
-    def flow(self, line: Line) -> Flow | None:
-        """None for what the picture has no place for."""
-        source, destination = self.outside(line.source), self.owners.get(line.destination, self.to(line))
-        if destination is None or isinstance(line.verdict, Arrived | Died) is False:
-            return None
-        died = None
-        if isinstance(line.verdict, Died):
-            died = self.grave(line.verdict, source, destination)
-        return Flow(source=source, destination=destination, port=line.port, died_at=died)
-
-    def outside(self, name: str) -> str:
-        if name in self.interfaces:
-            return name
-        if name.startswith("corporate"):
-            return "corporate"
-        return "third party" if name == "partner" else "internet"
-
-    def to(self, line: Line) -> str | None:
-        fixed = {one.public_address: nat.id for nat in self.network.nat_gateways for one in nat.addresses}
-        return fixed.get(line.destination, "third party")
-
-    def grave(self, verdict: Died, source: str, destination: str) -> str:
-        """The first of the resources that the picture knows, else where it was going."""
-        known = {group.id for group in self.network.security_groups}
-        known |= {nacl.id for nacl in self.network.nacls} | {table.id for table in self.network.route_tables}
-        first = verdict.resource.split(", ")[0]
-        if first == "internet" or first == self.network.internet_gateway or first in known:
-            return first
-        return destination if verdict.stage is not Stage.VPN else source
-
-    def kinds(self, flow: Flow) -> tuple[str, str]:
-        return self._kind(flow.source), self._kind(flow.destination)
-
-    def _kind(self, name: str) -> str:
-        one = self.interfaces.get(name)
-        return name if one is None else one.owner if one.kind.value != "function" else "function"
+    """The map of the case's network with badges where connections ended, in the unchanged network alone."""
+    case, found = evidence.case, shown(evidence)
+    return draw(case.network, found.flows, name=f"{case.name}, with what was tried", note=found.note)

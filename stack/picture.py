@@ -1,5 +1,5 @@
 """A Network as a picture: the VPC with its zones, subnets, ranges and routes, the fixed addresses, and who may talk to
-whom as stack/talk.py works it out. Connections that were tried can be drawn into it.
+whom as stack/talk.py works it out. Connections that were tried can be shown where they ended.
 
 What a picture cannot show it refuses: it has room for two zones with one fixed address each.
 """
@@ -23,6 +23,7 @@ from stack.network import (
 )
 from stack.svg import Drawing, width, wrap
 from stack.talk import Party, Row, name_of
+from stack.tried import STEP, Flow, Spot, acl_of, described, draw_badges, draw_list, ending_at, list_height, routes_of
 
 type Point = tuple[float, float]
 
@@ -50,32 +51,13 @@ STAND_INS = IPv4Network("203.0.113.0/24")  # stack/reading.py takes its stand-in
 BAR, GAP = 36, 10  # a bar without its lines, and what is between two
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """A connection that was tried.
+def draw(network: Network, flows: Sequence[Flow] = (), *, name: str = "", note: str = "") -> str:
+    """The picture of a network as SVG, the same every time. `name` is said in its title, `note` below the flows.
 
-    `source` and `destination` are ids of the Network (an interface, its owner, a NAT gateway) or "internet",
-    "corporate", "third party". `died_at` is such an id too, where it was stopped; None where it arrived.
+    Raises KeyError for a flow that ended where the picture has no place, ValueError for a network that it has no room
+    for.
     """
-
-    source: str
-    destination: str
-    port: int
-    died_at: str | None = None
-
-    @property
-    def arrived(self) -> bool:
-        """The verdict."""
-        return self.died_at is None
-
-
-def draw(network: Network, flows: Sequence[Flow] = (), *, name: str = "") -> str:
-    """The picture of a network as SVG, the same every time. `name` is said in its title.
-
-    A flow is drawn from its source to its destination, or to where it died. Raises KeyError for a flow between places
-    that the picture does not have, ValueError for a network that it has no room for.
-    """
-    return _Map(network=network, flows=tuple(flows), name=name).drawn()
+    return _Map(network=network, flows=tuple(flows), name=name, note=note).drawn()
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
@@ -86,7 +68,9 @@ class _Map:
     network: Network
     flows: tuple[Flow, ...]
     name: str
+    note: str = ""
     anchors: dict[str, Point] = field(default_factory=dict)
+    spots: dict[str, Spot] = field(default_factory=dict)
     parties: tuple[Party, ...] = ()
     rows: tuple[Row, ...] = ()
     told: tuple[Row, ...] = ()  # the rows as they are listed
@@ -100,9 +84,9 @@ class _Map:
         self.rows = talk.rows(self.network)
         self.told = talk.merged(self.rows)
         self._arrange()
-        list_top = self.bottom + 34
-        flows_top = list_top + self._list_height() + 4
-        high = flows_top + (len(self.flows) * 25 + 44 if self.flows else 0)
+        flows_top = self.bottom + 34
+        list_top = flows_top + (list_height(self.flows) if self.flows else 0)
+        high = list_top + self._list_height() + 4
         self.svg = Drawing(WIDE, round(high), title=self._title(), description=self._description())
         for colour, name in ((OUT, "out"), (IN, "in"), (INK, "plain"), (SHUT, "shut"), (PRIVATE, "private")):
             self.svg.marker(name, colour, 18 if name == "out" else 13)
@@ -115,8 +99,9 @@ class _Map:
         self._left_column()
         self._closed()
         self._list(list_top)
-        self._anchor_filters()
-        self._flows(flows_top + 10)
+        draw_badges(self.svg, self.flows, self.spots)
+        if self.flows:
+            draw_list(self.svg, self.flows, flows_top, self.note)
         return self.svg.written()
 
     def _demand_room(self) -> None:
@@ -137,10 +122,13 @@ class _Map:
         for role in dict.fromkeys(["public", "private", "database", *(subnet.role for subnet in self.network.subnets)]):
             if not any(subnet.role == role for subnet in self.network.subnets):
                 continue
-            routes = max(len(self._route_lines(subnet)) for subnet in self.network.subnets if subnet.role == role)
+            routes = max(self._lines_at_foot(subnet) for subnet in self.network.subnets if subnet.role == role)
             self.tops[role] = top
             self.heights[role] = 36 + self._content(role) + routes * LINE + 8
             top += self.heights[role] + 12
+
+    def _lines_at_foot(self, subnet: Subnet) -> int:
+        return sum(map(len, self._route_lines(subnet).values()))
 
     def _content(self, role: str) -> float:
         """The height of what stands in a row of subnets: NAT gateways or databases first, then the bars."""
@@ -149,8 +137,13 @@ class _Map:
     def _above_bars(self, role: str) -> float:
         subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
         if any(each.kind is Kind.DATABASE and each.subnet in subnets for each in self.network.interfaces):
-            return 92
+            return 92 + self._room_in_databases()
         return 48 if any(nat.subnet in subnets for nat in self.network.nat_gateways) else 0
+
+    def _room_in_databases(self) -> int:
+        """For the badges of what ended at a database."""
+        databases = [each.id for each in self.network.interfaces if each.kind is Kind.DATABASE]
+        return 26 if ending_at(self.flows, *databases) else 0
 
     def _bars(self, role: str) -> list[Party]:
         """The parties that stand in subnets of a role and are drawn as bars across the zones."""
@@ -180,6 +173,7 @@ class _Map:
         self._third_parties()
         self._named_strangers()
         self._place(1010, 66, 150, 50, ["everyone else"], at="internet", weight="normal")
+        self.spots["internet"] = Spot(992, 91, -STEP)
 
     def _is_private_api(self) -> bool:
         return any(service == "execute-api" for service, _ in self.network.service_endpoints)
@@ -197,18 +191,24 @@ class _Map:
         fixed = self._fixed()
         if not fixed:
             self._place(478, 44, 436, 72, ["Third parties", "no way leads there"], at="third party", stroke=RULE)
+            self.spots["third party"] = Spot(932, 60)
             return
         middle = sum(at for at, _ in fixed) / len(fixed)
         addresses = " and ".join(address for _, address in fixed)
         words = ["Third parties", f"let in {addresses} and no one else"]
         wide = max(262, width(words[1], SMALL) + 40)
         self._place(middle - wide / 2, 44, wide, 72, words, at="third party", stroke=OUT)
+        self.spots["third party"] = Spot(middle + wide / 2 + 18, 60)
 
     def _named_strangers(self) -> None:
         """Ranges of the internet that may connect to something: the developers."""
-        for row in self.rows:
-            if row.open and row.how == "through the internet gateway":
-                self._place(250, 44, 190, 72, ["Developers", row.who], at=row.who, stroke=IN)
+        for row in self._let_in_by_name():
+            self._place(250, 44, 190, 72, ["Developers", row.who], at=row.who, stroke=IN)
+
+    def _let_in_by_name(self) -> list[Row]:
+        """Where everyone is let in, _closed says it."""
+        by_gateway = [row for row in self.rows if row.open and row.how == "through the internet gateway"]
+        return [row for row in by_gateway if row.who != talk.INTERNET]
 
     def _left_column(self) -> None:
         """API Gateway, which stands outside the VPC and whose requests reach functions without passing it."""
@@ -237,7 +237,9 @@ class _Map:
         api = ["with the API's consumers"] if self._is_private_api() else []
         lines = ["Corporate network", *map(str, vpn.corporate), *api, f"gateway {vpn.customer_address}"]
         self._place(44, top, 180, 34 + 22 * (len(lines) - 1), lines, at="corporate", stroke=PRIVATE)
+        self.spots["corporate"] = Spot(56, self.anchors["corporate"][1] + 18)
         middle = top + 60
+        self.spots[vpn.gateway] = Spot(248, middle + 34, 0, STEP)
         self.svg.path([(224, middle), (VPC_LEFT, middle)], stroke=PRIVATE, stroke_width=4)
         self.anchors[vpn.gateway] = (VPC_LEFT, middle)
         for row in self.rows:
@@ -272,7 +274,9 @@ class _Map:
             stroke="#3e4c59",
             stroke_width=2,
         )
-        self.svg.text(VPC_RIGHT - 16, 202, f"VPC {network.cidr}", font_weight="bold", fill="#3e4c59", text_anchor="end")
+        words = f"VPC {network.cidr}"
+        self.svg.text(VPC_RIGHT - 16, 202, words, font_weight="bold", fill="#3e4c59", text_anchor="end")
+        self.spots[network.vpc] = Spot(VPC_RIGHT - 34 - width(words, 15, bold=True), 197, -STEP)
         for (left, right), zone in zip(ZONES, network.zones, strict=False):
             self.svg.box(
                 left, 214, right - left, self.bottom - 224, rx=8, fill="none", stroke="#9aa5b1", stroke_dasharray="5 5"
@@ -283,13 +287,14 @@ class _Map:
         ground, edge, ink = ROLES.get(subnet.role, UNUSED)
         left, right = (ZONES[self._zone(subnet.zone)][0] + INSET, ZONES[self._zone(subnet.zone)][1] - INSET)
         top, height = self.tops[subnet.role], self.heights[subnet.role]
-        self.anchors[subnet.id] = ((left + right) / 2, top + height / 2)
         self.svg.box(left, top, right - left, height, rx=6, fill=ground, stroke=edge, stroke_width=1.5)
         self._label(left, right, top + 22, f"{subnet.role} subnet {subnet.cidr}", ink, 15)
-        lines = self._route_lines(subnet)
-        for number, line in enumerate(lines):
-            y = top + height - 12 - (len(lines) - 1 - number) * LINE
-            self._label(left, right, y, line, ink, SMALL)
+        y = top + height - 12 - (self._lines_at_foot(subnet) - 1) * LINE
+        for place, lines in self._route_lines(subnet).items():
+            for line in lines:
+                self._label(left, right, y, line, ink, SMALL)
+                self.spots[place] = self._after(left, right, y, line)
+                y += LINE
 
     def _label(self, left: float, right: float, y: float, words: str, colour: str, size: float) -> None:
         """At the outer edge of a zone, out of the way of what leaves by the NAT gateways."""
@@ -298,13 +303,19 @@ class _Map:
         else:
             self.svg.text(right - 12, y, words, font_size=size, fill=colour, text_anchor="end")
 
-    def _route_lines(self, subnet: Subnet) -> list[str]:
+    def _after(self, left: float, right: float, y: float, words: str) -> Spot:
+        """Beside what _label writes, towards the middle of the picture."""
+        wide = 12 + width(words, SMALL) + 16
+        return Spot(left + wide, y - 5) if left < ZONES[1][0] else Spot(right - wide, y - 5, -STEP)
+
+    def _route_lines(self, subnet: Subnet) -> dict[str, list[str]]:
+        """The lines at the foot of a subnet, by the place that they are; they leave room for its badges."""
         (table,) = (table for table in self.network.route_tables if table.id == subnet.route_table)
-        routes = self._route_words(table)
-        nacl = [] if subnet.nacl is None else ["network ACL: only what is listed below"]
-        if not routes:
-            return ["routes: none but the VPC's own", *nacl]
-        return [*wrap(f"routes: {'; '.join(routes)}", SMALL, 320), *nacl]
+        routes = "; ".join(self._route_words(table)) or "none but the VPC's own"
+        told = {routes_of(subnet.id): f"routes: {routes}"}
+        if subnet.nacl is not None:
+            told[acl_of(subnet.id)] = "network ACL: only what is listed below"
+        return {place: wrap(words, SMALL, 320 - STEP * ending_at(self.flows, place)) for place, words in told.items()}
 
     def _route_words(self, table: RouteTable) -> list[str]:
         words = []
@@ -345,7 +356,7 @@ class _Map:
             right = max((at for at, _ in fixed), default=480) + 112
             self.svg.box(304, 158, right - 304, 36, rx=6, fill="#ffffff", stroke="#3e4c59", stroke_width=1.5)
             self.svg.text(358, 181, "internet gateway", font_size=SMALL, fill=GREY)
-            self.anchors[self.network.internet_gateway] = (436, 176)
+            self.spots[self.network.internet_gateway] = Spot(372, 204)
         for at, address in fixed:
             self._way_out(at, address)
 
@@ -353,7 +364,8 @@ class _Map:
         self.svg.box(middle - wide / 2, top, wide, 46, rx=6, fill="#ffffff", stroke=OUT, stroke_width=2)
         self.svg.text(middle, top + 20, words[0], text_anchor="middle", font_weight="bold")
         self.svg.text(middle, top + 38, words[1], text_anchor="middle", font_size=SMALL, fill=GREY)
-        self.anchors[name] = (middle, top + 23)
+        outwards = 1 if middle == NAT_AT[1] else -1
+        self.spots[name] = Spot(middle + outwards * (wide / 2 + 18), top + 23, outwards * STEP)
 
     def _way_out(self, at: float, address: str) -> None:
         """From the NAT gateway, by the fixed address, to the third parties."""
@@ -435,6 +447,7 @@ class _Map:
         for interface in party.interfaces:
             x = right - 40 - 60 * owners.index(interface.owner)
             self.anchors[interface.id] = self.anchors[interface.owner] = (x, top + height / 2)
+            self.spots[interface.id] = Spot(right - 22, top + 17, -STEP)
 
     def _bar_height(self, party: Party) -> float:
         return BAR + len(self._may(party)) * LINE - 2
@@ -471,11 +484,11 @@ class _Map:
     def _database(self, interface: Interface) -> None:
         left, right = ZONES[self._zone_of(interface)]
         middle, top = (left + right) / 2, self.tops["database"] + 34
-        half, rim = 174.0, 10.0
+        half, rim, deep = 174.0, 10.0, 62.0 + self._room_in_databases()
         shape = {"fill": "#ffffff", "stroke": IN, "stroke_width": "2"}
         self.svg.element(
             "path",
-            d=f"M{middle - half:g} {top + rim:g}v{72 - rim:g}a{half:g} {rim:g} 0 0 0 {2 * half:g} 0v-{72 - rim:g}",
+            d=f"M{middle - half:g} {top + rim:g}v{deep:g}a{half:g} {rim:g} 0 0 0 {2 * half:g} 0v-{deep:g}",
             **shape,
         )
         self.svg.element("ellipse", cx=middle, cy=top + rim, rx=half, ry=rim, **shape)
@@ -486,6 +499,8 @@ class _Map:
         words = f"{interface.address}" + (f", public address {public}" if public else ", no public address")
         self.svg.text(middle, top + 62, words, text_anchor="middle", font_size=SMALL, fill=GREY)
         self.anchors[interface.id] = self.anchors[interface.owner] = (middle, top + 40)
+        badges = ending_at(self.flows, interface.id)
+        self.spots[interface.id] = Spot(middle - (badges - 1) * STEP / 2, top + 84)
 
     def _to_database(self, database: Interface) -> None:
         """One line for all that may open it from inside, behind the bars."""
@@ -500,11 +515,10 @@ class _Map:
 
     def _developers(self) -> None:
         """Who is let in from the internet by name."""
-        for row in self.rows:
-            if row.open and row.how == "through the internet gateway":
-                door, y = self._door(row.whom)
-                x, _ = self.anchors[row.who]
-                self._arrow([(x, 116), (x, 203), (280, 203), (280, y), (door, y)], "in")
+        for row in self._let_in_by_name():
+            door, y = self._door(row.whom)
+            x, _ = self.anchors[row.who]
+            self._arrow([(x, 116), (x, 203), (280, 203), (280, y), (door, y)], "in")
 
     # ---- what is closed
 
@@ -566,37 +580,6 @@ class _Map:
     def _list_height(self) -> float:
         return 34 + sum(_height(cells) for cells, _ in self._cells()) + (24 if self._has_stand_ins() else 0)
 
-    def _flows(self, top: float) -> None:
-        if not self.flows:
-            return
-        self.svg.text(44, top, "What was tried", font_weight="bold")
-        for number, flow in enumerate(self.flows, start=1):
-            start, end = self.anchors[flow.source], self.anchors[flow.died_at or flow.destination]
-            colour, mark = (IN, "in") if flow.arrived else (SHUT, "shut")
-            self.svg.path([start, end], stroke=colour, stroke_width=3, stroke_opacity=0.8, marker_end=f"url(#{mark})")
-            if not flow.arrived:
-                self._cross(*end, size=9)
-            self._badge((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, number, colour)
-            y = top + 30 + (number - 1) * 25
-            words = f"{flow.source} to {flow.destination}, port {flow.port}: "
-            words += "arrived" if flow.arrived else f"died at {flow.died_at}"
-            self._badge(56, y - 5, number, colour)
-            self.svg.text(76, y, words)
-
-    def _anchor_filters(self) -> None:
-        """Where a connection is shown to die that a security group, an ACL or a route table stops."""
-        for interface in self.network.interfaces:
-            for group in interface.security_groups:
-                self.anchors.setdefault(group, self.anchors[interface.id])
-        for subnet in self.network.subnets:
-            for name in (subnet.route_table, subnet.nacl):
-                if name:
-                    self.anchors.setdefault(name, self.anchors[subnet.id])
-
-    def _badge(self, x: float, y: float, number: int, colour: str) -> None:
-        self.svg.element("circle", cx=x, cy=y, r=11, fill=colour)
-        self.svg.text(x, y + 5, str(number), text_anchor="middle", font_weight="bold", font_size=SMALL, fill="#ffffff")
-
     def _place(
         self,
         x: float,
@@ -623,7 +606,10 @@ class _Map:
     def _description(self) -> str:
         subnets = "; ".join(f"{each.role} subnet {each.cidr} in {each.zone}" for each in self.network.subnets)
         told = "; ".join(f"{row.who} to {row.whom}: {', '.join(row.ports) or 'none'}, {row.how}" for row in self.rows)
-        return f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {told}."
+        return (
+            f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {told}."
+            + described(self.flows)
+        )
 
 
 def _height(cells: list[list[str]]) -> float:

@@ -1,8 +1,9 @@
 """The pictures in docs/maps are those of the templates, say what stack/talk.py says, and can be read."""
 
+import re
 from dataclasses import replace
 from ipaddress import IPv4Address
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,11 +13,11 @@ from stack import map as maps
 from stack import reading, render
 from stack.map import MAPS, PICTURES, pictures
 from stack.network import ANYWHERE, Kind, Network, Rule
-from stack.picture import Flow, draw
-from stack.svg import width
+from stack.picture import draw
+from stack.tried import Flow, acl_of, routes_of
+from tests.support.pictures import SVG, badges, boxes, outside, overlaps, texts
 
 DRAWN = pictures()
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def network(**parameters: str) -> Network:
@@ -40,22 +41,6 @@ OTHERS = {
 ALL = {**DRAWN, **{name: draw(found, name=name) for name, found in OTHERS.items()}}
 
 
-def texts(picture: str) -> list[str]:
-    return [element.text or "" for element in ET.fromstring(picture).iter(f"{SVG}text")]  # noqa: S314 - our own
-
-
-def boxes(picture: str) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and lower edge."""
-    found = []
-    for element in ET.fromstring(picture).iter(f"{SVG}text"):  # noqa: S314 - our own
-        size = float(element.get("font-size", "15"))
-        wide = width(element.text or "", size, bold=element.get("font-weight") == "bold")
-        x, y = float(element.attrib["x"]), float(element.attrib["y"])
-        left = x - {"middle": wide / 2, "end": wide}.get(element.get("text-anchor", ""), 0)
-        found.append((element.text or "", left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_picture_in_the_docs_is_that_of_the_templates(name: str, repository: Path) -> None:
     path = repository / MAPS / f"{name}.svg"
@@ -72,16 +57,8 @@ def test_a_picture_is_drawn_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_label_lies_on_another_or_leaves_the_picture(name: str) -> None:
-    placed = boxes(ALL[name])
-    high = float(ET.fromstring(ALL[name]).attrib["height"])  # noqa: S314 - our own
-    outside = [text for text, left, top, right, low in placed if left < 8 or right > 1192 or top < 8 or low > high - 8]
-    assert outside == []
-    crossing = [
-        (one[0], other[0])
-        for one, other in combinations(placed, 2)
-        if one[1] < other[3] and other[1] < one[3] and one[2] < other[4] and other[2] < one[4]
-    ]
-    assert crossing == []
+    assert overlaps(ALL[name]) == []
+    assert outside(ALL[name]) == []
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -118,21 +95,68 @@ def test_a_database_that_is_open_to_all_is_shown_open() -> None:
     assert "no way in" not in told
 
 
-def test_flows_are_drawn_to_where_they_arrived_or_died() -> None:
+def flow(*at: str, arrived: bool = False) -> Flow:
+    became = "arrived, seen as 203.0.113.10" if arrived else "died at the security group, outbound: no rule allows it"
+    return Flow(who="API", whom="the database", ports=(22, 443), tried=7, became=became, by="A", at=at, arrived=arrived)
+
+
+def places(found: Network) -> list[str]:
+    """Wherever a flow can end in the picture of a network."""
+    subnets = [place for one in found.subnets for place in (routes_of(one.id), *([acl_of(one.id)] if one.nacl else []))]
+    gateways = [nat.id for nat in found.nat_gateways] + ([found.internet_gateway] if found.internet_gateway else [])
+    corporate = [found.vpn.gateway, "corporate"] if found.vpn else []
+    return [
+        "internet",
+        "third party",
+        found.vpc,
+        *(one.id for one in found.interfaces),
+        *subnets,
+        *gateways,
+        *corporate,
+    ]
+
+
+@pytest.mark.parametrize("name", OTHERS | dict.fromkeys(PICTURES))
+def test_two_badges_have_room_at_every_place(name: str) -> None:
+    found = OTHERS[name] if name in OTHERS else network(**PICTURES[name])
+    drawn = draw(found, [flow(*places(found)), flow(*places(found), arrived=True)])
+    assert overlaps(drawn) == []
+    assert outside(drawn) == []
+    assert len(badges(drawn)) > 2 * (2 + len(found.subnets) + len(found.zones))
+
+
+def test_flows_are_told_in_words_and_numbered_where_they_ended() -> None:
     found = network()
-    database = next(each.owner for each in found.interfaces if each.kind is Kind.DATABASE)
-    arrived = Flow(source="ApiFunction", destination=database, port=5432)
-    died = Flow(source="internet", destination=database, port=5432, died_at="Network.DatabaseSecurityGroup")
-    drawn = draw(found, [arrived, died])
+    database = next(each for each in found.interfaces if each.kind is Kind.DATABASE)
+    acl = acl_of(database.subnet)
+    drawn = draw(found, [flow(database.id, arrived=True), flow(acl), flow(acl, "internet")], note="7 of 8")
     told = texts(drawn)
-    assert f"ApiFunction to {database}, port 5432: arrived" in told
-    assert f"internet to {database}, port 5432: died at Network.DatabaseSecurityGroup" in told
-    assert drawn.count("<circle") == draw(found).count("<circle") + 4
+    assert {"API", "the database", "22, 443", "7", "arrived, seen as 203.0.113.10", "A", "7 of 8"} <= set(told)
+    assert [told.count(number) for number in "123"] == [2, 2, 3]  # each once in the list
+    assert len(badges(drawn)) == 4 + 3 + 2  # with those of the list and of the legend
+    assert "Tried: API to the database, ports 22, 443: arrived" in drawn
 
 
-def test_a_flow_between_places_that_are_not_there_is_refused() -> None:
+def test_badges_beside_each_other_read_to_the_right() -> None:
+    drawn = draw(network(), [flow("internet"), flow("internet")])
+    root = ET.fromstring(drawn)  # noqa: S314 - our own
+    at = {one.text: float(one.attrib["x"]) for one in root.iter(f"{SVG}text") if float(one.attrib["y"]) < 132}
+    assert at["1"] < at["2"]
+
+
+def test_the_lines_are_those_of_the_map_and_none_is_slanted() -> None:
+    found = network(Topology="on-premises", Egress="per-az")
+    drawn = draw(found, [flow(*places(found))])
+    for words in re.findall(r'd="M([-0-9. ]+)" fill="none"', drawn):
+        numbers = [float(word) for word in words.split()]
+        points = list(zip(numbers[::2], numbers[1::2], strict=True))
+        slanted = [step for step in pairwise(points) if step[0][0] != step[1][0] and step[0][1] != step[1][1]]
+        assert slanted == [] or abs(points[0][0] - points[1][0]) == 24  # but for the cross at "no way in"
+
+
+def test_a_flow_that_ended_where_nothing_is_drawn_is_refused() -> None:
     with pytest.raises(KeyError, match=r"Network\.Nowhere"):
-        draw(network(), [Flow(source="ApiFunction", destination="Network.Nowhere", port=443)])
+        draw(network(), [flow("Network.Nowhere")])
 
 
 def test_what_has_no_room_is_refused_and_not_left_out() -> None:

@@ -1,0 +1,297 @@
+"""What was tried, as the picture shows it: connections that are alike and ended alike become one numbered entry."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+
+from lab.attempts import Arrived, Died, Unexplained
+from lab.case import Case
+from lab.outside import Outside
+from lab.programs.world import DEVELOPER, world
+from lab.proving import Evidence, Line
+from lab.stages import Stage
+from stack.network import Interface, Kind, NatGateway, Subnet
+from stack.talk import name_of
+from stack.tried import Flow, acl_of, routes_of
+
+MOST = 12  # entries of a picture
+CALLED = {
+    "internet": "the internet",
+    DEVELOPER: "a developer",
+    "corporate": "the corporate network",
+    "third party": "a third party",
+    "inside": "anything else in the VPC",
+    "nat": "a fixed address",
+    Kind.DATABASE: "the database",
+    "public database": "the database's public address",
+    Kind.PROXY: "the database's proxy",
+    Kind.BASTION: "the bastion",
+}
+# Whose connections tell most, where not all have room.
+_FIRST = ("internet", Kind.FUNCTION, "corporate", DEVELOPER, Kind.DATABASE)
+_INTO = {Stage.GROUP_IN, Stage.NACL_IN}  # these stand before the receiver of a packet, all others before its sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The entries of a picture, of `kinds` that there are, which tell of `tried` connections."""
+
+    flows: tuple[Flow, ...]
+    kinds: int
+    tried: int
+    unexplained: int
+
+    @property
+    def note(self) -> str:
+        """What the picture leaves out."""
+        words = f"{self.tried} connections in this network as it is."
+        if self.kinds > len(self.flows):
+            words += f" {len(self.flows)} of {self.kinds} kinds of them are shown; the report has all."
+        return words + (f" {self.unexplained} are unexplained: see the report." if self.unexplained else "")
+
+
+def shown(evidence: Evidence) -> Shown:
+    """What became of the connections in the unchanged network, those that arrived first."""
+    places = _Places(evidence.case)
+    lines = _lines(evidence)
+    kinds: dict[tuple[object, ...], list[Line]] = {}
+    for line in lines:
+        if not isinstance(line.verdict, Unexplained):
+            kinds.setdefault(places.kind(line), []).append(line)
+    chosen = _telling(kinds)
+    flows = [places.flow(kinds[kind]) for kind in chosen]
+    return Shown(
+        flows=tuple(sorted(flows, key=lambda flow: not flow.arrived)),
+        kinds=len(kinds),
+        tried=len(lines),
+        unexplained=sum(isinstance(line.verdict, Unexplained) for line in lines),
+    )
+
+
+def _lines(evidence: Evidence) -> list[Line]:
+    """Each connection once: several proofs may be about the same. One that is not as claimed goes before."""
+    found: dict[tuple[str, IPv4Address, int], Line] = {}
+    for line in _of_unchanged(evidence):
+        key = line.source, line.destination, line.port
+        if key not in found or not line.as_claimed:
+            found[key] = line
+    return list(found.values())
+
+
+def _of_unchanged(evidence: Evidence) -> Iterator[Line]:
+    for proven in evidence.proven:
+        for found in proven.found:
+            if not found.given:
+                yield from found.lines
+
+
+def _telling(kinds: dict[tuple[object, ...], list[Line]]) -> list[tuple[object, ...]]:
+    """Some of the kinds, in their order: all that are not as claimed, one of each end, then others by their source."""
+    ends: dict[object, tuple[object, ...]] = {}
+    for kind, lines in kinds.items():
+        ends.setdefault(_end(kind, lines[0]), kind)
+    wrong = [kind for kind, lines in kinds.items() if not lines[0].as_claimed]
+    others = sorted(kinds, key=lambda kind: _FIRST.index(kind[0]) if kind[0] in _FIRST else len(_FIRST))
+    wanted = list(dict.fromkeys([*wrong, *ends.values(), *others]))[:MOST]
+    return [kind for kind in kinds if kind in wanted]
+
+
+def _end(kind: tuple[object, ...], line: Line) -> object:
+    """The stage that refused it, or what was reached."""
+    return line.verdict.stage if isinstance(line.verdict, Died) else (kind[1], "reached")
+
+
+class _Places:
+    """Who and where the ends of lines are."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.network = case, case.network
+        self.interfaces = {one.id: one for one in self.network.interfaces}
+        self.subnets = {one.id: one for one in self.network.subnets}
+        self.hosts = {one.name: one for one in world(self.network, case.parameters)}
+
+    @cached_property
+    def at(self) -> dict[IPv4Address, Interface | NatGateway | Outside]:
+        """Whoever has an address."""
+        found: dict[IPv4Address, Interface | NatGateway | Outside] = {one.address: one for one in self.hosts.values()}
+        for one in self.network.interfaces:
+            found |= {address: one for address in (one.address, one.public_address) if address is not None}
+        return found | {one.public_address: nat for nat in self.network.nat_gateways for one in nat.addresses}
+
+    def source(self, line: Line) -> Interface | Outside:
+        return self.interfaces.get(line.source) or self.hosts[line.source]
+
+    # ---- what is alike
+
+    def kind(self, line: Line) -> tuple[object, ...]:
+        """Lines with the same one become one entry."""
+        return self._from(line), self._to(line), self._became(line), line.as_claimed
+
+    def _from(self, line: Line) -> str:
+        source = self.source(line)
+        if isinstance(source, Interface):
+            return source.kind
+        return source.name if source.name == DEVELOPER or source.place == "service" else source.place
+
+    def _to(self, line: Line) -> str:
+        there = self.at[line.destination]
+        match there:
+            case NatGateway():
+                return "nat"
+            case Outside():
+                return {"internet": "third party", "service": there.name}.get(there.place, there.place)
+        if there.kind is Kind.DATABASE:
+            return "public database" if line.destination == there.public_address else there.kind
+        from_outside = isinstance(self.source(line), Outside)
+        return "inside" if from_outside and isinstance(line.verdict, Died) else there.kind
+
+    def _became(self, line: Line) -> object:
+        match line.verdict:
+            case Arrived(seen_as=seen):
+                return None if self._is_own(line, seen) else seen
+            case Died(stage=stage, detail=detail, direction=direction):
+                return stage, detail, direction
+        raise TypeError(f"unexplained: {line.source} to {line.destination}")
+
+    def _is_own(self, line: Line, seen: IPv4Address | None) -> bool:
+        source = self.source(line)
+        return seen == source.address
+
+    # ---- in words
+
+    def flow(self, lines: Sequence[Line]) -> Flow:
+        """One entry for lines that are alike."""
+        first = lines[0]
+        return Flow(
+            who=self._who(lines),
+            whom=self._whom(lines),
+            ports=tuple(sorted({line.port for line in lines})),
+            tried=len(lines),
+            became=self._fate(lines) + ("" if first.as_claimed else ", which must not be"),
+            by=", ".join(self._name(one) for one in self._deciding(lines)),
+            at=tuple(dict.fromkeys(place for line in lines for place in self._ends(line))),
+            arrived=isinstance(first.verdict, Arrived),
+        )
+
+    def _who(self, lines: Sequence[Line]) -> str:
+        inside = [one for line in lines if isinstance(one := self.source(line), Interface)]
+        if not inside:
+            return self._called(self._from(lines[0]), [])
+        return self._called(self._from(lines[0]), inside) + self._zone(inside)
+
+    def _whom(self, lines: Sequence[Line]) -> str:
+        reached = [one for line in lines if isinstance(one := self.at[line.destination], Interface)]
+        return self._called(self._to(lines[0]), reached)
+
+    def _called(self, kind: str, members: Sequence[Interface]) -> str:
+        if kind in CALLED:
+            return CALLED[kind]
+        all_of_them = dict.fromkeys(one.owner for one in self.network.interfaces if one.kind == kind)
+        owners = [owner for owner in all_of_them if owner in {one.owner for one in members}]
+        if kind == Kind.ENDPOINT:
+            services = {owner: service for service, owner in self.network.service_endpoints}
+            words = ", ".join(services.get(owner, owner) for owner in owners)
+            return f"{'the endpoint' if len(owners) == 1 else 'endpoints'} of {words}"
+        if len(all_of_them) == len(owners) > 1:
+            return f"every {kind}"
+        return ", ".join(name_of(self.case.address(owner)) for owner in owners) or kind.upper()
+
+    def _zone(self, members: Sequence[Interface]) -> str:
+        """Said where the same owners have interfaces in another zone too."""
+        zones = {self.subnets[one.subnet].zone for one in members}
+        owners = {one.owner for one in members}
+        theirs = {self.subnets[one.subnet].zone for one in self.network.interfaces if one.owner in owners}
+        return f" in {', '.join(sorted(zones))}" if zones < theirs else ""
+
+    def _fate(self, lines: Sequence[Line]) -> str:
+        match lines[0].verdict:
+            case Died(stage=stage, detail=detail, direction=direction):
+                return f"{'' if direction == 'out' else 'the answer '}died at the {stage}: {self._name(detail)}"
+        seen = list(dict.fromkeys(one.verdict.seen_as for one in lines if isinstance(one.verdict, Arrived)))
+        if None in seen:
+            return "arrived"
+        return f"arrived, seen as {self._addresses([one for one in seen if one is not None])}"
+
+    def _addresses(self, seen: Sequence[IPv4Address]) -> str:
+        """Up to two as they are, of more the subnets."""
+        if len(seen) <= 2:
+            return " or ".join(map(str, seen))
+        ranges = [next((one.cidr for one in self.network.subnets if each in one.cidr), each) for each in seen]
+        return f"their own addresses in {' and '.join(dict.fromkeys(map(str, ranges)))}"
+
+    def _name(self, identity: str) -> str:
+        """A resource without the stack that it is nested in; other words as they are."""
+        known = "the internet" if identity == "internet" else self.case.address(identity)
+        return known if " " in known else known.rpartition(".")[2]
+
+    # ---- what decided, and where
+
+    def _deciding(self, lines: Sequence[Line]) -> list[str]:
+        """The resources that refused; of those that arrived the NAT gateway, and what let every one of them pass."""
+        refused = [one for line in lines if isinstance(line.verdict, Died) for one in line.verdict.resource.split(", ")]
+        if refused:
+            return list(dict.fromkeys(refused))
+        common = [each.resource for each in lines[0].let_by if all(_is_let_by(line, each.resource) for line in lines)]
+        return list(dict.fromkeys([*self._translating(lines), *common])) or ["the security group of each"]
+
+    def _translating(self, lines: Sequence[Line]) -> Iterator[str]:
+        seen = {line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)}
+        for nat in self.network.nat_gateways:
+            if seen & {nat.address, *(one.public_address for one in nat.addresses)} - {None}:
+                yield nat.id
+
+    def _ends(self, line: Line) -> Iterator[str]:
+        if isinstance(line.verdict, Died):
+            yield self._grave(line, line.verdict)
+        else:
+            yield self._goal(line)
+
+    def _goal(self, line: Line) -> str:
+        there, source = self.at[line.destination], self.source(line)
+        if not isinstance(there, Outside):
+            return there.id
+        if there.endpoint is not None and isinstance(source, Interface):
+            return routes_of(source.subnet)
+        return "corporate" if there.place == "corporate" else "third party"
+
+    def _grave(self, line: Line, died: Died) -> str:
+        ends = self._inside_ends(line, died)
+        match died.stage:
+            case Stage.GROUP_IN | Stage.GROUP_OUT | Stage.SOURCE:
+                return ends[0].id
+            case Stage.NACL_IN | Stage.NACL_OUT:
+                return acl_of(self._subnet(ends, [one for one in self.subnets.values() if one.nacl == died.resource]))
+            case Stage.ROUTE | Stage.BLACKHOLE | Stage.ENDPOINT:
+                return routes_of(self._subnet(ends, self._routed_by(died.resource)))
+            case Stage.NAT | Stage.LOOP | Stage.VPN:
+                return died.resource
+            case Stage.GATEWAY:
+                return self.network.internet_gateway or self.network.vpc
+            case Stage.INTERNET:
+                return "internet"
+            case _:
+                return self.network.vpc
+
+    def _inside_ends(self, line: Line, died: Died) -> list[Interface]:
+        """Those of its ends that stand in the VPC, first the one at whose side it died."""
+        ends = [one for one in (self.source(line), self.at[line.destination]) if isinstance(one, Interface)]
+        at_receiver = (died.stage in _INTO) != (died.direction == "back")
+        return ends[::-1] if at_receiver else ends
+
+    def _subnet(self, ends: Sequence[Interface], possible: Sequence[Subnet]) -> str:
+        names = [one.id for one in possible]
+        return next((one.subnet for one in ends if one.subnet in names), names[0])
+
+    def _routed_by(self, resource: str) -> list[Subnet]:
+        """The subnets that use a table, or the one with this route; all of them for an endpoint in any table."""
+        tables = {
+            table.id
+            for table in self.network.route_tables
+            if table.id == resource or any(route.id == resource for route in table.routes)
+        }
+        return [one for one in self.subnets.values() if one.route_table in tables] or list(self.subnets.values())
+
+
+def _is_let_by(line: Line, resource: str) -> bool:
+    return any(each.resource == resource for each in line.let_by)
