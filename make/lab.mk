@@ -6,7 +6,8 @@
 
 .PHONY: lab
 lab: $(DEV_READY) ## prove the network with packets, on this machine: all designs
-#? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes; STACK=sallyport-dev REGION= for a deployed one, by packets
+#? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes for all that they have
+#? STACK=sallyport-dev REGION=eu-central-1 for a deployed one
 	@$(PY) -m lab --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)" \
 		--stack="$(STACK)" --region="$(REGION)"
 
