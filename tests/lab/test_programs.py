@@ -19,6 +19,7 @@ from egress.addresses import Guard
 from lab.enclosure import SKIPPED
 from lab.jobs import Target
 from lab.plan import plan
+from lab.programs import database as databases
 from lab.programs import world as worlds
 from lab.programs.authority import Authority
 from lab.programs.database import HOST, Answered, writer
@@ -462,6 +463,17 @@ def _shaken(authority: Authority, server: ssl.SSLContext, name: str) -> str:
     shown = client.getpeercert() or {}
     names: Any = shown["subjectAltName"]
     return str(names[0][1])
+
+
+def test_an_empty_cluster_is_kept_for_the_next_lab_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept" / "cluster"
+    monkeypatch.setattr(databases, "_KEPT", kept)
+    assert databases.prepared(tmp_path / "first") == tmp_path / "first" / "cluster"
+    assert databases.prepared(tmp_path / "second") == kept
+    assert (kept / "data" / "PG_VERSION").read_text() == "17\n"
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_sources_run_where_there_is_no_package() -> None:
