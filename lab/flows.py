@@ -15,7 +15,7 @@ from stack.network import Interface, Kind, NatGateway, Subnet
 from stack.talk import name_of
 from stack.tried import Flow, acl_of, routes_of
 
-MOST = 12  # entries of a picture
+MOST = 14  # entries of a picture
 CALLED = {
     "internet": "the internet",
     DEVELOPER: "a developer",
@@ -87,13 +87,14 @@ def _of_unchanged(evidence: Evidence) -> Iterator[Line]:
 
 
 def _telling(kinds: dict[tuple[object, ...], list[Line]]) -> list[tuple[object, ...]]:
-    """Some of the kinds, in their order: all that are not as claimed, one of each end, then others by their source."""
+    """Some of the kinds, in their order: first all that are not as claimed, one of each end, and those that arrived."""
     ends: dict[object, tuple[object, ...]] = {}
     for kind, lines in kinds.items():
         ends.setdefault(_end(kind, lines[0]), kind)
     wrong = [kind for kind, lines in kinds.items() if not lines[0].as_claimed]
+    arrived = [kind for kind, lines in kinds.items() if isinstance(lines[0].verdict, Arrived)]
     others = sorted(kinds, key=lambda kind: _FIRST.index(kind[0]) if kind[0] in _FIRST else len(_FIRST))
-    wanted = list(dict.fromkeys([*wrong, *ends.values(), *others]))[:MOST]
+    wanted = list(dict.fromkeys([*wrong, *ends.values(), *arrived, *others]))[:MOST]
     return [kind for kind in kinds if kind in wanted]
 
 

@@ -89,12 +89,14 @@ def test_the_picture_of_every_design_can_be_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_few_entries_tell_every_stage_that_refused_something(name: str) -> None:
+def test_few_entries_tell_every_stage_that_refused_something_and_all_that_arrived(name: str) -> None:
     found = told(name)
     assert 5 < len(found.flows) <= MOST
     lines = [
         line for proven in evidence(CASES[name]).proven for one in proven.found if not one.given for line in one.lines
     ]
+    arrived = {(line.source, line.destination, line.port) for line in lines if isinstance(line.verdict, Arrived)}
+    assert sum(flow.tried for flow in found.flows if flow.arrived) == len(arrived)
     stages = {line.verdict.stage for line in lines if isinstance(line.verdict, Died)}
     words = " ".join(flow.became for flow in found.flows)
     assert [stage for stage in stages if f"the {stage}:" not in words] == []
