@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from stack.change_sets import EMPTY_REASONS, Live, Unreadable, read
 from stack.guard import Verdict, judge, names_of, show
 from stack.progress import Follower
 from stack.protect import protect
+from stack.render import APPLICATION, Refused, render, templates, written
 
 ROOT = Path(__file__).parents[1]
 BUILT = ".aws-sam/build/template.yaml"
@@ -102,6 +104,25 @@ def architecture(wanted: Target, current: Mapping[str, str], template: str) -> s
     parameters, none for a stack that is not there), else the template's own default."""
     default = str(yaml_parse(template)["Parameters"]["Architecture"]["Default"])
     return wanted.parameters.get("Architecture", current.get("Architecture", default))
+
+
+def demand_sound(wanted: Target, current: Mapping[str, str], *, region: str) -> None:
+    """Refuses, before anything is built, what the template's limits and Rules would refuse, those of nested stacks too,
+    and ranges inside the VPC's own, which no Rule can see. `current` are the parameters that the stack has now. Raises
+    Stopped."""
+    known = written(templates()[APPLICATION])["Parameters"]
+    if unknown := sorted(wanted.parameters.keys() - known.keys()):
+        raise Stopped(f"samconfig.toml gives {', '.join(unknown)}, which the template does not have")
+    asked = {name: value for name, value in {**current, **wanted.parameters}.items() if name in known}
+    try:
+        parameters = render(asked, region=region).parameters
+    except Refused as refused:
+        raise Stopped(f"the parameters of {wanted.stage} are refused: {refused}") from None
+    vpc = IPv4Network(parameters["VpcCidr"])
+    for name in ("CorporateCidr", "AllowedPrivateCidrs"):
+        for block in filter(None, parameters[name].split(",")):
+            if IPv4Network(block).subnet_of(vpc):
+                raise Stopped(f"{name} {block} lies in the VPC's own range {vpc}, which nothing outside of it can have")
 
 
 def region_of(wanted: Target, environment: Mapping[str, str], profile_region: str | None) -> str:
@@ -372,8 +393,9 @@ def _commanded(given: argparse.Namespace, console: Console) -> int:
     session, wanted = boto3.Session(), target(samconfig, given.stage)
     region = region_of(wanted, os.environ, session.region_name)
     if given.command == "ready":
-        current = _described(session.client("cloudformation", region_name=region), wanted.stack) or {}
-        console.print(architecture(wanted, _values(current), (ROOT / "template.yaml").read_text(encoding="utf-8")))
+        current = _values(_described(session.client("cloudformation", region_name=region), wanted.stack) or {})
+        demand_sound(wanted, current, region=region)
+        console.print(architecture(wanted, current, (ROOT / "template.yaml").read_text(encoding="utf-8")))
         return 0
     if given.command == "protect":
         protect(session.client("cloudformation", region_name=region), wanted.stack, console)

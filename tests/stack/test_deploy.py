@@ -22,7 +22,7 @@ from rich.console import Console
 
 from stack import deploy as deploying
 from stack.change_sets import Held, Unreadable
-from stack.deploy import Deployment, Stopped, Target, architecture, deploy, main, region_of, target
+from stack.deploy import Deployment, Stopped, Target, architecture, demand_sound, deploy, main, region_of, target
 from stack.protect import lifted, policy_for, protect
 from stack.render import render
 
@@ -142,6 +142,42 @@ def test_the_architecture_is_the_stages_own_or_that_of_its_stack_or_the_template
     assert architecture(target(SAMCONFIG, "dev"), {"Architecture": "arm64"}, template) == "x86_64"
     assert architecture(target(SAMCONFIG, "prod"), {"Architecture": "x86_64"}, template) == "x86_64"
     assert architecture(target(SAMCONFIG, "prod"), {"Stage": "prod"}, template) == "arm64"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"Stage": "prod", "DatabaseMinCapacity": "0"}, "of prod are refused: .*does not let its database pause"),
+        ({"Egress": "two"}, "Egress"),
+        (
+            {"EgressAllocationIds": "eipalloc-0a1b2c3d,eipalloc-1a1b2c3d"},  # a Rule of a nested template
+            "Remove the second",
+        ),
+        ({"Color": "blue"}, "gives Color, which the template does not have"),
+        (
+            {"AllowedPrivateCidrs": "172.20.0.0/16,10.64.8.0/24"},
+            "10.64.8.0/24 lies in the VPC",
+        ),
+        (
+            {
+                "Topology": "on-premises",
+                "CorporateCidr": "10.64.0.0/20",
+                "CustomerGatewayAddress": "198.51.100.7",
+            },
+            "CorporateCidr 10.64.0.0/20 lies in",
+        ),
+    ],
+)
+def test_what_would_be_refused_is_refused_before_anything_is_built(parameters: dict[str, str], words: str) -> None:
+    with pytest.raises(Stopped, match=words):
+        demand_sound(replace(WANTED, stage="prod", parameters=parameters), {}, region=REGION)
+
+
+def test_what_the_stack_keeps_counts_too() -> None:
+    wanted = replace(WANTED, parameters={"VpcCidr": "10.64.0.0/16", "AllowedPrivateCidrs": "10.0.0.0/8"})
+    demand_sound(wanted, {"DatabaseProxy": "no", "Former": "gone from the template"}, region=REGION)
+    with pytest.raises(Stopped, match="RDS Proxy holds connections"):
+        demand_sound(wanted, {"DatabaseProxy": "yes"}, region=REGION)
 
 
 @pytest.mark.parametrize(
