@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ from rich.table import Table
 
 from lab.case import Case
 from lab.enclosure import Forbidden
+from lab.parts import Unrealisable
+from lab.programs.errors import Unrunnable
+from lab.realise import Missing
 from lab.report import GROUPS, Pages, written
 from lab.shell import NoSuchHost, shell
 from lab.sources import live, templates
 from lab.sources.describing import NotDescribed
 from lab.work import Order, Refused, Result, carry_out
+from local.errors import LocalError
 from stack.reading import Unmodelled
 from stack.render import ROOT
 from stack.render import Refused as RefusedParameters
@@ -34,19 +38,47 @@ AT_ONCE = 2
 WIDTH = 120  # of text that does not go to a terminal
 
 
+class Wrong(ValueError):
+    """A question that makes no sense, in words for the person who asked."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot be carried out."""
     asked = _parsed(arguments)
+
+    def act() -> int:
+        _refuse_contradictions(asked)
+        return proved(_orders(asked)) if asked.host is None else shell(asked.host, _one(asked))
+
+    return answered(act)
+
+
+def answered(act: Callable[[], int]) -> int:
+    """What `act` returns; for what it cannot do one line and 2."""
     try:
-        if asked.host is not None:
-            return shell(asked.host, _one(asked))
-        return _prove(_orders(asked))
-    except (NoSuchHost, NotDescribed, Forbidden, Refused, templates.Unknown, Unmodelled, RefusedParameters) as error:
+        return act()
+    except _CANNOT as error:
         print(f"lab: {error}", file=sys.stderr)
         return CANNOT
     except KeyboardInterrupt:
         print("\nlab: stopped", file=sys.stderr)
         return 130
+
+
+_CANNOT = (
+    Forbidden,
+    LocalError,
+    Missing,
+    NoSuchHost,
+    NotDescribed,
+    Refused,
+    RefusedParameters,
+    Unmodelled,
+    Unrealisable,
+    Unrunnable,
+    Wrong,
+    templates.Unknown,
+)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -58,16 +90,17 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     words.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
     words.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
     words.add_argument("--host", default=None, help="open a shell there instead")
-    found = words.parse_args(arguments)
+    return words.parse_args(arguments)
+
+
+def _refuse_contradictions(asked: argparse.Namespace) -> None:
     for name in ("controls", "programs"):
-        if getattr(found, name) not in {"", "yes", "no"}:
-            raise SystemExit(_complain(f"{name.upper()} is yes or no, not {getattr(found, name)!r}"))
-    return found
-
-
-def _complain(words: str) -> int:
-    print(f"lab: {words}", file=sys.stderr)
-    return CANNOT
+        if getattr(asked, name) not in {"", "yes", "no"}:
+            raise Wrong(f"{name.upper()} is yes or no, not {getattr(asked, name)!r}")
+    if asked.stack and (asked.topology or asked.egress or asked.programs == "yes"):
+        raise Wrong("a STACK is read as it is deployed: TOPOLOGY, EGRESS and PROGRAMS are not for it")
+    if asked.region and not asked.stack:
+        raise Wrong("REGION goes with STACK")
 
 
 def _orders(asked: argparse.Namespace) -> list[Order]:
@@ -97,7 +130,8 @@ def _one(asked: argparse.Namespace) -> Case:
 # ---- Proving
 
 
-def _prove(orders: Sequence[Order]) -> int:
+def proved(orders: Sequence[Order]) -> int:
+    """Carry them out, print and keep what was found. Returns 0 where all holds, 1 where not."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     found: dict[str, Result] = {}
     with _Progress(orders) as progress:
@@ -166,7 +200,7 @@ def _cells(data: Any) -> list[str]:
 
 
 def _of(held: int, all_of_them: int) -> str:
-    return f"[{'green' if held == all_of_them else 'red'}]{held} of {all_of_them}[/]"
+    return f"[{'green' if held == all_of_them else 'red'}]{held}/{all_of_them}[/]"
 
 
 class _Progress:

@@ -20,6 +20,7 @@ from lab.parts import Cause
 from lab.proving import Controlled, Evidence, Found, Line, Proven
 from lab.stages import PAGES
 from stack.picture import draw
+from stack.saving import renamed
 
 GROUPS: Mapping[int, str] = {
     1: "The database",
@@ -102,7 +103,8 @@ def _line(line: Line, case: Case) -> dict[str, Any]:
 
 def _rule(by: Cause, case: Case) -> str:
     """The rule's own name, which begins with its group's or is a resource of its own."""
-    group, rule = _called(by.resource, case), _called(by.detail, case)
+    group = _called(by.resource, case)
+    rule = _called(by.detail, case).replace(by.resource, group)
     return rule if "." in rule or rule.startswith(group) else f"{group} {rule}"
 
 
@@ -256,4 +258,6 @@ def _words(line: Mapping[str, Any]) -> str:
 def picture(evidence: Evidence) -> str:
     """The map of the case's network with badges where connections ended, in the unchanged network alone."""
     case, found = evidence.case, shown(evidence)
-    return draw(case.network, found.flows, name=f"{case.name}, with what was tried", note=found.note)
+    return draw(
+        renamed(case.network, case.names), found.flows, name=f"{case.name}, with what was tried", note=found.note
+    )

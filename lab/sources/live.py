@@ -81,6 +81,10 @@ class _Reading:
     used: set[str] = field(default_factory=set)  # ids of interfaces that were read
 
     def network(self) -> Network:
+        if not self._parameter("Topology"):
+            raise Unmodelled(
+                self.described.stack["StackName"], "the parameter Topology: is it a stack of these templates?"
+            )
         vpc = self._vpc_item()
         self._refuse_the_unknown()
         self.taken = {IPv4Address(one["PrivateIpAddress"]) for one in self._all("describe_network_interfaces")}
@@ -112,7 +116,9 @@ class _Reading:
         return self.described.answers[operation]
 
     def _parameter(self, name: str) -> str:
-        found = {one["ParameterKey"]: one.get("ParameterValue", "") for one in self.described.stack["Parameters"]}
+        found = {
+            one["ParameterKey"]: one.get("ParameterValue", "") for one in self.described.stack.get("Parameters", ())
+        }
         return str(found.get(name, ""))
 
     def _vpc_item(self) -> Item:

@@ -1,0 +1,120 @@
+"""What a run says: every proof with its evidence, in words and as data, and what the lab leaves out."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lab import changes
+from lab.limits import LIMITS
+from lab.proofs import PROOFS
+from lab.proving import prove
+from lab.report import Pages, as_data, picture, written
+from lab.sources.templates import cases
+from lab.stages import Stage
+from tests.support.enclosed import inside
+
+
+@pytest.fixture(scope="module")
+def found() -> Mapping[str, Any]:
+    return dict(inside(_found, "on-premises-single", ""))
+
+
+@pytest.fixture(scope="module")
+def broken() -> Mapping[str, Any]:
+    return dict(inside(_found, "public-private-single", "everything_opened"))
+
+
+def _found(name: str, change: str) -> Mapping[str, Any]:
+    """The report of a design, or of one that was changed and still promises the same."""
+    (case,) = [one for one in cases() if one.name == name]
+    if change:
+        case = replace(case, network=getattr(changes, change)(case.network))
+    evidence = prove(case, controls=not change)
+    deed = {"sentence": "Somebody runs SQL", "holds": True, "evidence": ["from 10.64.4.10"]}
+    return {"data": as_data(evidence, seconds=1.5, deeds=[deed], code="src"), "svg": picture(evidence)}
+
+
+def said(data: Mapping[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=400)
+    pages = Pages(console)
+    pages.case(data, files=".lab/x.json")
+    pages.limits()
+    text = console.file
+    assert isinstance(text, io.StringIO)
+    return text.getvalue()
+
+
+def test_each_proof_is_told_with_what_arrived_and_by_which_rules(found: Mapping[str, Any]) -> None:
+    text = said(found["data"])
+    assert "✔ the functions that use it reach the database on 5432" in text
+    assert "Network.DatabaseFromOutboundFunctionIngress" in text
+    assert "arrived as 203.0.113.10, let by Network.OutboundFunctionSecurityGroup egress 1" in text
+    assert "✔ a corporate host reaches the execute-api endpoint on 443" in text
+
+
+def test_each_refusal_is_told_with_the_stage_and_the_resource(found: Mapping[str, Any]) -> None:
+    text = said(found["data"])
+    assert "died at the network ACL, inbound: Network.DatabaseNetworkAcl, no entry allows it" in text
+    assert "died at the internet: internet, private addresses are not routed" in text
+    assert "died at the VPN gateway: Vpn.VpnGateway, it leads into the VPC, not through it" in text
+
+
+def test_each_control_is_told_with_what_it_broke(found: Mapping[str, Any]) -> None:
+    text = said(found["data"])
+    assert "control: when the NAT gateways have addresses that are not published, it fails as it must" in text
+    assert "seen as 203.0.113.99" in text
+
+
+def test_a_proof_that_does_not_apply_says_why(found: Mapping[str, Any]) -> None:
+    text = said(found["data"])
+    assert "Not here: Egress is single: both zones leave by one NAT gateway, and its loss takes both." in text
+    assert "Not here: the design has a way to the internet." in text
+
+
+def test_what_is_not_modelled_is_printed_with_every_report(found: Mapping[str, Any]) -> None:
+    text = said(found["data"])
+    assert [one for one in LIMITS if one not in text] == []
+    assert found["data"]["not modelled"] == list(LIMITS)
+
+
+def test_the_data_has_every_connection_and_the_page_of_each_rule(found: Mapping[str, Any]) -> None:
+    data = json.loads(written(found["data"]))
+    assert [one["name"] for one in data["proofs"]] == [one.name for one in PROOFS]
+    lines = [line for one in data["proofs"] for found in one["sentences"] for line in found["connections"]]
+    assert {line["became"] for line in lines} == {"arrived", "died", "its answer died"}
+    assert all(line["as claimed"] for line in lines)
+    assert {line["at"] for line in lines if "at" in line} <= set(data["pages"])
+    assert set(data["pages"]) == {str(stage) for stage in Stage}
+    assert data["holds"] is True
+
+
+def test_the_map_has_what_was_tried(found: Mapping[str, Any]) -> None:
+    assert found["svg"].startswith("<svg")
+    assert "what was tried" in found["svg"]
+
+
+def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken: Mapping[str, Any]) -> None:
+    assert broken["data"]["holds"] is False
+    text = said(broken["data"])
+    assert "✘ the internet cannot reach the database on 5432" in text
+    assert "not as claimed: attacker arrived at 203.0.113.150:5432, seen as 192.0.43.66" in text
+    assert {one["name"] for one in broken["data"]["proofs"] if one["holds"] is False} == {
+        "only_its_users_open_the_database",
+        "one_protection_is_enough",
+        "the_internet_reaches_nothing",
+        "an_acl_without_answers_cuts_everyone",
+    }
+    assert "4 of 8 proofs hold" in text
+
+
+def test_a_program_that_fails_fails_the_report(found: Mapping[str, Any]) -> None:
+    text = said(
+        {**found["data"], "programs": [{"sentence": "A job arrives", "holds": False, "evidence": ["it did not"]}]}
+    )
+    assert "✘ A job arrives" in text
+    assert "it did not" in text
