@@ -171,7 +171,7 @@ class _Places:
             tried=len(lines),
             became=self._fate(lines) + ("" if first.as_claimed else ", which must not be"),
             by=", ".join(self._name(one) for one in self._deciding(lines)),
-            at=tuple(dict.fromkeys(place for line in lines for place in self._ends(line))),
+            at=tuple(dict.fromkeys(self._end(line) for line in lines)),
             arrived=isinstance(first.verdict, Arrived),
         )
 
@@ -242,37 +242,35 @@ class _Places:
             if seen & {nat.address, *(one.public_address for one in nat.addresses)} - {None}:
                 yield nat.id
 
-    def _ends(self, line: Line) -> Iterator[str]:
-        if isinstance(line.verdict, Died):
-            yield self._grave(line, line.verdict)
-        else:
-            yield self._goal(line)
+    def _end(self, line: Line) -> str:
+        """A place of the picture, which has the templates' names."""
+        return self._grave(line, line.verdict) if isinstance(line.verdict, Died) else self._goal(line)
 
     def _goal(self, line: Line) -> str:
         there, source = self.at[line.destination], self.source(line)
         if not isinstance(there, Outside):
-            return there.id
+            return self.case.address(there.id)
         if there.endpoint is not None and isinstance(source, Interface):
-            return routes_of(source.subnet)
+            return routes_of(self.case.address(source.subnet))
         return "corporate" if there.place == "corporate" else "third party"
 
     def _grave(self, line: Line, died: Died) -> str:
         ends = self._inside_ends(line, died)
         match died.stage:
             case Stage.GROUP_IN | Stage.GROUP_OUT | Stage.SOURCE:
-                return ends[0].id
+                return self.case.address(ends[0].id)
             case Stage.NACL_IN | Stage.NACL_OUT:
                 return acl_of(self._subnet(ends, [one for one in self.subnets.values() if one.nacl == died.resource]))
             case Stage.ROUTE | Stage.BLACKHOLE | Stage.ENDPOINT:
                 return routes_of(self._subnet(ends, self._routed_by(died.resource)))
             case Stage.NAT | Stage.LOOP | Stage.VPN:
-                return died.resource
+                return self.case.address(died.resource)
             case Stage.GATEWAY:
-                return self.network.internet_gateway or self.network.vpc
+                return self.case.address(self.network.internet_gateway or self.network.vpc)
             case Stage.INTERNET:
                 return "internet"
             case _:
-                return self.network.vpc
+                return self.case.address(self.network.vpc)
 
     def _inside_ends(self, line: Line, died: Died) -> list[Interface]:
         """Those of its ends that stand in the VPC, first the one at whose side it died."""
@@ -282,7 +280,7 @@ class _Places:
 
     def _subnet(self, ends: Sequence[Interface], possible: Sequence[Subnet]) -> str:
         names = [one.id for one in possible]
-        return next((one.subnet for one in ends if one.subnet in names), names[0])
+        return self.case.address(next((one.subnet for one in ends if one.subnet in names), names[0]))
 
     def _routed_by(self, resource: str) -> list[Subnet]:
         """The subnets that use a table, or the one with this route; all of them for an endpoint in any table."""

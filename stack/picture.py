@@ -15,6 +15,7 @@ from stack.network import (
     Interface,
     InternetGatewayTarget,
     Kind,
+    Nacl,
     NatTarget,
     Network,
     RouteTable,
@@ -313,7 +314,7 @@ class _Map:
         (table,) = (table for table in self.network.route_tables if table.id == subnet.route_table)
         routes = "; ".join(self._route_words(table)) or "none but the VPC's own"
         told = {routes_of(subnet.id): f"routes: {routes}"}
-        if subnet.nacl is not None:
+        if any(nacl.id == subnet.nacl and not _lets_all_pass(nacl) for nacl in self.network.nacls):
             told[acl_of(subnet.id)] = "network ACL: only what is listed below"
         return {place: wrap(words, SMALL, 320 - STEP * ending_at(self.flows, place)) for place, words in told.items()}
 
@@ -610,6 +611,14 @@ class _Map:
             f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {told}."
             + described(self.flows)
         )
+
+
+def _lets_all_pass(nacl: Nacl) -> bool:
+    """As the one that AWS gives to subnets without a list of their own."""
+    first = {one.egress: one for one in sorted(nacl.entries, key=lambda one: -one.number)}
+    return set(first) == {True, False} and all(
+        one.allow and one.protocol == "any" and one.cidr == ANYWHERE for one in first.values()
+    )
 
 
 def _height(cells: list[list[str]]) -> float:

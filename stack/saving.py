@@ -7,7 +7,7 @@ without changing them: each target is saved with the name of its class. All else
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
@@ -36,6 +36,20 @@ def load(text: str) -> Network:
     if not isinstance(found, Network):
         raise Unreadable("not a saved network")
     return found
+
+
+def renamed(network: Network, names: Mapping[str, str]) -> Network:
+    """With other ids for those that `names` has, wherever they stand."""
+    found: Network = _renamed(network, names)
+    return found
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _renamed(getattr(value, one.name), names) for one in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(_renamed(one, names) for one in value)
+    return names.get(value, value) if type(value) is str else value
 
 
 def _plain(value: Any) -> Any:

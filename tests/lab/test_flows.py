@@ -23,6 +23,7 @@ from lab.sentences import Claim, Subjects
 from lab.sources.templates import cases
 from lab.stages import Stage
 from stack.network import Network
+from stack.saving import renamed
 from stack.tried import Flow
 from tests.support.pictures import badges, outside, overlaps, texts
 
@@ -143,6 +144,21 @@ def test_what_must_not_be_is_told_before_all_else() -> None:
     found = changed("internet-accessible-single", changes.everything_opened)
     assert any(flow.who == "the internet" and flow.became.endswith("which must not be") for flow in shown(found).flows)
     assert overlaps(picture(found)) == []
+
+
+def test_a_network_of_aws_is_drawn_under_the_names_of_the_templates() -> None:
+    case = CASES["public-private-per-az"]
+    network = case.network
+    known = [one.id for one in network.subnets] + [one.id for one in network.nat_gateways]
+    known += [one.id for one in network.security_groups] + [one.id for one in network.nacls]
+    known += [one.id for one in network.route_tables]
+    ids = {one: f"id-{number}" for number, one in enumerate(known)}
+    owners = {one.owner: f"lab-{one.owner}" for one in case.network.interfaces}
+    aws = {**ids, **owners, case.network.vpc: "vpc-1"}
+    deployed = replace(
+        case, network=renamed(case.network, aws), names={identity: address for address, identity in aws.items()}
+    )
+    assert picture(evidence(deployed)) == picture(evidence(case))
 
 
 def test_what_is_unexplained_is_counted() -> None:

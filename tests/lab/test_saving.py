@@ -6,7 +6,7 @@ import pytest
 
 from lab.random_networks import random_network
 from stack.network import Blackhole
-from stack.saving import Unreadable, dump, load
+from stack.saving import Unreadable, dump, load, renamed
 from tests.support.networks import route, small_network, with_table
 
 
@@ -28,6 +28,16 @@ def test_a_group_as_peer_is_told_from_a_range() -> None:
         "0.0.0.0/0",
         "192.168.0.0/20",
     ]
+
+
+def test_ids_are_renamed_wherever_they_stand() -> None:
+    network = random_network(3)
+    ids = [one.id for one in network.subnets] + [one.id for one in network.route_tables]
+    names = {one: f"new {one}" for one in ids}
+    other = renamed(network, names)
+    assert {one.subnet for one in other.interfaces} <= {one.id for one in other.subnets}
+    assert {one.route_table for one in other.subnets} <= set(names.values())
+    assert renamed(other, {new: old for old, new in names.items()}) == network
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_flows_are_told_in_words_and_numbered_where_they_ended() -> None:
     assert "Tried: API to the database, ports 22, 443: arrived" in drawn
 
 
+def test_a_network_acl_that_lets_all_pass_is_not_said_to_list_something() -> None:
+    found = network()
+    (own,) = found.nacls
+    low = {one.egress: one for one in own.entries}
+    opened = [replace(one, number=1, allow=True, protocol="any", cidr=ANYWHERE) for one in low.values()]
+    for entries, is_told in (((*own.entries, *opened), False), ((*own.entries, opened[0]), True)):
+        told = texts(draw(replace(found, nacls=(replace(own, entries=entries),))))
+        assert ("network ACL: only what is listed below" in told) is is_told
+
+
 def test_badges_beside_each_other_read_to_the_right() -> None:
     drawn = draw(network(), [flow("internet"), flow("internet")])
     root = ET.fromstring(drawn)  # noqa: S314 - our own
