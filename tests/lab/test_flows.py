@@ -146,6 +146,16 @@ def test_what_must_not_be_is_told_before_all_else() -> None:
     assert overlaps(picture(found)) == []
 
 
+@pytest.mark.parametrize("name", ["public-private-per-az", "on-premises-single-people", "internal-only-single-people"])
+def test_the_picture_of_a_spoilt_network_can_be_read_too(name: str) -> None:
+    controls = [control for one in PROOFS for control in one.controls]
+    networks = {changed for control in controls if (changed := control.change(CASES[name].network)) is not None}
+    assert len(networks) > 5
+    for network in networks:
+        drawn = picture(evidence(replace(CASES[name], network=network)))
+        assert (overlaps(drawn), outside(drawn)) == ([], [])
+
+
 def test_a_network_of_aws_is_drawn_under_the_names_of_the_templates() -> None:
     case = CASES["public-private-per-az"]
     network = case.network
