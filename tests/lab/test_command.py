@@ -95,22 +95,25 @@ def test_proofs_that_hold_are_told_and_written_and_the_status_is_0() -> None:
 _BROKEN = """
 import sys
 from dataclasses import replace
+from pathlib import Path
 from lab import __main__, changes
 from lab.sources.templates import cases
 from lab.work import Order
+__main__.OUT = Path(sys.argv[1])
 (case, *_) = cases("public-private", "single")
 case = replace(case, name="broken", network=changes.everything_opened(case.network))
 sys.exit(__main__.proved([Order(case=case, controls=False, programs=False)]))
 """
 
 
-def test_a_proof_that_fails_makes_the_status_1() -> None:
-    done = ran([sys.executable, "-c", _BROKEN])
+def test_a_proof_that_fails_makes_the_status_1(tmp_path: Path) -> None:
+    done = ran([sys.executable, "-c", _BROKEN, str(tmp_path)])
+    assert (tmp_path / "broken.json").exists()
     assert done.returncode == 1, done.stderr
     assert "not as claimed: attacker arrived at" in done.stdout
 
 
-def test_a_network_that_cannot_be_made_stops_with_its_resource() -> None:
+def test_a_network_that_cannot_be_made_stops_with_its_resource(tmp_path: Path) -> None:
     spoilt = (
         _BROKEN.replace(
             "changes.everything_opened(case.network)", "replace(case.network, internet_gateway='igw-other')"
@@ -118,7 +121,7 @@ def test_a_network_that_cannot_be_made_stops_with_its_resource() -> None:
         .replace("sys.exit(__main__.proved(", "sys.exit(__main__.answered(lambda: __main__.proved(")
         .replace("])", "]))")
     )
-    done = ran([sys.executable, "-c", spoilt])
+    done = ran([sys.executable, "-c", spoilt, str(tmp_path)])
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("lab: broken: Network.")
     assert "its target, internet gateway Network.InternetGateway, is unknown" in done.stderr
