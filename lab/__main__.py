@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def proved(orders: Sequence[Order]) -> int:
     """Carry them out, print and keep what was found. Returns 0 where all holds, 1 where not."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     found: dict[str, Result] = {}
+    since = time.monotonic()
     with _Progress(orders) as progress:
         longest_first = sorted(orders, key=lambda order: not order.programs)
         for order, result in carry_out(longest_first, at_once=AT_ONCE, report=progress.step):
@@ -149,6 +151,8 @@ def proved(orders: Sequence[Order]) -> int:
     pages.limits()
     if len(orders) > 1:
         _table(console, orders, found, shown)
+    tried = sum(one.data["attempts"] for one in found.values())
+    console.print(f"{len(found)} designs, {tried} connections, {time.monotonic() - since:.0f} s")
     return 0 if all(one.data["holds"] for one in found.values()) else FAILED
 
 

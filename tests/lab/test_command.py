@@ -102,7 +102,8 @@ from lab.work import Order
 __main__.OUT = Path(sys.argv[1])
 (case, *_) = cases("public-private", "single")
 case = replace(case, name="broken", network=changes.everything_opened(case.network))
-sys.exit(__main__.proved([Order(case=case, controls=False, programs=False)]))
+orders = [Order(case=case, controls=False, programs=False)]
+sys.exit(__main__.answered(lambda: __main__.proved(orders)))
 """
 
 
@@ -114,13 +115,8 @@ def test_a_proof_that_fails_makes_the_status_1(tmp_path: Path) -> None:
 
 
 def test_a_network_that_cannot_be_made_stops_with_its_resource(tmp_path: Path) -> None:
-    spoilt = (
-        _BROKEN.replace(
-            "changes.everything_opened(case.network)", "replace(case.network, internet_gateway='igw-other')"
-        )
-        .replace("sys.exit(__main__.proved(", "sys.exit(__main__.answered(lambda: __main__.proved(")
-        .replace("])", "]))")
-    )
+    other = "replace(case.network, internet_gateway='igw-other')"
+    spoilt = _BROKEN.replace("changes.everything_opened(case.network)", other)
     done = ran([sys.executable, "-c", spoilt, str(tmp_path)])
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("lab: broken: Network.")
