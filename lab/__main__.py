@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.case import Case
-from lab.enclosure import Forbidden
+from lab.enclosure import Forbidden, die_with_parent
 from lab.parts import Unrealisable
 from lab.programs.errors import Unrunnable
 from lab.realise import Missing
@@ -48,6 +48,8 @@ class Wrong(ValueError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot be carried out."""
     asked = _parsed(arguments)
+    if asked.tied:
+        die_with_parent()
 
     def act() -> int:
         _refuse_contradictions(asked)
@@ -92,6 +94,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     words.add_argument("--region", default="", help="of the stack")
     words.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
     words.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
+    words.add_argument("--tied", action="store_true", help="end with the process that started it, such as make")
     words.add_argument("--host", default=None, help="open a shell there instead")
     return words.parse_args(arguments)
 

@@ -15,7 +15,7 @@ from lab.programs.database import Answered
 from lab.programs.world import ATTACKER, CORPORATE, DEVELOPER
 from lab.running import Running, running
 from lab.sentences import Subjects
-from stack.network import Network
+from stack.network import POSTGRESQL, Network
 
 _KINDS: Mapping[str, str] = {
     "sync": "A delivery whose caller waits",
@@ -182,12 +182,25 @@ def sql(lab: Running, subjects: Subjects) -> Iterator[Deed]:
         evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, Answered) else (answer.words,)
         yield Deed(sentence=f"{words} runs SQL", holds=isinstance(answer, Answered), evidence=evidence)
     for at in filter(None, (lab.database.public_address, lab.database.address)):
-        answer = lab.psql(ATTACKER, address=at, seconds=2)
-        yield Deed(
-            sentence=f"An attacker on the internet does not run SQL at {at}",
-            holds=not isinstance(answer, Answered),
-            evidence=(str(answer.rows),) if isinstance(answer, Answered) else (answer.words,),
-        )
+        yield _attack(lab, at)
+
+
+def _attack(lab: Running, at: IPv4Address) -> Deed:
+    """That psql gave up is no evidence; that its packets were refused is."""
+    before = set(lab.lab.drops())
+    answer = lab.psql(ATTACKER, address=at, seconds=2)
+    own = {host.address for host in lab.world if host.name == ATTACKER}
+    died = {
+        f"its packets died at the {one.cause.stage}: {one.cause.resource}, {one.cause.detail}"
+        for one in lab.lab.drops()
+        if one not in before and one.source in own and one.destination_port == POSTGRESQL
+    }
+    words = (str(answer.rows),) if isinstance(answer, Answered) else (answer.words,)
+    return Deed(
+        sentence=f"An attacker on the internet does not run SQL at {at}",
+        holds=not isinstance(answer, Answered) and bool(died),
+        evidence=(*words, *(sorted(died) or ["no record says that its packets were refused"])),
+    )
 
 
 def _welcome(subjects: Subjects) -> Iterator[tuple[str, str]]:

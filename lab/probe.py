@@ -70,9 +70,7 @@ def let_by(one: Attempt, passes: Iterable[Record]) -> tuple[Cause, ...]:
 
 def _batch_size() -> int:
     """An attempt takes two descriptors, one at each end; listeners and the lab's own take some hundreds."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(50, min(4000, (hard - 600) // 2))
 
 

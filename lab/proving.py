@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from lab.attempts import Arrived, Attempt, Died, Verdict
+from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
 from lab.case import Case
 from lab.oracle import Oracle
 from lab.parts import Cause, Plan
@@ -43,10 +43,21 @@ class Found:
         """A sentence about nobody proves nothing, so it does not hold."""
         return bool(self.lines) and all(line.as_claimed for line in self.lines) and not self.strangers
 
+    @property
+    def refuting(self) -> tuple[Line, ...]:
+        """The connections that are evidence against it; one that nothing explains is evidence of nothing."""
+        against = (line for line in self.lines if not line.as_claimed)
+        return tuple(line for line in against if not isinstance(line.verdict, Unexplained))
+
+    @property
+    def is_refuted(self) -> bool:
+        """There is evidence against it, which is more than that it does not hold: it may be about nobody."""
+        return bool(self.refuting or self.strangers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controlled:
-    """What a negative control did: `failed` are the sentences that it broke, and none of them means it was no good."""
+    """What a negative control did: `failed` are the sentences that it refuted; without any it was no good."""
 
     words: str
     failed: tuple[Found, ...]
@@ -63,7 +74,7 @@ class Proven:
 
     @property
     def holds(self) -> bool:
-        """All its sentences hold, and every control that was run broke one of them."""
+        """All its sentences hold, and every control that was run refuted one of them."""
         return all(one.holds for one in self.found) and all(one.failed for one in self.controls or ())
 
 
@@ -187,7 +198,7 @@ def _proven(
     run = None
     if controls is not None:
         run = tuple(
-            Controlled(words=control.words, failed=tuple(found for found in _all(slots) if not found.holds))
+            Controlled(words=control.words, failed=tuple(found for found in _all(slots) if found.is_refuted))
             for control, slots in controls
         )
     return Proven(proof=one, skipped=skipped, found=tuple(_all(slots)), controls=run)

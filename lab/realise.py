@@ -4,8 +4,10 @@ Namespaces have no names; they are held by this process's file descriptors alone
 To be used inside of an enclosure (lab.enclosure.enter), whose root may do all this.
 """
 
+import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from lab.nft import RECORDS, TABLE, script
 from lab.parts import Cause, LinuxRoute, Plan, Ruleset, Setting
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+_DESCRIPTORS = 1024
+_NOT_OFFERED = ("Operation not supported", "Protocol not supported", "Operation not permitted")  # the kernel, by nft
 
 
 class Missing(RuntimeError):
@@ -139,6 +144,7 @@ def _record(namespace: str, causes: tuple[Cause, ...], concat: list[Any]) -> Rec
 @contextmanager
 def realised(plan: Plan) -> Iterator[Lab]:
     """The plan, real until the end of the block. Raises Missing, and RuntimeError with nft's words if it balks."""
+    _allow_descriptors()
     with ExitStack() as stack:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         stack.callback(os.close, home)
@@ -163,8 +169,21 @@ def realised(plan: Plan) -> Iterator[Lab]:
 
 
 def _new_namespace() -> int:
-    os.unshare(os.CLONE_NEWNET)
+    """Raises Missing where the kernel's limit is reached: /proc/sys/user/max_net_namespaces."""
+    try:
+        os.unshare(os.CLONE_NEWNET)
+    except OSError as error:
+        raise Missing(f"this kernel gives the lab no more network namespaces ({error.strerror})") from error
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+
+def _allow_descriptors() -> None:
+    """As many files as this process may have at all: a namespace takes about ten, and a probe two for each attempt."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+        raise Missing(f"{hard} open files are too few for the lab, which needs {_DESCRIPTORS}: see ulimit -Hn")
 
 
 def _is_of_netfilter(one: Setting) -> bool:
@@ -191,7 +210,7 @@ def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRout
     """Make all links and switch them on. Returns the index of each device by namespace and name."""
     for link in plan.links:
         peer = {"ifname": link.far_device, "net_ns_fd": namespaces[link.far]}
-        talks[link.near].link("add", ifname=link.near_device, kind="veth", peer=peer)
+        _veth(talks[link.near], link.near_device, peer)
     devices: Devices = {}
     ours = {"lo"} | {device for link in plan.links for device in (link.near_device, link.far_device)}
     for name, talk in talks.items():
@@ -200,6 +219,15 @@ def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRout
                 talk.link("set", index=found["index"], state="up")
                 devices[name, device] = found["index"]
     return devices
+
+
+def _veth(talk: IPRoute, device: str, peer: Mapping[str, Any]) -> None:
+    try:
+        talk.link("add", ifname=device, kind="veth", peer=peer)
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise Missing("this kernel has no veth devices, which the lab's links are made of") from error
 
 
 def _addresses(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
@@ -236,6 +264,10 @@ def _filters(ruleset: Ruleset, namespace: int) -> tuple[Cause, ...]:
 
 def _nft(*words: str, text: str = "") -> str:
     done = subprocess.run([_nft_path(), *words], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and any(words in done.stderr for words in _NOT_OFFERED):
+        raise Missing(
+            f"this kernel does not filter as the lab needs it; nft says: {done.stderr.strip().splitlines()[0]}"
+        )
     if done.returncode != 0:
         raise RuntimeError(f"nft {' '.join(words)}: {done.stderr.strip()[:2000]}")
     return done.stdout

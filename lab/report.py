@@ -120,12 +120,12 @@ def _verdict(verdict: Verdict, case: Case) -> dict[str, Any]:
 
 
 def _controlled(one: Controlled, case: Case) -> dict[str, Any]:
-    broken = [(found, line) for found in one.failed for line in found.lines if not line.as_claimed]
+    broken = [line for found in one.failed for line in found.refuting]
     return {
         "change": one.words,
         "made the proof fail": bool(one.failed),
         "sentences that broke": [found.sentence for found in one.failed],
-        "example": _line(broken[0][1], case) if broken else None,
+        "example": _line(broken[0], case) if broken else None,
     }
 
 

@@ -65,7 +65,8 @@ def _open(host: str, case: Case) -> int:
 
 
 def _welcome(host: str, names: Mapping[str, tuple[IPv4Address, ...]]) -> str:
-    known = "\n".join(f"  {name:<60}{', '.join(map(str, addresses))}" for name, addresses in names.items())
+    width = max(map(len, names), default=0) + 2
+    known = "\n".join(f"  {name:<{width}}{', '.join(map(str, addresses))}" for name, addresses in names.items())
     return f"You are on {host}. These names are known inside of the VPC:\n{known}\nLeave with exit."
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -69,8 +70,30 @@ def test_a_machine_that_forbids_namespaces_gets_one_line() -> None:
     assert said.startswith(FORBIDDEN)
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("max_net_namespaces", "gives the lab no more network namespaces"), ("open files", "100 open files are too few")],
+)
+def test_a_machine_that_gives_too_little_gets_one_line(limit: str, said: str) -> None:
+    status, words = inside(_short_of, limit)
+    assert (status, len(words.splitlines())) == (2, 1), words
+    assert said in words
+
+
+def _short_of(limit: str) -> tuple[int, str]:
+    if limit == "open files":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    else:
+        Path("/proc/sys/user", limit).write_text("5")
+    return _refused()
+
+
 def _forbidden() -> tuple[int, str]:
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    return _refused()
+
+
+def _refused() -> tuple[int, str]:
     words = [*COMMAND, "--topology", "public-private", "--egress", "regional"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
@@ -164,9 +187,35 @@ def test_nothing_outlives_the_command(how: signal.Signals) -> None:
     assert left == []
 
 
-def _wait_until_it_works(lab: "subprocess.Popen[str]", mark: str) -> None:
+_AS_MAKE = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-m', 'lab', '--tied', '--topology', 'on-premises'])"
+)
+
+
+def test_the_command_ends_with_make() -> None:
+    """Who kills make with -9 kills nothing else, so the command ties itself to it."""
+    mark = f"lab-{uuid4()}"
+    make = subprocess.Popen(
+        [sys.executable, "-c", _AS_MAKE],
+        env=environment(LAB_MARK=mark),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _wait_until_it_works(make, mark, processes=6)
+    finally:
+        make.kill()
+        make.communicate()
+    until = time.monotonic() + 10
+    while (left := _marked(mark)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert left == []
+
+
+def _wait_until_it_works(lab: "subprocess.Popen[str]", mark: str, processes: int = 5) -> None:
     """The command, and of each of two designs the process outside of its private world and that inside."""
-    while len(_marked(mark)) < 5:
+    while len(_marked(mark)) < processes:
         if lab.poll() is not None:
             said = lab.communicate()[1]
             assert FORBIDDEN in said

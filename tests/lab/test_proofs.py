@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
+from lab.attempts import Arrived, Unexplained, Verdict
 from lab.deeds import run
-from lab.proofs import PROOFS
-from lab.proving import prove
-from lab.sentences import Subjects
+from lab.proofs import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
+from lab.proving import Found, Line, prove
+from lab.sentences import SERVICES, Subjects
 from lab.sources.templates import Unknown, case, cases
 from stack.reading import Unmodelled, network
 from stack.render import combinations, render, templates
@@ -101,27 +103,63 @@ def _idle_control() -> bool:
     return prove(chosen, proofs=[idle]).holds
 
 
+def _line(verdict: Verdict) -> Line:
+    return Line(
+        source="attacker", destination=IPv4Address("10.0.0.4"), port=5432, verdict=verdict, let_by=(), as_claimed=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_refuted"),
+    [
+        ((), False),
+        ((_line(Unexplained(words="no answer and no record")),), False),
+        ((_line(Arrived(seen_as=None)),), True),
+        ((_line(Unexplained(words="no answer and no record")), _line(Arrived(seen_as=None))), True),
+    ],
+    ids=["about nobody", "unexplained", "arrived", "both"],
+)
+def test_a_control_is_good_by_evidence_alone(lines: tuple[Line, ...], is_refuted: bool) -> None:
+    found = Found(sentence="an attacker cannot reach the database", given="", lines=lines, strangers=())
+    assert (found.holds, found.is_refuted) == (False, is_refuted)
+
+
+def test_nobody_stands_at_an_endpoint_that_is_missing() -> None:
+    (chosen, *_) = cases("internal-only", "single")
+    without = Subjects(chosen, replace(chosen.network, service_endpoints=()))
+    assert [without.endpoints[service].hosts for service in SERVICES] == [(), (), ()]
+
+
+def test_it_is_said_of_every_function_what_it_is_for() -> None:
+    """One that is in no list is nobody whom a sentence is about; one that is in a list and nowhere else neither."""
+    known = {*DATABASE_USERS, *CALLERS, *STAY_INSIDE}
+    found = {name for one in cases() for name in Subjects(one).functions}
+    assert found == known
+
+
 # ---- With the real programs
 
 
 def test_the_real_jobs_notice_an_address_that_is_not_published() -> None:
     """The partner refuses a stranger, and the log, the row and the ledger name it."""
     holds = inside(_deeds_with, "unpublished_address")
-    assert [sentence for sentence, held in holds if "arrives at the partner" in sentence and held] == []
-    assert [held for sentence, held in holds if "egress check" in sentence] == [False, False]
+    assert [sentence for sentence, held, _ in holds if "arrives at the partner" in sentence and held] == []
+    assert [held for sentence, held, _ in holds if "egress check" in sentence] == [False, False]
 
 
 def test_with_all_protections_gone_the_attacker_runs_sql() -> None:
     holds = inside(_deeds_with, "everything_opened")
-    assert [held for sentence, held in holds if "attacker" in sentence] == [False, True]
+    assert [held for sentence, held, _ in holds if "attacker" in sentence] == [False, True]
+    (died,) = [evidence for sentence, held, evidence in holds if "attacker" in sentence and held]
+    assert "its packets died at the internet: internet, private addresses are not routed" in died
 
 
-def _deeds_with(change: str) -> list[tuple[str, bool]]:
+def _deeds_with(change: str) -> list[tuple[str, bool, str]]:
     from lab import changes
 
     (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
     deeds, _ = run(chosen, getattr(changes, change)(chosen.network))
-    return [(deed.sentence, deed.holds) for deed in deeds]
+    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in deeds]
 
 
 # ---- What the templates cannot be
