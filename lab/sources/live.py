@@ -58,12 +58,12 @@ _GONE = {"deleted", "deleting", "failed"}
 
 
 def case(stack: str, *, region: str = "") -> Case:
-    """The stack of that name as it is now. Raises NotDescribed and Unmodelled."""
-    return read(describe(stack, region=region), name=stack)
+    """The stack of that name or ARN as it is now. Raises NotDescribed and Unmodelled."""
+    return read(describe(stack, region=region))
 
 
-def read(described: Described, *, name: str) -> Case:
-    """Raises Unmodelled."""
+def read(described: Described) -> Case:
+    """The case has the stack's own name, whatever it was asked for by. Raises Unmodelled."""
     reading = _Reading(described)
     network = reading.network()
     names = {one.id: one.address for one in described.resources if one.id}
@@ -71,7 +71,7 @@ def read(described: Described, *, name: str) -> Case:
         one.id: f"{names.get(one.owner, one.owner)}/{names.get(one.subnet, one.subnet)}" for one in network.interfaces
     }
     parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.stack.get("Parameters", ())}
-    return Case(name=name, parameters=parameters, network=network, names=names | places)
+    return Case(name=described.stack["StackName"], parameters=parameters, network=network, names=names | places)
 
 
 @dataclass(slots=True)

@@ -91,9 +91,7 @@ def test_what_aws_describes_is_the_network_of_the_templates(design: str) -> None
     with mock_aws():
         made, described, _ = deployed(DESIGNS[design])
     names = {identity: address for address, identity in made.ids.items()}
-    assert _plain(read(described, name="lab"), names) == _plain(
-        Case(name="templates", parameters={}, network=made.network), {}
-    )
+    assert _plain(read(described), names) == _plain(Case(name="templates", parameters={}, network=made.network), {})
 
 
 def _plain(case: Case, names: Mapping[str, str]) -> Any:
@@ -130,7 +128,7 @@ def _sorted(value: Any) -> Any:
 def test_the_proofs_hold_by_packets_on_what_aws_describes() -> None:
     with mock_aws():
         _, described, _ = deployed(DESIGNS["public-private-per-az"])
-    case = read(described, name="lab")
+    case = read(described)
     assert inside(_failed, dump(case.network), dict(case.parameters), dict(case.names)) == []
 
 
@@ -176,7 +174,7 @@ def _with(described: Described, operation: str, place: int, **changed: Any) -> D
 
 def _refusal(described: Described) -> str:
     with pytest.raises(Unmodelled) as refused:
-        read(described, name="lab")
+        read(described)
     return str(refused.value)
 
 
@@ -246,7 +244,7 @@ def test_a_deleted_gateways_route_is_a_blackhole(described: Described) -> None:
         if any(route.get("NatGatewayId") for route in one["Routes"])
     )
     routes = [one | {"State": "blackhole"} if one.get("NatGatewayId") else one for one in table["Routes"]]
-    found = read(_with(described, "describe_route_tables", place, Routes=routes), name="lab").network
+    found = read(_with(described, "describe_route_tables", place, Routes=routes)).network
     (read_table,) = [one for one in found.route_tables if one.id == table["RouteTableId"]]
     assert [type(one.target).__name__ for one in read_table.routes if one.destination.prefixlen == 0] == ["Blackhole"]
 
@@ -264,7 +262,7 @@ def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: Described
     changed = _with(described, "describe_nat_gateways", 0, **regional)
     freed = [dict(one) | {"Status": "available"} for one in described.answers["describe_network_interfaces"]]
     answers = {**changed.answers, "describe_network_interfaces": tuple(freed)}
-    (nat,) = read(replace(changed, answers=answers), name="lab").network.nat_gateways
+    (nat,) = read(replace(changed, answers=answers)).network.nat_gateways
     assert isinstance(nat, NatGateway)
     assert (nat.subnet, [(one.zone, str(one.public_address)) for one in nat.addresses]) == (
         None,
@@ -287,7 +285,7 @@ def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: Desc
     }
     items = (*described.answers["describe_network_interfaces"], shared)
     more = replace(described, answers={**described.answers, "describe_network_interfaces": items})
-    found = read(more, name="lab").network.interfaces
+    found = read(more).network.interfaces
     there = {one.owner: str(one.address) for one in found if one.subnet == place["SubnetIds"][0]}
     assert there["lab-ApiFunction"] == "10.64.4.77"
     assert len(set(there.values())) == len(there)
@@ -310,11 +308,16 @@ def test_a_vpn_is_read_with_its_static_routes(described: Described) -> None:
         ),
         "describe_customer_gateways": ({"CustomerGatewayId": "cgw-1", "IpAddress": "198.51.100.7"},),
     }
-    vpn = read(replace(described, answers=answers), name="lab").network.vpn
+    vpn = read(replace(described, answers=answers)).network.vpn
     assert vpn is not None
     assert (vpn.gateway, [str(one) for one in vpn.corporate]) == ("vgw-1", ["172.20.0.0/16"])
     without = {**answers, "describe_customer_gateways": ()}
     assert _refusal(replace(described, answers=without)) == "vpn-1: its customer gateway"
+
+
+def test_a_stack_that_was_asked_for_by_its_arn_has_its_own_name(described: Described) -> None:
+    """The report's files are called by it."""
+    assert read(replace(described, stack={**described.stack, "StackName": "sallyport-dev"})).name == "sallyport-dev"
 
 
 def test_a_stack_that_is_not_there_gets_one_line() -> None:
