@@ -11,7 +11,7 @@ PEOPLE: Mapping[str, Mapping[str, str]] = {
     "public-private": {},
     "internet-accessible": {},
     "on-premises": {"CorporateDatabaseAccess": "yes"},
-    "internal-only": NEEDS["on-premises"],
+    "internal-only": {**NEEDS["on-premises"], "AllowedPrivateCidrs": NEEDS["on-premises"]["CorporateCidr"]},
 }
 _PEOPLE = {"Bastion": "yes", "DatabaseReader": "yes"}
 

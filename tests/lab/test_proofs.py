@@ -140,6 +140,15 @@ def test_it_is_said_of_every_function_what_it_is_for() -> None:
 # ---- With the real programs
 
 
+def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed_vpc() -> None:
+    assert [one for one in inside(_deeds_of, "internal-only-single-people") if not one[1]] == []
+
+
+def _deeds_of(name: str) -> list[tuple[str, bool, str]]:
+    (chosen,) = [one for one in cases() if one.name == name]
+    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in run(chosen)[0]]
+
+
 def test_the_real_jobs_notice_an_address_that_is_not_published() -> None:
     """The partner refuses a stranger, and the log, the row and the ledger name it."""
     holds = inside(_deeds_with, "unpublished_address")
