@@ -27,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"No part '{unknown[0]}'; there are {', '.join(parts)}.\n")
         return 2
     try:
-        _run([parts[name] for name in wanted])
+        _run([parts[name] for name in wanted], small=options.small)
     except LocalError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -46,7 +46,7 @@ def _parts(count: int) -> dict[str, Callable[[Stage], None]]:
     }
 
 
-def _run(parts: list[Callable[[Stage], None]]) -> None:
+def _run(parts: list[Callable[[Stage], None]], *, small: bool) -> None:
     load = os.getloadavg()[0]
     cores = os.cpu_count() or 1
     say(
@@ -56,7 +56,9 @@ def _run(parts: list[Callable[[Stage], None]]) -> None:
     say("Medians of rounds, with the least and the most of any round in brackets. Sides alternate within each round.")
     if load > cores * BUSY_LOAD:
         say("\n!!! The machine is busy with other things: read nothing but the ratios, or better, come back later\n")
-    with stage() as ready:
+    if small:
+        say("\n!!! A small run: it shows that every side does the work. Read no figure.\n")
+    with stage(small=small) as ready:
         for part in parts:
             part(ready)
 
@@ -65,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Sallyport beside the bare minimum.")
     parser.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     parser.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
+    parser.add_argument("--small", action="store_true", help="do everything a few times only, as the tests do")
     return parser.parse_args()
 
 

@@ -14,8 +14,8 @@ PLAIN_WORKER = "bench.plain:attempt"
 
 def run(stage: Stage) -> None:
     """Ours and plain claim, send and record batches of ten; the bare client only sends, ten at a time."""
-    count = BATCHES * BATCH
-    heading(f"Attempts per second of one worker process, {BATCH} at a time, {ROUNDS} rounds of {count}")
+    count = stage.times(BATCHES) * BATCH
+    heading(f"Attempts per second of one worker process, {BATCH} at a time, {stage.times(ROUNDS)} rounds of {count}")
     rows = [
         _row(stage, "partner", "may be repeated: connections are kept", fresh=False),
         _row(stage, "once", "must not be repeated: a connection each", fresh=True),
@@ -35,9 +35,9 @@ def run(stage: Stage) -> None:
 
 def _row(stage: Stage, destination: str, what: str, *, fresh: bool) -> list[str]:
     per_second: dict[str, list[float]] = {"ours": [], "plain": [], "bare": []}
-    count = BATCHES * BATCH
+    count = stage.times(BATCHES) * BATCH
     with Side(stage.environment()) as ours, Side(stage.environment()) as plain, Side(stage.environment()) as bare:
-        for number in range(ROUNDS + 1):
+        for number in range(stage.times(ROUNDS) + 1):
             taken = {
                 "ours": _worked(stage, ours, WORKER, destination),
                 "plain": _worked(stage, plain, PLAIN_WORKER, destination),
@@ -60,6 +60,6 @@ def _row(stage: Stage, destination: str, what: str, *, fresh: bool) -> list[str]
 
 
 def _worked(stage: Stage, worker: Side, handler: str, destination: str) -> float:
-    ids = pending(stage, BATCHES * BATCH, destination=destination)
+    ids = pending(stage, stage.times(BATCHES) * BATCH, destination=destination)
     batches = [events.batch(stage, ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
     return float(sum(worker.do("calls", handler=handler, events=batches)) / 1e6)

@@ -64,8 +64,10 @@ def run(stage: Stage) -> None:
     _warn_of_an_old_build()
     plain = _plain_package(stage.directory)
     bare = _without_bytecode(stage.directory)
-    heading(f"Cold starts under the Runtime Interface Emulator, {ROUNDS} rounds: init + first call, ms")
-    rows = [_row(emulator, function, plain=plain, bare=bare) for function in _functions(stage)]
+    heading(f"Cold starts under the Runtime Interface Emulator, {stage.times(ROUNDS)} rounds: init + first call, ms")
+    rows = [
+        _row(emulator, function, plain=plain, bare=bare, rounds=stage.times(ROUNDS)) for function in _functions(stage)
+    ]
     columns = [
         "function",
         "ours",
@@ -135,7 +137,7 @@ def _functions(stage: Stage) -> list[Cold]:
     ]
 
 
-def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path) -> list[str]:
+def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path, rounds: int) -> list[str]:
     sides = {
         "ours": (BUILD / function.package, function.handler),
         "bare": (bare, function.handler),
@@ -144,7 +146,7 @@ def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path) -> list[str
     found: dict[str, list[Start]] = {name: [] for name in sides}
     for package, handler in sides.values():  # once for the page cache
         _start(emulator, package, handler, function)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (package, handler) in sides.items():
             found[name].append(_start(emulator, package, handler, function))
     whole = {name: [start.together for start in starts] for name, starts in found.items()}
@@ -190,7 +192,7 @@ def _times(log: Path, answer: str) -> Start:
     status = json.loads(answer)
     if "errorMessage" in status or status.get("statusCode", 202) >= 300 or status.get("batchItemFailures"):
         raise AssertionError(f"the function failed: {answer[:500]}")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         text = log.read_text(encoding="utf-8", errors="replace")
         init = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", text)
@@ -263,7 +265,7 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as attempt:
             if attempt.connect_ex(("127.0.0.1", port)) == 0:

@@ -21,9 +21,10 @@ HEAVY = ["boto3", "botocore.session", "pydantic", "aws_xray_sdk"]  # Powertools 
 
 def run(stage: Stage) -> None:
     """POST /v1/deliveries and GET /v1/deliveries/{id}."""
-    heading(f"Warm calls of the API handler, {ROUNDS} rounds of {CHUNKS * CALLS} calls, fresh processes each round")
+    calls = stage.times(CHUNKS) * CALLS
+    heading(f"Warm calls of the API handler, {stage.times(ROUNDS)} rounds of {calls} calls, fresh processes each round")
     delivery_id = delivered(stage)
-    rounds = [_round(stage, delivery_id, ours_first=number % 2 == 0) for number in range(ROUNDS)]
+    rounds = [_round(stage, delivery_id, ours_first=number % 2 == 0) for number in range(stage.times(ROUNDS))]
     rows = []
     for what in (POST, GET):
         ours, plain = ([found[side][what] for found in rounds] for side in (OURS, PLAIN))
@@ -51,7 +52,7 @@ def _round(stage: Stage, delivery_id: str, *, ours_first: bool) -> dict[str, Any
             _post(stage, sides[name], name, WARM_UP)
             _get(stage, sides[name], name, delivery_id, WARM_UP)
         taken: dict[str, dict[str, list[float]]] = {name: {POST: [], GET: []} for name in order}
-        for _ in range(CHUNKS):
+        for _ in range(stage.times(CHUNKS)):
             for name in order:
                 taken[name][POST] += _post(stage, sides[name], name, CALLS)
             for name in order:

@@ -21,7 +21,7 @@ def run(stage: Stage) -> None:
     if shutil.which("valgrind") is None:
         skipped("instructions", "valgrind is not installed (on Debian and Ubuntu: apt install valgrind)")
         return
-    heading(f"Instructions per warm call under callgrind, {CALLS} calls")
+    heading(f"Instructions per warm call under callgrind, {stage.times(CALLS)} calls")
     delivery_id = delivered(stage)
     rows = []
     for what in STATUS:
@@ -35,8 +35,8 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
     options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={stage.directory / 'callgrind.%p'}"]
     environment = stage.environment() | {"PYTHONHASHSEED": "0"}
     with Side(environment, command=["valgrind", *options, sys.executable]) as side:
-        _call(stage, side, handler, what, delivery_id, WARM_UP)
-        _hold(stage, side, what, delivery_id, CALLS)
+        _call(stage, side, handler, what, delivery_id, stage.times(WARM_UP))
+        _hold(stage, side, what, delivery_id, stage.times(CALLS))
         _switch(side, on=True)
         side.do("calls_held", handler=handler, status=STATUS[what])
         _switch(side, on=False)
@@ -44,7 +44,7 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
     found = re.search(r"Collected : (\d+)", said)
     if found is None:
         raise AssertionError(f"callgrind counted nothing: {said[-500:]}")
-    return int(found[1]) / CALLS
+    return int(found[1]) / stage.times(CALLS)
 
 
 def _call(stage: Stage, side: Side, handler: str, what: str, delivery_id: str, number: int) -> None:

@@ -44,7 +44,7 @@ def run(stage: Stage, *, rows: int) -> None:
     with Side(stage.environment()) as small, Side(stage.environment()) as large:
         sides = {"small": (small, SMALL), "large": (large, rows)}
         found: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
-        for number in range(ROUNDS + 1):
+        for number in range(stage.times(ROUNDS) + 1):
             for name, (side, count) in sides.items():
                 measured = _round(stage, side, name, count)
                 for what, taken in measured.items():
@@ -70,12 +70,12 @@ def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[U
         found = session.connection().execute(
             """
             INSERT INTO delivery (
-                delivery_id, tenant_id, destination_id, fingerprint, method, path, query, headers, body, metadata,
-                state, attempts_made, attempts_allowed, due_at, created_at)
-            SELECT gen_random_uuid(), tenant_id, destination_id, sha256(''), 'POST', '/orders', '',
+                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+                body, metadata, state, attempts_made, attempts_allowed, due_at, created_at)
+            SELECT id, tenant_id, destination_id, id::text, sha256(''), 'POST', '/orders', '',
                    '[["Content-Type", "application/json"]]', convert_to(repeat('x', 800), 'UTF8'), '{}', 'pending',
                    0, 10, '2026-01-01Z', '2026-01-01Z'
-            FROM destination CROSS JOIN generate_series(1, %(count)s)
+            FROM destination CROSS JOIN (SELECT gen_random_uuid() AS id FROM generate_series(1, %(count)s)) AS made
             WHERE name = %(destination)s AND tenant_id = %(tenant_id)s
             RETURNING delivery_id
             """,
@@ -108,7 +108,7 @@ def _round(stage: Stage, side: Side, name: str, count: int) -> dict[str, list[fl
             ORDER BY sha256(delivery_id::text::bytea)  -- from all over the table
             LIMIT %s
             """,
-            [CLAIMS * BATCH],
+            [stage.times(CLAIMS) * BATCH],
         ).fetchall()
     assert middle is not None
     assert destination is not None
@@ -118,7 +118,7 @@ def _round(stage: Stage, side: Side, name: str, count: int) -> dict[str, list[fl
         tenant_id=str(stage.tenant_id),
         destination_id=str(destination[0]),
         middle=str(middle[0]),
-        rounds=LISTS,
+        rounds=stage.times(LISTS),
     )
     ids = [str(row[0]) for row in due]
     batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]

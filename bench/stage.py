@@ -27,15 +27,21 @@ _SEAL_KEY = "a key for benchmarks, long enough to be one"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """`directory` is scratch space; `token` is the tenant's, with all scopes; its destinations are `partner`, which may
+    """`small` says that the work is to be done a few times only, which shows that it is done and measures nothing;
+    `directory` is scratch space; `token` is the tenant's, with all scopes; its destinations are `partner`, which may
     repeat requests, and `once`, which may not."""
 
+    small: bool
     directory: Path
     postgres: Postgres
     queue_port: int
     partner_port: int
     tenant_id: UUID
     token: str
+
+    def times(self, full: int) -> int:
+        """How often to do what a full run does `full` times."""
+        return min(full, 2) if self.small else full
 
     @property
     def partner_url(self) -> str:
@@ -78,13 +84,14 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage(*, small: bool = False) -> Iterator[Stage]:
     """Everything up and empty; gone afterwards. fsync is off: what is measured is the work, not a disk."""
     directory = Path(tempfile.mkdtemp(prefix="sallyport-bench-"))
     try:
         with Postgres(directory / "postgres", durable=False) as postgres, _servers() as ports:
             issued = _furnish(postgres, directory)
             made = Stage(
+                small=small,
                 directory=directory,
                 postgres=postgres,
                 queue_port=ports["queue"],

@@ -13,11 +13,12 @@ CALLS = 60
 
 def run(stage: Stage) -> None:
     """One process; each call through the gateway is followed by a direct one."""
-    heading(f"Prefer: wait, {ROUNDS} rounds of {CALLS} calls: p50 over the same call made directly, ms")
+    calls = stage.times(CALLS)
+    heading(f"Prefer: wait, {stage.times(ROUNDS)} rounds of {calls} calls: p50 over the same call made directly, ms")
     through, direct = [], []
     with Side(stage.environment()) as side:
-        for number in range(ROUNDS + 1):
-            made = [events.post(stage, Prefer="wait=25") for _ in range(CALLS)]
+        for number in range(stage.times(ROUNDS) + 1):
+            made = [events.post(stage, Prefer="wait=25") for _ in range(calls)]
             found = side.do("wait_calls", events=made, url=f"{stage.partner_url}/orders")
             if number > 0:  # the first warms up
                 through.append(median(found["through"]) / 1000)

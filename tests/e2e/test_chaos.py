@@ -46,7 +46,7 @@ from tests.support.chaos import (
 from wakeups.sqs import decode
 
 CHAOS_SECONDS = 14.0
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 300.0  # of a machine that is busy with other things
 ORDERS_PER_SECOND = 18
 CALLERS = 12
 ASKED_AGAIN = 20  # keys that are used once more when all is over
@@ -507,5 +507,6 @@ def test_the_promises_hold_whatever_breaks(
     say(f"outcomes {dict(Counter(outcome for row in rows.values() for outcome in row.outcomes))}")
     broken = broken_promises(rows, steps, callers.told, list(partner.seen))
     assert not broken, f"seed {seed}, {len(broken)} promises broken\n" + "\n".join(broken[:20])
-    assert left == {"WakeupQueue": 0, "DeadLetterQueue": 0}, f"seed {seed}"
+    assert not any(left.values()), f"seed {seed}: messages are left over: {left}"
     assert sum(row.state == "delivered" for row in rows.values()) > len(orders) / 10, "hardly anything was tried"
+    say(f"every promise held: {len(rows)} deliveries, {len(steps)} steps, {len(callers.told)} answers, no message left")
