@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from local.errors import LocalError
+from local.files import write_private
 from local.functions import FunctionError
-from local.stack import Stack, write_private
+from local.stack import Stack
 
 TENANT = "demo"
 DESTINATION = "partner"

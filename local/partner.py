@@ -12,6 +12,7 @@ Anything else is 404. It is also the partner of the end-to-end tests, which read
 """
 
 import json
+import re
 import ssl
 import threading
 import time
@@ -26,6 +27,8 @@ from local.errors import LocalError
 
 ECHO_PATH = "/ip"
 _LONGEST_SECONDS = 60.0
+_CREDENTIALS = re.compile(r"key|token|secret|password|auth|signature|credential")  # in a header's name
+_NO_CREDENTIALS = frozenset({"authorization", "idempotency-key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +52,16 @@ class Call:
         return self.headers.get("idempotency-key", "")
 
     def described(self) -> str:
-        """One line to read: of credentials only the scheme, of the target only the path."""
-        scheme = self.headers["authorization"].partition(" ")[0] if "authorization" in self.headers else "none"
-        return f"{self.source} {self.method} {self.path} auth={scheme} key={self.idempotency_key or '-'}"
+        """One line to read: of credentials only the scheme or the header's name, of the target only the path."""
+        return f"{self.source} {self.method} {self.path} auth={self._credentials()} key={self.idempotency_key or '-'}"
+
+    def _credentials(self) -> str:
+        """Which credentials came, and nothing of them: of an Authorization without a scheme not even a word."""
+        scheme, space, _ = self.headers.get("authorization", "").partition(" ")
+        named = [name for name in self.headers if _CREDENTIALS.search(name) and name not in _NO_CREDENTIALS]
+        if "authorization" in self.headers:
+            named.insert(0, scheme if space else "authorization")
+        return ",".join(named) or "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

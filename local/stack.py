@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import fcntl
 import logging
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +18,7 @@ from local.functions import REPOSITORY, Function, FunctionConfiguration, Functio
 from local.partner import ECHO_PATH, Partner
 from local.postgres import SUPERUSER, Postgres
 from local.schedule import Schedule
+from local.seal_key import make_seal_key
 from local.sqs import Queue, SqsServer
 from local.template import FunctionTemplate, Template
 from local.wakeups_again import send_again
@@ -66,7 +65,7 @@ class Stack:
 
     @property
     def seal_key_file(self) -> Path:
-        """32 random bytes, mode 0600."""
+        """A text such as the template has Secrets Manager make, mode 0600."""
         return self._directory / "seal.key"
 
     def start(self) -> None:
@@ -119,8 +118,8 @@ class Stack:
         self._cleanup.callback(self.partner.stop)
 
     def _make_seal_key(self) -> None:
-        if not self.seal_key_file.exists():
-            write_private(self.seal_key_file, secrets.token_bytes(32))
+        template = Template(REPOSITORY / "template.yaml").secrets()["SealKey"]
+        make_seal_key(self.seal_key_file, template, report=self._configuration.report)
 
     def _make_queues(self, sqs: SqsServer) -> Template:
         """Make the template's queues, and read it once more with their addresses in place of references."""
@@ -227,16 +226,6 @@ def _only_one(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise LocalError(f"`make run` is already running with {directory}. Stop that one first.") from None
         yield
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only we can read, whole or not at all."""
-    unfinished = path.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    unfinished.rename(path)
 
 
 def clean(directory: Path) -> None:

@@ -1,5 +1,5 @@
 """Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues,
-schedules.
+schedules, secrets.
 
 Not CloudFormation: intrinsic functions are resolved as far as the parameters' values and the local stand-ins of
 resources go. What needs the cloud (another stack's output, an ARN without a stand-in) comes out as `UNRESOLVED`.
@@ -105,6 +105,14 @@ class EventSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretTemplate:
+    """A text that Secrets Manager generates. `kinds` are the kinds of characters in it: each occurs at least once."""
+
+    length: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleTemplate:
     """A function that is invoked every `seconds`."""
 
@@ -205,6 +213,13 @@ class Template:
             for event in function["Properties"].get("Events", {}).values()
             if event["Type"] == "Schedule"
         )
+
+    def secrets(self) -> dict[str, SecretTemplate]:
+        """All generated secrets by logical id. Raises ValueError for what is not acted out here."""
+        return {
+            name: _secret(self.resolved(found["Properties"]["GenerateSecretString"]))
+            for name, found in self._of_type("AWS::SecretsManager::Secret").items()
+        }
 
     def resolved(self, value: Any) -> Any:
         """`value` with its intrinsic functions carried out, or UNRESOLVED in their place."""
@@ -321,6 +336,19 @@ class Template:
             lambda self, argument: UNRESOLVED,  # noqa: ARG005 - one signature for all
         ),
     }
+
+
+# AWS::SecretsManager::Secret GenerateSecretString; an Exclude... property of each leaves it out.
+_SECRET_KINDS = ("Lowercase", "Uppercase", "Numbers", "Punctuation")
+_DEFAULT_SECRET_LENGTH = 32
+
+
+def _secret(properties: Mapping[str, Any]) -> SecretTemplate:
+    unknown = properties.keys() - {"PasswordLength"} - {f"Exclude{kind}" for kind in _SECRET_KINDS}
+    if unknown:
+        raise ValueError(f"the local stack does not act out {', '.join(sorted(unknown))} of a secret")
+    kinds = tuple(kind for kind in _SECRET_KINDS if not properties.get(f"Exclude{kind}"))
+    return SecretTemplate(length=int(properties.get("PasswordLength", _DEFAULT_SECRET_LENGTH)), kinds=kinds)
 
 
 def _seconds(rate: str) -> int:
