@@ -13,6 +13,7 @@ from psycopg import sql
 
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrate
 from local.postgres import Postgres
+from runtime.observability import metrics
 
 if TYPE_CHECKING:  # at run time they would import this file again
     from tests.egress.servers import Partner, Script
@@ -152,6 +153,7 @@ def gateway(database: FreshDatabase, queue: "EmulatedQueue") -> "Iterator[Gatewa
     yield made
     made.by.client.close()
     made.by.database.close()
+    metrics.clear_metrics()  # written at the end of an invocation, of which there is none here
 
 
 @pytest.fixture

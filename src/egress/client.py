@@ -2,12 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 import pycurl
 
-from domain.outcomes import Exchange, Refused, Unreachable
+from domain.outcomes import Exchange, Outcome, Refused, Unknown, Unreachable
 from egress.addresses import Guard, Resolved, Target
 from egress.engine import Ended, Engine
 from egress.lookups import Answer, Lookups, Place
@@ -15,6 +16,7 @@ from egress.request import OutboundRequest, fault_in_request
 from egress.response import RESPONSE_CAP_BYTES
 from egress.transfer import Run, Transfer
 from egress.way import Route
+from runtime.apart import apart
 from runtime.roots import ca_bundle as find_ca_bundle
 
 __all__ = ["RESPONSE_CAP_BYTES", "Client", "OutboundRequest"]
@@ -33,7 +35,8 @@ class Client:
         self._idle: deque[Engine] = deque()
 
     def send_all(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
-        """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome."""
+        """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome, and
+        so is a fault of ours in one transfer: the others go on."""
         engine = self._engine()
         batch = _Batch(self._guard, self._lookups, engine, roots=self._roots)
         exchanges = batch.run(requests)
@@ -68,7 +71,7 @@ class _Batch:
         """Starts all, then turns the engine until all have ended."""
         transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
         for transfer in transfers:
-            self._start(transfer)
+            self._apart(transfer, partial(self._start, transfer))
         while self._waiting or self._running:
             for ended in self._engine.turn(until=self._next_deadline()):
                 self._end(ended)
@@ -103,7 +106,7 @@ class _Batch:
         while not self._answers.empty():
             place, answer = self._answers.get()
             for transfer, target in self._waiting.pop(place, ()):
-                self._begin(transfer, target, answer)
+                self._apart(transfer, partial(self._begin, transfer, target, answer))
 
     def _begin(self, transfer: Transfer, target: Target, answer: Answer) -> None:
         if not isinstance(answer, Resolved):
@@ -115,15 +118,34 @@ class _Batch:
     def _set_off(self, transfer: Transfer, route: Route, *, fresh: bool) -> None:
         run = Run(transfer, route, now=time.monotonic(), fresh=fresh)
         self._running[run.handle] = run
+        transfer.set_off = True
         self._engine.add(run.handle)
 
     def _end(self, ended: Ended) -> None:
-        self._engine.remove(ended.handle)
         run = self._running.pop(ended.handle)
+        self._apart(run.transfer, partial(self._conclude, run, ended))
+
+    def _conclude(self, run: Run, ended: Ended) -> None:
+        self._engine.remove(ended.handle)
         if run.met_a_dead_connection:
             self._set_off(run.transfer, run.route, fresh=True)
         else:
             run.end(ended, now=time.monotonic())
+
+    def _apart(self, transfer: Transfer, step: Callable[[], None]) -> None:
+        """Makes one step of one transfer; where that fails in a way that nobody foresaw, the transfer is over."""
+        apart(step, otherwise=partial(self._end_faulty, transfer), step="transfer")
+
+    def _end_faulty(self, transfer: Transfer, error: Exception) -> None:
+        """Whether some of the request may be out is known: it can be from the moment when libcurl was given it."""
+        for run in [run for run in self._running.values() if run.transfer is transfer]:
+            del self._running[run.handle]
+            self._engine.remove(run.handle)
+        fault = f"a fault of the gateway itself ({type(error).__name__})"
+        outcome: Outcome = (
+            Unknown(reason=fault) if transfer.set_off else Unreachable(reason=f"{fault}; nothing was sent")
+        )
+        transfer.end_unsent(outcome, now=time.monotonic())
 
     def _end_late(self) -> None:
         now = time.monotonic()

@@ -41,11 +41,15 @@ _BROKEN = {
 
 
 class Transfer:
-    """One request, and in the end its `exchange`. All moments are monotonic seconds."""
+    """One request, and in the end its `exchange`. All moments are monotonic seconds.
+
+    `set_off` says that libcurl was given it, so that some of it may be on its way.
+    """
 
     def __init__(self, request: OutboundRequest, *, started_at: float) -> None:
         self.request = request
         self.started_at = started_at
+        self.set_off = False
         self.exchange: Exchange | None = None
 
     @property
@@ -65,7 +69,7 @@ class Transfer:
         return self.started_at + self.request.timeouts.total_seconds
 
     def end_unsent(self, outcome: Outcome, *, now: float) -> None:
-        """Ends a transfer that never got as far as libcurl."""
+        """Ends a transfer of which libcurl knows nothing, or nothing any more."""
         self.exchange = Exchange(outcome=outcome, timings=Timings(total_ms=_since(self.started_at, now)))
 
 

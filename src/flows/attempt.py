@@ -12,42 +12,29 @@ the next worker finds a *lapsed* claim: its request may have gone out, so it is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import assert_never
 
 from db import attempts, deliveries
 from db.attempts import Record
-from domain.bodies import keep
-from domain.deliveries import Attempt, Claim, Found, Missing, NotYet, Over, state_after
-from domain.destinations import Guarantee, may_repeat
-from domain.errors import DatabaseUnavailable, SecretUnavailable, Unsealable
-from domain.headers import merged
-from domain.ids import AttemptId, DeliveryId
-from domain.outcomes import Answered, Exchange, Headers, Unknown, Unreachable, outcome_name
-from domain.retry import RetryAt, Verdict, verdict
-from domain.targets import partner_url
+from domain.deliveries import Claim, Found, Missing, NotYet, Over, state_after
+from domain.errors import DatabaseUnavailable
+from domain.ids import DeliveryId
+from domain.outcomes import Answered, Exchange, Unknown
+from domain.retry import RetryAt
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup, delay_seconds
 from egress.client import OutboundRequest
-from egress.credentials import SealKey, auth_headers, unseal
 from flows.collaborators import Collaborators
+from flows.judge import Made, judged
+from flows.prepare import prepared, seal_key
+from runtime.apart import apart
 from runtime.observability import count, logger
-from runtime.settings import SettingsError
 
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
-LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
+LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
 
 type Due = Mapping[DeliveryId, Wakeup]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """One attempt that was made: what it was for, what became of it, and what the delivery does next."""
-
-    claim: Claim
-    exchange: Exchange
-    verdict: Verdict
-    attempt: Attempt
 
 
 def attempt_due(wakeups: Sequence[Wakeup], *, by: Collaborators) -> None:
@@ -72,13 +59,20 @@ def attempt_due(wakeups: Sequence[Wakeup], *, by: Collaborators) -> None:
 def make_attempts(claims: Sequence[Claim], *, by: Collaborators) -> list[Made]:
     """Sends what was claimed, all at once, and judges each outcome; in the order given."""
     started_at = by.clock()
-    key = _seal_key(claims, by=by)
-    ready = [_request(claim, key=key) for claim in claims]
-    sent = iter(by.client.send_all([item for item in ready if isinstance(item, OutboundRequest)]))
+    key = seal_key(claims, by=by)
+    ready = [prepared(claim, key=key) for claim in claims]
+    sent = iter(_sent([item for item in ready if isinstance(item, OutboundRequest)], by=by))
     exchanges = [next(sent) if isinstance(item, OutboundRequest) else item for item in ready]
     return [
-        _judge(claim, exchange, started_at=started_at, by=by) for claim, exchange in zip(claims, exchanges, strict=True)
+        judged(claim, exchange, started_at=started_at, by=by) for claim, exchange in zip(claims, exchanges, strict=True)
     ]
+
+
+def _sent(requests: Sequence[OutboundRequest], *, by: Collaborators) -> Sequence[Exchange]:
+    """Step 3. Where the client itself fails, nobody knows what of the batch went out."""
+    return apart(
+        partial(by.client.send_all, requests), otherwise=lambda _: [Exchange(outcome=LOST)] * len(requests), step="send"
+    )
 
 
 def retry_wakeups(made: Made, *, group: str) -> list[Wakeup]:
@@ -95,7 +89,8 @@ def record(made: Sequence[Made], *, by: Collaborators) -> None:
     now = by.clock()
     moved = attempts.record(by.database, [_record(item) for item in made], now=now)
     for item in made:
-        _tell(item, moved=item.claim.delivery_id in moved)
+        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
+        apart(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
 
 
 def _claim(due: Due, *, now: datetime, by: Collaborators) -> list[Found]:
@@ -130,98 +125,6 @@ def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
         return []
     later = now + timedelta(seconds=MISS_DELAYS_SECONDS[wakeup.misses])
     return [Wakeup(delivery_id=wakeup.delivery_id, due_at=later, group=wakeup.group, misses=wakeup.misses + 1)]
-
-
-def _seal_key(claims: Sequence[Claim], *, by: Collaborators) -> SealKey | None:
-    """The key for the credentials of this batch, asked for once; None where none is needed or it is out of reach.
-
-    The claims' leases run already, so that a slow answer must not be waited for once per claim.
-    """
-    if all(claim.destination.sealed_credentials is None for claim in claims):
-        return None
-    try:
-        return by.seal_key
-    except (SecretUnavailable, SettingsError):
-        logger.exception("the seal key is out of reach")
-        return None
-
-
-def _request(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
-    """The request to send; or, where nothing may be or can be sent, what became of the attempt already."""
-    if claim.lapsed:
-        return Exchange(outcome=LAPSED)
-    try:
-        headers = _headers(claim, key=key)
-    except Unsealable:  # nothing is sent, so nothing may be left in doubt
-        logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
-        return Exchange(
-            outcome=Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
-        )
-    return OutboundRequest(
-        method=claim.method,
-        url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
-        headers=headers,
-        body=claim.body,
-        timeouts=claim.destination.timeouts,
-        may_repeat=_may_repeat(claim),
-    )
-
-
-def _headers(claim: Claim, *, key: SealKey | None) -> Headers:
-    """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
-    keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
-    return merged(claim.headers, keyed, _credentials(claim, key=key))
-
-
-def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
-    destination = claim.destination
-    if destination.sealed_credentials is None:
-        return ()
-    if key is None:
-        raise Unsealable("the seal key is out of reach")
-    auth = unseal(
-        destination.sealed_credentials,
-        auth_type=destination.auth_type,
-        destination_id=destination.destination_id,
-        keys=[key],
-    )
-    return auth_headers(auth)
-
-
-def _judge(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collaborators) -> Made:
-    now = by.clock()
-    decided = verdict(
-        exchange.outcome,
-        attempts_made=claim.attempts_made,
-        attempts_allowed=claim.attempts_allowed,
-        may_repeat=_may_repeat(claim),
-        at_most_once=claim.destination.guarantee is Guarantee.AT_MOST_ONCE,
-        now=now,
-        chance=by.chance(),
-    )
-    attempt = _attempt(claim, exchange, started_at=started_at, by=by)
-    return Made(claim=claim, exchange=exchange, verdict=decided, attempt=attempt)
-
-
-def _may_repeat(claim: Claim) -> bool:
-    destination = claim.destination
-    return may_repeat(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
-
-
-def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collaborators) -> Attempt:
-    outcome = exchange.outcome
-    return Attempt(
-        attempt_id=AttemptId(by.new_id(started_at)),
-        delivery_id=claim.delivery_id,
-        number=claim.attempts_made,
-        outcome=outcome_name(outcome),
-        reason=None if isinstance(outcome, Answered) else outcome.reason,
-        started_at=started_at,
-        timings=exchange.timings,
-        remote_address=exchange.remote_address,
-        egress_address=by.address_towards(exchange.remote_address),
-        response=keep(outcome) if isinstance(outcome, Answered) else None,
-    )
 
 
 def _record(made: Made) -> Record:

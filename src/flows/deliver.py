@@ -15,8 +15,9 @@ from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
 from flows.accept import accept, group_of
-from flows.attempt import Made, make_attempts, record, retry_wakeups
+from flows.attempt import make_attempts, record, retry_wakeups
 from flows.collaborators import Collaborators
+from flows.judge import Made
 from runtime.observability import logger
 
 WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends

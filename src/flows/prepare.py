@@ -1,0 +1,101 @@
+"""From a claim to the request that goes out, or to why nothing does."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from domain.deliveries import Claim
+from domain.destinations import may_repeat
+from domain.errors import SecretUnavailable, Unsealable
+from domain.headers import merged
+from domain.outcomes import Exchange, Headers, Unknown, Unreachable
+from domain.targets import partner_url
+from egress.client import OutboundRequest
+from egress.credentials import SealKey, auth_headers, unseal
+from flows.collaborators import Collaborators
+from runtime.apart import apart
+from runtime.observability import logger
+from runtime.settings import SettingsError
+
+LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
+CLOSED = Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
+
+
+def seal_key(claims: Sequence[Claim], *, by: Collaborators) -> SealKey | None:
+    """The key for the credentials of this batch, asked for once; None where none is needed or it is out of reach.
+
+    The claims' leases run already, so that a slow answer must not be waited for once per claim.
+    """
+    if all(claim.destination.sealed_credentials is None for claim in claims):
+        return None
+    return apart(partial(_seal_key, by), otherwise=lambda _: None, step="seal key")
+
+
+def prepared(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
+    """The request to send; or, where nothing may be or can be sent, what became of the attempt already.
+
+    Nothing has been sent yet, so whatever goes wrong here leaves nothing in doubt.
+    """
+    return apart(
+        partial(_prepared, claim, key=key),
+        otherwise=_unprepared,
+        step="prepare",
+        delivery_id=str(claim.delivery_id),
+    )
+
+
+def may_send_again(claim: Claim) -> bool:
+    """Whether the request of `claim` may be repeated where nobody knows whether it arrived."""
+    destination = claim.destination
+    return may_repeat(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
+
+
+def _seal_key(by: Collaborators) -> SealKey | None:
+    try:
+        return by.seal_key
+    except (SecretUnavailable, SettingsError):
+        logger.exception("the seal key is out of reach")
+        return None
+
+
+def _unprepared(error: Exception) -> Exchange:
+    reason = f"a fault of the gateway itself ({type(error).__name__}); nothing was sent"
+    return Exchange(outcome=Unreachable(reason=reason))
+
+
+def _prepared(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
+    if claim.lapsed:
+        return Exchange(outcome=LAPSED)
+    try:
+        headers = _headers(claim, key=key)
+    except Unsealable:
+        logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
+        return Exchange(outcome=CLOSED)
+    return OutboundRequest(
+        method=claim.method,
+        url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
+        headers=headers,
+        body=claim.body,
+        timeouts=claim.destination.timeouts,
+        may_repeat=may_send_again(claim),
+    )
+
+
+def _headers(claim: Claim, *, key: SealKey | None) -> Headers:
+    """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
+    keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
+    return merged(claim.headers, keyed, _credentials(claim, key=key))
+
+
+def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
+    destination = claim.destination
+    if destination.sealed_credentials is None:
+        return ()
+    if key is None:
+        raise Unsealable("the seal key is out of reach")
+    auth = unseal(
+        destination.sealed_credentials,
+        auth_type=destination.auth_type,
+        destination_id=destination.destination_id,
+        keys=[key],
+    )
+    return auth_headers(auth)

@@ -1,0 +1,31 @@
+"""Keeps an exception that nobody foresaw to the one piece of work that raised it.
+
+The only place where every exception is caught, for one reason: the deliveries of a batch belong to different tenants.
+What an odd stored row, a partner's header or a fault of ours does to one of them must not take the outcomes of the
+others along, which would then be unknown or sent again. What can be foreseen is caught by name where it happens.
+"""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.observability import count, logger
+
+
+def apart[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: str = "") -> T:
+    """What `work` returns; what `otherwise` does where it raises anything.
+
+    That is logged as an error with `step` and `delivery_id` ("" where only the caller knows it), and counted as
+    `DeliveryFaults`. The log has the exception's type and where it was raised, and not its message: that may quote a
+    credential or a body.
+    """
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - see above: isolation is what this function is for
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        keys = {"delivery_id": delivery_id} if delivery_id else {}
+        told = {"step": step, "error": type(error).__name__, "where": where, **keys}
+        logger.error("one delivery met a fault of ours", extra=told)
+        count("DeliveryFaults")
+        return otherwise(error)
