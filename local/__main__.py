@@ -40,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalError as error:
         _say(str(error), to_error=True)
         return 1
+    except OSError as error:  # a directory that is a file, is not ours or is full: whatever of it comes first
+        place = error.filename or options.directory
+        _say(f"{place} cannot be used ({error.strerror or error}).", to_error=True)
+        return 1
     return 0
 
 
@@ -57,23 +61,24 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _watch(stack: Stack) -> None:
-    """Returns never; raises LocalError when the database goes away, Stopped on a signal or without a terminal."""
+    """Returns never; raises LocalError when a part of the stack ends by itself, Stopped on a signal or when nobody
+    reads on."""
     forever = threading.Event()
     while not forever.wait(_WATCH_SECONDS):
         if hung_up(sys.stdout):
             raise Stopped
-        if not stack.postgres.running:
-            raise LocalError("PostgreSQL ended. `make run` starts it again; the data are kept.")
+        if stack.ended:
+            raise LocalError(f"{stack.ended} ended. `make run` starts it again; the data are kept.")
 
 
 def hung_up(output: TextIO) -> bool:
-    """Whether `output` is a terminal that is closed.
+    """Whether `output` is a terminal that is closed, or a pipe that nobody reads any more.
 
-    A signal says so too, but not to us where `make` itself leads the terminal's session.
+    A signal says so of a terminal too, but not to us where `make` itself leads the terminal's session.
     """
     watched = select.poll()
-    watched.register(output.fileno(), 0)  # asks for nothing: a hang-up is told all the same
-    return any(state & select.POLLHUP for _, state in watched.poll(0))
+    watched.register(output.fileno(), 0)  # asks for nothing: a hang-up and an error are told all the same
+    return any(state & (select.POLLHUP | select.POLLERR) for _, state in watched.poll(0))
 
 
 @contextlib.contextmanager
@@ -139,5 +144,6 @@ def _port(text: str) -> int:
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(status)  # everything is stopped; no thread of a library may hold us up

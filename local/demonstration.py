@@ -8,7 +8,7 @@ from typing import Any
 from local.errors import LocalError
 from local.files import write_private
 from local.functions import FunctionError
-from local.stack import Stack
+from local.stack import DATABASE, Stack
 
 TENANT = "demo"
 DESTINATION = "partner"
@@ -30,10 +30,21 @@ def working_token(stack: Stack, *, kept_in: Path) -> str:
 
 
 def make_destination(stack: Stack, *, token: str) -> None:
-    """The destination of the lines to paste; there already, from the second run on. Raises LocalError."""
+    """The destination of the lines to paste; there already, from the second run on. Raises LocalError.
+
+    The partner may have another port than last time. No call of the API changes a destination, so its row is changed:
+    only where it names this machine, for a destination of that name may be the user's own.
+    """
     body = {"name": DESTINATION, "base_url": stack.partner.url}
     status, answer = _call(stack, "POST", "/v1/destinations", token=token, body=body)
-    if status not in (http.client.CREATED, http.client.CONFLICT):
+    if status == http.client.CONFLICT:
+        stack.postgres.run_sql(
+            f"UPDATE destination SET base_url = '{stack.partner.url}' WHERE name = '{DESTINATION}' "  # noqa: S608 - both are ours
+            "AND base_url LIKE 'http://127.0.0.1:%' "
+            f"AND tenant_id = (SELECT tenant_id FROM tenant WHERE name = '{TENANT}')",
+            database=DATABASE,
+        )
+    elif status != http.client.CREATED:
         raise LocalError(f"The API did not take the destination '{DESTINATION}': {status} {answer}")
 
 

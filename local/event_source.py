@@ -10,11 +10,11 @@ import http.client
 import logging
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from local.functions import REGION, FunctionError, Invocable
-from local.sqs import Queue, SqsFault
+from local.sqs import Queue, SqsFault, hang_up
 from local.template import EventSource
 
 _WAIT_SECONDS = 1  # moto looks for messages whose delay has passed once a second; a longer wait would only delay `stop`
@@ -41,12 +41,24 @@ class EventSourceMapping:
         """Receive from now on."""
         self._thread.start()
 
+    def is_running(self) -> bool:
+        """Whether it receives. A fault of ours, which nothing here can answer, ends it: who started it must look."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Receive no more. Batches under way are left to end, or to fail when the function stops."""
         self._stopping.set()
         self._batches.shutdown(wait=False, cancel_futures=True)
 
     def _poll(self) -> None:
+        try:
+            self._poll_until_stopped()
+        except Exception:
+            _LOGGER.exception("the event source of %s ended", self._queue.name)
+        finally:
+            hang_up()
+
+    def _poll_until_stopped(self) -> None:
         while not self._stopping.is_set():
             if not self._places.acquire(timeout=_PAUSE_SECONDS):
                 continue
@@ -55,7 +67,12 @@ class EventSourceMapping:
                 self._places.release()
                 continue
             with contextlib.suppress(RuntimeError):  # stopped in this very moment: the messages come back by themselves
-                self._batches.submit(self._handle, messages)
+                self._batches.submit(self._handle, messages).add_done_callback(self._told)
+
+    def _told(self, batch: Future[None]) -> None:
+        """Nobody asks for a batch's result: what it raised is told here, and its messages come back by themselves."""
+        if not batch.cancelled() and (error := batch.exception()) is not None:
+            _LOGGER.error("a batch of %s failed", self._queue.name, exc_info=error)
 
     def _received(self) -> list[dict[str, Any]]:
         try:

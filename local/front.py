@@ -174,6 +174,10 @@ class Front:
         self._answer = answer
         self._thread.start()
 
+    def is_running(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop taking requests; those under way get a second."""
         self._server.should_exit = True

@@ -113,6 +113,10 @@ class Partner:
         """Serve from now on."""
         self._thread.start()
 
+    def is_running(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop serving and close the port."""
         if self._thread.is_alive():

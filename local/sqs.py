@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sqs import models
@@ -35,7 +35,7 @@ def _delete_alone(queue: models.Queue, receipt_handle: str) -> None:
 
 
 class SqsFault(Exception):
-    """The SQS API answered an error."""
+    """The SQS API answered an error, or something that is no answer of SQS's."""
 
 
 class SqsServer:
@@ -98,14 +98,19 @@ class Queue:
         return f"arn:aws:sqs:{REGION}:{account}:{self.name}"
 
     def receive(self, count: int, *, wait_seconds: int) -> list[dict[str, Any]]:
-        """Up to `count` (at most 10) messages, waiting for the first at most `wait_seconds`."""
+        """Up to `count` (at most 10) messages, waiting for the first at most `wait_seconds`. Each has texts as its
+        MessageId, ReceiptHandle and Body.
+        """
         content = {
             "MaxNumberOfMessages": count,
             "WaitTimeSeconds": wait_seconds,
             "AttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         }
-        return cast(list[dict[str, Any]], self._call("ReceiveMessage", content).get("Messages", []))
+        messages = self._call("ReceiveMessage", content).get("Messages", [])
+        if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
+            raise SqsFault("ReceiveMessage: the answer holds what is no message")
+        return messages
 
     def delete(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Delete received messages, at most 10."""
@@ -143,13 +148,34 @@ def _call(endpoint_url: str, action: str, content: Mapping[str, Any]) -> dict[st
     try:
         connection.request("POST", "/", json.dumps(content).encode(), headers)
         response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read() or b"{}")
+        content_received = response.read()
     except (http.client.HTTPException, OSError):
         connection.close()
         raise
-    if response.status != http.client.OK:
-        raise SqsFault(f"{action}: {answer}")
+    answer = _object(content_received or b"{}")
+    if response.status != http.client.OK or answer is None:
+        raise SqsFault(f"{action}: {response.status} {content_received[:500]!r}")
     return answer
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    """None for what is no JSON object."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_message(value: object) -> bool:
+    named = ("MessageId", "ReceiptHandle", "Body")
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in named)
+
+
+def hang_up() -> None:
+    """Close this thread's connections."""
+    for connection in _connections.__dict__.pop("by_endpoint", {}).values():
+        connection.close()
 
 
 def _connection(endpoint_url: str) -> http.client.HTTPConnection:

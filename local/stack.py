@@ -57,6 +57,12 @@ class Stack:
         self.postgres = Postgres(self._directory / "postgres", durable=configuration.durable)
         self.functions: dict[str, Function] = {}
         self.queues: dict[str, Queue] = {}
+        self._parts: dict[str, Callable[[], bool]] = {"PostgreSQL": lambda: self.postgres.running}
+
+    @property
+    def ended(self) -> str:
+        """The name of a part of the running stack that has ended by itself; empty while all of them run."""
+        return next((name for name, runs in self._parts.items() if not runs()), "")
 
     @property
     def url(self) -> str:
@@ -110,6 +116,7 @@ class Stack:
         self._start_schedules(template)
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
         self.front.start(Gateway(template.api(), self.functions).answer)
+        self._parts |= {"The API": self.front.is_running, "The demo partner": self.partner.is_running}
 
     def _open_ports(self) -> None:
         self.front = Front(port=self._configuration.port)
@@ -201,6 +208,7 @@ class Stack:
             )
             self._cleanup.callback(mapping.stop)
             mapping.start()
+            self._parts[f"The event source of {source.function}"] = mapping.is_running
 
     def _start_schedules(self, template: Template) -> None:
         for found in template.schedules():

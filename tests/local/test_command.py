@@ -38,7 +38,7 @@ class Run:
 
     def ended(self) -> tuple[int, str]:
         """The exit status and the rest of what it printed."""
-        rest, _ = self.process.communicate(timeout=20)
+        rest, _ = self.process.communicate(timeout=90)
         return self.process.returncode, rest
 
 
@@ -64,7 +64,8 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=20)
+        if process.stdout is not None and not process.stdout.closed:
+            process.communicate(timeout=90)
 
 
 def free_port() -> int:
@@ -111,7 +112,7 @@ def test_nothing_outlives_it_even_when_it_is_killed(run: Callable[..., Run]) -> 
     running.until_ready()
     children = descendants(running.process.pid)
     running.process.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert alive(children) == set()
@@ -123,7 +124,7 @@ def test_what_it_prints_works_and_the_token_is_kept_for_the_next_run(run: Callab
     assert f"API docs  http://127.0.0.1:{first.port}/docs" in text
     curl = [line for line in text.splitlines() if line.startswith("curl")]
     assert len(curl) == 3
-    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=30, check=True)
+    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=90, check=True)
     assert "amount=10" in answered.stdout
     first.process.terminate()
     first.ended()
@@ -133,11 +134,93 @@ def test_what_it_prints_works_and_the_token_is_kept_for_the_next_run(run: Callab
     assert token_of(second.until_ready()) == token_of(text)
 
 
+def test_another_port_of_the_partner_is_that_of_the_kept_destination(run: Callable[..., Run]) -> None:
+    """Every run of this file has another one."""
+    first = run()
+    first.until_ready()
+    first.process.terminate()
+    first.ended()
+    curl = [line for line in run().until_ready().splitlines() if line.startswith("curl")]
+    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=90, check=True)
+    assert "amount=10" in answered.stdout
+
+
+def test_a_seal_key_of_an_earlier_version_is_replaced_and_said(run: Callable[..., Run], tmp_path: Path) -> None:
+    key = tmp_path / "kept" / "seal.key"
+    key.parent.mkdir(mode=0o700)
+    key.write_bytes(b"\xff" * 32)
+    key.chmod(0o600)
+    assert "The seal key of an earlier version" in run().until_ready()
+    assert key.read_text().isalnum()
+
+
+def is_a_file(kept: Path) -> None:
+    kept.write_text("")
+
+
+def lies_in_a_file(kept: Path) -> None:
+    kept.parent.rmdir()
+    kept.parent.write_text("")
+
+
+def has_a_lock_that_is_a_directory(kept: Path) -> None:
+    (kept / "lock").mkdir(parents=True)
+
+
+def has_logs_that_are_a_file(kept: Path) -> None:
+    kept.mkdir()
+    (kept / "logs").write_text("")
+
+
+def has_a_token_that_is_a_directory(kept: Path) -> None:
+    (kept / "token").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        is_a_file,
+        lies_in_a_file,
+        has_a_lock_that_is_a_directory,
+        has_logs_that_are_a_file,
+        has_a_token_that_is_a_directory,
+    ],
+)
+def test_a_directory_that_cannot_be_used_is_one_clear_line(
+    run: Callable[..., Run], tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    kept = tmp_path / "below" / "kept"
+    kept.parent.mkdir()
+    spoil(kept)
+    status, said = run(directory=kept).ended()
+    assert status == 1, said
+    *_, line = said.strip().splitlines()
+    assert "Traceback" not in said
+    assert str(kept.parent) in line
+    assert "cannot be used (" in line
+
+
+@pytest.mark.parametrize("name", ["with spaces", "mit Umläuten, und Komma", "long" * 40, 'it\'s "quoted"'])
+def test_any_name_of_a_directory_will_do(run: Callable[..., Run], tmp_path: Path, name: str) -> None:
+    run(directory=tmp_path / name).until_ready()
+
+
+def test_a_reader_that_goes_away_ends_it(run: Callable[..., Run]) -> None:
+    """`make run | head -1`."""
+    running = run()
+    running.until_ready()
+    children = descendants(running.process.pid)
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    assert running.process.wait(timeout=90) == 0
+    assert alive(children) == set()
+
+
 def test_an_unfinished_delivery_goes_on_in_the_next_run(run: Callable[..., Run]) -> None:
     first = run()
     curl = next(line for line in first.until_ready().splitlines() if "Idempotency-Key" in line)
     flaky = curl.replace('"path": "/orders"', '"path": "/status/503"')
-    subprocess.run(["/bin/bash", "-c", flaky], capture_output=True, timeout=30, check=True)
+    subprocess.run(["/bin/bash", "-c", flaky], capture_output=True, timeout=90, check=True)
     first.process.terminate()
     first.ended()
     assert "Unfinished deliveries of the last run that go on: 1" in run().until_ready()
@@ -163,7 +246,7 @@ def test_a_busy_port_is_one_clear_line(run: Callable[..., Run]) -> None:
 @pytest.mark.parametrize("port", ["abc", "-1", "65536"])
 def test_a_wrong_port_is_one_clear_line(port: str) -> None:
     command = [sys.executable, "-m", "local", "run", f"--port={port}"]
-    done = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=90)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"make run: error: argument --port: '{port}' is not a port number, which is 0 to 65535 (0: any that is free)"
@@ -186,7 +269,7 @@ def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
     clean = [sys.executable, "-m", "local", "clean", "--directory"]
-    nothing = subprocess.run([*clean, str(tmp_path / "nothing")], cwd=REPOSITORY, check=False, timeout=20)
+    nothing = subprocess.run([*clean, str(tmp_path / "nothing")], cwd=REPOSITORY, check=False, timeout=90)
     assert nothing.returncode == 0
     run().until_ready()
     refused = subprocess.run(

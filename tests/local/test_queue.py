@@ -15,6 +15,7 @@ from local.event_source import EventSourceMapping
 from local.functions import REGION, Function, FunctionConfiguration
 from local.sqs import Queue, SqsFault, SqsServer
 from local.template import EventSource, QueueTemplate
+from tests.egress.servers import Line, Partner, Script
 
 ACCOUNT = "123456789012"  # moto's
 HANDLERS = '''
@@ -212,3 +213,68 @@ def test_two_stacks_in_one_process_do_not_take_each_others_messages(server: SqsS
         assert [message["Body"] for message in mine.receive(1, wait_seconds=1)] == ["mine"]
     finally:
         other.stop()
+
+
+NONSENSE = [
+    b"",
+    b"<html>oops</html>",
+    b"[]",
+    b'"x"',
+    b'{"Messages": 7}',
+    b'{"Messages": [{}]}',
+    b'{"Messages": [null]}',
+]
+
+
+def test_an_api_that_answers_nonsense_is_asked_again(
+    partner: Callable[[Script], Partner], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what comes after the nonsense is handled."""
+    message = {"MessageId": "1", "ReceiptHandle": "r", "Body": "b"}
+    answers = [*NONSENSE, json.dumps({"Messages": [message]}).encode()]
+
+    def nonsense(line: Line) -> None:
+        while line.read_request():
+            body = answers.pop(0) if answers else b"{}"
+            line.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    url = partner(nonsense).url().rstrip("/")
+    function = Noting()
+    mapping = EventSourceMapping(
+        EventSource(queue="jobs", function="jobs", batch_size=10, concurrency=1),
+        queue=Queue(endpoint_url=url, url=f"{url}/123456789012/jobs", name="jobs"),
+        function=function,
+        concurrency=1,
+    )
+    mapping.start()
+    try:
+        eventually(lambda: function.bodies == ["b"], within_seconds=60)
+        assert mapping.is_running()
+    finally:
+        mapping.stop()
+        eventually(lambda: not mapping.is_running(), within_seconds=60)
+    assert "cannot receive from jobs" in caplog.text
+
+
+def test_a_fault_of_ours_ends_the_event_source_and_shows(
+    server: SqsServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, _ = queues_of(server, "faulty")
+    monkeypatch.setattr(Queue, "receive", lambda *_, **__: 1 / 0)
+    source = EventSource(queue="jobs", function="jobs", batch_size=10, concurrency=1)
+    mapping = EventSourceMapping(source, queue=jobs, function=Noting(), concurrency=1)
+    mapping.start()
+    eventually(lambda: not mapping.is_running(), within_seconds=60)
+    mapping.stop()
+    assert "ZeroDivisionError" in caplog.text
+
+
+class Noting:
+    """A function that notes the bodies it is handed, and leaves all messages in the queue."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+
+    def invoke(self, event: Any, *, limit_seconds: float = 0.0) -> Any:  # noqa: ARG002 - as a function has it
+        self.bodies += [record["body"] for record in event["Records"]]
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}
