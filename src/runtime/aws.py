@@ -5,7 +5,7 @@ import hmac
 import json
 import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,11 @@ RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect 
 _JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1"}
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
+# A kept connection may have died without a word: while a function is frozen, what stands in between forgets it. Only the
+# answer that does not come shows that, so waiting for it must leave most of the time for a new connection.
+_KEPT_SHARE = 1 / 3
+_KEPT_SECONDS = 50  # idle for longer, it is not even tried; load balancers close after 60 s
+_NO_ANSWER = "ConnectionFailed"
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
 _THROTTLES = re.compile(
     r"throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)", re.IGNORECASE
@@ -59,7 +64,8 @@ class _Answer:
     body: bytes
 
 
-_handles: Final[deque[pycurl.Curl]] = deque()  # idle handles with their open connections; a call takes one for itself
+# Idle handles with their open connections, by URL; a call takes one for itself.
+_handles: Final[defaultdict[str, deque[pycurl.Curl]]] = defaultdict(deque)
 
 
 def call(
@@ -74,19 +80,23 @@ def call(
     """One signed call of an AWS API that speaks JSON, such as `call("sqs", "AmazonSQS.SendMessageBatch", {...})`.
 
     It is made once more after a failed connection, a 5xx or a throttle, if `timeout_seconds`, which covers all of it,
-    are not over: so it must be one that may happen twice. Credentials and Region are the function's own unless
-    `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
+    are not over: so it must be one that may happen twice. Over a connection that was kept from an earlier call, the
+    first try has a third of that time, and the second is made over a new connection. Credentials and Region are the
+    function's own unless `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
     """
     deadline = time.monotonic() + timeout_seconds
     account = settings or _own_account(timeout_seconds)
-    once = partial(_call_once, service, target, payload, endpoint_url=endpoint_url, deadline=deadline, account=account)
+    url = f"{(endpoint_url or endpoint(service, account.aws_region)).rstrip('/')}/"
+    once = partial(_call_once, service, target, payload, url=url, deadline=deadline, account=account)
     try:
-        return once()
+        return once(kept_by=time.monotonic() + timeout_seconds * _KEPT_SHARE)
     except AwsCallFailed as failure:
         if not failure.retryable or time.monotonic() + _RETRY_PAUSE_SECONDS >= deadline:
             raise
+        if failure.code == _NO_ANSWER:
+            _close(url)  # whatever ended this connection may have ended the others
     time.sleep(_RETRY_PAUSE_SECONDS)
-    return once()
+    return once(kept_by=deadline)
 
 
 def endpoint(service: str, region: str) -> str:
@@ -126,9 +136,16 @@ def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: 
 
 def forget() -> None:
     """Lets go of open connections and of credentials, as after a restore from a snapshot."""
-    while _handles:
-        _handles.pop().close()
+    for url in list(_handles):
+        _close(url)
+    _handles.clear()
     credentials.forget()
+
+
+def _close(url: str) -> None:
+    idle = _handles[url]
+    while idle:
+        idle.pop().close()
 
 
 def _own_account(timeout_seconds: float = credentials.FETCH_SECONDS) -> AwsSettings:
@@ -143,27 +160,40 @@ def _call_once(
     target: str,
     payload: Mapping[str, object],
     *,
-    endpoint_url: str,
+    url: str,
+    kept_by: float,
     deadline: float,
     account: AwsSettings,
 ) -> dict[str, Any]:
-    handle = _idle_handle()
-    try:
-        _prepare(handle, service, target, payload, endpoint_url=endpoint_url, account=account)
-        answer = _perform(handle, seconds=max(deadline - time.monotonic(), 0.001))
-    finally:
-        handle.reset()  # forgets the credentials and keeps the connection
-        _handles.append(handle)
+    """`kept_by` is when an answer over a kept connection must be there, `deadline` when any must."""
+    kept = _kept_handle(url)
+    handle = kept or pycurl.Curl()
+    end_by = deadline if kept is None else min(kept_by, deadline)
+    _prepare(handle, service, target, payload, url=url, account=account)
+    answer = _performed(handle, seconds=max(end_by - time.monotonic(), 0.001))
+    _handles[url].append(handle)
     if answer.status != 200:
         raise _failure(answer, account)
     return _parsed(answer.body)
 
 
-def _idle_handle() -> pycurl.Curl:
+def _kept_handle(url: str) -> pycurl.Curl | None:
     try:
-        return _handles.pop()
+        return _handles[url].pop()
     except IndexError:
-        return pycurl.Curl()
+        return None
+
+
+def _performed(handle: pycurl.Curl, *, seconds: float) -> _Answer:
+    """As `_perform`. A handle without an answer is closed with its connection, one with an answer forgets the
+    credentials and keeps it."""
+    try:
+        answer = _perform(handle, seconds=seconds)
+    except AwsCallFailed:
+        handle.close()
+        raise
+    handle.reset()
+    return answer
 
 
 def _prepare(
@@ -172,10 +202,9 @@ def _prepare(
     target: str,
     payload: Mapping[str, object],
     *,
-    endpoint_url: str,
+    url: str,
     account: AwsSettings,
 ) -> None:
-    url = endpoint_url or endpoint(service, account.aws_region)
     headers = [
         f"Content-Type: application/x-amz-json-{_JSON_VERSIONS[service]}",
         f"X-Amz-Target: {target}",
@@ -184,7 +213,7 @@ def _prepare(
     ]
     if account.aws_session_token:
         headers.append(f"X-Amz-Security-Token: {account.aws_session_token}")
-    handle.setopt(pycurl.URL, f"{url.rstrip('/')}/")
+    handle.setopt(pycurl.URL, url)
     handle.setopt(pycurl.POSTFIELDS, json.dumps(payload, separators=(",", ":")).encode())
     handle.setopt(pycurl.HTTPHEADER, headers)
     handle.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
@@ -194,6 +223,7 @@ def _prepare(
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.MAXAGE_CONN, _KEPT_SECONDS)
     if url.startswith("https:"):
         handle.setopt(pycurl.CAINFO, ca_bundle())
 
@@ -213,7 +243,7 @@ def _perform(handle: pycurl.Curl, *, seconds: float) -> _Answer:
     try:
         handle.perform()
     except pycurl.error as error:
-        raise AwsCallFailed(code="ConnectionFailed", message=_words(error), retryable=True) from None
+        raise AwsCallFailed(code=_NO_ANSWER, message=_words(error), retryable=True) from None
     return _Answer(status=handle.getinfo(pycurl.RESPONSE_CODE), body=bytes(body))
 
 

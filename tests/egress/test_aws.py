@@ -1,6 +1,7 @@
 """Calls to AWS: signed as AWS checks it, retried within their time, silent about credentials."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -182,6 +183,67 @@ def test_a_service_that_hangs_is_given_up_in_time(partner: StartPartner) -> None
     with pytest.raises(AwsCallFailed, match="did not answer in time"):
         ask(there, timeout_seconds=0.4)
     assert time.monotonic() - began < 8
+    assert len(there.requests) == 1
+
+
+class GoesSilent:
+    """Answers what comes before `silent` is set. From then on, whatever comes over a connection that was there before
+    is swallowed, without a word and without closing it, as by a network that has forgotten the connection."""
+
+    def __init__(self, at_once: int = 1) -> None:
+        self.silent = threading.Event()
+        self.met: list[int] = []
+        self._all_here = threading.Barrier(at_once)
+
+    def __call__(self, line: Line) -> None:
+        old = not self.silent.is_set()
+        while line.read_request():
+            if old and self.silent.is_set():
+                self.met.append(line.number)
+                line.hang()
+                return
+            if old:
+                self._all_here.wait(60)
+            line.send(answer(200, {"fine": True}))
+
+
+def test_a_kept_connection_that_died_without_a_word_costs_a_third_of_the_time(partner: StartPartner) -> None:
+    script = GoesSilent()
+    there = partner(script)
+    ask(there)
+    script.silent.set()
+    assert ask(there, timeout_seconds=4.5) == {"fine": True}
+    assert len(script.met) == 1
+    assert there.connections == 2
+    assert ask(there, timeout_seconds=4.5) == {"fine": True}  # over the new one, which is kept in its turn
+    assert (len(script.met), there.connections) == (1, 2)
+
+
+def test_where_several_kept_connections_died_only_one_is_waited_for(partner: StartPartner) -> None:
+    script = GoesSilent(at_once=3)
+    there = partner(script)
+    threads = [threading.Thread(target=ask, args=[there], kwargs={"timeout_seconds": 60}) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert there.connections == 3
+    script.silent.set()
+    assert ask(there, timeout_seconds=4.5) == {"fine": True}
+    assert len(script.met) == 1
+    assert there.connections == 4
+
+
+def test_a_new_connection_has_all_of_the_time(partner: StartPartner) -> None:
+    waited = threading.Event()
+
+    def slow(line: Line) -> None:
+        line.read_request()
+        waited.wait(1.1)  # a third of the time is over
+        line.send(answer(200, {"fine": True}))
+
+    there = partner(slow)
+    assert ask(there, timeout_seconds=3) == {"fine": True}
     assert len(there.requests) == 1
 
 
