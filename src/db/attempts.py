@@ -3,25 +3,14 @@
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from db.connection import Database
 from db.deliveries import delivery_of
-from domain.deliveries import Attempt, Delivery, KeptResponse, State
-from domain.ids import AttemptId, DeliveryId, LeaseId, TenantId
+from domain.deliveries import Attempt, Delivery, KeptResponse, Record
+from domain.ids import AttemptId, DeliveryId, TenantId
 from domain.outcomes import Timings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """An attempt together with what the delivery does next. `due_at` is None unless the next state is `pending`."""
-
-    attempt: Attempt
-    lease_id: LeaseId
-    next_state: State
-    due_at: datetime | None
 
 
 def record(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:

@@ -166,6 +166,16 @@ class Attempt:
     response: KeptResponse | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An attempt together with what the delivery does next. `due_at` is None unless the next state is `pending`."""
+
+    attempt: Attempt
+    lease_id: LeaseId
+    next_state: State
+    due_at: datetime | None
+
+
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:
     """SHA-256 over what makes two requests the same: destination, method, path, query and body.
 

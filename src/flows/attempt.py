@@ -2,65 +2,84 @@
 
     1. sort     wake-ups that are early hop on to their time without touching the database
     2. claim    one statement leases all deliveries of the batch that are due, and says of the others why not
-    3. send     all at once, no transaction open; each ends in an Outcome
-    4. judge    each outcome becomes a verdict: delivered, retry at, failed, held
-    5. wake     the wake-ups of what must be looked at again are queued, before...
+    3. send     all at once, no transaction open; each ends in an Outcome                    (flows/prepare.py)
+    4. judge    each outcome becomes a verdict: delivered, retry at, failed, held            (flows/judge.py)
+    5. wake     the wake-ups of what must be looked at again are queued, before...           (flows/settle.py)
     6. record   ...one statement logs all attempts and moves their deliveries on
+
+An outcome that the database does not take travels in a wake-up, and whoever receives that records it.
 
 A worker that dies between 2 and 6 leaves rows in state `sending`. Their lease runs out, their message comes back, and
 the next worker finds a *lapsed* claim: its request may have gone out, so it is not sent but judged as Unknown.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
 
-from db import attempts, deliveries
-from db.attempts import Record
-from domain.deliveries import Claim, Found, Missing, NotYet, Over, state_after
-from domain.errors import DatabaseUnavailable
+from db import deliveries
+from domain.deliveries import Claim, Found, Missing, NotYet, Over
+from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
-from domain.outcomes import Answered, Exchange, Unknown
-from domain.retry import RetryAt
+from domain.outcomes import Exchange, Unknown
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup, delay_seconds
 from egress.client import OutboundRequest
 from flows.collaborators import Collaborators
 from flows.judge import Made, judged
 from flows.prepare import prepared, seal_key
+from flows.settle import Place, record_all, settle
 from runtime.apart import apart
-from runtime.observability import count, logger
+from runtime.observability import logger
 
+WORKER_SECONDS = 45.0  # how long the attempt function lives (template.yaml)
+SETTLE_SECONDS = 14.0  # of them are kept back to queue and record what was sent, whatever partners do
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
 LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
+RETRY_AFTER_SECONDS = 5
 
-type Due = Mapping[DeliveryId, Wakeup]
+type Due = Mapping[DeliveryId, Place]
 
 
-def attempt_due(wakeups: Sequence[Wakeup], *, by: Collaborators) -> None:
-    """Makes the attempts of one batch of wake-ups.
+def attempt_due(
+    wakeups: Sequence[Wakeup], *, by: Collaborators, seconds_left: float = WORKER_SECONDS
+) -> frozenset[int]:
+    """Makes the attempts of one batch of wake-ups, within `seconds_left`; the places of messages that must come back.
 
-    When this returns, the messages are done with: whatever is still to do has a message of its own. Raises
-    QueueUnavailable or DatabaseUnavailable where that could not be brought about; the messages must then come back.
+    All others are done with: whatever is still to do has a message of its own, and those must not come back, or their
+    deliveries would have two. Raises QueueUnavailable where all must come back.
     """
     now = by.clock()
-    early = [wakeup for wakeup in wakeups if delay_seconds(wakeup, now=now) > 0]
-    due = {wakeup.delivery_id: wakeup for wakeup in wakeups if delay_seconds(wakeup, now=now) == 0}
+    end_at = now + timedelta(seconds=seconds_left)
+    places = [Place(place=place, wakeup=wakeup) for place, wakeup in enumerate(wakeups)]
+    early = [item for item in places if delay_seconds(item.wakeup, now=now) > 0]
+    arrived = [item for item in places if delay_seconds(item.wakeup, now=now) == 0]
+    carried = _record_carried([item for item in arrived if item.wakeup.record is not None], end_at=end_at, by=by)
+    due = {item.wakeup.delivery_id: item for item in arrived if item.wakeup.record is None}
     found = _claim(due, now=now, by=by)
-    made = make_attempts([item for item in found if isinstance(item, Claim)], by=by)
-    again = [wakeup for item in found for wakeup in _look_again(item, due[item.delivery_id], now=now)]
-    retries = [wakeup for item in made for wakeup in retry_wakeups(item, group=due[item.claim.delivery_id].group)]
-    try:
-        by.queue.send([*early, *again, *retries], now=by.clock())
-    finally:  # without the new messages the old ones must come back; what happened is recorded all the same
-        record(made, by=by)
+    claims = [item for item in found if isinstance(item, Claim)]
+    made = [(due[item.claim.delivery_id], item) for item in make_attempts(claims, end_at=end_at, by=by)]
+    again = [
+        replace(due[item.delivery_id], wakeup=wakeup)
+        for item in found
+        for wakeup in _look_again(item, due[item.delivery_id].wakeup, now=now)
+    ]
+    back = settle(made, also=[*early, *carried, *again], end_at=end_at, by=by)
+    if back and len(back) == len(wakeups):
+        raise QueueUnavailable("no wake-up of the batch could be put away", retry_after_seconds=RETRY_AFTER_SECONDS)
+    return back
 
 
-def make_attempts(claims: Sequence[Claim], *, by: Collaborators) -> list[Made]:
-    """Sends what was claimed, all at once, and judges each outcome; in the order given."""
+def make_attempts(claims: Sequence[Claim], *, end_at: datetime, by: Collaborators) -> list[Made]:
+    """Sends what was claimed, all at once, and judges each outcome; in the order given.
+
+    Whatever partners do, sending ends early enough before `end_at` that all can be recorded.
+    """
     started_at = by.clock()
     key = seal_key(claims, by=by)
-    ready = [prepared(claim, key=key) for claim in claims]
+    within_seconds = (end_at - by.clock()).total_seconds() - SETTLE_SECONDS
+    ready = [prepared(claim, key=key, within_seconds=within_seconds) for claim in claims]
     sent = iter(_sent([item for item in ready if isinstance(item, OutboundRequest)], by=by))
     exchanges = [next(sent) if isinstance(item, OutboundRequest) else item for item in ready]
     return [
@@ -75,22 +94,28 @@ def _sent(requests: Sequence[OutboundRequest], *, by: Collaborators) -> Sequence
     )
 
 
-def retry_wakeups(made: Made, *, group: str) -> list[Wakeup]:
-    """The wake-up of the next attempt; none where there is no next one."""
-    if isinstance(made.verdict, RetryAt):
-        return [Wakeup(delivery_id=made.claim.delivery_id, due_at=made.verdict.at, group=group)]
-    return []
+def _record_carried(carried: Sequence[Place], *, end_at: datetime, by: Collaborators) -> list[Place]:
+    """Records the outcomes that came with wake-ups; what is to be queued then.
+
+    Where the delivery is to be tried again and the lease is over, the wake-up of that may have found it already over
+    and be gone, so there is another one.
+    """
+    records = [item.wakeup.record for item in carried if item.wakeup.record is not None]
+    moved = record_all(records, end_at=end_at, by=by) if records else frozenset()
+    if moved is None:
+        later = by.clock() + timedelta(seconds=PUT_BACK_SECONDS)
+        return [replace(item, wakeup=replace(item.wakeup, due_at=later)) for item in carried]
+    return [again for item in carried for again in _retry_of_carried(item, by=by)]
 
 
-def record(made: Sequence[Made], *, by: Collaborators) -> None:
-    """Logs the attempts and moves their deliveries on, in one statement. Raises DatabaseUnavailable."""
-    if not made:
-        return
-    now = by.clock()
-    moved = attempts.record(by.database, [_record(item) for item in made], now=now)
-    for item in made:
-        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
-        apart(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
+def _retry_of_carried(item: Place, *, by: Collaborators) -> list[Place]:
+    record = item.wakeup.record
+    if record is None or record.due_at is None:
+        return []
+    lease_over_at = record.attempt.started_at + timedelta(seconds=by.lease_seconds)
+    if by.clock() < lease_over_at:
+        return []
+    return [replace(item, wakeup=replace(item.wakeup, due_at=record.due_at, record=None))]
 
 
 def _claim(due: Due, *, now: datetime, by: Collaborators) -> list[Found]:
@@ -125,32 +150,3 @@ def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
         return []
     later = now + timedelta(seconds=MISS_DELAYS_SECONDS[wakeup.misses])
     return [Wakeup(delivery_id=wakeup.delivery_id, due_at=later, group=wakeup.group, misses=wakeup.misses + 1)]
-
-
-def _record(made: Made) -> Record:
-    return Record(
-        attempt=made.attempt,
-        lease_id=made.claim.lease_id,
-        next_state=state_after(made.verdict),
-        due_at=made.verdict.at if isinstance(made.verdict, RetryAt) else None,
-    )
-
-
-def _tell(made: Made, *, moved: bool) -> None:
-    """One log line and two counts per attempt."""
-    outcome = made.exchange.outcome
-    state = state_after(made.verdict)
-    logger.info(
-        "attempt made",
-        delivery_id=str(made.claim.delivery_id),
-        number=made.claim.attempts_made,
-        outcome=made.attempt.outcome,
-        status=outcome.status if isinstance(outcome, Answered) else None,
-        state=state.value,
-        total_ms=round(made.exchange.timings.total_ms, 1),
-    )
-    count(f"Attempts{made.attempt.outcome.capitalize()}")
-    if state.finished:
-        count(f"Deliveries{state.value.capitalize()}")
-    if not moved:
-        logger.warning("the lease had passed on, only the log was written", delivery_id=str(made.claim.delivery_id))

@@ -5,23 +5,25 @@ the delivery right.
 """
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from db import attempts, deliveries
 from db.deliveries import Acceptance
 from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, state_after
-from domain.errors import DatabaseUnavailable, NotFound, QueueUnavailable, StillInFlight
+from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
-from flows.accept import accept, group_of
-from flows.attempt import make_attempts, record, retry_wakeups
+from flows.accept import CALL_SECONDS, accept, group_of
+from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.collaborators import Collaborators
 from flows.judge import Made
+from flows.settle import CARRY_SECONDS, Place, carrying, queue, record, retry
 from runtime.observability import logger
 
 WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends
 RETRY_AFTER_SECONDS = 2
+RECORD_SECONDS = 10.0  # how long a caller waits at most, with the answer there, for a database that is away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,14 @@ def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Prog
 
     Raises what `accept` raises, and StillInFlight where the key's first request has no result yet.
     """
-    give_up_at = by.clock() + timedelta(seconds=wait_seconds)
+    started_at = by.clock()
+    give_up_at = started_at + timedelta(seconds=wait_seconds)
     acceptance = accept(new, wait_seconds=wait_seconds, by=by)
     if acceptance.replayed:
         return _stored_result(acceptance.delivery, by=by)
     if acceptance.claim is not None:
-        return _send(acceptance, acceptance.claim, new, by=by)
+        answer_by = started_at + timedelta(seconds=CALL_SECONDS)
+        return _send(acceptance, acceptance.claim, new, answer_by=answer_by, by=by)
     return _watch(acceptance.delivery, until=give_up_at.timestamp(), by=by)
 
 
@@ -75,10 +79,14 @@ def _stored_result(delivery: Delivery, *, by: Collaborators) -> Progress:
     return replace(show(delivery, by=by), replayed=True)
 
 
-def _send(acceptance: Acceptance, claim: Claim, new: NewDelivery, *, by: Collaborators) -> Progress:
-    made = make_attempts([claim], by=by)[0]
+def _send(
+    acceptance: Acceptance, claim: Claim, new: NewDelivery, *, answer_by: datetime, by: Collaborators
+) -> Progress:
+    # How long it may take was settled when it was accepted, so that its own deadline fits.
+    sent_by = by.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
+    made = make_attempts([claim], end_at=sent_by, by=by)[0]
     _wake(made, new, by=by)
-    _record(made, by=by)
+    _record(made, new, answer_by=answer_by, by=by)
     outcome = made.exchange.outcome
     return Progress(
         delivery=_moved_on(acceptance.delivery, made, by=by),
@@ -89,20 +97,21 @@ def _send(acceptance: Acceptance, claim: Claim, new: NewDelivery, *, by: Collabo
 
 def _wake(made: Made, new: NewDelivery, *, by: Collaborators) -> None:
     """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
-    retries = retry_wakeups(made, group=group_of(new))
-    try:
-        by.queue.send(retries, now=by.clock())
-    except QueueUnavailable:
-        logger.exception("the retry starts when the lease is over", delivery_id=str(made.claim.delivery_id))
+    retries = [Place(place=0, wakeup=wakeup) for wakeup in retry(made, group_of(new))]
+    if queue(retries, by=by):
+        logger.error("the retry starts when the lease is over", delivery_id=str(made.claim.delivery_id))
 
 
-def _record(made: Made, *, by: Collaborators) -> None:
-    """Records. Where the database went away meanwhile, the caller still learns what the partner said: an error would
-    invite it to send again. The delivery itself then ends as any whose worker died, in `unknown` or with a retry."""
-    try:
-        record([made], by=by)
-    except DatabaseUnavailable:
-        logger.exception("an attempt could not be recorded", delivery_id=str(made.claim.delivery_id))
+def _record(made: Made, new: NewDelivery, *, answer_by: datetime, by: Collaborators) -> None:
+    """Records, for as long as the caller can wait for that; then the outcome travels in a wake-up.
+
+    The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
+    away too does the delivery end as any whose worker died, in `unknown` or with a retry.
+    """
+    end_at = min(answer_by, by.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
+    for item in record([made], end_at=end_at, by=by):
+        if queue([Place(place=0, wakeup=carrying(item, group_of(new), now=by.clock()))], by=by):
+            logger.error("an attempt could not be recorded", delivery_id=str(made.claim.delivery_id))
 
 
 def _moved_on(delivery: Delivery, made: Made, *, by: Collaborators) -> Delivery:

@@ -6,11 +6,11 @@ from datetime import datetime
 from functools import partial
 
 from domain.bodies import keep
-from domain.deliveries import Attempt, Claim, KeptResponse
+from domain.deliveries import Attempt, Claim, KeptResponse, Record, state_after
 from domain.destinations import Guarantee
 from domain.ids import AttemptId
 from domain.outcomes import Answered, Exchange, Outcome, outcome_name
-from domain.retry import Held, Verdict, verdict
+from domain.retry import Held, RetryAt, Verdict, verdict
 from flows.collaborators import Collaborators
 from flows.prepare import may_send_again
 from runtime.apart import apart
@@ -24,6 +24,16 @@ class Made:
     exchange: Exchange
     verdict: Verdict
     attempt: Attempt
+
+    @property
+    def record(self) -> Record:
+        """What the database is to be told."""
+        return Record(
+            attempt=self.attempt,
+            lease_id=self.claim.lease_id,
+            next_state=state_after(self.verdict),
+            due_at=self.verdict.at if isinstance(self.verdict, RetryAt) else None,
+        )
 
 
 def judged(claim: Claim, exchange: Exchange, *, started_at: datetime, by: Collaborators) -> Made:

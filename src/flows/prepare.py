@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from domain.deliveries import Claim
-from domain.destinations import may_repeat
+from domain.destinations import Timeouts, may_repeat
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.outcomes import Exchange, Headers, Unknown, Unreachable
@@ -17,6 +17,7 @@ from runtime.observability import logger
 from runtime.settings import SettingsError
 
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
+NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
 CLOSED = Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
 
 
@@ -30,13 +31,15 @@ def seal_key(claims: Sequence[Claim], *, by: Collaborators) -> SealKey | None:
     return apart(partial(_seal_key, by), otherwise=lambda _: None, step="seal key")
 
 
-def prepared(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
+def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> OutboundRequest | Exchange:
     """The request to send; or, where nothing may be or can be sent, what became of the attempt already.
+
+    `within_seconds` is all the time that there is for it, whatever the destination's own deadline.
 
     Nothing has been sent yet, so whatever goes wrong here leaves nothing in doubt.
     """
     return apart(
-        partial(_prepared, claim, key=key),
+        partial(_prepared, claim, key=key, within_seconds=within_seconds),
         otherwise=_unprepared,
         step="prepare",
         delivery_id=str(claim.delivery_id),
@@ -62,9 +65,11 @@ def _unprepared(error: Exception) -> Exchange:
     return Exchange(outcome=Unreachable(reason=reason))
 
 
-def _prepared(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchange:
+def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> OutboundRequest | Exchange:
     if claim.lapsed:
         return Exchange(outcome=LAPSED)
+    if within_seconds <= 0:
+        return Exchange(outcome=NO_TIME)
     try:
         headers = _headers(claim, key=key)
     except Unsealable:
@@ -75,8 +80,16 @@ def _prepared(claim: Claim, *, key: SealKey | None) -> OutboundRequest | Exchang
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
         headers=headers,
         body=claim.body,
-        timeouts=claim.destination.timeouts,
+        timeouts=_at_most(within_seconds, claim.destination.timeouts),
         may_repeat=may_send_again(claim),
+    )
+
+
+def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
+    return Timeouts(
+        connect_seconds=min(seconds, timeouts.connect_seconds),
+        first_byte_seconds=min(seconds, timeouts.first_byte_seconds),
+        total_seconds=min(seconds, timeouts.total_seconds),
     )
 
 

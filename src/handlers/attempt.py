@@ -1,6 +1,6 @@
-"""SQS -> the attempts that are due. Partial batch failures are for messages that cannot be read, and for nothing else:
-what a partner does wrong is a recorded attempt, what the database or the queue does wrong fails the whole batch, whose
-messages then come back."""
+"""SQS -> the attempts that are due. Partial batch failures are for messages that cannot be read, and for those whose
+follower SQS did not take: only these come back, or deliveries would have more and more messages. What a partner does
+wrong is a recorded attempt."""
 
 from typing import Any
 
@@ -26,9 +26,12 @@ def read(record: SQSRecord) -> Wakeup:
 @logger.inject_lambda_context(clear_state=True)
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable or DatabaseUnavailable to get the batch again."""
+    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to get all of the batch again."""
     with processor(event["Records"], read):
         results = processor.process()
-    wakeups = [found for status, found, _ in results if status == "success"]
-    attempt_due(wakeups, by=wiring.attempt())
-    return dict(processor.response())
+    told = zip(event["Records"], results, strict=True)
+    readable = [(record["messageId"], found) for record, (status, found, _) in told if status == "success"]
+    seconds_left = context.get_remaining_time_in_millis() / 1000
+    back = attempt_due([wakeup for _, wakeup in readable], by=wiring.attempt(), seconds_left=seconds_left)
+    failures = [*processor.response()["batchItemFailures"]]
+    return {"batchItemFailures": [*failures, *({"itemIdentifier": readable[place][0]} for place in sorted(back))]}

@@ -25,8 +25,8 @@ RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect 
 _JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1"}
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
-# A kept connection may have died without a word: while a function is frozen, what stands in between forgets it. Only the
-# answer that does not come shows that, so waiting for it must leave most of the time for a new connection.
+# A kept connection may have died without a word: while a function is frozen, what stands in between forgets it. Only
+# the answer that does not come shows that, so waiting for it must leave most of the time for a new connection.
 _KEPT_SHARE = 1 / 3
 _KEPT_SECONDS = 50  # idle for longer, it is not even tried; load balancers close after 60 s
 _NO_ANSWER = "ConnectionFailed"
@@ -82,7 +82,9 @@ def call(
     It is made once more after a failed connection, a 5xx or a throttle, if `timeout_seconds`, which covers all of it,
     are not over: so it must be one that may happen twice. Over a connection that was kept from an earlier call, the
     first try has a third of that time, and the second is made over a new connection. Credentials and Region are the
-    function's own unless `settings` hands them in; `endpoint_url` is for an API that is not AWS's own. Raises AwsCallFailed.
+    function's own unless `settings` hands them in; `endpoint_url` is for an API that is not AWS's own.
+
+    Raises AwsCallFailed.
     """
     deadline = time.monotonic() + timeout_seconds
     account = settings or _own_account(timeout_seconds)

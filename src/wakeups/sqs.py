@@ -1,19 +1,26 @@
 """Sends wake-ups to SQS, and reads them back out of its messages."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import batched
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from domain.deliveries import Record
 from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup, delay_seconds
 from runtime.aws import AwsCallFailed, call
+from runtime.observability import logger
 from runtime.settings import QueueSettings
 
 BATCH_ENTRIES = 10  # SendMessageBatch takes no more
+# A message and a call hold 256 KiB everywhere, in most places more by now; with room for what else SQS counts.
+BATCH_LIMIT_BYTES = 250_000
+MESSAGE_LIMIT_BYTES = 240_000
 SEND_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 5
 
@@ -33,10 +40,25 @@ class WakeupQueue:
         A wake-up may end up in the queue twice; that is harmless. Raises QueueUnavailable when any was not taken, after
         SQS had a second chance to: some of the others may then be in the queue.
         """
-        for wakes in batched(wakeups, BATCH_ENTRIES, strict=False):
-            refused = self._refused([_entry(str(place), wakeup, now=now) for place, wakeup in enumerate(wakes)])
-            if refused and self._refused(refused):
+        for batch in _batches([_entry(str(place), wakeup, now=now) for place, wakeup in enumerate(wakeups)]):
+            if self._left(batch):
                 raise QueueUnavailable("SQS refused a wake-up twice", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+    def send_some(self, wakeups: Sequence[Wakeup], *, now: datetime) -> frozenset[int]:
+        """The same; the places in `wakeups` of those that were not taken, or perhaps not."""
+        left: list[_Entry] = []
+        for batch in _batches([_entry(str(place), wakeup, now=now) for place, wakeup in enumerate(wakeups)]):
+            try:
+                left += self._left(batch)
+            except QueueUnavailable as error:
+                logger.warning("wake-ups were not queued", reason=str(error), count=len(batch))
+                left += batch
+        return frozenset(int(str(entry["Id"])) for entry in left)
+
+    def _left(self, entries: list[_Entry]) -> list[_Entry]:
+        """What SQS does not take, not even the second time."""
+        refused = self._refused(entries)
+        return self._refused(refused) if refused else []
 
     def _refused(self, entries: list[_Entry]) -> list[_Entry]:
         """Sends `entries`; returns those that SQS did not take."""
@@ -56,16 +78,18 @@ class WakeupQueue:
 
 
 def encode(wakeup: Wakeup) -> str:
-    """The message body of `wakeup`: JSON with its four fields."""
-    return json.dumps(
-        {
-            "delivery_id": str(wakeup.delivery_id),
-            "due_at": wakeup.due_at.astimezone(UTC).isoformat(),
-            "group": wakeup.group,
-            "misses": wakeup.misses,
-        },
-        separators=(",", ":"),
-    )
+    """The message body of `wakeup`: JSON with its four fields, and the outcome that it carries, if any.
+
+    An outcome that makes the message too large leaves behind the response's body, then its headers too.
+    """
+    fields = {
+        "delivery_id": str(wakeup.delivery_id),
+        "due_at": wakeup.due_at.astimezone(UTC).isoformat(),
+        "group": wakeup.group,
+        "misses": wakeup.misses,
+    }
+    texts = (_json(fields | extra) for extra in _carried(wakeup.record))
+    return next(text for text in texts if len(text) <= MESSAGE_LIMIT_BYTES)
 
 
 def decode(text: str) -> Wakeup:
@@ -76,6 +100,7 @@ def decode(text: str) -> Wakeup:
         due_at=_moment(_text(fields, "due_at")),
         group=_text(fields, "group"),
         misses=_misses(fields.get("misses", 0)),
+        record=_record(fields),
     )
 
 
@@ -86,6 +111,57 @@ def _entry(name: str, wakeup: Wakeup, *, now: datetime) -> _Entry:
         "DelaySeconds": delay_seconds(wakeup, now=now),
         "MessageGroupId": wakeup.group,
     }
+
+
+def _json(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, separators=(",", ":"))  # ASCII, so that its length is its bytes
+
+
+def _carried(record: Record | None) -> Iterator[dict[str, object]]:
+    """The outcome as it is, then with less and less of the response, then none: the wake-up itself must go out."""
+    if record is not None:
+        for left in _with_less(record):
+            yield {"record": msgspec.to_builtins(left)}
+    yield {}
+
+
+def _with_less(record: Record) -> Iterator[Record]:
+    yield record
+    response = record.attempt.response
+    if response is not None:
+        bodiless = replace(response, body=b"", truncated=True)
+        for left in (bodiless, replace(bodiless, headers=())):
+            yield replace(record, attempt=replace(record.attempt, response=left))
+
+
+def _record(fields: Mapping[str, Any]) -> Record | None:
+    """None where there is none, and where it cannot be read or is another delivery's: the wake-up itself still counts.
+
+    Then the delivery's outcome is lost, which its guarantee deals with.
+    """
+    if fields.get("record") is None:
+        return None
+    try:
+        record = msgspec.convert(fields["record"], Record)
+    except msgspec.ValidationError as error:
+        logger.error("a carried outcome cannot be read", delivery_id=fields.get("delivery_id"), reason=str(error))
+        return None
+    return record if str(record.attempt.delivery_id) == fields["delivery_id"] else None
+
+
+def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+    """As many in each as SQS takes in one call, by their number and their size."""
+    batch: list[_Entry] = []
+    size = 0
+    for entry in entries:
+        length = len(str(entry["MessageBody"]))
+        if batch and (len(batch) == BATCH_ENTRIES or size + length > BATCH_LIMIT_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += length
+    if batch:
+        yield batch
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import psycopg
@@ -12,18 +12,19 @@ import pytest
 from db import deliveries
 from db.connection import Connection, Database
 from domain.deliveries import Claim, State
-from domain.destinations import BearerAuth, Guarantee
+from domain.destinations import BearerAuth, Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup
 from egress.credentials import SealKey, auth_type, seal
 from flows.accept import accept
-from flows.attempt import attempt_due, make_attempts, record
+from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
 from flows.deliver import deliver
+from flows.settle import CARRY_SECONDS, record
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import FIXED_ADDRESS, START, Gateway, statements
-from tests.support.partners import answers, answers_in_turn, closes_in_the_middle, takes_and_closes
+from tests.support.partners import answers, answers_in_turn, closes_in_the_middle, hangs, takes_and_closes
 from wakeups.sqs import WakeupQueue
 
 type StartPartner = Callable[[Script], Partner]
@@ -37,6 +38,11 @@ def hand_over(gateway: Gateway, **overrides: object) -> DeliveryId:
 def work(gateway: Gateway) -> None:
     """Hands all messages of the queue to one worker."""
     attempt_due(gateway.queue.take(), by=gateway.by)
+
+
+def soon(gateway: Gateway) -> datetime:
+    """When a worker that starts now must be done."""
+    return gateway.clock() + timedelta(seconds=45)
 
 
 def test_a_delivery_reaches_the_partner_and_its_outcome_is_recorded(gateway: Gateway, partner: StartPartner) -> None:
@@ -266,12 +272,12 @@ def test_the_truth_that_comes_late_replaces_the_unknown_in_the_log(gateway: Gate
         gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
     )
     slow = make_attempts(
-        [claim for claim in found if isinstance(claim, Claim)], by=gateway.by
+        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), by=gateway.by
     )  # this worker is slower than its lease
     gateway.clock.forward(gateway.by.lease_seconds)
     attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], by=gateway.by)
 
-    record(slow, by=gateway.by)
+    record(slow, end_at=soon(gateway), by=gateway.by)
 
     (attempt,) = gateway.attempts()
     assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
@@ -362,15 +368,111 @@ def test_without_a_queue_what_happened_is_recorded_and_the_messages_must_come_ba
     assert len(gateway.attempts()) == 1
 
 
-def test_a_database_that_goes_away_after_the_send_fails_the_batch_and_leaves_the_lease(
+def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
     gateway: Gateway, partner: StartPartner
 ) -> None:
+    server = partner(answers(201, b"made"))
+    gateway.destination(server.url())
+    delivery_id = hand_over(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
+        assert attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky)) == frozenset()
+    assert gateway.delivery()["state"] == "sending"
+    (carrying,) = gateway.queue.wakeups()
+    assert carrying.delivery_id == delivery_id
+    assert carrying.record is not None
+    assert gateway.clock() - START <= timedelta(seconds=45 - CARRY_SECONDS + 1)  # it was tried for as long as it could
+
+    gateway.clock.now = max(gateway.clock(), carrying.due_at)
+    dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
+    attempt_due(gateway.queue.take(), by=replace(gateway.by, database=dead))
+    (carrying,) = gateway.queue.wakeups()  # still without a database: it travels on, and there is one of it
+
+    gateway.clock.now = carrying.due_at
+    twice = gateway.queue.take() * 2
+    attempt_due(twice[:1], by=gateway.by)
+    attempt_due(twice[1:], by=gateway.by)
+    (attempt,) = gateway.attempts()
+    assert (attempt["status"], attempt["response_body"]) == (201, b"made")
+    assert len(server.requests) == 1
+    assert gateway.queue.wakeups() == []
+
+
+def test_an_outcome_is_recorded_as_soon_as_a_database_is_back(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
     hand_over(gateway)
     flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
-    with pytest.raises(DatabaseUnavailable), closing(flaky):
+
+    def comes_back(seconds: float) -> None:
+        gateway.clock.forward(seconds)
+        if gateway.clock() - START > timedelta(seconds=7):
+            flaky.away = False
+
+    with closing(flaky):
+        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky, sleep=comes_back))
+    assert gateway.delivery()["state"] == "delivered"
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_carried_retry_leaves_one_message(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers_in_turn(503, 200))
+    gateway.destination(server.url())
+    hand_over(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
         attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
-    assert gateway.delivery()["state"] == "sending"
+    assert len(gateway.queue.wakeups()) == 2  # the retry and the outcome
+    most = 0
+    for _ in range(20):
+        messages = gateway.queue.take()
+        gateway.clock.now = max([gateway.clock(), *(message.due_at for message in messages)])
+        attempt_due(messages, by=gateway.by)
+        most = max(most, len(gateway.queue.wakeups()))
+    assert most <= 2
+    assert gateway.delivery()["state"] == "delivered"
+    assert [attempt["status"] for attempt in gateway.attempts()] == [503, 200]
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_worker_with_little_time_left_ends_what_is_on_its_way_and_records_it(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(
+        partner(hangs).url(), timeouts=Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
+    )
+    hand_over(gateway)
+    attempt_due(gateway.queue.take(), by=gateway.by, seconds_left=SETTLE_SECONDS + 0.5)
+    assert gateway.attempts()[0]["outcome"] == "unknown"
+    assert gateway.delivery()["state"] == "unknown"
+
+
+def test_a_worker_without_time_sends_nothing(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    hand_over(gateway)
+    attempt_due(gateway.queue.take(), by=gateway.by, seconds_left=SETTLE_SECONDS)
+    assert server.requests == []
+    assert (gateway.attempts()[0]["outcome"], gateway.delivery()["state"]) == ("unreachable", "pending")
+
+
+def test_early_wake_ups_hop_once_though_others_of_their_batch_come_back(gateway: Gateway) -> None:
+    early = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START + timedelta(hours=2), group="g")
+    refused = replace(early, group="x" * 200)  # longer than SQS takes
+    back = attempt_due([refused, early], by=replace(gateway.by, queue=TakesShortGroups(gateway)))
+    assert back == {0}
+    assert gateway.queue.wakeups() == [early]
+
+
+class TakesShortGroups(WakeupQueue):
+    """The real queue, but for messages of long groups."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url=gateway.queue.endpoint_url))
+
+    def _refused(self, entries):  # type: ignore[no-untyped-def]
+        long = [entry for entry in entries if len(entry["MessageGroupId"]) > 128]
+        short = [entry for entry in entries if entry not in long]
+        return long + (super()._refused(short) if short else [])
 
 
 class BreaksAfterCommit(Database):
@@ -466,14 +568,15 @@ def test_a_seal_key_out_of_reach_is_asked_for_once_a_batch_and_holds_up_nobody_e
 
 
 class GoesAway(Database):
-    """Runs one statement; then the server is gone for good."""
+    """Runs one statement; then the server is gone, while it is `away`."""
 
     ran = False
+    away = True
 
     def connection(self):  # type: ignore[no-untyped-def]
-        if self.ran:
-            self._settings = DatabaseSettings(database_url="postgresql://127.0.0.1:1/none")
+        if self.ran and self.away:
             self.close()
+            raise DatabaseUnavailable("gone", retry_after_seconds=1)
         self.ran = True
         return super().connection()
 

@@ -12,7 +12,7 @@ from domain.ids import DeliveryId
 from egress import client as egress_client
 from egress.credentials import auth_type, seal
 from egress.transfer import Run
-from flows import attempt, judge, prepare
+from flows import attempt, judge, prepare, settle
 from flows.accept import accept
 from flows.deliver import deliver
 from runtime.observability import logger
@@ -116,7 +116,7 @@ STEPS = [
     ),
     Step(
         name="tell",
-        breaks=breaks(attempt, "_tell", at=lambda made, **_: made.claim.path == ODD),
+        breaks=breaks(settle, "_tell", at=lambda made, **_: made.claim.path == ODD),
         outcome="answered",
         state="delivered",
     ),

@@ -1,6 +1,7 @@
 """Wake-ups as message bodies, there and back."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ids import DeliveryId
+from domain.deliveries import Attempt, KeptResponse, Record, State
+from domain.ids import AttemptId, DeliveryId, LeaseId
+from domain.outcomes import Timings
 from domain.wakeups import Wakeup
-from wakeups.sqs import decode, encode
+from wakeups.sqs import MESSAGE_LIMIT_BYTES, decode, encode
 
 DELIVERY = DeliveryId(UUID("01936f5e-0000-7000-8000-000000000001"))
 DUE = datetime(2026, 11, 22, 15, 30, 0, 250_000, tzinfo=UTC)
@@ -54,6 +57,57 @@ def test_times_are_utc_whatever_they_came_in() -> None:
 
 def test_misses_may_be_left_out() -> None:
     assert decode(message(misses=...)).misses == 0
+
+
+def carrying(body: bytes = b"\x00paid", headers: tuple[tuple[str, str], ...] = (("X", "1"),)) -> Wakeup:
+    response = KeptResponse(
+        status=200, headers=headers, body=body, length_bytes=len(body), sha256=bytes(32), truncated=False
+    )
+    attempt = Attempt(
+        attempt_id=AttemptId(UUID(int=1)),
+        delivery_id=DELIVERY,
+        number=1,
+        outcome="answered",
+        reason=None,
+        started_at=DUE,
+        timings=Timings(total_ms=1.5),
+        remote_address="203.0.113.9",
+        egress_address=None,
+        response=response,
+    )
+    record = Record(attempt=attempt, lease_id=LeaseId(UUID(int=2)), next_state=State.DELIVERED, due_at=None)
+    return replace(WAKEUP, record=record)
+
+
+def test_an_outcome_is_carried_there_and_back() -> None:
+    assert decode(encode(carrying())) == carrying()
+
+
+@pytest.mark.parametrize(
+    ("wakeup", "body", "headers"),
+    [
+        (carrying(b"b" * 65_536), 65_536, 1),
+        (carrying(b"b" * 65_536, (("X", "h" * 200_000),)), 0, 1),
+        (carrying(b"b" * 65_536, (("X", "h" * 300_000),)), 0, 0),
+    ],
+)
+def test_what_is_too_large_for_a_message_is_left_behind(wakeup: Wakeup, body: int, headers: int) -> None:
+    text = encode(wakeup)
+    assert len(text) <= MESSAGE_LIMIT_BYTES
+    record = decode(text).record
+    assert record is not None
+    assert record.attempt.response is not None
+    assert (len(record.attempt.response.body), len(record.attempt.response.headers)) == (body, headers)
+
+
+@pytest.mark.parametrize("spoilt", [7, {}, [], {"attempt": None}, "x"])
+def test_a_carried_outcome_that_cannot_be_read_does_not_lose_the_wake_up(spoilt: object) -> None:
+    assert decode(message(record=spoilt)) == WAKEUP
+
+
+def test_another_delivery_s_outcome_is_not_carried() -> None:
+    other = json.loads(encode(carrying())) | {"delivery_id": str(UUID(int=9))}
+    assert decode(json.dumps(other)).record is None
 
 
 @pytest.mark.parametrize(

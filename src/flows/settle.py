@@ -1,0 +1,123 @@
+"""Attempts that were made: their retries are queued, and they are recorded, or carried until they can be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from db import attempts
+from domain.deliveries import Record
+from domain.errors import DatabaseUnavailable
+from domain.ids import DeliveryId
+from domain.outcomes import Answered
+from domain.retry import RetryAt
+from domain.wakeups import Wakeup
+from flows.collaborators import Collaborators
+from flows.judge import Made
+from runtime.apart import apart
+from runtime.deadline import OutOfTime, within
+from runtime.observability import count, logger
+
+PAUSE_SECONDS = 1.0  # between two tries to record
+CARRY_SECONDS = 8.0  # what is kept back for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
+CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A wake-up, and the place in the batch of the message that it came in or is to stand for."""
+
+    place: int
+    wakeup: Wakeup
+
+
+def settle(
+    made: Sequence[tuple[Place, Made]], *, also: Sequence[Place], end_at: datetime, by: Collaborators
+) -> frozenset[int]:
+    """Steps 5 and 6 for the attempts `made`, each with the wake-up that it was for; queues what else there is, `also`.
+
+    The retries are queued first, so that no row is left without a message; then all is recorded. What the database does
+    not take by `end_at`, less the time for that, travels in a wake-up. Returns the places of messages that must come
+    back, as SQS did not take what was to stand for them.
+    """
+    retries = [replace(place, wakeup=wakeup) for place, item in made for wakeup in retry(item, place.wakeup.group)]
+    refused = queue([*also, *retries], by=by)
+    unrecorded = {id(item) for item in record([item for _, item in made], end_at=end_at, by=by)}
+    now = by.clock()
+    carried = [
+        replace(place, wakeup=carrying(item, place.wakeup.group, now=now))
+        for place, item in made
+        if id(item) in unrecorded
+    ]
+    return refused | queue(carried, by=by)
+
+
+def queue(places: Sequence[Place], *, by: Collaborators) -> frozenset[int]:
+    """Queues the wake-ups; the places of those that SQS did not take, whose messages must come back."""
+    left = by.queue.send_some([item.wakeup for item in places], now=by.clock())
+    return frozenset(places[number].place for number in left)
+
+
+def retry(made: Made, group: str) -> list[Wakeup]:
+    """The wake-up of the next attempt; none where there is no next one."""
+    if isinstance(made.verdict, RetryAt):
+        return [Wakeup(delivery_id=made.claim.delivery_id, due_at=made.verdict.at, group=group)]
+    return []
+
+
+def carrying(made: Made, group: str, *, now: datetime) -> Wakeup:
+    """The wake-up that carries an outcome until it can be recorded."""
+    logger.warning("an outcome travels in its wake-up", delivery_id=str(made.claim.delivery_id))
+    later = now + timedelta(seconds=CARRIED_AFTER_SECONDS)
+    return Wakeup(delivery_id=made.claim.delivery_id, due_at=later, group=group, record=made.record)
+
+
+def record(made: Sequence[Made], *, end_at: datetime, by: Collaborators) -> list[Made]:
+    """Logs the attempts and moves their deliveries on, in one statement; those that could not be recorded in time.
+
+    Where the database is away it is asked again until `end_at`, less what it takes to queue them instead.
+    """
+    if not made:
+        return []
+    moved = record_all([item.record for item in made], end_at=end_at, by=by)
+    if moved is None:
+        return list(made)
+    for item in made:
+        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
+        apart(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
+    return []
+
+
+def record_all(records: Sequence[Record], *, end_at: datetime, by: Collaborators) -> frozenset[DeliveryId] | None:
+    """The deliveries that were moved; None where the database did not answer in time."""
+    give_up_at = end_at - timedelta(seconds=CARRY_SECONDS)
+    while (left_seconds := (give_up_at - by.clock()).total_seconds()) > 0:
+        try:
+            work = partial(attempts.record, by.database, records, now=by.clock())
+            return within(left_seconds, work, cut=by.database.cut)
+        except DatabaseUnavailable:
+            logger.warning("the database is not available, attempts wait to be recorded", count=len(records))
+            by.sleep(PAUSE_SECONDS)
+        except OutOfTime:
+            break
+    return None
+
+
+def _tell(made: Made, *, moved: bool) -> None:
+    """One log line and two counts per attempt."""
+    outcome = made.exchange.outcome
+    state = made.record.next_state
+    logger.info(
+        "attempt made",
+        delivery_id=str(made.claim.delivery_id),
+        number=made.claim.attempts_made,
+        outcome=made.attempt.outcome,
+        status=outcome.status if isinstance(outcome, Answered) else None,
+        state=state.value,
+        total_ms=round(made.exchange.timings.total_ms, 1),
+    )
+    count(f"Attempts{made.attempt.outcome.capitalize()}")
+    if state.finished:
+        count(f"Deliveries{state.value.capitalize()}")
+    if not moved:
+        logger.warning("the lease had passed on, only the log was written", delivery_id=str(made.claim.delivery_id))
