@@ -1,5 +1,6 @@
 """When to try again, and when to stop: the pure rules between an outcome and what the delivery does next."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,12 @@ RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Of these, an answer that leaves open whether the partner acted: a time-out or a failure somewhere on its side. The
 # others say that it did not (RFC 6585 section 4, RFC 8470 section 5.2, RFC 9110 section 15.6.4).
 AMBIGUOUS_STATUSES = frozenset({408, 500, 502, 504})
+# Server errors that are neither: the request as it is will never do (RFC 9110 sections 15.6.2 and 15.6.6, RFC 2295
+# section 8.1, RFC 5842 section 7.2, RFC 2774 section 7, RFC 6585 section 6).
+LASTING_STATUSES = frozenset({501, 505, 506, 508, 510, 511})
+_SERVER_ERROR = 500
+_DIGITS = re.compile(r"[0-9]+")
+_LONGEST_RETRY_AFTER = 1000  # Python reads numbers of 4,300 digits and raises for longer ones; no date needs this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +85,22 @@ def verdict(
 def _after_answer(answer: Answered, *, left: bool, at_most_once: bool, again: Callable[..., datetime]) -> Verdict:
     if 200 <= answer.status < 300:
         return Delivered()
-    if at_most_once and answer.status in AMBIGUOUS_STATUSES:
+    status = understood(answer.status)
+    if at_most_once and status in AMBIGUOUS_STATUSES:
         return Held()
-    if left and answer.status in RETRIABLE_STATUSES:
+    if left and status in RETRIABLE_STATUSES:
         return RetryAt(at=again(headers=answer.headers))
     return Failed()
+
+
+def understood(status: int) -> int:
+    """What a status is judged as: itself, or 500 where it is a server error that is not known here (520, 529, 599).
+
+    RFC 9110 section 15: an unknown status counts as x00 of its class, and one that belongs to no class, from 600 on,
+    as a server error. The unknown of the other classes end a delivery as 300 and 400 do, and need no name.
+    """
+    known = RETRIABLE_STATUSES | LASTING_STATUSES
+    return status if status < _SERVER_ERROR or status in known else _SERVER_ERROR
 
 
 def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Headers = ()) -> datetime:
@@ -96,25 +114,22 @@ def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Heade
 def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
     """The moment a `Retry-After` header (RFC 9110 section 10.2.3, both forms) asks for, at most 24 hours off.
 
-    None where the header is absent or cannot be read.
+    None where the header is absent or cannot be read: whatever text is in it, this is a value.
     """
-    values = [value.strip() for name, value in headers if name.lower() == "retry-after"]
-    if not values:
+    values = [value.strip(" \t") for name, value in headers if name.lower() == "retry-after"]
+    if not values or len(values[0]) > _LONGEST_RETRY_AFTER:
         return None
-    asked = _delay_seconds(values[0], now=now) if values[0].isdecimal() else _http_date(values[0])
-    if asked is None:
-        return None
-    return min(asked, now + timedelta(seconds=RETRY_AFTER_CAP_SECONDS))
-
-
-def _delay_seconds(value: str, *, now: datetime) -> datetime:
-    seconds = int(value[:9])  # nine digits are past every cap; more would only overflow timedelta
-    return now + timedelta(seconds=min(seconds, RETRY_AFTER_CAP_SECONDS))
+    latest = now + timedelta(seconds=RETRY_AFTER_CAP_SECONDS)
+    if _DIGITS.fullmatch(values[0]):
+        return min(latest, now + timedelta(seconds=min(int(values[0]), RETRY_AFTER_CAP_SECONDS)))
+    asked = _http_date(values[0])
+    return None if asked is None else min(asked, latest)
 
 
 def _http_date(value: str) -> datetime | None:
+    """The moment that a date names. None where it names none that the calendar, or this parser, has room for."""
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
