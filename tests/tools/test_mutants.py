@@ -1,0 +1,303 @@
+"""`make mutants`: what it edits, what it leaves alone, and that it tells a test that notices from one that does not."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.mutants.baseline import _foreign
+from tools.mutants.edits import Edit
+from tools.mutants.owners import OWNERS, files, owners
+from tools.mutants.promises import promise
+from tools.mutants.python_edits import compiles, python_edits, required_keywords
+from tools.mutants.report import EQUIVALENT, caught_percent, equivalents, key, summary
+from tools.mutants.running import Result
+from tools.mutants.sample import all_edits, changed_since, draw, texts, touching, whole
+from tools.mutants.sql_edits import sql_edits
+from tools.mutants.template_edits import template_edits
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PYTHON = '''"""A module."""
+
+LIMIT = 5
+
+
+def few(items: list[int], *, wanted: int = 3) -> bool:
+    """Whether there are few."""
+    logger.info("asked", wanted=7)
+    if not items:
+        raise ValueError(f"none of {11}")
+    try:
+        items.append(min(items[0], 2))
+    except (KeyError, IndexError):
+        return wanted == "many" and LIMIT > 1
+    return len(items) < wanted or bool(items)
+'''
+STATEMENT = """
+    WITH free AS (
+        SELECT item.id, coalesce(a, b) AS first FROM item LEFT JOIN other USING (id)
+        WHERE item.state = 'pending' AND item.due <= %(now)s  -- those that are due
+        ORDER BY item.id DESC
+        FOR UPDATE OF item SKIP LOCKED
+    )
+    UPDATE item SET state = 'sending', tries = CASE WHEN fresh THEN tries + 1 ELSE tries END
+    FROM free WHERE free.id = item.id AND item.kind IN ('a', 'b')
+"""
+MIGRATION = """
+CREATE TABLE token (
+    token_id uuid NOT NULL,
+    made timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT token_pkey PRIMARY KEY (token_id),
+    CONSTRAINT token_tries CHECK (tries BETWEEN 0 AND 5)
+);
+CREATE UNIQUE INDEX token_by_time ON token (made);
+INSERT INTO token (token_id, made) VALUES ('x', now()) ON CONFLICT DO UPDATE SET made = now();
+GRANT SELECT, UPDATE (made, token_id) ON token TO sallyport_app;
+"""
+TEMPLATE = """\
+Description: 5 things
+Parameters:
+  Limit:
+    Type: Number
+    Description: At most 7
+    Default: 5
+    AllowedValues: [1, 5]
+Resources:
+  SubnetA: {Type: 'AWS::EC2::Subnet', Properties: {CidrBlock: 10.0.0.0/24, VpcId: x}}
+  SubnetB: {Type: 'AWS::EC2::Subnet', Properties: {CidrBlock: 10.0.1.0/24, VpcId: x}}
+  Queue:
+    Type: AWS::SQS::Queue
+    DependsOn: SubnetA
+    Properties:
+      Fifo: !If [IsProd, true, false]
+      Subnet: !Ref SubnetB
+      Policy:
+        - Effect: Allow
+          Action: sqs:SendMessage
+        - Effect: Deny
+          Action: sqs:DeleteMessage
+"""
+
+
+def told(edits: list[Edit], text: str) -> set[tuple[str, str]]:
+    return {edit.as_diff(text) for edit in edits}
+
+
+def of_python(text: str) -> set[tuple[str, str]]:
+    return told(python_edits("src/module.py", text, {}), text)
+
+
+def of_sql(text: str) -> set[str]:
+    return {re.sub(r"\s+", " ", edit.applied(text)) for edit in sql_edits("x.sql", text, 0, len(text))}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 5", "LIMIT = 6"),
+        ("LIMIT = 5", "LIMIT = 50"),
+        (
+            "def few(items: list[int], *, wanted: int = 3) -> bool:",
+            "def few(items: list[int], *, wanted: int = 4) -> bool:",
+        ),
+        ('if not items: raise ValueError(f"none of {11}")', "pass"),
+        ("if not items:", "if items:"),
+        ("items.append(min(items[0], 2))", "pass"),
+        ("items.append(min(items[0], 2))", "items.append(max(items[0], 2))"),
+        ("except (KeyError, IndexError):", "except (IndexError):"),
+        ('return wanted == "many" and LIMIT > 1', "pass"),
+        ('return wanted == "many" and LIMIT > 1', 'return wanted == "many" or LIMIT > 1'),
+        ('return wanted == "many" and LIMIT > 1', 'return wanted == "mutant" and LIMIT > 1'),
+        ('return wanted == "many" and LIMIT > 1', 'return wanted == "many" and LIMIT >= 1'),
+        ("return len(items) < wanted or bool(items)", "return len(items) < wanted"),
+        ("return len(items) < wanted or bool(items)", "return None"),
+        ("return len(items) < wanted or bool(items)", "return not (len(items) < wanted or bool(items))"),
+    ],
+)
+def test_python_is_edited_as_a_slip_of_the_hand_would(old: str, new: str) -> None:
+    assert (old, new) in of_python(PYTHON)
+
+
+def test_texts_logs_and_annotations_are_left_alone() -> None:
+    changed = {old for old, _ in of_python(PYTHON)}
+    assert not [line for line in changed if "logger" in line or "module" in line]
+    assert not [new for _, new in of_python(PYTHON) if "none of {1" in new and "none of {11}" not in new]
+
+
+def test_what_a_call_needs_is_not_dropped_from_it() -> None:
+    text = "def f(*, a: int, b: int = 1) -> int:\n    return a\n\n\nX = f(a=2, b=3)\n"
+    edits = python_edits("src/x.py", text, required_keywords([text]))
+    assert {edit.as_diff(text)[1] for edit in edits if edit.rule == "drops a keyword"} == {"X = f(a=2)"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" FOR UPDATE OF item SKIP LOCKED", " "),
+        (" SKIP LOCKED", " "),
+        ("item.state = 'pending' AND item.due", "item.due"),
+        (" <= %(now)s", " < %(now)s"),
+        (" DESC", ""),
+        ("LEFT JOIN", "JOIN"),
+        ("coalesce(a, b)", "b"),
+        ("'pending'", "'mutant'"),
+        ("SET state = 'sending', tries", "SET tries"),
+        ("CASE WHEN fresh THEN tries + 1 ELSE tries END", "tries + 1"),
+        ("tries + 1", "tries + 2"),
+        ("('a', 'b')", "('b')"),
+        ("free.id = item.id AND item", "free.id = item.id OR item"),
+    ],
+)
+def test_statements_lose_their_locks_conditions_and_columns(old: str, new: str) -> None:
+    wanted = re.sub(r"\s+", " ", re.sub(r"\s+", " ", STATEMENT).replace(old, new))
+    assert wanted in of_sql(STATEMENT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("token_id uuid NOT NULL", "token_id uuid"),
+        (" DEFAULT now()", ""),
+        (", CONSTRAINT token_tries CHECK (tries BETWEEN 0 AND 5)", ""),
+        ("BETWEEN 0 AND 5", "BETWEEN 0 AND 50"),
+        ("CREATE UNIQUE INDEX token_by_time ON token (made);", ""),
+        ("UNIQUE INDEX", "INDEX"),
+        ("INSERT INTO token (token_id, made) VALUES ('x', now())", "INSERT INTO token (token_id) VALUES ('x')"),
+        ("DO UPDATE SET made = now()", "DO NOTHING"),
+        ("GRANT SELECT, UPDATE", "GRANT UPDATE"),
+        ("UPDATE (made, token_id)", "UPDATE"),
+        ("UPDATE (made, token_id)", "UPDATE (token_id)"),
+    ],
+)
+def test_migrations_lose_constraints_indexes_and_rights(old: str, new: str) -> None:
+    wanted = re.sub(r"\s+", "", MIGRATION).replace(re.sub(r"\s+", "", old), re.sub(r"\s+", "", new))
+    assert wanted in {re.sub(r"\s+", "", text) for text in of_sql(MIGRATION)}
+
+
+def test_sql_is_found_in_the_strings_of_python_and_not_taken_for_text() -> None:
+    text = f'def claim() -> None:\n    """Claims."""\n    run("""{STATEMENT}""")\n'
+    edits = [edit for edit in python_edits("src/db/x.py", text, {}) if edit.stratum == "sql"]
+    assert (
+        "WHERE item.state = 'pending' AND item.due <= %(now)s -- those that are due",
+        "WHERE item.due <= %(now)s -- those that are due",
+    ) in told(edits, text)
+    assert all(compiles(edit.applied(text)) for edit in edits)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Default: 5", "Default: 50"),
+        ("AllowedValues: [1, 5]", "AllowedValues: [5]"),
+        ("DependsOn: SubnetA", ""),
+        ("Fifo: !If [IsProd, true, false]", "Fifo: !If [IsProd, false, true]"),
+        ("Subnet: !Ref SubnetB", "Subnet: !Ref SubnetA"),
+        ("- Effect: Allow", "- Effect: Deny"),
+        ("Action: sqs:SendMessage", "Action: 'sqs:*'"),
+        ("- Effect: Allow Action: sqs:SendMessage", ""),
+        ("- Effect: Allow Action: sqs:SendMessage", "- Action: sqs:SendMessage"),
+    ],
+)
+def test_templates_are_edited_where_it_matters(old: str, new: str) -> None:
+    assert (old, new) in told(template_edits("template.yaml", TEMPLATE), TEMPLATE)
+
+
+def test_descriptions_are_left_alone_and_ranges_become_the_internet() -> None:
+    found = told(template_edits("template.yaml", TEMPLATE), TEMPLATE)
+    assert not [old for old, _ in found if old.startswith("Description")]
+    assert any("CidrBlock: 0.0.0.0/0" in new for _, new in found)
+
+
+def test_every_file_that_is_edited_has_owners_that_exist() -> None:
+    assert {path for path in files(ROOT) if not owners(path)} == set()
+    assert {folder for folders in OWNERS.values() for folder in folders if not (ROOT / folder).is_dir()} == set()
+    with pytest.raises(KeyError):
+        owners("lab/plan.py")
+
+
+def test_the_same_seed_draws_the_same_and_another_one_others() -> None:
+    chosen = texts(ROOT)
+    edits = all_edits(ROOT, chosen)
+    drawn = draw(edits, chosen, count=30, seed=4)
+    assert drawn == draw(edits, chosen, count=30, seed=4)
+    assert drawn != draw(edits, chosen, count=30, seed=5)
+    assert [sum(edit.stratum == name for edit in drawn) for name in ("python", "sql", "template")] == [14, 8, 8]
+    assert all(whole(edit, chosen[edit.path]) and promise(edit, chosen[edit.path]) for edit in drawn)
+
+
+def test_a_change_alone_can_be_tried(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "src").mkdir()
+    module = tmp_path / "src" / "x.py"
+    module.write_text("A = 1\nB = 2\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    module.write_text("A = 1\nB = 3\nC = 4\n")
+    lines = changed_since(tmp_path, "HEAD")
+    chosen = {"src/x.py": module.read_text()}
+    found = touching(python_edits("src/x.py", chosen["src/x.py"], {}), chosen, lines)
+    assert {edit.line(chosen["src/x.py"]) for edit in found} == {2, 3}
+    with pytest.raises(subprocess.CalledProcessError):
+        changed_since(tmp_path, "nowhere")
+
+
+def test_every_equivalent_edit_is_still_one_of_ours_and_has_a_reason() -> None:
+    chosen = texts(ROOT)
+    known = {key(edit, chosen) for edit in all_edits(ROOT, chosen)}
+    assert [entry for entry in equivalents() if entry not in known] == []
+    assert [entry for entry, reason in equivalents().items() if len(reason.split()) < 4] == []
+    assert EQUIVALENT.is_file()
+
+
+def test_equivalent_edits_do_not_count() -> None:
+    edit = python_edits("src/x.py", "A = 1\n", {})[0]
+    verdicts = ["caught", "timeout", "text", "survived", "equivalent"]
+    results = [Result(edit=edit, verdict=verdict, by="") for verdict in verdicts]
+    assert caught_percent(results) == 75
+    assert list(summary(results))[-1] == (
+        "all        75.0 %: 3 caught, of these 1 by a time-out, 1 by a text alone, 1 survived, 1 equivalent"
+    )
+
+
+def test_tests_are_measured_again_when_what_they_read_changes() -> None:
+    assert not _foreign("src/domain/ids.py", "tests/unit", covered=True)
+    assert not _foreign("tests/unit/test_ids.py", "tests/unit/test_ids.py", covered=True)
+    assert not _foreign("tests/egress/servers.py", "tests/flows", covered=True)
+    assert _foreign("tests/lab/test_plan.py", "tests/unit", covered=True)
+    assert _foreign("docs/api.md", "tests/unit", covered=True)
+    assert not _foreign("docs/api.md", "tests/contract", covered=False)
+
+
+def mutants(*variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "mutants", *variables], cwd=ROOT, capture_output=True, text=True, check=False, timeout=500
+    )
+
+
+def test_a_few_edits_are_tried_and_the_working_tree_stays_as_it_is() -> None:
+    before = (ROOT / "src/domain/ids.py").read_bytes()
+    done = mutants("N=3", "SEED=3", "ONLY=src/domain/ids.py", "TESTS=tests/unit/test_ids.py", "JOBS=1", "MINIMUM=60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^caught +src/domain/ids\.py:\d+ .*\(tests/unit/test_ids\.py::test_", done.stdout, re.MULTILINE)
+    assert re.search(r"^all +\d+\.\d %: \d caught", done.stdout, re.MULTILINE)
+    assert (ROOT / "src/domain/ids.py").read_bytes() == before
+
+
+def test_tests_that_do_not_look_let_an_edit_survive_and_the_command_fails() -> None:
+    done = mutants("N=1", "ONLY=src/domain/ids.py", "TESTS=tests/unit/test_paging.py", "JOBS=1")
+    assert done.returncode == 2
+    assert "survived   src/domain/ids.py:" in done.stdout
+    assert "breaks: " in done.stdout
+    assert json.loads((ROOT / ".mutants/survivors").read_text())[0][0] == "src/domain/ids.py"
+
+
+def test_a_wrong_commit_is_one_line() -> None:
+    done = mutants("SINCE=nowhere")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "nowhere" in line] != []

@@ -1,0 +1,110 @@
+"""The command line behind `make mutants`."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.mutants.baseline import KEPT, NotClean
+from tools.mutants.edits import Edit
+from tools.mutants.report import caught_percent, equivalents, keep, kept, key, summary, told
+from tools.mutants.running import Bench, Result, bench, cores
+from tools.mutants.sample import Texts, all_edits, changed_since, draw, texts, touching
+from tools.mutants.trees import room
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SURVIVORS = ROOT / KEPT / "survivors"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 where enough was caught, 1 where less was, 2 where nothing could be tried."""
+    options = _options(arguments)
+    try:
+        chosen = texts(ROOT, _listed(options.only))
+        drawn = _drawn(options, chosen)
+        return _tried(options, drawn, chosen)
+    except (NotClean, subprocess.CalledProcessError) as error:
+        sys.stderr.write(f"make mutants: {_words(error)}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("make mutants: interrupted\n")
+        return 130
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make mutants")
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--since", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--tests", default="")
+    parser.add_argument("--jobs", type=int, default=cores())
+    parser.add_argument("--minimum", type=int, default=95)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def _listed(names: str) -> list[str]:
+    return [name for name in names.split(",") if name]
+
+
+def _words(error: Exception) -> str:
+    return str(error.stderr).strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+
+
+def _drawn(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
+    edits = all_edits(ROOT, chosen)
+    if options.again:
+        before = kept(SURVIVORS)
+        return [edit for edit in edits if key(edit, chosen) in before]
+    if options.since:
+        edits = touching(edits, chosen, changed_since(ROOT, options.since))
+    return draw(edits, chosen, count=options.count, seed=options.seed)
+
+
+def _tried(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) -> int:
+    say(f"{len(drawn)} edits of {len(chosen)} files, SEED={options.seed} N={options.count}")
+    known = equivalents()
+    counted = [edit for edit in drawn if key(edit, chosen) not in known]
+    results = [
+        Result(edit=edit, verdict="equivalent", by=known[key(edit, chosen)])
+        for edit in drawn
+        if key(edit, chosen) in known
+    ]
+    for result in results:
+        _tell(result, chosen)
+    if options.list:
+        for edit in counted:
+            _tell(Result(edit=edit, verdict="drawn", by="not tried"), chosen)
+        return 0
+    for result in _run(options, counted, chosen):
+        results.append(result)
+        _tell(result, chosen)
+    keep(results, chosen, SURVIVORS)
+    say("", *summary(results))
+    return 0 if caught_percent(results) >= options.minimum else 1
+
+
+def _run(options: argparse.Namespace, counted: Sequence[Edit], chosen: Texts) -> Iterator[Result]:
+    with room() as directory:
+        ready: Bench = bench(ROOT, directory, chosen, jobs=max(1, options.jobs), tests=_listed(options.tests))
+        for line in ready.prepare(counted):
+            say(f"clean: {line}")
+        yield from ready.run(counted)
+
+
+def _tell(result: Result, chosen: Texts) -> None:
+    say(*told(result, chosen))
+
+
+def say(*lines: str) -> None:
+    """Prints at once: a run takes minutes, and is watched."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

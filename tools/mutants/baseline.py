@@ -1,0 +1,127 @@
+"""The clean run: every test of a folder passes on the files as they are, takes so long, and touches these lines.
+
+It is kept in `.mutants`, under a name that follows from all files that the tests may read.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coverage import CoverageData
+
+from tools.mutants.trees import OUTPUT, Tree, tracked
+
+KEPT = ".mutants"
+KEPT_FILES = 40
+# What the tests of the code can read; those of the templates read the documents too.
+READ_BY_CODE = ("src/", "local/", "events/", "infra/", "template.yaml", "samconfig.toml", "pyproject.toml")
+
+
+class NotClean(Exception):
+    """Tests fail although nothing was edited; the message names them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """`seconds` has every test that passes, by its id; `lines` the tests that touch a line, by file and number."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[int, list[str]]]
+    unsteady: tuple[str, ...]
+
+    def touching(self, path: str, first: int, last: int) -> set[str]:
+        """The tests that run any of these lines."""
+        lines = self.lines.get(path, {})
+        return {test for line in range(first, last + 1) for test in lines.get(line, [])}
+
+
+def baseline(root: Path, tree: Tree, tests: str, *, python: Path, covered: bool) -> Baseline:
+    """That of a folder or file of tests. Raises NotClean where a test fails twice; once is told and leaves it out."""
+    kept = root / KEPT / f"{_digest(root, tests, covered=covered)}.json"
+    if kept.exists():
+        return _read(kept.read_text())
+    made = _measured(tree, tests, python=python, covered=covered)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps({"seconds": made.seconds, "lines": made.lines, "unsteady": made.unsteady}))
+    for old in sorted(kept.parent.glob("*.json"), key=lambda path: -path.stat().st_mtime)[KEPT_FILES:]:
+        old.unlink()
+    return made
+
+
+def _read(text: str) -> Baseline:
+    told = json.loads(text)
+    lines = {path: {int(line): tests for line, tests in by.items()} for path, by in told["lines"].items()}
+    return Baseline(seconds=told["seconds"], lines=lines, unsteady=tuple(told["unsteady"]))
+
+
+def _digest(root: Path, tests: str, *, covered: bool) -> str:
+    """Of all files that the tests look at."""
+    digest = hashlib.sha256(f"{tests} {covered}".encode())
+    for path in tracked(root):
+        if not _foreign(path, tests, covered=covered):
+            digest.update(path.encode() + b"\0" + (root / path).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _foreign(path: str, tests: str, *, covered: bool) -> bool:
+    """Whether these tests do not look at a file; those of support, the fixtures and the partners are everybody's."""
+    folder = "/".join(path.split("/")[:2])
+    if not path.startswith("tests/"):
+        return path.startswith("tools/mutants/") or (covered and not path.startswith(READ_BY_CODE))
+    shared = path.count("/") == 1 or folder == "tests/support" or path.endswith(("conftest.py", "servers.py"))
+    return not shared and folder != "/".join(tests.split("/")[:2])
+
+
+def _measured(tree: Tree, tests: str, *, python: Path, covered: bool) -> Baseline:
+    log, data = tree.scratch / "clean.jsonl", tree.scratch / "coverage"
+    log.unlink(missing_ok=True)
+    options = ["--cov", "--cov-context=test", "--cov-report="] if covered else []
+    tree.pytest(
+        [*options, tests],
+        python=python,
+        environment={"MUTANTS_LOG": str(log), "COVERAGE_FILE": str(data)},
+        timeout_seconds=None,
+    )
+    told = logged(log)
+    if not told:
+        raise NotClean(f"{tests} did not run: " + (tree.scratch / OUTPUT).read_text()[-2000:])
+    failed = sorted({line["test"] for line in told if line["failed"]})
+    if failed:
+        _again(tree, failed, tests, python=python)
+    seconds = {line["test"]: line["seconds"] for line in told if line["test"] not in failed}
+    return Baseline(seconds=seconds, lines=_lines(tree, data, seconds) if covered else {}, unsteady=tuple(failed))
+
+
+def _again(tree: Tree, failed: list[str], tests: str, *, python: Path) -> None:
+    log, wanted = tree.scratch / "again.jsonl", tree.scratch / "again.txt"
+    log.unlink(missing_ok=True)
+    wanted.write_text("\n".join(failed))
+    environment = {"MUTANTS_LOG": str(log), "MUTANTS_WANTED": str(wanted)}
+    code = tree.pytest([tests], python=python, environment=environment, timeout_seconds=None)
+    if code:
+        raise NotClean("fail without any edit: " + ", ".join(line["test"] for line in logged(log) if line["failed"]))
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """What tools/mutants/plugin.py wrote; nothing where pytest did not come so far."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _lines(tree: Tree, data: Path, known: Iterable[str]) -> dict[str, dict[int, list[str]]]:
+    """Processes that tests started leave data files of their own, without a test's name; they are left out."""
+    found: dict[str, dict[int, list[str]]] = {}
+    tests = set(known)
+    for part in sorted(data.parent.glob(f"{data.name}*")):
+        read = CoverageData(str(part))
+        read.read()
+        for file in read.measured_files():
+            path = Path(file).relative_to(tree.files).as_posix()
+            by_line = found.setdefault(path, defaultdict(list))
+            for line, contexts in read.contexts_by_lineno(file).items():
+                names = {context.rpartition("|")[0] for context in contexts}
+                by_line[line] += sorted((names & tests) - set(by_line[line]))
+    return found

@@ -1,0 +1,34 @@
+"""Which files are edited, and which folders of tests have to notice it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+# The longest prefix of a path decides. What lies above a layer notices much of it too, but need not.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "src/domain/": ("tests/unit", "tests/flows"),
+    "src/runtime/": ("tests/unit", "tests/egress", "tests/handlers"),
+    "src/db/": ("tests/db",),
+    "src/egress/": ("tests/unit", "tests/egress", "tests/faults"),
+    "src/wakeups/": ("tests/unit", "tests/egress", "tests/handlers"),
+    "src/flows/": ("tests/flows", "tests/handlers"),
+    "src/handlers/": ("tests/unit", "tests/handlers", "tests/faults"),
+    "template.yaml": ("tests/contract", "tests/stack"),
+    "infra/": ("tests/contract", "tests/stack"),
+}
+
+
+def owners(path: str) -> tuple[str, ...]:
+    """The folders of tests, the quickest first. Raises KeyError for a file that nobody owns."""
+    prefix = max((prefix for prefix in OWNERS if path.startswith(prefix)), key=len, default="")
+    return OWNERS[prefix]
+
+
+def files(root: Path) -> list[str]:
+    """All that is edited: the code, the migrations and the templates, by their path from the root."""
+    found = [*root.glob("src/**/*.py"), *root.glob("src/db/migrations/*.sql"), *root.glob("infra/*.yaml")]
+    return ["template.yaml", *sorted(path.relative_to(root).as_posix() for path in found)]
+
+
+def within(path: str, wanted: Sequence[str]) -> bool:
+    """Whether a file is one of those that were asked for, or below one; all are where nothing was."""
+    return not wanted or any(path == one or path.startswith(one.rstrip("/") + "/") for one in wanted)

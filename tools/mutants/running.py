@@ -1,0 +1,158 @@
+"""One edit after the other, each in a tree of its own, under the tests that have to notice it."""
+
+import ast
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+
+from tools.mutants.baseline import Baseline, baseline, logged
+from tools.mutants.edits import Edit
+from tools.mutants.owners import owners
+from tools.mutants.sample import Texts
+from tools.mutants.trees import OUTPUT, TIMED_OUT, Tree, copied
+
+# A run may take three times as long as the same tests took, and what PostgreSQL and imports take on a busy machine.
+TIMES_AS_LONG = 3
+SPARE_SECONDS = 60.0
+PASSED, FAILED, INTERRUPTED, USAGE, NOTHING = 0, 1, 2, 4, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """`verdict` is caught, timeout, text, survived or equivalent. `text` is a catch by a text in a test alone, and
+    counts as caught; so does a time-out. `by` is the test, or the reason.
+    """
+
+    edit: Edit
+    verdict: str
+    by: str
+
+
+@dataclass(slots=True)
+class Bench:
+    """What runs need: trees, one for each job at a time, and the clean runs of the tests."""
+
+    root: Path
+    texts: Texts
+    trees: Queue[Tree]
+    python: Path
+    tests: tuple[str, ...]
+    baselines: dict[tuple[str, bool], Baseline] = field(default_factory=dict)
+
+    def folders(self, path: str) -> tuple[str, ...]:
+        """The tests that own a file, or those that were asked for instead."""
+        return self.tests or owners(path)
+
+    def prepare(self, edits: Iterable[Edit]) -> Iterator[str]:
+        """The clean runs, as many at once as there are trees; what each took. Raises NotClean."""
+        needed = sorted({(tests, edit.path.endswith(".py")) for edit in edits for tests in self.folders(edit.path)})
+        with ThreadPoolExecutor(self.trees.qsize()) as pool:
+            for key, made in zip(needed, pool.map(lambda key: self._clean(*key), needed), strict=True):
+                self.baselines[key] = made
+                unsteady = f"; failed once, and are left out: {', '.join(made.unsteady)}" if made.unsteady else ""
+                yield f"{key[0]}: {len(made.seconds)} tests, {sum(made.seconds.values()):.0f} s{unsteady}"
+
+    def run(self, edits: Sequence[Edit]) -> Iterator[Result]:
+        """What became of each, in their order."""
+        with ThreadPoolExecutor(self.trees.qsize()) as pool:
+            yield from pool.map(self._run, edits)
+
+    def _clean(self, tests: str, covered: bool) -> Baseline:
+        tree = self.trees.get()
+        try:
+            return baseline(self.root, tree, tests, python=self.python, covered=covered)
+        finally:
+            self.trees.put(tree)
+
+    def _run(self, edit: Edit) -> Result:
+        chosen = self.chosen(edit)
+        if not chosen:
+            return Result(edit=edit, verdict="survived", by="no test runs this line")
+        tree = self.trees.get()
+        try:
+            tree.write(edit.path, edit.applied(self.texts[edit.path]))
+            return self._judged(edit, tree, chosen)
+        finally:
+            tree.restore(edit.path, self.root)
+            self.trees.put(tree)
+
+    def _judged(self, edit: Edit, tree: Tree, chosen: dict[str, float]) -> Result:
+        log, wanted = tree.scratch / "run.jsonl", tree.scratch / "wanted.txt"
+        log.unlink(missing_ok=True)
+        wanted.write_text("\n".join(chosen))
+        code = tree.pytest(
+            list(dict.fromkeys(test.partition("::")[0] for test in chosen)),
+            python=self.python,
+            environment={"MUTANTS_LOG": str(log), "MUTANTS_WANTED": str(wanted), "PYTHONDONTWRITEBYTECODE": "1"},
+            timeout_seconds=TIMES_AS_LONG * sum(chosen.values()) + SPARE_SECONDS,
+        )
+        return Result(edit=edit, **_verdict(code, log, (tree.scratch / OUTPUT).read_text(errors="replace")))
+
+    def chosen(self, edit: Edit) -> dict[str, float]:
+        """The tests to run with how long they take: the quickest files first, each file in its own order.
+
+        Of Python those that run the line; a line that runs at import is everybody's, so all of them there.
+        """
+        found: dict[str, float] = {}
+        for tests in self.folders(edit.path):
+            clean = self.baselines[tests, edit.path.endswith(".py")]
+            found |= {test: clean.seconds[test] for test in clean.seconds if test in self._wanted(edit, clean)}
+        files: dict[str, list[float]] = defaultdict(list)
+        for test, seconds in found.items():
+            files[test.partition("::")[0]].append(seconds)
+        order = sorted(files, key=lambda file: sum(files[file]) / len(files[file]))
+        return {test: seconds for file in order for test, seconds in found.items() if test.startswith(f"{file}::")}
+
+    def _wanted(self, edit: Edit, clean: Baseline) -> set[str]:
+        text = self.texts[edit.path]
+        function = _function(text, edit.line(text)) if edit.path.endswith(".py") else None
+        if function is None:
+            return set(clean.seconds)
+        first, last = edit.lines(text)
+        # A line of a statement that goes over several is counted with its first one: the function decides then.
+        return clean.touching(edit.path, first, last) or clean.touching(edit.path, *function)
+
+
+def _function(text: str, line: int) -> tuple[int, int] | None:
+    """The lines of the body of the function that holds a line; None where that runs at import."""
+    functions = [
+        (node.body[0].lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    return max((function for function in functions if function[0] <= line <= function[1]), default=None)
+
+
+def _verdict(code: int, log: Path, output: str) -> dict[str, str]:
+    told = logged(log)
+    noticed = [line for line in told if line["failed"]]
+    meant = [str(line["test"]) for line in noticed if not line["text_alone"]]
+    if code == TIMED_OUT:
+        return {"verdict": "timeout", "by": f"after {told[-1]['test']}" if told else "before the first test"}
+    if meant:
+        return {"verdict": "caught", "by": meant[0]}
+    if noticed:
+        return {"verdict": "text", "by": str(noticed[0]["test"])}
+    if code in {PASSED, NOTHING}:
+        return {"verdict": "survived", "by": f"{len(told)} tests passed"}
+    if "conftest" in output and "Error" in output:
+        return {"verdict": "caught", "by": "conftest.py, which cannot be imported"}
+    raise RuntimeError(f"pytest ended with {code}:\n{output[-2000:]}")
+
+
+def bench(root: Path, directory: Path, texts: Texts, *, jobs: int, tests: Sequence[str]) -> Bench:
+    """With `jobs` trees in a directory."""
+    trees: Queue[Tree] = Queue()
+    for job in range(jobs):
+        trees.put(copied(root, directory, str(job)))
+    python = root / ".venv" / "bin" / "python"
+    return Bench(root=root, texts=texts, trees=trees, python=python, tests=tuple(tests))
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
