@@ -18,11 +18,10 @@ CHECKED := src local stack tests $(wildcard tools bench lab)
 GATING := tests --ignore=tests/e2e/test_chaos.py
 
 # $(call switch,YES,--yes) is the option where YES=yes (or 1), and nothing where it is no (or 0) or not given.
-# $(call number,SEED,--seed,1) is the option with the number that SEED holds, and nothing where it holds none.
-# Both stop with one line for everything else.
-switch = $(if $(filter-out yes no 1 0,$($1)),$(error $1=$($1) is neither yes nor no; say $1=yes or leave it out))$(if $(filter yes 1,$($1)),$2)
-digits = $(if $2,$(call digits,$(subst $(firstword $2),,$1),$(wordlist 2,10,$2)),$1)
-number = $(if $($1),$(if $(call digits,$($1),0 1 2 3 4 5 6 7 8 9),$(error $1=$($1) is no whole number, such as $1=$3),$2 $($1)))
+# $(call number,SEED,--seed) is the option with the number that SEED holds, and nothing where it holds none.
+# make/look has refused everything else before any target begins.
+switch = $(if $(filter yes 1,$($1)),$2)
+number = $(if $($1),$2 $($1))
 
 ##@ Use it on this machine
 
@@ -46,6 +45,7 @@ test: $(DEV_READY) ## all tests but make invoke, make chaos and make bench
 
 .PHONY: cov
 cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test takes
+#? ONLY=tests/unit for some of them, ARGS="-x" for pytest
 	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),$(GATING))
 	@echo "See htmlcov/index.html"
 
@@ -87,15 +87,27 @@ clean: ## delete the virtual environments, the build and all caches; the data of
 ##@ Renew what the documents show
 ##@ Build and deploy
 
+#* PYTHON=/path/to/python3.13 for all that set up: this Python, and not one that is found
+
 include $(wildcard make/*.mk)
+
+# Look before anything begins: a variable that no target of these takes, a value that makes no sense, something that this
+# machine lacks. A make that a target calls is asked for what that target says and for nothing that it was told itself.
+MAKEOVERRIDES =
+quoted = '$(subst ','\'',$1)'
+given := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+wrong := $(shell $(if $(filter command,$(origin PYTHON)),PYTHON=$(call quoted,$(PYTHON))) make/look $(MAKEFILE_LIST) \
+	-- $(foreach goal,$(or $(MAKECMDGOALS),help),$(call quoted,$(goal))) -- $(foreach name,$(given),$(call quoted,$(name)=$($(name)))))
+$(if $(wrong),$(error $(wrong)))
 
 .PHONY: help
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { group = substr($$0, 5); if (!known[group]++) names[++count] = group } \
 		/^[a-zA-Z0-9_-]+:.*## / { sub(/:.*/, "", $$1); text[group] = text[group] sprintf("  make %-12s %s\n", $$1, $$2) } \
+		/^#\* / { all = sprintf("\n%s\n", substr($$0, 4)) } \
 		/^#\? / { text[group] = text[group] sprintf("  %-17s %s\n", "", substr($$0, 4)) } \
-		END { for (at = 1; at <= count; at++) if (text[names[at]]) printf "\n%s\n%s", names[at], text[names[at]] }' $(MAKEFILE_LIST)
+		END { for (at = 1; at <= count; at++) if (text[names[at]]) printf "\n%s\n%s", names[at], text[names[at]]; printf "%s", all }' $(MAKEFILE_LIST)
 
 $(RUN_READY): src/requirements.txt local/requirements.txt local/set-up
 	@local/set-up $(VENV) src/requirements.txt local/requirements.txt

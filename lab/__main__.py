@@ -1,10 +1,12 @@
 """`make lab`: proves what the network lets pass, with packets and the real programs. See docs/lab.md."""
 
 import argparse
+import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,14 @@ class Wrong(ValueError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot be carried out."""
     asked = _parsed(arguments)
-    if asked.tied:
-        die_with_parent()
+    if asked.tied is not None:
+        die_with_parent(asked.tied)
 
     def act() -> int:
         _refuse_contradictions(asked)
-        return proved(_orders(asked)) if asked.host is None else shell(asked.host, _one(asked))
+        if asked.host is not None:
+            return shell(asked.host, _one(asked))
+        return proved(_orders(asked), out=asked.out, verbose=asked.verbose)
 
     return answered(act)
 
@@ -94,7 +98,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     words.add_argument("--region", default="", help="of the stack")
     words.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
     words.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
-    words.add_argument("--tied", action="store_true", help="end with the process that started it, such as make")
+    words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    words.add_argument("--out", type=Path, default=OUT, help="the folder of the reports (.lab)")
+    words.add_argument("--verbose", action="store_true", help="print the reports in full")
     words.add_argument("--host", default=None, help="open a shell there instead")
     return words.parse_args(arguments)
 
@@ -136,52 +142,73 @@ def _one(asked: argparse.Namespace) -> Case:
 # ---- Proving
 
 
-def proved(orders: Sequence[Order]) -> int:
-    """Carry them out, print and keep what was found. Returns 0 where all holds, 1 where not."""
+def proved(orders: Sequence[Order], *, out: Path = OUT, verbose: bool = False) -> int:
+    """Carry them out, keep what was found in `out`, and print the table of it; all of it where it is to be verbose.
+
+    Returns 0 where all holds, 1 where not. Raises Wrong where another lab writes into the same folder.
+    """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    found: dict[str, Result] = {}
     since = time.monotonic()
+    with _alone(ROOT / out):
+        found = _carried_out(orders, out)
+    pages = Pages(console)
+    if verbose:
+        for order in orders:
+            pages.case(found[order.case.name].data, files=_files(out, order.case.name))
+        pages.limits()
+    else:
+        for order in orders:
+            pages.failures(found[order.case.name].data)
+    _table(console, orders, found, out)
+    tried = sum(one.data["attempts"] for one in found.values())
+    designs = "1 design" if len(found) == 1 else f"{len(found)} designs"
+    console.print(f"{designs}, {tried} connections, {time.monotonic() - since:.0f} s")
+    return 0 if all(one.data["holds"] for one in found.values()) else FAILED
+
+
+def _carried_out(orders: Sequence[Order], out: Path) -> dict[str, Result]:
+    found: dict[str, Result] = {}
     with _Progress(orders) as progress:
         longest_first = sorted(orders, key=lambda order: not order.programs)
         for order, result in carry_out(longest_first, at_once=AT_ONCE, report=progress.step):
             found[order.case.name] = result
-            _save(order.case.name, result)
+            _save(out, order.case.name, result)
             progress.done(order.case.name, bool(result.data["holds"]))
-    pages = Pages(console)
-    shown = _shown(orders, found)
-    for name in shown:
-        pages.case(found[name].data, files=f"{OUT / name}.json, drawn in {OUT / name}.svg")
-    pages.limits()
-    if len(orders) > 1:
-        _table(console, orders, found, shown)
-    tried = sum(one.data["attempts"] for one in found.values())
-    console.print(f"{len(found)} designs, {tried} connections, {time.monotonic() - since:.0f} s")
-    return 0 if all(one.data["holds"] for one in found.values()) else FAILED
+    return found
 
 
-def _shown(orders: Sequence[Order], found: dict[str, Result]) -> list[str]:
-    """In full: all of up to two cases; of more the first one, and those that failed."""
-    names = [order.case.name for order in orders]
-    return [name for place, name in enumerate(names) if len(names) <= 2 or place == 0 or not found[name].data["holds"]]
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two labs that write the same files would mix their reports. The kernel takes the lock back however we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Wrong(f"another lab writes its reports into {folder}: wait for its end, or say OUT=folder") from None
+        yield
 
 
-def _save(name: str, result: Result) -> None:
-    folder = ROOT / OUT
-    folder.mkdir(exist_ok=True)
+def _files(out: Path, name: str) -> str:
+    return f"{out / name}.json, drawn in {out / name}.svg"
+
+
+def _save(out: Path, name: str, result: Result) -> None:
+    folder = ROOT / out
     (folder / f"{name}.json").write_text(written(result.data), encoding="utf-8")
-    (folder / f"{name}.txt").write_text(_text(name, result), encoding="utf-8")
+    (folder / f"{name}.txt").write_text(_text(out, name, result), encoding="utf-8")
     if result.svg is not None:
         (folder / f"{name}.svg").write_text(result.svg, encoding="utf-8")
 
 
-def _text(name: str, result: Result) -> str:
+def _text(out: Path, name: str, result: Result) -> str:
     console = Console(width=WIDTH, color_system=None, record=True, file=open(os.devnull, "w"))  # noqa: SIM115,PTH123
-    Pages(console).case(result.data, files=f"{OUT / name}.json, drawn in {OUT / name}.svg")
+    Pages(console).case(result.data, files=_files(out, name))
     Pages(console).limits()
     return console.export_text()
 
 
-def _table(console: Console, orders: Sequence[Order], found: dict[str, Result], shown: Iterable[str]) -> None:
+def _table(console: Console, orders: Sequence[Order], found: dict[str, Result], out: Path) -> None:
     table = Table(title="Proofs that hold, by design", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("design", no_wrap=True, overflow="fold")
     for words in (*_HEADINGS.values(), "controls", "programs"):
@@ -190,8 +217,8 @@ def _table(console: Console, orders: Sequence[Order], found: dict[str, Result], 
         table.add_row(order.case.name, *_cells(found[order.case.name].data))
     console.print(table)
     console.print(
-        f"\nIn full: {', '.join(shown)} above, each design in {OUT}/<design>.txt, .json and .svg. "
-        "CONTROLS=yes and PROGRAMS=yes run what a dash leaves out.",
+        f"\nEach design in full, and what the lab does not model, in {out}/<design>.txt, .json and .svg (VERBOSE=yes "
+        "prints it). CONTROLS=yes and PROGRAMS=yes run what a dash leaves out.",
         highlight=False,
     )
 

@@ -8,6 +8,7 @@ first process is tied to the one outside, and the kernel ends all others with it
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 SKIPPED = 77  # the exit status by which test runners know that something could not be run here
+ORPHANED = 1  # nobody is left to read it
 _PR_SET_PDEATHSIG = 1
 MS_BIND, _MS_REC_PRIVATE = 0x1000, 0x4000 | 0x40000  # <sys/mount.h>
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 1  # <linux/sockios.h>, <net/if.h>
@@ -47,8 +49,18 @@ def enter() -> None:
     assert_sealed()
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends. Changing the user id would undo that: call it last."""
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when `parent` ends, and end it here where that has happened already.
+
+    The order matters: who asks first whether the parent lives may outlive it. Changing the user id would undo it: call
+    it last. `parent` is the id that the one who started this process says, and never what getppid says later.
+    """
+    _tie()
+    if os.getppid() != parent:
+        os._exit(ORPHANED)
+
+
+def _tie() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -81,18 +93,20 @@ def _become_root(user: int, group: int) -> None:
 
 
 def _split() -> None:
-    """Fork: the child is process 1 of the new world, the parent waits for it and never returns."""
-    alive, tie = os.pipe()
+    """Fork: the child is process 1 of the new world, the parent waits for it and never returns.
+
+    In there the parent has no id to compare, but it alone holds the end of a pipe as long as it lives.
+    """
+    alive, held = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(tie)
-        die_with_parent()
-        if os.read(alive, 1) != b"!":  # the parent was gone before we were tied to it
-            os._exit(1)
+        os.close(held)
+        _tie()
+        if select.select([alive], [], [], 0)[0]:  # hung up: the parent was gone before we were tied to it
+            os._exit(ORPHANED)
         os.close(alive)
         return
     os.close(alive)
-    os.write(tie, b"!")
     _wait_for(child)
 
 

@@ -222,10 +222,10 @@ def main() -> int:
     words.add_argument("--networks", type=int, default=20, help="how many (20)")
     words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
     words.add_argument("--spoilt", action="store_true", help="make mistakes on purpose; each must be noticed")
-    words.add_argument("--tied", action="store_true", help="end with the process that started it, such as make")
+    words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
     asked = words.parse_args()
-    if asked.tied:
-        die_with_parent()
+    if asked.tied is not None:
+        die_with_parent(asked.tied)
     first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed
     _say(f"seed {first}")
     try:

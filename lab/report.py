@@ -164,6 +164,30 @@ class Pages:
             self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
         self.console.print()
 
+    def failures(self, data: Mapping[str, Any]) -> None:
+        """What of one case does not hold, and no more."""
+        if data["holds"]:
+            return
+        self._line(0, f"{_mark(False)} [bold]{escape(data['case'])}[/]: {_told(data)}")
+        for one in data["proofs"]:
+            if one["holds"] is False:
+                self._line(2, f"{_mark(False)} {escape(one['title'])}")
+                self._broken(one)
+        for deed in data["programs"]:
+            if not deed["holds"]:
+                self._deed(deed)
+        for line in data["disagreements with the oracle"]:
+            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
+        self.console.print()
+
+    def _broken(self, one: Mapping[str, Any]) -> None:
+        for found in one["sentences"]:
+            if not found["holds"]:
+                self._sentence(found)
+        for control in one["controls"] or ():
+            if not control["made the proof fail"]:
+                self._control(control)
+
     def _proof(self, one: Mapping[str, Any]) -> None:
         if one["skipped"]:
             self._line(2, f"[dim]- {escape(one['title'])} Not here: {escape(one['skipped'])}.[/]")

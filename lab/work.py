@@ -117,9 +117,7 @@ def _load() -> None:
 def _work(order: Order, told: Connection, parent: int) -> None:
     """In the process of the case. Ctrl-C is for the one that asked; it ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
-    if os.getppid() != parent:
-        return
+    die_with_parent(parent)
     try:
         enter()
         told.send(("found", _result(order, lambda words: told.send(("step", words)))))

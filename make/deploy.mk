@@ -6,6 +6,7 @@
 guard: $(DEV_READY) ## refuse a change set that loses what must stay
 #? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
 #? ALLOW=A,B lets A and B go; REGION=eu-central-1
+#! CHANGE_SET=|RECORDED=
 	@$(PY) -m stack.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
 		$(if $(RECORDED),--recorded "$(RECORDED)") $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
 
@@ -14,6 +15,7 @@ DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m 
 .PHONY: deploy
 deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
 #? ALLOW=A,B lets A and B go; YES=yes does not ask; NESTED=no for a change set without nested ones
+#! STAGE=
 	@architecture=$$($(DEPLOYER) ready --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
 	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(call switch,YES,--yes) \
@@ -21,4 +23,5 @@ deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
 
 .PHONY: protect
 protect: $(DEV_READY) ## set the stack policy on a stage's stack and on those nested in it: STAGE=dev
+#! STAGE=
 	@$(DEPLOYER) protect --stage "$(STAGE)"

@@ -4,19 +4,26 @@
 
 ##@ Prove it
 
+# The command ends with make, kill -9 included: this is make's process, asked for while it surely lives.
+TIED = --tied=$(shell echo $$PPID)
+
 .PHONY: lab
 lab: $(DEV_READY) ## prove the network with packets, on this machine: all designs
 #? TOPOLOGY= EGRESS= for one; CONTROLS=yes PROGRAMS=yes for all that they have
 #? STACK=sallyport-dev REGION=eu-central-1 for a deployed one
-	@$(PY) -m lab --tied --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)" \
-		--stack="$(STACK)" --region="$(REGION)"
+#? VERBOSE=yes to print what else stands in .lab; OUT=folder for another place than .lab
+#! nft namespaces
+	@exec $(PY) -m lab $(TIED) --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)" \
+		--stack="$(STACK)" --region="$(REGION)" $(call switch,VERBOSE,--verbose) $(if $(OUT),--out="$(OUT)")
 
 .PHONY: lab-shell
 lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: HOST=attacker; lists the hosts without
 #? TOPOLOGY= EGRESS= for another design
-	@$(PY) -m lab --tied --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
+#! nft namespaces
+	@exec $(PY) -m lab $(TIED) --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
 
 .PHONY: lab-fuzz
 lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks
 #? N=100 of them, SEED=1 for the same again, SPOILT=yes for mistakes on purpose
-	@$(PY) -m lab.fuzz --tied $(or $(call number,N,--networks,100),--networks 100) $(call number,SEED,--seed,1) $(call switch,SPOILT,--spoilt)
+#! nft namespaces
+	@exec $(PY) -m lab.fuzz $(TIED) $(or $(call number,N,--networks),--networks 100) $(call number,SEED,--seed) $(call switch,SPOILT,--spoilt)

@@ -27,6 +27,7 @@ build: $(SAM_READY) ## make and check the functions' packages in .aws-sam/build
 .PHONY: invoke
 invoke: override ARCHITECTURE := x86_64
 invoke: $(RUN_READY) container-engine build ## run the built functions in Lambda's image on the events in events/; needs Docker
+#! docker
 	@$(PY) tools/invoke.py
 
 .PHONY: container-engine

@@ -40,7 +40,7 @@ def test_no_line_of_help_is_too_long() -> None:
         ("chaos", "SECONDS=1.5", "SECONDS=1.5 is no whole number, such as SECONDS=120"),
         ("bench", "ROWS=1e6", "ROWS=1e6 is no whole number"),
         ("lab-fuzz", "N=-1", "N=-1 is no whole number, such as N=100"),
-        ("build", "ARCHITECTURE=amd64", "ARCHITECTURE=amd64 is neither arm64 nor x86_64"),
+        ("build", "ARCHITECTURE=amd64", "ARCHITECTURE=amd64 is not one of arm64, x86_64"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_nothing_begins(target: str, value: str, words: str) -> None:

@@ -1,5 +1,6 @@
 """`make lab` and `make lab-shell`: what they exit with, what they say, and that nothing outlives them."""
 
+import fcntl
 import json
 import os
 import resource
@@ -9,20 +10,23 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
 
 from tests.support.enclosed import REQUIRED, ROOT, environment, inside
+from tests.support.making import clean
 
 COMMAND = (sys.executable, "-m", "lab")
+GENEROUS_SECONDS = 120  # what ends is waited for, so only a failure takes as long
 FORBIDDEN = "lab: this machine lets no process make namespaces of its own"
 
 
 def ran(words: Sequence[str], text: str = "") -> "subprocess.CompletedProcess[str]":
     """A command that may be forbidden here, which skips the test."""
     done = subprocess.run(
-        words, input=text, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        words, input=text, env=clean(environment()), cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
     if FORBIDDEN in done.stderr and not REQUIRED:
         pytest.skip(f"THE LAB DID NOT RUN: {done.stderr.strip()}")
@@ -94,39 +98,62 @@ def _forbidden() -> tuple[int, str]:
 
 
 def _refused() -> tuple[int, str]:
-    words = [*COMMAND, "--topology", "public-private", "--egress", "regional"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    with TemporaryDirectory(dir="/run") as out:
+        words = [*COMMAND, "--topology", "public-private", "--egress", "regional", "--out", out]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
 
 # ---- What it exits with
 
 
-def test_proofs_that_hold_are_told_and_written_and_the_status_is_0() -> None:
-    done = ran(
-        [*COMMAND, "--topology", "internet-accessible", "--egress", "regional", "--controls", "no", "--programs", "no"]
-    )
+ONE = ("TOPOLOGY=internet-accessible", "EGRESS=regional", "CONTROLS=no", "PROGRAMS=no")
+
+
+def test_make_lab_says_in_few_lines_what_holds_and_writes_the_rest(tmp_path: Path) -> None:
+    done = ran(["make", "lab", *ONE, f"OUT={tmp_path}"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "✔ 9 of 9 proofs hold" in done.stdout
-    assert "What the lab does not model" in done.stdout
-    kept = ROOT / ".lab" / "internet-accessible-regional"
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 10
+    assert lines[0].startswith("Proofs that hold, by design")
+    assert lines[3].replace(" ", "") == "internet-accessible-regional│4/4│2/2│1/1│n/a│n/a│2/2│-│-"
+    kept = tmp_path / "internet-accessible-regional"
     assert json.loads(kept.with_suffix(".json").read_text())["holds"] is True
     assert kept.with_suffix(".svg").read_text().startswith("<svg")
-    assert "✔ 9 of 9 proofs hold" in kept.with_suffix(".txt").read_text()
+    for words in ("✔ 9 of 9 proofs hold", "What the lab does not model"):
+        assert words in kept.with_suffix(".txt").read_text()
+        assert words not in done.stdout
+
+
+def test_it_prints_all_of_it_where_that_is_asked_for(tmp_path: Path) -> None:
+    done = ran(["make", "lab", *ONE, f"OUT={tmp_path}", "VERBOSE=yes"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("✔ 9 of 9 proofs hold", "What the lab does not model", "Proofs that hold, by design"):
+        assert words in done.stdout
+
+
+def test_a_second_lab_does_not_write_into_the_firsts_files(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = ran(["make", "lab", *ONE, f"OUT={tmp_path}"])
+    assert second.stdout == ""
+    (line,) = [one for one in second.stderr.splitlines() if not one.startswith("make: ***")]
+    assert line == f"lab: another lab writes its reports into {tmp_path}: wait for its end, or say OUT=folder"
+    assert [one.name for one in tmp_path.iterdir()] == ["lock"]
 
 
 _BROKEN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from lab import __main__, changes
 from lab.sources.templates import cases
 from lab.work import Order
-__main__.OUT = Path(sys.argv[1])
 (case, *_) = cases("public-private", "single")
 case = replace(case, name="broken", network=changes.everything_opened(case.network))
 orders = [Order(case=case, controls=False, programs=False)]
-sys.exit(__main__.answered(lambda: __main__.proved(orders)))
+sys.exit(__main__.answered(lambda: __main__.proved(orders, out=Path(sys.argv[1]))))
 """
 
 
@@ -135,6 +162,7 @@ def test_a_proof_that_fails_makes_the_status_1(tmp_path: Path) -> None:
     assert (tmp_path / "broken.json").exists()
     assert done.returncode == 1, done.stderr
     assert "not as claimed: attacker arrived at" in done.stdout
+    assert "What the lab does not model" not in done.stdout
 
 
 def test_a_network_that_cannot_be_made_stops_with_its_resource(tmp_path: Path) -> None:
@@ -151,8 +179,9 @@ def test_a_network_that_cannot_be_made_stops_with_its_resource(tmp_path: Path) -
 
 def test_a_shell_stands_on_the_host_and_the_programs_answer() -> None:
     ask = "curl -s -m 5 -o /dev/null -w '%{http_code}\\n' https://partner.example.com/; cat /etc/resolv.conf; exit 3\n"
-    done = ran([*COMMAND, "--host", "attacker"], ask)
-    assert done.returncode == 3, done.stderr
+    done = ran(["make", "lab-shell", "HOST=attacker"], ask)
+    assert done.returncode == 2, done.stderr
+    assert "Error 3" in done.stderr
     assert done.stdout.splitlines()[0] == "403"
     assert "You are on attacker" in done.stderr
 
@@ -161,10 +190,10 @@ def test_a_shell_stands_on_the_host_and_the_programs_answer() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_nothing_outlives_the_command(how: signal.Signals) -> None:
+def test_nothing_outlives_the_command(how: signal.Signals, tmp_path: Path) -> None:
     mark = f"lab-{uuid4()}"
     lab = subprocess.Popen(
-        [*COMMAND, "--topology", "on-premises"],
+        [sys.executable, "-c", _WITH_INTERRUPTS, *COMMAND, "--topology", "on-premises", "--out", str(tmp_path)],
         env=environment(LAB_MARK=mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -173,7 +202,7 @@ def test_nothing_outlives_the_command(how: signal.Signals) -> None:
     try:
         _wait_until_it_works(lab, mark)
         os.kill(lab.pid, how)
-        said = lab.communicate(timeout=10)[1]
+        said = lab.communicate(timeout=GENEROUS_SECONDS)[1]
     finally:
         lab.kill()
         lab.communicate()
@@ -181,22 +210,30 @@ def test_nothing_outlives_the_command(how: signal.Signals) -> None:
         assert lab.returncode == 130
         assert said.splitlines()[-1] == "lab: stopped"
         assert "Traceback" not in said
-    until = time.monotonic() + 10
+    until = time.monotonic() + GENEROUS_SECONDS
     while (left := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.02)
     assert left == []
 
 
-_AS_MAKE = (
-    "import subprocess, sys; subprocess.run([sys.executable, '-m', 'lab', '--tied', '--topology', 'on-premises'])"
+# As at a terminal: who runs the tests in the background has all that they start inherit that Ctrl-C is ignored.
+_WITH_INTERRUPTS = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
-def test_the_command_ends_with_make() -> None:
+_AS_MAKE = (
+    "import os, subprocess, sys; "
+    "lab = [sys.executable, '-m', 'lab', f'--tied={os.getpid()}', '--topology', 'on-premises', *sys.argv[1:]]; "
+    "subprocess.run(lab)"
+)
+
+
+def test_the_command_ends_with_make(tmp_path: Path) -> None:
     """Who kills make with -9 kills nothing else, so the command ties itself to it."""
     mark = f"lab-{uuid4()}"
     make = subprocess.Popen(
-        [sys.executable, "-c", _AS_MAKE],
+        [sys.executable, "-c", _AS_MAKE, "--out", str(tmp_path)],
         env=environment(LAB_MARK=mark),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -207,7 +244,7 @@ def test_the_command_ends_with_make() -> None:
     finally:
         make.kill()
         make.communicate()
-    until = time.monotonic() + 10
+    until = time.monotonic() + GENEROUS_SECONDS
     while (left := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.02)
     assert left == []

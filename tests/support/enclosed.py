@@ -49,7 +49,7 @@ def inside(function: Callable[..., Any], *arguments: Any) -> Any:
 def finished(words: list[str], text: str = "[]") -> "subprocess.CompletedProcess[str]":
     """A process of the lab's that ended well; `text` is what it reads."""
     done = subprocess.run(
-        words, input=text, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        words, input=text, env=environment(), capture_output=True, text=True, timeout=600, check=False
     )
     if done.returncode == SKIPPED and not REQUIRED:
         pytest.skip(f"THE LAB DID NOT RUN: {done.stderr.strip()}")

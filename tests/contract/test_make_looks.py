@@ -1,0 +1,147 @@
+"""`make` looks before it begins: a misspelt variable, a wrong value or something missing is one line, and no more."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack.render import combinations
+from tests.contract.project import ROOT
+from tests.support.making import make, taken, targets
+
+# What the project's own scripts call, and no Python, container engine, nft or package manager.
+TOOLS = ("sh", "bash", "make", "awk", "sed", "grep", "head", "dirname", "uname", "cat", "env", "tr", "rm", "mktemp")
+TARGETS = sorted({*targets(), "check-format", "check-lint", "check-types", "check-imports"} - {"help"})
+NEEDED = {"db-shell": "STACK=x", "deploy": "STAGE=dev", "protect": "STAGE=dev", "guard": "RECORDED=x"}
+WITHOUT_PYTHON = ("clean", "certs")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as it is cloned: no environment is set up."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("Makefile", "make", "local", "tools", "src", "infra", "template.yaml", "samconfig.toml"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "certs"))
+        else:
+            shutil.copy(ROOT / name, root / name)
+    for path in ROOT.glob("requirements*.txt"):
+        shutil.copy(path, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of programs that has those alone without which there is no `make`."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in TOOLS:
+        found = shutil.which(name)
+        if found is not None:
+            (folder / name).symlink_to(found)
+    return folder
+
+
+def stopped(done: "subprocess.CompletedProcess[str]") -> str:
+    """The only line that was said."""
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2, lines
+    assert len(lines) == 1, lines
+    assert lines[0].endswith(".  Stop."), lines
+    return lines[0].split(" *** ", 1)[1].removesuffix(".  Stop.")
+
+
+def placed(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("target", [*TARGETS, "help"])
+def test_no_target_takes_a_variable_that_its_help_does_not_name(target: str) -> None:
+    assert f"make {target} takes no NONSENSICAL" in stopped(make(target, "NONSENSICAL=x"))
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [(target, name) for target in targets() for name in dict.fromkeys(taken(target)) if name != "N"]
+)
+def test_a_misspelt_variable_is_answered_with_the_nearest_right_one(target: str, name: str) -> None:
+    """A letter left out, in every name of every target."""
+    for misspelt in (name[:-1], name[0] + name[2:], name + "S"):
+        if misspelt not in taken(target):
+            words = stopped(make(target, f"{misspelt}=x"))
+            assert f"make {target} takes no {misspelt} (did you mean " in words
+            assert f"It takes {', '.join(dict.fromkeys(taken(target)))}" in words
+
+
+def test_the_variables_of_two_targets_may_be_given_to_both_and_a_target_that_is_not_there_is_told_by_make() -> None:
+    assert make("--dry-run", "lab-fuzz", "cost", "N=1", "TOPOLOGY=on-premises").returncode == 0
+    assert "No rule to make target 'lba'" in make("lba", "TOPOLGY=x").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("lab TOPOLOGY=internal-onyl", "TOPOLOGY=internal-onyl is not one of public-private, internet-accessible,"),
+        ("lab TOPOLOGY=internal-onyl", "(did you mean internal-only?)"),
+        ("lab EGRESS=double", "EGRESS=double is not one of single, per-az, regional"),
+        ("lab CONTROLS=maybe", "CONTROLS=maybe is neither yes nor no"),
+        ("lab-shell TOPOLOGY=star", "TOPOLOGY=star is not one of"),
+        ("lab-fuzz N=many", "N=many is no whole number, such as N=100"),
+        ("cost STAGE=beta", "STAGE=beta is not one of dev, staging, prod"),
+        ("build ARCHITECTURE=arm", "ARCHITECTURE=arm is not one of arm64, x86_64"),
+        ("deploy STAGE=prd", "STAGE=prd is not one of dev, staging, prod, internal (did you mean prod?)"),
+        ("protect", "make protect needs STAGE=, one of dev, staging, prod, internal"),
+        ("deploy", "make deploy needs STAGE=, one of dev, staging, prod, internal"),
+        ("guard", "make guard needs CHANGE_SET= or RECORDED="),
+        ("db-shell", "make db-shell needs STACK=, such as STACK=sallyport-dev"),
+    ],
+)
+def test_a_wrong_or_missing_value_is_one_line_before_anything_is_set_up(
+    copy: Path, bare: Path, arguments: str, words: str
+) -> None:
+    before = placed(copy)
+    assert words in stopped(make(*arguments.split(), root=copy, PATH=str(bare), HOME="/nonexistent", PYENV_ROOT="/no"))
+    assert placed(copy) == before
+
+
+@pytest.mark.parametrize("target", [one for one in TARGETS if one not in WITHOUT_PYTHON])
+def test_without_a_python_each_target_says_so_in_one_line_and_sets_up_nothing(
+    copy: Path, bare: Path, target: str
+) -> None:
+    before = placed(copy)
+    given = [NEEDED[target]] if target in NEEDED else []
+    words = stopped(make(target, *given, root=copy, PATH=str(bare), HOME="/nonexistent", PYENV_ROOT="/no"))
+    assert words.startswith("Sallyport needs Python 3.13 or 3.12 and found neither")
+    assert placed(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "program", "words"),
+    [
+        ("lab", "nft", "nft is not installed"),
+        ("lab-fuzz", "unshare", "this machine lets no process make namespaces of its own"),
+        ("lab-shell", "unshare", "this machine lets no process make namespaces of its own"),
+        ("invoke", "docker", "it needs a running container engine"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_line_before_anything_is_set_up(
+    copy: Path, bare: Path, tmp_path: Path, target: str, program: str, words: str
+) -> None:
+    """A Python is there, and the program refuses, or is not there."""
+    before = placed(copy)
+    for name in ("python3.13", "nft", "unshare", "docker"):
+        does = "echo /python" if name == "python3.13" else "exit 1" if name == program else "exit 0"
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    if program == "nft":
+        (tmp_path / "nft").unlink()
+    done = make(
+        target, root=copy, PATH=f"{tmp_path}:{bare}", HOME="/nonexistent", PYENV_ROOT="/no", LOOK_SBIN="/nonexistent"
+    )
+    assert words in stopped(done)
+    assert placed(copy) == before
+
+
+def test_the_values_that_are_known_beforehand_are_those_of_the_templates() -> None:
+    topologies = {one.parameters["Topology"] for one in combinations()}
+    words = stopped(make("lab", "TOPOLOGY=x"))
+    assert set(words.split(" is not one of ")[1].split(", ")) == topologies
