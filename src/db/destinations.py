@@ -43,7 +43,7 @@ def insert(database: Database, destination: Destination) -> None:
     except StatementRefused as error:
         if error.constraint != "destination_name_once":
             raise
-        raise NameTaken(f"there is a destination named '{destination.name}' already") from error
+        raise NameTaken("there is a destination of that name already") from error
 
 
 def find(database: Database, *, tenant_id: TenantId, reference: str) -> Destination | None:

@@ -70,7 +70,7 @@ class NotFound(SallyportError):
     """No such thing for this tenant; another tenant's things are not found either."""
 
     def __init__(self, noun: str, reference: str) -> None:
-        super().__init__(f"no {noun} '{reference}'")
+        super().__init__(f"there is no such {noun}")  # the reference may be a secret in the wrong place
         self.noun = noun
         self.reference = reference
 

@@ -77,8 +77,10 @@ def _forbidden(name: str) -> str | None:
         return "set the credentials as the destination's 'auth', where they are sealed"
     if name == "idempotency-key":
         return "send it as a header of this call; the partner gets it under the destination's 'idempotency_header'"
-    if name in OURS or name.startswith(OUR_PREFIXES):
+    if name in OURS:
         return f"'{name}' is reserved"
+    if name.startswith(OUR_PREFIXES):
+        return f"names that begin with {', '.join(OUR_PREFIXES)} are reserved"
     return None
 
 

@@ -6,7 +6,7 @@ from domain.outcomes import Answered
 from egress.headers import received
 
 RESPONSE_CAP_BYTES = 4 * 1024 * 1024
-_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?![0-9])")  # libcurl reads three digits of any number
 
 
 class Response:

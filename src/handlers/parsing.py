@@ -1,8 +1,14 @@
-"""JSON bodies into typed values, naming every field at fault and not just the first."""
+"""JSON bodies into typed values, naming every field at fault and not just the first.
+
+No fault repeats what the caller sent, neither a value nor a name that is not ours: a secret in the wrong place would
+come back in the answer, and end up in somebody's log.
+"""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -10,24 +16,36 @@ from msgspec.structs import FieldInfo, fields
 
 from domain.errors import Fault, InvalidRequest, Malformed
 
+_MOST_POSITIONS = 10  # of unknown members that a fault lists
+
 
 def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
     """The body as a `kind`. Raises Malformed where it is no JSON object, InvalidRequest with every fault otherwise."""
-    raw = _object(body)
+    text = _text(body)
+    raw = _object(text)
+    if _SURROGATE.search(text):
+        _refuse_lone_surrogates(raw, kind)
     try:
         return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         faults = tuple(_faults(raw, kind, pointer=""))
-        raise InvalidRequest(*(faults or (Fault(field="", detail=str(error)),))) from error
+        # Without the cause: its text repeats values, and a log of the whole chain would have them.
+        raise InvalidRequest(*(faults or (Fault(field="", detail="its members do not fit together"),))) from None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _text(body: bytes) -> str:
     try:
-        raw = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-    except UnicodeDecodeError as error:
-        raise Malformed("the body is not JSON: it is not UTF-8 text") from error
+        return body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        raise Malformed("the body is not JSON: it is not UTF-8 text") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        raw = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
+        why = error.msg.partition(": ")[0]  # what follows is the character itself
+        raise Malformed(f"the body is not JSON: {why} (line {error.lineno}, column {error.colno})") from None
     except ValueError as error:  # Python reads no whole number of more than 4300 digits
         raise Malformed("the body holds a number with too many digits") from error
     except RecursionError as error:
@@ -43,10 +61,36 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(f"the name '{twice}' stands twice in one JSON object")
+        position = _first_repeated(name for name, _ in pairs)
+        raise Malformed(f"two members of one JSON object have the same name; the second is number {position} of it")
     return members
+
+
+def _first_repeated(names: Iterable[str]) -> int:
+    """The position, from 1, of the first name that stood before. One look at each: objects may have many members."""
+    seen: set[str] = set()
+    for position, name in enumerate(names, start=1):
+        if name in seen:
+            return position
+        seen.add(name)
+    raise ValueError("no name stands twice")
+
+
+def _refuse_lone_surrogates(raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
+    """Raises InvalidRequest. Half a pair of UTF-16 (RFC 8259 section 8.2) is no character that anything could store."""
+    known = {field.encode_name for field in fields(kind)}
+    wrong = [name for name, value in raw.items() if not _is_unicode({name: value})]
+    pointers = dict.fromkeys(f"/{name}" if name in known else "" for name in wrong)
+    if pointers:
+        raise InvalidRequest(*(Fault(field=pointer, detail="must not contain lone surrogates") for pointer in pointers))
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(text: str) -> float:
@@ -61,6 +105,8 @@ def _no_constant(name: str) -> None:
     raise Malformed(f"{name} is not JSON (RFC 8259 section 6)")
 
 
+# An escape that may be half of a pair. Bodies without one, nearly all, need no closer look.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # As json.loads reads bytes, but made once instead of for each body.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
 
@@ -68,10 +114,9 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constan
 def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str) -> Iterator[Fault]:
     known = {field.encode_name: field for field in fields(kind)}
     tag = kind.__struct_config__.tag_field
-    for name in raw:
-        if name not in known and name != tag:
-            detail = f"unknown; known are {', '.join(known)}" if known else "unknown; nothing is known here"
-            yield Fault(field=f"{pointer}/{escaped(name)}", detail=detail)
+    unknown = [position for position, name in enumerate(raw, start=1) if name not in known and name != tag]
+    if unknown:
+        yield Fault(field=pointer, detail=_unknown(unknown, known))
     for name, field in known.items():
         if name in raw:
             yield from _value_faults(raw[name], field, pointer=f"{pointer}/{name}")
@@ -88,7 +133,31 @@ def _value_faults(value: Any, field: FieldInfo, *, pointer: str) -> Iterator[Fau
         msgspec.convert(value, field.type)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        yield Fault(field=pointer + _pointer(where), detail=message[:1].lower() + message[1:])
+        yield Fault(field=pointer + _pointer(where), detail=_said(message, field.type))
+
+
+def _unknown(positions: list[int], known: Iterable[str]) -> str:
+    """Where the unknown members stand, as they cannot be named: a misplaced secret may be one of the names."""
+    listed = ", ".join(str(position) for position in positions[:_MOST_POSITIONS])
+    more = ", ..." if len(positions) > _MOST_POSITIONS else ""
+    members = f"member {listed}{more} is unknown" if len(positions) == 1 else f"members {listed}{more} are unknown"
+    return f"{members}; known are {', '.join(known) or 'none'}"
+
+
+def _said(message: str, kind: Any) -> str:
+    """msgspec's message where it speaks of types alone; the others quote the value."""
+    if message.startswith(("Expected `", "Invalid RFC3339", "Invalid UUID", "Object missing")):
+        return message[:1].lower() + message[1:]
+    return f"must be one of {', '.join(_choices(kind))}"
+
+
+def _choices(kind: Any) -> list[str]:
+    """What a value of an enumeration, or the tag of a union's members, may be."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(member.value) for member in kind]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [str(kind.__struct_config__.tag)]
+    return [choice for member in get_args(kind) for choice in _choices(member)]
 
 
 def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
@@ -103,11 +172,6 @@ def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
             if config.tag_field is not None and value.get(config.tag_field) == config.tag:
                 return member
     return None
-
-
-def escaped(name: str) -> str:
-    """A name as a part of a JSON pointer (RFC 6901 section 3)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _pointer(where: str) -> str:

@@ -4,7 +4,7 @@ docs/problems.md describes each kind; a contract test holds the two together.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import assert_never
@@ -16,6 +16,7 @@ from domain.errors import SallyportError
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sallyport:problem:"
+FAULTS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +86,27 @@ def problem_of(error: SallyportError) -> Problem:
 def _at_fault(error: errors.InvalidRequest | errors.Malformed | errors.KeyReused | errors.TooLarge) -> Problem:
     match error:
         case errors.InvalidRequest(faults=faults):
-            listed = [{"field": fault.field, "detail": fault.detail} for fault in faults]
-            members: dict[str, object] = {"faults": listed}
-            return problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions=members)
+            return _invalid(faults)
         case errors.Malformed():
             return problem("malformed-request", HTTPStatus.BAD_REQUEST, str(error))
         case errors.KeyReused(delivery_id=delivery_id):
-            members = {"delivery_id": delivery_id}
+            members: dict[str, object] = {"delivery_id": delivery_id}
             return problem("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions=members)
         case errors.TooLarge():
             return problem("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
         case _:
             assert_never(error)
+
+
+def _invalid(faults: Sequence[errors.Fault]) -> Problem:
+    """Of very many faults the first, for the answer must stay small; `faults_in_all` counts them then."""
+    shown = faults[:FAULTS_SHOWN]
+    members: dict[str, object] = {"faults": [{"field": fault.field, "detail": fault.detail} for fault in shown]}
+    detail = "; ".join(f"{fault.field}: {fault.detail}" for fault in shown)
+    if len(faults) > len(shown):
+        members["faults_in_all"] = len(faults)
+        detail += f"; and {len(faults) - len(shown)} more"
+    return problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, detail, extensions=members)
 
 
 def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotFound) -> Problem:

@@ -92,10 +92,10 @@ class Request:
 
 
 def request_of(event: Mapping[str, Any]) -> Request:
-    """From the event. Raises TooLarge for a body over 4 MiB."""
+    """From the event. Raises TooLarge for a body over 4 MiB, Malformed where something is not Unicode text."""
     context = event.get("requestContext") or {}
     authorizer = context.get("authorizer") or {}
-    return Request(
+    request = Request(
         method=event["httpMethod"],
         path=event["path"],
         stage_path=(context.get("path") or event["path"]).removesuffix(event["path"]),
@@ -106,6 +106,20 @@ def request_of(event: Mapping[str, Any]) -> Request:
         tenant=authorizer.get("tenant_id") or "",
         scopes=frozenset((authorizer.get("scopes") or "").split()),
     )
+    if not _is_unicode(request):
+        raise Malformed("the path, the query and the headers must be Unicode text")
+    return request
+
+
+def _is_unicode(request: Request) -> bool:
+    """JSON can carry half of a surrogate pair, and so can an event; nothing behind here could encode it."""
+    try:
+        for name, value in (("", request.path), *request.query, *request.headers):
+            name.encode()
+            value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def uuid_of(text: str, *, noun: str) -> UUID:
@@ -125,7 +139,10 @@ def _pairs(event: Mapping[str, Any], many: str, one: str) -> tuple[tuple[str, st
 
 def _body(event: Mapping[str, Any]) -> bytes:
     text = event.get("body") or ""
-    body = b64decode(text) if event.get("isBase64Encoded") else text.encode()
+    try:
+        body = b64decode(text) if event.get("isBase64Encoded") else text.encode()
+    except ValueError:
+        raise Malformed("the body is neither base64 nor Unicode text") from None
     if len(body) > BODY_LIMIT_BYTES:
         raise TooLarge(limit_bytes=BODY_LIMIT_BYTES)
     return body

@@ -6,7 +6,7 @@ The OpenAPI document is generated from these types, so their descriptions are th
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, assert_never
 from uuid import UUID
@@ -26,7 +26,6 @@ from domain.targets import path_fault, query_fault
 from flows.check_egress import NO_FIXED_ADDRESS, Verified
 from flows.deliver import Progress
 from flows.destinations import NewDestination
-from handlers.parsing import escaped
 from runtime.settings import EgressAddress
 
 # Python's $ also matches before a line feed at the end; (?!\n) takes that back and changes nothing elsewhere.
@@ -35,9 +34,10 @@ FIELD_NAME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}$(?!\n)"
 METADATA_LIMIT_BYTES = 4096
 SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
 HEADERS_LIMIT_BYTES = 16 * 1024
+HEADERS_LIMIT = 100  # how many, each value of a repeated one by itself
 NOT_BEFORE_LIMIT = timedelta(days=30)
-# PostgreSQL's jsonb takes neither U+0000 (an escape that is not itself escaped) nor lone surrogates.
-_NOT_STORABLE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000|[\ud800-\udfff]")
+# An escape that is not itself escaped. PostgreSQL's jsonb does not take it.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False)
 CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
 Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"writeOnly": True})]
@@ -162,7 +162,7 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(description="When the first attempt may start, at most 30 days off"),
     ] = None
     metadata: Annotated[
-        dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 characters")
+        dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 bytes of JSON")
     ] = {}
 
 
@@ -476,7 +476,7 @@ def _reserved(name: str) -> str | None:
     """Why a destination must not use the header `name` for credentials of its own or for the key."""
     lowered = name.lower()
     if lowered.startswith("content-") or lowered in ("cookie", "accept", "user-agent"):
-        return f"'{lowered}' says something else already"
+        return "a header of that name says something else already"
     return None if lowered == "idempotency-key" else header_fault(name, "")
 
 
@@ -502,12 +502,19 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
     pairs = [
         (name, value) for name, values in headers.items() for value in ([values] if isinstance(values, str) else values)
     ]
-    for name, value in pairs:
-        if fault := header_fault(name, value):
-            faults.append(Fault(field=f"/headers/{escaped(name)}", detail=fault))
-    if sum(len(name) + len(value) for name, value in pairs) > HEADERS_LIMIT_BYTES:
-        faults.append(Fault(field="/headers", detail=f"must be at most {HEADERS_LIMIT_BYTES} bytes in all"))
+    faults += _header_faults(pairs, field="/headers")
     return tuple(pairs)
+
+
+def _header_faults(pairs: Sequence[tuple[str, str]], *, field: str) -> Iterator[Fault]:
+    """What is wrong with headers that a caller wants to send. They go by position: a name may be a misplaced secret."""
+    for position, (name, value) in enumerate(pairs, start=1):
+        if fault := header_fault(name, value):
+            yield Fault(field=field, detail=f"header {position}: {fault}")
+    if len(pairs) > HEADERS_LIMIT:
+        yield Fault(field=field, detail=f"must be at most {HEADERS_LIMIT} in all")
+    if sum(len(name) + len(value) for name, value in pairs) > HEADERS_LIMIT_BYTES:
+        yield Fault(field=field, detail=f"must be at most {HEADERS_LIMIT_BYTES} bytes in all")
 
 
 def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
@@ -523,28 +530,23 @@ def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
             return b""
     if body.body is None:
         return b""
-    try:
-        return body.body.encode() if isinstance(body.body, str) else _as_it_stands(body.body, sent)
-    except UnicodeEncodeError:
-        faults.append(Fault(field="/body", detail="must not contain lone surrogates"))
-        return b""
+    return body.body.encode() if isinstance(body.body, str) else _as_it_stands(body.body, sent)
 
 
 def _as_it_stands(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
-    """The bytes of `content` in `sent`; encoded anew where the call is not UTF-8, or is refused for something else."""
-    encoded = msgspec.json.encode(content)
+    """The bytes of `content` in `sent`; encoded anew where the call is not UTF-8."""
     try:
         return bytes(_SENT.decode(sent).body)
     except msgspec.DecodeError:
-        return encoded
+        return msgspec.json.encode(content)
 
 
 def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
     encoded = _AS_TEXT.encode(metadata)
-    if len(encoded) > METADATA_LIMIT_BYTES:
-        return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} characters of JSON")]
-    if _NOT_STORABLE.search(encoded):
-        return [Fault(field="/metadata", detail="must not contain U+0000 or lone surrogates")]
+    if len(encoded.encode()) > METADATA_LIMIT_BYTES:
+        return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} bytes of JSON")]
+    if _NUL.search(encoded):
+        return [Fault(field="/metadata", detail="must not contain U+0000")]
     return []
 
 

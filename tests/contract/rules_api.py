@@ -25,7 +25,7 @@ GATEWAY_TITLES = {
     "timeout": "No answer came in time",
     "blocked": "The request was blocked",
 }
-GATEWAY_RESPONSES = {  # by API Gateway's name; the status that callers see, None where API Gateway knows best
+GATEWAY_RESPONSES = {  # by API Gateway's name; the status that callers see
     "UNAUTHORIZED": 401,
     "ACCESS_DENIED": 403,
     "WAF_FILTERED": 403,
@@ -36,8 +36,8 @@ GATEWAY_RESPONSES = {  # by API Gateway's name; the status that callers see, Non
     "AUTHORIZER_CONFIGURATION_ERROR": 503,
     "INTEGRATION_FAILURE": 502,
     "INTEGRATION_TIMEOUT": 504,
-    "DEFAULT_4XX": None,
-    "DEFAULT_5XX": None,
+    "DEFAULT_4XX": 400,
+    "DEFAULT_5XX": 500,
 }
 LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:12345"
 KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -260,6 +260,8 @@ def _response_faults(response: dict[str, Any], status: int | None) -> list[str]:
         return ["the body is not JSON"]
     kind = str(members.get("type", "")).removeprefix(TYPE_PREFIX)
     faults = []
+    if "$context.error.message" in template:
+        faults.append("hands on API Gateway's text, which may quote the Authorization header")
     if headers.get("gatewayresponse.header.Content-Type") != "'application/problem+json'":
         faults.append("is not application/problem+json")
     if members.get("title") != (TITLES | GATEWAY_TITLES).get(kind):

@@ -250,6 +250,10 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "Api", "        THROTTLED:", "        QUOTA_EXCEEDED:"),
         reworded(APPLICATION, "application/problem+json", "application/json"),
         reworded(APPLICATION, '"status": 413,', '"status": 413'),
+        reworded(APPLICATION, '"Sallyport failed", "status": 500,', '"Sallyport failed",'),
+        reworded(
+            APPLICATION, '"API Gateway refused the request. Nothing was recorded."', "$context.error.messageString"
+        ),
         reworded(APPLICATION, '"status": 413,', '"status": 400,'),
         reworded(APPLICATION, "problem:too-large", "problem:large"),
         reworded(APPLICATION, "              Retry-After: \"'5'\"\n", ""),

@@ -72,12 +72,20 @@ def test_a_path_that_is_none_is_a_problem(refusing: Functions, path: str) -> Non
     assert (answer.status, answer.kind) == (404, "not-found")
 
 
+def test_a_part_of_a_path_with_odd_characters_is_not_found_and_its_method_not_blamed(refusing: Functions) -> None:
+    answer = refusing.api.get('/v1/destinations/a"b')
+    assert (answer.status, answer.kind) == (404, "not-found")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/deliveries", "GET, POST"),
         ("PUT", "/v1/destinations/partner", "GET"),
         ("POST", "/healthz", "GET"),
+        ("TRACE", "/docs", "GET"),
+        ("OPTIONS", "/v1/egress", "GET"),
+        ("HEAD", "/v1/egress/verify", "POST"),
         ("TRACE", "/v1/via/partner/x/y", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
     ],
 )

@@ -60,6 +60,34 @@ def test_anything_else_is_unauthorized(refusing: Functions, authorization: str |
         authorize.handler(authorizer_event(authorization), Context())
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Basic {}",
+        "{}",
+        "Bearer{}",
+        "Bearer {}x",
+        "Bearer x{}",
+        "Bearer {} {}",
+        "Bearer {},",
+        "Bearer Bearer {}",
+        "Token {}",
+        "Bearer\t{}",
+        "Bearer {}\u00e9",
+    ],
+)
+def test_a_good_token_in_another_form_is_unauthorized(functions: Functions, form: str) -> None:
+    """Everything but the form is right: only the check of the form can refuse it."""
+    with pytest.raises(Unauthorized, match=r"^Unauthorized$"):
+        authorize.handler(authorizer_event(form.format(functions.token, functions.token)), Context())
+
+
+def test_a_good_token_in_another_header_is_unauthorized(functions: Functions) -> None:
+    event = authorizer_event(None) | {"headers": {"X-Authorization": f"Bearer {functions.token}"}}
+    with pytest.raises(Unauthorized):
+        authorize.handler(event, Context())
+
+
 def test_a_call_without_any_header_is_unauthorized(refusing: Functions) -> None:
     with pytest.raises(Unauthorized):
         authorize.handler(authorizer_event(None) | {"headers": None}, Context())

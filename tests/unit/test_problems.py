@@ -66,6 +66,16 @@ def test_the_faults_are_listed() -> None:
     assert found.detail == "/a: is required; limit: too high"
 
 
+@pytest.mark.parametrize(("count", "shown"), [(100, 100), (101, 100)])
+def test_of_many_faults_the_first_hundred_are_listed(count: int, shown: int) -> None:
+    found = problem_of(errors.InvalidRequest(*[Fault(field="/a", detail="wrong")] * count))
+    listed = found.extensions["faults"]
+    assert isinstance(listed, list)
+    assert len(listed) == shown
+    assert found.extensions.get("faults_in_all") == (count if count > shown else None)
+    assert found.detail.endswith("; and 1 more") == (count > shown)
+
+
 @pytest.mark.parametrize(
     ("outcome", "status", "kind"),
     [

@@ -146,5 +146,22 @@ def test_no_preference_can_make_it_fail(value: str) -> None:
 
 def test_an_id_in_a_path_is_a_uuid_or_nobodys() -> None:
     assert str(uuid_of(NOBODYS_ID, noun="delivery")) == NOBODYS_ID
-    with pytest.raises(NotFound, match="no delivery '42'"):
+    with pytest.raises(NotFound, match="there is no such delivery"):
         uuid_of("42", noun="delivery")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"path": "/v1/via/partner/\ud800"},
+        {"queryStringParameters": {"a": "\ud800"}},
+        {"queryStringParameters": {"\ud800": "a"}},
+        {"headers": {"X-A": "\ud800"}},
+        {"headers": {"\ud800": "a"}},
+        {"body": "\ud800"},
+        {"body": "x", "isBase64Encoded": True},
+    ],
+)
+def test_what_is_no_unicode_text_is_malformed(event: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        request(**event)
