@@ -12,7 +12,7 @@ from tests.support.gateway import Gateway
 
 def test_a_name_is_taken_once_per_tenant(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    with pytest.raises(NameTaken, match="'partner'"):
+    with pytest.raises(NameTaken, match="of that name already"):
         gateway.destination("http://127.0.0.1:1")
 
 
