@@ -111,6 +111,7 @@ def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
     """The pages that quote this command, and what stands in each between the marks of its name, marks included."""
     for page, name, text in (
         ("README.md", "table", markdown(prices)),
+        ("docs/costs.md", "stages", stages(prices)),
         ("docs/costs.md", "load", assumptions()),
         ("docs/costs.md", "unsourced", unsourced(prices)),
     ):
@@ -128,6 +129,26 @@ def write_quoted(prices: Prices, folder: Path = render.ROOT) -> list[str]:
             raise Wrong(f"{page} has lost its marks: {first} and {last}")
         (folder / page).write_text(f"{before}{block}{after}", encoding="utf-8")
     return list(dict.fromkeys(page for page, _ in quoted(prices)))
+
+
+def stages(prices: Prices) -> str:
+    """What differs between the first design's bills for a million deliveries, as the table that docs/costs.md quotes."""
+    by_stage = [_by_what(stage, prices) for stage in SHOWN_STAGES]
+    names = list(dict.fromkeys(name for lines in by_stage for name in lines))
+    lines = [
+        f"| {name} | {' | '.join(f'{found.get(name, 0):.2f}' for found in by_stage)} |"
+        for name in names
+        if len({round(found.get(name, 0), 2) for found in by_stage}) > 1
+    ]
+    sums = f"| all that differs or not | {' | '.join(f'{sum(found.values()):.2f}' for found in by_stage)} |"
+    head = f"| public-private, single, 1 M | {' | '.join(SHOWN_STAGES)} |"
+    return "\n".join([head, f"| --- |{' ---: |' * len(SHOWN_STAGES)}", *lines, sums])
+
+
+def _by_what(stage: str, prices: Prices) -> dict[str, float]:
+    resources = _resources(render.TOPOLOGIES[0], render.EGRESSES[0], stage)
+    lines = bill(resources, deliveries=LOADS["1 M"], prices=prices, load=load_load())
+    return {line.price.what: line.dollars for line in lines}
 
 
 def assumptions() -> str:

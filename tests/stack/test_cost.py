@@ -312,3 +312,18 @@ def test_the_command_ends_with_2_and_no_traceback(repository: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr == "STAGE must be one of dev, staging, prod; got 'test'\n"
+
+
+def test_dev_costs_more_than_prod_at_a_million_deliveries_for_the_reasons_that_the_page_gives() -> None:
+    """One alarm more, and logs that are kept for less long; the rest is the same to the cent."""
+    dev, prod = (cost._resources("public-private", "single", stage) for stage in ("dev", "prod"))
+    assert set(dev) - set(prod) == {"Observability.DatabaseResumeAlarm"}
+    assert set(prod) - set(dev) == set()
+    lines = cost.stages(load_prices()).splitlines()[2:]
+    assert [line.split(" | ")[0].strip("| ") for line in lines[:-1]] == ["Logs, kept", "Alarm, each metric"]
+    dollars = [[float(cell) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
+    (less, more), (alarm, without), (total, of_prod) = dollars
+    assert less < more
+    assert alarm - without == pytest.approx(3 * load_prices().prices["alarm_month"].dollars)
+    assert total > of_prod
+    assert total - of_prod == pytest.approx((less - more) + (alarm - without), abs=0.02)
