@@ -132,7 +132,7 @@ def write_quoted(prices: Prices, folder: Path = render.ROOT) -> list[str]:
 
 
 def stages(prices: Prices) -> str:
-    """What differs between the first design's bills for a million deliveries, as the table that docs/costs.md quotes."""
+    """What differs between the first design's bills for a million deliveries, as the table in docs/costs.md."""
     by_stage = [_by_what(stage, prices) for stage in SHOWN_STAGES]
     names = list(dict.fromkeys(name for lines in by_stage for name in lines))
     lines = [

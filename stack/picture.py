@@ -47,7 +47,7 @@ ROLES = {
 UNUSED = ("#f8fafc", "#cbd2d9", "#52606d")
 BARS = {Kind.FUNCTION: "#1d5fa8", Kind.BASTION: "#52606d", Kind.ENDPOINT: PRIVATE, Kind.PROXY: IN}
 # Left edge, room and weight of each column of the list.
-COLUMNS = ((44, 310, "normal"), (370, 290, "normal"), (680, 160, "bold"), (860, 316, "normal"))
+COLUMNS = ((44, 310, "normal"), (370, 270, "normal"), (680, 160, "bold"), (860, 316, "normal"))
 STAND_INS = IPv4Network("203.0.113.0/24")  # stack/reading.py takes its stand-ins from there
 BAR, GAP = 36, 10  # a bar without its lines, and what is between two
 
@@ -191,7 +191,9 @@ class _Map:
     def _third_parties(self) -> None:
         fixed = self._fixed()
         if not fixed:
-            self._place(478, 44, 436, 72, ["Third parties", "no way leads there"], at="third party", stroke=RULE)
+            self._place(
+                478, 44, 436, 72, ["Third parties on the internet", "no way leads there"], at="third party", stroke=RULE
+            )
             self.spots["third party"] = Spot(932, 60)
             return
         middle = sum(at for at, _ in fixed) / len(fixed)
@@ -229,6 +231,19 @@ class _Map:
             if service == "execute-api" and middle:
                 y = self.anchors[owner][1]
                 self._arrow([(ZONES[0][0] + INSET + 10, y), (200, y), (200, middle + 52)], "private")
+                if self.network.vpn is None:
+                    self._callers_inside(y)
+
+    def _callers_inside(self, y: float) -> None:
+        """Where no VPN leads in, a private API's callers stand in the VPC; and who may be connected."""
+        self._place(44, y + 26, 180, 62, ["API consumers", "in the VPC"], at="api consumers", stroke=PRIVATE)
+        self._arrow([(224, y + 57), (252, y + 57), (252, y + 14), (ZONES[0][0] + INSET + 8, y + 14)], "private")
+        ranges = list(dict.fromkeys(row.whom for row in self.rows if row.how == talk.UNCONNECTED))
+        if ranges:
+            listed = [whom.removeprefix("third parties in ") for whom in ranges]
+            few = listed if len(listed) <= 2 else [listed[0], f"and {len(listed) - 1} more ranges"]
+            words = ["Third parties", *few, "see private addresses,", "once you connect them"]
+            self._place(44, y + 104, 180, 34 + 22 * (len(words) - 1), words, at="unconnected", stroke=RULE)
 
     def _corporate(self) -> None:
         vpn = self.network.vpn

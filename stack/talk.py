@@ -14,6 +14,8 @@ from stack.reach import Passage, inside, inward, outward, route_to, subnet_of
 # An address that nobody has and no route of ours names (RFC 2544): it stands for the internet at large.
 STRANGER = IPv4Address("198.19.255.250")
 INTERNET = "the internet"
+UNROUTED = "no route of this stack leads there"
+UNCONNECTED = "not before you connect it, as by peering"
 SPELLED = {"Api": "API", "Nat": "NAT", "Vpn": "VPN"}
 
 
@@ -159,9 +161,9 @@ def _to_range(network: Network, party: Party, peer: IPv4Network, *, name: str | 
     stopped = [passage.stopped_by for found in passages.values() for passage in found if passage.stopped_by]
     return Row(
         who=party.label,
-        whom=name or place_of(network, peer),
+        whom=name or _partners_in(network, peer),
         ports=tuple(_range_of(port) for port in let),
-        how=_way(network, party, address, seen) if let else _reason(stopped),
+        how=_way(network, party, address, seen) if let else _reason(stopped, peer),
     )
 
 
@@ -191,8 +193,16 @@ def _way(network: Network, party: Party, address: IPv4Address, seen: list[Passag
             return "by its own public address"
 
 
-def _reason(stopped: list[str]) -> str:
-    return "no route of this stack leads there" if any("no route" in reason for reason in stopped) else "stopped"
+def _partners_in(network: Network, peer: IPv4Network) -> str:
+    place = place_of(network, peer)
+    return f"third parties in {place}" if place == str(peer) else place
+
+
+def _reason(stopped: list[str], peer: IPv4Network) -> str:
+    """A private range is named in AllowedPrivateCidrs, so that it may be connected; the internet cannot be."""
+    if not any("no route" in reason for reason in stopped):
+        return "stopped"
+    return UNROUTED if peer == ANYWHERE else UNCONNECTED
 
 
 def _within(network: Network, party: Party, listeners: list[Party]) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from stack import reading, render
 from stack.map import MAPS, PICTURES, pictures
 from stack.network import ANYWHERE, Kind, Network, Rule
 from stack.picture import draw
+from stack.talk import UNCONNECTED
 from stack.tried import Flow, acl_of, routes_of
 from tests.support.pictures import SVG, badges, boxes, outside, overlaps, texts
 
@@ -74,6 +75,34 @@ def test_a_picture_names_ranges_addresses_and_what_is_closed(name: str) -> None:
     assert ("no way out" in told) == (name == "internal-only")
     assert f'<title id="title">The network of Sallyport: {PICTURES[name]["Topology"]}' in DRAWN[name]
     assert "Connections that may be opened" in DRAWN[name]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_picture_has_a_caller_and_a_reason_for_each_way_that_is_closed(name: str) -> None:
+    told = texts(ALL[name])
+    assert {"API consumers", "with the API's consumers"} & set(told)
+    assert "stopped" not in told
+    for words in told:
+        if words.startswith("third parties in "):
+            assert {UNCONNECTED, "through the VPN, by private address"} & set(told)
+
+
+def test_the_readme_says_of_each_design_what_its_picture_shows(repository: Path) -> None:
+    table = re.findall(
+        r"^\| \[([a-z-]+)\]\(docs/maps/\1\.svg\)[^|]*\| (.*?) \| (.*?) \|", readme(repository), re.MULTILINE
+    )
+    assert [name for name, _, _ in table] == list(render.TOPOLOGIES)
+    for name, seen, callers in table:
+        told = texts(DRAWN[name])
+        assert ("fixed address" in seen) == any(words.startswith("Elastic IP ") for words in told)
+        assert ("none on the internet" in seen) == ("Third parties on the internet" in told) == ("no way out" in told)
+        assert ("once their network is connected" in seen) == ("once you connect them" in told)
+        assert ("the VPC" in callers) == ("in the VPC" in told)
+        assert ("VPN" in callers) or ("API consumers" in told)
+
+
+def readme(repository: Path) -> str:
+    return (repository / "README.md").read_text(encoding="utf-8")
 
 
 def test_developers_and_the_corporate_network_are_shown_where_they_are_let_in() -> None:
