@@ -1,38 +1,79 @@
-"""Cutting a partner's response down to what is stored, without ever inflating more than a bounded amount of it."""
+"""Cutting a partner's response down to what is stored, with a bounded amount of work whatever it holds."""
 
 import hashlib
+import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from domain.deliveries import KeptResponse
-from domain.outcomes import Answered
+from domain.masks import longest_form, masked, masked_text
+from domain.outcomes import Answered, Headers
 
 STORED_RESPONSE_BYTES = 64 * 1024
 INFLATED_LIMIT_BYTES = 32 * 1024 * 1024  # a compressed body is followed this far, then called endless
+MOST_MEMBERS = 1000  # a compressed body of more pieces is not decoded: each costs as much as many bytes
+FEED_BYTES = 16 * 1024  # what is left of it may be copied once a step and once a member, so it is short
+STORED_HEADERS = 100
+STORED_HEADER_BYTES = 16 * 1024  # of all together as JSON, in which a byte may take six
+LONGEST_HEADER_CHARACTERS = 4096
+NOTE = "Sallyport-Note"  # says in a stored response what is not as it came; no partner's own field of ours is stored
+_OURS = "sallyport-"
 _STEP_BYTES = 64 * 1024
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """A body as it is to be kept. `beginning` has a few bytes more than will be stored, for secrets across the cut."""
+
+    beginning: bytes
+    length_bytes: int
+    sha256: bytes
+    whole: bool
+    decoded: bool = False
+    note: str | None = None
+
+
 def keep(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> KeptResponse:
     """The first `limit_bytes` of `answer`: decoded where its Content-Encoding is gzip or deflate (RFC 9110 section
-    8.4.1).
+    8.4.1), with the destination's own credentials masked. Length and SHA-256 are those of what the partner sent.
 
-    Another encoding, or a body that does not inflate, is stored as it came, its Content-Encoding header beside it.
-    Where the body was decoded that header is left out, so that what is stored reads as what it is.
+    Another encoding, or a body that does not inflate or only with too much work, is stored as it came, its
+    Content-Encoding header beside it. Where the body was decoded that header is left out, so that what is stored reads
+    as what it is. Headers are bounded too. Whatever else was left out is told in a header `Sallyport-Note`.
     """
-    encoding = _content_encoding(answer)
-    if encoding in _WINDOW_BITS and answer.body:
-        inflated = _inflated(answer, _WINDOW_BITS[encoding], limit_bytes)
-        if inflated is not None:
-            return inflated
-    whole = answer.complete
+    content = _content(answer, limit_bytes + longest_form(answer.secrets))
+    headers, cut = _bounded_headers(answer, decoded=content.decoded)
+    body = masked(content.beginning, answer.secrets)[:limit_bytes]
+    was_masked = body != content.beginning[:limit_bytes] or _masks_headers(answer)
+    notes = (content.note, cut, "credentials were masked" if was_masked else None)
     return KeptResponse(
         status=answer.status,
-        headers=answer.headers,
-        body=answer.body[:limit_bytes],
-        length_bytes=len(answer.body) if whole else None,
-        sha256=hashlib.sha256(answer.body).digest() if whole else None,
-        truncated=not whole or len(answer.body) > limit_bytes,
+        headers=(*headers, *((NOTE, note) for note in notes if note is not None)),
+        body=body,
+        length_bytes=content.length_bytes if content.whole else None,
+        sha256=content.sha256 if content.whole else None,
+        truncated=not content.whole or content.length_bytes > len(body) or cut is not None or was_masked,
+    )
+
+
+def _content(answer: Answered, most_bytes: int) -> _Content:
+    encoding = _content_encoding(answer)
+    note = None
+    if encoding in _WINDOW_BITS and answer.body:
+        try:
+            return _inflated(answer, _WINDOW_BITS[encoding], most_bytes)
+        except zlib.error:
+            note = f"not decoded: the body is not {encoding}"
+        except _TooMany:
+            note = f"not decoded: more than {MOST_MEMBERS} members"
+    return _Content(
+        beginning=answer.body[:most_bytes],
+        length_bytes=len(answer.body),
+        sha256=hashlib.sha256(answer.body).digest(),
+        whole=answer.complete,
+        note=note,
     )
 
 
@@ -41,41 +82,75 @@ def _content_encoding(answer: Answered) -> str:
     return ",".join(values)
 
 
-def _inflated(answer: Answered, window_bits: int, limit_bytes: int) -> KeptResponse | None:
+def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
     kept, length, digest = bytearray(), 0, hashlib.sha256()
     whole = answer.complete
     try:
         for piece in _pieces(answer.body, window_bits):
             length += len(piece)
             digest.update(piece)
-            kept += piece[: limit_bytes - len(kept)]
+            kept += piece[: most_bytes - len(kept)]
             if length > INFLATED_LIMIT_BYTES:
                 whole = False
                 break
     except EOFError:
         whole = False
-    except zlib.error:
-        return None
-    return KeptResponse(
-        status=answer.status,
-        headers=tuple((name, value) for name, value in answer.headers if name.lower() != "content-encoding"),
-        body=bytes(kept),
-        length_bytes=length if whole else None,
-        sha256=digest.digest() if whole else None,
-        truncated=not whole or length > len(kept),
-    )
+    return _Content(beginning=bytes(kept), length_bytes=length, sha256=digest.digest(), whole=whole, decoded=True)
+
+
+class _TooMany(Exception):
+    """More members than are decoded."""
 
 
 def _pieces(data: bytes, window_bits: int) -> Iterator[bytes]:
     """What `data` inflates to, a bounded piece at a time; gzip data may have several members (RFC 1952 section 2.2).
 
-    Raises EOFError where `data` ends too early, zlib.error where it is something else.
+    Raises EOFError where `data` ends too early, zlib.error where it is something else, _TooMany.
     """
-    while data:
+    view, at, members = memoryview(data), 0, 0
+    while at < len(data):
+        members += 1
+        if members > MOST_MEMBERS:
+            raise _TooMany
         inflater = zlib.decompressobj(wbits=window_bits)
-        while data and not inflater.eof:
-            yield inflater.decompress(data, _STEP_BYTES)
-            data = inflater.unconsumed_tail
-        if not inflater.eof:
-            raise EOFError
-        data = inflater.unused_data
+        while not inflater.eof:
+            if at == len(data):
+                raise EOFError
+            fed = view[at : at + FEED_BYTES]
+            at += len(fed)
+            yield from _drained(inflater, fed)
+        at -= len(inflater.unused_data)
+
+
+def _drained(inflater: "zlib._Decompress", fed: memoryview) -> Iterator[bytes]:
+    """All that `fed` inflates to. zlib may hold back output without any input being left."""
+    piece = inflater.decompress(fed, _STEP_BYTES)
+    yield piece
+    while not inflater.eof and (inflater.unconsumed_tail or len(piece) == _STEP_BYTES):
+        piece = inflater.decompress(inflater.unconsumed_tail, _STEP_BYTES)
+        yield piece
+
+
+def _masks_headers(answer: Answered) -> bool:
+    return any(masked_text(text, answer.secrets) != text for field in answer.headers for text in field)
+
+
+def _bounded_headers(answer: Answered, *, decoded: bool) -> tuple[Headers, str | None]:
+    """The headers that are stored, masked before they are cut, and in words what is missing of them."""
+    wanted = [(name, value) for name, value in answer.headers if _is_stored(name.lower(), decoded=decoded)]
+    kept: list[tuple[str, str]] = []
+    left_bytes, cut_values = STORED_HEADER_BYTES, 0
+    for name, value in wanted:
+        field = (masked_text(name, answer.secrets), masked_text(value, answer.secrets)[:LONGEST_HEADER_CHARACTERS])
+        size = len(json.dumps(field))
+        if len(kept) < STORED_HEADERS and size <= left_bytes:
+            kept.append(field)
+            left_bytes -= size
+            cut_values += len(value) > LONGEST_HEADER_CHARACTERS
+    if len(kept) == len(wanted) and not cut_values:
+        return tuple(kept), None
+    return tuple(kept), f"headers were cut: {len(kept)} of {len(wanted)} are here, {cut_values} of them shortened"
+
+
+def _is_stored(name: str, *, decoded: bool) -> bool:
+    return not name.startswith(_OURS) and not (decoded and name == "content-encoding")

@@ -11,13 +11,15 @@ class Answered:
     """The partner answered.
 
     `body` holds the bytes as they came over the wire (still content-encoded), at most the cap of the request;
-    `complete` is False when reading stopped at the cap.
+    `complete` is False when reading stopped at the cap. `secrets` are the credentials that were sent, which must not be
+    stored where the partner sent them back (domain/masks.py).
     """
 
     status: int
     headers: Headers = ()
     body: bytes = field(default=b"", repr=False)
     complete: bool = True
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

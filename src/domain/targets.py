@@ -1,17 +1,31 @@
 """Where a request goes: the rules for the path and the query below a destination's base URL."""
 
 import re
-from urllib.parse import quote, unquote, urlsplit
+from unicodedata import normalize
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 _PATH = re.compile(r"(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)*")  # RFC 3986 section 3.3
 _QUERY = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")  # RFC 3986 section 3.4
+_MOST_DECODINGS = 8
+_PERCENTS = re.compile(rb"%(?:25)+")  # a percent sign, however often it was encoded
+_WIDE_ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})")  # of IIS
+_PARAMETERS = re.compile(rb"[;?#\x00]")  # a segment's name ends there, for Tomcat (;), who decodes first, or C (NUL)
+_BLANKS = re.compile(rb"[\x00-\x20\x7f]+")  # Windows drops blanks, others control characters
+# Two-byte forms as lax decoders take them, who look at the lower six bits of the second byte alone.
+_OVERLONG = (
+    (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2e\x6e\xae\xee]"), b"."),
+    (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2f\x6f\xaf\xef]"), b"/"),
+    (re.compile(rb"(?:\xc1|\xe0\x81|\xf0\x80\x81)[\x1c\x5c\x9c\xdc]"), rb"\\"),
+)
+_SLASHES = {0x2044: "/", 0x2215: "/", 0x29F8: "/", 0x2216: "\\", 0x29F5: "\\"}  # Windows maps these, NFKC does not
 _PATH_AS_IT_IS = "/-._~!$&'()*+,;=:@%"
 
 
 def path_fault(path: str) -> str | None:
     """Why `path` cannot be sent; None when it can.
 
-    Dot segments are refused, also percent-encoded: they would lead out of the base URL's own path.
+    Dot segments are refused, and whatever a server may read as one: percent-encoded any number of times, with
+    parameters, backslashes, overlong or full-width characters. They would lead out of the base URL's own path.
     """
     if not _PATH.fullmatch(path):
         return "must be empty or start with '/', with everything but RFC 3986 path characters percent-encoded"
@@ -26,9 +40,44 @@ def base_url_fault(url: str) -> str | None:
 
 
 def _dots(path: str) -> str | None:
-    if any(unquote(segment) in (".", "..") for segment in path.split("/")):
-        return "must not contain the segments '.' or '..'"
-    return None
+    """Why a server may read a way out in `path`, however often it decodes and whatever else it takes for a dot."""
+    raw = path.encode("latin-1", "replace")
+    for _ in range(_MOST_DECODINGS):
+        plain = _overlong(unquote_to_bytes(_PERCENTS.sub(b"%", raw)))
+        if _climbs(raw) or _climbs(plain):
+            return "must not contain the segments '.' or '..', nor anything that a server may decode to one"
+        decoded = _look_alikes(plain)
+        if decoded == raw:
+            return None
+        raw = decoded
+    return "is percent-encoded too many times over; it could hide the segments '.' or '..'"
+
+
+def _climbs(path: bytes) -> bool:
+    return any(
+        _BLANKS.sub(b"", _PARAMETERS.split(segment, maxsplit=1)[0]) in (b".", b"..")
+        for segment in re.split(rb"[/\\]", path)
+    )
+
+
+def _overlong(raw: bytes) -> bytes:
+    """`raw` with dots, slashes and backslashes in place of their forbidden long forms (RFC 3629 section 10)."""
+    for form, character in _OVERLONG:
+        raw = form.sub(character, raw)
+    return raw
+
+
+def _look_alikes(raw: bytes) -> bytes:
+    """`raw` as a server reads it that knows %u002e and maps full-width characters to ASCII ones."""
+    text = raw.decode("utf-8", "surrogateescape")
+    text = _WIDE_ESCAPE.sub(lambda found: _character(found[1]), text)
+    return normalize("NFKC", text).translate(_SLASHES).encode("utf-8", "surrogateescape")
+
+
+def _character(digits: str) -> str:
+    """The character of that number; a surrogate is none."""
+    number = int(digits, 16)
+    return "?" if 0xD800 <= number <= 0xDFFF else chr(number)
 
 
 def query_fault(query: str) -> str | None:

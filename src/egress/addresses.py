@@ -38,9 +38,11 @@ REFUSED_RANGES: tuple[tuple[Network, str], ...] = tuple(
         ("::/128", "the unspecified address (RFC 4291 section 2.5.2)"),
         ("::1/128", "loopback (RFC 4291 section 2.5.3)"),
         ("::/96", "IPv4-compatible (RFC 4291 section 2.5.5.1)"),
+        ("::ffff:0:0:0/96", "IPv4-translated: an IPv4 address in disguise (RFC 2765)"),
         ("64:ff9b::/96", "NAT64: an IPv4 address in disguise (RFC 6052)"),
         ("64:ff9b:1::/48", "local NAT64 (RFC 8215)"),
         ("100::/64", "discard only (RFC 6666)"),
+        ("100:0:0:1::/64", "the dummy prefix (RFC 9780)"),
         ("2001::/23", "IETF protocol assignments, Teredo among them (RFC 2928, RFC 4380)"),
         ("2001:db8::/32", "documentation (RFC 3849)"),
         ("2002::/16", "6to4: an IPv4 address in disguise (RFC 3056)"),
@@ -53,6 +55,11 @@ REFUSED_RANGES: tuple[tuple[Network, str], ...] = tuple(
         ("ff00::/8", "multicast (RFC 4291 section 2.7)"),
     )
 )
+
+# All that IANA has given out of IPv6's unicast addresses lies in here (RFC 4291 section 2.4, and IANA's registry of the
+# IPv6 address space). The table above names what is special in it, and what has a name outside of it.
+_ASSIGNED = IPv6Network("2000::/3")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 section 6.1: an IPv4 address follows
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_URL_CHARACTERS = 16_384  # API Gateway takes 10,240 bytes of request line and headers
@@ -89,7 +96,8 @@ class Guard:
     `allowed_private_cidrs` wins over the table for exactly those ranges; against `blocked_cidrs` the narrower range
     wins, and the allowed one where both are equal: whoever opens 10.0.0.0/8 does not open the VPC in it.
     `blocked_hosts` are names that are never called, whatever they resolve to. An IPv4-mapped IPv6 address (RFC 4291
-    section 2.5.5.2) is judged as the IPv4 address in it.
+    section 2.5.5.2) is judged as the IPv4 address in it. Of IPv6 only 2000::/3 is called at all, the table's rows left
+    out, and an ISATAP address where the IPv4 address in it may be called.
     """
 
     def __init__(
@@ -136,7 +144,17 @@ class Guard:
             return f"{address} is a blocked address"
         if allowed >= 0:
             return None
-        return next((f"{address} is {why}" for network, why in REFUSED_RANGES if _within(judged, (network,))), None)
+        why = next((why for network, why in REFUSED_RANGES if _within(judged, (network,))), None) or self._why(judged)
+        return f"{address} is {why}" if why is not None else None
+
+    def _why(self, address: Address) -> str | None:
+        """Why an address is refused that no row of the table holds."""
+        if isinstance(address, IPv4Address):
+            return None
+        if address not in _ASSIGNED:
+            return "not among the assigned addresses (RFC 4291 section 2.4)"
+        inner = _isatap(address)
+        return "ISATAP, with a refused IPv4 address in it (RFC 5214)" if inner and self.check_address(inner) else None
 
     def resolve(self, host: str, port: int) -> Resolved | Refused | Unreachable:
         """The checked addresses of `host`. One address that is not allowed refuses them all.
@@ -226,6 +244,12 @@ def _embedded(address: Address) -> Address:
             return address.ipv4_mapped or address
         case _:
             assert_never(address)
+
+
+def _isatap(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an ISATAP router would send packets for `address` to; None where it is no such address."""
+    number = int(address)
+    return IPv4Address(number & 0xFFFFFFFF) if (number >> 32) & 0xFFFFFFFF in _ISATAP else None
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:

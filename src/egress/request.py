@@ -21,7 +21,7 @@ class OutboundRequest:
     `url` is absolute and percent-encoded, and is sent byte for byte. `headers` are final: the client adds Host and
     Content-Length, and a User-Agent where there is none. `may_repeat` says that a second arrival does no harm
     (`domain.destinations.may_repeat`): only such a request uses a connection that was open before, since one that turns
-    out to be dead leaves unknown whether the request arrived.
+    out to be dead leaves unknown whether the request arrived. `secrets` are what of it is masked in what comes back.
     """
 
     method: str
@@ -30,6 +30,7 @@ class OutboundRequest:
     body: bytes = field(default=b"", repr=False)
     timeouts: Timeouts = field(default_factory=Timeouts)
     may_repeat: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def fault_in_request(request: OutboundRequest) -> str | None:

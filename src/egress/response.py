@@ -6,6 +6,7 @@ from domain.outcomes import Answered
 from egress.headers import received
 
 RESPONSE_CAP_BYTES = 4 * 1024 * 1024
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?![0-9])")  # libcurl reads three digits of any number
 
 
@@ -20,6 +21,7 @@ class Response:
         self.begun = False
         self.capped = False
         self._status = 0
+        self._version = b""
         self._lines: list[bytes] = []
         self._headers_done = False
         self._body = bytearray()
@@ -28,6 +30,12 @@ class Response:
     def has_status(self) -> bool:
         """Whether the final status and all headers are there."""
         return self._headers_done
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection says where the body ends (RFC 9112 section 6.3, item 8)."""
+        names = {name.lower() for name, _ in received(self._lines)}
+        return self.has_status and self._version.startswith(b"HTTP/1") and not names & _LENGTHS
 
     def take_header(self, line: bytes) -> None:
         """One line of a header section. Fields after the body (trailers) are dropped: none may be merged unknown.
@@ -40,7 +48,7 @@ class Response:
         if line in (b"\r\n", b"\n"):
             self._headers_done = self._status >= 200
         elif match := _STATUS_LINE.match(line):
-            self._status, self._lines = int(match[1]), []
+            self._version, self._status, self._lines = line[:8], int(match[1]), []
         else:
             self._lines.append(line)
 
@@ -51,8 +59,11 @@ class Response:
         self.capped = len(piece) > room
         return min(len(piece), room)
 
-    def answered(self) -> Answered:
-        """The outcome, when all of it that is wanted has come."""
+    def answered(self, *, complete: bool = True) -> Answered:
+        """The outcome, when all of it that is wanted has come, or with `complete` False all that will."""
         return Answered(
-            status=self._status, headers=received(self._lines), body=bytes(self._body), complete=not self.capped
+            status=self._status,
+            headers=received(self._lines),
+            body=bytes(self._body),
+            complete=complete and not self.capped,
         )

@@ -1,10 +1,12 @@
 """One request from its start to its end, and what is made of how it ended."""
 
 import os
+from dataclasses import replace
 
 import pycurl
 
-from domain.outcomes import Exchange, Outcome, Refused, Timings, Unknown, Unreachable
+from domain.masks import masked_text
+from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unknown, Unreachable
 from egress.engine import Ended
 from egress.headers import storable
 from egress.request import OutboundRequest, set_request
@@ -100,7 +102,7 @@ class Run:
     def end(self, ended: Ended, *, now: float) -> None:
         """Ends the transfer, with which libcurl is done, or from which it was taken because it was late."""
         self.transfer.exchange = Exchange(
-            outcome=self._outcome(ended),
+            outcome=_without(self.transfer.request.secrets, self._outcome(ended)),
             timings=self._timings(now=now),
             remote_address=self._way.reached or self._peer(),
         )
@@ -117,6 +119,8 @@ class Run:
     def _outcome(self, ended: Ended) -> Outcome:
         if self._response.capped or (ended.code == pycurl.E_OK and self._response.has_status):
             return self._response.answered()
+        if _cut_without_farewell(ended) and self._response.ends_with_connection:
+            return self._response.answered(complete=False)
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended.code))
         if self._way.unchecked is not None:
@@ -154,6 +158,18 @@ class Run:
         """The other end of a connection that was made and then not used, as when TLS fails."""
         connected = self.handle.getinfo(pycurl.CONNECT_TIME)
         return self.handle.getinfo(pycurl.PRIMARY_IP) or None if connected else None
+
+
+def _cut_without_farewell(ended: Ended) -> bool:
+    """Whether TLS ended without close_notify. Whoever cut it, what came before is the partner's word."""
+    return ended.code == pycurl.E_RECV_ERROR and "unexpected eof while reading" in ended.detail
+
+
+def _without(secrets: tuple[str, ...], outcome: Outcome) -> Outcome:
+    """`outcome` with the secrets to mask in it where it is an answer, and with a reason that holds none."""
+    if isinstance(outcome, Answered):
+        return replace(outcome, secrets=secrets)
+    return replace(outcome, reason=masked_text(outcome.reason, secrets))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -13,6 +13,7 @@ from egress.sockets import KeptSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
 IDLE_CONNECTION_SECONDS = 15
+LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are looked at anew, however busy a connection is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,8 @@ class Way:
     """Watches one transfer connect and send.
 
     `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
-    None where there is none. `unfit` says that a kept connection had ended, which showed before anything was sent.
+    None where there is none. `unfit` says that a kept connection had ended, or leads to an address that was not checked
+    this time; either showed before anything was sent.
     """
 
     def __init__(self, route: Route) -> None:
@@ -48,11 +50,12 @@ class Way:
         handle.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
         handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
         handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
+        handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
 
     def _open_socket(self, _purpose: int, to: Any) -> socket.socket | int:
         """libcurl is about to connect: the last look at the address, and this is the one that is used."""
         address = str(to.addr[0])
-        if ip_address(address) not in self._route.addresses:
+        if not self._is_checked(address):
             self.unchecked = address
             return int(pycurl.SOCKET_BAD)
         try:
@@ -77,11 +80,14 @@ class Way:
         local = (local_address, local_port)
         if self._descriptors:
             self._route.sockets.note(local, self._descriptors)
-        elif not self._route.sockets.is_fit(local):
+        elif not self._is_checked(remote_address) or not self._route.sockets.is_fit(local):
             self.unfit = True
             return int(pycurl.PREREQFUNC_ABORT)
         self.reached = remote_address
         return int(pycurl.PREREQFUNC_OK)
+
+    def _is_checked(self, address: str) -> bool:
+        return ip_address(address) in self._route.addresses
 
 
 def _pin(handle: pycurl.Curl, route: Route) -> None:

@@ -71,14 +71,14 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
     if within_seconds <= 0:
         return Exchange(outcome=NO_TIME)
     try:
-        headers = _headers(claim, key=key)
+        credentials = _credentials(claim, key=key)
     except Unsealable:
         logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
         return Exchange(outcome=CLOSED)
     return OutboundRequest(
         method=claim.method,
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
-        headers=headers,
+        headers=_headers(claim, credentials),
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
         may_repeat=may_send_again(claim),
@@ -93,10 +93,10 @@ def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
     )
 
 
-def _headers(claim: Claim, *, key: SealKey | None) -> Headers:
+def _headers(claim: Claim, credentials: Headers) -> Headers:
     """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
     keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
-    return merged(claim.headers, keyed, _credentials(claim, key=key))
+    return merged(claim.headers, keyed, credentials)
 
 
 def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:

@@ -15,9 +15,9 @@ from egress.addresses import Address, Guard, Target
 from egress.client import Client, OutboundRequest
 from egress.engine import Engine
 from egress.transfer import Run, Transfer
-from egress.way import Route
+from egress.way import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, Route
 from tests.egress.authorities import Authority
-from tests.egress.servers import OK, Line, Partner, says, says_and_closes
+from tests.egress.servers import OK, Line, Partner, Server, says, says_and_closes
 
 type StartPartner = Callable[..., Partner]
 type Send = Callable[..., Exchange]
@@ -160,6 +160,36 @@ def test_the_checked_address_is_used_whatever_the_name_resolves_to_later(
     assert "169.254.169.254" in second.outcome.reason
     assert asked == ["partner.example"] * 2
     assert there.requests[0].split(b"\r\n")[1] == b"Host: partner.example:%d" % there.port
+
+
+def test_a_kept_connection_is_not_used_once_its_name_leads_elsewhere(
+    partner: StartPartner, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = partner(says(OK), host="127.0.0.1")
+    new = Server(says(OK), host="127.0.0.2", port=old.port)
+    try:
+        for address, connections in (("127.0.0.1", (1, 0)), ("127.0.0.2", (1, 1)), ("127.0.0.2", (1, 1))):
+            _resolves_to(monkeypatch, address)
+            exchange = send(old.url(host="moving.example"), method="GET", may_repeat=True)
+            assert isinstance(exchange.outcome, Answered)
+            assert exchange.remote_address == address
+            assert (old.connections, new.partner.connections) == connections
+    finally:
+        new.stop()
+
+
+def test_a_connection_lives_a_minute_and_waits_a_quarter_of_one() -> None:
+    assert (LONGEST_CONNECTION_SECONDS, IDLE_CONNECTION_SECONDS) == (60, 15)
+
+
+def test_a_secret_goes_along_with_the_answer_and_out_of_every_reason(partner: StartPartner, client: Client) -> None:
+    there = partner(says(OK))
+    request = OutboundRequest(method="GET", url=there.url(), secrets=("hush-hush",))
+    outcome = client.send_all([request])[0].outcome
+    assert isinstance(outcome, Answered)
+    assert outcome.secrets == ("hush-hush",)
+    told = client.send_all([OutboundRequest(method="GET", url="http://127.0.0.1:1/", secrets=("Connection refused",))])
+    assert told[0].outcome == Unreachable(reason="no connection: ******************")
 
 
 def test_the_next_address_is_tried_when_the_first_is_dead(

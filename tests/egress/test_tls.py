@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.outcomes import Answered, Exchange, Unreachable
+from domain.outcomes import Answered, Exchange, Unknown, Unreachable
 from egress.addresses import Guard
 from egress.client import Client, OutboundRequest
 from runtime.settings import SettingsError
@@ -16,6 +16,29 @@ from tests.egress.servers import OK, Line, Partner, says, says_and_closes
 
 type StartPartner = Callable[..., Partner]
 type Send = Callable[..., Exchange]
+
+
+def test_an_answer_without_a_length_and_without_a_farewell_is_an_answer_that_may_be_cut(
+    partner: StartPartner, send: Send, authority: Authority
+) -> None:
+    there = partner(says_and_closes(b"HTTP/1.1 201 Made\r\nX-A: 1\r\n\r\nall"), tls=authority.context("127.0.0.1"))
+    assert send(there.url()).outcome == Answered(status=201, headers=(("X-A", "1"),), body=b"all", complete=False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nall",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: 1\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+)
+def test_an_answer_that_falls_short_of_what_it_said_is_none(
+    partner: StartPartner, send: Send, authority: Authority, answer: bytes
+) -> None:
+    there = partner(says_and_closes(answer), tls=authority.context("127.0.0.1"))
+    assert isinstance(send(there.url()).outcome, Unknown)
 
 
 def test_a_certificate_for_the_name_and_under_the_roots_is_accepted(

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 import pycurl
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.outcomes import Refused
@@ -18,7 +18,8 @@ GUARD = Guard()
 REFUSED = [
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
     "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-    "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64",
+    "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48",
+    "100::/64", "100:0:0:1::/64",
     "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
     "ff00::/8", "fd00:ec2::254/128",
 ]
@@ -27,9 +28,16 @@ PUBLIC = [
     "1.0.0.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
     "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.0.3.0",
     "192.88.98.255", "192.88.100.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0",
-    "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0", "223.255.255.255", "::1:0:0", "64:ff9a::",
-    "64:ff9b:0:0:1::", "64:ff9b:2::", "100:0:0:1::", "2001:200::", "2001:db7::", "2001:db9::", "2003::",
-    "2600:1f00::1", "3ffe::", "3fff:1000::", "5eff::", "5f01::", "fb00::", "fbff::", "::ffff:8.8.8.8",
+    "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0", "223.255.255.255", "2000::", "2001:200::",
+    "2001:db7::", "2001:db9::", "2003::",
+    "2600:1f00::1", "3ffe::", "3fff:1000::",
+    "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2600::5efe:8.8.8.8", "2600::200:5efe:8.8.8.8", "2600::5efd:10.0.0.1",
+    "::ffff:8.8.8.8",
+]
+
+UNASSIGNED = [
+    "::1:0:0", "::fffe:0:0", "64:ff9a::", "64:ff9b:0:0:1::", "64:ff9b:2::", "100:0:0:2::", "200::", "400::",
+    "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "4000::", "5eff::", "5f01::", "8000::", "fb00::", "fbff::", "fe00::",
 ]
 # fmt: on
 
@@ -50,10 +58,44 @@ def test_neighbours_of_the_ranges_are_public(address: str) -> None:
     assert GUARD.check_address(ip_address(address)) is None
 
 
+@pytest.mark.parametrize("address", UNASSIGNED)
+def test_what_nobody_was_given_is_refused(address: str) -> None:
+    assert (
+        GUARD.check_address(ip_address(address))
+        == f"{address} is not among the assigned addresses (RFC 4291 section 2.4)"
+    )
+
+
+@given(st.ip_addresses(v=4), st.sampled_from([0x00005EFE, 0x02005EFE]), st.integers(0, 2**64 - 1))
+def test_an_isatap_address_passes_only_where_the_one_in_it_does(address: IPv4Address, mark: int, prefix: int) -> None:
+    spelled = IPv6Address((prefix << 64) + (mark << 32) + int(address))
+    guard = Guard(blocked_cidrs=[ip_network("8.0.0.0/8")])
+    if guard.check_address(address):
+        assert guard.check_address(spelled)
+
+
+@settings(derandomize=True)
+@given(st.integers(0, 7), st.ip_addresses(v=6))
+def test_the_standard_library_knows_no_special_address_that_passes(top: int, address: IPv6Address) -> None:
+    moved = IPv6Address((int(address) >> 3) + (top << 125))
+    if GUARD.check_address(moved) is None and moved.ipv4_mapped is None:
+        assert moved.is_global
+        assert not (moved.is_reserved)
+        assert not (moved.is_multicast)
+        assert not (moved.sixtofour)
+        assert not (moved.teredo)
+        assert moved in IPv6Network("2000::/3")
+
+
 @pytest.mark.parametrize(
     "address",
     [
         "64:ff9b::a9fe:a9fe",
+        "::ffff:0:169.254.169.254",
+        "::ffff:0:8.8.8.8",
+        "::5efe:10.0.0.1",
+        "2600::5efe:169.254.169.254",
+        "2600::200:5efe:10.0.0.1",
         "2002:a9fe:a9fe::1",
         "::127.0.0.1",
         "fec0::1",
@@ -82,6 +124,7 @@ def test_an_ipv4_mapped_address_is_judged_as_the_one_in_it(address: IPv4Address)
 def test_an_address_is_refused_exactly_when_a_range_holds_it(address: IPv4Address | IPv6Address) -> None:
     judged = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
     held = any(judged in ip_network(block) for block in REFUSED if ip_network(block).version == judged.version)
+    held = held or (isinstance(judged, IPv6Address) and judged not in IPv6Network("2000::/3"))
     assert (GUARD.check_address(address) is not None) == held
 
 

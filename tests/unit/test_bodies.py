@@ -2,13 +2,30 @@
 
 import gzip
 import hashlib
+import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES, keep
+from domain.bodies import (
+    FEED_BYTES,
+    INFLATED_LIMIT_BYTES,
+    LONGEST_HEADER_CHARACTERS,
+    MOST_MEMBERS,
+    NOTE,
+    STORED_HEADER_BYTES,
+    STORED_HEADERS,
+    STORED_RESPONSE_BYTES,
+    keep,
+)
+from domain.deliveries import KeptResponse
 from domain.outcomes import Answered, Headers
 
 
@@ -94,4 +111,161 @@ def test_several_members_are_one_body() -> None:
 def test_a_packed_body_with_something_else_behind_it_is_kept_as_it_came() -> None:
     body, headers = gzip.compress(b"x") + b"trailing", (("Content-Encoding", "gzip"),)
     kept = keep(Answered(status=200, headers=headers, body=body))
-    assert (kept.body, kept.headers) == (body, headers)
+    assert (kept.body, kept.headers) == (body, (*headers, (NOTE, "not decoded: the body is not gzip")))
+    assert (kept.length_bytes, kept.sha256, kept.truncated) == (len(body), hashlib.sha256(body).digest(), False)
+
+
+@dataclass
+class Work:
+    """What zlib was asked to do: inflaters made, calls, bytes handed in, and bytes copied out as not used."""
+
+    inflaters: int = 0
+    calls: int = 0
+    fed_bytes: int = 0
+    copied_bytes: int = 0
+
+
+@contextmanager
+def counted() -> Iterator[Work]:
+    """The real zlib with its work counted."""
+    work = Work()
+
+    class Counting:
+        def __init__(self, *, wbits: int) -> None:
+            self._real = REAL_INFLATER(wbits=wbits)
+            work.inflaters += 1
+
+        def decompress(self, data: Any, limit: int) -> bytes:
+            work.calls += 1
+            work.fed_bytes += len(data)
+            out = self._real.decompress(data, limit)
+            work.copied_bytes += len(self._real.unconsumed_tail) + len(self._real.unused_data)
+            return out
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    with patch("domain.bodies.zlib.decompressobj", Counting):
+        yield work
+
+
+REAL_INFLATER = zlib.decompressobj
+
+
+def kept_of(body: bytes, encoding: str = "gzip") -> KeptResponse:
+    return keep(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "empty"),
+    [("gzip", gzip.compress(b"", mtime=0)), ("deflate", zlib.compress(b""))],
+    ids=["gzip", "deflate"],
+)
+def test_thousands_of_empty_members_are_given_up_and_kept_as_they_came(encoding: str, empty: bytes) -> None:
+    body = empty * (1024 * 1024 // len(empty))
+    with counted() as work:
+        kept = kept_of(body, encoding)
+    assert work.inflaters == MOST_MEMBERS
+    assert work.fed_bytes <= MOST_MEMBERS * FEED_BYTES
+    assert (kept.body, kept.length_bytes) == (body[:STORED_RESPONSE_BYTES], len(body))
+    assert (NOTE, "not decoded: more than 1000 members") in kept.headers
+    assert ("Content-Encoding", encoding) in kept.headers
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001])
+def test_a_thousand_members_are_decoded_and_no_more(count: int) -> None:
+    kept = kept_of(gzip.compress(b"x") * count)
+    assert (kept.body == b"x" * count) == (count <= 1000)
+    assert kept.sha256 is not None
+
+
+def test_the_work_grows_with_the_bytes_and_not_with_their_square() -> None:
+    works = []
+    for size in (256 * 1024, 1024 * 1024):
+        stored = zlib.compressobj(0, wbits=31)
+        body = b"".join(stored.compress(b"y" * 512) + stored.flush(zlib.Z_FULL_FLUSH) for _ in range(size // 512))
+        with counted() as work:
+            kept_of(body + stored.flush())
+        works.append(work.fed_bytes + work.copied_bytes)
+        assert work.fed_bytes <= 2 * len(body)
+    assert works[1] <= 4.5 * works[0]
+
+
+def test_what_is_copied_of_a_bomb_is_bounded() -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1024 * 1024)) for _ in range(40)) + packer.flush()
+    with counted() as work:
+        kept_of(bomb + b"z" * (4 * 1024 * 1024 - len(bomb)))
+    assert work.calls <= INFLATED_LIMIT_BYTES // (64 * 1024) + 10
+    assert work.copied_bytes <= work.calls * FEED_BYTES
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072, 3 * 65_536 + 1])
+def test_output_that_zlib_holds_back_is_not_lost(size: int) -> None:
+    kept = kept_of(gzip.compress(bytes(size)))
+    assert (kept.length_bytes, kept.sha256) == (size, hashlib.sha256(bytes(size)).digest())
+
+
+MEMBERS = st.sampled_from(
+    [gzip.compress(b""), gzip.compress(b"abc" * 100), zlib.compress(b"x"), b"\x1f\x8b", b"", b"junk"]
+)
+
+
+@settings(derandomize=True)
+@given(
+    st.lists(MEMBERS, max_size=20),
+    st.integers(0, 200),
+    st.sampled_from(["gzip", "deflate", "x-gzip", "gzip, gzip", "br", "zstd", "identity", "gzip;q=1", "\x00"]),
+    st.booleans(),
+)
+def test_nothing_put_together_or_cut_off_makes_it_fail(
+    members: list[bytes], cut: int, encoding: str, complete: bool
+) -> None:
+    body = b"".join(members)
+    body = body[: max(0, len(body) - cut)]
+    headers: Headers = (("Content-Encoding", encoding),)
+    kept = keep(Answered(status=200, headers=headers, body=body, complete=complete))
+    assert kept.status == 200
+    assert len(kept.body) <= STORED_RESPONSE_BYTES
+
+
+def stored_bytes(kept: KeptResponse) -> int:
+    return sum(len(json.dumps(field)) for field in kept.headers if field[0] != NOTE)
+
+
+@settings(derandomize=True, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["A", "b" * 300]), st.text(st.characters(max_codepoint=0xFF)), st.integers(1, 5000))
+    )
+)
+def test_stored_headers_are_bounded_and_say_so(fields: list[tuple[str, str, int]]) -> None:
+    headers = tuple((name, value * times) for name, value, times in fields)
+    kept = keep(Answered(status=200, headers=headers))
+    assert stored_bytes(kept) <= STORED_HEADER_BYTES
+    assert len(kept.headers) <= STORED_HEADERS + 1
+    whole = tuple(field for field in kept.headers if field[0] != NOTE) == headers
+    assert kept.truncated != whole
+    assert (NOTE in dict(kept.headers)) != whole
+
+
+def test_the_bounds_of_headers_are_exact() -> None:
+    assert (STORED_HEADERS, STORED_HEADER_BYTES, LONGEST_HEADER_CHARACTERS) == (100, 16 * 1024, 4096)
+    assert len(keep(Answered(status=200, headers=(("A", ""),) * 100)).headers) == 100
+    over = keep(Answered(status=200, headers=(("A", ""),) * 101))
+    assert over.headers[100] == (NOTE, "headers were cut: 100 of 101 are here, 0 of them shortened")
+    assert (over.truncated, over.length_bytes) == (True, 0)
+    assert not keep(Answered(status=200, headers=(("A", "v" * 4096),))).truncated
+    long = keep(Answered(status=200, headers=(("A", "v" * 4097), ("B", "w"))))
+    assert long.headers[:2] == (("A", "v" * 4096), ("B", "w"))
+    assert long.headers[2] == (NOTE, "headers were cut: 2 of 2 are here, 1 of them shortened")
+    fits = 4096 - len(json.dumps(("A", "")))
+    assert not keep(Answered(status=200, headers=(("A", "v" * fits),) * 4)).truncated
+    assert keep(Answered(status=200, headers=(("A", "v" * fits),) * 4 + (("B", ""),))).truncated
+    wide = keep(Answered(status=200, headers=(("A", "\xe9" * 4096), ("B", "w"))))
+    assert wide.headers[0] == ("B", "w")
+
+
+def test_a_partner_cannot_write_our_notes() -> None:
+    kept = keep(Answered(status=200, headers=((NOTE, "all is well"), ("SALLYPORT-Outcome", "x"), ("A", "1"))))
+    assert kept.headers == (("A", "1"),)

@@ -1,0 +1,117 @@
+"""Masking what a partner echoes of the credentials that it was sent."""
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.bodies import NOTE, STORED_RESPONSE_BYTES, keep
+from domain.destinations import BasicAuth, BearerAuth, HeaderAuth, NoAuth
+from domain.masks import longest_form, masked, masked_text, secrets_in
+from domain.outcomes import Answered
+from egress.credentials import auth_headers
+
+SECRET = 's3cr\u00e9t/"+<k>='
+SECRETS = (SECRET,)
+
+
+def test_what_is_secret_of_each_kind_of_credentials() -> None:
+    pair = base64.b64encode(b"joe:pass word").decode()
+    assert secrets_in(auth_headers(NoAuth())) == ()
+    assert secrets_in(auth_headers(BearerAuth(token="tok-1"))) == ("Bearer tok-1", "tok-1")
+    basic = auth_headers(BasicAuth(username="joe", password="pass word"))
+    assert secrets_in(basic) == (f"Basic {pair}", pair, "joe:pass word", "pass word")
+    assert secrets_in(auth_headers(HeaderAuth(name="X-Key", value="abc"))) == ("abc",)
+    assert secrets_in((("Authorization", "Basic no-base64"),)) == ("Basic no-base64", "no-base64")
+    assert secrets_in((("Authorization", "Basic /w=="),)) == ("Basic /w==", "/w==")
+
+
+FORMS: list[Callable[[str], str]] = [
+    str,
+    quote,
+    quote_plus,
+    lambda secret: quote(secret, safe=""),
+    lambda secret: quote(secret, safe="").lower(),
+    html.escape,
+    json.dumps,
+    lambda secret: json.dumps(secret, ensure_ascii=False),
+    lambda secret: json.dumps(secret).replace("/", "\\/"),
+    lambda secret: secret.encode().hex(),
+    lambda secret: secret.encode().hex().upper(),
+    *(
+        lambda secret, before=before: base64.b64encode(before + secret.encode() + b"--").decode()
+        for before in (b"", b"1", b"12", b"123")
+    ),
+    lambda secret: base64.urlsafe_b64encode(secret.encode()).decode().rstrip("="),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_secret_is_masked_and_the_length_stays(form: Callable[[str], str]) -> None:
+    written = form(SECRET).encode()
+    found = masked(b"<before>" + written + b"<after>", SECRETS)
+    assert found.startswith(b"<before>")
+    assert found.endswith(b"<after>")
+    assert len(found) == len(written) + 15
+    inside = found[8:-7]
+    assert inside.count(b"*") >= len(inside) - 10  # base64 around it, whose digits belong to its neighbours too
+
+
+def test_secrets_in_latin_1_are_masked_in_headers() -> None:
+    assert masked_text(f"x {SECRET} y", SECRETS) == f"x {'*' * len(SECRET)} y"
+
+
+def test_a_secret_of_three_characters_is_let_be_and_one_of_four_masked() -> None:
+    assert masked(b"abc abc", ("abc",)) == b"abc abc"
+    assert masked(b"abcd abc", ("abcd",)) == b"**** abc"
+    assert masked(b"same", ()) == b"same"
+    assert (longest_form(()), longest_form(("abc",)), longest_form(("abcd",)) >= 8) == (0, 0, True)
+
+
+def test_of_overlapping_secrets_the_longer_is_masked() -> None:
+    assert masked(b"Bearer token-1!", ("token-1", "Bearer token-1")) == b"**************!"
+
+
+@settings(derandomize=True)
+@given(st.binary(max_size=400), st.lists(st.text(st.characters(max_codepoint=0xFF), max_size=20), max_size=3))
+def test_masking_never_fails_nor_moves_anything(data: bytes, secrets: list[str]) -> None:
+    found = masked(data, tuple(secrets))
+    assert len(found) == len(data)
+    assert all(after in (before, ord("*")) for before, after in zip(data, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    "at", [0, 100, STORED_RESPONSE_BYTES - 14, STORED_RESPONSE_BYTES - 5, STORED_RESPONSE_BYTES - 1]
+)
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_an_echoed_secret_is_not_stored_wherever_the_cut_is(at: int, encoding: str) -> None:
+    secret = "abcdefghijklmnop"
+    plain = b"." * at + secret.encode() + b"." * 5000
+    body = gzip.compress(plain) if encoding else plain
+    kept = keep(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body, secrets=(secret,)))
+    assert not set(secret.encode()) & set(kept.body)
+    assert len(kept.body) == min(len(plain), STORED_RESPONSE_BYTES)
+    assert (kept.length_bytes, kept.sha256) == (len(plain), hashlib.sha256(plain).digest())
+    assert kept.truncated
+    assert (NOTE, "credentials were masked") in kept.headers
+
+
+def test_an_echo_in_names_and_values_of_headers_is_masked_before_they_are_cut() -> None:
+    secret = "abcdefgh"
+    headers = (("X-Echo", "v" * 4092 + secret), (f"X-{secret}", "1"))
+    kept = keep(Answered(status=200, headers=headers, secrets=(secret,)))
+    assert kept.headers[:2] == (("X-Echo", "v" * 4092 + "****"), ("X-********", "1"))
+    assert (NOTE, "credentials were masked") in kept.headers
+
+
+def test_an_answer_says_nothing_of_its_secrets_and_without_an_echo_is_kept_as_it_is() -> None:
+    answer = Answered(status=200, headers=(("A", "1"),), body=b"fine", secrets=("hush-hush",))
+    assert "hush" not in repr(answer)
+    assert keep(answer) == keep(Answered(status=200, headers=(("A", "1"),), body=b"fine"))
