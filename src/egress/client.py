@@ -112,7 +112,13 @@ class _Batch:
         if not isinstance(answer, Resolved):
             transfer.end_unsent(answer, now=time.monotonic())
             return
-        route = Route(target=target, addresses=answer.addresses, roots=self._roots, sockets=self._engine.sockets)
+        route = Route(
+            target=target,
+            addresses=answer.addresses,
+            roots=self._roots,
+            sockets=self._engine.sockets,
+            encrypted=transfer.request.url[:6].lower() == "https:",
+        )
         self._set_off(transfer, route, fresh=not transfer.request.may_repeat)
 
     def _set_off(self, transfer: Transfer, route: Route, *, fresh: bool) -> None:

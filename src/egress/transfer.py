@@ -121,6 +121,8 @@ class Run:
             return self._response.answered()
         if _cut_without_farewell(ended) and self._response.ends_with_connection:
             return self._response.answered(complete=False)
+        if self._way.turned_away and not self._response.begun:
+            return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended.code))
         if self._way.unchecked is not None:

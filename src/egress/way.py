@@ -1,5 +1,6 @@
 """The way of one request: to a checked address and no other, over one connection and no second."""
 
+import re
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,15 +16,21 @@ from egress.sockets import KeptSockets
 IDLE_CONNECTION_SECONDS = 15
 LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are looked at anew, however busy a connection is
 
+_NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's."""
+    """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
+
+    `encrypted` says that it goes over TLS, and so may go over HTTP/2.
+    """
 
     target: Target
     addresses: tuple[Address, ...]
     roots: str
     sockets: KeptSockets
+    encrypted: bool
 
 
 class Way:
@@ -31,10 +38,12 @@ class Way:
 
     `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
     None where there is none. `unfit` says that a kept connection had ended, or leads to an address that was not checked
-    this time; either showed before anything was sent.
+    this time; either showed before anything was sent. `turned_away` says that the partner gave its word that it did
+    nothing with the request: HTTP/2 has one for that (RFC 9113 section 8.7).
     """
 
     def __init__(self, route: Route) -> None:
+        self.turned_away = False
         self.reached: str | None = None
         self.unchecked: str | None = None
         self.unfit = False
@@ -49,6 +58,9 @@ class Way:
         handle.setopt(pycurl.SOCKOPTFUNCTION, self._socket_opened)
         handle.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
         handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
+        if fresh and self._route.encrypted:
+            handle.setopt(pycurl.VERBOSE, 1)
+            handle.setopt(pycurl.DEBUGFUNCTION, self._listen)
         handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
         handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
 
@@ -68,6 +80,14 @@ class Way:
         self._opened.close()
         self._descriptors.append(descriptor)
         return int(pycurl.SOCKOPT_OK)
+
+    def _listen(self, kind: int, words: bytes) -> None:
+        """libcurl has no other way to tell these than its log. Where it changes its words they stay unknown.
+
+        A request on a connection of its own is stream 1, so that a GOAWAY whose last stream is 0 is about it.
+        """
+        if kind == pycurl.INFOTYPE_TEXT and _NOT_PROCESSED.match(words):
+            self.turned_away = True
 
     def _about_to_send(self, remote_address: str, local_address: str, _remote_port: int, local_port: int) -> int:
         """libcurl has a connection and is about to send the request over it.

@@ -337,7 +337,7 @@ def test_a_guard_built_from_ranges_lets_only_those_through(partner: StartPartner
 
 def _run(transfer: Transfer, target: Target, *, checked: Address) -> None:
     engine = Engine()
-    route = Route(target=target, addresses=(checked,), roots="", sockets=engine.sockets)
+    route = Route(target=target, addresses=(checked,), roots="", sockets=engine.sockets, encrypted=False)
     run = Run(transfer, route, now=time.monotonic(), fresh=True)
     engine.add(run.handle)
     while transfer.exchange is None:

@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import h2.connection
 import h2.events
+import pytest
 from h2.config import H2Configuration
 from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
-from domain.outcomes import Answered, Exchange, Unknown
+from domain.destinations import Timeouts
+from domain.outcomes import Answered, Exchange, Unknown, Unreachable
 from egress.client import RESPONSE_CAP_BYTES, Client, OutboundRequest
 from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Line, Partner, Script, says
@@ -118,6 +120,74 @@ def test_a_connection_given_up_after_the_request_leaves_it_unknown(
     there = partner(speaks_http2(respond, seen=seen), tls=context(authority))
     assert isinstance(send(there.url("/first"), body=b"pay", may_repeat=True).outcome, Unknown)
     assert len(seen) == 1
+
+
+TURNED_AWAY = Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (ErrorCodes.REFUSED_STREAM, TURNED_AWAY),
+        (ErrorCodes.INTERNAL_ERROR, Unknown),
+        (ErrorCodes.CANCEL, Unknown),
+        (ErrorCodes.NO_ERROR, Unknown),
+        (ErrorCodes.HTTP_1_1_REQUIRED, Unknown),  # libcurl would repeat this one too, but it is no such word
+    ],
+)
+def test_a_refused_stream_alone_says_that_nothing_was_done(
+    partner: StartPartner, send: Send, authority: Authority, code: ErrorCodes, outcome: object
+) -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    def respond(session: h2.connection.H2Connection, stream: int, _headers: dict[bytes, bytes]) -> None:
+        session.reset_stream(stream, code)
+
+    found = send(partner(speaks_http2(respond, seen=seen), tls=context(authority)).url(), body=b"pay").outcome
+    assert outcome in (found, type(found))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("code", [ErrorCodes.NO_ERROR, ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.REFUSED_STREAM])
+@pytest.mark.parametrize("last_stream", [0, 1])
+def test_a_goodbye_says_that_nothing_was_done_where_it_leaves_our_stream_out(
+    partner: StartPartner, send: Send, authority: Authority, code: ErrorCodes, last_stream: int
+) -> None:
+    seen: list[dict[bytes, bytes]] = []
+    there = partner(says_goodbye(code, last_stream, seen=seen), tls=context(authority))
+    found = send(
+        there.url(), body=b"pay", timeouts=Timeouts(connect_seconds=20, first_byte_seconds=1, total_seconds=20)
+    ).outcome
+    assert (TURNED_AWAY if last_stream == 0 else Unknown) in (found, type(found))
+    assert len(seen) == 1
+
+
+def test_a_refusal_after_the_answer_has_begun_proves_nothing(
+    partner: StartPartner, send: Send, authority: Authority
+) -> None:
+    def respond(session: h2.connection.H2Connection, stream: int, _headers: dict[bytes, bytes]) -> None:
+        session.send_headers(stream, [(":status", "200")])
+        session.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+
+    assert isinstance(send(partner(speaks_http2(respond), tls=context(authority)).url()).outcome, Unknown)
+
+
+def says_goodbye(code: ErrorCodes, last_stream: int, *, seen: list[dict[bytes, bytes]]) -> Script:
+    """A partner that takes in a request, says GOAWAY and keeps the connection open."""
+
+    def script(line: Line) -> None:
+        session = h2.connection.H2Connection(H2Configuration(client_side=False, header_encoding=None))
+        session.initiate_connection()
+        line.send(session.data_to_send())
+        while data := line.connection.recv(65536):
+            for event in _events(session, data):
+                if isinstance(event, h2.events.RequestReceived):
+                    seen.append(dict(event.headers))
+                elif isinstance(event, h2.events.StreamEnded):
+                    session.close_connection(code, last_stream_id=last_stream)
+            line.send(session.data_to_send())
+
+    return script
 
 
 def test_an_answer_cut_off_in_the_middle_leaves_it_unknown(
