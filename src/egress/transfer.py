@@ -134,12 +134,12 @@ class Run:
             return _BROKEN.get(code, "the answer cannot be read")
         timeouts = self.transfer.request.timeouts
         if self._response.begun or timeouts.first_byte_seconds >= timeouts.total_seconds:
-            return f"no complete answer within {timeouts.total_seconds:g} s"
-        return f"no answer within {timeouts.first_byte_seconds:g} s"
+            return f"no complete answer within {timeouts.total_seconds:.3g} s"
+        return f"no answer within {timeouts.first_byte_seconds:.3g} s"
 
     def _why_unreachable(self, ended: Ended) -> str:
         if ended.code == pycurl.E_OPERATION_TIMEDOUT:
-            return f"no connection within {self.transfer.connect_seconds:g} s"
+            return f"no connection within {self.transfer.connect_seconds:.3g} s"
         if ended.code in _TLS_FAILURES:
             return f"TLS: {storable(ended.detail.encode('latin-1', 'replace'))[:_LONGEST_DETAIL]}"
         number = self.handle.getinfo(pycurl.OS_ERRNO)

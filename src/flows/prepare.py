@@ -7,6 +7,7 @@ from domain.deliveries import Claim
 from domain.destinations import Timeouts, may_repeat
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
+from domain.masks import secrets_in
 from domain.outcomes import Exchange, Headers, Unknown, Unreachable
 from domain.targets import partner_url
 from egress.client import OutboundRequest
@@ -82,6 +83,7 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
         may_repeat=may_send_again(claim),
+        secrets=secrets_in(credentials),
     )
 
 

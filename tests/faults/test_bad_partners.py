@@ -1,5 +1,6 @@
 """Partners that are dead, slow, endless or broken: each leaves an attempt on record, and nothing is sent twice."""
 
+import base64
 import gzip
 import time
 import tracemalloc
@@ -235,3 +236,58 @@ def test_a_partner_that_redirects_into_the_house_is_not_followed(
     answer = api.hand_over(WAIT)
     assert (answer.json["state"], answer.json["response"]["status"]) == ("failed", 302)
     assert inside.connections == 0
+
+
+def echoes(line: Line) -> None:
+    """Answers with the request that it got, in its body and in a header."""
+    while request := line.read_request():
+        (given,) = [text for text in request.split(b"\r\n") if text.lower().startswith(b"authorization:")]
+        body = request + base64.b64encode(request) + given[15:].hex().encode()
+        head = b"HTTP/1.1 200 OK\r\nX-Echo: %s\r\nContent-Length: %d\r\n\r\n" % (given, len(body))
+        line.send(head + body)
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [{"type": "bearer", "token": "tok-abcdefgh"}, {"type": "basic", "username": "joe", "password": "pass-abcdefgh"}],
+)
+def test_credentials_that_a_partner_echoes_are_neither_stored_nor_told(
+    functions: Functions, api: Api, partner: StartPartner, auth: dict[str, str]
+) -> None:
+    server = partner(echoes)
+    api.destination(server.url(), auth=auth)
+    told = api.hand_over(WAIT)
+    assert told.json["state"] == "delivered"
+    assert "truncated" in told.json["response"]
+    (attempt,) = functions.attempts()
+    (sent,) = [text[15:] for text in server.requests[0].split(b"\r\n") if text.lower().startswith(b"authorization:")]
+    secrets = [b"abcdefgh", sent.split()[1], b"abcdefgh".hex().encode(), base64.b64encode(b"-abcdefgh")[:8]]
+    for shown in (told.body, attempt["response_body"], repr(attempt["response_headers"]).encode()):
+        assert not [secret for secret in secrets if secret in shown]
+    assert b"X-Echo" in told.body
+
+
+def test_thousands_of_empty_members_are_an_answer_all_the_same(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    body = gzip.compress(b"", mtime=0) * 50_000
+    api.destination(partner(answers(200, body, "Content-Encoding: gzip")).url())
+    assert api.hand_over(WAIT).json["state"] == "delivered"
+    (attempt,) = functions.attempts()
+    assert attempt["outcome"] == "answered"
+    assert attempt["response_body"] == body[:STORED_BYTES]
+    assert ["Sallyport-Note", "not decoded: more than 1000 members"] in attempt["response_headers"]
+
+
+def test_headers_that_escape_to_six_times_their_size_leave_the_delivery_readable(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    lines = [f"X-{number}: " + "\xff" * 2000 for number in range(100)]
+    raw = "HTTP/1.1 200 OK\r\n" + "\r\n".join([*lines, "Content-Length: 2", "", "ok"])
+    api.destination(partner(says(raw.encode("latin-1"))).url())
+    told = api.hand_over(WAIT)
+    assert told.json["state"] == "delivered"
+    assert told.json["response"]["truncated"]
+    shown = api.call("GET", f"/v1/deliveries/{told.json['delivery_id']}")
+    assert len(shown.body) < 64 * 1024
+    assert "headers were cut: 2 of 101 are here" in shown.body.decode()
