@@ -1,6 +1,7 @@
 """All HTTP routes, behind API Gateway: one function, one cold start, one OpenAPI document."""
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +12,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from domain.errors import SallyportError
 from handlers import wiring
+from handlers.answers import fits
 from handlers.operations import OPERATIONS
-from handlers.problems import problem, problem_of, respond
+from handlers.problems import answer_too_large, problem, problem_of, respond
 from handlers.routes import about, deliveries, destinations, egress, via
 from runtime.observability import logger, writes_counts
 from runtime.snapshots import after_restore
@@ -63,4 +65,20 @@ def _matches(pattern: str, path: str) -> bool:
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway REST proxy event in, proxy response out."""
-    return app.resolve(event, context)
+    answer = app.resolve(event, context)
+    return answer if fits(answer) else _instead_of(answer)
+
+
+def _instead_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The last guard: everything is bounded where it is made, and where that was wrong the caller still gets a problem
+    and learns the delivery's id, in place of API Gateway's 502."""
+    logger.error("an answer is larger than Lambda returns")
+    named = answer["multiValueHeaders"].get("Sallyport-Delivery-Id")
+    found = respond(answer_too_large(named[0] if named else None))
+    own = {} if named is None else {"Sallyport-Delivery-Id": named}
+    return {
+        "statusCode": found.status_code,
+        "multiValueHeaders": {"Content-Type": [found.content_type], **own},
+        "body": found.body,
+        "isBase64Encoded": False,
+    }

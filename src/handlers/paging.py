@@ -41,6 +41,16 @@ def cursor_of(request: Request) -> UUID | None:
         raise InvalidRequest(Fault(field="cursor", detail="must be the next_cursor of the page before")) from error
 
 
+def attempt_cursor_of(request: Request) -> int:
+    """The number of the attempt after which the page begins; 0 for the first page. Raises InvalidRequest."""
+    text = request.parameter("cursor")
+    if text is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,5}", text):
+        raise InvalidRequest(Fault(field="cursor", detail="must be the next_cursor of the page before"))
+    return int(text)
+
+
 def next_cursor(ids: Sequence[UUID], *, limit: int) -> str | None:
     """The cursor of the next page, given one more id than the page shows; None where this page is the last."""
     if len(ids) <= limit:

@@ -49,6 +49,8 @@ TITLES = {
     "egress-refused": "Sallyport does not let this request out",
     "not-ended": "The delivery has not ended yet",
     "response-too-large": "The partner's response is too large to pass through",
+    "invalid-status": "The partner's status is none that HTTP has",
+    "answer-too-large": "The answer is too large to be returned",
     "internal": "Sallyport failed",
 }
 
@@ -176,8 +178,22 @@ def no_answer(delivery_id: str, outcome: str, reason: str) -> Problem:
 def too_large_to_return(delivery_id: str, status: int) -> Problem:
     """What a pass-through caller is told when the partner answered with more than can be handed back."""
     members = {"delivery_id": delivery_id, "partner_status": status}
-    detail = "the partner answered with a body over 4 MiB; its beginning is stored with the delivery"
+    detail = "the partner answered with more than can be handed back; its beginning is stored with the delivery"
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
+
+
+def odd_status(delivery_id: str, status: int) -> Problem:
+    """What a pass-through caller is told when the partner answered with a status that cannot be handed back."""
+    members = {"delivery_id": delivery_id, "partner_status": status}
+    detail = "the partner answered with a status above 599; its answer is stored with the delivery"
+    return problem("invalid-status", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
+
+
+def answer_too_large(delivery_id: str | None) -> Problem:
+    """What is told where Lambda would not return the answer; with the delivery that it was about, if any."""
+    detail = "what was asked for was done, but the answer to it is larger than Lambda returns"
+    members = {} if delivery_id is None else {"delivery_id": delivery_id}
+    return problem("answer-too-large", HTTPStatus.INTERNAL_SERVER_ERROR, detail, extensions=members)
 
 
 def not_ended(delivery_id: str) -> Problem:

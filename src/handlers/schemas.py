@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from domain.bodies import STORED_RESPONSE_BYTES, keep
 from domain.checks import Check, Verdict
@@ -26,6 +27,7 @@ from domain.targets import path_fault, query_fault
 from flows.check_egress import NO_FIXED_ADDRESS, Verified
 from flows.deliver import Progress
 from flows.destinations import NewDestination
+from handlers.answers import ANSWER_BYTES, fitting, weight
 from runtime.settings import EgressAddress
 
 # Python's $ also matches before a line feed at the end; (?!\n) takes that back and changes nothing elsewhere.
@@ -236,10 +238,16 @@ class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
 
     attempts: list[AttemptBody]
     response: ResponseBody | None
+    next_cursor: Annotated[
+        str | None,
+        Meta(description="Where attempts were left out because the answer is full: the cursor that shows them"),
+    ]
 
 
 class DeliveriesBody(Struct, frozen=True):
-    """A page of deliveries, newest first. `next_cursor` is null on the last page."""
+    """A page of deliveries, newest first. `next_cursor` is null on the last page. A page ends before its limit where
+    the answer would become too large.
+    """
 
     deliveries: list[DeliveryBody]
     next_cursor: str | None
@@ -397,14 +405,27 @@ def delivery_body(delivery: Delivery) -> DeliveryBody:
     return DeliveryBody(**_delivery_fields(delivery))
 
 
-def delivery_details(progress: Progress) -> DeliveryDetailsBody:
-    """A delivery with its attempts; the response in full where this call got it from the partner itself."""
+def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBody:
+    """A delivery with its attempts from number `after` + 1 on; the response in full where this call got it from the
+    partner itself. What would make the answer too large is left out: attempts, and all but the stored response.
+    """
     attempts = [_attempt_body(attempt) for attempt in progress.attempts]
-    response = attempts[-1].response if attempts else None
-    if progress.answer is not None and response is not None and response.truncated:
-        whole = keep(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES)
-        response = _response_body(whole)
-    return DeliveryDetailsBody(**_delivery_fields(progress.delivery), attempts=attempts, response=response)
+    stored = attempts[-1].response if attempts else None
+    bare = DeliveryDetailsBody(
+        **_delivery_fields(progress.delivery), attempts=[], response=_response_shown(progress, stored), next_cursor=None
+    )
+    if weight(bare) > ANSWER_BYTES:
+        bare = replace(bare, response=stored)
+    left = [attempt for attempt in attempts if attempt.number > after]
+    shown = fitting(left, room_bytes=ANSWER_BYTES - weight(bare))
+    following = str(shown[-1].number if shown else after) if len(shown) < len(left) else None
+    return replace(bare, attempts=shown, next_cursor=following)
+
+
+def _response_shown(progress: Progress, stored: ResponseBody | None) -> ResponseBody | None:
+    if progress.answer is None or stored is None or not stored.truncated:
+        return stored
+    return _response_body(keep(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES))
 
 
 def egress_body(shown: Iterable[tuple[EgressAddress, Check]]) -> EgressBody:
@@ -502,11 +523,11 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
     pairs = [
         (name, value) for name, values in headers.items() for value in ([values] if isinstance(values, str) else values)
     ]
-    faults += _header_faults(pairs, field="/headers")
+    faults += header_faults(pairs, field="/headers")
     return tuple(pairs)
 
 
-def _header_faults(pairs: Sequence[tuple[str, str]], *, field: str) -> Iterator[Fault]:
+def header_faults(pairs: Sequence[tuple[str, str]], *, field: str) -> Iterator[Fault]:
     """What is wrong with headers that a caller wants to send. They go by position: a name may be a misplaced secret."""
     for position, (name, value) in enumerate(pairs, start=1):
         if fault := header_fault(name, value):

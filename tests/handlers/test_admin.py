@@ -59,7 +59,7 @@ def test_a_token_is_revoked_once_and_stays_so(functions: Functions) -> None:
 
 
 def test_what_does_not_exist_cannot_be_revoked(refusing: Functions) -> None:
-    with pytest.raises(NotFound, match=NOBODYS_ID):
+    with pytest.raises(NotFound, match="there is no such token"):
         invoke(action="revoke_token", token_id=NOBODYS_ID)
 
 

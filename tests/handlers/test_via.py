@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from handlers import answers as answers_module
 from tests.egress.servers import OK, Partner, Script, says
 from tests.support.api import Api, Functions
 from tests.support.partners import answers, closes_in_the_middle, hangs, takes_and_closes
@@ -230,6 +231,81 @@ def test_an_answer_of_four_mebibytes_fits_into_what_lambda_may_answer(api: Api, 
     whole = bytes(4 * 1024 * 1024)
     api.destination(partner(answers(200, whole)).url())
     assert api.call("GET", "/v1/via/partner/x").body == whole
+
+
+@pytest.mark.parametrize(("count", "status"), [(2, 200), (4, 502)])
+def test_headers_that_leave_no_room_for_the_body_are_refused_with_the_delivery_s_id(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch, count: int, status: int
+) -> None:
+    """libcurl takes 300 KB of headers; each quote is two bytes to Lambda. A lower limit stands for a longer body."""
+    monkeypatch.setattr(answers_module, "LAMBDA_ANSWER_BYTES", 5_900_000)
+    quotes = [f"X-{number}: {chr(34) * 60_000}" for number in range(count)]
+    api.destination(partner(answers(200, bytes(4 * 1024 * 1024), *quotes)).url())
+    answer = api.call("GET", "/v1/via/partner/x")
+    assert answer.status == status
+    assert answer.header("Sallyport-Delivery-Id") == str(functions.delivery()["delivery_id"])
+    if status == 502:
+        assert (answer.kind, answer.json["partner_status"]) == ("response-too-large", 200)
+
+
+@pytest.mark.parametrize("status", [600, 700, 999])
+def test_a_status_that_http_does_not_have_is_told_with_the_delivery_s_id(
+    functions: Functions, api: Api, partner: StartPartner, status: int
+) -> None:
+    api.destination(partner(answers(status, b"odd")).url())
+    headers = [("Idempotency-Key", "odd")]
+    first, again = (api.call("GET", "/v1/via/partner/x", headers=headers) for _ in range(2))
+    for answer in (first, again):
+        assert (answer.status, answer.kind, answer.json["partner_status"]) == (502, "invalid-status", status)
+        assert answer.header("Sallyport-Delivery-Id") == answer.json["delivery_id"]
+        assert answer.header("Sallyport-Outcome") == "withheld"
+    assert functions.attempts()[0]["response_body"] == b"odd"
+
+
+def test_the_highest_status_goes_through(api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(599, b"odd")).url())
+    assert api.call("GET", "/v1/via/partner/x").status == 599
+
+
+@pytest.mark.parametrize("status", [200, 304])
+def test_the_length_of_a_body_that_is_not_there_is_told(api: Api, partner: StartPartner, status: int) -> None:
+    head = f"HTTP/1.1 {status} Told\r\nContent-Length: 12345\r\n\r\n".encode()
+    api.destination(partner(says(head)).url())
+    method = "HEAD" if status == 200 else "GET"
+    assert api.call(method, "/v1/via/partner/x").header("Sallyport-Content-Length") == "12345"
+
+
+def test_the_length_of_a_body_that_is_there_is_api_gateway_s_to_tell(api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(200, b"ok")).url())
+    assert api.call("GET", "/v1/via/partner/x").header("Sallyport-Content-Length") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "field"),
+    [
+        ("/" + "a" * 14_000, [], "path"),
+        ("/x?" + "a" * 13_998, [], "path"),
+        ("/x", [("X-Many", "1")] * 101, "headers"),
+        ("/x", [("X-Long", "x" * (16 * 1024 - 5))], "headers"),
+        ("/x", [("X-Nul", "a\x00")], "headers"),
+        ("/x", [("X-Euro", "\u20ac")], "headers"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused(
+    refusing: Functions, target: str, headers: list[tuple[str, str]], field: str
+) -> None:
+    assert refusing.api.call("GET", f"/v1/via/partner{target}", headers=headers).faults == [field]
+
+
+def test_what_stands_at_a_limit_goes_through(api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(200)).url())
+    for target, headers in (
+        ("/" + "a" * 13_999, []),
+        ("/x?" + "a" * 13_997, []),
+        ("/x", [("X-Many", "1")] * 100),
+        ("/x", [("X-Long", "x" * (16 * 1024 - 6))]),
+    ):
+        assert api.call("GET", f"/v1/via/partner{target}", headers=headers).status == 200
 
 
 def test_a_repeat_with_the_same_key_gets_the_stored_answer(api: Api, partner: StartPartner) -> None:

@@ -15,8 +15,9 @@ from flows.accept import accept
 from flows.deliver import deliver, find
 from flows.destinations import find as find_destination
 from handlers import wiring
+from handlers.answers import fitting
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
-from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
+from handlers.paging import CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request, uuid_of
 from handlers.schemas import (
@@ -124,8 +125,9 @@ def list_deliveries(request: Request) -> Response[Any]:
     only(request, [parameter.name for parameter in FILTERS])
     limit = limit_of(request)
     found = table.page(wiring.api().database, _filter(request), limit=limit + 1)
-    following = next_cursor([item.delivery_id for item in found], limit=limit)
-    return as_json(200, DeliveriesBody([delivery_body(item) for item in found[:limit]], following))
+    shown = fitting([delivery_body(item) for item in found[:limit]])
+    following = next_cursor([item.delivery_id for item in found], limit=len(shown))
+    return as_json(200, DeliveriesBody(shown, following))
 
 
 @serves(
@@ -135,19 +137,27 @@ def list_deliveries(request: Request) -> Response[Any]:
         path="/v1/deliveries/<delivery_id>",
         summary="Show a delivery and its attempts",
         scope=READ,
+        description="Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
+        parameters=(CURSOR,),
         answers={200: Answer(description="The delivery", body=DeliveryDetailsBody)},
-        problems=(404,),
+        problems=(404, 422),
     ),
 )
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
-    """With every attempt, the first one first."""
+    """With every attempt that fits, the first one first."""
+    only(request, [CURSOR.name])
+    after = attempt_cursor_of(request)
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
-    return as_json(200, delivery_details(find(wanted, tenant_id=request.tenant_id, by=wiring.api())))
+    found = find(wanted, tenant_id=request.tenant_id, by=wiring.api())
+    return as_json(200, delivery_details(found, after=after), {"Sallyport-Delivery-Id": str(wanted)})
 
 
 def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:
-    location = {"Location": f"{request.stage_path}/v1/deliveries/{delivery_id}"}
-    return location | {"Idempotency-Replayed": "true"} if replayed else location
+    named = {
+        "Location": f"{request.stage_path}/v1/deliveries/{delivery_id}",
+        "Sallyport-Delivery-Id": str(delivery_id),
+    }
+    return named | {"Idempotency-Replayed": "true"} if replayed else named
 
 
 def _filter(request: Request) -> table.Filter:

@@ -9,6 +9,7 @@ from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
 from flows import destinations as flow
 from handlers import wiring
+from handlers.answers import fitting
 from handlers.operations import Answer, Operation, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
@@ -60,8 +61,9 @@ def list_destinations(request: Request) -> Response[Any]:
         before=None if before is None else DestinationId(before),
         limit=limit + 1,
     )
-    following = next_cursor([item.destination_id for item in found], limit=limit)
-    return as_json(200, DestinationsBody([destination_body(item) for item in found[:limit]], following))
+    shown = fitting([destination_body(item) for item in found[:limit]])
+    following = next_cursor([item.destination_id for item in found], limit=len(shown))
+    return as_json(200, DestinationsBody(shown, following))
 
 
 @serves(

@@ -6,6 +6,7 @@ delivery with retries.
 """
 
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -20,16 +21,20 @@ from domain.targets import encoded_path, path_fault
 from flows.accept import accept
 from flows.deliver import Progress, deliver
 from handlers import wiring
+from handlers.answers import fits
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
-from handlers.problems import Problem, no_answer, not_ended, problem_of, respond, too_large_to_return
+from handlers.problems import Problem, no_answer, not_ended, odd_status, problem_of, respond, too_large_to_return
 from handlers.request import Request
 from handlers.routes.deliveries import IDEMPOTENCY_KEY
-from handlers.schemas import DeliveryBody, delivery_body
+from handlers.schemas import DeliveryBody, delivery_body, header_faults
 
 router = new_router()
 
 PREFIX = "/v1/via/"
 REPLAYED = "Idempotency-Replayed"
+TARGET_LIMIT = 14_000  # path and query, encoded: with the longest base URL they are no longer than the guard takes
+HIGHEST_STATUS = 599  # RFC 9110 section 15; API Gateway takes no other from a function
+NOT_MODIFIED = 304
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-async makes it a delivery with retries")
 
@@ -85,19 +90,28 @@ def _respond_async(request: Request) -> Response[Any]:
 def _new(request: Request, attempts_allowed: int) -> NewDelivery:
     destination, slash, rest = request.path.removeprefix(PREFIX).partition("/")
     path = encoded_path(slash + rest)
-    if fault := path_fault(path):
-        raise InvalidRequest(Fault(field="path", detail=fault))
+    query, headers = request.raw_query(), forwardable(request.headers)
+    if faults := list(_faults(path, query, headers)):
+        raise InvalidRequest(*faults)
     return NewDelivery(
         tenant_id=request.tenant_id,
         destination=destination,
         method=request.method,
         path=path,
-        query=request.raw_query(),
-        headers=forwardable(request.headers),
+        query=query,
+        headers=headers,
         body=request.body,
         idempotency_key=request.idempotency_key(),
         attempts_allowed=attempts_allowed,
     )
+
+
+def _faults(path: str, query: str, headers: Headers) -> Iterator[Fault]:
+    if fault := path_fault(path):
+        yield Fault(field="path", detail=fault)
+    if len(path) + len(query) > TARGET_LIMIT:
+        yield Fault(field="path", detail=f"must be at most {TARGET_LIMIT} characters, the encoded query included")
+    yield from header_faults(headers, field="headers")
 
 
 def _live(progress: Progress, answer: Answered) -> Response[Any]:
@@ -127,13 +141,26 @@ def _ours(progress: Progress, found: Problem) -> Response[Any]:
 
 
 def _partner_response(progress: Progress, status: int, headers: Headers, body: bytes) -> Response[Any]:
-    listed: dict[str, str | list[str]] = {}
+    delivery_id = str(progress.delivery.delivery_id)
+    if status > HIGHEST_STATUS:
+        return _ours(progress, odd_status(delivery_id, status))
+    listed: dict[str, list[str]] = {}
     for name, value in returnable(headers):
-        listed[name] = [*listed.get(name, ()), value]
+        listed.setdefault(name, []).append(value)
     own = _own_headers(progress.delivery, outcome="answered", replayed=progress.replayed)
-    answer: Response[Any] = Response(status_code=status, body=b64encode(body).decode(), headers=listed | own)
+    told = _told_length(headers) if progress.delivery.method == "HEAD" or status == NOT_MODIFIED else {}
+    text = b64encode(body).decode()
+    if not fits({"body": text, "multiValueHeaders": listed}):
+        return _ours(progress, too_large_to_return(delivery_id, status))
+    answer: Response[Any] = Response(status_code=status, body=text, headers={**listed, **told, **own})
     answer.base64_encoded = True  # said here, because Powertools would take JSON in bytes for an object to serialise
     return answer
+
+
+def _told_length(headers: Headers) -> dict[str, str]:
+    """The Content-Length of an answer without a body, under another name: API Gateway writes a length of its own."""
+    values = {value for name, value in headers if name.lower() == "content-length" and value.isdecimal()}
+    return {"Sallyport-Content-Length": values.pop()} if len(values) == 1 else {}
 
 
 def _own_headers(delivery: Delivery, *, outcome: str | None, replayed: bool) -> dict[str, str]:

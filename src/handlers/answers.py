@@ -1,0 +1,38 @@
+"""How large an answer may be. Lambda returns 6 MB of JSON, in which the body is a string: each quote and each backslash
+of it takes one byte more there, and a body of bytes a third more as base64. What is larger never reaches the caller,
+who gets a 502 of API Gateway's instead. So lists and attempts end early, with a cursor to go on from.
+
+Source: "Lambda quotas" in AWS's developer guide, and the text of the error itself, which has the exact number.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+LAMBDA_ANSWER_BYTES = 6_291_556
+ANSWER_BYTES = 6_200_000  # of a body of ours; the rest is for headers and for the object around it
+# No character takes more than seven bytes there and no partner's headers come near what is left, so that a body of so
+# many characters needs no measuring.
+_SURELY_SMALL_CHARACTERS = 250_000
+
+
+def fits(answer: Mapping[str, Any]) -> bool:
+    """Whether Lambda returns this proxy response."""
+    if len(answer.get("body") or "") <= _SURELY_SMALL_CHARACTERS:
+        return True
+    return len(json.dumps(answer, ensure_ascii=False).encode()) <= LAMBDA_ANSWER_BYTES  # as the runtime encodes it
+
+
+def weight(body: object) -> int:
+    """The bytes that `body` takes as a JSON string in Lambda's answer, once it is JSON itself."""
+    encoded = msgspec.json.encode(body)
+    return len(encoded) + encoded.count(b'"') + encoded.count(b"\\")
+
+
+def fitting[T](items: Sequence[T], *, room_bytes: int = ANSWER_BYTES) -> list[T]:
+    """As many of `items`, from the first on, as fit into a list of that size."""
+    sizes = accumulate(weight(item) + 1 for item in items)  # a comma each
+    return [item for item, size in zip(items, sizes, strict=True) if size <= room_bytes]

@@ -1,0 +1,109 @@
+"""Partners and callers who make answers large: none grows over what Lambda returns, and everything can be paged to."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from handlers import answers as limits
+from handlers import api as function
+from tests.egress.servers import Partner, Script
+from tests.support.api import NOBODYS_ID, Api, Context, Functions
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+WORST = b"\x01" * 64 * 1024  # six characters each in JSON, of which one is escaped again
+QUOTES = [[f"X-{number}", '"' * 30_000] for number in range(8)]  # as rows from before headers were bounded have it
+
+
+def size_of(api: Api, target: str) -> int:
+    """What Lambda would have to return."""
+    answer = function.handler(api.event("GET", target), Context())
+    return len(json.dumps(answer, ensure_ascii=False).encode())
+
+
+def test_a_partner_cannot_make_a_delivery_unreadable(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(503, WORST)).url())
+    delivery_id = api.hand_over().json["delivery_id"]
+    for _ in range(10):
+        functions.work_early()
+    functions.sql("UPDATE attempt SET response_headers = %s::text::jsonb", json.dumps(QUOTES))
+    numbers: list[int] = []
+    cursor: str | None = ""
+    pages = 0
+    while cursor is not None:
+        target = f"/v1/deliveries/{delivery_id}" + (f"?cursor={cursor}" if cursor else "")
+        assert size_of(api, target) <= limits.LAMBDA_ANSWER_BYTES
+        shown = api.get(target).json
+        assert shown["response"]["body"] == WORST.decode()
+        numbers += [item["number"] for item in shown["attempts"]]
+        cursor, pages = shown["next_cursor"], pages + 1
+    assert numbers == list(range(1, 11))
+    assert pages > 1
+
+
+def test_a_waiting_call_whose_answer_is_full_leaves_the_attempt_to_the_next_page(
+    api: Api, partner: StartPartner
+) -> None:
+    long = WORST + bytes(4 * 1024 * 1024 - len(WORST))
+    api.destination(partner(answers(200, long)).url(), timeouts={"total_seconds": 5})
+    answer = api.hand_over(("Prefer", "wait=20"))
+    body = answer.json
+    assert (answer.status, body["response"]["truncated"], body["response"]["length_bytes"]) == (200, False, len(long))
+    assert answer.header("Sallyport-Delivery-Id") == body["delivery_id"]
+    if body["next_cursor"] is not None:
+        assert (body["attempts"], body["next_cursor"]) == ([], "0")
+    shown = api.get(f"/v1/deliveries/{body['delivery_id']}?cursor=0").json
+    assert [item["number"] for item in shown["attempts"]] == [1]
+
+
+def test_a_waiting_call_without_room_for_the_whole_response_gets_the_stored_one(
+    api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.schemas.ANSWER_BYTES", 1_000_000)
+    api.destination(partner(answers(200, bytes(1_000_000))).url(), timeouts={"total_seconds": 5})
+    body = api.hand_over(("Prefer", "wait=20")).json
+    assert body["response"]["truncated"] is True
+    assert [item["response"] for item in body["attempts"]] == [body["response"]]
+
+
+@pytest.mark.parametrize("cursor", ["", "-1", "x", "1.5", "\u0661", "100000", "AAAA"])
+def test_a_cursor_of_attempts_is_a_next_cursor(refusing: Functions, cursor: str) -> None:
+    answer = refusing.api.get(f"/v1/deliveries/{NOBODYS_ID}?cursor={quote(cursor)}")
+    assert answer.faults == ["cursor"]
+
+
+def test_a_page_of_large_deliveries_ends_early_and_the_next_goes_on(api: Api) -> None:
+    api.destination("https://bank.example")
+    large: dict[str, Any] = {"metadata": {"a": '"' * 2040}, "headers": {"X-A": '"' * 16_000}}
+    made = [api.hand_over(**large).json["delivery_id"] for _ in range(110)]
+    shown: list[str] = []
+    cursor: str | None = ""
+    pages = 0
+    while cursor is not None:
+        target = "/v1/deliveries?limit=200" + (f"&cursor={cursor}" if cursor else "")
+        assert size_of(api, target) <= limits.LAMBDA_ANSWER_BYTES
+        page = api.get(target).json
+        shown += [item["delivery_id"] for item in page["deliveries"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert sorted(shown) == sorted(made)
+    assert len(shown) == len(made)
+    assert pages == 2
+
+
+@pytest.mark.parametrize("about_a_delivery", [True, False])
+def test_what_slips_through_is_a_problem_and_never_silence(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch, about_a_delivery: bool
+) -> None:
+    api.destination("https://bank.example")
+    monkeypatch.setattr(limits, "_SURELY_SMALL_CHARACTERS", 0)
+    monkeypatch.setattr(limits, "LAMBDA_ANSWER_BYTES", 500)
+    answer = api.hand_over() if about_a_delivery else api.get("/openapi.json")
+    assert (answer.status, answer.kind) == (500, "answer-too-large")
+    delivery_id = answer.json.get("delivery_id")
+    assert answer.header("Sallyport-Delivery-Id") == delivery_id
+    assert delivery_id == (str(functions.delivery()["delivery_id"]) if about_a_delivery else None)
+    assert "larger than Lambda returns" in functions.log.getvalue()
