@@ -7,7 +7,7 @@ mutants: $(DEV_READY) ## edit code, SQL and templates in small ways: tests must 
 #? N=150 of them, SEED=1 for the same again, SINCE=main for a change alone
 #? ONLY=src/db,infra for some files, TESTS=tests/db for other tests than theirs
 #? AGAIN=yes for those that survived last time, LIST=yes to see them first
-#? MINIMUM=95 percent to be caught, JOBS=2 at once
+#? MINIMUM=95 percent to be caught, JOBS=2 at once; ANYWAY=yes goes on without tests that fail unedited
 	@$(PY) -m tools.mutants $(call number,N,--count,150) $(call number,SEED,--seed,1) $(if $(SINCE),--since "$(SINCE)") \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(TESTS),--tests "$(TESTS)") $(call number,JOBS,--jobs,2) \
-		$(call number,MINIMUM,--minimum,95) $(call switch,AGAIN,--again) $(call switch,LIST,--list)
+		$(call number,MINIMUM,--minimum,95) $(call switch,AGAIN,--again) $(call switch,ANYWAY,--anyway) $(call switch,LIST,--list)

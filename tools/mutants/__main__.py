@@ -42,6 +42,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--minimum", type=int, default=95)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--anyway", action="store_true")
     parser.add_argument("--list", action="store_true")
     return parser.parse_args(arguments)
 
@@ -89,7 +90,8 @@ def _tried(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) ->
 
 def _run(options: argparse.Namespace, counted: Sequence[Edit], chosen: Texts) -> Iterator[Result]:
     with room() as directory:
-        ready: Bench = bench(ROOT, directory, chosen, jobs=max(1, options.jobs), tests=_listed(options.tests))
+        jobs, tests = max(1, options.jobs), _listed(options.tests)
+        ready: Bench = bench(ROOT, directory, chosen, jobs=jobs, tests=tests, anyway=options.anyway)
         for line in ready.prepare(counted):
             say(f"clean: {line}")
         yield from ready.run(counted)

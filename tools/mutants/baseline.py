@@ -39,12 +39,14 @@ class Baseline:
         return {test for line in range(first, last + 1) for test in lines.get(line, [])}
 
 
-def baseline(root: Path, tree: Tree, tests: str, *, python: Path, covered: bool) -> Baseline:
-    """That of a folder or file of tests. Raises NotClean where a test fails twice; once is told and leaves it out."""
-    kept = root / KEPT / f"{_digest(root, tests, covered=covered)}.json"
+def baseline(root: Path, tree: Tree, tests: str, *, python: Path, covered: bool, anyway: bool) -> Baseline:
+    """That of a folder or file of tests. A test that fails is told and left out; where it fails once more, NotClean is
+    raised instead, but for `anyway`.
+    """
+    kept = root / KEPT / f"{_digest(root, tests, covered=covered, anyway=anyway)}.json"
     if kept.exists():
         return _read(kept.read_text())
-    made = _measured(tree, tests, python=python, covered=covered)
+    made = _measured(tree, tests, python=python, covered=covered, anyway=anyway)
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(json.dumps({"seconds": made.seconds, "lines": made.lines, "unsteady": made.unsteady}))
     for old in sorted(kept.parent.glob("*.json"), key=lambda path: -path.stat().st_mtime)[KEPT_FILES:]:
@@ -58,9 +60,9 @@ def _read(text: str) -> Baseline:
     return Baseline(seconds=told["seconds"], lines=lines, unsteady=tuple(told["unsteady"]))
 
 
-def _digest(root: Path, tests: str, *, covered: bool) -> str:
+def _digest(root: Path, tests: str, *, covered: bool, anyway: bool) -> str:
     """Of all files that the tests look at."""
-    digest = hashlib.sha256(f"{tests} {covered}".encode())
+    digest = hashlib.sha256(f"{tests} {covered} {anyway}".encode())
     for path in tracked(root):
         if not _foreign(path, tests, covered=covered):
             digest.update(path.encode() + b"\0" + (root / path).read_bytes())
@@ -76,7 +78,7 @@ def _foreign(path: str, tests: str, *, covered: bool) -> bool:
     return not shared and folder != "/".join(tests.split("/")[:2])
 
 
-def _measured(tree: Tree, tests: str, *, python: Path, covered: bool) -> Baseline:
+def _measured(tree: Tree, tests: str, *, python: Path, covered: bool, anyway: bool) -> Baseline:
     log, data = tree.scratch / "clean.jsonl", tree.scratch / "coverage"
     log.unlink(missing_ok=True)
     options = ["--cov", "--cov-context=test", "--cov-report="] if covered else []
@@ -90,7 +92,7 @@ def _measured(tree: Tree, tests: str, *, python: Path, covered: bool) -> Baselin
     if not told:
         raise NotClean(f"{tests} did not run: " + (tree.scratch / OUTPUT).read_text()[-2000:])
     failed = sorted({line["test"] for line in told if line["failed"]})
-    if failed:
+    if failed and not anyway:
         _again(tree, failed, tests, python=python)
     seconds = {line["test"]: line["seconds"] for line in told if line["test"] not in failed}
     return Baseline(seconds=seconds, lines=_lines(tree, data, seconds) if covered else {}, unsteady=tuple(failed))
