@@ -48,3 +48,11 @@ def test_the_readmes_lines_show_a_delivery_its_attempt_and_the_partners_answer(
     assert shown["state"] == "delivered"
     assert [attempt["response"]["status"] for attempt in shown["attempts"]] == [201]
     assert json.loads(paste(pass_through, stack, consumer.token))["received"]["body"] == "amount=10"
+
+
+def test_the_line_that_asks_a_deployed_stack_for_its_addresses_works_on_the_local_one(
+    repository: Path, stack: Stack, consumer: Consumer
+) -> None:
+    (line,) = re.findall(r"^curl \"\$API_URL.*$", (repository / "README.md").read_text(), re.MULTILINE)
+    told = json.loads(paste(f"API_URL={stack.url}; {line}", stack, consumer.token))
+    assert told["addresses"]
