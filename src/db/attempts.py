@@ -16,9 +16,10 @@ from domain.outcomes import Timings
 def record(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
     """Logs attempts and moves their deliveries on; returns the deliveries that were moved.
 
-    A delivery moves only under the lease that the attempt was made with. Where that has passed to another worker, which
-    then logged this attempt as unknown, the log gets the truth and the delivery stays as that worker left it. Run
-    twice, the statement changes nothing the second time, so a broken connection is answered by repeating it.
+    A delivery moves under the lease that the attempt was made with. Where that ran out and passed to another worker,
+    which knows nothing but that it lapsed, the truth wins over the lapse as long as no other attempt was begun: the log
+    gets it, and the delivery takes what it says for its end (docs/api.md, "Late truth"). Run twice, the statement
+    changes nothing the second time and gives the same answer, so a broken connection is answered by repeating it.
     """
     rows = database.rows(
         """
@@ -36,15 +37,32 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
                 next_due_at timestamptz)
+        ), moved AS (
+            UPDATE delivery
+            SET state = made.next_state,
+                due_at = coalesce(made.next_due_at, delivery.due_at),
+                lease_id = NULL,
+                leased_until = NULL,
+                finished_at = CASE WHEN made.next_state <> 'pending' THEN %(now)s::timestamptz END
+            FROM made
+            WHERE delivery.delivery_id = made.delivery_id
+              AND (delivery.lease_id = made.lease_id
+                   OR made.outcome <> 'unknown' AND delivery.attempts_made = made.number
+                      AND (-- whoever holds it now sends nothing, and is about to record the lapse
+                           delivery.state = 'sending' AND delivery.lease_id = delivery.lapsed_lease_id
+                           -- somebody recorded the lapse, under which nothing was sent since
+                           OR delivery.state IN ('unknown', 'pending') AND made.next_state IN ('delivered', 'failed')))
+            RETURNING delivery.delivery_id
         ), logged AS (
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
                 total_ms, remote_address, egress_address, status, response_headers, response_body, response_length,
-                response_sha256, response_truncated)
+                response_sha256, response_truncated, moved_lease_id)
             SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers, response_body,
-                   response_length, response_sha256, response_truncated
-            FROM made
+                   response_length, response_sha256, response_truncated,
+                   CASE WHEN moved.delivery_id IS NOT NULL THEN made.lease_id END
+            FROM made LEFT JOIN moved USING (delivery_id)
             ON CONFLICT ON CONSTRAINT attempt_number_once DO UPDATE
             SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, started_at = EXCLUDED.started_at,
                 dns_ms = EXCLUDED.dns_ms, connect_ms = EXCLUDED.connect_ms, tls_ms = EXCLUDED.tls_ms,
@@ -52,20 +70,17 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
                 remote_address = EXCLUDED.remote_address, egress_address = EXCLUDED.egress_address,
                 status = EXCLUDED.status, response_headers = EXCLUDED.response_headers,
                 response_body = EXCLUDED.response_body, response_length = EXCLUDED.response_length,
-                response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated
+                response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated,
+                moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id)
             WHERE attempt.outcome = 'unknown'
         )
-        UPDATE delivery
-        SET state = made.next_state,
-            due_at = coalesce(made.next_due_at, delivery.due_at),
-            lease_id = NULL,
-            leased_until = NULL,
-            finished_at = CASE WHEN made.next_state <> 'pending' THEN %(now)s::timestamptz END
-        FROM made
-        WHERE delivery.delivery_id = made.delivery_id AND delivery.lease_id = made.lease_id
-        RETURNING delivery.delivery_id
+        SELECT delivery_id FROM moved
+        UNION
+        SELECT made.delivery_id  -- what the first run moved
+        FROM made JOIN attempt ON attempt.delivery_id = made.delivery_id AND attempt.number = made.number
+        WHERE attempt.moved_lease_id = made.lease_id
         """,
-        {"records": json.dumps([_row(item) for item in records]), "now": now},
+        {"records": json.dumps([_row(item) for item in _in_one_order(records)]), "now": now},
         repeatable=True,
     )
     return frozenset(DeliveryId(row["delivery_id"]) for row in rows)
@@ -116,6 +131,11 @@ def with_delivery(
     if not rows:
         return None
     return delivery_of(rows[0]), [_attempt(row) for row in rows if row["attempt_id"] is not None]
+
+
+def _in_one_order(records: Sequence[Record]) -> list[Record]:
+    """By delivery, so that two workers that record the same ones lock their rows in the same order."""
+    return sorted(records, key=lambda item: item.attempt.delivery_id)
 
 
 def _row(item: Record) -> dict[str, Any]:

@@ -77,16 +77,17 @@ def accept(
             -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
-            RETURNING delivery_id, destination_id AS written_destination_id, state, method, path, query, headers,
-                      metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
+            RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
+                      headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at
         )
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
                target.connect_seconds, target.first_byte_seconds, target.total_seconds, target.created_at,
-               written.delivery_id, written.written_destination_id, written.state, written.method, written.path,
-               written.query, written.headers, written.metadata, written.idempotency_key, written.fingerprint,
-               written.attempts_made, written.attempts_allowed, written.due_at, written.accepted_at, written.finished_at
+               written.delivery_id, written.written_destination_id, written.state, written.lease_id, written.method,
+               written.path, written.query, written.headers, written.metadata, written.idempotency_key,
+               written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
+               written.accepted_at, written.finished_at
         FROM target CROSS JOIN written
         """,
         {
@@ -118,7 +119,8 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
     """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
 
     A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
-    Where the connection breaks, the statement is run again: what the first leased without our seeing it is ours.
+    Where the connection breaks, the statement is run again: what the first leased without our seeing it is ours, and
+    lapsed if it was lapsed then, which the row remembers.
     """
     rows = database.rows(
         """
@@ -128,7 +130,8 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         ), free AS (
             -- In one order, so that two workers never wait for each other; SKIP LOCKED, so that they never wait at all.
             SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
-                   delivery.state = 'sending' AND delivery.lease_id <> %(lease_id)s AS lapsed
+                   delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
+                                                   OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
             FROM delivery JOIN wanted USING (delivery_id)
             WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
@@ -138,6 +141,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         ), leased AS (
             UPDATE delivery
             SET state = 'sending', lease_id = %(lease_id)s, leased_until = %(leased_until)s,
+                lapsed_lease_id = CASE WHEN free.lapsed THEN %(lease_id)s::uuid END,
                 attempts_made = CASE WHEN free.fresh THEN attempts_made + 1 ELSE attempts_made END
             FROM free
             WHERE delivery.delivery_id = free.delivery_id
@@ -232,7 +236,8 @@ def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: Delive
     delivery = delivery_of(row)
     if delivery.delivery_id != delivery_id or not same_destination:
         return Acceptance(delivery=delivery, replayed=True, claim=None)
-    at_once = delivery.state is State.SENDING
+    # Not the state alone: by the time the statement is repeated, a worker may have taken the row.
+    at_once = row["lease_id"] == lease.lease_id
     return Acceptance(
         delivery=delivery, replayed=False, claim=_claim(row, body=new.body, lease=lease) if at_once else None
     )

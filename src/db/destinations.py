@@ -6,15 +6,18 @@ from uuid import UUID
 
 from db.connection import Database
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
-from domain.errors import NameTaken, StatementRefused
+from domain.errors import NameTaken
 from domain.ids import DestinationId, TenantId
 
 
 def insert(database: Database, destination: Destination) -> None:
-    """Stores a new destination. Raises NameTaken where the tenant has one of that name."""
-    try:
-        database.rows(
-            """
+    """Stores a new destination. Raises NameTaken where the tenant has one of that name.
+
+    Where the connection breaks, the statement is run again, and finds what the first one stored.
+    """
+    rows = database.rows(
+        """
+        WITH stored AS (
             INSERT INTO destination (
                 destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                 idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at)
@@ -22,28 +25,32 @@ def insert(database: Database, destination: Destination) -> None:
                 %(destination_id)s, %(tenant_id)s, %(name)s, %(base_url)s, %(auth_type)s, %(sealed_credentials)s,
                 %(guarantee)s, %(idempotent)s, %(idempotency_header)s, %(connect_seconds)s, %(first_byte_seconds)s,
                 %(total_seconds)s, %(created_at)s)
+            ON CONFLICT ON CONSTRAINT destination_name_once DO NOTHING
             RETURNING destination_id
-            """,
-            {
-                "destination_id": destination.destination_id,
-                "tenant_id": destination.tenant_id,
-                "name": destination.name,
-                "base_url": destination.base_url,
-                "auth_type": destination.auth_type.value,
-                "sealed_credentials": destination.sealed_credentials,
-                "guarantee": destination.guarantee.value,
-                "idempotent": destination.idempotent,
-                "idempotency_header": destination.idempotency_header,
-                "connect_seconds": destination.timeouts.connect_seconds,
-                "first_byte_seconds": destination.timeouts.first_byte_seconds,
-                "total_seconds": destination.timeouts.total_seconds,
-                "created_at": destination.created_at,
-            },
         )
-    except StatementRefused as error:
-        if error.constraint != "destination_name_once":
-            raise
-        raise NameTaken("there is a destination of that name already") from error
+        SELECT destination_id FROM stored
+        UNION ALL
+        SELECT destination_id FROM destination WHERE destination_id = %(destination_id)s  -- by the first run
+        """,
+        {
+            "destination_id": destination.destination_id,
+            "tenant_id": destination.tenant_id,
+            "name": destination.name,
+            "base_url": destination.base_url,
+            "auth_type": destination.auth_type.value,
+            "sealed_credentials": destination.sealed_credentials,
+            "guarantee": destination.guarantee.value,
+            "idempotent": destination.idempotent,
+            "idempotency_header": destination.idempotency_header,
+            "connect_seconds": destination.timeouts.connect_seconds,
+            "first_byte_seconds": destination.timeouts.first_byte_seconds,
+            "total_seconds": destination.timeouts.total_seconds,
+            "created_at": destination.created_at,
+        },
+        repeatable=True,
+    )
+    if not rows:
+        raise NameTaken("there is a destination of that name already")
 
 
 def find(database: Database, *, tenant_id: TenantId, reference: str) -> Destination | None:

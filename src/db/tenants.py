@@ -69,7 +69,10 @@ def issue_token(
     scopes: tuple[str, ...],
     now: datetime,
 ) -> TenantId:
-    """Stores a token and, where it is new, its tenant under `tenant_id`; returns the id of the tenant of that name."""
+    """Stores a token and, where it is new, its tenant under `tenant_id`; returns the id of the tenant of that name.
+
+    Where the connection breaks, the statement is run again, and leaves the token that the first one stored.
+    """
     rows = database.rows(
         """
         WITH owner AS (
@@ -78,10 +81,12 @@ def issue_token(
             VALUES (%(tenant_id)s, %(tenant_name)s, %(now)s)
             ON CONFLICT ON CONSTRAINT tenant_name_once DO UPDATE SET name = EXCLUDED.name
             RETURNING tenant_id
+        ), stored AS (
+            INSERT INTO token (token_id, tenant_id, token_sha256, scopes, created_at)
+            SELECT %(token_id)s, tenant_id, %(token_sha256)s, %(scopes)s, %(now)s FROM owner
+            ON CONFLICT ON CONSTRAINT token_pkey DO NOTHING
         )
-        INSERT INTO token (token_id, tenant_id, token_sha256, scopes, created_at)
-        SELECT %(token_id)s, tenant_id, %(token_sha256)s, %(scopes)s, %(now)s FROM owner
-        RETURNING tenant_id
+        SELECT tenant_id FROM owner
         """,
         {
             "tenant_id": tenant_id,
@@ -91,6 +96,7 @@ def issue_token(
             "scopes": list(scopes),
             "now": now,
         },
+        repeatable=True,
     )
     return TenantId(rows[0]["tenant_id"])
 
@@ -104,6 +110,7 @@ def revoke_token(database: Database, *, token_id: TokenId, now: datetime) -> dat
         RETURNING revoked_at
         """,
         {"token_id": token_id, "now": now},
+        repeatable=True,
     )
     return rows[0]["revoked_at"] if rows else None
 

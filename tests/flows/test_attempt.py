@@ -263,7 +263,7 @@ def test_a_worker_that_died_leaves_an_unknown_outcome(
     assert len(server.requests) == requests
 
 
-def test_the_truth_that_comes_late_replaces_the_unknown_in_the_log(gateway: Gateway, partner: StartPartner) -> None:
+def test_the_truth_that_comes_late_replaces_the_unknown_of_a_lapse(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
     delivery_id = hand_over(gateway)
@@ -281,7 +281,7 @@ def test_the_truth_that_comes_late_replaces_the_unknown_in_the_log(gateway: Gate
 
     (attempt,) = gateway.attempts()
     assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
-    assert gateway.delivery()["state"] == "unknown"  # for a person to settle, who now sees why
+    assert gateway.delivery()["state"] == "delivered"
 
 
 def test_an_early_wake_up_hops_on_without_touching_the_database(gateway: Gateway) -> None:

@@ -1,0 +1,484 @@
+"""Every statement is run twice: its connection breaks after the commit, before the rows are read, and it is repeated.
+
+Whatever others do between the two runs, the rows and the answer must be ones that a single run leads to, be it before
+or after what the others did. A statement that has no case here fails the first test.
+"""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import pytest
+
+from db import attempts, deliveries, destinations, tenants
+from db.connection import Database
+from db.deliveries import Acceptance, Filter, Lease
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
+from domain.deliveries import Attempt, Claim, Found, KeptResponse, NewDelivery, Record, State
+from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.errors import NameTaken
+from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.outcomes import Timings
+from runtime.settings import DatabaseSettings
+from tests.conftest import FreshDatabase
+from tests.support.wires import Wire
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TENANT, TOKEN, PARTNER = TenantId(UUID(int=1)), TokenId(UUID(int=2)), DestinationId(UUID(int=3))
+FIRST, SECOND = DeliveryId(UUID(int=10)), DeliveryId(UUID(int=11))
+A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
+
+type Act = Callable[[Database], object]
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def lease(lease_id: LeaseId, *, since: datetime = NOW) -> Lease:
+    return Lease(lease_id=lease_id, until=since + timedelta(seconds=40))
+
+
+def destination(destination_id: DestinationId = PARTNER, name: str = "partner") -> Destination:
+    return Destination(
+        destination_id=destination_id,
+        tenant_id=TENANT,
+        name=name,
+        base_url="https://bank.example",
+        auth_type=AuthType.NONE,
+        sealed_credentials=None,
+        guarantee=Guarantee.AUTO,
+        idempotent=False,
+        idempotency_header="Idempotency-Key",
+        timeouts=Timeouts(connect_seconds=2, first_byte_seconds=2, total_seconds=3),
+        created_at=NOW,
+    )
+
+
+# What is done, first or meanwhile
+
+
+def issues(database: Database, token_id: TokenId = TOKEN, tenant_id: TenantId = TENANT) -> object:
+    return tenants.issue_token(
+        database,
+        tenant_id=tenant_id,
+        tenant_name="acme",
+        token_id=token_id,
+        token_sha256=token_id.int.to_bytes(32),
+        scopes=("read",),
+        now=NOW,
+    )
+
+
+def issues_another(database: Database) -> object:
+    return issues(database, TokenId(UUID(int=4)), TenantId(UUID(int=5)))
+
+
+def revokes(database: Database, *, at: datetime = NOW) -> object:
+    return tenants.revoke_token(database, token_id=TOKEN, now=at)
+
+
+def stores(made: Destination) -> Act:
+    def act(database: Database) -> object:
+        try:
+            destinations.insert(database, made)
+        except NameTaken:
+            return "taken"
+        return "stored"
+
+    return act
+
+
+def accepts(delivery_id: DeliveryId = FIRST, *, wait_seconds: float | None = None, key: str | None = None) -> Act:
+    def act(database: Database) -> object:
+        new = NewDelivery(tenant_id=TENANT, destination="partner", method="POST", path="/x", idempotency_key=key)
+        held = lease(A)
+        found = deliveries.accept(
+            database,
+            new,
+            delivery_id=delivery_id,
+            fingerprint=b"f" * 32,
+            now=NOW,
+            lease=held,
+            wait_seconds=wait_seconds,
+        )
+        assert found is not None
+        return accepted(database, found)
+
+    return act
+
+
+def accepted(database: Database, found: Acceptance) -> object:
+    """The delivery is told as it is by then, so only which one it is must not change. What is handed out to be sent is
+    leased to whom it is handed to."""
+    if found.claim is not None:
+        assert leases(database)[found.claim.delivery_id] == found.claim.lease_id
+    return found.delivery.delivery_id, found.replayed
+
+
+def leases(database: Database) -> dict[UUID, UUID | None]:
+    rows = database.rows("SELECT delivery_id, lease_id FROM delivery", {})
+    return {row["delivery_id"]: row["lease_id"] for row in rows}
+
+
+def claims(lease_id: LeaseId, *, at: datetime = NOW) -> Act:
+    def act(database: Database) -> object:
+        found = deliveries.claim(database, [SECOND, FIRST], lease=lease(lease_id, since=at), now=at)
+        held = leases(database)
+        assert all(held[item.delivery_id] == lease_id for item in found if isinstance(item, Claim))
+        return [claimed(item) for item in found]
+
+    return act
+
+
+def claimed(found: Found) -> object:
+    if isinstance(found, Claim):
+        return "claim", found.delivery_id, found.lapsed, found.attempts_made
+    return type(found).__name__, found.delivery_id
+
+
+def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
+    answered = outcome == "answered"
+    return Attempt(
+        attempt_id=AttemptId(UUID(int=attempt_id)),
+        delivery_id=FIRST,
+        number=number,
+        outcome=outcome,
+        reason=None if answered else "why",
+        started_at=NOW,
+        timings=Timings(total_ms=1.5),
+        remote_address=None,
+        egress_address=None,
+        response=KeptResponse(status=201, headers=(), body=b"ok", length_bytes=2, sha256=b"s" * 32, truncated=False)
+        if answered
+        else None,
+    )
+
+
+def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NOW) -> Act:
+    due_at = later(5) if state is State.PENDING else None
+
+    def act(database: Database) -> object:
+        made_by = Record(attempt=made, lease_id=lease_id, next_state=state, due_at=due_at)
+        return attempts.record(database, [made_by], now=at)
+
+    return act
+
+
+DELIVERED = records(A, attempt("answered"), State.DELIVERED)
+RETRIED = records(A, attempt("unreachable"), State.PENDING)
+LAPSED = records(B, attempt("unknown", attempt_id=31), State.UNKNOWN, at=later(61))
+LAPSED_AND_RETRIED = records(B, attempt("unknown", attempt_id=31), State.PENDING, at=later(61))
+
+
+def next_worker(database: Database) -> None:
+    """Claims whatever is due by then, and records what becomes of it."""
+    for found in deliveries.claim(database, [FIRST], lease=lease(B, since=later(60)), now=later(60)):
+        if isinstance(found, Claim):
+            made = attempt("unknown" if found.lapsed else "answered", number=found.attempts_made, attempt_id=32)
+            state = State.UNKNOWN if found.lapsed else State.DELIVERED
+            records(B, made, state, at=later(61))(database)
+
+
+def both(*acts: Act) -> Act:
+    def act(database: Database) -> None:
+        for one in acts:
+            one(database)
+
+    return act
+
+
+def nothing(_: Database) -> None:
+    pass
+
+
+# The cases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`before` sets the scene; `runs` is what is repeated, and returns of its answer what must not change."""
+
+    statement: str
+    runs: Act
+    before: tuple[Act, ...] = ()
+    meanwhile: Mapping[str, Act] = field(default_factory=dict)
+    role: str = APPLICATION_ROLE
+    told: str = ""
+
+
+TENANCY = (issues,)
+READY = (issues, stores(destination()))
+PENDING = (*READY, accepts(), accepts(SECOND))
+SENDING = (*READY, accepts(), claims(A))
+LOST = (*SENDING, claims(B, at=later(60)), LAPSED)
+OTHERS = {"the next worker": next_worker}
+
+CASES = [
+    Case(statement="tenants.issue_token", runs=issues, role=ADMIN_ROLE, meanwhile={"another": issues_another}),
+    Case(
+        statement="tenants.revoke_token",
+        before=TENANCY,
+        runs=revokes,
+        role=ADMIN_ROLE,
+        meanwhile={"later": lambda database: revokes(database, at=later(60))},
+    ),
+    Case(
+        statement="tenants.tokens_of",
+        before=TENANCY,
+        runs=lambda database: tenants.tokens_of(database, tenant_name="acme"),
+        role=ADMIN_ROLE,
+        meanwhile={"another": issues_another, "revoked": revokes},
+    ),
+    Case(
+        statement="tenants.caller_of",
+        before=TENANCY,
+        runs=lambda database: tenants.caller_of(database, token_sha256=TOKEN.int.to_bytes(32), now=NOW),
+        meanwhile={"revoked": revokes},
+    ),
+    Case(
+        statement="destinations.insert",
+        before=TENANCY,
+        runs=stores(destination()),
+        meanwhile={
+            "the same name": stores(destination(DestinationId(UUID(int=6)))),
+            "another": stores(destination(DestinationId(UUID(int=6)), "other")),
+        },
+    ),
+    Case(
+        statement="destinations.find",
+        before=TENANCY,
+        runs=lambda database: destinations.find(database, tenant_id=TENANT, reference="partner"),
+        meanwhile={"stored": stores(destination())},
+    ),
+    Case(
+        statement="destinations.page",
+        before=TENANCY,
+        runs=lambda database: destinations.page(database, tenant_id=TENANT, before=None, limit=9),
+        meanwhile={"stored": stores(destination())},
+    ),
+    *(
+        Case(
+            statement="deliveries.accept",
+            told=told,
+            before=READY,
+            runs=accepts(wait_seconds=wait_seconds, key=key),
+            meanwhile={
+                "a worker": claims(B),
+                "a worker after the lease": claims(B, at=later(60)),
+                "a worker to the end": next_worker,
+                "the same key": accepts(SECOND, key="order-1"),
+            },
+        )
+        for told, wait_seconds, key in (("for later", None, None), ("at once", 20.0, None), ("a key", 20.0, "order-1"))
+    ),
+    Case(
+        statement="deliveries.claim",
+        told="fresh",
+        before=PENDING,
+        runs=claims(A),
+        meanwhile={"another at the same time": claims(B), "another after the lease": claims(B, at=later(60)), **OTHERS},
+    ),
+    Case(
+        statement="deliveries.claim",
+        told="lapsed",
+        before=SENDING,
+        runs=claims(C, at=later(50)),
+        meanwhile={
+            "another at the same time": claims(B, at=later(50)),
+            "another after the lease": claims(B, at=later(100)),
+            "the truth": DELIVERED,
+            "the truth, to be retried": RETRIED,
+        },
+    ),
+    *(
+        Case(statement="attempts.record", told=told, before=SENDING, runs=runs, meanwhile=OTHERS)
+        for told, runs in (
+            ("delivered", DELIVERED),
+            ("retried", RETRIED),
+            ("unknown", records(A, attempt("unknown"), State.UNKNOWN)),
+        )
+    ),
+    Case(
+        statement="attempts.record",
+        told="of a lapse",
+        before=(*SENDING, claims(B, at=later(60))),
+        runs=LAPSED,
+        meanwhile={"the truth": DELIVERED, "the truth, to be retried": RETRIED},
+    ),
+    *(
+        Case(
+            statement="attempts.record",
+            told=f"of a late truth, {told}",
+            before=before,
+            runs=DELIVERED,
+            meanwhile={"the lapse again": LAPSED, **OTHERS},
+        )
+        for told, before in (
+            ("unknown by then", LOST),
+            ("held by then", (*SENDING, claims(B, at=later(60)))),
+            ("to be retried by then", (*SENDING, claims(B, at=later(60)), LAPSED_AND_RETRIED)),
+        )
+    ),
+    Case(
+        statement="attempts.of_delivery",
+        before=SENDING,
+        runs=lambda database: attempts.of_delivery(database, FIRST),
+        meanwhile={"recorded": DELIVERED},
+    ),
+    Case(
+        statement="attempts.with_delivery",
+        before=SENDING,
+        runs=lambda database: attempts.with_delivery(database, tenant_id=TENANT, delivery_id=FIRST),
+        meanwhile={"recorded": DELIVERED},
+    ),
+    Case(
+        statement="deliveries.find",
+        before=SENDING,
+        runs=lambda database: deliveries.find(database, tenant_id=TENANT, delivery_id=FIRST),
+        meanwhile={"recorded": DELIVERED},
+    ),
+    Case(
+        statement="deliveries.page",
+        before=SENDING,
+        runs=lambda database: deliveries.page(database, Filter(tenant_id=TENANT), limit=9),
+        meanwhile={"accepted": accepts(SECOND)},
+    ),
+]
+EACH = [
+    pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
+    for case in CASES
+    for name, act in {"nothing": nothing, **case.meanwhile}.items()
+]
+
+
+# The tests
+
+
+def test_every_statement_is_run_again_and_has_a_case_here(repository: Path) -> None:
+    found = {}
+    for path in (repository / "src/db").glob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            calls = [_call for _call in ast.walk(function) if _is_statement(_call)]
+            if isinstance(function, ast.FunctionDef) and calls:
+                found[f"{path.stem}.{function.name}"] = all(_is_repeated(_call) for _call in calls)
+    assert found == dict.fromkeys({case.statement for case in CASES}, True)
+
+
+def _is_statement(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="database"), attr="rows" | "read")):
+            return True
+    return False
+
+
+def _is_repeated(node: ast.AST) -> bool:
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.func, ast.Attribute)
+    named = {item.arg: ast.unparse(item.value) for item in node.keywords}
+    return node.func.attr == "read" or named.get("repeatable") == "True"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A database that is emptied before each run, and the wire to it."""
+
+    database: FreshDatabase
+    superuser: Database
+    wire: Wire
+
+    def over_the_wire(self, role: str) -> Database:
+        host = quote(self.wire.directory, safe="")
+        return Database(DatabaseSettings(database_url=f"postgresql:///{self.database.name}?host={host}&user={role}"))
+
+    def set_scene(self, case: Case) -> None:
+        self.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, attempt")
+        both(*case.before)(self.superuser)
+
+    def rows(self) -> dict[str, list[Any]]:
+        tables = ("tenant", "token", "destination", "delivery", "attempt")
+        query = "SELECT to_jsonb({0}) AS row FROM {0} ORDER BY to_jsonb({0})"
+        connection = self.superuser.connection()
+        return {name: connection.execute(query.format(name).encode()).fetchall() for name in tables}
+
+
+@pytest.fixture
+def stage(shared_database: FreshDatabase) -> Iterator[Stage]:
+    wire = Wire(shared_database.url)
+    with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as superuser:
+        yield Stage(database=shared_database, superuser=superuser, wire=wire)
+    wire.close()
+
+
+@pytest.mark.parametrize(("case", "act"), EACH)
+def test_run_twice_it_does_and_says_what_a_single_run_would(stage: Stage, case: Case, act: Act) -> None:
+    stage.set_scene(case)
+    first_it = case.runs(stage.superuser)
+    act(stage.superuser)
+    rows_first_it = stage.rows()
+
+    stage.set_scene(case)
+    act(stage.superuser)
+    first_they = case.runs(stage.superuser)
+    rows_first_they = stage.rows()
+
+    stage.set_scene(case)
+    with closing(stage.over_the_wire(case.role)) as database:
+        database.connection()
+        stage.wire.cut_after_the_next_commit(lambda: act(stage.superuser))
+        answer = case.runs(database)
+    assert stage.wire.cuts == 1
+    assert answer in (first_it, first_they)
+    assert stage.rows() in (rows_first_it, rows_first_they)
+    if act is nothing:
+        assert answer == first_it
+
+
+def test_a_lapsed_claim_stays_lapsed_when_it_is_repeated(stage: Stage) -> None:
+    """Or its request, which may have gone out, would go out again."""
+    stage.set_scene(replace(CASES[0], before=SENDING))
+    for _ in range(2):
+        (found,) = deliveries.claim(stage.superuser, [FIRST], lease=lease(B, since=later(60)), now=later(60))
+        assert isinstance(found, Claim)
+        assert found.lapsed
+
+
+def state(stage: Stage) -> tuple[Any, ...]:
+    (row,) = stage.superuser.rows(
+        "SELECT state, outcome, number FROM delivery JOIN attempt USING (delivery_id) WHERE number = 1", {}
+    )
+    return tuple(row.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "truth", "becomes"),
+    [
+        (LOST, DELIVERED, ("delivered", "answered")),
+        (LOST, records(A, attempt("refused"), State.FAILED), ("failed", "refused")),
+        # Who read `unknown` may have acted upon it, so nothing is sent any more.
+        (LOST, RETRIED, ("unknown", "unreachable")),
+        # Nobody has read it yet.
+        ((*SENDING, claims(B, at=later(60))), RETRIED, ("pending", "unreachable")),
+        ((*SENDING, claims(B, at=later(60)), LAPSED_AND_RETRIED), DELIVERED, ("delivered", "answered")),
+        # A retry is on its way, and has the last word.
+        (
+            (*SENDING, claims(B, at=later(60)), LAPSED_AND_RETRIED, claims(C, at=later(70))),
+            DELIVERED,
+            ("sending", "answered"),
+        ),
+        # A lapse is no truth.
+        ((*SENDING, DELIVERED), LAPSED, ("delivered", "answered")),
+    ],
+)
+def test_a_late_truth_wins_over_a_lapse(
+    stage: Stage, before: tuple[Act, ...], truth: Act, becomes: tuple[str, str]
+) -> None:
+    stage.set_scene(replace(CASES[0], before=before))
+    truth(stage.superuser)
+    assert state(stage) == (*becomes, 1)
