@@ -47,7 +47,12 @@ def run(
         raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
     subjects = Subjects(case, network)
     with running(subjects.network, case.rendered, report=report) as lab:
-        return tuple(_deeds(lab, subjects, report)), lab.code
+        return within(lab, subjects, report), lab.code
+
+
+def within(lab: Running, subjects: Subjects, report: Callable[[str], None] = lambda _: None) -> tuple[Deed, ...]:
+    """All deeds in a lab that runs."""
+    return tuple(_deeds(lab, subjects, report))
 
 
 def _deeds(lab: Running, subjects: Subjects, report: Callable[[str], None]) -> Iterator[Deed]:

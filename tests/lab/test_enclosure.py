@@ -48,7 +48,7 @@ def _program() -> Mapping[str, str]:
 
 def _output(lab: Lab, *words: str, **more: Any) -> str:
     started = lab.start("function", *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
-    return started.communicate(timeout=30)[0].decode().strip()
+    return started.communicate(timeout=180)[0].decode().strip()
 
 
 def test_a_program_answers_on_a_low_port_and_the_probe_leaves_it_alone() -> None:
@@ -84,7 +84,7 @@ def _postgresql() -> str:
     )
     with realised(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
         made = lab.start("database", str(binaries / "initdb"), "-D/run/data", "-Atrust", "-N", files=files, stdout=log)
-        assert made.wait(timeout=60) == 0
+        assert made.wait(timeout=180) == 0
         with Path("/run/data/pg_hba.conf").open("a") as rules:
             rules.write("host all all 0.0.0.0/0 trust\n")
         options = ("-D/run/data", "-clisten_addresses=*", "-cunix_socket_directories=", "-clogging_collector=off")
@@ -93,12 +93,12 @@ def _postgresql() -> str:
             return _until(lambda: _output(lab, sys.executable, "-c", ask), str(FUNCTION))
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=180)
 
 
 def _until(ask: Callable[[], str], wanted: str) -> str:
     """The last answer, which is the wanted one unless it takes too long."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 180
     while (answer := ask()) != wanted and time.monotonic() < until:
         time.sleep(0.05)
     return answer
@@ -126,7 +126,7 @@ def test_kill_9_leaves_no_process_no_namespace_and_no_mount() -> None:
         try:
             _wait_until_it_stands(lab, mark)
             os.kill(lab.pid if whom == "outer" else _child_of(lab.pid), signal.SIGKILL)
-            lab.wait(timeout=10)
+            lab.wait(timeout=180)
         finally:
             lab.kill()
             lab.communicate()
@@ -168,7 +168,7 @@ def _child_of(process: int) -> int:
 
 def _wait_until_gone(mark: str) -> None:
     """The namespaces have no names and no files, so they are gone with the last process that stands in one."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 180
     while (left := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.02)
     assert left == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from dnslib import RCODE, DNSRecord
 
 from egress.addresses import Guard
+from lab import changes, deeds
+from lab.case import Case
 from lab.enclosure import SKIPPED
 from lab.jobs import Target
 from lab.plan import plan
@@ -27,7 +30,9 @@ from lab.programs.errors import Unrunnable
 from lab.programs.functions import code, environment, filled
 from lab.programs.world import with_neighbour, world
 from lab.running import Running, running, stand_ins
-from stack.network import ANYWHERE, InternetGatewayTarget, Network, Route, Rule
+from lab.sentences import Subjects
+from lab.sources.templates import cases
+from stack.network import Network
 from stack.reading import network as read
 from stack.render import Rendered, Symbol, combinations, render
 from tests.support.enclosed import REQUIRED, command, inside
@@ -203,8 +208,13 @@ def test_it_says_which_code_ran(public: Mapping[str, Any]) -> None:
 # ---- A private API without any way to the internet
 
 
-def test_internal_only_serves_the_corporate_network_and_nothing_leaves() -> None:
-    found = inside(_internal)
+@pytest.fixture(scope="module")
+def internal() -> Mapping[str, Any]:
+    return dict(inside(_internal))
+
+
+def test_internal_only_serves_the_corporate_network_and_nothing_leaves(internal: Mapping[str, Any]) -> None:
+    found = internal
     assert found["caller"] == "corporate"
     for job in found["jobs"]:
         assert job["arrived"], job
@@ -216,12 +226,38 @@ def test_internal_only_serves_the_corporate_network_and_nothing_leaves() -> None
     assert found["bastion"] == [["6"]]
 
 
+def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed_vpc(
+    internal: Mapping[str, Any],
+) -> None:
+    assert len(internal["deeds"]) > 5
+    assert [one for one in internal["deeds"] if not one[1]] == []
+
+
 def _internal() -> Mapping[str, Any]:
-    network, rendered = lab_of(INTERNAL)
-    with running(network, rendered) as lab:
+    """One lab for what the programs tell and for what they must do: starting it costs more than using it."""
+    case = case_of("internal-only-single-people")
+    with _lab(case, case.network) as lab:
         told = _told(lab)
         counted = lab.psql("BastionHost.Bastion/Network.PrivateSubnetA", "SELECT count(*) FROM delivery")
-        return told | {"bastion": list(map(list, counted.rows)) if isinstance(counted, Answered) else str(counted)}
+        bastion = list(map(list, counted.rows)) if isinstance(counted, Answered) else str(counted)
+        return told | {"bastion": bastion, "deeds": _deeds(lab, case)}
+
+
+def case_of(name: str) -> Case:
+    """The design of this name, from the templates."""
+    (chosen,) = [one for one in cases() if one.name == name]
+    return chosen
+
+
+def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextManager[Running]:
+    assert case.rendered is not None
+    return running(network, case.rendered, jobs=jobs)
+
+
+def _deeds(lab: Running, case: Case) -> list[tuple[str, bool, str]]:
+    """Everything that the programs must do and must not be able to, judged as the unchanged design promises it."""
+    found = deeds.within(lab, Subjects(case, lab.network))
+    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in found]
 
 
 # ---- What must fail, does
@@ -244,14 +280,22 @@ def test_a_third_party_turns_away_an_address_that_was_not_published(mistaken: Ma
     assert (job["statuses"], job["recorded"]) == ([403], [FIRST])
 
 
+def test_the_real_jobs_notice_an_address_that_is_not_published(mistaken: Mapping[str, Any]) -> None:
+    """The partner refuses a stranger, and the log, the row and the ledger name it."""
+    holds = mistaken["unpublished"]["deeds"]
+    assert [sentence for sentence, held, _ in holds if "arrives at the partner" in sentence and held] == []
+    assert [held for sentence, held, _ in holds if "egress check" in sentence] == [False, False]
+
+
 def _unpublished() -> Mapping[str, Any]:
     """One NAT gateway with another address than the templates' output says."""
-    network, rendered = lab_of({})
-    (nat,) = network.nat_gateways
+    case = case_of("public-private-single")
+    (nat,) = case.network.nat_gateways
     other = tuple(replace(one, public_address=IPv4Address(UNPUBLISHED)) for one in nat.addresses)
-    with running(replace(network, nat_gateways=(replace(nat, addresses=other),)), rendered) as lab:
+    with _lab(case, replace(case.network, nat_gateways=(replace(nat, addresses=other),))) as lab:
         job = lab.jobs.passed_through()
         return {
+            "deeds": _deeds(lab, case),
             "seen": sorted(map(str, job.seen)),
             "left": sorted(map(str, job.ledger)),
             "arrived": job.arrived,
@@ -261,41 +305,22 @@ def _unpublished() -> Mapping[str, Any]:
 
 
 def test_an_open_database_with_a_public_address_lets_the_attacker_run_sql(mistaken: Mapping[str, Any]) -> None:
-    assert mistaken["open"] == [["sallyport_readonly"]]
+    assert mistaken["open"]["rows"] == [["sallyport_readonly"]]
+    holds = mistaken["open"]["deeds"]
+    assert [held for sentence, held, _ in holds if "attacker" in sentence] == [False, True]
+    (died,) = [evidence for sentence, held, evidence in holds if "attacker" in sentence and held]
+    assert "its packets died at the internet: internet, private addresses are not routed" in died
 
 
-def _open() -> list[list[str]]:
-    """Two mistakes at once: everybody is let in, and the instance has an address and a way to the internet."""
-    network, rendered = lab_of({"S3GatewayEndpoint": "no"})
-    with running(_opened(network, rendered), rendered, jobs=False) as lab:
+def _open() -> Mapping[str, Any]:
+    """All protections gone: everybody is let in, and the instance has an address and a way to the internet."""
+    case = case_of("public-private-single")
+    network = changes.everything_opened(case.network)
+    assert network is not None
+    with _lab(case, network) as lab:
         answer = lab.psql("attacker", "SELECT current_user")
         assert isinstance(answer, Answered), answer
-        return [list(row) for row in answer.rows]
-
-
-def _opened(network: Network, rendered: Rendered) -> Network:
-    instance = writer(network, rendered)
-    subnet = next(one for one in network.subnets if one.id == instance.subnet)
-    gateway = InternetGatewayTarget(gateway=network.internet_gateway or "")
-    way_out = Route(id="opened", destination=ANYWHERE, target=gateway)
-    all_in = Rule(id="opened", protocol="tcp", first_port=5432, last_port=5432, peer=ANYWHERE)
-    return replace(
-        network,
-        interfaces=tuple(
-            replace(one, public_address=IPv4Address("203.0.113.200")) if one == instance else one
-            for one in network.interfaces
-        ),
-        security_groups=tuple(
-            replace(one, ingress=(*one.ingress, all_in)) if one.id in instance.security_groups else one
-            for one in network.security_groups
-        ),
-        route_tables=tuple(
-            replace(one, routes=(*one.routes, way_out)) if one.id == subnet.route_table else one
-            for one in network.route_tables
-        ),
-        nacls=(),
-        subnets=tuple(replace(one, nacl=None) for one in network.subnets),
-    )
+        return {"rows": [list(row) for row in answer.rows], "deeds": _deeds(lab, case)}
 
 
 # ---- What is left

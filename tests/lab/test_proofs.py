@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from lab.attempts import Arrived, Unexplained, Verdict
-from lab.deeds import run
 from lab.proofs import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
 from lab.proving import Found, Line, prove
 from lab.sentences import SERVICES, Subjects
@@ -135,40 +134,6 @@ def test_it_is_said_of_every_function_what_it_is_for() -> None:
     known = {*DATABASE_USERS, *CALLERS, *STAY_INSIDE}
     found = {name for one in cases() for name in Subjects(one).functions}
     assert found == known
-
-
-# ---- With the real programs
-
-
-def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed_vpc() -> None:
-    assert [one for one in inside(_deeds_of, "internal-only-single-people") if not one[1]] == []
-
-
-def _deeds_of(name: str) -> list[tuple[str, bool, str]]:
-    (chosen,) = [one for one in cases() if one.name == name]
-    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in run(chosen)[0]]
-
-
-def test_the_real_jobs_notice_an_address_that_is_not_published() -> None:
-    """The partner refuses a stranger, and the log, the row and the ledger name it."""
-    holds = inside(_deeds_with, "unpublished_address")
-    assert [sentence for sentence, held, _ in holds if "arrives at the partner" in sentence and held] == []
-    assert [held for sentence, held, _ in holds if "egress check" in sentence] == [False, False]
-
-
-def test_with_all_protections_gone_the_attacker_runs_sql() -> None:
-    holds = inside(_deeds_with, "everything_opened")
-    assert [held for sentence, held, _ in holds if "attacker" in sentence] == [False, True]
-    (died,) = [evidence for sentence, held, evidence in holds if "attacker" in sentence and held]
-    assert "its packets died at the internet: internet, private addresses are not routed" in died
-
-
-def _deeds_with(change: str) -> list[tuple[str, bool, str]]:
-    from lab import changes
-
-    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
-    deeds, _ = run(chosen, getattr(changes, change)(chosen.network))
-    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in deeds]
 
 
 # ---- What the templates cannot be

@@ -447,7 +447,7 @@ class Shell:
     def wait_for(self, text: str) -> None:
         """Reads until it was said."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while text not in self.said:
             ready, _, _ = select.select([self.process.stdout], [], [], 1)
             self.said += os.read(self.process.stdout.fileno(), 65536).decode() if ready else ""
@@ -458,7 +458,7 @@ class Shell:
         return [line for line in listed.splitlines() if line.split()[0] == str(self.process.pid)]
 
     def wait_for_psql(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while not any("sslmode=" in line for line in self.children()):
             assert time.monotonic() < deadline, self.children()
             assert self.process.poll() is None, self.process.communicate()[0]
