@@ -33,3 +33,8 @@ def uuid7_floor(moment: datetime) -> UUID:
     """The smallest UUIDv7 of the millisecond of `moment`: a bound for ids by time. Before 1970 it is that of 1970."""
     milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0x2 << 62))
+
+
+def age_seconds(made: UUID, *, now: datetime) -> float:
+    """How long before `now` a UUIDv7 was made, by its own word. Of other UUIDs it is any number."""
+    return now.timestamp() - (made.int >> 80) / 1000

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.deliveries import Record
-from domain.ids import DeliveryId
+from domain.ids import DeliveryId, age_seconds
 
 LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; further off it hops
-MISS_DELAYS_SECONDS = (1, 5, 30, 120)  # how long to wait for a row that is not there (yet); then the message is dropped
+# A missing row is written within a moment, or while the call lives that made its id (29 s) and its statement
+# after that (10 s), or never. The first look is for the usual case, so that nothing is late; the second is final.
+MISS_DELAYS_SECONDS = (1, 45)
+ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,16 @@ class Wakeup:
     group: str
     misses: int = 0
     record: Record | None = None
+
+
+def next_miss_delay_seconds(wakeup: Wakeup, *, now: datetime) -> int | None:
+    """When to look again for the row of a wake-up that has none, seconds from `now`; None where it can no longer come.
+
+    The count of looks bounds those of an id that tells no time or one to come.
+    """
+    if wakeup.misses >= len(MISS_DELAYS_SECONDS) or age_seconds(wakeup.delivery_id, now=now) > ROW_COMES_WITHIN_SECONDS:
+        return None
+    return MISS_DELAYS_SECONDS[wakeup.misses]
 
 
 def delay_seconds(wakeup: Wakeup, *, now: datetime) -> int:

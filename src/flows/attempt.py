@@ -24,7 +24,7 @@ from domain.deliveries import Claim, Found, Missing, NotYet, Over
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange, Unknown
-from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup, delay_seconds
+from domain.wakeups import Wakeup, delay_seconds, next_miss_delay_seconds
 from egress.client import OutboundRequest
 from flows.collaborators import Collaborators
 from flows.judge import Made, judged
@@ -53,7 +53,7 @@ def attempt_due(
     now = by.clock()
     end_at = now + timedelta(seconds=seconds_left)
     places = [Place(place=place, wakeup=wakeup) for place, wakeup in enumerate(wakeups)]
-    early = [item for item in places if delay_seconds(item.wakeup, now=now) > 0]
+    early = _merged([item for item in places if delay_seconds(item.wakeup, now=now) > 0])
     arrived = [item for item in places if delay_seconds(item.wakeup, now=now) == 0]
     carried = _record_carried([item for item in arrived if item.wakeup.record is not None], end_at=end_at, by=by)
     due = {item.wakeup.delivery_id: item for item in arrived if item.wakeup.record is None}
@@ -85,6 +85,18 @@ def make_attempts(claims: Sequence[Claim], *, end_at: datetime, by: Collaborator
     return [
         judged(claim, exchange, started_at=started_at, by=by) for claim, exchange in zip(claims, exchanges, strict=True)
     ]
+
+
+def _merged(early: Sequence[Place]) -> list[Place]:
+    """One of those for each delivery, the first that is due: a message that came twice does not hop on twice.
+
+    Those that carry an outcome stay as they are.
+    """
+    firsts: dict[DeliveryId, Place] = {}
+    for item in sorted(early, key=lambda item: item.wakeup.due_at, reverse=True):
+        if item.wakeup.record is None:
+            firsts[item.wakeup.delivery_id] = item
+    return [item for item in early if item.wakeup.record is not None or firsts[item.wakeup.delivery_id] is item]
 
 
 def _sent(requests: Sequence[OutboundRequest], *, by: Collaborators) -> Sequence[Exchange]:
@@ -144,9 +156,10 @@ def _look_again(found: Found, wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
 
 
 def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
-    """Its row may be committed in a moment (message first, row second); after a few looks it never was."""
-    if wakeup.misses >= len(MISS_DELAYS_SECONDS):
+    """Its row may be committed in a moment (message first, row second); later on it never was, or was a repeat's."""
+    delay = next_miss_delay_seconds(wakeup, now=now)
+    if delay is None:
         logger.info("wake-up without a delivery dropped", delivery_id=str(wakeup.delivery_id))
         return []
-    later = now + timedelta(seconds=MISS_DELAYS_SECONDS[wakeup.misses])
+    later = now + timedelta(seconds=delay)
     return [Wakeup(delivery_id=wakeup.delivery_id, due_at=later, group=wakeup.group, misses=wakeup.misses + 1)]

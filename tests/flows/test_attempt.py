@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from domain.deliveries import Claim, State
 from domain.destinations import BearerAuth, Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
-from domain.wakeups import MISS_DELAYS_SECONDS, Wakeup
+from domain.wakeups import MISS_DELAYS_SECONDS, ROW_COMES_WITHIN_SECONDS, Wakeup
 from egress.credentials import SealKey, auth_type, seal
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
@@ -300,9 +301,26 @@ def test_a_wake_up_without_a_row_is_looked_at_a_few_times_and_then_dropped(gatew
     delays = []
     while gateway.queue.wakeups():
         delays += gateway.queue.delays()
-        gateway.clock.forward(1000)
+        gateway.clock.forward(delays[-1])
         work(gateway)
     assert tuple(delays) == MISS_DELAYS_SECONDS
+
+
+def test_a_wake_up_whose_row_can_no_longer_come_is_dropped_at_the_first_look(gateway: Gateway) -> None:
+    old = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
+    gateway.clock.forward(ROW_COMES_WITHIN_SECONDS + 1)
+    assert attempt_due([old], by=gateway.by) == frozenset()
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_wake_up_whose_id_tells_a_time_to_come_is_dropped_after_a_few_looks(gateway: Gateway) -> None:
+    attempt_due([Wakeup(delivery_id=DeliveryId(UUID(int=2**128 - 1)), due_at=START, group="g")], by=gateway.by)
+    looks = 1
+    while gateway.queue.wakeups():
+        gateway.clock.forward(100)
+        work(gateway)
+        looks += 1
+    assert looks == 1 + len(MISS_DELAYS_SECONDS)
 
 
 def test_a_wake_up_that_overtakes_its_row_finds_it_at_the_second_look(gateway: Gateway, partner: StartPartner) -> None:
@@ -457,7 +475,7 @@ def test_a_worker_without_time_sends_nothing(gateway: Gateway, partner: StartPar
 
 def test_early_wake_ups_hop_once_though_others_of_their_batch_come_back(gateway: Gateway) -> None:
     early = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START + timedelta(hours=2), group="g")
-    refused = replace(early, group="x" * 200)  # longer than SQS takes
+    refused = replace(early, delivery_id=DeliveryId(gateway.by.new_id(START)), group="x" * 200)  # longer than SQS takes
     back = attempt_due([refused, early], by=replace(gateway.by, queue=TakesShortGroups(gateway)))
     assert back == {0}
     assert gateway.queue.wakeups() == [early]

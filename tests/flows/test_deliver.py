@@ -81,6 +81,19 @@ def test_the_same_key_plays_back_the_result_success_or_failure(
     assert len(server.requests) == 1
 
 
+def test_the_message_of_a_call_that_was_a_repeat_is_dropped_at_its_first_look(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url())
+    by = replace(gateway.by, lease_seconds=55)  # as deployed
+    for _ in range(4):
+        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=by)
+    assert len(gateway.queue.wakeups()) == 4
+    gateway.clock.now = max(wakeup.due_at for wakeup in gateway.queue.wakeups())
+    attempt_due(gateway.queue.take(), by=gateway.by)
+    assert gateway.queue.wakeups() == []
+
+
 def test_the_partner_gets_the_callers_key(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url(), idempotency_header="X-Request-Key")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.errors import QueueUnavailable
+from domain.ids import RANDOM_BYTES, uuid7
 from tests.egress.servers import Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Functions, attempt_batch, forget_collaborators
 from tests.support.partners import answers
@@ -111,14 +112,15 @@ def test_a_connection_that_was_cut_is_made_again(functions: Functions, api: Api,
 
 
 def test_a_message_whose_row_was_never_written_is_looked_at_again(functions: Functions) -> None:
+    delivery_id = str(uuid7(now=datetime.now(UTC), randomness=bytes(RANDOM_BYTES)))
     message = {
-        "delivery_id": NOBODYS_ID,
+        "delivery_id": delivery_id,
         "due_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat(),
         "group": "g",
     }
     assert attempt_batch([json.dumps(message)]) == {"batchItemFailures": []}
     (again,) = functions.queue.wakeups()
-    assert (str(again.delivery_id), again.misses) == (NOBODYS_ID, 1)
+    assert (str(again.delivery_id), again.misses) == (delivery_id, 1)
 
 
 def test_the_id_of_the_delivery_is_in_every_line_of_its_attempt(

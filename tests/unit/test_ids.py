@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ids import RANDOM_BYTES, uuid7, uuid7_floor
+from domain.ids import RANDOM_BYTES, age_seconds, uuid7, uuid7_floor
 
 EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 MOMENTS = st.integers(0, int(LAST.timestamp() * 1000)).map(lambda number: EPOCH + timedelta(milliseconds=number))
@@ -46,6 +46,18 @@ def test_the_floor_of_a_moment_lies_below_all_of_it_and_above_all_before(now: da
 
 def test_before_1970_the_floor_is_that_of_1970() -> None:
     assert uuid7_floor(datetime(1, 1, 1, tzinfo=UTC)) == uuid7_floor(EPOCH)
+
+
+def test_an_id_tells_how_long_ago_it_was_made() -> None:
+    made_at = datetime(2026, 1, 1, tzinfo=UTC)
+    made = uuid7(now=made_at, randomness=bytes(10))
+    assert age_seconds(made, now=made_at + timedelta(seconds=45.5)) == pytest.approx(45.5)
+    assert age_seconds(made, now=made_at - timedelta(seconds=2)) == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("of", [0, 2**128 - 1])
+def test_the_age_of_any_id_is_a_number(of: int) -> None:
+    assert isinstance(age_seconds(UUID(int=of), now=datetime(2026, 1, 1, tzinfo=UTC)), float)
 
 
 @pytest.mark.parametrize("count", [0, 9, 11, 16])
