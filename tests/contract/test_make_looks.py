@@ -14,6 +14,7 @@ from tests.support.making import make, taken, targets
 TOOLS = ("sh", "bash", "make", "awk", "sed", "grep", "head", "dirname", "uname", "cat", "env", "tr", "rm", "mktemp")
 TARGETS = sorted({*targets(), "check-format", "check-lint", "check-types", "check-imports"} - {"help"})
 NEEDED = {"db-shell": "STACK=x", "deploy": "STAGE=dev", "protect": "STAGE=dev", "guard": "RECORDED=x"}
+NOBODY = {"HOME": "/nonexistent", "PYENV_ROOT": "/nonexistent"}
 WITHOUT_PYTHON = ("clean", "certs")
 
 
@@ -99,7 +100,7 @@ def test_a_wrong_or_missing_value_is_one_line_before_anything_is_set_up(
     copy: Path, bare: Path, arguments: str, words: str
 ) -> None:
     before = placed(copy)
-    assert words in stopped(make(*arguments.split(), root=copy, PATH=str(bare), HOME="/nonexistent", PYENV_ROOT="/no"))
+    assert words in stopped(make(*arguments.split(), root=copy, environment=NOBODY | {"PATH": str(bare)}))
     assert placed(copy) == before
 
 
@@ -109,7 +110,7 @@ def test_without_a_python_each_target_says_so_in_one_line_and_sets_up_nothing(
 ) -> None:
     before = placed(copy)
     given = [NEEDED[target]] if target in NEEDED else []
-    words = stopped(make(target, *given, root=copy, PATH=str(bare), HOME="/nonexistent", PYENV_ROOT="/no"))
+    words = stopped(make(target, *given, root=copy, environment=NOBODY | {"PATH": str(bare)}))
     assert words.startswith("Sallyport needs Python 3.13 or 3.12 and found neither")
     assert placed(copy) == before
 
@@ -134,9 +135,7 @@ def test_what_a_machine_lacks_is_one_line_before_anything_is_set_up(
         (tmp_path / name).chmod(0o755)
     if program == "nft":
         (tmp_path / "nft").unlink()
-    done = make(
-        target, root=copy, PATH=f"{tmp_path}:{bare}", HOME="/nonexistent", PYENV_ROOT="/no", LOOK_SBIN="/nonexistent"
-    )
+    done = make(target, root=copy, environment=NOBODY | {"PATH": f"{tmp_path}:{bare}", "LOOK_SBIN": "/nonexistent"})
     assert words in stopped(done)
     assert placed(copy) == before
 

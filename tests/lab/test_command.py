@@ -271,3 +271,10 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""  # it ended in between, or is not ours
+
+
+def test_make_lab_fuzz_compares_packets_with_the_oracle_and_ends_with_make() -> None:
+    done = ran(["make", "lab-fuzz", "N=2", "SEED=7"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 networks" in done.stdout + done.stderr
+    assert " 0 disagreements" in done.stdout + done.stderr

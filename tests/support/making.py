@@ -31,12 +31,14 @@ def clean(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in given.items() if name not in _OF_MAKE | variables}
 
 
-def make(*arguments: str, root: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+def make(
+    *arguments: str, root: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """`make` in the project, or in a copy of it, to its end."""
     return subprocess.run(
         ["make", *arguments],
         cwd=root,
-        env=clean() | environment,
+        env=clean() | dict(environment or {}),
         capture_output=True,
         text=True,
         check=False,
