@@ -5,7 +5,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from local.stack import Stack, StackConfiguration
 # A message whose worker died comes back after this long instead of three minutes, and its lease has ended by then.
 VISIBILITY_TIMEOUT_SECONDS = 4
 LEASE_SECONDS = 3
+# How long a test waits for what must happen: long enough on a machine that does three other things, for only a failure
+# waits that long.
+GENEROUS_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,24 +38,36 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """One call of the API and its answer. `sent` holds names in lower case, `body` what was to be sent as JSON."""
+
+    method: str
+    target: str
+    sent: frozenset[str]
+    body: object
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """Somebody who uses the API with a token."""
+    """Somebody who uses the API with a token. `uses` tells of every call that was answered."""
 
     port: int
     token: str
+    uses: list[Use] = field(default_factory=list)
 
     def call(self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request; a body that is not bytes is sent as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
-        try:
-            sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)) as connection:
             connection.request(method, path, content, sent)
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=names, body=response.read())
-        finally:
-            connection.close()
+            answer = Answer(status=response.status, headers=names, body=response.read())
+        named = frozenset(name.lower() for name in sent)
+        self.uses.append(Use(method=method, target=path, sent=named, body=body, answer=answer))
+        return answer
 
     def deliver(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
         """POST /v1/deliveries to the demo partner."""
@@ -63,7 +79,7 @@ class Consumer:
         assert found.status == 200, found.body
         return found.json
 
-    def finished(self, delivery_id: str, *, within_seconds: float = 30.0) -> Any:
+    def finished(self, delivery_id: str, *, within_seconds: float = GENEROUS_SECONDS) -> Any:
         """The delivery once nothing more happens to it."""
         return eventually(
             lambda: found if (found := self.delivery(delivery_id))["finished_at"] else None,
@@ -71,7 +87,7 @@ class Consumer:
         )
 
 
-def eventually[T](look: Callable[[], T | None], *, within_seconds: float = 30.0) -> T:
+def eventually[T](look: Callable[[], T | None], *, within_seconds: float = GENEROUS_SECONDS) -> T:
     """What `look` finds once it finds something."""
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
