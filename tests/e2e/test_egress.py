@@ -18,7 +18,7 @@ def test_both_zones_are_checked_from_the_start_and_match(consumer: Consumer) -> 
         found = shown(consumer)
         return found if {item["verdict"] for item in found} == {"matches"} else None
 
-    found = eventually(checked, within_seconds=30)
+    found = eventually(checked)
     assert [(item["availability_zone"], item["address"], item["seen_address"]) for item in found] == [
         (zone, "127.0.0.1", "127.0.0.1") for zone in ZONES
     ]
