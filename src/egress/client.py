@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 
@@ -19,7 +20,26 @@ from egress.way import Route
 from runtime.apart import apart
 from runtime.roots import ca_bundle as find_ca_bundle
 
-__all__ = ["RESPONSE_CAP_BYTES", "Client", "OutboundRequest"]
+__all__ = ["RESPONSE_CAP_BYTES", "Client", "Early", "OutboundRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Early:
+    """What has ended while others are still on their way is handed over once: by its place among the requests.
+
+    That is when half of them have ended, but not before `half_after_seconds`; or when any has, after
+    `any_after_seconds`. `hand_over` holds up all transfers while it runs.
+    """
+
+    hand_over: Callable[[Mapping[int, Exchange]], None]
+    half_after_seconds: float = 1.0
+    any_after_seconds: float = 5.0
+
+    def is_time(self, *, ended: int, of: int, seconds: float) -> bool:
+        """Whether to hand over now that `ended` have ended, `seconds` after the start."""
+        if not 0 < ended < of:
+            return False
+        return seconds >= self.any_after_seconds or (seconds >= self.half_after_seconds and 2 * ended >= of)
 
 
 class Client:
@@ -34,11 +54,12 @@ class Client:
         self._lookups = Lookups(guard.resolve)
         self._idle: deque[Engine] = deque()
 
-    def send_all(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
+    def send_all(self, requests: Sequence[OutboundRequest], *, early: Early | None = None) -> list[Exchange]:
         """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome, and
-        so is a fault of ours in one transfer: the others go on."""
+        so is a fault of ours in one transfer: the others go on. With `early`, some are handed over before the last
+        ends."""
         engine = self._engine()
-        batch = _Batch(self._guard, self._lookups, engine, roots=self._roots)
+        batch = _Batch(self._guard, self._lookups, engine, roots=self._roots, early=early)
         exchanges = batch.run(requests)
         self._idle.append(engine)  # not where `run` raised: such an engine may still have transfers
         return exchanges
@@ -58,11 +79,13 @@ class Client:
 class _Batch:
     """The requests of one call, on one engine."""
 
-    def __init__(self, guard: Guard, lookups: Lookups, engine: Engine, *, roots: str) -> None:
+    def __init__(self, guard: Guard, lookups: Lookups, engine: Engine, *, roots: str, early: Early | None) -> None:
         self._guard = guard
         self._lookups = lookups
         self._engine = engine
         self._roots = roots
+        self._early = early
+        self._began_at = time.monotonic()
         self._answers: SimpleQueue[tuple[Place, Answer]] = SimpleQueue()
         self._waiting: dict[Place, list[tuple[Transfer, Target]]] = {}
         self._running: dict[pycurl.Curl, Run] = {}
@@ -77,7 +100,17 @@ class _Batch:
                 self._end(ended)
             self._begin_resolved()
             self._end_late()
+            self._hand_over(transfers)
         return [transfer.exchange for transfer in transfers if transfer.exchange is not None]
+
+    def _hand_over(self, transfers: Sequence[Transfer]) -> None:
+        early = self._early
+        if early is None:
+            return
+        ended = {place: item.exchange for place, item in enumerate(transfers) if item.exchange is not None}
+        if early.is_time(ended=len(ended), of=len(transfers), seconds=time.monotonic() - self._began_at):
+            self._early = None
+            early.hand_over(ended)
 
     def _start(self, transfer: Transfer) -> None:
         target = self._guard.target(transfer.request.url)
@@ -173,4 +206,11 @@ class _Batch:
 
     def _next_deadline(self) -> float:
         waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
-        return min(waiting + [run.answer_by for run in self._running.values()])
+        return min([*waiting, *self._early_moments(), *(run.answer_by for run in self._running.values())])
+
+    def _early_moments(self) -> list[float]:
+        """When to look whether to hand over, though nothing has happened."""
+        if self._early is None:
+            return []
+        moments = [self._began_at + self._early.half_after_seconds, self._began_at + self._early.any_after_seconds]
+        return [moment for moment in moments if moment > time.monotonic()]

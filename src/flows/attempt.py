@@ -7,6 +7,7 @@
     5. wake     the wake-ups of what must be looked at again are queued, before...           (flows/settle.py)
     6. record   ...one statement logs all attempts and moves their deliveries on
 
+What ended long before the slowest of the batch is judged, woken and recorded while that goes on (flows/ahead.py).
 An outcome that the database does not take travels in a wake-up, and whoever receives that records it.
 
 A worker that dies between 2 and 6 leaves rows in state `sending`. Their lease runs out, their message comes back, and
@@ -25,11 +26,12 @@ from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange, Unknown
 from domain.wakeups import Wakeup, delay_seconds, next_miss_delay_seconds
-from egress.client import OutboundRequest
+from egress.client import Early, OutboundRequest
+from flows.ahead import Ahead
 from flows.collaborators import Collaborators
 from flows.judge import Made, judged
 from flows.prepare import prepared, seal_key
-from flows.settle import Place, record_all, settle
+from flows.settle import CARRY_SECONDS, Place, Recorded, queue, record_all, retries, settle
 from runtime.apart import apart
 from runtime.observability import logger
 
@@ -59,31 +61,41 @@ def attempt_due(
     due = {item.wakeup.delivery_id: item for item in arrived if item.wakeup.record is None}
     found = _claim(due, now=now, by=by)
     claims = [item for item in found if isinstance(item, Claim)]
-    made = [(due[item.claim.delivery_id], item) for item in make_attempts(claims, end_at=end_at, by=by)]
+    ahead = Ahead(queue_retries=lambda items: queue(retries(_placed(items, due)), by=by), by=by)
+    made = _placed(make_attempts(claims, end_at=end_at, ahead=ahead, by=by), due)
     again = [
         replace(due[item.delivery_id], wakeup=wakeup)
         for item in found
         for wakeup in _look_again(item, due[item.delivery_id].wakeup, now=now)
     ]
-    back = settle(made, also=[*early, *carried, *again], end_at=end_at, by=by)
+    back = settle(made, also=[*early, *carried, *again], ahead=ahead, end_at=end_at, by=by)
     if back and len(back) == len(wakeups):
         raise QueueUnavailable("no wake-up of the batch could be put away", retry_after_seconds=RETRY_AFTER_SECONDS)
     return back
 
 
-def make_attempts(claims: Sequence[Claim], *, end_at: datetime, by: Collaborators) -> list[Made]:
+def make_attempts(
+    claims: Sequence[Claim], *, end_at: datetime, by: Collaborators, ahead: Ahead | None = None
+) -> list[Made]:
     """Sends what was claimed, all at once, and judges each outcome; in the order given.
 
-    Whatever partners do, sending ends early enough before `end_at` that all can be recorded.
+    Whatever partners do, sending ends early enough before `end_at` that all can be recorded. What ends long before the
+    last of them is handed to `ahead`, which has ended when this returns.
     """
     started_at = by.clock()
     key = seal_key(claims, by=by)
     within_seconds = (end_at - by.clock()).total_seconds() - SETTLE_SECONDS
     ready = [prepared(claim, key=key, within_seconds=within_seconds) for claim in claims]
-    sent = iter(_sent([item for item in ready if isinstance(item, OutboundRequest)], by=by))
+    sendable = [claim for claim, item in zip(claims, ready, strict=True) if isinstance(item, OutboundRequest)]
+    early = None if ahead is None else Early(hand_over=partial(ahead.begin, sendable, started_at=started_at))
+    sent = iter(_sent([item for item in ready if isinstance(item, OutboundRequest)], early=early, by=by))
     exchanges = [next(sent) if isinstance(item, OutboundRequest) else item for item in ready]
+    done: Mapping[DeliveryId, Made] = (
+        {} if ahead is None else ahead.end(until=end_at - timedelta(seconds=CARRY_SECONDS))
+    )
     return [
-        judged(claim, exchange, started_at=started_at, by=by) for claim, exchange in zip(claims, exchanges, strict=True)
+        done.get(claim.delivery_id) or judged(claim, exchange, started_at=started_at, by=by)
+        for claim, exchange in zip(claims, exchanges, strict=True)
     ]
 
 
@@ -99,10 +111,16 @@ def _merged(early: Sequence[Place]) -> list[Place]:
     return [item for item in early if item.wakeup.record is not None or firsts[item.wakeup.delivery_id] is item]
 
 
-def _sent(requests: Sequence[OutboundRequest], *, by: Collaborators) -> Sequence[Exchange]:
+def _placed(made: Sequence[Made], due: Due) -> list[tuple[Place, Made]]:
+    return [(due[item.claim.delivery_id], item) for item in made]
+
+
+def _sent(requests: Sequence[OutboundRequest], *, early: Early | None, by: Collaborators) -> Sequence[Exchange]:
     """Step 3. Where the client itself fails, nobody knows what of the batch went out."""
     return apart(
-        partial(by.client.send_all, requests), otherwise=lambda _: [Exchange(outcome=LOST)] * len(requests), step="send"
+        partial(by.client.send_all, requests, early=early),
+        otherwise=lambda _: [Exchange(outcome=LOST)] * len(requests),
+        step="send",
     )
 
 
@@ -110,22 +128,25 @@ def _record_carried(carried: Sequence[Place], *, end_at: datetime, by: Collabora
     """Records the outcomes that came with wake-ups; what is to be queued then.
 
     Where the delivery is to be tried again and the lease is over, the wake-up of that may have found it already over
-    and be gone, so there is another one.
+    and be gone, so there is another one. An outcome that the database refuses is lost: its delivery is looked at when
+    the lease is over, as that of a worker that died; where its row is gone (a database that was restored), so is that.
     """
     records = [item.wakeup.record for item in carried if item.wakeup.record is not None]
-    moved = record_all(records, end_at=end_at, by=by) if records else frozenset()
-    if moved is None:
+    recorded = record_all(records, end_at=end_at, by=by) if records else Recorded()
+    if recorded is None:
         later = by.clock() + timedelta(seconds=PUT_BACK_SECONDS)
         return [replace(item, wakeup=replace(item.wakeup, due_at=later)) for item in carried]
-    return [again for item in carried for again in _retry_of_carried(item, by=by)]
+    return [again for item in carried for again in _after_carried(item, refused=recorded.refused, by=by)]
 
 
-def _retry_of_carried(item: Place, *, by: Collaborators) -> list[Place]:
+def _after_carried(item: Place, *, refused: frozenset[DeliveryId], by: Collaborators) -> list[Place]:
     record = item.wakeup.record
-    if record is None or record.due_at is None:
+    if record is None:
         return []
     lease_over_at = record.attempt.started_at + timedelta(seconds=by.lease_seconds)
-    if by.clock() < lease_over_at:
+    if item.wakeup.delivery_id in refused:
+        return [replace(item, wakeup=replace(item.wakeup, due_at=lease_over_at, record=None))]
+    if record.due_at is None or by.clock() < lease_over_at:
         return []
     return [replace(item, wakeup=replace(item.wakeup, due_at=record.due_at, record=None))]
 

@@ -7,11 +7,12 @@ from functools import partial
 
 from db import attempts
 from domain.deliveries import Record
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
 from domain.wakeups import Wakeup
+from flows.ahead import Ahead
 from flows.collaborators import Collaborators
 from flows.judge import Made
 from runtime.apart import apart
@@ -31,31 +32,54 @@ class Place:
     wakeup: Wakeup
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a database that answers made of records: the deliveries that were moved, and those it `refused`."""
+
+    moved: frozenset[DeliveryId] = frozenset()
+    refused: frozenset[DeliveryId] = frozenset()
+
+
 def settle(
-    made: Sequence[tuple[Place, Made]], *, also: Sequence[Place], end_at: datetime, by: Collaborators
+    made: Sequence[tuple[Place, Made]], *, also: Sequence[Place], ahead: Ahead, end_at: datetime, by: Collaborators
 ) -> frozenset[int]:
     """Steps 5 and 6 for the attempts `made`, each with the wake-up that it was for; queues what else there is, `also`.
 
-    The retries are queued first, so that no row is left without a message; then all is recorded. What the database does
-    not take by `end_at`, less the time for that, travels in a wake-up. Returns the places of messages that must come
-    back, as SQS did not take what was to stand for them.
+    The retries are queued first, so that no row is left without a message; then all is recorded. What was done `ahead`
+    is not done again. What the database does not take by `end_at`, less the time for that, travels in a wake-up.
+
+    Returns the places of messages that must come back, as SQS did not take what was to stand for them.
     """
-    retries = [replace(place, wakeup=wakeup) for place, item in made for wakeup in retry(item, place.wakeup.group)]
-    refused = queue([*also, *retries], by=by)
-    unrecorded = {id(item) for item in record([item for _, item in made], end_at=end_at, by=by)}
+    done = ahead.made if ahead.queued else {}
+    refused = queue([*also, *retries([item for item in made if item[1].claim.delivery_id not in done])], by=by)
+    unrecorded = {id(item) for item in _record_rest([item for _, item in made], ahead=ahead, end_at=end_at, by=by)}
     now = by.clock()
     carried = [
         replace(place, wakeup=carrying(item, place.wakeup.group, now=now))
         for place, item in made
         if id(item) in unrecorded
     ]
-    return refused | queue(carried, by=by)
+    return refused | ahead.refused | queue(carried, by=by)
+
+
+def _record_rest(made: Sequence[Made], *, ahead: Ahead, end_at: datetime, by: Collaborators) -> list[Made]:
+    """Those that could not be recorded, neither ahead nor now."""
+    if ahead.moved is None:
+        return list(made) if ahead.stuck else record(made, end_at=end_at, by=by)
+    first = [item for item in made if item.claim.delivery_id in ahead.made]
+    _tell_all(first, moved=ahead.moved)
+    return record([item for item in made if item not in first], end_at=end_at, by=by)
 
 
 def queue(places: Sequence[Place], *, by: Collaborators) -> frozenset[int]:
     """Queues the wake-ups; the places of those that SQS did not take, whose messages must come back."""
     left = by.queue.send_some([item.wakeup for item in places], now=by.clock())
     return frozenset(places[number].place for number in left)
+
+
+def retries(made: Sequence[tuple[Place, Made]]) -> list[Place]:
+    """The wake-ups of all next attempts."""
+    return [replace(place, wakeup=wakeup) for place, item in made for wakeup in retry(item, place.wakeup.group)]
 
 
 def retry(made: Made, group: str) -> list[Wakeup]:
@@ -79,16 +103,39 @@ def record(made: Sequence[Made], *, end_at: datetime, by: Collaborators) -> list
     """
     if not made:
         return []
-    moved = record_all([item.record for item in made], end_at=end_at, by=by)
-    if moved is None:
+    recorded = record_all([item.record for item in made], end_at=end_at, by=by)
+    if recorded is None:
         return list(made)
-    for item in made:
-        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
-        apart(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
-    return []
+    _tell_all([item for item in made if item.claim.delivery_id not in recorded.refused], moved=recorded.moved)
+    return [item for item in made if item.claim.delivery_id in recorded.refused]
 
 
-def record_all(records: Sequence[Record], *, end_at: datetime, by: Collaborators) -> frozenset[DeliveryId] | None:
+def record_all(records: Sequence[Record], *, end_at: datetime, by: Collaborators) -> Recorded | None:
+    """None where the database did not answer in time. One record that it refuses is no fault of the others: then each
+    is tried by itself, in a statement of its own."""
+    try:
+        moved = _moved(records, end_at=end_at, by=by)
+    except StatementRefused as error:
+        if len(records) > 1:
+            return _one_by_one(records, end_at=end_at, by=by)
+        delivery_id = records[0].attempt.delivery_id
+        logger.error("an attempt was refused by the database", delivery_id=str(delivery_id), reason=str(error))
+        return Recorded(refused=frozenset({delivery_id}))
+    return None if moved is None else Recorded(moved=moved)
+
+
+def _one_by_one(records: Sequence[Record], *, end_at: datetime, by: Collaborators) -> Recorded:
+    """Those for which no time was left count as refused too: they are still to be recorded."""
+    found = {item.attempt.delivery_id: record_all([item], end_at=end_at, by=by) for item in records}
+    told = [item for item in found.values() if item is not None]
+    left = frozenset(delivery_id for delivery_id, item in found.items() if item is None)
+    return Recorded(
+        moved=frozenset(delivery_id for item in told for delivery_id in item.moved),
+        refused=left.union(*(item.refused for item in told)),
+    )
+
+
+def _moved(records: Sequence[Record], *, end_at: datetime, by: Collaborators) -> frozenset[DeliveryId] | None:
     """The deliveries that were moved; None where the database did not answer in time."""
     give_up_at = end_at - timedelta(seconds=CARRY_SECONDS)
     while (left_seconds := (give_up_at - by.clock()).total_seconds()) > 0:
@@ -101,6 +148,12 @@ def record_all(records: Sequence[Record], *, end_at: datetime, by: Collaborators
         except OutOfTime:
             break
     return None
+
+
+def _tell_all(made: Sequence[Made], *, moved: frozenset[DeliveryId]) -> None:
+    for item in made:
+        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
+        apart(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
 
 
 def _tell(made: Made, *, moved: bool) -> None:

@@ -1,0 +1,67 @@
+"""What has ended is handed over once, while others are still on their way."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from domain.destinations import Timeouts
+from domain.outcomes import Answered, Exchange
+from egress.client import Client, Early, OutboundRequest
+from tests.egress.servers import Line, Partner, Script
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+LONG = Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
+
+
+def request(server: Partner) -> OutboundRequest:
+    return OutboundRequest(method="GET", url=server.url(), headers=(), body=b"", timeouts=LONG, may_repeat=True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "of", "seconds", "is_time"),
+    [
+        (0, 2, 100, False),
+        (2, 2, 100, False),
+        (1, 2, 0.9, False),
+        (1, 2, 1, True),
+        (4, 10, 4.9, False),
+        (5, 10, 1, True),
+        (1, 10, 5, True),
+        (0, 0, 100, False),
+    ],
+)
+def test_it_is_time_when_half_have_ended_and_later_when_any_has(
+    ended: int, of: int, seconds: float, is_time: bool
+) -> None:
+    assert Early(hand_over=lambda _: None).is_time(ended=ended, of=of, seconds=seconds) is is_time
+
+
+def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner: StartPartner) -> None:
+    handed = threading.Event()
+    seen: list[Mapping[int, Exchange]] = []
+
+    def answers_after_the_hand_over(line: Line) -> None:
+        line.read_request()
+        status = 200 if handed.wait(20) else 500
+        line.send(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\n\r\n" % status)
+
+    def hand_over(ended: Mapping[int, Exchange]) -> None:
+        seen.append(ended)
+        handed.set()
+
+    slow, fast = partner(answers_after_the_hand_over), partner(answers(201))
+    early = Early(hand_over=hand_over, half_after_seconds=0.0, any_after_seconds=0.0)
+    exchanges = client.send_all([request(slow), request(fast), request(slow)], early=early)
+    statuses = [item.outcome.status for item in exchanges if isinstance(item.outcome, Answered)]
+    assert statuses == [200, 201, 200]
+    assert seen == [{1: exchanges[1]}]
+
+
+def test_one_request_is_never_handed_over(client: Client, partner: StartPartner) -> None:
+    seen: list[Mapping[int, Exchange]] = []
+    early = Early(hand_over=seen.append, half_after_seconds=0.0, any_after_seconds=0.0)
+    client.send_all([request(partner(answers(200)))], early=early)
+    assert seen == []
