@@ -1,0 +1,231 @@
+"""Two connections at work at the same time: what locks, constraints and isolation promise.
+
+One statement has run in a transaction that is still open while the other begins; then the first one commits or rolls
+back. Were they to come one after the other, most of these promises would hold without the clause that keeps them.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db import deliveries, tenants
+from db.connection import Database
+from domain.deliveries import Claim, State
+from domain.ids import DestinationId, TenantId, TokenId
+from runtime.settings import DatabaseSettings
+from tests.conftest import FreshDatabase
+from tests.db.test_repeats import (
+    DELIVERED,
+    FIRST,
+    LAPSED,
+    NOW,
+    PENDING,
+    READY,
+    RETRIED,
+    SECOND,
+    SENDING,
+    TENANCY,
+    TENANT,
+    TOKEN,
+    A,
+    Act,
+    B,
+    C,
+    accepts,
+    attempt,
+    both,
+    claims,
+    destination,
+    issues,
+    issues_another,
+    later,
+    lease,
+    records,
+    revokes,
+    stores,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two workers' connections to one database, and its superuser's."""
+
+    first: Database
+    second: Database
+    superuser: Database
+
+    def scene(self, *acts: Act) -> None:
+        both(*acts)(self.superuser)
+
+    def begin(self, act: Act) -> object:
+        """Lets the first one act, and leaves its transaction open."""
+        self.first.connection().execute("BEGIN")
+        return act(self.first)
+
+    def end(self, how: str = "COMMIT") -> None:
+        self.first.connection().execute(how.encode())
+
+    def second_waits(self, act: Act, *, end: str = "COMMIT") -> object:
+        """What the second one is told, having waited until the first one's transaction has ended."""
+        told: list[object] = []
+        thread = threading.Thread(target=lambda: told.append(act(self.second)))
+        thread.start()
+        while thread.is_alive() and not self._waits():
+            time.sleep(0.005)
+        assert thread.is_alive(), "it did not wait"
+        self.end(end)
+        thread.join()
+        return told[0]
+
+    def _waits(self) -> bool:
+        pid = self.second.connection().info.backend_pid
+        return bool(
+            self.superuser.rows(
+                "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND wait_event_type = 'Lock'", {"pid": pid}
+            )
+        )
+
+    def one(self, query: str) -> tuple[Any, ...]:
+        (row,) = self.superuser.connection().execute(query.encode()).fetchall()
+        return tuple(row.values())
+
+
+@pytest.fixture
+def pair(shared_database: FreshDatabase) -> Iterator[Pair]:
+    settings = DatabaseSettings(database_url=shared_database.admin_url)
+    with ExitStack() as stack:
+        made = Pair(
+            **{name: stack.enter_context(closing(Database(settings))) for name in ("first", "second", "superuser")}
+        )
+        made.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, attempt")
+        made.second.connection()
+        yield made
+
+
+def claimed(told: object) -> list[object]:
+    assert isinstance(told, list)
+    return [found for found in told if found[0] == "claim"]
+
+
+@pytest.mark.parametrize("before", [PENDING, (*PENDING, claims(C, at=later(-60)))], ids=["fresh", "lapsed"])
+def test_what_one_worker_is_claiming_another_neither_gets_nor_waits_for(pair: Pair, before: tuple[Act, ...]) -> None:
+    pair.scene(*before)
+    assert len(claimed(pair.begin(claims(A, at=later(10))))) == 2
+    assert claims_of(pair.second) == []
+    pair.end()
+    assert claims_of(pair.second) == []
+
+
+def claims_of(database: Database) -> list[Claim]:
+    found = deliveries.claim(database, [FIRST, SECOND], lease=lease(B, since=later(10)), now=later(10))
+    return [item for item in found if isinstance(item, Claim)]
+
+
+def test_what_one_worker_is_recording_another_does_not_claim(pair: Pair) -> None:
+    """It may be delivered the very next moment."""
+    pair.scene(*SENDING)
+    pair.begin(DELIVERED)
+    assert claimed(claims(B, at=later(60))(pair.second)) == []
+    pair.end()
+    assert pair.one("SELECT state, lease_id FROM delivery") == ("delivered", None)
+
+
+@pytest.mark.parametrize(("end", "told"), [("COMMIT", (FIRST, True)), ("ROLLBACK", (SECOND, False))])
+def test_of_two_requests_with_one_key_one_becomes_a_delivery(pair: Pair, end: str, told: tuple[object, ...]) -> None:
+    pair.scene(*READY)
+    pair.begin(accepts(FIRST, key="order-1"))
+    assert pair.second_waits(accepts(SECOND, key="order-1"), end=end) == told
+    assert pair.one("SELECT count(*) FROM delivery") == (1,)
+
+
+@pytest.mark.parametrize(("end", "told"), [("COMMIT", "taken"), ("ROLLBACK", "stored")])
+def test_of_two_destinations_of_one_name_one_is_stored(pair: Pair, end: str, told: str) -> None:
+    pair.scene(*TENANCY)
+    pair.begin(stores(destination()))
+    assert pair.second_waits(stores(destination(DestinationId(UUID(int=6)))), end=end) == told
+    assert pair.one("SELECT count(*) FROM destination") == (1,)
+
+
+@pytest.mark.parametrize(("end", "owner"), [("COMMIT", TENANT), ("ROLLBACK", TenantId(UUID(int=5)))])
+def test_two_tokens_for_a_new_tenant_make_one_tenant(pair: Pair, end: str, owner: TenantId) -> None:
+    pair.begin(issues)
+    assert pair.second_waits(issues_another, end=end) == owner
+    assert pair.one("SELECT count(*), min(tenant_id::text) FROM tenant") == (1, str(owner))
+
+
+def test_a_token_that_two_revoke_is_revoked_since_the_first(pair: Pair) -> None:
+    pair.scene(issues)
+    pair.begin(revokes)
+    assert pair.second_waits(lambda database: revokes(database, at=later(60))) == NOW
+
+
+def checks(database: Database) -> object:
+    return tenants.caller_of(database, token_sha256=TOKEN.int.to_bytes(32), now=NOW)
+
+
+def test_a_token_whose_revocation_is_under_way_still_counts_and_then_no_more(pair: Pair) -> None:
+    pair.scene(issues)
+    pair.begin(revokes)
+    assert pair.second_waits(checks) is not None
+    assert checks(pair.second) is None
+    assert pair.one("SELECT revoked_at FROM token") == (NOW,)
+
+
+# A late truth and a lapse
+
+
+HELD = (*SENDING, claims(B, at=later(60)))
+TRUTH_AND_LAPSE = {"the truth first": (DELIVERED, LAPSED), "the lapse first": (LAPSED, DELIVERED)}
+
+
+@pytest.mark.parametrize(("first", "second"), TRUTH_AND_LAPSE.values(), ids=TRUTH_AND_LAPSE)
+def test_whoever_records_first_the_truth_stands_in_the_end(pair: Pair, first: Act, second: Act) -> None:
+    pair.scene(*HELD)
+    pair.begin(first)
+    pair.second_waits(second)
+    assert pair.one("SELECT state, outcome FROM delivery JOIN attempt USING (delivery_id)") == ("delivered", "answered")
+
+
+@pytest.mark.parametrize(
+    ("truth", "stands"),
+    [
+        (DELIVERED, ("delivered", "answered", None)),
+        (RETRIED, ("pending", "unreachable", None)),
+        (records(A, attempt("unknown"), State.UNKNOWN), ("sending", "unknown", B)),  # no more than the other knows
+    ],
+)
+def test_a_lease_that_is_passing_on_while_its_holder_records_is_no_longer_theirs(
+    pair: Pair, truth: Act, stands: tuple[object, ...]
+) -> None:
+    pair.scene(*SENDING)
+    pair.begin(claims(B, at=later(60)))
+    pair.second_waits(truth)
+    found = pair.one("SELECT state, outcome, lease_id FROM delivery JOIN attempt USING (delivery_id)")
+    assert found == stands
+
+
+def test_an_answer_is_not_overwritten_by_whoever_waited_with_less(pair: Pair) -> None:
+    pair.scene(*HELD)
+    pair.begin(DELIVERED)
+    assert pair.second_waits(LAPSED) == frozenset()
+    assert pair.one("SELECT outcome, status, moved_lease_id FROM attempt") == ("answered", 201, A)
+
+
+def test_two_tokens_of_one_secret_cannot_be(pair: Pair) -> None:
+    pair.scene(issues)
+    with pytest.raises(Exception, match="token_sha256_once"):
+        tenants.issue_token(
+            pair.second,
+            tenant_id=TENANT,
+            tenant_name="acme",
+            token_id=TokenId(UUID(int=99)),
+            token_sha256=TOKEN.int.to_bytes(32),
+            scopes=("read",),
+            now=NOW,
+        )
