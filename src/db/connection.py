@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
@@ -35,11 +36,46 @@ _CLIENT_OPTIONS: dict[str, str | int] = {
     "tcp_user_timeout": 10_000,  # milliseconds: a host that vanished is noticed within the life of a function
     "application_name": "sallyport",
 }
+# A frozen host says nothing on a connection that lives, not even that a time-out of its own is over. So there is a
+# bound here too: for one try, and for all of a call, which fits into the life of the authorizer (10 s), the shortest.
+TRY_SECONDS = 4.0
+CALL_SECONDS = 9.0
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+# PostgreSQL refused before it did anything, for what this session has kept: statements prepared before a migration
+# (0A000, "cached plan must not change result type"), or that whoever is in between forgot (26000) or took for another's
+# (42P05). A new session does not have it; nothing was done, so the statement is run again whatever it is.
+_STALE = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
+# PostgreSQL was there and took its time: it ran too long (57014), or another one held a lock (55P03); or it has no room
+# (class 53). Asking again at once would double the load.
+_BUSY = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.InsufficientResources,
+    psycopg.errors.DiskFull,
+    psycopg.errors.OutOfMemory,
+    psycopg.errors.TooManyConnections,
+    psycopg.errors.ConfigurationLimitExceeded,
+)
+
+
+class _BoundedConnection(psycopg.Connection[Row]):
+    """Waits for PostgreSQL until `give_up_at` (of a monotonic clock, in seconds; None for as long as it takes)."""
+
+    give_up_at: float | None = None
+
+    def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Raises an OperationalError when the time is over; the connection is then of no use any more."""
+        if self.give_up_at is not None:
+            timeout = max(0.0, self.give_up_at - time.monotonic())
+        return super().wait(gen, interval, timeout)
 
 
 class Database:
-    """Runs statements, each in its own transaction (autocommit).
+    """Runs statements, each in its own transaction (autocommit), and each within CALL_SECONDS, connecting included.
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, goes away, or has become a read-only replica in a
     fail-over; the next call then starts with a new connection, and so with a new look at DNS. Raises StatementRefused
@@ -60,19 +96,23 @@ class Database:
         self._settings = settings
         self._iam_password = iam_password
         self._wall_clock = wall_clock
-        self._connection: Connection | None = None
+        self._connection: _BoundedConnection | None = None
         self._last_used_at = 0.0
 
     def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
-        """All rows of one statement. A `repeatable` one is run once more where the connection broke under it."""
-        return self._run(statement, parameters, repeatable=repeatable, prepare=None)
+        """All rows of one statement. A `repeatable` one is run once more where the connection broke under it, or where
+        it lost against another one (40001, 40P01)."""
+        return self._within_its_time(statement, parameters, repeatable=repeatable, prepare=None)
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         """All rows of a query whose best plan depends on its parameters: planned anew each time, repeatable."""
-        return self._run(statement, parameters, repeatable=True, prepare=False)
+        return self._within_its_time(statement, parameters, repeatable=True, prepare=False)
 
     def connection(self) -> Connection:
-        """The living connection, made if need be."""
+        """The living connection, made if need be. What is run on it directly has no bound but the server's."""
+        return self._living()
+
+    def _living(self) -> _BoundedConnection:
         now = self._wall_clock()
         rested_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
         self._last_used_at = now
@@ -99,23 +139,48 @@ class Database:
         ):
             other_end.shutdown(socket.SHUT_RDWR)
 
-    def _run(
+    def _within_its_time(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None
     ) -> list[Row]:
-        connection = self.connection()
+        give_up_at = time.monotonic() + CALL_SECONDS
         try:
-            return connection.execute(statement, parameters, prepare=prepare).fetchall()
+            return self._try(statement, parameters, prepare=prepare, give_up_at=give_up_at)
+        except _STALE:
+            self.close()
+        except _BUSY as error:
+            raise unavailable(error) from None
         except _GONE as error:
             self.close()
             if not repeatable:
                 raise unavailable(error) from None
         except psycopg.Error as error:
             raise _refused(error) from None  # PostgreSQL's text quotes the row
-        return self._run(statement, parameters, repeatable=False, prepare=prepare)
+        return self._once_more(statement, parameters, prepare=prepare, give_up_at=give_up_at)
 
-    def _connect(self) -> Connection:
+    def _once_more(
+        self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, give_up_at: float
+    ) -> list[Row]:
         try:
-            return psycopg.connect(
+            return self._try(statement, parameters, prepare=prepare, give_up_at=give_up_at)
+        except _GONE as error:
+            self.close()
+            raise unavailable(error) from None
+        except psycopg.Error as error:
+            raise _refused(error) from None
+
+    def _try(
+        self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, give_up_at: float
+    ) -> list[Row]:
+        connection = self._living()
+        connection.give_up_at = min(give_up_at, time.monotonic() + TRY_SECONDS)
+        try:
+            return connection.execute(statement, parameters, prepare=prepare).fetchall()
+        finally:
+            connection.give_up_at = None
+
+    def _connect(self) -> _BoundedConnection:
+        try:
+            return _BoundedConnection.connect(
                 make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS, **self._asked()),
                 autocommit=True,
                 row_factory=dict_row,

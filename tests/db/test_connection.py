@@ -1,14 +1,19 @@
 """One connection per process: made on first use, re-made when it broke, never waited for too long."""
 
+import os
+import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
+from db import connection
 from db.connection import RETRY_AFTER_SECONDS, TRUSTED_IDLE_SECONDS, Database
 from domain.errors import DatabaseUnavailable, StatementRefused
+from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 
@@ -217,3 +222,180 @@ def test_a_connection_can_be_cut_under_whoever_waits_for_it(connected: Database)
     assert one(connected) == 1
     connected.connection().close()
     connected.cut()
+
+
+# What PostgreSQL says, and what follows from it
+
+
+@pytest.fixture
+def failing(superuser: Database) -> Database:
+    """With a function `fails(code, times)`, which fails that often and then says how often it ran."""
+    superuser.connection().execute(
+        """
+        CREATE SEQUENCE runs;  -- which no rollback takes back
+        CREATE FUNCTION fails(code text, times integer) RETURNS bigint LANGUAGE plpgsql AS $$
+        DECLARE run bigint := nextval('runs');
+        BEGIN
+            IF run <= times THEN RAISE EXCEPTION 'no' USING ERRCODE = code; END IF;
+            RETURN run;
+        END $$
+        """
+    )
+    return superuser
+
+
+def runs(failing: Database, code: str, times: int, *, repeatable: bool) -> str:
+    """How it ended, and after how many runs."""
+    how = "done"
+    try:
+        failing.rows("SELECT fails(%(code)s, %(times)s)", {"code": code, "times": times}, repeatable=repeatable)
+    except (DatabaseUnavailable, StatementRefused) as error:
+        how = {DatabaseUnavailable: "unavailable", StatementRefused: "refused"}[type(error)]
+        how += "" if code in str(error) else " for another reason"
+    (row,) = failing.rows("SELECT last_value AS runs FROM runs", {})
+    return f"{how} after {row['runs']}"
+
+
+@pytest.mark.parametrize(
+    ("codes", "repeatable", "else_", "for_ever"),
+    [
+        # The session is of no use any more, or lost against another one: a statement that may be repeated is.
+        (
+            "08000 08003 08006 57P01 57P02 57P03 57P04 57P05 25006 40001 40P01 58030",
+            "done after 2",
+            "unavailable after 1",
+            "unavailable after 2",
+        ),
+        # What the session has kept is stale; nothing was done.
+        ("0A000 26000 42P05", "done after 2", "done after 2", "refused after 2"),
+        # It is there and has no time or no room: asking again at once would double the load.
+        (
+            "57014 55P03 53000 53100 53200 53300 53400",
+            "unavailable after 1",
+            "unavailable after 1",
+            "unavailable after 1",
+        ),
+        # Ours: a bug, or a rule of the schema.
+        ("23505 23514 22P05 22003 42501 42601 XX000", "refused after 1", "refused after 1", "refused after 1"),
+    ],
+)
+def test_what_postgresql_says_decides_whether_it_is_asked_again(
+    failing: Database, codes: str, repeatable: str, else_: str, for_ever: str
+) -> None:
+    for code in codes.split():
+        for times, repeat, told in ((1, True, repeatable), (1, False, else_), (9, True, for_ever)):
+            failing.connection().execute("ALTER SEQUENCE runs RESTART")
+            assert (code, runs(failing, code, times, repeatable=repeat)) == (code, told)
+
+
+def prepared(connected: Database, superuser: Database) -> None:
+    """A statement has run so often that the session keeps it."""
+    superuser.connection().execute("CREATE TABLE thing (n integer); GRANT SELECT ON thing TO sallyport_app")
+    for _ in range(10):
+        connected.rows("SELECT n FROM thing", {})
+    (row,) = connected.rows("SELECT count(*) AS kept FROM pg_prepared_statements WHERE statement LIKE '%%thing'", {})
+    assert row["kept"] == 1
+
+
+def test_a_plan_that_a_migration_made_stale_heals(connected: Database, superuser: Database) -> None:
+    prepared(connected, superuser)
+    superuser.connection().execute("ALTER TABLE thing ALTER n TYPE bigint")
+    before = connected.connection()
+    assert connected.rows("SELECT n FROM thing", {}) == []
+    assert connected.connection() is not before
+
+
+def test_a_prepared_statement_that_is_gone_heals(connected: Database, superuser: Database) -> None:
+    prepared(connected, superuser)
+    connected.connection().pgconn.exec_(b"DEALLOCATE ALL")  # past psycopg, which would note it
+    assert connected.rows("SELECT n FROM thing", {}) == []
+
+
+def test_a_session_that_the_server_ended_for_resting_is_remade(connected: Database, superuser: Database) -> None:
+    connected.rows("SELECT set_config('idle_session_timeout', '10', false)", {})
+    wait_until_gone(superuser)
+    assert one(connected) == 1
+
+
+def test_a_lock_that_is_not_free_in_time_is_not_waited_for_twice(connected: Database, superuser: Database) -> None:
+    connected.rows("SELECT set_config('lock_timeout', '50', false)", {})
+    before = connected.connection()
+    with superuser.connection().transaction():
+        superuser.connection().execute("LOCK TABLE token")
+        with pytest.raises(DatabaseUnavailable, match="55P03"):
+            connected.rows("SELECT token_id FROM token FOR UPDATE", {}, repeatable=True)
+    assert connected.connection() is before
+
+
+def test_a_database_without_a_free_connection_is_an_outage(database: FreshDatabase, superuser: Database) -> None:
+    superuser.connection().execute(f'ALTER DATABASE "{database.name}" CONNECTION LIMIT 0'.encode())
+    with (
+        closing(Database(DatabaseSettings(database_url=database.url))) as made,
+        pytest.raises(DatabaseUnavailable),
+    ):
+        one(made, repeatable=True)
+
+
+# A server that froze
+
+
+@contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """These processes do nothing meanwhile, and say nothing; their sockets live."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of silence is enough, and two for connecting, the least that libpq knows."""
+    monkeypatch.setattr("db.connection.TRY_SECONDS", 0.5)
+    monkeypatch.setitem(connection._CLIENT_OPTIONS, "connect_timeout", 2)
+
+
+def test_a_session_that_froze_is_left_and_the_statement_repeated(connected: Database, impatient: None) -> None:
+    before = connected.connection()
+    with frozen(before.info.backend_pid):
+        assert one(connected, repeatable=True) == 1
+        assert connected.connection() is not before
+        assert before.closed
+
+
+def test_a_session_that_froze_is_left_where_nothing_may_be_repeated(connected: Database, impatient: None) -> None:
+    with frozen(connected.connection().info.backend_pid), pytest.raises(DatabaseUnavailable):
+        one(connected)
+    assert one(connected) == 1
+
+
+def test_a_server_that_froze_is_an_outage_on_a_living_connection_and_on_a_new_one(
+    connected: Database, postgres: Postgres, impatient: None
+) -> None:
+    """It lets connections in, as its kernel does, and never says a word."""
+    postmaster = int(Path(postgres.directory, "data/postmaster.pid").read_text(encoding="utf-8").split()[0])
+    with frozen(postmaster, connected.connection().info.backend_pid):
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                one(connected, repeatable=True)
+    assert one(connected) == 1
+
+
+def test_what_silence_costs_fits_into_the_life_of_the_shortest_function(repository: Path) -> None:
+    """The authorizer's: 10 s. A living connection falls silent, then the new one does, or the statement on it."""
+    assert connection.TRY_SECONDS + connection.CONNECT_TIMEOUT_SECONDS <= connection.CALL_SECONDS
+    assert connection.CALL_SECONDS < 10
+    assert "Timeout: 10\n" in Path(repository, "template.yaml").read_text(encoding="utf-8")
+
+
+def test_a_repeat_gets_no_more_than_what_is_left_of_the_call(
+    connected: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.connection.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("db.connection.TRY_SECONDS", 60.0)
+    with pytest.raises(DatabaseUnavailable) as caught:
+        connected.rows("SELECT pg_sleep(30)", {}, repeatable=True)
+    assert "SQLSTATE" not in str(caught.value)  # the server said nothing: it was not its own time-out
