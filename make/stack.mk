@@ -5,6 +5,9 @@ SAM_READY := $(SAM_VENV)/.ready
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$(or $(AWS_DEFAULT_REGION),us-east-1) PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
 TEMPLATES := template.yaml $(wildcard infra/*.yaml)
 
+# The tests read the templates with the SAM CLI's own providers.
+test cov: $(SAM_READY)
+
 ##@ Work on it
 
 .PHONY: validate
@@ -19,8 +22,7 @@ validate: $(SAM_READY) ## lint every template: sam validate and cfn-lint; part o
 build: $(SAM_READY) ## make and check the functions' packages in .aws-sam/build
 #? ARCHITECTURE=x86_64 for that processor
 	@$(if $(filter-out arm64 x86_64,$(ARCHITECTURE)),$(error ARCHITECTURE=$(ARCHITECTURE) is neither arm64 nor x86_64))
-	@$(if $(ARCHITECTURE),ARCHITECTURE=$(ARCHITECTURE)) $(SAM) build \
-		$(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE))
+	@$(SAM) build $(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE))
 	@$(SAM_VENV)/bin/python tools/package.py check .aws-sam/build/ApiFunction
 	@$(SAM_VENV)/bin/python tools/package.py built .aws-sam/build $(if $(ARCHITECTURE),--for $(ARCHITECTURE)) >/dev/null
 

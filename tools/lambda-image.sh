@@ -9,7 +9,8 @@ sam_venv=$1; py=$2; work=$3
 root=$work/rootfs
 [ -d "$root" ] || debootstrap --variant=minbase \
   --include=ca-certificates,libssl3,libsqlite3-0,libffi8,zlib1g,libbz2-1.0,liblzma5,libreadline8 bookworm "$root" >"$work/debootstrap.log" 2>&1
-mkdir -p "$root"/var/lang "$root"/var/runtime "$root"/var/task "$root"/opt
+mkdir -p "$root"/var/lang "$root"/var/runtime "$root"/var/task "$root"/opt "$root"/etc/pki/tls/certs
+ln -sf /etc/ssl/certs/ca-certificates.crt "$root"/etc/pki/tls/certs/ca-bundle.crt  # where Amazon Linux keeps the roots
 cp -a "$py/." "$root/var/lang/"
 rm -rf "$root"/var/lang/lib/python3.13/test "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/archives/*.deb
 "$py/bin/python3" -m pip install -q --target "$root/var/runtime" awslambdaric boto3

@@ -1,13 +1,13 @@
 """Makes the package of a Lambda function: our code, its pinned dependencies, and bytecode for all of it.
 
-    python3.13 tools/package.py build SOURCE PACKAGE          makes the package in the empty directory PACKAGE
-    python3.13 tools/package.py check PACKAGE                 checks a built package and prints its size
-    python3.13 tools/package.py built DIRECTORY [--for NAME]  prints what processor all packages in it are for; with
-                                                              --for fails unless it is NAME
+    python3.13 tools/package.py build SOURCE PACKAGE --for NAME  makes the package in the empty directory PACKAGE
+    python3.13 tools/package.py check PACKAGE                    checks a built package and prints its size
+    python3.13 tools/package.py built DIRECTORY [--for NAME]     prints what processor all packages in it are for; with
+                                                                 --for fails unless it is NAME
 
-A package is for one processor, `arm64` or `x86_64`: the one in the environment variable ARCHITECTURE (SAM does not hand
-its own over to makefiles), or else the one that template.yaml takes when nothing is said. It is written into the
-package (the file ARCHITECTURE), so that a deployment to functions of the other kind can be stopped before it begins.
+A package is for one processor, `arm64` or `x86_64`, which is written into it (the file ARCHITECTURE), so that a
+deployment to functions of the other kind can be stopped before it begins. src/Makefile says which, by the template's
+parameter Architecture.
 
 Bytecode is compiled as unchecked-hash: Python then takes it without looking at the source, whose date in a Lambda
 package says nothing. That is safe because each file's hash is compared with its source here, at the end of each build.
@@ -38,7 +38,6 @@ ELF_MACHINES = {"arm64": 183, "x86_64": 62}
 # Amazon Linux 2023, which the python3.13 runtime is made of, has glibc 2.34.
 WHEEL_TAGS = ["manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014"]
 MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is for
-TEMPLATE = Path(__file__).resolve().parents[1] / "template.yaml"
 SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
 # Of dependencies: their own tests, C sources and type stubs are of no use on Lambda.
 JUNK_DIRECTORIES = {"__pycache__", "tests", "bin"}
@@ -64,12 +63,17 @@ def build(source: Path, package: Path, *, architecture: str) -> None:
     check_binaries(package)
 
 
-def wanted_architecture(template: Path = TEMPLATE) -> str:
-    """What to build for: ARCHITECTURE of the environment, or else the template's default. Raises PackageError."""
-    wanted = os.environ.get("ARCHITECTURE", "") or _default_architecture(template)
-    if wanted not in WHEEL_MACHINES:
-        raise PackageError(f"ARCHITECTURE must be one of {', '.join(WHEEL_MACHINES)}, got '{wanted}'")
-    return wanted
+def demand_one_word(architecture: str) -> None:
+    """Raises PackageError where the environment variable ARCHITECTURE asks for another processor than `architecture`.
+
+    It is not what decides. Whoever sets it means it, though, and should not get the other one without a word.
+    """
+    asked = os.environ.get("ARCHITECTURE", "")
+    if asked not in {"", architecture}:
+        raise PackageError(
+            f"the environment asks for ARCHITECTURE={asked}, and the template for {architecture}. "
+            f"Run sam build --parameter-overrides Architecture={asked}, or unset ARCHITECTURE"
+        )
 
 
 def architecture_of(package: Path) -> str:
@@ -161,14 +165,6 @@ def _demand_lambda_python() -> None:
     if sys.version_info[:2] != LAMBDA_PYTHON:
         wanted = ".".join(map(str, LAMBDA_PYTHON))
         raise PackageError(f"building needs Python {wanted}, as Lambda has it; this is {sys.version.split()[0]}")
-
-
-def _default_architecture(template: Path) -> str:
-    """Of the parameter Architecture. Read by its place, since a bare Python has no YAML."""
-    found = re.search(
-        r"^  Architecture:\n(?:    .*\n)*?    Default: (\w+)$", template.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return found[1] if found else ""
 
 
 def _elf_machine(path: Path) -> int | None:
@@ -296,7 +292,8 @@ def _demand_built_for(directory: Path, wanted: str | None) -> None:
     if wanted is not None and built != wanted:
         raise PackageError(
             f"{directory} is built for {built}, and the functions would be {wanted}. "
-            f"Run make build ARCHITECTURE={wanted}, or deploy with Architecture={built}"
+            f"Run make build ARCHITECTURE={wanted} (sam build --parameter-overrides Architecture={wanted}), "
+            f"or deploy with Architecture={built}"
         )
     sys.stdout.write(f"{built}\n")
 
@@ -307,6 +304,7 @@ def main() -> None:
     builder = commands.add_parser("build")
     builder.add_argument("source", type=Path)
     builder.add_argument("package", type=Path)
+    builder.add_argument("--for", dest="wanted", choices=sorted(WHEEL_MACHINES), required=True)
     commands.add_parser("check").add_argument("package", type=Path)
     comparer = commands.add_parser("built")
     comparer.add_argument("directory", type=Path)
@@ -314,7 +312,8 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         if asked.command == "build":
-            build(asked.source, asked.package, architecture=wanted_architecture())
+            demand_one_word(asked.wanted)
+            build(asked.source, asked.package, architecture=asked.wanted)
         elif asked.command == "check":
             _report(asked.package)
         else:

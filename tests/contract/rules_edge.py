@@ -172,7 +172,7 @@ def _key_rights(role: dict[str, Any], made: dict[str, dict[str, Any]]) -> set[tu
 def traces_are_taken_when_asked_for(project: Project) -> list[str]:
     """By API Gateway and every function, whose role may hand them over; the layer and its program with otel alone."""
     faults = []
-    for parameters, active, layers in (({}, False, None), ({"Tracing": "xray"}, True, None), (OTEL, True, [LAYER])):
+    for parameters, active, layers in (({}, False, []), ({"Tracing": "xray"}, True, []), (OTEL, True, [LAYER])):
         made = project.resources(APPLICATION, **parameters)
         if made["ApiStage"]["Properties"]["TracingEnabled"] is not active:
             faults.append(f"with {parameters} API Gateway does otherwise")

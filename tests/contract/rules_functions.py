@@ -37,6 +37,10 @@ SETTINGS: dict[str, type[FromEnvironment]] = {
     "NetworkFunction": NetworkSettings,
 }
 LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
+# By which src/Makefile learns the value of a parameter: SAM tells makefiles nothing else (docs/adr/0014).
+PROCESSOR_DIRECTORY = {"Fn::Sub": "tools/processors/${Architecture}"}
+# Named in the template all the same, as AWS::NoValue: `sam local` sets no variable that is not.
+OF_SAM_LOCAL = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
 LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
 OF_TRACING = {"AWS_LAMBDA_EXEC_WRAPPER"}  # Lambda reads it, and it is there with OpenTelemetry alone
@@ -132,14 +136,19 @@ def every_function_can_be_built(project: Project) -> list[str]:
         if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
             faults.append(f"src/Makefile has no target build-{name}")
         if (
-            not {"BuildMethod": "makefile", "WorkingDirectory": "."}.items()
+            not {"BuildMethod": "makefile", "WorkingDirectory": PROCESSOR_DIRECTORY}.items()
             <= written[name].get("Metadata", {}).items()
         ):
             faults.append(f"{name} is not built by src/Makefile")
         chosen = (item["Properties"]["Runtime"], item["Properties"]["Architectures"])
         if chosen != ("python3.13", [written_parameters["Architecture"]["Default"]]):
             faults.append(f"{name} runs on something that its package is not made for")
-    return faults
+    offered = written_parameters["Architecture"]["AllowedValues"]
+    return faults + [
+        f"there is no directory to build for {one} in"
+        for one in offered
+        if not (ROOT / "tools/processors" / one).is_dir()
+    ]
 
 
 def what_ships_is_pinned(project: Project) -> list[str]:
@@ -157,7 +166,10 @@ def environment_is_what_the_settings_read(project: Project) -> list[str]:
     }
     faults = [f"{name} has no settings" for name in functions.keys() - SETTINGS]
     for name, settings in SETTINGS.items():
-        given = set(functions[name]["Properties"]["Environment"]["Variables"]) if name in functions else set()
+        variables = functions[name]["Properties"]["Environment"]["Variables"] if name in functions else {}
+        left_out = {variable for variable, value in variables.items() if value == {"Ref": "AWS::NoValue"}}
+        given = variables.keys() - left_out
+        faults += [f"{name} leaves out {sorted(left_out)}"] if left_out != OF_SAM_LOCAL else []
         wanted = settings.variables() - LOCAL_ONLY - LEFT_OUT.get(name, set()) | OF_POWERTOOLS
         faults += [f"{name} lacks {variable}" for variable in sorted(wanted - given)]
         faults += [f"{name} does not read {variable}" for variable in sorted(given - wanted - OF_TRACING)]

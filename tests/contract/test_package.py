@@ -119,20 +119,44 @@ def test_a_binary_of_another_processor_is_noticed_whatever_its_name(built: Path)
         packaging.check_binaries(built)
 
 
-def test_the_processor_comes_from_the_environment_or_else_from_the_template(
+def test_an_environment_that_asks_for_another_processor_stops_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("ARCHITECTURE", raising=False)
-    assert packaging.wanted_architecture() == "arm64"
-    template = tmp_path / "template.yaml"
-    words = (ROOT / "template.yaml").read_text().replace("Default: arm64", "Default: x86_64")
-    template.write_text(words)
-    assert packaging.wanted_architecture(template) == "x86_64"
-    monkeypatch.setenv("ARCHITECTURE", "arm64")
-    assert packaging.wanted_architecture(template) == "arm64"
-    monkeypatch.setenv("ARCHITECTURE", "riscv64")
-    with pytest.raises(PackageError, match=r"ARCHITECTURE must be one of arm64, x86_64, got 'riscv64'"):
-        packaging.wanted_architecture()
+    command = [
+        sys.executable,
+        str(ROOT / "tools/package.py"),
+        "build",
+        str(ROOT / "src"),
+        str(tmp_path),
+        "--for",
+        "arm64",
+    ]
+    monkeypatch.setenv("ARCHITECTURE", "x86_64")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "sam build --parameter-overrides Architecture=x86_64, or unset ARCHITECTURE" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    for said in ("arm64", ""):
+        monkeypatch.setenv("ARCHITECTURE", said)
+        packaging.demand_one_word("arm64")
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_the_makefile_builds_for_the_processor_whose_directory_it_runs_in(architecture: str) -> None:
+    """As SAM runs it: by its path, in the function's WorkingDirectory."""
+    command = ["make", "--dry-run", "--makefile", str(ROOT / "src/Makefile"), "build-ApiFunction"]
+    directory = ROOT / "tools/processors" / architecture
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    assert f'--for "{architecture}"' in done.stdout
+    assert f'cd "{ROOT}"' in done.stdout
+
+
+def test_a_makefile_that_runs_elsewhere_does_not_guess_a_processor(tmp_path: Path) -> None:
+    command = ["make", "--makefile", str(ROOT / "src/Makefile"), "build-ApiFunction", f"ARTIFACTS_DIR={tmp_path}"]
+    done = subprocess.run([*command, f"PYTHON={sys.executable}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "invalid choice" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_whole_build_is_for_one_processor(built: Path) -> None:

@@ -93,7 +93,12 @@ BROKEN: dict[Rule, list[Change]] = {
     ],
     rules_functions.every_function_can_be_built: [
         makefile("build-AdminFunction", "build-OtherFunction"),
-        resource(APPLICATION, "AdminFunction", "    Metadata: {BuildMethod: makefile, WorkingDirectory: .}\n", ""),
+        resource(
+            APPLICATION,
+            "AdminFunction",
+            "WorkingDirectory: !Sub 'tools/processors/${Architecture}'",
+            "WorkingDirectory: .",
+        ),
         reworded(APPLICATION, "Architectures: [!Ref Architecture]", "Architectures: [x86_64]"),
     ],
     rules_functions.what_ships_is_pinned: [
