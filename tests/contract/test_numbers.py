@@ -1,0 +1,262 @@
+"""Numbers, places and orders in the templates that nothing else would miss: each is held against its reason.
+
+An alarm whose threshold is ten times too high is there and never rings; the wrong place of a list is seen by who has a
+list of that length; a resource that is made before its gateway fails in one deployment of ten.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from stack.render import NEEDS, Rendered
+from tests.contract.project import Project, load
+
+PROJECT = load()
+VPN = NEEDS["on-premises"]
+EVERYTHING = {**VPN, "Topology": "on-premises", "Egress": "per-az", "WebAcl": "yes", "DatabaseReader": "yes"}
+
+
+def rendered(project: Project, **parameters: str) -> Rendered:
+    return project.application(**parameters)
+
+
+# ---- Alarms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rings:
+    """When an alarm rings: a value beyond its threshold in `of` of the last `periods`, each of `seconds`; and why."""
+
+    by: str = "Sum"
+    seconds: int
+    periods: int
+    of: int | None = None
+    above: float | None = None
+    below: float | None = None
+    missing: str = "notBreaching"
+    because: str
+
+
+@cache
+def alarms() -> Mapping[str, Rings]:
+    """Every alarm, by its name; A and B are the zones' own."""
+    made = rendered(PROJECT, **EVERYTHING).resources
+    queue = made["WakeupQueue"]["Properties"]
+    hop = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+    every = _minutes() * 60
+    refused = "callers are refused, for three to five minutes in which it did not heal by itself"
+    failing = "one failure alone may be a broken connection; a second period says that it goes on"
+    dropped = "one packet in ten thousand, where AWS says that it should be next to none"
+    checked = Rings(by="Minimum", seconds=every, periods=1, because="a check comes every quarter of an hour")
+    return {
+        "DeadLetterAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is a lost wake-up"),
+        "WakeupAgeAlarm": Rings(
+            by="Maximum", seconds=60, periods=5, above=900 + hop, because="the longest delay of SQS, and all receives"
+        ),
+        "AttemptErrorAlarm": Rings(seconds=300, periods=2, above=0, because=failing),
+        "AttemptThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),
+        "UnreachableAlarm": Rings(by="", seconds=300, periods=3, above=0.5, because="more than half reach nobody"),
+        "FailedInvocationAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is lost work"),
+        "ApiErrorAlarm": Rings(seconds=60, periods=3, above=0, because=refused),
+        "ApiThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),
+        "AuthorizerFailureAlarm": Rings(seconds=60, periods=3, above=0, because=refused),
+        "AuthorizeThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),
+        "ApiServerErrorAlarm": Rings(by="Average", seconds=60, periods=5, above=0.05, because="one answer in twenty"),
+        "WebAclBlockedAlarm": Rings(seconds=300, periods=2, above=1000, because="three a second: a scan or an attack"),
+        "DatabaseAwayAlarm": Rings(seconds=300, periods=2, above=0, because="a failover takes less than a minute"),
+        "DatabaseResumeAlarm": Rings(
+            by="", seconds=60, periods=5, of=3, above=0, because="a resume takes 15 s, after a day 30 s"
+        ),
+        "DatabaseCapacityAlarm": Rings(by="Average", seconds=300, periods=3, above=90, because="percent of the most"),
+        "DatabaseConnectionsAlarm": Rings(
+            by="Maximum", seconds=60, periods=3, above=_connections(made), because="four fifths of what it takes"
+        ),
+        "DatabaseTransactionsAlarm": Rings(
+            by="Maximum", seconds=3600, periods=1, above=10**9, because="half of the 2.1 billion at which it stops"
+        ),
+        "DatabaseReaderLagAlarm": Rings(by="Average", seconds=300, periods=2, above=1000, because="ms; 100 is usual"),
+        **{f"EgressAddressAlarm{zone}": replace(checked, below=1, missing="ignore") for zone in "AB"},
+        **{f"EgressCheckAlarm{zone}": replace(checked, periods=4, above=0, missing="breaching") for zone in "AB"},
+        **{f"NatPortAlarm{zone}": Rings(seconds=300, periods=1, above=0, because="each failed") for zone in "AB"},
+        **{f"NatDropAlarm{zone}": Rings(by="", seconds=300, periods=3, above=1e-4, because=dropped) for zone in "AB"},
+        "VpnTunnelAlarm": Rings(by="Maximum", seconds=300, periods=2, below=1, because="1 while one tunnel is up"),
+    }
+
+
+def _minutes() -> int:
+    """Of the schedule that calls the egress check, as its own text says."""
+    (found,) = set(re.findall(r"Schedule: rate\((\d+) minutes\)", PROJECT.texts["template.yaml"]))
+    return int(found)
+
+
+def _connections(made: Mapping[str, Any]) -> int:
+    """What test_observability.py works out in each size; here it is as it is."""
+    return int(made["Observability.DatabaseConnectionsAlarm"]["Properties"]["Threshold"])
+
+
+def as_rendered(project: Project) -> Iterator[tuple[str, Rings]]:
+    for name, resource in rendered(project, **EVERYTHING).of_type("AWS::CloudWatch::Alarm").items():
+        own = resource["Properties"]
+        metrics = [each["MetricStat"] for each in own.get("Metrics", ()) if "MetricStat" in each]
+        seconds = {own["Period"]} if "Period" in own else {metric["Period"] for metric in metrics}
+        beyond = {"GreaterThanThreshold": "above", "LessThanThreshold": "below"}[own["ComparisonOperator"]]
+        yield (
+            name.removeprefix("Observability."),
+            Rings(
+                by=own.get("Statistic", ""),
+                seconds=max(seconds) if len(seconds) == 1 else 0,
+                periods=own["EvaluationPeriods"],
+                of=own.get("DatapointsToAlarm"),
+                missing=own["TreatMissingData"],
+                because="",
+                **{beyond: own["Threshold"]},
+            ),
+        )
+
+
+def wrong_alarms(project: Project) -> list[str]:
+    found, wanted = dict(as_rendered(project)), alarms()
+    return [name for name in found if name not in wanted or found[name] != replace(wanted[name], because="")]
+
+
+def test_every_alarm_rings_when_its_reason_says_and_there_is_none_without_a_reason() -> None:
+    assert wrong_alarms(PROJECT) == []
+    assert all(one.because for one in alarms().values())
+    assert set(dict(as_rendered(PROJECT))) == set(alarms())
+
+
+# ---- Lists
+
+
+LISTS = {"AllowedCallerCidrs": (10, "192.0.2.{}/32"), "AllowedPrivateCidrs": (4, "10.20{}.0.0/16")}
+type Opening = tuple[str, str, int, int]  # whose rule, in or out, first and last port
+
+
+def openings(made: Rendered) -> Mapping[Opening, list[str]]:
+    """The ranges that each opening of a security group is for, in the order of the rules."""
+    found: dict[Opening, list[str]] = {}
+    for owner, group in made.of_type("AWS::EC2::SecurityGroup").items():
+        for side in ("SecurityGroupIngress", "SecurityGroupEgress"):
+            for rule in group["Properties"].get(side, ()):
+                key = (owner, side, rule.get("FromPort", 0), rule.get("ToPort", 0))
+                found.setdefault(key, []).append(str(rule.get("CidrIp", "a group")))
+    for kind in ("SecurityGroupIngress", "SecurityGroupEgress"):
+        for each in made.of_type(f"AWS::EC2::{kind}").values():
+            rule = each["Properties"]
+            key = (str(rule["GroupId"]), kind, rule.get("FromPort", 0), rule.get("ToPort", 0))
+            found.setdefault(key, []).append(str(rule.get("CidrIp", "a group")))
+    return found
+
+
+def missing_of_lists(project: Project) -> list[str]:
+    """Openings that some, and not all, ranges of a list have, or that have one twice, or an empty one."""
+    faults: list[str] = []
+    for name, (most, form) in LISTS.items():
+        for count in range(1, most + 1):
+            entries = [form.format(place) for place in range(count)]
+            parameters = {"Topology": "internal-only", "AllowedPrivateCidrs": "172.30.0.0/16", name: ",".join(entries)}
+            try:
+                faults += _partly(rendered(project, **parameters), entries, f"{name} of {count}")
+            except ValueError as error:
+                faults.append(f"{name} of {count}: {error}")
+    return faults
+
+
+def _partly(made: Rendered, entries: list[str], what: str) -> Iterator[str]:
+    named = 0
+    for opening, ranges in openings(made).items():
+        listed = [one for one in ranges if one in entries or one == ""]
+        named += bool(listed)
+        if listed and sorted(listed) != sorted(entries):
+            yield f"{what}, {opening}: {listed}"
+    if not named:
+        yield f"{what}: no opening is for it"
+
+
+def test_a_list_of_every_length_makes_the_rules_of_all_that_it_names() -> None:
+    assert missing_of_lists(PROJECT) == []
+
+
+# ---- Orders
+
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-dependson.html: what needs a gateway of a
+# VPC depends on its attachment, which no reference says; an address and a NAT gateway of their own pages too.
+_INTERNET, _VPN = "InternetGatewayAttachment", "VpnGatewayAttachment"
+ALWAYS = {"AWS::EC2::EIP": _INTERNET, "AWS::EC2::NatGateway": _INTERNET, "AWS::EC2::VPNGatewayRoutePropagation": _VPN}
+# Log groups are ours before the service makes ones that are kept for ever; a cluster's first instance is its writer.
+NAMED = {
+    "DatabaseInstance": {"PostgresqlLogGroup", "InstanceLogGroup", "IamAuthenticationLogGroup"},
+    "DatabaseReaderInstance": {"DatabaseInstance"},
+    "DatabaseProxy": {"ProxyLogGroup"},
+}
+
+
+def early(project: Project) -> list[str]:
+    """What may be made before what it needs."""
+    faults: list[str] = []
+    for path in project.texts:
+        if path.startswith("infra/"):
+            for name, resource in project.written(path)["Resources"].items():
+                given = resource.get("DependsOn", [])
+                depends = {given} if isinstance(given, str) else set(given)
+                faults += [f"{path} {name}: {one}" for one in _needed(name, resource) - depends]
+    return faults
+
+
+def _needed(name: str, resource: Mapping[str, Any]) -> set[str]:
+    kind, own = resource["Type"], resource.get("Properties", {})
+    if kind in ALWAYS:
+        return {ALWAYS[kind]}
+    if kind == "AWS::EC2::Route":
+        target = str(own.get("GatewayId", ""))
+        return {_VPN} if "VpnGateway" in target else {_INTERNET} if "InternetGateway" in target else set()
+    if kind == "AWS::RDS::DBProxyTargetGroup":
+        return {"DatabaseInstance"}
+    return NAMED.get(name, set())
+
+
+def test_what_needs_a_gateway_or_a_log_group_waits_for_it() -> None:
+    assert early(PROJECT) == []
+
+
+# ---- Each number, place and order that is changed is noticed
+
+_NUMBER = re.compile(
+    r"^( +(?:Threshold|Period|EvaluationPeriods|DatapointsToAlarm): )(\d+(?:\.\d+)?)(?=\s|$)", re.MULTILINE
+)
+_PLACE = re.compile(r"!Select \[(\d), !Split \[',', !Sub '\$\{Allowed(?:Caller|Private)Cidrs\}")
+_ORDER = re.compile(r"^    DependsOn: .*\n", re.MULTILINE)
+
+
+def changed(path: str, old: re.Match[str], new: str) -> Project:
+    text = PROJECT.texts[path]
+    return replace(PROJECT, texts={**PROJECT.texts, path: text[: old.start()] + new + text[old.end() :]})
+
+
+def edits() -> Iterator[tuple[str, str, re.Match[str], str]]:
+    """Kind, path, what stands there and what is put there; of the alarms and lists a few of many."""
+    numbers = list(_NUMBER.finditer(PROJECT.texts["infra/observability.yaml"]))
+    for found in numbers[:: len(numbers) // 10]:
+        value = "1" if found[2] == "0" else f"{float(found[2]) * 10:g}"
+        yield "alarm", "infra/observability.yaml", found, found[1] + value
+    for path in ("infra/endpoints.yaml", "infra/network.yaml"):
+        for found in list(_PLACE.finditer(PROJECT.texts[path]))[::3]:
+            yield "list", path, found, found[0].replace(found[1], str((int(found[1]) + 1) % 10), 1)
+    for path in ("infra/network.yaml", "infra/vpn.yaml", "infra/database.yaml"):
+        for found in _ORDER.finditer(PROJECT.texts[path]):
+            yield "order", path, found, ""
+
+
+EDITS = list(edits())
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "old", "new"), EDITS, ids=[f"{one[0]} {one[1]} {one[2].start()}" for one in EDITS]
+)
+def test_a_changed_number_place_or_order_is_noticed(kind: str, path: str, old: re.Match[str], new: str) -> None:
+    rule = {"alarm": wrong_alarms, "list": missing_of_lists, "order": early}[kind]
+    assert rule(changed(path, old, new)) != []
