@@ -14,16 +14,9 @@ from egress.response import Response
 from egress.way import Route, Way
 
 _LONGEST_DETAIL = 200
-_TLS_FAILURES = frozenset(
-    {
-        pycurl.E_SSL_CONNECT_ERROR,
-        pycurl.E_SSL_CACERT,
-        pycurl.E_SSL_PEER_CERTIFICATE,
-        pycurl.E_SSL_CIPHER,
-        pycurl.E_SSL_ISSUER_ERROR,
-        pycurl.E_SSL_INVALIDCERTSTATUS,
-    }
-)
+# No handshake, and a certificate at fault, E_SSL_PEER_CERTIFICATE by its other name. libcurl's other words about TLS
+# follow from options that are not set here.
+_TLS_FAILURES = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CACERT})
 _HTTP2_STREAM = 92  # CURLE_HTTP2_STREAM, for which pycurl has no name
 _BROKEN = {
     pycurl.E_OK: "the connection was closed in the middle of the answer",  # before the headers were whole

@@ -32,7 +32,9 @@ def test_a_value_is_one_line_of_latin_1_without_control_characters(character: st
     [
         "Connection",
         "Keep-Alive",
+        "Proxy-Authenticate",
         "Proxy-Authorization",
+        "Proxy-Connection",
         "TE",
         "Trailer",
         "transfer-encoding",
@@ -57,6 +59,21 @@ def test_what_is_the_connections_or_ours_is_refused_and_not_forwarded(name: str)
     assert header_fault(name, "x")
     assert header_fault(name.lower(), "x")
     assert forwardable([(name, "x"), ("X-A", "1")]) == (("X-A", "1"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("Authorization", "the destination's 'auth'"),
+        ("Idempotency-Key", "the destination's 'idempotency_header'"),
+        ("Proxy-Authorization", "belongs to the connection"),
+        ("Host", "is set by Sallyport"),
+        ("Prefer", "'prefer' is reserved"),
+        ("Sallyport-Delivery-Id", "names that begin with sallyport-"),
+    ],
+)
+def test_a_refusal_says_why_and_where_the_header_belongs(name: str, instead: str) -> None:
+    assert instead in (header_fault(name, "x") or "")
 
 
 @given(HEADERS)
