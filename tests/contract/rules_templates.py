@@ -1,9 +1,15 @@
 """What every template must be, above all the database's. Each rule returns its faults in words; none is good."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
+from cfnlint.jsonschema import StandardValidator, ValidationError
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+from stack.render import REGION, Symbol
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
 
@@ -39,6 +45,7 @@ LETTING_IN = {  # policies of resources, and where they stand; the API's and the
 LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
 SAME = (*LIMITS, "Type", "ConstraintDescription")
 KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+TYPED_TEXT = re.compile(r"-?\d+(\.\d+)?|true|false")
 PASSWORDS = re.compile(r"password|secret|token|credential", re.IGNORECASE)
 
 
@@ -65,6 +72,45 @@ def every_parameter_is_limited(project: Project) -> list[str]:
         for key, item in project.written(name).get("Parameters", {}).items()
         if not any(limit in item for limit in LIMITS) and "AWS::" not in item["Type"]
     ]
+
+
+@everywhere
+def every_resource_is_as_aws_describes_its_type(case: Case) -> Iterator[str]:
+    """By AWS's own schemas, which cfn-lint ships: what must be there is there, and nothing that does not exist.
+
+    `make validate` holds the templates as they are written to the same, with both sides of each `!If` and without what
+    SAM makes of them. What our own provider makes (Custom::) has no schema.
+    """
+    for name, item in case.rendered.resources.items():
+        if not item["Type"].startswith("Custom::"):
+            yield from (f"{name}: {fault}" for fault in _schema_faults(item["Type"], item["Properties"]))
+
+
+_checked: dict[str, tuple[str, ...]] = {}  # most resources are the same in most choices
+
+
+def _schema_faults(kind: str, properties: Mapping[str, Any]) -> tuple[str, ...]:
+    key = json.dumps([kind, properties], sort_keys=True)
+    if key not in _checked:
+        errors = StandardValidator(_schema(kind)).iter_errors(properties)
+        _checked[key] = tuple(_said(error) for error in errors if not _is_open(error))
+    return _checked[key]
+
+
+@cache
+def _schema(kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema
+    return schema
+
+
+def _said(error: ValidationError) -> str:
+    return f"{'.'.join(str(part) for part in error.path)}: {error.message}".removeprefix(": ")
+
+
+def _is_open(error: ValidationError) -> bool:
+    """Numbers and truths that come from parameters are texts, which CloudFormation takes; an id only AWS knows."""
+    typed = error.validator == "type" and isinstance(error.instance, str) and TYPED_TEXT.fullmatch(error.instance)
+    return bool(typed) or (error.validator == "pattern" and isinstance(error.instance, Symbol))
 
 
 def nested_templates_get_what_they_ask_for(project: Project) -> list[str]:
@@ -310,6 +356,7 @@ def _without_comments(text: str) -> str:
 RULES = [
     everything_is_described,
     every_parameter_is_limited,
+    every_resource_is_as_aws_describes_its_type,
     nested_templates_get_what_they_ask_for,
     nested_parameters_say_the_same_as_ours,
     stages_are_deployable,

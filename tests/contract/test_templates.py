@@ -296,6 +296,13 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_templates.every_parameter_is_limited: [
         added(APPLICATION, "Parameters", UNLIMITED),
     ],
+    rules_templates.every_resource_is_as_aws_describes_its_type: [
+        resource("infra/vpn.yaml", "CustomerGateway", "      Type: ipsec.1\n", ""),
+        resource(OBSERVABILITY, "AuthorizerFailureFilter", "          MetricValue: '1'\n", ""),
+        resource(FLOW_LOGS, "FlowLog", "LogDestinationType: cloud-watch-logs", "LogDestinationType: cloudwatch"),
+        resource(DATABASE, "DatabaseCluster", "StorageEncrypted: true", "StorageEncryption: true"),
+        resource(APPLICATION, "WakeupQueue", "MessageRetentionPeriod: ", "MessageRetentionPeriod: 1"),
+    ],
     rules_templates.nested_templates_get_what_they_ask_for: [
         resource(APPLICATION, "Database", "        MinCapacity: !Ref DatabaseMinCapacity\n", ""),
         resource(APPLICATION, "Network", "        VpcCidr: !Ref VpcCidr\n", "        Cidr: !Ref VpcCidr\n"),
