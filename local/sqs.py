@@ -21,6 +21,7 @@ _AUTHORIZATION = (
     f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/sqs/aws4_request, SignedHeaders=host, Signature=0"
 )
 _CALL_TIMEOUT_SECONDS = 30.0
+MOST_IN_A_BATCH = 10  # SQS API reference, SendMessageBatch
 
 
 _delete_message = models.Queue.delete_message
@@ -124,11 +125,26 @@ class Queue:
         """Send one message."""
         self._call("SendMessage", {"MessageBody": body, "MessageGroupId": group, "DelaySeconds": delay_seconds})
 
+    def send_batch(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Send at most 10 messages, each a body and its group. Raises SqsFault where one of them is not taken."""
+        entries = [
+            {"Id": str(number), "MessageBody": body, "MessageGroupId": group}
+            for number, (body, group) in enumerate(messages)
+        ]
+        if refused := self._call("SendMessageBatch", {"Entries": entries}).get("Failed"):
+            raise SqsFault(f"SendMessageBatch: {refused}")
+
     def count(self) -> int:
         """Messages in the queue: visible, delayed and in flight."""
+        return self._counted("", "Delayed", "NotVisible")
+
+    def waiting(self) -> int:
+        """Messages that the next receiver gets."""
+        return self._counted("")
+
+    def _counted(self, *kinds: str) -> int:
         found = self._call("GetQueueAttributes", {"AttributeNames": ["All"]})["Attributes"]
-        names = ("", "Delayed", "NotVisible")
-        return sum(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names)
+        return sum(int(found[f"ApproximateNumberOfMessages{kind}"]) for kind in kinds)
 
     def _call(self, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
         return _call(self._endpoint_url, action, {"QueueUrl": self.url, **content})

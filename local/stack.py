@@ -21,7 +21,7 @@ from local.schedule import Schedule
 from local.seal_key import make_seal_key
 from local.sqs import Queue, SqsServer
 from local.template import FunctionTemplate, Template
-from local.wakeups_again import send_again
+from local.wakeups_again import WakeupsAgain, unfinished
 
 DATABASE = "sallyport"
 # Two zones, as on AWS; whatever leaves this machine for itself comes from the loopback.
@@ -108,10 +108,9 @@ class Stack:
         self._cleanup.callback(sqs.stop)
         template = self._make_queues(sqs)
         self._start_functions(template)
-        again = send_again(self.postgres, database=DATABASE, queue=self.queues["WakeupQueue"])
-        if again:
-            self._configuration.report(f"Unfinished deliveries of the last run that go on: {again}")
+        again = unfinished(self.postgres, database=DATABASE)  # before anything new can be handed over
         self._start_event_sources(template)
+        self._send_again(WakeupsAgain(again, queue=self.queues["WakeupQueue"]))
         self.partner.start()
         self._start_schedules(template)
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
@@ -197,6 +196,13 @@ class Stack:
             "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8,127.0.0.1/32",  # the second because it is the egress address too
             "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
         }
+
+    def _send_again(self, again: WakeupsAgain) -> None:
+        if again:
+            self._configuration.report(f"Unfinished deliveries of the last run that go on: {len(again)}")
+        self._cleanup.callback(again.stop)
+        again.start()
+        self._parts["The sender of the last run's wake-ups"] = again.is_well
 
     def _start_event_sources(self, template: Template) -> None:
         for source in template.event_sources():

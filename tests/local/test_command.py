@@ -226,6 +226,29 @@ def test_an_unfinished_delivery_goes_on_in_the_next_run(run: Callable[..., Run])
     assert "Unfinished deliveries of the last run that go on: 1" in run().until_ready()
 
 
+def test_an_event_source_that_ends_by_itself_ends_all_of_it(tmp_path: Path) -> None:
+    """A fault of ours that nobody foresaw; without the event source the API would accept and nothing be delivered."""
+    broken = """
+import sys
+from local import __main__, event_source
+event_source.EventSourceMapping._received = lambda self: [][1]
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+    ports = ["--port", str(free_port()), "--partner-port", str(free_port())]
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "run", *ports, "--directory", str(tmp_path / "kept")],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "IndexError" in done.stdout
+    assert "The event source of AttemptFunction ended. `make run` starts it again" in done.stdout.splitlines()[-1]
+
+
 def test_a_second_one_on_the_same_data_is_told_so(run: Callable[..., Run]) -> None:
     run().until_ready()
     status, said = run().ended()
