@@ -17,7 +17,6 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db.connection import Database
-from domain.wakeups import Wakeup
 from handlers import admin, api, attempt, authorize, wiring
 from runtime import settings, zones
 from runtime.observability import logger, metrics
@@ -189,12 +188,11 @@ class Functions:
         """Hands all messages of the queue to the attempt function; what it answers."""
         return attempt_batch([encode(wakeup) for wakeup in self.queue.take()])
 
-    def work_early(self, wakeups: Sequence[Wakeup] | None = None) -> dict[str, Any]:
-        """The same, as if everything were due; `wakeups` stand for what is in the queue."""
+    def work_early(self) -> dict[str, Any]:
+        """The same, as if everything were due."""
         self.sql("UPDATE delivery SET due_at = created_at WHERE state = 'pending'")
         now = datetime.now(UTC)
-        found = self.queue.take() if wakeups is None else wakeups
-        return attempt_batch([encode(replace(wakeup, due_at=now)) for wakeup in found])
+        return attempt_batch([encode(replace(wakeup, due_at=now)) for wakeup in self.queue.take()])
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """Runs a statement as the superuser."""
