@@ -1,0 +1,77 @@
+"""`make run` and `make run-clean` in a copy of the project, as a newcomer types them: up, used, stopped, wiped."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.front import listening
+from tests.support.making import ROOT, clean, make
+
+FOLDERS = ("make", "local", "infra", "src", "events")
+
+
+def free_port() -> int:
+    with listening(0) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "template.yaml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to((ROOT / ".venv").resolve())
+    return tmp_path
+
+
+@pytest.fixture
+def running(copy: Path) -> "Iterator[subprocess.Popen[str]]":
+    command = ["make", "run", f"PORT={free_port()}", f"PARTNER_PORT={free_port()}"]
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=clean() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=90)
+
+
+def shown(process: "subprocess.Popen[str]") -> str:
+    """What it prints until the last of the lines to paste."""
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if "/v1/via/partner/" in line:
+            return text
+    raise AssertionError(f"make run ended with {process.wait()} and said: {text}")
+
+
+def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
+    copy: Path, running: "subprocess.Popen[str]"
+) -> None:
+    lines = [line.strip() for line in shown(running).splitlines() if line.strip().startswith("curl")]
+    assert len(lines) == 3
+    for line in lines:
+        done = subprocess.run(["bash", "-c", line], cwd=copy, capture_output=True, text=True, check=False, timeout=90)
+        assert done.returncode == 0, done.stderr
+        assert "urn:sallyport:problem" not in done.stdout
+        assert re.search(r'"delivery_id"|"received"', done.stdout)
+    os.killpg(running.pid, signal.SIGTERM)
+    running.communicate(timeout=90)
+    assert (copy / ".sallyport").is_dir()
+    assert make("run-clean", root=copy).returncode == 0
+    assert not (copy / ".sallyport").exists()
