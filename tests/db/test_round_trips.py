@@ -1,0 +1,229 @@
+"""Every field that is stored comes back as it was, by each statement that reads it.
+
+No two fields have the same value, and none the value that it would have by default, so that a column which is left out
+or taken for another one shows.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from db import attempts, deliveries, destinations, tenants
+from db.connection import Database
+from db.deliveries import Filter, Lease
+from domain.deliveries import Attempt, Claim, Delivery, KeptResponse, NewDelivery, NotYet, Over, Record, State
+from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.outcomes import Timings
+from runtime.settings import DatabaseSettings
+from tests.conftest import FreshDatabase
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TENANT = TenantId(UUID(int=1))
+STORED = Destination(
+    destination_id=DestinationId(UUID(int=3)),
+    tenant_id=TENANT,
+    name="bank",
+    base_url="https://bank.example/v2",
+    auth_type=AuthType.HEADER,
+    sealed_credentials=b"\x00sealed",
+    guarantee=Guarantee.AT_MOST_ONCE,
+    idempotent=True,
+    idempotency_header="X-Request-Key",
+    timeouts=Timeouts(connect_seconds=1.5, first_byte_seconds=2.5, total_seconds=3.5),
+    created_at=NOW,
+)
+NEW = NewDelivery(
+    tenant_id=TENANT,
+    destination="bank",
+    method="PATCH",
+    path="/payments/7",
+    query="dry=1&b=%20",
+    headers=(("X-B", "2"), ("X-A", "ä"), ("X-B", "1")),
+    body=b"\x00\xff body",
+    metadata={"order": {"id": 7}},
+    idempotency_key="order-7",
+    attempts_allowed=4,
+)
+ACCEPTED = Delivery(
+    delivery_id=DeliveryId(UUID(int=10)),
+    tenant_id=TENANT,
+    destination_id=STORED.destination_id,
+    destination_name="bank",
+    state=State.PENDING,
+    method="PATCH",
+    path="/payments/7",
+    query="dry=1&b=%20",
+    headers=NEW.headers,
+    metadata=NEW.metadata,
+    idempotency_key="order-7",
+    fingerprint=b"f" * 32,
+    attempts_made=0,
+    attempts_allowed=4,
+    due_at=NOW + timedelta(seconds=30),
+    created_at=NOW,
+    finished_at=None,
+)
+LEASE = Lease(lease_id=LeaseId(UUID(int=20)), until=NOW + timedelta(seconds=90))
+CLAIM = Claim(
+    delivery_id=ACCEPTED.delivery_id,
+    tenant_id=TENANT,
+    lease_id=LEASE.lease_id,
+    destination=STORED,
+    method="PATCH",
+    path="/payments/7",
+    query="dry=1&b=%20",
+    headers=NEW.headers,
+    body=NEW.body,
+    idempotency_key="order-7",
+    attempts_made=1,
+    attempts_allowed=4,
+)
+UNANSWERED = Attempt(
+    attempt_id=AttemptId(UUID(int=30)),
+    delivery_id=ACCEPTED.delivery_id,
+    number=1,
+    outcome="unknown",
+    reason="the connection broke",
+    started_at=NOW + timedelta(seconds=31),
+    timings=Timings(dns_ms=1.25, connect_ms=2.25, tls_ms=3.25, first_byte_ms=4.25, total_ms=5.25),
+    remote_address="198.51.100.7",
+    egress_address="203.0.113.7",
+    response=None,
+)
+RESPONSE = KeptResponse(
+    status=207,
+    headers=(("X-Z", "1"), ("X-Y", "é"), ("X-Z", "0")),
+    body=b"\x00\xfe answer",
+    length_bytes=70_000,
+    sha256=bytes(range(32)),
+    truncated=True,
+)
+
+
+@pytest.fixture
+def stored(database: FreshDatabase) -> Iterator[Database]:
+    """A database with the tenant and its destination."""
+    with closing(Database(DatabaseSettings(database_url=database.admin_url))) as made:
+        tenants.issue_token(
+            made,
+            tenant_id=TENANT,
+            tenant_name="acme",
+            token_id=TokenId(UUID(int=2)),
+            token_sha256=b"t" * 32,
+            scopes=("read",),
+            now=NOW,
+        )
+        destinations.insert(made, STORED)
+        yield made
+
+
+def accept(database: Database, *, wait_seconds: float | None = None) -> deliveries.Acceptance:
+    found = deliveries.accept(
+        database,
+        NEW if wait_seconds else replace(NEW, not_before=ACCEPTED.due_at),
+        delivery_id=ACCEPTED.delivery_id,
+        fingerprint=ACCEPTED.fingerprint,
+        now=NOW,
+        lease=LEASE,
+        wait_seconds=wait_seconds,
+    )
+    assert found is not None
+    return found
+
+
+def told(database: Database) -> Delivery:
+    """The delivery, of which every statement that reads it says the same."""
+    found = deliveries.find(database, tenant_id=TENANT, delivery_id=ACCEPTED.delivery_id)
+    whole = attempts.with_delivery(database, tenant_id=TENANT, delivery_id=ACCEPTED.delivery_id)
+    assert found is not None
+    assert whole is not None
+    assert deliveries.page(database, Filter(tenant_id=TENANT), limit=5) == [found] == [whole[0]]
+    return found
+
+
+def logged(database: Database) -> list[Attempt]:
+    """The attempts, of which both statements that read them say the same."""
+    whole = attempts.with_delivery(database, tenant_id=TENANT, delivery_id=ACCEPTED.delivery_id)
+    found = attempts.of_delivery(database, ACCEPTED.delivery_id)
+    assert whole is not None
+    assert whole[1] == found
+    return found
+
+
+def record(database: Database, attempt: Attempt, next_state: State, due_at: datetime | None = None) -> None:
+    made = Record(attempt=attempt, lease_id=LEASE.lease_id, next_state=next_state, due_at=due_at)
+    assert attempts.record(database, [made], now=attempt.started_at) == {ACCEPTED.delivery_id}
+
+
+@pytest.mark.parametrize("reference", ["bank", str(STORED.destination_id)])
+def test_a_destination_comes_back_whole(stored: Database, reference: str) -> None:
+    assert destinations.find(stored, tenant_id=TENANT, reference=reference) == STORED
+    assert destinations.page(stored, tenant_id=TENANT, before=None, limit=5) == [STORED]
+
+
+def test_an_accepted_delivery_comes_back_whole(stored: Database) -> None:
+    found = accept(stored)
+    assert (found.delivery, found.replayed, found.claim) == (ACCEPTED, False, None)
+    assert told(stored) == ACCEPTED
+    assert accept(stored) == replace(found, replayed=False)  # the statement that was run again, not another call
+    assert logged(stored) == []
+
+
+def test_a_delivery_that_is_sent_at_once_is_claimed_whole(stored: Database) -> None:
+    sending = replace(ACCEPTED, state=State.SENDING, attempts_made=1, due_at=NOW)
+    found = accept(stored, wait_seconds=STORED.timeouts.total_seconds)
+    assert (found.delivery, found.claim) == (sending, CLAIM)
+    assert told(stored) == sending
+
+
+def test_a_wait_shorter_than_the_total_deadline_leaves_it_to_the_queue(stored: Database) -> None:
+    assert accept(stored, wait_seconds=3.25).claim is None
+
+
+def test_a_due_delivery_is_claimed_whole_and_not_before(stored: Database) -> None:
+    accept(stored)
+    early = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=NOW)
+    assert early == [NotYet(delivery_id=ACCEPTED.delivery_id, at=ACCEPTED.due_at)]
+    assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=ACCEPTED.due_at) == [CLAIM]
+
+
+def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -> None:
+    accept(stored, wait_seconds=STORED.timeouts.total_seconds)
+    again_at = NOW + timedelta(seconds=50)
+    record(stored, UNANSWERED, State.PENDING, again_at)
+    assert told(stored) == replace(ACCEPTED, attempts_made=1, due_at=again_at)
+    assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=again_at) == [
+        replace(CLAIM, attempts_made=2)
+    ]
+    second = replace(
+        UNANSWERED,
+        attempt_id=AttemptId(UUID(int=31)),
+        number=2,
+        outcome="answered",
+        reason=None,
+        started_at=again_at,
+        timings=Timings(total_ms=9.5),
+        remote_address="2001:db8::7",
+        egress_address=None,
+        response=RESPONSE,
+    )
+    record(stored, second, State.DELIVERED)
+    assert logged(stored) == [UNANSWERED, second]
+    assert (told(stored).state, told(stored).finished_at) == (State.DELIVERED, again_at)
+    assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=again_at) == [
+        Over(delivery_id=ACCEPTED.delivery_id)
+    ]
+
+
+def test_an_answer_that_was_not_read_to_its_end_has_neither_length_nor_digest(stored: Database) -> None:
+    accept(stored, wait_seconds=STORED.timeouts.total_seconds)
+    cut = replace(
+        UNANSWERED, reason=None, outcome="answered", response=replace(RESPONSE, length_bytes=None, sha256=None)
+    )
+    record(stored, cut, State.FAILED)
+    assert logged(stored) == [cut]
