@@ -3,14 +3,20 @@
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from db.connection import Database
 from db.deliveries import delivery_of
 from domain.deliveries import Attempt, Delivery, KeptResponse, Record
+from domain.errors import StatementRefused
 from domain.ids import AttemptId, DeliveryId, TenantId
 from domain.outcomes import Timings
+from runtime.observability import logger
+
+BARE_REASON = "the reason could not be stored"
+MOST_SMALLINT = 32767
 
 
 def record(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
@@ -20,7 +26,51 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
     which knows nothing but that it lapsed, the truth wins over the lapse as long as no other attempt was begun: the log
     gets it, and the delivery takes what it says for its end (docs/api.md, "Late truth"). Run twice, the statement
     changes nothing the second time and gives the same answer, so a broken connection is answered by repeating it.
+
+    What PostgreSQL does not store of one attempt takes nothing along: not the others, and not what became of it. Raises
+    StatementRefused, after all others were recorded, where it takes not even that.
     """
+    try:
+        return _write(database, records, now=now)
+    except StatementRefused as refused:
+        return (
+            _each_apart(database, records, now=now) if len(records) > 1 else _bare(database, records[0], refused, now)
+        )
+
+
+def _each_apart(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
+    moved: frozenset[DeliveryId] = frozenset()
+    refused: StatementRefused | None = None
+    for item in records:
+        try:
+            moved |= record(database, [item], now=now)
+        except StatementRefused as error:
+            refused = error
+    if refused is not None:
+        raise refused
+    return moved
+
+
+def _bare(database: Database, item: Record, refused: StatementRefused, *, now: datetime) -> frozenset[DeliveryId]:
+    """What became of the attempt, without whatever came from the partner or was measured."""
+    logger.error("an attempt is recorded bare", delivery_id=str(item.attempt.delivery_id), sqlstate=refused.sqlstate)
+    bare = replace(
+        item.attempt,
+        reason=item.attempt.reason and BARE_REASON,
+        timings=Timings(),
+        remote_address=None,
+        egress_address=None,
+        response=item.attempt.response and _bare_response(item.attempt.response.status),
+    )
+    return _write(database, [replace(item, attempt=bare)], now=now)
+
+
+def _bare_response(status: int) -> KeptResponse:
+    kept = min(max(status, 0), MOST_SMALLINT)
+    return KeptResponse(status=kept, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
+
+
+def _write(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
     rows = database.rows(
         """
         WITH made AS (
@@ -80,7 +130,7 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
         FROM made JOIN attempt ON attempt.delivery_id = made.delivery_id AND attempt.number = made.number
         WHERE attempt.moved_lease_id = made.lease_id
         """,
-        {"records": json.dumps([_row(item) for item in _in_one_order(records)]), "now": now},
+        {"records": _json([_row(item) for item in _in_one_order(records)]), "now": now},
         repeatable=True,
     )
     return frozenset(DeliveryId(row["delivery_id"]) for row in rows)
@@ -136,6 +186,24 @@ def with_delivery(
 def _in_one_order(records: Sequence[Record]) -> list[Record]:
     """By delivery, so that two workers that record the same ones lock their rows in the same order."""
     return sorted(records, key=lambda item: item.attempt.delivery_id)
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    """As PostgreSQL takes it. It has no NUL in texts and no half of a surrogate pair; both read as U+FFFD."""
+    text = json.dumps(rows)
+    return json.dumps(_storable(rows)) if "\\u0000" in text or "\\ud" in text else text
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {name: _storable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_storable(item) for item in value]
+        case _:
+            return value
 
 
 def _row(item: Record) -> dict[str, Any]:

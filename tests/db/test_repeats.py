@@ -298,7 +298,7 @@ CASES = [
         },
     ),
     *(
-        Case(statement="attempts.record", told=told, before=SENDING, runs=runs, meanwhile=OTHERS)
+        Case(statement="attempts._write", told=told, before=SENDING, runs=runs, meanwhile=OTHERS)
         for told, runs in (
             ("delivered", DELIVERED),
             ("retried", RETRIED),
@@ -306,7 +306,7 @@ CASES = [
         )
     ),
     Case(
-        statement="attempts.record",
+        statement="attempts._write",
         told="of a lapse",
         before=(*SENDING, claims(B, at=later(60))),
         runs=LAPSED,
@@ -314,7 +314,7 @@ CASES = [
     ),
     *(
         Case(
-            statement="attempts.record",
+            statement="attempts._write",
             told=f"of a late truth, {told}",
             before=before,
             runs=DELIVERED,
