@@ -33,9 +33,9 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
     try:
         return _write(database, records, now=now)
     except StatementRefused as refused:
-        return (
-            _each_apart(database, records, now=now) if len(records) > 1 else _bare(database, records[0], refused, now)
-        )
+        if len(records) == 1:
+            return _bare(database, records[0], refused, now=now)
+        return _each_apart(database, records, now=now)
 
 
 def _each_apart(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:

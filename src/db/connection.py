@@ -17,7 +17,6 @@ from domain.errors import DatabaseUnavailable, StatementRefused
 from runtime.settings import DatabaseSettings
 
 type Row = DictRow
-type Connection = psycopg.Connection[Row]
 type Parameters = Mapping[str, Any]
 type PasswordMaker = Callable[[], str]
 
@@ -62,7 +61,7 @@ _BUSY = (
 )
 
 
-class _BoundedConnection(psycopg.Connection[Row]):
+class Connection(psycopg.Connection[Row]):
     """Waits for PostgreSQL until `give_up_at` (of a monotonic clock, in seconds; None for as long as it takes)."""
 
     give_up_at: float | None = None
@@ -96,7 +95,7 @@ class Database:
         self._settings = settings
         self._iam_password = iam_password
         self._wall_clock = wall_clock
-        self._connection: _BoundedConnection | None = None
+        self._connection: Connection | None = None
         self._last_used_at = 0.0
 
     def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
@@ -110,9 +109,6 @@ class Database:
 
     def connection(self) -> Connection:
         """The living connection, made if need be. What is run on it directly has no bound but the server's."""
-        return self._living()
-
-    def _living(self) -> _BoundedConnection:
         now = self._wall_clock()
         rested_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
         self._last_used_at = now
@@ -171,16 +167,16 @@ class Database:
     def _try(
         self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, give_up_at: float
     ) -> list[Row]:
-        connection = self._living()
+        connection = self.connection()
         connection.give_up_at = min(give_up_at, time.monotonic() + TRY_SECONDS)
         try:
             return connection.execute(statement, parameters, prepare=prepare).fetchall()
         finally:
             connection.give_up_at = None
 
-    def _connect(self) -> _BoundedConnection:
+    def _connect(self) -> Connection:
         try:
-            return _BoundedConnection.connect(
+            return Connection.connect(
                 make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS, **self._asked()),
                 autocommit=True,
                 row_factory=dict_row,
