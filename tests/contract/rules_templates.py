@@ -45,6 +45,7 @@ LETTING_IN = {  # policies of resources, and where they stand; the API's and the
 LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
 SAME = (*LIMITS, "Type", "ConstraintDescription")
 KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+SETTLED = {"DatabaseName", "EngineVersion", "MasterUsername"}  # by the database's own template, for every stage
 TYPED_TEXT = re.compile(r"-?\d+(\.\d+)?|true|false")
 PASSWORDS = re.compile(r"password|secret|token|credential", re.IGNORECASE)
 
@@ -114,12 +115,11 @@ def _is_open(error: ValidationError) -> bool:
 
 
 def nested_templates_get_what_they_ask_for(project: Project) -> list[str]:
-    """Every parameter without a default is passed, none that does not exist, and every output that is read exists."""
+    """Every parameter is passed, even one with a default, none that does not exist; outputs that are read exist."""
     faults = []
     for name, nested, given in _nested(project):
         asked = project.written(nested).get("Parameters", {})
-        needed = {key for key, item in asked.items() if "Default" not in item}
-        faults += [f"{name} does not get {key}" for key in sorted(needed - given.keys())]
+        faults += [f"{name} does not get {key}" for key in sorted(asked.keys() - given.keys() - SETTLED)]
         faults += [f"{name} gets an unknown {key}" for key in sorted(given.keys() - asked.keys())]
         read = set(re.findall(rf"\b{name}\.Outputs\.(\w+)", project.texts[APPLICATION]))
         outputs = project.written(nested).get("Outputs", {}).keys()

@@ -305,6 +305,12 @@ BROKEN: dict[Rule, list[Change]] = {
     ],
     rules_templates.nested_templates_get_what_they_ask_for: [
         resource(APPLICATION, "Database", "        MinCapacity: !Ref DatabaseMinCapacity\n", ""),
+        resource(
+            APPLICATION,
+            "Observability",
+            "        VpnConnectionId: !If [HasVpn, !GetAtt Vpn.Outputs.VpnConnectionId, '']\n",
+            "",
+        ),
         resource(APPLICATION, "Network", "        VpcCidr: !Ref VpcCidr\n", "        Cidr: !Ref VpcCidr\n"),
         without(NETWORK, "VpcCidr"),
     ],

@@ -192,6 +192,13 @@ def test_a_due_delivery_is_claimed_whole_and_not_before(stored: Database) -> Non
     assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=ACCEPTED.due_at) == [CLAIM]
 
 
+def test_what_another_holds_is_to_be_looked_at_when_its_lease_ends(stored: Database) -> None:
+    accept(stored, wait_seconds=STORED.timeouts.total_seconds)
+    another = replace(LEASE, lease_id=LeaseId(UUID(int=21)))
+    found = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=another, now=NOW)
+    assert found == [NotYet(delivery_id=ACCEPTED.delivery_id, at=LEASE.until)]
+
+
 def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -> None:
     accept(stored, wait_seconds=STORED.timeouts.total_seconds)
     again_at = NOW + timedelta(seconds=50)
