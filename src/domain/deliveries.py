@@ -134,7 +134,8 @@ class KeptResponse:
     """The part of a partner's response that is stored.
 
     `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body
-    and are None when it was not read to its end; `truncated` says that `body` is not the whole.
+    and are None when it was not read to its end; `truncated` says that body and headers are not the whole as it came:
+    cut, left out, or masked (domain/bodies.py).
     """
 
     status: int

@@ -9,7 +9,7 @@
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
     │   ├── StillInFlight         the idempotency key's first request has no result yet
-    │   └── ResponseNotKept       the stored response was cut, so it cannot be played back unchanged
+    │   └── ResponseNotKept       the stored response is not the whole as it came, so it cannot be played back
     ├── KeyReused                 the idempotency key came with another request before
     ├── TooLarge                  a body over its limit
     ├── Unavailable               something of ours is out of reach for now; carries when to come back
@@ -93,10 +93,12 @@ class StillInFlight(Conflict):
 
 
 class ResponseNotKept(Conflict):
-    """The partner's response was longer than what is stored, so it cannot be played back byte for byte."""
+    """The partner's response was not stored as it came (cut, without some headers, or masked), so it cannot be played
+    back byte for byte.
+    """
 
     def __init__(self, *, delivery_id: str, status: int) -> None:
-        super().__init__(f"the response of delivery {delivery_id} (status {status}) was cut when it was stored")
+        super().__init__(f"the response of delivery {delivery_id} (status {status}) was not stored as it came")
         self.delivery_id = delivery_id
         self.status = status
 

@@ -44,6 +44,7 @@ class Refused:
 
 
 type Outcome = Answered | Unreachable | Unknown | Refused
+OUTCOMES = ("answered", "unreachable", "unknown", "refused")  # every word of outcome_name
 
 
 def outcome_name(outcome: Outcome) -> str:

@@ -1,19 +1,20 @@
 """The OpenAPI 3.1 document, generated from the table of operations and the types of the bodies."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from handlers.operations import OPERATIONS, Operation, Parameter
-from handlers.problems import CONTENT_TYPE
-from handlers.schemas import ProblemBody
+from handlers import examples
+from handlers.documented import ALWAYS, EXAMPLE_ID, HEADERS, KINDS, MEMBERS, WITH_TOKEN
+from handlers.operations import OPERATIONS, Answer, Operation, Parameter
+from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
+from handlers.schemas import DeliveryBody, DeliveryDetailsBody, DestinationBody, ProblemBody
 from runtime.version import VERSION
 
 _REFERENCE = "#/components/schemas/{name}"
-_ALWAYS_WITH_TOKEN = (401, 403, 503)
 # In the order of the page. The first part of a path below /v1 names its tag; what is open to everybody comes last.
 _TAGS = {
     "deliveries": "Hand over requests, and see what became of them",
@@ -22,6 +23,31 @@ _TAGS = {
     "egress": "The fixed addresses",
     "about": "Open to everybody",
 }
+_PATH: Mapping[str, dict[str, Any]] = {
+    # The id has no prefilled example: none would lead anywhere. The links of the answers say where it comes from.
+    "delivery_id": {
+        "description": "The delivery's id",
+        "schema": {"type": "string", "format": "uuid", "examples": [EXAMPLE_ID]},
+    },
+    "destination": {
+        "description": "The destination's name or id",
+        "schema": {"type": "string", "maxLength": 63},
+        "example": "partner",
+    },
+    "path": {
+        "description": "Goes below the destination's base URL, with any number of segments",
+        "schema": {"type": "string"},
+        "example": "orders",
+    },
+}
+# Where an answer leads: the operation, its parameter, and the member of the answer that is its value.
+_LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
+    DeliveryBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
+    DeliveryDetailsBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
+    DestinationBody: ("get_destinations_destination", "destination", "destination_id"),
+}
+_METHODS_WITH_CONTENT = ("POST", "PUT", "PATCH", "DELETE")
+_ANY = "*/*"
 
 
 def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
@@ -43,6 +69,7 @@ def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> di
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "examples": examples.shared(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "spt_..."}},
         },
     }
@@ -55,7 +82,15 @@ def _bodies(operation: Operation) -> list[type[msgspec.Struct]]:
 
 def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
     kinds = {kind: None for operation in operations for kind in _bodies(operation)}
-    return msgspec.json.schema_components([*kinds, ProblemBody], ref_template=_REFERENCE)[1]
+    schemas: dict[str, Any] = msgspec.json.schema_components([*kinds, ProblemBody], ref_template=_REFERENCE)[1]
+    for name, values in examples.properties().items():
+        described = schemas.get(name, {}).get("properties", {})
+        for member, value in values.items():
+            described[member]["examples"] = [value]
+    for schema in schemas.values():
+        if (tag := schema.get("properties", {}).get("type", {})).keys() == {"enum"}:  # msgspec describes no tag
+            tag |= {"type": "string", "description": "The kind of credentials", "examples": tag["enum"]}
+    return schemas
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
@@ -64,7 +99,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tags": [_tag(operation)],
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation), *map(_parameter, operation.parameters)],
-        "responses": _responses(operation),
+        "responses": _answers(operation) | _problems(operation),
         "security": [] if operation.scope is None else [{"token": []}],
     }
     if operation.description:
@@ -72,8 +107,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.scope is not None:
         described["x-scope"] = operation.scope
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
+        content = {"schema": _ref(operation.body), "examples": examples.requests(operation.body)}
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    elif operation.passes and operation.method in _METHODS_WITH_CONTENT:
+        described["requestBody"] = _content_passed()
     return described
+
+
+def _content_passed() -> dict[str, Any]:
+    return {
+        "description": "Goes to the partner byte for byte, whatever its media type",
+        "required": False,
+        "content": {
+            "application/json": {"schema": {}, "example": {"amount": 10}},
+            "text/plain": {"schema": {"type": "string"}, "example": "amount=10"},
+            _ANY: {"schema": {}},
+        },
+    }
 
 
 def _tag(operation: Operation) -> str:
@@ -88,32 +138,97 @@ def _operation_id(operation: Operation) -> str:
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", operation.template)
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return [{"name": name, "in": "path", "required": True, **_PATH[name]} for name in names]
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
+    """The example stands in the schema: beside it the page would prefill the field, and so send what nobody chose."""
     return {
         "name": parameter.name,
         "in": parameter.place,
         "required": False,
         "description": parameter.description,
-        "schema": dict(parameter.schema),
+        "schema": {**parameter.schema, "examples": [parameter.example]},
     }
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
-    responses: dict[str, Any] = {}
-    for status, answer in operation.answers.items():
-        responses[str(status)] = {"description": answer.description}
-        if answer.body is not None:
-            responses[str(status)]["content"] = {"application/json": {"schema": _ref(answer.body)}}
-    with_token = () if operation.scope is None else _ALWAYS_WITH_TOKEN
-    for status in sorted({*operation.problems, *with_token}):
-        responses[str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {CONTENT_TYPE: {"schema": _ref(ProblemBody)}},
+def _answers(operation: Operation) -> dict[str, Any]:
+    found = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
+    if operation.passes:
+        other = "The partner's response with any other status, marked by `Sallyport-Outcome: answered`"
+        found["default"] = found["200"] | {"description": other}
+    return found
+
+
+def _answer(answer: Answer, operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {}}
+    if answer.body is not None:
+        content = {"schema": _ref(answer.body), "examples": _shared(answer.body.__name__)}
+    described = {
+        "description": answer.description,
+        "headers": _headers(always=answer.headers, sometimes=answer.some_headers),
+        "content": {answer.media_type: content},
+    }
+    link = None if answer.body is None else _LINKS.get(answer.body)
+    if link is not None and link[0] != _operation_id(operation):
+        target, parameter, member = link
+        described["links"] = {"show": {"operationId": target, "parameters": {parameter: f"$response.body#/{member}"}}}
+    return described
+
+
+def _problems(operation: Operation) -> dict[str, Any]:
+    kinds = {*operation.problems, *ALWAYS, *(WITH_TOKEN if operation.scope is not None else ())}
+    by_status: dict[int, list[str]] = {}
+    for kind in KINDS:
+        for status in KINDS[kind].statuses if kind in kinds else ():
+            by_status.setdefault(status, []).append(kind)
+    return {str(status): _problem(status, by_status[status], operation) for status in sorted(by_status)}
+
+
+def _problem(status: int, kinds: list[str], operation: Operation) -> dict[str, Any]:
+    always = set.intersection(*(set(KINDS[kind].headers) for kind in kinds))
+    every = {name for kind in kinds for name in (*KINDS[kind].headers, *KINDS[kind].some_headers)}
+    shown = _shared(*(f"{kind}-{status}" for kind in kinds))
+    content: dict[str, Any] = {CONTENT_TYPE: {"schema": _problem_schema(status, kinds), "examples": shown}}
+    if operation.passes:
+        content[_ANY] = {"schema": {}}  # the partner's own answer of that status
+        every |= {name for answer in operation.answers.values() for name in (*answer.headers, *answer.some_headers)}
+    phrase = HTTPStatus(status).phrase
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        phrase += ", to any method of this path that is not described here"
+    return {
+        "description": phrase,
+        "headers": _headers(always=always, sometimes=every - always),
+        "content": content,
+    }
+
+
+def _problem_schema(status: int, kinds: list[str]) -> dict[str, Any]:
+    described = ProblemBody.__struct_fields__
+    members = dict.fromkeys(name for kind in kinds for name in (*KINDS[kind].members, *KINDS[kind].some_members))
+    types = [TYPE_PREFIX + kind for kind in kinds]
+    more: dict[str, Any] = {
+        "type": {"enum": types, "description": "The kind of problem", "examples": types[:1]},
+        "status": {"const": status, "description": "The HTTP status of the answer", "examples": [status]},
+        **{name: dict(MEMBERS[name]) for name in members if name not in described},
+    }
+    return {"allOf": [_ref(ProblemBody), {"type": "object", "properties": more}]}
+
+
+def _headers(*, always: Iterable[str], sometimes: Iterable[str]) -> dict[str, Any]:
+    required = set(always)
+    return {
+        name: {
+            "description": HEADERS[name].description,
+            "required": name in required,
+            "schema": {**HEADERS[name].schema, "examples": [HEADERS[name].example]},
         }
-    return responses
+        for name in sorted({*required, *sometimes})
+    }
+
+
+def _shared(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/examples/{name}"} for name in names}
 
 
 def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:

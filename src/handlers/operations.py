@@ -15,25 +15,35 @@ type View = Callable[..., Response[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A query parameter or a header. `place` is where it stands: query or header."""
+    """A query parameter or a header. `place` is where it stands: query or header. `example` works as it stands."""
 
     name: str
     place: str
     description: str
+    example: str | int
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer of an operation; `body` is None where it has none or it is the partner's."""
+    """One answer of an operation; `body` is None where it is no JSON of ours. `headers` are always there, those of
+    `some_headers` only in some cases; handlers/documented.py describes them.
+    """
 
     description: str
     body: type[msgspec.Struct] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+    some_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation. `path` names its parts in angle brackets; `scope` is None on open routes."""
+    """One operation. `path` names its parts in angle brackets; `scope` is None on open routes.
+
+    `problems` are the kinds that it answers with beside those that every operation has. A `passes` operation hands its
+    body on to a partner, and the partner's answer with any status back.
+    """
 
     method: str
     path: str
@@ -43,7 +53,8 @@ class Operation:
     description: str = ""
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
-    problems: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+    passes: bool = False
     shown_path: str = ""
 
     @property

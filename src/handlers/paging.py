@@ -15,9 +15,21 @@ LIMIT = Parameter(
     name="limit",
     place="query",
     description="How many items a page has",
+    example=DEFAULT_LIMIT,
     schema={"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
 )
-CURSOR = Parameter(name="cursor", place="query", description="The next_cursor of the page before")
+CURSOR = Parameter(
+    name="cursor",
+    place="query",
+    description="The next_cursor of the page before",
+    example="AaIDx3f7eI-gs1TUe4yVYQ",
+)
+ATTEMPT_CURSOR = Parameter(
+    name="cursor",
+    place="query",
+    description="The next_cursor of the page before: attempts after that number are shown",
+    example="1",
+)
 
 
 def limit_of(request: Request) -> int:

@@ -48,7 +48,7 @@ TITLES = {
     "outcome-unknown": "The request was sent and no complete answer came",
     "egress-refused": "Sallyport does not let this request out",
     "not-ended": "The delivery has not ended yet",
-    "response-too-large": "The partner's response is too large to pass through",
+    "response-too-large": "The partner's response cannot be passed through whole",
     "invalid-status": "The partner's status is none that HTTP has",
     "answer-too-large": "The answer is too large to be returned",
     "internal": "Sallyport failed",
@@ -176,9 +176,11 @@ def no_answer(delivery_id: str, outcome: str, reason: str) -> Problem:
 
 
 def too_large_to_return(delivery_id: str, status: int) -> Problem:
-    """What a pass-through caller is told when the partner answered with more than can be handed back."""
+    """What a pass-through caller is told when the partner answered with more than can be handed back, or with an answer
+    that may be cut."""
     members = {"delivery_id": delivery_id, "partner_status": status}
-    detail = "the partner answered with more than can be handed back; its beginning is stored with the delivery"
+    detail = "the partner answered with more than can be handed back, or its TLS connection ended without a farewell, "
+    detail += "so that its answer may be cut; what came of it is stored with the delivery, up to 64 KiB"
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
 
 

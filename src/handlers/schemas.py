@@ -18,11 +18,21 @@ from msgspec.structs import replace
 from domain.bodies import STORED_RESPONSE_BYTES, keep
 from domain.checks import Check, Verdict
 from domain.deliveries import Attempt, Delivery, KeptResponse, NewDelivery, State
-from domain.destinations import Auth, BasicAuth, BearerAuth, Destination, Guarantee, HeaderAuth, NoAuth, Timeouts
+from domain.destinations import (
+    Auth,
+    AuthType,
+    BasicAuth,
+    BearerAuth,
+    Destination,
+    Guarantee,
+    HeaderAuth,
+    NoAuth,
+    Timeouts,
+)
 from domain.errors import Fault, InvalidRequest
 from domain.headers import header_fault
 from domain.ids import TenantId
-from domain.outcomes import Headers
+from domain.outcomes import OUTCOMES, Headers
 from domain.targets import path_fault, query_fault
 from flows.check_egress import NO_FIXED_ADDRESS, Verified
 from flows.deliver import Progress
@@ -43,13 +53,34 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False)
 CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
 Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"writeOnly": True})]
-Name = Annotated[
-    str, Meta(pattern=NAME, description="1 to 63 lower-case letters, digits and hyphens", examples=["bank"])
-]
+Name = Annotated[str, Meta(pattern=NAME, description="1 to 63 lower-case letters, digits and hyphens")]
 Seconds = Annotated[float, Meta(gt=0, le=25)]
 HeaderValues = Annotated[
     dict[str, str | list[str]], Meta(description="Header names with their value, or all values of a repeated one")
 ]
+Cursor = Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last page")]
+BaseUrl = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        description="Paths go below it; http or https",
+    ),
+]
+Idempotent = Annotated[bool, Meta(description="The partner makes sure itself that a repeat does nothing")]
+KeyHeader = Annotated[
+    str,
+    Meta(pattern=FIELD_NAME, description="The header that carries the key which all attempts of a delivery share"),
+]
+Promise = Annotated[
+    Guarantee,
+    Meta(
+        description="What follows an attempt that was sent and not answered. at_least_once: it is tried again. "
+        "at_most_once: the delivery is held in state unknown. auto: tried again where a repeat is harmless "
+        "(an idempotent method, or idempotent is true), held otherwise"
+    ),
+]
+DestinationId = Annotated[UUID, Meta(description="The destination's id")]
+CreatedAt = Annotated[datetime, Meta(description="When it was recorded")]
 
 
 class NoAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="none"):
@@ -59,21 +90,21 @@ class NoAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ
 class BearerAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="bearer"):
     """`Authorization: Bearer ...`"""
 
-    token: Secret
+    token: Annotated[Secret, Meta(description="What stands after `Bearer`")]
 
 
 class BasicAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="basic"):
     """`Authorization: Basic ...`"""
 
-    username: Secret
-    password: Secret
+    username: Annotated[Secret, Meta(description="Without a colon")]
+    password: Annotated[Secret, Meta(description="What stands after the colon")]
 
 
 class HeaderAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="header"):
     """A header of the partner's own."""
 
-    name: Annotated[str, Meta(pattern=FIELD_NAME, examples=["X-Api-Key"])]
-    value: Secret
+    name: Annotated[str, Meta(pattern=FIELD_NAME, description="The header's name")]
+    value: Annotated[Secret, Meta(description="The header's value")]
 
 
 AuthBody = NoAuthBody | BearerAuthBody | BasicAuthBody | HeaderAuthBody
@@ -82,77 +113,62 @@ AuthBody = NoAuthBody | BearerAuthBody | BasicAuthBody | HeaderAuthBody
 class TimeoutsBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Deadlines of one attempt in seconds, the total at most 25; the other two are cut to the total."""
 
-    connect_seconds: Seconds = 5.0
-    first_byte_seconds: Seconds = 15.0
-    total_seconds: Seconds = 20.0
+    connect_seconds: Annotated[Seconds, Meta(description="To a connection, name and TLS included")] = 5.0
+    first_byte_seconds: Annotated[Seconds, Meta(description="To the first byte of the answer")] = 15.0
+    total_seconds: Annotated[Seconds, Meta(description="To the end of the answer")] = 20.0
+
+
+Deadlines = Annotated[TimeoutsBody, Meta(description="How long an attempt may take")]
 
 
 class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A third party to call."""
 
     name: Name
-    base_url: Annotated[
-        str,
-        Meta(max_length=2048, description="Paths go below it; http or https", examples=["https://api.bank.example/v1"]),
-    ]
+    base_url: BaseUrl
     auth: Annotated[AuthBody, Meta(description="Write-only: sealed, and never shown again")] = NoAuthBody()
-    timeouts: TimeoutsBody = TimeoutsBody()
-    guarantee: Annotated[
-        Guarantee,
-        Meta(
-            description="What follows an attempt that was sent and not answered. at_least_once: it is tried again. "
-            "at_most_once: the delivery is held in state unknown. auto: tried again where a repeat is harmless "
-            "(an idempotent method, or idempotent is true), held otherwise"
-        ),
-    ] = Guarantee.AUTO
-    idempotent: Annotated[bool, Meta(description="The partner makes sure itself that a repeat does nothing")] = False
-    idempotency_header: Annotated[
-        str,
-        Meta(
-            pattern=FIELD_NAME,
-            description="The header that carries the key which all attempts of a delivery share",
-        ),
-    ] = "Idempotency-Key"
+    timeouts: Deadlines = TimeoutsBody()
+    guarantee: Promise = Guarantee.AUTO
+    idempotent: Idempotent = False
+    idempotency_header: KeyHeader = "Idempotency-Key"
 
 
 class AuthTypeBody(Struct, frozen=True):
     """The kind of credentials, without them."""
 
-    type: Annotated[str, Meta(examples=["bearer"])]
+    type: Annotated[AuthType, Meta(description="Which kind they are")]
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
     """A third party, without its credentials."""
 
-    destination_id: UUID
-    name: str
-    base_url: str
-    auth: AuthTypeBody
-    timeouts: TimeoutsBody
-    guarantee: Guarantee
-    idempotent: bool
-    idempotency_header: str
-    created_at: datetime
+    destination_id: DestinationId
+    name: Name
+    base_url: BaseUrl
+    auth: Annotated[AuthTypeBody, Meta(description="The kind of its credentials, without them")]
+    timeouts: Deadlines
+    guarantee: Promise
+    idempotent: Idempotent
+    idempotency_header: KeyHeader
+    created_at: CreatedAt
 
 
 class DestinationsBody(Struct, frozen=True):
     """A page of destinations, newest first. `next_cursor` is null on the last page."""
 
-    destinations: list[DestinationBody]
-    next_cursor: str | None
+    destinations: Annotated[list[DestinationBody], Meta(description="The destinations of this page")]
+    next_cursor: Cursor
 
 
 class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A request to hand over."""
 
-    destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id", examples=["bank"])]
+    destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id")]
     method: Annotated[
         str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$(?!\\n)", description="In upper case")
     ] = "POST"
-    path: Annotated[
-        str, Meta(max_length=4096, description="Below the base URL, percent-encoded", examples=["/orders"])
-    ] = ""
-    query: Annotated[str, Meta(max_length=4096, description="Raw, without '?'", examples=["a=1&b=2"])] = ""
+    path: Annotated[str, Meta(max_length=4096, description="Below the base URL, percent-encoded")] = ""
+    query: Annotated[str, Meta(max_length=4096, description="Raw, without '?'")] = ""
     headers: HeaderValues = {}
     body: Annotated[
         str | dict[str, Any] | list[Any] | None,
@@ -171,63 +187,91 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class TimingsBody(Struct, frozen=True):
     """Milliseconds from the start of the attempt; null where that step was not reached."""
 
-    dns_ms: float | None
-    connect_ms: float | None
-    tls_ms: float | None
-    first_byte_ms: float | None
-    total_ms: float
+    dns_ms: Annotated[float | None, Meta(description="Until the partner's name was resolved")]
+    connect_ms: Annotated[float | None, Meta(description="Until the connection stood")]
+    tls_ms: Annotated[float | None, Meta(description="Until TLS was agreed")]
+    first_byte_ms: Annotated[float | None, Meta(description="Until the first byte of the answer")]
+    total_ms: Annotated[float, Meta(description="Until the attempt was over")]
 
 
 class ResponseBody(Struct, frozen=True, kw_only=True):
     """A partner's response. Its body is in `body` where it is text and in `body_base64` otherwise, the other is null.
 
     `length_bytes` and `sha256` (hex) speak of the whole body, decoded; null where it was not read to its end.
-    `truncated` says that the body here is not the whole.
+    `truncated` says that what is here is not the whole answer as it came: the body was cut, headers were left out or
+    cut, or credentials that the partner sent back were masked.
     """
 
-    status: int
+    status: Annotated[int, Meta(description="The partner's status")]
     headers: HeaderValues
-    body: str | None
-    body_base64: str | None
-    length_bytes: int | None
-    sha256: str | None
-    truncated: bool
+    body: Annotated[str | None, Meta(description="The body where it is text; null otherwise")]
+    body_base64: Annotated[str | None, Meta(description="The body in base64 where it is no text; null otherwise")]
+    length_bytes: Annotated[
+        int | None, Meta(description="Of the whole body, decoded; null where it was not read to its end")
+    ]
+    sha256: Annotated[
+        str | None,
+        Meta(description="Of the whole body, decoded, in hexadecimal; null where it was not read to its end"),
+    ]
+    truncated: Annotated[
+        bool,
+        Meta(
+            description="Not the whole answer as it came: its body was cut, headers were left out or cut, or "
+            "credentials that the partner sent back were masked. A header `Sallyport-Note` says more"
+        ),
+    ]
 
 
 class AttemptBody(Struct, frozen=True, kw_only=True):
     """One try. `reason` is null when answered, `response` unless answered."""
 
-    attempt_id: UUID
-    number: int
-    outcome: Annotated[str, Meta(description="answered, unreachable, unknown or refused")]
-    reason: str | None
-    started_at: datetime
-    timings: TimingsBody
+    attempt_id: Annotated[UUID, Meta(description="The attempt's id")]
+    number: Annotated[int, Meta(ge=1, description="1 for the first attempt")]
+    outcome: Annotated[
+        str,
+        Meta(
+            description="answered: an answer came. unreachable: nothing was sent. unknown: some of it was sent and no "
+            "complete answer came. refused: Sallyport did not let it out",
+            extra_json_schema={"enum": list(OUTCOMES)},
+        ),
+    ]
+    reason: Annotated[str | None, Meta(description="Why no answer came, in words; null when answered")]
+    started_at: Annotated[datetime, Meta(description="When the attempt began")]
+    timings: Annotated[TimingsBody, Meta(description="How long its steps took")]
     remote_address: Annotated[str | None, Meta(description="The partner's address that was connected to")]
     egress_address: Annotated[str | None, Meta(description="The fixed address it left from, where one is known")]
-    response: ResponseBody | None
+    response: Annotated[ResponseBody | None, Meta(description="What is stored of the answer; null unless answered")]
 
 
 class DeliveryBody(Struct, frozen=True, kw_only=True):
     """A delivery. `next_attempt_at` is null once it is finished, `finished_at` until then."""
 
-    delivery_id: UUID
-    destination: str
-    destination_id: UUID
-    state: State
-    method: str
-    path: str
-    query: str
+    delivery_id: Annotated[UUID, Meta(description="The delivery's id")]
+    destination: Annotated[str, Meta(description="The destination's name")]
+    destination_id: DestinationId
+    state: Annotated[
+        State,
+        Meta(
+            description="pending: waits for its next attempt. sending: an attempt is being made. delivered: "
+            "the partner answered with 2xx. failed: not delivered, and not tried again. unknown: it may have been "
+            "delivered. canceled: reserved"
+        ),
+    ]
+    method: Annotated[str, Meta(description="In upper case")]
+    path: Annotated[str, Meta(description="Below the destination's base URL, percent-encoded")]
+    query: Annotated[str, Meta(description="Raw, without '?'")]
     headers: HeaderValues
-    metadata: dict[str, Any]
+    metadata: Annotated[dict[str, Any], Meta(description="The caller's own; was not sent")]
     idempotency_key: Annotated[
         str, Meta(description="What the partner gets on every attempt; the delivery's id where the caller gave no key")
     ]
-    attempts_made: int
-    attempts_allowed: int
-    next_attempt_at: datetime | None
-    created_at: datetime
-    finished_at: datetime | None
+    attempts_made: Annotated[int, Meta(ge=0, description="How many attempts were begun")]
+    attempts_allowed: Annotated[int, Meta(ge=1, description="How many there may be")]
+    next_attempt_at: Annotated[
+        datetime | None, Meta(description="When the next attempt may start; null unless the state is pending")
+    ]
+    created_at: CreatedAt
+    finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
 
 
 class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
@@ -236,8 +280,10 @@ class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
     `response` is the partner's response to the last attempt; null where there is none.
     """
 
-    attempts: list[AttemptBody]
-    response: ResponseBody | None
+    attempts: Annotated[list[AttemptBody], Meta(description="The first one first")]
+    response: Annotated[
+        ResponseBody | None, Meta(description="The answer to the last attempt; null where there is none")
+    ]
     next_cursor: Annotated[
         str | None,
         Meta(description="Where attempts were left out because the answer is full: the cursor that shows them"),
@@ -249,11 +295,18 @@ class DeliveriesBody(Struct, frozen=True):
     the answer would become too large.
     """
 
-    deliveries: list[DeliveryBody]
-    next_cursor: str | None
+    deliveries: Annotated[list[DeliveryBody], Meta(description="The deliveries of this page")]
+    next_cursor: Cursor
 
 
 EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; null when nothing is")]
+Judgement = Annotated[
+    Verdict,
+    Meta(
+        description="matches: seen from outside. differs: another address was seen. failed: the echo service was asked "
+        "in vain. unverified: no check has told anything lately"
+    ),
+]
 SeenAddress = Annotated[str | None, Meta(description="Where our request came from, as the echo service saw it")]
 
 
@@ -264,19 +317,19 @@ class EgressAddressBody(Struct, frozen=True, kw_only=True):
     asked in vain, which says nothing about the address.
     """
 
-    availability_zone: str
-    address: str
-    verdict: Verdict
+    availability_zone: Annotated[str, Meta(description="The zone whose traffic leaves from this address")]
+    address: Annotated[str, Meta(description="What partners allowlist")]
+    verdict: Judgement
     seen_address: SeenAddress
     reason: EgressReason
-    last_checked_at: datetime | None
+    last_checked_at: Annotated[datetime | None, Meta(description="When this address was last checked")]
     last_verified_at: Annotated[datetime | None, Meta(description="When this address was last seen from outside")]
 
 
 class EgressBody(Struct, frozen=True):
     """The addresses that partners must allowlist; none where the stack has no way to the internet."""
 
-    addresses: list[EgressAddressBody]
+    addresses: Annotated[list[EgressAddressBody], Meta(description="One entry per Availability Zone")]
     reason: Annotated[str | None, Meta(description="Why there are none; null where there are")]
 
 
@@ -284,34 +337,34 @@ class VerifiedEgressBody(Struct, frozen=True, kw_only=True):
     """What the echo service saw just now. `matches` says that it is one of `addresses`."""
 
     addresses: Annotated[list[str], Meta(description="All published addresses, each once")]
-    verdict: Verdict
+    verdict: Judgement
     seen_address: SeenAddress
     reason: EgressReason
-    checked_at: datetime
+    checked_at: Annotated[datetime, Meta(description="When the echo service was asked")]
 
 
 class HealthBody(Struct, frozen=True):
     """The process answers. It says nothing of the database, which may be paused."""
 
-    status: str
-    version: str
+    status: Annotated[str, Meta(description="Always ok", extra_json_schema={"enum": ["ok"]})]
+    version: Annotated[str, Meta(description="Sallyport's version")]
 
 
 class FaultBody(Struct, frozen=True):
     """One field at fault: a JSON pointer or a header's or parameter's name, and what would be right."""
 
-    field: str
-    detail: str
+    field: Annotated[str, Meta(description="A JSON pointer, or the name of a header or a parameter")]
+    detail: Annotated[str, Meta(description="What would be right")]
 
 
 class ProblemBody(Struct, frozen=True, kw_only=True):
     """An RFC 9457 problem. Some kinds carry more members, such as `delivery_id`."""
 
-    type: Annotated[str, Meta(examples=["urn:sallyport:problem:invalid-request"])]
-    title: str
-    status: int
-    detail: str
-    faults: list[FaultBody] = []
+    type: Annotated[str, Meta(description="The kind of problem: what programs look at")]
+    title: Annotated[str, Meta(description="Fixed for each type")]
+    status: Annotated[int, Meta(description="The HTTP status of the answer")]
+    detail: Annotated[str, Meta(description="For people; may change")]
+    faults: Annotated[list[FaultBody], Meta(description="Of an invalid-request: the fields at fault")] = []
 
 
 def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDestination:
@@ -344,7 +397,7 @@ def destination_body(destination: Destination) -> DestinationBody:
         destination_id=destination.destination_id,
         name=destination.name,
         base_url=destination.base_url,
-        auth=AuthTypeBody(type=destination.auth_type.value),
+        auth=AuthTypeBody(type=destination.auth_type),
         timeouts=TimeoutsBody(
             connect_seconds=destination.timeouts.connect_seconds,
             first_byte_seconds=destination.timeouts.first_byte_seconds,

@@ -108,7 +108,7 @@ class Api:
         if json is not None:
             body, headers = encoded(json), [("Content-Type", "application/json"), *headers]
         answer = reply(api.handler(self.event(method, target, body=body, headers=headers), Context()))
-        must_be_documented(method, target.partition("?")[0], answer.status, answer.header("Content-Type"), answer.body)
+        must_be_documented(method, target.partition("?")[0], answer.status, answer.headers, answer.body)
         return answer
 
     def get(self, target: str, *, headers: Pairs = ()) -> Reply:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,24 +11,38 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 from handlers.openapi import document
 
 PROBLEM = "application/problem+json"
-UNDOCUMENTED = 500  # a bug is not part of the contract
 
 
-def must_be_documented(method: str, path: str, status: int, content_type: str | None, body: bytes) -> None:
-    """Fails where the document does not know the status, or the body does not have the shape it promises.
+def must_be_documented(method: str, path: str, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+    """Fails where the document does not know the status, a header or the kind of problem, where a header that always
+    comes is not there, or where the body does not have the shape it promises.
 
-    A partner's own answer is no part of the contract, nor are paths and methods that the document does not have.
+    A partner's own answer is part of the contract as to our own headers only. Paths and methods that the document does
+    not have are no part of it.
     """
     operation = _operation(method, path)
-    if operation is None or status == UNDOCUMENTED:
+    if operation is None:
         return
-    found = operation["responses"].get(str(status))
-    if path.startswith("/v1/via/") and content_type != PROBLEM and status != 202:
-        return
+    named = {name.lower(): value for name, value in headers}
+    found = operation["responses"].get(str(status), operation["responses"].get("default"))
     assert found is not None, f"{method} {path} is not documented to answer {status}: {body!r}"
-    for media_type, content in found.get("content", {}).items():
-        assert content_type == media_type
-        must_conform(content["schema"], json.loads(body))
+    partners_own = named.get("sallyport-outcome") == "answered"
+    _headers_must_be_documented(found["headers"], named, partners_own=partners_own)
+    if partners_own:
+        return
+    media_type = named["content-type"].partition(";")[0]
+    assert media_type in found["content"], f"{method} {path} is not documented to answer {status} with {media_type}"
+    if media_type.endswith("json"):
+        must_conform(found["content"][media_type]["schema"], json.loads(body))
+
+
+def _headers_must_be_documented(described: Mapping[str, Any], named: Mapping[str, str], *, partners_own: bool) -> None:
+    known = {name.lower(): header for name, header in described.items()}
+    wanted = {name for name, header in known.items() if header["required"]}
+    assert wanted <= set(named), f"always there by the document, and missing here: {wanted - set(named)}"
+    ours = {name for name in named if name.startswith(("sallyport-", "idempotency-"))} if partners_own else set(named)
+    unknown = ours - set(known) - {"content-type"}
+    assert not unknown, f"not in the document: {unknown}"
 
 
 def must_conform(schema: dict[str, Any], value: Any) -> None:

@@ -1,17 +1,25 @@
 """The OpenAPI document says what the routes are."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from domain.checks import Verdict
+from domain.deliveries import State
+from domain.destinations import AuthType, Guarantee
+from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable, outcome_name
 from handlers import api  # the routes enter themselves into the table when they are imported
+from handlers.documented import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN
 from handlers.openapi import document
 from handlers.operations import OPERATIONS
-from handlers.problems import CONTENT_TYPE
+from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
 from runtime.version import VERSION
+from tests.support.contract import must_conform
 
+ANY = "*/*"
 SECRETS = ("token", "username", "password", "value")
 
 
@@ -35,15 +43,19 @@ def test_every_operation_is_there_with_its_scope_and_its_answers(described: dict
         found = described["paths"][operation.template][operation.method.lower()]
         assert found.get("x-scope") == operation.scope
         assert found["security"] == ([] if operation.scope is None else [{"token": []}])
-        assert {str(status) for status in (*operation.answers, *operation.problems)} <= set(found["responses"])
+        assert {str(status) for status in operation.answers} <= set(found["responses"])
 
 
 def test_every_problem_is_an_rfc_9457_problem(described: dict[str, Any]) -> None:
     for operations in described["paths"].values():
         for operation in operations.values():
+            assert "200" in operation["responses"] or "201" in operation["responses"]
             for status, answer in operation["responses"].items():
-                if int(status) >= 400:
-                    assert list(answer["content"]) == [CONTENT_TYPE]
+                if status.isdecimal() and int(status) >= 400:
+                    partners_own = (
+                        [ANY] if "Sallyport-Outcome" in operation["responses"].get("200", {}).get("headers", ()) else []
+                    )
+                    assert list(answer["content"]) == [CONTENT_TYPE, *partners_own]
 
 
 def test_every_part_of_a_path_is_a_parameter(described: dict[str, Any]) -> None:
@@ -70,3 +82,139 @@ def test_only_a_body_that_comes_in_refuses_what_it_does_not_know(described: dict
 
 def test_it_can_be_sent(described: dict[str, Any]) -> None:
     assert msgspec.json.decode(msgspec.json.encode(described)) == described
+
+
+# ---- what is said of every part --------------------------------------------------------------------------------------
+
+
+def _objects(part: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in the document."""
+    if isinstance(part, dict):
+        yield part
+        for inner in part.values():
+            yield from _objects(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _objects(inner)
+
+
+def _schemas_of_properties(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for found in _objects({key: value for key, value in described.items() if key != "examples"}):
+        if isinstance(properties := found.get("properties"), dict):
+            for name, schema in properties.items():
+                yield str(found.get("title")), name, schema
+
+
+def _operations(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for template, operations in described["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method} {template}", operation
+
+
+def test_every_property_has_a_description_and_an_example_that_its_schema_takes(described: dict[str, Any]) -> None:
+    seen = 0
+    for owner, name, schema in _schemas_of_properties(described):
+        assert schema.get("description"), (owner, name)
+        assert schema.get("examples"), (owner, name)
+        for example in schema["examples"]:
+            must_conform(schema, example)
+        seen += 1
+    assert seen > 100
+
+
+def test_every_parameter_and_header_has_a_description_and_an_example_that_its_schema_takes(
+    described: dict[str, Any],
+) -> None:
+    for where, operation in _operations(described):
+        headers = [header for answer in operation["responses"].values() for header in answer["headers"].values()]
+        for part in (*operation["parameters"], *headers):
+            assert part["description"], where
+            assert "example" in part or part["schema"]["examples"], where
+            values = [part["example"]] if "example" in part else part["schema"]["examples"]
+            for value in values:
+                is_number = part["schema"].get("type") == "integer"
+                must_conform(part["schema"], int(value) if is_number else value)
+
+
+def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[str, Any]) -> None:
+    shared = described["components"]["examples"]
+    used = set()
+    for where, operation in _operations(described):
+        for status, answer in operation["responses"].items():
+            for content in answer["content"].values():
+                for name, reference in content.get("examples", {}).items():
+                    assert reference == {"$ref": f"#/components/examples/{name}"}
+                    value = shared[name]["value"]
+                    must_conform(content["schema"], value)
+                    assert value.get("status", int(status)) in (int(status), "ok"), (where, status)
+                    if "state" in value:
+                        assert (status == "202") == (value["finished_at"] is None), (where, status)
+                    used.add(name)
+    assert used == set(shared)
+
+
+def test_every_request_body_has_examples_that_its_schema_takes(described: dict[str, Any]) -> None:
+    bodies = [operation["requestBody"] for _, operation in _operations(described) if "requestBody" in operation]
+    assert len(bodies) == 6
+    for body in bodies:
+        content = body["content"]["application/json"]
+        values = (
+            [item["value"] for item in content["examples"].values()] if "examples" in content else [content["example"]]
+        )
+        for value in values:
+            must_conform(content["schema"], value)
+
+
+def test_every_operation_lists_its_problems_as_enums_and_has_those_that_everybody_has(
+    described: dict[str, Any],
+) -> None:
+    for where, operation in _operations(described):
+        listed = set()
+        for status, answer in operation["responses"].items():
+            if status.isdecimal() and int(status) >= 400:
+                reference, own = answer["content"][CONTENT_TYPE]["schema"]["allOf"]
+                assert reference == {"$ref": "#/components/schemas/ProblemBody"}
+                assert own["properties"]["status"]["const"] == int(status)
+                listed |= {kind.removeprefix(TYPE_PREFIX) for kind in own["properties"]["type"]["enum"]}
+        assert {"400", "403", "405", "413", "429", "500", "502", "504"} <= set(operation["responses"]), where
+        assert set(ALWAYS) <= listed <= set(KINDS), where
+        assert (set(WITH_TOKEN) <= listed) == ("x-scope" in operation), where
+
+
+def test_every_id_is_a_uuid(described: dict[str, Any]) -> None:
+    ids = [(owner, name, schema) for owner, name, schema in _schemas_of_properties(described) if name.endswith("_id")]
+    assert len(ids) > 5
+    for owner, name, schema in ids:
+        assert (schema["type"], schema["format"]) == ("string", "uuid"), (owner, name)
+    for where, operation in _operations(described):
+        for part in operation["parameters"]:
+            if part["name"].endswith("_id"):
+                assert part["schema"]["format"] == "uuid", where
+
+
+def test_states_outcomes_guarantees_verdicts_and_kinds_of_credentials_are_those_of_the_code(
+    described: dict[str, Any],
+) -> None:
+    schemas = described["components"]["schemas"]
+    for kind in (State, Guarantee, Verdict, AuthType):
+        assert schemas[kind.__name__]["enum"] == sorted(item.value for item in kind)
+    words = [outcome_name(kind(reason="")) for kind in (Unreachable, Unknown, Refused)]
+    assert schemas["AttemptBody"]["properties"]["outcome"]["enum"] == [outcome_name(Answered(status=200)), *words]
+    assert {Answered, Unreachable, Unknown, Refused} == set(get_args(Outcome.__value__))
+
+
+def test_every_kind_of_problem_is_described_and_used(described: dict[str, Any]) -> None:
+    assert set(KINDS) == set(ALL_TITLES)
+    used = {kind for operation in OPERATIONS for kind in operation.problems}
+    assert used | set(ALWAYS) | set(WITH_TOKEN) == set(KINDS)
+
+
+def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str, Any]) -> None:
+    parameters = {
+        operation["operationId"]: {part["name"] for part in operation["parameters"]}
+        for _, operation in _operations(described)
+    }
+    links = [found["links"]["show"] for found in _objects(described) if "links" in found]
+    assert {link["operationId"] for link in links} == {"get_deliveries_delivery_id", "get_destinations_destination"}
+    for link in links:
+        assert set(link["parameters"]) <= parameters[link["operationId"]]

@@ -59,7 +59,13 @@ def openapi(request: Request) -> Response[Any]:
         path="/docs",
         summary="The documentation page",
         scope=None,
-        answers={200: Answer(description="Swagger UI")},
+        answers={
+            200: Answer(
+                description="Swagger UI",
+                media_type="text/html",
+                headers=("Content-Security-Policy", "X-Content-Type-Options"),
+            )
+        },
     ),
 )
 def docs(_request: Request) -> Response[Any]:
@@ -91,7 +97,9 @@ def _page(nonce: str) -> str:
 <div id="swagger-ui"></div>
 <script nonce="{nonce}">{_asset("swagger-ui-bundle.min.js")}</script>
 <script nonce="{nonce}">
-SwaggerUIBundle({{ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null }});
+SwaggerUIBundle({{
+  url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null, persistAuthorization: true,
+}});
 </script>
 </body>
 </html>

@@ -17,7 +17,7 @@ from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
-from handlers.paging import CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor, only
+from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request, uuid_of
 from handlers.schemas import (
@@ -36,30 +36,42 @@ IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     place="header",
     description="Makes a repeat of this call harmless: it answers with what the first one led to",
+    example="order-4711",
+    schema={"type": "string", "minLength": 1, "maxLength": 255},
 )
 PREFER = Parameter(
     name="Prefer",
     place="header",
     description="wait=n waits up to n seconds (at most 25) for the partner's response",
+    example="wait=10",
 )
+NAMED = ("Location", "Sallyport-Delivery-Id")
 FILTERS = (
     Parameter(
         name="state",
         place="query",
         description="Only deliveries in this state",
+        example="delivered",
         schema={"type": "string", "enum": [state.value for state in State]},
     ),
-    Parameter(name="destination", place="query", description="Only deliveries for this destination, by name or id"),
+    Parameter(
+        name="destination",
+        place="query",
+        description="Only deliveries for this destination, by name or id",
+        example="partner",
+    ),
     Parameter(
         name="since",
         place="query",
         description="Only deliveries accepted at or after this moment",
+        example="2026-11-01T00:00:00Z",
         schema={"type": "string", "format": "date-time"},
     ),
     Parameter(
         name="until",
         place="query",
         description="Only deliveries accepted before this moment",
+        example="2100-01-01T00:00:00Z",
         schema={"type": "string", "format": "date-time"},
     ),
     LIMIT,
@@ -79,10 +91,20 @@ FILTERS = (
         body=NewDeliveryBody,
         parameters=(IDEMPOTENCY_KEY, PREFER),
         answers={
-            200: Answer(description="The delivery has ended", body=DeliveryDetailsBody),
-            202: Answer(description="Accepted, or not ended yet", body=DeliveryBody),
+            200: Answer(
+                description="The delivery has ended",
+                body=DeliveryDetailsBody,
+                headers=(*NAMED, "Preference-Applied"),
+                some_headers=("Idempotency-Replayed",),
+            ),
+            202: Answer(
+                description="Accepted, or not ended yet",
+                body=DeliveryBody,
+                headers=NAMED,
+                some_headers=("Idempotency-Replayed", "Preference-Applied"),
+            ),
         },
-        problems=(400, 404, 409, 413, 422, 503),
+        problems=("not-found", "in-flight", "key-reused", "invalid-request"),
     ),
 )
 def create(request: Request) -> Response[Any]:
@@ -117,7 +139,7 @@ def create(request: Request) -> Response[Any]:
         scope=READ,
         parameters=FILTERS,
         answers={200: Answer(description="A page of deliveries", body=DeliveriesBody)},
-        problems=(404, 422),
+        problems=("not-found", "invalid-request"),
     ),
 )
 def list_deliveries(request: Request) -> Response[Any]:
@@ -138,14 +160,14 @@ def list_deliveries(request: Request) -> Response[Any]:
         summary="Show a delivery and its attempts",
         scope=READ,
         description="Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
-        parameters=(CURSOR,),
-        answers={200: Answer(description="The delivery", body=DeliveryDetailsBody)},
-        problems=(404, 422),
+        parameters=(ATTEMPT_CURSOR,),
+        answers={200: Answer(description="The delivery", body=DeliveryDetailsBody, headers=("Sallyport-Delivery-Id",))},
+        problems=("not-found", "invalid-request"),
     ),
 )
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt that fits, the first one first."""
-    only(request, [CURSOR.name])
+    only(request, [ATTEMPT_CURSOR.name])
     after = attempt_cursor_of(request)
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
     found = find(wanted, tenant_id=request.tenant_id, by=wiring.api())

@@ -27,8 +27,8 @@ router = new_router()
         summary="Create a destination",
         scope=MANAGE,
         body=NewDestinationBody,
-        answers={201: Answer(description="Created", body=DestinationBody)},
-        problems=(400, 409, 413, 422),
+        answers={201: Answer(description="Created", body=DestinationBody, headers=("Location",))},
+        problems=("name-taken", "invalid-request"),
     ),
 )
 def create(request: Request) -> Response[Any]:
@@ -48,7 +48,7 @@ def create(request: Request) -> Response[Any]:
         scope=READ,
         parameters=(LIMIT, CURSOR),
         answers={200: Answer(description="A page of destinations", body=DestinationsBody)},
-        problems=(422,),
+        problems=("invalid-request",),
     ),
 )
 def list_destinations(request: Request) -> Response[Any]:
@@ -75,7 +75,7 @@ def list_destinations(request: Request) -> Response[Any]:
         description="By its name or its id.",
         scope=READ,
         answers={200: Answer(description="The destination", body=DestinationBody)},
-        problems=(404,),
+        problems=("not-found",),
     ),
 )
 def show(request: Request, destination: str) -> Response[Any]:

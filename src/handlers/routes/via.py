@@ -36,7 +36,13 @@ TARGET_LIMIT = 14_000  # path and query, encoded: with the longest base URL they
 HIGHEST_STATUS = 599  # RFC 9110 section 15; API Gateway takes no other from a function
 NOT_MODIFIED = 304
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-RESPOND_ASYNC = Parameter(name="Prefer", place="header", description="respond-async makes it a delivery with retries")
+RESPOND_ASYNC = Parameter(
+    name="Prefer",
+    place="header",
+    description="respond-async makes it a delivery with retries",
+    example="respond-async",
+)
+PARTNERS_HEADERS = ("Sallyport-Delivery-Id", "Sallyport-Outcome")
 
 
 def _operation(method: str) -> Operation:
@@ -49,11 +55,34 @@ def _operation(method: str) -> Operation:
         "The path may have any number of segments.",
         scope=SEND,
         parameters=(IDEMPOTENCY_KEY, RESPOND_ASYNC),
+        passes=True,
         answers={
-            200: Answer(description="The partner's response, with whatever status it has"),
-            202: Answer(description="Accepted (Prefer: respond-async)", body=DeliveryBody),
+            200: Answer(
+                description="The partner's response",
+                media_type="*/*",
+                headers=PARTNERS_HEADERS,
+                some_headers=(REPLAYED, "Sallyport-Content-Length"),
+            ),
+            202: Answer(
+                description="Accepted (Prefer: respond-async)",
+                body=DeliveryBody,
+                headers=("Location", "Preference-Applied", "Sallyport-Delivery-Id"),
+                some_headers=(REPLAYED,),
+            ),
         },
-        problems=(400, 404, 409, 413, 422, 502, 503, 504),
+        problems=(
+            "invalid-request",
+            "not-found",
+            "in-flight",
+            "key-reused",
+            "response-not-kept",
+            "partner-unreachable",
+            "egress-refused",
+            "outcome-unknown",
+            "not-ended",
+            "response-too-large",
+            "invalid-status",
+        ),
     )
 
 

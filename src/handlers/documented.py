@@ -1,0 +1,204 @@
+"""What the OpenAPI document says of problems and of headers, beside what the table of operations knows.
+
+Nothing else needs it; handlers/problems.py makes the problems, and a test holds each kind here to what is made there.
+API Gateway makes three more kinds by itself (GatewayResponses in template.yaml).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.outcomes import OUTCOMES
+from handlers.problems import TITLES
+
+EXAMPLE_ID = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
+_UUID: Mapping[str, Any] = {"type": "string", "format": "uuid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of problem: the statuses it has, an example of its detail, and its extension members with examples.
+
+    `headers` always come with it, `some_headers` and `some_members` in some cases.
+    """
+
+    statuses: tuple[int, ...]
+    detail: str
+    members: Mapping[str, Any] = field(default_factory=dict)
+    some_members: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    some_headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A header of an answer."""
+
+    description: str
+    example: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+ALL_TITLES = TITLES | {
+    "too-many-requests": "Requests arrive too fast",
+    "timeout": "No answer came in time",
+    "blocked": "The request was blocked",
+}
+ALWAYS = (
+    "malformed-request",
+    "forbidden",
+    "blocked",
+    "method-not-allowed",
+    "too-large",
+    "too-many-requests",
+    "internal",
+    "answer-too-large",
+    "timeout",
+)
+WITH_TOKEN = ("unauthorized", "unavailable")
+_RETRY = ("Retry-After",)
+_OF_CALL = ("Sallyport-Delivery-Id", "Sallyport-Outcome", "Idempotency-Replayed")
+_DELIVERY = {"delivery_id": EXAMPLE_ID}
+_PARTNER = {**_DELIVERY, "partner_status": 200}
+KINDS: Mapping[str, Kind] = {
+    "malformed-request": Kind(statuses=(400,), detail="the body is not JSON: Expecting value (line 1, column 1)"),
+    "unauthorized": Kind(
+        statuses=(401,),
+        detail="Send a valid token as Authorization: Bearer <token>.",
+        headers=("WWW-Authenticate",),
+    ),
+    "forbidden": Kind(statuses=(403,), detail="this token lacks the scope 'send'"),
+    "blocked": Kind(
+        statuses=(403,), detail="The firewall before this API did not let the request through. Nothing was recorded."
+    ),
+    "not-found": Kind(statuses=(404,), detail="there is no such destination"),
+    "method-not-allowed": Kind(statuses=(405,), detail="this resource takes GET, POST", headers=("Allow",)),
+    "name-taken": Kind(statuses=(409,), detail="there is a destination of that name already"),
+    "in-flight": Kind(
+        statuses=(409,),
+        detail=f"delivery {EXAMPLE_ID} with this key is still in flight",
+        members=_DELIVERY,
+        headers=_RETRY,
+    ),
+    "response-not-kept": Kind(
+        statuses=(409,),
+        detail=f"the response of delivery {EXAMPLE_ID} (status 200) was not stored as it came",
+        members=_PARTNER,
+        some_headers=_OF_CALL,
+    ),
+    "too-large": Kind(statuses=(413,), detail="the request body is larger than 4194304 bytes"),
+    "invalid-request": Kind(
+        statuses=(422,),
+        detail="/body_base64: must not stand beside body",
+        members={"faults": [{"field": "/body_base64", "detail": "must not stand beside body"}]},
+        some_members=("faults_in_all",),
+    ),
+    "key-reused": Kind(
+        statuses=(422,),
+        detail=f"this key belongs to delivery {EXAMPLE_ID}, whose request differs",
+        members=_DELIVERY,
+    ),
+    "too-many-requests": Kind(
+        statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
+    ),
+    "internal": Kind(statuses=(500, 502), detail="the details are in the log"),
+    "answer-too-large": Kind(
+        statuses=(500,),
+        detail="what was asked for was done, but the answer to it is larger than Lambda returns",
+        members=_DELIVERY,
+        some_headers=("Sallyport-Delivery-Id",),
+    ),
+    "partner-unreachable": Kind(
+        statuses=(502,),
+        detail="the connection was refused",
+        members={**_DELIVERY, "outcome": "unreachable"},
+        some_headers=_OF_CALL,
+    ),
+    "egress-refused": Kind(
+        statuses=(502,),
+        detail="the destination's address is not public",
+        members={**_DELIVERY, "outcome": "refused"},
+        some_headers=_OF_CALL,
+    ),
+    "response-too-large": Kind(
+        statuses=(502,),
+        detail="the partner answered with more than can be handed back; what came is stored with it",
+        members=_PARTNER,
+        some_headers=_OF_CALL,
+    ),
+    "invalid-status": Kind(
+        statuses=(502,),
+        detail="the partner answered with a status above 599; its answer is stored with the delivery",
+        members={**_DELIVERY, "partner_status": 600},
+        some_headers=_OF_CALL,
+    ),
+    "unavailable": Kind(statuses=(503,), detail="the database is not available", headers=_RETRY),
+    "timeout": Kind(
+        statuses=(504,),
+        detail="The request was taken but no answer came in time. It may have been recorded: list the deliveries, or "
+        "send it again with the same Idempotency-Key.",
+    ),
+    "outcome-unknown": Kind(
+        statuses=(504,),
+        detail="no answer came in time; the partner may have acted on it",
+        members={**_DELIVERY, "outcome": "unknown"},
+        some_headers=_OF_CALL,
+    ),
+    "not-ended": Kind(
+        statuses=(504,),
+        detail=f"GET /v1/deliveries/{EXAMPLE_ID} tells what becomes of it; it will not be sent a second time",
+        members=_DELIVERY,
+        some_headers=_OF_CALL,
+    ),
+}
+MEMBERS: Mapping[str, Mapping[str, Any]] = {
+    "delivery_id": {**_UUID, "description": "The delivery that this is about", "examples": [EXAMPLE_ID]},
+    "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
+    "outcome": {
+        "type": "string",
+        "enum": list(OUTCOMES),
+        "description": "What became of the attempt",
+        "examples": ["unknown"],
+    },
+    "faults_in_all": {
+        "type": "integer",
+        "description": "How many faults there are, where not all are listed",
+        "examples": [250],
+    },
+}
+HEADERS: Mapping[str, Header] = {
+    "Allow": Header(description="The methods that the resource takes", example="GET, POST"),
+    "Content-Security-Policy": Header(
+        description="Lets the page run its own script and nothing else", example="default-src 'none'"
+    ),
+    "Idempotency-Replayed": Header(
+        description="true where the key came before and this is what its first request led to; absent otherwise",
+        example="true",
+        schema={"type": "string", "enum": ["true"]},
+    ),
+    "Location": Header(
+        description="The path of what was made",
+        example=f"/dev/v1/deliveries/{EXAMPLE_ID}",
+        schema={"type": "string", "format": "uri-reference"},
+    ),
+    "Preference-Applied": Header(description="The preference that was honoured (RFC 7240)", example="wait=10"),
+    "Retry-After": Header(
+        description="Seconds after which another try makes sense", example="5", schema={"type": "integer", "minimum": 0}
+    ),
+    "Sallyport-Content-Length": Header(
+        description="The partner's Content-Length where its answer has no body, as to HEAD",
+        example="1024",
+        schema={"type": "integer", "minimum": 0},
+    ),
+    "Sallyport-Delivery-Id": Header(description="The delivery's id", example=EXAMPLE_ID, schema=_UUID),
+    "Sallyport-Outcome": Header(
+        description="answered marks the partner's own answer, and nothing else does. Otherwise what became of the "
+        "attempt, or withheld where the partner answered and its answer cannot be handed back",
+        example="answered",
+        schema={"type": "string", "enum": [*OUTCOMES, "withheld"]},
+    ),
+    "WWW-Authenticate": Header(description="How to authenticate (RFC 6750)", example='Bearer realm="sallyport"'),
+    "X-Content-Type-Options": Header(
+        description="nosniff", example="nosniff", schema={"type": "string", "enum": ["nosniff"]}
+    ),
+}
