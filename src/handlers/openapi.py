@@ -83,10 +83,10 @@ def _bodies(operation: Operation) -> list[type[msgspec.Struct]]:
 def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
     kinds = {kind: None for operation in operations for kind in _bodies(operation)}
     schemas: dict[str, Any] = msgspec.json.schema_components([*kinds, ProblemBody], ref_template=_REFERENCE)[1]
-    for name, values in examples.properties().items():
-        described = schemas.get(name, {}).get("properties", {})
-        for member, value in values.items():
-            described[member]["examples"] = [value]
+    shown = examples.properties()
+    for name, schema in schemas.items():
+        for member, value in shown.get(name, {}).items():
+            schema["properties"][member]["examples"] = [value]
     for schema in schemas.values():
         if (tag := schema.get("properties", {}).get("type", {})).keys() == {"enum"}:  # msgspec describes no tag
             tag |= {"type": "string", "description": "The kind of credentials", "examples": tag["enum"]}
