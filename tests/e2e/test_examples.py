@@ -83,7 +83,7 @@ def _needs_a_link(example: Example) -> bool:
 
 
 def _follow(described: dict[str, Any], body: bytes, led_to: dict[str, str]) -> None:
-    for link in described.get("links", {}).values():
+    for link in described.get("links", {}).values() if body else ():
         for name, expression in link["parameters"].items():
             led_to[name] = json.loads(body)[expression.removeprefix("$response.body#/")]
 
