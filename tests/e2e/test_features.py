@@ -37,7 +37,7 @@ UNUSED = {
     r".* 500": "a bug, which no call provokes; tests/faults",
     r"(?!.*/via/).* 502": "API Gateway's own, where a function dies; tests/e2e/test_faults.py",
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
-    r".* default": "any other status of the partner's own answer, which counts as 200 here; tests/e2e/test_examples.py",
+    r".* default": "the partner's own, counted as 200 here; tests/e2e/test_examples.py",
     r"GET /(healthz|openapi.json|docs) (400|403|413)": "API Gateway's own, and the firewall's",
     r"(GET /v1/(?!via)|POST /v1/egress/verify).* (400|413)": "what API Gateway refuses of any call, with or without a body",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
