@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from typing import Any
-from uuid import uuid4
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import pytest
 

@@ -39,7 +39,7 @@ UNUSED = {
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
     r".* default": "the partner's own, counted as 200 here; tests/e2e/test_examples.py",
     r"GET /(healthz|openapi.json|docs) (400|403|413)": "API Gateway's own, and the firewall's",
-    r"(GET /v1/(?!via)|POST /v1/egress/verify).* (400|413)": "what API Gateway refuses of any call, with or without a body",
+    r"(GET /v1/(?!via)|POST /v1/egress/verify).* (400|413)": "what API Gateway refuses of any call",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
     r"(DeliveryBody/|DeliveryDetailsBody/)?[Ss]tate = canceled": "reserved: no call cancels a delivery yet",
     r"Verdict = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
