@@ -73,7 +73,7 @@ def test_every_example_of_a_request_works_as_it_stands(
         assert str(status) in described or "default" in described, (str(example), status)
         must_be_documented(example.method, _path(example, led_to), status, headers, body)
         _follow(described.get(str(status), {}), body, led_to)
-    assert len(tried) > 60
+    assert len(tried) > 50  # as many bodies and parameters has the document
     assert {example.template for example in tried} == set(document["paths"])
 
 
