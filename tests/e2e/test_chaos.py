@@ -369,12 +369,10 @@ def broken_by_answer(told: Told, rows: dict[str, Stored]) -> Iterator[str]:
     found = rows.get(told.delivery_id)
     if found is None:
         yield f"{told.order.how} was answered {told.status}, but there is no such delivery"
-    elif told.partner_status is not None and found.state != "unknown" and told.partner_status not in found.statuses:
+    elif told.partner_status is not None and told.partner_status not in found.statuses:
         yield f"the caller got the partner's {told.partner_status}, the log says {found.statuses} and {found.state}"
-    elif (
-        told.state == "delivered" and found.state != "delivered" and not (found.repeatable or found.state == "unknown")
-    ):
-        yield f"the caller was told 'delivered', and it is {found.state}"
+    elif told.state == "delivered" and found.state != "delivered":
+        yield f"the caller was told 'delivered', and it is {found.state} with {found.outcomes}"
 
 
 STEPS = {(None, "pending"), (None, "sending"), ("pending", "sending"), ("sending", "sending"), ("sending", "pending")}
