@@ -1,0 +1,116 @@
+"""`make build` and `make invoke` as a person types them: the packages that would be deployed, and that they run."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.contract.project import ROOT, load
+from tests.support.making import clean
+from tools.package import MARKER, SHIPPED_SUFFIXES, architecture_of, check_binaries, check_bytecode, demand_pins
+
+FOLDERS = ("make", "local", "infra", "src", "events", "tools")
+FILES = ("Makefile", "template.yaml", "samconfig.toml", "requirements-sam.txt", "requirements-dev.txt")
+LINKS = (".venv", ".venv-sam")
+SHELF = ".aws-sam/dependencies"
+BUILD_SECONDS = 600  # where the shelf is empty pip fetches every dependency first
+INVOKE_SECONDS = 1800  # the first one may have to make the image
+
+
+def _no_engine() -> bool:
+    if shutil.which("docker") is None:
+        return True
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with its environments: the lab and the bench read the real one's .aws-sam while this one builds."""
+    root = tmp_path_factory.mktemp("project")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy2(ROOT / name, root / name)
+    for name in LINKS:
+        (root / name).symlink_to((ROOT / name).resolve())
+    if (ROOT / SHELF).is_dir():
+        shutil.copytree(ROOT / SHELF, root / SHELF, ignore=shutil.ignore_patterns("*.unfinished"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(copy: Path) -> tuple[str, Mapping[str, Path]]:
+    """What one `make build` printed, and each function's package that it made."""
+    done = subprocess.run(
+        ["make", "build"],
+        cwd=copy,
+        env=clean(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    packages = {path.parent.name: path.parent for path in (copy / ".aws-sam/build").glob("*/handlers")}
+    return done.stdout, packages
+
+
+def test_make_build_makes_a_package_of_every_function_and_of_nothing_else(
+    built: tuple[str, Mapping[str, Path]],
+) -> None:
+    resources = load().written("template.yaml")["Resources"]
+    functions = {name for name, item in resources.items() if item["Type"] == "AWS::Serverless::Function"}
+    assert built[1].keys() == functions
+
+
+def test_each_package_holds_our_code_as_it_stands(built: tuple[str, Mapping[str, Path]]) -> None:
+    ours = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED_SUFFIXES}
+    assert ours
+    for name, package in built[1].items():
+        different = [path for path in ours if (package / path).read_bytes() != (ROOT / "src" / path).read_bytes()]
+        assert not different, name
+
+
+def test_each_package_holds_exactly_the_pinned_dependencies(built: tuple[str, Mapping[str, Path]]) -> None:
+    for package in built[1].values():
+        demand_pins(ROOT / "src/requirements.txt", package)
+
+
+def test_each_package_is_for_the_templates_processor_and_has_bytecode_of_its_sources(
+    built: tuple[str, Mapping[str, Path]],
+) -> None:
+    default = load().written("template.yaml")["Parameters"]["Architecture"]["Default"]
+    for package in built[1].values():
+        assert (package / MARKER).is_file()
+        assert architecture_of(package) == default
+        assert check_binaries(package) > 0
+        assert check_bytecode(package) > 0
+
+
+def test_the_built_template_names_each_package(copy: Path, built: tuple[str, Mapping[str, Path]]) -> None:
+    resources = yaml.safe_load((copy / ".aws-sam/build/template.yaml").read_text())["Resources"]
+    assert {name: resources[name]["Properties"]["CodeUri"] for name in built[1]} == {name: name for name in built[1]}
+
+
+def test_make_build_says_what_it_checked(built: tuple[str, Mapping[str, Path]]) -> None:
+    (line,) = [line for line in built[0].splitlines() if line.startswith(".aws-sam/build/ApiFunction: for ")]
+    assert "MB zipped" in line
+    assert "hash-checked bytecode" in line
+
+
+@pytest.mark.skipif(_no_engine(), reason="make invoke needs a running container engine, and `docker info` fails here")
+def test_make_invoke_runs_all_functions_in_lambdas_image(copy: Path) -> None:
+    done = subprocess.run(
+        ["make", "invoke"],
+        cwd=copy,
+        env=clean(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=INVOKE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("All functions run in Lambda's image.\n")
