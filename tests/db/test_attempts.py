@@ -171,6 +171,11 @@ def test_another_lease_moves_nothing_with_what_it_does_not_know(database: Databa
     assert rows(database) == [LEASED, LEASED]
 
 
+def test_a_truth_moves_nothing_that_another_is_sending(database: Database) -> None:
+    assert record(database, made(ANSWERED, lease_id=B)) == set()
+    assert rows(database) == [LEASED, LEASED]
+
+
 def test_a_truth_of_an_earlier_attempt_moves_nothing(database: Database) -> None:
     both(claims(B, at=later(60)))(database)
     record(database, made(LAPSE, State.PENDING, due_at=later(70), lease_id=B))

@@ -210,7 +210,11 @@ def test_through_rds_proxy_nothing_is_asked_for_and_the_role_bounds_the_session(
     assert row == {"statement": "10s", "zone": "UTC", "idle": "10s"}
 
 
-def test_a_connection_can_be_cut_under_whoever_waits_for_it(connected: Database) -> None:
+def test_a_connection_can_be_cut_under_whoever_waits_for_it(
+    connected: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.connection.TRY_SECONDS", 60.0)  # so that only the cut ends it, or the server's time-out
+    monkeypatch.setattr("db.connection.CALL_SECONDS", 60.0)
     cutter = threading.Timer(0.2, connected.cut)
     cutter.start()
     with pytest.raises(DatabaseUnavailable) as caught:
