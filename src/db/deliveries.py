@@ -1,4 +1,4 @@
-"""Statements on `delivery`: accept, claim, show, list. Recording what became of a claim is db/attempts.py."""
+"""Statements on `delivery`: accept, claim, show, list, find overdue. What became of a claim is db/attempts.py."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -229,6 +229,51 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
         },
     )
     return [delivery_of(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """An unfinished delivery that should have moved long ago."""
+
+    delivery_id: DeliveryId
+    tenant_id: TenantId
+    destination_name: str
+
+
+def overdue(database: Database, *, since: datetime, after: DeliveryId | None, limit: int) -> list[Overdue]:
+    """Up to `limit` deliveries of all tenants, by id, that were due or whose lease was over before `since`.
+
+    `after` is the last id of the page before. What is finished is not read, however much of it there is: each tenant's
+    unfinished deliveries are read off the index by state.
+    """
+    rows = database.read(
+        """
+        SELECT late.delivery_id, late.tenant_id, destination.name
+        FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
+        CROSS JOIN (VALUES ('pending'), ('sending')) AS unfinished (state)
+        CROSS JOIN LATERAL (
+            SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id
+            FROM delivery
+            WHERE delivery.tenant_id = sender.tenant_id AND delivery.state = unfinished.state
+              AND CASE delivery.state WHEN 'pending' THEN delivery.due_at ELSE delivery.leased_until END < %(since)s
+              AND (%(after)s::uuid IS NULL OR delivery.delivery_id > %(after)s)
+            ORDER BY delivery.delivery_id
+            LIMIT %(limit)s
+        ) AS late
+        JOIN destination ON destination.destination_id = late.destination_id
+        ORDER BY late.delivery_id
+        LIMIT %(limit)s
+        """,
+        {"since": since, "after": after, "limit": limit},
+    )
+    return [
+        Overdue(
+            delivery_id=DeliveryId(row["delivery_id"]),
+            tenant_id=TenantId(row["tenant_id"]),
+            destination_name=row["name"],
+        )
+        for row in rows
+    ]
 
 
 def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease) -> Acceptance:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.deliveries import Record
-from domain.ids import DeliveryId, age_seconds
+from domain.ids import DeliveryId, TenantId, age_seconds
 
 LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; further off it hops
 # A missing row is written within a moment, or while the call lives that made its id (29 s) and its statement
@@ -27,6 +27,11 @@ class Wakeup:
     group: str
     misses: int = 0
     record: Record | None = None
+
+
+def group_name(tenant_id: TenantId, destination: str) -> str:
+    """The fair-queue key of a tenant's deliveries to one destination: a slow one does not hold up the others."""
+    return f"{tenant_id}:{destination}"
 
 
 def next_miss_delay_seconds(wakeup: Wakeup, *, now: datetime) -> int | None:

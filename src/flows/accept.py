@@ -12,7 +12,7 @@ from domain.deliveries import NewDelivery, fingerprint
 from domain.destinations import is_reference
 from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
-from domain.wakeups import Wakeup
+from domain.wakeups import Wakeup, group_name
 from flows.collaborators import Collaborators
 from runtime.observability import count, logger
 
@@ -83,8 +83,8 @@ def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, by: C
 
 
 def group_of(new: NewDelivery) -> str:
-    """The fair-queue key of a delivery: one slow destination does not hold up the others."""
-    return f"{new.tenant_id}:{new.destination}"
+    """The fair-queue key of a delivery, by the name or the id that its caller gave the destination."""
+    return group_name(new.tenant_id, new.destination)
 
 
 def _wakeup(new: NewDelivery, delivery_id: DeliveryId, *, due_at: datetime) -> Wakeup:

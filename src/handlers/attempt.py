@@ -1,21 +1,40 @@
 """SQS -> the attempts that are due. Partial batch failures are for messages that cannot be read, and for those whose
 follower SQS did not take: only these come back, or deliveries would have more and more messages. What a partner does
-wrong is a recorded attempt."""
+wrong is a recorded attempt.
 
-from typing import Any
+For operators, by IAM invoke only, here because this function reaches database and queue anyway:
 
+{"action": "wake_overdue", "overdue_seconds": 600, "after": "...", "limit": 500}
+"""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
+from flows.wake_overdue import wake_overdue
 from handlers import wiring
 from runtime.observability import logger, writes_counts
 from wakeups.sqs import decode
 
 # A batch of unreadable messages only is no error of this function: each of them goes its way to the dead-letter queue.
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+class WakeOverdue(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="wake_overdue"):
+    """Wakes unfinished deliveries that are overdue by more than `overdue_seconds`, up to `limit` of them; `after` is
+    the `next` of the call before.
+    """
+
+    overdue_seconds: Annotated[int, msgspec.Meta(ge=0, le=365 * 86_400)] = 600
+    after: UUID | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 500
 
 
 def read(record: SQSRecord) -> Wakeup:
@@ -26,7 +45,13 @@ def read(record: SQSRecord) -> Wakeup:
 @logger.inject_lambda_context(clear_state=True)
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to get all of the batch again."""
+    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to get all of the batch again.
+
+    An operator's command in, what it did out. Raises msgspec.ValidationError or an error of ours, which the invoker
+    sees.
+    """
+    if "action" in event:
+        return _wake(msgspec.convert(event, WakeOverdue))
     with processor(event["Records"], read):
         results = processor.process()
     told = zip(event["Records"], results, strict=True)
@@ -35,3 +60,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     back = attempt_due([wakeup for _, wakeup in readable], by=wiring.attempt(), seconds_left=seconds_left)
     failures = [*processor.response()["batchItemFailures"]]
     return {"batchItemFailures": [*failures, *({"itemIdentifier": readable[place][0]} for place in sorted(back))]}
+
+
+def _wake(command: WakeOverdue) -> dict[str, Any]:
+    woken = wake_overdue(
+        overdue_seconds=command.overdue_seconds,
+        after=None if command.after is None else DeliveryId(command.after),
+        limit=command.limit,
+        by=wiring.attempt(),
+    )
+    return {"woken": woken.count, "next": None if woken.next_after is None else str(woken.next_after)}

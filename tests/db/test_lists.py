@@ -1,6 +1,7 @@
 """Pages of deliveries and destinations: newest first, stable under inserts, one tenant's only."""
 
 from contextlib import closing
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import pytest
@@ -114,3 +115,78 @@ def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict
         deliveries.page(database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=50)
     assert index in database.plan
     assert "Sort" not in database.plan
+
+
+def overdue(gateway: Gateway, *, after: DeliveryId | None = None, limit: int = 9) -> list[DeliveryId]:
+    since = gateway.clock() - timedelta(seconds=600)
+    found = deliveries.overdue(gateway.by.database, since=since, after=after, limit=limit)
+    return [item.delivery_id for item in found]
+
+
+def test_overdue_is_what_is_unfinished_and_was_due_or_leased_until_before_that_moment(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    pending, sending, leased, finished = hand_over(gateway, 4)
+    lease = gateway.by.new_lease(gateway.clock())
+    deliveries.claim(gateway.by.database, [sending], lease=lease, now=gateway.clock())
+    gateway.sql("UPDATE delivery SET state = 'failed', finished_at = now() WHERE delivery_id = %s", finished)
+    gateway.clock.forward(590)
+    lease = gateway.by.new_lease(gateway.clock())
+    deliveries.claim(gateway.by.database, [leased], lease=lease, now=gateway.clock())
+    (later,) = hand_over(gateway, 1, not_before=gateway.clock() + timedelta(days=1))
+    assert overdue(gateway) == []
+    gateway.clock.forward(20)
+    assert overdue(gateway) == [pending]  # the lease on the next one was over only 40 s after it was due
+    gateway.clock.forward(30)
+    assert overdue(gateway) == [pending, sending]
+    gateway.clock.forward(700)
+    assert overdue(gateway) == [pending, sending, leased]
+    assert later not in overdue(gateway)
+
+
+def test_what_was_due_at_that_very_moment_is_not_overdue(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    (made,) = hand_over(gateway, 1)
+    gateway.clock.forward(600)
+    assert overdue(gateway) == []
+    gateway.clock.forward(1)
+    assert overdue(gateway) == [made]
+
+
+def test_overdue_deliveries_of_all_tenants_are_paged_by_their_ids(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
+    try:
+        stranger.destination("http://127.0.0.1:1")
+        made = []
+        for _ in range(3):
+            made += hand_over(gateway, 1)
+            stranger.clock.now = gateway.clock.now
+            made += hand_over(stranger, 1)
+            gateway.clock.now = stranger.clock.now
+        gateway.clock.forward(1000)
+        pages = [overdue(gateway, limit=4)]
+        pages.append(overdue(gateway, limit=4, after=pages[0][-1]))
+        assert pages == [made[:4], made[4:]]
+    finally:
+        stranger.by.database.close()
+        stranger.by.client.close()
+
+
+def test_what_is_overdue_is_found_without_reading_what_is_finished(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    hand_over(gateway, 1)
+    gateway.sql(
+        """
+        INSERT INTO delivery
+        SELECT gen_random_uuid(), tenant_id, destination_id, 'key-' || n, fingerprint, method, path, query, headers,
+               body, metadata, 'delivered', 1, 10, due_at, NULL, NULL, created_at, created_at
+        FROM delivery, generate_series(1, 20000) AS n
+        """
+    )
+    gateway.sql("ANALYZE delivery")
+    gateway.clock.forward(1000)
+    with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
+        (found,) = deliveries.overdue(database, since=gateway.clock(), after=None, limit=500)
+    assert found.destination_name == "partner"
+    assert "delivery_by_state" in database.plan
+    assert "Seq Scan on delivery" not in database.plan

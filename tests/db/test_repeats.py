@@ -350,6 +350,12 @@ CASES = [
         runs=lambda database: deliveries.page(database, Filter(tenant_id=TENANT), limit=9),
         meanwhile={"accepted": accepts(SECOND)},
     ),
+    Case(
+        statement="deliveries.overdue",
+        before=PENDING,
+        runs=lambda database: deliveries.overdue(database, since=later(600), after=None, limit=9),
+        meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
+    ),
 ]
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))

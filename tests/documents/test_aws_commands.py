@@ -142,7 +142,8 @@ def _furnish_stack(client: Any, stack: str) -> None:
     redrive = json.dumps({"deadLetterTargetArn": source, "maxReceiveCount": "5"})
     client("sqs").create_queue(QueueName=f"{stack}-wakeups", Attributes={"RedrivePolicy": redrive})
     client("sqs").send_message(QueueUrl=queue, MessageBody="{}")
-    functions = {name: _function(f"{stack}-{name}", role) for name in ("NetworkFunction", "CheckEgressAFunction")}
+    names = ("NetworkFunction", "CheckEgressAFunction", "AttemptFunction")
+    functions = {name: _function(f"{stack}-{name}", role) for name in names}
     outputs = {
         "AdminFunctionName": f"{stack}-NetworkFunction",
         "DeadLetterQueueUrl": queue,

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
 import pytest
 
 from domain.errors import QueueUnavailable
 from domain.ids import RANDOM_BYTES, uuid7
+from handlers import attempt
 from tests.egress.servers import Partner, Script
-from tests.support.api import NOBODYS_ID, Api, Functions, attempt_batch, forget_collaborators
+from tests.support.api import NOBODYS_ID, Api, Context, Functions, attempt_batch, forget_collaborators
 from tests.support.partners import answers
 from wakeups.sqs import encode
 
@@ -134,3 +137,50 @@ def test_the_id_of_the_delivery_is_in_every_line_of_its_attempt(
     assert told == ["delivery accepted", "attempt made"]
     for secret in ("in-the-query", "in-the-body", "the-partners-body", "hunter2"):
         assert secret not in functions.log.getvalue()
+
+
+def test_deliveries_whose_messages_are_gone_are_woken_page_by_page_and_sent(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    made = [api.hand_over().json["delivery_id"] for _ in range(3)]
+    functions.queue.take()
+    functions.sql("UPDATE delivery SET due_at = due_at - interval '1 hour'")
+
+    first = attempt.handler({"action": "wake_overdue", "limit": 2}, Context())
+    assert first == {"woken": 2, "next": made[1]}
+    second = attempt.handler({"action": "wake_overdue", "limit": 2, "after": first["next"]}, Context())
+    assert second == {"woken": 1, "next": None}
+
+    assert functions.work() == {"batchItemFailures": []}
+    assert len(server.requests) == 3
+    assert {row["state"] for row in functions.sql("SELECT state FROM delivery")} == {"delivered"}
+
+
+def test_what_became_due_within_the_last_ten_minutes_is_left_to_its_message(functions: Functions, api: Api) -> None:
+    api.destination("http://127.0.0.1:1")
+    api.hand_over()
+    assert attempt.handler({"action": "wake_overdue"}, Context()) == {"woken": 0, "next": None}
+    functions.sql("UPDATE delivery SET due_at = due_at - interval '11 minutes'")
+    assert attempt.handler({"action": "wake_overdue"}, Context()) == {"woken": 1, "next": None}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "drop_tables"},
+        {"action": None},
+        {"action": "wake_overdue", "limit": 501},
+        {"action": "wake_overdue", "limit": 0},
+        {"action": "wake_overdue", "overdue_seconds": -1},
+        {"action": "wake_overdue", "overdue_seconds": 10**12},
+        {"action": "wake_overdue", "after": "42"},
+        {"action": "wake_overdue", "tenant": "acme"},
+        {"action": "wake_overdue", "Records": []},
+    ],
+)
+def test_a_command_that_cannot_be_read_is_refused(refusing: Functions, event: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        attempt.handler(event, Context())
+    assert refusing.queue.wakeups() == []

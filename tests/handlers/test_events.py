@@ -17,7 +17,8 @@ from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
 
-KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "authorize", "check_egress", "migrate", "network"}
+KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "attempt-wake-overdue"}
+KNOWN |= {"authorize", "check_egress", "migrate", "network"}
 
 
 @pytest.fixture
@@ -69,6 +70,10 @@ def test_attempt(functions: Functions, event: Read) -> None:
     assert attempt.handler(found, Context()) == {"batchItemFailures": []}
     (again,) = functions.queue.wakeups()
     assert again.due_at >= due_at  # early still, or without a row and to be looked at again
+
+
+def test_attempt_wake_overdue(functions: Functions, event: Read) -> None:
+    assert attempt.handler(event("attempt-wake-overdue"), Context()) == {"woken": 0, "next": None}
 
 
 def test_authorize(functions: Functions, event: Read) -> None:
