@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,8 @@ def test_api_post_delivery(functions: Functions, event: Read, partner: StartPart
 
 
 def test_attempt(functions: Functions, event: Read) -> None:
-    found = event("attempt")
-    due_at = datetime.fromisoformat(json.loads(found["Records"][0]["body"])["due_at"])
-    assert attempt.handler(found, Context()) == {"batchItemFailures": []}
-    (again,) = functions.queue.wakeups()
-    assert again.due_at >= due_at  # early still, or without a row and to be looked at again
+    assert attempt.handler(event("attempt"), Context()) == {"batchItemFailures": []}
+    assert functions.queue.wakeups() == []  # its id is of another year: a row that is not there by now never comes
 
 
 def test_attempt_wake_overdue(functions: Functions, event: Read) -> None:
