@@ -37,7 +37,7 @@ run-clean: $(RUN_READY) ## delete what `make run` keeps: database, seal key, tok
 ##@ Work on it
 
 .PHONY: test
-test: $(DEV_READY) ## all tests but make invoke, make chaos and make bench
+test: $(DEV_READY) ## all tests; of make chaos and make bench a little, of make invoke where Docker runs
 #? ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),$(GATING))
 	@$(if $(ONLY)$(ARGS),,echo "== the core: no branch untaken without a reason beside it"; \

@@ -153,6 +153,7 @@ def _said(message: str, kind: Any) -> str:
 
 def _choices(kind: Any) -> list[str]:
     """What a value of an enumeration, or the tag of a union's members, may be."""
+    kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return [str(member.value) for member in kind]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -160,13 +161,19 @@ def _choices(kind: Any) -> list[str]:
     return [choice for member in get_args(kind) for choice in _choices(member)]
 
 
+def _bare(kind: Any) -> Any:
+    """A type without what is said about it: a description changes nothing of what is taken."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
 def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
     """The struct that an object is meant to be, where its type (or its tag, in a union) tells."""
     if not isinstance(value, dict):
         return None
+    kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    for member in get_args(get_args(kind)[0] if get_origin(kind) is Annotated else kind):
+    for member in map(_bare, get_args(kind)):
         if isinstance(member, type) and issubclass(member, msgspec.Struct):
             config = member.__struct_config__
             if config.tag_field is not None and value.get(config.tag_field) == config.tag:

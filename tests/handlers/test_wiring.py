@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
+from db.connection import Connection
 from domain.errors import DatabaseUnavailable
 from handlers import wiring
 from runtime.settings import AuthorizeSettings
@@ -19,7 +20,7 @@ def test_on_aws_every_connect_signs_a_token_for_its_host_and_role(
         asked.append(conninfo)
         raise psycopg.OperationalError("nobody listens here")
 
-    monkeypatch.setattr(psycopg, "connect", note)
+    monkeypatch.setattr(Connection, "connect", note)
     settings = AuthorizeSettings.from_environment(
         {
             "DATABASE_HOST": "cluster.example",
