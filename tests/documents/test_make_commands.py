@@ -11,9 +11,12 @@ STANDS_FOR = {"...": "sallyport-dev", "name": "sallyport-dev", "region": "eu-cen
 
 
 def documented() -> list[tuple[str, ...]]:
-    """The words behind `make`, each command once. `make deploy` is left to tests/stack: even its dry run asks AWS."""
+    """The words behind `make`, each command once that has a variable: `make guard` in a sentence is a name.
+
+    `make deploy` is left to tests/stack: even its dry run asks AWS.
+    """
     typed = {tuple(_filled(word) for word in words[1:]) for _, words in commands("make")}
-    return sorted(words for words in typed if words and words[0] != "deploy")
+    return sorted(words for words in typed if len(words) > 1 and words[0] != "deploy")
 
 
 def _filled(word: str) -> str:
