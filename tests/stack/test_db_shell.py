@@ -405,8 +405,8 @@ def test_ctrl_c_ends_psqls_statement_and_not_the_session(
     with closing(Shell(authority, repository, "-c", TERMINAL, sys.executable)) as shell:
         shell.say("SELECT 'we ' || 'begin';\n")
         shell.wait_for("we begin")
-        shell.say("SELECT pg_sleep(60);\n")
-        time.sleep(1)
+        shell.say("DO $$ BEGIN RAISE NOTICE '%', 'now ' || 'running'; PERFORM pg_sleep(60); END $$;\n")
+        shell.wait_for("now running")
         shell.say("\x03")  # Ctrl-C: the terminal interrupts all that run in its foreground
         shell.wait_for("canceling statement due to user request")
         shell.say("SELECT 'still ' || 'here';\n")

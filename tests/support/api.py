@@ -184,9 +184,9 @@ class Functions:
         """Calls without a token, as API Gateway lets them through to the open routes."""
         return replace(self.api, authorizer=None)
 
-    def work(self) -> dict[str, Any]:
-        """Hands all messages of the queue to the attempt function; what it answers."""
-        return attempt_batch([encode(wakeup) for wakeup in self.queue.take()])
+    def work(self, *, seconds_left: float = 29.0) -> dict[str, Any]:
+        """Invokes the attempt function with all messages of the queue, with that much time; what it answers."""
+        return attempt_batch([encode(wakeup) for wakeup in self.queue.take()], seconds_left=seconds_left)
 
     def work_early(self) -> dict[str, Any]:
         """The same, as if everything were due."""
@@ -229,8 +229,9 @@ def reply(response: Mapping[str, Any]) -> Reply:
     )
 
 
-def attempt_batch(bodies: Iterable[str]) -> dict[str, Any]:
+def attempt_batch(bodies: Iterable[str], *, seconds_left: float = 29.0) -> dict[str, Any]:
     """Invokes the attempt function with messages of these bodies; their ids are their positions."""
+    context = Context(seconds_left=lambda: seconds_left)
     records = [
         {
             "messageId": str(position),
@@ -244,7 +245,7 @@ def attempt_batch(bodies: Iterable[str]) -> dict[str, Any]:
         }
         for position, body in enumerate(bodies)
     ]
-    return dict(json_round_trip(attempt.handler({"Records": records}, Context())))
+    return dict(json_round_trip(attempt.handler({"Records": records}, context)))
 
 
 def authorizer_event(authorization: str | None) -> dict[str, Any]:
