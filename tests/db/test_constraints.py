@@ -1,0 +1,442 @@
+"""Every rule of the schema refuses what it is there for, and nothing else.
+
+The rules are read from PostgreSQL's catalogue: a rule without a case here fails, and so does a case whose rule is gone.
+A case is a valid row of which a few columns are changed. It is refused under the rule's name; and in a transaction
+without that rule the same row is taken, so that nothing else was wrong with it. What lies just inside of a bound is
+taken.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from domain.deliveries import State
+from domain.destinations import AuthType, Guarantee
+from domain.outcomes import OUTCOMES
+from domain.scopes import ALL_SCOPES
+from tests.conftest import FreshDatabase
+
+type Row = Mapping[str, object]
+type Connection = psycopg.Connection[tuple[object, ...]]
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+# There are two tenants, each with a destination, a delivery and a token; the first one's delivery has an attempt.
+ACME, OTHERS = UUID(int=1), UUID(int=2)
+TOKEN, BANK, THEIR_BANK = UUID(int=3), UUID(int=4), UUID(int=5)
+DELIVERY, THEIR_DELIVERY, ATTEMPT = UUID(int=6), UUID(int=7), UUID(int=8)
+NOBODY = UUID(int=99)
+
+# A valid row of each table, beside those that are there.
+ROWS: dict[str, dict[str, object]] = {
+    "tenant": {"tenant_id": UUID(int=10), "name": "new", "created_at": NOW},
+    "token": {
+        "token_id": UUID(int=11),
+        "tenant_id": ACME,
+        "token_sha256": b"n" * 32,
+        "scopes": ["read"],
+        "created_at": NOW,
+        "revoked_at": None,
+        "last_used_at": None,
+    },
+    "destination": {
+        "destination_id": UUID(int=12),
+        "tenant_id": ACME,
+        "name": "new",
+        "base_url": "https://new.example",
+        "auth_type": "none",
+        "sealed_credentials": None,
+        "guarantee": "auto",
+        "idempotent": False,
+        "idempotency_header": "Idempotency-Key",
+        "connect_seconds": 2.0,
+        "first_byte_seconds": 2.0,
+        "total_seconds": 3.0,
+        "created_at": NOW,
+    },
+    "delivery": {
+        "delivery_id": UUID(int=13),
+        "tenant_id": ACME,
+        "destination_id": BANK,
+        "idempotency_key": "new",
+        "fingerprint": b"n" * 32,
+        "method": "POST",
+        "path": "/",
+        "query": "",
+        "headers": Jsonb([]),
+        "body": b"",
+        "metadata": Jsonb({}),
+        "state": "pending",
+        "attempts_made": 1,
+        "attempts_allowed": 3,
+        "due_at": NOW,
+        "lease_id": None,
+        "leased_until": None,
+        "created_at": NOW,
+        "finished_at": None,
+        "lapsed_lease_id": None,
+    },
+    "attempt": {
+        "attempt_id": UUID(int=14),
+        "delivery_id": DELIVERY,
+        "number": 2,
+        "outcome": "unknown",
+        "reason": "why",
+        "started_at": NOW,
+        "dns_ms": None,
+        "connect_ms": None,
+        "tls_ms": None,
+        "first_byte_ms": None,
+        "total_ms": 1.0,
+        "remote_address": None,
+        "egress_address": None,
+        "status": None,
+        "response_headers": None,
+        "response_body": None,
+        "response_length": None,
+        "response_sha256": None,
+        "response_truncated": None,
+        "moved_lease_id": None,
+    },
+    "schema_migration": {"number": 900, "name": "0900_new", "sha256": b"n" * 32, "applied_at": NOW},
+}
+PRESENT: list[tuple[str, Row]] = [
+    ("tenant", {"tenant_id": ACME, "name": "acme"}),
+    ("tenant", {"tenant_id": OTHERS, "name": "others"}),
+    ("token", {"token_id": TOKEN, "token_sha256": b"t" * 32}),
+    ("destination", {"destination_id": BANK, "name": "bank"}),
+    ("destination", {"destination_id": THEIR_BANK, "name": "their-bank", "tenant_id": OTHERS}),
+    ("delivery", {"delivery_id": DELIVERY, "idempotency_key": "key"}),
+    (
+        "delivery",
+        {
+            "delivery_id": THEIR_DELIVERY,
+            "idempotency_key": "their-key",
+            "tenant_id": OTHERS,
+            "destination_id": THEIR_BANK,
+        },
+    ),
+    ("attempt", {"attempt_id": ATTEMPT, "number": 1}),
+]
+THEIRS: dict[str, object] = {"tenant_id": OTHERS, "destination_id": THEIR_BANK}
+SENDING: dict[str, object] = {"state": "sending", "lease_id": NOBODY, "leased_until": NOW}
+ANSWERED: dict[str, object] = {
+    "outcome": "answered",
+    "reason": None,
+    "status": 200,
+    "response_headers": Jsonb([]),
+    "response_body": b"",
+    "response_truncated": False,
+}
+NO_ANSWER = [outcome for outcome in OUTCOMES if outcome != "answered"]
+NAMES_REFUSED: list[Row] = [
+    {"name": name} for name in ("", "Acme", "acmE", "-a", "a_b", "a b", "\u00e4", "a\n", "a" * 64)
+]
+NAMES_TAKEN: list[Row] = [{"name": name} for name in ("a", "7", "a-", "a-7", "z9" * 31 + "z")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a rule refuses and what it takes; `implied_by` names one that has to go before this one is ever met."""
+
+    table: str
+    refused: Sequence[Row]
+    taken: Sequence[Row]
+    implied_by: str = ""
+
+
+CASES = {
+    "tenant_pkey": Case(table="tenant", refused=[{"tenant_id": ACME}], taken=[]),
+    "tenant_name_once": Case(table="tenant", refused=[{"name": "acme"}], taken=[]),
+    "tenant_name_form": Case(table="tenant", refused=NAMES_REFUSED, taken=NAMES_TAKEN),
+    "token_pkey": Case(table="token", refused=[{"token_id": TOKEN}], taken=[]),
+    "token_sha256_once": Case(table="token", refused=[{"token_sha256": b"t" * 32}], taken=[]),
+    "token_sha256_length": Case(
+        table="token", refused=[{"token_sha256": b"n" * length} for length in (0, 31, 33)], taken=[]
+    ),
+    "token_scopes_known": Case(
+        table="token",
+        refused=[{"scopes": scopes} for scopes in ([], ["admin"], ["read", "admin"], [None])],
+        taken=[{"scopes": scopes} for scopes in ([*ALL_SCOPES], *([scope] for scope in ALL_SCOPES))],
+    ),
+    "token_tenant_exists": Case(table="token", refused=[{"tenant_id": NOBODY}], taken=[{"tenant_id": OTHERS}]),
+    "destination_pkey": Case(table="destination", refused=[{"destination_id": BANK, "tenant_id": OTHERS}], taken=[]),
+    "destination_name_once": Case(
+        table="destination", refused=[{"name": "bank"}], taken=[{"name": "bank", "tenant_id": OTHERS}]
+    ),
+    # It stands there for deliveries to refer to; no two destinations share an id in the first place.
+    "destination_of_tenant": Case(
+        table="destination", refused=[{"destination_id": BANK}], taken=[], implied_by="destination_pkey"
+    ),
+    "destination_name_form": Case(table="destination", refused=NAMES_REFUSED, taken=NAMES_TAKEN),
+    "destination_auth_type_known": Case(
+        table="destination",
+        refused=[{"auth_type": name, "sealed_credentials": b"x"} for name in ("", "digest", "None")],
+        taken=[{"auth_type": name, "sealed_credentials": b"x"} for name in AuthType if name is not AuthType.NONE],
+    ),
+    "destination_credentials_sealed": Case(
+        table="destination",
+        refused=[
+            {"sealed_credentials": b"x"},
+            *({"auth_type": name} for name in AuthType if name is not AuthType.NONE),
+        ],
+        taken=[{"auth_type": "none"}, {"auth_type": "bearer", "sealed_credentials": b"x"}],
+    ),
+    "destination_guarantee_known": Case(
+        table="destination",
+        refused=[{"guarantee": name} for name in ("", "exactly_once", "Auto")],
+        taken=[{"guarantee": name} for name in Guarantee],
+    ),
+    "destination_timeouts_ordered": Case(
+        table="destination",
+        refused=[
+            {"connect_seconds": 0},
+            {"connect_seconds": -0.5},
+            {"connect_seconds": 3.001},
+            {"first_byte_seconds": 0},
+            {"first_byte_seconds": -0.5},
+            {"first_byte_seconds": 3.001},
+            {"total_seconds": 25.001},
+        ],
+        taken=[
+            {"connect_seconds": 0.001},
+            {"connect_seconds": 3},
+            {"first_byte_seconds": 0.001},
+            {"first_byte_seconds": 3},
+            {"total_seconds": 25},
+        ],
+    ),
+    "destination_tenant_exists": Case(
+        table="destination", refused=[{"tenant_id": NOBODY}], taken=[{"tenant_id": OTHERS}]
+    ),
+    "delivery_pkey": Case(table="delivery", refused=[{"delivery_id": DELIVERY}], taken=[]),
+    "delivery_key_once": Case(
+        table="delivery", refused=[{"idempotency_key": "key"}], taken=[{"idempotency_key": "key", **THEIRS}]
+    ),
+    "delivery_state_known": Case(
+        table="delivery",
+        refused=[{"state": state, "finished_at": NOW} for state in ("", "done", "Pending")],
+        taken=[SENDING, {"state": "pending"}, *({"state": s, "finished_at": NOW} for s in State if s.finished)],
+    ),
+    "delivery_lease_while_sending": Case(
+        table="delivery",
+        refused=[
+            {"state": "sending"},
+            {**SENDING, "lease_id": None},
+            {**SENDING, "leased_until": None},
+            {**SENDING, "state": "pending"},
+            {**SENDING, "state": "delivered", "finished_at": NOW},
+            {"lease_id": NOBODY},
+            {"leased_until": NOW},
+        ],
+        taken=[SENDING],
+    ),
+    "delivery_finished_has_time": Case(
+        table="delivery",
+        refused=[
+            {"finished_at": NOW},
+            {**SENDING, "finished_at": NOW},
+            *({"state": state} for state in State if state.finished),
+        ],
+        taken=[SENDING, {"state": "failed", "finished_at": NOW}],
+    ),
+    "delivery_attempts_bounded": Case(
+        table="delivery",
+        refused=[{"attempts_made": -1}, {"attempts_made": 4}],
+        taken=[{"attempts_made": 0}, {"attempts_made": 3}],
+    ),
+    "delivery_fingerprint_length": Case(
+        table="delivery", refused=[{"fingerprint": b"n" * length} for length in (0, 31, 33)], taken=[]
+    ),
+    "delivery_destination_exists": Case(
+        table="delivery",
+        refused=[
+            {"destination_id": NOBODY},
+            {"destination_id": THEIR_BANK},  # another tenant's
+            {"tenant_id": OTHERS},
+        ],
+        taken=[THEIRS],
+    ),
+    "attempt_pkey": Case(table="attempt", refused=[{"attempt_id": ATTEMPT}], taken=[]),
+    "attempt_number_once": Case(
+        table="attempt", refused=[{"number": 1}], taken=[{"number": 1, "delivery_id": THEIR_DELIVERY}]
+    ),
+    "attempt_outcome_known": Case(
+        table="attempt",
+        refused=[{"outcome": outcome} for outcome in ("", "timed out", "Unknown")],
+        taken=[ANSWERED, *({"outcome": outcome} for outcome in NO_ANSWER)],
+    ),
+    "attempt_answered_has_response": Case(
+        table="attempt",
+        refused=[
+            {**ANSWERED, "status": None},
+            {**ANSWERED, "response_headers": None},
+            {**ANSWERED, "response_body": None},
+            {**ANSWERED, "response_truncated": None},
+            {"status": 200},
+            *({**ANSWERED, "outcome": "unknown", "reason": "why", "status": status} for status in (200, None)),
+        ],
+        taken=[ANSWERED],
+    ),
+    "attempt_reason_unless_answered": Case(
+        table="attempt",
+        refused=[
+            {**ANSWERED, "reason": "why"},
+            *({"outcome": outcome, "reason": None} for outcome in NO_ANSWER),
+        ],
+        taken=[ANSWERED],
+    ),
+    "attempt_body_capped": Case(
+        table="attempt",
+        refused=[{**ANSWERED, "response_body": b"x" * 65_537}],
+        taken=[{**ANSWERED, "response_body": b"x" * 65_536}],
+    ),
+    "attempt_delivery_exists": Case(table="attempt", refused=[{"delivery_id": NOBODY}], taken=[]),
+    "schema_migration_pkey": Case(table="schema_migration", refused=[{"number": 1}], taken=[]),
+}
+# All other columns are never empty.
+MAY_BE_EMPTY = {
+    *(("token", name) for name in ("revoked_at", "last_used_at")),
+    ("destination", "sealed_credentials"),
+    *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id")),
+    *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
+    *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
+    *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
+}
+NEVER_EMPTY = [(table, name) for table, row in ROWS.items() for name in row if (table, name) not in MAY_BE_EMPTY]
+
+
+@pytest.fixture(scope="module")
+def connection(shared_database: FreshDatabase) -> Iterator[Connection]:
+    """The owner's, to a database with the rows of PRESENT."""
+    with psycopg.connect(shared_database.admin_url, autocommit=True) as made:
+        for table, changes in PRESENT:
+            insert(made, table, changes)
+        yield made
+
+
+def insert(connection: Connection, table: str, changes: Row) -> None:
+    row = {**ROWS[table], **changes}
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join(map(sql.Placeholder, row)),
+    )
+    connection.execute(statement, row)
+
+
+def takes(connection: Connection, table: str, changes: Row, *, without: Callable[[Connection], object]) -> None:
+    """That the row is taken where a rule has gone; nothing of it is left. Raises what PostgreSQL says otherwise."""
+    with connection.transaction(force_rollback=True):
+        without(connection)
+        insert(connection, table, changes)
+
+
+def nothing(_: Connection) -> None:
+    pass
+
+
+def dropping(table: str, *constraints: str) -> Callable[[Connection], object]:
+    """With what refers to it, for a key."""
+
+    def drop(connection: Connection) -> None:
+        for name in filter(None, constraints):
+            connection.execute(
+                sql.SQL("ALTER TABLE {} DROP CONSTRAINT {} CASCADE").format(sql.Identifier(table), sql.Identifier(name))
+            )
+
+    return drop
+
+
+def found(connection: Connection, query: str) -> set[tuple[object, ...]]:
+    return set(connection.execute(query.encode()).fetchall())
+
+
+IN_OURS = "relnamespace = 'public'::regnamespace AND relkind = 'r'"
+COLUMNS = f"pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE {IN_OURS} AND attnum > 0 AND NOT attisdropped"
+
+
+def test_every_rule_of_the_schema_has_a_case(connection: Connection) -> None:
+    rules = found(
+        connection,
+        "SELECT conname::text, relname::text FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid "  # noqa: S608
+        f"WHERE {IN_OURS} AND contype <> 'n'",
+    )
+    assert rules == {(name, case.table) for name, case in CASES.items()}
+    assert all(case.refused for case in CASES.values())
+
+
+def test_every_rule_holds_at_once_and_for_older_rows_too(connection: Connection) -> None:
+    """None waits for the end of a transaction, and none was added without a look at what was there."""
+    rules = f"pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE {IN_OURS}"
+    assert found(connection, f"SELECT conname FROM {rules} AND (condeferrable OR NOT convalidated)") == set()  # noqa: S608
+
+
+def test_every_column_is_in_the_rows_here_and_only_those_listed_may_be_empty(connection: Connection) -> None:
+    columns = found(connection, f"SELECT relname::text, attname::text, attnotnull FROM {COLUMNS}")  # noqa: S608
+    assert columns == {(table, name, (table, name) not in MAY_BE_EMPTY) for table, row in ROWS.items() for name in row}
+
+
+REFUSED = [(name, change) for name, case in CASES.items() for change in case.refused]
+TAKEN = [(name, change) for name, case in CASES.items() for change in [{}, *case.taken]]
+
+
+@pytest.mark.parametrize(("name", "change"), REFUSED, ids=[name for name, _ in REFUSED])
+def test_a_rule_refuses_what_it_is_there_for_and_nothing_else_does(
+    connection: Connection, name: str, change: Row
+) -> None:
+    case = CASES[name]
+    with pytest.raises(psycopg.errors.IntegrityError) as refused:
+        takes(connection, case.table, change, without=dropping(case.table, case.implied_by))
+    assert refused.value.diag.constraint_name == name
+    takes(connection, case.table, change, without=dropping(case.table, case.implied_by, name))
+
+
+@pytest.mark.parametrize(("name", "change"), TAKEN, ids=[name for name, _ in TAKEN])
+def test_a_rule_refuses_nothing_that_is_inside_of_its_bounds(connection: Connection, name: str, change: Row) -> None:
+    takes(connection, CASES[name].table, change, without=nothing)
+
+
+@pytest.mark.parametrize(("table", "column"), NEVER_EMPTY, ids=[".".join(each) for each in NEVER_EMPTY])
+def test_a_column_that_is_never_empty_is_refused_without_a_value(
+    connection: Connection, table: str, column: str
+) -> None:
+    with pytest.raises(psycopg.errors.NotNullViolation) as refused:
+        takes(connection, table, {column: None}, without=nothing)
+    assert (refused.value.diag.table_name, refused.value.diag.column_name) == (table, column)
+
+
+def test_a_migration_is_noted_with_the_time_and_no_other_column_has_a_value_of_its_own(connection: Connection) -> None:
+    defaults = found(connection, f"SELECT relname::text, attname::text FROM {COLUMNS} AND atthasdef")  # noqa: S608
+    assert defaults == {("schema_migration", "applied_at")}
+    with connection.transaction(force_rollback=True):
+        connection.execute("INSERT INTO schema_migration (number, name, sha256) VALUES (901, 'x', 'x')")
+        row = connection.execute("SELECT applied_at = now() FROM schema_migration WHERE number = 901").fetchone()
+    assert row == (True,)
+
+
+def test_a_delivery_takes_its_attempts_along_when_it_is_deleted(connection: Connection) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute("DELETE FROM delivery WHERE delivery_id = %s", [DELIVERY])
+        assert found(connection, "SELECT FROM attempt") == set()
+
+
+REFERENCES = {
+    "destination_tenant_exists": ("destination", "tenant"),
+    "token_tenant_exists": ("token", "tenant"),
+    "delivery_destination_exists": ("delivery", "destination"),
+}
+
+
+@pytest.mark.parametrize("rule", REFERENCES)
+def test_nothing_is_deleted_that_others_refer_to(connection: Connection, rule: str) -> None:
+    with connection.transaction(force_rollback=True):
+        for other, (table, _) in REFERENCES.items():
+            dropping(table, "" if other == rule else other)(connection)
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match=rule):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(REFERENCES[rule][1])))
