@@ -4,10 +4,12 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
-from tools.mutants.baseline import _foreign
+from tools.mutants import running
+from tools.mutants.baseline import Baseline, _foreign
 from tools.mutants.edits import Edit
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
@@ -17,6 +19,7 @@ from tools.mutants.running import Result
 from tools.mutants.sample import all_edits, changed_since, draw, texts, touching, whole
 from tools.mutants.sql_edits import sql_edits
 from tools.mutants.template_edits import template_edits
+from tools.mutants.trees import Tree
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -272,6 +275,21 @@ def test_tests_are_measured_again_when_what_they_read_changes() -> None:
     assert _foreign("tests/lab/test_plan.py", "tests/unit", covered=True)
     assert _foreign("docs/api.md", "tests/unit", covered=True)
     assert not _foreign("docs/api.md", "tests/contract", covered=False)
+
+
+@pytest.mark.parametrize("path", ["src/db/migrations/0001_first_tables.sql", "template.yaml", "src/domain/scopes.py"])
+def test_a_file_of_each_language_can_be_tried_without_the_others(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {"tests/db/test_lists.py::test_one": 1.0}
+    monkeypatch.setattr(running, "baseline", lambda *_, **__: Baseline(seconds=seconds, lines={}, unsteady=()))
+    chosen = texts(ROOT, [path])
+    edit = all_edits(ROOT, chosen)[0]
+    trees: Queue[Tree] = Queue()
+    trees.put(Tree(files=tmp_path, scratch=tmp_path))
+    ready = running.Bench(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
+    assert len(list(ready.prepare([edit]))) == len(owners(path))
+    assert ready.chosen(edit) == seconds
 
 
 def mutants(*variables: str) -> subprocess.CompletedProcess[str]:

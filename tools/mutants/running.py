@@ -50,7 +50,7 @@ class Bench:
 
     def prepare(self, edits: Iterable[Edit]) -> Iterator[str]:
         """The clean runs, as many at once as there are trees; what each took. Raises NotClean."""
-        needed = sorted({(tests, edit.path.endswith(".py")) for edit in edits for tests in self.folders(edit.path)})
+        needed = sorted({(tests, _covered(edit.path)) for edit in edits for tests in self.folders(edit.path)})
         with ThreadPoolExecutor(self.trees.qsize()) as pool:
             for key, made in zip(needed, pool.map(lambda key: self._clean(*key), needed), strict=True):
                 self.baselines[key] = made
@@ -102,7 +102,7 @@ class Bench:
         """
         found: dict[str, float] = {}
         for tests in self.folders(edit.path):
-            clean = self.baselines[tests, edit.path.startswith("src/")]
+            clean = self.baselines[tests, _covered(edit.path)]
             found |= {test: clean.seconds[test] for test in clean.seconds if test in self._wanted(edit, clean)}
         files: dict[str, list[float]] = defaultdict(list)
         for test, seconds in found.items():
@@ -118,6 +118,11 @@ class Bench:
         first, last = edit.lines(text)
         # A line of a statement that goes over several is counted with its first one: the function decides then.
         return clean.touching(edit.path, first, last) or clean.touching(edit.path, *function)
+
+
+def _covered(path: str) -> bool:
+    """Whether the clean run has to find out which tests run which lines: of Python alone."""
+    return path.endswith(".py")
 
 
 def _function(text: str, line: int) -> tuple[int, int] | None:
