@@ -24,7 +24,7 @@ from lab.sources import live, templates
 from lab.sources.describing import NotDescribed
 from lab.work import Order, Refused, Result, carry_out
 from local.errors import LocalError
-from stack.reading import Unmodelled
+from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
 from stack.render import Refused as RefusedParameters
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stack.network import Network
+from stack.network.model import Network
 from stack.render import Rendered
 
 

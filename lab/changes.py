@@ -22,7 +22,7 @@ from lab.parts import (
     Plan,
 )
 from lab.sentences import NEWCOMER
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     POSTGRESQL,
     Blackhole,

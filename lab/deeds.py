@@ -15,7 +15,7 @@ from lab.programs.database import Answered
 from lab.programs.world import ATTACKER, CORPORATE, DEVELOPER
 from lab.running import Running, running
 from lab.sentences import Subjects
-from stack.network import POSTGRESQL, Network
+from stack.network.model import POSTGRESQL, Network
 
 _KINDS: Mapping[str, str] = {
     "sync": "A delivery whose caller waits",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from lab.outside import Outside
-from stack.network import Network
+from stack.network.model import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from lab.outside import RESOLVER, Outside
 from lab.parts import INTERNET, NOWHERE, ROUTER, VPN, Cause, Chain, Filter, NamedSet, Ruleset
 from lab.stages import Stage
 from lab.wellformed import effective_routes, resolver_address
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     Interface,

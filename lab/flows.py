@@ -11,9 +11,9 @@ from lab.outside import Outside
 from lab.programs.world import DEVELOPER, world
 from lab.proving import Evidence, Line
 from lab.stages import Stage
-from stack.network import Interface, Kind, NatGateway, Subnet
-from stack.talk import name_of
-from stack.tried import Flow, acl_of, routes_of
+from stack.diagram.badges import Flow, acl_of, routes_of
+from stack.network.access_table import name_of
+from stack.network.model import Interface, Kind, NatGateway, Subnet
 
 MOST = 14  # entries of a picture
 CALLED = {

@@ -25,8 +25,8 @@ from lab.probe import TIMEOUT_SECONDS, attempts, probe
 from lab.random_networks import random_network
 from lab.realise import Missing, realised
 from lab.spoilt import MISTAKES, Spoil
-from stack.network import Network
-from stack.saving import dump
+from stack.network.model import Network
+from stack.network.serialize import dump
 
 PORTS = (443, 5432, 22)
 NOBODY_INSIDE = IPv4Address("10.0.0.250")

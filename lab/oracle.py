@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
 from lab.outside import RESOLVER, Outside
 from lab.stages import Stage
-from stack.network import (
+from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
     Interface,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from stack.network import Network
+from stack.network.model import Network
 
 RESOLVER = "resolver"
 

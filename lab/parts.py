@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
 from lab.stages import Stage
-from stack.network import ANYWHERE
+from stack.network.model import ANYWHERE
 
 ROUTER, INTERNET, VPN = "router", "internet", "vpn"
 NOWHERE = "nowhere"  # the device that packets without a route are sent to, so that the filter can say why

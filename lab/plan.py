@@ -28,7 +28,7 @@ from lab.parts import (
     alone,
 )
 from lab.wellformed import effective_routes, refuse_incomplete, resolver_address
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     GatewayEndpointTarget,

@@ -13,7 +13,7 @@ from lab.changes import Change, said
 from lab.parts import Plan
 from lab.sentences import Claim, Place, Subjects
 from lab.stages import Stage
-from stack.network import POSTGRESQL, Network
+from stack.network.model import POSTGRESQL, Network
 
 HTTPS, SSH = 443, 22
 # What the functions are for, by logical id: see docs/architecture.md.

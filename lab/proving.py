@@ -14,7 +14,7 @@ from lab.programs.world import world
 from lab.proofs import PROOFS, Control, Proof
 from lab.realise import Record, realised
 from lab.sentences import Claim, Subjects, Try
-from stack.network import Network
+from stack.network.model import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

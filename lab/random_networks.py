@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from lab.outside import standard_outside
 from lab.parts import Unrealisable
 from lab.wellformed import refuse_incomplete
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     GatewayEndpoint,

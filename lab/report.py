@@ -19,8 +19,8 @@ from lab.limits import LIMITS
 from lab.parts import Cause
 from lab.proving import Controlled, Evidence, Found, Line, Proven
 from lab.stages import PAGES
-from stack.picture import draw
-from stack.saving import renamed
+from stack.diagram.picture import draw
+from stack.network.serialize import renamed
 
 GROUPS: Mapping[int, str] = {
     1: "The database",

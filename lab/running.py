@@ -37,7 +37,7 @@ from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
 from local.template import EventSource, Template
-from stack.network import POSTGRESQL, Kind, Network
+from stack.network.model import POSTGRESQL, Kind, Network
 from stack.render import Rendered
 
 _ROOT = Path("/run/lab")

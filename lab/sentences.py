@@ -12,7 +12,7 @@ from lab.case import Case
 from lab.outside import Outside
 from lab.programs.world import ATTACKER, DEVELOPER, PARTNER, world
 from lab.stages import Stage
-from stack.network import Interface, Kind, Network
+from stack.network.model import Interface, Kind, Network
 
 SERVICES = ("execute-api", "secretsmanager", "sqs")  # which some design reaches at an endpoint
 NEWCOMER = "newcomer"  # the owner of interfaces that a proof adds to see what a stranger in the VPC can do

@@ -23,7 +23,7 @@ from lab.parts import (
     Ruleset,
 )
 from lab.stages import Stage
-from stack.network import ANYWHERE
+from stack.network.model import ANYWHERE
 
 type Spoil = Callable[[Plan], Plan]
 

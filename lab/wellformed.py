@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from lab.outside import Outside
 from lab.parts import Unrealisable
-from stack.network import (
+from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
     InternetGatewayTarget,

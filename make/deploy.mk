@@ -7,7 +7,7 @@ guard: $(DEV_READY) ## refuse a change set that loses what must stay
 #? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
 #? ALLOW=A,B lets A and B go; REGION=eu-central-1
 #! CHANGE_SET=|RECORDED=
-	@$(PY) -m stack.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
+	@$(PY) -m stack.deploy.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
 		$(if $(RECORDED),--recorded "$(RECORDED)") $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
 
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy

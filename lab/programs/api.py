@@ -22,7 +22,7 @@ from local.front import Front, Gateway
 from local.functions import REPOSITORY
 from local.gateway import HttpRequest, HttpResponse
 from local.template import Template
-from stack.network import Network
+from stack.network.model import Network
 from stack.render import Rendered
 
 # What stands in the API's URL for the ids that AWS would give.

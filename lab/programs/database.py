@@ -22,7 +22,7 @@ from lab.programs.errors import Unrunnable
 from lab.realise import Lab
 from local.functions import REPOSITORY
 from local.postgres import SUPERUSER, Postgres, binaries
-from stack.network import POSTGRESQL, Interface, Kind, Network
+from stack.network.model import POSTGRESQL, Interface, Kind, Network
 from stack.render import Rendered
 
 HOST = "sallyport.cluster-lab.us-east-1.rds.amazonaws.com"

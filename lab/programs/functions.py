@@ -19,7 +19,7 @@ from lab.programs.errors import Unrunnable
 from lab.programs.metadata import Metadata, zone_ids
 from lab.realise import Lab
 from local.functions import REPOSITORY, Function, FunctionConfiguration
-from stack.network import Interface, Kind, Network
+from stack.network.model import Interface, Kind, Network
 from stack.render import Rendered, Symbol
 
 _BUILD = REPOSITORY / ".aws-sam" / "build"

@@ -26,7 +26,7 @@ from lab.programs.errors import Unrunnable
 from lab.programs.world import AWS, HTTPS, SERVICES, bucket
 from lab.realise import Lab
 from local.sqs import SqsServer
-from stack.network import Network
+from stack.network.model import Network
 from stack.render import Rendered
 
 _LOOK_SECONDS = 0.05

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from lab.outside import Outside
 from lab.programs.errors import Unrunnable
-from stack.network import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
+from stack.network.model import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
 
 PARTNER, ECHO, AWS, API, CALLER, ATTACKER = "partner", "echo", "aws", "api", "caller", "attacker"
 DEVELOPER, CORPORATE, S3, NEIGHBOUR = "developer", "corporate", "s3", "neighbour"

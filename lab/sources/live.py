@@ -1,4 +1,4 @@
-"""A deployed stack as a case: what AWS describes, read as stack/network.py has it.
+"""A deployed stack as a case: what AWS describes, read as stack/network/model.py has it.
 
 Nothing is repaired and nothing left out in silence: what is missing, or not known here, raises Unmodelled with AWS's
 own id. Two things AWS does not tell. Lambda shares one interface among all functions of the same subnet and security
@@ -14,7 +14,8 @@ from typing import Any
 
 from lab.case import Case
 from lab.sources.describing import Described, Item, describe
-from stack.network import (
+from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
+from stack.network.model import (
     POSTGRESQL,
     Blackhole,
     GatewayEndpoint,
@@ -37,7 +38,6 @@ from stack.network import (
     Vpn,
     VpnTarget,
 )
-from stack.reading import HTTPS, PROTOCOLS, RESERVED, Unmodelled
 
 _FINAL_DENY = 32767  # the entry that AWS shows as *, which every list ends with
 # What a route of AWS may name besides what is read here.
@@ -187,7 +187,7 @@ class _Reading:
         return tables, main
 
     def _role(self, subnet: str, table: str) -> str:
-        """As stack/reading.py has it: by what stands in it, and else by whether it leads to the internet gateway."""
+        """As stack/network/from_templates.py has it: by what stands in it, else by whether it leads to the internet."""
         groups = [item["DBSubnetGroup"]["Subnets"] for item in self._all("describe_db_instances")]
         if any(subnet == one["SubnetIdentifier"] for group in groups for one in group):
             return "database"

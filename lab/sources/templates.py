@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from lab.case import Case
-from stack.reading import network
+from stack.network.from_templates import network
 from stack.render import EGRESSES, NEEDS, Combination, combinations, render
 
 # What else a design may have that opens a way to the database, or puts a second one there.
@@ -37,7 +37,7 @@ def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
 
 
 def case(name: str, parameters: Mapping[str, str]) -> Case:
-    """One case. Raises what stack.render and stack.reading raise."""
+    """One case. Raises what stack.render and stack.network.from_templates raise."""
     rendered = render(parameters)
     return Case(name=name, parameters=rendered.parameters, network=network(rendered), rendered=rendered)
 

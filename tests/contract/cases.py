@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 
-from stack.network import Network
-from stack.reading import network
+from stack.network.from_templates import network
+from stack.network.model import Network
 from stack.render import NEEDS, TOPOLOGIES, Refused, Rendered
 from tests.contract.project import Project
 

@@ -12,8 +12,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from stack.network import Network
-from stack.reading import network
+from stack.network.from_templates import network
+from stack.network.model import Network
 from stack.render import Combination, Rendered, combinations, render, templates, translated, written
 
 ROOT = Path(__file__).parents[2]

@@ -38,8 +38,8 @@ from runtime.settings import (
     MigrateSettings,
 )
 from runtime.version import VERSION
-from stack import cost
-from stack.bill import load_prices
+from stack.cost import report
+from stack.cost.bill import load_prices
 from tests.contract.project import ROOT
 
 type Texts = Mapping[str, str]
@@ -396,8 +396,8 @@ def the_curl_lines_are_those_that_make_run_prints(texts: Texts) -> list[str]:
 
 def the_table_of_costs_is_what_the_tool_prints(texts: Texts) -> list[str]:
     """README and docs/costs.md; `make cost WRITE=yes` renews them."""
-    prices = load_prices(texts["stack/prices.toml"])
-    return [f"{page} should have\n{block}" for page, block in cost.quoted(prices) if block not in texts[page]]
+    prices = load_prices(texts["stack/cost/prices.toml"])
+    return [f"{page} should have\n{block}" for page, block in report.quoted(prices) if block not in texts[page]]
 
 
 def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:

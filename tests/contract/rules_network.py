@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 from typing import Any
 
-from stack.network import (
+from stack.network.from_templates import HTTPS
+from stack.network.model import (
     ANYWHERE,
     POSTGRESQL,
     GatewayEndpointTarget,
@@ -28,8 +29,7 @@ from stack.network import (
     Subnet,
     VpnTarget,
 )
-from stack.reach import inside, inward, outward, subnet_of
-from stack.reading import HTTPS
+from stack.network.reachability import inside, inward, outward, subnet_of
 from stack.render import Dangling
 from tests.contract.cases import VARIATIONS, Case, case, choices, everywhere
 from tests.contract.project import Project

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from stack.change_sets import STACK
-from stack.guard import PROTECTED
-from stack.protect import KEPT, LOSSES, POLICY
+from stack.deploy.change_sets import STACK
+from stack.deploy.guard import PROTECTED
+from stack.deploy.stack_policy import KEPT, LOSSES, POLICY
 from stack.render import Rendered, combinations, render, templates, translated
 
 STATEMENTS = json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]

@@ -22,9 +22,9 @@ from lab.report import picture
 from lab.sentences import Claim, Subjects
 from lab.sources.templates import cases
 from lab.stages import Stage
-from stack.network import Network
-from stack.saving import renamed
-from stack.tried import Flow
+from stack.diagram.badges import Flow
+from stack.network.model import Network
+from stack.network.serialize import renamed
 from tests.support.pictures import badges, outside, overlaps, texts
 
 CASES = {one.name: one for one in cases("", "")}

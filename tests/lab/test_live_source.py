@@ -15,10 +15,10 @@ from moto import mock_aws
 from lab.case import Case
 from lab.sources.describing import CALLS, Described, NotDescribed, describe
 from lab.sources.live import read
-from stack.network import NatGateway
-from stack.reading import Unmodelled, network
+from stack.network.from_templates import Unmodelled, network
+from stack.network.model import NatGateway
+from stack.network.serialize import dump, load
 from stack.render import NEEDS, render
-from stack.saving import dump, load
 from tests.support.deployed import REGION, Deployed
 from tests.support.enclosed import ROOT, inside
 

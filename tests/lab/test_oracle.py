@@ -9,7 +9,7 @@ from lab.attempts import Arrived, Attempt, Died, Verdict
 from lab.oracle import Oracle
 from lab.outside import ATTACKER, PARTNER, standard_outside
 from lab.stages import PAGES, Stage
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     InternetGatewayTarget,

@@ -6,12 +6,12 @@ from contextlib import redirect_stdout
 
 from lab.attempts import Arrived
 from lab.fuzz import compare
-from stack.saving import dump, load
+from stack.network.serialize import dump, load
 from tests.support.enclosed import ROOT, inside
 
 
 def test_packets_and_oracle_agree_on_our_own_templates() -> None:
-    from stack.reading import network as read  # in here, for the processes inside import this file too
+    from stack.network.from_templates import network as read  # in here, for the processes inside import this file too
     from stack.render import combinations, render
 
     ours = [one for one in combinations() if one.refused is None and one.parameters["Stage"] == "dev"]

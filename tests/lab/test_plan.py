@@ -13,7 +13,7 @@ from lab.plan import plan
 from lab.random_networks import random_network
 from lab.spoilt import MISTAKES
 from lab.stages import Stage
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     GatewayEndpointTarget,

@@ -32,8 +32,8 @@ from lab.programs.world import with_neighbour, world
 from lab.running import Running, running, stand_ins
 from lab.sentences import Subjects
 from lab.sources.templates import cases
-from stack.network import Network
-from stack.reading import network as read
+from stack.network.from_templates import network as read
+from stack.network.model import Network
 from stack.render import Rendered, Symbol, combinations, render
 from tests.support.enclosed import REQUIRED, command, inside
 from tests.support.enclosed import environment as enclosed

@@ -12,7 +12,7 @@ from lab.proofs import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
 from lab.proving import Found, Line, prove
 from lab.sentences import SERVICES, Subjects
 from lab.sources.templates import Unknown, case, cases
-from stack.reading import Unmodelled, network
+from stack.network.from_templates import Unmodelled, network
 from stack.render import combinations, render, templates
 from tests.support.enclosed import inside
 

@@ -11,8 +11,9 @@ import pytest
 
 from domain.deliveries import State
 from domain.outcomes import Outcome
-from stack import cost, render
-from stack.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
+from stack import render
+from stack.cost import report
+from stack.cost.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
 
 PRICES = load_prices()
 LOAD = load_load()
@@ -235,21 +236,21 @@ def test_the_metrics_in_use_are_those_that_the_functions_count() -> None:
 
 
 def test_the_table_has_a_row_for_each_choice_that_the_rules_allow(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cost.main([]) == 0
+    assert report.main([]) == 0
     told = capsys.readouterr().out
-    assert [row.topology for row in cost.rows(PRICES)] == [
+    assert [row.topology for row in report.rows(PRICES)] == [
         *["public-private"] * 3,
         *["internet-accessible"] * 3,
         *["on-premises"] * 3,
         "internal-only",
     ]
     assert "internal-only" in told
-    assert "stack/prices.toml" in told
+    assert "stack/cost/prices.toml" in told
 
 
 def test_one_bill_shows_its_lines_and_marks_prices_without_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--topology", "on-premises", "--egress", "per-az", "--stage", "prod", "--deliveries", "1000000", "--free"]
-    assert cost.main(asked) == 0
+    assert report.main(asked) == 0
     told = capsys.readouterr().out
     assert "Logs, kept *" in told
     assert "REST API, requests " in told
@@ -279,12 +280,12 @@ def test_one_bill_shows_its_lines_and_marks_prices_without_a_source(capsys: pyte
 def test_a_wrong_choice_is_refused_in_words(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cost.main([f"{name}={value}" for name, value in zip(arguments[::2], arguments[1::2], strict=True)]) == 2
+    assert report.main([f"{name}={value}" for name, value in zip(arguments[::2], arguments[1::2], strict=True)]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_what_is_free_is_told_of_the_default_where_no_bill_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cost.main(["--free"]) == 0
+    assert report.main(["--free"]) == 0
     assert "Costs nothing" in capsys.readouterr().out
 
 
@@ -293,13 +294,13 @@ def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repos
     for page in ("README.md", "docs/costs.md"):
         text = (repository / page).read_text(encoding="utf-8")
         (tmp_path / page).write_text(text.replace("| on-premises |", "| elsewhere |").replace("| 1.05 |", "| 9 |"))
-    assert cost.write_quoted(PRICES, tmp_path) == ["README.md", "docs/costs.md"]
-    for page, block in cost.quoted(PRICES):
+    assert report.write_quoted(PRICES, tmp_path) == ["README.md", "docs/costs.md"]
+    for page, block in report.quoted(PRICES):
         assert block in (tmp_path / page).read_text(encoding="utf-8")
     assert "elsewhere" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text("# Costs\n")
-    with pytest.raises(cost.Wrong, match=r"README\.md has lost its marks"):
-        cost.write_quoted(PRICES, tmp_path)
+    with pytest.raises(report.Wrong, match=r"README\.md has lost its marks"):
+        report.write_quoted(PRICES, tmp_path)
 
 
 def test_the_command_ends_with_2_and_no_traceback(repository: Path) -> None:
@@ -316,10 +317,10 @@ def test_the_command_ends_with_2_and_no_traceback(repository: Path) -> None:
 
 def test_dev_costs_more_than_prod_at_a_million_deliveries_for_the_reasons_that_the_page_gives() -> None:
     """One alarm more, and logs that are kept for less long; the rest is the same to the cent."""
-    dev, prod = (cost._resources("public-private", "single", stage) for stage in ("dev", "prod"))
+    dev, prod = (report._resources("public-private", "single", stage) for stage in ("dev", "prod"))
     assert set(dev) - set(prod) == {"Observability.DatabaseResumeAlarm"}
     assert set(prod) - set(dev) == set()
-    lines = cost.stages(load_prices()).splitlines()[2:]
+    lines = report.stages(load_prices()).splitlines()[2:]
     assert [line.split(" | ")[0].strip("| ") for line in lines[:-1]] == ["Logs, kept", "Alarm, each metric"]
     dollars = [[float(cell) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
     (less, more), (alarm, without), (total, of_prod) = dollars

@@ -19,9 +19,9 @@ from botocore.stub import Stubber
 from botocore.validate import ParamValidator
 from rich.console import Console
 
-from stack import guard
-from stack.change_sets import STACK, Change, Page, Recorded, Unreadable, read
-from stack.guard import PROTECTED, Verdict, judge
+from stack.deploy import guard
+from stack.deploy.change_sets import STACK, Change, Page, Recorded, Unreadable, read
+from stack.deploy.guard import PROTECTED, Verdict, judge
 
 FOLDER = Path(__file__).parent / "recorded"
 CASES = sorted(path.name for path in FOLDER.iterdir())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack.map import PICTURES
+from stack.diagram.maps import PICTURES
 from tests.support.making import ROOT, make
 
 if TYPE_CHECKING:  # at run time the fixtures would be imported again

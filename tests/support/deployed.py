@@ -13,8 +13,8 @@ from typing import Any
 import boto3
 from moto.ec2.models import ec2_backends
 
-from stack.network import Kind, Network
-from stack.reading import SERVICE_RANGES
+from stack.network.from_templates import SERVICE_RANGES
+from stack.network.model import Kind, Network
 from stack.render import Rendered
 
 REGION = "us-east-1"
@@ -192,7 +192,7 @@ class Deployed:
             )
 
     def _endpoints(self) -> None:
-        """moto: describe_prefix_lists tells no ranges; they are those that stack/reading.py takes."""
+        """moto: describe_prefix_lists tells no ranges; they are those that stack/network/from_templates.py takes."""
         for one in self.backend.managed_prefix_lists.values():
             known = SERVICE_RANGES.get(str(one.prefix_list_name).rpartition(".")[2], ())
             vars(one)["cidrs"] = [str(cidr) for cidr in known]

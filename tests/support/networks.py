@@ -4,7 +4,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     GatewayEndpoint,
     GatewayEndpointTarget,

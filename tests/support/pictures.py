@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from itertools import combinations
 from xml.etree import ElementTree as ET
 
-from stack.svg import width
-from stack.tried import RADIUS
+from stack.diagram.badges import RADIUS
+from stack.diagram.svg import width
 
 SVG = "{http://www.w3.org/2000/svg}"
 type Box = tuple[str, float, float, float, float]  # words, left, top, right, lower edge

@@ -20,10 +20,20 @@ from botocore.stub import ANY, Stubber
 from moto import mock_aws
 from rich.console import Console
 
-from stack import deploy as deploying
-from stack.change_sets import Held, Unreadable
-from stack.deploy import Deployment, Stopped, Target, architecture, demand_sound, deploy, main, region_of, target
-from stack.protect import lifted, policy_for, protect
+from stack.deploy import deployment
+from stack.deploy.change_sets import Held, Unreadable
+from stack.deploy.deployment import (
+    Deployment,
+    Stopped,
+    Target,
+    architecture,
+    demand_sound,
+    deploy,
+    main,
+    region_of,
+    target,
+)
+from stack.deploy.stack_policy import lifted, policy_for, protect
 from stack.render import render
 
 REGION = "eu-central-1"
@@ -75,7 +85,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def deployment(folder: Path, **more: Any) -> Deployment:
+def deployment_of(folder: Path, **more: Any) -> Deployment:
     usual: dict[str, Any] = {
         "target": WANTED,
         "region": REGION,
@@ -125,7 +135,7 @@ def test_a_table_that_asks_for_what_is_not_done_stops_it(line: str) -> None:
 
 
 def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
-    samconfig = (deploying.ROOT / "samconfig.toml").read_text(encoding="utf-8")
+    samconfig = (deployment.ROOT / "samconfig.toml").read_text(encoding="utf-8")
     found = [target(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]
     assert len({one.stack for one in found}) == len(found)
     assert [render(one.parameters).parameters["Topology"] for one in found[-2:]] == ["public-private", "internal-only"]
@@ -221,13 +231,13 @@ def aws() -> Iterator[Any]:
             "Outputs": {"SourceBucket": {"Value": "packages"}},
         }
         client = session.client("cloudformation", region_name=REGION)
-        client.create_stack(StackName=deploying.SAM_BUCKETS_STACK, TemplateBody=json.dumps(buckets))
+        client.create_stack(StackName=deployment.SAM_BUCKETS_STACK, TemplateBody=json.dumps(buckets))
         yield client
 
 
 def test_a_first_deployment_makes_the_stack_and_protects_it(aws: Any, folder: Path) -> None:
     asked: list[str] = []
-    this = deployment(folder, ask=yes_to(asked))
+    this = deployment_of(folder, ask=yes_to(asked))
     assert deploy(this) == 0
     assert asked == ["Make sallyport-dev in eu-central-1?"]
     (stack,) = aws.describe_stacks(StackName="sallyport-dev")["Stacks"]
@@ -239,7 +249,7 @@ def test_a_first_deployment_makes_the_stack_and_protects_it(aws: Any, folder: Pa
 
 
 def test_sam_is_asked_to_package_for_this_stack_and_region(aws: Any, folder: Path) -> None:
-    deploy(deployment(folder))
+    deploy(deployment_of(folder))
     words = (folder / "asked").read_text(encoding="utf-8").split()
     assert words[0] == "package"
     assert words[words.index("--s3-prefix") + 1] == "sallyport-dev"
@@ -248,7 +258,7 @@ def test_sam_is_asked_to_package_for_this_stack_and_region(aws: Any, folder: Pat
 
 
 def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
-    this = deployment(folder, ask=lambda _: False)
+    this = deployment_of(folder, ask=lambda _: False)
     assert deploy(this) == 1
     assert text_of(this).endswith("Nothing was changed.\n")
     assert not aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
@@ -256,7 +266,7 @@ def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
 
 def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
     (folder / "sam").write_text('#!/bin/sh\necho "no such bucket" >&2\nexit 1\n', encoding="utf-8")
-    this = deployment(folder)
+    this = deployment_of(folder)
     with pytest.raises(Stopped, match="sam package failed"):
         deploy(this)
     assert "no such bucket" in text_of(this)
@@ -265,13 +275,13 @@ def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
 def test_no_sam_stops_it(aws: Any, folder: Path) -> None:
     (folder / "sam").unlink()
     with pytest.raises(Stopped, match=r"sam cannot be run \(No such file or directory\): make build"):
-        deploy(deployment(folder))
+        deploy(deployment_of(folder))
 
 
 def test_a_parameter_that_the_template_does_not_have_stops_it(aws: Any, folder: Path) -> None:
     wanted = replace(WANTED, parameters={"Stage": "dev", "Sise": "2"})
     with pytest.raises(Stopped, match="gives Sise, which the template does not have"):
-        deploy(deployment(folder, target=wanted))
+        deploy(deployment_of(folder, target=wanted))
 
 
 # ---- An update, against the service's model --------------------------------------------------------------------------
@@ -336,7 +346,7 @@ def up_to_the_change_set(
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
     output = {"OutputKey": "SourceBucket", "OutputValue": "packages"}
-    session.queue("describe_stacks", stacks(Outputs=[output]), StackName=deploying.SAM_BUCKETS_STACK)
+    session.queue("describe_stacks", stacks(Outputs=[output]), StackName=deployment.SAM_BUCKETS_STACK)
     session.queue("put_object", {}, "s3", Bucket="packages", Key=ANY, Body=ANY, ExpectedBucketOwner="123456789012")
     known = [{"ParameterKey": name, "ParameterValue": "1"} for name in ("Stage", "Size", "Gone")]
     session.queue("describe_stacks", stacks(Parameters=known), StackName="sallyport-dev")
@@ -429,7 +439,7 @@ def test_an_update_is_guarded_asked_about_followed_and_protected(session: Sessio
     outputs = [{"OutputKey": "FixedAddresses", "OutputValue": "203.0.113.10"}]
     session.queue("describe_stacks", stacks(Outputs=outputs), StackName="sallyport-dev")
     asked: list[str] = []
-    this = deployment(folder, session=session, ask=yes_to(asked))
+    this = deployment_of(folder, session=session, ask=yes_to(asked))
     assert deploy(this) == 0
     assert asked == ["Change sallyport-dev in eu-central-1?"]
     lines = text_of(this).splitlines()
@@ -443,7 +453,7 @@ def test_a_refused_change_set_is_thrown_away_and_nobody_is_asked(session: Sessio
     up_to_the_change_set(session)
     guarded(session, HARMFUL)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment(folder, session=session, ask=lambda _: pytest.fail("it asked"))
+    this = deployment_of(folder, session=session, ask=lambda _: pytest.fail("it asked"))
     assert deploy(this) == 1
     assert "REFUSED: Network.EgressAddressB" in text_of(this)
 
@@ -455,7 +465,7 @@ def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(sess
     followed(session, "UPDATE_COMPLETE")
     protected(session)  # put back
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
-    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
     assert deploy(this) == 0
     assert "ALLOWED: Network.EgressAddressB" in text_of(this)
 
@@ -467,7 +477,7 @@ def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Se
     reason = "Action denied by stack policy"
     followed(session, "UPDATE_ROLLBACK_COMPLETE", inner="UPDATE_FAILED", ResourceStatusReason=reason)
     protected(session)
-    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
     assert deploy(this) == 1
     assert "sallyport-dev is UPDATE_ROLLBACK_COMPLETE\n  00:02:00 UPDATE_FAILED Network.EgressAddressA: " in text_of(
         this
@@ -478,7 +488,7 @@ def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Se
 def test_nothing_to_change_is_no_failure(session: Session, folder: Path) -> None:
     up_to_the_change_set(session, status="FAILED", reason="The submitted information didn't contain changes.")
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment(folder, session=session)
+    this = deployment_of(folder, session=session)
     assert deploy(this) == 0
     assert text_of(this).endswith("Nothing to change.\n")
 
@@ -490,7 +500,7 @@ def test_a_nested_change_set_that_failed_tells_why(session: Session, folder: Pat
     session.queue("describe_change_set", inner, ChangeSetName=NESTED_CHANGE_SET)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
     with pytest.raises(Stopped, match="sallyport-dev-Network-1K3V: Parameter X must be Y"):
-        deploy(deployment(folder, session=session))
+        deploy(deployment_of(folder, session=session))
 
 
 def test_without_nested_change_sets_the_stack_policy_is_set_first_and_the_root_still_guarded(
@@ -504,7 +514,7 @@ def test_without_nested_change_sets_the_stack_policy_is_set_first_and_the_root_s
     followed(session, "UPDATE_COMPLETE")
     protected(session)
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
-    this = deployment(folder, session=session, nested=False)
+    this = deployment_of(folder, session=session, nested=False)
     assert deploy(this) == 0
     assert "did not look into nested stacks" in text_of(this)
 
@@ -523,7 +533,7 @@ def test_an_interrupted_watch_says_that_cloudformation_goes_on(session: Session,
     session.queue("execute_change_set", {}, ChangeSetName=CHANGE_SET)
     session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
     with pytest.raises(Stopped, match=r"goes on without being watched \(interrupted\); .*make protect STAGE=dev"):
-        deploy(deployment(folder, session=session, pause=interrupted))
+        deploy(deployment_of(folder, session=session, pause=interrupted))
 
 
 def interrupted(*_: object) -> bool:
@@ -536,7 +546,7 @@ def test_ctrl_c_at_the_question_leaves_no_change_set_behind(session: Session, fo
     guarded(session, HARMLESS)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
     with pytest.raises(KeyboardInterrupt):
-        deploy(deployment(folder, session=session, ask=interrupted))
+        deploy(deployment_of(folder, session=session, ask=interrupted))
 
 
 def test_ctrl_c_while_the_change_set_is_made_leaves_none_behind(session: Session, folder: Path) -> None:
@@ -544,7 +554,7 @@ def test_ctrl_c_while_the_change_set_is_made_leaves_none_behind(session: Session
     session.stubs["cloudformation"]._queue.pop()  # the answer that it is made does not come
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
     with pytest.raises(KeyboardInterrupt):
-        deploy(deployment(folder, session=session, pause=interrupted))
+        deploy(deployment_of(folder, session=session, pause=interrupted))
 
 
 def test_a_change_set_that_the_guard_cannot_read_is_thrown_away(session: Session, folder: Path) -> None:
@@ -553,7 +563,7 @@ def test_a_change_set_that_the_guard_cannot_read_is_thrown_away(session: Session
     session.queue("describe_change_set", page, ChangeSetName=CHANGE_SET, IncludePropertyValues=True)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
     with pytest.raises(Unreadable, match="obsolete"):
-        deploy(deployment(folder, session=session))
+        deploy(deployment_of(folder, session=session))
 
 
 def test_a_policy_is_put_back_when_the_change_set_is_not_taken(session: Session, folder: Path) -> None:
@@ -565,7 +575,7 @@ def test_a_policy_is_put_back_when_the_change_set_is_not_taken(session: Session,
     session.stubs["cloudformation"].add_client_error("execute_change_set", "InvalidChangeSetStatus", "is OBSOLETE")
     protected(session)  # put back
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment(folder, session=session, allow=["EgressAddressB"])
+    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
     with pytest.raises(ClientError, match="is OBSOLETE"):
         deploy(this)
     assert "make protect STAGE=dev" in text_of(this)
@@ -579,7 +589,7 @@ def test_a_stack_that_takes_no_change_now_stops_it(session: Session, folder: Pat
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
     with pytest.raises(Stopped, match=words):
-        deploy(deployment(folder, session=session))
+        deploy(deployment_of(folder, session=session))
 
 
 # ---- The policy ------------------------------------------------------------------------------------------------------
@@ -627,7 +637,7 @@ def test_a_nested_stack_that_could_not_be_made_is_in_nobodys_way(session: Sessio
 
 
 def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploying, "_commanded", interrupted)
+    monkeypatch.setattr(deployment, "_commanded", interrupted)
     assert said("deploy", "--stage", "dev") == (1, "Stopped: interrupted\n")
 
 
@@ -692,4 +702,4 @@ def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pyte
 )
 def test_only_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, typed: str, wanted: bool) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    assert deploying._answered("Change it?", Console(file=io.StringIO())) is wanted
+    assert deployment._answered("Change it?", Console(file=io.StringIO())) is wanted

@@ -2,7 +2,7 @@
 
 Alone it prints a table by topology, egress mode, stage and load. With one of TOPOLOGY, EGRESS, STAGE, DELIVERIES or SET
 it prints the lines of one bill. The resources are those of the rendered templates (stack/render.py) with the stage's
-parameters from samconfig.toml; how they are priced is in stack/bill.py.
+parameters from samconfig.toml; how they are priced is in stack/cost/bill.py.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stack import render
-from stack.bill import (
+from stack.cost.bill import (
     Line,
     Overloaded,
     Prices,
@@ -154,7 +154,7 @@ def _by_what(stage: str, prices: Prices) -> dict[str, float]:
 def assumptions() -> str:
     """load.toml as the table that docs/costs.md quotes."""
     lines = [f"| `{name}` | {entry['value']:g} | {entry['why']} |" for name, entry in read_load().items()]
-    return "\n".join(["| `stack/load.toml` | is | because |", "| --- | ---: | --- |", *lines])
+    return "\n".join(["| `stack/cost/load.toml` | is | because |", "| --- | ---: | --- |", *lines])
 
 
 def unsourced(prices: Prices) -> str:
@@ -242,7 +242,7 @@ def _print_free(console: Console, resources: Mapping[str, Resource], prices: Pri
 
 def _print_words(console: Console, prices: Prices) -> None:
     console.print(f"Left out: {'; '.join(prices.left_out.values())}.")
-    console.print("Prices with their pages: stack/prices.toml. What a month is assumed to be like: stack/load.toml.")
+    console.print("Prices and their sources: stack/cost/prices.toml. Assumptions about a month: stack/cost/load.toml.")
 
 
 def _console() -> Console:
@@ -294,7 +294,3 @@ def deployed(stage: str) -> dict[str, str]:
     table = tomllib.loads(text).get(stage, {})
     pairs = table.get("deploy", {}).get("parameters", {}).get("parameter_overrides", [])
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

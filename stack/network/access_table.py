@@ -1,6 +1,7 @@
 """Who may talk to whom in a Network, in rows: parties that are filtered alike, ports, and what the far end sees.
 
-Everything is asked of stack/reach.py, one connection at a time; a row says only what every member of its party may do.
+Everything is asked of stack/network/reachability.py, one connection at a time; a row says only what every member of its
+party may do.
 """
 
 import re
@@ -8,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from stack.network import ANYWHERE, GatewayEndpointTarget, Interface, Kind, NatTarget, Network, VpnTarget
-from stack.reach import Passage, inside, inward, outward, route_to, subnet_of
+from stack.network.model import ANYWHERE, GatewayEndpointTarget, Interface, Kind, NatTarget, Network, VpnTarget
+from stack.network.reachability import Passage, inside, inward, outward, route_to, subnet_of
 
 # An address that nobody has and no route of ours names (RFC 2544): it stands for the internet at large.
 STRANGER = IPv4Address("198.19.255.250")

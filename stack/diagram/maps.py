@@ -4,8 +4,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack import reading, render
-from stack.picture import draw
+from stack import render
+from stack.diagram.picture import draw
+from stack.network import from_templates
 
 OUT_OF = render.ROOT
 MAPS = Path("docs/maps")
@@ -40,8 +41,4 @@ def _picture(parameters: Mapping[str, str]) -> str:
     rendered = render.render({**needs, **parameters})
     egress = rendered.parameters["Egress"]
     words = parameters["Topology"] + (f", Egress {egress}" if "Egress" in parameters else "")
-    return draw(reading.network(rendered), name=words)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return draw(from_templates.network(rendered), name=words)

@@ -1,9 +1,9 @@
 """A VPC as plain data: what can reach what is decided by these values alone.
 
-Read from our rendered templates (stack/reading.py) or from a live stack (lab/sources/live.py); drawn by the map, walked
-by the invariants and the lab's oracle, and realised with packets by the lab. Everything is frozen and can be saved as
-JSON. All addresses are IPv4: the VPC has no IPv6 on purpose, since traffic by an egress-only gateway would leave from
-an address that no partner has allowlisted.
+Read from our rendered templates (stack/network/from_templates.py) or from a live stack (lab/sources/live.py); drawn by
+the map, walked by the invariants and the lab's oracle, and realised with packets by the lab. Everything is frozen and
+can be stored as JSON. All addresses are IPv4: the VPC has no IPv6 on purpose, since traffic by an egress-only gateway
+would leave from an address that no partner has allowlisted.
 
 Ids are what the source calls things: the address of a template's resource (`Network.PrivateSubnetA`) or AWS's own id
 (`subnet-0a1b...`). Reports name them as they are.

@@ -1,4 +1,4 @@
-"""The pictures in docs/maps are those of the templates, say what stack/talk.py says, and can be read."""
+"""The pictures in docs/maps are those of the templates, say what the access table says, and can be read."""
 
 import re
 from dataclasses import replace
@@ -9,13 +9,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from stack import map as maps
-from stack import reading, render
-from stack.map import MAPS, PICTURES, pictures
-from stack.network import ANYWHERE, Kind, Network, Rule
-from stack.picture import draw
-from stack.talk import UNCONNECTED
-from stack.tried import Flow, acl_of, routes_of
+from stack import render
+from stack.diagram import maps
+from stack.diagram.badges import Flow, acl_of, routes_of
+from stack.diagram.maps import MAPS, PICTURES, pictures
+from stack.diagram.picture import draw
+from stack.network import from_templates
+from stack.network.access_table import UNCONNECTED
+from stack.network.model import ANYWHERE, Kind, Network, Rule
 from tests.support.pictures import SVG, badges, boxes, outside, overlaps, texts
 
 DRAWN = pictures()
@@ -23,7 +24,7 @@ DRAWN = pictures()
 
 def network(**parameters: str) -> Network:
     needs = render.NEEDS.get(parameters.get("Topology", ""), {})
-    return reading.network(render.render({**needs, **parameters}))
+    return from_templates.network(render.render({**needs, **parameters}))
 
 
 # What the pictures in docs/maps do not show.

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from stack.network import (
+from stack.network.from_templates import Unmodelled, network
+from stack.network.model import (
     ANYWHERE,
     Blackhole,
     GatewayEndpointTarget,
@@ -17,7 +18,6 @@ from stack.network import (
     Route,
     VpnTarget,
 )
-from stack.reading import Unmodelled, network
 from stack.render import render
 
 ZONES = ("us-east-1a", "us-east-1b")

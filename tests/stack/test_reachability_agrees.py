@@ -1,4 +1,4 @@
-"""The map's answers (stack/reach.py) and the lab's (lab/oracle.py) share no code; here they are asked the same."""
+"""stack/network/reachability.py and the lab's oracle share no code; here they are asked the same."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -8,10 +8,11 @@ import pytest
 from lab.attempts import Arrived, Attempt, Verdict
 from lab.oracle import Oracle
 from lab.outside import Outside, standard_outside
-from stack import reading, render
-from stack.network import ANYWHERE, Network, Rule
-from stack.reach import Passage, inside, inward, outward
-from stack.talk import STRANGER
+from stack import render
+from stack.network import from_templates
+from stack.network.access_table import STRANGER
+from stack.network.model import ANYWHERE, Network, Rule
+from stack.network.reachability import Passage, inside, inward, outward
 
 PORTS = (22, 80, 443, 5432, 8443)
 DESIGNS: dict[str, dict[str, str]] = {
@@ -32,7 +33,9 @@ def network(name: str) -> Network:
     """With open groups, routes and access lists alone decide."""
     design, _, opened = name.partition(", ")
     parameters = DESIGNS[design]
-    found = reading.network(render.render({**render.NEEDS.get(parameters.get("Topology", ""), {}), **parameters}))
+    found = from_templates.network(
+        render.render({**render.NEEDS.get(parameters.get("Topology", ""), {}), **parameters})
+    )
     return with_open_groups(found) if opened else found
 
 

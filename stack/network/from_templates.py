@@ -1,4 +1,4 @@
-"""Rendered templates as a network: what stack/network.py describes, read from what the templates would make.
+"""Rendered templates as a network: what stack/network/model.py describes, read from what the templates would make.
 
 Whatever decides who reaches whom is read or refused; nothing is left out in silence. A resource that stands in the VPC
 or shapes its traffic and is not known here raises Unmodelled, and so does a reference to what is not in the templates.
@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Any, Literal
 
-from stack.network import (
+from stack.network.model import (
     ANYWHERE,
     POSTGRESQL,
     Blackhole,

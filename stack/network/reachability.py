@@ -7,7 +7,7 @@ worked out from the rules alone; that real packets agree is what the lab is for.
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from stack.network import (
+from stack.network.model import (
     GatewayEndpointTarget,
     Interface,
     InternetGatewayTarget,

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lab.random_networks import random_network
-from stack.network import Blackhole
-from stack.saving import Unreadable, dump, load, renamed
+from stack.network.model import Blackhole
+from stack.network.serialize import Unreadable, dump, load, renamed
 from tests.support.networks import route, small_network, with_table
 
 

@@ -123,7 +123,7 @@ def _charges(address: str, month: "Month", prices: Prices) -> Iterator[Charge]:
         for price, quantity in PRICED[kind](address, month):
             yield Charge(resource=address, price=price, quantity=quantity)
     elif kind not in prices.free and not kind.startswith("Custom::"):
-        raise Unpriced(f"{address} is a {kind}, which stack/prices.toml neither prices nor lists as free")
+        raise Unpriced(f"{address} is a {kind}, which stack/cost/prices.toml neither prices nor lists as free")
 
 
 # ---- What happens in a month -----------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Month:
             "AttemptFunction": self.batches,
         }
         if address not in by_use and address not in self.scheduled and address not in SELDOM:
-            raise Unpriced(f"{address}: stack/bill.py does not say how often it runs")
+            raise Unpriced(f"{address}: stack/cost/bill.py does not say how often it runs")
         return by_use.get(address, 0) + self.scheduled.get(address, 0)
 
     def seconds(self, address: str) -> float:
@@ -449,7 +449,7 @@ BASTIONS = {"t4g.nano": "t4g_nano_hour", "t3.nano": "t3_nano_hour"}  # by the fu
 def _bastion(address: str, month: Month) -> Priced:
     kind = month.resources[address]["Properties"].get("InstanceType")
     if kind not in BASTIONS:
-        raise Unpriced(f"{address} is a {kind}: stack/prices.toml has the prices of {' and '.join(BASTIONS)}")
+        raise Unpriced(f"{address} is a {kind}: stack/cost/prices.toml has the prices of {' and '.join(BASTIONS)}")
     yield BASTIONS[kind], month.hours
     yield "gp3_gb_month", month.load["bastion_disk_gb"]
 

@@ -1,5 +1,5 @@
 """A Network as a picture: the VPC with its zones, subnets, ranges and routes, the fixed addresses, and who may talk to
-whom as stack/talk.py works it out. Connections that were tried can be shown where they ended.
+whom as stack/network/access_table.py works it out. Connections that were tried can be shown where they ended.
 
 What a picture cannot show it refuses: it has room for two zones with one fixed address each.
 """
@@ -8,8 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from stack import talk
-from stack.network import (
+from stack.diagram.badges import (
+    STEP,
+    Flow,
+    Spot,
+    acl_of,
+    described,
+    draw_badges,
+    draw_list,
+    ending_at,
+    list_height,
+    routes_of,
+)
+from stack.diagram.svg import Drawing, width, wrap
+from stack.network import access_table
+from stack.network.access_table import Party, Row, name_of
+from stack.network.model import (
     ANYWHERE,
     GatewayEndpointTarget,
     Interface,
@@ -22,9 +36,6 @@ from stack.network import (
     Subnet,
     VpnTarget,
 )
-from stack.svg import Drawing, width, wrap
-from stack.talk import Party, Row, name_of
-from stack.tried import STEP, Flow, Spot, acl_of, described, draw_badges, draw_list, ending_at, list_height, routes_of
 
 type Point = tuple[float, float]
 
@@ -48,7 +59,7 @@ UNUSED = ("#f8fafc", "#cbd2d9", "#52606d")
 BARS = {Kind.FUNCTION: "#1d5fa8", Kind.BASTION: "#52606d", Kind.ENDPOINT: PRIVATE, Kind.PROXY: IN}
 # Left edge, room and weight of each column of the list.
 COLUMNS = ((44, 310, "normal"), (370, 270, "normal"), (680, 160, "bold"), (860, 316, "normal"))
-STAND_INS = IPv4Network("203.0.113.0/24")  # stack/reading.py takes its stand-ins from there
+STAND_INS = IPv4Network("203.0.113.0/24")  # stack/network/from_templates.py takes its stand-ins from there
 BAR, GAP = 36, 10  # a bar without its lines, and what is between two
 
 
@@ -81,9 +92,9 @@ class _Map:
 
     def drawn(self) -> str:
         self._demand_room()
-        self.parties = talk.parties(self.network)
-        self.rows = talk.rows(self.network)
-        self.told = talk.merged(self.rows)
+        self.parties = access_table.parties(self.network)
+        self.rows = access_table.rows(self.network)
+        self.told = access_table.merged(self.rows)
         self._arrange()
         flows_top = self.bottom + 34
         list_top = flows_top + (list_height(self.flows) if self.flows else 0)
@@ -211,7 +222,7 @@ class _Map:
     def _let_in_by_name(self) -> list[Row]:
         """Where everyone is let in, _closed says it."""
         by_gateway = [row for row in self.rows if row.open and row.how == "through the internet gateway"]
-        return [row for row in by_gateway if row.who != talk.INTERNET]
+        return [row for row in by_gateway if row.who != access_table.INTERNET]
 
     def _left_column(self) -> None:
         """API Gateway, which stands outside the VPC and whose requests reach functions without passing it."""
@@ -238,7 +249,7 @@ class _Map:
         """Where no VPN leads in, a private API's callers stand in the VPC; and who may be connected."""
         self._place(44, y + 26, 180, 62, ["API consumers", "in the VPC"], at="api consumers", stroke=PRIVATE)
         self._arrow([(224, y + 57), (252, y + 57), (252, y + 14), (ZONES[0][0] + INSET + 8, y + 14)], "private")
-        ranges = list(dict.fromkeys(row.whom for row in self.rows if row.how == talk.UNCONNECTED))
+        ranges = list(dict.fromkeys(row.whom for row in self.rows if row.how == access_table.UNCONNECTED))
         if ranges:
             listed = [whom.removeprefix("third parties in ") for whom in ranges]
             few = listed if len(listed) <= 2 else [listed[0], f"and {len(listed) - 1} more ranges"]
@@ -266,7 +277,7 @@ class _Map:
 
     def _door(self, whom: str) -> Point:
         """The left edge of what a row calls by this name."""
-        (party,) = (party for party in self.parties if talk.called(party) == whom)
+        (party,) = (party for party in self.parties if access_table.called(party) == whom)
         y = self.anchors[party.interfaces[0].id][1]
         if party.kind is Kind.DATABASE:
             return self.anchors[party.interfaces[0].id][0] - 176, y
@@ -539,7 +550,7 @@ class _Map:
     # ---- what is closed
 
     def _closed(self) -> None:
-        """The way of everyone else ends at the border, unless stack/talk.py says that something answers."""
+        """The path of everyone else ends at the border, unless the access table says that something answers."""
         y = self.tops["database"] + 70
         shut = not self.rows[-1].open
         end = VPC_RIGHT if shut else ZONES[1][1] - INSET - 10

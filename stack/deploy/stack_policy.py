@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from stack.change_sets import STACK, Held, Live
-from stack.guard import PROTECTED
+from stack.deploy.change_sets import STACK, Held, Live
+from stack.deploy.guard import PROTECTED
 
-POLICY = Path(__file__).parents[1] / "infra/stack-policy.json"
+POLICY = Path(__file__).parents[2] / "infra/stack-policy.json"
 LOSSES = ["Update:Replace", "Update:Delete"]
 
 type Policy = Mapping[str, Any]

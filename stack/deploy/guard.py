@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stack.change_sets import STACK, Cause, Change, ChangeSet, Held, Live, Recorded, Source, Unreadable, read
+from stack.deploy.change_sets import STACK, Cause, Change, ChangeSet, Held, Live, Recorded, Source, Unreadable, read
 
 SHOWN_VALUE = 60  # characters of a property's value: a route or an id fits, a policy document does not
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,13 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from samtranslator.yaml_helper import yaml_parse
 
-from stack.change_sets import EMPTY_REASONS, Live, Unreadable, read
-from stack.guard import Verdict, judge, names_of, show
-from stack.progress import Follower
-from stack.protect import protect
+from stack.deploy.change_sets import EMPTY_REASONS, Live, Unreadable, read
+from stack.deploy.events import Follower
+from stack.deploy.guard import Verdict, judge, names_of, show
+from stack.deploy.stack_policy import protect
 from stack.render import APPLICATION, Refused, render, templates, written
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = ".aws-sam/packaged.yaml"
 SAM_BUCKETS_STACK = "aws-sam-cli-managed-default"  # what `sam package --resolve-s3` makes, once per account and Region
@@ -431,7 +430,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without-nested", action="store_true", help="the guard sees the root alone")
     parser.add_argument("--sam", default="sam")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stack.change_sets import STACK
+from stack.deploy.change_sets import STACK
 
 
 class Follower:

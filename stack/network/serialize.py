@@ -13,7 +13,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin, get_type_hints
 
-from stack.network import Network
+from stack.network.model import Network
 
 _CLASS = "class"
 
@@ -67,7 +67,7 @@ def _name(value: object) -> str:
 
 
 def _made(wanted: Any, value: Any) -> Any:
-    """`value` as `wanted`, a type of stack/network.py."""
+    """`value` as `wanted`, a type of stack/network/model.py."""
     if isinstance(wanted, TypeAliasType):
         wanted = wanted.__value__
     if is_dataclass(wanted):

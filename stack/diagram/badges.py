@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from stack.svg import Drawing, wrap
+from stack.diagram.svg import Drawing, wrap
 
 RADIUS = 10.0
 STEP = 24.0  # from one badge to the next

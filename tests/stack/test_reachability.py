@@ -8,9 +8,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from stack import reading, render, talk
-from stack.network import ANYWHERE, Interface, Network, VpnTarget
-from stack.reach import inside, inward, outward, route_to, subnet_of
+from stack import render
+from stack.network import access_table, from_templates
+from stack.network.model import ANYWHERE, Interface, Network, VpnTarget
+from stack.network.reachability import inside, inward, outward, route_to, subnet_of
 
 PARTNER = IPv4Address("198.51.100.80")
 DEVELOPER = IPv4Address("198.51.100.9")
@@ -21,7 +22,7 @@ DATABASE_GROUP = "Network.DatabaseSecurityGroup"
 @cache
 def network(**parameters: str) -> Network:
     needs = render.NEEDS.get(parameters.get("Topology", ""), {})
-    return reading.network(render.render({**needs, **parameters}))
+    return from_templates.network(render.render({**needs, **parameters}))
 
 
 def of(found: Network, owner: str) -> Interface:
@@ -162,7 +163,7 @@ def test_strangers_reach_nothing(topology: str) -> None:
     found = network(Topology=topology)
     for interface in found.interfaces:
         for port in (*interface.listens, 22, 443, 5432):
-            assert not inward(found, talk.STRANGER, interface, port).open, interface
+            assert not inward(found, access_table.STRANGER, interface, port).open, interface
 
 
 def test_developers_reach_the_database_and_only_from_their_range() -> None:
@@ -186,7 +187,7 @@ def test_the_corporate_network_reaches_the_database_only_if_asked() -> None:
 
 
 def test_the_rows_of_the_default_stack() -> None:
-    rows = {(row.who, row.whom): (row.ports, row.how) for row in talk.rows(network())}
+    rows = {(row.who, row.whom): (row.ports, row.how) for row in access_table.rows(network())}
     assert rows["authorize, admin", "the database instance"] == (("5432",), "inside the VPC")
     assert rows["everyone else on the internet", "anything in the VPC"] == ((), "nothing here answers to it")
     callers = next(who for who, whom in rows if whom == "the internet" and "attempt" in who)
@@ -204,12 +205,12 @@ def test_an_open_database_is_told_of() -> None:
         replace(acl, entries=tuple(replace(entry, cidr=ANYWHERE, allow=True) for entry in acl.entries))
         for acl in found.nacls
     ]
-    row = talk.rows(replace(found, security_groups=tuple(groups), nacls=tuple(acls)))[-1]
+    row = access_table.rows(replace(found, security_groups=tuple(groups), nacls=tuple(acls)))[-1]
     assert (row.ports, row.how) == (("5432",), "open to all")
 
 
 def test_what_no_route_leads_to_is_told_so() -> None:
-    rows = talk.rows(network(Topology="internal-only"))
+    rows = access_table.rows(network(Topology="internal-only"))
     told = {row.whom: (row.ports, row.how) for row in rows}
     assert told["third parties in 10.200.0.0/16"] == ((), "not before you connect it, as by peering")
     assert told["the internet"] == ((), "no route of this stack leads there")
@@ -226,4 +227,4 @@ def test_what_no_route_leads_to_is_told_so() -> None:
     ],
 )
 def test_owners_have_names_that_people_use(owner: str, name: str) -> None:
-    assert talk.name_of(owner) == name
+    assert access_table.name_of(owner) == name

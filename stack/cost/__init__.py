@@ -1,0 +1,1 @@
+"""What a rendered stack costs in a month, by AWS's list prices."""

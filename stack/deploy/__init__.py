@@ -1,0 +1,1 @@
+"""Deploying with a guard: change sets read and judged, carried out and followed under a stack policy."""
