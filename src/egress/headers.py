@@ -55,11 +55,15 @@ def _fault(name: str, value: str) -> str | None:
 
 
 def _unfolded(lines: Iterable[bytes]) -> list[bytes]:
-    """Each field on one line: one that begins with white space continues the one before (RFC 9112 section 5.2)."""
-    whole: list[bytes] = []
+    """Each field on one line: one that begins with white space continues the one before (RFC 9112 section 5.2).
+
+    The parts are joined once, at the end: a partner may fold a field as often as libcurl's limit for headers allows.
+    """
+    fields: list[list[bytes]] = []
     for line in lines:
-        if line[:1] in (b" ", b"\t") and whole:
-            whole[-1] = whole[-1].rstrip() + b" " + line.strip()
-        else:
-            whole.append(line)
-    return whole
+        stripped = line.strip()
+        if line[:1] not in (b" ", b"\t") or not fields:
+            fields.append([line.rstrip()])
+        elif stripped:
+            fields[-1].append(stripped)
+    return [b" ".join(parts) for parts in fields]

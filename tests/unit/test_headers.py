@@ -1,5 +1,7 @@
 """Header fields: what may be sent, and how what was received is made safe to keep."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,41 @@ def test_lines_that_are_no_field_are_left_out() -> None:
 def test_folded_lines_are_joined() -> None:
     assert received([b"X: one\r\n", b"  two\r\n", b"\tthree\r\n"]) == (("X", "one two three"),)
     assert received([b" lost\r\n", b"X: one\r\n"]) == (("X", "one"),)
+
+
+def test_an_empty_continuation_adds_nothing() -> None:
+    assert received([b"X: one\r\n", b" \r\n", b"\t \r\n", b" two\r\n"]) == (("X", "one two"),)
+
+
+def test_a_continuation_does_not_begin_a_field() -> None:
+    assert received([b"\r\n", b" Not-A-Field: 1\r\n"]) == ()
+
+
+class Weighed(bytes):
+    """Counts the bytes that are copied of it, and of what is made of it."""
+
+    copied = 0
+
+    def strip(self, *chars: Any) -> "Weighed":
+        return self._made(super().strip(*chars))
+
+    def rstrip(self, *chars: Any) -> "Weighed":
+        return self._made(super().rstrip(*chars))
+
+    def __add__(self, other: Any) -> "Weighed":
+        return self._made(super().__add__(other))
+
+    def _made(self, content: bytes) -> "Weighed":
+        Weighed.copied += len(content)
+        return Weighed(content)
+
+
+def test_a_field_that_is_folded_often_is_copied_a_few_times_and_not_once_a_line() -> None:
+    lines = [Weighed(b"X: one\r\n"), *[Weighed(b" 0123456789\r\n")] * 2_000]
+    Weighed.copied = 0
+    ((name, value),) = received(lines)
+    assert (name, len(value)) == ("X", 3 + 11 * 2_000)
+    assert Weighed.copied <= 4 * sum(len(line) for line in lines)
 
 
 def test_an_escaped_nul_cannot_reach_the_database() -> None:
