@@ -40,6 +40,8 @@ SETTLE_SECONDS = 14.0  # of them are kept back to queue and record what was sent
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
 LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
 RETRY_AFTER_SECONDS = 5
+# What outcomes that came in wake-ups get of a batch: they can travel on, and what is new needs the time to be sent.
+CARRIED_SECONDS = 4.0
 
 type Due = Mapping[DeliveryId, Place]
 
@@ -127,12 +129,16 @@ def _sent(requests: Sequence[OutboundRequest], *, early: Early | None, by: Colla
 def _record_carried(carried: Sequence[Place], *, end_at: datetime, by: Collaborators) -> list[Place]:
     """Records the outcomes that came with wake-ups; what is to be queued then.
 
+    They are given up after CARRIED_SECONDS, and travel on: however long the database takes for them, the deliveries of
+    the same batch still have time to be sent.
+
     Where the delivery is to be tried again and the lease is over, the wake-up of that may have found it already over
     and be gone, so there is another one. An outcome that the database refuses is lost: its delivery is looked at when
     the lease is over, as that of a worker that died; where its row is gone (a database that was restored), so is that.
     """
     records = [item.wakeup.record for item in carried if item.wakeup.record is not None]
-    recorded = record_all(records, end_at=end_at, by=by) if records else Recorded()
+    give_up_at = min(end_at, by.clock() + timedelta(seconds=CARRIED_SECONDS + CARRY_SECONDS))
+    recorded = record_all(records, end_at=give_up_at, by=by) if records else Recorded()
     if recorded is None:
         later = by.clock() + timedelta(seconds=PUT_BACK_SECONDS)
         return [replace(item, wakeup=replace(item.wakeup, due_at=later)) for item in carried]

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from db import deliveries
-from db.connection import Connection, Database
+from db.connection import Connection, Database, Parameters, Row
 from domain.deliveries import Claim, State
 from domain.destinations import BearerAuth, Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
@@ -432,6 +432,30 @@ def test_an_outcome_is_recorded_as_soon_as_a_database_is_back(gateway: Gateway, 
     assert gateway.queue.wakeups() == []
 
 
+def test_an_outcome_that_the_database_never_takes_leaves_time_for_the_deliveries_of_its_batch(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The clock goes on by a second for each try: what is claimed then must still be sent."""
+    server = partner(answers(200))
+    gateway.destination(server.url())
+    hand_over(gateway, path="/carried")
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
+        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
+    (carrying,) = gateway.queue.take()
+    gateway.clock.now = carrying.due_at
+    hand_over(gateway, path="/new")
+    with closing(NeverRecords(DatabaseSettings(database_url=gateway.database.url), carrying.delivery_id)) as database:
+        attempt_due([carrying, *gateway.queue.take()], by=replace(gateway.by, database=database))
+    assert [request.split()[1] for request in server.requests] == [b"/carried", b"/new"]
+    assert {row["path"]: row["state"] for row in gateway.sql("SELECT path, state FROM delivery")} == {
+        "/carried": "sending",
+        "/new": "delivered",
+    }
+    (again,) = gateway.queue.wakeups()
+    assert again.record == carrying.record
+
+
 def test_a_carried_retry_leaves_one_message(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers_in_turn(503, 200))
     gateway.destination(server.url())
@@ -597,6 +621,19 @@ class GoesAway(Database):
             raise DatabaseUnavailable("gone", retry_after_seconds=1)
         self.ran = True
         return super().connection()
+
+
+class NeverRecords(Database):
+    """Is busy whenever it is to record an attempt of one delivery, as where another session has locked its row."""
+
+    def __init__(self, settings: DatabaseSettings, delivery_id: DeliveryId) -> None:
+        super().__init__(settings)
+        self._delivery_id = str(delivery_id)
+
+    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+        if self._delivery_id in str(parameters.get("records", "")):
+            raise DatabaseUnavailable("busy", retry_after_seconds=1)
+        return super().rows(statement, parameters, repeatable=repeatable)
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "172.16.0.1", "172.31.255.254", "192.168.7.7", "100.64.0.1"])
