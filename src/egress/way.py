@@ -84,7 +84,8 @@ class Way:
     def _listen(self, kind: int, words: bytes) -> None:
         """libcurl has no other way to tell these than its log. Where it changes its words they stay unknown.
 
-        A request on a connection of its own is stream 1, so that a GOAWAY whose last stream is 0 is about it.
+        A request on a connection of its own is stream 1, so that only a GOAWAY whose last stream is 0 leaves it out. On
+        a kept connection the log does not say which stream it is, and nobody listens (docs/adr/0003).
         """
         if kind == pycurl.INFOTYPE_TEXT and _NOT_PROCESSED.match(words):
             self.turned_away = True
