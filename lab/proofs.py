@@ -2,7 +2,7 @@
 
 A proof is a function that yields sentences. Its expectations come from the parameters (what the design promises) and
 from the two lists below (what each function is for), never from the network that it is about. To add one, write a
-function with @proof below: see docs/lab.md, "Another proof".
+function with @proof below: see docs/lab.md, "Add a proof".
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -108,7 +108,7 @@ Token     {token}
 API docs  {stack.url}/docs
 Partner   {stack.partner.url} (demo; what it receives is shown below)
 
-Hand over a delivery, look at it and its attempts, and call the partner through the gateway:
+Create a delivery, look at it and its attempts, and call the partner through the gateway:
 
 {lines}
 """

@@ -1,4 +1,4 @@
-# A way to the database for people. It never ran against AWS from here: see docs/operations.md#people.
+# A way to the database for people. It never ran against AWS from here: see docs/people-and-database.md#let-a-person-query-it.
 
 ##@ Build and deploy
 

@@ -13,9 +13,11 @@ from stack.render import APPLICATION, ROOT, templates, written
 
 HEAD = """# Parameters and outputs
 
-Written by `make parameters` from `template.yaml` and `samconfig.toml`; a test holds it to them. Put what a stage needs
-into its table in `samconfig.toml`; what a table does not name has the default in a new stack and keeps its value in one
-that exists.
+After this page you can fill in a stage's table in `samconfig.toml`: it has every parameter with its default and what it
+takes, what is refused together, and every output.
+
+Written by `make parameters` from `template.yaml` and `samconfig.toml`; a test holds it to them. What a
+stage's table does not name has its default in a new stack and keeps its value in one that exists.
 """
 
 

@@ -37,12 +37,12 @@ class Protection:
 PROTECTED = {
     "AWS::EC2::EIP": Protection(
         loss="partners allowlist this address and drop what comes from another one",
-        instead="leave it as it is; to hand it to another stack see docs/operations.md#the-fixed-address",
+        instead="leave it; to move it to another stack see docs/running.md#move-the-addresses-to-another-stack",
     ),
     "AWS::EC2::NatGateway": Protection(
         loss="nothing leaves without it, and a new one cannot have its address while the old one holds it",
         instead="leave its subnet, address and mode as they are; to change the mode of egress see "
-        "docs/operations.md#change-safely",
+        "docs/changing-safely.md",
     ),
     "AWS::EC2::VPC": Protection(
         loss="all that is in it would have to be made again, the database among it",
@@ -51,16 +51,16 @@ PROTECTED = {
     "AWS::RDS::DBCluster": Protection(
         loss="all deliveries are in it, and a new one is empty; what remains is a snapshot at most",
         instead="leave its name, engine, subnets, port and key as they are; to move the data see "
-        "docs/operations.md#change-safely",
+        "docs/changing-safely.md",
     ),
     "AWS::SecretsManager::Secret": Protection(
         loss="the credentials of destinations are sealed with it and open with no other",
-        instead="leave the seal key as it is; see docs/operations.md#the-seal-key",
+        instead="leave the seal key as it is; see docs/people-and-database.md#the-seal-key",
     ),
     "AWS::SQS::Queue": Protection(
         loss="the wake-ups of deliveries are in it, and deliveries without one stand still",
         instead="leave its name and kind as they are, or move its messages by hand afterwards; see "
-        "docs/operations.md#change-safely",
+        "docs/changing-safely.md",
     ),
     "AWS::EC2::VPNGateway": Protection(
         loss="the VPN ends at it, and so does every way between the VPC and the corporate network",

@@ -49,7 +49,12 @@ README = "README.md"
 API = "docs/api.md"
 PROBLEMS = "docs/problems.md"
 ARCHITECTURE = "docs/architecture.md"
-OPERATIONS_PAGE = "docs/operations.md"
+DEPLOY = "docs/deploy.md"
+MIGRATIONS = "docs/migrations.md"
+RUNNING = "docs/running.md"
+PEOPLE = "docs/people-and-database.md"
+COMPARE = "docs/compare.md"
+INDEX = "docs/index.md"
 ALARMS_PAGE = "docs/alarms.md"
 CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
@@ -182,6 +187,25 @@ def long_pages_begin_with_their_contents(texts: Texts) -> list[str]:
     return faults
 
 
+def every_page_is_listed_by_reader(texts: Texts) -> list[str]:
+    """docs/index.md links every page of docs but the decision records, which it links as a folder."""
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", texts[INDEX])}
+    return [f"{page} is not listed" for page in _own_pages(texts) if Path(page).name not in linked]
+
+
+def every_page_opens_with_what_one_can_do_after_it(texts: Texts) -> list[str]:
+    """Its first paragraph says so."""
+    return [
+        f"{page} opens otherwise"
+        for page in _own_pages(texts)
+        if not texts[page].partition("\n\n")[2].startswith("After this page you")
+    ]
+
+
+def _own_pages(texts: Texts) -> list[str]:
+    return [path for path in texts if re.fullmatch(r"docs/[\w-]+\.md", path) and path != INDEX]
+
+
 def every_make_target_that_is_named_exists(texts: Texts) -> list[str]:
     """`make run`, whether in a sentence or in a block of code."""
     makefiles = "\n".join(text for path, text in texts.items() if path == "Makefile" or path.endswith(".mk"))
@@ -237,7 +261,7 @@ def _pages(texts: Texts) -> Iterator[tuple[str, str]]:
 
 def _prose(text: str) -> str:
     """Without blocks of code."""
-    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _quoted(texts: Texts, form: str) -> Iterator[tuple[str, str]]:
@@ -300,7 +324,7 @@ def _call(method: str, path: str) -> str:
 
 def numbers_are_those_of_the_code(texts: Texts) -> list[str]:
     """Each phrase is made of the code's constants and must stand on its page."""
-    pages = {page: " ".join(texts[page].split()) for page in (README, API, ARCHITECTURE, OPERATIONS_PAGE)}
+    pages = {page: " ".join(texts[page].split()) for page in {page for page, _ in _phrases()}}
     return [f"{page} does not say: {phrase}" for page, phrase in _phrases() if phrase not in pages[page]]
 
 
@@ -321,7 +345,7 @@ def _phrases() -> Iterable[tuple[str, str]]:
         (API, ", ".join(map(_spelled, SCHEDULE_SECONDS))),
         (API, f"ten attempts in {hours}"),
         (README, f"up to ten attempts over {hours}"),
-        (README, f"{ASYNC_ATTEMPTS} in {hours.split()[1]} h"),
+        (COMPARE, f"{ASYNC_ATTEMPTS} in {hours.split()[1]} h"),
         (API, f"varied by up to {JITTER * 100:g} % either way"),
         (API, f"up to {RETRY_AFTER_CAP_SECONDS // 3600} hours"),
         (API, f"the statuses {_listed(statuses)} (with `at_most_once` only {_listed(surely)})"),
@@ -336,19 +360,19 @@ def _phrases() -> Iterable[tuple[str, str]]:
         (API, f"| {schemas.METADATA_LIMIT_BYTES} bytes of JSON |"),
         (API, f"| {schemas.HEADERS_LIMIT}, and {schemas.HEADERS_LIMIT_BYTES // 1024} KiB together |"),
         (API, f"at most {schemas.NOT_BEFORE_LIMIT.days} days off"),
-        (README, f"{body} for a request body and for a response that is handed back; {stored} of each response"),
+        (README, f"{body} for a request body and for a response that is returned; {stored} of each response"),
         (README, f"gets at most {MAX_TOTAL_SECONDS} s"),
         (ARCHITECTURE, f"with {misses} in between"),
         (ARCHITECTURE, f"holds a message back for {LONGEST_DELAY_SECONDS} s at most"),
         (ARCHITECTURE, f"put back for {PUT_BACK_SECONDS} s"),
         (ARCHITECTURE, f"the lease runs out after {lease} s"),
-        (OPERATIONS_PAGE, f"Scopes are {_listed([f'`{scope}`' for scope in ALL_SCOPES])}"),
-        (OPERATIONS_PAGE, f"| `{APPLICATION_ROLE}` | API and worker |"),
-        (OPERATIONS_PAGE, f"| `{AUTHORIZER_ROLE}` | the authorizer |"),
-        (OPERATIONS_PAGE, f"| `{ADMIN_ROLE}` | the admin function |"),
-        (OPERATIONS_PAGE, f"| `{READONLY_ROLE}` | people |"),
-        (OPERATIONS_PAGE, f"PostgreSQL ends it, {RESERVE_SECONDS:.0f} s before Lambda would"),
-        (OPERATIONS_PAGE, f"sets `lock_timeout` to {LOCK_WAIT_SECONDS} s"),
+        (RUNNING, f"Scopes are {_listed([f'`{scope}`' for scope in ALL_SCOPES])}"),
+        (PEOPLE, f"| `{APPLICATION_ROLE}` | API and worker |"),
+        (PEOPLE, f"| `{AUTHORIZER_ROLE}` | the authorizer |"),
+        (PEOPLE, f"| `{ADMIN_ROLE}` | the admin function |"),
+        (PEOPLE, f"| `{READONLY_ROLE}` | people |"),
+        (MIGRATIONS, f"PostgreSQL ends it, {RESERVE_SECONDS:.0f} s before Lambda would"),
+        (MIGRATIONS, f"sets `lock_timeout` to {LOCK_WAIT_SECONDS} s"),
     )
 
 
@@ -473,6 +497,8 @@ RULES: list[Rule] = [
     problems_are_documented_with_their_status_and_title,
     every_link_leads_somewhere,
     long_pages_begin_with_their_contents,
+    every_page_is_listed_by_reader,
+    every_page_opens_with_what_one_can_do_after_it,
     every_make_target_that_is_named_exists,
     every_variable_that_is_named_exists,
     every_name_of_the_stack_or_the_code_exists,

@@ -1,7 +1,7 @@
 """What a migration must be, so that the code before it can live with it: expand first, contract a release later.
 
 squawk knows what PostgreSQL's statements lock and whom they break; the rest are agreements of this project
-(docs/operations.md, "Migrations"). Each rule takes the files by name and returns its faults in words.
+(docs/migrations.md). Each rule takes the files by name and returns its faults in words.
 """
 
 import hashlib

@@ -123,7 +123,7 @@ def test_numbers_leave_no_gap_and_names_are_words() -> None:
 
 
 def test_the_page_for_operators_quotes_the_lines_as_they_are(repository: object) -> None:
-    text = (rules.FOLDER.parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+    text = (rules.FOLDER.parents[2] / "docs/migrations.md").read_text(encoding="utf-8")
     examples = re.findall(r"```sql\n(-- Why:.*?)```", text, re.DOTALL)
     assert len(examples) >= 3
     files = OURS | {f"{len(OURS) + number:04}_example.sql": example for number, example in enumerate(examples, 1)}

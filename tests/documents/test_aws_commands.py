@@ -53,7 +53,7 @@ class Account:
     made: dict[str, str]
 
     def run(self, script: str) -> "subprocess.CompletedProcess[str]":
-        """A shell with the definitions of operations.md, STACK among them."""
+        """A shell with the definitions of docs/deploy.md, STACK among them."""
         for written, real in self.made.items():
             script = script.replace(written, real)
         text = f"{definitions()}\n{script}"
@@ -68,8 +68,8 @@ class Account:
 
 
 def definitions() -> str:
-    """STACK, output() and admin(), as operations.md defines them."""
-    text = pages()["docs/operations.md"]
+    """STACK, output() and admin(), as docs/deploy.md defines them."""
+    text = pages()["docs/deploy.md"]
     found = re.findall(r"^(?:STACK=sallyport-dev|\w+\(\) \{\n.*?^\})$", text, re.MULTILINE | re.DOTALL)
     assert [line.split("=")[0].split("(")[0] for line in found] == ["STACK", "output", "admin"]
     return "\n".join(found)
@@ -84,7 +84,7 @@ def for_aws() -> list[Block]:
 
 def quoted() -> list[str]:
     """Commands between backticks that have options."""
-    prose = [re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in pages().values()]
+    prose = [re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in pages().values()]
     found = {command for text in prose for command in re.findall(r"`(aws\s[^`]+ --[^`]+)`", text)}
     return sorted(" ".join(command.split()) for command in found)
 

@@ -2,13 +2,14 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("make", "sam", "aws", "curl", "docker", "git", "python", "pip")
-_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SHELLS = ("sh", "shell", "bash", "console")
 
 
@@ -49,9 +50,9 @@ def blocks() -> Iterator[Block]:
     """Every shell block. One without a language that starts with a program's name is one too."""
     for page, text in pages().items():
         for found in _BLOCK.finditer(text):
-            named = not found["language"] and found["text"].startswith(PROGRAMS)
-            if named or found["language"] in _SHELLS:
-                yield Block(page=page, text=found["text"])
+            script = textwrap.dedent(found["text"])
+            if found["language"] in _SHELLS or (not found["language"] and script.startswith(PROGRAMS)):
+                yield Block(page=page, text=script)
 
 
 def commands(program: str) -> Iterator[tuple[str, list[str]]]:
