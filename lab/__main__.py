@@ -13,16 +13,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lab.case import Case
-from lab.enclosure import Forbidden, die_with_parent
-from lab.parts import Unrealisable
-from lab.programs.errors import Unrunnable
-from lab.realise import Missing
-from lab.report import Pages, written
+from lab.kernel.apply import Missing
+from lab.kernel.sandbox import Forbidden, die_with_parent
+from lab.model.case import Case
+from lab.model.errors import Unrunnable
+from lab.plan.parts import Unrealisable
+from lab.report.data import written
+from lab.report.text import Pages
 from lab.shell import NoSuchHost, shell
 from lab.sources import live, templates
 from lab.sources.describing import NotDescribed
-from lab.work import Order, Refused, Result, carry_out
+from lab.workers import Order, Refused, Result, carry_out
 from local.errors import LocalError
 from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
@@ -38,7 +39,7 @@ WITH_PROGRAMS = (
     "internal-only-single",
 )
 AT_ONCE = 4  # a case waits for time-outs half of its time, so two processors have room for four
-# lab.report.GROUPS in a word each.
+# lab.report.text.GROUPS in a word each.
 _HEADINGS = {1: "database", 2: "address", 3: "lost zone", 4: "no way out", 5: "corporate", 6: "state"}
 WIDTH = 120  # of text that does not go to a terminal
 

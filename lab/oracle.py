@@ -1,8 +1,8 @@
 """What AWS's documents say should become of an attempt, worked out on the Network alone.
 
 It walks a TCP exchange, the opening packet and its answer, from place to place. It shares no code with the plan and
-its filters: that the two agree on networks made at random (lab/fuzz.py) is the check of both. The pages of AWS that
-it follows are those of lab/stages.py; the sentences beside the functions say which rule of the page is meant.
+its filters: that the two agree on networks made at random (lab/fuzz) is the check of both. The pages of AWS that
+it follows are those of lab/model/stages.py; the sentences beside the functions say which rule of the page is meant.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Literal, NoReturn
 
-from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
-from lab.outside import RESOLVER, Outside
-from lab.stages import Stage
+from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
+from lab.model.outside import RESOLVER, Outside
+from lab.model.stages import Stage
 from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,

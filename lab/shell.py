@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
-from lab.case import Case
-from lab.enclosure import enter
-from lab.programs.world import world
+from lab.kernel.sandbox import enter
+from lab.model.case import Case
+from lab.model.world import world
 
 _TOOLS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -18,7 +18,7 @@ class NoSuchHost(ValueError):
 
 
 def shell(host: str, case: Case) -> int:
-    """Open it and wait until it is left. Returns its status. Raises NoSuchHost, and what lab.running raises."""
+    """Open it and wait until it is left. Returns its status. Raises NoSuchHost, and what the testbed raises."""
     names = hosts(case)
     if host not in names:
         listed = "\n".join(f"  {name:<52}{', '.join(map(str, addresses))}" for name, addresses in names.items())
@@ -40,7 +40,9 @@ def hosts(case: Case) -> Mapping[str, tuple[IPv4Address, ...]]:
 
 
 def _open(host: str, case: Case) -> int:
-    from lab.running import running  # it loads boto3 and moto, which start threads: after the world was entered
+    from lab.programs.testbed import (
+        running,  # it loads boto3 and moto, which start threads: after the world was entered
+    )
 
     if case.rendered is None:
         raise NoSuchHost("a shell needs the programs, which only a design from the templates has")

@@ -14,10 +14,10 @@ from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import urlsplit
 
+from lab.kernel.apply import Lab
+from lab.model.world import API, HTTPS
 from lab.programs.authority import Authority
 from lab.programs.functions import Placed, filled
-from lab.programs.world import API, HTTPS
-from lab.realise import Lab
 from local.front import Front, Gateway
 from local.functions import REPOSITORY
 from local.gateway import HttpRequest, HttpResponse

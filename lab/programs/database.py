@@ -1,7 +1,7 @@
 """PostgreSQL in the namespace of the cluster's writer, over TLS, for roles that log in with IAM tokens.
 
 The server cannot check AWS's signature in a token, so it takes any password of a role that has rds_iam (see
-lab/limits.py); other roles cannot come by the network at all. The lab's own control goes over the Unix socket.
+lab/model/limits.py); other roles cannot come by the network at all. The lab's own control goes over the Unix socket.
 """
 
 import os
@@ -17,9 +17,9 @@ from typing import Any
 
 import psycopg
 
+from lab.kernel.apply import Lab
+from lab.model.errors import Unrunnable
 from lab.programs.authority import Authority
-from lab.programs.errors import Unrunnable
-from lab.realise import Lab
 from local.functions import REPOSITORY
 from local.postgres import SUPERUSER, Postgres, binaries
 from stack.network.model import POSTGRESQL, Interface, Kind, Network

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.programs.errors import Unrunnable
+from lab.kernel.apply import Lab
+from lab.model.errors import Unrunnable
 from lab.programs.metadata import Metadata, zone_ids
-from lab.realise import Lab
 from local.functions import REPOSITORY, Function, FunctionConfiguration
 from stack.network.model import Interface, Kind, Network
 from stack.render import Rendered, Symbol

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from lab.kernel.apply import Lab
 from lab.programs.services import serve
-from lab.realise import Lab
 
 _PATH = "/2026-01-15/metadata/execution-environment"
 # Names are shuffled from account to account, IDs are not; so they do not go by the alphabet.

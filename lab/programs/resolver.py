@@ -12,9 +12,9 @@ from pathlib import Path
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, TCPServer, UDPServer
 
-from lab.enclosure import MS_BIND, mount
-from lab.outside import RESOLVER
-from lab.realise import Lab
+from lab.kernel.apply import Lab
+from lab.kernel.sandbox import MS_BIND, mount
+from lab.model.outside import RESOLVER
 
 _PORT = 53
 _SECONDS_TO_LIVE = 5  # Aurora's own, for its cluster endpoint

@@ -21,10 +21,10 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from lab.kernel.apply import Lab
+from lab.model.errors import Unrunnable
+from lab.model.world import AWS, HTTPS, SERVICES, bucket
 from lab.programs.authority import Authority
-from lab.programs.errors import Unrunnable
-from lab.programs.world import AWS, HTTPS, SERVICES, bucket
-from lab.realise import Lab
 from local.sqs import SqsServer
 from stack.network.model import Network
 from stack.render import Rendered

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address
 
+from lab.kernel.apply import Lab
+from lab.model.world import HTTPS
 from lab.programs.authority import Certificate
-from lab.programs.world import HTTPS
-from lab.realise import Lab
 from local.partner import Call, Partner, Reply
 
 

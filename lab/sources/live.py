@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from lab.case import Case
+from lab.model.case import Case
 from lab.sources.describing import Described, Item, describe
 from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
 from stack.network.model import (

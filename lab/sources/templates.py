@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from lab.case import Case
+from lab.model.case import Case
 from stack.network.from_templates import network
 from stack.render import EGRESSES, NEEDS, Combination, combinations, render
 

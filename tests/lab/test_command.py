@@ -147,11 +147,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from lab import __main__, changes
+from lab import __main__
+from lab.proofs import mutations
 from lab.sources.templates import cases
-from lab.work import Order
+from lab.workers import Order
 (case, *_) = cases("public-private", "single")
-case = replace(case, name="broken", network=changes.everything_opened(case.network))
+case = replace(case, name="broken", network=mutations.everything_opened(case.network))
 orders = [Order(case=case, controls=False, programs=False)]
 sys.exit(__main__.answered(lambda: __main__.proved(orders, out=Path(sys.argv[1]))))
 """
@@ -167,8 +168,8 @@ def test_a_proof_that_fails_makes_the_status_1(tmp_path: Path) -> None:
 
 def test_a_network_that_cannot_be_made_stops_with_its_resource(tmp_path: Path) -> None:
     other = "replace(case.network, internet_gateway='igw-other')"
-    spoilt = _BROKEN.replace("changes.everything_opened(case.network)", other)
-    done = ran([sys.executable, "-c", spoilt, str(tmp_path)])
+    other_network = _BROKEN.replace("mutations.everything_opened(case.network)", other)
+    done = ran([sys.executable, "-c", other_network, str(tmp_path)])
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("lab: broken: Network.")
     assert "its target, internet gateway Network.InternetGateway, is unknown" in done.stderr

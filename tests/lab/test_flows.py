@@ -9,19 +9,18 @@ from functools import cache
 
 import pytest
 
-from lab import changes
-from lab.attempts import Arrived, Died, Unexplained
-from lab.case import Case
-from lab.flows import MOST, Shown, shown
+from lab.kernel.probe import attempts
+from lab.model.attempts import Arrived, Died, Unexplained
+from lab.model.case import Case
+from lab.model.stages import Stage
+from lab.model.world import world
 from lab.oracle import Oracle
-from lab.probe import attempts
-from lab.programs.world import world
-from lab.proofs import PROOFS, Given
-from lab.proving import Evidence, Found, Line, Proven
-from lab.report import picture
-from lab.sentences import Claim, Subjects
+from lab.proofs import mutations
+from lab.proofs.assertions import Claim, Subjects
+from lab.proofs.catalogue import PROOFS, Given
+from lab.proofs.runner import Evidence, Found, Line, Proven
+from lab.report.picture import MOST, Shown, picture, shown
 from lab.sources.templates import cases
-from lab.stages import Stage
 from stack.diagram.badges import Flow
 from stack.network.model import Network
 from stack.network.serialize import renamed
@@ -134,14 +133,14 @@ def test_a_refusal_stands_at_what_refused_it() -> None:
 
 
 def test_an_answer_that_dies_stands_where_it_died() -> None:
-    found = changed("public-private-single", changes.acl_without_answers)
+    found = changed("public-private-single", mutations.acl_without_answers)
     flow = next(one for one in shown(found).flows if "the answer" in one.became)
     assert flow.became == f"the answer died at the {Stage.NACL_OUT}: no entry allows it, which must not be"
     assert flow.at == ("network ACL of Network.DatabaseSubnetA",)
 
 
 def test_what_must_not_be_is_told_before_all_else() -> None:
-    found = changed("internet-accessible-single", changes.everything_opened)
+    found = changed("internet-accessible-single", mutations.everything_opened)
     assert any(flow.who == "the internet" and flow.became.endswith("which must not be") for flow in shown(found).flows)
     assert overlaps(picture(found)) == []
 

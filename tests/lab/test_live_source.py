@@ -12,7 +12,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from lab.case import Case
+from lab.model.case import Case
 from lab.sources.describing import CALLS, Described, NotDescribed, describe
 from lab.sources.live import read
 from stack.network.from_templates import Unmodelled, network
@@ -133,7 +133,7 @@ def test_the_proofs_hold_by_packets_on_what_aws_describes() -> None:
 
 
 def _failed(text: str, parameters: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
-    from lab.proving import prove
+    from lab.proofs.runner import prove
 
     case = Case(name="lab", parameters=parameters, network=load(text), names=names)
     evidence = prove(case, controls=False)

@@ -5,10 +5,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.attempts import Arrived, Attempt, Died, Verdict
+from lab.model.attempts import Arrived, Attempt, Died, Verdict
+from lab.model.outside import ATTACKER, PARTNER, standard_outside
+from lab.model.stages import PAGES, Stage
 from lab.oracle import Oracle
-from lab.outside import ATTACKER, PARTNER, standard_outside
-from lab.stages import PAGES, Stage
 from stack.network.model import (
     ANYWHERE,
     Blackhole,

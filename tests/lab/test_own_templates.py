@@ -4,8 +4,8 @@ import io
 import re
 from contextlib import redirect_stdout
 
-from lab.attempts import Arrived
-from lab.fuzz import compare
+from lab.fuzz.comparison import compare
+from lab.model.attempts import Arrived
 from stack.network.serialize import dump, load
 from tests.support.enclosed import ROOT, inside
 

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lab.attempts import Arrived, Died, Unexplained
-from lab.fuzz import NOBODY_OUTSIDE, compare, smallest
-from lab.outside import PARTNER
-from lab.plan import plan
-from lab.probe import attempts, let_by, probe
-from lab.realise import realised
-from lab.spoilt import MISTAKES, no_inbound_groups, silent_refusals
-from lab.stages import Stage
+from lab.fuzz.comparison import NOBODY_OUTSIDE, compare
+from lab.fuzz.mutants import MISTAKES, no_inbound_groups, silent_refusals
+from lab.fuzz.shrinking import smallest
+from lab.kernel.apply import realised
+from lab.kernel.probe import attempts, let_by, probe
+from lab.model.attempts import Arrived, Died, Unexplained
+from lab.model.outside import PARTNER
+from lab.model.stages import Stage
+from lab.plan.build import plan
 from tests.support.enclosed import finished, inside
 from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_network
 

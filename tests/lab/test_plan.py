@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lab.nft import script
-from lab.outside import PARTNER, Outside, standard_outside
-from lab.parts import INTERNET, ROUTER, Unrealisable
-from lab.plan import plan
-from lab.random_networks import random_network
-from lab.spoilt import MISTAKES
-from lab.stages import Stage
+from lab.fuzz.mutants import MISTAKES
+from lab.fuzz.networks import random_network
+from lab.kernel.nft import script
+from lab.model.outside import PARTNER, Outside, standard_outside
+from lab.model.stages import Stage
+from lab.plan.build import plan
+from lab.plan.parts import INTERNET, ROUTER, Unrealisable
 from stack.network.model import (
     ANYWHERE,
     Blackhole,

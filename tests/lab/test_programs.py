@@ -17,20 +17,21 @@ import pytest
 from dnslib import RCODE, DNSRecord
 
 from egress.addresses import Guard
-from lab import changes, deeds
-from lab.case import Case
-from lab.enclosure import SKIPPED
-from lab.jobs import Target
-from lab.plan import plan
+from lab.kernel.sandbox import SKIPPED
+from lab.model import world as worlds
+from lab.model.case import Case
+from lab.model.errors import Unrunnable
+from lab.model.world import with_neighbour, world
+from lab.plan.build import plan
+from lab.programs import checks
 from lab.programs import database as databases
-from lab.programs import world as worlds
 from lab.programs.authority import Authority
 from lab.programs.database import HOST, Answered, writer
-from lab.programs.errors import Unrunnable
 from lab.programs.functions import code, environment, filled
-from lab.programs.world import with_neighbour, world
-from lab.running import Running, running, stand_ins
-from lab.sentences import Subjects
+from lab.programs.jobs import Jobs, Target
+from lab.programs.testbed import Running, running, stand_ins
+from lab.proofs import mutations
+from lab.proofs.assertions import Subjects
 from lab.sources.templates import cases
 from stack.network.from_templates import network as read
 from stack.network.model import Network
@@ -75,7 +76,7 @@ def _public() -> Mapping[str, Any]:
 
 
 def _told(lab: Running) -> dict[str, Any]:
-    results = lab.jobs.everything()
+    results = Jobs(lab).everything()
     return {
         "code": lab.code,
         "migration": [lab.migration.status, str(lab.migration.answered_from)],
@@ -162,11 +163,12 @@ def _modes(egress: str) -> Mapping[str, Any]:
     parameters = {"Topology": "on-premises", "Egress": egress, "AllowedPrivateCidrs": VPN["CorporateCidr"]}
     network, rendered = lab_of(VPN | parameters)
     with running(network, rendered) as lab:
+        jobs = Jobs(lab)
         return {
             target: [
                 [zone, sorted(map(str, job.seen)), sorted(map(str, job.recorded))]
-                for zone in lab.jobs.zones
-                for job in [lab.jobs.passed_through(zone, target)]
+                for zone in jobs.zones
+                for job in [jobs.passed_through(zone, target)]
             ]
             for target in TARGETS
         }
@@ -256,7 +258,7 @@ def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextM
 
 def _deeds(lab: Running, case: Case) -> list[tuple[str, bool, str]]:
     """Everything that the programs must do and must not be able to, judged as the unchanged design promises it."""
-    found = deeds.within(lab, Subjects(case, lab.network))
+    found = checks.within(lab, Subjects(case, lab.network))
     return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in found]
 
 
@@ -293,7 +295,7 @@ def _unpublished() -> Mapping[str, Any]:
     (nat,) = case.network.nat_gateways
     other = tuple(replace(one, public_address=IPv4Address(UNPUBLISHED)) for one in nat.addresses)
     with _lab(case, replace(case.network, nat_gateways=(replace(nat, addresses=other),))) as lab:
-        job = lab.jobs.passed_through()
+        job = Jobs(lab).passed_through()
         return {
             "deeds": _deeds(lab, case),
             "seen": sorted(map(str, job.seen)),
@@ -315,7 +317,7 @@ def test_an_open_database_with_a_public_address_lets_the_attacker_run_sql(mistak
 def _open() -> Mapping[str, Any]:
     """All protections gone: everybody is let in, and the instance has an address and a way to the internet."""
     case = case_of("public-private-single")
-    network = changes.everything_opened(case.network)
+    network = mutations.everything_opened(case.network)
     assert network is not None
     with _lab(case, network) as lab:
         answer = lab.psql("attacker", "SELECT current_user")

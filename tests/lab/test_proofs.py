@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lab.attempts import Arrived, Unexplained, Verdict
-from lab.proofs import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
-from lab.proving import Found, Line, prove
-from lab.sentences import SERVICES, Subjects
+from lab.model.attempts import Arrived, Unexplained, Verdict
+from lab.proofs.assertions import SERVICES, Subjects
+from lab.proofs.catalogue import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
+from lab.proofs.runner import Found, Line, prove
 from lab.sources.templates import Unknown, case, cases
 from stack.network.from_templates import Unmodelled, network
 from stack.render import combinations, render, templates
@@ -94,7 +94,7 @@ def test_a_control_that_changes_nothing_fails_the_proof() -> None:
 
 
 def _idle_control() -> bool:
-    from lab.proofs import Control
+    from lab.proofs.catalogue import Control
 
     (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
     (only,) = [one for one in PROOFS if one.name == "the_database_has_no_other_port"]

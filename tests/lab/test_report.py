@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import changes
-from lab.limits import LIMITS
-from lab.proofs import PROOFS
-from lab.proving import prove
-from lab.report import Pages, as_data, picture, written
+from lab.model.limits import LIMITS
+from lab.model.stages import Stage
+from lab.proofs import mutations
+from lab.proofs.catalogue import PROOFS
+from lab.proofs.runner import prove
+from lab.report.data import as_data, written
+from lab.report.picture import picture
+from lab.report.text import Pages
 from lab.sources.templates import cases
-from lab.stages import Stage
 from tests.support.enclosed import inside
 
 
@@ -33,7 +35,7 @@ def _found(name: str, change: str) -> Mapping[str, Any]:
     """The report of a design, or of one that was changed and still promises the same."""
     (case,) = [one for one in cases() if one.name == name]
     if change:
-        case = replace(case, network=getattr(changes, change)(case.network))
+        case = replace(case, network=getattr(mutations, change)(case.network))
     evidence = prove(case, controls=not change)
     deed = {"sentence": "Somebody runs SQL", "holds": True, "evidence": ["from 10.64.4.10"]}
     return {"data": as_data(evidence, seconds=1.5, deeds=[deed], code="src"), "svg": picture(evidence)}

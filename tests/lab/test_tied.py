@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from lab import enclosure
-from lab.enclosure import SKIPPED
+from lab.kernel import sandbox
+from lab.kernel.sandbox import SKIPPED
 from tests.support.enclosed import REQUIRED, environment
 
 SECONDS = 4  # in which an orphan must end; what ends is waited for, so only a failure takes as long
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-_OURS = ("lab/__main__.py", "lab/enclosure.py", "lab/work.py", "multiprocessing/popen_fork.py")
+_OURS = ("lab/__main__.py", "lab/kernel/sandbox.py", "lab/workers.py", "multiprocessing/popen_fork.py")
 _CALLS = {"fork", "unshare", "getppid", "pipe", "select"}
 DEPTHS = ("the command", "the process of a design", "the first process of its private world")
 
@@ -56,11 +56,11 @@ def harness(depth: int, out: str) -> None:
     """In a process of its own, which inherits whoever loses its parent."""
     from lab import __main__  # once, before the processes part
     from lab.sources.templates import cases
-    from lab.work import Order
+    from lab.workers import Order
 
     orders = [Order(case=one, controls=False, programs=False) for one in cases("public-private", "per-az")]
     __main__._orders = lambda asked: orders  # noqa: ARG005 (its name is the real one's, for mypy); worked out once
-    enclosure._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    sandbox._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGALRM, _too_long)
     moments, went_on = 0, ""
     while not went_on and (where := _killed_at(depth, moments, out)) is not None:
@@ -132,7 +132,7 @@ def _as_make(stops: "_Stops", out: str) -> None:
 
 
 def _as_lab(make: int, say: int, out: str) -> None:
-    from lab import __main__, work
+    from lab import __main__, workers
 
     def works_for_ever(order: Any, report: Any) -> Any:
         with suppress(BrokenPipeError):  # it was told of another moment, and listens no more
@@ -140,7 +140,7 @@ def _as_lab(make: int, say: int, out: str) -> None:
         while True:
             signal.pause()
 
-    work._result = works_for_ever
+    workers._result = works_for_ever
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     status = __main__.main([f"--tied={make}", f"--out={out}"])
     os._exit(status)

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.attempts import Arrived, Attempt, Verdict
+from lab.model.attempts import Arrived, Attempt, Verdict
+from lab.model.outside import Outside, standard_outside
 from lab.oracle import Oracle
-from lab.outside import Outside, standard_outside
 from stack import render
 from stack.network import from_templates
 from stack.network.access_table import STRANGER

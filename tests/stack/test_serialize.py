@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.random_networks import random_network
+from lab.fuzz.networks import random_network
 from stack.network.model import Blackhole
 from stack.network.serialize import Unreadable, dump, load, renamed
 from tests.support.networks import route, small_network, with_table

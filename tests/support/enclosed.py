@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.enclosure import SKIPPED
+from lab.kernel.sandbox import SKIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where the lab must run (in CI), a machine that forbids it is a failure and not a reason to skip.
@@ -19,7 +19,7 @@ REQUIRED = os.environ.get("SALLYPORT_LAB") == "required"
 
 _INSIDE = """
 import json, runpy, sys
-from lab.enclosure import Forbidden, enter, main_or_skip
+from lab.kernel.sandbox import Forbidden, enter, main_or_skip
 function = runpy.run_path(sys.argv[1])[sys.argv[2]]
 try:
     enter()

@@ -218,7 +218,7 @@ def test_every_file_that_is_edited_has_owners_that_exist() -> None:
     assert {path for path in files(ROOT) if not owners(path)} == set()
     assert {folder for folders in OWNERS.values() for folder in folders if not (ROOT / folder).is_dir()} == set()
     with pytest.raises(KeyError):
-        owners("lab/plan.py")
+        owners("lab/oracle.py")
 
 
 def test_the_same_seed_draws_the_same_and_another_one_others() -> None:

@@ -8,9 +8,9 @@ import random
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.outside import standard_outside
-from lab.parts import Unrealisable
-from lab.wellformed import refuse_incomplete
+from lab.model.outside import standard_outside
+from lab.plan.parts import Unrealisable
+from lab.plan.validation import refuse_incomplete
 from stack.network.model import (
     ANYWHERE,
     Blackhole,

@@ -7,7 +7,8 @@ A mistake that no comparison notices would mean that the comparison does not loo
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lab.parts import (
+from lab.model.stages import Stage
+from lab.plan.parts import (
     FIRST_TABLE,
     INTERNET,
     NOWHERE,
@@ -22,7 +23,6 @@ from lab.parts import (
     Plan,
     Ruleset,
 )
-from lab.stages import Stage
 from stack.network.model import ANYWHERE
 
 type Spoil = Callable[[Plan], Plan]

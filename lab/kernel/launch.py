@@ -1,4 +1,4 @@
-"""Run one program in a network namespace and a user namespace of its own. Started by lab.realise.Lab.start.
+"""Run one program in a network namespace and a user namespace of its own. Started by lab.kernel.apply.Lab.start.
 
 A program of its own, not a function after a fork: the lab may have threads, and only a process with one thread may
 make a user namespace. It imports next to nothing, to start fast.

@@ -1,7 +1,7 @@
 """What the stack is for, end to end: real calls of the API, real handlers, and what every side saw of it.
 
 A job's result is data: what the API answered, the rows in the database, the partner's own log, and the sources that the
-internet gateway let out towards the partner. Who judges them is lab/proofs.py.
+internet gateway let out towards the partner. Who judges them is lab/programs/checks.py.
 """
 
 import secrets
@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from lab.programs import world
+from lab.model import world
+from lab.model.errors import Unrunnable
 from lab.programs.api import Answer
-from lab.programs.errors import Unrunnable
 from lab.programs.functions import Placed
+from lab.programs.testbed import Running
 from lab.programs.third import Visit
 from local.functions import FunctionError
-
-if TYPE_CHECKING:
-    from lab.running import Running
 
 type Target = Literal["partner", "corporate", "nobody"]
 type Kind = Literal["sync", "queued", "passed through"]
@@ -101,7 +99,7 @@ class Results:
 class Jobs:
     """The jobs of one lab. They come one after the other; what they need (token, destination) is made on first use."""
 
-    def __init__(self, lab: "Running") -> None:
+    def __init__(self, lab: Running) -> None:
         self._lab = lab
         self._token = ""
         self._destinations: dict[Target, str] = {}
@@ -224,7 +222,7 @@ class Jobs:
         if to not in self._destinations:
             body = {"name": to, "base_url": f"https://{_NAMES[to]}", "timeouts": _TIMEOUTS}
             answer = self.answer("POST", "/v1/destinations", body=body)
-            if answer.status != HTTPStatus.CREATED:
+            if answer.status not in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}:  # other jobs of this lab made it
                 raise Unrunnable(to, f"POST /v1/destinations: {answer.status} {answer.body[:300]!r}")
             self._destinations[to] = to
         return self._destinations[to]

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lab.parts import Cause, Chain, Filter, NamedSet, Ruleset
+from lab.plan.parts import Cause, Chain, Filter, NamedSet, Ruleset
 
 TABLE = "lab"
 # Mark, source, destination, source port, destination port. A set that is full would drop records without a word, so
-# the size is far above what a run of all proofs leaves (some ten thousand), and lab.realise refuses a full one.
+# the size is far above what a run of all proofs leaves (some ten thousand), and lab.kernel.apply refuses a full one.
 _KEY_TYPE = "mark . ipv4_addr . ipv4_addr . inet_service . inet_service"
 _KEY = "meta mark . ip saddr . ip daddr . th sport . th dport"
 RECORDS = 262_144

@@ -19,9 +19,9 @@ from ipaddress import IPv4Address
 from itertools import batched
 from typing import Literal
 
-from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
-from lab.parts import Cause
-from lab.realise import Lab, Record
+from lab.kernel.apply import Lab, Record
+from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
+from lab.plan.parts import Cause
 
 FIRST_SOURCE_PORT = 32768  # as Linux chooses its own; above all ports that anyone listens on here
 LAST_SOURCE_PORT = 65535

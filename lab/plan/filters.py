@@ -8,11 +8,11 @@ tracking because they keep no state. All stands outside of the workload's own na
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
-from lab.devices import Devices
-from lab.outside import RESOLVER, Outside
-from lab.parts import INTERNET, NOWHERE, ROUTER, VPN, Cause, Chain, Filter, NamedSet, Ruleset
-from lab.stages import Stage
-from lab.wellformed import effective_routes, resolver_address
+from lab.model.outside import RESOLVER, Outside
+from lab.model.stages import Stage
+from lab.plan.devices import Devices
+from lab.plan.parts import INTERNET, NOWHERE, ROUTER, VPN, Cause, Chain, Filter, NamedSet, Ruleset
+from lab.plan.validation import effective_routes, resolver_address
 from stack.network.model import (
     ANYWHERE,
     Blackhole,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Address
 
-from lab.case import Case
-from lab.outside import Outside
-from lab.programs.world import ATTACKER, DEVELOPER, PARTNER, world
-from lab.stages import Stage
+from lab.model.case import Case
+from lab.model.outside import Outside
+from lab.model.stages import Stage
+from lab.model.world import ATTACKER, DEVELOPER, PARTNER, world
 from stack.network.model import Interface, Kind, Network
 
 SERVICES = ("execute-api", "secretsmanager", "sqs")  # which some design reaches at an endpoint

@@ -1,7 +1,7 @@
-"""A network with all its programs: `with running(network, rendered) as lab: lab.jobs.sync()`.
+"""A network with all its programs: `with running(network, rendered) as lab: Jobs(lab).sync()`.
 
-To be used inside of an enclosure (lab.enclosure.enter), whose /run is the lab's own and gone with it. One lab at a time
-in one process: moto keeps its state there.
+To be used inside of the sandbox (lab.kernel.sandbox.enter), whose /run is the lab's own and gone with it. One lab at a
+time in one process: moto keeps its state there.
 """
 
 import secrets
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from lab.jobs import Jobs
-from lab.outside import Outside
-from lab.plan import plan
+from lab.kernel.apply import Lab, realised
+from lab.model import world as worlds
+from lab.model.outside import Outside
+from lab.model.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
+from lab.plan.build import plan
+from lab.plan.validation import resolver_address
 from lab.programs import database as databases
 from lab.programs import functions as placing
-from lab.programs import world as worlds
 from lab.programs.api import API_IDS, Api, Caller, is_private, url
 from lab.programs.authority import Authority
 from lab.programs.database import Answered, Database, Failed
@@ -30,9 +32,6 @@ from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
 from lab.programs.services import Answer, Bucket, Services, load
 from lab.programs.third import Echo, Third
-from lab.programs.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
-from lab.realise import Lab, realised
-from lab.wellformed import resolver_address
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
@@ -86,10 +85,6 @@ class Running:
     files_inside: Mapping[str, str]
     files_outside: Mapping[str, str]
     seconds: Mapping[str, float] = field(default_factory=dict)
-    jobs: Jobs = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.jobs = Jobs(self)
 
     def files(self, host: str) -> Mapping[str, str]:
         """The files that a program on `host` sees in place of the machine's, for Lab.start: who answers for names."""
@@ -125,7 +120,7 @@ def running(
     """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
 
     With `jobs=False` only the migration's function is started ahead; the others start when they are called. Raises
-    Unrunnable, and what lab.plan, lab.realise and local.postgres raise.
+    Unrunnable, and what lab.plan, lab.kernel.apply and local.postgres raise.
     """
     with ExitStack() as stack:
         yield _Start(network, rendered, stack=stack, report=report).all(jobs=jobs)

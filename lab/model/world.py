@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.outside import Outside
-from lab.programs.errors import Unrunnable
+from lab.model.errors import Unrunnable
+from lab.model.outside import Outside
 from stack.network.model import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
 
 PARTNER, ECHO, AWS, API, CALLER, ATTACKER = "partner", "echo", "aws", "api", "caller", "attacker"

@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lab.case import Case
-from lab.enclosure import Forbidden, die_with_parent, enter
+from lab.kernel.sandbox import Forbidden, die_with_parent, enter
+from lab.model.case import Case
 
 _CONTEXT = get_context("fork")
 type Message = tuple[str, Any]  # ("step", words), ("found", Result), ("forbidden", words), ("refused", words)
@@ -108,7 +108,7 @@ class _Crew:
 
 def _load() -> None:
     """Import once, before the processes part, what each of them would take two seconds of a processor for."""
-    from lab.deeds import run  # noqa: F401 - for what it imports
+    from lab.programs.checks import run  # noqa: F401 - for what it imports
     from lab.programs.services import load
 
     load()
@@ -128,25 +128,26 @@ def _work(order: Order, told: Connection, parent: int) -> None:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from lab.parts import Unrealisable
-    from lab.programs.errors import Unrunnable
-    from lab.realise import Missing
+    from lab.kernel.apply import Missing
+    from lab.model.errors import Unrunnable
+    from lab.plan.parts import Unrealisable
     from local.errors import LocalError
 
     return Unrealisable, Unrunnable, Missing, LocalError
 
 
 def _result(order: Order, report: Callable[[str], None]) -> Result:
-    from lab import report as reports
-    from lab.proving import prove
+    from lab.proofs.runner import prove
+    from lab.report.data import as_data
+    from lab.report.picture import picture
 
     since = time.monotonic()
     evidence = prove(order.case, controls=order.controls, report=report)
     deeds, code = [], None
     if order.programs:
-        from lab.deeds import run
+        from lab.programs.checks import run
 
         found, code = run(order.case, report=report)
         deeds = [deed.as_data() for deed in found]
-    data = reports.as_data(evidence, seconds=time.monotonic() - since, deeds=deeds, code=code)
-    return Result(data=data, svg=reports.picture(evidence))
+    data = as_data(evidence, seconds=time.monotonic() - since, deeds=deeds, code=code)
+    return Result(data=data, svg=picture(evidence))

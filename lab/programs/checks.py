@@ -1,7 +1,7 @@
 """What the real programs must do in a network: jobs end to end, SQL for those who may, and what all sides saw of it.
 
-The counterpart of lab/proofs.py for what packets alone do not show. Each function yields deeds: a sentence, whether it
-held, and the evidence in words.
+The counterpart of lab/proofs/catalogue.py for what packets alone do not show. Each function yields deeds: a sentence,
+whether it held, and the evidence in words.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from lab.case import Case
-from lab.jobs import Job
+from lab.model.case import Case
+from lab.model.world import ATTACKER, CORPORATE, DEVELOPER
 from lab.programs.database import Answered
-from lab.programs.world import ATTACKER, CORPORATE, DEVELOPER
-from lab.running import Running, running
-from lab.sentences import Subjects
+from lab.programs.jobs import Job, Jobs
+from lab.programs.testbed import Running, running
+from lab.proofs.assertions import Subjects
 from stack.network.model import POSTGRESQL, Network
 
 _KINDS: Mapping[str, str] = {
@@ -41,7 +41,7 @@ def run(
 ) -> tuple[tuple[Deed, ...], str]:
     """All deeds in the case's network, or in `network`; and which code the functions ran.
 
-    To be called inside of the enclosure, for a case from the templates. Raises what lab.running raises.
+    To be called inside of the enclosure, for a case from the templates. Raises what lab.programs.testbed raises.
     """
     if case.rendered is None:
         raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
@@ -87,8 +87,9 @@ def migration(lab: Running) -> Deed:
 
 def jobs(lab: Running, subjects: Subjects) -> Iterator[Deed]:
     """Each kind of job in each zone."""
-    for zone in lab.jobs.zones:
-        for start in (lab.jobs.sync, lab.jobs.queued, lab.jobs.passed_through):
+    work = Jobs(lab)
+    for zone in work.zones:
+        for start in (work.sync, work.queued, work.passed_through):
             job = start(zone)
             yield _judge(job, subjects, zone)
 
@@ -156,7 +157,7 @@ def _at_nobody(job: Job, zone: str) -> Deed:
 
 def checks(lab: Running, subjects: Subjects) -> Iterator[Deed]:
     """What the functions that watch the fixed address see."""
-    for one in lab.jobs.checks():
+    for one in Jobs(lab).checks():
         published = subjects.published_in(one.zone)
         yield Deed(
             sentence=f"The egress check of {one.zone} sees {_listed(published)}",

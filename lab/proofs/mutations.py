@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.parts import (
+from lab.plan.parts import (
     FIRST_TABLE,
     INSIDE_TABLE,
     NOWHERE,
@@ -21,7 +21,7 @@ from lab.parts import (
     Lookup,
     Plan,
 )
-from lab.sentences import NEWCOMER
+from lab.proofs.assertions import NEWCOMER
 from stack.network.model import (
     ANYWHERE,
     POSTGRESQL,

@@ -1,4 +1,4 @@
-"""From a Network to a Plan: who stands where, linked how, and by which routes. The filters are in lab/filters.py.
+"""From a Network to a Plan: who stands where, linked how, and by which routes. The filters are in lab/plan/filters.py.
 
 Pure: nothing is made here. Each rule of AWS that a function follows is named with the page that states it.
 """
@@ -6,10 +6,10 @@ Pure: nothing is made here. Each rule of AWS that a function follows is named wi
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from lab import filters
-from lab.devices import Devices
-from lab.outside import RESOLVER, Outside, standard_outside
-from lab.parts import (
+from lab.model.outside import RESOLVER, Outside, standard_outside
+from lab.plan import filters
+from lab.plan.devices import Devices
+from lab.plan.parts import (
     FIRST_TABLE,
     INSIDE_TABLE,
     INTERNET,
@@ -27,7 +27,7 @@ from lab.parts import (
     Unrealisable,
     alone,
 )
-from lab.wellformed import effective_routes, refuse_incomplete, resolver_address
+from lab.plan.validation import effective_routes, refuse_incomplete, resolver_address
 from stack.network.model import (
     ANYWHERE,
     Blackhole,

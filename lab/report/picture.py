@@ -1,19 +1,21 @@
-"""What was tried, as the picture shows it: connections that are alike and ended alike become one numbered entry."""
+"""The map with what was tried drawn in: connections that are alike and ended alike become one numbered entry."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
 
-from lab.attempts import Arrived, Died, Unexplained
-from lab.case import Case
-from lab.outside import Outside
-from lab.programs.world import DEVELOPER, world
-from lab.proving import Evidence, Line
-from lab.stages import Stage
+from lab.model.attempts import Arrived, Died, Unexplained
+from lab.model.case import Case
+from lab.model.outside import Outside
+from lab.model.stages import Stage
+from lab.model.world import DEVELOPER, world
+from lab.proofs.runner import Evidence, Line
 from stack.diagram.badges import Flow, acl_of, routes_of
+from stack.diagram.picture import draw
 from stack.network.access_table import name_of
 from stack.network.model import Interface, Kind, NatGateway, Subnet
+from stack.network.serialize import renamed
 
 MOST = 14  # entries of a picture
 CALLED = {
@@ -49,6 +51,14 @@ class Shown:
         if self.kinds > len(self.flows):
             words += f" {len(self.flows)} of {self.kinds} kinds of them are shown; the report has all."
         return words + (f" {self.unexplained} are unexplained: see the report." if self.unexplained else "")
+
+
+def picture(evidence: Evidence) -> str:
+    """The map of the case's network with badges where connections ended, in the unchanged network alone."""
+    case, found = evidence.case, shown(evidence)
+    return draw(
+        renamed(case.network, case.names), found.flows, name=f"{case.name}, with what was tried", note=found.note
+    )
 
 
 def shown(evidence: Evidence) -> Shown:

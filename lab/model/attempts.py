@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from lab.stages import Stage
+from lab.model.stages import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

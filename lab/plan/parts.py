@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from lab.stages import Stage
+from lab.model.stages import Stage
 from stack.network.model import ANYWHERE
 
 ROUTER, INTERNET, VPN = "router", "internet", "vpn"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from lab.outside import Outside
+from lab.model.outside import Outside
 from stack.network.model import Network
 
 

@@ -1,7 +1,7 @@
 """A Plan made real in the kernel: namespaces, links, addresses and routes by pyroute2, filters by nft.
 
 Namespaces have no names; they are held by this process's file descriptors alone and are gone with it.
-To be used inside of an enclosure (lab.enclosure.enter), whose root may do all this.
+To be used inside of an enclosure (lab.kernel.sandbox.enter), whose root may do all this.
 """
 
 import errno
@@ -21,8 +21,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from lab.nft import RECORDS, TABLE, script
-from lab.parts import Cause, LinuxRoute, Plan, Ruleset, Setting
+from lab.kernel.nft import RECORDS, TABLE, script
+from lab.plan.parts import Cause, LinuxRoute, Plan, Ruleset, Setting
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _DESCRIPTORS = 1024

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from lab.attempts import Arrived, Attempt, Died, Unexplained, Verdict
-from lab.case import Case
+from lab.kernel.apply import Record, realised
+from lab.kernel.probe import attempts, probe
+from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
+from lab.model.case import Case
+from lab.model.world import world
 from lab.oracle import Oracle
-from lab.parts import Cause, Plan
-from lab.plan import plan
-from lab.probe import attempts, probe
-from lab.programs.world import world
-from lab.proofs import PROOFS, Control, Proof
-from lab.realise import Record, realised
-from lab.sentences import Claim, Subjects, Try
+from lab.plan.build import plan
+from lab.plan.parts import Cause, Plan
+from lab.proofs.assertions import Claim, Subjects, Try
+from lab.proofs.catalogue import PROOFS, Control, Proof
 from stack.network.model import Network
 
 
@@ -159,7 +159,7 @@ def prove(
 ) -> Evidence:
     """Every proof that applies, and its controls where asked for. To be called inside of the enclosure.
 
-    Raises lab.parts.Unrealisable for what cannot be made.
+    Raises lab.plan.parts.Unrealisable for what cannot be made.
     """
     bench, chosen = _Bench(case), PROOFS if proofs is None else proofs
     subjects = Subjects(case)
@@ -261,7 +261,7 @@ def _strangers(
 
 
 def _let_by(tried: Iterable[Attempt], passes: Iterable[Record]) -> dict[Attempt, tuple[Cause, ...]]:
-    """As lab.probe.let_by, for all at once."""
+    """As lab.kernel.probe.let_by, for all at once."""
     by_ports: dict[tuple[int, int], list[Cause]] = {}
     for record in passes:
         by_ports.setdefault((record.source_port, record.destination_port), []).append(record.cause)

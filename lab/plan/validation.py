@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from ipaddress import IPv4Address
 
-from lab.outside import Outside
-from lab.parts import Unrealisable
+from lab.model.outside import Outside
+from lab.plan.parts import Unrealisable
 from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,

@@ -8,11 +8,11 @@ function with @proof below: see docs/lab.md, "Add a proof".
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab import changes
-from lab.changes import Change, said
-from lab.parts import Plan
-from lab.sentences import Claim, Place, Subjects
-from lab.stages import Stage
+from lab.model.stages import Stage
+from lab.plan.parts import Plan
+from lab.proofs import mutations
+from lab.proofs.assertions import Claim, Place, Subjects
+from lab.proofs.mutations import Change, said
 from stack.network.model import POSTGRESQL, Network
 
 HTTPS, SSH = 443, 22
@@ -136,33 +136,33 @@ def people(lab: Subjects) -> list[Place]:
 
 def zones_lost(network: Network) -> Sequence[Given]:
     return tuple(
-        Given(words=f"what serves {zone} is gone", network=changes.without_nat_in(zone)(network), zone=zone)
+        Given(words=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone)
         for zone in network.zones
     )
 
 
 def newcomers(network: Network) -> Sequence[Given]:
-    return (Given(words=said(changes.with_newcomers), network=changes.with_newcomers(network)),)
+    return (Given(words=said(mutations.with_newcomers), network=mutations.with_newcomers(network)),)
 
 
 def one_protection_left(network: Network) -> Sequence[Given]:
-    return tuple(Given(words=words, network=changed) for words, changed in changes.all_but_one(network))
+    return tuple(Given(words=words, network=changed) for words, changed in mutations.all_but_one(network))
 
 
 def without_answers_in_the_acl(network: Network) -> Sequence[Given]:
-    changed = changes.acl_without_answers(network)
-    return (Given(words=said(changes.acl_without_answers), network=changed or network),)
+    changed = mutations.acl_without_answers(network)
+    return (Given(words=said(mutations.acl_without_answers), network=changed or network),)
 
 
 def without_answers_in_the_groups(network: Network) -> Sequence[Given]:
-    changed = changes.groups_without_answers(network)
-    return (Given(words=said(changes.groups_without_answers), network=changed),)
+    changed = mutations.groups_without_answers(network)
+    return (Given(words=said(mutations.groups_without_answers), network=changed),)
 
 
 # ---- 1. The database
 
 
-@proof(1, changes.everything_opened, changes.users_forgotten)
+@proof(1, mutations.everything_opened, mutations.users_forgotten)
 def only_its_users_open_the_database(lab: Subjects) -> Iterator[Claim]:
     """The database opens for those who are meant to use it, and for nobody else."""
     functions = lab.called("the functions that use it", DATABASE_USERS)
@@ -174,19 +174,19 @@ def only_its_users_open_the_database(lab: Subjects) -> Iterator[Claim]:
     yield nobody_else.cannot_reach(lab.database, POSTGRESQL)
 
 
-@proof(1, changes.database_listens_to_all_ports)
+@proof(1, mutations.database_listens_to_all_ports)
 def the_database_has_no_other_port(lab: Subjects) -> Iterator[Claim]:
     """The database can be reached on no port but 5432, by its users neither."""
     yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
 
 
-@proof(1, changes.everything_opened, given=one_protection_left)
+@proof(1, mutations.everything_opened, given=one_protection_left)
 def one_protection_is_enough(lab: Subjects) -> Iterator[Claim]:
     """Each of the database's protections alone keeps the internet out, with all others opened by mistake."""
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
 
 
-@proof(1, changes.group_opened_to_the_vpc, given=newcomers)
+@proof(1, mutations.group_opened_to_the_vpc, given=newcomers)
 def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Claim]:
     """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
     yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
@@ -195,7 +195,7 @@ def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Claim]:
 # ---- 2. The fixed address
 
 
-@proof(2, changes.unpublished_address, changes.straight_to_the_gateway, unless=has_no_internet)
+@proof(2, mutations.unpublished_address, mutations.straight_to_the_gateway, unless=has_no_internet)
 def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Claim]:
     """Those who may call partners reach them, and partners see the published addresses and no other."""
     yield lab.partner.sees_only(lab.published)
@@ -206,7 +206,7 @@ def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Claim]:
     yield lab.database.cannot_reach(lab.partner, HTTPS)
 
 
-@proof(2, changes.everything_opened)
+@proof(2, mutations.everything_opened)
 def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Claim]:
     """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
@@ -217,7 +217,7 @@ def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Claim]:
 # ---- 3. A zone is lost
 
 
-@proof(3, changes.one_nat_for_all, given=zones_lost, unless=has_one_nat)
+@proof(3, mutations.one_nat_for_all, given=zones_lost, unless=has_one_nat)
 def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Claim]:
     """When the NAT gateway of a zone is lost, the other zone still leaves by its own published address."""
     for zone in lab.network.zones:
@@ -231,14 +231,14 @@ def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Claim]:
 # ---- 4. No way out
 
 
-@proof(4, changes.gateway_given_and_groups_opened, unless=has_internet)
+@proof(4, mutations.gateway_given_and_groups_opened, unless=has_internet)
 def there_is_no_way_out(lab: Subjects) -> Iterator[Claim]:
     """Nothing leaves the VPC for the internet, and the database still answers."""
     yield lab.nothing_leaves()
     yield lab.called("the functions", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)
 
 
-@proof(4, changes.endpoints_forgotten, unless=has_internet)
+@proof(4, mutations.endpoints_forgotten, unless=has_internet)
 def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Claim]:
     """What the functions need of AWS they reach at private addresses inside of the VPC."""
     for service in ("sqs", "secretsmanager"):
@@ -248,7 +248,7 @@ def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Claim]:
 # ---- 5. The corporate network
 
 
-@proof(5, changes.corporate_let_in, changes.vpn_forgotten, unless=has_no_vpn)
+@proof(5, mutations.corporate_let_in, mutations.vpn_forgotten, unless=has_no_vpn)
 def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Claim]:
     """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
     open_ones = []
@@ -263,7 +263,9 @@ def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Claim]:
     yield lab.corporate.cannot_reach(rest, SSH, HTTPS, POSTGRESQL)
 
 
-@proof(5, Control(change=changes.routed_to_vpn_everywhere, plan=changes.edge_to_edge), unless=has_no_vpn_or_internet)
+@proof(
+    5, Control(change=mutations.routed_to_vpn_everywhere, plan=mutations.edge_to_edge), unless=has_no_vpn_or_internet
+)
 def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Claim]:
     """The corporate network does not reach the internet by way of the VPC, nor the internet the corporate network."""
     yield lab.corporate.cannot_reach(lab.partner, HTTPS)
@@ -274,14 +276,14 @@ def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Claim]:
 # ---- 6. With and without state
 
 
-@proof(6, changes.acl_opened, given=without_answers_in_the_acl)
+@proof(6, mutations.acl_opened, given=without_answers_in_the_acl)
 def an_acl_without_answers_cuts_everyone(lab: Subjects) -> Iterator[Claim]:
     """A network ACL keeps no state: without entries for answers nobody gets one."""
     functions = lab.called("the functions that use the database", DATABASE_USERS)
     yield functions.cannot_reach(lab.database.privately, POSTGRESQL, stage=Stage.NACL_OUT, answer=True)
 
 
-@proof(6, changes.users_may_not_call, given=without_answers_in_the_groups)
+@proof(6, mutations.users_may_not_call, given=without_answers_in_the_groups)
 def a_group_lets_answers_pass(lab: Subjects) -> Iterator[Claim]:
     """A security group keeps state: without a rule for answers they pass, because the question was let through."""
     yield lab.called("the functions that use the database", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)

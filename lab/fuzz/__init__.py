@@ -1,0 +1,1 @@
+"""The oracle against packets, on networks made at random; and on plans with a mistake, which must be noticed."""

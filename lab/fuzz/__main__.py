@@ -1,0 +1,91 @@
+"""The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`"""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from lab.fuzz.comparison import Disagreement, compare
+from lab.fuzz.mutants import MISTAKES, Spoil
+from lab.fuzz.networks import random_network
+from lab.fuzz.shrinking import smallest
+from lab.kernel.apply import Missing
+from lab.kernel.sandbox import Forbidden, die_with_parent, enter, main_or_skip
+from lab.model.attempts import Arrived, Verdict
+from lab.plan.build import plan
+from stack.network.model import Network
+from stack.network.serialize import dump
+
+
+def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
+    """Compare one network per seed. Returns how many attempts disagreed; the first of each network is made small."""
+    began, total, wrong, networks = time.monotonic(), 0, 0, 0
+    ways: Counter[str] = Counter()
+    for seed in seeds:
+        network = random_network(seed)
+        packets, differences = compare(network)
+        networks, total, wrong = networks + 1, total + len(packets), wrong + len(differences)
+        ways.update(_way(verdict) for verdict in packets.values())
+        if differences:
+            say(f"seed {seed}: {len(differences)} of {len(packets)} attempts disagree, one of them made small:")
+            say(_report(*smallest(network, differences[0])))
+    say(f"{networks} networks, {total} attempts, {wrong} disagreements, {time.monotonic() - began:.1f} s")
+    say("; ".join(f"{way} {count}" for way, count in ways.most_common()))
+    return wrong
+
+
+def notice(mistakes: Iterable[Spoil], seeds: Sequence[int], say: Callable[[str], None]) -> int:
+    """Make every mistake in one network after another until the comparison notices. Returns how many it never did."""
+    missed = 0
+    for mistake in mistakes:
+        found = next((place for place, seed in enumerate(seeds) if _noticed(mistake, seed)), None)
+        missed += found is None
+        words = f"not noticed in {len(seeds)} networks" if found is None else f"noticed in network {found + 1}"
+        say(f"{mistake.__name__}: {words}")
+    return missed
+
+
+def _noticed(mistake: Spoil, seed: int) -> bool:
+    network = random_network(seed)
+    made = plan(network)
+    return mistake(made) != made and bool(compare(network, spoil=mistake, timeout_seconds=1)[1])
+
+
+def _way(verdict: Verdict) -> str:
+    return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "stage", "unexplained"))
+
+
+def _report(network: Network, found: Disagreement) -> str:
+    return f"  {found.attempt}\n  oracle:  {found.oracle}\n  packets: {found.packets}\n{dump(network)}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    """The exit status: 0 when all agree, 1 when not, 77 where the machine does not let us try."""
+    words = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
+    words.add_argument("--networks", type=int, default=20, help="how many (20)")
+    words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
+    words.add_argument("--spoilt", action="store_true", help="make mistakes on purpose; each must be noticed")
+    words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    asked = words.parse_args()
+    if asked.tied is not None:
+        die_with_parent(asked.tied)
+    first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed
+    _say(f"seed {first}")
+    try:
+        enter()
+        seeds = range(first, first + asked.networks)
+        return 1 if (notice(MISTAKES, seeds, _say) if asked.spoilt else run(seeds, _say)) else 0
+    except Forbidden as error:
+        return main_or_skip(error)
+    except Missing as error:
+        return main_or_skip(Forbidden(str(error)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`
+
+Any difference in whether a packet arrives, as whom it is seen, or where, by what and in which direction it dies, is a
+disagreement: the plan, the oracle or our understanding of AWS is wrong.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from lab.fuzz.mutants import Spoil
+from lab.kernel.apply import realised
+from lab.kernel.probe import TIMEOUT_SECONDS, attempts, probe
+from lab.model.attempts import Attempt, Verdict
+from lab.model.outside import standard_outside
+from lab.oracle import Oracle
+from lab.plan.build import plan
+from lab.plan.parts import ROUTER, Host, Plan
+from stack.network.model import Network
+
+PORTS = (443, 5432, 22)
+NOBODY_INSIDE = IPv4Address("10.0.0.250")
+NOBODY_OUTSIDE = IPv4Address("198.51.100.200")
+MOST_ATTEMPTS = 2000  # of one network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """What the oracle and the packets say about one attempt."""
+
+    attempt: Attempt
+    oracle: Verdict
+    packets: Verdict
+
+
+def compare(
+    network: Network,
+    tried: Sequence[Attempt] | None = None,
+    *,
+    spoil: Spoil | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> tuple[dict[Attempt, Verdict], tuple[Disagreement, ...]]:
+    """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
+    made = plan(network) if spoil is None else spoil(plan(network))
+    tried = worth_trying(made) if tried is None else tried
+    with realised(made) as lab:
+        packets = probe(lab, tried, timeout_seconds=timeout_seconds)
+    oracle = Oracle(network, standard_outside(network))
+    judged = {one: oracle.judge(one) for one in tried}
+    return packets, tuple(
+        Disagreement(attempt=one, oracle=judged[one], packets=packets[one])
+        for one in tried
+        if judged[one] != packets[one]
+    )
+
+
+def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
+    """From every host to every address of every other one, and to two that nobody has."""
+    pairs = list(_pairs(made.hosts))
+    if len(pairs) > MOST_ATTEMPTS:
+        pairs = random.Random(seed).sample(pairs, MOST_ATTEMPTS)  # noqa: S311 (chance, not secrets)
+    honest = attempts(pairs)
+    return (*honest, *_spoofed(made, honest))
+
+
+def _spoofed(made: Plan, honest: Sequence[Attempt]) -> Iterator[Attempt]:
+    """From each interface one as the next one, to the one before. Hosts outside are not checked."""
+    inside = {link.far for link in made.links if link.near == ROUTER and link.far_device == "eth0"}
+    hosts = [host for host in made.hosts if host.sends and host.name in inside]
+    for place, host in enumerate(hosts[:-1]):
+        yield Attempt(
+            source=host.name,
+            destination=hosts[place - 1].addresses[0],
+            port=PORTS[0],
+            source_port=honest[-1].source_port + 1 + place,
+            claims=hosts[place + 1].addresses[0],
+        )
+
+
+def _pairs(hosts: Iterable[Host]) -> Iterator[tuple[str, IPv4Address, int]]:
+    for source in hosts:
+        if not source.sends:
+            continue
+        for host in hosts:
+            for address in host.addresses:
+                if address != source.addresses[0]:
+                    yield from ((source.name, address, port) for port in (*PORTS, *host.listens[:1]))
+        yield source.name, NOBODY_INSIDE, 443
+        yield source.name, NOBODY_OUTSIDE, 443

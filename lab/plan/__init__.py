@@ -1,0 +1,1 @@
+"""From a network to what the kernel must be told; pure."""

@@ -1,0 +1,1 @@
+"""What a run found, as text, as data and as a picture."""
