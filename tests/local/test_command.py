@@ -1,18 +1,22 @@
 """`python -m local`, which is `make run` and `make run-clean`: what it prints, how it ends, and what is left."""
 
+import ast
+import inspect
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from local.__main__ import hung_up
+from local import __main__
+from local.__main__ import _ADVICE, hung_up
+from local.errors import Advice
 from local.front import listening
 from local.functions import REPOSITORY
 
@@ -46,12 +50,19 @@ class Run:
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(*, port: int | None = None, directory: Path = tmp_path / "kept") -> Run:
-        port = port or free_port()
-        command = [sys.executable, "-m", "local", "run", "--port", str(port), "--partner-port", str(free_port())]
+    def start(
+        *,
+        port: int | None = None,
+        partner_port: int | None = None,
+        directory: Path = tmp_path / "kept",
+        environment: Mapping[str, str] = os.environ,
+    ) -> Run:
+        port, partner_port = port or free_port(), partner_port or free_port()
+        command = [sys.executable, "-m", "local", "run", "--port", str(port), "--partner-port", str(partner_port)]
         process = subprocess.Popen(
             [*command, "--directory", str(directory)],
             cwd=REPOSITORY,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -253,7 +264,7 @@ def test_a_second_one_on_the_same_data_is_told_so(run: Callable[..., Run]) -> No
     run().until_ready()
     status, said = run().ended()
     assert status == 1
-    assert "`make run` is already running with" in said.splitlines()[-1]
+    assert "A stack is already running with" in said.splitlines()[-1]
 
 
 def test_a_busy_port_is_one_clear_line(run: Callable[..., Run]) -> None:
@@ -264,6 +275,93 @@ def test_a_busy_port_is_one_clear_line(run: Callable[..., Run]) -> None:
     (line,) = said.splitlines()[1:]
     assert line.startswith(f"127.0.0.1:{port} cannot be used (Address already in use)")
     assert line.endswith("make run PORT=9000")
+
+
+def test_a_busy_port_of_the_partner_is_one_clear_line(run: Callable[..., Run]) -> None:
+    with listening(0) as taken:
+        port = taken.getsockname()[1]
+        status, said = run(partner_port=port).ended()
+    assert status == 1
+    (line,) = said.splitlines()[1:]
+    assert line.startswith(f"127.0.0.1:{port} cannot be used (Address already in use)")
+    assert line.endswith("make run PARTNER_PORT=9001")
+
+
+def test_the_messages_of_the_parts_name_no_command() -> None:
+    """Tests, the bench and the lab run them too; what to type is advice, in the words of the one command."""
+    for path in sorted((REPOSITORY / "local").glob("*.py")):
+        if path.name != "__main__.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert [text for text in texts_of(tree) if "make " in text and text not in docstrings_of(tree)] == [], path
+    assert any("make run" in text for text in texts_of(ast.parse(inspect.getsource(__main__))))
+
+
+def texts_of(tree: ast.AST) -> list[str]:
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def docstrings_of(tree: ast.AST) -> set[str]:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return {ast.get_docstring(node, clean=False) or "" for node in ast.walk(tree) if isinstance(node, documented)}
+
+
+def test_every_advice_has_its_words() -> None:
+    assert set(_ADVICE) == set(Advice)
+
+
+def test_a_home_is_not_needed(run: Callable[..., Run]) -> None:
+    run(environment={name: value for name, value in os.environ.items() if name != "HOME"}).until_ready()
+
+
+@pytest.mark.parametrize("mebibytes", [1, 20])
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, mebibytes: int) -> None:
+    """In the first the cluster's log does not fit, in the second its tables do not."""
+    status, said = on_a_small_disk(tmp_path, mebibytes, f"{RUN_ON_DISK}")
+    assert status == 1, said
+    (line,) = said.splitlines()[1:]
+    assert line.startswith(f"PostgreSQL's initdb failed in {tmp_path}/kept/postgres: FATAL:")
+    assert "No space left" in line or "could not extend" in line
+    assert processes_with(tmp_path) == []
+
+
+def test_nobody_is_advised_to_delete_data_because_the_disk_is_full(tmp_path: Path) -> None:
+    """A server that was killed writes before it is ready again, here to a disk that somebody has filled meanwhile."""
+    crash = "kill -KILL $(head -1 kept/postgres/data/postmaster.pid); wait $!"
+    fill = "dd if=/dev/zero of=rest bs=64k 2>/dev/null"
+    first = f"{RUN_ON_DISK} >said & until grep -q {READY} said; do kill -0 $! || exit 3; sleep 0.2; done; {crash}"
+    status, said = on_a_small_disk(tmp_path, 90, f"{first}; {fill}; {RUN_ON_DISK}")
+    assert status == 1, said
+    assert said.splitlines()[-1].endswith("no space is left on its disk. The data are kept.")
+    assert "run-clean" not in said.splitlines()[-1]
+    assert processes_with(tmp_path) == []
+
+
+RUN_ON_DISK = '"$PYTHON" -m local run --port 0 --partner-port 0 --directory "$PWD/kept"'
+
+
+def on_a_small_disk(directory: Path, mebibytes: int, script: str) -> tuple[int, str]:
+    """The exit status and the words of a script on a file system of that size, mounted for it alone."""
+    command = ["unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount", "sh", "-c"]
+    mount = f'mount -t tmpfs -o size={mebibytes}m,mode=755 small "{directory}" && cd "{directory}"'
+    if subprocess.run([*command, mount], check=False, capture_output=True, timeout=90).returncode != 0:
+        pytest.skip("no file system can be mounted in a namespace here")
+    variables = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}", "PYTHON": sys.executable}
+    done = subprocess.run(
+        [*command, f"{mount} && {{ {script}; }}"],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=variables,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+def processes_with(directory: Path) -> list[str]:
+    """The command lines of all processes that name `directory`."""
+    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(directory) in line]
 
 
 @pytest.mark.parametrize("port", ["abc", "-1", "65536"])

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import psycopg
 import pytest
 
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 from local.functions import REPOSITORY
 from local.postgres import Postgres
 
@@ -28,24 +28,27 @@ def test_only_its_owner_reaches_it(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "db" / "data").mkdir(parents=True)
-    with pytest.raises(LocalError, match=r"is not a PostgreSQL data directory.*make run-clean"):
+    with pytest.raises(LocalError, match=r"is not a PostgreSQL data directory") as caught:
         Postgres(tmp_path / "db").start()
+    assert caught.value.advice is Advice.START_OVER
 
 
 def test_a_directory_of_another_major_version_is_named(tmp_path: Path) -> None:
     (tmp_path / "db" / "data").mkdir(parents=True)
     (tmp_path / "db" / "data" / "PG_VERSION").write_text("14\n")
-    with pytest.raises(LocalError, match=r"made by PostgreSQL 14, this is PostgreSQL 17.*make run-clean"):
+    with pytest.raises(LocalError, match=r"made by PostgreSQL 14, this is PostgreSQL 17") as caught:
         Postgres(tmp_path / "db").start()
+    assert caught.value.advice is Advice.START_OVER
 
 
 def test_a_damaged_database_is_one_clear_line(tmp_path: Path) -> None:
     with Postgres(tmp_path / "db", durable=False):
         pass
     (tmp_path / "db" / "data" / "global" / "pg_control").unlink()
-    with pytest.raises(LocalError, match=r"does not start.*pg_control.*make run-clean") as caught:
+    with pytest.raises(LocalError, match=r"does not start.*pg_control") as caught:
         Postgres(tmp_path / "db").start()
     assert "\n" not in str(caught.value)
+    assert caught.value.advice is Advice.START_OVER
 
 
 def test_a_server_whose_starter_was_killed_is_taken_over(tmp_path: Path) -> None:

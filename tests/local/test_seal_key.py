@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from egress.credentials import SealKey, load_seal_key
-from local.errors import LocalError
+from local.errors import Advice, LocalError
 from local.seal_key import generated, make_seal_key
 from local.template import SecretTemplate, Template
 from runtime.settings import SealKeySettings
@@ -73,8 +73,9 @@ def test_any_other_file_that_is_no_key_is_one_clear_line_and_stays(
     path = tmp_path / "seal.key"
     path.write_bytes(content)
     path.chmod(mode)
-    with pytest.raises(LocalError, match=r"^The seal key is not usable: .*`make run-clean` starts over") as refused:
+    with pytest.raises(LocalError, match=r"^The seal key is not usable: ") as refused:
         made(path, told)
     assert "\n" not in str(refused.value)
+    assert refused.value.advice is Advice.START_OVER
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
