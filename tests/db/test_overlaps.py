@@ -8,16 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from db import deliveries, tenants
+from db import attempts, deliveries, tenants
 from db.connection import Database
-from domain.deliveries import Claim, State
-from domain.ids import DestinationId, TenantId, TokenId
+from domain.deliveries import Claim, Record, State
+from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.db.test_repeats import (
@@ -46,6 +46,7 @@ from tests.db.test_repeats import (
     issues_another,
     later,
     lease,
+    nothing,
     records,
     revokes,
     stores,
@@ -71,16 +72,21 @@ class Pair:
     def end(self, how: str = "COMMIT") -> None:
         self.first.connection().execute(how.encode())
 
-    def second_waits(self, act: Act, *, end: str = "COMMIT") -> object:
-        """What the second one is told, having waited until the first one's transaction has ended."""
+    def second_waits(self, act: Act, *, end: str = "COMMIT", meanwhile: Act = nothing) -> object:
+        """What the second one is told, having waited until the first one's transaction has ended. While it waits, the
+        superuser may act.
+        """
         told: list[object] = []
         thread = threading.Thread(target=lambda: told.append(act(self.second)))
         thread.start()
         while thread.is_alive() and not self._waits():
             time.sleep(0.005)
         assert thread.is_alive(), "it did not wait"
-        self.end(end)
-        thread.join()
+        try:
+            meanwhile(self.superuser)
+        finally:
+            self.end(end)
+            thread.join()
         return told[0]
 
     def _waits(self) -> bool:
@@ -125,6 +131,51 @@ def test_what_one_worker_is_claiming_another_neither_gets_nor_waits_for(pair: Pa
 def claims_of(database: Database) -> list[Claim]:
     found = deliveries.claim(database, [FIRST, SECOND], lease=lease(B, since=later(10)), now=later(10))
     return [item for item in found if isinstance(item, Claim)]
+
+
+@pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
+def test_a_worker_claims_what_another_leaves_whatever_the_order(pair: Pair, order: tuple[DeliveryId, ...]) -> None:
+    """Nobody waits, so nobody can wait for each other."""
+    pair.scene(*PENDING)
+    pair.first.connection().execute("BEGIN")
+    taken = deliveries.claim(pair.first, [order[0]], lease=lease(A, since=later(10)), now=later(10))
+    assert [item.delivery_id for item in taken if isinstance(item, Claim)] == [order[0]]
+    assert [item.delivery_id for item in claims_of(pair.second)] == [order[1]]
+    pair.end()
+
+
+@pytest.mark.parametrize("stored", [(FIRST, SECOND), (SECOND, FIRST)], ids=["in order", "in reverse"])
+@pytest.mark.parametrize("batch", [(FIRST, SECOND), (SECOND, FIRST)], ids=["in order", "in reverse"])
+def test_records_lock_their_deliveries_in_the_order_of_the_ids(
+    pair: Pair, stored: tuple[DeliveryId, ...], batch: tuple[DeliveryId, ...]
+) -> None:
+    """Or two workers that record the same ones would each hold one and wait for the other."""
+    pair.scene(*READY, *(accepts(delivery_id) for delivery_id in stored), claims(A))
+    made = [
+        Record(
+            attempt=replace(attempt("answered", attempt_id=number), delivery_id=delivery_id),
+            lease_id=A,
+            next_state=State.DELIVERED,
+            due_at=None,
+        )
+        for number, delivery_id in enumerate(batch, 30)
+    ]
+    pair.begin(locks(FIRST))
+
+    def the_second_one_is_free(superuser: Database) -> None:
+        free = superuser.rows("SELECT delivery_id FROM delivery FOR UPDATE SKIP LOCKED", {})
+        assert free == [{"delivery_id": SECOND}]
+
+    moved = pair.second_waits(
+        lambda database: attempts.record(database, made, now=NOW), meanwhile=the_second_one_is_free
+    )
+    assert moved == {FIRST, SECOND}
+
+
+def locks(delivery_id: DeliveryId) -> Act:
+    return lambda database: database.rows(
+        "SELECT FROM delivery WHERE delivery_id = %(delivery_id)s FOR UPDATE", {"delivery_id": delivery_id}
+    )
 
 
 def test_what_one_worker_is_recording_another_does_not_claim(pair: Pair) -> None:
