@@ -58,7 +58,7 @@ def accept(
         WITH target AS (
             SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
-                   coalesce(%(wait_seconds)s::double precision >= total_seconds, false) AS at_once
+                   %(wait_seconds)s::double precision >= total_seconds AS at_once  -- NULL, so no, without a wait
             FROM destination
             WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
         ), written AS (
@@ -128,7 +128,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             SELECT delivery_id, position
             FROM unnest(%(delivery_ids)s::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
         ), free AS (
-            -- In one order, so that two workers never wait for each other; SKIP LOCKED, so that they never wait at all.
+            -- SKIP LOCKED: two workers never wait for each other, whatever the order, and never get the same row.
             SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
                    delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
                                                    OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
@@ -136,7 +136,6 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
                OR delivery.state = 'sending' AND delivery.lease_id = %(lease_id)s
-            ORDER BY delivery.delivery_id
             FOR UPDATE OF delivery SKIP LOCKED
         ), leased AS (
             UPDATE delivery

@@ -165,6 +165,17 @@ def test_a_batch_is_recorded_each_with_its_own(database: Database) -> None:
     assert attempts.of_delivery(database, SECOND) == [retried]
 
 
+def test_of_two_deliveries_under_one_lease_only_the_one_that_moved_is_told(database: Database) -> None:
+    assert record(database, made(ANSWERED)) == {FIRST}
+    database.connection().execute(
+        "UPDATE delivery SET state = 'canceled', lease_id = NULL, leased_until = NULL, finished_at = %s "
+        "WHERE delivery_id = %s",
+        [NOW, SECOND],
+    )
+    assert record(database, made(OTHER)) == set()
+    assert record(database, made(ANSWERED), made(OTHER)) == {FIRST}
+
+
 @pytest.mark.parametrize("lease_id", [B, C])
 def test_another_lease_moves_nothing_with_what_it_does_not_know(database: Database, lease_id: object) -> None:
     assert record(database, made(LAPSE, State.UNKNOWN, lease_id=lease_id)) == set()
