@@ -1,8 +1,7 @@
-"""A CloudFormation change set with all that is nested in it, as plain values: from AWS or from recorded answers.
+"""A CloudFormation change set with those nested in it, as plain values: from AWS or from recorded answers.
 
-Reads what DescribeChangeSet says (https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_Change.html).
-What cannot be read is not left out: it stands as `problem` of its change set, for a guard that passed over it would
-guard nothing.
+Reads the answers of DescribeChangeSet (https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_Change.html).
+What cannot be read is not left out: it becomes the `problem` of its change set, so that the guard refuses it.
 """
 
 import json
@@ -19,15 +18,15 @@ EMPTY_REASONS = ("didn't contain changes", "No updates are to be performed")  # 
 type Page = Mapping[str, Any]
 
 
-class Unreadable(ValueError):
-    """What was to be read is not there, or is not what it should be. Says which."""
+class ChangeSetUnreadable(ValueError):
+    """A change set or a stack's resources cannot be read; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """One reason for a change. `recreation` is Never, Conditionally or Always; `entity` is what changed further up.
+class ChangeCause:
+    """One reason for a change. `recreation` is Never, Conditionally or Always; `entity` is what caused it.
 
-    `before` and `after` are empty where AWS does not tell them.
+    `before` and `after` are empty where AWS does not give them.
     """
 
     name: str
@@ -38,7 +37,7 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ResourceChange:
     """What would happen to one resource. `address` is its path, `Network.Vpc`; `physical_id` is empty before it exists.
 
     `action`, `replacement`, `policy` and `drift` are AWS's words (Action, Replacement, PolicyAction and
@@ -52,7 +51,7 @@ class Change:
     replacement: str
     policy: str
     drift: str
-    causes: tuple[Cause, ...]
+    causes: tuple[ChangeCause, ...]
     nested: "ChangeSet | None" = None
 
 
@@ -61,57 +60,59 @@ class ChangeSet:
     """`problem` says why it could not be read; the changes are then unknown and not none."""
 
     stack_name: str
-    changes: tuple[Change, ...]
+    changes: tuple[ResourceChange, ...]
     problem: str = ""
 
-    def everything(self) -> Iterator[Change]:
-        """All changes, those of a nested stack after the nested stack's own."""
+    def all_changes(self) -> Iterator[ResourceChange]:
+        """All changes; those within a nested stack follow the change of that stack."""
         for change in self.changes:
             yield change
             if change.nested is not None:
-                yield from change.nested.everything()
+                yield from change.nested.all_changes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A resource that a stack has now."""
+class StackResource:
+    """A resource of a stack as it is."""
 
     logical_id: str
     physical_id: str
     type: str
 
 
-class Source(Protocol):
-    """Where answers come from. Both raise Unreadable."""
+class ChangeSetSource(Protocol):
+    """Where answers come from. Both raise ChangeSetUnreadable."""
 
     def pages(self, change_set: str, stack: str) -> Sequence[Page]:
         """All pages of one change set; `stack` may be empty where `change_set` is an ARN."""
 
-    def held(self, stack_id: str) -> Sequence[Held]:
-        """What a stack holds now, nested stacks among it."""
+    def resources(self, stack_id: str) -> Sequence[StackResource]:
+        """The resources of a stack as it is, nested stacks included."""
 
 
 # ---- Reading ---------------------------------------------------------------------------------------------------------
 
 
-def read(source: Source, change_set: str, stack: str = "") -> ChangeSet:
-    """The change set and all that is nested in it. Raises Unreadable when the outermost one cannot be read."""
+def read(source: ChangeSetSource, change_set: str, stack: str = "") -> ChangeSet:
+    """The change set and all that is nested in it. Raises ChangeSetUnreadable when the outermost one cannot be read."""
     pages = source.pages(change_set, stack)
     if pages[0].get("ParentChangeSetId"):
-        raise Unreadable(f"{change_set} is nested in another change set; give {pages[0].get('RootChangeSetId')}")
-    found = _change_set(source, pages, "")
-    if found.problem:
-        raise Unreadable(found.problem)
-    return found
+        raise ChangeSetUnreadable(
+            f"{change_set} is nested in another change set; give {pages[0].get('RootChangeSetId')}"
+        )
+    outermost = _change_set(source, pages, "")
+    if outermost.problem:
+        raise ChangeSetUnreadable(outermost.problem)
+    return outermost
 
 
-def _change_set(source: Source, pages: Sequence[Page], path: str) -> ChangeSet:
+def _change_set(source: ChangeSetSource, pages: Sequence[Page], path: str) -> ChangeSet:
     first = pages[0]
     problem = _problem(first)
-    said = [] if problem else [change["ResourceChange"] for page in pages for change in page.get("Changes", [])]
+    described = [] if problem else [change["ResourceChange"] for page in pages for change in page.get("Changes", [])]
     return ChangeSet(
         stack_name=first.get("StackName", ""),
-        changes=tuple(_change(source, item, path) for item in said),
+        changes=tuple(_change(source, change, path) for change in described),
         problem=problem,
     )
 
@@ -124,29 +125,29 @@ def _problem(page: Page) -> str:
     if status != "CREATE_COMPLETE":
         return f"the change set of {page.get('StackName')} is {status or 'of no status'}: {reason or 'no reason given'}"
     if page.get("ExecutionStatus") == "OBSOLETE":
-        return f"the change set of {page.get('StackName')} is obsolete: the stack has changed since; make it again"
+        return f"the change set of {page.get('StackName')} is obsolete: the stack has changed since; create it again"
     return ""
 
 
-def _change(source: Source, said: Page, path: str) -> Change:
-    address = f"{path}{said['LogicalResourceId']}"
-    return Change(
+def _change(source: ChangeSetSource, change: Page, path: str) -> ResourceChange:
+    address = f"{path}{change['LogicalResourceId']}"
+    return ResourceChange(
         address=address,
-        physical_id=said.get("PhysicalResourceId", ""),
-        type=said["ResourceType"],
-        action=said["Action"],
-        replacement=said.get("Replacement", ""),
-        policy=said.get("PolicyAction", ""),
-        drift=said.get("ResourceDriftStatus", ""),
-        causes=tuple(_causes(said.get("Details", []))),
-        nested=_nested(source, said, address) if said["ResourceType"] == STACK else None,
+        physical_id=change.get("PhysicalResourceId", ""),
+        type=change["ResourceType"],
+        action=change["Action"],
+        replacement=change.get("Replacement", ""),
+        policy=change.get("PolicyAction", ""),
+        drift=change.get("ResourceDriftStatus", ""),
+        causes=tuple(_causes(change.get("Details", []))),
+        nested=_nested(source, change, address) if change["ResourceType"] == STACK else None,
     )
 
 
-def _causes(details: Iterable[Page]) -> Iterator[Cause]:
+def _causes(details: Iterable[Page]) -> Iterator[ChangeCause]:
     for detail in details:
         target = detail.get("Target", {})
-        yield Cause(
+        yield ChangeCause(
             name=target.get("Name") or target.get("Attribute", ""),
             recreation=target.get("RequiresRecreation", "Never"),
             entity=detail.get("CausingEntity", ""),
@@ -155,20 +156,20 @@ def _causes(details: Iterable[Page]) -> Iterator[Cause]:
         )
 
 
-def _nested(source: Source, said: Page, address: str) -> ChangeSet | None:
-    """None for a nested stack that is new or goes: what goes is in `Source.held`, what is new takes nothing away."""
-    if said["Action"] in ("Add", "Remove"):
+def _nested(source: ChangeSetSource, change: Page, address: str) -> ChangeSet | None:
+    """None for a nested stack that is new or removed: ChangeSetSource.resources has what is lost with the latter."""
+    if change["Action"] in ("Add", "Remove"):
         return None
-    change_set = said.get("ChangeSetId", "")
+    change_set = change.get("ChangeSetId", "")
     if not change_set:
-        return _unread(f"{address} has no change set of its own: make it with IncludeNestedStacks")
+        return _unreadable(f"{address} has no change set of its own: create it with IncludeNestedStacks")
     try:
         return _change_set(source, source.pages(change_set, ""), f"{address}.")
-    except Unreadable as problem:
-        return _unread(f"{address}: {problem}")
+    except ChangeSetUnreadable as problem:
+        return _unreadable(f"{address}: {problem}")
 
 
-def _unread(problem: str) -> ChangeSet:
+def _unreadable(problem: str) -> ChangeSet:
     return ChangeSet(stack_name="", changes=(), problem=problem)
 
 
@@ -176,84 +177,88 @@ def _unread(problem: str) -> ChangeSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class LiveSource:
     """AWS itself. `client` is boto3's for CloudFormation."""
 
     client: Any
 
     def pages(self, change_set: str, stack: str) -> Sequence[Page]:
-        """With the values of properties, where the account's CloudFormation tells them."""
+        """With the values of properties, where CloudFormation gives them."""
         pages: list[Page] = []
         token: dict[str, str] = {}
         name = {"StackName": stack} if stack else {}
         while not pages or token:
-            page = self._asked(
+            page = self._call(
                 self.client.describe_change_set, ChangeSetName=change_set, IncludePropertyValues=True, **name, **token
             )
             pages.append(page)
             token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
         return pages
 
-    def held(self, stack_id: str) -> Sequence[Held]:
+    def resources(self, stack_id: str) -> Sequence[StackResource]:
         """ListStackResources, all pages."""
-        found: list[Held] = []
+        resources: list[StackResource] = []
         token: dict[str, str] = {}
         while True:
-            page = self._asked(self.client.list_stack_resources, StackName=stack_id, **token)
-            found += [_held(item) for item in page["StackResourceSummaries"] if _is_there(item)]
+            page = self._call(self.client.list_stack_resources, StackName=stack_id, **token)
+            resources += [_stack_resource(summary) for summary in page["StackResourceSummaries"] if _exists(summary)]
             if not page.get("NextToken"):
-                return found
+                return resources
             token = {"NextToken": page["NextToken"]}
 
-    def _asked(self, call: Any, **arguments: Any) -> Page:
+    def _call(self, call: Any, **arguments: Any) -> Page:
         try:
             page: Page = call(**arguments)
         except ClientError as failure:
             if failure.response["Error"]["Code"] in ("ChangeSetNotFound", "ValidationError"):
-                raise Unreadable(failure.response["Error"]["Message"]) from None
+                raise ChangeSetUnreadable(failure.response["Error"]["Message"]) from None
             raise
         return page
 
 
-def _held(item: Page) -> Held:
-    return Held(
-        logical_id=item["LogicalResourceId"],
-        physical_id=item.get("PhysicalResourceId", ""),
-        type=item["ResourceType"],
+def _stack_resource(summary: Page) -> StackResource:
+    return StackResource(
+        logical_id=summary["LogicalResourceId"],
+        physical_id=summary.get("PhysicalResourceId", ""),
+        type=summary["ResourceType"],
     )
 
 
-def _is_there(item: Page) -> bool:
-    return item.get("ResourceStatus") not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
+def _exists(summary: Page) -> bool:
+    return summary.get("ResourceStatus") not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """Answers that were saved as JSON, one to a file, in any order.
+class RecordedSource:
+    """Answers recorded as JSON, one to a file, in any order.
 
     `aws cloudformation describe-change-set` for each change set (all pages), and `describe-stack-resources` for nested
-    stacks that go.
+    stacks that are removed.
     """
 
     answers: tuple[Page, ...]
 
     @classmethod
-    def load(cls, paths: Iterable[Path]) -> "Recorded":
-        """Files, and the JSON files of folders. Raises Unreadable."""
+    def load(cls, paths: Iterable[Path]) -> "RecordedSource":
+        """Files, and the JSON files of folders. Raises ChangeSetUnreadable."""
         paths = tuple(paths)
         files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
         if not files:
             places = ", ".join(map(str, paths))
-            raise Unreadable(f"no recorded answer (*.json of aws cloudformation describe-change-set) is in {places}")
-        return cls(answers=tuple(map(_loaded, files)))
+            raise ChangeSetUnreadable(
+                f"no recorded answer (*.json of aws cloudformation describe-change-set) is in {places}"
+            )
+        return cls(answers=tuple(map(_load, files)))
 
     def root(self) -> str:
-        """The id of the change set that is nested in no other. Raises Unreadable unless there is one."""
+        """The id of the change set that is nested in no other. Raises ChangeSetUnreadable unless there is one."""
         outermost: set[str] = {
             page["ChangeSetId"] for page in self.answers if _is_page(page) and not page.get("ParentChangeSetId")
         }
         if len(outermost) != 1:
-            raise Unreadable(f"the recorded answers have {len(outermost)} outermost change sets; there must be one")
+            raise ChangeSetUnreadable(
+                f"the recorded answers have {len(outermost)} outermost change sets; there must be one"
+            )
         return next(iter(outermost))
 
     def pages(self, change_set: str, stack: str) -> Sequence[Page]:
@@ -262,29 +267,29 @@ class Recorded:
             page for page in self.answers if _is_page(page) and change_set in _names(page) and stack in _stacks(page)
         ]
         if not pages:
-            raise Unreadable(f"the change set {change_set} was not recorded")
+            raise ChangeSetUnreadable(f"the change set {change_set} was not recorded")
         if sum("NextToken" in page for page in pages) != len(pages) - 1:
-            raise Unreadable(f"not all pages of the change set {change_set} were recorded")
+            raise ChangeSetUnreadable(f"not all pages of the change set {change_set} were recorded")
         return pages
 
-    def held(self, stack_id: str) -> Sequence[Held]:
+    def resources(self, stack_id: str) -> Sequence[StackResource]:
         """From a recorded answer of describe-stack-resources."""
         lists = [answer["StackResources"] for answer in self.answers if "StackResources" in answer]
-        items = [item for resources in lists for item in resources if item.get("StackId") == stack_id]
-        if not items:
-            raise Unreadable(f"what the stack {stack_id} holds was not recorded")
-        return [_held(item) for item in items if _is_there(item)]
+        matching = [resource for resources in lists for resource in resources if resource.get("StackId") == stack_id]
+        if not matching:
+            raise ChangeSetUnreadable(f"the resources of the stack {stack_id} were not recorded")
+        return [_stack_resource(resource) for resource in matching if _exists(resource)]
 
 
-def _loaded(path: Path) -> Page:
+def _load(path: Path) -> Page:
     try:
         answer = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise Unreadable(f"{path} cannot be read: {problem.strerror}") from None
+        raise ChangeSetUnreadable(f"{path} cannot be read: {problem.strerror}") from None
     except ValueError as problem:
-        raise Unreadable(f"{path} cannot be read: {problem}") from None
+        raise ChangeSetUnreadable(f"{path} cannot be read: {problem}") from None
     if not isinstance(answer, dict) or not (_is_page(answer) or "StackResources" in answer):
-        raise Unreadable(f"{path} is no answer of describe-change-set or describe-stack-resources")
+        raise ChangeSetUnreadable(f"{path} is no answer of describe-change-set or describe-stack-resources")
     plain: Page = _without_nulls(answer)
     return plain
 
@@ -292,8 +297,8 @@ def _loaded(path: Path) -> Page:
 def _without_nulls(value: Any) -> Any:
     """The AWS CLI prints null for what the answer does not have."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_page(answer: Page) -> bool:
@@ -305,5 +310,5 @@ def _names(page: Page) -> tuple[str, str]:
 
 
 def _stacks(page: Page) -> tuple[str, str, str]:
-    """What the stack may be called; nothing at all where the change set's ARN says enough."""
+    """The names of the stack; the empty one fits where the change set's ARN identifies it."""
     return "", page.get("StackName", ""), page.get("StackId", "")

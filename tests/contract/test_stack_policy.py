@@ -9,7 +9,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from stack.deploy.change_sets import STACK
 from stack.deploy.guard import PROTECTED
-from stack.deploy.stack_policy import KEPT, LOSSES, POLICY
+from stack.deploy.stack_policy import DENIED_ACTIONS, POLICY, PROTECTED_STACKS
 from stack.render import Rendered, combinations, render, templates, translated
 
 STATEMENTS = json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]
@@ -55,7 +55,7 @@ def stateful(rendered: Rendered) -> dict[str, str]:
 def test_the_policy_allows_all_but_the_two_losses() -> None:
     allow, deny = STATEMENTS
     assert (allow["Effect"], allow["Action"], allow["Resource"]) == ("Allow", "Update:*", "*")
-    assert (deny["Effect"], deny["Action"], deny["Resource"]) == ("Deny", LOSSES, "*")
+    assert (deny["Effect"], deny["Action"], deny["Resource"]) == ("Deny", DENIED_ACTIONS, "*")
     assert allow["Principal"] == deny["Principal"] == "*"
 
 
@@ -86,7 +86,7 @@ def test_the_nested_stacks_that_may_not_go_are_those_that_hold_what_must_stay() 
         for address, item in render(parameters).resources.items()
         if "." in address and item["Type"] in PROTECTED
     }
-    assert holding == set(KEPT)
+    assert holding == set(PROTECTED_STACKS)
 
 
 # Properties of what must stay that wait for another nested stack's outputs, and may: they change without a replacement.

@@ -21,19 +21,19 @@ from moto import mock_aws
 from rich.console import Console
 
 from stack.deploy import deployment
-from stack.deploy.change_sets import Held, Unreadable
+from stack.deploy.change_sets import ChangeSetUnreadable, StackResource
 from stack.deploy.deployment import (
     Deployment,
-    Stopped,
-    Target,
+    DeploymentStopped,
+    StageConfig,
     architecture,
-    demand_sound,
     deploy,
     main,
     region_of,
-    target,
+    stage_config,
+    validate_parameters,
 )
-from stack.deploy.stack_policy import lifted, policy_for, protect
+from stack.deploy.stack_policy import policy_allowing, policy_for, protect
 from stack.render import render
 
 REGION = "eu-central-1"
@@ -57,7 +57,7 @@ stack_name = "sallyport-prod"
 region = "eu-central-1"
 parameter_overrides = ["Stage=prod", "AllowedPrivateCidrs=10.1.0.0/16,10.2.0.0/16"]
 """
-WANTED = Target(
+WANTED = StageConfig(
     stage="dev",
     stack="sallyport-dev",
     region="",
@@ -87,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
 
 def deployment_of(folder: Path, **more: Any) -> Deployment:
     usual: dict[str, Any] = {
-        "target": WANTED,
+        "config": WANTED,
         "region": REGION,
         "session": boto3.Session(),
         "console": Console(file=io.StringIO(), width=160),
@@ -99,9 +99,9 @@ def deployment_of(folder: Path, **more: Any) -> Deployment:
     return Deployment(**{**usual, **more})
 
 
-def text_of(this: Deployment) -> str:
-    assert isinstance(this.console.file, io.StringIO)
-    return this.console.file.getvalue()
+def text_of(deployment: Deployment) -> str:
+    assert isinstance(deployment.console.file, io.StringIO)
+    return deployment.console.file.getvalue()
 
 
 def yes_to(asked: list[str]) -> Callable[[str], bool]:
@@ -118,11 +118,11 @@ def yes_to(asked: list[str]) -> Callable[[str], bool]:
 
 
 def test_a_stage_is_read_from_its_table() -> None:
-    found = target(SAMCONFIG, "dev")
+    found = stage_config(SAMCONFIG, "dev")
     assert (found.stack, found.region) == ("sallyport-dev", "")
     assert found.tags == {"app": "sallyport", "stage": "dev"}
     assert found.capabilities == ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
-    assert target(SAMCONFIG, "prod").parameters["AllowedPrivateCidrs"] == "10.1.0.0/16,10.2.0.0/16"
+    assert stage_config(SAMCONFIG, "prod").parameters["AllowedPrivateCidrs"] == "10.1.0.0/16,10.2.0.0/16"
 
 
 @pytest.mark.parametrize(
@@ -130,28 +130,31 @@ def test_a_stage_is_read_from_its_table() -> None:
 )
 def test_a_table_that_asks_for_what_is_not_done_stops_it(line: str) -> None:
     samconfig = SAMCONFIG.replace('stack_name = "sallyport-dev"', f'stack_name = "sallyport-dev"\n{line}')
-    with pytest.raises(Stopped, match=line.split(maxsplit=1)[0]):
-        target(samconfig, "dev")
+    with pytest.raises(DeploymentStopped, match=line.split(maxsplit=1)[0]):
+        stage_config(samconfig, "dev")
 
 
 def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
     samconfig = (deployment.ROOT / "samconfig.toml").read_text(encoding="utf-8")
-    found = [target(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]
-    assert len({one.stack for one in found}) == len(found)
-    assert [render(one.parameters).parameters["Topology"] for one in found[-2:]] == ["public-private", "internal-only"]
+    configs = [stage_config(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]
+    assert len({config.stack for config in configs}) == len(configs)
+    assert [render(config.parameters).parameters["Topology"] for config in configs[-2:]] == [
+        "public-private",
+        "internal-only",
+    ]
 
 
 @pytest.mark.parametrize("stage", ["production", "default"])
 def test_an_unknown_stage_is_told_with_those_that_there_are(stage: str) -> None:
-    with pytest.raises(Stopped, match="it has dev, prod"):
-        target(SAMCONFIG, stage)
+    with pytest.raises(DeploymentStopped, match="it has dev, prod"):
+        stage_config(SAMCONFIG, stage)
 
 
 def test_the_architecture_is_the_stages_own_or_that_of_its_stack_or_the_templates() -> None:
     template = "Parameters:\n  Architecture:\n    Type: String\n    Default: arm64\n"
-    assert architecture(target(SAMCONFIG, "dev"), {"Architecture": "arm64"}, template) == "x86_64"
-    assert architecture(target(SAMCONFIG, "prod"), {"Architecture": "x86_64"}, template) == "x86_64"
-    assert architecture(target(SAMCONFIG, "prod"), {"Stage": "prod"}, template) == "arm64"
+    assert architecture(stage_config(SAMCONFIG, "dev"), {"Architecture": "arm64"}, template) == "x86_64"
+    assert architecture(stage_config(SAMCONFIG, "prod"), {"Architecture": "x86_64"}, template) == "x86_64"
+    assert architecture(stage_config(SAMCONFIG, "prod"), {"Stage": "prod"}, template) == "arm64"
 
 
 @pytest.mark.parametrize(
@@ -179,15 +182,15 @@ def test_the_architecture_is_the_stages_own_or_that_of_its_stack_or_the_template
     ],
 )
 def test_what_would_be_refused_is_refused_before_anything_is_built(parameters: dict[str, str], words: str) -> None:
-    with pytest.raises(Stopped, match=words):
-        demand_sound(replace(WANTED, stage="prod", parameters=parameters), {}, region=REGION)
+    with pytest.raises(DeploymentStopped, match=words):
+        validate_parameters(replace(WANTED, stage="prod", parameters=parameters), {}, region=REGION)
 
 
 def test_what_the_stack_keeps_counts_too() -> None:
     wanted = replace(WANTED, parameters={"VpcCidr": "10.64.0.0/16", "AllowedPrivateCidrs": "10.0.0.0/8"})
-    demand_sound(wanted, {"DatabaseProxy": "no", "Former": "gone from the template"}, region=REGION)
-    with pytest.raises(Stopped, match="RDS Proxy holds connections"):
-        demand_sound(wanted, {"DatabaseProxy": "yes"}, region=REGION)
+    validate_parameters(wanted, {"DatabaseProxy": "no", "Former": "gone from the template"}, region=REGION)
+    with pytest.raises(DeploymentStopped, match="RDS Proxy holds connections"):
+        validate_parameters(wanted, {"DatabaseProxy": "yes"}, region=REGION)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_the_region_is_that_of_the_stage_or_the_environment(
     [("", {}, "no Region"), ("eu-west-1", {"AWS_REGION": "us-east-1"}, "to eu-west-1, the environment says us-east-1")],
 )
 def test_two_regions_or_none_stop_it(wanted: str, environment: dict[str, str], words: str) -> None:
-    with pytest.raises(Stopped, match=words):
+    with pytest.raises(DeploymentStopped, match=words):
         region_of(replace(WANTED, region=wanted), environment, None)
 
 
@@ -237,13 +240,13 @@ def aws() -> Iterator[Any]:
 
 def test_a_first_deployment_makes_the_stack_and_protects_it(aws: Any, folder: Path) -> None:
     asked: list[str] = []
-    this = deployment_of(folder, ask=yes_to(asked))
-    assert deploy(this) == 0
+    deployment = deployment_of(folder, ask=yes_to(asked))
+    assert deploy(deployment) == 0
     assert asked == ["Make sallyport-dev in eu-central-1?"]
     (stack,) = aws.describe_stacks(StackName="sallyport-dev")["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     assert {"Key": "app", "Value": "sallyport"} in stack["Tags"]
-    assert "WakeupQueue" in text_of(this)
+    assert "WakeupQueue" in text_of(deployment)
     policy = json.loads(aws.get_stack_policy(StackName="sallyport-dev")["StackPolicyBody"])
     assert policy["Statement"][1]["Effect"] == "Deny"
 
@@ -258,30 +261,30 @@ def test_sam_is_asked_to_package_for_this_stack_and_region(aws: Any, folder: Pat
 
 
 def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
-    this = deployment_of(folder, ask=lambda _: False)
-    assert deploy(this) == 1
-    assert text_of(this).endswith("Nothing was changed.\n")
+    deployment = deployment_of(folder, ask=lambda _: False)
+    assert deploy(deployment) == 1
+    assert text_of(deployment).endswith("Nothing was changed.\n")
     assert not aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
 
 
 def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
     (folder / "sam").write_text('#!/bin/sh\necho "no such bucket" >&2\nexit 1\n', encoding="utf-8")
-    this = deployment_of(folder)
-    with pytest.raises(Stopped, match="sam package failed"):
-        deploy(this)
-    assert "no such bucket" in text_of(this)
+    deployment = deployment_of(folder)
+    with pytest.raises(DeploymentStopped, match="sam package failed"):
+        deploy(deployment)
+    assert "no such bucket" in text_of(deployment)
 
 
 def test_no_sam_stops_it(aws: Any, folder: Path) -> None:
     (folder / "sam").unlink()
-    with pytest.raises(Stopped, match=r"sam cannot be run \(No such file or directory\): make build"):
+    with pytest.raises(DeploymentStopped, match=r"sam cannot be run \(No such file or directory\): make build"):
         deploy(deployment_of(folder))
 
 
 def test_a_parameter_that_the_template_does_not_have_stops_it(aws: Any, folder: Path) -> None:
     wanted = replace(WANTED, parameters={"Stage": "dev", "Sise": "2"})
-    with pytest.raises(Stopped, match="gives Sise, which the template does not have"):
-        deploy(deployment_of(folder, target=wanted))
+    with pytest.raises(DeploymentStopped, match="gives Sise, which the template does not have"):
+        deploy(deployment_of(folder, config=wanted))
 
 
 # ---- An update, against the service's model --------------------------------------------------------------------------
@@ -439,23 +442,23 @@ def test_an_update_is_guarded_asked_about_followed_and_protected(session: Sessio
     outputs = [{"OutputKey": "FixedAddresses", "OutputValue": "203.0.113.10"}]
     session.queue("describe_stacks", stacks(Outputs=outputs), StackName="sallyport-dev")
     asked: list[str] = []
-    this = deployment_of(folder, session=session, ask=yes_to(asked))
-    assert deploy(this) == 0
+    deployment = deployment_of(folder, session=session, ask=yes_to(asked))
+    assert deploy(deployment) == 0
     assert asked == ["Change sallyport-dev in eu-central-1?"]
-    lines = text_of(this).splitlines()
+    lines = text_of(deployment).splitlines()
     assert "00:01:00 UPDATE_IN_PROGRESS Network" in lines
     assert "00:02:00 UPDATE_COMPLETE Network.EgressAddressA" in lines
     assert not any(line.startswith("00:00:00") for line in lines)
-    assert "203.0.113.10" in text_of(this)
+    assert "203.0.113.10" in text_of(deployment)
 
 
 def test_a_refused_change_set_is_thrown_away_and_nobody_is_asked(session: Session, folder: Path) -> None:
     up_to_the_change_set(session)
     guarded(session, HARMFUL)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment_of(folder, session=session, ask=lambda _: pytest.fail("it asked"))
-    assert deploy(this) == 1
-    assert "REFUSED: Network.EgressAddressB" in text_of(this)
+    deployment = deployment_of(folder, session=session, ask=lambda _: pytest.fail("it asked"))
+    assert deploy(deployment) == 1
+    assert "REFUSED: Network.EgressAddressB" in text_of(deployment)
 
 
 def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(session: Session, folder: Path) -> None:
@@ -465,9 +468,9 @@ def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(sess
     followed(session, "UPDATE_COMPLETE")
     protected(session)  # put back
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
-    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
-    assert deploy(this) == 0
-    assert "ALLOWED: Network.EgressAddressB" in text_of(this)
+    deployment = deployment_of(folder, session=session, allow=["EgressAddressB"])
+    assert deploy(deployment) == 0
+    assert "ALLOWED: Network.EgressAddressB" in text_of(deployment)
 
 
 def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Session, folder: Path) -> None:
@@ -477,20 +480,20 @@ def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Se
     reason = "Action denied by stack policy"
     followed(session, "UPDATE_ROLLBACK_COMPLETE", inner="UPDATE_FAILED", ResourceStatusReason=reason)
     protected(session)
-    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
-    assert deploy(this) == 1
+    deployment = deployment_of(folder, session=session, allow=["EgressAddressB"])
+    assert deploy(deployment) == 1
     assert "sallyport-dev is UPDATE_ROLLBACK_COMPLETE\n  00:02:00 UPDATE_FAILED Network.EgressAddressA: " in text_of(
-        this
+        deployment
     )
-    assert text_of(this).endswith(f"{reason}\n")
+    assert text_of(deployment).endswith(f"{reason}\n")
 
 
 def test_nothing_to_change_is_no_failure(session: Session, folder: Path) -> None:
     up_to_the_change_set(session, status="FAILED", reason="The submitted information didn't contain changes.")
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment_of(folder, session=session)
-    assert deploy(this) == 0
-    assert text_of(this).endswith("Nothing to change.\n")
+    deployment = deployment_of(folder, session=session)
+    assert deploy(deployment) == 0
+    assert text_of(deployment).endswith("Nothing to change.\n")
 
 
 def test_a_nested_change_set_that_failed_tells_why(session: Session, folder: Path) -> None:
@@ -499,7 +502,7 @@ def test_a_nested_change_set_that_failed_tells_why(session: Session, folder: Pat
     inner = {"Status": "FAILED", "StackName": "sallyport-dev-Network-1K3V", "StatusReason": "Parameter X must be Y"}
     session.queue("describe_change_set", inner, ChangeSetName=NESTED_CHANGE_SET)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    with pytest.raises(Stopped, match="sallyport-dev-Network-1K3V: Parameter X must be Y"):
+    with pytest.raises(DeploymentStopped, match="sallyport-dev-Network-1K3V: Parameter X must be Y"):
         deploy(deployment_of(folder, session=session))
 
 
@@ -514,9 +517,9 @@ def test_without_nested_change_sets_the_stack_policy_is_set_first_and_the_root_s
     followed(session, "UPDATE_COMPLETE")
     protected(session)
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
-    this = deployment_of(folder, session=session, nested=False)
-    assert deploy(this) == 0
-    assert "did not look into nested stacks" in text_of(this)
+    deployment = deployment_of(folder, session=session, nested=False)
+    assert deploy(deployment) == 0
+    assert "did not look into nested stacks" in text_of(deployment)
 
 
 def test_an_interrupted_watch_says_that_cloudformation_goes_on(session: Session, folder: Path) -> None:
@@ -532,7 +535,7 @@ def test_an_interrupted_watch_says_that_cloudformation_goes_on(session: Session,
     session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
     session.queue("execute_change_set", {}, ChangeSetName=CHANGE_SET)
     session.queue("describe_stack_events", {"StackEvents": [old]}, StackName="sallyport-dev")
-    with pytest.raises(Stopped, match=r"goes on without being watched \(interrupted\); .*make protect STAGE=dev"):
+    with pytest.raises(DeploymentStopped, match=r"continues unwatched \(interrupted\); .*make protect STAGE=dev"):
         deploy(deployment_of(folder, session=session, pause=interrupted))
 
 
@@ -562,7 +565,7 @@ def test_a_change_set_that_the_guard_cannot_read_is_thrown_away(session: Session
     page = {"ChangeSetId": CHANGE_SET, "Status": "CREATE_COMPLETE", "ExecutionStatus": "OBSOLETE"}
     session.queue("describe_change_set", page, ChangeSetName=CHANGE_SET, IncludePropertyValues=True)
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    with pytest.raises(Unreadable, match="obsolete"):
+    with pytest.raises(ChangeSetUnreadable, match="obsolete"):
         deploy(deployment_of(folder, session=session))
 
 
@@ -575,41 +578,48 @@ def test_a_policy_is_put_back_when_the_change_set_is_not_taken(session: Session,
     session.stubs["cloudformation"].add_client_error("execute_change_set", "InvalidChangeSetStatus", "is OBSOLETE")
     protected(session)  # put back
     session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
-    this = deployment_of(folder, session=session, allow=["EgressAddressB"])
+    deployment = deployment_of(folder, session=session, allow=["EgressAddressB"])
     with pytest.raises(ClientError, match="is OBSOLETE"):
-        deploy(this)
-    assert "make protect STAGE=dev" in text_of(this)
+        deploy(deployment)
+    assert "make protect STAGE=dev" in text_of(deployment)
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [("UPDATE_IN_PROGRESS", "somebody else deploys"), ("ROLLBACK_COMPLETE", "the first deployment .* failed")],
+    [("UPDATE_IN_PROGRESS", "another deployment is running"), ("ROLLBACK_COMPLETE", "the first deployment .* failed")],
 )
 def test_a_stack_that_takes_no_change_now_stops_it(session: Session, folder: Path, status: str, words: str) -> None:
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
-    with pytest.raises(Stopped, match=words):
+    with pytest.raises(DeploymentStopped, match=words):
         deploy(deployment_of(folder, session=session))
 
 
 # ---- The policy ------------------------------------------------------------------------------------------------------
 
 
-def held(logical_id: str, kind: str) -> Held:
-    return Held(logical_id=logical_id, physical_id="x", type=kind)
+def stack_resource(logical_id: str, kind: str) -> StackResource:
+    return StackResource(logical_id=logical_id, physical_id="x", type=kind)
 
 
 def test_a_lifted_policy_still_denies_what_was_not_named() -> None:
-    network = [held("EgressAddressA", "AWS::EC2::EIP"), held("EgressAddressB", "AWS::EC2::EIP"), held("T", "AWS::X")]
+    network = [
+        stack_resource("EgressAddressA", "AWS::EC2::EIP"),
+        stack_resource("EgressAddressB", "AWS::EC2::EIP"),
+        stack_resource("T", "AWS::X"),
+    ]
     for name in ("EgressAddressB", "Network.EgressAddressB"):
-        allow, deny = lifted(network, "Network.", {name})["Statement"]
+        allow, deny = policy_allowing(network, "Network.", {name})["Statement"]
         assert allow["Effect"] == "Allow"
         assert deny["Resource"] == ["LogicalResourceId/EgressAddressA"]
-    assert len(lifted(network, "", {"EgressAddressA", "EgressAddressB"})["Statement"]) == 1
+    assert len(policy_allowing(network, "", {"EgressAddressA", "EgressAddressB"})["Statement"]) == 1
 
 
 def test_the_nested_stacks_that_hold_what_must_stay_may_not_go() -> None:
-    root = [held("Network", "AWS::CloudFormation::Stack"), held("Bastion", "AWS::CloudFormation::Stack")]
+    root = [
+        stack_resource("Network", "AWS::CloudFormation::Stack"),
+        stack_resource("Bastion", "AWS::CloudFormation::Stack"),
+    ]
     assert policy_for({"Statement": []}, root)["Statement"][0]["Resource"] == ["LogicalResourceId/Network"]
     assert policy_for({"Statement": []}, [])["Statement"] == []
 
@@ -637,7 +647,7 @@ def test_a_nested_stack_that_could_not_be_made_is_in_nobodys_way(session: Sessio
 
 
 def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployment, "_commanded", interrupted)
+    monkeypatch.setattr(deployment, "_run_command", interrupted)
     assert said("deploy", "--stage", "dev") == (1, "Stopped: interrupted\n")
 
 
@@ -702,4 +712,4 @@ def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pyte
 )
 def test_only_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, typed: str, wanted: bool) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    assert deployment._answered("Change it?", Console(file=io.StringIO())) is wanted
+    assert deployment._ask("Change it?", Console(file=io.StringIO())) is wanted

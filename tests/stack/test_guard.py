@@ -20,8 +20,8 @@ from botocore.validate import ParamValidator
 from rich.console import Console
 
 from stack.deploy import guard
-from stack.deploy.change_sets import STACK, Change, Page, Recorded, Unreadable, read
-from stack.deploy.guard import PROTECTED, Verdict, judge
+from stack.deploy.change_sets import STACK, ChangeSetUnreadable, Page, RecordedSource, ResourceChange, read
+from stack.deploy.guard import PROTECTED, GuardDecision, decide
 
 FOLDER = Path(__file__).parent / "recorded"
 CASES = sorted(path.name for path in FOLDER.iterdir())
@@ -29,17 +29,17 @@ FILES = sorted(FOLDER.glob("*/*.json"))
 SERVICE = botocore.session.get_session().get_service_model("cloudformation")
 
 
-def recorded(case: str) -> Recorded:
-    return Recorded.load([FOLDER / case])
+def recorded(case: str) -> RecordedSource:
+    return RecordedSource.load([FOLDER / case])
 
 
-def verdict(case: str, *allow: str) -> Verdict:
+def decision(case: str, *allow: str) -> GuardDecision:
     source = recorded(case)
-    return judge(read(source, source.root()), source, allow)
+    return decide(read(source, source.root()), source, allow)
 
 
 def refused(case: str, *allow: str) -> list[str]:
-    return [harm.address for harm in verdict(case, *allow).refused]
+    return [harm.address for harm in decision(case, *allow).refused]
 
 
 def said(arguments: list[str]) -> tuple[int, str]:
@@ -49,7 +49,7 @@ def said(arguments: list[str]) -> tuple[int, str]:
     return code, console.file.getvalue()
 
 
-def answered(case: str, **parts: dict[str, Any]) -> Recorded:
+def answered(case: str, **parts: dict[str, Any]) -> RecordedSource:
     """A recorded case whose changes of the given logical ids have other members; `name=None` takes one away."""
     answers = [deepcopy(dict(answer)) for answer in recorded(case).answers]
     for change in (item["ResourceChange"] for answer in answers for item in answer.get("Changes", [])):
@@ -57,11 +57,11 @@ def answered(case: str, **parts: dict[str, Any]) -> Recorded:
             change[name] = value
             if value is None:
                 del change[name]
-    return Recorded(answers=tuple(answers))
+    return RecordedSource(answers=tuple(answers))
 
 
-def judged(source: Recorded, *allow: str) -> Verdict:
-    return judge(read(source, source.root()), source, allow)
+def judged(source: RecordedSource, *allow: str) -> GuardDecision:
+    return decide(read(source, source.root()), source, allow)
 
 
 # ---- The recorded answers are of the shape that AWS sends -----------------------------------------------------------
@@ -69,7 +69,7 @@ def judged(source: Recorded, *allow: str) -> Verdict:
 
 @pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}-{path.stem}" for path in FILES])
 def test_a_recorded_answer_is_one_that_the_service_could_send(path: Path) -> None:
-    (answer,) = Recorded.load([path]).answers
+    (answer,) = RecordedSource.load([path]).answers
     operation = "DescribeStackResources" if "StackResources" in answer else "DescribeChangeSet"
     shape = SERVICE.operation_model(operation).output_shape
     assert ParamValidator().validate(answer, shape).generate_report() == ""
@@ -114,7 +114,7 @@ UNREAD = {"nested-left-out": 2, "nested-failed": 1}
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_change_set_is_refused_for_what_it_would_lose(case: str) -> None:
-    found = verdict(case)
+    found = decision(case)
     assert [harm.address for harm in found.refused] == EXPECTED[case]
     assert len(found.unreadable) == UNREAD.get(case, 0)
     assert found.passes == (not EXPECTED[case] and case not in UNREAD)
@@ -127,12 +127,12 @@ def test_a_change_set_is_refused_for_what_it_would_lose(case: str) -> None:
         ({"Action": "Remove", "PolicyAction": "Delete"}, "deleted"),
         ({"Action": "Remove", "PolicyAction": "Retain"}, "it stays in the account"),
         ({"Action": "Remove", "PolicyAction": "Snapshot"}, "leaving a snapshot"),
-        ({"Action": "Dynamic"}, "cannot tell yet"),
+        ({"Action": "Dynamic"}, "does not know yet"),
         ({"Replacement": "True"}, "replaced"),
         ({"Replacement": "True", "PolicyAction": "ReplaceAndRetain"}, "the old one stays in the account"),
-        ({"Replacement": "Conditional"}, "if it comes to that"),
+        ({"Replacement": "Conditional"}, "replaced or not"),
         ({"Replacement": None}, "does not say whether"),
-        ({"ResourceDriftStatus": "DELETED"}, "made anew"),
+        ({"ResourceDriftStatus": "DELETED"}, "created again"),
     ],
 )
 def test_each_kind_that_must_stay_is_guarded_against_each_way_of_losing_it(
@@ -144,7 +144,7 @@ def test_each_kind_that_must_stay_is_guarded_against_each_way_of_losing_it(
     assert words in harm.what
 
 
-@pytest.mark.parametrize(("recreation", "words"), [("Always", "replaced"), ("Conditionally", "if it comes to that")])
+@pytest.mark.parametrize(("recreation", "words"), [("Always", "replaced"), ("Conditionally", "replaced or not")])
 def test_a_property_that_asks_for_replacement_counts_where_the_change_itself_says_nothing(
     recreation: str, words: str
 ) -> None:
@@ -195,15 +195,15 @@ def test_what_is_named_passes_and_the_rest_does_not() -> None:
 
 
 def test_a_name_that_nothing_bears_is_told() -> None:
-    assert verdict("one-address-fewer", "EgresAddressB").unknown_names == ("EgresAddressB",)
+    assert decision("one-address-fewer", "EgresAddressB").unknown_names == ("EgresAddressB",)
     code, text = said(["--recorded", str(FOLDER / "one-address-fewer"), "--allow", "EgresAddressB,NatGatewayB"])
     assert code == 1
-    assert "ALLOW names EgresAddressB, which this change set does not harm" in text
+    assert "ALLOW names EgresAddressB, which this change set neither replaces nor deletes" in text
     assert "ALLOWED: Network.NatGatewayB" in text
 
 
 def test_what_cannot_be_read_cannot_be_allowed() -> None:
-    assert not verdict("nested-left-out", "Network", "Database").passes
+    assert not decision("nested-left-out", "Network", "Database").passes
 
 
 def test_the_names_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +216,8 @@ def test_the_names_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
 # ---- What cannot be read is refused ----------------------------------------------------------------------------------
 
 
-def without(case: str, *names: str) -> Recorded:
-    return Recorded.load(path for path in (FOLDER / case).glob("*.json") if path.stem not in names)
+def without(case: str, *names: str) -> RecordedSource:
+    return RecordedSource.load(path for path in (FOLDER / case).glob("*.json") if path.stem not in names)
 
 
 def test_a_nested_change_set_that_is_missing_is_told_by_its_stack() -> None:
@@ -228,7 +228,7 @@ def test_a_nested_change_set_that_is_missing_is_told_by_its_stack() -> None:
 def test_a_nested_stack_that_goes_is_refused_when_what_it_holds_is_not_known() -> None:
     found = judged(without("network-goes", "network-resources"))
     assert not found.passes
-    assert found.unreadable[0].startswith("Network goes with all that it holds: ")
+    assert found.unreadable[0].startswith("Network is removed with all its resources: ")
 
 
 def test_a_nested_stack_that_would_be_replaced_counts_for_what_it_holds() -> None:
@@ -238,17 +238,17 @@ def test_a_nested_stack_that_would_be_replaced_counts_for_what_it_holds() -> Non
 
 
 def test_a_nested_stack_that_goes_on_purpose_is_named() -> None:
-    found = verdict("network-goes", "Vpc", "EgressAddressA", "NatGatewayA")
-    assert (found.passes, found.going) == (True, ("Network",))
+    found = decision("network-goes", "Vpc", "EgressAddressA", "NatGatewayA")
+    assert (found.passes, found.removed_stacks) == (True, ("Network",))
 
 
 def test_nested_stacks_are_passed_over_only_where_that_was_asked_for() -> None:
     source = recorded("nested-left-out")
-    assert judge(read(source, source.root()), source, blind=True).passes
+    assert decide(read(source, source.root()), source, skip_nested=True).passes
 
 
 def test_a_missing_page_is_noticed() -> None:
-    with pytest.raises(Unreadable, match="not all pages"):
+    with pytest.raises(ChangeSetUnreadable, match="not all pages"):
         judged(without("routine", "root-2"))
 
 
@@ -257,21 +257,21 @@ def test_a_missing_page_is_noticed() -> None:
     [
         ({"Status": "CREATE_IN_PROGRESS"}, "CREATE_IN_PROGRESS"),
         ({"Status": "FAILED", "StatusReason": "Requires capabilities"}, "Requires capabilities"),
-        ({"ExecutionStatus": "OBSOLETE"}, "make it again"),
+        ({"ExecutionStatus": "OBSOLETE"}, "create it again"),
         ({"ParentChangeSetId": "arn:parent", "RootChangeSetId": "arn:root"}, "give arn:root"),
     ],
 )
 def test_a_change_set_that_is_not_the_whole_truth_is_refused(members: dict[str, str], words: str) -> None:
     source = recorded("first-deployment")
-    changed = Recorded(answers=({**source.answers[0], **members},))
-    with pytest.raises(Unreadable, match=words):
+    changed = RecordedSource(answers=({**source.answers[0], **members},))
+    with pytest.raises(ChangeSetUnreadable, match=words):
         read(changed, source.root())
 
 
 def test_a_change_set_without_changes_passes() -> None:
     root = dict(recorded("first-deployment").answers[0])
     root |= {"Status": "FAILED", "StatusReason": "No updates are to be performed.", "Changes": []}
-    assert judged(Recorded(answers=(root,))).passes
+    assert judged(RecordedSource(answers=(root,))).passes
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"Stacks": []}'])
@@ -292,7 +292,7 @@ def test_an_empty_folder_and_two_outermost_change_sets_are_refused(tmp_path: Pat
 def test_a_change_set_may_be_asked_for_by_name_and_stack() -> None:
     source = recorded("another-key")
     assert read(source, "deploy-20261120-114840", "sallyport-prod").stack_name == "sallyport-prod"
-    with pytest.raises(Unreadable):
+    with pytest.raises(ChangeSetUnreadable):
         read(source, "deploy-20261120-114840", "sallyport-dev")
 
 
@@ -357,7 +357,7 @@ def test_a_stack_within_a_stack_that_goes_is_looked_into() -> None:
     outer = next(answer for answer in source.answers if "StackResources" in answer)["StackResources"][0]
     inner = {**outer, "StackId": "arn:inner", "LogicalResourceId": "Link", "ResourceType": "AWS::EC2::VPNGateway"}
     nested = {**outer, "LogicalResourceId": "Vpn", "PhysicalResourceId": "arn:inner", "ResourceType": STACK}
-    grown = Recorded(answers=(*source.answers, {"StackResources": [nested]}, {"StackResources": [inner]}))
+    grown = RecordedSource(answers=(*source.answers, {"StackResources": [nested]}, {"StackResources": [inner]}))
     assert "Network.Vpn.Link" in [harm.address for harm in judged(grown).refused]
 
 
@@ -379,7 +379,7 @@ def test_aws_saying_no_is_told_in_one_line(stub: Stubber) -> None:
     stub.add_client_error("describe_change_set", "AccessDenied", "not authorized to perform this", 403)
     code, text = said(["--change-set", "x", "--stack", "sallyport-dev"])
     assert code == 2
-    assert text.startswith("AWS could not be asked: ")
+    assert text.startswith("The change set cannot be read from AWS: ")
     assert text.count("\n") == 1
 
 
@@ -392,7 +392,7 @@ def test_without_credentials_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     code, text = said(["--change-set", "x", "--stack", "y", "--region", "eu-central-1"])
     assert code == 2
-    assert text == "AWS could not be asked: Unable to locate credentials\n"
+    assert text == "The change set cannot be read from AWS: Unable to locate credentials\n"
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_without_credentials_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
 )
 def test_the_region_is_the_change_sets_own(monkeypatch: pytest.MonkeyPatch, arguments: list[str], region: str) -> None:
     def client(_: str, *, region_name: str) -> Any:
-        raise Unreadable(region_name)
+        raise ChangeSetUnreadable(region_name)
 
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setattr(boto3, "client", client)
@@ -439,7 +439,7 @@ def test_a_folder_that_is_not_there_is_named_once(tmp_path: Path) -> None:
 
 def test_the_changes_keep_what_aws_said() -> None:
     source = recorded("another-range")
-    changes = {change.address: change for change in read(source, source.root()).everything()}
-    nat: Change = changes["Network.NatGatewayA"]
+    changes = {change.address: change for change in read(source, source.root()).all_changes()}
+    nat: ResourceChange = changes["Network.NatGatewayA"]
     assert (nat.replacement, nat.policy) == ("Conditional", "ReplaceAndDelete")
     assert nat.causes[0].entity == "PublicSubnetA"
