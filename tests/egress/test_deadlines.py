@@ -91,6 +91,19 @@ def test_a_slow_drip_ends_at_the_total_deadline(partner: StartPartner, send: Sen
     assert exchange.timings.first_byte_ms is not None
 
 
+def test_an_answer_that_has_begun_may_take_longer_than_the_first_byte(partner: StartPartner, send: Send) -> None:
+    def script(line: Line) -> None:
+        line.read_request()
+        line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        line.stopping.wait(2.5)
+        line.send(b"late")
+
+    timeouts = Timeouts(connect_seconds=PATIENT, first_byte_seconds=2.0, total_seconds=PATIENT)
+    outcome = send(partner(script).url(), timeouts=timeouts).outcome
+    assert isinstance(outcome, Answered)
+    assert outcome.body == b"late"
+
+
 def test_one_that_hangs_does_not_hold_up_nine_that_answer(partner: StartPartner, client: Client) -> None:
     hanging, quick = partner(hangs_after_the_request), partner(says(OK))
     timeouts = Timeouts(connect_seconds=PATIENT, first_byte_seconds=2.0, total_seconds=PATIENT)
