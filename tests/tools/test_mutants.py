@@ -8,8 +8,9 @@ from queue import Queue
 
 import pytest
 
+from tools.mutants import baseline as measuring
 from tools.mutants import running
-from tools.mutants.baseline import Baseline, _foreign
+from tools.mutants.baseline import Baseline, _foreign, baseline
 from tools.mutants.edits import Edit
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
@@ -277,6 +278,55 @@ def test_tests_are_measured_again_when_what_they_read_changes() -> None:
     assert not _foreign("docs/api.md", "tests/contract", covered=False)
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project with two files of tests and one of code."""
+    for path in ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/helpers.py", "src/code.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, capture_output=True)
+    (tmp_path / ".gitignore").write_text(".mutants\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "run"),
+    [
+        ("tests/unit/test_b.py", [["tests/unit/test_b.py"]]),
+        ("tests/unit/helpers.py", [["tests/unit"]]),
+        ("src/code.py", [["tests/unit"]]),
+        ("docs/page.md", []),
+    ],
+)
+def test_a_file_of_tests_is_measured_by_itself_and_what_all_read_measures_all(
+    small: Path, monkeypatch: pytest.MonkeyPatch, changed: str, run: list[list[str]]
+) -> None:
+    asked: list[list[str]] = []
+
+    def measured(_tree: Tree, wanted: list[str], **_: object) -> Baseline:
+        asked.append(wanted)
+        tests = [f"tests/unit/test_{name}.py::test" for name in "ab"]
+        lines = {"src/code.py": {len(asked): tests}}
+        return Baseline(seconds=dict.fromkeys(tests, 1.0), lines=lines, unsteady=())
+
+    def known() -> Baseline:
+        tree = Tree(files=small, scratch=small)
+        return baseline(small, tree, "tests/unit", python=Path(), covered=True, anyway=False)
+
+    monkeypatch.setattr(measuring, "_measured", measured)
+    first = known()
+    assert known() == first
+    assert asked == [["tests/unit"]]
+    assert first.touching("src/code.py", 1, 1) == set(first.seconds)
+    (small / changed).parent.mkdir(exist_ok=True)
+    (small / changed).write_text("# changed")
+    second = known()
+    assert asked[1:] == run
+    assert set(second.seconds) == set(first.seconds)
+    moved = {test for test in first.seconds for tests in run if test.startswith(tests[0])}
+    assert second.touching("src/code.py", 2, 2) == moved
+
+
 @pytest.mark.parametrize("path", ["src/db/migrations/0001_first_tables.sql", "template.yaml", "src/domain/scopes.py"])
 def test_a_file_of_each_language_can_be_tried_without_the_others(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -313,6 +363,13 @@ def test_tests_that_do_not_look_let_an_edit_survive_and_the_command_fails() -> N
     assert "survived   src/domain/ids.py:" in done.stdout
     assert "breaks: " in done.stdout
     assert json.loads((ROOT / ".mutants/survivors").read_text())[0][0] == "src/domain/ids.py"
+
+
+def test_some_kinds_of_edits_can_be_tried_alone() -> None:
+    done = mutants("N=20", "RULES=drops a guard,drops a filter", "ONLY=src/domain", "LIST=yes")
+    drawn = re.findall(r"^drawn +src/domain/\S+ (.*) \(not tried\)$", done.stdout, re.MULTILINE)
+    assert len(drawn) == 20, done.stdout + done.stderr
+    assert set(drawn) == {"drops a guard", "drops a filter"}
 
 
 def test_a_wrong_commit_is_one_line() -> None:

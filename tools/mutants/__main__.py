@@ -39,6 +39,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--since", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--tests", default="")
+    parser.add_argument("--rules", default="")
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--minimum", type=int, default=95)
     parser.add_argument("--again", action="store_true")
@@ -56,7 +57,8 @@ def _words(error: Exception) -> str:
 
 
 def _drawn(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
-    edits = all_edits(ROOT, chosen)
+    rules = _listed(options.rules)
+    edits = [edit for edit in all_edits(ROOT, chosen) if not rules or edit.rule in rules]
     if options.again:
         before = kept(SURVIVORS)
         return [edit for edit in edits if key(edit, chosen) in before]

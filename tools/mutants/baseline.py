@@ -1,22 +1,23 @@
 """The clean run: every test of a folder passes on the files as they are, takes so long, and touches these lines.
 
-It is kept in `.mutants`, under a name that follows from all files that the tests may read.
+It is kept in `.mutants`, file by file, under names that follow from all files that the tests may read.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coverage import CoverageData
 
+from tools.mutants.owners import within
 from tools.mutants.trees import OUTPUT, Tree, tracked
 
 KEPT = ".mutants"
-KEPT_FILES = 40
+KEPT_FILES = 400
 # What the tests of the code can read; those of the templates read the documents too.
 READ_BY_CODE = ("src/", "local/", "events/", "infra/", "template.yaml", "samconfig.toml", "pyproject.toml")
 
@@ -38,20 +39,63 @@ class Baseline:
         lines = self.lines.get(path, {})
         return {test for line in range(first, last + 1) for test in lines.get(line, [])}
 
+    def of(self, file: str) -> "Baseline":
+        """The part that the tests of one file have in it."""
+        lines = {
+            path: {line: own for line, tests in by_line.items() if (own := [test for test in tests if _in(test, file)])}
+            for path, by_line in self.lines.items()
+        }
+        return Baseline(
+            seconds={test: seconds for test, seconds in self.seconds.items() if _in(test, file)},
+            lines={path: by_line for path, by_line in lines.items() if by_line},
+            unsteady=tuple(test for test in self.unsteady if _in(test, file)),
+        )
+
+
+def _in(test: str, file: str) -> bool:
+    return test.partition("::")[0] == file
+
 
 def baseline(root: Path, tree: Tree, tests: str, *, python: Path, covered: bool, anyway: bool) -> Baseline:
     """That of a folder or file of tests. A test that fails is told and left out; where it fails once more, NotClean is
     raised instead, but for `anyway`.
+
+    Each file of tests is kept by itself, so that after an edit of one of them the others are not run again.
     """
-    kept = root / KEPT / f"{_digest(root, tests, covered=covered, anyway=anyway)}.json"
-    if kept.exists():
-        return _read(kept.read_text())
-    made = _measured(tree, tests, python=python, covered=covered, anyway=anyway)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps({"seconds": made.seconds, "lines": made.lines, "unsteady": made.unsteady}))
-    for old in sorted(kept.parent.glob("*.json"), key=lambda path: -path.stat().st_mtime)[KEPT_FILES:]:
-        old.unlink()
-    return made
+    kept = {
+        file: root / KEPT / f"{digest}.json"
+        for file, digest in _digests(root, tests, covered=covered, anyway=anyway).items()
+    }
+    missing = [file for file, path in kept.items() if not path.exists()]
+    if missing:
+        wanted = [tests] if len(missing) == len(kept) else missing
+        made = _measured(tree, wanted, python=python, covered=covered, anyway=anyway)
+        (root / KEPT).mkdir(exist_ok=True)
+        for file in missing:
+            part = made.of(file)
+            kept[file].write_text(json.dumps({"seconds": part.seconds, "lines": part.lines, "unsteady": part.unsteady}))
+        _forget(root / KEPT, but=kept.values())
+    return _together([_read(path.read_text()) for path in kept.values()])
+
+
+def _forget(kept: Path, *, but: Iterable[Path]) -> None:
+    """Deletes the oldest files, as many as there are more than KEPT_FILES."""
+    for old in sorted(kept.glob("*.json"), key=lambda path: -path.stat().st_mtime)[KEPT_FILES:]:
+        if old not in but:
+            old.unlink()
+
+
+def _together(parts: Iterable[Baseline]) -> Baseline:
+    seconds: dict[str, float] = {}
+    lines: dict[str, dict[int, list[str]]] = {}
+    unsteady: tuple[str, ...] = ()
+    for part in parts:
+        seconds |= part.seconds
+        unsteady += part.unsteady
+        for path, by_line in part.lines.items():
+            for line, tests in by_line.items():
+                lines.setdefault(path, {}).setdefault(line, []).extend(tests)
+    return Baseline(seconds=seconds, lines=lines, unsteady=unsteady)
 
 
 def _read(text: str) -> Baseline:
@@ -60,13 +104,20 @@ def _read(text: str) -> Baseline:
     return Baseline(seconds=told["seconds"], lines=lines, unsteady=tuple(told["unsteady"]))
 
 
-def _digest(root: Path, tests: str, *, covered: bool, anyway: bool) -> str:
-    """Of all files that the tests look at."""
-    digest = hashlib.sha256(f"{tests} {covered} {anyway}".encode())
-    for path in tracked(root):
-        if not _foreign(path, tests, covered=covered):
-            digest.update(path.encode() + b"\0" + (root / path).read_bytes())
-    return digest.hexdigest()[:24]
+def _digests(root: Path, tests: str, *, covered: bool, anyway: bool) -> dict[str, str]:
+    """For each file of tests a digest of all files that it looks at."""
+    read = [path for path in tracked(root) if not _foreign(path, tests, covered=covered)]
+    own = [path for path in read if _is_tests(path) and within(path, [tests])]
+    digests = {path: hashlib.sha256((root / path).read_bytes()).digest() for path in read}
+    whole = hashlib.sha256(f"{covered} {anyway}".encode())
+    for path in read:
+        if path not in own:
+            whole.update(path.encode() + b"\0" + digests[path])
+    return {path: hashlib.sha256(path.encode() + whole.digest() + digests[path]).hexdigest()[:24] for path in own}
+
+
+def _is_tests(path: str) -> bool:
+    return Path(path).name.startswith("test_")
 
 
 def _foreign(path: str, tests: str, *, covered: bool) -> bool:
@@ -78,19 +129,19 @@ def _foreign(path: str, tests: str, *, covered: bool) -> bool:
     return not shared and folder != "/".join(tests.split("/")[:2])
 
 
-def _measured(tree: Tree, tests: str, *, python: Path, covered: bool, anyway: bool) -> Baseline:
+def _measured(tree: Tree, tests: Sequence[str], *, python: Path, covered: bool, anyway: bool) -> Baseline:
     log, data = tree.scratch / "clean.jsonl", tree.scratch / "coverage"
     log.unlink(missing_ok=True)
     options = ["--cov", "--cov-context=test", "--cov-report="] if covered else []
     tree.pytest(
-        [*options, tests],
+        [*options, *tests],
         python=python,
         environment={"MUTANTS_LOG": str(log), "COVERAGE_FILE": str(data)},
         timeout_seconds=None,
     )
     told = logged(log)
     if not told:
-        raise NotClean(f"{tests} did not run: " + (tree.scratch / OUTPUT).read_text()[-2000:])
+        raise NotClean(f"{' '.join(tests)} did not run: " + (tree.scratch / OUTPUT).read_text()[-2000:])
     failed = sorted({line["test"] for line in told if line["failed"]})
     if failed and not anyway:
         _again(tree, failed, tests, python=python)
@@ -98,12 +149,12 @@ def _measured(tree: Tree, tests: str, *, python: Path, covered: bool, anyway: bo
     return Baseline(seconds=seconds, lines=_lines(tree, data, seconds) if covered else {}, unsteady=tuple(failed))
 
 
-def _again(tree: Tree, failed: list[str], tests: str, *, python: Path) -> None:
+def _again(tree: Tree, failed: list[str], tests: Sequence[str], *, python: Path) -> None:
     log, wanted = tree.scratch / "again.jsonl", tree.scratch / "again.txt"
     log.unlink(missing_ok=True)
     wanted.write_text("\n".join(failed))
     environment = {"MUTANTS_LOG": str(log), "MUTANTS_WANTED": str(wanted)}
-    code = tree.pytest([tests], python=python, environment=environment, timeout_seconds=None)
+    code = tree.pytest(tests, python=python, environment=environment, timeout_seconds=None)
     if code:
         raise NotClean("fail without any edit: " + ", ".join(line["test"] for line in logged(log) if line["failed"]))
 
