@@ -264,7 +264,7 @@ def _identity(binaries: Path, directory: Path) -> str:
     if _works(f"namespace:{other.pw_uid}", ["true"]):
         return f"namespace:{other.pw_uid}"
     identity = f"user:{other.pw_uid}:{other.pw_gid}"
-    _hand_over(directory, other)
+    _report_early(directory, other)
     if _works(identity, ["test", "-w", str(directory)]) and _works(identity, [str(binaries / "postgres"), "--version"]):
         return identity
     raise LocalError(
@@ -290,7 +290,7 @@ def _works(identity: str, command: Sequence[str]) -> bool:
     )
 
 
-def _hand_over(directory: Path, user: pwd.struct_passwd) -> None:
+def _report_early(directory: Path, user: pwd.struct_passwd) -> None:
     """Give the data to the user that runs the server; root reaches them all the same."""
     for path in (directory, *directory.rglob("*")):
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)

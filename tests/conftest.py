@@ -146,13 +146,13 @@ def queue(queue_server: "QueueServer", aws_credentials: None) -> "EmulatedQueue"
 
 @pytest.fixture
 def gateway(database: FreshDatabase, queue: "EmulatedQueue") -> "Iterator[Gateway]":
-    """Collaborators for the flows: real database, client and queue API, and a clock that stands still."""
+    """Services for the flows: real database, client and queue API, and a clock that stands still."""
     from tests.support.gateway import make_gateway
 
     made = make_gateway(database, queue)
     yield made
-    made.by.client.close()
-    made.by.database.close()
+    made.services.client.close()
+    made.services.database.close()
     metrics.clear_metrics()  # written at the end of an invocation, of which there is none here
 
 

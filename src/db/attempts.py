@@ -9,7 +9,7 @@ from typing import Any
 
 from db.connection import Database
 from db.deliveries import delivery_of
-from domain.deliveries import Attempt, Delivery, KeptResponse, Record
+from domain.deliveries import Attempt, Delivery, Record, StoredResponse
 from domain.errors import StatementRefused
 from domain.ids import AttemptId, DeliveryId, TenantId
 from domain.outcomes import Timings
@@ -65,9 +65,9 @@ def _bare(database: Database, item: Record, refused: StatementRefused, *, now: d
     return _write(database, [replace(item, attempt=bare)], now=now)
 
 
-def _bare_response(status: int) -> KeptResponse:
+def _bare_response(status: int) -> StoredResponse:
     kept = min(max(status, 0), MOST_SMALLINT)
-    return KeptResponse(status=kept, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
+    return StoredResponse(status=kept, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
 
 
 def _write(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
@@ -230,7 +230,7 @@ def _row(item: Record) -> dict[str, Any]:
     }
 
 
-def _response_columns(response: KeptResponse | None) -> dict[str, Any]:
+def _response_columns(response: StoredResponse | None) -> dict[str, Any]:
     return {
         "status": response and response.status,
         "response_headers": response and response.headers,
@@ -262,10 +262,10 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
     )
 
 
-def _response(row: Mapping[str, Any]) -> KeptResponse | None:
+def _response(row: Mapping[str, Any]) -> StoredResponse | None:
     if row["status"] is None:
         return None
-    return KeptResponse(
+    return StoredResponse(
         status=row["status"],
         headers=tuple((name, value) for name, value in row["response_headers"]),
         body=row["response_body"],

@@ -110,9 +110,9 @@ class Database:
     def connection(self) -> Connection:
         """The living connection, made if need be. What is run on it directly has no bound but the server's."""
         now = self._wall_clock()
-        rested_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
+        idle_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
         self._last_used_at = now
-        if self._connection is None or rested_too_long or _is_gone(self._connection):
+        if self._connection is None or idle_too_long or _is_gone(self._connection):
             self.close()
             self._connection = self._connect()
         return self._connection

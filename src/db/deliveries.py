@@ -8,7 +8,7 @@ from typing import Any
 
 from db.connection import Database
 from db.destinations import as_id, destination
-from domain.deliveries import Claim, Delivery, Found, Missing, NewDelivery, NotYet, Over, State
+from domain.deliveries import Claim, ClaimResult, Delivery, Finished, Missing, NewDelivery, NotDue, State
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 
@@ -115,7 +115,7 @@ def accept(
     return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease) if rows else None
 
 
-def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[Found]:
+def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[ClaimResult]:
     """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
 
     A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
@@ -287,16 +287,16 @@ def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: Delive
     )
 
 
-def _found(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> Found:
+def _found(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> ClaimResult:
     delivery_id = DeliveryId(row["delivery_id"])
     if row["leased"]:
         return _claim(row, body=row["body"], lease=lease, lapsed=row["lapsed"])
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
     if State(row["state_before"]).finished:
-        return Over(delivery_id=delivery_id)
+        return Finished(delivery_id=delivery_id)
     busy = now + timedelta(seconds=BUSY_SECONDS)
-    return NotYet(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
+    return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
 
 def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool = False) -> Claim:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from domain.deliveries import KeptResponse
+from domain.deliveries import StoredResponse
 from domain.masks import longest_form, masked, masked_text
 from domain.outcomes import Answered, Headers
 
@@ -35,7 +35,7 @@ class _Content:
     note: str | None = None
 
 
-def keep(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> KeptResponse:
+def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> StoredResponse:
     """The first `limit_bytes` of `answer`: decoded where its Content-Encoding is gzip or deflate (RFC 9110 section
     8.4.1), with the destination's own credentials masked. Length and SHA-256 are those of what the partner sent.
 
@@ -48,7 +48,7 @@ def keep(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> KeptR
     body = masked(content.beginning, answer.secrets)[:limit_bytes]
     was_masked = body != content.beginning[:limit_bytes] or _masks_headers(answer)
     notes = (content.note, cut, "credentials were masked" if was_masked else None)
-    return KeptResponse(
+    return StoredResponse(
         status=answer.status,
         headers=(*headers, *((NOTE, note) for note in notes if note is not None)),
         body=body,

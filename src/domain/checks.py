@@ -9,7 +9,7 @@ from enum import StrEnum
 LONGEST_AGE = timedelta(hours=1)
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """What is known about a published address.
 
     `failed` says that the outside service could not be asked, or gave no address; `unverified` that no check has said
@@ -23,20 +23,20 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Observed:
     """The address that an outside service saw our request come from."""
 
     address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotSeen:
+class NotObserved:
     """No address was learnt: the service was not reached, or answered something else."""
 
     reason: str
 
 
-type Sighting = Seen | NotSeen
+type Observation = Observed | NotObserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +48,33 @@ class Check:
     """
 
     published: str
-    verdict: Verdict
+    verdict: CheckStatus
     seen: str | None = None
     reason: str | None = None
     checked_at: datetime | None = None
     verified_at: datetime | None = None
 
 
-def judge(sighting: Sighting, *, published: Collection[str]) -> tuple[Verdict, str | None]:
+def judge(observe: Observation, *, published: Collection[str]) -> tuple[CheckStatus, str | None]:
     """The verdict on a sighting where any of the `published` addresses is right, and what is wrong in words."""
-    if isinstance(sighting, NotSeen):
-        return Verdict.FAILED, sighting.reason
-    if sighting.address in published:
-        return Verdict.MATCHES, None
-    return Verdict.DIFFERS, f"requests leave from {sighting.address}, which is not published"
+    if isinstance(observe, NotObserved):
+        return CheckStatus.FAILED, observe.reason
+    if observe.address in published:
+        return CheckStatus.MATCHES, None
+    return CheckStatus.DIFFERS, f"requests leave from {observe.address}, which is not published"
 
 
-def checked(sighting: Sighting, *, published: str, before: Check | None, now: datetime) -> Check:
+def checked(observe: Observation, *, published: str, before: Check | None, now: datetime) -> Check:
     """The result of a check; `before` is the one before it, None where none is kept."""
-    verdict, reason = judge(sighting, published=(published,))
+    verdict, reason = judge(observe, published=(published,))
     last = before.verified_at if before is not None and before.published == published else None
     return Check(
         published=published,
         verdict=verdict,
-        seen=sighting.address if isinstance(sighting, Seen) else None,
+        seen=observe.address if isinstance(observe, Observed) else None,
         reason=reason,
         checked_at=now,
-        verified_at=now if verdict is Verdict.MATCHES else last,
+        verified_at=now if verdict is CheckStatus.MATCHES else last,
     )
 
 
@@ -85,10 +85,10 @@ def as_of(now: datetime, kept: Check | None, *, published: str) -> Check:
     if kept.published != published:
         return unverified(published, reason="this address has not been checked since it was published")
     if now - kept.checked_at > LONGEST_AGE:
-        return replace(kept, verdict=Verdict.UNVERIFIED, reason="the last check is more than an hour old")
+        return replace(kept, verdict=CheckStatus.UNVERIFIED, reason="the last check is more than an hour old")
     return kept
 
 
 def unverified(published: str, *, reason: str) -> Check:
     """Nothing is known about `published`."""
-    return Check(published=published, verdict=Verdict.UNVERIFIED, reason=reason)
+    return Check(published=published, verdict=CheckStatus.UNVERIFIED, reason=reason)

@@ -105,7 +105,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotYet:
+class NotDue:
     """A delivery that is not to be touched before `at`: it is due later, or another worker holds its lease."""
 
     delivery_id: DeliveryId
@@ -113,7 +113,7 @@ class NotYet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Over:
+class Finished:
     """A delivery that is finished: its wake-up has nothing left to do."""
 
     delivery_id: DeliveryId
@@ -126,11 +126,11 @@ class Missing:
     delivery_id: DeliveryId
 
 
-type Found = Claim | NotYet | Over | Missing
+type ClaimResult = Claim | NotDue | Finished | Missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptResponse:
+class StoredResponse:
     """The part of a partner's response that is stored.
 
     `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body
@@ -164,7 +164,7 @@ class Attempt:
     timings: Timings
     remote_address: str | None
     egress_address: str | None
-    response: KeptResponse | None
+    response: StoredResponse | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
     │   ├── StillInFlight         the idempotency key's first request has no result yet
-    │   └── ResponseNotKept       the stored response is not the whole as it came, so it cannot be played back
+    │   └── ResponseNotStored       the stored response is not the whole as it came, so it cannot be played back
     ├── KeyReused                 the idempotency key came with another request before
     ├── TooLarge                  a body over its limit
     ├── Unavailable               something of ours is out of reach for now; carries when to come back
@@ -92,7 +92,7 @@ class StillInFlight(Conflict):
         self.retry_after_seconds = retry_after_seconds
 
 
-class ResponseNotKept(Conflict):
+class ResponseNotStored(Conflict):
     """The partner's response was not stored as it came (cut, without some headers, or masked), so it cannot be played
     back byte for byte.
     """

@@ -133,7 +133,7 @@ class Guard:
         """Where `url` leads, or why it may not be called. Asks no name server."""
         try:
             return self._target(url)
-        except _Odd as odd:
+        except UrlRejected as odd:
             return Refused(reason=str(odd))
 
     def check_address(self, address: Address) -> str | None:
@@ -173,14 +173,14 @@ class Guard:
         scheme, authority = _split(url)
         match = _AUTHORITY.fullmatch(authority)
         if match is None:
-            raise _Odd("the URL's host or port cannot be read")
+            raise UrlRejected("the URL's host or port cannot be read")
         host, port = match["host"].lower(), int(match["port"] or DEFAULT_PORTS[scheme])
         address = _literal(host)
         fault = self._fault_in_name(host) if address is None else self.check_address(address)
         if fault is not None:
-            raise _Odd(fault)
+            raise UrlRejected(fault)
         if port not in self._ports:
-            raise _Odd(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
+            raise UrlRejected(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
         return Target(host, port, address)
 
     def _fault_in_name(self, host: str) -> str | None:
@@ -193,25 +193,27 @@ class Guard:
         return f"{host} is a blocked host" if host in self._hosts else None
 
 
-class _Odd(Exception):
+class UrlRejected(Exception):
     """A URL that is refused; the text says why."""
 
 
 def _split(url: str) -> tuple[str, str]:
     """Scheme (lower case) and authority of an absolute http(s) URL without userinfo and fragment."""
     if len(url) > _MAX_URL_CHARACTERS:
-        raise _Odd(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
+        raise UrlRejected(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
     if not _PLAIN.fullmatch(url):
-        raise _Odd("the URL may hold visible ASCII characters only; percent-encode the others, write names as xn--...")
+        raise UrlRejected(
+            "the URL may hold visible ASCII characters only; percent-encode the others, write names as xn--..."
+        )
     match = _URL.fullmatch(url)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
-        raise _Odd("the URL must begin with http:// or https://")
+        raise UrlRejected("the URL must begin with http:// or https://")
     if "@" in match["authority"]:
-        raise _Odd("the URL must not carry a user name or password")
+        raise UrlRejected("the URL must not carry a user name or password")
     if "\\" in url:
-        raise _Odd("the URL must not hold a backslash")
+        raise UrlRejected("the URL must not hold a backslash")
     if match["fragment"] is not None:
-        raise _Odd("the URL must not have a fragment")
+        raise UrlRejected("the URL must not have a fragment")
     return match["scheme"].lower(), match["authority"]
 
 
@@ -221,18 +223,20 @@ def _literal(host: str) -> Address | None:
         try:
             return IPv6Address(_without_zone(host[1:-1]))
         except ValueError:
-            raise _Odd("the host in brackets is not an IPv6 address") from None
+            raise UrlRejected("the host in brackets is not an IPv6 address") from None
     if not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         return None
     try:
         return IPv4Address(host)
     except ValueError:
-        raise _Odd("a numeric host must be an IPv4 address of four decimal numbers without leading zeros") from None
+        raise UrlRejected(
+            "a numeric host must be an IPv4 address of four decimal numbers without leading zeros"
+        ) from None
 
 
 def _without_zone(text: str) -> str:
     if "%" in text:
-        raise _Odd("an IPv6 address with a zone reaches only the local link")
+        raise UrlRejected("an IPv6 address with a zone reaches only the local link")
     return text
 
 

@@ -11,27 +11,27 @@ import pycurl
 
 from domain.outcomes import Exchange, Outcome, Refused, Unknown, Unreachable
 from egress.addresses import Guard, Resolved, Target
+from egress.connection_policy import Route
 from egress.engine import Ended, Engine
 from egress.lookups import Answer, Lookups, Place
 from egress.request import OutboundRequest, fault_in_request
 from egress.response import RESPONSE_CAP_BYTES
 from egress.transfer import Run, Transfer
-from egress.way import Route
-from runtime.apart import apart
+from runtime.isolation import isolated
 from runtime.roots import ca_bundle as find_ca_bundle
 
-__all__ = ["RESPONSE_CAP_BYTES", "Client", "Early", "OutboundRequest"]
+__all__ = ["RESPONSE_CAP_BYTES", "Client", "EarlyResults", "OutboundRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Early:
+class EarlyResults:
     """What has ended while others are still on their way is handed over once: by its place among the requests.
 
     That is when half of them have ended, but not before `half_after_seconds`; or when any has, after
     `any_after_seconds`. `hand_over` holds up all transfers while it runs.
     """
 
-    hand_over: Callable[[Mapping[int, Exchange]], None]
+    report: Callable[[Mapping[int, Exchange]], None]
     half_after_seconds: float = 1.0
     any_after_seconds: float = 5.0
 
@@ -54,7 +54,7 @@ class Client:
         self._lookups = Lookups(guard.resolve)
         self._idle: deque[Engine] = deque()
 
-    def send_all(self, requests: Sequence[OutboundRequest], *, early: Early | None = None) -> list[Exchange]:
+    def send_all(self, requests: Sequence[OutboundRequest], *, early: EarlyResults | None = None) -> list[Exchange]:
         """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome, and
         so is a fault of ours in one transfer: the others go on. With `early`, some are handed over before the last
         ends."""
@@ -79,7 +79,9 @@ class Client:
 class _Batch:
     """The requests of one call, on one engine."""
 
-    def __init__(self, guard: Guard, lookups: Lookups, engine: Engine, *, roots: str, early: Early | None) -> None:
+    def __init__(
+        self, guard: Guard, lookups: Lookups, engine: Engine, *, roots: str, early: EarlyResults | None
+    ) -> None:
         self._guard = guard
         self._lookups = lookups
         self._engine = engine
@@ -94,23 +96,23 @@ class _Batch:
         """Starts all, then turns the engine until all have ended."""
         transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
         for transfer in transfers:
-            self._apart(transfer, partial(self._start, transfer))
+            self._isolated(transfer, partial(self._start, transfer))
         while self._waiting or self._running:
             for ended in self._engine.turn(until=self._next_deadline()):
                 self._end(ended)
             self._begin_resolved()
             self._end_late()
-            self._hand_over(transfers)
+            self._report_early(transfers)
         return [transfer.exchange for transfer in transfers if transfer.exchange is not None]
 
-    def _hand_over(self, transfers: Sequence[Transfer]) -> None:
+    def _report_early(self, transfers: Sequence[Transfer]) -> None:
         early = self._early
         if early is None:
             return
         ended = {place: item.exchange for place, item in enumerate(transfers) if item.exchange is not None}
         if early.is_time(ended=len(ended), of=len(transfers), seconds=time.monotonic() - self._began_at):
             self._early = None
-            early.hand_over(ended)
+            early.report(ended)
 
     def _start(self, transfer: Transfer) -> None:
         target = self._guard.target(transfer.request.url)
@@ -139,7 +141,7 @@ class _Batch:
         while not self._answers.empty():
             place, answer = self._answers.get()
             for transfer, target in self._waiting.pop(place, ()):
-                self._apart(transfer, partial(self._begin, transfer, target, answer))
+                self._isolated(transfer, partial(self._begin, transfer, target, answer))
 
     def _begin(self, transfer: Transfer, target: Target, answer: Answer) -> None:
         if not isinstance(answer, Resolved):
@@ -162,7 +164,7 @@ class _Batch:
 
     def _end(self, ended: Ended) -> None:
         run = self._running.pop(ended.handle)
-        self._apart(run.transfer, partial(self._conclude, run, ended))
+        self._isolated(run.transfer, partial(self._conclude, run, ended))
 
     def _conclude(self, run: Run, ended: Ended) -> None:
         self._engine.remove(ended.handle)
@@ -171,9 +173,9 @@ class _Batch:
         else:
             run.end(ended, now=time.monotonic())
 
-    def _apart(self, transfer: Transfer, step: Callable[[], None]) -> None:
+    def _isolated(self, transfer: Transfer, step: Callable[[], None]) -> None:
         """Makes one step of one transfer; where that fails in a way that nobody foresaw, the transfer is over."""
-        apart(step, otherwise=partial(self._end_faulty, transfer), step="transfer")
+        isolated(step, otherwise=partial(self._end_faulty, transfer), step="transfer")
 
     def _end_faulty(self, transfer: Transfer, error: Exception) -> None:
         """Whether some of the request may be out is known: it can be from the moment when libcurl was given it."""

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from domain.checks import NotSeen, Seen, Sighting
+from domain.checks import NotObserved, Observation, Observed
 from domain.destinations import Timeouts
 from domain.outcomes import Answered
 from egress.client import Client, OutboundRequest
@@ -12,7 +12,7 @@ TIMEOUTS = Timeouts(connect_seconds=3, first_byte_seconds=5, total_seconds=8)
 _LONGEST_ANSWER_BYTES = 64  # an IPv6 address has 45 characters at most, and some services put blanks around
 
 
-def sighting(client: Client, url: str) -> Sighting:
+def observe(client: Client, url: str) -> Observation:
     """What the service at `url` answers: one address as plain text, such as https://checkip.amazonaws.com/ gives it.
 
     Over a connection of its own, for one that was opened earlier may have left by another way. Whatever the service
@@ -22,19 +22,19 @@ def sighting(client: Client, url: str) -> Sighting:
     (exchange,) = client.send_all([OutboundRequest(method="GET", url=url, headers=headers, timeouts=TIMEOUTS)])
     outcome = exchange.outcome
     if not isinstance(outcome, Answered):
-        return NotSeen(reason=f"the echo service gave no answer: {outcome.reason}")
+        return NotObserved(reason=f"the echo service gave no answer: {outcome.reason}")
     if outcome.status != HTTPStatus.OK:
-        return NotSeen(reason=f"the echo service answered with status {outcome.status}")
+        return NotObserved(reason=f"the echo service answered with status {outcome.status}")
     return _read(outcome.body)
 
 
-def _read(body: bytes) -> Sighting:
+def _read(body: bytes) -> Observation:
     """The address in the body. What else is in there is not repeated: it comes from outside."""
     try:
         text = body.decode("ascii").strip() if len(body) <= _LONGEST_ANSWER_BYTES else ""
-        return Seen(address=_plain(ip_address(text)))
+        return Observed(address=_plain(ip_address(text)))
     except ValueError:
-        return NotSeen(reason="the echo service answered something that is not one address in plain text")
+        return NotObserved(reason="the echo service answered something that is not one address in plain text")
 
 
 def _plain(address: IPv4Address | IPv6Address) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from egress.sockets import KEPT_CONNECTIONS, KeptSockets
+from egress.sockets import OPEN_CONNECTIONS, OpenSockets
 
 _SELECTED = {
     pycurl.POLL_IN: selectors.EVENT_READ,
@@ -33,19 +33,19 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self.sockets = KeptSockets()
+        self.sockets = OpenSockets()
         self._lock = threading.Lock()
         self._closed = False
-        self._bell, self._button = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._button, False)
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._due: float | None = None
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, OPEN_CONNECTIONS)
 
     def __del__(self) -> None:
         self.close()
@@ -62,13 +62,13 @@ class Engine:
         """Ends the present or the next `turn` early."""
         with self._lock:
             if not self._closed:
-                _press(self._button)
+                _write_wake_byte(self._wake_writer)
 
     def turn(self, *, until: float) -> list[Ended]:
         """Waits for something to happen, at most until the monotonic time `until`, and deals with it."""
         for key, events in self._selector.select(self._patience(until)):
-            if key.fd == self._bell:
-                os.read(self._bell, 4096)
+            if key.fd == self._wake_reader:
+                os.read(self._wake_reader, 4096)
             else:
                 self._multi.socket_action(key.fd, _curl_events(events))
         if self._due is not None and self._due <= time.monotonic():
@@ -84,8 +84,8 @@ class Engine:
             self._closed = True
         self._multi.close()
         self._selector.close()
-        os.close(self._bell)
-        os.close(self._button)
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
     def _patience(self, until: float) -> float:
         soonest = until if self._due is None else min(until, self._due)
@@ -110,7 +110,7 @@ class Engine:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
-def _press(button: int) -> None:
+def _write_wake_byte(button: int) -> None:
     try:
         os.write(button, b"\0")
     except BlockingIOError:  # the pipe is full: it has been pressed more than enough

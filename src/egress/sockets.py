@@ -10,14 +10,14 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
-KEPT_CONNECTIONS = 100
+OPEN_CONNECTIONS = 100
 _ENDING = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even with data still to be read
 _ENDED = _ENDING | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 type Local = tuple[str, int]
 
 
-class KeptSockets:
+class OpenSockets:
     """libcurl's sockets by their local address and port. It closes them without a word, so each is looked at twice."""
 
     def __init__(self) -> None:
@@ -31,10 +31,10 @@ class KeptSockets:
         for descriptor in candidates:
             if _local_of(descriptor) == local:
                 self._descriptors[local] = descriptor
-        while len(self._descriptors) > KEPT_CONNECTIONS:
+        while len(self._descriptors) > OPEN_CONNECTIONS:
             del self._descriptors[next(iter(self._descriptors))]
 
-    def is_fit(self, local: Local) -> bool:
+    def is_usable(self, local: Local) -> bool:
         """Whether the connection at `local` can still be sent on. True as well where that cannot be told."""
         descriptor = self._descriptors.get(local)
         if descriptor is None or _local_of(descriptor) != local:

@@ -7,11 +7,11 @@ import pycurl
 
 from domain.masks import masked_text
 from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unknown, Unreachable
+from egress.connection_policy import ConnectionPolicy, Route
 from egress.engine import Ended
 from egress.headers import storable
 from egress.request import OutboundRequest, set_request
 from egress.response import Response
-from egress.way import Route, Way
 
 _LONGEST_DETAIL = 200
 # No handshake, and a certificate at fault, E_SSL_PEER_CERTIFICATE by its other name. libcurl's other words about TLS
@@ -76,7 +76,7 @@ class Run:
         self.route = route
         self.handle = pycurl.Curl()
         self._began_at = now
-        self._way = Way(route)
+        self._policy = ConnectionPolicy(route)
         self._response = Response()
         self._set(fresh=fresh)
 
@@ -90,19 +90,19 @@ class Run:
     @property
     def met_a_dead_connection(self) -> bool:
         """Whether it ended before anything was sent, as the connection that was kept for it had ended itself."""
-        return self._way.unfit
+        return self._policy.stale
 
     def end(self, ended: Ended, *, now: float) -> None:
         """Ends the transfer, with which libcurl is done, or from which it was taken because it was late."""
         self.transfer.exchange = Exchange(
             outcome=_without(self.transfer.request.secrets, self._outcome(ended)),
             timings=self._timings(now=now),
-            remote_address=self._way.reached or self._peer(),
+            remote_address=self._policy.reached or self._peer(),
         )
         self.handle.close()
 
     def _set(self, *, fresh: bool) -> None:
-        self._way.set(self.handle, fresh=fresh)
+        self._policy.set(self.handle, fresh=fresh)
         set_request(self.handle, self.transfer.request)
         self.handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(self.transfer.connect_by - self._began_at))
         self.handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(self.transfer.end_by - self._began_at))
@@ -114,12 +114,12 @@ class Run:
             return self._response.answered()
         if _cut_without_farewell(ended) and self._response.ends_with_connection:
             return self._response.answered(complete=False)
-        if self._way.turned_away and not self._response.begun:
+        if self._policy.turned_away and not self._response.begun:
             return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended.code))
-        if self._way.unchecked is not None:
-            return Refused(reason=f"the name led to {self._way.unchecked}, which was not checked")
+        if self._policy.unchecked is not None:
+            return Refused(reason=f"the name led to {self._policy.unchecked}, which was not checked")
         return Unreachable(reason=self._why_unreachable(ended))
 
     def _why_unknown(self, code: int) -> str:

@@ -13,13 +13,13 @@ from domain.destinations import is_reference
 from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup, group_name
-from flows.collaborators import Collaborators
+from flows.services import Services
 from runtime.observability import count, logger
 
 CALL_SECONDS = 28.0  # of a call of the API, which API Gateway answers itself after 29 s
 
 
-def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -> Acceptance:
+def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) -> Acceptance:
     """Takes a delivery into the books; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
     Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these
@@ -28,40 +28,40 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, by: Collaborators) -
     """
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)
-    now = by.clock()
-    by.database.connection()  # where it is away, nobody needs to be woken
-    delivery_id = DeliveryId(by.new_id(now))
-    lease = by.new_lease(now)
+    now = services.clock()
+    services.database.connection()  # where it is away, nobody needs to be woken
+    delivery_id = DeliveryId(services.new_id(now))
+    lease = services.new_lease(now)
     leave_alone_until = lease.until if wait_seconds is not None else new.not_before or now
-    by.queue.send([_wakeup(new, delivery_id, due_at=leave_alone_until)], now=now)
-    print_of_request = fingerprint(
+    services.queue.send([_wakeup(new, delivery_id, due_at=leave_alone_until)], now=now)
+    request_fingerprint = fingerprint(
         destination=new.destination, method=new.method, path=new.path, query=new.query, body=new.body
     )
     acceptance = deliveries.accept(
-        by.database,
+        services.database,
         new,
         delivery_id=delivery_id,
-        fingerprint=print_of_request,
+        fingerprint=request_fingerprint,
         now=now,
         lease=lease,
-        wait_seconds=_time_to_send(wait_seconds, since=now, by=by),
+        wait_seconds=_time_to_send(wait_seconds, since=now, services=services),
     )
     if acceptance is None:
         raise NotFound("destination", new.destination)
-    if acceptance.replayed and acceptance.delivery.fingerprint != print_of_request:
+    if acceptance.replayed and acceptance.delivery.fingerprint != request_fingerprint:
         raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
     if not acceptance.replayed:
         _tell(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
-        _wake_now(new, delivery_id, now=now, by=by)
+        _wake_now(new, delivery_id, now=now, services=services)
     return acceptance
 
 
-def _time_to_send(wait_seconds: float | None, *, since: datetime, by: Collaborators) -> float | None:
+def _time_to_send(wait_seconds: float | None, *, since: datetime, services: Services) -> float | None:
     """How long an attempt may take that is made here: as long as the caller waits, and as this function still lives."""
     if wait_seconds is None:
         return None
-    gone_seconds = (by.clock() - since).total_seconds()
+    gone_seconds = (services.clock() - since).total_seconds()
     return min(wait_seconds, CALL_SECONDS - gone_seconds)
 
 
@@ -71,13 +71,13 @@ def _tell(acceptance: Acceptance) -> None:
     count("DeliveriesAccepted")
 
 
-def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, by: Collaborators) -> None:
+def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, services: Services) -> None:
     """The first message was meant for after a lease that was not taken: the worker is to send it, and at once.
 
     Where the queue fails now, that first message still comes: the delivery is late, not lost.
     """
     try:
-        by.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
+        services.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
     except QueueUnavailable:
         logger.exception("the delivery waits for its first message", delivery_id=str(delivery_id))
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from domain.checks import Check, NotSeen, Seen, Sighting, Verdict, as_of, checked, judge, unverified
+from domain.checks import Check, CheckStatus, NotObserved, Observation, Observed, as_of, checked, judge, unverified
 from domain.errors import ChecksUnavailable
+from egress.check_store import CheckStore
 from egress.client import Client
-from egress.echo import sighting
-from egress.kept_checks import KeptChecks
+from egress.echo import observe
 from runtime.observability import count, count_by, logger
 from runtime.settings import EgressAddress, SettingsError
 
@@ -23,7 +23,7 @@ class EgressChecks:
     """What a check works with. `addresses` are the published ones, none where there is no way to the internet."""
 
     client: Client
-    kept: KeptChecks
+    kept: CheckStore
     echo_url: str
     addresses: tuple[EgressAddress, ...]
     clock: Callable[[], datetime]
@@ -34,47 +34,47 @@ class Verified:
     """What was seen just now, from the zone that happened to serve the call: any published address is right there."""
 
     published: tuple[str, ...]
-    verdict: Verdict
+    verdict: CheckStatus
     seen: str | None
     reason: str | None
     checked_at: datetime
 
 
-def check(zone: str, *, by: EgressChecks) -> Check:
+def check(zone: str, *, checks: EgressChecks) -> Check:
     """Asks the echo service from `zone`, counts and logs what it says, and keeps it.
 
     The counts are made before anything is kept: an alarm needs no SSM. Raises SettingsError for a zone that has no
     published address, and ChecksUnavailable where the result cannot be kept.
     """
-    published = _published(zone, by.addresses)
-    found = sighting(by.client, by.echo_url)
-    result = checked(found, published=published, before=_before(zone, by=by), now=by.clock())
+    published = _published(zone, checks.addresses)
+    found = observe(checks.client, checks.echo_url)
+    result = checked(found, published=published, before=_before(zone, checks=checks), now=checks.clock())
     _count(found, result, zone=zone)
-    by.kept.keep(zone, result)
+    checks.kept.keep(zone, result)
     return result
 
 
-def shown(*, by: EgressChecks) -> list[tuple[EgressAddress, Check]]:
+def shown(*, checks: EgressChecks) -> list[tuple[EgressAddress, Check]]:
     """Each published address with what is known about it. Where SSM is out of reach nothing is, and the reason says
     so.
     """
-    now, addresses = by.clock(), by.addresses
-    kept = _lately(now, by=by)
+    now, addresses = checks.clock(), checks.addresses
+    kept = _lately(now, checks=checks)
     if isinstance(kept, str):
         return [(item, unverified(item.address, reason=kept)) for item in addresses]
     return [(item, as_of(now, kept.get(item.availability_zone), published=item.address)) for item in addresses]
 
 
-def verify(*, by: EgressChecks) -> Verified:
+def verify(*, checks: EgressChecks) -> Verified:
     """Asks the echo service now. Keeps nothing: the zone is not known to a function that may run in either."""
-    published = tuple(dict.fromkeys(item.address for item in by.addresses))
+    published = tuple(dict.fromkeys(item.address for item in checks.addresses))
     if not published:
         return Verified(
-            published=(), verdict=Verdict.UNVERIFIED, seen=None, reason=NO_FIXED_ADDRESS, checked_at=by.clock()
+            published=(), verdict=CheckStatus.UNVERIFIED, seen=None, reason=NO_FIXED_ADDRESS, checked_at=checks.clock()
         )
-    found = sighting(by.client, by.echo_url)
+    found = observe(checks.client, checks.echo_url)
     verdict, reason = judge(found, published=published)
-    return Verified(published=published, verdict=verdict, seen=_seen(found), reason=reason, checked_at=by.clock())
+    return Verified(published=published, verdict=verdict, seen=_seen(found), reason=reason, checked_at=checks.clock())
 
 
 def _published(zone: str, addresses: tuple[EgressAddress, ...]) -> str:
@@ -84,35 +84,35 @@ def _published(zone: str, addresses: tuple[EgressAddress, ...]) -> str:
     return found
 
 
-def _before(zone: str, *, by: EgressChecks) -> Check | None:
+def _before(zone: str, *, checks: EgressChecks) -> Check | None:
     try:
-        return by.kept.of([zone]).get(zone)
+        return checks.kept.of([zone]).get(zone)
     except ChecksUnavailable as error:
         logger.warning("last egress check is out of reach", zone=zone, reason=str(error))
         return None
 
 
-def _lately(now: datetime, *, by: EgressChecks) -> Mapping[str, Check] | str:
+def _lately(now: datetime, *, checks: EgressChecks) -> Mapping[str, Check] | str:
     """What is kept, or in words why nobody knows."""
-    if not by.addresses:
+    if not checks.addresses:
         return {}
     try:
-        return by.kept.lately([item.availability_zone for item in by.addresses], now=now)
+        return checks.kept.lately([item.availability_zone for item in checks.addresses], now=now)
     except ChecksUnavailable as error:
         logger.warning("egress checks are out of reach", reason=str(error))
         return str(error)
 
 
-def _count(found: Sighting, result: Check, *, zone: str) -> None:
+def _count(found: Observation, result: Check, *, zone: str) -> None:
     """EgressCheckFailed by every check, EgressAddressMatches by those that saw an address.
 
     The alarms in infra/observability.yaml lean on that: a check that failed says nothing about the address.
     """
     count_by("zone", zone)
-    count("EgressCheckFailed", int(isinstance(found, NotSeen)))
-    if isinstance(found, Seen):
-        count("EgressAddressMatches", int(result.verdict is Verdict.MATCHES))
-    log = logger.info if result.verdict is Verdict.MATCHES else logger.error
+    count("EgressCheckFailed", int(isinstance(found, NotObserved)))
+    if isinstance(found, Observed):
+        count("EgressAddressMatches", int(result.verdict is CheckStatus.MATCHES))
+    log = logger.info if result.verdict is CheckStatus.MATCHES else logger.error
     log(
         "egress address checked",
         zone=zone,
@@ -123,5 +123,5 @@ def _count(found: Sighting, result: Check, *, zone: str) -> None:
     )
 
 
-def _seen(found: Sighting) -> str | None:
-    return found.address if isinstance(found, Seen) else None
+def _seen(found: Observation) -> str | None:
+    return found.address if isinstance(found, Observed) else None

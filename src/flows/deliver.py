@@ -16,8 +16,8 @@ from domain.outcomes import Answered
 from domain.retry import RetryAt
 from flows.accept import CALL_SECONDS, accept, group_of
 from flows.attempt import SETTLE_SECONDS, make_attempts
-from flows.collaborators import Collaborators
-from flows.judge import Made
+from flows.judge import JudgedAttempt
+from flows.services import Services
 from flows.settle import CARRY_SECONDS, Place, carrying, queue, record, retry
 from runtime.observability import logger
 
@@ -41,7 +41,7 @@ class Progress:
     replayed: bool = False
 
 
-def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Progress:
+def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Progress:
     """Accepts a delivery and waits up to `wait_seconds` for its end.
 
     The attempt is made here when the destination's total deadline fits into the wait. Otherwise the worker makes it
@@ -49,94 +49,94 @@ def deliver(new: NewDelivery, *, wait_seconds: float, by: Collaborators) -> Prog
 
     Raises what `accept` raises, and StillInFlight where the key's first request has no result yet.
     """
-    started_at = by.clock()
+    started_at = services.clock()
     give_up_at = started_at + timedelta(seconds=wait_seconds)
-    acceptance = accept(new, wait_seconds=wait_seconds, by=by)
+    acceptance = accept(new, wait_seconds=wait_seconds, services=services)
     if acceptance.replayed:
-        return _stored_result(acceptance.delivery, by=by)
+        return _stored_result(acceptance.delivery, services=services)
     if acceptance.claim is not None:
         answer_by = started_at + timedelta(seconds=CALL_SECONDS)
-        return _send(acceptance, acceptance.claim, new, answer_by=answer_by, by=by)
-    return _watch(acceptance.delivery, until=give_up_at.timestamp(), by=by)
+        return _send(acceptance, acceptance.claim, new, answer_by=answer_by, services=services)
+    return _watch(acceptance.delivery, until=give_up_at.timestamp(), services=services)
 
 
-def find(delivery_id: DeliveryId, *, tenant_id: TenantId, by: Collaborators) -> Progress:
+def find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -> Progress:
     """The tenant's delivery of that id with its attempts. Raises NotFound."""
-    found = attempts.with_delivery(by.database, tenant_id=tenant_id, delivery_id=delivery_id)
+    found = attempts.with_delivery(services.database, tenant_id=tenant_id, delivery_id=delivery_id)
     if found is None:
         raise NotFound("delivery", str(delivery_id))
     return Progress(delivery=found[0], attempts=found[1])
 
 
-def show(delivery: Delivery, *, by: Collaborators) -> Progress:
+def show(delivery: Delivery, *, services: Services) -> Progress:
     """A delivery with its attempts."""
-    return Progress(delivery=delivery, attempts=attempts.of_delivery(by.database, delivery.delivery_id))
+    return Progress(delivery=delivery, attempts=attempts.of_delivery(services.database, delivery.delivery_id))
 
 
-def _stored_result(delivery: Delivery, *, by: Collaborators) -> Progress:
+def _stored_result(delivery: Delivery, *, services: Services) -> Progress:
     if not delivery.state.finished:
         raise StillInFlight(delivery_id=str(delivery.delivery_id), retry_after_seconds=RETRY_AFTER_SECONDS)
-    return replace(show(delivery, by=by), replayed=True)
+    return replace(show(delivery, services=services), replayed=True)
 
 
 def _send(
-    acceptance: Acceptance, claim: Claim, new: NewDelivery, *, answer_by: datetime, by: Collaborators
+    acceptance: Acceptance, claim: Claim, new: NewDelivery, *, answer_by: datetime, services: Services
 ) -> Progress:
     # How long it may take was settled when it was accepted, so that its own deadline fits.
-    sent_by = by.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
-    made = make_attempts([claim], end_at=sent_by, by=by)[0]
-    _wake(made, new, by=by)
-    _record(made, new, answer_by=answer_by, by=by)
+    sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
+    made = make_attempts([claim], end_at=sent_by, services=services)[0]
+    _wake(made, new, services=services)
+    _record(made, new, answer_by=answer_by, services=services)
     outcome = made.exchange.outcome
     return Progress(
-        delivery=_moved_on(acceptance.delivery, made, by=by),
+        delivery=_moved_on(acceptance.delivery, made, services=services),
         attempts=[made.attempt],
         answer=outcome if isinstance(outcome, Answered) else None,
     )
 
 
-def _wake(made: Made, new: NewDelivery, *, by: Collaborators) -> None:
+def _wake(made: JudgedAttempt, new: NewDelivery, *, services: Services) -> None:
     """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
     retries = [Place(place=0, wakeup=wakeup) for wakeup in retry(made, group_of(new))]
-    if queue(retries, by=by):
+    if queue(retries, services=services):
         logger.error("the retry starts when the lease is over", delivery_id=str(made.claim.delivery_id))
 
 
-def _record(made: Made, new: NewDelivery, *, answer_by: datetime, by: Collaborators) -> None:
+def _record(made: JudgedAttempt, new: NewDelivery, *, answer_by: datetime, services: Services) -> None:
     """Records, for as long as the caller can wait for that; then the outcome travels in a wake-up.
 
     The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
     away too does the delivery end as any whose worker died, in `unknown` or with a retry.
     """
-    end_at = min(answer_by, by.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
-    for item in record([made], end_at=end_at, by=by):
-        if queue([Place(place=0, wakeup=carrying(item, group_of(new), now=by.clock()))], by=by):
+    end_at = min(answer_by, services.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
+    for item in record([made], end_at=end_at, services=services):
+        if queue([Place(place=0, wakeup=carrying(item, group_of(new), now=services.clock()))], services=services):
             logger.error("an attempt could not be recorded", delivery_id=str(made.claim.delivery_id))
 
 
-def _moved_on(delivery: Delivery, made: Made, *, by: Collaborators) -> Delivery:
+def _moved_on(delivery: Delivery, made: JudgedAttempt, *, services: Services) -> Delivery:
     state = state_after(made.verdict)
     return replace(
         delivery,
         state=state,
         due_at=made.verdict.at if isinstance(made.verdict, RetryAt) else delivery.due_at,
-        finished_at=by.clock() if state.finished else None,
+        finished_at=services.clock() if state.finished else None,
     )
 
 
-def _watch(delivery: Delivery, *, until: float, by: Collaborators) -> Progress:
+def _watch(delivery: Delivery, *, until: float, services: Services) -> Progress:
     """Where the database goes away meanwhile, the caller gets the delivery as it was accepted: an error would invite it
     to send again."""
     try:
-        return show(_last_seen(delivery, until=until, by=by), by=by)
+        return show(_last_seen(delivery, until=until, services=services), services=services)
     except DatabaseUnavailable:
         logger.exception("a delivery could not be watched", delivery_id=str(delivery.delivery_id))
         return Progress(delivery=delivery, attempts=[])
 
 
-def _last_seen(delivery: Delivery, *, until: float, by: Collaborators) -> Delivery:
-    while not delivery.state.finished and by.clock().timestamp() < until:
-        by.sleep(WATCH_SECONDS)
-        found = deliveries.find(by.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
+def _last_seen(delivery: Delivery, *, until: float, services: Services) -> Delivery:
+    while not delivery.state.finished and services.clock().timestamp() < until:
+        services.sleep(WATCH_SECONDS)
+        found = deliveries.find(services.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
         delivery = found or delivery
     return delivery

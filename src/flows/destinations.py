@@ -9,7 +9,7 @@ from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
 from domain.targets import base_url_fault
 from egress.credentials import auth_type, seal
-from flows.collaborators import Collaborators
+from flows.services import Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,37 +26,37 @@ class NewDestination:
     timeouts: Timeouts
 
 
-def create(new: NewDestination, *, own_host: str, by: Collaborators) -> Destination:
+def create(new: NewDestination, *, own_host: str, services: Services) -> Destination:
     """Stores a destination with its credentials sealed.
 
     `own_host` is the name this API was called by, which is no third party. Raises InvalidRequest where our guard would
     never let a request out to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    fault = by.guard.check_url(new.base_url) or base_url_fault(new.base_url)
+    fault = services.guard.check_url(new.base_url) or base_url_fault(new.base_url)
     if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
         fault = "must not be this API itself"
     if fault is not None:
         raise InvalidRequest(Fault(field="/base_url", detail=fault))
-    destination = _sealed(new, by=by)
-    destinations.insert(by.database, destination)
+    destination = _sealed(new, services=services)
+    destinations.insert(services.database, destination)
     return destination
 
 
-def find(reference: str, *, tenant_id: TenantId, by: Collaborators) -> Destination:
+def find(reference: str, *, tenant_id: TenantId, services: Services) -> Destination:
     """The tenant's destination of that name or id. Raises NotFound."""
     named = is_reference(reference)
-    found = destinations.find(by.database, tenant_id=tenant_id, reference=reference) if named else None
+    found = destinations.find(services.database, tenant_id=tenant_id, reference=reference) if named else None
     if found is None:
         raise NotFound("destination", reference)
     return found
 
 
-def _sealed(new: NewDestination, *, by: Collaborators) -> Destination:
-    now = by.clock()
-    destination_id = DestinationId(by.new_id(now))
+def _sealed(new: NewDestination, *, services: Services) -> Destination:
+    now = services.clock()
+    destination_id = DestinationId(services.new_id(now))
     kind = auth_type(new.auth)
     # No credentials, no need for the key: it is fetched at its first use.
-    secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=by.seal_key)
+    secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=services.seal_key)
     return Destination(
         destination_id=destination_id,
         tenant_id=new.tenant_id,

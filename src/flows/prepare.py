@@ -12,8 +12,8 @@ from domain.outcomes import Exchange, Headers, Unknown, Unreachable
 from domain.targets import partner_url
 from egress.client import OutboundRequest
 from egress.credentials import SealKey, auth_headers, unseal
-from flows.collaborators import Collaborators
-from runtime.apart import apart
+from flows.services import Services
+from runtime.isolation import isolated
 from runtime.observability import logger
 from runtime.settings import SettingsError
 
@@ -22,14 +22,14 @@ NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sen
 CLOSED = Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
 
 
-def seal_key(claims: Sequence[Claim], *, by: Collaborators) -> SealKey | None:
+def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
     """The key for the credentials of this batch, asked for once; None where none is needed or it is out of reach.
 
     The claims' leases run already, so that a slow answer must not be waited for once per claim.
     """
     if all(claim.destination.sealed_credentials is None for claim in claims):
         return None
-    return apart(partial(_seal_key, by), otherwise=lambda _: None, step="seal key")
+    return isolated(partial(_seal_key, services), otherwise=lambda _: None, step="seal key")
 
 
 def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> OutboundRequest | Exchange:
@@ -39,7 +39,7 @@ def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Out
 
     Nothing has been sent yet, so whatever goes wrong here leaves nothing in doubt.
     """
-    return apart(
+    return isolated(
         partial(_prepared, claim, key=key, within_seconds=within_seconds),
         otherwise=_unprepared,
         step="prepare",
@@ -53,9 +53,9 @@ def may_send_again(claim: Claim) -> bool:
     return may_repeat(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
 
 
-def _seal_key(by: Collaborators) -> SealKey | None:
+def _seal_key(services: Services) -> SealKey | None:
     try:
-        return by.seal_key
+        return services.seal_key
     except (SecretUnavailable, SettingsError):
         logger.exception("the seal key is out of reach")
         return None

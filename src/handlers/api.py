@@ -19,7 +19,7 @@ from handlers.routes import about, deliveries, destinations, egress, via
 from runtime.observability import logger, writes_counts
 from runtime.snapshots import after_restore
 
-after_restore(wiring.start_anew)
+after_restore(wiring.reset_after_restore)
 
 app = APIGatewayRestResolver()
 for routes in (about, egress, destinations, deliveries, via):

@@ -57,7 +57,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     told = zip(event["Records"], results, strict=True)
     readable = [(record["messageId"], found) for record, (status, found, _) in told if status == "success"]
     seconds_left = context.get_remaining_time_in_millis() / 1000
-    back = attempt_due([wakeup for _, wakeup in readable], by=wiring.attempt(), seconds_left=seconds_left)
+    back = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
     failures = [*processor.response()["batchItemFailures"]]
     return {"batchItemFailures": [*failures, *({"itemIdentifier": readable[place][0]} for place in sorted(back))]}
 
@@ -67,6 +67,6 @@ def _wake(command: WakeOverdue) -> dict[str, Any]:
         overdue_seconds=command.overdue_seconds,
         after=None if command.after is None else DeliveryId(command.after),
         limit=command.limit,
-        by=wiring.attempt(),
+        services=wiring.attempt(),
     )
     return {"woken": woken.count, "next": None if woken.next_after is None else str(woken.next_after)}

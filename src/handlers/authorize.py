@@ -10,7 +10,7 @@ from handlers import wiring
 from runtime.observability import logger
 
 
-class Unauthorized(Exception):
+class CallRefused(Exception):
     """API Gateway answers 401 to an authorizer whose error message is exactly this word, and 500 to any other."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         caller = tokens.check(wiring.authorize(), authorization=headers.get("authorization", ""), now=wiring.utc_now())
     except errors.Unauthorized as error:
         logger.info("token refused")
-        raise Unauthorized from error
+        raise CallRefused from error
     return {
         "principalId": str(caller.tenant_id),
         "policyDocument": {

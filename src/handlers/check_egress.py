@@ -7,8 +7,8 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from egress.addresses import Guard
+from egress.check_store import CheckStore
 from egress.client import Client
-from egress.kept_checks import KeptChecks
 from flows.check_egress import EgressChecks, check
 from runtime.observability import logger, writes_counts
 from runtime.settings import CheckEgressSettings
@@ -21,7 +21,7 @@ def _wired() -> tuple[str, EgressChecks]:
     client = Client(Guard.of(settings.egress), ca_bundle=settings.egress.ca_bundle)
     return settings.availability_zone, EgressChecks(
         client=client,
-        kept=KeptChecks(settings.checks),
+        kept=CheckStore(settings.checks),
         echo_url=settings.checks.egress_echo_url,
         addresses=settings.egress.egress_addresses,
         clock=partial(datetime.now, UTC),
@@ -32,6 +32,6 @@ def _wired() -> tuple[str, EgressChecks]:
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Any event in, the verdict out. Raises SettingsError, and ChecksUnavailable where the result cannot be kept."""
-    zone, by = _wired()
-    found = check(zone, by=by)
+    zone, checks = _wired()
+    found = check(zone, checks=checks)
     return {"zone": zone, "published": found.published, "seen": found.seen, "verdict": found.verdict.value}

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from domain.checks import Verdict
+from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import AuthType, Guarantee
 from handlers.documented import ALL_TITLES, EXAMPLE_ID, KINDS
@@ -153,7 +153,7 @@ def _answers() -> tuple[Struct, ...]:
         EgressBody(addresses=[_egress_address()], reason=None),
         VerifiedEgressBody(
             addresses=["203.0.113.10"],
-            verdict=Verdict.MATCHES,
+            verdict=CheckStatus.MATCHES,
             seen_address="203.0.113.10",
             reason=None,
             checked_at=_AT,
@@ -256,7 +256,7 @@ def _egress_address() -> EgressAddressBody:
     return EgressAddressBody(
         availability_zone="eu-central-1a",
         address="203.0.113.10",
-        verdict=Verdict.MATCHES,
+        verdict=CheckStatus.MATCHES,
         seen_address="203.0.113.10",
         reason=None,
         last_checked_at=_AT,

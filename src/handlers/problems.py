@@ -134,7 +134,7 @@ def _conflict(error: errors.Conflict) -> Problem:
                 extensions={"delivery_id": delivery_id},
                 headers={"Retry-After": str(seconds)},
             )
-        case errors.ResponseNotKept(delivery_id=delivery_id, status=status):
+        case errors.ResponseNotStored(delivery_id=delivery_id, status=status):
             return problem(
                 "response-not-kept",
                 HTTPStatus.CONFLICT,

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.bodies import STORED_RESPONSE_BYTES, keep
-from domain.checks import Check, Verdict
-from domain.deliveries import Attempt, Delivery, KeptResponse, NewDelivery, State
+from domain.bodies import STORED_RESPONSE_BYTES, stored_response
+from domain.checks import Check, CheckStatus
+from domain.deliveries import Attempt, Delivery, NewDelivery, State, StoredResponse
 from domain.destinations import (
     Auth,
     AuthType,
@@ -301,7 +301,7 @@ class DeliveriesBody(Struct, frozen=True):
 
 EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; null when nothing is")]
 Judgement = Annotated[
-    Verdict,
+    CheckStatus,
     Meta(
         description="matches: seen from outside. differs: another address was seen. failed: the echo service was asked "
         "in vain. unverified: no check has told anything lately"
@@ -478,7 +478,7 @@ def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBo
 def _response_shown(progress: Progress, stored: ResponseBody | None) -> ResponseBody | None:
     if progress.answer is None or stored is None or not stored.truncated:
         return stored
-    return _response_body(keep(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES))
+    return _response_body(stored_response(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES))
 
 
 def egress_body(shown: Iterable[tuple[EgressAddress, Check]]) -> EgressBody:
@@ -669,7 +669,7 @@ def _rounded(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else round(milliseconds, 3)
 
 
-def _response_body(response: KeptResponse) -> ResponseBody:
+def _response_body(response: StoredResponse) -> ResponseBody:
     text = _text(response.body)
     return ResponseBody(
         status=response.status,

@@ -15,7 +15,7 @@ from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, Author
 
 if TYPE_CHECKING:
     from flows.check_egress import EgressChecks
-    from flows.collaborators import Collaborators
+    from flows.services import Services
 
 
 def utc_now() -> datetime:
@@ -24,31 +24,31 @@ def utc_now() -> datetime:
 
 
 @cache
-def api() -> "Collaborators":
+def api() -> "Services":
     """Of handlers/api.py. Raises SettingsError; then the next call tries again."""
-    return _collaborators(ApiSettings.from_environment())
+    return _services(ApiSettings.from_environment())
 
 
 @cache
 def egress_checks() -> "EgressChecks":
     """Of the routes of handlers/api.py that tell about the fixed addresses; over the client that deliveries take."""
-    from egress.kept_checks import KeptChecks
+    from egress.check_store import CheckStore
     from flows.check_egress import EgressChecks
 
-    checks, by = ApiSettings.from_environment().checks, api()
+    checks, services = ApiSettings.from_environment().checks, api()
     return EgressChecks(
-        client=by.client,
-        kept=KeptChecks(checks),
+        client=services.client,
+        kept=CheckStore(checks),
         echo_url=checks.egress_echo_url,
-        addresses=by.egress_addresses,
-        clock=by.clock,
+        addresses=services.egress_addresses,
+        clock=services.clock,
     )
 
 
 @cache
-def attempt() -> "Collaborators":
+def attempt() -> "Services":
     """Of handlers/attempt.py."""
-    return _collaborators(AttemptSettings.from_environment())
+    return _services(AttemptSettings.from_environment())
 
 
 @cache
@@ -63,13 +63,13 @@ def admin() -> Database:
     return database(AdminSettings.from_environment().database)
 
 
-def start_anew() -> None:
+def reset_after_restore() -> None:
     """What was made before a snapshot is let go of, for it is in every process that starts from it: connections, keys
     and credentials, the zone, and the state of the generator that spreads retries."""
     if api.cache_info().currsize:
-        by = api()
-        by.database.close()
-        by.client.close()
+        services = api()
+        services.database.close()
+        services.client.close()
     for made in (api, egress_checks):
         made.cache_clear()
     aws.forget()
@@ -95,16 +95,16 @@ def _token(settings: DatabaseSettings) -> str:
         ) from None
 
 
-def _collaborators(settings: ApiSettings | AttemptSettings) -> "Collaborators":
+def _services(settings: ApiSettings | AttemptSettings) -> "Services":
     """Imports what only API and worker need, which have it loaded by now: a fifth of the others' cold start."""
     from egress.addresses import Guard
     from egress.client import Client
     from egress.credentials import load_seal_key
-    from flows.collaborators import Collaborators
+    from flows.services import Services
     from wakeups.sqs import WakeupQueue
 
     guard = Guard.of(settings.egress)
-    return Collaborators(
+    return Services(
         database=database(settings.database),
         queue=WakeupQueue(settings.queue),
         client=Client(guard, ca_bundle=settings.egress.ca_bundle),

@@ -48,7 +48,7 @@ class SecurityGroup:
     egress: tuple[Mapping[str, Any], ...]
 
 
-class Client(Protocol):
+class Ec2Client(Protocol):
     """What is used of boto3's EC2 client, which has no types of its own."""
 
     def describe_addresses(self, *, AllocationIds: list[str]) -> dict[str, Any]: ...  # noqa: N803 - EC2's names
@@ -67,7 +67,7 @@ class Ec2:
         from botocore.config import Config
 
         retries = {"mode": "standard", "total_max_attempts": TRIES}
-        self._client: Client = boto3.client(
+        self._client: Ec2Client = boto3.client(
             "ec2",
             endpoint_url=settings.ec2_endpoint_url or None,
             config=Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, retries=retries),

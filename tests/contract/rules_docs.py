@@ -13,7 +13,7 @@ from pathlib import Path
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, LOCK_WAIT_SECONDS, READONLY_ROLE
 from domain import errors
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
-from domain.checks import Verdict
+from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
@@ -121,7 +121,7 @@ def _samples() -> Iterator[problems.Problem]:
         errors.NotFound("delivery", "1"),
         errors.NameTaken(),
         errors.StillInFlight(delivery_id="1", retry_after_seconds=1),
-        errors.ResponseNotKept(delivery_id="1", status=200),
+        errors.ResponseNotStored(delivery_id="1", status=200),
         errors.KeyReused(delivery_id="1"),
         errors.TooLarge(limit_bytes=1),
         errors.Unavailable("", retry_after_seconds=1),
@@ -283,7 +283,7 @@ def states_outcomes_and_guarantees_are_those_of_the_code(texts: Texts) -> list[s
         "state": {state.value for state in State},
         "outcome": _outcomes(),
         "guarantee": {guarantee.value for guarantee in Guarantee},
-        "verdict": {verdict.value for verdict in Verdict},
+        "verdict": {verdict.value for verdict in CheckStatus},
         "`type`": {kind.value for kind in AuthType},
     }
     return [

@@ -11,7 +11,7 @@ import pytest
 from db import attempts, deliveries
 from db.attempts import BARE_REASON
 from db.connection import Database
-from domain.deliveries import Attempt, Claim, KeptResponse, NewDelivery, Record, State
+from domain.deliveries import Attempt, Claim, NewDelivery, Record, State, StoredResponse
 from domain.errors import StatementRefused
 from domain.ids import AttemptId
 from domain.outcomes import Timings
@@ -54,7 +54,7 @@ ANSWERED = Attempt(
     timings=Timings(dns_ms=1.25, connect_ms=2.5, tls_ms=3.75, first_byte_ms=4.5, total_ms=5.25),
     remote_address="198.51.100.7",
     egress_address="203.0.113.8",
-    response=KeptResponse(
+    response=StoredResponse(
         status=418,
         headers=(("A", "1"), ("B", "\N{SNOWMAN}"), ("A", "2")),
         body=b"\0\xff tea",

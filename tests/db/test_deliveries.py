@@ -13,7 +13,7 @@ import pytest
 from db import deliveries, destinations, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter
-from domain.deliveries import Claim, Delivery, Missing, NewDelivery, NotYet, Over, State
+from domain.deliveries import Claim, Delivery, Finished, Missing, NewDelivery, NotDue, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -158,7 +158,7 @@ def claim(database: Database, *delivery_ids: DeliveryId, by: Any = A, at: float 
     made = deliveries.claim(database, delivery_ids, lease=lease(by, since=later(at)), now=later(at))
     assert [item.delivery_id for item in made] == list(delivery_ids)
     return [
-        item.lapsed if isinstance(item, Claim) else item.at if isinstance(item, NotYet) else type(item) for item in made
+        item.lapsed if isinstance(item, Claim) else item.at if isinstance(item, NotDue) else type(item) for item in made
     ]
 
 
@@ -191,7 +191,7 @@ def test_answers_come_in_the_order_of_the_questions_each_with_its_own_state(
     database.connection().execute(
         "UPDATE delivery SET state = 'failed', finished_at = %s WHERE delivery_id = %s", [NOW, IDS[2]]
     )
-    expected: list[Any] = [False, later(30), Over, Missing]
+    expected: list[Any] = [False, later(30), Finished, Missing]
     assert claim(database, *(IDS[place] for place in order)) == [expected[place] for place in order]
 
 
@@ -233,7 +233,7 @@ def test_what_is_over_is_never_claimed_however_late(database: Database, state: S
     database.connection().execute(
         "UPDATE delivery SET state = %s, lease_id = NULL, leased_until = NULL, finished_at = %s", [state.value, NOW]
     )
-    assert claim(database, IDS[0], by=B, at=9999) == [Over]
+    assert claim(database, IDS[0], by=B, at=9999) == [Finished]
     assert stored(database, IDS[0]) == (state.value, 1, None, None, None)
 
 

@@ -17,24 +17,24 @@ from runtime.settings import DatabaseSettings
 from tests.support.gateway import Gateway, make_gateway
 
 
-def hand_over(gateway: Gateway, count: int, **overrides: object) -> list[DeliveryId]:
+def create_delivery(gateway: Gateway, count: int, **overrides: object) -> list[DeliveryId]:
     made = []
     for _ in range(count):
         gateway.clock.forward(1)
-        made.append(accept(gateway.new(**overrides), wait_seconds=None, by=gateway.by).delivery.delivery_id)
+        made.append(accept(gateway.new(**overrides), wait_seconds=None, services=gateway.services).delivery.delivery_id)
     return made
 
 
 def ids(gateway: Gateway, limit: int = 100, **wanted: object) -> list[DeliveryId]:
-    found = deliveries.page(gateway.by.database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=limit)  # type: ignore[arg-type]
+    found = deliveries.page(gateway.services.database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=limit)  # type: ignore[arg-type]
     return [delivery.delivery_id for delivery in found]
 
 
 def test_the_newest_comes_first_and_pages_do_not_shift_while_new_ones_come_in(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    made = hand_over(gateway, 5)
+    made = create_delivery(gateway, 5)
     first = ids(gateway, limit=2)
-    hand_over(gateway, 3)
+    create_delivery(gateway, 3)
     second = ids(gateway, limit=2, before=first[-1])
     assert first + second == [made[4], made[3], made[2], made[1]]
 
@@ -42,10 +42,10 @@ def test_the_newest_comes_first_and_pages_do_not_shift_while_new_ones_come_in(ga
 def test_filters_narrow_the_list(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
     other = gateway.destination("http://169.254.169.254", name="other")
-    pending = hand_over(gateway, 2)
+    pending = create_delivery(gateway, 2)
     gateway.queue.take()
-    failed = hand_over(gateway, 2, destination="other")
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    failed = create_delivery(gateway, 2, destination="other")
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert ids(gateway, state=State.FAILED) == failed[::-1]
     assert ids(gateway, destination_id=other.destination_id) == failed[::-1]
     assert ids(gateway, destination_id=other.destination_id, state=State.PENDING) == []
@@ -54,27 +54,27 @@ def test_filters_narrow_the_list(gateway: Gateway) -> None:
 
 def test_since_takes_its_moment_in_and_until_leaves_it_out(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    hand_over(gateway, 1)
-    (second,) = hand_over(gateway, 1)
+    create_delivery(gateway, 1)
+    (second,) = create_delivery(gateway, 1)
     moment = DeliveryId(uuid7_floor(gateway.clock()))
-    (third,) = hand_over(gateway, 1)
+    (third,) = create_delivery(gateway, 1)
     assert ids(gateway, since=moment) == [third, second]
     assert second not in ids(gateway, until=moment)
 
 
 def test_another_tenants_deliveries_are_not_there(gateway: Gateway) -> None:
     partner = gateway.destination("http://127.0.0.1:1")
-    (mine,) = hand_over(gateway, 1)
+    (mine,) = create_delivery(gateway, 1)
     stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
     try:
         assert ids(stranger) == []
         assert ids(stranger, destination_id=partner.destination_id) == []
-        found = deliveries.find(gateway.by.database, tenant_id=stranger.tenant_id, delivery_id=mine)
+        found = deliveries.find(gateway.services.database, tenant_id=stranger.tenant_id, delivery_id=mine)
         assert found is None
-        assert destinations.page(gateway.by.database, tenant_id=stranger.tenant_id, before=None, limit=9) == []
+        assert destinations.page(gateway.services.database, tenant_id=stranger.tenant_id, before=None, limit=9) == []
     finally:
-        stranger.by.database.close()
-        stranger.by.client.close()
+        stranger.services.database.close()
+        stranger.services.client.close()
 
 
 class Explained(Database):
@@ -98,7 +98,7 @@ class Explained(Database):
 def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict[str, Any], index: str) -> None:
     rare = gateway.destination("http://127.0.0.1:1", name="rare")
     gateway.destination("http://127.0.0.1:1")
-    hand_over(gateway, 1)
+    create_delivery(gateway, 1)
     gateway.sql(
         """
         INSERT INTO delivery
@@ -119,20 +119,20 @@ def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict
 
 def overdue(gateway: Gateway, *, after: DeliveryId | None = None, limit: int = 9) -> list[DeliveryId]:
     since = gateway.clock() - timedelta(seconds=600)
-    found = deliveries.overdue(gateway.by.database, since=since, after=after, limit=limit)
+    found = deliveries.overdue(gateway.services.database, since=since, after=after, limit=limit)
     return [item.delivery_id for item in found]
 
 
 def test_overdue_is_what_is_unfinished_and_was_due_or_leased_until_before_that_moment(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    pending, sending, leased, finished = hand_over(gateway, 4)
-    lease = gateway.by.new_lease(gateway.clock())
-    deliveries.claim(gateway.by.database, [sending], lease=lease, now=gateway.clock())
+    pending, sending, leased, finished = create_delivery(gateway, 4)
+    lease = gateway.services.new_lease(gateway.clock())
+    deliveries.claim(gateway.services.database, [sending], lease=lease, now=gateway.clock())
     gateway.sql("UPDATE delivery SET state = 'failed', finished_at = now() WHERE delivery_id = %s", finished)
     gateway.clock.forward(590)
-    lease = gateway.by.new_lease(gateway.clock())
-    deliveries.claim(gateway.by.database, [leased], lease=lease, now=gateway.clock())
-    (later,) = hand_over(gateway, 1, not_before=gateway.clock() + timedelta(days=1))
+    lease = gateway.services.new_lease(gateway.clock())
+    deliveries.claim(gateway.services.database, [leased], lease=lease, now=gateway.clock())
+    (later,) = create_delivery(gateway, 1, not_before=gateway.clock() + timedelta(days=1))
     assert overdue(gateway) == []
     gateway.clock.forward(20)
     assert overdue(gateway) == [pending]  # the lease on the next one was over only 40 s after it was due
@@ -145,7 +145,7 @@ def test_overdue_is_what_is_unfinished_and_was_due_or_leased_until_before_that_m
 
 def test_what_was_due_at_that_very_moment_is_not_overdue(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    (made,) = hand_over(gateway, 1)
+    (made,) = create_delivery(gateway, 1)
     gateway.clock.forward(600)
     assert overdue(gateway) == []
     gateway.clock.forward(1)
@@ -159,22 +159,22 @@ def test_overdue_deliveries_of_all_tenants_are_paged_by_their_ids(gateway: Gatew
         stranger.destination("http://127.0.0.1:1")
         made = []
         for _ in range(3):
-            made += hand_over(gateway, 1)
+            made += create_delivery(gateway, 1)
             stranger.clock.now = gateway.clock.now
-            made += hand_over(stranger, 1)
+            made += create_delivery(stranger, 1)
             gateway.clock.now = stranger.clock.now
         gateway.clock.forward(1000)
         pages = [overdue(gateway, limit=4)]
         pages.append(overdue(gateway, limit=4, after=pages[0][-1]))
         assert pages == [made[:4], made[4:]]
     finally:
-        stranger.by.database.close()
-        stranger.by.client.close()
+        stranger.services.database.close()
+        stranger.services.client.close()
 
 
 def test_what_is_overdue_is_found_without_reading_what_is_finished(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    hand_over(gateway, 1)
+    create_delivery(gateway, 1)
     gateway.sql(
         """
         INSERT INTO delivery

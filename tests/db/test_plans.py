@@ -21,7 +21,7 @@ GENEROUS_SECONDS = 60
 def crowded(gateway: Gateway) -> Gateway:
     """A gateway with a destination that is not there, and MANY deliveries that have ended, each with an attempt."""
     gateway.destination("http://127.0.0.1:1")
-    accept(gateway.new(), wait_seconds=None, by=gateway.by)
+    accept(gateway.new(), wait_seconds=None, services=gateway.services)
     gateway.sql(
         """
         INSERT INTO delivery
@@ -62,13 +62,13 @@ def read_when_told(gateway: Gateway, *, attempts_made: int) -> dict[str, dict[st
 def test_the_life_of_a_delivery_walks_through_no_table(crowded: Gateway) -> None:
     before = read(crowded)
     for _ in range(ROUNDS):
-        made = [accept(crowded.new(), wait_seconds=None, by=crowded.by).delivery for _ in range(3)]
-        attempt_due(crowded.queue.take(), by=crowded.by)
+        made = [accept(crowded.new(), wait_seconds=None, services=crowded.services).delivery for _ in range(3)]
+        attempt_due(crowded.queue.take(), services=crowded.services)
         for delivery in made:
             wanted = delivery.delivery_id
-            assert deliveries.find(crowded.by.database, tenant_id=crowded.tenant_id, delivery_id=wanted)
-            assert attempts.with_delivery(crowded.by.database, tenant_id=crowded.tenant_id, delivery_id=wanted)
-    crowded.by.database.close()
+            assert deliveries.find(crowded.services.database, tenant_id=crowded.tenant_id, delivery_id=wanted)
+            assert attempts.with_delivery(crowded.services.database, tenant_id=crowded.tenant_id, delivery_id=wanted)
+    crowded.services.database.close()
     after = read_when_told(crowded, attempts_made=before["attempt"]["n_tup_ins"] + 3 * ROUNDS)
     for table in ("delivery", "attempt"):
         assert after[table]["seq_tup_read"] == before[table]["seq_tup_read"], table

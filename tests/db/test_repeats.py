@@ -20,7 +20,7 @@ from db import attempts, deliveries, destinations, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
-from domain.deliveries import Attempt, Claim, Found, KeptResponse, NewDelivery, Record, State
+from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
@@ -137,7 +137,7 @@ def claims(lease_id: LeaseId, *, at: datetime = NOW) -> Act:
     return act
 
 
-def claimed(found: Found) -> object:
+def claimed(found: ClaimResult) -> object:
     if isinstance(found, Claim):
         return "claim", found.delivery_id, found.lapsed, found.attempts_made
     return type(found).__name__, found.delivery_id
@@ -155,7 +155,7 @@ def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
         timings=Timings(total_ms=1.5),
         remote_address=None,
         egress_address=None,
-        response=KeptResponse(status=201, headers=(), body=b"ok", length_bytes=2, sha256=b"s" * 32, truncated=False)
+        response=StoredResponse(status=201, headers=(), body=b"ok", length_bytes=2, sha256=b"s" * 32, truncated=False)
         if answered
         else None,
     )

@@ -15,7 +15,7 @@ import pytest
 from db import attempts, deliveries, destinations, tenants
 from db.connection import Database
 from db.deliveries import Filter, Lease
-from domain.deliveries import Attempt, Claim, Delivery, KeptResponse, NewDelivery, NotYet, Over, Record, State
+from domain.deliveries import Attempt, Claim, Delivery, Finished, NewDelivery, NotDue, Record, State, StoredResponse
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
 from domain.outcomes import Timings
@@ -95,7 +95,7 @@ UNANSWERED = Attempt(
     egress_address="203.0.113.7",
     response=None,
 )
-RESPONSE = KeptResponse(
+RESPONSE = StoredResponse(
     status=207,
     headers=(("X-Z", "1"), ("X-Y", "é"), ("X-Z", "0")),
     body=b"\x00\xfe answer",
@@ -188,7 +188,7 @@ def test_a_wait_shorter_than_the_total_deadline_leaves_it_to_the_queue(stored: D
 def test_a_due_delivery_is_claimed_whole_and_not_before(stored: Database) -> None:
     accept(stored)
     early = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=NOW)
-    assert early == [NotYet(delivery_id=ACCEPTED.delivery_id, at=ACCEPTED.due_at)]
+    assert early == [NotDue(delivery_id=ACCEPTED.delivery_id, at=ACCEPTED.due_at)]
     assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=ACCEPTED.due_at) == [CLAIM]
 
 
@@ -196,7 +196,7 @@ def test_what_another_holds_is_to_be_looked_at_when_its_lease_ends(stored: Datab
     accept(stored, wait_seconds=STORED.timeouts.total_seconds)
     another = replace(LEASE, lease_id=LeaseId(UUID(int=21)))
     found = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=another, now=NOW)
-    assert found == [NotYet(delivery_id=ACCEPTED.delivery_id, at=LEASE.until)]
+    assert found == [NotDue(delivery_id=ACCEPTED.delivery_id, at=LEASE.until)]
 
 
 def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -> None:
@@ -223,7 +223,7 @@ def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -
     assert logged(stored) == [UNANSWERED, second]
     assert (told(stored).state, told(stored).finished_at) == (State.DELIVERED, again_at)
     assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=again_at) == [
-        Over(delivery_id=ACCEPTED.delivery_id)
+        Finished(delivery_id=ACCEPTED.delivery_id)
     ]
 
 

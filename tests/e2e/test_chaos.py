@@ -31,8 +31,8 @@ from tests.e2e.conftest import LEASE_SECONDS, VISIBILITY_TIMEOUT_SECONDS, Answer
 from tests.support.chaos import (
     ChaosPartner,
     Connection,
+    Observed,
     QueueRelay,
-    Seen,
     Step,
     Stored,
     bring_forward,
@@ -342,7 +342,7 @@ def settle(stack: Stack, session: Connection, say: Say) -> None:
         time.sleep(0.8)
 
 
-def broken_by_delivery(found: Stored, requests: list[Seen]) -> Iterator[str]:
+def broken_by_delivery(found: Stored, requests: list[Observed]) -> Iterator[str]:
     """What a delivery's state, log and requests at the partner say against each other."""
     if not found.ended:
         yield f"has not ended but is {found.state}"
@@ -401,9 +401,9 @@ def broken_by_keys(told: list[Told]) -> Iterator[str]:
     yield from (f"key {key} led to {sorted(ids)}" for key, ids in by_key.items() if len(ids) > 1)
 
 
-def broken_promises(rows: dict[str, Stored], steps: list[Step], told: list[Told], seen: list[Seen]) -> list[str]:
+def broken_promises(rows: dict[str, Stored], steps: list[Step], told: list[Told], seen: list[Observed]) -> list[str]:
     """All of them, in plain words."""
-    requests: dict[str, list[Seen]] = {found.key: [] for found in rows.values()}
+    requests: dict[str, list[Observed]] = {found.key: [] for found in rows.values()}
     strange = [request.key for request in seen if request.key not in requests]
     for request in seen:
         requests.setdefault(request.key, []).append(request)

@@ -39,8 +39,8 @@ def test_the_readme_shows_the_lines_that_make_run_prints(repository: Path) -> No
 def test_the_readmes_lines_show_a_delivery_its_attempt_and_the_partners_answer(
     repository: Path, stack: Stack, consumer: Consumer
 ) -> None:
-    hand_over, look, pass_through = curl_lines(repository)
-    accepted = json.loads(paste(hand_over, stack, consumer.token))
+    create_delivery, look, pass_through = curl_lines(repository)
+    accepted = json.loads(paste(create_delivery, stack, consumer.token))
     eventually(lambda: any(call.idempotency_key == accepted["idempotency_key"] for call in list(stack.partner.calls)))
     consumer.finished(accepted["delivery_id"])
     shown = json.loads(paste(look, stack, consumer.token))

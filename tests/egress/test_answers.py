@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES, keep
+from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES, stored_response
 from domain.outcomes import Answered, Exchange, Unknown
 from egress.client import RESPONSE_CAP_BYTES
 from tests.egress.servers import OK, Line, Partner, has_ipv6_loopback, says, says_and_closes
@@ -265,7 +265,7 @@ def test_a_partner_that_streams_forever_is_cut_off(partner: StartPartner, send: 
 
     answer = answered(send(partner(script).url()))
     assert (len(answer.body), answer.complete) == (RESPONSE_CAP_BYTES, False)
-    kept = keep(answer)
+    kept = stored_response(answer)
     assert (len(kept.body), kept.truncated, kept.length_bytes) == (STORED_RESPONSE_BYTES, True, None)
 
 
@@ -278,7 +278,7 @@ def test_a_zip_bomb_stays_packed_on_the_wire_and_is_unpacked_within_bounds(
     answer = answered(send(partner(says(head.encode() + bomb)).url()))
     assert answer.body == bomb
     assert len(bomb) < RESPONSE_CAP_BYTES
-    kept = keep(answer)
+    kept = stored_response(answer)
     assert (len(kept.body), kept.truncated, kept.length_bytes) == (STORED_RESPONSE_BYTES, True, None)
 
 
@@ -287,7 +287,7 @@ def test_a_compressed_answer_is_kept_unpacked(partner: StartPartner, send: Send)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     answer = answered(send(partner(says(head + packed)).url()))
     assert answer.body == packed
-    assert keep(answer).body == b"plain words"
+    assert stored_response(answer).body == b"plain words"
 
 
 def _packed(coding: str, zeros: int) -> bytes:

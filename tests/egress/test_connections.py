@@ -13,9 +13,9 @@ from domain.destinations import Timeouts
 from domain.outcomes import Answered, Exchange, Refused, Unknown, Unreachable
 from egress.addresses import Address, Guard, Target
 from egress.client import Client, OutboundRequest
+from egress.connection_policy import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, Route
 from egress.engine import Engine
 from egress.transfer import Run, Transfer
-from egress.way import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, Route
 from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Line, Partner, Server, says, says_and_closes
 
@@ -207,7 +207,7 @@ def test_an_address_family_that_the_machine_lacks_is_passed_over(
 ) -> None:
     there = partner(says(OK))
     _resolves_to(monkeypatch, "::1", "127.0.0.1")
-    monkeypatch.setattr("egress.way.socket.socket", _WithoutIpv6)
+    monkeypatch.setattr("egress.connection_policy.socket.socket", _WithoutIpv6)
     exchange = send(there.url(host="partner.example"))
     assert isinstance(exchange.outcome, Answered)
     assert exchange.remote_address == "127.0.0.1"

@@ -7,7 +7,7 @@ import pytest
 
 from domain.destinations import Timeouts
 from domain.outcomes import Answered, Exchange
-from egress.client import Client, Early, OutboundRequest
+from egress.client import Client, EarlyResults, OutboundRequest
 from tests.egress.servers import Line, Partner, Script
 from tests.support.partners import answers
 
@@ -36,7 +36,7 @@ def request(server: Partner) -> OutboundRequest:
 def test_it_is_time_when_half_have_ended_and_later_when_any_has(
     ended: int, of: int, seconds: float, is_time: bool
 ) -> None:
-    assert Early(hand_over=lambda _: None).is_time(ended=ended, of=of, seconds=seconds) is is_time
+    assert EarlyResults(report=lambda _: None).is_time(ended=ended, of=of, seconds=seconds) is is_time
 
 
 def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner: StartPartner) -> None:
@@ -48,12 +48,12 @@ def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner
         status = 200 if handed.wait(20) else 500
         line.send(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\n\r\n" % status)
 
-    def hand_over(ended: Mapping[int, Exchange]) -> None:
+    def report(ended: Mapping[int, Exchange]) -> None:
         seen.append(ended)
         handed.set()
 
     slow, fast = partner(answers_after_the_hand_over), partner(answers(201))
-    early = Early(hand_over=hand_over, half_after_seconds=0.0, any_after_seconds=0.0)
+    early = EarlyResults(report=report, half_after_seconds=0.0, any_after_seconds=0.0)
     exchanges = client.send_all([request(slow), request(fast), request(slow)], early=early)
     statuses = [item.outcome.status for item in exchanges if isinstance(item.outcome, Answered)]
     assert statuses == [200, 201, 200]
@@ -62,6 +62,6 @@ def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner
 
 def test_one_request_is_never_handed_over(client: Client, partner: StartPartner) -> None:
     seen: list[Mapping[int, Exchange]] = []
-    early = Early(hand_over=seen.append, half_after_seconds=0.0, any_after_seconds=0.0)
+    early = EarlyResults(report=seen.append, half_after_seconds=0.0, any_after_seconds=0.0)
     client.send_all([request(partner(answers(200)))], early=early)
     assert seen == []

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from domain.checks import NotSeen, Seen
+from domain.checks import NotObserved, Observed
 from egress import echo
 from egress.addresses import Guard
 from egress.client import Client
-from egress.echo import sighting
+from egress.echo import observe
 from tests.egress.authorities import Authority
 from tests.egress.servers import Line, Partner
 from tests.support.partners import answers
@@ -20,8 +20,8 @@ type StartPartner = Callable[..., Partner]
 
 
 def reason(client: Client, url: str) -> str:
-    found = sighting(client, url)
-    assert isinstance(found, NotSeen), found
+    found = observe(client, url)
+    assert isinstance(found, NotObserved), found
     return found.reason
 
 
@@ -37,7 +37,7 @@ def reason(client: Client, url: str) -> str:
 )
 def test_one_address_in_plain_text_is_seen(partner: StartPartner, client: Client, body: bytes, address: str) -> None:
     there = partner(answers(200, body))
-    assert sighting(client, there.url("/ip")) == Seen(address=address)
+    assert observe(client, there.url("/ip")) == Observed(address=address)
     assert there.requests[0].startswith(b"GET /ip HTTP/1.1\r\n")
 
 
@@ -76,7 +76,7 @@ def test_another_status_than_200_is_no_sighting(partner: StartPartner, client: C
 def test_every_question_goes_over_a_connection_of_its_own(partner: StartPartner, client: Client) -> None:
     there = partner(answers(200, b"203.0.113.10"))
     for _ in range(3):
-        sighting(client, there.url("/"))
+        observe(client, there.url("/"))
     assert (there.connections, len(there.requests)) == (3, 3)
 
 
@@ -105,7 +105,7 @@ def test_a_service_that_cannot_prove_who_it_is_gets_no_request(
     assert "no answer" in reason(client, impostor.url("/"))
     assert impostor.requests == []
     proper = partner(answers(200, b"203.0.113.10"), tls=authority.context("127.0.0.1"))
-    assert sighting(client, proper.url("/")) == Seen(address="203.0.113.10")
+    assert observe(client, proper.url("/")) == Observed(address="203.0.113.10")
 
 
 def test_the_guard_holds_for_the_echo_service_too(partner: StartPartner, authority: Authority) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from egress.engine import Engine
-from egress.sockets import KEPT_CONNECTIONS, KeptSockets
+from egress.sockets import OPEN_CONNECTIONS, OpenSockets
 
 
 @pytest.fixture
@@ -41,52 +41,52 @@ def test_a_closed_engine_may_be_woken_and_closed_again() -> None:
 
 def test_a_kept_connection_is_fit_until_the_other_end_goes(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    kept = KeptSockets()
+    kept = OpenSockets()
     kept.note(ours.getsockname(), [ours.fileno()])
-    assert kept.is_fit(ours.getsockname())
+    assert kept.is_usable(ours.getsockname())
     theirs.sendall(b"a frame that nobody asked for")
-    assert kept.is_fit(ours.getsockname())
+    assert kept.is_usable(ours.getsockname())
     theirs.close()
-    _until(lambda: not kept.is_fit(ours.getsockname()))
+    _until(lambda: not kept.is_usable(ours.getsockname()))
 
 
 def test_a_reset_connection_is_not_fit(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    kept = KeptSockets()
+    kept = OpenSockets()
     kept.note(ours.getsockname(), [ours.fileno()])
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     theirs.close()
-    _until(lambda: not kept.is_fit(ours.getsockname()))
+    _until(lambda: not kept.is_usable(ours.getsockname()))
 
 
 def test_the_descriptor_of_the_connection_is_picked_from_several(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     left, right = socket.socketpair()
     with left, right, socket.socket() as idle:
-        kept = KeptSockets()
+        kept = OpenSockets()
         kept.note(ours.getsockname(), [idle.fileno(), left.fileno(), ours.fileno()])
     theirs.close()
-    _until(lambda: not kept.is_fit(ours.getsockname()))
+    _until(lambda: not kept.is_usable(ours.getsockname()))
 
 
 def test_a_descriptor_that_is_something_else_by_now_tells_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _theirs = pair
     local = ours.getsockname()
-    kept = KeptSockets()
+    kept = OpenSockets()
     descriptor = os.dup(ours.fileno())
     kept.note(local, [descriptor])
     os.close(descriptor)
-    assert kept.is_fit(local)
-    assert kept.is_fit(("127.0.0.1", 1))
+    assert kept.is_usable(local)
+    assert kept.is_usable(("127.0.0.1", 1))
 
 
 def test_only_so_many_connections_are_remembered() -> None:
-    kept = KeptSockets()
+    kept = OpenSockets()
     with ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(KEPT_CONNECTIONS + 5)]
+        bound = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(OPEN_CONNECTIONS + 5)]
         for one in bound:
             kept.note(one.getsockname(), [one.fileno()])
-        assert len(kept) == KEPT_CONNECTIONS
+        assert len(kept) == OPEN_CONNECTIONS
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -55,7 +55,7 @@ def locked(functions: Functions, table: str) -> Iterator[None]:
 def test_a_connection_that_was_cut_while_idle_is_made_again_unnoticed(functions: Functions, api: Api) -> None:
     api.destination("https://bank.example")
     functions.cut_connections()
-    assert api.hand_over().status == 202
+    assert api.create_delivery().status == 202
     functions.cut_connections()
     assert len(api.get("/v1/deliveries").json["deliveries"]) == 1
 
@@ -66,14 +66,14 @@ def test_a_database_that_dies_while_it_accepts_has_accepted_nothing(
     server = partner(answers(200))
     api.destination(server.url())
     with locked(functions, "delivery"):
-        must_ask_to_come_back(api.hand_over(KEY))
-        must_ask_to_come_back(api.hand_over(WAIT, KEY))
+        must_ask_to_come_back(api.create_delivery(KEY))
+        must_ask_to_come_back(api.create_delivery(WAIT, KEY))
         must_ask_to_come_back(api.call("POST", "/v1/via/partner/x", body=b"{}"))
     assert functions.sql("SELECT FROM delivery") == []
 
     functions.work()  # the messages of what was never accepted
     assert server.requests == []
-    assert api.hand_over(WAIT, KEY).json["state"] == "delivered"
+    assert api.create_delivery(WAIT, KEY).json["state"] == "delivered"
     assert len(server.requests) == 1
 
 
@@ -102,11 +102,11 @@ def test_a_connection_cut_while_the_partner_answers_loses_no_outcome(
     server = partner(cuts_then_answers(functions))
     api.destination(server.url())
     if call == "wait":
-        assert api.hand_over(WAIT).json["response"]["body"] == "paid"
+        assert api.create_delivery(WAIT).json["response"]["body"] == "paid"
     elif call == "via":
         assert api.call("POST", "/v1/via/partner/orders", body=b"{}").body == b"paid"
     else:
-        api.hand_over()
+        api.create_delivery()
         assert functions.work() == {"batchItemFailures": []}
     assert functions.delivery()["state"] == "delivered"
     assert [(row["number"], row["status"]) for row in functions.attempts()] == [(1, 201)]
@@ -136,16 +136,16 @@ def test_a_database_that_became_a_replica_is_left_for_the_new_writer(
     api.destination(server.url())
     with read_only(functions):
         assert api.get("/v1/deliveries").json["deliveries"] == []
-        must_ask_to_come_back(api.hand_over(KEY))
+        must_ask_to_come_back(api.create_delivery(KEY))
         must_ask_to_come_back(api.post("/v1/destinations", {"name": "other", "base_url": "https://bank.example"}))
-    assert api.hand_over(WAIT, KEY).json["state"] == "delivered"
+    assert api.create_delivery(WAIT, KEY).json["state"] == "delivered"
     assert len(server.requests) == 1
 
 
 def test_a_worker_on_a_replica_puts_its_messages_back(functions: Functions, api: Api, partner: StartPartner) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    api.hand_over()
+    api.create_delivery()
     with read_only(functions):
         assert functions.work() == {"batchItemFailures": []}
     assert (len(functions.queue.messages), server.requests) == (1, [])
@@ -159,13 +159,13 @@ def test_a_worker_on_a_replica_puts_its_messages_back(functions: Functions, api:
 def test_a_rule_that_a_statement_breaks_is_our_bug_and_quotes_no_row(functions: Functions, api: Api) -> None:
     api.destination("https://bank.example")
     functions.sql("ALTER TABLE delivery ADD CONSTRAINT no_money_today CHECK (method <> 'POST')")
-    answer = api.hand_over(body={"iban": "DE02"})
+    answer = api.create_delivery(body={"iban": "DE02"})
     assert (answer.status, answer.kind) == (500, "internal")
     assert "no_money_today" not in answer.body.decode()
     log = functions.log.getvalue()
     assert "no_money_today" in log
     assert "DE02" not in log
-    assert api.hand_over(method="PUT").status == 202  # the connection is still good
+    assert api.create_delivery(method="PUT").status == 202  # the connection is still good
 
 
 # A database that is stopped
@@ -211,11 +211,11 @@ def test_a_stopped_database_is_an_outage_with_an_end(
 ) -> None:
     api, server = stoppable.api, partner(answers(200))
     api.destination(server.url())
-    api.hand_over(KEY)
+    api.create_delivery(KEY)
 
     own_postgres.stop()
     for _ in range(2):
-        must_ask_to_come_back(api.hand_over(WAIT))
+        must_ask_to_come_back(api.create_delivery(WAIT))
         must_ask_to_come_back(api.call("GET", "/v1/via/partner/x"))
         must_ask_to_come_back(api.get("/v1/deliveries"))
         must_ask_to_come_back(api.get("/v1/destinations/partner"))
@@ -224,7 +224,7 @@ def test_a_stopped_database_is_an_outage_with_an_end(
     assert server.requests == []
 
     start(own_postgres)
-    assert api.hand_over(KEY).header("Idempotency-Replayed") == "true"
+    assert api.create_delivery(KEY).header("Idempotency-Replayed") == "true"
     stoppable.work_early()
     assert stoppable.delivery()["state"] == "delivered"
     assert len(server.requests) == 1
@@ -246,7 +246,7 @@ def test_the_caller_learns_what_the_partner_said_though_it_can_be_recorded_later
 ) -> None:
     api, server = stoppable.api, partner(stops_then_answers(own_postgres))
     api.destination(server.url())
-    answer = api.hand_over(WAIT, KEY)
+    answer = api.create_delivery(WAIT, KEY)
     assert (answer.status, answer.json["state"], answer.json["response"]["body"]) == (200, "delivered", "paid")
 
     start(own_postgres)
@@ -262,7 +262,7 @@ def test_a_worker_whose_outcome_cannot_be_recorded_lets_it_travel_and_sends_noth
 ) -> None:
     api, server = stoppable.api, partner(stops_then_answers(own_postgres))
     api.destination(server.url())
-    api.hand_over()
+    api.create_delivery()
     # Time for the request, then a few tries to record: with all of Lambda's 29 s it would ask for 21 s.
     assert stoppable.work(seconds_left=15.0) == {"batchItemFailures": []}
 

@@ -76,7 +76,7 @@ def test_without_a_whole_answer_a_post_is_held_and_not_sent_again(
     server = partner(script)
     api.destination(server.url(), timeouts=IMPATIENT)
     started = time.monotonic()
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert time.monotonic() - started < 3
     assert (answer.status, answer.json["state"], answer.json["response"]) == (200, "unknown", None)
     (attempt,) = answer.json["attempts"]
@@ -93,14 +93,14 @@ def test_what_may_be_repeated_is_tried_again(
     functions: Functions, api: Api, partner: StartPartner, script: Script
 ) -> None:
     api.destination(partner(script).url(), timeouts=IMPATIENT)
-    answer = api.hand_over(WAIT, method="PUT")
+    answer = api.create_delivery(WAIT, method="PUT")
     assert (answer.status, answer.json["state"]) == (202, "pending")
     assert [wakeup.delivery_id for wakeup in functions.queue.wakeups()][-1] == functions.delivery()["delivery_id"]
 
 
 def test_a_dead_partner_is_tried_again_whatever_the_method(functions: Functions, api: Api) -> None:
     api.destination("http://127.0.0.1:1", guarantee="at_most_once")
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.json["state"]) == (202, "pending")
     (attempt,) = answer.json["attempts"]
     assert (attempt["outcome"], attempt["remote_address"]) == ("unreachable", None)
@@ -109,7 +109,7 @@ def test_a_dead_partner_is_tried_again_whatever_the_method(functions: Functions,
 
 def test_a_partner_whose_name_does_not_resolve_is_unreachable(functions: Functions, api: Api) -> None:
     api.destination("http://no-such-host.invalid", timeouts={"total_seconds": 3})  # RFC 6761 section 6.4: never exists
-    (attempt,) = api.hand_over(WAIT).json["attempts"]
+    (attempt,) = api.create_delivery(WAIT).json["attempts"]
     assert attempt["outcome"] == "unreachable"
     assert "no-such-host.invalid" in attempt["reason"]
 
@@ -121,7 +121,7 @@ def test_a_hanging_partner_does_not_hold_up_the_others_of_its_batch(
     api.destination(quick.url(), name="quick", timeouts=IMPATIENT)
     api.destination(slow.url(), name="slow", timeouts=IMPATIENT)
     for name in ("slow", "slow", "slow", "slow", "quick") * 2:
-        api.hand_over(destination=name)
+        api.create_delivery(destination=name)
     started = time.monotonic()
     assert functions.work() == {"batchItemFailures": []}
     took_ms = (time.monotonic() - started) * 1000
@@ -144,7 +144,7 @@ def test_a_zip_bomb_goes_off_in_a_bounded_room(
     assert len(bomb) < 125_000
     api.destination(partner(answers(200, bomb, "Content-Encoding: gzip")).url(), timeouts={"total_seconds": 5})
     tracemalloc.start()
-    answer = api.hand_over(WAIT) if call == "deliveries" else api.call("GET", "/v1/via/partner/x")
+    answer = api.create_delivery(WAIT) if call == "deliveries" else api.call("GET", "/v1/via/partner/x")
     _, most_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert answer.status == 200
@@ -163,7 +163,7 @@ def test_a_response_without_end_is_cut_at_the_cap(functions: Functions, api: Api
 
     server = partner(floods)
     api.destination(server.url(), timeouts={"total_seconds": 5})
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.json["state"]) == (200, "delivered")
     (attempt,) = functions.attempts()
     assert len(attempt["response_body"]) == STORED_BYTES
@@ -186,7 +186,7 @@ def test_a_body_that_is_not_what_it_says_is_kept_as_far_as_it_goes(
     functions: Functions, api: Api, partner: StartPartner, body: bytes, encoding: str, kept: bytes
 ) -> None:
     api.destination(partner(answers(200, body, f"Content-Encoding: {encoding}")).url())
-    assert api.hand_over(WAIT).json["state"] == "delivered"
+    assert api.create_delivery(WAIT).json["state"] == "delivered"
     assert functions.attempts()[0]["response_body"] == kept
 
 
@@ -206,7 +206,7 @@ def test_odd_headers_are_stored_and_handed_back(
 ) -> None:
     server = partner(says(raw))
     api.destination(server.url())
-    waited = api.hand_over(WAIT)
+    waited = api.create_delivery(WAIT)
     passed = api.call("POST", "/v1/via/partner/x", body=b"{}")
     assert (waited.status, waited.json["state"], waited.json["response"]["body"]) == (200, "delivered", "ok")
     assert (passed.status, passed.body) == (200, b"ok")
@@ -223,7 +223,7 @@ def test_a_response_body_is_bytes_whatever_they_are(
     functions: Functions, api: Api, partner: StartPartner, body: bytes
 ) -> None:
     api.destination(partner(answers(200, body)).url())
-    api.hand_over(WAIT)
+    api.create_delivery(WAIT)
     assert api.call("GET", "/v1/via/partner/x").body == body
     assert {row["response_body"] for row in functions.attempts()} == {body}
 
@@ -233,7 +233,7 @@ def test_a_partner_that_redirects_into_the_house_is_not_followed(
 ) -> None:
     inside: Any = partner(answers(200, b"secret"))
     api.destination(partner(answers(302, b"", f"Location: {inside.url('/latest/meta-data')}")).url())
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.json["state"], answer.json["response"]["status"]) == ("failed", 302)
     assert inside.connections == 0
 
@@ -256,7 +256,7 @@ def test_credentials_that_a_partner_echoes_are_neither_stored_nor_told(
 ) -> None:
     server = partner(echoes)
     api.destination(server.url(), auth=auth)
-    told = api.hand_over(WAIT)
+    told = api.create_delivery(WAIT)
     assert told.json["state"] == "delivered"
     assert "truncated" in told.json["response"]
     (attempt,) = functions.attempts()
@@ -272,7 +272,7 @@ def test_thousands_of_empty_members_are_an_answer_all_the_same(
 ) -> None:
     body = gzip.compress(b"", mtime=0) * 50_000
     api.destination(partner(answers(200, body, "Content-Encoding: gzip")).url())
-    assert api.hand_over(WAIT).json["state"] == "delivered"
+    assert api.create_delivery(WAIT).json["state"] == "delivered"
     (attempt,) = functions.attempts()
     assert attempt["outcome"] == "answered"
     assert attempt["response_body"] == body[:STORED_BYTES]
@@ -285,7 +285,7 @@ def test_headers_that_escape_to_six_times_their_size_leave_the_delivery_readable
     lines = [f"X-{number}: " + "\xff" * 2000 for number in range(100)]
     raw = "HTTP/1.1 200 OK\r\n" + "\r\n".join([*lines, "Content-Length: 2", "", "ok"])
     api.destination(partner(says(raw.encode("latin-1"))).url())
-    told = api.hand_over(WAIT)
+    told = api.create_delivery(WAIT)
     assert told.json["state"] == "delivered"
     assert told.json["response"]["truncated"]
     shown = api.call("GET", f"/v1/deliveries/{told.json['delivery_id']}")

@@ -85,7 +85,7 @@ def test_every_field_at_fault_is_listed_at_once(refusing: Functions) -> None:
 
 
 def test_faults_that_the_types_cannot_show_are_listed_at_once_too(refusing: Functions) -> None:
-    answer = refusing.api.hand_over(
+    answer = refusing.api.create_delivery(
         path="no-slash",
         query="a b",
         headers={"X Bad": "1", "Host": "evil.example", "X-Line": "a\r\nb"},
@@ -174,7 +174,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "field"), BAD_FIELDS)
 def test_a_wrong_field_is_named(refusing: Functions, fields: dict[str, Any], field: str) -> None:
-    answer = refusing.api.hand_over(**fields)
+    answer = refusing.api.create_delivery(**fields)
     assert (answer.status, answer.faults) == (422, [field])
     assert refusing.queue.messages == []
 
@@ -184,7 +184,7 @@ def test_a_wrong_field_is_named(refusing: Functions, fields: dict[str, Any], fie
     ["nobody", NOBODYS_ID, "a b", "Partner", "b\u00e4nk", f"a{NUL}", "partner\n", "../partner", "a\r\nb", "-"],
 )
 def test_a_destination_that_does_not_exist_is_not_found(refusing: Functions, reference: str) -> None:
-    assert refusing.api.hand_over(destination=reference).kind == "not-found"
+    assert refusing.api.create_delivery(destination=reference).kind == "not-found"
     assert len(refusing.queue.messages) == (1 if reference in ("nobody", NOBODYS_ID) else 0)
 
 
@@ -192,7 +192,7 @@ def test_another_tenants_ids_are_nobodys(refusing: Functions) -> None:
     destination_id = refusing.api.get("/v1/destinations/partner").json["destination_id"]
     other = refusing.other_api
     for reference in ("partner", destination_id, destination_id.upper()):
-        assert other.hand_over(destination=reference).kind == "not-found"
+        assert other.create_delivery(destination=reference).kind == "not-found"
         assert other.call("POST", f"/v1/via/{reference}/x", body=b"{}").kind == "not-found"
         assert other.get(f"/v1/destinations/{reference}").kind == "not-found"
         assert other.get(f"/v1/deliveries?destination={reference}").kind == "not-found"
@@ -217,20 +217,20 @@ def test_metadata_may_be_nested_deeply_within_its_length(functions: Functions) -
     deep: Any = 1
     for _ in range(2000):
         deep = [deep]
-    accepted = functions.api.hand_over(metadata={"a": deep})
+    accepted = functions.api.create_delivery(metadata={"a": deep})
     assert accepted.json["metadata"] == {"a": deep}
 
 
 def test_escapes_that_only_look_like_nul_are_text(functions: Functions) -> None:
     functions.api.destination("https://bank.example")
     metadata = {"a": "\\u0000", "b": "\\\\u0000", "c": "\\ud800"}
-    assert functions.api.hand_over(metadata=metadata).json["metadata"] == metadata
+    assert functions.api.create_delivery(metadata=metadata).json["metadata"] == metadata
 
 
 def test_a_body_with_nul_is_the_partners_to_judge(functions: Functions) -> None:
     functions.api.destination("https://bank.example")
-    assert functions.api.hand_over(body={"a": NUL}).status == 202
-    assert functions.api.hand_over(body=f"a{NUL}").status == 202
+    assert functions.api.create_delivery(body={"a": NUL}).status == 202
+    assert functions.api.create_delivery(body=f"a{NUL}").status == 202
     assert {row["body"] for row in functions.sql("SELECT body FROM delivery")} == {b'{"a": "\\u0000"}', b"a\x00"}
 
 
@@ -244,7 +244,7 @@ def test_what_stands_at_a_limit_is_taken(functions: Functions) -> None:
         {"metadata": {"a": "x" * 4087}},
         {"metadata": {"a": "\u20ac" * 1362 + "x"}},  # both 4096 bytes of JSON
     ]
-    assert [functions.api.hand_over(**fields).status for fields in at_the_limit] == [202] * len(at_the_limit)
+    assert [functions.api.create_delivery(**fields).status for fields in at_the_limit] == [202] * len(at_the_limit)
 
 
 @pytest.mark.parametrize(
@@ -256,11 +256,11 @@ def test_what_stands_at_a_limit_is_taken(functions: Functions) -> None:
     ],
 )
 def test_what_is_beyond_a_limit_is_refused(refusing: Functions, fields: dict[str, Any]) -> None:
-    assert refusing.api.hand_over(**fields).faults == [f"/{name}" for name in fields]
+    assert refusing.api.create_delivery(**fields).faults == [f"/{name}" for name in fields]
 
 
 def test_of_very_many_faults_the_first_are_listed_and_the_others_counted(refusing: Functions) -> None:
-    answer = refusing.api.hand_over(headers={f"X {number}": "" for number in range(30_000)})
+    answer = refusing.api.create_delivery(headers={f"X {number}": "" for number in range(30_000)})
     assert len(answer.faults) == 100
     assert answer.json["faults_in_all"] == 30_002  # each name, their number, and their length
     assert len(answer.body) < 50_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.egress.servers import Line, Partner, Script
-from tests.support.api import Api, Functions, forget_collaborators
+from tests.support.api import Api, Functions, forget_services
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
@@ -18,7 +18,7 @@ WAIT = ("Prefer", "wait=5")
 def without_queue(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> Functions:
     """The functions in new processes, for which SQS is out of reach."""
     functions.api.destination("https://bank.example")
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("SQS_ENDPOINT_URL", "http://127.0.0.1:1")
     return functions
 
@@ -26,8 +26,8 @@ def without_queue(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> Func
 def test_without_a_queue_nothing_is_accepted(without_queue: Functions) -> None:
     api = without_queue.api
     for answer in (
-        api.hand_over(),
-        api.hand_over(WAIT),
+        api.create_delivery(),
+        api.create_delivery(WAIT),
         api.call("POST", "/v1/via/partner/x", body=b"{}"),
         api.call("POST", "/v1/via/partner/x", body=b"{}", headers=[("Prefer", "respond-async")]),
     ):
@@ -58,9 +58,9 @@ def test_a_queue_that_fails_after_the_delivery_was_accepted_does_not_make_the_ca
 ) -> None:
     bank = partner(answers(503))
     api.destination(bank.url())
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("SQS_ENDPOINT_URL", partner(takes_one_and_fails).url(""))
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.json["state"]) == (202, "pending")  # the first message comes when the lease is over
     assert functions.delivery()["state"] == "pending"
     assert len(bank.requests) == 1
@@ -97,9 +97,9 @@ def test_credentials_that_another_key_sealed_send_nothing(
     server = partner(answers(200))
     api.destination(server.url(), auth=SEALED)
     key_file.write_text("another key for tests, also long enough")
-    forget_collaborators()
+    forget_services()
     passed = api.call("GET", "/v1/via/partner/x")
-    waited = api.hand_over(WAIT)
+    waited = api.create_delivery(WAIT)
     assert (passed.status, passed.kind) == (502, "partner-unreachable")
     assert (waited.status, waited.json["state"]) == (202, "pending")
     assert server.requests == []
@@ -123,10 +123,10 @@ def test_a_key_that_cannot_be_read_sends_nothing_and_leaves_nothing_in_doubt(
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url(), auth=SEALED)
-    forget_collaborators()
+    forget_services()
     key_file.chmod(0o644)
     assert api.call("POST", "/v1/via/partner/x", body=b"{}").kind == "partner-unreachable"
-    accepted = api.hand_over().json
+    accepted = api.create_delivery().json
     assert functions.work() == {"batchItemFailures": []}
     assert api.get(f"/v1/deliveries/{accepted['delivery_id']}").json["state"] == "pending"
     assert server.requests == []

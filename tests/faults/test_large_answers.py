@@ -27,7 +27,7 @@ def size_of(api: Api, target: str) -> int:
 
 def test_a_partner_cannot_make_a_delivery_unreadable(functions: Functions, api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(503, WORST)).url())
-    delivery_id = api.hand_over().json["delivery_id"]
+    delivery_id = api.create_delivery().json["delivery_id"]
     for _ in range(10):
         functions.work_early()
     functions.sql("UPDATE attempt SET response_headers = %s::text::jsonb", json.dumps(QUOTES))
@@ -50,7 +50,7 @@ def test_a_waiting_call_whose_answer_is_full_leaves_the_attempt_to_the_next_page
 ) -> None:
     long = WORST + bytes(4 * 1024 * 1024 - len(WORST))
     api.destination(partner(answers(200, long)).url(), timeouts={"total_seconds": 5})
-    answer = api.hand_over(("Prefer", "wait=20"))
+    answer = api.create_delivery(("Prefer", "wait=20"))
     body = answer.json
     assert (answer.status, body["response"]["truncated"], body["response"]["length_bytes"]) == (200, False, len(long))
     assert answer.header("Sallyport-Delivery-Id") == body["delivery_id"]
@@ -65,7 +65,7 @@ def test_a_waiting_call_without_room_for_the_whole_response_gets_the_stored_one(
 ) -> None:
     monkeypatch.setattr("handlers.schemas.ANSWER_BYTES", 1_000_000)
     api.destination(partner(answers(200, bytes(1_000_000))).url(), timeouts={"total_seconds": 5})
-    body = api.hand_over(("Prefer", "wait=20")).json
+    body = api.create_delivery(("Prefer", "wait=20")).json
     assert body["response"]["truncated"] is True
     assert [item["response"] for item in body["attempts"]] == [body["response"]]
 
@@ -79,7 +79,7 @@ def test_a_cursor_of_attempts_is_a_next_cursor(refusing: Functions, cursor: str)
 def test_a_page_of_large_deliveries_ends_early_and_the_next_goes_on(api: Api) -> None:
     api.destination("https://bank.example")
     large: dict[str, Any] = {"metadata": {"a": '"' * 2040}, "headers": {"X-A": '"' * 16_000}}
-    made = [api.hand_over(**large).json["delivery_id"] for _ in range(110)]
+    made = [api.create_delivery(**large).json["delivery_id"] for _ in range(110)]
     shown: list[str] = []
     cursor: str | None = ""
     pages = 0
@@ -101,7 +101,7 @@ def test_what_slips_through_is_a_problem_and_never_silence(
     api.destination("https://bank.example")
     monkeypatch.setattr(limits, "_SURELY_SMALL_CHARACTERS", 0)
     monkeypatch.setattr(limits, "LAMBDA_ANSWER_BYTES", 500)
-    answer = api.hand_over() if about_a_delivery else api.get("/openapi.json")
+    answer = api.create_delivery() if about_a_delivery else api.get("/openapi.json")
     assert (answer.status, answer.kind) == (500, "answer-too-large")
     delivery_id = answer.json.get("delivery_id")
     assert answer.header("Sallyport-Delivery-Id") == delivery_id

@@ -31,14 +31,14 @@ from wakeups.sqs import WakeupQueue
 type StartPartner = Callable[[Script], Partner]
 
 
-def hand_over(gateway: Gateway, **overrides: object) -> DeliveryId:
+def create_delivery(gateway: Gateway, **overrides: object) -> DeliveryId:
     """Accepts a delivery; its wake-up is in the queue."""
-    return accept(gateway.new(**overrides), wait_seconds=None, by=gateway.by).delivery.delivery_id
+    return accept(gateway.new(**overrides), wait_seconds=None, services=gateway.services).delivery.delivery_id
 
 
 def work(gateway: Gateway) -> None:
     """Hands all messages of the queue to one worker."""
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
 
 
 def soon(gateway: Gateway) -> datetime:
@@ -49,7 +49,7 @@ def soon(gateway: Gateway) -> datetime:
 def test_a_delivery_reaches_the_partner_and_its_outcome_is_recorded(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(201, b'{"id":7}', "X-Partner: yes"))
     gateway.destination(server.url("/v1"))
-    delivery_id = hand_over(gateway, query="a=1", headers=(("X-Mine", "1"),))
+    delivery_id = create_delivery(gateway, query="a=1", headers=(("X-Mine", "1"),))
 
     work(gateway)
 
@@ -69,7 +69,7 @@ def test_a_delivery_reaches_the_partner_and_its_outcome_is_recorded(gateway: Gat
 def test_a_failed_try_is_repeated_by_the_schedule_until_it_succeeds(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers_in_turn(503, 200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
 
     work(gateway)
     assert gateway.delivery()["state"] == "pending"
@@ -87,7 +87,7 @@ def test_a_failed_try_is_repeated_by_the_schedule_until_it_succeeds(gateway: Gat
 def test_after_ten_attempts_over_three_days_a_delivery_has_failed(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(500))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
 
     for _ in range(10):
         gateway.clock.now = max(gateway.clock.now, gateway.delivery()["due_at"])
@@ -100,7 +100,7 @@ def test_after_ten_attempts_over_three_days_a_delivery_has_failed(gateway: Gatew
 
 def test_a_refusal_of_the_partner_is_not_repeated(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(400)).url())
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert gateway.delivery()["state"] == "failed"
     assert gateway.queue.wakeups() == []
@@ -109,7 +109,7 @@ def test_a_refusal_of_the_partner_is_not_repeated(gateway: Gateway, partner: Sta
 def test_a_redirect_is_not_followed(gateway: Gateway, partner: StartPartner) -> None:
     elsewhere = partner(answers(200))
     gateway.destination(partner(answers(307, b"", f"Location: {elsewhere.url()}")).url())
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert gateway.delivery()["state"] == "failed"
     assert elsewhere.requests == []
@@ -117,7 +117,7 @@ def test_a_redirect_is_not_followed(gateway: Gateway, partner: StartPartner) -> 
 
 def test_retry_after_wins_where_it_is_later(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(429, b"", "Retry-After: 600")).url())
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert gateway.delivery()["due_at"] == START + timedelta(seconds=600)
 
@@ -128,7 +128,7 @@ def test_a_post_without_a_complete_answer_is_held_and_never_sent_again(
 ) -> None:
     server = partner(script)
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
 
     work(gateway)
     gateway.clock.forward(100_000)
@@ -147,7 +147,7 @@ def test_what_may_be_repeated_is_tried_again_without_an_answer(
     gateway: Gateway, partner: StartPartner, method: str, overrides: dict[str, object]
 ) -> None:
     gateway.destination(partner(takes_and_closes).url(), **overrides)
-    hand_over(gateway, method=method)
+    create_delivery(gateway, method=method)
     work(gateway)
     assert gateway.delivery()["state"] == "pending"
     assert gateway.queue.delays() == [5]
@@ -155,14 +155,14 @@ def test_what_may_be_repeated_is_tried_again_without_an_answer(
 
 def test_even_an_idempotent_method_is_held_at_most_once(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(takes_and_closes).url(), guarantee=Guarantee.AT_MOST_ONCE)
-    hand_over(gateway, method="PUT")
+    create_delivery(gateway, method="PUT")
     work(gateway)
     assert gateway.delivery()["state"] == "unknown"
 
 
 def test_a_partner_that_cannot_be_reached_is_tried_again_whatever_the_guarantee(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1", guarantee=Guarantee.AT_MOST_ONCE)
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     (attempt,) = gateway.attempts()
     assert attempt["outcome"] == "unreachable"
@@ -172,7 +172,7 @@ def test_a_partner_that_cannot_be_reached_is_tried_again_whatever_the_guarantee(
 
 def test_what_our_guard_refuses_fails_at_once_and_nothing_is_sent(gateway: Gateway) -> None:
     gateway.destination("http://169.254.169.254/latest")
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     (attempt,) = gateway.attempts()
     assert attempt["outcome"] == "refused"
@@ -183,9 +183,9 @@ def test_the_credentials_go_out_and_are_nowhere_in_what_is_stored(gateway: Gatew
     server = partner(answers(200))
     auth = BearerAuth(token="the-partners-secret")
     made = gateway.destination(server.url())
-    sealed = seal(auth, destination_id=made.destination_id, key=gateway.by.seal_key)
+    sealed = seal(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert b"\r\nAuthorization: Bearer the-partners-secret\r\n" in server.requests[0]
     for table in ("destination", "delivery", "attempt"):
@@ -198,7 +198,7 @@ def test_credentials_that_do_not_open_send_nothing_and_are_tried_again(gateway: 
     other = SealKey.derived_from("another key for tests, also long enough")
     sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=other)
     gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert server.requests == []
     (attempt,) = gateway.attempts()
@@ -209,10 +209,10 @@ def test_credentials_that_do_not_open_send_nothing_and_are_tried_again(gateway: 
 def test_a_whole_batch_costs_two_statements(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
     for _ in range(10):
-        hand_over(gateway)
+        create_delivery(gateway)
     wakeups = gateway.queue.take()
     with statements(gateway) as counted:
-        attempt_due(wakeups, by=gateway.by)
+        attempt_due(wakeups, services=gateway.services)
     assert len(counted) == 2
     assert {row["state"] for row in gateway.sql("SELECT state FROM delivery")} == {"delivered"}
 
@@ -220,19 +220,19 @@ def test_a_whole_batch_costs_two_statements(gateway: Gateway, partner: StartPart
 def test_accepting_costs_one_statement(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
     with statements(gateway) as counted:
-        hand_over(gateway)
+        create_delivery(gateway)
     assert len(counted) == 1
 
 
 def test_a_leased_delivery_is_invisible_to_a_second_worker(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    delivery_id = hand_over(gateway)
+    delivery_id = create_delivery(gateway)
     (wakeup,) = gateway.queue.take()
-    lease = gateway.by.new_lease(gateway.clock())
-    deliveries.claim(gateway.by.database, [delivery_id], lease=lease, now=gateway.clock())
+    lease = gateway.services.new_lease(gateway.clock())
+    deliveries.claim(gateway.services.database, [delivery_id], lease=lease, now=gateway.clock())
 
-    attempt_due([wakeup], by=gateway.by)
+    attempt_due([wakeup], services=gateway.services)
 
     assert server.requests == []
     (put_back,) = gateway.queue.wakeups()
@@ -245,15 +245,15 @@ def test_a_worker_that_died_leaves_an_unknown_outcome(
 ) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    delivery_id = hand_over(gateway, method=method)
+    delivery_id = create_delivery(gateway, method=method)
     gateway.queue.take()
     deliveries.claim(
-        gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
+        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
     )
     wakeup = Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")
 
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due([wakeup], by=gateway.by)
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due([wakeup], services=gateway.services)
     gateway.clock.forward(10)
     work(gateway)
 
@@ -267,18 +267,18 @@ def test_a_worker_that_died_leaves_an_unknown_outcome(
 def test_the_truth_that_comes_late_replaces_the_unknown_of_a_lapse(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    delivery_id = hand_over(gateway)
+    delivery_id = create_delivery(gateway)
     gateway.queue.take()
     found = deliveries.claim(
-        gateway.by.database, [delivery_id], lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock()
+        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
     )
     slow = make_attempts(
-        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), by=gateway.by
+        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), services=gateway.services
     )  # this worker is slower than its lease
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], by=gateway.by)
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], services=gateway.services)
 
-    record(slow, end_at=soon(gateway), by=gateway.by)
+    record(slow, end_at=soon(gateway), services=gateway.services)
 
     (attempt,) = gateway.attempts()
     assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
@@ -287,17 +287,17 @@ def test_the_truth_that_comes_late_replaces_the_unknown_of_a_lapse(gateway: Gate
 
 def test_an_early_wake_up_hops_on_without_touching_the_database(gateway: Gateway) -> None:
     due_at = START + timedelta(hours=2)
-    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=due_at, group="g")
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=due_at, group="g")
     with statements(gateway) as counted:
-        attempt_due([wakeup], by=gateway.by)
+        attempt_due([wakeup], services=gateway.services)
     assert counted == []
     assert gateway.queue.wakeups() == [wakeup]
     assert gateway.queue.delays() == [900]
 
 
 def test_a_wake_up_without_a_row_is_looked_at_a_few_times_and_then_dropped(gateway: Gateway) -> None:
-    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
-    attempt_due([wakeup], by=gateway.by)
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START, group="g")
+    attempt_due([wakeup], services=gateway.services)
     delays = []
     while gateway.queue.wakeups():
         delays += gateway.queue.delays()
@@ -307,14 +307,16 @@ def test_a_wake_up_without_a_row_is_looked_at_a_few_times_and_then_dropped(gatew
 
 
 def test_a_wake_up_whose_row_can_no_longer_come_is_dropped_at_the_first_look(gateway: Gateway) -> None:
-    old = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
+    old = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START, group="g")
     gateway.clock.forward(ROW_COMES_WITHIN_SECONDS + 1)
-    assert attempt_due([old], by=gateway.by) == frozenset()
+    assert attempt_due([old], services=gateway.services) == frozenset()
     assert gateway.queue.wakeups() == []
 
 
 def test_a_wake_up_whose_id_tells_a_time_to_come_is_dropped_after_a_few_looks(gateway: Gateway) -> None:
-    attempt_due([Wakeup(delivery_id=DeliveryId(UUID(int=2**128 - 1)), due_at=START, group="g")], by=gateway.by)
+    attempt_due(
+        [Wakeup(delivery_id=DeliveryId(UUID(int=2**128 - 1)), due_at=START, group="g")], services=gateway.services
+    )
     looks = 1
     while gateway.queue.wakeups():
         gateway.clock.forward(100)
@@ -326,30 +328,30 @@ def test_a_wake_up_whose_id_tells_a_time_to_come_is_dropped_after_a_few_looks(ga
 def test_a_wake_up_that_overtakes_its_row_finds_it_at_the_second_look(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    delivery_id = DeliveryId(gateway.by.new_id(START))
-    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], by=gateway.by)
+    delivery_id = DeliveryId(gateway.services.new_id(START))
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], services=gateway.services)
     again = gateway.queue.take()
     deliveries.accept(
-        gateway.by.database,
+        gateway.services.database,
         gateway.new(),
         delivery_id=delivery_id,
         fingerprint=bytes(32),
         now=START,
-        lease=gateway.by.new_lease(START),
+        lease=gateway.services.new_lease(START),
         wait_seconds=None,
     )
     gateway.clock.forward(1)
-    attempt_due(again, by=gateway.by)
+    attempt_due(again, services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
 
 
 def test_the_wake_up_of_a_finished_delivery_does_nothing(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
     twice = gateway.queue.take() * 2
-    attempt_due(twice, by=gateway.by)
-    attempt_due(twice, by=gateway.by)
+    attempt_due(twice, services=gateway.services)
+    attempt_due(twice, services=gateway.services)
     assert len(server.requests) == 1
     assert gateway.queue.wakeups() == []
 
@@ -357,18 +359,18 @@ def test_the_wake_up_of_a_finished_delivery_does_nothing(gateway: Gateway, partn
 def test_a_retry_woken_too_early_is_put_back_to_its_time(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(503))
     gateway.destination(server.url())
-    delivery_id = hand_over(gateway)
+    delivery_id = create_delivery(gateway)
     work(gateway)
     gateway.queue.take()
-    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], by=gateway.by)
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=START, group="g")], services=gateway.services)
     assert len(server.requests) == 1
     assert gateway.queue.delays() == [5]
 
 
 def test_without_a_database_the_wake_ups_are_put_back_and_nothing_is_dead_lettered(gateway: Gateway) -> None:
     dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
-    wakeup = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START, group="g")
-    attempt_due([wakeup], by=replace(gateway.by, database=dead))
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START, group="g")
+    attempt_due([wakeup], services=replace(gateway.services, database=dead))
     (put_back,) = gateway.queue.wakeups()
     assert put_back.misses == 0
     assert gateway.queue.delays() == [30]
@@ -378,10 +380,10 @@ def test_without_a_queue_what_happened_is_recorded_and_the_messages_must_come_ba
     gateway: Gateway, partner: StartPartner
 ) -> None:
     gateway.destination(partner(answers(503)).url())
-    hand_over(gateway)
+    create_delivery(gateway)
     dead = WakeupQueue(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1"))
     with pytest.raises(QueueUnavailable):
-        attempt_due(gateway.queue.take(), by=replace(gateway.by, queue=dead))
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, queue=dead))
     assert gateway.delivery()["state"] == "pending"
     assert len(gateway.attempts()) == 1
 
@@ -391,10 +393,10 @@ def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
 ) -> None:
     server = partner(answers(201, b"made"))
     gateway.destination(server.url())
-    delivery_id = hand_over(gateway)
+    delivery_id = create_delivery(gateway)
     flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
     with closing(flaky):
-        assert attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky)) == frozenset()
+        assert attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky)) == frozenset()
     assert gateway.delivery()["state"] == "sending"
     (carrying,) = gateway.queue.wakeups()
     assert carrying.delivery_id == delivery_id
@@ -403,13 +405,13 @@ def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
 
     gateway.clock.now = max(gateway.clock(), carrying.due_at)
     dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
-    attempt_due(gateway.queue.take(), by=replace(gateway.by, database=dead))
+    attempt_due(gateway.queue.take(), services=replace(gateway.services, database=dead))
     (carrying,) = gateway.queue.wakeups()  # still without a database: it travels on, and there is one of it
 
     gateway.clock.now = carrying.due_at
     twice = gateway.queue.take() * 2
-    attempt_due(twice[:1], by=gateway.by)
-    attempt_due(twice[1:], by=gateway.by)
+    attempt_due(twice[:1], services=gateway.services)
+    attempt_due(twice[1:], services=gateway.services)
     (attempt,) = gateway.attempts()
     assert (attempt["status"], attempt["response_body"]) == (201, b"made")
     assert len(server.requests) == 1
@@ -418,7 +420,7 @@ def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
 
 def test_an_outcome_is_recorded_as_soon_as_a_database_is_back(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
-    hand_over(gateway)
+    create_delivery(gateway)
     flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
 
     def comes_back(seconds: float) -> None:
@@ -427,7 +429,7 @@ def test_an_outcome_is_recorded_as_soon_as_a_database_is_back(gateway: Gateway, 
             flaky.away = False
 
     with closing(flaky):
-        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky, sleep=comes_back))
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky, sleep=comes_back))
     assert gateway.delivery()["state"] == "delivered"
     assert gateway.queue.wakeups() == []
 
@@ -438,15 +440,15 @@ def test_an_outcome_that_the_database_never_takes_leaves_time_for_the_deliveries
     """The clock goes on by a second for each try: what is claimed then must still be sent."""
     server = partner(answers(200))
     gateway.destination(server.url())
-    hand_over(gateway, path="/carried")
+    create_delivery(gateway, path="/carried")
     flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
     with closing(flaky):
-        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky))
     (carrying,) = gateway.queue.take()
     gateway.clock.now = carrying.due_at
-    hand_over(gateway, path="/new")
+    create_delivery(gateway, path="/new")
     with closing(NeverRecords(DatabaseSettings(database_url=gateway.database.url), carrying.delivery_id)) as database:
-        attempt_due([carrying, *gateway.queue.take()], by=replace(gateway.by, database=database))
+        attempt_due([carrying, *gateway.queue.take()], services=replace(gateway.services, database=database))
     assert [request.split()[1] for request in server.requests] == [b"/carried", b"/new"]
     assert {row["path"]: row["state"] for row in gateway.sql("SELECT path, state FROM delivery")} == {
         "/carried": "sending",
@@ -459,16 +461,16 @@ def test_an_outcome_that_the_database_never_takes_leaves_time_for_the_deliveries
 def test_a_carried_retry_leaves_one_message(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers_in_turn(503, 200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
     flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
     with closing(flaky):
-        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=flaky))
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky))
     assert len(gateway.queue.wakeups()) == 2  # the retry and the outcome
     most = 0
     for _ in range(20):
         messages = gateway.queue.take()
         gateway.clock.now = max([gateway.clock(), *(message.due_at for message in messages)])
-        attempt_due(messages, by=gateway.by)
+        attempt_due(messages, services=gateway.services)
         most = max(most, len(gateway.queue.wakeups()))
     assert most <= 2
     assert gateway.delivery()["state"] == "delivered"
@@ -482,8 +484,8 @@ def test_a_worker_with_little_time_left_ends_what_is_on_its_way_and_records_it(
     gateway.destination(
         partner(hangs).url(), timeouts=Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
     )
-    hand_over(gateway)
-    attempt_due(gateway.queue.take(), by=gateway.by, seconds_left=SETTLE_SECONDS + 0.5)
+    create_delivery(gateway)
+    attempt_due(gateway.queue.take(), services=gateway.services, seconds_left=SETTLE_SECONDS + 0.5)
     assert gateway.attempts()[0]["outcome"] == "unknown"
     assert gateway.delivery()["state"] == "unknown"
 
@@ -491,16 +493,18 @@ def test_a_worker_with_little_time_left_ends_what_is_on_its_way_and_records_it(
 def test_a_worker_without_time_sends_nothing(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    hand_over(gateway)
-    attempt_due(gateway.queue.take(), by=gateway.by, seconds_left=SETTLE_SECONDS)
+    create_delivery(gateway)
+    attempt_due(gateway.queue.take(), services=gateway.services, seconds_left=SETTLE_SECONDS)
     assert server.requests == []
     assert (gateway.attempts()[0]["outcome"], gateway.delivery()["state"]) == ("unreachable", "pending")
 
 
 def test_early_wake_ups_hop_once_though_others_of_their_batch_come_back(gateway: Gateway) -> None:
-    early = Wakeup(delivery_id=DeliveryId(gateway.by.new_id(START)), due_at=START + timedelta(hours=2), group="g")
-    refused = replace(early, delivery_id=DeliveryId(gateway.by.new_id(START)), group="x" * 200)  # longer than SQS takes
-    back = attempt_due([refused, early], by=replace(gateway.by, queue=TakesShortGroups(gateway)))
+    early = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START + timedelta(hours=2), group="g")
+    refused = replace(
+        early, delivery_id=DeliveryId(gateway.services.new_id(START)), group="x" * 200
+    )  # longer than SQS takes
+    back = attempt_due([refused, early], services=replace(gateway.services, queue=TakesShortGroups(gateway)))
     assert back == {0}
     assert gateway.queue.wakeups() == [early]
 
@@ -543,10 +547,10 @@ class _Cut:
 def test_a_claim_that_committed_unseen_is_found_again_and_sent_once(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
     cut = BreaksAfterCommit(DatabaseSettings(database_url=gateway.database.url))
     with closing(cut):
-        attempt_due(gateway.queue.take(), by=replace(gateway.by, database=cut))
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=cut))
     assert cut.broken
     assert len(server.requests) == 1
     assert [attempt["number"] for attempt in gateway.attempts()] == [1]
@@ -558,7 +562,7 @@ def test_an_acceptance_that_committed_unseen_is_found_again(gateway: Gateway, pa
     gateway.destination(server.url())
     cut = BreaksAfterAccepting(DatabaseSettings(database_url=gateway.database.url))
     with closing(cut):
-        progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, database=cut))
+        progress = deliver(gateway.new(), wait_seconds=10, services=replace(gateway.services, database=cut))
     assert progress.delivery.state is State.DELIVERED
     assert len(server.requests) == 1
     assert gateway.delivery()["state"] == "delivered"
@@ -579,7 +583,7 @@ def test_at_most_once_also_holds_after_an_answer_that_leaves_it_open(
     gateway: Gateway, partner: StartPartner, status: int, state: str
 ) -> None:
     gateway.destination(partner(answers(status)).url(), guarantee=Guarantee.AT_MOST_ONCE)
-    hand_over(gateway)
+    create_delivery(gateway)
     work(gateway)
     assert gateway.delivery()["state"] == state
 
@@ -589,18 +593,18 @@ def test_a_seal_key_out_of_reach_is_asked_for_once_a_batch_and_holds_up_nobody_e
 ) -> None:
     server = partner(answers(200))
     made = gateway.destination(server.url(), name="sealed")
-    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=gateway.by.seal_key)
+    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
     gateway.destination(server.url())
     for destination in ("sealed", "sealed", "partner"):
-        hand_over(gateway, destination=destination)
+        create_delivery(gateway, destination=destination)
     asked: list[int] = []
 
     def load() -> SealKey:
         asked.append(1)
         raise SecretUnavailable("Secrets Manager: timed out", retry_after_seconds=5)
 
-    attempt_due(gateway.queue.take(), by=replace(gateway.by, load_seal_key=load))
+    attempt_due(gateway.queue.take(), services=replace(gateway.services, load_seal_key=load))
     assert len(asked) == 1
     states = {
         row["name"]: row["state"]
@@ -640,9 +644,9 @@ class NeverRecords(Database):
 def test_whoever_is_reached_in_a_private_network_sees_none_of_the_fixed_addresses(
     gateway: Gateway, address: str
 ) -> None:
-    assert gateway.by.address_towards(address) is None
+    assert gateway.services.address_towards(address) is None
 
 
 @pytest.mark.parametrize("address", ["172.32.0.1", "100.128.0.1", "9.255.255.255", "2606:4700::1111"])
 def test_whoever_is_reached_outside_sees_the_fixed_address(gateway: Gateway, address: str) -> None:
-    assert gateway.by.address_towards(address) == FIXED_ADDRESS
+    assert gateway.services.address_towards(address) == FIXED_ADDRESS

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from domain.checks import Check, Verdict
+from domain.checks import Check, CheckStatus
 from domain.errors import ChecksUnavailable
 from egress.addresses import Guard
+from egress.check_store import CheckStore
 from egress.client import Client
-from egress.kept_checks import KeptChecks
 from flows.check_egress import EgressChecks, check, shown, verify
 from runtime.observability import metrics
 from runtime.settings import CheckSettings, EgressAddress, SettingsError
@@ -39,20 +39,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def by(ssm_url: str, aws_credentials: None, clock: Clock) -> Iterator[EgressChecks]:
+def checks(ssm_url: str, aws_credentials: None, clock: Clock) -> Iterator[EgressChecks]:
     """The real client and SSM's API; the echo service is the test's to name."""
     settings = CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
     guard = Guard(allowed_private_cidrs=[ip_network("127.0.0.0/8")], allowed_ports=range(1, 65536))
     client = Client(guard)
     yield EgressChecks(
-        client=client, kept=KeptChecks(settings), echo_url="http://127.0.0.1:1/", addresses=PUBLISHED, clock=clock
+        client=client, kept=CheckStore(settings), echo_url="http://127.0.0.1:1/", addresses=PUBLISHED, clock=clock
     )
     client.close()
     metrics.clear_metrics()
 
 
-def asking(by: EgressChecks, there: Partner) -> EgressChecks:
-    return replace(by, echo_url=there.url("/"))
+def asking(checks: EgressChecks, there: Partner) -> EgressChecks:
+    return replace(checks, echo_url=there.url("/"))
 
 
 def counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -67,11 +67,11 @@ def counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_address_that_matches_is_counted_and_kept(
-    by: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = check(ZONE, by=asking(by, partner(answers(200, f"{OURS}\n".encode()))))
-    assert found == Check(published=OURS, verdict=Verdict.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
-    assert by.kept.of([ZONE]) == {ZONE: found}
+    found = check(ZONE, checks=asking(checks, partner(answers(200, f"{OURS}\n".encode()))))
+    assert found == Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
+    assert checks.kept.of([ZONE]) == {ZONE: found}
     line = counted(capsys, monkeypatch)
     assert (line["EgressAddressMatches"], line["EgressCheckFailed"]) == ([1.0], [0.0])
     (metric,) = line["_aws"]["CloudWatchMetrics"]
@@ -81,65 +81,69 @@ def test_an_address_that_matches_is_counted_and_kept(
 
 
 def test_the_address_of_the_other_zone_is_a_wrong_one_here(
-    by: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = check(ZONE, by=asking(by, partner(answers(200, OTHERS.encode()))))
-    assert (found.verdict, found.seen) == (Verdict.DIFFERS, OTHERS)
+    found = check(ZONE, checks=asking(checks, partner(answers(200, OTHERS.encode()))))
+    assert (found.verdict, found.seen) == (CheckStatus.DIFFERS, OTHERS)
     line = counted(capsys, monkeypatch)
     assert (line["EgressAddressMatches"], line["EgressCheckFailed"]) == ([0.0], [0.0])
 
 
 @pytest.mark.parametrize("script", [answers(503), answers(200, b"hello")])
 def test_a_service_that_gives_no_address_counts_as_a_failed_check_and_not_as_a_wrong_address(
-    by: EgressChecks,
+    checks: EgressChecks,
     partner: StartPartner,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     script: Script,
 ) -> None:
-    found = check(ZONE, by=asking(by, partner(script)))
-    assert (found.verdict, found.seen) == (Verdict.FAILED, None)
+    found = check(ZONE, checks=asking(checks, partner(script)))
+    assert (found.verdict, found.seen) == (CheckStatus.FAILED, None)
     line = counted(capsys, monkeypatch)
     assert line["EgressCheckFailed"] == [1.0]
     assert "EgressAddressMatches" not in line
 
 
 def test_a_failed_check_keeps_when_the_address_was_last_verified(
-    by: EgressChecks, partner: StartPartner, clock: Clock
+    checks: EgressChecks, partner: StartPartner, clock: Clock
 ) -> None:
-    there = asking(by, partner(answers(200, OURS.encode())))
-    check(ZONE, by=there)
+    there = asking(checks, partner(answers(200, OURS.encode())))
+    check(ZONE, checks=there)
     clock.forward(900)
-    check(ZONE, by=by)
-    ((_, first), (_, second)) = shown(by=by)
-    assert (first.verdict, first.checked_at, first.verified_at) == (Verdict.FAILED, NOW + timedelta(minutes=15), NOW)
-    assert second.verdict is Verdict.UNVERIFIED
+    check(ZONE, checks=checks)
+    ((_, first), (_, second)) = shown(checks=checks)
+    assert (first.verdict, first.checked_at, first.verified_at) == (
+        CheckStatus.FAILED,
+        NOW + timedelta(minutes=15),
+        NOW,
+    )
+    assert second.verdict is CheckStatus.UNVERIFIED
 
 
 def test_a_result_that_cannot_be_kept_is_counted_all_the_same(
-    by: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = KeptChecks(CheckSettings(egress_results_path="/x", ssm_endpoint_url="http://127.0.0.1:1"))
-    there = replace(asking(by, partner(answers(200, OURS.encode()))), kept=nowhere)
+    nowhere = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url="http://127.0.0.1:1"))
+    there = replace(asking(checks, partner(answers(200, OURS.encode()))), kept=nowhere)
     with pytest.raises(ChecksUnavailable):
-        check(ZONE, by=there)
+        check(ZONE, checks=there)
     assert counted(capsys, monkeypatch)["EgressAddressMatches"] == [1.0]
 
 
 def test_a_zone_without_a_published_address_is_named_before_anything_is_asked(
-    by: EgressChecks, partner: StartPartner
+    checks: EgressChecks, partner: StartPartner
 ) -> None:
     there = partner(answers(200, OURS.encode()))
     with pytest.raises(SettingsError, match="AVAILABILITY_ZONE must be a zone of EGRESS_ADDRESSES, 'eu-west-1a'"):
-        check("eu-west-1a", by=asking(by, there))
+        check("eu-west-1a", checks=asking(checks, there))
     assert there.connections == 0
 
 
 def test_one_address_for_both_zones_is_shown_for_each_and_verified_once(
-    by: EgressChecks, partner: StartPartner
+    checks: EgressChecks, partner: StartPartner
 ) -> None:
     single = tuple(replace(item, address=OURS) for item in PUBLISHED)
-    there = replace(asking(by, partner(answers(200, OURS.encode()))), addresses=single)
-    check(ZONE, by=there)
-    assert [found.verdict for _, found in shown(by=there)] == [Verdict.MATCHES, Verdict.UNVERIFIED]
-    assert verify(by=there).published == (OURS,)
+    there = replace(asking(checks, partner(answers(200, OURS.encode()))), addresses=single)
+    check(ZONE, checks=there)
+    assert [found.verdict for _, found in shown(checks=there)] == [CheckStatus.MATCHES, CheckStatus.UNVERIFIED]
+    assert verify(checks=there).published == (OURS,)

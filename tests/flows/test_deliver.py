@@ -27,7 +27,7 @@ type StartPartner = Callable[[Script], Partner]
 
 def test_the_caller_gets_the_partners_answer_and_it_is_recorded(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(201, b"made")).url())
-    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    progress = deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     assert progress.answer is not None
     assert (progress.answer.status, progress.answer.body) == (201, b"made")
     assert progress.delivery.state is State.DELIVERED
@@ -38,32 +38,32 @@ def test_the_caller_gets_the_partners_answer_and_it_is_recorded(gateway: Gateway
 def test_it_costs_two_statements(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
     with statements(gateway) as counted:
-        deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+        deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     assert len(counted) == 2
 
 
 def test_its_wake_up_stays_behind_until_after_the_lease(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
-    deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     (wakeup,) = gateway.queue.wakeups()
-    assert wakeup.due_at == START + timedelta(seconds=gateway.by.lease_seconds)
+    assert wakeup.due_at == START + timedelta(seconds=gateway.services.lease_seconds)
 
 
 def test_an_answer_worth_a_retry_leaves_the_delivery_pending(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers_in_turn(503, 200)).url())
-    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    progress = deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     assert progress.delivery.state is State.PENDING
     assert progress.delivery.due_at == START + timedelta(seconds=5)
 
     gateway.clock.forward(5)
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
 
 
 def test_a_pass_through_is_attempted_once(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(503)).url())
     new = gateway.new(attempts_allowed=PASS_THROUGH_ATTEMPTS)
-    assert deliver(new, wait_seconds=25, by=gateway.by).delivery.state is State.FAILED
+    assert deliver(new, wait_seconds=25, services=gateway.services).delivery.state is State.FAILED
 
 
 @pytest.mark.parametrize(("script", "state"), [(answers(200), "delivered"), (answers(404), "failed")])
@@ -72,8 +72,8 @@ def test_the_same_key_plays_back_the_result_success_or_failure(
 ) -> None:
     server = partner(script)
     gateway.destination(server.url())
-    first = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
-    again = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
+    first = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, services=gateway.services)
+    again = deliver(gateway.new(idempotency_key="k"), wait_seconds=10, services=gateway.services)
     assert again.replayed
     assert again.delivery.delivery_id == first.delivery.delivery_id
     assert again.delivery.state == state
@@ -85,27 +85,27 @@ def test_the_message_of_a_call_that_was_a_repeat_is_dropped_at_its_first_look(
     gateway: Gateway, partner: StartPartner
 ) -> None:
     gateway.destination(partner(answers(200)).url())
-    by = replace(gateway.by, lease_seconds=55)  # as deployed
+    services = replace(gateway.services, lease_seconds=55)  # as deployed
     for _ in range(4):
-        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=by)
+        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, services=services)
     assert len(gateway.queue.wakeups()) == 4
     gateway.clock.now = max(wakeup.due_at for wakeup in gateway.queue.wakeups())
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.queue.wakeups() == []
 
 
 def test_the_partner_gets_the_callers_key(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url(), idempotency_header="X-Request-Key")
-    deliver(gateway.new(idempotency_key="order-7"), wait_seconds=10, by=gateway.by)
+    deliver(gateway.new(idempotency_key="order-7"), wait_seconds=10, services=gateway.services)
     assert b"\r\nX-Request-Key: order-7\r\n" in server.requests[0]
 
 
 def test_a_key_whose_first_request_is_in_flight_is_refused_for_now(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
-    accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=gateway.by)
+    accept(gateway.new(idempotency_key="k"), wait_seconds=None, services=gateway.services)
     with pytest.raises(StillInFlight):
-        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, by=gateway.by)
+        deliver(gateway.new(idempotency_key="k"), wait_seconds=10, services=gateway.services)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_a_key_of_another_request_is_refused(gateway: Gateway, partner: StartPar
     url = partner(answers(200)).url()
     gateway.destination(url)
     gateway.destination(url, name="second")
-    accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=gateway.by)
+    accept(gateway.new(idempotency_key="k"), wait_seconds=None, services=gateway.services)
     with pytest.raises(KeyReused):
-        accept(gateway.new(idempotency_key="k", **other), wait_seconds=None, by=gateway.by)
+        accept(gateway.new(idempotency_key="k", **other), wait_seconds=None, services=gateway.services)
 
 
 def test_a_hundred_callers_with_one_key_make_one_delivery(gateway: Gateway, partner: StartPartner) -> None:
@@ -126,9 +126,11 @@ def test_a_hundred_callers_with_one_key_make_one_delivery(gateway: Gateway, part
 
     def call() -> None:
         with closing(Database(DatabaseSettings(database_url=gateway.database.url))) as database:
-            by = replace(gateway.by, database=database)
+            services = replace(gateway.services, database=database)
             for _ in range(10):
-                found.add(accept(gateway.new(idempotency_key="k"), wait_seconds=None, by=by).delivery.delivery_id)
+                found.add(
+                    accept(gateway.new(idempotency_key="k"), wait_seconds=None, services=services).delivery.delivery_id
+                )
 
     threads = [threading.Thread(target=call) for _ in range(10)]
     for thread in threads:
@@ -147,9 +149,9 @@ def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_
     def a_worker_meanwhile(seconds: float) -> None:
         gateway.clock.forward(seconds)
         due = [wakeup for wakeup in gateway.queue.take() if wakeup.due_at <= gateway.clock()]
-        attempt_due(due, by=gateway.by)
+        attempt_due(due, services=gateway.services)
 
-    progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, sleep=a_worker_meanwhile))
+    progress = deliver(gateway.new(), wait_seconds=10, services=replace(gateway.services, sleep=a_worker_meanwhile))
     assert progress.delivery.state is State.DELIVERED
     assert progress.answer is None
     assert progress.attempts[0].response is not None
@@ -158,16 +160,16 @@ def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_
 
 def test_when_the_time_is_up_the_delivery_goes_on_by_itself(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
-    progress = deliver(gateway.new(), wait_seconds=3, by=gateway.by)
+    progress = deliver(gateway.new(), wait_seconds=3, services=gateway.services)
     assert progress.delivery.state is State.PENDING
     assert gateway.clock() - START >= timedelta(seconds=3)
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
 
 
 def test_a_partner_that_never_answers_leaves_the_outcome_unknown(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(takes_and_closes).url())
-    progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+    progress = deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     assert progress.delivery.state is State.UNKNOWN
     assert progress.answer is None
 
@@ -177,9 +179,9 @@ def test_an_api_function_that_died_leaves_an_unknown_outcome_and_nothing_is_sent
 ) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    accept(gateway.new(), wait_seconds=10, by=gateway.by)  # leased, and then nothing more is heard of it
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    accept(gateway.new(), wait_seconds=10, services=gateway.services)  # leased, and then nothing more is heard of it
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "unknown"
     assert server.requests == []
 
@@ -192,14 +194,14 @@ def test_a_database_that_goes_away_meanwhile_does_not_hide_the_answer(gateway: G
 
     gateway.destination(partner(script).url())
     try:
-        progress = deliver(gateway.new(), wait_seconds=10, by=gateway.by)
+        progress = deliver(gateway.new(), wait_seconds=10, services=gateway.services)
     finally:
         gateway.sql("ALTER ROLE sallyport_app LOGIN")
     assert progress.answer is not None
     assert progress.answer.body == b"paid"
     assert gateway.clock() - START < timedelta(seconds=28)  # API Gateway would have answered itself
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due(gateway.queue.take(), by=gateway.by)  # the outcome travelled
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due(gateway.queue.take(), services=gateway.services)  # the outcome travelled
     assert (gateway.delivery()["state"], gateway.attempts()[0]["response_body"]) == ("delivered", b"paid")
 
 
@@ -209,16 +211,16 @@ def test_a_database_that_goes_away_while_a_caller_watches_does_not_hide_that_the
     def lose_it(seconds: float) -> None:
         gateway.clock.forward(seconds)
         gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
-        gateway.by.database.close()
+        gateway.services.database.close()
 
     gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
     try:
-        progress = deliver(gateway.new(), wait_seconds=10, by=replace(gateway.by, sleep=lose_it))
+        progress = deliver(gateway.new(), wait_seconds=10, services=replace(gateway.services, sleep=lose_it))
     finally:
         gateway.sql("ALTER ROLE sallyport_app LOGIN")
     assert progress.delivery.state is State.PENDING
     assert progress.attempts == []
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["delivery_id"] == progress.delivery.delivery_id
     assert gateway.delivery()["state"] == "delivered"
 
@@ -243,10 +245,10 @@ def dying_queue(gateway: Gateway) -> DiesAfterOneMessage:
 
 def test_without_a_queue_the_retry_starts_when_the_lease_is_over(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers_in_turn(503, 200)).url())
-    by = replace(gateway.by, queue=dying_queue(gateway))
-    assert deliver(gateway.new(), wait_seconds=10, by=by).delivery.state is State.PENDING
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    services = replace(gateway.services, queue=dying_queue(gateway))
+    assert deliver(gateway.new(), wait_seconds=10, services=services).delivery.state is State.PENDING
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
 
 
@@ -254,16 +256,16 @@ def test_without_a_queue_a_delivery_left_to_the_worker_starts_late_and_is_accept
     gateway: Gateway, partner: StartPartner
 ) -> None:
     gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
-    by = replace(gateway.by, queue=dying_queue(gateway))
-    assert deliver(gateway.new(), wait_seconds=2, by=by).delivery.state is State.PENDING
-    gateway.clock.forward(gateway.by.lease_seconds)
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    services = replace(gateway.services, queue=dying_queue(gateway))
+    assert deliver(gateway.new(), wait_seconds=2, services=services).delivery.state is State.PENDING
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
 
 
 def test_an_unknown_destination_is_not_found_and_its_message_comes_to_nothing(gateway: Gateway) -> None:
     with pytest.raises(NotFound, match="no such destination"):
-        accept(gateway.new(destination="nobody"), wait_seconds=None, by=gateway.by)
+        accept(gateway.new(destination="nobody"), wait_seconds=None, services=gateway.services)
     assert gateway.sql("SELECT FROM delivery") == []
 
 
@@ -273,28 +275,28 @@ def test_another_tenants_destination_is_not_found(gateway: Gateway, partner: Sta
     try:
         for reference in ("partner", str(made.destination_id)):
             with pytest.raises(NotFound):
-                accept(stranger.new(destination=reference), wait_seconds=None, by=stranger.by)
+                accept(stranger.new(destination=reference), wait_seconds=None, services=stranger.services)
     finally:
-        stranger.by.database.close()
-        stranger.by.client.close()
+        stranger.services.database.close()
+        stranger.services.client.close()
 
 
 def test_a_destination_goes_by_its_id_too(gateway: Gateway, partner: StartPartner) -> None:
     made = gateway.destination(partner(answers(200)).url())
-    progress = deliver(gateway.new(destination=str(made.destination_id)), wait_seconds=10, by=gateway.by)
+    progress = deliver(gateway.new(destination=str(made.destination_id)), wait_seconds=10, services=gateway.services)
     assert progress.delivery.destination_name == "partner"
 
 
 def test_not_before_holds_the_first_attempt_back(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    accept(gateway.new(not_before=START + timedelta(minutes=40)), wait_seconds=None, by=gateway.by)
+    accept(gateway.new(not_before=START + timedelta(minutes=40)), wait_seconds=None, services=gateway.services)
     hops = 0
     while gateway.delivery()["state"] == "pending":
         (delay,) = gateway.queue.delays()
         gateway.clock.forward(delay)
         assert server.requests == []
-        attempt_due(gateway.queue.take(), by=gateway.by)
+        attempt_due(gateway.queue.take(), services=gateway.services)
         hops += 1
     assert hops == 3
     assert gateway.clock() == START + timedelta(minutes=40)
@@ -319,13 +321,13 @@ def test_an_attempt_is_made_here_only_where_it_ends_before_the_function_does(
 ) -> None:
     server = partner(answers(200))
     gateway.destination(server.url(), timeouts=Timeouts(total_seconds=25))
-    by = replace(gateway.by, queue=SlowQueue(gateway, slow_seconds))
-    deliver(gateway.new(), wait_seconds=25, by=by)
+    services = replace(gateway.services, queue=SlowQueue(gateway, slow_seconds))
+    deliver(gateway.new(), wait_seconds=25, services=services)
     assert len(server.requests) == requests
 
 
 def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:
     dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
     with pytest.raises(DatabaseUnavailable):
-        accept(gateway.new(), wait_seconds=None, by=replace(gateway.by, database=dead))
+        accept(gateway.new(), wait_seconds=None, services=replace(gateway.services, database=dead))
     assert gateway.queue.wakeups() == []

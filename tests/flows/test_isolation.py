@@ -110,7 +110,7 @@ STEPS = [
     ),
     Step(
         name="keep the response",
-        breaks=breaks(judge, "keep", at=lambda answer: ("X-Odd", "yes") in answer.headers),
+        breaks=breaks(judge, "stored_response", at=lambda answer: ("X-Odd", "yes") in answer.headers),
         outcome="answered",
         state="delivered",
     ),
@@ -135,10 +135,10 @@ def three(gateway: Gateway, partner: StartPartner) -> tuple[Partner, list[Delive
     server = partner(answers_oddly)
     made = gateway.destination(server.url())
     auth = BearerAuth(token=SECRET)
-    sealed = seal(auth, destination_id=made.destination_id, key=gateway.by.seal_key)
+    sealed = seal(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
     paths = ("/first", ODD, "/last")
-    found = [accept(gateway.new(path=path), wait_seconds=None, by=gateway.by) for path in paths]
+    found = [accept(gateway.new(path=path), wait_seconds=None, services=gateway.services) for path in paths]
     return server, [item.delivery.delivery_id for item in found]
 
 
@@ -160,7 +160,7 @@ def test_a_fault_in_one_delivery_is_its_own(
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(logger, "error", lambda _, extra: told.append(extra))
 
-    attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt.attempt_due(gateway.queue.take(), services=gateway.services)
 
     fine = ("answered", "delivered")
     assert outcomes(gateway) == {"/first": fine, ODD: (step.outcome, step.state), "/last": fine}
@@ -182,7 +182,7 @@ def test_the_fault_names_its_delivery(
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(logger, "error", lambda _, extra: told.append(extra))
     monkeypatch.setattr(logger, "info", lambda _, **keys: told.append(keys))
-    attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     assert str(odd) in {line.get("delivery_id") for line in told}
 
 
@@ -190,8 +190,8 @@ def test_where_the_client_itself_fails_nobody_knows_what_went_out(
     gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three(gateway, partner)
-    monkeypatch.setattr(gateway.by.client, "send_all", lambda _: 1 // 0)
-    attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+    monkeypatch.setattr(gateway.services.client, "send_all", lambda _: 1 // 0)
+    attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     assert set(outcomes(gateway).values()) == {("unknown", "unknown")}
 
 
@@ -201,9 +201,9 @@ def test_a_client_that_failed_once_works_again(
     three(gateway, partner)
     with monkeypatch.context() as broken:
         next(step for step in STEPS if step.name == "set the transfer up").breaks(broken)
-        attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+        attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     gateway.clock.forward(5)
-    attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     assert {row["state"] for row in gateway.sql("SELECT state FROM delivery")} == {"delivered"}
 
 
@@ -213,7 +213,7 @@ def test_a_waiting_caller_gets_an_answer_all_the_same(
 ) -> None:
     gateway.destination(partner(answers_oddly).url())
     step.breaks(monkeypatch)
-    progress = deliver(gateway.new(path=ODD), wait_seconds=10, by=gateway.by)
+    progress = deliver(gateway.new(path=ODD), wait_seconds=10, services=gateway.services)
     assert progress.attempts[0].outcome == step.outcome
     assert gateway.delivery()["state"] == step.state == progress.delivery.state.value
 
@@ -227,8 +227,8 @@ def test_a_retry_after_beyond_the_calendar_ruins_nobody_s_record(
     gateway.destination(partner(answers(503, b"", f"Retry-After: {when}")).url())
     gateway.destination(partner(answers(200)).url(), name="second")
     for destination in ("partner", "second"):
-        accept(gateway.new(destination=destination), wait_seconds=None, by=gateway.by)
-    attempt.attempt_due(gateway.queue.take(), by=gateway.by)
+        accept(gateway.new(destination=destination), wait_seconds=None, services=gateway.services)
+    attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     states = gateway.sql("SELECT name, state FROM delivery JOIN destination USING (destination_id)")
     assert {row["name"]: row["state"] for row in states} == {"partner": "pending", "second": "delivered"}
     assert gateway.queue.delays() == [5]

@@ -128,7 +128,7 @@ class Model:
 
     def _attempt(self, batch: list[Message]) -> None:
         try:
-            back = attempt_due([decode(message.body) for message in batch], by=self.gateway.by)
+            back = attempt_due([decode(message.body) for message in batch], services=self.gateway.services)
         except QueueUnavailable:
             return
         if not self.turns.is_turn("worker", every=self.faults.worker_dies):
@@ -141,18 +141,20 @@ def model(gateway: Gateway) -> Iterator[Model]:
     faults, turns = Faults(), Turns()
     queue = ModelQueue(gateway.clock, faults, turns)
     database = FailingDatabase(gateway.database.url, faults, turns)
-    real = gateway.by
-    gateway.by = replace(real, queue=queue, database=database)
+    real = gateway.services
+    gateway.services = replace(real, queue=queue, database=database)
     yield Model(gateway=gateway, queue=queue, faults=faults, turns=turns)
     database.close()
-    gateway.by = real
+    gateway.services = real
 
 
 def fill(model: Model, partner: StartPartner) -> set[DeliveryId]:
     """Deliveries that are due, and such as are not for a day; a partner who never takes one."""
     model.gateway.destination(partner(answers(503)).url())
     later = [START + DAY * days for days in (0, 0, 0, 2, 2, 2)]
-    made = [accept(model.gateway.new(not_before=at), wait_seconds=None, by=model.gateway.by) for at in later]
+    made = [
+        accept(model.gateway.new(not_before=at), wait_seconds=None, services=model.gateway.services) for at in later
+    ]
     return {item.delivery.delivery_id for item in made}
 
 
@@ -190,11 +192,11 @@ def test_messages_that_came_twice_hop_on_as_one(model: Model, partner: StartPart
 
 
 def test_early_messages_of_one_delivery_become_the_first_one(gateway: Gateway) -> None:
-    delivery_id = DeliveryId(gateway.by.new_id(START))
+    delivery_id = DeliveryId(gateway.services.new_id(START))
     early = [
         Wakeup(delivery_id=delivery_id, due_at=START + timedelta(minutes=minutes), group="g")
         for minutes in (50, 40, 60)
     ]
-    assert attempt_due(early, by=gateway.by) == frozenset()
+    assert attempt_due(early, services=gateway.services) == frozenset()
     assert gateway.queue.wakeups() == [early[1]]
     assert json.loads(gateway.queue.messages[0].body)["misses"] == 0

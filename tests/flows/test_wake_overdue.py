@@ -20,18 +20,18 @@ from wakeups.sqs import WakeupQueue
 type StartPartner = Callable[[Script], Partner]
 
 
-def hand_over(gateway: Gateway, **overrides: object) -> DeliveryId:
+def create_delivery(gateway: Gateway, **overrides: object) -> DeliveryId:
     gateway.clock.forward(1)
-    return accept(gateway.new(**overrides), wait_seconds=None, by=gateway.by).delivery.delivery_id
+    return accept(gateway.new(**overrides), wait_seconds=None, services=gateway.services).delivery.delivery_id
 
 
 def wake(gateway: Gateway, *, after: DeliveryId | None = None, limit: int = 500) -> Woken:
-    return wake_overdue(overdue_seconds=600, after=after, limit=limit, by=gateway.by)
+    return wake_overdue(overdue_seconds=600, after=after, limit=limit, services=gateway.services)
 
 
 def test_a_delivery_gets_the_message_again_that_it_was_accepted_with(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    delivery_id = hand_over(gateway)
+    delivery_id = create_delivery(gateway)
     (first,) = gateway.queue.take()
     gateway.clock.forward(601)
     with statements(gateway) as made:
@@ -44,7 +44,7 @@ def test_a_delivery_gets_the_message_again_that_it_was_accepted_with(gateway: Ga
 def test_a_lapsed_lease_is_judged_as_one_whose_message_came_back(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
     gateway.queue.take()
     gateway.sql(
         "UPDATE delivery SET state = 'sending', attempts_made = 1, lease_id = gen_random_uuid(), leased_until = %s",
@@ -52,7 +52,7 @@ def test_a_lapsed_lease_is_judged_as_one_whose_message_came_back(gateway: Gatewa
     )
     gateway.clock.forward(601)
     assert wake(gateway).count == 1
-    attempt_due(gateway.queue.take(), by=gateway.by)
+    attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "unknown"  # a POST that may have gone out is not sent again
     assert server.requests == []
 
@@ -63,13 +63,13 @@ def test_a_delivery_that_has_a_message_is_sent_no_more_often_for_a_second_one(
 ) -> None:
     server = partner(answers_in_turn(503, 200))
     gateway.destination(server.url())
-    hand_over(gateway)
+    create_delivery(gateway)
     gateway.clock.forward(601)
     wake(gateway)
     assert len(gateway.queue.wakeups()) == 2
     while messages := gateway.queue.take():
         for batch in [messages] if together else [[message] for message in messages]:
-            attempt_due(batch, by=gateway.by)
+            attempt_due(batch, services=gateway.services)
         gateway.clock.forward(10)
     assert gateway.delivery()["state"] == "delivered"
     assert len(server.requests) == 2
@@ -77,7 +77,7 @@ def test_a_delivery_that_has_a_message_is_sent_no_more_often_for_a_second_one(
 
 def test_a_call_wakes_as_many_as_it_may_and_says_where_the_next_one_goes_on(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    made = [hand_over(gateway) for _ in range(4)]
+    made = [create_delivery(gateway) for _ in range(4)]
     gateway.queue.take()
     gateway.clock.forward(1000)
     first = wake(gateway, limit=3)
@@ -88,12 +88,12 @@ def test_a_call_wakes_as_many_as_it_may_and_says_where_the_next_one_goes_on(gate
 
 def test_where_the_queue_takes_none_the_caller_is_told_and_calls_again(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    hand_over(gateway)
+    create_delivery(gateway)
     gateway.queue.take()
     gateway.clock.forward(1000)
     away = WakeupQueue(QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1"))
     with pytest.raises(QueueUnavailable):
-        wake_overdue(overdue_seconds=600, after=None, limit=500, by=replace(gateway.by, queue=away))
+        wake_overdue(overdue_seconds=600, after=None, limit=500, services=replace(gateway.services, queue=away))
     woken: list[Wakeup] = gateway.queue.wakeups()
     assert woken == []
     assert wake(gateway).count == 1

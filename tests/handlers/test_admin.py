@@ -26,7 +26,7 @@ def test_a_token_is_issued_shown_once_and_stored_as_its_hash(functions: Function
 
     caller = Api(authorizer=authorizer_context(issued["token"]))
     assert caller.get("/v1/deliveries").status == 200
-    assert caller.hand_over().status == 403
+    assert caller.create_delivery().status == 403
 
 
 def test_a_second_token_is_for_the_same_tenant(functions: Functions) -> None:

@@ -12,7 +12,7 @@ from domain.errors import QueueUnavailable
 from domain.ids import RANDOM_BYTES, uuid7
 from handlers import attempt
 from tests.egress.servers import Partner, Script
-from tests.support.api import NOBODYS_ID, Api, Context, Functions, attempt_batch, forget_collaborators
+from tests.support.api import NOBODYS_ID, Api, Context, Functions, attempt_batch, forget_services
 from tests.support.partners import answers
 from wakeups.sqs import encode
 
@@ -39,8 +39,8 @@ def test_a_poison_message_alone_goes_its_way_and_the_others_are_attempted(
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    api.hand_over()
-    api.hand_over()
+    api.create_delivery()
+    api.create_delivery()
     good = [encode(wakeup) for wakeup in functions.queue.take()]
     answer = attempt_batch([good[0], *POISON, good[1]])
     failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
@@ -58,8 +58,8 @@ def test_what_a_partner_does_wrong_is_no_failure_of_its_message(
 ) -> None:
     api.destination(partner(answers(500)).url())
     api.destination("http://127.0.0.1:1", name="dead")
-    api.hand_over()
-    api.hand_over(destination="dead")
+    api.create_delivery()
+    api.create_delivery(destination="dead")
     assert functions.work() == {"batchItemFailures": []}
     delays = functions.queue.delays()
     assert len(delays) == 2
@@ -71,15 +71,15 @@ def test_a_queue_that_is_down_fails_the_whole_batch_whose_messages_then_come_bac
 ) -> None:
     server = partner(answers(503))
     api.destination(server.url())
-    api.hand_over()
+    api.create_delivery()
     messages = [encode(wakeup) for wakeup in functions.queue.take()]
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("SQS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(QueueUnavailable):
         attempt_batch(messages)
     assert [attempt["status"] for attempt in functions.attempts()] == [503]
 
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("SQS_ENDPOINT_URL", functions.queue.endpoint_url)
     attempt_batch(messages)  # they came back, before the retry is due
     assert len(server.requests) == 1
@@ -91,13 +91,13 @@ def test_a_database_that_is_down_puts_the_messages_back_and_loses_none(
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    api.hand_over()
-    forget_collaborators()
+    api.create_delivery()
+    forget_services()
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
     assert functions.work() == {"batchItemFailures": []}
     assert all(29 <= delay <= 30 for delay in functions.queue.delays())
 
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("DATABASE_URL", functions.database.url)
     functions.work_early()
     assert len(server.requests) == 1
@@ -108,7 +108,7 @@ def test_a_connection_that_was_cut_is_made_again(functions: Functions, api: Api,
     server = partner(answers(200))
     api.destination(server.url())
     for _ in range(2):
-        api.hand_over()
+        api.create_delivery()
         functions.cut_connections()
         assert functions.work() == {"batchItemFailures": []}
     assert len(server.requests) == 2
@@ -130,7 +130,7 @@ def test_the_id_of_the_delivery_is_in_every_line_of_its_attempt(
     functions: Functions, api: Api, partner: StartPartner
 ) -> None:
     api.destination(partner(answers(200, b"the-partners-body")).url(), auth={"type": "bearer", "token": "hunter2"})
-    accepted = api.hand_over(query="secret=in-the-query", body={"secret": "in-the-body"}).json
+    accepted = api.create_delivery(query="secret=in-the-query", body={"secret": "in-the-body"}).json
     functions.work()
     lines = [json.loads(line) for line in functions.log.getvalue().splitlines()]
     told = [line["message"] for line in lines if line.get("delivery_id") == accepted["delivery_id"]]
@@ -144,7 +144,7 @@ def test_deliveries_whose_messages_are_gone_are_woken_page_by_page_and_sent(
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    made = [api.hand_over().json["delivery_id"] for _ in range(3)]
+    made = [api.create_delivery().json["delivery_id"] for _ in range(3)]
     functions.queue.take()
     functions.sql("UPDATE delivery SET due_at = due_at - interval '1 hour'")
 
@@ -160,7 +160,7 @@ def test_deliveries_whose_messages_are_gone_are_woken_page_by_page_and_sent(
 
 def test_what_became_due_within_the_last_ten_minutes_is_left_to_its_message(functions: Functions, api: Api) -> None:
     api.destination("http://127.0.0.1:1")
-    api.hand_over()
+    api.create_delivery()
     assert attempt.handler({"action": "wake_overdue"}, Context()) == {"woken": 0, "next": None}
     functions.sql("UPDATE delivery SET due_at = due_at - interval '11 minutes'")
     assert attempt.handler({"action": "wake_overdue"}, Context()) == {"woken": 1, "next": None}

@@ -6,8 +6,8 @@ import pytest
 
 from domain.errors import DatabaseUnavailable
 from handlers import admin, authorize
-from handlers.authorize import Unauthorized
-from tests.support.api import STAGE_ARN, Context, Functions, authorizer_event, forget_collaborators
+from handlers.authorize import CallRefused
+from tests.support.api import STAGE_ARN, Context, Functions, authorizer_event, forget_services
 
 
 def test_a_good_token_opens_the_whole_stage_because_the_answer_is_cached(functions: Functions) -> None:
@@ -56,7 +56,7 @@ def test_the_header_s_name_may_be_in_any_case(functions: Functions) -> None:
     ],
 )
 def test_anything_else_is_unauthorized(refusing: Functions, authorization: str | None) -> None:
-    with pytest.raises(Unauthorized, match=r"^Unauthorized$"):
+    with pytest.raises(CallRefused, match=r"^Unauthorized$"):
         authorize.handler(authorizer_event(authorization), Context())
 
 
@@ -78,30 +78,30 @@ def test_anything_else_is_unauthorized(refusing: Functions, authorization: str |
 )
 def test_a_good_token_in_another_form_is_unauthorized(functions: Functions, form: str) -> None:
     """Everything but the form is right: only the check of the form can refuse it."""
-    with pytest.raises(Unauthorized, match=r"^Unauthorized$"):
+    with pytest.raises(CallRefused, match=r"^Unauthorized$"):
         authorize.handler(authorizer_event(form.format(functions.token, functions.token)), Context())
 
 
 def test_a_good_token_in_another_header_is_unauthorized(functions: Functions) -> None:
     event = authorizer_event(None) | {"headers": {"X-Authorization": f"Bearer {functions.token}"}}
-    with pytest.raises(Unauthorized):
+    with pytest.raises(CallRefused):
         authorize.handler(event, Context())
 
 
 def test_a_call_without_any_header_is_unauthorized(refusing: Functions) -> None:
-    with pytest.raises(Unauthorized):
+    with pytest.raises(CallRefused):
         authorize.handler(authorizer_event(None) | {"headers": None}, Context())
 
 
 def test_a_revoked_token_is_unauthorized(functions: Functions) -> None:
     (row,) = functions.sql("SELECT token_id FROM token JOIN tenant USING (tenant_id) WHERE tenant.name = 'acme'")
     admin.handler({"action": "revoke_token", "token_id": str(row["token_id"])}, Context())
-    with pytest.raises(Unauthorized):
+    with pytest.raises(CallRefused):
         authorize.handler(authorizer_event(f"Bearer {functions.token}"), Context())
 
 
 def test_neither_token_nor_its_hash_is_logged(functions: Functions) -> None:
-    with pytest.raises(Unauthorized):
+    with pytest.raises(CallRefused):
         authorize.handler(authorizer_event("Bearer spt_" + "A" * 43), Context())
     authorize.handler(authorizer_event(f"Bearer {functions.token}"), Context())
     log = functions.log.getvalue()
@@ -124,7 +124,7 @@ def test_the_use_of_a_token_is_noted(functions: Functions) -> None:
 def test_without_a_database_nobody_can_tell_and_api_gateway_answers_503(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forget_collaborators()  # as a new process has none
+    forget_services()  # as a new process has none
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
     with pytest.raises(DatabaseUnavailable):
         authorize.handler(authorizer_event(f"Bearer {functions.token}"), Context())

@@ -57,7 +57,7 @@ def answers_after(seconds: float) -> Script:
 def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Api, partner: StartPartner) -> None:
     server = partner(answers(201, b'{"id":7}', "Content-Type: application/json", "X-Partner: a", "X-Partner: b"))
     destination = api.destination(server.url("/v1"))
-    accepted = api.hand_over(query="a=1")
+    accepted = api.create_delivery(query="a=1")
 
     assert accepted.status == 202
     body = accepted.json
@@ -122,7 +122,7 @@ def test_the_body_goes_out_as_it_was_meant(
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    assert api.hand_over(WAIT, **fields).status == 200
+    assert api.create_delivery(WAIT, **fields).status == 200
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     types = [line.partition(b": ")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-type:")]
     assert body == sent
@@ -145,7 +145,7 @@ def test_metadata_comes_back_and_is_not_sent(api: Api, partner: StartPartner) ->
     server = partner(answers(200))
     api.destination(server.url())
     metadata = {"order": "forty-two", "nested": {"emoji": "\U0001f600", "n": 1.5, "none": None}}
-    accepted = api.hand_over(WAIT, metadata=metadata)
+    accepted = api.create_delivery(WAIT, metadata=metadata)
     assert accepted.json["metadata"] == metadata
     assert api.get(f"/v1/deliveries/{accepted.json['delivery_id']}").json["metadata"] == metadata
     assert b"forty-two" not in server.requests[0]
@@ -156,7 +156,7 @@ def test_metadata_comes_back_and_is_not_sent(api: Api, partner: StartPartner) ->
 
 def test_who_waits_gets_the_partners_response(functions: Functions, api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(201, b"made")).url())
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.header("Preference-Applied")) == (200, "wait=5")
     assert answer.header("Location") == f"/dev/v1/deliveries/{answer.json['delivery_id']}"
     assert answer.json["state"] == "delivered"
@@ -166,7 +166,7 @@ def test_who_waits_gets_the_partners_response(functions: Functions, api: Api, pa
 
 def test_what_the_waiting_caller_got_is_what_is_shown_later(api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(400, b"no")).url())
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     shown = api.get(f"/v1/deliveries/{answer.json['delivery_id']}").json
     assert (shown | {"finished_at": 0}) == (answer.json | {"finished_at": 0})  # the clock was read twice
     assert shown["state"] == "failed"
@@ -186,13 +186,13 @@ def test_the_preference_is_read_as_rfc_7240_writes_it(
     api: Api, partner: StartPartner, prefer: str, applied: str
 ) -> None:
     api.destination(partner(answers(200)).url())
-    assert api.hand_over(("Prefer", prefer)).header("Preference-Applied") == applied
+    assert api.create_delivery(("Prefer", prefer)).header("Preference-Applied") == applied
 
 
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=soon", "wait=1.5", "wait", "handling=strict", ""])
 def test_a_preference_that_cannot_be_honoured_is_ignored(api: Api, partner: StartPartner, prefer: str) -> None:
     api.destination(partner(answers(200)).url())
-    accepted = api.hand_over(("Prefer", prefer))
+    accepted = api.create_delivery(("Prefer", prefer))
     assert (accepted.status, accepted.header("Preference-Applied")) == (202, None)
 
 
@@ -202,7 +202,7 @@ def test_where_the_partner_may_take_longer_than_the_wait_the_worker_sends(
     server = partner(answers_after(0.2))
     api.destination(server.url(), timeouts={"total_seconds": 3})
     with worker(functions):
-        answer = api.hand_over(("Prefer", "wait=2"))
+        answer = api.create_delivery(("Prefer", "wait=2"))
     assert (answer.status, answer.json["state"]) == (200, "delivered")
     assert (answer.json["response"]["status"], answer.json["response"]["body"]) == (201, "slow")
     assert len(server.requests) == 1
@@ -214,7 +214,7 @@ def test_when_the_time_is_up_the_caller_learns_where_to_look(
     server = partner(answers_after(1.4))
     api.destination(server.url(), timeouts={"total_seconds": 3})
     with worker(functions):
-        answer = api.hand_over(("Prefer", "wait=1"))
+        answer = api.create_delivery(("Prefer", "wait=1"))
         assert (answer.status, answer.header("Preference-Applied")) == (202, "wait=1")
         assert answer.json["state"] in ("pending", "sending")
         assert answer.json["response"] is None
@@ -227,7 +227,7 @@ def test_when_the_time_is_up_the_caller_learns_where_to_look(
 
 def test_a_waiting_caller_learns_that_a_retry_is_coming(functions: Functions, api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(503)).url())
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.json["state"]) == (202, "pending")
     assert answer.json["response"]["status"] == 503
     assert answer.json["next_attempt_at"] > answer.json["created_at"]
@@ -239,7 +239,7 @@ def test_a_waiting_caller_gets_a_long_response_whole_and_the_database_its_beginn
 ) -> None:
     long = bytes(range(256)) * 1024
     api.destination(partner(answers(200, long)).url())
-    answer = api.hand_over(WAIT).json
+    answer = api.create_delivery(WAIT).json
     assert b64decode(answer["response"]["body_base64"]) == long
     assert (answer["response"]["body"], answer["response"]["truncated"]) == (None, False)
     (kept,) = functions.attempts()
@@ -251,7 +251,7 @@ def test_a_waiting_caller_gets_a_long_response_whole_and_the_database_its_beginn
 def test_a_compressed_response_is_stored_as_what_it_says(api: Api, partner: StartPartner) -> None:
     packed = gzip.compress(b'{"paid":true}')
     api.destination(partner(answers(200, packed, "Content-Encoding: gzip")).url())
-    response = api.hand_over(WAIT).json["response"]
+    response = api.create_delivery(WAIT).json["response"]
     assert (response["body"], response["length_bytes"]) == ('{"paid":true}', 13)
     assert "Content-Encoding" not in response["headers"]
 
@@ -264,13 +264,13 @@ def test_a_response_is_shown_as_text_where_it_is_text(
     api: Api, partner: StartPartner, body: bytes, text: str | None, in_base64: str | None
 ) -> None:
     api.destination(partner(answers(200, body)).url())
-    response = api.hand_over(WAIT).json["response"]
+    response = api.create_delivery(WAIT).json["response"]
     assert (response["body"], response["body_base64"]) == (text, in_base64)
 
 
 def test_not_before_and_wait_exclude_each_other(refusing: Functions) -> None:
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    assert refusing.api.hand_over(WAIT, not_before=later).faults == ["/not_before"]
+    assert refusing.api.create_delivery(WAIT, not_before=later).faults == ["/not_before"]
 
 
 # not_before
@@ -280,7 +280,7 @@ def test_not_before_holds_the_first_attempt_back(functions: Functions, api: Api,
     server = partner(answers(200))
     api.destination(server.url())
     later = datetime.now(UTC) + timedelta(minutes=10)
-    accepted = api.hand_over(not_before=later.isoformat()).json
+    accepted = api.create_delivery(not_before=later.isoformat()).json
     assert datetime.fromisoformat(accepted["next_attempt_at"]) == later
     assert functions.queue.delays() == [600]
     functions.work()
@@ -303,12 +303,12 @@ def test_not_before_holds_the_first_attempt_back(functions: Functions, api: Api,
     ],
 )
 def test_a_moment_that_cannot_be_is_refused(refusing: Functions, moment: object) -> None:
-    assert refusing.api.hand_over(not_before=moment).faults == ["/not_before"]
+    assert refusing.api.create_delivery(not_before=moment).faults == ["/not_before"]
 
 
 def test_a_caller_whose_clock_is_a_little_behind_is_not_refused(api: Api) -> None:
     api.destination("https://bank.example")
-    assert api.hand_over(not_before=(datetime.now(UTC) - timedelta(minutes=1)).isoformat()).status == 202
+    assert api.create_delivery(not_before=(datetime.now(UTC) - timedelta(minutes=1)).isoformat()).status == 202
 
 
 # Idempotency-Key
@@ -319,8 +319,8 @@ def test_a_repeat_with_the_same_key_gets_the_stored_result(api: Api, partner: St
     server = partner(answers(status, b"result"))
     api.destination(server.url())
     headers = [WAIT, ("Idempotency-Key", "order-42")]
-    first = api.hand_over(*headers)
-    again = api.hand_over(*headers)
+    first = api.create_delivery(*headers)
+    again = api.create_delivery(*headers)
 
     assert len(server.requests) == 1
     assert b"\r\nIdempotency-Key: order-42\r\n" in server.requests[0]
@@ -334,18 +334,18 @@ def test_a_repeat_with_the_same_key_gets_the_stored_result(api: Api, partner: St
 def test_a_repeat_without_waiting_gets_the_same_delivery(functions: Functions, api: Api, partner: StartPartner) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    first, again = (api.hand_over(("Idempotency-Key", "order-42")) for _ in range(2))
+    first, again = (api.create_delivery(("Idempotency-Key", "order-42")) for _ in range(2))
     assert (first.status, again.status) == (202, 202)
     assert again.json == first.json
     assert (again.header("Location"), again.header("Idempotency-Replayed")) == (first.header("Location"), "true")
     functions.work()
     assert len(server.requests) == 1
-    assert api.hand_over(("Idempotency-Key", "order-42")).json["state"] == "delivered"
+    assert api.create_delivery(("Idempotency-Key", "order-42")).json["state"] == "delivered"
 
 
 def test_the_key_may_be_quoted_as_the_ietf_draft_has_it(api: Api) -> None:
     api.destination("https://bank.example")
-    bare, quoted = (api.hand_over(("Idempotency-Key", key)) for key in ("order-42", '"order-42"'))
+    bare, quoted = (api.create_delivery(("Idempotency-Key", key)) for key in ("order-42", '"order-42"'))
     assert quoted.json["delivery_id"] == bare.json["delivery_id"]
 
 
@@ -362,8 +362,8 @@ def test_the_key_may_be_quoted_as_the_ietf_draft_has_it(api: Api) -> None:
 def test_a_key_with_another_request_is_refused(api: Api, other: dict[str, Any]) -> None:
     api.destination("https://bank.example")
     api.destination("https://bank.example", name="second")
-    first = api.hand_over(("Idempotency-Key", "order-42"))
-    refused = api.hand_over(("Idempotency-Key", "order-42"), **other)
+    first = api.create_delivery(("Idempotency-Key", "order-42"))
+    refused = api.create_delivery(("Idempotency-Key", "order-42"), **other)
     assert (refused.status, refused.kind) == (422, "key-reused")
     assert refused.json["delivery_id"] == first.json["delivery_id"]
 
@@ -371,8 +371,8 @@ def test_a_key_with_another_request_is_refused(api: Api, other: dict[str, Any]) 
 def test_the_same_key_of_another_tenant_is_another_key(functions: Functions, api: Api) -> None:
     api.destination("https://bank.example")
     functions.other_api.destination("https://bank.example")
-    first = api.hand_over(("Idempotency-Key", "order-42"))
-    other = functions.other_api.hand_over(("Idempotency-Key", "order-42"), path="/other")
+    first = api.create_delivery(("Idempotency-Key", "order-42"))
+    other = functions.other_api.create_delivery(("Idempotency-Key", "order-42"), path="/other")
     assert (first.status, other.status) == (202, 202)
 
 
@@ -382,30 +382,30 @@ def test_a_waiting_repeat_of_a_request_without_a_result_is_asked_to_come_back(
     server = partner(answers_after(0.3))
     api.destination(server.url())
     key = ("Idempotency-Key", "order-42")
-    delivery_id = api.hand_over(key).json["delivery_id"]
+    delivery_id = api.create_delivery(key).json["delivery_id"]
 
-    refused_while_pending = api.hand_over(WAIT, key)
+    refused_while_pending = api.create_delivery(WAIT, key)
     with worker(functions):
         while not server.requests:
             time.sleep(0.01)
-        refused_while_sending = api.hand_over(WAIT, key)
+        refused_while_sending = api.create_delivery(WAIT, key)
 
     for refused in (refused_while_pending, refused_while_sending):
         assert (refused.status, refused.kind) == (409, "in-flight")
         assert int(refused.header("Retry-After") or 0) > 0
         assert refused.json["delivery_id"] == delivery_id
     assert len(server.requests) == 1
-    assert api.hand_over(WAIT, key).json["state"] == "delivered"
+    assert api.create_delivery(WAIT, key).json["state"] == "delivered"
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "x" * 256, "\u00e9", "a\x00", "a\tb", "a\r\nX-Evil: 1"])
 def test_a_malformed_key_is_refused(refusing: Functions, key: str) -> None:
-    refused = refusing.api.hand_over(("Idempotency-Key", key))
+    refused = refusing.api.create_delivery(("Idempotency-Key", key))
     assert (refused.status, refused.kind) == (400, "malformed-request")
 
 
 def test_two_keys_are_no_key(refusing: Functions) -> None:
-    refused = refusing.api.hand_over(("Idempotency-Key", "a"), ("Idempotency-Key", "b"))
+    refused = refusing.api.create_delivery(("Idempotency-Key", "a"), ("Idempotency-Key", "b"))
     assert (refused.status, refused.kind) == (400, "malformed-request")
 
 
@@ -419,7 +419,7 @@ def test_a_delivery_that_does_not_exist_is_not_found(refusing: Functions, delive
 
 def test_another_tenants_delivery_is_not_found(functions: Functions, api: Api) -> None:
     api.destination("https://bank.example")
-    delivery_id = api.hand_over().json["delivery_id"]
+    delivery_id = api.create_delivery().json["delivery_id"]
     other = functions.other_api
     assert other.get(f"/v1/deliveries/{delivery_id}").kind == "not-found"
     assert other.get("/v1/deliveries").json["deliveries"] == []
@@ -428,7 +428,7 @@ def test_another_tenants_delivery_is_not_found(functions: Functions, api: Api) -
 
 def test_every_attempt_is_shown_the_first_one_first(functions: Functions, api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers_in_turn(503, 200)).url())
-    delivery_id = api.hand_over().json["delivery_id"]
+    delivery_id = api.create_delivery().json["delivery_id"]
     functions.work()
     functions.work_early()
     shown = api.get(f"/v1/deliveries/{delivery_id}").json
@@ -439,7 +439,7 @@ def test_every_attempt_is_shown_the_first_one_first(functions: Functions, api: A
 @pytest.mark.parametrize(("script", "state"), [(takes_and_closes, "unknown"), (hangs, "unknown")])
 def test_an_attempt_without_an_answer_says_why(api: Api, partner: StartPartner, script: Script, state: str) -> None:
     api.destination(partner(script).url(), timeouts={"total_seconds": 0.3})
-    answer = api.hand_over(WAIT)
+    answer = api.create_delivery(WAIT)
     assert (answer.status, answer.json["state"], answer.json["response"]) == (200, state, None)
     (attempt,) = answer.json["attempts"]
     assert (attempt["outcome"], attempt["response"]) == ("unknown", None)
@@ -459,9 +459,9 @@ def ids(api: Api, query: str = "") -> list[str]:
 
 def test_the_list_is_newest_first_and_stable_while_new_ones_come_in(api: Api) -> None:
     api.destination("https://bank.example")
-    made = [api.hand_over().json["delivery_id"] for _ in range(5)]
+    made = [api.create_delivery().json["delivery_id"] for _ in range(5)]
     first = api.get("/v1/deliveries?limit=2").json
-    api.hand_over()
+    api.create_delivery()
     second = api.get(f"/v1/deliveries?limit=2&cursor={first['next_cursor']}").json
     last = api.get(f"/v1/deliveries?limit=2&cursor={second['next_cursor']}").json
     pages = [[item["delivery_id"] for item in page["deliveries"]] for page in (first, second, last)]
@@ -472,10 +472,10 @@ def test_the_list_is_newest_first_and_stable_while_new_ones_come_in(api: Api) ->
 def test_the_list_is_narrowed_by_state_and_destination(functions: Functions, api: Api, partner: StartPartner) -> None:
     one = api.destination(partner(answers(200)).url(), name="one")
     api.destination(partner(answers(400)).url(), name="two")
-    delivered = api.hand_over(destination="one").json["delivery_id"]
-    failed = api.hand_over(destination="two").json["delivery_id"]
+    delivered = api.create_delivery(destination="one").json["delivery_id"]
+    failed = api.create_delivery(destination="two").json["delivery_id"]
     functions.work()
-    waiting = api.hand_over(destination="one").json["delivery_id"]
+    waiting = api.create_delivery(destination="one").json["delivery_id"]
 
     assert ids(api, "state=delivered") == [delivered]
     assert ids(api, "state=failed") == [failed]
@@ -486,11 +486,11 @@ def test_the_list_is_narrowed_by_state_and_destination(functions: Functions, api
 
 def test_the_list_is_narrowed_by_time(api: Api) -> None:
     api.destination("https://bank.example")
-    api.hand_over()
+    api.create_delivery()
     time.sleep(0.005)
-    second = api.hand_over().json
+    second = api.create_delivery().json
     time.sleep(0.005)
-    api.hand_over()
+    api.create_delivery()
     at = datetime.fromisoformat(second["created_at"])
     later = at + timedelta(milliseconds=1)
     window = f"since={quote(at.isoformat())}&until={quote(later.isoformat())}"

@@ -82,7 +82,7 @@ def test_another_tenants_destination_is_not_there(functions: Functions, api: Api
     assert other.get("/v1/destinations/partner").status == 404
     assert other.get(f"/v1/destinations/{made['destination_id']}").status == 404
     assert other.get("/v1/destinations").json == {"destinations": [], "next_cursor": None}
-    assert other.hand_over(destination=made["destination_id"]).kind == "not-found"
+    assert other.create_delivery(destination=made["destination_id"]).kind == "not-found"
     assert other.call("GET", f"/v1/via/{made['destination_id']}/x").kind == "not-found"
 
 
@@ -132,7 +132,7 @@ def test_credentials_reach_the_partner_and_nothing_else(
 ) -> None:
     server = partner(answers(200))
     made = api.destination(server.url(), auth=auth)
-    waited = api.hand_over(("Prefer", "wait=5"))
+    waited = api.create_delivery(("Prefer", "wait=5"))
     shown = [
         waited.body,
         api.get("/v1/destinations").body,
@@ -190,7 +190,7 @@ def test_a_destination_may_carry_its_own_authorization_and_key_headers(api: Api,
     server = partner(answers(200))
     auth = {"type": "header", "name": "Authorization", "value": "Token abc"}
     api.destination(server.url(), auth=auth, idempotency_header="X-Request-Id")
-    api.hand_over(("Prefer", "wait=5"), ("Idempotency-Key", "order-1"))
+    api.create_delivery(("Prefer", "wait=5"), ("Idempotency-Key", "order-1"))
     lines = server.requests[0].split(b"\r\n")
     assert b"Authorization: Token abc" in lines
     assert b"X-Request-Id: order-1" in lines

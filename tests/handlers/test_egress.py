@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from domain.checks import Check, Verdict
-from egress.kept_checks import KeptChecks
+from domain.checks import Check, CheckStatus
+from egress.check_store import CheckStore
 from flows.check_egress import NO_FIXED_ADDRESS
 from runtime.settings import CheckSettings
 from tests.egress.servers import Partner, Script
-from tests.support.api import EGRESS_ADDRESSES, Functions, forget_collaborators
+from tests.support.api import EGRESS_ADDRESSES, Functions, forget_services
 from tests.support.partners import answers
 
 type StartPartner = Callable[[Script], Partner]
@@ -20,16 +20,16 @@ ZONES, ADDRESSES = zip(*(pair.split("=") for pair in EGRESS_ADDRESSES.split(",")
 
 
 @pytest.fixture
-def kept(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> KeptChecks:
+def kept(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> CheckStore:
     """Where the checks of this test keep their results."""
     settings = CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
     monkeypatch.setenv("EGRESS_RESULTS_PATH", settings.egress_results_path)
     monkeypatch.setenv("SSM_ENDPOINT_URL", settings.ssm_endpoint_url)
-    return KeptChecks(settings)
+    return CheckStore(settings)
 
 
 @pytest.fixture
-def echo(kept: KeptChecks, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Partner]:
+def echo(kept: CheckStore, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Partner]:
     """Starts the echo service with a script."""
 
     def start(script: Script) -> Partner:
@@ -40,7 +40,7 @@ def echo(kept: KeptChecks, partner: StartPartner, monkeypatch: pytest.MonkeyPatc
     return start
 
 
-def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: Functions, kept: KeptChecks) -> None:
+def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: Functions, kept: CheckStore) -> None:
     shown = refusing.api.get("/v1/egress").json
     assert shown["reason"] is None
     assert [(item["availability_zone"], item["address"]) for item in shown["addresses"]] == list(
@@ -52,18 +52,18 @@ def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: 
         assert item["seen_address"] is item["last_checked_at"] is item["last_verified_at"] is None
 
 
-def test_the_last_check_of_each_zone_is_shown(refusing: Functions, kept: KeptChecks) -> None:
+def test_the_last_check_of_each_zone_is_shown(refusing: Functions, kept: CheckStore) -> None:
     now = datetime.now(UTC)
     kept.keep(
         ZONES[0],
-        Check(published=ADDRESSES[0], verdict=Verdict.MATCHES, seen=ADDRESSES[0], checked_at=now, verified_at=now),
+        Check(published=ADDRESSES[0], verdict=CheckStatus.MATCHES, seen=ADDRESSES[0], checked_at=now, verified_at=now),
     )
     before = now - timedelta(minutes=15)
     kept.keep(
         ZONES[1],
         Check(
             published=ADDRESSES[1],
-            verdict=Verdict.DIFFERS,
+            verdict=CheckStatus.DIFFERS,
             seen="192.0.2.1",
             reason="requests leave from 192.0.2.1, which is not published",
             checked_at=now,
@@ -78,7 +78,7 @@ def test_the_last_check_of_each_zone_is_shown(refusing: Functions, kept: KeptChe
 
 
 def test_the_addresses_are_told_although_ssm_is_out_of_reach(
-    refusing: Functions, kept: KeptChecks, monkeypatch: pytest.MonkeyPatch
+    refusing: Functions, kept: CheckStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSM_ENDPOINT_URL", "http://127.0.0.1:1")
     answer = refusing.api.get("/v1/egress")
@@ -97,7 +97,7 @@ def test_without_a_way_to_the_internet_there_are_no_addresses(
         "SSM_ENDPOINT_URL": "http://127.0.0.1:1",
     }.items():
         monkeypatch.setenv(name, value)
-    forget_collaborators()  # the fixture has made a destination with them
+    forget_services()  # the fixture has made a destination with them
     assert refusing.api.get("/v1/egress").json == {"addresses": [], "reason": NO_FIXED_ADDRESS}
     verified = refusing.api.call("POST", "/v1/egress/verify")
     assert (verified.status, verified.json["addresses"], verified.json["verdict"]) == (200, [], "unverified")
@@ -134,7 +134,7 @@ def test_whatever_the_echo_service_says_is_a_verdict(
     assert reason in answer.json["reason"]
 
 
-def test_verifying_keeps_nothing(refusing: Functions, kept: KeptChecks, echo: Callable[[Script], Partner]) -> None:
+def test_verifying_keeps_nothing(refusing: Functions, kept: CheckStore, echo: Callable[[Script], Partner]) -> None:
     echo(answers(200, ADDRESSES[0].encode()))
     refusing.api.call("POST", "/v1/egress/verify")
     assert kept.of(ZONES) == {}

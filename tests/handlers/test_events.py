@@ -74,7 +74,7 @@ def test_attempt_wake_overdue(functions: Functions, event: Read) -> None:
 
 def test_authorize(functions: Functions, event: Read) -> None:
     found = event("authorize")
-    with pytest.raises(authorize.Unauthorized):
+    with pytest.raises(authorize.CallRefused):
         authorize.handler(found, Context())
     found["headers"]["Authorization"] = f"Bearer {functions.token}"
     assert authorize.handler(found, Context())["context"]["scopes"] == "read send manage"

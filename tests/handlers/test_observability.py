@@ -27,7 +27,7 @@ def test_what_a_call_counts_is_written_once(
 ) -> None:
     api.destination(partner(answers(200)).url())
     capsys.readouterr()
-    api.hand_over(("Prefer", "wait=5"))
+    api.create_delivery(("Prefer", "wait=5"))
     (line,) = counts(capsys.readouterr().out)
     assert (line["DeliveriesAccepted"], line["AttemptsAnswered"], line["DeliveriesDelivered"]) == ([1.0], [1.0], [1.0])
     assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Sallyport"

@@ -37,11 +37,11 @@ def backend() -> int:
 
 def test_the_api_function_connects_anew_after_a_restore(functions: Functions) -> None:
     assert functions.api.get("/v1/deliveries").status == 200
-    before, by = backend(), wiring.api()
+    before, services = backend(), wiring.api()
     restore()
     assert functions.api.get("/v1/deliveries").status == 200
     assert backend() != before
-    assert wiring.api() is not by
+    assert wiring.api() is not services
 
 
 def test_a_connection_that_died_in_the_snapshot_is_not_missed(functions: Functions) -> None:

@@ -164,9 +164,9 @@ def test_attempts_of_both_functions_record_the_address_of_their_zone(
     there = on_lambda(tells(zone_id))
     monkeypatch.setenv("EGRESS_ZONE_IDS", ZONE_IDS)
     api.destination(partner(answers(200)).url())
-    assert api.hand_over(("Prefer", "wait=5")).json["state"] == "delivered"
-    api.hand_over()
-    api.hand_over()
+    assert api.create_delivery(("Prefer", "wait=5")).json["state"] == "delivered"
+    api.create_delivery()
+    api.create_delivery()
     functions.work()
     assert recorded(functions) == [address] * 3
     assert len(there.requests) == 1  # both functions are this one process here, which is in one place
@@ -179,7 +179,7 @@ def test_a_zone_that_stays_unknown_is_asked_for_once_and_stops_no_delivery(
     monkeypatch.setenv("EGRESS_ZONE_IDS", ZONE_IDS)
     api.destination(partner(answers(200)).url())
     for _ in range(3):
-        assert api.hand_over(("Prefer", "wait=5")).json["state"] == "delivered"
+        assert api.create_delivery(("Prefer", "wait=5")).json["state"] == "delivered"
     assert recorded(functions) == [None] * 3
     assert len(there.requests) == 1
     assert [line["message"] for line in warnings(functions.log)] == ["availability zone is unknown"]
@@ -191,7 +191,7 @@ def test_a_zone_without_an_address_leaves_it_unknown(
     on_lambda(tells("euc1-az1"))
     monkeypatch.setenv("EGRESS_ZONE_IDS", f"{ZONE_IDS},eu-central-1c=euc1-az1")
     api.destination(partner(answers(200)).url())
-    api.hand_over(("Prefer", "wait=5"))
+    api.create_delivery(("Prefer", "wait=5"))
     assert recorded(functions) == [None]
 
 
@@ -202,7 +202,7 @@ def test_one_address_for_all_zones_needs_no_zone(
     monkeypatch.setenv("EGRESS_ZONE_IDS", ZONE_IDS)
     monkeypatch.setenv("EGRESS_ADDRESSES", f"eu-central-1a={FIRST},eu-central-1b={FIRST}")
     api.destination(partner(answers(200)).url())
-    api.hand_over(("Prefer", "wait=5"))
+    api.create_delivery(("Prefer", "wait=5"))
     assert recorded(functions) == [FIRST]
     assert there.connections == 0
 
@@ -214,8 +214,8 @@ def test_a_restored_process_asks_again_for_it_may_be_elsewhere(
     api.destination(partner(answers(200)).url())
     for zone_id in ("euc1-az2", "euc1-az3"):
         on_lambda(tells(zone_id))
-        api.hand_over(("Prefer", "wait=5"))
-        wiring.start_anew()
+        api.create_delivery(("Prefer", "wait=5"))
+        wiring.reset_after_restore()
     assert recorded(functions) == [FIRST, SECOND]
 
 

@@ -52,9 +52,9 @@ def queue(request: pytest.FixtureRequest) -> Iterator[Counting]:
     server.stop()
 
 
-def wakeups(count: int, *, apart: timedelta = timedelta()) -> list[Wakeup]:
+def wakeups(count: int, *, isolated: timedelta = timedelta()) -> list[Wakeup]:
     return [
-        Wakeup(delivery_id=DeliveryId(UUID(int=number)), due_at=NOW + number * apart, group="t:d")
+        Wakeup(delivery_id=DeliveryId(UUID(int=number)), due_at=NOW + number * isolated, group="t:d")
         for number in range(count)
     ]
 
@@ -82,7 +82,7 @@ def test_each_costs_the_same_however_many_there_are(queue: Counting, count: int)
 
 
 def test_those_that_are_not_due_cost_nothing_and_go_in_their_turn(queue: Counting) -> None:
-    listed = wakeups(25, apart=timedelta(hours=1))
+    listed = wakeups(25, isolated=timedelta(hours=1))
     again = WakeupsAgain(reversed(listed), queue=queue)
     again.feed(now=NOW - timedelta(seconds=1))
     assert queue.calls == {}

@@ -155,7 +155,7 @@ class Api:
         assert made.status == 201, made.body
         return made.json
 
-    def hand_over(self, *headers: tuple[str, str], **fields: Any) -> Reply:
+    def create_delivery(self, *headers: tuple[str, str], **fields: Any) -> Reply:
         """POST /orders for `partner`, unless `fields` say otherwise; `headers` are those of this call."""
         order = {"destination": "partner", "method": "POST", "path": "/orders", "body": {"amount": 1}}
         return self.post("/v1/deliveries", order | fields, headers=headers)
@@ -297,7 +297,7 @@ def deployed(
     monkeypatch.setitem(settings._READERS, tuple[int, ...], _ports_read_once)
     monkeypatch.setattr(metrics, "namespace", "Sallyport")  # these two were read when the module was imported
     monkeypatch.setattr(metrics, "service", "sallyport")
-    forget_collaborators()
+    forget_services()
     monkeypatch.setenv("DATABASE_URL", database.operator_url)
     tokens = [issue(name) for name in ("acme", "globex")]
     monkeypatch.setenv("DATABASE_URL", database.authorizer_url)
@@ -308,7 +308,7 @@ def deployed(
     try:
         yield Functions(database=database, queue=queue, log=log, token=tokens[0], api=first, other_api=second)
     finally:
-        forget_collaborators()
+        forget_services()
 
 
 def issue(tenant: str) -> str:
@@ -321,7 +321,7 @@ def authorizer_context(token: str) -> dict[str, str]:
     return dict(authorize.handler(authorizer_event(f"Bearer {token}"), Context())["context"])
 
 
-def forget_collaborators() -> None:
+def forget_services() -> None:
     """Closes what this process built, so that the next use builds it anew."""
     for build in (wiring.api, wiring.attempt):
         if build.cache_info().currsize:

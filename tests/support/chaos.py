@@ -30,7 +30,7 @@ SLOW_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Observed:
     """A request at the partner; `status` is what it answered, None for nothing."""
 
     key: str
@@ -46,7 +46,7 @@ class ChaosPartner(Partner):
 
     def __init__(self) -> None:
         super().__init__(port=0, report=lambda _: None)
-        self.seen: list[Seen] = []
+        self.seen: list[Observed] = []
         self._times: Counter[str] = Counter()
 
     def reply(self, call: Call) -> Reply:
@@ -56,7 +56,7 @@ class ChaosPartner(Partner):
             self._times[call.idempotency_key] += 1
             status = _status(behaviour, first=self._times[call.idempotency_key] == 1)
             hangs = behaviour == "hang-once" and self._times[call.idempotency_key] == 1
-            self.seen.append(Seen(key=call.idempotency_key, status=None if hangs else status))
+            self.seen.append(Observed(key=call.idempotency_key, status=None if hangs else status))
         time.sleep(HANG_SECONDS if hangs else SLOW_SECONDS if behaviour == "slow" else 0)
         return Reply(status=status, content={"status": status})
 

@@ -25,7 +25,7 @@ from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
 from egress.credentials import SealKey
-from flows.collaborators import Collaborators
+from flows.services import Services
 from flows.tokens import issue
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
@@ -121,9 +121,9 @@ def loaded_ssm(endpoint_url: str) -> str:
 
 @dataclass(kw_only=True)
 class Gateway:
-    """Collaborators for the flows, with the handles that tests need: the clock, the queue, a tenant, the superuser."""
+    """Services for the flows, with the handles that tests need: the clock, the queue, a tenant, the superuser."""
 
-    by: Collaborators
+    services: Services
     clock: Clock
     queue: EmulatedQueue
     database: FreshDatabase
@@ -133,7 +133,7 @@ class Gateway:
     def destination(self, base_url: str, **overrides: Any) -> Destination:
         """Stores a destination; without credentials unless `overrides` say otherwise."""
         values: dict[str, Any] = {
-            "destination_id": DestinationId(self.by.new_id(self.clock())),
+            "destination_id": DestinationId(self.services.new_id(self.clock())),
             "tenant_id": self.tenant_id,
             "name": "partner",
             "base_url": base_url,
@@ -146,7 +146,7 @@ class Gateway:
             "created_at": self.clock(),
         }
         made = Destination(**(values | overrides))
-        insert(self.by.database, made)
+        insert(self.services.database, made)
         return made
 
     def new(self, **overrides: Any) -> NewDelivery:
@@ -198,16 +198,18 @@ def make_gateway(
         "randomness": secrets.token_bytes,
         "sleep": clock.forward,
     }
-    by = Collaborators(**(values | overrides))
+    services = Services(**(values | overrides))
     with closing(Database(DatabaseSettings(database_url=database.operator_url))) as operators:
         issued = issue(
             operators, tenant_name=tenant_name, scopes=ALL_SCOPES, now=clock(), randomness=secrets.token_bytes(52)
         )
-    return Gateway(by=by, clock=clock, queue=queue, database=database, tenant_id=issued.tenant_id, token=issued.token)
+    return Gateway(
+        services=services, clock=clock, queue=queue, database=database, tenant_id=issued.tenant_id, token=issued.token
+    )
 
 
 @contextmanager
 def statements(gateway: Gateway) -> Iterator[list[str]]:
     """The statements that the gateway's connection executes meanwhile, as libpq puts them on the wire."""
-    with statements_of(gateway.by.database.connection()) as found:
+    with statements_of(gateway.services.database.connection()) as found:
         yield found

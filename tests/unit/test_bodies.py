@@ -23,9 +23,9 @@ from domain.bodies import (
     STORED_HEADER_BYTES,
     STORED_HEADERS,
     STORED_RESPONSE_BYTES,
-    keep,
+    stored_response,
 )
-from domain.deliveries import KeptResponse
+from domain.deliveries import StoredResponse
 from domain.outcomes import Answered, Headers
 
 
@@ -39,7 +39,7 @@ def packed(body: bytes, encoding: str) -> bytes:
 
 @given(st.binary(max_size=200), st.integers(0, 100), st.booleans())
 def test_what_is_kept_is_a_beginning_and_says_so(body: bytes, limit: int, complete: bool) -> None:
-    kept = keep(Answered(status=200, body=body, complete=complete), limit_bytes=limit)
+    kept = stored_response(Answered(status=200, body=body, complete=complete), limit_bytes=limit)
     assert kept.body == body[:limit]
     assert kept.truncated == (not complete or len(body) > limit)
     assert kept.length_bytes == (len(body) if complete else None)
@@ -53,7 +53,7 @@ def test_what_is_kept_is_a_beginning_and_says_so(body: bytes, limit: int, comple
 )
 def test_a_packed_body_is_kept_unpacked(body: bytes, limit: int, encoding: str) -> None:
     headers: Headers = (("X-A", "1"), ("Content-Encoding", f" {encoding} "), ("X-B", "2"))
-    kept = keep(Answered(status=201, headers=headers, body=packed(body, encoding)), limit_bytes=limit)
+    kept = stored_response(Answered(status=201, headers=headers, body=packed(body, encoding)), limit_bytes=limit)
     assert (kept.status, kept.headers) == (201, (("X-A", "1"), ("X-B", "2")))
     assert kept.body == body[:limit]
     assert (kept.length_bytes, kept.sha256) == (len(body), hashlib.sha256(body).digest())
@@ -62,55 +62,55 @@ def test_a_packed_body_is_kept_unpacked(body: bytes, limit: int, encoding: str) 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "br", ""]))
 def test_no_bytes_can_make_it_fail(body: bytes, encoding: str) -> None:
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body), limit_bytes=100)
+    kept = stored_response(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body), limit_bytes=100)
     assert len(kept.body) <= 100
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 20))
 def test_a_packed_body_that_ends_early_is_kept_as_far_as_it_goes(body: bytes, cut: int) -> None:
     piece = gzip.compress(body)[:-cut]
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=piece))
+    kept = stored_response(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=piece))
     assert body.startswith(kept.body)
     assert (kept.truncated, kept.length_bytes, kept.sha256) == (True, None, None)
 
 
 def test_a_packed_body_that_was_cut_at_the_cap_says_so() -> None:
     body = gzip.compress(b"x" * 1000)
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=body, complete=False))
+    kept = stored_response(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=body, complete=False))
     assert (kept.truncated, kept.length_bytes) == (True, None)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "identity", "gzip, br", "compress"])
 def test_another_encoding_is_kept_as_it_came_with_its_name(encoding: str) -> None:
     headers: Headers = (("Content-Encoding", encoding),)
-    kept = keep(Answered(status=200, headers=headers, body=b"\x00raw"))
+    kept = stored_response(Answered(status=200, headers=headers, body=b"\x00raw"))
     assert (kept.body, kept.headers, kept.truncated) == (b"\x00raw", headers, False)
 
 
 def test_two_encoding_headers_are_two_encodings() -> None:
     headers: Headers = (("Content-Encoding", "gzip"), ("content-encoding", "gzip"))
     twice = gzip.compress(gzip.compress(b"x"))
-    assert keep(Answered(status=200, headers=headers, body=twice)).body == twice
+    assert stored_response(Answered(status=200, headers=headers, body=twice)).body == twice
 
 
 def test_a_body_without_end_is_followed_so_far_and_no_further() -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(1024 * 1024)) for _ in range(40)) + packer.flush()
     assert INFLATED_LIMIT_BYTES < 40 * 1024 * 1024
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=bomb))
+    kept = stored_response(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=bomb))
     assert kept.body == bytes(STORED_RESPONSE_BYTES)
     assert (kept.truncated, kept.length_bytes, kept.sha256) == (True, None, None)
 
 
 def test_several_members_are_one_body() -> None:
     body = gzip.compress(b"one ") + gzip.compress(b"two")
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=body))
+    kept = stored_response(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=body))
     assert (kept.body, kept.length_bytes, kept.truncated) == (b"one two", 7, False)
 
 
 def test_a_packed_body_with_something_else_behind_it_is_kept_as_it_came() -> None:
     body, headers = gzip.compress(b"x") + b"trailing", (("Content-Encoding", "gzip"),)
-    kept = keep(Answered(status=200, headers=headers, body=body))
+    kept = stored_response(Answered(status=200, headers=headers, body=body))
     assert (kept.body, kept.headers) == (body, (*headers, (NOTE, "not decoded: the body is not gzip")))
     assert (kept.length_bytes, kept.sha256, kept.truncated) == (len(body), hashlib.sha256(body).digest(), False)
 
@@ -152,8 +152,8 @@ def counted() -> Iterator[Work]:
 REAL_INFLATER = zlib.decompressobj
 
 
-def kept_of(body: bytes, encoding: str = "gzip") -> KeptResponse:
-    return keep(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body))
+def kept_of(body: bytes, encoding: str = "gzip") -> StoredResponse:
+    return stored_response(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body))
 
 
 @pytest.mark.parametrize(
@@ -224,12 +224,12 @@ def test_nothing_put_together_or_cut_off_makes_it_fail(
     body = b"".join(members)
     body = body[: max(0, len(body) - cut)]
     headers: Headers = (("Content-Encoding", encoding),)
-    kept = keep(Answered(status=200, headers=headers, body=body, complete=complete))
+    kept = stored_response(Answered(status=200, headers=headers, body=body, complete=complete))
     assert kept.status == 200
     assert len(kept.body) <= STORED_RESPONSE_BYTES
 
 
-def stored_bytes(kept: KeptResponse) -> int:
+def stored_bytes(kept: StoredResponse) -> int:
     return sum(len(json.dumps(field)) for field in kept.headers if field[0] != NOTE)
 
 
@@ -241,7 +241,7 @@ def stored_bytes(kept: KeptResponse) -> int:
 )
 def test_stored_headers_are_bounded_and_say_so(fields: list[tuple[str, str, int]]) -> None:
     headers = tuple((name, value * times) for name, value, times in fields)
-    kept = keep(Answered(status=200, headers=headers))
+    kept = stored_response(Answered(status=200, headers=headers))
     assert stored_bytes(kept) <= STORED_HEADER_BYTES
     assert len(kept.headers) <= STORED_HEADERS + 1
     whole = tuple(field for field in kept.headers if field[0] != NOTE) == headers
@@ -251,21 +251,23 @@ def test_stored_headers_are_bounded_and_say_so(fields: list[tuple[str, str, int]
 
 def test_the_bounds_of_headers_are_exact() -> None:
     assert (STORED_HEADERS, STORED_HEADER_BYTES, LONGEST_HEADER_CHARACTERS) == (100, 16 * 1024, 4096)
-    assert len(keep(Answered(status=200, headers=(("A", ""),) * 100)).headers) == 100
-    over = keep(Answered(status=200, headers=(("A", ""),) * 101))
+    assert len(stored_response(Answered(status=200, headers=(("A", ""),) * 100)).headers) == 100
+    over = stored_response(Answered(status=200, headers=(("A", ""),) * 101))
     assert over.headers[100] == (NOTE, "headers were cut: 100 of 101 are here, 0 of them shortened")
     assert (over.truncated, over.length_bytes) == (True, 0)
-    assert not keep(Answered(status=200, headers=(("A", "v" * 4096),))).truncated
-    long = keep(Answered(status=200, headers=(("A", "v" * 4097), ("B", "w"))))
+    assert not stored_response(Answered(status=200, headers=(("A", "v" * 4096),))).truncated
+    long = stored_response(Answered(status=200, headers=(("A", "v" * 4097), ("B", "w"))))
     assert long.headers[:2] == (("A", "v" * 4096), ("B", "w"))
     assert long.headers[2] == (NOTE, "headers were cut: 2 of 2 are here, 1 of them shortened")
     fits = 4096 - len(json.dumps(("A", "")))
-    assert not keep(Answered(status=200, headers=(("A", "v" * fits),) * 4)).truncated
-    assert keep(Answered(status=200, headers=(("A", "v" * fits),) * 4 + (("B", ""),))).truncated
-    wide = keep(Answered(status=200, headers=(("A", "\xe9" * 4096), ("B", "w"))))
+    assert not stored_response(Answered(status=200, headers=(("A", "v" * fits),) * 4)).truncated
+    assert stored_response(Answered(status=200, headers=(("A", "v" * fits),) * 4 + (("B", ""),))).truncated
+    wide = stored_response(Answered(status=200, headers=(("A", "\xe9" * 4096), ("B", "w"))))
     assert wide.headers[0] == ("B", "w")
 
 
 def test_a_partner_cannot_write_our_notes() -> None:
-    kept = keep(Answered(status=200, headers=((NOTE, "all is well"), ("SALLYPORT-Outcome", "x"), ("A", "1"))))
+    kept = stored_response(
+        Answered(status=200, headers=((NOTE, "all is well"), ("SALLYPORT-Outcome", "x"), ("A", "1")))
+    )
     assert kept.headers == (("A", "1"),)

@@ -5,33 +5,33 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.checks import LONGEST_AGE, Check, NotSeen, Seen, Verdict, as_of, checked, judge, unverified
+from domain.checks import LONGEST_AGE, Check, CheckStatus, NotObserved, Observed, as_of, checked, judge, unverified
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 OURS, OTHERS = "203.0.113.10", "198.51.100.99"
-GOOD = Check(published=OURS, verdict=Verdict.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
+GOOD = Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
 
 
 def test_any_published_address_is_right() -> None:
-    assert judge(Seen(address=OURS), published=["203.0.113.11", OURS]) == (Verdict.MATCHES, None)
+    assert judge(Observed(address=OURS), published=["203.0.113.11", OURS]) == (CheckStatus.MATCHES, None)
 
 
 def test_another_address_is_named() -> None:
-    verdict, reason = judge(Seen(address=OTHERS), published=[OURS])
-    assert verdict is Verdict.DIFFERS
+    verdict, reason = judge(Observed(address=OTHERS), published=[OURS])
+    assert verdict is CheckStatus.DIFFERS
     assert OTHERS in str(reason)
 
 
 def test_a_service_that_cannot_be_asked_says_nothing_about_the_address() -> None:
-    assert judge(NotSeen(reason="no connection"), published=[OURS]) == (Verdict.FAILED, "no connection")
+    assert judge(NotObserved(reason="no connection"), published=[OURS]) == (CheckStatus.FAILED, "no connection")
 
 
 def test_the_published_address_is_verified_when_it_is_seen() -> None:
-    assert checked(Seen(address=OURS), published=OURS, before=None, now=NOW) == GOOD
+    assert checked(Observed(address=OURS), published=OURS, before=None, now=NOW) == GOOD
 
 
-@pytest.mark.parametrize("sighting", [Seen(address=OTHERS), NotSeen(reason="no connection")])
-def test_when_it_was_last_verified_outlives_a_check_that_finds_something_else(sighting: Seen | NotSeen) -> None:
+@pytest.mark.parametrize("sighting", [Observed(address=OTHERS), NotObserved(reason="no connection")])
+def test_when_it_was_last_verified_outlives_a_check_that_finds_something_else(sighting: Observed | NotObserved) -> None:
     later = NOW + timedelta(minutes=15)
     found = checked(sighting, published=OURS, before=GOOD, now=later)
     assert (found.checked_at, found.verified_at) == (later, NOW)
@@ -39,21 +39,26 @@ def test_when_it_was_last_verified_outlives_a_check_that_finds_something_else(si
 
 
 def test_what_was_verified_of_another_address_says_nothing_about_this_one() -> None:
-    found = checked(NotSeen(reason="no connection"), published=OTHERS, before=GOOD, now=NOW)
+    found = checked(NotObserved(reason="no connection"), published=OTHERS, before=GOOD, now=NOW)
     assert found.verified_at is None
 
 
 def test_a_result_counts_for_an_hour() -> None:
     assert as_of(NOW + LONGEST_AGE, GOOD, published=OURS) == GOOD
     late = as_of(NOW + LONGEST_AGE + timedelta(seconds=1), GOOD, published=OURS)
-    assert late == replace(GOOD, verdict=Verdict.UNVERIFIED, reason="the last check is more than an hour old")
+    assert late == replace(GOOD, verdict=CheckStatus.UNVERIFIED, reason="the last check is more than an hour old")
 
 
 def test_an_address_that_was_never_checked_is_unverified() -> None:
-    assert as_of(NOW, None, published=OURS).verdict is Verdict.UNVERIFIED
+    assert as_of(NOW, None, published=OURS).verdict is CheckStatus.UNVERIFIED
     assert as_of(NOW, unverified(OURS, reason="?"), published=OURS).reason == "this address has not been checked yet"
 
 
 def test_a_result_for_the_address_before_says_nothing_about_the_new_one() -> None:
     found = as_of(NOW, GOOD, published=OTHERS)
-    assert (found.published, found.verdict, found.seen, found.verified_at) == (OTHERS, Verdict.UNVERIFIED, None, None)
+    assert (found.published, found.verdict, found.seen, found.verified_at) == (
+        OTHERS,
+        CheckStatus.UNVERIFIED,
+        None,
+        None,
+    )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.bodies import NOTE, STORED_RESPONSE_BYTES, keep
+from domain.bodies import NOTE, STORED_RESPONSE_BYTES, stored_response
 from domain.destinations import BasicAuth, BearerAuth, HeaderAuth, NoAuth
 from domain.masks import longest_form, masked, masked_text, secrets_in
 from domain.outcomes import Answered
@@ -95,7 +95,9 @@ def test_an_echoed_secret_is_not_stored_wherever_the_cut_is(at: int, encoding: s
     secret = "abcdefghijklmnop"
     plain = b"." * at + secret.encode() + b"." * 5000
     body = gzip.compress(plain) if encoding else plain
-    kept = keep(Answered(status=200, headers=(("Content-Encoding", encoding),), body=body, secrets=(secret,)))
+    kept = stored_response(
+        Answered(status=200, headers=(("Content-Encoding", encoding),), body=body, secrets=(secret,))
+    )
     assert not set(secret.encode()) & set(kept.body)
     assert len(kept.body) == min(len(plain), STORED_RESPONSE_BYTES)
     assert (kept.length_bytes, kept.sha256) == (len(plain), hashlib.sha256(plain).digest())
@@ -106,7 +108,7 @@ def test_an_echoed_secret_is_not_stored_wherever_the_cut_is(at: int, encoding: s
 def test_an_echo_in_names_and_values_of_headers_is_masked_before_they_are_cut() -> None:
     secret = "abcdefgh"
     headers = (("X-Echo", "v" * 4092 + secret), (f"X-{secret}", "1"))
-    kept = keep(Answered(status=200, headers=headers, secrets=(secret,)))
+    kept = stored_response(Answered(status=200, headers=headers, secrets=(secret,)))
     assert kept.headers[:2] == (("X-Echo", "v" * 4092 + "****"), ("X-********", "1"))
     assert (NOTE, "credentials were masked") in kept.headers
 
@@ -114,4 +116,4 @@ def test_an_echo_in_names_and_values_of_headers_is_masked_before_they_are_cut() 
 def test_an_answer_says_nothing_of_its_secrets_and_without_an_echo_is_kept_as_it_is() -> None:
     answer = Answered(status=200, headers=(("A", "1"),), body=b"fine", secrets=("hush-hush",))
     assert "hush" not in repr(answer)
-    assert keep(answer) == keep(Answered(status=200, headers=(("A", "1"),), body=b"fine"))
+    assert stored_response(answer) == stored_response(Answered(status=200, headers=(("A", "1"),), body=b"fine"))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from domain.checks import Verdict
+from domain.checks import CheckStatus
 from domain.deliveries import State
 from domain.destinations import AuthType, Guarantee
 from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable, outcome_name
@@ -196,7 +196,7 @@ def test_states_outcomes_guarantees_verdicts_and_kinds_of_credentials_are_those_
     described: dict[str, Any],
 ) -> None:
     schemas = described["components"]["schemas"]
-    for kind in (State, Guarantee, Verdict, AuthType):
+    for kind in (State, Guarantee, CheckStatus, AuthType):
         assert schemas[kind.__name__]["enum"] == sorted(item.value for item in kind)
     words = [outcome_name(kind(reason="")) for kind in (Unreachable, Unknown, Refused)]
     assert schemas["AttemptBody"]["properties"]["outcome"]["enum"] == [outcome_name(Answered(status=200)), *words]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.deliveries import Attempt, KeptResponse, Record, State
+from domain.deliveries import Attempt, Record, State, StoredResponse
 from domain.ids import AttemptId, DeliveryId, LeaseId
 from domain.outcomes import Timings
 from domain.wakeups import Wakeup
@@ -60,7 +60,7 @@ def test_misses_may_be_left_out() -> None:
 
 
 def carrying(body: bytes = b"\x00paid", headers: tuple[tuple[str, str], ...] = (("X", "1"),)) -> Wakeup:
-    response = KeptResponse(
+    response = StoredResponse(
         status=200, headers=headers, body=body, length_bytes=len(body), sha256=bytes(32), truncated=False
     )
     attempt = Attempt(

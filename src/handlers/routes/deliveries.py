@@ -109,22 +109,22 @@ FILTERS = (
 )
 def create(request: Request) -> Response[Any]:
     """Asynchronous unless the caller prefers to wait."""
-    by = wiring.api()
+    services = wiring.api()
     new = new_delivery(
         body_as(request.body, NewDeliveryBody),
         sent=request.body,
         tenant_id=request.tenant_id,
         idempotency_key=request.idempotency_key(),
-        now=by.clock(),
+        now=services.clock(),
     )
     wait = request.wait_seconds()
     if wait is None:
-        acceptance = accept(new, wait_seconds=None, by=by)
+        acceptance = accept(new, wait_seconds=None, services=services)
         headers = _headers(request, acceptance.delivery.delivery_id, replayed=acceptance.replayed)
         return as_json(202, delivery_body(acceptance.delivery), headers)
     if new.not_before is not None:
         raise InvalidRequest(Fault(field="/not_before", detail="must not stand beside Prefer: wait"))
-    progress = deliver(new, wait_seconds=wait, by=by)
+    progress = deliver(new, wait_seconds=wait, services=services)
     headers = _headers(request, progress.delivery.delivery_id, replayed=progress.replayed)
     status = 200 if progress.delivery.state.finished else 202
     return as_json(status, delivery_details(progress), headers | {"Preference-Applied": f"wait={wait}"})
@@ -170,7 +170,7 @@ def show_one(request: Request, delivery_id: str) -> Response[Any]:
     only(request, [ATTEMPT_CURSOR.name])
     after = attempt_cursor_of(request)
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
-    found = find(wanted, tenant_id=request.tenant_id, by=wiring.api())
+    found = find(wanted, tenant_id=request.tenant_id, services=wiring.api())
     return as_json(200, delivery_details(found, after=after), {"Sallyport-Delivery-Id": str(wanted)})
 
 
@@ -195,7 +195,7 @@ def _filter(request: Request) -> table.Filter:
 
 
 def _destination_id(reference: str, request: Request) -> DestinationId:
-    return find_destination(reference, tenant_id=request.tenant_id, by=wiring.api()).destination_id
+    return find_destination(reference, tenant_id=request.tenant_id, services=wiring.api()).destination_id
 
 
 def _state(text: str | None) -> State | None:

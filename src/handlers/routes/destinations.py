@@ -34,7 +34,7 @@ router = new_router()
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again."""
     new = new_destination(body_as(request.body, NewDestinationBody), tenant_id=request.tenant_id)
-    made = flow.create(new, own_host=request.host, by=wiring.api())
+    made = flow.create(new, own_host=request.host, services=wiring.api())
     where = f"{request.stage_path}/v1/destinations/{made.destination_id}"
     return as_json(201, destination_body(made), {"Location": where})
 
@@ -80,5 +80,5 @@ def list_destinations(request: Request) -> Response[Any]:
 )
 def show(request: Request, destination: str) -> Response[Any]:
     """Never its credentials."""
-    found = flow.find(destination, tenant_id=request.tenant_id, by=wiring.api())
+    found = flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())
     return as_json(200, destination_body(found))

@@ -30,7 +30,7 @@ router = new_router()
 )
 def show(_request: Request) -> Response[Any]:
     """As they are published, per Availability Zone; with no verdict where nobody knows."""
-    return as_json(200, egress_body(flow.shown(by=wiring.egress_checks())))
+    return as_json(200, egress_body(flow.shown(checks=wiring.egress_checks())))
 
 
 @serves(
@@ -49,4 +49,4 @@ def show(_request: Request) -> Response[Any]:
 )
 def verify(_request: Request) -> Response[Any]:
     """An echo service that does not answer is a verdict too, not an error of this call."""
-    return as_json(200, verified_egress_body(flow.verify(by=wiring.egress_checks())))
+    return as_json(200, verified_egress_body(flow.verify(checks=wiring.egress_checks())))

@@ -11,9 +11,9 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 
-from domain.deliveries import ASYNC_ATTEMPTS, PASS_THROUGH_ATTEMPTS, Delivery, KeptResponse, NewDelivery
+from domain.deliveries import ASYNC_ATTEMPTS, PASS_THROUGH_ATTEMPTS, Delivery, NewDelivery, StoredResponse
 from domain.destinations import MAX_TOTAL_SECONDS
-from domain.errors import Fault, InvalidRequest, ResponseNotKept
+from domain.errors import Fault, InvalidRequest, ResponseNotStored
 from domain.headers import forwardable, returnable
 from domain.outcomes import Answered, Headers
 from domain.scopes import SEND
@@ -90,8 +90,8 @@ def pass_through(request: Request, **_: str) -> Response[Any]:
     """One call, one attempt."""
     if "respond-async" in request.preferences():
         return _respond_async(request)
-    by = wiring.api()
-    progress = deliver(_new(request, PASS_THROUGH_ATTEMPTS), wait_seconds=MAX_TOTAL_SECONDS, by=by)
+    services = wiring.api()
+    progress = deliver(_new(request, PASS_THROUGH_ATTEMPTS), wait_seconds=MAX_TOTAL_SECONDS, services=services)
     if progress.answer is not None:
         return _live(progress, progress.answer)
     if not progress.delivery.state.finished:
@@ -107,7 +107,7 @@ for _method in METHODS:
 
 
 def _respond_async(request: Request) -> Response[Any]:
-    acceptance = accept(_new(request, ASYNC_ATTEMPTS), wait_seconds=None, by=wiring.api())
+    acceptance = accept(_new(request, ASYNC_ATTEMPTS), wait_seconds=None, services=wiring.api())
     headers = {
         "Location": f"{request.stage_path}/v1/deliveries/{acceptance.delivery.delivery_id}",
         "Preference-Applied": "respond-async",
@@ -150,10 +150,10 @@ def _live(progress: Progress, answer: Answered) -> Response[Any]:
     return _partner_response(progress, answer.status, answer.headers, answer.body)
 
 
-def _stored(progress: Progress, kept: KeptResponse) -> Response[Any]:
+def _stored(progress: Progress, kept: StoredResponse) -> Response[Any]:
     """The answer as it was stored: of the key's first request, or of an attempt that the worker made meanwhile."""
     if kept.truncated:
-        cut = ResponseNotKept(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
+        cut = ResponseNotStored(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
         return _ours(progress, problem_of(cut))
     return _partner_response(progress, kept.status, kept.headers, kept.body)
 

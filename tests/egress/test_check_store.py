@@ -11,16 +11,18 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from domain.checks import Check, Verdict
+from domain.checks import Check, CheckStatus
 from domain.errors import ChecksUnavailable
-from egress.kept_checks import FRESH, SOON, KeptChecks
+from egress.check_store import FRESH, SOON, CheckStore
 from runtime.settings import CheckSettings
 from tests.egress.servers import Line, Partner, Script
 from tests.support.gateway import REGION
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-GOOD = Check(published="203.0.113.10", verdict=Verdict.MATCHES, seen="203.0.113.10", checked_at=NOW, verified_at=NOW)
-BAD = Check(published="203.0.113.11", verdict=Verdict.FAILED, reason="no connection", checked_at=NOW)
+GOOD = Check(
+    published="203.0.113.10", verdict=CheckStatus.MATCHES, seen="203.0.113.10", checked_at=NOW, verified_at=NOW
+)
+BAD = Check(published="203.0.113.11", verdict=CheckStatus.FAILED, reason="no connection", checked_at=NOW)
 ZONES = ("eu-central-1a", "eu-central-1b")
 
 
@@ -40,21 +42,21 @@ def ssm(ssm_url: str) -> Any:
 
 
 def test_what_is_kept_comes_back(settings: CheckSettings) -> None:
-    kept = KeptChecks(settings)
+    kept = CheckStore(settings)
     kept.keep("eu-central-1a", GOOD)
     kept.keep("eu-central-1b", BAD)
     assert kept.of(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
 
 
 def test_the_last_result_of_a_zone_is_the_one_that_counts(settings: CheckSettings) -> None:
-    kept = KeptChecks(settings)
+    kept = CheckStore(settings)
     for check in (BAD, GOOD):
         kept.keep("eu-central-1a", check)
     assert kept.of(ZONES) == {"eu-central-1a": GOOD}
 
 
 def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) -> None:
-    KeptChecks(settings).keep("eu-central-1a", GOOD)
+    CheckStore(settings).keep("eu-central-1a", GOOD)
     found = ssm.get_parameter(Name=f"{settings.egress_results_path}/eu-central-1a")["Parameter"]
     assert found["Type"] == "String"
     assert json.loads(found["Value"]) == {
@@ -79,13 +81,13 @@ def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) 
 )
 def test_what_is_no_result_counts_as_none(settings: CheckSettings, ssm: Any, value: str) -> None:
     ssm.put_parameter(Name=f"{settings.egress_results_path}/eu-central-1a", Value=value, Type="String")
-    assert KeptChecks(settings).of(ZONES) == {}
-    KeptChecks(settings).keep("eu-central-1a", GOOD)
-    assert KeptChecks(settings).of(ZONES) == {"eu-central-1a": GOOD}
+    assert CheckStore(settings).of(ZONES) == {}
+    CheckStore(settings).keep("eu-central-1a", GOOD)
+    assert CheckStore(settings).of(ZONES) == {"eu-central-1a": GOOD}
 
 
 def test_two_zones_at_once_do_not_disturb_each_other(settings: CheckSettings) -> None:
-    kept = KeptChecks(settings)
+    kept = CheckStore(settings)
     with ThreadPoolExecutor(2) as both:
         for _ in range(5):
             list(both.map(kept.keep, ZONES, (GOOD, BAD)))
@@ -93,19 +95,19 @@ def test_two_zones_at_once_do_not_disturb_each_other(settings: CheckSettings) ->
 
 
 def test_showing_asks_ssm_again_after_half_a_minute(settings: CheckSettings) -> None:
-    kept = KeptChecks(settings)
+    kept = CheckStore(settings)
     for zone in ZONES:
         kept.keep(zone, GOOD)
     assert kept.lately(ZONES, now=NOW) == dict.fromkeys(ZONES, GOOD)
-    kept.keep("eu-central-1a", replace(GOOD, verdict=Verdict.DIFFERS))
-    assert kept.lately(ZONES, now=NOW + FRESH - timedelta(seconds=1))["eu-central-1a"].verdict is Verdict.MATCHES
-    assert kept.lately(ZONES, now=NOW + FRESH)["eu-central-1a"].verdict is Verdict.DIFFERS
+    kept.keep("eu-central-1a", replace(GOOD, verdict=CheckStatus.DIFFERS))
+    assert kept.lately(ZONES, now=NOW + FRESH - timedelta(seconds=1))["eu-central-1a"].verdict is CheckStatus.MATCHES
+    assert kept.lately(ZONES, now=NOW + FRESH)["eu-central-1a"].verdict is CheckStatus.DIFFERS
     kept.keep("eu-central-1a", GOOD)
-    assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is Verdict.MATCHES  # a clock that was set back
+    assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is CheckStatus.MATCHES  # a clock that was set back
 
 
 def test_the_first_result_of_a_zone_is_shown_soon(settings: CheckSettings) -> None:
-    kept = KeptChecks(settings)
+    kept = CheckStore(settings)
     kept.keep("eu-central-1a", GOOD)
     assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
     kept.keep("eu-central-1b", BAD)
@@ -116,9 +118,9 @@ def test_the_first_result_of_a_zone_is_shown_soon(settings: CheckSettings) -> No
 def test_callers_do_not_wait_one_after_the_other_for_an_ssm_that_is_out_of_reach(
     partner: Callable[[Script], Partner], aws_credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress.kept_checks._SECONDS", 0.2)
+    monkeypatch.setattr("egress.check_store._SECONDS", 0.2)
     there = partner(hangs)
-    kept = KeptChecks(CheckSettings(egress_results_path="/x", ssm_endpoint_url=there.url("")))
+    kept = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=there.url("")))
     for moment in (NOW, NOW + SOON / 2):
         with pytest.raises(ChecksUnavailable, match=r"out of reach: ConnectionFailed$"):
             kept.lately(ZONES, now=moment)
@@ -147,8 +149,8 @@ def test_an_ssm_that_does_not_answer_is_told_by_its_code_alone(
     script: Script,
     code: str,
 ) -> None:
-    monkeypatch.setattr("egress.kept_checks._SECONDS", 0.2)
-    kept = KeptChecks(CheckSettings(egress_results_path="/x", ssm_endpoint_url=partner(script).url("")))
+    monkeypatch.setattr("egress.check_store._SECONDS", 0.2)
+    kept = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=partner(script).url("")))
     for ask in (lambda: kept.of(ZONES), lambda: kept.keep("eu-central-1a", GOOD), lambda: kept.lately(ZONES, now=NOW)):
         with pytest.raises(ChecksUnavailable, match=f"out of reach: {code}$"):
             ask()

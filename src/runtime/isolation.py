@@ -12,7 +12,7 @@ from pathlib import Path
 from runtime.observability import count, logger
 
 
-def apart[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: str = "") -> T:
+def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: str = "") -> T:
     """What `work` returns; what `otherwise` does where it raises anything.
 
     That is logged as an error with `step` and `delivery_id` ("" where only the caller knows it), and counted as

@@ -21,7 +21,7 @@ _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collaborators:
+class Services:
     """The outside world of one process.
 
     `load_seal_key` is called at the first use of the key only: most calls need none. `own_zone` gives the name of the

@@ -31,7 +31,7 @@ class _Read:
     failure: str = ""
 
 
-class KeptChecks:
+class CheckStore:
     """Reads and writes the results."""
 
     def __init__(self, settings: CheckSettings) -> None:

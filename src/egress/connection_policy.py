@@ -10,7 +10,7 @@ from typing import Any
 import pycurl
 
 from egress.addresses import Address, Target
-from egress.sockets import KeptSockets
+from egress.sockets import OpenSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
 IDLE_CONNECTION_SECONDS = 15
@@ -29,11 +29,11 @@ class Route:
     target: Target
     addresses: tuple[Address, ...]
     roots: str
-    sockets: KeptSockets
+    sockets: OpenSockets
     encrypted: bool
 
 
-class Way:
+class ConnectionPolicy:
     """Watches one transfer connect and send.
 
     `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
@@ -46,7 +46,7 @@ class Way:
         self.turned_away = False
         self.reached: str | None = None
         self.unchecked: str | None = None
-        self.unfit = False
+        self.stale = False
         self._route = route
         self._opened = ExitStack()
         self._descriptors: list[int] = []
@@ -101,8 +101,8 @@ class Way:
         local = (local_address, local_port)
         if self._descriptors:
             self._route.sockets.note(local, self._descriptors)
-        elif not self._is_checked(remote_address) or not self._route.sockets.is_fit(local):
-            self.unfit = True
+        elif not self._is_checked(remote_address) or not self._route.sockets.is_usable(local):
+            self.stale = True
             return int(pycurl.PREREQFUNC_ABORT)
         self.reached = remote_address
         return int(pycurl.PREREQFUNC_OK)

@@ -17,8 +17,8 @@ from domain.errors import DatabaseUnavailable
 from domain.outcomes import Exchange, Unreachable
 from domain.wakeups import Wakeup
 from flows.accept import accept
-from flows.ahead import Ahead
 from flows.attempt import attempt_due, make_attempts
+from flows.early_recording import EarlyRecorder
 from flows.settle import Place, settle
 from runtime.settings import DatabaseSettings
 from tests.egress.servers import Line, Partner, Script
@@ -53,7 +53,7 @@ def batch(gateway: Gateway, fast: Partner, slow: Partner) -> list[Wakeup]:
     gateway.destination(fast.url(), name="fast")
     gateway.destination(slow.url(), name="slow", timeouts=LONG)
     for destination, path in (("fast", "/1"), ("slow", "/2"), ("fast", "/3")):
-        accept(gateway.new(destination=destination, path=path), wait_seconds=None, by=gateway.by)
+        accept(gateway.new(destination=destination, path=path), wait_seconds=None, services=gateway.services)
     return gateway.queue.take()
 
 
@@ -63,7 +63,7 @@ def test_answers_are_recorded_while_a_slow_partner_is_still_waited_for(gateway: 
 
     wakeups = batch(gateway, partner(answers(200)), partner(answers_once(others_are_recorded)))
     with statements(gateway) as counted:
-        assert attempt_due(wakeups, by=gateway.by) == frozenset()
+        assert attempt_due(wakeups, services=gateway.services) == frozenset()
     assert states(gateway) == {"/1": "delivered", "/2": "delivered", "/3": "delivered"}
     assert [attempt["status"] for attempt in gateway.attempts()] == [200, 200, 200]
     assert len(counted) == 3
@@ -74,7 +74,7 @@ def test_retries_of_what_ended_early_are_queued_once_and_before_the_slow_one_end
     gateway: Gateway, partner: StartPartner
 ) -> None:
     wakeups = batch(gateway, partner(answers(503)), partner(answers_once(lambda: len(gateway.queue.wakeups()) == 2)))
-    attempt_due(wakeups, by=gateway.by)
+    attempt_due(wakeups, services=gateway.services)
     assert gateway.queue.delays() == [5, 5]
     assert states(gateway) == {"/1": "pending", "/2": "delivered", "/3": "pending"}
 
@@ -105,7 +105,7 @@ def test_a_database_that_freezes_stalls_no_transfer_and_all_is_recorded_when_it_
 ) -> None:
     with closing(Freezes(gateway.database.url)) as database:
         wakeups = batch(gateway, partner(answers(200)), partner(answers_once(database.hangs.is_set)))
-        attempt_due(wakeups, by=replace(gateway.by, database=database))
+        attempt_due(wakeups, services=replace(gateway.services, database=database))
     assert database.asked == 3  # claim, ahead, the whole batch
     assert [attempt["status"] for attempt in gateway.attempts()] == [200, 200, 200]
     assert set(states(gateway).values()) == {"delivered"}
@@ -131,20 +131,26 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
     gateway: Gateway, partner: StartPartner, hanging: Hangs
 ) -> None:
     gateway.destination(partner(answers(200)).url())
-    delivery_id = accept(gateway.new(), wait_seconds=None, by=gateway.by).delivery.delivery_id
+    delivery_id = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery.delivery_id
     (wakeup,) = gateway.queue.take()
-    by, now = replace(gateway.by, database=hanging), gateway.clock()
-    lease = by.new_lease(now)
+    services, now = replace(gateway.services, database=hanging), gateway.clock()
+    lease = services.new_lease(now)
     claims = [
         item for item in deliveries.claim(hanging, [delivery_id], lease=lease, now=now) if isinstance(item, Claim)
     ]
-    ahead = Ahead(queue_retries=lambda _: frozenset(), by=by)
+    ahead = EarlyRecorder(queue_retries=lambda _: frozenset(), services=services)
     ahead.begin(claims, {0: Exchange(outcome=Unreachable(reason="for this test"))}, started_at=now)
     made = [*ahead.end(until=now).values()]
     assert ahead.stuck
 
     assert (
-        settle([(Place(place=0, wakeup=wakeup), item) for item in made], also=[], ahead=ahead, end_at=now, by=by)
+        settle(
+            [(Place(place=0, wakeup=wakeup), item) for item in made],
+            also=[],
+            ahead=ahead,
+            end_at=now,
+            services=services,
+        )
         == frozenset()
     )
     assert hanging.asked == 2
@@ -155,13 +161,15 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
 def test_a_fast_batch_begins_nothing_ahead(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url())
     for _ in range(3):
-        accept(gateway.new(), wait_seconds=None, by=gateway.by)
+        accept(gateway.new(), wait_seconds=None, services=gateway.services)
     ids = [wakeup.delivery_id for wakeup in gateway.queue.take()]
-    found = deliveries.claim(gateway.by.database, ids, lease=gateway.by.new_lease(gateway.clock()), now=gateway.clock())
-    ahead = Ahead(queue_retries=lambda _: frozenset(), by=gateway.by)
-    end_at = gateway.clock() + 2 * (gateway.by.new_lease(gateway.clock()).until - gateway.clock())
+    found = deliveries.claim(
+        gateway.services.database, ids, lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
+    )
+    ahead = EarlyRecorder(queue_retries=lambda _: frozenset(), services=gateway.services)
+    end_at = gateway.clock() + 2 * (gateway.services.new_lease(gateway.clock()).until - gateway.clock())
     claims = [item for item in found if isinstance(item, Claim)]
-    assert len(make_attempts(claims, end_at=end_at, ahead=ahead, by=gateway.by)) == 3
+    assert len(make_attempts(claims, end_at=end_at, ahead=ahead, services=gateway.services)) == 3
     assert ahead.made == {}
 
 
@@ -178,14 +186,16 @@ def takes_its_row_away(gateway: Gateway) -> Script:
 
 def test_an_attempt_that_the_database_refuses_is_its_own_fault(gateway: Gateway, partner: StartPartner) -> None:
     wakeups = batch(gateway, partner(answers(200)), partner(takes_its_row_away(gateway)))
-    assert attempt_due(wakeups, by=gateway.by) == frozenset()
+    assert attempt_due(wakeups, services=gateway.services) == frozenset()
     assert states(gateway) == {"/1": "delivered", "/3": "delivered"}
     (carrying,) = gateway.queue.wakeups()  # it may be refused for another reason than that its row is gone
     looks: list[Any] = []
     while gateway.queue.wakeups():
         gateway.clock.now = max(wakeup.due_at for wakeup in gateway.queue.wakeups())
-        accept(gateway.new(destination="fast", path=f"/with-{len(looks)}"), wait_seconds=None, by=gateway.by)
-        looks.append(attempt_due(gateway.queue.take(), by=gateway.by))
+        accept(
+            gateway.new(destination="fast", path=f"/with-{len(looks)}"), wait_seconds=None, services=gateway.services
+        )
+        looks.append(attempt_due(gateway.queue.take(), services=gateway.services))
     assert carrying.record is not None
     assert looks == [frozenset()] * len(looks)
     assert set(states(gateway).values()) == {"delivered"}
