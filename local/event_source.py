@@ -17,7 +17,9 @@ from local.functions import REGION, FunctionError, Invocable
 from local.sqs import Queue, SqsFault, hang_up
 from local.template import EventSource
 
-_WAIT_SECONDS = 1  # moto looks for messages whose delay has passed once a second; a longer wait would only delay `stop`
+_WAIT_SECONDS = (
+    1  # moto looks once a second for messages that become visible again; a longer wait would only delay `stop`
+)
 _PAUSE_SECONDS = 0.2
 _LOGGER = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from moto.backends import get_backend
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-from moto.sqs import models
 
+from local.bounded_queue import BoundedQueue
 from local.functions import REGION
 from local.template import QueueTemplate
 
@@ -24,17 +25,6 @@ _CALL_TIMEOUT_SECONDS = 30.0
 MOST_IN_A_BATCH = 10  # SQS API reference, SendMessageBatch
 
 
-_delete_message = models.Queue.delete_message
-
-
-def _delete_alone(queue: models.Queue, receipt_handle: str) -> None:
-    """moto replaces a queue's list of messages when it deletes one; a message that is sent in that moment would be
-    lost, and with it a delivery. Its own lock for sending, held meanwhile, keeps the two apart.
-    """
-    with queue._messages_lock:
-        _delete_message(queue, receipt_handle)
-
-
 class SqsFault(Exception):
     """The SQS API answered an error, or something that is no answer of SQS's."""
 
@@ -43,7 +33,6 @@ class SqsServer:
     """The emulated API. `start`, then make queues; `stop` forgets them."""
 
     def __init__(self) -> None:
-        models.Queue.delete_message = _delete_alone  # type: ignore[method-assign, assignment] # the same, made safe
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line per call
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 
@@ -81,6 +70,10 @@ class SqsServer:
         # messages.
         name = f"{queue.logical_id}-{self.endpoint_url.rpartition(':')[2]}"
         made = _call(self.endpoint_url, "CreateQueue", {"QueueName": name, "Attributes": attributes})
+        account = made["QueueUrl"].rsplit("/", 2)[1]
+        # CloudFormation's methods, which moto leaves abstract, are never called here.
+        bounded = BoundedQueue(name, REGION, account, **attributes)  # type: ignore[abstract]
+        get_backend("sqs")[account][REGION].queues[name] = bounded
         return Queue(endpoint_url=self.endpoint_url, url=made["QueueUrl"], name=name)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from moto.backends import get_backend
 
+from local.bounded_queue import BoundedQueue
 from local.event_source import EventSourceMapping
 from local.functions import REGION, Function, FunctionConfiguration
 from local.sqs import Queue, SqsFault, SqsServer
@@ -187,6 +188,7 @@ def test_a_message_that_is_sent_while_another_is_deleted_is_not_lost(server: Sqs
     jobs.send("done", group="g")
     (received,) = jobs.receive(1, wait_seconds=1)
     backend = get_backend("sqs")[ACCOUNT][REGION].queues[jobs.name]
+    assert isinstance(backend, BoundedQueue)
     senders: list[threading.Thread] = []
 
     def send_meanwhile() -> None:
@@ -199,7 +201,7 @@ def test_a_message_that_is_sent_while_another_is_deleted_is_not_lost(server: Sqs
     for sender in senders:
         sender.join(5)
     assert len(senders) == 1
-    assert [message.body for message in backend._messages] == ["new"]
+    assert [message.body for message in backend.every_message] == ["new"]
 
 
 def test_two_stacks_in_one_process_do_not_take_each_others_messages(server: SqsServer) -> None:

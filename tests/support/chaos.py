@@ -18,6 +18,7 @@ import psycopg
 from moto.backends import get_backend
 from psycopg.rows import dict_row
 
+from local.bounded_queue import BoundedQueue
 from local.functions import REGION
 from local.partner import Call, Partner, Reply
 from local.sqs import Queue
@@ -162,8 +163,12 @@ class _RelayHandler(BaseHTTPRequestHandler):
 
 def held_messages(queue: Queue) -> list[Any]:
     """What moto, which runs in this process, holds of a queue: visible, delayed or in flight."""
+    return _inside(queue).every_message
+
+
+def _inside(queue: Queue) -> BoundedQueue:
     account = queue.url.rsplit("/", 2)[1]
-    return list(cast(list[Any], get_backend("sqs")[account][REGION].queues[queue.name]._messages))
+    return cast(BoundedQueue, get_backend("sqs")[account][REGION].queues[queue.name])
 
 
 def most_receives(queue: Queue) -> int:
@@ -186,6 +191,7 @@ def bring_forward(queue: Queue, connection: Connection, *, beyond_seconds: float
         if wakeup.due_at > now + timedelta(seconds=beyond_seconds) and (orphans or wakeup.misses == 0):
             message.body = encode(replace(wakeup, due_at=now))
             message.delayed_until = 0.0
+    _inside(queue).delays_changed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
