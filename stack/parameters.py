@@ -3,7 +3,9 @@
 python -m stack.parameters docs/parameters.md
 """
 
+import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ stage's table does not name has its default in a new stack and keeps its value i
 """
 
 
+WIDTH = 120  # columns, as the pages that are written by hand
 # The conditions of outputs, as people would say them.
 EXISTS_WHEN = {
     None: "always",
@@ -47,12 +50,33 @@ def page(texts: Mapping[str, str], samconfig: str) -> str:
 
 def _groups(template: Mapping[str, Any]) -> Iterator[str]:
     for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
-        rows = [_row(name, template["Parameters"][name]) for name in group["Parameters"]]
+        declared = {name: template["Parameters"][name] for name in group["Parameters"]}
+        rows = [_row(name, parameter) for name, parameter in declared.items()]
         yield _table(group["Label"]["default"], ("parameter", "default", "takes", "what it is"), rows)
+        yield from _details(declared)
 
 
 def _row(name: str, declared: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return f"`{name}`", _value(declared.get("Default", "")), _takes(declared), _sentence(declared["Description"])
+    return f"`{name}`", _value(declared.get("Default", "")), _takes(declared), _first_and_rest(declared)[0]
+
+
+def _details(group: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A paragraph for each parameter whose description has more than one sentence: a cell has room for the first."""
+    for name, declared in group.items():
+        if rest := _first_and_rest(declared)[1]:
+            yield f"{textwrap.fill(f'**{name}.** {_values_marked(rest, declared)}', WIDTH, break_on_hyphens=False)}\n"
+
+
+def _values_marked(words: str, declared: Mapping[str, Any]) -> str:
+    """`per-az`: what it does, where a description says so of each value."""
+    for value in declared.get("AllowedValues", ()):
+        words = re.sub(rf"(?<![\w-]){re.escape(str(value))}: ", f"`{value}`: ", words)
+    return words
+
+
+def _first_and_rest(declared: Mapping[str, Any]) -> tuple[str, str]:
+    first, _, rest = _sentence(declared["Description"]).partition(". ")
+    return _sentence(first), rest
 
 
 def _takes(declared: Mapping[str, Any]) -> str:

@@ -23,6 +23,14 @@ def test_the_page_names_every_parameter_and_output_and_refusal() -> None:
     assert [words for words in told if " ".join(words.split()).rstrip(".") not in text] == []
 
 
+def test_a_cell_of_the_page_can_be_read_at_a_glance() -> None:
+    """What takes more than one sentence stands below the table."""
+    cells = [
+        cell for line in PAGE.read_text(encoding="utf-8").splitlines() if line[:1] == "|" for cell in line.split("|")
+    ]
+    assert [cell for cell in cells if len(cell.split()) > 30] == []
+
+
 def test_the_page_follows_the_templates() -> None:
     """A new default, a new output and a new parameter each change the page."""
     project = load()
