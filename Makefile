@@ -50,7 +50,7 @@ cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no te
 	@echo "See htmlcov/index.html"
 
 .PHONY: check
-check: check-format check-lint check-types check-imports validate check-scan ## what CI asks: format, lint, types, layers, templates, scanners
+check: check-format check-lint check-types check-imports check-spelling check-links validate check-scan ## what CI asks: format, lint, types, layers, spelling, links, templates, scanners
 
 .PHONY: format
 format: $(DEV_READY) ## format the Python files and fix what ruff can fix
@@ -76,6 +76,11 @@ check-types: $(DEV_READY)
 check-imports: $(DEV_READY)
 	@echo "== layers"
 	@$(VENV)/bin/lint-imports --no-logo
+
+.PHONY: check-spelling
+check-spelling: $(DEV_READY)
+	@echo "== spelling"
+	@$(VENV)/bin/codespell $(CHECKED) infra make docs Makefile template.yaml samconfig.toml $(wildcard *.md)
 
 .PHONY: clean
 clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay

@@ -6,6 +6,12 @@
 SCAN_VENV := .venv-scan
 SCAN_READY := $(SCAN_VENV)/.ready
 
+# The links among the documents, by a checker that lives in the scanners' environment, for it needs what checkov needs.
+.PHONY: check-links
+check-links: $(SCAN_READY)
+	@echo "== links"
+	@$(SCAN_VENV)/bin/md-dead-link-check --no-color --untrack
+
 .PHONY: check-scan
 check-scan: $(DEV_READY) $(SCAN_READY) ## let checkov and cfripper look at every topology; part of make check
 	@echo "== scanners"

@@ -78,10 +78,12 @@ def rows(network: Network) -> tuple[Row, ...]:
 
 def merged(found: tuple[Row, ...]) -> tuple[Row, ...]:
     """Rows that say the same of different parties, in one."""
-    whos: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    callers: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
     for row in found:
-        whos.setdefault((row.whom, row.ports, row.how), []).append(row.who)
-    return tuple(Row(who=", ".join(who), whom=whom, ports=ports, how=how) for (whom, ports, how), who in whos.items())
+        callers.setdefault((row.whom, row.ports, row.how), []).append(row.who)
+    return tuple(
+        Row(who=", ".join(who), whom=whom, ports=ports, how=how) for (whom, ports, how), who in callers.items()
+    )
 
 
 def name_of(owner: str) -> str:
