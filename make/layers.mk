@@ -1,0 +1,5 @@
+##@ Renew what the documents show
+
+.PHONY: layers
+layers: $(DEV_READY) ## draw the layers in docs/architecture.md from the import contracts
+	@$(PY) -m tools.layers
