@@ -1,14 +1,15 @@
 """Tokens and who owns them: when their use is noted, in which order they are told, and whose they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import LiteralString
 from uuid import UUID
 
 import pytest
 
 from db import destinations, tenants
-from db.connection import Database
+from db.connection import Database, Parameters, Row
 from db.tenants import Caller, TokenRecord
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId, TokenId
@@ -74,6 +75,44 @@ def test_tokens_are_told_with_all_that_is_known_the_oldest_first_and_one_tenants
         token(9, created_at=later(2), revoked_at=later(30)),
     ]
     assert tenants.tokens_of(database, tenant_name="nobody") == []
+
+
+class Explained(Database):
+    """Keeps the plan of each statement."""
+
+    plan = ""
+
+    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+        self.plan = str(self.connection().execute("EXPLAIN " + statement, parameters).fetchall())
+        return super().rows(statement, parameters, repeatable=repeatable)
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda database: tenants.tokens_of(database, tenant_name="acme"), "token_by_tenant"),
+        (lambda database: caller(database, 5, 1), "token_sha256_once"),
+    ],
+    ids=["the tokens of a tenant", "the caller of a token"],
+)
+def test_tokens_are_found_without_reading_those_of_others(
+    shared_database: FreshDatabase, database: Database, ask: Callable[[Database], object], index: str
+) -> None:
+    issue(database, 5)
+    issue(database, 6, tenant_id=OTHERS, name="others")
+    database.connection().execute(
+        """
+        INSERT INTO token
+        SELECT gen_random_uuid(), tenant_id, sha256(n::text::bytea), scopes, created_at
+        FROM token, generate_series(1, 20000) AS n WHERE tenant_id = %s
+        """,
+        [OTHERS],
+    )
+    database.connection().execute("ANALYZE tenant, token")
+    with closing(Explained(DatabaseSettings(database_url=shared_database.admin_url))) as explained:
+        assert ask(explained)
+    assert index in explained.plan
+    assert "Seq Scan on token" not in explained.plan
 
 
 def test_a_tenants_first_token_makes_the_tenant_and_the_next_ones_find_it(database: Database) -> None:

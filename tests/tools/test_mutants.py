@@ -163,7 +163,7 @@ def test_statements_lose_their_locks_conditions_and_columns(old: str, new: str) 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("token_id uuid NOT NULL", "token_id uuid"),
+        ("made timestamptz NOT NULL", "made timestamptz"),
         (" DEFAULT now()", ""),
         (", CONSTRAINT token_tries CHECK (tries BETWEEN 0 AND 5)", ""),
         ("BETWEEN 0 AND 5", "BETWEEN 0 AND 50"),
@@ -179,6 +179,25 @@ def test_statements_lose_their_locks_conditions_and_columns(old: str, new: str) 
 def test_migrations_lose_constraints_indexes_and_rights(old: str, new: str) -> None:
     wanted = re.sub(r"\s+", "", MIGRATION).replace(re.sub(r"\s+", "", old), re.sub(r"\s+", "", new))
     assert wanted in {re.sub(r"\s+", "", text) for text in of_sql(MIGRATION)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "dropped"),
+    [
+        ("a int NOT NULL, b int NOT NULL, CONSTRAINT t_pkey PRIMARY KEY (a, b)", []),
+        ("a int NOT NULL, b int NOT NULL, PRIMARY KEY (b)", ["a int, b int NOT NULL, PRIMARY KEY (b)"]),
+        (
+            "a int NOT NULL CONSTRAINT t_pkey PRIMARY KEY, b int NOT NULL",
+            ["a int NOT NULL CONSTRAINT t_pkey PRIMARY KEY, b int"],
+        ),
+    ],
+)
+def test_what_a_primary_key_says_by_itself_is_left_alone(columns: str, dropped: list[str]) -> None:
+    found = [
+        text for text in of_sql(f"CREATE TABLE IF NOT EXISTS t ({columns});") if "t_pkey" in text or "PRIMARY" in text
+    ]
+    less = [text for text in found if text.count("NOT NULL") < columns.count("NOT NULL")]
+    assert less == [f"CREATE TABLE IF NOT EXISTS t ({each});" for each in dropped]
 
 
 def test_sql_is_found_in_the_strings_of_python_and_not_taken_for_text() -> None:

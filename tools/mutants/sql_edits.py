@@ -289,12 +289,31 @@ def _constraints(sql: Statement) -> Iterator[Span]:
         for which, (first, _) in enumerate(items):
             if sql.key(first) == "CONSTRAINT":
                 yield sql.dropped(items, which)
+    implied = _of_primary_keys(sql)
     for place in sql.at("NOT", "NULL"):
-        if sql.key(place - 1) != "IS":
+        if sql.key(place - 1) != "IS" and place not in implied:
             yield sql.tokens[place - 1].end, sql.tokens[place + 1].end, ""
     for place in sql.at("DEFAULT"):
         end = sql.until(place + 1, {",", "NOT", ")", ";"}, sql.level(place))
         yield sql.tokens[place - 1].end, sql.tokens[end - 1].end, ""
+
+
+def _of_primary_keys(sql: Statement) -> set[int]:
+    """The places of columns that are part of a primary key: PostgreSQL makes those NOT NULL by itself."""
+    places: set[int] = set()
+    for place in sql.at("CREATE", "TABLE"):
+        items = sql.items(*sql.group(next(at for at in range(place, len(sql.tokens)) if sql.key(at) == "(")))
+        names = {name for item in items for name in _keyed(sql, *item)}
+        places |= {at for first, end in items if sql.key(first) in names for at in range(first, end)}
+    return places
+
+
+def _keyed(sql: Statement, first: int, end: int) -> Iterator[str]:
+    """The columns that one item of a table makes its primary key: those in parentheses, or the one it is about."""
+    for place in range(first, end):
+        if sql.key(place) == "PRIMARY":
+            named = sql.key(place + 2) == "("
+            yield from (sql.key(at) for at in range(place + 3, sql.group(place + 2)[1])) if named else (sql.key(first),)
 
 
 def _statements(sql: Statement) -> Iterator[Span]:
