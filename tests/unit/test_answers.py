@@ -39,3 +39,10 @@ def test_as_many_items_fit_as_there_is_room_for() -> None:
     for room_bytes, shown in ((5, 0), (6, 1), (12, 1), (13, 2), (20, 2), (21, 3), (99, 3)):
         assert fitting(items, room_bytes=room_bytes) == items[:shown]
     assert fitting(items) == items
+
+
+def test_a_body_that_is_surely_small_is_not_measured() -> None:
+    nobody_can_encode_this = object()
+    assert fits({"body": "x" * 250_000, "multiValueHeaders": nobody_can_encode_this})
+    with pytest.raises(TypeError):
+        fits({"body": "x" * 250_001, "multiValueHeaders": nobody_can_encode_this})
