@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from local import gateway
+from local.front import Gateway
 from local.gateway import HttpRequest, MalformedProxyResponse, Match
 from local.template import ApiTemplate, GatewayResponse, Route, Template
 
@@ -205,6 +206,21 @@ def test_an_authorizer_that_cannot_tell_says_when_to_come_back(api: ApiTemplate)
     made = gateway.gateway_response(api, "AUTHORIZER_FAILURE", request_id="r")
     assert made.status == 503
     assert dict(made.headers)["retry-after"] == "5"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "ODD"])
+def test_an_open_path_has_a_get_and_everything_else_is_answered_without_a_function(
+    api: ApiTemplate, method: str
+) -> None:
+    """As docs/api.md says of API Gateway."""
+    open_paths = {route.path for route in api.routes if route.authorizer is None}
+    assert open_paths == {"/healthz", "/openapi.json", "/docs"}
+    assert {route.method for route in api.routes if route.path in open_paths} == {"GET"}
+    unknown = Gateway(api, {}).answer(request("/nobody", method=method))
+    for path in open_paths:
+        answer = Gateway(api, {}).answer(request(path, method=method))
+        assert (answer.status, json.loads(answer.body)["status"]) == (404, 404)
+        assert answer.body == unknown.body
 
 
 def test_without_a_template_it_is_api_gateways_own_text() -> None:
