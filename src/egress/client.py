@@ -25,10 +25,10 @@ __all__ = ["RESPONSE_CAP_BYTES", "Client", "EarlyResults", "OutboundRequest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyResults:
-    """What has ended while others are still on their way is handed over once: by its place among the requests.
+    """Asks for the exchanges that end while others are still in flight. `report` gets them once, by request position.
 
-    That is when half of them have ended, but not before `half_after_seconds`; or when any has, after
-    `any_after_seconds`. `hand_over` holds up all transfers while it runs.
+    It is called when half of them have ended, but not before `half_after_seconds`; or when any has, after
+    `any_after_seconds`. All transfers wait while it runs, so it must be quick.
     """
 
     report: Callable[[Mapping[int, Exchange]], None]
@@ -36,7 +36,7 @@ class EarlyResults:
     any_after_seconds: float = 5.0
 
     def is_time(self, *, ended: int, of: int, seconds: float) -> bool:
-        """Whether to hand over now that `ended` have ended, `seconds` after the start."""
+        """Whether to report now that `ended` have ended, `seconds` after the start."""
         if not 0 < ended < of:
             return False
         return seconds >= self.any_after_seconds or (seconds >= self.half_after_seconds and 2 * ended >= of)
@@ -56,7 +56,7 @@ class Client:
 
     def send_all(self, requests: Sequence[OutboundRequest], *, early: EarlyResults | None = None) -> list[Exchange]:
         """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome, and
-        so is a fault of ours in one transfer: the others go on. With `early`, some are handed over before the last
+        so is a fault of ours in one transfer: the others go on. With `early`, some are reported before the last
         ends."""
         engine = self._engine()
         batch = _Batch(self._guard, self._lookups, engine, roots=self._roots, early=early)
@@ -211,7 +211,7 @@ class _Batch:
         return min([*waiting, *self._early_moments(), *(run.answer_by for run in self._running.values())])
 
     def _early_moments(self) -> list[float]:
-        """When to look whether to hand over, though nothing has happened."""
+        """When to check whether to report, though nothing has happened."""
         if self._early is None:
             return []
         moments = [self._began_at + self._early.half_after_seconds, self._began_at + self._early.any_after_seconds]

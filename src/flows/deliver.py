@@ -1,7 +1,7 @@
 """Deliver while the caller waits: accept, send at once, and answer with what became of it.
 
-Whatever goes wrong on the way, the wake-up that `accept` queued stays behind: it comes when the lease is over and puts
-the delivery right.
+Whatever goes wrong on the way, the wake-up that `accept` queued remains. It arrives when the lease is over, and then a
+worker continues the delivery.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from flows.accept import CALL_SECONDS, accept, group_of
 from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.judge import JudgedAttempt
 from flows.services import Services
-from flows.settle import CARRY_SECONDS, Place, carrying, queue, record, retry
+from flows.settle import CARRY_SECONDS, BatchMessage, carrying, queue, record, retry
 from runtime.observability import logger
 
 WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends
@@ -62,10 +62,10 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
 
 def find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -> Progress:
     """The tenant's delivery of that id with its attempts. Raises NotFound."""
-    found = attempts.with_delivery(services.database, tenant_id=tenant_id, delivery_id=delivery_id)
-    if found is None:
+    stored = attempts.with_delivery(services.database, tenant_id=tenant_id, delivery_id=delivery_id)
+    if stored is None:
         raise NotFound("delivery", str(delivery_id))
-    return Progress(delivery=found[0], attempts=found[1])
+    return Progress(delivery=stored[0], attempts=stored[1])
 
 
 def show(delivery: Delivery, *, services: Services) -> Progress:
@@ -84,42 +84,43 @@ def _send(
 ) -> Progress:
     # How long it may take was settled when it was accepted, so that its own deadline fits.
     sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
-    made = make_attempts([claim], end_at=sent_by, services=services)[0]
-    _wake(made, new, services=services)
-    _record(made, new, answer_by=answer_by, services=services)
-    outcome = made.exchange.outcome
+    judged = make_attempts([claim], end_at=sent_by, services=services)[0]
+    _wake(judged, new, services=services)
+    _record(judged, new, answer_by=answer_by, services=services)
+    outcome = judged.exchange.outcome
     return Progress(
-        delivery=_moved_on(acceptance.delivery, made, services=services),
-        attempts=[made.attempt],
+        delivery=_moved_on(acceptance.delivery, judged, services=services),
+        attempts=[judged.attempt],
         answer=outcome if isinstance(outcome, Answered) else None,
     )
 
 
-def _wake(made: JudgedAttempt, new: NewDelivery, *, services: Services) -> None:
+def _wake(judged: JudgedAttempt, new: NewDelivery, *, services: Services) -> None:
     """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
-    retries = [Place(place=0, wakeup=wakeup) for wakeup in retry(made, group_of(new))]
+    retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in retry(judged, group_of(new))]
     if queue(retries, services=services):
-        logger.error("the retry starts when the lease is over", delivery_id=str(made.claim.delivery_id))
+        logger.error("the retry starts when the lease is over", delivery_id=str(judged.claim.delivery_id))
 
 
-def _record(made: JudgedAttempt, new: NewDelivery, *, answer_by: datetime, services: Services) -> None:
+def _record(judged: JudgedAttempt, new: NewDelivery, *, answer_by: datetime, services: Services) -> None:
     """Records, for as long as the caller can wait for that; then the outcome travels in a wake-up.
 
     The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
     away too does the delivery end as any whose worker died, in `unknown` or with a retry.
     """
     end_at = min(answer_by, services.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
-    for item in record([made], end_at=end_at, services=services):
-        if queue([Place(place=0, wakeup=carrying(item, group_of(new), now=services.clock()))], services=services):
-            logger.error("an attempt could not be recorded", delivery_id=str(made.claim.delivery_id))
+    for unrecorded in record([judged], end_at=end_at, services=services):
+        wakeup = carrying(unrecorded, group_of(new), now=services.clock())
+        if queue([BatchMessage(position=0, wakeup=wakeup)], services=services):
+            logger.error("an attempt could not be recorded", delivery_id=str(judged.claim.delivery_id))
 
 
-def _moved_on(delivery: Delivery, made: JudgedAttempt, *, services: Services) -> Delivery:
-    state = state_after(made.verdict)
+def _moved_on(delivery: Delivery, judged: JudgedAttempt, *, services: Services) -> Delivery:
+    state = state_after(judged.verdict)
     return replace(
         delivery,
         state=state,
-        due_at=made.verdict.at if isinstance(made.verdict, RetryAt) else delivery.due_at,
+        due_at=judged.verdict.at if isinstance(judged.verdict, RetryAt) else delivery.due_at,
         finished_at=services.clock() if state.finished else None,
     )
 
@@ -128,15 +129,15 @@ def _watch(delivery: Delivery, *, until: float, services: Services) -> Progress:
     """Where the database goes away meanwhile, the caller gets the delivery as it was accepted: an error would invite it
     to send again."""
     try:
-        return show(_last_seen(delivery, until=until, services=services), services=services)
+        return show(_last_state(delivery, until=until, services=services), services=services)
     except DatabaseUnavailable:
         logger.exception("a delivery could not be watched", delivery_id=str(delivery.delivery_id))
         return Progress(delivery=delivery, attempts=[])
 
 
-def _last_seen(delivery: Delivery, *, until: float, services: Services) -> Delivery:
+def _last_state(delivery: Delivery, *, until: float, services: Services) -> Delivery:
     while not delivery.state.finished and services.clock().timestamp() < until:
         services.sleep(WATCH_SECONDS)
-        found = deliveries.find(services.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
-        delivery = found or delivery
+        current = deliveries.find(services.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
+        delivery = current or delivery
     return delivery

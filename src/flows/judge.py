@@ -97,7 +97,7 @@ def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services
         response=isolated(
             partial(_stored, outcome),
             otherwise=lambda _: _status_only(outcome),
-            step="keep",
+            step="store",
             delivery_id=delivery_id,
         ),
     )

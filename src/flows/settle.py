@@ -1,11 +1,11 @@
-"""Attempts that were made: their retries are queued, and they are recorded, or carried until they can be."""
+"""After sending: retries are queued and attempts recorded. What cannot be recorded yet travels in a wake-up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from db import attempts
+from db import attempts as table
 from domain.deliveries import Record
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
@@ -19,111 +19,120 @@ from runtime.deadline import OutOfTime, within
 from runtime.isolation import isolated
 from runtime.observability import count, logger
 
-PAUSE_SECONDS = 1.0  # between two tries to record
-CARRY_SECONDS = 8.0  # what is kept back for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
+PAUSE_SECONDS = 1.0  # between two attempts to record
+CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
 CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A wake-up, and the place in the batch of the message that it came in or is to stand for."""
+class BatchMessage:
+    """A wake-up, and the position in the batch of the message that brought it or that it replaces."""
 
-    place: int
+    position: int
     wakeup: Wakeup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a database that answers made of records: the deliveries that were moved, and those it `refused`."""
+    """The result of recording: the deliveries that were updated (`moved`), and those the database `refused`."""
 
     moved: frozenset[DeliveryId] = frozenset()
     refused: frozenset[DeliveryId] = frozenset()
 
 
 def settle(
-    made: Sequence[tuple[Place, JudgedAttempt]],
+    attempts: Sequence[tuple[BatchMessage, JudgedAttempt]],
     *,
-    also: Sequence[Place],
-    ahead: EarlyRecorder,
+    also: Sequence[BatchMessage],
+    early_recorder: EarlyRecorder,
     end_at: datetime,
     services: Services,
 ) -> frozenset[int]:
-    """Steps 5 and 6 for the attempts `made`, each with the wake-up that it was for; queues what else there is, `also`.
+    """Steps 5 and 6 for `attempts`, each with the message it was made for; queues the messages `also` as well.
 
-    The retries are queued first, so that no row is left without a message; then all is recorded. What was done `ahead`
-    is not done again. What the database does not take by `end_at`, less the time for that, travels in a wake-up.
+    The retries are queued first, so that no row is left without a message; then all attempts are recorded. Whatever
+    `early_recorder` has done is not done again. An outcome that the database does not accept before `end_at`, less the
+    time that queueing takes, travels in a wake-up.
 
-    Returns the places of messages that must come back, as SQS did not take what was to stand for them.
+    Returns the positions of failed messages: SQS did not accept what was to replace them.
     """
-    done = ahead.made if ahead.queued else {}
-    refused = queue(
-        [*also, *retries([item for item in made if item[1].claim.delivery_id not in done])], services=services
-    )
+    queued_early = early_recorder.attempts if early_recorder.queued else {}
+    retried = retries([pair for pair in attempts if pair[1].claim.delivery_id not in queued_early])
+    failed = queue([*also, *retried], services=services)
     unrecorded = {
-        id(item) for item in _record_rest([item for _, item in made], ahead=ahead, end_at=end_at, services=services)
+        attempt.claim.delivery_id
+        for attempt in _record_rest(
+            [attempt for _, attempt in attempts], early_recorder=early_recorder, end_at=end_at, services=services
+        )
     }
     now = services.clock()
     carried = [
-        replace(place, wakeup=carrying(item, place.wakeup.group, now=now))
-        for place, item in made
-        if id(item) in unrecorded
+        replace(message, wakeup=carrying(attempt, message.wakeup.group, now=now))
+        for message, attempt in attempts
+        if attempt.claim.delivery_id in unrecorded
     ]
-    return refused | ahead.refused | queue(carried, services=services)
+    return failed | early_recorder.failed | queue(carried, services=services)
 
 
 def _record_rest(
-    made: Sequence[JudgedAttempt], *, ahead: EarlyRecorder, end_at: datetime, services: Services
+    attempts: Sequence[JudgedAttempt], *, early_recorder: EarlyRecorder, end_at: datetime, services: Services
 ) -> list[JudgedAttempt]:
-    """Those that could not be recorded, neither ahead nor now."""
-    if ahead.moved is None:
-        return list(made) if ahead.stuck else record(made, end_at=end_at, services=services)
-    first = [item for item in made if item.claim.delivery_id in ahead.made]
-    _tell_all(first, moved=ahead.moved)
-    return record([item for item in made if item not in first], end_at=end_at, services=services)
+    """Those that could not be recorded, neither early nor now."""
+    if early_recorder.moved is None:
+        return list(attempts) if early_recorder.stuck else record(attempts, end_at=end_at, services=services)
+    early = early_recorder.attempts
+    _log_attempts([attempt for attempt in attempts if attempt.claim.delivery_id in early], moved=early_recorder.moved)
+    rest = [attempt for attempt in attempts if attempt.claim.delivery_id not in early]
+    return record(rest, end_at=end_at, services=services)
 
 
-def queue(places: Sequence[Place], *, services: Services) -> frozenset[int]:
-    """Queues the wake-ups; the places of those that SQS did not take, whose messages must come back."""
-    left = services.queue.send_some([item.wakeup for item in places], now=services.clock())
-    return frozenset(places[number].place for number in left)
+def queue(messages: Sequence[BatchMessage], *, services: Services) -> frozenset[int]:
+    """Queues the wake-ups; returns the positions of those that SQS did not accept, whose messages must come back."""
+    refused = services.queue.send_some([message.wakeup for message in messages], now=services.clock())
+    return frozenset(messages[number].position for number in refused)
 
 
-def retries(made: Sequence[tuple[Place, JudgedAttempt]]) -> list[Place]:
+def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[BatchMessage]:
     """The wake-ups of all next attempts."""
-    return [replace(place, wakeup=wakeup) for place, item in made for wakeup in retry(item, place.wakeup.group)]
+    return [
+        replace(message, wakeup=wakeup)
+        for message, attempt in attempts
+        for wakeup in retry(attempt, message.wakeup.group)
+    ]
 
 
-def retry(made: JudgedAttempt, group: str) -> list[Wakeup]:
+def retry(attempt: JudgedAttempt, group: str) -> list[Wakeup]:
     """The wake-up of the next attempt; none where there is no next one."""
-    if isinstance(made.verdict, RetryAt):
-        return [Wakeup(delivery_id=made.claim.delivery_id, due_at=made.verdict.at, group=group)]
+    if isinstance(attempt.verdict, RetryAt):
+        return [Wakeup(delivery_id=attempt.claim.delivery_id, due_at=attempt.verdict.at, group=group)]
     return []
 
 
-def carrying(made: JudgedAttempt, group: str, *, now: datetime) -> Wakeup:
+def carrying(attempt: JudgedAttempt, group: str, *, now: datetime) -> Wakeup:
     """The wake-up that carries an outcome until it can be recorded."""
-    logger.warning("an outcome travels in its wake-up", delivery_id=str(made.claim.delivery_id))
+    logger.warning("an outcome travels in its wake-up", delivery_id=str(attempt.claim.delivery_id))
     later = now + timedelta(seconds=CARRIED_AFTER_SECONDS)
-    return Wakeup(delivery_id=made.claim.delivery_id, due_at=later, group=group, record=made.record)
+    return Wakeup(delivery_id=attempt.claim.delivery_id, due_at=later, group=group, record=attempt.record)
 
 
-def record(made: Sequence[JudgedAttempt], *, end_at: datetime, services: Services) -> list[JudgedAttempt]:
-    """Logs the attempts and moves their deliveries on, in one statement; those that could not be recorded in time.
+def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Services) -> list[JudgedAttempt]:
+    """Logs the attempts and updates their deliveries, in one statement; returns those that could not be recorded.
 
-    Where the database is away it is asked again until `end_at`, less what it takes to queue them instead.
+    While the database is unavailable this is tried again until `end_at`, less the time it takes to queue them instead.
     """
-    if not made:
+    if not attempts:
         return []
-    recorded = record_all([item.record for item in made], end_at=end_at, services=services)
+    recorded = record_all([attempt.record for attempt in attempts], end_at=end_at, services=services)
     if recorded is None:
-        return list(made)
-    _tell_all([item for item in made if item.claim.delivery_id not in recorded.refused], moved=recorded.moved)
-    return [item for item in made if item.claim.delivery_id in recorded.refused]
+        return list(attempts)
+    refused = recorded.refused
+    _log_attempts([attempt for attempt in attempts if attempt.claim.delivery_id not in refused], moved=recorded.moved)
+    return [attempt for attempt in attempts if attempt.claim.delivery_id in refused]
 
 
 def record_all(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded | None:
-    """None where the database did not answer in time. One record that it refuses is no fault of the others: then each
-    is tried by itself, in a statement of its own."""
+    """None where the database did not answer in time. Where it refuses one record, each is tried in a statement of its
+    own, so that the others are recorded."""
     try:
         moved = _moved(records, end_at=end_at, services=services)
     except StatementRefused as error:
@@ -137,21 +146,21 @@ def record_all(records: Sequence[Record], *, end_at: datetime, services: Service
 
 def _one_by_one(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded:
     """Those for which no time was left count as refused too: they are still to be recorded."""
-    found = {item.attempt.delivery_id: record_all([item], end_at=end_at, services=services) for item in records}
-    told = [item for item in found.values() if item is not None]
-    left = frozenset(delivery_id for delivery_id, item in found.items() if item is None)
+    results = {record.attempt.delivery_id: record_all([record], end_at=end_at, services=services) for record in records}
+    answered = [result for result in results.values() if result is not None]
+    out_of_time = frozenset(delivery_id for delivery_id, result in results.items() if result is None)
     return Recorded(
-        moved=frozenset(delivery_id for item in told for delivery_id in item.moved),
-        refused=left.union(*(item.refused for item in told)),
+        moved=frozenset(delivery_id for result in answered for delivery_id in result.moved),
+        refused=out_of_time.union(*(result.refused for result in answered)),
     )
 
 
 def _moved(records: Sequence[Record], *, end_at: datetime, services: Services) -> frozenset[DeliveryId] | None:
-    """The deliveries that were moved; None where the database did not answer in time."""
+    """The deliveries that were updated; None where the database did not answer in time."""
     give_up_at = end_at - timedelta(seconds=CARRY_SECONDS)
     while (left_seconds := (give_up_at - services.clock()).total_seconds()) > 0:
         try:
-            work = partial(attempts.record, services.database, records, now=services.clock())
+            work = partial(table.record, services.database, records, now=services.clock())
             return within(left_seconds, work, cut=services.database.cut)
         except DatabaseUnavailable:
             logger.warning("the database is not available, attempts wait to be recorded", count=len(records))
@@ -161,27 +170,28 @@ def _moved(records: Sequence[Record], *, end_at: datetime, services: Services) -
     return None
 
 
-def _tell_all(made: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
-    for item in made:
-        tell = partial(_tell, item, moved=item.claim.delivery_id in moved)
-        isolated(tell, otherwise=lambda _: None, step="tell", delivery_id=str(item.claim.delivery_id))
+def _log_attempts(attempts: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
+    for attempt in attempts:
+        delivery_id = attempt.claim.delivery_id
+        log = partial(_log_attempt, attempt, moved=delivery_id in moved)
+        isolated(log, otherwise=lambda _: None, step="log", delivery_id=str(delivery_id))
 
 
-def _tell(made: JudgedAttempt, *, moved: bool) -> None:
+def _log_attempt(judged: JudgedAttempt, *, moved: bool) -> None:
     """One log line and two counts per attempt."""
-    outcome = made.exchange.outcome
-    state = made.record.next_state
+    outcome = judged.exchange.outcome
+    state = judged.record.next_state
     logger.info(
         "attempt made",
-        delivery_id=str(made.claim.delivery_id),
-        number=made.claim.attempts_made,
-        outcome=made.attempt.outcome,
+        delivery_id=str(judged.claim.delivery_id),
+        number=judged.claim.attempts_made,
+        outcome=judged.attempt.outcome,
         status=outcome.status if isinstance(outcome, Answered) else None,
         state=state.value,
-        total_ms=round(made.exchange.timings.total_ms, 1),
+        total_ms=round(judged.exchange.timings.total_ms, 1),
     )
-    count(f"Attempts{made.attempt.outcome.capitalize()}")
+    count(f"Attempts{judged.attempt.outcome.capitalize()}")
     if state.finished:
         count(f"Deliveries{state.value.capitalize()}")
     if not moved:
-        logger.warning("the lease had passed on, only the log was written", delivery_id=str(made.claim.delivery_id))
+        logger.warning("the lease had passed on, only the log was written", delivery_id=str(judged.claim.delivery_id))

@@ -19,7 +19,7 @@ from domain.wakeups import Wakeup
 from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts
 from flows.early_recording import EarlyRecorder
-from flows.settle import Place, settle
+from flows.settle import BatchMessage, settle
 from runtime.settings import DatabaseSettings
 from tests.egress.servers import Line, Partner, Script
 from tests.support.gateway import Gateway, statements
@@ -106,7 +106,7 @@ def test_a_database_that_freezes_stalls_no_transfer_and_all_is_recorded_when_it_
     with closing(Freezes(gateway.database.url)) as database:
         wakeups = batch(gateway, partner(answers(200)), partner(answers_once(database.hangs.is_set)))
         attempt_due(wakeups, services=replace(gateway.services, database=database))
-    assert database.asked == 3  # claim, ahead, the whole batch
+    assert database.asked == 3  # claim, what ended early, the whole batch
     assert [attempt["status"] for attempt in gateway.attempts()] == [200, 200, 200]
     assert set(states(gateway).values()) == {"delivered"}
     assert gateway.queue.wakeups() == []
@@ -138,16 +138,16 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
     claims = [
         item for item in deliveries.claim(hanging, [delivery_id], lease=lease, now=now) if isinstance(item, Claim)
     ]
-    ahead = EarlyRecorder(queue_retries=lambda _: frozenset(), services=services)
-    ahead.begin(claims, {0: Exchange(outcome=Unreachable(reason="for this test"))}, started_at=now)
-    made = [*ahead.end(until=now).values()]
-    assert ahead.stuck
+    recorder = EarlyRecorder(queue_retries=lambda _: frozenset(), services=services)
+    recorder.begin(claims, {0: Exchange(outcome=Unreachable(reason="for this test"))}, started_at=now)
+    made = [*recorder.end(until=now).values()]
+    assert recorder.stuck
 
     assert (
         settle(
-            [(Place(place=0, wakeup=wakeup), item) for item in made],
+            [(BatchMessage(position=0, wakeup=wakeup), item) for item in made],
             also=[],
-            ahead=ahead,
+            early_recorder=recorder,
             end_at=now,
             services=services,
         )
@@ -166,11 +166,11 @@ def test_a_fast_batch_begins_nothing_ahead(gateway: Gateway, partner: StartPartn
     found = deliveries.claim(
         gateway.services.database, ids, lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
     )
-    ahead = EarlyRecorder(queue_retries=lambda _: frozenset(), services=gateway.services)
+    recorder = EarlyRecorder(queue_retries=lambda _: frozenset(), services=gateway.services)
     end_at = gateway.clock() + 2 * (gateway.services.new_lease(gateway.clock()).until - gateway.clock())
     claims = [item for item in found if isinstance(item, Claim)]
-    assert len(make_attempts(claims, end_at=end_at, ahead=ahead, services=gateway.services)) == 3
-    assert ahead.made == {}
+    assert len(make_attempts(claims, end_at=end_at, early_recorder=recorder, services=gateway.services)) == 3
+    assert recorder.attempts == {}
 
 
 def takes_its_row_away(gateway: Gateway) -> Script:

@@ -109,14 +109,14 @@ STEPS = [
         state="unknown",
     ),
     Step(
-        name="keep the response",
+        name="store the response",
         breaks=breaks(judge, "stored_response", at=lambda answer: ("X-Odd", "yes") in answer.headers),
         outcome="answered",
         state="delivered",
     ),
     Step(
-        name="tell",
-        breaks=breaks(settle, "_tell", at=lambda made, **_: made.claim.path == ODD),
+        name="log",
+        breaks=breaks(settle, "_log_attempt", at=lambda judged, **_: judged.claim.path == ODD),
         outcome="answered",
         state="delivered",
     ),
