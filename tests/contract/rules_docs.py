@@ -243,6 +243,14 @@ def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
     ]
 
 
+def every_metric_has_its_row(texts: Texts) -> list[str]:
+    """What `count("...")` counts in src stands in the table of metrics."""
+    told = _first_column_names(texts[RUNNING], "metric")
+    code = "\n".join(text for path, text in texts.items() if path.startswith("src/") and path.endswith(".py"))
+    counted = set(re.findall(r'\bcount\(\s*"(\w+)"', code))
+    return [f"{name} is not in the table" for name in sorted(counted - told)]
+
+
 def every_file_that_is_named_exists(texts: Texts) -> list[str]:
     """`src/flows/attempt.py`, or `flows/attempt.py` for what is in src."""
     paths = {*texts, *(str(folder) for path in texts for folder in Path(path).parents)}
@@ -303,6 +311,13 @@ def _outcomes() -> set[str]:
 def _first_column(page: str, head: str) -> set[str]:
     table = re.search(rf"^\| {re.escape(head)} \|.*\n\|[ -|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
     return set(re.findall(r"^\| `(\w+)`", table[1], re.MULTILINE)) if table else set()
+
+
+def _first_column_names(page: str, head: str) -> set[str]:
+    """All of them, where a cell may hold several."""
+    table = re.search(rf"^\| {re.escape(head)} \|.*\n\|[ -|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    cells = re.findall(r"^\| ([^|]+) \|", table[1], re.MULTILINE) if table else []
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
 def calls_are_those_of_the_code(texts: Texts) -> list[str]:
@@ -502,6 +517,7 @@ RULES: list[Rule] = [
     every_make_target_that_is_named_exists,
     every_variable_that_is_named_exists,
     every_name_of_the_stack_or_the_code_exists,
+    every_metric_has_its_row,
     every_file_that_is_named_exists,
     states_outcomes_and_guarantees_are_those_of_the_code,
     calls_are_those_of_the_code,

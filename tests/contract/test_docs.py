@@ -47,6 +47,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.every_variable_that_is_named_exists, ARCHITECTURE, "`AWS_SIGV4`", "`LEASE_MINUTES`"),
     (rules.every_name_of_the_stack_or_the_code_exists, RUNNING, "`WebAclRate`", "`WebAclSpeed`"),
     (rules.every_name_of_the_stack_or_the_code_exists, RUNNING, "`AttemptsUnknown`", "`AttemptsLost`"),
+    (rules.every_metric_has_its_row, RUNNING, "| `DeliveriesAccepted` |", "| accepted |"),
     (rules.every_file_that_is_named_exists, ARCHITECTURE, "src/flows/attempt.py", "src/flows/send.py"),
     (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `canceled` |", "| `cancelled` |"),
     (rules.states_outcomes_and_guarantees_are_those_of_the_code, API, "| `refused` |", "| `blocked` |"),
