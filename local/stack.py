@@ -24,6 +24,7 @@ from local.template import FunctionTemplate, Template
 from local.wakeups_again import WakeupsAgain, unfinished
 
 DATABASE = "sallyport"
+QUEUE_FILE = "wakeup-queue"  # in the stack's directory: the queue's URL, for tools/containers.py
 # Two zones, as on AWS; whatever leaves this machine for itself comes from the loopback.
 ZONES = {"CheckEgressAFunction": "local-a", "CheckEgressBFunction": "local-b"}
 CONCURRENCY = 4  # environments per function; a laptop has not the processors for the template's numbers
@@ -138,6 +139,8 @@ class Stack:
             }
         self.queues = sqs.create_queues(queues)
         self._sqs_endpoint_url = sqs.endpoint_url
+        (self._directory / QUEUE_FILE).write_text(f"{self.queues['WakeupQueue'].url}\n", encoding="utf-8")
+        self._cleanup.callback((self._directory / QUEUE_FILE).unlink, missing_ok=True)
         return Template(path, resources={name: queue.url for name, queue in self.queues.items()})
 
     def _start_functions(self, template: Template) -> None:

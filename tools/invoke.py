@@ -19,32 +19,26 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
-
-import yaml
+from urllib.parse import urlsplit
 
 from local.errors import LocalError
 from local.partner import ECHO_PATH, Partner
-from local.postgres import SUPERUSER, Postgres
+from local.postgres import Postgres
 from local.sqs import SqsServer
+from local.stack import DATABASE
 from local.template import Template
+from tools.containers import Addresses, bridge_address, socket_of, write_variables
 from tools.relay import Relay, to_loopback, to_unix_socket
 
 ROOT = Path(__file__).resolve().parents[1]
 SAM = ROOT / ".venv-sam/bin/sam"
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 IMAGE_WORKSPACE = ROOT / ".sallyport/lambda-image"
-DATABASE = "sallyport"
+BUILT = ROOT / ".aws-sam/build/template.yaml"
 ZONE = "local"
-USERS = {
-    "MigrateFunction": SUPERUSER,
-    "AuthorizeFunction": "sallyport_authorizer",
-    "AdminFunction": "sallyport_admin",
-}
-INVOKE_SECONDS = 120  # the first one also makes SAM's own image on top of Lambda's
+INVOKE_SECONDS = 600  # the first one also makes SAM's own image, and some storage drivers copy it whole each time
 PULL_SECONDS = 600
 
 type Event = dict[str, Any]
@@ -56,15 +50,16 @@ class InvokeError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Functions:
-    """The built functions; `partner_url` is where they find the partner."""
+    """The built functions, run with the file `variables`; `partner_url` is where they find the partner."""
 
-    template: Path
+    variables: Path
     partner: Partner
     partner_url: str
 
     def invoke(self, name: str, event: Event, *, raises: bool = False) -> Any:
         """The function's result. Raises InvokeError for one that raised, unless it should (`raises`)."""
-        command = [str(SAM), "local", "invoke", name, "--template", str(self.template), "--event", "-"]
+        command = [str(SAM), "local", "invoke", name, "--template", str(BUILT), "--event", "-"]
+        command += ["--parameter-overrides", "Architecture=x86_64", "--env-vars", str(self.variables)]
         command += ["--skip-pull-image", "--region", "us-east-1"]
         started = time.monotonic()
         done = subprocess.run(
@@ -190,97 +185,37 @@ def _look_up_addresses(functions: Functions) -> None:
 @contextmanager
 def _surroundings() -> Iterator[Functions]:
     """Database, queue and partner, reachable from containers and gone afterwards."""
-    bridge = _bridge_address()
+    bridge = bridge_address()
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sallyport-invoke-"))
-        postgres = stack.enter_context(Postgres(Path(directory) / "postgres", durable=False))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sallyport-invoke-")))
+        postgres = stack.enter_context(Postgres(directory / "postgres", durable=False))
         postgres.make_database(DATABASE)
         sqs, partner = SqsServer(), Partner(port=0, report=_say)
         for server in (sqs, partner):
             stack.callback(server.stop)
             server.start()
-        queue_port = urlsplit(sqs.endpoint_url).port or 0
-        relays = Relays(
-            address=bridge,
-            database=stack.enter_context(Relay(bridge, to_unix_socket(_socket_of(postgres)))).port,
-            queue=stack.enter_context(Relay(bridge, to_loopback(queue_port))).port,
-            partner=stack.enter_context(Relay(bridge, to_loopback(partner.port))).port,
+        addresses = Addresses(
+            bridge=bridge,
+            database_port=stack.enter_context(Relay(bridge, to_unix_socket(socket_of(postgres.url())))).port,
+            aws_port=stack.enter_context(Relay(bridge, to_loopback(urlsplit(sqs.endpoint_url).port or 0))).port,
+            queue_url=sqs.create_queues(Template(ROOT / "template.yaml").queues())["WakeupQueue"].url,
         )
-        queue_url = sqs.create_queues(Template(ROOT / "template.yaml").queues())["WakeupQueue"].url
-        yield Functions(
-            template=_template(relays, queue_url), partner=partner, partner_url=f"http://{bridge}:{relays.partner}"
-        )
+        partner_port = stack.enter_context(Relay(bridge, to_loopback(partner.port))).port
+        partner_url = f"http://{bridge}:{partner_port}"
+        variables = directory / "variables.json"
+        write_variables(variables, addresses, more=_variables(bridge, partner_port))
+        yield Functions(variables=variables, partner=partner, partner_url=partner_url)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relays:
-    """Docker's bridge, and the ports on it."""
-
-    address: str
-    database: int
-    queue: int
-    partner: int
-
-
-def _socket_of(postgres: Postgres) -> str:
-    (directory,) = parse_qs(urlsplit(postgres.url()).query)["host"]
-    return f"{directory}/.s.PGSQL.5432"
-
-
-def _bridge_address() -> str:
-    """Of this machine, as containers on Docker's default network see it: the gateway, which is its first address."""
-    asked = subprocess.run(
-        ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    ranges = json.loads(asked.stdout) if asked.returncode == 0 else []
-    for entry in ranges or []:
-        network = ip_network(entry["Subnet"])
-        if network.version == 4:
-            return str(entry.get("Gateway") or network[1])
-    raise InvokeError(f"Docker's default network has no IPv4 range on this machine. {asked.stderr.strip()}")
-
-
-def _template(relays: Relays, queue_url: str) -> Path:
-    """The built functions with the surroundings' addresses: --env-vars sets only what the template names already."""
-    resources = {
-        function.logical_id: {
-            "Type": "AWS::Serverless::Function",
-            "Properties": {
-                "Handler": function.handler,
-                "Runtime": "python3.13",
-                "CodeUri": function.logical_id,
-                "Timeout": function.timeout_seconds,
-                "MemorySize": function.memory_mb,
-                "Environment": {
-                    "Variables": {**function.variables, **_variables(function.logical_id, relays, queue_url)}
-                },
-            },
-        }
-        for function in Template(ROOT / "template.yaml").functions().values()
-    }
-    path = ROOT / ".aws-sam/build/invoke.yaml"
-    path.write_text(yaml.safe_dump({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
-    return path
-
-
-def _variables(function: str, relays: Relays, queue_url: str) -> dict[str, str]:
-    user = USERS.get(function, "sallyport_app")
+def _variables(bridge: str, partner_port: int) -> dict[str, str]:
+    """Of every function: the partner, and the address through which it sees them."""
     return {
-        "DATABASE_URL": f"postgresql://{user}@{relays.address}:{relays.database}/{DATABASE}",
-        "SQS_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
-        "WAKEUP_QUEUE_URL": queue_url,
-        "CA_BUNDLE": "",
-        "EGRESS_ADDRESSES": f"{ZONE}=127.0.0.1",  # the relay's, through which the partner sees the functions
+        "EGRESS_ADDRESSES": f"{ZONE}=127.0.0.1",  # the relay's
         "AVAILABILITY_ZONE": ZONE,
-        "EGRESS_ECHO_URL": f"http://{relays.address}:{relays.partner}{ECHO_PATH}",
+        "EGRESS_ECHO_URL": f"http://{bridge}:{partner_port}{ECHO_PATH}",
         "EGRESS_RESULTS_PATH": "/sallyport/invoke/egress",
-        "SSM_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
-        "EC2_ENDPOINT_URL": f"http://{relays.address}:{relays.queue}",
-        "ALLOWED_PRIVATE_CIDRS": f"{relays.address}/32",
-        "ALLOWED_PORTS": f"80,443,{relays.partner}",
+        "ALLOWED_PRIVATE_CIDRS": f"{bridge}/32",
+        "ALLOWED_PORTS": f"80,443,{partner_port}",
     }
 
 
