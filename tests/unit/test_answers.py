@@ -28,6 +28,13 @@ def test_an_answer_fits_up_to_the_last_byte(character: str, bytes_each: int) -> 
     assert not fits({"body": character * most + "x" * (rest + 1)})
 
 
+def test_the_limit_is_the_one_that_lambda_s_own_error_names() -> None:
+    """ "Exceeded maximum allowed payload size (6291556 bytes)": the other tests here take the number from the code."""
+    around = len(json.dumps({"body": ""}))
+    assert fits({"body": "x" * (6_291_556 - around)})
+    assert not fits({"body": "x" * (6_291_557 - around)})
+
+
 def test_what_has_no_body_fits() -> None:
     assert fits({"body": None})
     assert fits({})
