@@ -13,17 +13,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lab.kernel.apply import Missing
-from lab.kernel.sandbox import Forbidden, die_with_parent
+from lab.kernel.apply import MissingRequirement
+from lab.kernel.sandbox import NamespacesForbidden, die_with_parent
 from lab.model.case import Case
 from lab.model.errors import Unrunnable
 from lab.plan.parts import Unrealisable
 from lab.report.data import written
-from lab.report.text import Pages
+from lab.report.text import ReportPrinter
 from lab.shell import NoSuchHost, shell
 from lab.sources import live, templates
 from lab.sources.describing import NotDescribed
-from lab.workers import Order, Refused, Result, carry_out
+from lab.workers import CaseRefused, CaseResult, Order, carry_out
 from local.errors import LocalError
 from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
@@ -44,7 +44,7 @@ _HEADINGS = {1: "database", 2: "address", 3: "lost zone", 4: "no way out", 5: "c
 WIDTH = 120  # of text that does not go to a terminal
 
 
-class Wrong(ValueError):
+class UsageError(ValueError):
     """A question that makes no sense, in words for the person who asked."""
 
 
@@ -76,18 +76,18 @@ def answered(act: Callable[[], int]) -> int:
 
 
 _CANNOT = (
-    Forbidden,
+    NamespacesForbidden,
     LocalError,
-    Missing,
+    MissingRequirement,
     NoSuchHost,
     NotDescribed,
-    Refused,
+    CaseRefused,
     RefusedParameters,
     Unmodelled,
     Unrealisable,
     Unrunnable,
-    Wrong,
-    templates.Unknown,
+    UsageError,
+    templates.UnknownDesign,
 )
 
 
@@ -109,11 +109,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _refuse_contradictions(asked: argparse.Namespace) -> None:
     for name in ("controls", "programs"):
         if getattr(asked, name) not in {"", "yes", "no"}:
-            raise Wrong(f"{name.upper()} is yes or no, not {getattr(asked, name)!r}")
+            raise UsageError(f"{name.upper()} is yes or no, not {getattr(asked, name)!r}")
     if asked.stack and (asked.topology or asked.egress or asked.programs == "yes"):
-        raise Wrong("a STACK is read as it is deployed: TOPOLOGY, EGRESS and PROGRAMS are not for it")
+        raise UsageError("a STACK is read as it is deployed: TOPOLOGY, EGRESS and PROGRAMS are not for it")
     if asked.region and not asked.stack:
-        raise Wrong("REGION goes with STACK")
+        raise UsageError("REGION goes with STACK")
 
 
 def _orders(asked: argparse.Namespace) -> list[Order]:
@@ -146,13 +146,13 @@ def _one(asked: argparse.Namespace) -> Case:
 def proved(orders: Sequence[Order], *, out: Path = OUT, verbose: bool = False) -> int:
     """Carry them out, keep what was found in `out`, and print the table of it; all of it where it is to be verbose.
 
-    Returns 0 where all holds, 1 where not. Raises Wrong where another lab writes into the same folder.
+    Returns 0 where all holds, 1 where not. Raises UsageError where another lab writes into the same folder.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     since = time.monotonic()
     with _alone(ROOT / out):
         found = _carried_out(orders, out)
-    pages = Pages(console)
+    pages = ReportPrinter(console)
     if verbose:
         for order in orders:
             pages.case(found[order.case.name].data, files=_files(out, order.case.name))
@@ -167,8 +167,8 @@ def proved(orders: Sequence[Order], *, out: Path = OUT, verbose: bool = False) -
     return 0 if all(one.data["holds"] for one in found.values()) else FAILED
 
 
-def _carried_out(orders: Sequence[Order], out: Path) -> dict[str, Result]:
-    found: dict[str, Result] = {}
+def _carried_out(orders: Sequence[Order], out: Path) -> dict[str, CaseResult]:
+    found: dict[str, CaseResult] = {}
     with _Progress(orders) as progress:
         longest_first = sorted(orders, key=lambda order: not order.programs)
         for order, result in carry_out(longest_first, at_once=AT_ONCE, report=progress.step):
@@ -186,7 +186,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Wrong(f"another lab writes its reports into {folder}: wait for its end, or say OUT=folder") from None
+            raise UsageError(
+                f"another lab writes its reports into {folder}: wait for its end, or say OUT=folder"
+            ) from None
         yield
 
 
@@ -194,7 +196,7 @@ def _files(out: Path, name: str) -> str:
     return f"{out / name}.json, drawn in {out / name}.svg"
 
 
-def _save(out: Path, name: str, result: Result) -> None:
+def _save(out: Path, name: str, result: CaseResult) -> None:
     folder = ROOT / out
     (folder / f"{name}.json").write_text(written(result.data), encoding="utf-8")
     (folder / f"{name}.txt").write_text(_text(out, name, result), encoding="utf-8")
@@ -202,14 +204,14 @@ def _save(out: Path, name: str, result: Result) -> None:
         (folder / f"{name}.svg").write_text(result.svg, encoding="utf-8")
 
 
-def _text(out: Path, name: str, result: Result) -> str:
+def _text(out: Path, name: str, result: CaseResult) -> str:
     console = Console(width=WIDTH, color_system=None, record=True, file=open(os.devnull, "w"))  # noqa: SIM115,PTH123
-    Pages(console).case(result.data, files=_files(out, name))
-    Pages(console).limits()
+    ReportPrinter(console).case(result.data, files=_files(out, name))
+    ReportPrinter(console).limits()
     return console.export_text()
 
 
-def _table(console: Console, orders: Sequence[Order], found: dict[str, Result], out: Path) -> None:
+def _table(console: Console, orders: Sequence[Order], found: dict[str, CaseResult], out: Path) -> None:
     table = Table(title="Proofs that hold, by design", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("design", no_wrap=True, overflow="fold")
     for words in (*_HEADINGS.values(), "controls", "programs"):
@@ -232,8 +234,8 @@ def _cells(data: Any) -> list[str]:
         cells.append(_of(held, len(proofs)) if proofs else "[dim]n/a[/]")
     controls = [one for proof in data["proofs"] for one in proof["controls"] or ()]
     cells.append(_of(sum(one["made the proof fail"] for one in controls), len(controls)) if controls else "-")
-    deeds = data["programs"]
-    cells.append(_of(sum(one["holds"] for one in deeds), len(deeds)) if deeds else "-")
+    checks = data["programs"]
+    cells.append(_of(sum(one["holds"] for one in checks), len(checks)) if checks else "-")
     return cells
 
 

@@ -1,8 +1,8 @@
 """What AWS's documents say should become of an attempt, worked out on the Network alone.
 
 It walks a TCP exchange, the opening packet and its answer, from place to place. It shares no code with the plan and
-its filters: that the two agree on networks made at random (lab/fuzz) is the check of both. The pages of AWS that
-it follows are those of lab/model/stages.py; the sentences beside the functions say which rule of the page is meant.
+its filters: that the two agree on networks made at random (lab/fuzz) is the check of both. It follows the pages of AWS
+in lab/model/checkpoints.py; the sentences beside the functions say which rule of the page is meant.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Literal, NoReturn
 
-from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
-from lab.model.outside import RESOLVER, Outside
-from lab.model.stages import Stage
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
+from lab.model.checkpoints import Checkpoint
+from lab.model.outside import RESOLVER, OutsideHost
 from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
@@ -56,23 +56,23 @@ class Reached:
     packet: Packet
 
 
-class _Refused(Exception):
-    def __init__(self, stage: Stage, resource: str, detail: str) -> None:
-        super().__init__(stage, resource, detail)
-        self.stage, self.resource, self.detail = stage, resource, detail
+class _PacketRefused(Exception):
+    def __init__(self, checkpoint: Checkpoint, resource: str, detail: str) -> None:
+        super().__init__(checkpoint, resource, detail)
+        self.checkpoint, self.resource, self.detail = checkpoint, resource, detail
 
 
-def _refuse(stage: Stage, resource: str, detail: str) -> NoReturn:
-    raise _Refused(stage, resource, detail)
+def _refuse(checkpoint: Checkpoint, resource: str, detail: str) -> NoReturn:
+    raise _PacketRefused(checkpoint, resource, detail)
 
 
 class Oracle:
     """Judges attempts on one network; each attempt is judged as if it were the first."""
 
-    def __init__(self, network: Network, outside: Iterable[Outside]) -> None:
+    def __init__(self, network: Network, outside: Iterable[OutsideHost]) -> None:
         self._network, self._outside = network, tuple(outside)
 
-    def judge(self, attempt: Attempt) -> Verdict:
+    def judge(self, attempt: ConnectionAttempt) -> ProbeResult:
         walk = _Walk(self._network, self._outside)
         source = attempt.claims or walk.address_of(attempt.source)
         opening = Packet(source, attempt.source_port, attempt.destination, attempt.port)
@@ -81,8 +81,10 @@ class Oracle:
             there = walk.send(attempt.source, opening)
             direction = "back"
             home = walk.send(there.host, there.packet.answer())
-        except _Refused as refused:
-            return Died(stage=refused.stage, resource=refused.resource, detail=refused.detail, direction=direction)
+        except _PacketRefused as refused:
+            return Died(
+                checkpoint=refused.checkpoint, resource=refused.resource, detail=refused.detail, direction=direction
+            )
         if home != Reached(attempt.source, opening.answer()):
             return Unexplained(words=f"the answer came to {home.host} as {home.packet}")
         return Arrived(seen_as=there.packet.source)
@@ -94,7 +96,7 @@ class _Walk:
     remember: the answer that they expect, and the packet that it is the answer to."""
 
     network: Network
-    outside: tuple[Outside, ...]
+    outside: tuple[OutsideHost, ...]
     tracked: set[tuple[IPv4Address, int, IPv4Address, int]] = field(default_factory=set)
     translated: dict[tuple[str, tuple[IPv4Address, int, IPv4Address, int]], Packet] = field(default_factory=dict)
 
@@ -114,7 +116,7 @@ class _Walk:
         return next(one for one in self.network.nat_gateways if one.id == name)
 
     def send(self, host: str, packet: Packet) -> Reached:
-        """Raises _Refused."""
+        """Raises _PacketRefused."""
         for interface in self.network.interfaces:
             if interface.id == host:
                 return self.from_interface(interface, packet)
@@ -134,7 +136,7 @@ class _Walk:
     def from_interface(self, interface: Interface, packet: Packet) -> Reached:
         """An interface may send from its own address alone."""
         if packet.source != interface.address:
-            _refuse(Stage.SOURCE, interface.id, f"its address is {interface.address}")
+            _refuse(Checkpoint.SOURCE, interface.id, f"its address is {interface.address}")
         if packet.destination == self.network.cidr[2]:
             return self.at_resolver(packet)
         return self.leave(interface.subnet, interface, packet)
@@ -142,7 +144,7 @@ class _Walk:
     def at_resolver(self, packet: Packet) -> Reached:
         """Neither network ACLs nor security groups filter what goes to the resolver, which answers DNS alone."""
         if packet.destination_port != 53:
-            _refuse(Stage.RESOLVER, self.network.vpc, "it answers DNS on port 53 alone")
+            _refuse(Checkpoint.RESOLVER, self.network.vpc, "it answers DNS on port 53 alone")
         self.tracked.add(packet.ends())
         return Reached(RESOLVER, packet)
 
@@ -171,7 +173,7 @@ class _Walk:
     def to_nat(self, nat: NatGateway, subnet: str, sender: Interface | NatGateway, packet: Packet) -> Reached:
         """A NAT gateway stands in its subnet, so the way to it leads over the subnets' edges."""
         if sender == nat:
-            _refuse(Stage.LOOP, nat.id, "it is routed to itself")
+            _refuse(Checkpoint.LOOP, nat.id, "it is routed to itself")
         self.filter(subnet, nat.subnet, sender, None, packet)
         return self.at_nat(nat, packet)
 
@@ -179,7 +181,7 @@ class _Walk:
         """Through a gateway endpoint one keeps one's private address."""
         host = next(one for one in self.outside if one.endpoint == endpoint)
         if packet.destination != host.address:
-            _refuse(Stage.ENDPOINT, endpoint, "no host has this address")
+            _refuse(Checkpoint.ENDPOINT, endpoint, "no host has this address")
         self.filter(subnet, None, sender, None, packet)
         return Reached(host.name, packet)
 
@@ -197,10 +199,10 @@ class _Walk:
         if not fitting:
             if inside:
                 return None
-            _refuse(Stage.ROUTE, table.id, "no route")
+            _refuse(Checkpoint.ROUTE, table.id, "no route")
         best = max(fitting, key=lambda route: (route.destination.prefixlen, not route.propagated))
         if isinstance(best.target, Blackhole):
-            _refuse(Stage.BLACKHOLE, best.id, f"{best.target.was} is gone")
+            _refuse(Checkpoint.BLACKHOLE, best.id, f"{best.target.was} is gone")
         return best.target
 
     def into_vpc(
@@ -215,7 +217,7 @@ class _Walk:
             if nat.address == packet.destination:
                 self.filter(subnet, nat.subnet, sender, None, packet)
                 return self.at_nat(nat, packet)
-        _refuse(Stage.ADDRESS, self.network.vpc, "no interface has this address")
+        _refuse(Checkpoint.ADDRESS, self.network.vpc, "no interface has this address")
 
     # ---- Filters
 
@@ -235,7 +237,7 @@ class _Walk:
         if packet.answer().ends() in self.tracked:
             return
         if not packet.opens:
-            _refuse(Stage.TRACKING, self.network.vpc, "it belongs to no connection")
+            _refuse(Checkpoint.TRACKING, self.network.vpc, "it belongs to no connection")
         if isinstance(sender, Interface):
             self.ask_groups(sender, packet.destination, packet.destination_port, egress=True)
         if receiver is not None:
@@ -258,16 +260,16 @@ class _Walk:
         ]
         first = min(fitting, key=lambda entry: entry.number, default=None)
         if first is None or not first.allow:
-            stage = Stage.NACL_OUT if egress else Stage.NACL_IN
-            _refuse(stage, nacl.id, "no entry allows it" if first is None else first.id)
+            checkpoint = Checkpoint.NACL_OUT if egress else Checkpoint.NACL_IN
+            _refuse(checkpoint, nacl.id, "no entry allows it" if first is None else first.id)
 
     def ask_groups(self, interface: Interface, peer: IPv4Address, port: int, *, egress: bool) -> None:
         """One rule of one group is enough. A group as peer stands for the private addresses of its members."""
         groups = [one for one in self.network.security_groups if one.id in interface.security_groups]
         rules = [rule for group in groups for rule in (group.egress if egress else group.ingress)]
         if not any(self.allows(rule, peer, port) for rule in rules):
-            stage = Stage.GROUP_OUT if egress else Stage.GROUP_IN
-            _refuse(stage, ", ".join(group.id for group in groups), "no rule allows it")
+            checkpoint = Checkpoint.GROUP_OUT if egress else Checkpoint.GROUP_IN
+            _refuse(checkpoint, ", ".join(group.id for group in groups), "no rule allows it")
 
     def allows(self, rule: Rule, peer: IPv4Address, port: int) -> bool:
         if not _covers(rule.protocol, rule.first_port, rule.last_port, port):
@@ -284,9 +286,9 @@ class _Walk:
         if opening is not None:
             return self.from_nat(nat, replace(packet, destination=opening.source))
         if packet.destination == nat.address or (packet.destination in _public(nat) and nat.subnet is None):
-            _refuse(Stage.NAT, nat.id, "it takes no connections")
+            _refuse(Checkpoint.NAT, nat.id, "it takes no connections")
         if not packet.opens:
-            _refuse(Stage.NAT, nat.id, "it belongs to no connection that it translates")
+            _refuse(Checkpoint.NAT, nat.id, "it belongs to no connection that it translates")
         sent = replace(packet, source=self.own_address(nat, packet))
         self.translated[nat.id, sent.answer().ends()] = packet
         return self.from_nat(nat, sent)
@@ -296,12 +298,12 @@ class _Walk:
         if nat.address is not None and nat.subnet is not None:
             return nat.address
         if self.network.internet_gateway is None:
-            _refuse(Stage.GATEWAY, nat.id, "the VPC has no internet gateway")
+            _refuse(Checkpoint.GATEWAY, nat.id, "the VPC has no internet gateway")
         zones = {one.zone for one in self.network.subnets if packet.source in one.cidr}
         for address in nat.addresses:
             if address.zone in zones:
                 return address.public_address
-        _refuse(Stage.NAT, nat.id, "it has no address in the sender's zone")
+        _refuse(Checkpoint.NAT, nat.id, "it has no address in the sender's zone")
 
     def from_nat(self, nat: NatGateway, packet: Packet) -> Reached:
         if nat.subnet is not None:
@@ -314,18 +316,18 @@ class _Walk:
         """It makes the public address of the private one, and knows no others."""
         public = _translations(self.network).get(packet.source)
         if public is None:
-            _refuse(Stage.GATEWAY, self.network.internet_gateway or "", "the sender has no public address")
+            _refuse(Checkpoint.GATEWAY, self.network.internet_gateway or "", "the sender has no public address")
         return self.on_internet(replace(packet, source=public))
 
     def on_internet(self, packet: Packet) -> Reached:
         if packet.destination in self.network.cidr:
-            _refuse(Stage.INTERNET, "internet", "private addresses are not routed")
+            _refuse(Checkpoint.INTERNET, "internet", "private addresses are not routed")
         for host in self.outside:
             if host.address == packet.destination and host.place != "corporate":
                 return Reached(host.name, packet)
         if self.network.internet_gateway is not None:
             return self.from_internet(packet)
-        _refuse(Stage.INTERNET, "internet", "no host has this address")
+        _refuse(Checkpoint.INTERNET, "internet", "no host has this address")
 
     def from_internet(self, packet: Packet) -> Reached:
         """In by the internet gateway, which makes the private address of the public one."""
@@ -335,25 +337,25 @@ class _Walk:
         for private, public in _translations(self.network).items():
             if public == packet.destination:
                 return self.into_vpc(replace(packet, destination=private))
-        _refuse(Stage.INTERNET, "internet", "no host has this address")
+        _refuse(Checkpoint.INTERNET, "internet", "no host has this address")
 
     def at_vpn(self, packet: Packet) -> Reached:
         gateway = self.network.vpn.gateway if self.network.vpn else ""
         for host in self.outside:
             if host.address == packet.destination and host.place == "corporate":
                 return Reached(host.name, packet)
-        _refuse(Stage.VPN, gateway, "no corporate host has this address")
+        _refuse(Checkpoint.VPN, gateway, "no corporate host has this address")
 
     def from_corporate(self, packet: Packet) -> Reached:
         """The tunnel leads into the VPC alone; the resolver serves those inside alone."""
         if packet.destination not in self.network.cidr:
             gateway = self.network.vpn.gateway if self.network.vpn else ""
-            _refuse(Stage.VPN, gateway, "it leads into the VPC, not through it")
+            _refuse(Checkpoint.VPN, gateway, "it leads into the VPC, not through it")
         if packet.destination == self.network.cidr[2]:
-            _refuse(Stage.RESOLVER, self.network.vpc, "it answers those inside of the VPC alone")
+            _refuse(Checkpoint.RESOLVER, self.network.vpc, "it answers those inside of the VPC alone")
         return self.into_vpc(packet)
 
-    def from_service(self, service: Outside, packet: Packet) -> Reached:
+    def from_service(self, service: OutsideHost, packet: Packet) -> Reached:
         """A service behind a gateway endpoint answers private addresses through it."""
         if service.endpoint is not None and packet.destination in self.network.cidr:
             return self.into_vpc(packet)

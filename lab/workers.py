@@ -1,7 +1,7 @@
-"""Cases carried out in processes of their own, each in a private world of its own, a few at a time.
+"""A pool of worker processes: each runs one case in a sandbox of its own, a few at a time.
 
-They are forked before anything starts a thread, die with the process that asked for them, and hand back what they found
-through a pipe.
+They are forked before anything starts a thread, die with the process that started them, and send their results through
+a pipe.
 """
 
 import os
@@ -13,11 +13,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lab.kernel.sandbox import Forbidden, die_with_parent, enter
+from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter
 from lab.model.case import Case
 
 _CONTEXT = get_context("fork")
-type Message = tuple[str, Any]  # ("step", words), ("found", Result), ("forbidden", words), ("refused", words)
+type Message = tuple[str, Any]  # ("step", words), ("found", CaseResult), ("forbidden", words), ("refused", words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,40 +30,40 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class CaseResult:
     """What was found: the report as data, and the map as SVG, None for a network that the map has no room for."""
 
     data: Mapping[str, Any]
     svg: str | None
 
 
-class Refused(ValueError):
+class CaseRefused(ValueError):
     """A case cannot be carried out; the words name the resource and what is missing."""
 
 
 def carry_out(
     orders: Sequence[Order], *, at_once: int, report: Callable[[str, str], None]
-) -> Iterator[tuple[Order, Result]]:
+) -> Iterator[tuple[Order, CaseResult]]:
     """Results in the order in which they are ready. `report` gets the case's name and its step.
 
-    Raises Forbidden where the machine has no namespaces for us, Refused for a case that cannot be made, and
-    RuntimeError for a process that ended without a word.
+    Raises NamespacesForbidden where the machine lets us make no namespaces, CaseRefused for a case that cannot be made,
+    and RuntimeError for a process that ended without a result.
     """
     if any(order.programs for order in orders):
         _load()
-    with _Crew() as crew:
+    with _WorkerPool() as pool:
         left = list(orders)
-        while left or crew.busy:
-            while left and len(crew.busy) < at_once:
-                crew.start(left.pop(0))
-            yield from crew.news(report)
+        while left or pool.busy:
+            while left and len(pool.busy) < at_once:
+                pool.start(left.pop(0))
+            yield from pool.poll(report)
 
 
 @dataclass(slots=True)
-class _Crew:
+class _WorkerPool:
     busy: dict[Connection, tuple[Any, Order]] = field(default_factory=dict)
 
-    def __enter__(self) -> "_Crew":
+    def __enter__(self) -> "_WorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,11 +79,11 @@ class _Crew:
         theirs.close()
         self.busy[ours] = (process, order)
 
-    def news(self, report: Callable[[str, str], None]) -> Iterator[tuple[Order, Result]]:
-        """Wait for the next words of any, and hand on those that are results."""
+    def poll(self, report: Callable[[str, str], None]) -> Iterator[tuple[Order, CaseResult]]:
+        """Wait for the next messages of any worker; yield the results among them."""
         ready = set(wait(list(self.busy)))
         for pipe in [one for one in self.busy if one in ready]:
-            kind, content = self._heard(pipe)
+            kind, content = self._receive(pipe)
             order = self.busy[pipe][1]
             if kind == "step":
                 report(order.case.name, content)
@@ -91,12 +91,12 @@ class _Crew:
             process, _ = self.busy.pop(pipe)
             process.join()
             if kind == "forbidden":
-                raise Forbidden(content)
+                raise NamespacesForbidden(content)
             if kind == "refused":
-                raise Refused(f"{order.case.name}: {content}")
+                raise CaseRefused(f"{order.case.name}: {content}")
             yield order, content
 
-    def _heard(self, pipe: Connection) -> Message:
+    def _receive(self, pipe: Connection) -> Message:
         try:
             words: Message = pipe.recv()
         except EOFError:
@@ -121,33 +121,33 @@ def _work(order: Order, told: Connection, parent: int) -> None:
     try:
         enter()
         told.send(("found", _result(order, lambda words: told.send(("step", words)))))
-    except Forbidden as error:
+    except NamespacesForbidden as error:
         told.send(("forbidden", str(error)))
     except _refusals() as error:
         told.send(("refused", str(error)))
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from lab.kernel.apply import Missing
+    from lab.kernel.apply import MissingRequirement
     from lab.model.errors import Unrunnable
     from lab.plan.parts import Unrealisable
     from local.errors import LocalError
 
-    return Unrealisable, Unrunnable, Missing, LocalError
+    return Unrealisable, Unrunnable, MissingRequirement, LocalError
 
 
-def _result(order: Order, report: Callable[[str], None]) -> Result:
+def _result(order: Order, report: Callable[[str], None]) -> CaseResult:
     from lab.proofs.runner import prove
     from lab.report.data import as_data
     from lab.report.picture import picture
 
     since = time.monotonic()
     evidence = prove(order.case, controls=order.controls, report=report)
-    deeds, code = [], None
+    checks, code = [], None
     if order.programs:
         from lab.programs.checks import run
 
         found, code = run(order.case, report=report)
-        deeds = [deed.as_data() for deed in found]
-    data = as_data(evidence, seconds=time.monotonic() - since, deeds=deeds, code=code)
-    return Result(data=data, svg=picture(evidence))
+        checks = [check.as_data() for check in found]
+    data = as_data(evidence, seconds=time.monotonic() - since, checks=checks, code=code)
+    return CaseResult(data=data, svg=picture(evidence))

@@ -24,6 +24,6 @@ lab-shell: $(DEV_READY) ## a shell on a host of the lab, all programs running: H
 
 .PHONY: lab-fuzz
 lab-fuzz: $(DEV_READY) ## what the lab's oracle says against packets, on random networks
-#? N=100 of them, SEED=1 for the same again, SPOILT=yes for mistakes on purpose
+#? N=100 of them, SEED=1 for the same again, MUTANTS=yes for plans with a deliberate mistake
 #! nft namespaces
-	@exec $(PY) -m lab.fuzz $(TIED) $(or $(call number,N,--networks),--networks 100) $(call number,SEED,--seed) $(call switch,SPOILT,--spoilt)
+	@exec $(PY) -m lab.fuzz $(TIED) $(or $(call number,N,--networks),--networks 100) $(call number,SEED,--seed) $(call switch,MUTANTS,--mutants)

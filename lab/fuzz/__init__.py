@@ -1,1 +1,1 @@
-"""The oracle against packets, on networks made at random; and on plans with a mistake, which must be noticed."""
+"""The oracle against packets, on random networks; and on mutants: plans with a mistake, which it must detect."""

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from lab.fuzz.comparison import Disagreement, compare
-from lab.fuzz.mutants import MISTAKES, Spoil
+from lab.fuzz.mutants import MUTANTS
 from lab.fuzz.networks import random_network
 from lab.fuzz.shrinking import smallest
-from lab.kernel.apply import Missing
-from lab.kernel.sandbox import Forbidden, die_with_parent, enter, main_or_skip
-from lab.model.attempts import Arrived, Verdict
+from lab.kernel.apply import MissingRequirement
+from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter, main_or_skip
+from lab.model.attempts import Arrived, ProbeResult
 from lab.plan.build import plan
+from lab.plan.parts import PlanMutation
 from stack.network.model import Network
 from stack.network.serialize import dump
 
@@ -36,25 +37,25 @@ def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
     return wrong
 
 
-def notice(mistakes: Iterable[Spoil], seeds: Sequence[int], say: Callable[[str], None]) -> int:
-    """Make every mistake in one network after another until the comparison notices. Returns how many it never did."""
+def detect(mutants: Iterable[PlanMutation], seeds: Sequence[int], say: Callable[[str], None]) -> int:
+    """Run every mutant in one network after another until the comparison detects it. Returns how many it never did."""
     missed = 0
-    for mistake in mistakes:
-        found = next((place for place, seed in enumerate(seeds) if _noticed(mistake, seed)), None)
+    for mutant in mutants:
+        found = next((place for place, seed in enumerate(seeds) if _detected(mutant, seed)), None)
         missed += found is None
-        words = f"not noticed in {len(seeds)} networks" if found is None else f"noticed in network {found + 1}"
-        say(f"{mistake.__name__}: {words}")
+        words = f"not detected in {len(seeds)} networks" if found is None else f"detected in network {found + 1}"
+        say(f"{mutant.__name__}: {words}")
     return missed
 
 
-def _noticed(mistake: Spoil, seed: int) -> bool:
+def _detected(mutant: PlanMutation, seed: int) -> bool:
     network = random_network(seed)
     made = plan(network)
-    return mistake(made) != made and bool(compare(network, spoil=mistake, timeout_seconds=1)[1])
+    return mutant(made) != made and bool(compare(network, mutate=mutant, timeout_seconds=1)[1])
 
 
-def _way(verdict: Verdict) -> str:
-    return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "stage", "unexplained"))
+def _way(verdict: ProbeResult) -> str:
+    return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "checkpoint", "unexplained"))
 
 
 def _report(network: Network, found: Disagreement) -> str:
@@ -70,7 +71,9 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
     words.add_argument("--networks", type=int, default=20, help="how many (20)")
     words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
-    words.add_argument("--spoilt", action="store_true", help="make mistakes on purpose; each must be noticed")
+    words.add_argument(
+        "--mutants", action="store_true", help="run plans with a deliberate mistake; each must be detected"
+    )
     words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
     asked = words.parse_args()
     if asked.tied is not None:
@@ -80,11 +83,11 @@ def main() -> int:
     try:
         enter()
         seeds = range(first, first + asked.networks)
-        return 1 if (notice(MISTAKES, seeds, _say) if asked.spoilt else run(seeds, _say)) else 0
-    except Forbidden as error:
+        return 1 if (detect(MUTANTS, seeds, _say) if asked.mutants else run(seeds, _say)) else 0
+    except NamespacesForbidden as error:
         return main_or_skip(error)
-    except Missing as error:
-        return main_or_skip(Forbidden(str(error)))
+    except MissingRequirement as error:
+        return main_or_skip(NamespacesForbidden(str(error)))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from lab.fuzz.mutants import Spoil
 from lab.kernel.apply import realised
 from lab.kernel.probe import TIMEOUT_SECONDS, attempts, probe
-from lab.model.attempts import Attempt, Verdict
+from lab.model.attempts import ConnectionAttempt, ProbeResult
 from lab.model.outside import standard_outside
 from lab.oracle import Oracle
 from lab.plan.build import plan
-from lab.plan.parts import ROUTER, Host, Plan
+from lab.plan.parts import ROUTER, Host, Plan, PlanMutation
 from stack.network.model import Network
 
 PORTS = (443, 5432, 22)
@@ -29,20 +28,20 @@ MOST_ATTEMPTS = 2000  # of one network
 class Disagreement:
     """What the oracle and the packets say about one attempt."""
 
-    attempt: Attempt
-    oracle: Verdict
-    packets: Verdict
+    attempt: ConnectionAttempt
+    oracle: ProbeResult
+    packets: ProbeResult
 
 
 def compare(
     network: Network,
-    tried: Sequence[Attempt] | None = None,
+    tried: Sequence[ConnectionAttempt] | None = None,
     *,
-    spoil: Spoil | None = None,
+    mutate: PlanMutation | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
-) -> tuple[dict[Attempt, Verdict], tuple[Disagreement, ...]]:
+) -> tuple[dict[ConnectionAttempt, ProbeResult], tuple[Disagreement, ...]]:
     """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
-    made = plan(network) if spoil is None else spoil(plan(network))
+    made = plan(network) if mutate is None else mutate(plan(network))
     tried = worth_trying(made) if tried is None else tried
     with realised(made) as lab:
         packets = probe(lab, tried, timeout_seconds=timeout_seconds)
@@ -55,7 +54,7 @@ def compare(
     )
 
 
-def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
+def worth_trying(made: Plan, seed: int = 0) -> tuple[ConnectionAttempt, ...]:
     """From every host to every address of every other one, and to two that nobody has."""
     pairs = list(_pairs(made.hosts))
     if len(pairs) > MOST_ATTEMPTS:
@@ -64,12 +63,12 @@ def worth_trying(made: Plan, seed: int = 0) -> tuple[Attempt, ...]:
     return (*honest, *_spoofed(made, honest))
 
 
-def _spoofed(made: Plan, honest: Sequence[Attempt]) -> Iterator[Attempt]:
+def _spoofed(made: Plan, honest: Sequence[ConnectionAttempt]) -> Iterator[ConnectionAttempt]:
     """From each interface one as the next one, to the one before. Hosts outside are not checked."""
     inside = {link.far for link in made.links if link.near == ROUTER and link.far_device == "eth0"}
     hosts = [host for host in made.hosts if host.sends and host.name in inside]
     for place, host in enumerate(hosts[:-1]):
-        yield Attempt(
+        yield ConnectionAttempt(
             source=host.name,
             destination=hosts[place - 1].addresses[0],
             port=PORTS[0],

@@ -1,13 +1,13 @@
-"""Plans with one deliberate mistake each. The comparison with the oracle must notice every one of them.
+"""Mutants: plans with one deliberate mistake each. The comparison with the oracle must detect every one of them.
 
-They are mistakes that one could make: filters in the wrong order, a filter forgotten, a Linux habit that AWS has not.
-A mistake that no comparison notices would mean that the comparison does not look there.
+The mistakes are plausible ones: filters in the wrong order, a missing filter, a Linux default that AWS does not share.
+A mutant that no comparison detects would mean that the comparison does not look there.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import (
     FIRST_TABLE,
     INTERNET,
@@ -16,16 +16,15 @@ from lab.plan.parts import (
     ROUTER_ADDRESS,
     VPN,
     Chain,
-    Filter,
+    FilterRule,
     LinuxRoute,
     Lookup,
     NamedSet,
     Plan,
+    PlanMutation,
     Ruleset,
 )
 from stack.network.model import ANYWHERE
-
-type Spoil = Callable[[Plan], Plan]
 
 _ESTABLISHED = "ct state established,related"
 
@@ -33,7 +32,7 @@ _ESTABLISHED = "ct state established,related"
 # ---- Tools
 
 
-def _filters(plan: Plan, where: Callable[[str], bool], change: Callable[[Chain], Iterable[Filter]]) -> Plan:
+def _filters(plan: Plan, where: Callable[[str], bool], change: Callable[[Chain], Iterable[FilterRule]]) -> Plan:
     """The plan with the chains of some namespaces changed."""
     return replace(
         plan,
@@ -54,12 +53,12 @@ def _at_nat(namespace: str) -> bool:
     return namespace.startswith("nat-")
 
 
-def _without(plan: Plan, where: Callable[[str], bool], unwanted: Callable[[Filter], bool]) -> Plan:
+def _without(plan: Plan, where: Callable[[str], bool], unwanted: Callable[[FilterRule], bool]) -> Plan:
     return _filters(plan, where, lambda chain: [one for one in chain.filters if not unwanted(one)])
 
 
-def _of(stage: Stage) -> Callable[[Filter], bool]:
-    return lambda one: one.cause is not None and one.cause.stage == stage and one.verdict == "refuse"
+def _of(checkpoint: Checkpoint) -> Callable[[FilterRule], bool]:
+    return lambda one: one.cause is not None and one.cause.checkpoint == checkpoint and one.action == "refuse"
 
 
 def _sets(plan: Plan, change: Callable[[Ruleset], tuple[NamedSet, ...]]) -> Plan:
@@ -67,13 +66,13 @@ def _sets(plan: Plan, change: Callable[[Ruleset], tuple[NamedSet, ...]]) -> Plan
     return replace(plan, rulesets=rulesets)
 
 
-# ---- Mistakes
+# ---- Mutants
 
 
 def established_before_nacls(plan: Plan) -> Plan:
     """Network ACLs as if they kept state."""
 
-    def change(chain: Chain) -> list[Filter]:
+    def change(chain: Chain) -> list[FilterRule]:
         first = [one for one in chain.filters if one.match == _ESTABLISHED]
         return first + [one for one in chain.filters if one not in first]
 
@@ -82,7 +81,7 @@ def established_before_nacls(plan: Plan) -> Plan:
 
 def no_source_check(plan: Plan) -> Plan:
     """Anyone sends as anyone."""
-    return _without(plan, _at(ROUTER), _of(Stage.SOURCE))
+    return _without(plan, _at(ROUTER), _of(Checkpoint.SOURCE))
 
 
 def nat_passes_strangers(plan: Plan) -> Plan:
@@ -109,7 +108,7 @@ def members_of_the_next_group(plan: Plan) -> Plan:
 def nacls_within_subnets(plan: Plan) -> Plan:
     """Network ACLs between neighbours."""
 
-    def change(one: Filter) -> Filter:
+    def change(one: FilterRule) -> FilterRule:
         inside = one.match.startswith(("iifname @subnet", "oifname @subnet"))
         return replace(one, match=" ".join(one.match.split()[:2])) if inside else one
 
@@ -124,7 +123,7 @@ def no_inbound_nacls(plan: Plan) -> Plan:
 def highest_number_first(plan: Plan) -> Plan:
     """The entries of network ACLs from behind."""
 
-    def change(chain: Chain) -> tuple[Filter, ...]:
+    def change(chain: Chain) -> tuple[FilterRule, ...]:
         return (*chain.filters[-2::-1], chain.filters[-1]) if chain.name.startswith("nacl_") else chain.filters
 
     return _filters(plan, _at(ROUTER), change)
@@ -169,7 +168,7 @@ def edge_to_edge(plan: Plan) -> Plan:
 
 def everyone_has_a_public_address(plan: Plan) -> Plan:
     """The internet gateway lets out those whom it cannot translate."""
-    return _without(plan, _at(INTERNET), _of(Stage.GATEWAY))
+    return _without(plan, _at(INTERNET), _of(Checkpoint.GATEWAY))
 
 
 def private_addresses_on_the_internet(plan: Plan) -> Plan:
@@ -186,13 +185,13 @@ def no_gateway_endpoint(plan: Plan) -> Plan:
 def silent_refusals(plan: Plan) -> Plan:
     """Security groups that refuse without a record: the packet is lost, and nobody knows to what."""
 
-    def change(one: Filter) -> Filter:
-        return Filter(match=one.match, verdict="drop") if _of(Stage.GROUP_IN)(one) else one
+    def change(one: FilterRule) -> FilterRule:
+        return FilterRule(match=one.match, action="drop") if _of(Checkpoint.GROUP_IN)(one) else one
 
     return _filters(plan, _at(ROUTER), lambda chain: [change(one) for one in chain.filters])
 
 
-MISTAKES: tuple[Spoil, ...] = (
+MUTANTS: tuple[PlanMutation, ...] = (
     established_before_nacls,
     no_source_check,
     nat_passes_strangers,

@@ -6,13 +6,14 @@ from itertools import islice
 from typing import Any
 
 from lab.fuzz.comparison import Disagreement, compare
-from lab.fuzz.mutants import Spoil
-from lab.model.attempts import Attempt
-from lab.plan.parts import Unrealisable
+from lab.model.attempts import ConnectionAttempt
+from lab.plan.parts import PlanMutation, Unrealisable
 from stack.network.model import Network
 
 
-def smallest(network: Network, found: Disagreement, *, spoil: Spoil | None = None) -> tuple[Network, Disagreement]:
+def smallest(
+    network: Network, found: Disagreement, *, mutate: PlanMutation | None = None
+) -> tuple[Network, Disagreement]:
     """The network without all that the disagreement does not need.
 
     What could be taken away is tried in one order, again from the start until a whole round takes nothing.
@@ -24,15 +25,15 @@ def smallest(network: Network, found: Disagreement, *, spoil: Spoil | None = Non
             if not taken:
                 return network, found
             place, taken = 0, False
-        elif candidate != network and (still := _still(candidate, found.attempt, spoil)) is not None:
+        elif candidate != network and (still := _still(candidate, found.attempt, mutate)) is not None:
             network, found, taken = candidate, still, True
         else:
             place += 1
 
 
-def _still(network: Network, attempt: Attempt, spoil: Spoil | None) -> Disagreement | None:
+def _still(network: Network, attempt: ConnectionAttempt, mutate: PlanMutation | None) -> Disagreement | None:
     try:
-        _, differences = compare(network, (attempt,), spoil=spoil)
+        _, differences = compare(network, (attempt,), mutate=mutate)
     except Unrealisable:
         return None
     return differences[0] if differences else None

@@ -1,7 +1,7 @@
 """A Plan made real in the kernel: namespaces, links, addresses and routes by pyroute2, filters by nft.
 
 Namespaces have no names; they are held by this process's file descriptors alone and are gone with it.
-To be used inside of an enclosure (lab.kernel.sandbox.enter), whose root may do all this.
+To be used inside of the sandbox (lab.kernel.sandbox.enter), whose root may do all this.
 """
 
 import errno
@@ -22,27 +22,27 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lab.kernel.nft import RECORDS, TABLE, script
-from lab.plan.parts import Cause, LinuxRoute, Plan, Ruleset, Setting
+from lab.plan.parts import FilterCause, LinuxRoute, Plan, Ruleset, Setting
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _DESCRIPTORS = 1024
 _NOT_OFFERED = ("Operation not supported", "Protocol not supported", "Operation not permitted")  # the kernel, by nft
 
 
-class Missing(RuntimeError):
+class MissingRequirement(RuntimeError):
     """A program that the lab needs is not installed, or the kernel lacks something; the words say which in one line."""
 
 
-class Full(RuntimeError):
+class RecordsFull(RuntimeError):
     """A set of records has no room left, so what is missing from it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class PacketRecord:
     """A packet that was refused or let through in `namespace`, with its addresses as they were there."""
 
     namespace: str
-    cause: Cause
+    cause: FilterCause
     source: IPv4Address
     destination: IPv4Address
     source_port: int
@@ -52,7 +52,9 @@ class Record:
 class Lab:
     """A realised plan. Ids of interfaces and names of hosts outside are the names of its namespaces."""
 
-    def __init__(self, plan: Plan, namespaces: Mapping[str, int], causes: Mapping[str, tuple[Cause, ...]]) -> None:
+    def __init__(
+        self, plan: Plan, namespaces: Mapping[str, int], causes: Mapping[str, tuple[FilterCause, ...]]
+    ) -> None:
         self.plan = plan
         self.namespaces = namespaces
         self._causes = causes
@@ -81,7 +83,7 @@ class Lab:
 
         PostgreSQL refuses to run as user 0, so the default is not. All of the lab's files belong to that user there.
         `files` are put over existing ones, by path ("/etc/resolv.conf": path of ours), for this program alone.
-        The program is killed when the thread that started it ends, and with the enclosure at the latest. `popen` goes
+        The program is killed when the thread that started it ends, and with the sandbox at the latest. `popen` goes
         to subprocess.Popen.
         """
         launch = [*self.launching(name, files=files, user=user), *command]
@@ -99,11 +101,11 @@ class Lab:
         words = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *(() if tied else ("--tied=no",)))
         return (sys.executable, "-I", "-S", str(_LAUNCHER), *words, "--")
 
-    def drops(self) -> tuple[Record, ...]:
+    def drops(self) -> tuple[PacketRecord, ...]:
         """All packets that were refused so far, once each."""
         return self._records("drops")
 
-    def passes(self) -> tuple[Record, ...]:
+    def passes(self) -> tuple[PacketRecord, ...]:
         """All packets that an ACL's entry or a security group's rule let through so far, once each."""
         return self._records("passes")
 
@@ -112,7 +114,7 @@ class Lab:
         elements = self._set("internet", "ledger")
         return frozenset((IPv4Address(source), IPv4Address(to)) for source, to in (one["concat"] for one in elements))
 
-    def _records(self, kind: str) -> tuple[Record, ...]:
+    def _records(self, kind: str) -> tuple[PacketRecord, ...]:
         return tuple(
             _record(name, causes, element["concat"])
             for name, causes in self._causes.items()
@@ -125,13 +127,13 @@ class Lab:
         found = next(one["set"] for one in json.loads(answer)["nftables"] if "set" in one)
         elements: list[Any] = found.get("elem", [])
         if len(elements) >= RECORDS:
-            raise Full(f"{name}: {which} is full")
+            raise RecordsFull(f"{name}: {which} is full")
         return elements
 
 
-def _record(namespace: str, causes: tuple[Cause, ...], concat: list[Any]) -> Record:
+def _record(namespace: str, causes: tuple[FilterCause, ...], concat: list[Any]) -> PacketRecord:
     mark, source, destination, source_port, destination_port = concat
-    return Record(
+    return PacketRecord(
         namespace=namespace,
         cause=causes[int(mark) - 1],
         source=IPv4Address(source),
@@ -143,7 +145,10 @@ def _record(namespace: str, causes: tuple[Cause, ...], concat: list[Any]) -> Rec
 
 @contextmanager
 def realised(plan: Plan) -> Iterator[Lab]:
-    """The plan, real until the end of the block. Raises Missing, and RuntimeError with nft's words if it balks."""
+    """The plan in the kernel, until the end of the block.
+
+    Raises MissingRequirement, and RuntimeError with nft's message where nft refuses.
+    """
     _allow_descriptors()
     with ExitStack() as stack:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -169,11 +174,11 @@ def realised(plan: Plan) -> Iterator[Lab]:
 
 
 def _new_namespace() -> int:
-    """Raises Missing where the kernel's limit is reached: /proc/sys/user/max_net_namespaces."""
+    """Raises MissingRequirement where the kernel's limit is reached: /proc/sys/user/max_net_namespaces."""
     try:
         os.unshare(os.CLONE_NEWNET)
     except OSError as error:
-        raise Missing(f"this kernel gives the lab no more network namespaces ({error.strerror})") from error
+        raise MissingRequirement(f"this kernel gives the lab no more network namespaces ({error.strerror})") from error
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 
 
@@ -183,7 +188,9 @@ def _allow_descriptors() -> None:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
-        raise Missing(f"{hard} open files are too few for the lab, which needs {_DESCRIPTORS}: see ulimit -Hn")
+        raise MissingRequirement(
+            f"{hard} open files are too few for the lab, which needs {_DESCRIPTORS}: see ulimit -Hn"
+        )
 
 
 def _is_of_netfilter(one: Setting) -> bool:
@@ -192,26 +199,26 @@ def _is_of_netfilter(one: Setting) -> bool:
 
 
 def _settings(settings: Iterable[Setting]) -> None:
-    """/proc/sys/net shows the namespace of who opens it. Raises Missing for what this kernel does not offer."""
+    """/proc/sys/net shows the namespace of who opens it. Raises MissingRequirement for what this kernel lacks."""
     for one in settings:
         try:
             Path("/proc/sys/net", one.path).write_text(one.value)
         except OSError as error:
-            raise Missing(f"/proc/sys/net/{one.path} cannot be set here ({error.strerror})") from error
+            raise MissingRequirement(f"/proc/sys/net/{one.path} cannot be set here ({error.strerror})") from error
     no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
     if no_ipv6.exists():
         no_ipv6.write_text("1")
 
 
-type Devices = dict[tuple[str, str], int]
+type DeviceIndexes = dict[tuple[str, str], int]
 
 
-def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRoute]) -> Devices:
+def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRoute]) -> DeviceIndexes:
     """Make all links and switch them on. Returns the index of each device by namespace and name."""
     for link in plan.links:
         peer = {"ifname": link.far_device, "net_ns_fd": namespaces[link.far]}
         _veth(talks[link.near], link.near_device, peer)
-    devices: Devices = {}
+    devices: DeviceIndexes = {}
     ours = {"lo"} | {device for link in plan.links for device in (link.near_device, link.far_device)}
     for name, talk in talks.items():
         for found in talk.get_links():
@@ -227,16 +234,16 @@ def _veth(talk: IPRoute, device: str, peer: Mapping[str, Any]) -> None:
     except NetlinkError as error:
         if error.code != errno.EOPNOTSUPP:
             raise
-        raise Missing("this kernel has no veth devices, which the lab's links are made of") from error
+        raise MissingRequirement("this kernel has no veth devices, which the lab's links are made of") from error
 
 
-def _addresses(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
+def _addresses(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:
     for one in plan.addresses:
         index = devices[one.namespace, one.device]
         talks[one.namespace].addr("add", index=index, address=str(one.address), prefixlen=32)
 
 
-def _routes(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
+def _routes(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:
     for route in plan.routes:
         talks[route.namespace].route("add", **_route(route, devices))
     for lookup in plan.lookups:
@@ -245,7 +252,7 @@ def _routes(plan: Plan, devices: Devices, talks: Mapping[str, IPRoute]) -> None:
         talks[lookup.namespace].rule("add", priority=lookup.priority, table=lookup.table, **words)
 
 
-def _route(route: LinuxRoute, devices: Devices) -> dict[str, Any]:
+def _route(route: LinuxRoute, devices: DeviceIndexes) -> dict[str, Any]:
     words: dict[str, Any] = {"dst": str(route.destination), "table": route.table}
     if route.device is None:
         return words | {"type": "throw"}
@@ -255,7 +262,7 @@ def _route(route: LinuxRoute, devices: Devices) -> dict[str, Any]:
     return words | {"gateway": str(route.gateway), "flags": ["onlink"]}
 
 
-def _filters(ruleset: Ruleset, namespace: int) -> tuple[Cause, ...]:
+def _filters(ruleset: Ruleset, namespace: int) -> tuple[FilterCause, ...]:
     os.setns(namespace, os.CLONE_NEWNET)
     one = script(ruleset)
     _nft("-f", "-", text=one.text)
@@ -265,7 +272,7 @@ def _filters(ruleset: Ruleset, namespace: int) -> tuple[Cause, ...]:
 def _nft(*words: str, text: str = "") -> str:
     done = subprocess.run([_nft_path(), *words], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0 and any(words in done.stderr for words in _NOT_OFFERED):
-        raise Missing(
+        raise MissingRequirement(
             f"this kernel does not filter as the lab needs it; nft says: {done.stderr.strip().splitlines()[0]}"
         )
     if done.returncode != 0:
@@ -277,8 +284,10 @@ def _nft_path() -> str:
     """nft lives in a directory of administrators, which is not on everyone's PATH."""
     found = shutil.which("nft", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
     if found is None:
-        raise Missing("nft is not installed; the lab's filters need it (on Debian and Ubuntu: apt install nftables)")
+        raise MissingRequirement(
+            "nft is not installed; the lab's filters need it (on Debian and Ubuntu: apt install nftables)"
+        )
     return found
 
 
-__all__ = ["Full", "Lab", "Missing", "Record", "realised"]
+__all__ = ["Lab", "MissingRequirement", "PacketRecord", "RecordsFull", "realised"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lab.plan.parts import Cause, Chain, Filter, NamedSet, Ruleset
+from lab.plan.parts import Chain, FilterCause, FilterRule, NamedSet, Ruleset
 
 TABLE = "lab"
 # Mark, source, destination, source port, destination port. A set that is full would drop records without a word, so
@@ -18,7 +18,7 @@ class Script:
     """`text` is for `nft -f -`; the cause of mark n is `causes[n - 1]`."""
 
     text: str
-    causes: tuple[Cause, ...]
+    causes: tuple[FilterCause, ...]
 
 
 def script(ruleset: Ruleset) -> Script:
@@ -50,7 +50,7 @@ def _set(one: NamedSet) -> Iterator[str]:
     yield f"  {'map' if one.is_map else 'set'} {one.name} {{ type {one.type};{flags}{elements} }}"
 
 
-def _chain(chain: Chain, marks: dict[Cause, int]) -> Iterator[str]:
+def _chain(chain: Chain, marks: dict[FilterCause, int]) -> Iterator[str]:
     yield f"  chain {chain.name} {{"
     if chain.hook is not None:
         yield f"    {chain.hook}"
@@ -59,8 +59,8 @@ def _chain(chain: Chain, marks: dict[Cause, int]) -> Iterator[str]:
     yield "  }"
 
 
-def _filter(one: Filter, marks: dict[Cause, int]) -> str:
+def _filter(one: FilterRule, marks: dict[FilterCause, int]) -> str:
     if one.cause is None:
-        return f"{one.match} {one.verdict or ''}".strip()
-    target = {"refuse": "refused", "pass": "passed"}[one.verdict or ""]
+        return f"{one.match} {one.action or ''}".strip()
+    target = {"refuse": "refused", "pass": "passed"}[one.action or ""]
     return f"{one.match} meta mark set {marks[one.cause]} goto {target}".strip()

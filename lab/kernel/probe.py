@@ -19,44 +19,48 @@ from ipaddress import IPv4Address
 from itertools import batched
 from typing import Literal
 
-from lab.kernel.apply import Lab, Record
-from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
-from lab.plan.parts import Cause
+from lab.kernel.apply import Lab, PacketRecord
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
+from lab.plan.parts import FilterCause
 
 FIRST_SOURCE_PORT = 32768  # as Linux chooses its own; above all ports that anyone listens on here
 LAST_SOURCE_PORT = 65535
 TIMEOUT_SECONDS = 5.0  # for the whole batch, and waited out only by what nothing explains
-_QUIET_SECONDS = 0.02  # without news, before the records are read
+_QUIET_SECONDS = 0.02  # without events, before the records are read
 _NUMBER_BYTES = 4
 _IP_TRANSPARENT = 19  # <linux/in.h>
 _REACHED = {errno.ECONNREFUSED, errno.ECONNRESET}
 
 
-class TooMany(ValueError):
+class TooManyAttempts(ValueError):
     """One lab has no more source ports to tell attempts apart by."""
 
 
-def attempts(pairs: Iterable[tuple[str, IPv4Address, int]], *, first: int = FIRST_SOURCE_PORT) -> tuple[Attempt, ...]:
+def attempts(
+    pairs: Iterable[tuple[str, IPv4Address, int]], *, first: int = FIRST_SOURCE_PORT
+) -> tuple[ConnectionAttempt, ...]:
     """(source host, destination, port) with a source port for each. `first` goes on where an earlier call ended."""
     found = tuple(
-        Attempt(source=source, destination=destination, port=port, source_port=first + place)
+        ConnectionAttempt(source=source, destination=destination, port=port, source_port=first + place)
         for place, (source, destination, port) in enumerate(pairs)
     )
     if found and found[-1].source_port > LAST_SOURCE_PORT:
-        raise TooMany(f"{len(found)} attempts from port {first} on; one lab has room up to {LAST_SOURCE_PORT}")
+        raise TooManyAttempts(f"{len(found)} attempts from port {first} on; one lab has room up to {LAST_SOURCE_PORT}")
     return found
 
 
-def probe(lab: Lab, tried: Sequence[Attempt], *, timeout_seconds: float = TIMEOUT_SECONDS) -> dict[Attempt, Verdict]:
+def probe(
+    lab: Lab, tried: Sequence[ConnectionAttempt], *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> dict[ConnectionAttempt, ProbeResult]:
     """Make all attempts and say what became of each. Takes as many batches as file descriptors ask for."""
-    verdicts: dict[Attempt, Verdict] = {}
+    verdicts: dict[ConnectionAttempt, ProbeResult] = {}
     for batch in batched(tried, _batch_size(), strict=False):
-        with _Batch(lab, batch) as running:
+        with _ProbeBatch(lab, batch) as running:
             verdicts |= running.finish(timeout_seconds)
     return verdicts
 
 
-def let_by(one: Attempt, passes: Iterable[Record]) -> tuple[Cause, ...]:
+def let_by(one: ConnectionAttempt, passes: Iterable[PacketRecord]) -> tuple[FilterCause, ...]:
     """The rules and entries that let the packets of an attempt pass: first its own, then those of the answer."""
     out, back = (one.source_port, one.port), (one.port, one.source_port)
     found = list(passes)
@@ -90,23 +94,23 @@ class _Guest:
 
 @dataclass(slots=True)
 class _Caller:
-    attempt: Attempt
+    attempt: ConnectionAttempt
     socket: socket.socket
 
 
 @dataclass(slots=True)
-class _Batch:
+class _ProbeBatch:
     lab: Lab
-    tried: Sequence[Attempt]
+    tried: Sequence[ConnectionAttempt]
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     stack: ExitStack = field(default_factory=ExitStack)
-    verdicts: dict[Attempt, Verdict] = field(default_factory=dict)
+    verdicts: dict[ConnectionAttempt, ProbeResult] = field(default_factory=dict)
     seen: dict[int, IPv4Address] = field(default_factory=dict)
     owners: dict[IPv4Address, str] = field(default_factory=dict)
     listened: set[tuple[str, int]] = field(default_factory=set)
     speaking: set[int] = field(default_factory=set)  # source ports of those who connected to a listener of ours
 
-    def __enter__(self) -> "_Batch":
+    def __enter__(self) -> "_ProbeBatch":
         self.stack.enter_context(self.selector)
         self._listen()
         self._call()
@@ -146,7 +150,7 @@ class _Batch:
                     if one.source == name:
                         self._call_here(one)
 
-    def _call_here(self, one: Attempt) -> None:
+    def _call_here(self, one: ConnectionAttempt) -> None:
         caller = self._socket()
         if one.claims is not None:
             caller.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)  # the kernel lets root send as someone else with this
@@ -164,7 +168,7 @@ class _Batch:
 
     # -- what happens then
 
-    def finish(self, timeout_seconds: float) -> dict[Attempt, Verdict]:
+    def finish(self, timeout_seconds: float) -> dict[ConnectionAttempt, ProbeResult]:
         deadline = time.monotonic() + timeout_seconds
         self._follow()
         while self._unclear():
@@ -177,12 +181,12 @@ class _Batch:
             self.verdicts[one] = Unexplained(words=f"no answer and no record within {timeout_seconds:g} s")
         return {one: self._with_peer(one) for one in self.tried}
 
-    def _unclear(self) -> list[Attempt]:
+    def _unclear(self) -> list[ConnectionAttempt]:
         """Those without a verdict, and those whose number is still on its way."""
         return [one for one in self.tried if one not in self.verdicts or one.source_port in self.speaking]
 
     def _follow(self) -> None:
-        """Serve both ends until there has been no news for a moment."""
+        """Serve both ends until there have been no events for a moment."""
         while events := self.selector.select(_QUIET_SECONDS):
             for key, _ in events:
                 match key.data:
@@ -225,21 +229,23 @@ class _Batch:
             if (self.owners.get(one.destination, ""), one.port) in self.listened and one.source_port not in self.seen:
                 self.speaking.add(one.source_port)
 
-    def _with_peer(self, one: Attempt) -> Verdict:
+    def _with_peer(self, one: ConnectionAttempt) -> ProbeResult:
         verdict = self.verdicts[one]
         return Arrived(seen_as=self.seen.get(one.source_port)) if isinstance(verdict, Arrived) else verdict
 
 
-def _ended(outcome: int) -> Verdict:
+def _ended(outcome: int) -> ProbeResult:
     if outcome == 0 or outcome in _REACHED:
         return Arrived(seen_as=None)
     return Unexplained(words=os.strerror(outcome))
 
 
-def _explained(open_ones: Sequence[Attempt], drops: Iterable[Record]) -> Iterator[tuple[Attempt, Verdict]]:
+def _explained(
+    open_ones: Sequence[ConnectionAttempt], drops: Iterable[PacketRecord]
+) -> Iterator[tuple[ConnectionAttempt, ProbeResult]]:
     """The attempts without a verdict whose packets are among the refused ones."""
-    out: dict[tuple[int, int], Record] = {}
-    back: dict[tuple[int, int], Record] = {}
+    out: dict[tuple[int, int], PacketRecord] = {}
+    back: dict[tuple[int, int], PacketRecord] = {}
     for record in drops:
         out[record.source_port, record.destination_port] = record
         back[record.destination_port, record.source_port] = record
@@ -251,6 +257,6 @@ def _explained(open_ones: Sequence[Attempt], drops: Iterable[Record]) -> Iterato
             yield one, _died(back[ports], "back")
 
 
-def _died(record: Record, direction: Literal["out", "back"]) -> Died:
+def _died(record: PacketRecord, direction: Literal["out", "back"]) -> Died:
     cause = record.cause
-    return Died(stage=cause.stage, resource=cause.resource, detail=cause.detail, direction=direction)
+    return Died(checkpoint=cause.checkpoint, resource=cause.resource, detail=cause.detail, direction=direction)

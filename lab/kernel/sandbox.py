@@ -25,7 +25,7 @@ _WORLDS = os.CLONE_NEWUSER | os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWPID
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Forbidden(RuntimeError):
+class NamespacesForbidden(RuntimeError):
     """This machine does not let us make namespaces; the words say in one line what to do."""
 
 
@@ -33,19 +33,19 @@ def enter() -> None:
     """Go on inside a private world, as its root; to be called before any thread is started.
 
     The process that called waits outside and ends with the status of the one that returns from here.
-    Raises Forbidden where the kernel does not allow it.
+    Raises NamespacesForbidden where the kernel does not allow it.
     """
     user, group = os.getuid(), os.getgid()
     try:
         os.unshare(_WORLDS)
         _become_root(user, group)
     except OSError as error:
-        raise Forbidden(_advice(error)) from error
+        raise NamespacesForbidden(_advice(error)) from error
     _split()
     try:
         _hide_mounts()
     except OSError as error:
-        raise Forbidden(_advice(error)) from error
+        raise NamespacesForbidden(_advice(error)) from error
     assert_sealed()
 
 
@@ -72,10 +72,10 @@ def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
 
 
 def assert_sealed() -> None:
-    """Raise Forbidden unless this network namespace has no way to the machine's own network."""
+    """Raise NamespacesForbidden unless this network namespace has no way to the machine's own network."""
     devices = [name for _, name in socket.if_nameindex() if _is_up(name)]
     if devices:
-        raise Forbidden(
+        raise NamespacesForbidden(
             f"the lab's network namespace is not sealed: {', '.join(devices)} is up before anything was made"
         )
 
@@ -136,7 +136,7 @@ def _advice(error: OSError) -> str:
     )
 
 
-def main_or_skip(error: Forbidden) -> int:
+def main_or_skip(error: NamespacesForbidden) -> int:
     """Print the one line and return the exit status for "could not be run here"."""
     print(f"lab: {error}", file=sys.stderr)
     return SKIPPED

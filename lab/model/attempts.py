@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class ConnectionAttempt:
     """A TCP connection from a host to an address. `source_port` tells it from all others of one lab.
 
     `claims` is the address that the host pretends to have; None for its own.
@@ -33,12 +33,12 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Died:
-    """A packet was refused at `stage` by `resource`; `detail` names the entry or the reason.
+    """A packet was refused at `checkpoint` by `resource`; `detail` names the entry or the reason.
 
     `direction` tells whether it was on its way out, or the answer on its way back.
     """
 
-    stage: Stage
+    checkpoint: Checkpoint
     resource: str
     detail: str
     direction: Literal["out", "back"]
@@ -51,4 +51,4 @@ class Unexplained:
     words: str
 
 
-type Verdict = Arrived | Died | Unexplained
+type ProbeResult = Arrived | Died | Unexplained

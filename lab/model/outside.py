@@ -10,7 +10,7 @@ RESOLVER = "resolver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class OutsideHost:
     """A host that is not in the VPC: on the internet, in the corporate network, or a service behind a gateway endpoint.
 
     `endpoint` is the id of the gateway endpoint for a service, which stands on the internet too.
@@ -23,22 +23,26 @@ class Outside:
     listens: tuple[int, ...] = (443,)
 
 
-PARTNER = Outside(name="partner", address=IPv4Address("198.51.100.10"), place="internet", listens=(80, 443))
-ATTACKER = Outside(name="attacker", address=IPv4Address("198.51.100.66"), place="internet", listens=(443,))
+PARTNER = OutsideHost(name="partner", address=IPv4Address("198.51.100.10"), place="internet", listens=(80, 443))
+ATTACKER = OutsideHost(name="attacker", address=IPv4Address("198.51.100.66"), place="internet", listens=(443,))
 
 
-def standard_outside(network: Network) -> tuple[Outside, ...]:
+def standard_outside(network: Network) -> tuple[OutsideHost, ...]:
     """A third party, an attacker, one host in each corporate range and one for each service with a gateway endpoint."""
     corporate = network.vpn.corporate if network.vpn else ()
     return (
         PARTNER,
         ATTACKER,
         *(
-            Outside(name=_numbered("corporate", place), address=_tenth(cidr), place="corporate", listens=(443, 5432))
+            OutsideHost(
+                name=_numbered("corporate", place), address=_tenth(cidr), place="corporate", listens=(443, 5432)
+            )
             for place, cidr in enumerate(corporate)
         ),
         *(
-            Outside(name=endpoint.service, address=_tenth(endpoint.ranges[0]), place="service", endpoint=endpoint.id)
+            OutsideHost(
+                name=endpoint.service, address=_tenth(endpoint.ranges[0]), place="service", endpoint=endpoint.id
+            )
             for endpoint in network.gateway_endpoints
         ),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.model.errors import Unrunnable
-from lab.model.outside import Outside
+from lab.model.outside import OutsideHost
 from stack.network.model import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
 
 PARTNER, ECHO, AWS, API, CALLER, ATTACKER = "partner", "echo", "aws", "api", "caller", "attacker"
@@ -34,10 +34,10 @@ class Names:
     outside: Mapping[str, tuple[IPv4Address, ...]]
 
 
-def world(network: Network, parameters: Mapping[str, str]) -> tuple[Outside, ...]:
+def world(network: Network, parameters: Mapping[str, str]) -> tuple[OutsideHost, ...]:
     """The hosts around `network`; `parameters` are the root template's, of which DeveloperCidr counts."""
     internet = tuple(
-        Outside(name=name, address=_INTERNET[place], place="internet", listens=(HTTPS,))
+        OutsideHost(name=name, address=_INTERNET[place], place="internet", listens=(HTTPS,))
         for name, place in _HOSTS.items()
     )
     return (*internet, *_developer(parameters), *_corporate(network), *_services(network))
@@ -66,7 +66,7 @@ def with_neighbour(network: Network) -> Network:
 
 def names(
     network: Network,
-    around: tuple[Outside, ...],
+    around: tuple[OutsideHost, ...],
     *,
     region: str,
     database: tuple[str, Interface],
@@ -108,30 +108,30 @@ def _endpoint(network: Network, service: str) -> tuple[IPv4Address, ...]:
     return tuple(one.address for one in network.interfaces if one.owner in owners)
 
 
-def _developer(parameters: Mapping[str, str]) -> tuple[Outside, ...]:
+def _developer(parameters: Mapping[str, str]) -> tuple[OutsideHost, ...]:
     cidr = parameters.get("DeveloperCidr", "")
     if not cidr:
         return ()
-    return (Outside(name=DEVELOPER, address=_of(IPv4Network(cidr), 7), place="internet", listens=()),)
+    return (OutsideHost(name=DEVELOPER, address=_of(IPv4Network(cidr), 7), place="internet", listens=()),)
 
 
-def _corporate(network: Network) -> tuple[Outside, ...]:
+def _corporate(network: Network) -> tuple[OutsideHost, ...]:
     ranges = network.vpn.corporate if network.vpn else ()
     return tuple(
-        Outside(name=_numbered(CORPORATE, place), address=_of(cidr, 10), place="corporate", listens=(HTTPS,))
+        OutsideHost(name=_numbered(CORPORATE, place), address=_of(cidr, 10), place="corporate", listens=(HTTPS,))
         for place, cidr in enumerate(ranges)
     )
 
 
-def _services(network: Network) -> tuple[Outside, ...]:
+def _services(network: Network) -> tuple[OutsideHost, ...]:
     """Behind the VPC's gateway endpoints, and S3 in any case."""
     found = tuple(
-        Outside(name=one.service, address=_of(one.ranges[0], 10), place="service", endpoint=one.id)
+        OutsideHost(name=one.service, address=_of(one.ranges[0], 10), place="service", endpoint=one.id)
         for one in network.gateway_endpoints
     )
     if any(one.name == S3 for one in found):
         return found
-    return (*found, Outside(name=S3, address=_INTERNET[_S3_PLACE], place="internet", listens=(HTTPS,)))
+    return (*found, OutsideHost(name=S3, address=_INTERNET[_S3_PLACE], place="internet", listens=(HTTPS,)))
 
 
 def tenth(ranges: str) -> IPv4Address | None:

@@ -6,7 +6,7 @@ Pure: nothing is made here. Each rule of AWS that a function follows is named wi
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from lab.model.outside import RESOLVER, Outside, standard_outside
+from lab.model.outside import RESOLVER, OutsideHost, standard_outside
 from lab.plan import filters
 from lab.plan.devices import Devices
 from lab.plan.parts import (
@@ -41,7 +41,7 @@ from stack.network.model import (
 )
 
 
-def plan(network: Network, outside: Iterable[Outside] | None = None) -> Plan:
+def plan(network: Network, outside: Iterable[OutsideHost] | None = None) -> Plan:
     """The plan of a network with hosts around it, those of `standard_outside` when None are given.
 
     Raises Unrealisable, naming the resource and what is missing.
@@ -198,7 +198,7 @@ def _regional(draft: Draft, network: Network, devices: Devices, nat: NatGateway,
 # ---- The world around
 
 
-def _internet(draft: Draft, network: Network, devices: Devices, around: tuple[Outside, ...]) -> None:
+def _internet(draft: Draft, network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> None:
     """The internet, with the translation of the internet gateway where the VPC's link ends."""
     draft.namespace(INTERNET, forwards=True)
     draft.nowhere(INTERNET)
@@ -222,7 +222,7 @@ def _at_internet(draft: Draft, device: str, namespace: str, far_device: str, *ad
         draft.route(INTERNET, alone(address), device)
 
 
-def _vpn(draft: Draft, network: Network, devices: Devices, around: tuple[Outside, ...]) -> None:
+def _vpn(draft: Draft, network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> None:
     """The virtual private gateway and what lies behind its tunnel, which here is a wire."""
     if network.vpn is None:
         return
@@ -236,7 +236,7 @@ def _vpn(draft: Draft, network: Network, devices: Devices, around: tuple[Outside
             _corporate(draft, devices.outside[host.name], host)
 
 
-def _corporate(draft: Draft, device: str, host: Outside) -> None:
+def _corporate(draft: Draft, device: str, host: OutsideHost) -> None:
     draft.namespace(host.name, forwards=False)
     draft.link(VPN, device, host.name, "eth0")
     draft.address(VPN, device, VPN_ADDRESS)
@@ -246,7 +246,7 @@ def _corporate(draft: Draft, device: str, host: Outside) -> None:
     draft.hosts.append(Host(name=host.name, addresses=(host.address,), listens=host.listens, sends=True))
 
 
-def _services(draft: Draft, network: Network, devices: Devices, around: tuple[Outside, ...]) -> None:
+def _services(draft: Draft, network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> None:
     """https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-endpoints.html: past the NAT gateway, as oneself.
 
     The service stands on the internet too, for those whose route table does not name the endpoint. It answers private

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from lab.model.outside import Outside
+from lab.model.outside import OutsideHost
 from stack.network.model import Network
 
 
@@ -20,7 +20,7 @@ class Devices:
     vpn: str = "vpn"
 
     @classmethod
-    def of(cls, network: Network, around: tuple[Outside, ...]) -> Self:
+    def of(cls, network: Network, around: tuple[OutsideHost, ...]) -> Self:
         return cls(
             interfaces={one.id: f"i{place}" for place, one in enumerate(network.interfaces)},
             nats={one.id: f"n{place}" for place, one in enumerate(network.nat_gateways)},

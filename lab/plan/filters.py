@@ -8,10 +8,10 @@ tracking because they keep no state. All stands outside of the workload's own na
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
-from lab.model.outside import RESOLVER, Outside
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
+from lab.model.outside import RESOLVER, OutsideHost
 from lab.plan.devices import Devices
-from lab.plan.parts import INTERNET, NOWHERE, ROUTER, VPN, Cause, Chain, Filter, NamedSet, Ruleset
+from lab.plan.parts import INTERNET, NOWHERE, ROUTER, VPN, Chain, FilterCause, FilterRule, NamedSet, Ruleset
 from lab.plan.validation import effective_routes, resolver_address
 from stack.network.model import (
     ANYWHERE,
@@ -32,7 +32,7 @@ _FIRST = "type filter hook prerouting priority -300; policy accept;"  # before c
 _LAST = "type nat hook postrouting priority 100; policy accept;"
 
 
-def rulesets(network: Network, devices: Devices, around: tuple[Outside, ...]) -> Iterator[Ruleset]:
+def rulesets(network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> Iterator[Ruleset]:
     """One for each namespace that passes packets on."""
     yield _router(network, devices, around)
     yield _internet(network, devices)
@@ -42,13 +42,15 @@ def rulesets(network: Network, devices: Devices, around: tuple[Outside, ...]) ->
         yield _vpn(network, network.vpn.gateway)
 
 
-def refuse(match: str, stage: Stage, resource: str, detail: str) -> Filter:
-    return Filter(match=match, verdict="refuse", cause=Cause(stage=stage, resource=resource, detail=detail))
+def refuse(match: str, checkpoint: Checkpoint, resource: str, detail: str) -> FilterRule:
+    return FilterRule(
+        match=match, action="refuse", cause=FilterCause(checkpoint=checkpoint, resource=resource, detail=detail)
+    )
 
 
 def _loops(where: str) -> Chain:
     """The last hop of a packet that went round: the kernel would drop it without a word."""
-    return Chain(name="loops", hook=_FIRST, filters=(refuse("ip ttl 1", Stage.LOOP, where, "it went round"),))
+    return Chain(name="loops", hook=_FIRST, filters=(refuse("ip ttl 1", Checkpoint.LOOP, where, "it went round"),))
 
 
 def _quoted(devices: Iterable[str]) -> str:
@@ -58,18 +60,18 @@ def _quoted(devices: Iterable[str]) -> str:
 # ---- The router
 
 
-def _router(network: Network, devices: Devices, around: tuple[Outside, ...]) -> Ruleset:
+def _router(network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> Ruleset:
     groupings = _groupings(network.interfaces)
     forward = (
         *_source_check(network, devices),
         *_resolver(network, devices),
         *_routes(network, devices, around),
         *_nacl_jumps(network),
-        Filter(match="ct state established,related", verdict="accept"),
-        refuse("ct state invalid", Stage.TRACKING, network.vpc, "it belongs to no connection"),
+        FilterRule(match="ct state established,related", action="accept"),
+        refuse("ct state invalid", Checkpoint.TRACKING, network.vpc, "it belongs to no connection"),
         *_services_start_nothing(network, devices),
         *_group_jumps(network, devices, groupings),
-        Filter(verdict="accept"),
+        FilterRule(action="accept"),
     )
     return Ruleset(
         namespace=ROUTER,
@@ -82,64 +84,64 @@ def _router(network: Network, devices: Devices, around: tuple[Outside, ...]) -> 
             Chain(
                 name="to_router",
                 hook=_FOR_ITSELF,
-                filters=(refuse("", Stage.ADDRESS, network.vpc, "the router answers nobody"),),
+                filters=(refuse("", Checkpoint.ADDRESS, network.vpc, "the router answers nobody"),),
             ),
             Chain(name="forward", hook=_ROUTED_ON, filters=forward),
         ),
     )
 
 
-def _source_check(network: Network, devices: Devices) -> Iterator[Filter]:
+def _source_check(network: Network, devices: Devices) -> Iterator[FilterRule]:
     """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-nat-instances.html, "source/destination checks".
 
     An interface sends from its own address alone. That it receives nothing for others follows from the routes.
     """
     for one in network.interfaces:
         match = f'iifname "{devices.interfaces[one.id]}" ip saddr != {one.address}'
-        yield refuse(match, Stage.SOURCE, one.id, f"its address is {one.address}")
+        yield refuse(match, Checkpoint.SOURCE, one.id, f"its address is {one.address}")
 
 
-def _resolver(network: Network, devices: Devices) -> Iterator[Filter]:
+def _resolver(network: Network, devices: Devices) -> Iterator[FilterRule]:
     """https://docs.aws.amazon.com/vpc/latest/userguide/nacl-basics.html, vpc-security-groups.html: neither filters it.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html: it serves those inside of the VPC alone.
     """
     address = resolver_address(network)
     match = f'iifname "{devices.vpn}" ip daddr {address}'
-    yield refuse(match, Stage.RESOLVER, network.vpc, "it answers those inside of the VPC alone")
-    yield Filter(match=f"ip daddr {address} udp dport 53", verdict="accept")
-    yield Filter(match=f"ip daddr {address} tcp dport 53", verdict="accept")
-    yield refuse(f"ip daddr {address}", Stage.RESOLVER, network.vpc, "it answers DNS on port 53 alone")
-    yield Filter(match=f'iifname "{RESOLVER}" ct state established', verdict="accept")
+    yield refuse(match, Checkpoint.RESOLVER, network.vpc, "it answers those inside of the VPC alone")
+    yield FilterRule(match=f"ip daddr {address} udp dport 53", action="accept")
+    yield FilterRule(match=f"ip daddr {address} tcp dport 53", action="accept")
+    yield refuse(f"ip daddr {address}", Checkpoint.RESOLVER, network.vpc, "it answers DNS on port 53 alone")
+    yield FilterRule(match=f'iifname "{RESOLVER}" ct state established', action="accept")
 
 
-def _routes(network: Network, devices: Devices, around: tuple[Outside, ...]) -> Iterator[Filter]:
-    yield Filter(match=f'oifname "{NOWHERE}"', verdict="jump no_route")
+def _routes(network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> Iterator[FilterRule]:
+    yield FilterRule(match=f'oifname "{NOWHERE}"', action="jump no_route")
     for nat in network.nat_gateways:
         device = devices.nats[nat.id]
-        yield refuse(f'iifname "{device}" oifname "{device}"', Stage.LOOP, nat.id, "it is routed to itself")
+        yield refuse(f'iifname "{device}" oifname "{device}"', Checkpoint.LOOP, nat.id, "it is routed to itself")
     hosts = {host.endpoint: host for host in around if host.endpoint is not None}
     for endpoint in network.gateway_endpoints:
         if endpoint.id in hosts:
             match = f'oifname "{devices.services[endpoint.id]}" ip daddr != {hosts[endpoint.id].address}'
-            yield refuse(match, Stage.ENDPOINT, endpoint.id, "no host has this address")
+            yield refuse(match, Checkpoint.ENDPOINT, endpoint.id, "no host has this address")
 
 
-def _no_route(network: Network, devices: Devices) -> Iterator[Filter]:
+def _no_route(network: Network, devices: Devices) -> Iterator[FilterRule]:
     """Why a packet has nowhere to go. A blackhole counts before the local route only where it is more specific."""
     blackholes = list(_blackholes(network, devices))
     within = [(route, origin) for route, origin in blackholes if route.destination.subnet_of(network.cidr)]
     yield from (_blackhole(route, origin) for route, origin in within)
-    yield refuse(f"ip daddr {network.cidr}", Stage.ADDRESS, network.vpc, "no interface has this address")
+    yield refuse(f"ip daddr {network.cidr}", Checkpoint.ADDRESS, network.vpc, "no interface has this address")
     yield from (_blackhole(route, origin) for route, origin in blackholes if (route, origin) not in within)
     for table in network.route_tables:
         if origin := _origin(network, devices, table.id):
-            yield refuse(origin, Stage.ROUTE, table.id, "no route")
+            yield refuse(origin, Checkpoint.ROUTE, table.id, "no route")
     if network.vpn is not None:
         # https://docs.aws.amazon.com/vpc/latest/peering/invalid-peering-configurations.html: no edge to edge routing.
         match = f'iifname "{devices.vpn}"'
-        yield refuse(match, Stage.VPN, network.vpn.gateway, "it leads into the VPC, not through it")
-    yield refuse("", Stage.ADDRESS, network.vpc, "no interface has this address")
+        yield refuse(match, Checkpoint.VPN, network.vpn.gateway, "it leads into the VPC, not through it")
+    yield refuse("", Checkpoint.ADDRESS, network.vpc, "no interface has this address")
 
 
 def _blackholes(network: Network, devices: Devices) -> Iterator[tuple[Route, str]]:
@@ -154,9 +156,9 @@ def _blackholes(network: Network, devices: Devices) -> Iterator[tuple[Route, str
     yield from sorted(found, key=lambda pair: -pair[0].destination.prefixlen)
 
 
-def _blackhole(route: Route, origin: str) -> Filter:
+def _blackhole(route: Route, origin: str) -> FilterRule:
     was = route.target.was if isinstance(route.target, Blackhole) else ""
-    return refuse(f"{origin} {_towards(route.destination)}".strip(), Stage.BLACKHOLE, route.id, f"{was} is gone")
+    return refuse(f"{origin} {_towards(route.destination)}".strip(), Checkpoint.BLACKHOLE, route.id, f"{was} is gone")
 
 
 def _towards(destination: IPv4Network) -> str:
@@ -179,7 +181,7 @@ def _subnet_sets(network: Network, devices: Devices) -> Iterator[NamedSet]:
         yield NamedSet(name=f"subnet_{place}", type="ifname", elements=elements)
 
 
-def _nacl_jumps(network: Network) -> Iterator[Filter]:
+def _nacl_jumps(network: Network) -> Iterator[FilterRule]:
     """https://docs.aws.amazon.com/vpc/latest/userguide/nacl-basics.html: at the edge of a subnet, not within it.
 
     A NAT gateway stands in its subnet, so what is routed to it from elsewhere enters that subnet, for whatever
@@ -189,10 +191,10 @@ def _nacl_jumps(network: Network) -> Iterator[Filter]:
     edges = [(place, subnet.nacl) for place, subnet in enumerate(network.subnets) if subnet.nacl is not None]
     for place, nacl in edges:
         match = f"iifname @subnet_{place} oifname != @subnet_{place}"
-        yield Filter(match=match, verdict=f"jump nacl_{places[nacl]}_out")
+        yield FilterRule(match=match, action=f"jump nacl_{places[nacl]}_out")
     for place, nacl in edges:
         match = f"oifname @subnet_{place} iifname != @subnet_{place}"
-        yield Filter(match=match, verdict=f"jump nacl_{places[nacl]}_in")
+        yield FilterRule(match=match, action=f"jump nacl_{places[nacl]}_in")
 
 
 def _nacl_chains(network: Network) -> Iterator[Chain]:
@@ -201,17 +203,17 @@ def _nacl_chains(network: Network) -> Iterator[Chain]:
             yield Chain(name=f"nacl_{place}_{suffix}", hook=None, filters=tuple(_nacl_filters(nacl, egress=egress)))
 
 
-def _nacl_filters(nacl: Nacl, *, egress: bool) -> Iterator[Filter]:
+def _nacl_filters(nacl: Nacl, *, egress: bool) -> Iterator[FilterRule]:
     """The lowest matching number decides; what matches none is denied (the entry that AWS shows as *)."""
-    stage = Stage.NACL_OUT if egress else Stage.NACL_IN
+    checkpoint = Checkpoint.NACL_OUT if egress else Checkpoint.NACL_IN
     entries = (entry for entry in nacl.entries if entry.egress is egress)
     for entry in sorted(entries, key=lambda entry: entry.number):
-        yield Filter(
+        yield FilterRule(
             match=_nacl_match(entry),
-            verdict="pass" if entry.allow else "refuse",
-            cause=Cause(stage=stage, resource=nacl.id, detail=entry.id),
+            action="pass" if entry.allow else "refuse",
+            cause=FilterCause(checkpoint=checkpoint, resource=nacl.id, detail=entry.id),
         )
-    yield refuse("", stage, nacl.id, "no entry allows it")
+    yield refuse("", checkpoint, nacl.id, "no entry allows it")
 
 
 def _nacl_match(entry: NaclEntry) -> str:
@@ -245,10 +247,10 @@ def _members(network: Network) -> Iterator[NamedSet]:
         yield NamedSet(name=f"group_{place}", type="ipv4_addr", elements=members)
 
 
-def _services_start_nothing(network: Network, devices: Devices) -> Iterator[Filter]:
+def _services_start_nothing(network: Network, devices: Devices) -> Iterator[FilterRule]:
     for endpoint in network.gateway_endpoints:
         match = f'iifname "{devices.services[endpoint.id]}"'
-        yield refuse(match, Stage.ENDPOINT, endpoint.id, "a service starts no connections")
+        yield refuse(match, Checkpoint.ENDPOINT, endpoint.id, "a service starts no connections")
 
 
 type Groupings = dict[tuple[str, ...], int]
@@ -259,14 +261,14 @@ def _groupings(interfaces: Iterable[Interface]) -> Groupings:
     return {groups: place for place, groups in enumerate(dict.fromkeys(one.security_groups for one in interfaces))}
 
 
-def _group_jumps(network: Network, devices: Devices, groupings: Groupings) -> Iterator[Filter]:
+def _group_jumps(network: Network, devices: Devices, groupings: Groupings) -> Iterator[FilterRule]:
     for direction, device in (("out", "iifname"), ("in", "oifname")):
         jumps = [
             f'"{devices.interfaces[one.id]}" : jump groups_{groupings[one.security_groups]}_{direction}'
             for one in network.interfaces
         ]
         if jumps:
-            yield Filter(match=f"{device} vmap {{ {', '.join(jumps)} }}")
+            yield FilterRule(match=f"{device} vmap {{ {', '.join(jumps)} }}")
 
 
 def _group_chains(network: Network, groupings: Groupings) -> Iterator[Chain]:
@@ -276,18 +278,18 @@ def _group_chains(network: Network, groupings: Groupings) -> Iterator[Chain]:
         yield Chain(name=f"groups_{place}_in", hook=None, filters=tuple(_group_filters(network, groups, egress=False)))
 
 
-def _group_filters(network: Network, groups: list[SecurityGroup], *, egress: bool) -> Iterator[Filter]:
+def _group_filters(network: Network, groups: list[SecurityGroup], *, egress: bool) -> Iterator[FilterRule]:
     """https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html: any rule of any group is enough."""
-    stage = Stage.GROUP_OUT if egress else Stage.GROUP_IN
+    checkpoint = Checkpoint.GROUP_OUT if egress else Checkpoint.GROUP_IN
     numbers = {group.id: place for place, group in enumerate(network.security_groups)}
     for group in groups:
         for rule in group.egress if egress else group.ingress:
-            yield Filter(
+            yield FilterRule(
                 match=_rule_match(rule, numbers, egress=egress),
-                verdict="pass",
-                cause=Cause(stage=stage, resource=group.id, detail=rule.id),
+                action="pass",
+                cause=FilterCause(checkpoint=checkpoint, resource=group.id, detail=rule.id),
             )
-    yield refuse("", stage, ", ".join(group.id for group in groups), "no rule allows it")
+    yield refuse("", checkpoint, ", ".join(group.id for group in groups), "no rule allows it")
 
 
 def _rule_match(rule: Rule, numbers: dict[str, int], *, egress: bool) -> str:
@@ -300,7 +302,7 @@ def _rule_match(rule: Rule, numbers: dict[str, int], *, egress: bool) -> str:
 
 def _zonal(nat: NatGateway) -> Ruleset:
     """https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html: only answers come back."""
-    out = Filter(match=f"snat to {nat.address}")
+    out = FilterRule(match=f"snat to {nat.address}")
     return Ruleset(namespace=nat.id, sets=(), chains=(*_nat_chains(nat, ()), _translate(out)))
 
 
@@ -311,24 +313,24 @@ def _regional(network: Network, nat: NatGateway) -> Ruleset:
     pairs = ", ".join(f"{cidr} : {address}" for cidr, address in served)
     serves = f"ip saddr != {{ {', '.join(str(cidr) for cidr, _ in served)} }}" if served else ""
     before = (
-        refuse(f'oifname "{NOWHERE}"', Stage.GATEWAY, nat.id, "the VPC has no internet gateway"),
-        refuse(f'iifname "vpc" {serves}'.strip(), Stage.NAT, nat.id, "it has no address in the sender's zone"),
-        refuse('iifname "vpc" oifname "vpc"', Stage.LOOP, nat.id, "it leads out of the VPC, not into it"),
+        refuse(f'oifname "{NOWHERE}"', Checkpoint.GATEWAY, nat.id, "the VPC has no internet gateway"),
+        refuse(f'iifname "vpc" {serves}'.strip(), Checkpoint.NAT, nat.id, "it has no address in the sender's zone"),
+        refuse('iifname "vpc" oifname "vpc"', Checkpoint.LOOP, nat.id, "it leads out of the VPC, not into it"),
     )
-    out = (Filter(match=f"snat to ip saddr map {{ {pairs} }}"),) if served else ()
+    out = (FilterRule(match=f"snat to ip saddr map {{ {pairs} }}"),) if served else ()
     return Ruleset(namespace=nat.id, sets=(), chains=(*_nat_chains(nat, before), _translate(*out)))
 
 
-def _translate(*filters: Filter) -> Chain:
+def _translate(*filters: FilterRule) -> Chain:
     return Chain(name="translate", hook=_LAST, filters=filters)
 
 
-def _nat_chains(nat: NatGateway, before: tuple[Filter, ...]) -> Iterator[Chain]:
+def _nat_chains(nat: NatGateway, before: tuple[FilterRule, ...]) -> Iterator[Chain]:
     """Linux passes on untranslated what belongs to no connection; a NAT gateway must not, so it is refused."""
-    strangers = refuse("ct state invalid", Stage.NAT, nat.id, "it belongs to no connection that it translates")
+    strangers = refuse("ct state invalid", Checkpoint.NAT, nat.id, "it belongs to no connection that it translates")
     yield _loops(nat.id)
     yield Chain(name="forward", hook=_ROUTED_ON, filters=(strangers, *before))
-    own = refuse("", Stage.NAT, nat.id, "it takes no connections")
+    own = refuse("", Checkpoint.NAT, nat.id, "it takes no connections")
     yield Chain(name="to_itself", hook=_FOR_ITSELF, filters=(own,))
 
 
@@ -345,15 +347,15 @@ def _internet(network: Network, devices: Devices) -> Ruleset:
     ledger = "add @ledger { ip saddr . ip daddr }"
     regional = [devices.nats[nat.id] for nat in network.nat_gateways if nat.subnet is None]
     leaving = (
-        refuse("ip saddr != @translated", Stage.GATEWAY, gateway or "", "the sender has no public address"),
-        Filter(match="ip saddr set ip saddr map @public_of"),
-        Filter(match=ledger),
+        refuse("ip saddr != @translated", Checkpoint.GATEWAY, gateway or "", "the sender has no public address"),
+        FilterRule(match="ip saddr set ip saddr map @public_of"),
+        FilterRule(match=ledger),
     )
     arriving = (
-        Filter(match='iifname "vpc"', verdict="jump leaving"),
-        *(Filter(match=f'iifname "{device}" {ledger}') for device in regional),
-        refuse(f"ip daddr {network.cidr}", Stage.INTERNET, INTERNET, "private addresses are not routed"),
-        Filter(match="ip daddr set ip daddr map @private_of"),
+        FilterRule(match='iifname "vpc"', action="jump leaving"),
+        *(FilterRule(match=f'iifname "{device}" {ledger}') for device in regional),
+        refuse(f"ip daddr {network.cidr}", Checkpoint.INTERNET, INTERNET, "private addresses are not routed"),
+        FilterRule(match="ip daddr set ip daddr map @private_of"),
     )
     return Ruleset(
         namespace=INTERNET,
@@ -373,8 +375,8 @@ def _internet(network: Network, devices: Devices) -> Ruleset:
     )
 
 
-def _no_such_host(match: str) -> Filter:
-    return refuse(match, Stage.INTERNET, INTERNET, "no host has this address")
+def _no_such_host(match: str) -> FilterRule:
+    return refuse(match, Checkpoint.INTERNET, INTERNET, "no host has this address")
 
 
 def _map(name: str, pairs: dict[str, str]) -> NamedSet:
@@ -397,11 +399,14 @@ def _translations(network: Network) -> dict[str, str]:
 def _vpn(network: Network, gateway: str) -> Ruleset:
     """https://docs.aws.amazon.com/vpn/latest/s2svpn/VPNRoutingTypes.html: between the VPC and the ranges behind it."""
     forward = (
-        refuse('iifname "vpc" oifname "vpc"', Stage.VPN, gateway, "it does not turn packets back"),
+        refuse('iifname "vpc" oifname "vpc"', Checkpoint.VPN, gateway, "it does not turn packets back"),
         refuse(
-            f'iifname != "vpc" ip daddr != {network.cidr}', Stage.VPN, gateway, "it leads into the VPC, not through it"
+            f'iifname != "vpc" ip daddr != {network.cidr}',
+            Checkpoint.VPN,
+            gateway,
+            "it leads into the VPC, not through it",
         ),
-        refuse(f'oifname "{NOWHERE}"', Stage.VPN, gateway, "no corporate host has this address"),
+        refuse(f'oifname "{NOWHERE}"', Checkpoint.VPN, gateway, "no corporate host has this address"),
     )
     return Ruleset(
         namespace=VPN,
@@ -411,7 +416,7 @@ def _vpn(network: Network, gateway: str) -> Ruleset:
             Chain(
                 name="to_itself",
                 hook=_FOR_ITSELF,
-                filters=(refuse("", Stage.VPN, gateway, "no corporate host has this address"),),
+                filters=(refuse("", Checkpoint.VPN, gateway, "no corporate host has this address"),),
             ),
             Chain(name="forward", hook=_ROUTED_ON, filters=forward),
         ),

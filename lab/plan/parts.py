@@ -4,15 +4,16 @@ A host is a namespace with one interface whose only way out is the router, so ev
 stands outside of the workload. The router is the VPC. NAT gateways, the internet, the VPN gateway, the services behind
 gateway endpoints and the resolver are namespaces of their own.
 
-Each refusal carries a Cause, whose number travels in the packet's mark to a set of the kernel's; so a packet that died
-is known with the stage and the resource that refused it, and one that merely got lost is not mistaken for it.
+Each refusal carries a FilterCause, whose number travels in the packet's mark to a set of the kernel's; so a packet that
+died is known with the checkpoint and the resource that refused it, and one that merely got lost is not mistaken for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
 from stack.network.model import ANYWHERE
 
 ROUTER, INTERNET, VPN = "router", "internet", "vpn"
@@ -39,10 +40,10 @@ class Unrealisable(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class FilterCause:
     """Why a packet is refused, or by what it was let through."""
 
-    stage: Stage
+    checkpoint: Checkpoint
     resource: str
     detail: str
 
@@ -58,7 +59,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class DeviceAddress:
     """One address of a device, always alone (/32): who is a neighbour is decided by routes."""
 
     namespace: str
@@ -97,19 +98,19 @@ class Setting:
     value: str
 
 
-type Verdict = Literal["refuse", "pass", "return", "accept"]
+type FilterAction = Literal["refuse", "pass", "return", "accept"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class FilterRule:
     """One line of a chain: `match` in nft's words, then what follows. Refusing and passing are recorded under `cause`.
 
-    `verdict` may also be "jump <chain>"; None when the match is a statement that does its work itself.
+    `action` may also be "jump <chain>"; None when the match is a statement that does its work itself.
     """
 
     match: str = ""
-    verdict: str | None = None
-    cause: Cause | None = None
+    action: str | None = None
+    cause: FilterCause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class Chain:
 
     name: str
     hook: str | None
-    filters: tuple[Filter, ...]
+    filters: tuple[FilterRule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +158,15 @@ class Plan:
 
     namespaces: tuple[str, ...]
     links: tuple[Link, ...]
-    addresses: tuple[Address, ...]
+    addresses: tuple[DeviceAddress, ...]
     settings: tuple[Setting, ...]
     routes: tuple[LinuxRoute, ...]
     lookups: tuple[Lookup, ...]
     rulesets: tuple[Ruleset, ...]
     hosts: tuple[Host, ...]
+
+
+type PlanMutation = Callable[[Plan], Plan]
 
 
 # ---- Writing a plan
@@ -174,7 +178,7 @@ class Draft:
 
     namespaces: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
-    addresses: list[Address] = field(default_factory=list)
+    addresses: list[DeviceAddress] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
     routes: list[LinuxRoute] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
@@ -193,7 +197,7 @@ class Draft:
         self.links.append(Link(near=near, near_device=near_device, far=far, far_device=far_device))
 
     def address(self, namespace: str, device: str, *addresses: IPv4Address) -> None:
-        self.addresses += [Address(namespace=namespace, device=device, address=address) for address in addresses]
+        self.addresses += [DeviceAddress(namespace=namespace, device=device, address=address) for address in addresses]
 
     def route(
         self,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from ipaddress import IPv4Address
 
-from lab.model.outside import Outside
+from lab.model.outside import OutsideHost
 from lab.plan.parts import Unrealisable
 from stack.network.model import (
     Blackhole,
@@ -39,7 +39,7 @@ def effective_routes(network: Network, table: RouteTable) -> tuple[Route, ...]:
     )
 
 
-def refuse_incomplete(network: Network, around: tuple[Outside, ...]) -> None:
+def refuse_incomplete(network: Network, around: tuple[OutsideHost, ...]) -> None:
     """Raise Unrealisable for the first thing that is missing, twice there, or in the wrong place."""
     for problems in (
         _subnets(network),
@@ -73,7 +73,7 @@ def _subnets(network: Network) -> Problems:
                 yield subnet.id, f"{subnet.cidr} overlaps {other.cidr} of {other.id}"
 
 
-def _routes(network: Network, around: tuple[Outside, ...]) -> Problems:
+def _routes(network: Network, around: tuple[OutsideHost, ...]) -> Problems:
     for table in network.route_tables:
         for destination in _repeated(route.destination for route in table.routes if not route.propagated):
             yield table.id, f"two static routes to {destination}"
@@ -105,7 +105,7 @@ def _may_lead_elsewhere(network: Network, route: Route) -> bool:
     return isinstance(route.target, NatTarget) and route.target.nat in zonal
 
 
-def _missing_target(network: Network, around: tuple[Outside, ...], route: Route) -> str | None:
+def _missing_target(network: Network, around: tuple[OutsideHost, ...], route: Route) -> str | None:
     match route.target:
         case InternetGatewayTarget(gateway=gateway) if gateway != network.internet_gateway:
             return f"its target, internet gateway {gateway}, is unknown"
@@ -187,7 +187,7 @@ def _ports(network: Network) -> Problems:
             yield one.id, f"{one.first_port} to {one.last_port} is no range of ports"
 
 
-def _around(network: Network, around: tuple[Outside, ...]) -> Problems:
+def _around(network: Network, around: tuple[OutsideHost, ...]) -> Problems:
     ranges = network.vpn.corporate if network.vpn is not None else ()
     endpoints = {endpoint.id for endpoint in network.gateway_endpoints}
     for host in around:
@@ -197,7 +197,7 @@ def _around(network: Network, around: tuple[Outside, ...]) -> Problems:
             yield host.name, f"its gateway endpoint {host.endpoint} is unknown"
 
 
-def _twice(network: Network, around: tuple[Outside, ...]) -> Problems:
+def _twice(network: Network, around: tuple[OutsideHost, ...]) -> Problems:
     private = [one.address for one in network.interfaces]
     private += [nat.address for nat in network.nat_gateways if nat.address is not None]
     public = [one.public_address for one in network.interfaces if one.public_address is not None]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from lab.kernel.apply import Lab
 from lab.model.world import API, HTTPS
 from lab.programs.authority import Authority
-from lab.programs.functions import Placed, filled
+from lab.programs.functions import PlacedFunction, filled
 from local.front import Front, Gateway
 from local.functions import REPOSITORY
 from local.gateway import HttpRequest, HttpResponse
@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 40.0  # the API itself answers within 29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ApiResponse:
     """A response of the API; the names of headers in lower case."""
 
     status: int
@@ -58,7 +58,7 @@ class Api:
     """The API in front of its functions."""
 
     def __init__(
-        self, lab: Lab, network: Network, rendered: Rendered, placed: Mapping[str, Placed], authority: Authority
+        self, lab: Lab, network: Network, rendered: Rendered, placed: Mapping[str, PlacedFunction], authority: Authority
     ) -> None:
         template = Template(REPOSITORY / "template.yaml", parameters=rendered.parameters).api()
         self._stage = f"/{template.stage}"
@@ -87,7 +87,7 @@ def _listening(lab: Lab, host: str) -> socket.socket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class ApiCaller:
     """Somebody in the namespace `host` who calls the API at `address`."""
 
     lab: Lab
@@ -96,7 +96,9 @@ class Caller:
     address: IPv4Address
     authority: Authority
 
-    def call(self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def call(
+        self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> ApiResponse:
         """One request; a body that is not bytes is sent as JSON. Raises OSError where nobody answers."""
         where = urlsplit(self.url)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -106,7 +108,7 @@ class Caller:
             connection.request(method, where.path + path, content, dict(headers or {}))
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=names, body=response.read())
+            return ApiResponse(status=response.status, headers=names, body=response.read())
         finally:
             connection.close()
 

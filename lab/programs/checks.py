@@ -1,7 +1,7 @@
 """What the real programs must do in a network: jobs end to end, SQL for those who may, and what all sides saw of it.
 
-The counterpart of lab/proofs/catalogue.py for what packets alone do not show. Each function yields deeds: a sentence,
-whether it held, and the evidence in words.
+The counterpart of lab/proofs/catalogue.py for what packets alone do not show. Each function yields program checks: a
+sentence, whether it held, and the evidence in words.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,9 +11,9 @@ from typing import Any
 
 from lab.model.case import Case
 from lab.model.world import ATTACKER, CORPORATE, DEVELOPER
-from lab.programs.database import Answered
+from lab.programs.database import QueryResult
 from lab.programs.jobs import Job, Jobs
-from lab.programs.testbed import Running, running
+from lab.programs.testbed import Testbed, running
 from lab.proofs.assertions import Subjects
 from stack.network.model import POSTGRESQL, Network
 
@@ -25,8 +25,8 @@ _KINDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """Something that programs did, or could not do."""
+class ProgramCheck:
+    """Something that programs must have done, or must have failed to do."""
 
     sentence: str
     holds: bool
@@ -38,10 +38,10 @@ class Deed:
 
 def run(
     case: Case, network: Network | None = None, *, report: Callable[[str], None] = lambda _: None
-) -> tuple[tuple[Deed, ...], str]:
-    """All deeds in the case's network, or in `network`; and which code the functions ran.
+) -> tuple[tuple[ProgramCheck, ...], str]:
+    """All program checks in the case's network, or in `network`; and which code the functions ran.
 
-    To be called inside of the enclosure, for a case from the templates. Raises what lab.programs.testbed raises.
+    To be called inside of the sandbox, for a case from the templates. Raises what lab.programs.testbed raises.
     """
     if case.rendered is None:
         raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
@@ -50,12 +50,14 @@ def run(
         return within(lab, subjects, report), lab.code
 
 
-def within(lab: Running, subjects: Subjects, report: Callable[[str], None] = lambda _: None) -> tuple[Deed, ...]:
-    """All deeds in a lab that runs."""
-    return tuple(_deeds(lab, subjects, report))
+def within(
+    lab: Testbed, subjects: Subjects, report: Callable[[str], None] = lambda _: None
+) -> tuple[ProgramCheck, ...]:
+    """All program checks in a lab that runs."""
+    return tuple(_all_checks(lab, subjects, report))
 
 
-def _deeds(lab: Running, subjects: Subjects, report: Callable[[str], None]) -> Iterator[Deed]:
+def _all_checks(lab: Testbed, subjects: Subjects, report: Callable[[str], None]) -> Iterator[ProgramCheck]:
     yield migration(lab)
     if not has_schema(lab):
         return
@@ -64,16 +66,16 @@ def _deeds(lab: Running, subjects: Subjects, report: Callable[[str], None]) -> I
         yield from step(lab, subjects)
 
 
-def has_schema(lab: Running) -> bool:
+def has_schema(lab: Testbed) -> bool:
     """Whether there is a schema to work with."""
     return lab.migration.status == "SUCCESS"
 
 
-def migration(lab: Running) -> Deed:
+def migration(lab: Testbed) -> ProgramCheck:
     """The custom resource that makes the schema, in its own namespace."""
     found = lab.migration
     told = found.reason or found.words or "CloudFormation got no answer"
-    return Deed(
+    return ProgramCheck(
         sentence="The migration's function makes the schema over TLS and answers CloudFormation",
         holds=found.status == "SUCCESS",
         evidence=(f"answered {found.status} from {found.answered_from}, version {found.version}",)
@@ -85,7 +87,7 @@ def migration(lab: Running) -> Deed:
 # ---- Jobs
 
 
-def jobs(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+def jobs(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
     """Each kind of job in each zone."""
     work = Jobs(lab)
     for zone in work.zones:
@@ -94,7 +96,7 @@ def jobs(lab: Running, subjects: Subjects) -> Iterator[Deed]:
             yield _judge(job, subjects, zone)
 
 
-def _judge(job: Job, subjects: Subjects, zone: str) -> Deed:
+def _judge(job: Job, subjects: Subjects, zone: str) -> ProgramCheck:
     match job.target:
         case "partner":
             return _at_partner(job, subjects.published_in(zone), zone)
@@ -103,10 +105,10 @@ def _judge(job: Job, subjects: Subjects, zone: str) -> Deed:
     return _at_nobody(job, zone)
 
 
-def _at_partner(job: Job, published: frozenset[IPv4Address], zone: str) -> Deed:
+def _at_partner(job: Job, published: frozenset[IPv4Address], zone: str) -> ProgramCheck:
     """The partner's log, the database's row and the gateway's ledger must agree with what is published for the zone."""
     agree = bool(job.seen) and job.seen <= published and job.recorded == job.seen
-    return Deed(
+    return ProgramCheck(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the partner from {_listed(published)} alone",
         holds=job.arrived and agree and _ledger_agrees(job, published),
         evidence=(
@@ -127,9 +129,9 @@ def _ledger_agrees(job: Job, published: frozenset[IPv4Address]) -> bool:
     return bool(job.ledger & published)
 
 
-def _at_corporate(job: Job, subjects: Subjects, zone: str) -> Deed:
+def _at_corporate(job: Job, subjects: Subjects, zone: str) -> ProgramCheck:
     inside = all(one in subjects.network.cidr for one in job.seen)
-    return Deed(
+    return ProgramCheck(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the corporate host through the VPN",
         holds=job.arrived and inside and not job.ledger and not job.recorded,
         evidence=(
@@ -140,9 +142,9 @@ def _at_corporate(job: Job, subjects: Subjects, zone: str) -> Deed:
     )
 
 
-def _at_nobody(job: Job, zone: str) -> Deed:
+def _at_nobody(job: Job, zone: str) -> ProgramCheck:
     outcomes = ", ".join(row.outcome for row in job.attempts) or "none"
-    return Deed(
+    return ProgramCheck(
         sentence=f"{_KINDS[job.kind]}, from {zone}, is attempted and leaves nowhere: nobody is at the allowed address",
         holds=not job.arrived and not job.ledger and bool(job.attempts),
         evidence=(
@@ -155,17 +157,17 @@ def _at_nobody(job: Job, zone: str) -> Deed:
 # ---- The egress checks
 
 
-def checks(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+def checks(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
     """What the functions that watch the fixed address see."""
     for one in Jobs(lab).checks():
         published = subjects.published_in(one.zone)
-        yield Deed(
+        yield ProgramCheck(
             sentence=f"The egress check of {one.zone} sees {_listed(published)}",
             holds=one.verdict == "matches" and one.seen in {str(address) for address in published},
             evidence=(f"published {one.published}, seen {one.seen}: {one.verdict}",),
         )
     strangers = {source for source, _ in lab.lab.ledger()} - subjects.published - _publics(subjects.network)
-    yield Deed(
+    yield ProgramCheck(
         sentence="After all of that, the gateway's ledger has no source but what is published",
         holds=not strangers,
         evidence=(f"sources: {_listed({source for source, _ in lab.lab.ledger()})}",),
@@ -180,31 +182,31 @@ def _publics(network: Network) -> frozenset[IPv4Address]:
 # ---- SQL
 
 
-def sql(lab: Running, subjects: Subjects) -> Iterator[Deed]:
+def sql(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
     """Who can log in to PostgreSQL: those who are meant to, and not the attacker."""
     for host, words in _welcome(subjects):
         at = lab.database.public_address if host == DEVELOPER else lab.database.address
         answer = lab.psql(host, "SELECT inet_client_addr()", address=at)
-        evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, Answered) else (answer.words,)
-        yield Deed(sentence=f"{words} runs SQL", holds=isinstance(answer, Answered), evidence=evidence)
+        evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, QueryResult) else (answer.words,)
+        yield ProgramCheck(sentence=f"{words} runs SQL", holds=isinstance(answer, QueryResult), evidence=evidence)
     for at in filter(None, (lab.database.public_address, lab.database.address)):
         yield _attack(lab, at)
 
 
-def _attack(lab: Running, at: IPv4Address) -> Deed:
+def _attack(lab: Testbed, at: IPv4Address) -> ProgramCheck:
     """That psql gave up is no evidence; that its packets were refused is."""
     before = set(lab.lab.drops())
     answer = lab.psql(ATTACKER, address=at, seconds=2)
     own = {host.address for host in lab.world if host.name == ATTACKER}
     died = {
-        f"its packets died at the {one.cause.stage}: {one.cause.resource}, {one.cause.detail}"
+        f"its packets died at the {one.cause.checkpoint}: {one.cause.resource}, {one.cause.detail}"
         for one in lab.lab.drops()
         if one not in before and one.source in own and one.destination_port == POSTGRESQL
     }
-    words = (str(answer.rows),) if isinstance(answer, Answered) else (answer.words,)
-    return Deed(
+    words = (str(answer.rows),) if isinstance(answer, QueryResult) else (answer.words,)
+    return ProgramCheck(
         sentence=f"An attacker on the internet does not run SQL at {at}",
-        holds=not isinstance(answer, Answered) and bool(died),
+        holds=not isinstance(answer, QueryResult) and bool(died),
         evidence=(*words, *(sorted(died) or ["no record says that its packets were refused"])),
     )
 

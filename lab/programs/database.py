@@ -31,14 +31,14 @@ _ACCESS = "local all all trust\nhostssl all +rds_iam 0.0.0.0/0 trust\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class QueryResult:
     """The rows of a statement, each value as psql writes it."""
 
     rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class QueryFailure:
     """psql's own words."""
 
     words: str
@@ -81,7 +81,7 @@ def copied(pattern: Path, directory: Path) -> None:
     subprocess.run(["cp", "-a", str(pattern / "data"), str(directory / "data")], check=True)
 
 
-class Database:
+class DatabaseServer:
     """One server. `host` is the name that certificates and functions know it by."""
 
     host = HOST
@@ -146,13 +146,13 @@ def psql(
     where: str,
     statement: str,
     *,
-    database: Database,
+    database: DatabaseServer,
     role: str,
     roots: Path,
     files: Mapping[str, str],
     address: IPv4Address | None,
     seconds: float,
-) -> Answered | Failed:
+) -> QueryResult | QueryFailure:
     """The real psql in a namespace. It waits two seconds at least for a connection, as libpq does."""
     settings = {
         "host": database.host,
@@ -187,5 +187,5 @@ def psql(
     )
     rows, words_of_error = started.communicate(timeout=seconds + 30)
     if started.returncode != 0:
-        return Failed(words=words_of_error.decode(errors="replace").strip())
-    return Answered(rows=tuple(tuple(line.split("\t")) for line in rows.decode().splitlines()))
+        return QueryFailure(words=words_of_error.decode(errors="replace").strip())
+    return QueryResult(rows=tuple(tuple(line.split("\t")) for line in rows.decode().splitlines()))

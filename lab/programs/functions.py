@@ -31,7 +31,7 @@ _SYSTEM_ROOTS = ("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certific
 
 
 @dataclass(slots=True)
-class Placement:
+class ZoneChoice:
     """Where functions are started from now on: in `zone`, or in all of them by turns where it is None."""
 
     zone: str | None = None
@@ -46,7 +46,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FunctionInterface:
     """One of a function's interfaces."""
 
     interface: str
@@ -55,12 +55,12 @@ class Place:
 
 
 @dataclass(slots=True)
-class Placed:
+class PlacedFunction:
     """A function in all its subnets."""
 
     name: str
-    places: tuple[Place, ...]
-    placement: Placement
+    places: tuple[FunctionInterface, ...]
+    placement: ZoneChoice
     _turn: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -89,7 +89,7 @@ class Placed:
         for place in self.places:
             place.function.stop()
 
-    def _next(self, zone: str | None) -> Place:
+    def _next(self, zone: str | None) -> FunctionInterface:
         wanted = zone or self.placement.zone
         places = self.places if wanted is None else self._at(wanted)
         with self._lock:
@@ -97,7 +97,7 @@ class Placed:
             self._turn += 1
             return place
 
-    def _at(self, zone: str) -> tuple[Place, ...]:
+    def _at(self, zone: str) -> tuple[FunctionInterface, ...]:
         found = tuple(place for place in self.places if place.zone == zone)
         if not found:
             raise Unrunnable(self.name, f"it has no interface in {zone}")
@@ -142,7 +142,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placing:
+class FunctionPlacer:
     """Puts functions into their namespaces; none is started yet.
 
     `values` stand for what only AWS would know, `variables` take the place of the template's own, where it has them.
@@ -159,17 +159,17 @@ class Placing:
     files: Mapping[str, str]
     code: Code
     stack: ExitStack
-    placement: Placement = field(default_factory=Placement)
+    placement: ZoneChoice = field(default_factory=ZoneChoice)
 
-    def all(self) -> dict[str, Placed]:
+    def all(self) -> dict[str, PlacedFunction]:
         """All functions that stand in the VPC. Raises Unrunnable for a variable that stays without a value."""
         ours = [one for one in self.network.interfaces if one.kind is Kind.FUNCTION]
         return {
-            name: Placed(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
+            name: PlacedFunction(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
             for name in dict.fromkeys(one.owner for one in ours)
         }
 
-    def _place(self, interface: Interface) -> Place:
+    def _place(self, interface: Interface) -> FunctionInterface:
         name, zone = interface.owner, self._zone(interface)
         item = self.rendered.resources[name]["Properties"]
         own = environment(name, item, values=self.values, variables=self.variables)
@@ -184,7 +184,9 @@ class Placing:
             prefix=self.lab.launching(interface.id, files=self._covers(), tied=False),
             descriptors=(self.lab.namespaces[interface.id],),
         )
-        return Place(interface=interface.id, zone=zone, function=Function(configuration, concurrency=_PLACES))
+        return FunctionInterface(
+            interface=interface.id, zone=zone, function=Function(configuration, concurrency=_PLACES)
+        )
 
     def _zone(self, interface: Interface) -> str:
         return next(subnet.zone for subnet in self.network.subnets if subnet.id == interface.subnet)
@@ -205,10 +207,10 @@ class Placing:
         return {**self.files, **dict.fromkeys(found, str(self.roots))}
 
 
-def stop(placed: Mapping[str, Placed]) -> None:
+def stop(placed: Mapping[str, PlacedFunction]) -> None:
     """Stop all functions at the same time."""
     with ThreadPoolExecutor(len(placed) or 1) as side_by_side:
-        list(side_by_side.map(Placed.stop, placed.values()))
+        list(side_by_side.map(PlacedFunction.stop, placed.values()))
 
 
 def environment(

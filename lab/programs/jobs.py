@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from lab.model import world
 from lab.model.errors import Unrunnable
-from lab.programs.api import Answer
-from lab.programs.functions import Placed
-from lab.programs.testbed import Running
-from lab.programs.third import Visit
+from lab.programs.api import ApiResponse
+from lab.programs.functions import PlacedFunction
+from lab.programs.testbed import Testbed
+from lab.programs.third_party import Visit
 from local.functions import FunctionError
 
-type Target = Literal["partner", "corporate", "nobody"]
-type Kind = Literal["sync", "queued", "passed through"]
+type JobTarget = Literal["partner", "corporate", "nobody"]
+type JobKind = Literal["sync", "queued", "passed through"]
 
-_NAMES: Mapping[Target, str] = {
+_NAMES: Mapping[JobTarget, str] = {
     "partner": world.PARTNER_NAME,
     "corporate": world.CORPORATE_NAME,
     "nobody": world.NOBODY_NAME,
@@ -50,8 +50,8 @@ class Job:
     internet gateway let out towards the target, by this job and those before.
     """
 
-    kind: Kind
-    target: Target
+    kind: JobKind
+    target: JobTarget
     zone: str | None
     status: int
     problem: str
@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class EgressCheckResult:
     """What the egress check of a zone answered. `verdict` begins with "error" where it failed altogether."""
 
     zone: str
@@ -92,20 +92,20 @@ class Results:
     """All jobs in all zones, the egress checks, and what GET /v1/egress showed after them."""
 
     jobs: tuple[Job, ...]
-    checks: tuple[Checked, ...]
+    checks: tuple[EgressCheckResult, ...]
     shown: tuple[Mapping[str, Any], ...]
 
 
 class Jobs:
     """The jobs of one lab. They come one after the other; what they need (token, destination) is made on first use."""
 
-    def __init__(self, lab: Running) -> None:
+    def __init__(self, lab: Testbed) -> None:
         self._lab = lab
         self._token = ""
-        self._destinations: dict[Target, str] = {}
+        self._destinations: dict[JobTarget, str] = {}
 
     @property
-    def target(self) -> Target:
+    def target(self) -> JobTarget:
         """Who is called when nobody is named: the third party, or the corporate host, or an address without a host."""
         if self._lab.network.internet_gateway is not None:
             return "partner"
@@ -121,25 +121,25 @@ class Jobs:
         jobs = [job(zone) for zone in self.zones for job in (self.sync, self.queued, self.passed_through)]
         return Results(jobs=tuple(jobs), checks=self.checks(), shown=tuple(self.shown()))
 
-    def sync(self, zone: str | None = None, target: Target | None = None) -> Job:
+    def sync(self, zone: str | None = None, target: JobTarget | None = None) -> Job:
         """A delivery whose caller waits; the API's function makes the attempt."""
         return self._delivery("sync", zone, target or self.target, {"Prefer": "wait=15"})
 
-    def queued(self, zone: str | None = None, target: Target | None = None) -> Job:
+    def queued(self, zone: str | None = None, target: JobTarget | None = None) -> Job:
         """A delivery that goes through the queue; Lambda's poller brings it to the function for attempts."""
         return self._delivery("queued", zone, target or self.target, {})
 
-    def passed_through(self, zone: str | None = None, target: Target | None = None) -> Job:
+    def passed_through(self, zone: str | None = None, target: JobTarget | None = None) -> Job:
         """A call that the partner's own answer comes back to."""
         to = target or self.target
 
-        def send(key: str) -> Answer:
+        def send(key: str) -> ApiResponse:
             path = f"/v1/via/{self._destination(to)}/orders"
             return self.answer("POST", path, body={"amount": 10}, headers={"Idempotency-Key": key})
 
         return self._job("passed through", zone, to, send)
 
-    def checks(self) -> tuple[Checked, ...]:
+    def checks(self) -> tuple[EgressCheckResult, ...]:
         """The egress checks of both zones, each in its own function; none without a way to the internet."""
         found = [self._lab.functions[name] for name in sorted(self._lab.functions) if name.startswith("CheckEgress")]
         return tuple(map(_checked, found))
@@ -154,21 +154,21 @@ class Jobs:
 
     def answer(
         self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> ApiResponse:
         """Any call of the API by somebody with a token."""
         own = {"Authorization": f"Bearer {self._issued()}"}
         return self._lab.caller.call(method, path, body=body, headers=own | dict(headers or {}))
 
     # ---- What they have in common
 
-    def _delivery(self, kind: Kind, zone: str | None, to: Target, headers: Mapping[str, str]) -> Job:
-        def send(key: str) -> Answer:
+    def _delivery(self, kind: JobKind, zone: str | None, to: JobTarget, headers: Mapping[str, str]) -> Job:
+        def send(key: str) -> ApiResponse:
             body = {"destination": self._destination(to), "path": "/orders", "body": {"amount": 10}}
             return self.answer("POST", "/v1/deliveries", body=body, headers={"Idempotency-Key": key, **headers})
 
         return self._job(kind, zone, to, send)
 
-    def _job(self, kind: Kind, zone: str | None, to: Target, send: Callable[[str], Answer]) -> Job:
+    def _job(self, kind: JobKind, zone: str | None, to: JobTarget, send: Callable[[str], ApiResponse]) -> Job:
         since = time.monotonic()
         key = f"lab-{secrets.token_hex(6)}"
         self._destination(to)
@@ -201,11 +201,11 @@ class Jobs:
                 return (str(states[0][0]) if states else None), tuple(_row(row) for row in rows)
             time.sleep(_LOOK_SECONDS)
 
-    def _visits(self, to: Target, key: str) -> tuple[Visit, ...]:
+    def _visits(self, to: JobTarget, key: str) -> tuple[Visit, ...]:
         host = {"partner": self._lab.partner, "corporate": self._lab.corporate}.get(to)
         return () if host is None else tuple(visit for visit in list(host.visits) if visit.key == key)
 
-    def _ledger(self, to: Target) -> frozenset[IPv4Address]:
+    def _ledger(self, to: JobTarget) -> frozenset[IPv4Address]:
         addresses = self._lab.public_names.get(_NAMES[to], ())
         return frozenset(source for source, where in self._lab.lab.ledger() if where in addresses)
 
@@ -218,7 +218,7 @@ class Jobs:
                 raise Unrunnable("AdminFunction", f"it issues no token: {error}") from error
         return self._token
 
-    def _destination(self, to: Target) -> str:
+    def _destination(self, to: JobTarget) -> str:
         if to not in self._destinations:
             body = {"name": to, "base_url": f"https://{_NAMES[to]}", "timeouts": _TIMEOUTS}
             answer = self.answer("POST", "/v1/destinations", body=body)
@@ -235,11 +235,11 @@ _ATTEMPTS = """
 """
 
 
-def _checked(function: Placed) -> Checked:
+def _checked(function: PlacedFunction) -> EgressCheckResult:
     try:
-        return Checked(**function.invoke({}))
+        return EgressCheckResult(**function.invoke({}))
     except FunctionError as error:
-        return Checked(zone=function.zones[0], published=None, seen=None, verdict=f"error: {error}")
+        return EgressCheckResult(zone=function.zones[0], published=None, seen=None, verdict=f"error: {error}")
 
 
 def _row(row: tuple[Any, ...]) -> AttemptRow:
@@ -252,7 +252,7 @@ def _row(row: tuple[Any, ...]) -> AttemptRow:
     )
 
 
-def _problem(answer: Answer) -> str:
+def _problem(answer: ApiResponse) -> str:
     """The name of the problem that the API answered with; empty for none."""
     if "problem+json" not in answer.headers.get("content-type", ""):
         return ""

@@ -29,7 +29,7 @@ class Metadata:
     def __init__(self, lab: Lab, interface: str, zone_id: str) -> None:
         token = secrets.token_hex(16)
         with lab.inside(interface):
-            self._server = _Server(("127.0.0.1", 0), _Handler)
+            self._server = _MetadataServer(("127.0.0.1", 0), _MetadataHandler)
         self._server.token, self._server.zone_id = token, zone_id
         serve(self._server, "metadata")
         self.variables: Mapping[str, str] = {
@@ -42,14 +42,14 @@ class Metadata:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _MetadataServer(ThreadingHTTPServer):
     daemon_threads = True
     token: str
     zone_id: str
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+class _MetadataHandler(BaseHTTPRequestHandler):
+    server: _MetadataServer
 
     def do_GET(self) -> None:
         """401 without the token, 404 for every other path."""

@@ -53,7 +53,7 @@ class Resolver(BaseResolver):  # type: ignore[misc] # it carries no types
 
 
 def hide_machine(directory: Path) -> None:
-    """From now on nobody in this enclosure asks the machine's name servers, the lab's own process included.
+    """From now on nobody in this sandbox asks the machine's name servers, the lab's own process included.
 
     Servers look their own name up when they start, and would wait for an answer that cannot come.
     """

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CustomResourceAnswer:
     """What a custom resource answered, and as whom the bucket saw it."""
 
     source: IPv4Address
@@ -134,7 +134,7 @@ class Bucket:
     """Takes PUT requests, as S3 does with a presigned URL. `answers` are what came, in order."""
 
     def __init__(self, lab: Lab, host: str, authority: Authority, *, region: str) -> None:
-        self.answers: list[Answer] = []
+        self.answers: list[CustomResourceAnswer] = []
         with lab.inside(host):
             self._server = _BucketServer(("0.0.0.0", HTTPS), _BucketHandler)  # noqa: S104 - all of its namespace
         self._server.bucket = self
@@ -151,7 +151,7 @@ class _BucketServer(ThreadingHTTPServer):
     bucket: Bucket
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that went away is no news."""
+        """A caller that went away needs no report."""
 
 
 class _BucketHandler(BaseHTTPRequestHandler):
@@ -159,7 +159,9 @@ class _BucketHandler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.bucket.answers.append(Answer(source=IPv4Address(self.client_address[0]), content=json.loads(body)))
+        self.server.bucket.answers.append(
+            CustomResourceAnswer(source=IPv4Address(self.client_address[0]), content=json.loads(body))
+        )
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Length", "0")
         self.end_headers()

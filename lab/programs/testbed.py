@@ -18,20 +18,20 @@ from urllib.parse import urlsplit
 
 from lab.kernel.apply import Lab, realised
 from lab.model import world as worlds
-from lab.model.outside import Outside
+from lab.model.outside import OutsideHost
 from lab.model.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
 from lab.plan.build import plan
 from lab.plan.validation import resolver_address
 from lab.programs import database as databases
 from lab.programs import functions as placing
-from lab.programs.api import API_IDS, Api, Caller, is_private, url
+from lab.programs.api import API_IDS, Api, ApiCaller, is_private, url
 from lab.programs.authority import Authority
-from lab.programs.database import Answered, Database, Failed
-from lab.programs.functions import Placed
+from lab.programs.database import DatabaseServer, QueryFailure, QueryResult
+from lab.programs.functions import PlacedFunction
 from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
-from lab.programs.services import Answer, Bucket, Services, load
-from lab.programs.third import Echo, Third
+from lab.programs.services import Bucket, CustomResourceAnswer, Services, load
+from lab.programs.third_party import Echo, ThirdParty
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
@@ -47,7 +47,7 @@ _BUSY = ("AuthorizeFunction", "ApiFunction", "AttemptFunction", "AdminFunction")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migrated:
+class MigrationAnswer:
     """What the bucket got as the answer of the custom resource that migrates; all None where it got none.
 
     `words` are the function's own, where it failed.
@@ -61,27 +61,27 @@ class Migrated:
 
 
 @dataclass(slots=True, kw_only=True)
-class Running:
+class Testbed:
     """Everything that runs. What is what: see the modules of lab/programs."""
 
     lab: Lab
     network: Network
     rendered: Rendered
-    world: tuple[Outside, ...]
+    world: tuple[OutsideHost, ...]
     names: Mapping[str, tuple[IPv4Address, ...]]
     public_names: Mapping[str, tuple[IPv4Address, ...]]
     published: frozenset[IPv4Address]
     code: str
     authority: Authority
     resolver: Resolver
-    database: Database
-    functions: Mapping[str, Placed]
-    partner: Third
-    corporate: Third | None
-    echo: Third
+    database: DatabaseServer
+    functions: Mapping[str, PlacedFunction]
+    partner: ThirdParty
+    corporate: ThirdParty | None
+    echo: ThirdParty
     services: Services
-    caller: Caller
-    migration: Migrated
+    caller: ApiCaller
+    migration: MigrationAnswer
     files_inside: Mapping[str, str]
     files_outside: Mapping[str, str]
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Running:
         role: str = "sallyport_readonly",
         address: IPv4Address | None = None,
         seconds: float = 3,
-    ) -> Answered | Failed:
+    ) -> QueryResult | QueryFailure:
         """Run psql on `host`, at the cluster's name or at `address`; the certificate must be good for the name."""
         return databases.psql(
             self.lab,
@@ -116,21 +116,21 @@ class Running:
 @contextmanager
 def running(
     network: Network, rendered: Rendered, *, jobs: bool = True, report: Callable[[str], None] = lambda _: None
-) -> Iterator[Running]:
+) -> Iterator[Testbed]:
     """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
 
     With `jobs=False` only the migration's function is started ahead; the others start when they are called. Raises
     Unrunnable, and what lab.plan, lab.kernel.apply and local.postgres raise.
     """
     with ExitStack() as stack:
-        yield _Start(network, rendered, stack=stack, report=report).all(jobs=jobs)
+        yield _TestbedBuilder(network, rendered, stack=stack, report=report).all(jobs=jobs)
 
 
-class _Stops(Protocol):
+class _Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
-class _Start:
+class _TestbedBuilder:
     """Puts one lab together. What takes long goes on beside: initdb, moto's import, the functions' starts."""
 
     def __init__(
@@ -148,7 +148,7 @@ class _Start:
         hide_machine(_ROOT)
         stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def all(self, *, jobs: bool) -> Running:
+    def all(self, *, jobs: bool) -> Testbed:
         cluster = self._beside.submit(databases.prepared, _ROOT)
         loaded = self._beside.submit(load)
         self._make_network()
@@ -161,8 +161,8 @@ class _Start:
         self._done("functions")
         return self._running()
 
-    def _running(self) -> Running:
-        return Running(
+    def _running(self) -> Testbed:
+        return Testbed(
             lab=self._lab,
             network=self._network,
             rendered=self._rendered,
@@ -223,16 +223,16 @@ class _Start:
         self._partner = self._third(PARTNER, at[PARTNER], worlds.PARTNER_NAME, published.__contains__)
         issued = self._authority.issue(ECHO, ["checkip.amazonaws.com"])
         self._echo = self._stopped_at_the_end(Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True))
-        self._corporate: Third | None = None
+        self._corporate: ThirdParty | None = None
         if CORPORATE in at:
             self._corporate = self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, lambda one: one in inside)
         loaded.result()
         self._make_aws()
         self._done("third parties and AWS")
 
-    def _third(self, host: str, address: IPv4Address, name: str, admits: Callable[[IPv4Address], bool]) -> Third:
+    def _third(self, host: str, address: IPv4Address, name: str, admits: Callable[[IPv4Address], bool]) -> ThirdParty:
         certificate = self._authority.issue(host, [name])
-        return self._stopped_at_the_end(Third(self._lab, host, address, certificate, admits))
+        return self._stopped_at_the_end(ThirdParty(self._lab, host, address, certificate, admits))
 
     def _make_aws(self) -> None:
         """AWS, and what stands for its ids in the functions' environments."""
@@ -254,7 +254,7 @@ class _Start:
         """Those named are started ahead, which goes on beside."""
         names = [one.owner for one in self._network.interfaces if one.kind is Kind.FUNCTION]
         self._code = placing.code(list(dict.fromkeys(names)))
-        self._functions = placing.Placing(
+        self._functions = placing.FunctionPlacer(
             lab=self._lab,
             network=self._network,
             rendered=self._rendered,
@@ -281,7 +281,7 @@ class _Start:
 
     def _make_database(self, cluster: "Future[Path]") -> None:
         """The thread that starts it is this one, which lives as long as the lab."""
-        self._database = self._stopped_at_the_end(Database(self._lab, self._writer, self._rendered))
+        self._database = self._stopped_at_the_end(DatabaseServer(self._lab, self._writer, self._rendered))
         self._database.start(self._directory / "database", cluster.result(), self._authority)
         self._done("PostgreSQL")
 
@@ -308,7 +308,7 @@ class _Start:
 
     def _make_api(self) -> None:
         self._stopped_at_the_end(Api(self._lab, self._network, self._rendered, self._functions, self._authority))
-        self._caller = Caller(
+        self._caller = ApiCaller(
             lab=self._lab,
             host=self._who_calls(),
             url=url(self._rendered),
@@ -331,16 +331,16 @@ class _Start:
         with self._lab.inside(AWS):
             mapping.start()
 
-    def _stopped_at_the_end[T: _Stops](self, program: T) -> T:
+    def _stopped_at_the_end[T: _Stoppable](self, program: T) -> T:
         self._stack.callback(program.stop)
         return program
 
 
-def _migrated(answers: Sequence[Answer], words: str) -> Migrated:
+def _migrated(answers: Sequence[CustomResourceAnswer], words: str) -> MigrationAnswer:
     if not answers:
-        return Migrated(status=None, reason=None, version=None, answered_from=None, words=words)
+        return MigrationAnswer(status=None, reason=None, version=None, answered_from=None, words=words)
     content = answers[-1].content
-    return Migrated(
+    return MigrationAnswer(
         status=content["Status"],
         reason=content["Reason"],
         version=content.get("Data", {}).get("Version"),

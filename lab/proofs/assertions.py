@@ -1,6 +1,6 @@
 """The words that proofs are made of: `lab.internet.cannot_reach(lab.database, 5432)`.
 
-A sentence is a Claim: which connections to try and what must become of them. Nothing is sent here.
+An Assertion is a sentence with the connections to try and what must become of them. Nothing is sent here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,8 +9,8 @@ from functools import cached_property
 from ipaddress import IPv4Address
 
 from lab.model.case import Case
-from lab.model.outside import Outside
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
+from lab.model.outside import OutsideHost
 from lab.model.world import ATTACKER, DEVELOPER, PARTNER, world
 from stack.network.model import Interface, Kind, Network
 
@@ -29,24 +29,24 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Assertion:
     """A sentence, the connections that it is about, and what must become of each.
 
-    `arrives` is None where either will do. `seen_as` are the addresses that those who arrive may be seen as. `stage` is
-    where those who die must die, and `answer` that it is the answer on its way back that dies.
+    `arrives` is None where either will do. `seen_as` are the addresses that those who arrive may be seen as.
+    `checkpoint` is where those who die must die, and `answer` that it is the answer on its way back that dies.
     """
 
     sentence: str
     tried: tuple[Try, ...]
     arrives: bool | None
     seen_as: frozenset[IPv4Address] | None = None
-    stage: Stage | None = None
+    checkpoint: Checkpoint | None = None
     answer: bool = False
     ledger: Ledger | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class HostGroup:
     """Some hosts, under the name that a sentence calls them by. `addresses` are those by which others try them."""
 
     words: str
@@ -54,26 +54,30 @@ class Place:
     addresses: tuple[tuple[str, IPv4Address], ...] = ()  # (host, address)
     is_one: bool = True
 
-    def reaches(self, other: "Place", *ports: int, seen_as: Iterable[IPv4Address] | None = None) -> Claim:
+    def reaches(self, other: "HostGroup", *ports: int, seen_as: Iterable[IPv4Address] | None = None) -> Assertion:
         """Each of us opens a connection to each of them, seen as one of `seen_as` where those are given."""
         known = None if seen_as is None else frozenset(seen_as)
         shown = "" if known is None else f" as {_listed(known)}"
         sentence = f"{self.words} {'reaches' if self.is_one else 'reach'} {other.words} on {_ports(ports)}{shown}"
-        return Claim(sentence=sentence, tried=self._tries(other, ports), arrives=True, seen_as=known)
+        return Assertion(sentence=sentence, tried=self._tries(other, ports), arrives=True, seen_as=known)
 
-    def cannot_reach(self, other: "Place", *ports: int, stage: Stage | None = None, answer: bool = False) -> Claim:
+    def cannot_reach(
+        self, other: "HostGroup", *ports: int, checkpoint: Checkpoint | None = None, answer: bool = False
+    ) -> Assertion:
         """No connection of ours to any of them opens, and of each there is a record of where it died."""
-        where = "" if stage is None else f": {'the answer' if answer else 'it'} dies at the {stage}"
+        where = "" if checkpoint is None else f": {'the answer' if answer else 'it'} dies at the {checkpoint}"
         sentence = f"{self.words} cannot reach {other.words} on {_ports(ports)}{where}"
-        return Claim(sentence=sentence, tried=self._tries(other, ports), arrives=False, stage=stage, answer=answer)
+        return Assertion(
+            sentence=sentence, tried=self._tries(other, ports), arrives=False, checkpoint=checkpoint, answer=answer
+        )
 
     @property
-    def privately(self) -> "Place":
+    def privately(self) -> "HostGroup":
         """By their private addresses alone."""
         return self._at([pair for place, pair in enumerate(self.addresses) if self._is_first(place)])
 
     @property
-    def publicly(self) -> "Place":
+    def publicly(self) -> "HostGroup":
         """By their public addresses alone."""
         return self._at([pair for place, pair in enumerate(self.addresses) if not self._is_first(place)])
 
@@ -81,10 +85,10 @@ class Place:
         """A host's first address is its private one."""
         return all(host != self.addresses[place][0] for host, _ in self.addresses[:place])
 
-    def _at(self, addresses: Iterable[tuple[str, IPv4Address]]) -> "Place":
+    def _at(self, addresses: Iterable[tuple[str, IPv4Address]]) -> "HostGroup":
         return replace(self, addresses=tuple(addresses))
 
-    def besides(self, *others: "Place", words: str) -> "Place":
+    def besides(self, *others: "HostGroup", words: str) -> "HostGroup":
         """Those of us who are not among the others."""
         out = {host for other in others for host in other.hosts}
         return replace(
@@ -95,7 +99,7 @@ class Place:
             is_one=False,
         )
 
-    def _tries(self, other: "Place", ports: Iterable[int]) -> tuple[Try, ...]:
+    def _tries(self, other: "HostGroup", ports: Iterable[int]) -> tuple[Try, ...]:
         return tuple(
             (host, address, port)
             for host in self.hosts
@@ -106,15 +110,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness(Place):
+class ObservingHost(HostGroup):
     """A third party, who writes down whom he sees. `everyone` are all who could come."""
 
-    everyone: Place = field(default_factory=lambda: Place(words="nobody", hosts=()))
+    everyone: HostGroup = field(default_factory=lambda: HostGroup(words="nobody", hosts=()))
 
-    def sees_only(self, addresses: Iterable[IPv4Address], *ports: int) -> Claim:
+    def sees_only(self, addresses: Iterable[IPv4Address], *ports: int) -> Assertion:
         """Whoever comes, by any of the ports, is seen as one of `addresses`; the gateway's ledger says the same."""
         known = frozenset(addresses)
-        return Claim(
+        return Assertion(
             sentence=f"{self.words} sees only {_listed(known)}, whoever of the VPC comes",
             tried=self.everyone._tries(self, ports or (443,)),
             arrives=None,
@@ -123,10 +127,10 @@ class Witness(Place):
         )
 
 
-def union(words: str, places: Iterable[Place]) -> Place:
+def union(words: str, places: Iterable[HostGroup]) -> HostGroup:
     """All of them under one name."""
     found = list(places)
-    return Place(
+    return HostGroup(
         words=words,
         hosts=tuple(dict.fromkeys(host for place in found for host in place.hosts)),
         addresses=tuple(dict.fromkeys(pair for place in found for pair in place.addresses)),
@@ -147,50 +151,50 @@ class Subjects:
     # ---- outside
 
     @cached_property
-    def internet(self) -> Place:
+    def internet(self) -> HostGroup:
         """Everybody on the internet but the developers, whom one design lets in by their range."""
         return self._outside("the internet", "internet", besides={DEVELOPER}, is_one=True)
 
     @cached_property
-    def attacker(self) -> Place:
+    def attacker(self) -> HostGroup:
         return self._named(ATTACKER, "an attacker")
 
     @cached_property
-    def developer(self) -> Place:
+    def developer(self) -> HostGroup:
         return self._named(DEVELOPER, "a developer in DeveloperCidr")
 
     @cached_property
-    def corporate(self) -> Place:
+    def corporate(self) -> HostGroup:
         return self._outside("a corporate host", "corporate", is_one=True)
 
     @cached_property
-    def partner(self) -> Witness:
+    def partner(self) -> ObservingHost:
         (host,) = [one for one in self.world if one.name == PARTNER]
-        return Witness(words="the partner", hosts=(host.name,), addresses=_pair(host), everyone=self.inside)
+        return ObservingHost(words="the partner", hosts=(host.name,), addresses=_pair(host), everyone=self.inside)
 
     # ---- inside
 
     @cached_property
-    def functions(self) -> Mapping[str, Place]:
+    def functions(self) -> Mapping[str, HostGroup]:
         """By their logical id; one host for each subnet that the function may run in."""
         return self._by_owner(Kind.FUNCTION)
 
     @cached_property
-    def database(self) -> Place:
+    def database(self) -> HostGroup:
         return self._inside("the database", lambda one: one.kind is Kind.DATABASE)
 
     @cached_property
-    def bastion(self) -> Place:
+    def bastion(self) -> HostGroup:
         return self._inside("the bastion", lambda one: one.kind is Kind.BASTION and one.owner != NEWCOMER)
 
     @cached_property
-    def newcomers(self) -> Place:
+    def newcomers(self) -> HostGroup:
         """Strangers in the VPC, one in each subnet, whose own group lets all out."""
         found = self._inside("newcomers", lambda one: one.owner == NEWCOMER)
         return replace(found, words="a newcomer in any subnet", is_one=True)
 
     @cached_property
-    def endpoints(self) -> Mapping[str, Place]:
+    def endpoints(self) -> Mapping[str, HostGroup]:
         """By the service: "sqs", "execute-api". Nobody stands at one that is missing, so no sentence about it holds."""
         owners: dict[str, set[str]] = {service: set() for service in SERVICES}
         for service, owner in self.network.service_endpoints:
@@ -198,28 +202,28 @@ class Subjects:
         return {service: self._inside(f"the {service} endpoint", _owned_by(*its)) for service, its in owners.items()}
 
     @cached_property
-    def fixed_addresses(self) -> Place:
+    def fixed_addresses(self) -> HostGroup:
         """The NAT gateways by their public addresses."""
         found = [(nat.id, one.public_address) for nat in self.network.nat_gateways for one in nat.addresses]
-        return Place(words="a fixed address", hosts=(), addresses=tuple(found))
+        return HostGroup(words="a fixed address", hosts=(), addresses=tuple(found))
 
     @cached_property
-    def inside(self) -> Place:
+    def inside(self) -> HostGroup:
         """Every interface of the VPC."""
         return self._inside("anyone of the VPC", lambda _: True, is_one=True)
 
     @cached_property
-    def everyone(self) -> Place:
+    def everyone(self) -> HostGroup:
         """All who can send, inside and outside."""
         outside = [self._outside("", place, is_one=False) for place in ("internet", "corporate")]
         return union("everyone", [self.inside, *outside])
 
-    def called(self, words: str, names: Iterable[str]) -> Place:
+    def called(self, words: str, names: Iterable[str]) -> HostGroup:
         """The functions of those logical ids, where there are such."""
         found = [self.functions[name] for name in names if name in self.functions]
         return union(words, found)
 
-    def in_zone(self, place: Place, zone: str) -> Place:
+    def in_zone(self, place: HostGroup, zone: str) -> HostGroup:
         """Those of a place who stand in a zone."""
         subnets = {subnet.id for subnet in self.network.subnets if subnet.zone == zone}
         there = {one.id for one in self.network.interfaces if one.subnet in subnets}
@@ -240,7 +244,7 @@ class Subjects:
     def published_in(self, zone: str) -> frozenset[IPv4Address]:
         return frozenset(one.public_address for one in self.case.network.published if one.zone == zone)
 
-    def nothing_leaves(self) -> Claim:
+    def nothing_leaves(self) -> Assertion:
         """Nobody of the VPC reaches anyone on the internet, and the ledger of the gateway is empty."""
         everybody = self._outside("the internet", "internet", is_one=True)
         claim = self.inside.cannot_reach(everybody, 443)
@@ -252,28 +256,28 @@ class Subjects:
 
     # ---- finding
 
-    def _inside(self, words: str, wanted: Callable[[Interface], bool], *, is_one: bool = True) -> Place:
+    def _inside(self, words: str, wanted: Callable[[Interface], bool], *, is_one: bool = True) -> HostGroup:
         found = [one for one in self.network.interfaces if wanted(one)]
-        return Place(
+        return HostGroup(
             words=words,
             hosts=tuple(one.id for one in found),
             addresses=tuple((one.id, address) for one in found for address in _addresses(one)),
             is_one=is_one,
         )
 
-    def _by_owner(self, kind: Kind) -> dict[str, Place]:
+    def _by_owner(self, kind: Kind) -> dict[str, HostGroup]:
         owners = dict.fromkeys(one.owner for one in self.network.interfaces if one.kind is kind)
         return {self.case.address(owner): self._inside(self.case.address(owner), _owned_by(owner)) for owner in owners}
 
-    def _named(self, name: str, words: str) -> Place:
+    def _named(self, name: str, words: str) -> HostGroup:
         found = [one for one in self.world if one.name == name]
-        return Place(
+        return HostGroup(
             words=words, hosts=tuple(one.name for one in found), addresses=tuple(p for h in found for p in _pair(h))
         )
 
-    def _outside(self, words: str, place: str, *, besides: Iterable[str] = (), is_one: bool) -> Place:
+    def _outside(self, words: str, place: str, *, besides: Iterable[str] = (), is_one: bool) -> HostGroup:
         found = [one for one in self.world if one.place == place and one.name not in set(besides)]
-        return Place(
+        return HostGroup(
             words=words,
             hosts=tuple(one.name for one in found),
             addresses=tuple((one.name, one.address) for one in found),
@@ -289,7 +293,7 @@ def _addresses(one: Interface) -> tuple[IPv4Address, ...]:
     return (one.address,) if one.public_address is None else (one.address, one.public_address)
 
 
-def _pair(host: Outside) -> tuple[tuple[str, IPv4Address], ...]:
+def _pair(host: OutsideHost) -> tuple[tuple[str, IPv4Address], ...]:
     return ((host.name, host.address),)
 
 

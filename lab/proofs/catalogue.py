@@ -8,11 +8,11 @@ function with @proof below: see docs/lab.md, "Add a proof".
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import Plan
 from lab.proofs import mutations
-from lab.proofs.assertions import Claim, Place, Subjects
-from lab.proofs.mutations import Change, said
+from lab.proofs.assertions import Assertion, HostGroup, Subjects
+from lab.proofs.mutations import Mutation, said
 from stack.network.model import POSTGRESQL, Network
 
 HTTPS, SSH = 443, 22
@@ -35,7 +35,7 @@ class Given:
 class Control:
     """A change that must make the proof fail. `plan` changes what the lab makes, where no network could express it."""
 
-    change: Change
+    change: Mutation
     plan: Callable[[Network], Callable[[Plan], Plan]] | None = None
 
     @property
@@ -53,7 +53,7 @@ class Proof:
     group: int
     name: str
     title: str
-    claims: Callable[[Subjects], Iterator[Claim]]
+    claims: Callable[[Subjects], Iterator[Assertion]]
     given: Callable[[Network], Sequence[Given]]
     unless: Callable[[Subjects], str | None]
     controls: tuple[Control, ...]
@@ -74,13 +74,13 @@ def always(_: Subjects) -> str | None:
 
 def proof(
     group: int,
-    *controls: Change | Control,
+    *controls: Mutation | Control,
     given: Callable[[Network], Sequence[Given]] = as_it_is,
     unless: Callable[[Subjects], str | None] = always,
-) -> Callable[[Callable[[Subjects], Iterator[Claim]]], Callable[[Subjects], Iterator[Claim]]]:
+) -> Callable[[Callable[[Subjects], Iterator[Assertion]]], Callable[[Subjects], Iterator[Assertion]]]:
     """Add the function to the proofs. The first line of its docstring is the title; each control must make it fail."""
 
-    def added(claims: Callable[[Subjects], Iterator[Claim]]) -> Callable[[Subjects], Iterator[Claim]]:
+    def added(claims: Callable[[Subjects], Iterator[Assertion]]) -> Callable[[Subjects], Iterator[Assertion]]:
         title = said(claims).splitlines()[0]
         known = tuple(one if isinstance(one, Control) else Control(change=one) for one in controls)
         name = claims.__name__
@@ -124,7 +124,7 @@ def has_private_api(lab: Subjects) -> bool:
     )
 
 
-def people(lab: Subjects) -> list[Place]:
+def people(lab: Subjects) -> list[HostGroup]:
     """Who else may open the database, by what the parameters say."""
     asked = {
         lab.bastion: lab.parameters.get("Bastion") == "yes",
@@ -163,7 +163,7 @@ def without_answers_in_the_groups(network: Network) -> Sequence[Given]:
 
 
 @proof(1, mutations.everything_opened, mutations.users_forgotten)
-def only_its_users_open_the_database(lab: Subjects) -> Iterator[Claim]:
+def only_its_users_open_the_database(lab: Subjects) -> Iterator[Assertion]:
     """The database opens for those who are meant to use it, and for nobody else."""
     functions = lab.called("the functions that use it", DATABASE_USERS)
     yield functions.reaches(lab.database.privately, POSTGRESQL)
@@ -175,19 +175,19 @@ def only_its_users_open_the_database(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(1, mutations.database_listens_to_all_ports)
-def the_database_has_no_other_port(lab: Subjects) -> Iterator[Claim]:
+def the_database_has_no_other_port(lab: Subjects) -> Iterator[Assertion]:
     """The database can be reached on no port but 5432, by its users neither."""
     yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
 
 
 @proof(1, mutations.everything_opened, given=one_protection_left)
-def one_protection_is_enough(lab: Subjects) -> Iterator[Claim]:
+def one_protection_is_enough(lab: Subjects) -> Iterator[Assertion]:
     """Each of the database's protections alone keeps the internet out, with all others opened by mistake."""
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
 
 
 @proof(1, mutations.group_opened_to_the_vpc, given=newcomers)
-def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Claim]:
+def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Assertion]:
     """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
     yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
 
@@ -196,7 +196,7 @@ def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(2, mutations.unpublished_address, mutations.straight_to_the_gateway, unless=has_no_internet)
-def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Claim]:
+def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Assertion]:
     """Those who may call partners reach them, and partners see the published addresses and no other."""
     yield lab.partner.sees_only(lab.published)
     for zone in lab.network.zones:
@@ -207,7 +207,7 @@ def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(2, mutations.everything_opened)
-def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Claim]:
+def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Assertion]:
     """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
     if not has_no_internet(lab):
@@ -218,7 +218,7 @@ def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(3, mutations.one_nat_for_all, given=zones_lost, unless=has_one_nat)
-def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Claim]:
+def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Assertion]:
     """When the NAT gateway of a zone is lost, the other zone still leaves by its own published address."""
     for zone in lab.network.zones:
         callers = lab.in_zone(lab.called("the functions that call out", CALLERS), zone)
@@ -232,14 +232,14 @@ def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(4, mutations.gateway_given_and_groups_opened, unless=has_internet)
-def there_is_no_way_out(lab: Subjects) -> Iterator[Claim]:
+def there_is_no_way_out(lab: Subjects) -> Iterator[Assertion]:
     """Nothing leaves the VPC for the internet, and the database still answers."""
     yield lab.nothing_leaves()
     yield lab.called("the functions", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)
 
 
 @proof(4, mutations.endpoints_forgotten, unless=has_internet)
-def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Claim]:
+def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Assertion]:
     """What the functions need of AWS they reach at private addresses inside of the VPC."""
     for service in ("sqs", "secretsmanager"):
         yield lab.called("the functions that call out", CALLERS).reaches(lab.endpoints[service], HTTPS)
@@ -249,7 +249,7 @@ def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(5, mutations.corporate_let_in, mutations.vpn_forgotten, unless=has_no_vpn)
-def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Claim]:
+def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Assertion]:
     """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
     open_ones = []
     if has_private_api(lab):
@@ -266,7 +266,7 @@ def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Claim]:
 @proof(
     5, Control(change=mutations.routed_to_vpn_everywhere, plan=mutations.edge_to_edge), unless=has_no_vpn_or_internet
 )
-def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Claim]:
+def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Assertion]:
     """The corporate network does not reach the internet by way of the VPC, nor the internet the corporate network."""
     yield lab.corporate.cannot_reach(lab.partner, HTTPS)
     yield lab.corporate.cannot_reach(lab.internet, HTTPS)
@@ -277,13 +277,13 @@ def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Claim]:
 
 
 @proof(6, mutations.acl_opened, given=without_answers_in_the_acl)
-def an_acl_without_answers_cuts_everyone(lab: Subjects) -> Iterator[Claim]:
+def an_acl_without_answers_cuts_everyone(lab: Subjects) -> Iterator[Assertion]:
     """A network ACL keeps no state: without entries for answers nobody gets one."""
     functions = lab.called("the functions that use the database", DATABASE_USERS)
-    yield functions.cannot_reach(lab.database.privately, POSTGRESQL, stage=Stage.NACL_OUT, answer=True)
+    yield functions.cannot_reach(lab.database.privately, POSTGRESQL, checkpoint=Checkpoint.NACL_OUT, answer=True)
 
 
 @proof(6, mutations.users_may_not_call, given=without_answers_in_the_groups)
-def a_group_lets_answers_pass(lab: Subjects) -> Iterator[Claim]:
+def a_group_lets_answers_pass(lab: Subjects) -> Iterator[Assertion]:
     """A security group keeps state: without a rule for answers they pass, because the question was let through."""
     yield lab.called("the functions that use the database", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)

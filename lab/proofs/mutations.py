@@ -41,7 +41,7 @@ from stack.network.model import (
     VpnTarget,
 )
 
-type Change = Callable[[Network], Network | None]
+type Mutation = Callable[[Network], Network | None]
 
 UNPUBLISHED = IPv4Address("203.0.113.99")
 _PUBLIC = IPv4Address("203.0.113.150")
@@ -78,7 +78,7 @@ def acl_opened(network: Network) -> Network | None:
     return replace(network, subnets=opened)
 
 
-PROTECTIONS: tuple[Change, ...] = (group_opened, place_opened, acl_opened)
+PROTECTIONS: tuple[Mutation, ...] = (group_opened, place_opened, acl_opened)
 
 
 def everything_opened(network: Network) -> Network | None:

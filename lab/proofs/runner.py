@@ -4,38 +4,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from lab.kernel.apply import Record, realised
+from lab.kernel.apply import PacketRecord, realised
 from lab.kernel.probe import attempts, probe
-from lab.model.attempts import Arrived, Attempt, Died, Unexplained, Verdict
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
 from lab.model.case import Case
 from lab.model.world import world
 from lab.oracle import Oracle
 from lab.plan.build import plan
-from lab.plan.parts import Cause, Plan
-from lab.proofs.assertions import Claim, Subjects, Try
+from lab.plan.parts import FilterCause, PlanMutation
+from lab.proofs.assertions import Assertion, Subjects, Try
 from lab.proofs.catalogue import PROOFS, Control, Proof
 from stack.network.model import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TriedConnection:
     """One connection that was tried, and what let it pass."""
 
     source: str
     destination: IPv4Address
     port: int
-    verdict: Verdict
-    let_by: tuple[Cause, ...]
+    verdict: ProbeResult
+    let_by: tuple[FilterCause, ...]
     as_claimed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class AssertionResult:
     """A sentence and what came of it. `given` says what was changed beforehand."""
 
     sentence: str
     given: str
-    lines: tuple[Line, ...]
+    lines: tuple[TriedConnection, ...]
     strangers: tuple[tuple[IPv4Address, IPv4Address], ...]  # (source, destination) in the ledger that must not be there
 
     @property
@@ -44,7 +44,7 @@ class Found:
         return bool(self.lines) and all(line.as_claimed for line in self.lines) and not self.strangers
 
     @property
-    def refuting(self) -> tuple[Line, ...]:
+    def refuting(self) -> tuple[TriedConnection, ...]:
         """The connections that are evidence against it; one that nothing explains is evidence of nothing."""
         against = (line for line in self.lines if not line.as_claimed)
         return tuple(line for line in against if not isinstance(line.verdict, Unexplained))
@@ -56,21 +56,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Controlled:
+class ControlResult:
     """What a negative control did: `failed` are the sentences that it refuted; without any it was no good."""
 
     words: str
-    failed: tuple[Found, ...]
+    failed: tuple[AssertionResult, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
+class ProofResult:
     """A proof carried out. `skipped` says why it does not apply; `controls` are None where they were not run."""
 
     proof: Proof
     skipped: str | None
-    found: tuple[Found, ...] = ()
-    controls: tuple[Controlled, ...] | None = None
+    found: tuple[AssertionResult, ...] = ()
+    controls: tuple[ControlResult, ...] | None = None
 
     @property
     def holds(self) -> bool:
@@ -83,7 +83,7 @@ class Evidence:
     """All proofs of one case. `disagreements` are attempts of which the oracle expected something else."""
 
     case: Case
-    proven: tuple[Proven, ...]
+    proven: tuple[ProofResult, ...]
     tried: int
     disagreements: tuple[str, ...]
 
@@ -92,23 +92,20 @@ class Evidence:
         return all(one.holds for one in self.proven) and not self.disagreements
 
 
-type Spoil = Callable[[Plan], Plan]
-
-
 @dataclass(slots=True)
-class _Bench:
+class _Schedule:
     """The networks that are to be made, each with the claims about it."""
 
     case: Case
-    orders: dict[tuple[Network, str], "_Order"] = field(default_factory=dict)
+    orders: dict[tuple[Network, str], "_NetworkRun"] = field(default_factory=dict)
     tried: int = 0
     disagreements: list[str] = field(default_factory=list)
 
-    def order(self, proof: Proof, network: Network, key: str, plan_of: Spoil | None = None) -> list["_Slot"]:
+    def order(self, proof: Proof, network: Network, key: str, mutate: PlanMutation | None = None) -> list["_Slot"]:
         """Claims of a proof on `network`; `key` tells networks apart that are made by different plans."""
         slots = []
         for given in proof.given(network):
-            order = self.orders.setdefault((given.network, key), _Order(spoil=plan_of))
+            order = self.orders.setdefault((given.network, key), _NetworkRun(mutate=mutate))
             for claim in proof.claims(Subjects(self.case, given.network, given.zone)):
                 slot = _Slot(claim=claim, given=given.words)
                 order.slots.append(slot)
@@ -120,17 +117,17 @@ class _Bench:
             report(f"network {place + 1} of {len(self.orders)}")
             self._carry_out(network, order)
 
-    def _carry_out(self, network: Network, order: "_Order") -> None:
+    def _carry_out(self, network: Network, order: "_NetworkRun") -> None:
         around = world(network, self.case.parameters)
         made = plan(network, around)
         tries = tuple(dict.fromkeys(one for slot in order.slots for one in slot.claim.tried))
         tried = attempts(tries)
-        with realised(made if order.spoil is None else order.spoil(made)) as lab:
+        with realised(made if order.mutate is None else order.mutate(made)) as lab:
             verdicts = probe(lab, tried)
             let_by = _let_by(tried, lab.passes())
             ledger = lab.ledger()
         self.tried += len(tried)
-        if order.spoil is None:
+        if order.mutate is None:
             self.disagreements += _disagreements(Oracle(network, around), verdicts)
         by_try = dict(zip(tries, tried, strict=True))
         for slot in order.slots:
@@ -139,14 +136,14 @@ class _Bench:
 
 @dataclass(slots=True)
 class _Slot:
-    claim: Claim
+    claim: Assertion
     given: str
-    found: Found | None = None
+    found: AssertionResult | None = None
 
 
 @dataclass(slots=True)
-class _Order:
-    spoil: Spoil | None
+class _NetworkRun:
+    mutate: PlanMutation | None
     slots: list[_Slot] = field(default_factory=list)
 
 
@@ -157,11 +154,11 @@ def prove(
     controls: bool = True,
     report: Callable[[str], None] = lambda _: None,
 ) -> Evidence:
-    """Every proof that applies, and its controls where asked for. To be called inside of the enclosure.
+    """Every proof that applies, and its controls where asked for. To be called inside of the sandbox.
 
     Raises lab.plan.parts.Unrealisable for what cannot be made.
     """
-    bench, chosen = _Bench(case), PROOFS if proofs is None else proofs
+    bench, chosen = _Schedule(case), PROOFS if proofs is None else proofs
     subjects = Subjects(case)
     plans = [_planned(bench, one, one.unless(subjects), controls) for one in chosen]
     bench.carry_out(report)
@@ -176,35 +173,35 @@ def prove(
 type _Planned = tuple[Proof, str | None, list[_Slot], list[tuple[Control, list[_Slot]]] | None]
 
 
-def _planned(bench: _Bench, one: Proof, skipped: str | None, controls: bool) -> _Planned:
+def _planned(bench: _Schedule, one: Proof, skipped: str | None, controls: bool) -> _Planned:
     if skipped is not None:
         return one, skipped, [], None
     slots = bench.order(one, bench.case.network, "")
     return one, None, slots, list(_ordered_controls(bench, one)) if controls else None
 
 
-def _ordered_controls(bench: _Bench, one: Proof) -> Iterator[tuple[Control, list[_Slot]]]:
+def _ordered_controls(bench: _Schedule, one: Proof) -> Iterator[tuple[Control, list[_Slot]]]:
     for control in one.controls:
         changed = control.change(bench.case.network)
         if changed is not None:
-            spoil = None if control.plan is None else control.plan(changed)
+            mutate = None if control.plan is None else control.plan(changed)
             key = "" if control.plan is None else control.plan.__name__
-            yield control, bench.order(one, changed, key, spoil)
+            yield control, bench.order(one, changed, key, mutate)
 
 
 def _proven(
     one: Proof, skipped: str | None, slots: list[_Slot], controls: list[tuple[Control, list[_Slot]]] | None
-) -> Proven:
+) -> ProofResult:
     run = None
     if controls is not None:
         run = tuple(
-            Controlled(words=control.words, failed=tuple(found for found in _all(slots) if found.is_refuted))
+            ControlResult(words=control.words, failed=tuple(found for found in _all(slots) if found.is_refuted))
             for control, slots in controls
         )
-    return Proven(proof=one, skipped=skipped, found=tuple(_all(slots)), controls=run)
+    return ProofResult(proof=one, skipped=skipped, found=tuple(_all(slots)), controls=run)
 
 
-def _all(slots: Iterable[_Slot]) -> Iterator[Found]:
+def _all(slots: Iterable[_Slot]) -> Iterator[AssertionResult]:
     for slot in slots:
         if slot.found is None:
             raise RuntimeError(f"not carried out: {slot.claim.sentence}")
@@ -216,18 +213,18 @@ def _all(slots: Iterable[_Slot]) -> Iterator[Found]:
 
 def _found(
     slot: _Slot,
-    by_try: Mapping[Try, Attempt],
-    verdicts: Mapping[Attempt, Verdict],
-    let_by: Mapping[Attempt, tuple[Cause, ...]],
+    by_try: Mapping[Try, ConnectionAttempt],
+    verdicts: Mapping[ConnectionAttempt, ProbeResult],
+    let_by: Mapping[ConnectionAttempt, tuple[FilterCause, ...]],
     ledger: Iterable[tuple[IPv4Address, IPv4Address]],
-) -> Found:
+) -> AssertionResult:
     claim = slot.claim
     lines = []
     for one in claim.tried:
         attempt = by_try[one]
         verdict = verdicts[attempt]
         lines.append(
-            Line(
+            TriedConnection(
                 source=attempt.source,
                 destination=attempt.destination,
                 port=attempt.port,
@@ -236,21 +233,25 @@ def _found(
                 as_claimed=_is_as_claimed(claim, verdict),
             )
         )
-    return Found(sentence=claim.sentence, given=slot.given, lines=tuple(lines), strangers=_strangers(claim, ledger))
+    return AssertionResult(
+        sentence=claim.sentence, given=slot.given, lines=tuple(lines), strangers=_strangers(claim, ledger)
+    )
 
 
-def _is_as_claimed(claim: Claim, verdict: Verdict) -> bool:
+def _is_as_claimed(claim: Assertion, verdict: ProbeResult) -> bool:
     match verdict:
         case Arrived(seen_as=seen):
             return claim.arrives is not False and (claim.seen_as is None or seen in claim.seen_as)
-        case Died(stage=stage, direction=direction):
-            where = claim.stage is None or (stage is claim.stage and (direction == "back") is claim.answer)
+        case Died(checkpoint=checkpoint, direction=direction):
+            where = claim.checkpoint is None or (
+                checkpoint is claim.checkpoint and (direction == "back") is claim.answer
+            )
             return claim.arrives is not True and where
     return False  # unexplained: no evidence of anything
 
 
 def _strangers(
-    claim: Claim, ledger: Iterable[tuple[IPv4Address, IPv4Address]]
+    claim: Assertion, ledger: Iterable[tuple[IPv4Address, IPv4Address]]
 ) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
     asked = claim.ledger
     if asked is None:
@@ -260,9 +261,11 @@ def _strangers(
     )
 
 
-def _let_by(tried: Iterable[Attempt], passes: Iterable[Record]) -> dict[Attempt, tuple[Cause, ...]]:
+def _let_by(
+    tried: Iterable[ConnectionAttempt], passes: Iterable[PacketRecord]
+) -> dict[ConnectionAttempt, tuple[FilterCause, ...]]:
     """As lab.kernel.probe.let_by, for all at once."""
-    by_ports: dict[tuple[int, int], list[Cause]] = {}
+    by_ports: dict[tuple[int, int], list[FilterCause]] = {}
     for record in passes:
         by_ports.setdefault((record.source_port, record.destination_port), []).append(record.cause)
     return {
@@ -271,7 +274,7 @@ def _let_by(tried: Iterable[Attempt], passes: Iterable[Record]) -> dict[Attempt,
     }
 
 
-def _disagreements(oracle: Oracle, verdicts: Mapping[Attempt, Verdict]) -> Iterator[str]:
+def _disagreements(oracle: Oracle, verdicts: Mapping[ConnectionAttempt, ProbeResult]) -> Iterator[str]:
     for one, verdict in verdicts.items():
         expected = oracle.judge(one)
         if expected != verdict:

@@ -4,23 +4,23 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.model.attempts import Arrived, Died, Verdict
+from lab.model.attempts import Arrived, Died, ProbeResult
 from lab.model.case import Case
+from lab.model.checkpoints import PAGES
 from lab.model.limits import LIMITS
-from lab.model.stages import PAGES
-from lab.plan.parts import Cause
-from lab.proofs.runner import Controlled, Evidence, Found, Line, Proven
+from lab.plan.parts import FilterCause
+from lab.proofs.runner import AssertionResult, ControlResult, Evidence, ProofResult, TriedConnection
 
 
 def as_data(
-    evidence: Evidence, *, seconds: float, deeds: Iterable[Mapping[str, Any]] = (), code: str | None = None
+    evidence: Evidence, *, seconds: float, checks: Iterable[Mapping[str, Any]] = (), code: str | None = None
 ) -> dict[str, Any]:
     """All that was found, down to single connections, in types that JSON has.
 
     `code` is what the functions ran; None where no programs were run.
     """
     case = evidence.case
-    done = list(deeds)
+    done = list(checks)
     return {
         "case": case.name,
         "parameters": dict(case.parameters),
@@ -35,7 +35,7 @@ def as_data(
         "code": code,
         "programs": done,
         "disagreements with the oracle": list(evidence.disagreements),
-        "pages": {str(stage): page for stage, page in PAGES.items()},
+        "pages": {str(checkpoint): page for checkpoint, page in PAGES.items()},
         "not modelled": list(LIMITS),
     }
 
@@ -45,7 +45,7 @@ def written(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=1) + "\n"
 
 
-def _proven(one: Proven, case: Case) -> dict[str, Any]:
+def _proven(one: ProofResult, case: Case) -> dict[str, Any]:
     return {
         "group": one.proof.group,
         "name": one.proof.name,
@@ -57,7 +57,7 @@ def _proven(one: Proven, case: Case) -> dict[str, Any]:
     }
 
 
-def _found(found: Found, case: Case) -> dict[str, Any]:
+def _found(found: AssertionResult, case: Case) -> dict[str, Any]:
     return {
         "sentence": found.sentence,
         "given": found.given,
@@ -67,7 +67,7 @@ def _found(found: Found, case: Case) -> dict[str, Any]:
     }
 
 
-def _line(line: Line, case: Case) -> dict[str, Any]:
+def _line(line: TriedConnection, case: Case) -> dict[str, Any]:
     return {
         "from": _called(line.source, case),
         "to": f"{line.destination}:{line.port}",
@@ -77,25 +77,25 @@ def _line(line: Line, case: Case) -> dict[str, Any]:
     }
 
 
-def _rule(by: Cause, case: Case) -> str:
+def _rule(by: FilterCause, case: Case) -> str:
     """The rule's own name, which begins with its group's or is a resource of its own."""
     group = _called(by.resource, case)
     rule = _called(by.detail, case).replace(by.resource, group)
     return rule if "." in rule or rule.startswith(group) else f"{group} {rule}"
 
 
-def _verdict(verdict: Verdict, case: Case) -> dict[str, Any]:
+def _verdict(verdict: ProbeResult, case: Case) -> dict[str, Any]:
     match verdict:
         case Arrived(seen_as=seen):
             return {"became": "arrived", "seen as": None if seen is None else str(seen)}
-        case Died(stage=stage, resource=resource, detail=detail, direction=direction):
+        case Died(checkpoint=checkpoint, resource=resource, detail=detail, direction=direction):
             became = "died" if direction == "out" else "its answer died"
             named = ", ".join(_called(one, case) for one in resource.split(", "))
-            return {"became": became, "at": str(stage), "by": named, "because": _called(detail, case)}
+            return {"became": became, "at": str(checkpoint), "by": named, "because": _called(detail, case)}
     return {"became": "unexplained", "because": verdict.words}
 
 
-def _controlled(one: Controlled, case: Case) -> dict[str, Any]:
+def _controlled(one: ControlResult, case: Case) -> dict[str, Any]:
     broken = [line for found in one.failed for line in found.refuting]
     return {
         "change": one.words,

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 
 from lab.model.attempts import Arrived, Died, Unexplained
 from lab.model.case import Case
-from lab.model.outside import Outside
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
+from lab.model.outside import OutsideHost
 from lab.model.world import DEVELOPER, world
-from lab.proofs.runner import Evidence, Line
+from lab.proofs.runner import Evidence, TriedConnection
 from stack.diagram.badges import Flow, acl_of, routes_of
 from stack.diagram.picture import draw
 from stack.network.access_table import name_of
@@ -32,11 +32,14 @@ CALLED = {
 }
 # Whose connections tell most, where not all have room.
 _FIRST = ("internet", Kind.FUNCTION, "corporate", DEVELOPER, Kind.DATABASE)
-_INTO = {Stage.GROUP_IN, Stage.NACL_IN}  # these stand before the receiver of a packet, all others before its sender
+_INTO = {
+    Checkpoint.GROUP_IN,
+    Checkpoint.NACL_IN,
+}  # these stand before the receiver of a packet, all others before its sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PictureEntries:
     """The entries of a picture, of `kinds` that there are, which tell of `tried` connections."""
 
     flows: tuple[Flow, ...]
@@ -61,17 +64,17 @@ def picture(evidence: Evidence) -> str:
     )
 
 
-def shown(evidence: Evidence) -> Shown:
+def shown(evidence: Evidence) -> PictureEntries:
     """What became of the connections in the unchanged network, those that arrived first."""
     places = _Places(evidence.case)
     lines = _lines(evidence)
-    kinds: dict[tuple[object, ...], list[Line]] = {}
+    kinds: dict[tuple[object, ...], list[TriedConnection]] = {}
     for line in lines:
         if not isinstance(line.verdict, Unexplained):
             kinds.setdefault(places.kind(line), []).append(line)
     chosen = _telling(kinds)
     flows = [places.flow(kinds[kind]) for kind in chosen]
-    return Shown(
+    return PictureEntries(
         flows=tuple(sorted(flows, key=lambda flow: not flow.arrived)),
         kinds=len(kinds),
         tried=len(lines),
@@ -79,9 +82,9 @@ def shown(evidence: Evidence) -> Shown:
     )
 
 
-def _lines(evidence: Evidence) -> list[Line]:
+def _lines(evidence: Evidence) -> list[TriedConnection]:
     """Each connection once: several proofs may be about the same. One that is not as claimed goes before."""
-    found: dict[tuple[str, IPv4Address, int], Line] = {}
+    found: dict[tuple[str, IPv4Address, int], TriedConnection] = {}
     for line in _of_unchanged(evidence):
         key = line.source, line.destination, line.port
         if key not in found or not line.as_claimed:
@@ -89,14 +92,14 @@ def _lines(evidence: Evidence) -> list[Line]:
     return list(found.values())
 
 
-def _of_unchanged(evidence: Evidence) -> Iterator[Line]:
+def _of_unchanged(evidence: Evidence) -> Iterator[TriedConnection]:
     for proven in evidence.proven:
         for found in proven.found:
             if not found.given:
                 yield from found.lines
 
 
-def _telling(kinds: dict[tuple[object, ...], list[Line]]) -> list[tuple[object, ...]]:
+def _telling(kinds: dict[tuple[object, ...], list[TriedConnection]]) -> list[tuple[object, ...]]:
     """Some of the kinds, in their order: first all that are not as claimed, one of each end, and those that arrived."""
     ends: dict[object, tuple[object, ...]] = {}
     for kind, lines in kinds.items():
@@ -108,9 +111,9 @@ def _telling(kinds: dict[tuple[object, ...], list[Line]]) -> list[tuple[object, 
     return [kind for kind in kinds if kind in wanted]
 
 
-def _end(kind: tuple[object, ...], line: Line) -> object:
-    """The stage that refused it, or what was reached."""
-    return line.verdict.stage if isinstance(line.verdict, Died) else (kind[1], "reached")
+def _end(kind: tuple[object, ...], line: TriedConnection) -> object:
+    """The checkpoint that refused it, or what was reached."""
+    return line.verdict.checkpoint if isinstance(line.verdict, Died) else (kind[1], "reached")
 
 
 class _Places:
@@ -123,55 +126,57 @@ class _Places:
         self.hosts = {one.name: one for one in world(self.network, case.parameters)}
 
     @cached_property
-    def at(self) -> dict[IPv4Address, Interface | NatGateway | Outside]:
+    def at(self) -> dict[IPv4Address, Interface | NatGateway | OutsideHost]:
         """Whoever has an address."""
-        found: dict[IPv4Address, Interface | NatGateway | Outside] = {one.address: one for one in self.hosts.values()}
+        found: dict[IPv4Address, Interface | NatGateway | OutsideHost] = {
+            one.address: one for one in self.hosts.values()
+        }
         for one in self.network.interfaces:
             found |= {address: one for address in (one.address, one.public_address) if address is not None}
         return found | {one.public_address: nat for nat in self.network.nat_gateways for one in nat.addresses}
 
-    def source(self, line: Line) -> Interface | Outside:
+    def source(self, line: TriedConnection) -> Interface | OutsideHost:
         return self.interfaces.get(line.source) or self.hosts[line.source]
 
     # ---- what is alike
 
-    def kind(self, line: Line) -> tuple[object, ...]:
+    def kind(self, line: TriedConnection) -> tuple[object, ...]:
         """Lines with the same one become one entry."""
         return self._from(line), self._to(line), self._became(line), line.as_claimed
 
-    def _from(self, line: Line) -> str:
+    def _from(self, line: TriedConnection) -> str:
         source = self.source(line)
         if isinstance(source, Interface):
             return source.kind
         return source.name if source.name == DEVELOPER or source.place == "service" else source.place
 
-    def _to(self, line: Line) -> str:
+    def _to(self, line: TriedConnection) -> str:
         there = self.at[line.destination]
         match there:
             case NatGateway():
                 return "nat"
-            case Outside():
+            case OutsideHost():
                 return {"internet": "third party", "service": there.name}.get(there.place, there.place)
         if there.kind is Kind.DATABASE:
             return "public database" if line.destination == there.public_address else there.kind
-        from_outside = isinstance(self.source(line), Outside)
+        from_outside = isinstance(self.source(line), OutsideHost)
         return "inside" if from_outside and isinstance(line.verdict, Died) else there.kind
 
-    def _became(self, line: Line) -> object:
+    def _became(self, line: TriedConnection) -> object:
         match line.verdict:
             case Arrived(seen_as=seen):
                 return None if self._is_own(line, seen) else seen
-            case Died(stage=stage, detail=detail, direction=direction):
-                return stage, detail, direction
+            case Died(checkpoint=checkpoint, detail=detail, direction=direction):
+                return checkpoint, detail, direction
         raise TypeError(f"unexplained: {line.source} to {line.destination}")
 
-    def _is_own(self, line: Line, seen: IPv4Address | None) -> bool:
+    def _is_own(self, line: TriedConnection, seen: IPv4Address | None) -> bool:
         source = self.source(line)
         return seen == source.address
 
     # ---- in words
 
-    def flow(self, lines: Sequence[Line]) -> Flow:
+    def flow(self, lines: Sequence[TriedConnection]) -> Flow:
         """One entry for lines that are alike."""
         first = lines[0]
         return Flow(
@@ -185,13 +190,13 @@ class _Places:
             arrived=isinstance(first.verdict, Arrived),
         )
 
-    def _who(self, lines: Sequence[Line]) -> str:
+    def _who(self, lines: Sequence[TriedConnection]) -> str:
         inside = [one for line in lines if isinstance(one := self.source(line), Interface)]
         if not inside:
             return self._called(self._from(lines[0]), [])
         return self._called(self._from(lines[0]), inside) + self._zone(inside)
 
-    def _whom(self, lines: Sequence[Line]) -> str:
+    def _whom(self, lines: Sequence[TriedConnection]) -> str:
         reached = [one for line in lines if isinstance(one := self.at[line.destination], Interface)]
         return self._called(self._to(lines[0]), reached)
 
@@ -215,10 +220,10 @@ class _Places:
         theirs = {self.subnets[one.subnet].zone for one in self.network.interfaces if one.owner in owners}
         return f" in {', '.join(sorted(zones))}" if zones < theirs else ""
 
-    def _fate(self, lines: Sequence[Line]) -> str:
+    def _fate(self, lines: Sequence[TriedConnection]) -> str:
         match lines[0].verdict:
-            case Died(stage=stage, detail=detail, direction=direction):
-                return f"{'' if direction == 'out' else 'the answer '}died at the {stage}: {self._name(detail)}"
+            case Died(checkpoint=checkpoint, detail=detail, direction=direction):
+                return f"{'' if direction == 'out' else 'the answer '}died at the {checkpoint}: {self._name(detail)}"
         seen = list(dict.fromkeys(one.verdict.seen_as for one in lines if isinstance(one.verdict, Arrived)))
         if None in seen:
             return "arrived"
@@ -238,7 +243,7 @@ class _Places:
 
     # ---- what decided, and where
 
-    def _deciding(self, lines: Sequence[Line]) -> list[str]:
+    def _deciding(self, lines: Sequence[TriedConnection]) -> list[str]:
         """The resources that refused; of those that arrived the NAT gateway, and what let every one of them pass."""
         refused = [one for line in lines if isinstance(line.verdict, Died) for one in line.verdict.resource.split(", ")]
         if refused:
@@ -246,46 +251,46 @@ class _Places:
         common = [each.resource for each in lines[0].let_by if all(_is_let_by(line, each.resource) for line in lines)]
         return list(dict.fromkeys([*self._translating(lines), *common])) or ["the security group of each"]
 
-    def _translating(self, lines: Sequence[Line]) -> Iterator[str]:
+    def _translating(self, lines: Sequence[TriedConnection]) -> Iterator[str]:
         seen = {line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)}
         for nat in self.network.nat_gateways:
             if seen & {nat.address, *(one.public_address for one in nat.addresses)} - {None}:
                 yield nat.id
 
-    def _end(self, line: Line) -> str:
+    def _end(self, line: TriedConnection) -> str:
         """A place of the picture, which has the templates' names."""
         return self._grave(line, line.verdict) if isinstance(line.verdict, Died) else self._goal(line)
 
-    def _goal(self, line: Line) -> str:
+    def _goal(self, line: TriedConnection) -> str:
         there, source = self.at[line.destination], self.source(line)
-        if not isinstance(there, Outside):
+        if not isinstance(there, OutsideHost):
             return self.case.address(there.id)
         if there.endpoint is not None and isinstance(source, Interface):
             return routes_of(self.case.address(source.subnet))
         return "corporate" if there.place == "corporate" else "third party"
 
-    def _grave(self, line: Line, died: Died) -> str:
+    def _grave(self, line: TriedConnection, died: Died) -> str:
         ends = self._inside_ends(line, died)
-        match died.stage:
-            case Stage.GROUP_IN | Stage.GROUP_OUT | Stage.SOURCE:
+        match died.checkpoint:
+            case Checkpoint.GROUP_IN | Checkpoint.GROUP_OUT | Checkpoint.SOURCE:
                 return self.case.address(ends[0].id)
-            case Stage.NACL_IN | Stage.NACL_OUT:
+            case Checkpoint.NACL_IN | Checkpoint.NACL_OUT:
                 return acl_of(self._subnet(ends, [one for one in self.subnets.values() if one.nacl == died.resource]))
-            case Stage.ROUTE | Stage.BLACKHOLE | Stage.ENDPOINT:
+            case Checkpoint.ROUTE | Checkpoint.BLACKHOLE | Checkpoint.ENDPOINT:
                 return routes_of(self._subnet(ends, self._routed_by(died.resource)))
-            case Stage.NAT | Stage.LOOP | Stage.VPN:
+            case Checkpoint.NAT | Checkpoint.LOOP | Checkpoint.VPN:
                 return self.case.address(died.resource)
-            case Stage.GATEWAY:
+            case Checkpoint.GATEWAY:
                 return self.case.address(self.network.internet_gateway or self.network.vpc)
-            case Stage.INTERNET:
+            case Checkpoint.INTERNET:
                 return "internet"
             case _:
                 return self.case.address(self.network.vpc)
 
-    def _inside_ends(self, line: Line, died: Died) -> list[Interface]:
+    def _inside_ends(self, line: TriedConnection, died: Died) -> list[Interface]:
         """Those of its ends that stand in the VPC, first the one at whose side it died."""
         ends = [one for one in (self.source(line), self.at[line.destination]) if isinstance(one, Interface)]
-        at_receiver = (died.stage in _INTO) != (died.direction == "back")
+        at_receiver = (died.checkpoint in _INTO) != (died.direction == "back")
         return ends[::-1] if at_receiver else ends
 
     def _subnet(self, ends: Sequence[Interface], possible: Sequence[Subnet]) -> str:
@@ -302,5 +307,5 @@ class _Places:
         return [one for one in self.subnets.values() if one.route_table in tables] or list(self.subnets.values())
 
 
-def _is_let_by(line: Line, resource: str) -> bool:
+def _is_let_by(line: TriedConnection, resource: str) -> bool:
     return any(each.resource == resource for each in line.let_by)

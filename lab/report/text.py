@@ -25,7 +25,7 @@ _INSIDE = IPv4Network("10.0.0.0/8")  # who is seen as itself needs no words
 
 
 @dataclass(frozen=True, slots=True)
-class Pages:
+class ReportPrinter:
     """Prints reports, as they were saved."""
 
     console: Console
@@ -46,8 +46,8 @@ class Pages:
         if data["programs"]:
             self.console.print()
             self._line(0, f"[bold]The real programs in it[/], functions from {escape(data['code'])}")
-            for deed in data["programs"]:
-                self._deed(deed)
+            for check in data["programs"]:
+                self._check(check)
         for line in data["disagreements with the oracle"]:
             self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
         self.console.print()
@@ -61,9 +61,9 @@ class Pages:
             if one["holds"] is False:
                 self._line(2, f"{_mark(False)} {escape(one['title'])}")
                 self._broken(one)
-        for deed in data["programs"]:
-            if not deed["holds"]:
-                self._deed(deed)
+        for check in data["programs"]:
+            if not check["holds"]:
+                self._check(check)
         for line in data["disagreements with the oracle"]:
             self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
         self.console.print()
@@ -109,7 +109,7 @@ class Pages:
         else:
             self._line(6, f"[red]✘ control: when {escape(one['change'])}, it must fail and does not[/]")
 
-    def _deed(self, one: Mapping[str, Any]) -> None:
+    def _check(self, one: Mapping[str, Any]) -> None:
         self._line(2, f"{_mark(one['holds'])} {escape(one['sentence'])}")
         for line in one["evidence"]:
             self._line(6, f"[dim]{escape(line)}[/]")

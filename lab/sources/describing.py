@@ -44,7 +44,7 @@ class NotDescribed(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+class StackResource:
     """One resource of the stack. `address` is as the templates have it: Network.PrivateSubnetA."""
 
     address: str
@@ -53,53 +53,53 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
+class StackDescription:
     """All answers. `answers` are by operation, `functions` the configurations of those that stand in the VPC."""
 
     stack: Item
-    resources: tuple[Resource, ...]
+    resources: tuple[StackResource, ...]
     answers: Mapping[str, tuple[Item, ...]]
     functions: tuple[Item, ...]
 
-    def of_type(self, kind: str) -> tuple[Resource, ...]:
+    def of_type(self, kind: str) -> tuple[StackResource, ...]:
         return tuple(one for one in self.resources if one.type == kind)
 
 
-def describe(stack: str, *, region: str = "", session: Any = None) -> Described:
+def describe(stack: str, *, region: str = "", session: Any = None) -> StackDescription:
     """Ask AWS, by boto3's own session when None is given. Raises NotDescribed."""
     try:
-        return _Asking(session or boto3.session.Session(region_name=region or None)).all(stack)
+        return _Describer(session or boto3.session.Session(region_name=region or None)).all(stack)
     except (BotoCoreError, ClientError) as error:
         raise NotDescribed(f"{stack}: {error}") from error
 
 
-class _Asking:
+class _Describer:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._clients: dict[str, Any] = {}
 
-    def all(self, name: str) -> Described:
+    def all(self, name: str) -> StackDescription:
         (stack,) = self._ask("cloudformation", "describe_stacks", StackName=name)
         resources = tuple(self._resources(name, ""))
         vpcs = [one.id for one in resources if one.type == "AWS::EC2::VPC"]
         if len(vpcs) != 1:
             raise NotDescribed(f"{name}: it has {len(vpcs)} resources of the type AWS::EC2::VPC, and one is needed")
-        return Described(
+        return StackDescription(
             stack=stack,
             resources=resources,
             answers=dict(self._answers(vpcs[0], resources)),
             functions=tuple(self._functions(resources)),
         )
 
-    def _resources(self, stack: str, prefix: str) -> Iterator[Resource]:
+    def _resources(self, stack: str, prefix: str) -> Iterator[StackResource]:
         for one in self._ask("cloudformation", "list_stack_resources", StackName=stack):
             identity = str(one.get("PhysicalResourceId", ""))
             address = f"{prefix}{one['LogicalResourceId']}"
-            yield Resource(address=address, type=one["ResourceType"], id=identity)
+            yield StackResource(address=address, type=one["ResourceType"], id=identity)
             if one["ResourceType"] == _NESTED and identity:
                 yield from self._resources(identity, f"{address}.")
 
-    def _answers(self, vpc: str, resources: tuple[Resource, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    def _answers(self, vpc: str, resources: tuple[StackResource, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
         of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
         attached = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
         yield "describe_vpcs", self._ask("ec2", "describe_vpcs", VpcIds=[vpc])
@@ -135,7 +135,7 @@ class _Asking:
             ),
         )
 
-    def _functions(self, resources: tuple[Resource, ...]) -> Iterator[Item]:
+    def _functions(self, resources: tuple[StackResource, ...]) -> Iterator[Item]:
         for one in resources:
             if one.type == "AWS::Lambda::Function":
                 client = self._client("lambda")

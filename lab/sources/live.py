@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from lab.model.case import Case
-from lab.sources.describing import Described, Item, describe
+from lab.sources.describing import Item, StackDescription, describe
 from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
 from stack.network.model import (
     POSTGRESQL,
@@ -62,9 +62,9 @@ def case(stack: str, *, region: str = "") -> Case:
     return read(describe(stack, region=region))
 
 
-def read(described: Described) -> Case:
+def read(described: StackDescription) -> Case:
     """The case has the stack's own name, whatever it was asked for by. Raises Unmodelled."""
-    reading = _Reading(described)
+    reading = _LiveReader(described)
     network = reading.network()
     names = {one.id: one.address for one in described.resources if one.id}
     places = {
@@ -75,8 +75,8 @@ def read(described: Described) -> Case:
 
 
 @dataclass(slots=True)
-class _Reading:
-    described: Described
+class _LiveReader:
+    described: StackDescription
     taken: set[IPv4Address] = field(default_factory=set)  # by interfaces that AWS shows, and those made up here
     used: set[str] = field(default_factory=set)  # ids of interfaces that were read
 

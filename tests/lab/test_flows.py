@@ -12,14 +12,14 @@ import pytest
 from lab.kernel.probe import attempts
 from lab.model.attempts import Arrived, Died, Unexplained
 from lab.model.case import Case
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
 from lab.model.world import world
 from lab.oracle import Oracle
 from lab.proofs import mutations
-from lab.proofs.assertions import Claim, Subjects
+from lab.proofs.assertions import Assertion, Subjects
 from lab.proofs.catalogue import PROOFS, Given
-from lab.proofs.runner import Evidence, Found, Line, Proven
-from lab.report.picture import MOST, Shown, picture, shown
+from lab.proofs.runner import AssertionResult, Evidence, ProofResult, TriedConnection
+from lab.report.picture import MOST, PictureEntries, picture, shown
 from lab.sources.templates import cases
 from stack.diagram.badges import Flow
 from stack.network.model import Network
@@ -33,26 +33,28 @@ def evidence(case: Case) -> Evidence:
     """Of all proofs that apply, on the networks that they suppose."""
     subjects = Subjects(case)
     proven = tuple(
-        Proven(proof=one, skipped=None, found=tuple(_found(case, one.given(case.network), one.claims)))
+        ProofResult(proof=one, skipped=None, found=tuple(_found(case, one.given(case.network), one.claims)))
         for one in PROOFS
         if one.unless(subjects) is None
     )
     return Evidence(case=case, proven=proven, tried=0, disagreements=())
 
 
-def _found(case: Case, given: Iterable[Given], claims: Callable[[Subjects], Iterable[Claim]]) -> Iterable[Found]:
+def _found(
+    case: Case, given: Iterable[Given], claims: Callable[[Subjects], Iterable[Assertion]]
+) -> Iterable[AssertionResult]:
     for one in given:
         for claim in claims(Subjects(case, one.network, one.zone)):
             lines = tuple(_lines(case, one.network, claim))
-            yield Found(sentence=claim.sentence, given=one.words, lines=lines, strangers=())
+            yield AssertionResult(sentence=claim.sentence, given=one.words, lines=lines, strangers=())
 
 
-def _lines(case: Case, network: Network, claim: Claim) -> Iterable[Line]:
+def _lines(case: Case, network: Network, claim: Assertion) -> Iterable[TriedConnection]:
     oracle = Oracle(network, world(network, case.parameters))
     for one in attempts(claim.tried):
         verdict = oracle.judge(one)
         claimed = claim.arrives in {None, isinstance(verdict, Arrived)}
-        yield Line(
+        yield TriedConnection(
             source=one.source,
             destination=one.destination,
             port=one.port,
@@ -63,7 +65,7 @@ def _lines(case: Case, network: Network, claim: Claim) -> Iterable[Line]:
 
 
 @cache
-def told(name: str) -> Shown:
+def told(name: str) -> PictureEntries:
     return shown(evidence(CASES[name]))
 
 
@@ -97,9 +99,9 @@ def test_few_entries_tell_every_stage_that_refused_something_and_all_that_arrive
     ]
     arrived = {(line.source, line.destination, line.port) for line in lines if isinstance(line.verdict, Arrived)}
     assert sum(flow.tried for flow in found.flows if flow.arrived) == len(arrived)
-    stages = {line.verdict.stage for line in lines if isinstance(line.verdict, Died)}
+    checkpoints = {line.verdict.checkpoint for line in lines if isinstance(line.verdict, Died)}
     words = " ".join(flow.became for flow in found.flows)
-    assert [stage for stage in stages if f"the {stage}:" not in words] == []
+    assert [checkpoint for checkpoint in checkpoints if f"the {checkpoint}:" not in words] == []
     assert found.tried == len({(line.source, line.destination, line.port) for line in lines})
 
 
@@ -135,7 +137,7 @@ def test_a_refusal_stands_at_what_refused_it() -> None:
 def test_an_answer_that_dies_stands_where_it_died() -> None:
     found = changed("public-private-single", mutations.acl_without_answers)
     flow = next(one for one in shown(found).flows if "the answer" in one.became)
-    assert flow.became == f"the answer died at the {Stage.NACL_OUT}: no entry allows it, which must not be"
+    assert flow.became == f"the answer died at the {Checkpoint.NACL_OUT}: no entry allows it, which must not be"
     assert flow.at == ("network ACL of Network.DatabaseSubnetA",)
 
 
@@ -146,7 +148,7 @@ def test_what_must_not_be_is_told_before_all_else() -> None:
 
 
 @pytest.mark.parametrize("name", ["public-private-per-az", "on-premises-single-people", "internal-only-single-people"])
-def test_the_picture_of_a_spoilt_network_can_be_read_too(name: str) -> None:
+def test_the_picture_of_a_mutated_network_can_be_read_too(name: str) -> None:
     controls = [control for one in PROOFS for control in one.controls]
     networks = {changed for control in controls if (changed := control.change(CASES[name].network)) is not None}
     assert len(networks) > 5

@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from lab.model.case import Case
-from lab.sources.describing import CALLS, Described, NotDescribed, describe
+from lab.sources.describing import CALLS, NotDescribed, StackDescription, describe
 from lab.sources.live import read
 from stack.network.from_templates import Unmodelled, network
 from stack.network.model import NatGateway
@@ -76,7 +76,7 @@ def _credentials() -> Iterator[None]:
         yield
 
 
-def deployed(parameters: Mapping[str, str]) -> tuple[Deployed, Described, Session]:
+def deployed(parameters: Mapping[str, str]) -> tuple[Deployed, StackDescription, Session]:
     rendered = render({**NEEDS.get(parameters.get("Topology", ""), {}), **parameters})
     made = Deployed(rendered, network(rendered))
     session = Session(made)
@@ -161,18 +161,18 @@ def test_every_call_only_reads() -> None:
 
 
 @pytest.fixture(scope="module")
-def described() -> Described:
+def described() -> StackDescription:
     with mock_aws():
         return deployed(DESIGNS["public-private"])[1]
 
 
-def _with(described: Described, operation: str, place: int, **changed: Any) -> Described:
+def _with(described: StackDescription, operation: str, place: int, **changed: Any) -> StackDescription:
     items = list(described.answers[operation])
     items[place] = dict(items[place]) | changed
     return replace(described, answers={**described.answers, operation: tuple(items)})
 
 
-def _refusal(described: Described) -> str:
+def _refusal(described: StackDescription) -> str:
     with pytest.raises(Unmodelled) as refused:
         read(described)
     return str(refused.value)
@@ -217,14 +217,14 @@ def _refusal(described: Described) -> str:
     ],
 )
 def test_what_cannot_be_read_is_named(
-    described: Described, operation: str, changed: Mapping[str, Any], words: str
+    described: StackDescription, operation: str, changed: Mapping[str, Any], words: str
 ) -> None:
     said = _refusal(_with(described, operation, 0, **changed))
     assert words in said
     assert re.match(r"(rtb|nat|vpce|sgr|vpc|subnet|lab)-", said), said
 
 
-def test_an_interface_that_nobody_is_known_to_own_is_named(described: Described) -> None:
+def test_an_interface_that_nobody_is_known_to_own_is_named(described: StackDescription) -> None:
     items = described.answers["describe_network_interfaces"]
     stranger = dict(items[0]) | {
         "NetworkInterfaceId": "eni-stranger",
@@ -237,7 +237,7 @@ def test_an_interface_that_nobody_is_known_to_own_is_named(described: Described)
     assert _refusal(replace(described, answers=more)) == "eni-stranger: whose it is (load_balancer: ELB app/x)"
 
 
-def test_a_deleted_gateways_route_is_a_blackhole(described: Described) -> None:
+def test_a_deleted_gateways_route_is_a_blackhole(described: StackDescription) -> None:
     place, table = next(
         (place, one)
         for place, one in enumerate(described.answers["describe_route_tables"])
@@ -249,7 +249,7 @@ def test_a_deleted_gateways_route_is_a_blackhole(described: Described) -> None:
     assert [type(one.target).__name__ for one in read_table.routes if one.destination.prefixlen == 0] == ["Blackhole"]
 
 
-def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: Described) -> None:
+def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: StackDescription) -> None:
     """moto makes none; the answer is written as EC2's API reference has it."""
     regional = {
         "AvailabilityMode": "regional",
@@ -270,7 +270,7 @@ def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: Described
     )
 
 
-def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: Described) -> None:
+def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: StackDescription) -> None:
     """The first has its address, the others get free ones of the subnet."""
     function = next(one for one in described.functions if one["FunctionName"] == "lab-ApiFunction")
     place = function["VpcConfig"]
@@ -291,7 +291,7 @@ def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: Desc
     assert len(set(there.values())) == len(there)
 
 
-def test_a_vpn_is_read_with_its_static_routes(described: Described) -> None:
+def test_a_vpn_is_read_with_its_static_routes(described: StackDescription) -> None:
     """moto keeps no static routes; the answers are written as EC2's API reference has them."""
     answers = {
         **described.answers,
@@ -315,7 +315,7 @@ def test_a_vpn_is_read_with_its_static_routes(described: Described) -> None:
     assert _refusal(replace(described, answers=without)) == "vpn-1: its customer gateway"
 
 
-def test_a_stack_that_was_asked_for_by_its_arn_has_its_own_name(described: Described) -> None:
+def test_a_stack_that_was_asked_for_by_its_arn_has_its_own_name(described: StackDescription) -> None:
     """The report's files are called by it."""
     assert read(replace(described, stack={**described.stack, "StackName": "sallyport-dev"})).name == "sallyport-dev"
 

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.model.attempts import Arrived, Attempt, Died, Verdict
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult
+from lab.model.checkpoints import PAGES, Checkpoint
 from lab.model.outside import ATTACKER, PARTNER, standard_outside
-from lab.model.stages import PAGES, Stage
 from lab.oracle import Oracle
 from stack.network.model import (
     ANYWHERE,
@@ -44,18 +44,20 @@ from tests.support.networks import (
 
 def judge(
     network: Network, source: str, destination: IPv4Address, port: int = 443, claims: IPv4Address | None = None
-) -> Verdict:
-    attempt = Attempt(source=source, destination=destination, port=port, source_port=40000, claims=claims)
+) -> ProbeResult:
+    attempt = ConnectionAttempt(source=source, destination=destination, port=port, source_port=40000, claims=claims)
     return Oracle(network, standard_outside(network)).judge(attempt)
 
 
-def died(stage: Stage, resource: str, detail: str, direction: str = "out") -> Died:
+def died(checkpoint: Checkpoint, resource: str, detail: str, direction: str = "out") -> Died:
     assert direction in {"out", "back"}
-    return Died(stage=stage, resource=resource, detail=detail, direction="back" if direction == "back" else "out")
+    return Died(
+        checkpoint=checkpoint, resource=resource, detail=detail, direction="back" if direction == "back" else "out"
+    )
 
 
 def test_every_stage_names_the_page_that_it_follows() -> None:
-    assert set(PAGES) == set(Stage)
+    assert set(PAGES) == set(Checkpoint)
     assert all(page.startswith("https://") for page in PAGES.values())
 
 
@@ -65,7 +67,7 @@ def test_every_stage_names_the_page_that_it_follows() -> None:
 def test_a_group_as_peer_means_the_private_addresses_of_its_members() -> None:
     assert judge(small_network(), "function", DATABASE, 5432) == Arrived(seen_as=FUNCTION)
     refused = judge(small_network(), "bastion", DATABASE, 5432)
-    assert refused == died(Stage.GROUP_IN, "database-group", "no rule allows it")
+    assert refused == died(Checkpoint.GROUP_IN, "database-group", "no rule allows it")
 
 
 def test_a_group_as_peer_does_not_know_its_members_by_their_public_addresses() -> None:
@@ -78,14 +80,14 @@ def test_a_group_as_peer_does_not_know_its_members_by_their_public_addresses() -
         ),
     )
     assert judge(network, "web-2", WEB) == Arrived(seen_as=WEB + 1)
-    assert judge(network, "web-2", WEB_PUBLIC) == died(Stage.GROUP_IN, "web-group", "no rule allows it")
+    assert judge(network, "web-2", WEB_PUBLIC) == died(Checkpoint.GROUP_IN, "web-group", "no rule allows it")
 
 
 def test_a_group_without_egress_rules_answers_but_starts_nothing() -> None:
     assert judge(small_network(), "function", DATABASE, 5432) == Arrived(seen_as=FUNCTION)
     network = with_nacl(small_network(), entry(1, (0, 65535), "0.0.0.0/0", egress=True))
     refused = judge(network, "database", FUNCTION, 443)
-    assert refused == died(Stage.GROUP_OUT, "database-group", "no rule allows it")
+    assert refused == died(Checkpoint.GROUP_OUT, "database-group", "no rule allows it")
 
 
 def test_rules_for_other_protocols_and_ports_allow_nothing() -> None:
@@ -97,7 +99,7 @@ def test_rules_for_other_protocols_and_ports_allow_nothing() -> None:
     ):
         network = with_group(small_network(), "web-group", ingress=(useless,))
         refused = judge(network, "attacker", WEB_PUBLIC)
-        assert refused == died(Stage.GROUP_IN, "web-group", "no rule allows it")
+        assert refused == died(Checkpoint.GROUP_IN, "web-group", "no rule allows it")
 
 
 # ---- Network ACLs
@@ -106,7 +108,7 @@ def test_rules_for_other_protocols_and_ports_allow_nothing() -> None:
 def test_a_nacl_without_the_way_back_cuts_everyone() -> None:
     network = with_nacl(small_network(), entry(100, (5432, 5432), "10.0.0.0/16", egress=False))
     refused = judge(network, "function", DATABASE, 5432)
-    assert refused == died(Stage.NACL_OUT, "database-nacl", "no entry allows it", "back")
+    assert refused == died(Checkpoint.NACL_OUT, "database-nacl", "no entry allows it", "back")
 
 
 def test_a_nacl_asks_for_the_port_that_the_answer_goes_to() -> None:
@@ -122,7 +124,7 @@ def test_the_lowest_number_of_a_nacl_decides() -> None:
     allow_all = (entry(50, (0, 65535), "0.0.0.0/0", egress=True), entry(50, (0, 65535), "0.0.0.0/0", egress=False))
     deny = entry(10, (5432, 5432), "10.0.1.0/24", egress=False, allow=False)
     refused = judge(with_nacl(small_network(), *allow_all, deny), "function", DATABASE, 5432)
-    assert refused == died(Stage.NACL_IN, "database-nacl", "in 10")
+    assert refused == died(Checkpoint.NACL_IN, "database-nacl", "in 10")
     assert isinstance(
         judge(with_nacl(small_network(), *allow_all, replace(deny, number=60)), "function", DATABASE, 5432), Arrived
     )
@@ -136,7 +138,7 @@ def test_a_nacl_is_not_asked_within_its_subnet() -> None:
 def test_what_goes_to_a_nat_gateway_enters_its_subnet() -> None:
     network = with_subnet(with_nacl(small_network()), "public", nacl="database-nacl")
     refused = judge(network, "function", PARTNER.address)
-    assert refused == died(Stage.NACL_IN, "database-nacl", "no entry allows it")
+    assert refused == died(Checkpoint.NACL_IN, "database-nacl", "no entry allows it")
 
 
 # ---- Routes
@@ -150,7 +152,7 @@ def test_the_local_route_wins_over_shorter_ones() -> None:
 def test_a_route_within_the_vpc_wins_over_the_local_one() -> None:
     network = with_table(small_network(), "private-table", route("10.0.2.0/24", Blackhole(was="middlebox")))
     refused = judge(network, "function", DATABASE, 5432)
-    assert refused == died(Stage.BLACKHOLE, "to 10.0.2.0/24", "middlebox is gone")
+    assert refused == died(Checkpoint.BLACKHOLE, "to 10.0.2.0/24", "middlebox is gone")
 
 
 def test_a_propagated_route_within_the_vpc_does_not_win_over_the_local_one() -> None:
@@ -175,19 +177,19 @@ def test_the_longest_prefix_wins() -> None:
     )
     assert judge(network, "function", PARTNER.address) == Arrived(seen_as=FIXED)
     refused = judge(network, "function", ATTACKER.address)
-    assert refused == died(Stage.BLACKHOLE, "to 198.51.100.66/32", "nat-2 is gone")
+    assert refused == died(Checkpoint.BLACKHOLE, "to 198.51.100.66/32", "nat-2 is gone")
 
 
 def test_a_subnet_without_a_default_route_leads_nowhere() -> None:
     network = with_group(
         with_subnet(small_network(), "database", nacl=None), "database-group", egress=(rule("all", ANYWHERE),)
     )
-    assert judge(network, "database", PARTNER.address) == died(Stage.ROUTE, "database-table", "no route")
+    assert judge(network, "database", PARTNER.address) == died(Checkpoint.ROUTE, "database-table", "no route")
 
 
 def test_an_address_that_nobody_has_is_not_reached() -> None:
     refused = judge(small_network(), "function", IPv4Address("10.0.1.99"))
-    assert refused == died(Stage.ADDRESS, "vpc", "no interface has this address")
+    assert refused == died(Checkpoint.ADDRESS, "vpc", "no interface has this address")
 
 
 # ---- NAT gateways and the internet gateway
@@ -200,36 +202,36 @@ def test_partners_see_the_fixed_address() -> None:
 def test_a_nat_gateway_takes_no_connections() -> None:
     for address in (NAT, FIXED):
         source = "function" if address == NAT else "attacker"
-        assert judge(small_network(), source, address) == died(Stage.NAT, "nat", "it takes no connections")
+        assert judge(small_network(), source, address) == died(Checkpoint.NAT, "nat", "it takes no connections")
 
 
 def test_a_nat_gateway_in_a_private_subnet_is_routed_to_itself() -> None:
     nat = replace(small_network().nat_gateways[0], subnet="private", address=FUNCTION + 96)
     refused = judge(small_network(nat_gateways=(nat,)), "function", PARTNER.address)
-    assert refused == died(Stage.LOOP, "nat", "it is routed to itself")
+    assert refused == died(Checkpoint.LOOP, "nat", "it is routed to itself")
 
 
 def test_an_elastic_ip_on_a_host_behind_a_nat_gateway_is_reached_but_its_answers_go_astray() -> None:
     network = with_interface(small_network(), "web", subnet="private", address=FUNCTION + 1)
     refused = judge(network, "attacker", WEB_PUBLIC)
-    assert refused == died(Stage.NAT, "nat", "it belongs to no connection that it translates", "back")
+    assert refused == died(Checkpoint.NAT, "nat", "it belongs to no connection that it translates", "back")
 
 
 def test_a_host_without_a_public_address_does_not_pass_the_internet_gateway() -> None:
     network = with_table(small_network(), "private-table", route("0.0.0.0/0", InternetGatewayTarget(gateway="igw")))
     refused = judge(network, "function", PARTNER.address)
-    assert refused == died(Stage.GATEWAY, "igw", "the sender has no public address")
+    assert refused == died(Checkpoint.GATEWAY, "igw", "the sender has no public address")
 
 
 def test_the_internet_routes_no_private_addresses() -> None:
     refused = judge(small_network(), "attacker", DATABASE, 5432)
-    assert refused == died(Stage.INTERNET, "internet", "private addresses are not routed")
+    assert refused == died(Checkpoint.INTERNET, "internet", "private addresses are not routed")
 
 
 def test_a_public_address_without_an_internet_gateway_is_nobodys() -> None:
     network = with_table(small_network(internet_gateway=None), "public-table")
     refused = judge(network, "attacker", WEB_PUBLIC)
-    assert refused == died(Stage.INTERNET, "internet", "no host has this address")
+    assert refused == died(Checkpoint.INTERNET, "internet", "no host has this address")
 
 
 def test_a_regional_nat_gateway_serves_the_zones_that_it_has_addresses_in() -> None:
@@ -238,7 +240,7 @@ def test_a_regional_nat_gateway_serves_the_zones_that_it_has_addresses_in() -> N
     network = small_network(nat_gateways=(regional,))
     assert judge(network, "function", PARTNER.address) == Arrived(seen_as=FIXED)
     refused = judge(with_subnet(network, "private", zone="b"), "function", PARTNER.address)
-    assert refused == died(Stage.NAT, "nat", "it has no address in the sender's zone")
+    assert refused == died(Checkpoint.NAT, "nat", "it has no address in the sender's zone")
 
 
 # ---- Gateway endpoints, the VPN, the resolver, the source check
@@ -259,13 +261,13 @@ def test_the_corporate_network_reaches_what_is_open_to_it_and_no_more() -> None:
 def test_the_vpn_leads_into_the_vpc_and_not_through_it() -> None:
     for address in (PARTNER.address, SERVICE[10], WEB_PUBLIC):
         refused = judge(small_network(), "corporate", address)
-        assert refused == died(Stage.VPN, "vgw", "it leads into the VPC, not through it")
+        assert refused == died(Checkpoint.VPN, "vgw", "it leads into the VPC, not through it")
 
 
 def test_without_a_route_back_the_vpn_gets_no_answers() -> None:
     network = with_table(small_network(), "private-table")
     refused = judge(network, "corporate", BASTION, 22)
-    assert refused == died(Stage.ROUTE, "private-table", "no route", "back")
+    assert refused == died(Checkpoint.ROUTE, "private-table", "no route", "back")
 
 
 def test_the_resolver_is_asked_past_every_filter_by_those_inside() -> None:
@@ -273,13 +275,15 @@ def test_the_resolver_is_asked_past_every_filter_by_those_inside() -> None:
     resolver = IPv4Address("10.0.0.2")
     assert judge(network, "function", resolver, 53) == Arrived(seen_as=FUNCTION)
     assert judge(with_nacl(network), "database", resolver, 53) == Arrived(seen_as=DATABASE)
-    assert judge(network, "function", resolver, 443) == died(Stage.RESOLVER, "vpc", "it answers DNS on port 53 alone")
+    assert judge(network, "function", resolver, 443) == died(
+        Checkpoint.RESOLVER, "vpc", "it answers DNS on port 53 alone"
+    )
     assert isinstance(judge(network, "corporate", resolver, 53), Died)
 
 
 def test_nobody_sends_as_someone_else() -> None:
     refused = judge(small_network(), "bastion", DATABASE, 5432, claims=FUNCTION)
-    assert refused == died(Stage.SOURCE, "bastion", f"its address is {BASTION}")
+    assert refused == died(Checkpoint.SOURCE, "bastion", f"its address is {BASTION}")
 
 
 # ---- Opening the database to the world takes two mistakes

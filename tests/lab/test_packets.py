@@ -1,4 +1,4 @@
-"""The lab with packets: it agrees with the oracle, notices mistakes, says what it saw and lets nothing out."""
+"""The lab with packets: it agrees with the oracle, detects mutants, says what it saw and lets nothing out."""
 
 import socket
 import sys
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.fuzz.comparison import NOBODY_OUTSIDE, compare
-from lab.fuzz.mutants import MISTAKES, no_inbound_groups, silent_refusals
+from lab.fuzz.mutants import MUTANTS, no_inbound_groups, silent_refusals
 from lab.fuzz.shrinking import smallest
 from lab.kernel.apply import realised
 from lab.kernel.probe import attempts, let_by, probe
 from lab.model.attempts import Arrived, Died, Unexplained
+from lab.model.checkpoints import Checkpoint
 from lab.model.outside import PARTNER
-from lab.model.stages import Stage
 from lab.plan.build import plan
 from tests.support.enclosed import finished, inside
 from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_network
@@ -27,9 +27,9 @@ def test_packets_and_oracle_agree_on_random_networks() -> None:
     assert "unexplained" not in said, said
 
 
-def test_every_mistake_in_a_plan_is_noticed() -> None:
-    said = finished([sys.executable, "-m", "lab.fuzz", "--spoilt", "--networks", "25", "--seed", "1"]).stdout
-    assert said.count(": noticed in network") == len(MISTAKES), said
+def test_every_mutant_of_a_plan_is_detected() -> None:
+    said = finished([sys.executable, "-m", "lab.fuzz", "--mutants", "--networks", "25", "--seed", "1"]).stdout
+    assert said.count(": detected in network") == len(MUTANTS), said
 
 
 def test_a_disagreement_is_made_small() -> None:
@@ -43,8 +43,8 @@ def _shrunk() -> Mapping[str, Any]:
     """With a plan that asks no receivers, the database lets everyone in."""
     network = small_network()
     tried = attempts([("bastion", DATABASE, 5432)])
-    (found,) = compare(network, tried, spoil=no_inbound_groups)[1]
-    less, still = smallest(network, found, spoil=no_inbound_groups)
+    (found,) = compare(network, tried, mutate=no_inbound_groups)[1]
+    less, still = smallest(network, found, mutate=no_inbound_groups)
     rules = sum(len(group.ingress) for group in less.security_groups) + len(less.nat_gateways) + len(less.nacls)
     return {"interfaces": len(less.interfaces), "rules": rules, "packets": str(still.packets)}
 
@@ -54,7 +54,9 @@ def _shrunk() -> Mapping[str, Any]:
 
 def test_the_lab_tells_who_arrived_as_whom_and_which_rule_let_them() -> None:
     seen = inside(_sights)
-    refused = Died(stage=Stage.GROUP_IN, resource="database-group", detail="no rule allows it", direction="out")
+    refused = Died(
+        checkpoint=Checkpoint.GROUP_IN, resource="database-group", detail="no rule allows it", direction="out"
+    )
     assert seen["verdicts"] == [str(Arrived(seen_as=FIXED)), str(Arrived(seen_as=FUNCTION)), str(refused)]
     assert seen["ledger"] == [[str(FIXED), str(PARTNER.address)]]
     assert seen["drops"] == [["database-group", str(BASTION)]]
@@ -116,7 +118,11 @@ def _strange_devices() -> list[str]:
 def test_packets_to_the_real_internet_die_in_the_lab() -> None:
     said = inside(_abroad)
     assert set(said.values()) == {
-        str(Died(stage=Stage.INTERNET, resource="internet", detail="no host has this address", direction="out"))
+        str(
+            Died(
+                checkpoint=Checkpoint.INTERNET, resource="internet", detail="no host has this address", direction="out"
+            )
+        )
     }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from lab.fuzz.mutants import MISTAKES
+from lab.fuzz.mutants import MUTANTS
 from lab.fuzz.networks import random_network
 from lab.kernel.nft import script
-from lab.model.outside import PARTNER, Outside, standard_outside
-from lab.model.stages import Stage
+from lab.model.checkpoints import Checkpoint
+from lab.model.outside import PARTNER, OutsideHost, standard_outside
 from lab.plan.build import plan
 from lab.plan.parts import INTERNET, ROUTER, Unrealisable
 from stack.network.model import (
@@ -56,10 +56,10 @@ def test_without_an_internet_gateway_nothing_links_the_vpc_to_the_internet() -> 
 def test_every_refusal_names_its_cause() -> None:
     for seed in range(20):
         for ruleset in plan(random_network(seed)).rulesets:
-            refusals = [one for chain in ruleset.chains for one in chain.filters if one.verdict == "refuse"]
+            refusals = [one for chain in ruleset.chains for one in chain.filters if one.action == "refuse"]
             assert refusals
             assert all(one.cause is not None and one.cause.detail for one in refusals)
-            assert "drop" not in [one.verdict for chain in ruleset.chains for one in chain.filters]
+            assert "drop" not in [one.action for chain in ruleset.chains for one in chain.filters]
 
 
 def test_a_refused_packet_is_dropped_even_when_it_cannot_be_recorded() -> None:
@@ -95,10 +95,10 @@ def test_of_two_routes_to_one_range_the_static_one_is_made() -> None:
     assert [one.device for one in made.routes if one.destination == static.destination and one.table == 102] == ["n0"]
 
 
-def test_each_mistake_changes_some_plan() -> None:
+def test_each_mutant_changes_some_plan() -> None:
     plans = [plan(random_network(seed)) for seed in range(10)]
-    for mistake in MISTAKES:
-        assert any(mistake(one) != one for one in plans), mistake.__name__
+    for mutant in MUTANTS:
+        assert any(mutant(one) != one for one in plans), mutant.__name__
 
 
 def small(**changes: Any) -> Network:
@@ -181,28 +181,28 @@ def test_a_service_without_a_host_is_refused() -> None:
 @pytest.mark.parametrize(
     "stranger",
     [
-        Outside(name="branch", address=IPv4Address("192.168.99.1"), place="corporate"),
-        Outside(name="dynamodb", address=IPv4Address("52.94.0.1"), place="service", endpoint="endpoint-2"),
+        OutsideHost(name="branch", address=IPv4Address("192.168.99.1"), place="corporate"),
+        OutsideHost(name="dynamodb", address=IPv4Address("52.94.0.1"), place="service", endpoint="endpoint-2"),
     ],
 )
-def test_a_host_that_nothing_leads_to_is_refused(stranger: Outside) -> None:
+def test_a_host_that_nothing_leads_to_is_refused(stranger: OutsideHost) -> None:
     with pytest.raises(Unrealisable, match=stranger.name):
         plan(small(), outside=(*standard_outside(small()), stranger))
 
 
 def test_more_hosts_can_be_put_outside() -> None:
-    developer = Outside(name="developer", address=IPv4Address("192.0.2.7"), place="internet")
+    developer = OutsideHost(name="developer", address=IPv4Address("192.0.2.7"), place="internet")
     made = plan(small(), outside=(*standard_outside(small()), developer))
     assert "developer" in [host.name for host in made.hosts if host.sends]
 
 
 def test_everything_that_can_refuse_is_a_stage_of_the_report() -> None:
     found = {
-        one.cause.stage
+        one.cause.checkpoint
         for seed in range(60)
         for ruleset in plan(random_network(seed)).rulesets
         for chain in ruleset.chains
         for one in chain.filters
         if one.cause is not None
     }
-    assert found == set(Stage)
+    assert found == set(Checkpoint)

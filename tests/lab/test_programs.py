@@ -26,10 +26,10 @@ from lab.plan.build import plan
 from lab.programs import checks
 from lab.programs import database as databases
 from lab.programs.authority import Authority
-from lab.programs.database import HOST, Answered, writer
+from lab.programs.database import HOST, QueryResult, writer
 from lab.programs.functions import code, environment, filled
-from lab.programs.jobs import Jobs, Target
-from lab.programs.testbed import Running, running, stand_ins
+from lab.programs.jobs import Jobs, JobTarget
+from lab.programs.testbed import Testbed, running, stand_ins
 from lab.proofs import mutations
 from lab.proofs.assertions import Subjects
 from lab.sources.templates import cases
@@ -41,7 +41,7 @@ from tests.support.enclosed import environment as enclosed
 
 PER_ZONE = {"Egress": "per-az", "InterfaceEndpoints": "sqs"}
 VPN = {"CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
-TARGETS: tuple[Target, ...] = ("partner", "corporate")
+TARGETS: tuple[JobTarget, ...] = ("partner", "corporate")
 INTERNAL = VPN | {
     "Topology": "internal-only",
     "AllowedPrivateCidrs": "172.20.0.0/16",
@@ -75,7 +75,7 @@ def _public() -> Mapping[str, Any]:
         }
 
 
-def _told(lab: Running) -> dict[str, Any]:
+def _told(lab: Testbed) -> dict[str, Any]:
     results = Jobs(lab).everything()
     return {
         "code": lab.code,
@@ -101,7 +101,7 @@ def _told(lab: Running) -> dict[str, Any]:
     }
 
 
-def _asked(lab: Running) -> Mapping[str, list[str]]:
+def _asked(lab: Testbed) -> Mapping[str, list[str]]:
     """What the resolver answers each interface of the VPC, over UDP and TCP."""
     found: dict[str, list[str]] = {}
     for one in lab.network.interfaces:
@@ -114,7 +114,7 @@ def _asked(lab: Running) -> Mapping[str, list[str]]:
     return found | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
 
 
-def _by_name(lab: Running, role: str, **more: str) -> str:
+def _by_name(lab: Testbed, role: str, **more: str) -> str:
     """Log in to the database as a function does, from its namespace."""
     import psycopg
 
@@ -231,8 +231,8 @@ def test_internal_only_serves_the_corporate_network_and_nothing_leaves(internal:
 def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed_vpc(
     internal: Mapping[str, Any],
 ) -> None:
-    assert len(internal["deeds"]) > 5
-    assert [one for one in internal["deeds"] if not one[1]] == []
+    assert len(internal["checks"]) > 5
+    assert [one for one in internal["checks"] if not one[1]] == []
 
 
 def _internal() -> Mapping[str, Any]:
@@ -241,8 +241,8 @@ def _internal() -> Mapping[str, Any]:
     with _lab(case, case.network) as lab:
         told = _told(lab)
         counted = lab.psql("BastionHost.Bastion/Network.PrivateSubnetA", "SELECT count(*) FROM delivery")
-        bastion = list(map(list, counted.rows)) if isinstance(counted, Answered) else str(counted)
-        return told | {"bastion": bastion, "deeds": _deeds(lab, case)}
+        bastion = list(map(list, counted.rows)) if isinstance(counted, QueryResult) else str(counted)
+        return told | {"bastion": bastion, "checks": _program_checks(lab, case)}
 
 
 def case_of(name: str) -> Case:
@@ -251,15 +251,15 @@ def case_of(name: str) -> Case:
     return chosen
 
 
-def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextManager[Running]:
+def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextManager[Testbed]:
     assert case.rendered is not None
     return running(network, case.rendered, jobs=jobs)
 
 
-def _deeds(lab: Running, case: Case) -> list[tuple[str, bool, str]]:
+def _program_checks(lab: Testbed, case: Case) -> list[tuple[str, bool, str]]:
     """Everything that the programs must do and must not be able to, judged as the unchanged design promises it."""
     found = checks.within(lab, Subjects(case, lab.network))
-    return [(deed.sentence, deed.holds, "; ".join(deed.evidence)) for deed in found]
+    return [(check.sentence, check.holds, "; ".join(check.evidence)) for check in found]
 
 
 # ---- What must fail, does
@@ -284,7 +284,7 @@ def test_a_third_party_turns_away_an_address_that_was_not_published(mistaken: Ma
 
 def test_the_real_jobs_notice_an_address_that_is_not_published(mistaken: Mapping[str, Any]) -> None:
     """The partner refuses a stranger, and the log, the row and the ledger name it."""
-    holds = mistaken["unpublished"]["deeds"]
+    holds = mistaken["unpublished"]["checks"]
     assert [sentence for sentence, held, _ in holds if "arrives at the partner" in sentence and held] == []
     assert [held for sentence, held, _ in holds if "egress check" in sentence] == [False, False]
 
@@ -297,7 +297,7 @@ def _unpublished() -> Mapping[str, Any]:
     with _lab(case, replace(case.network, nat_gateways=(replace(nat, addresses=other),))) as lab:
         job = Jobs(lab).passed_through()
         return {
-            "deeds": _deeds(lab, case),
+            "checks": _program_checks(lab, case),
             "seen": sorted(map(str, job.seen)),
             "left": sorted(map(str, job.ledger)),
             "arrived": job.arrived,
@@ -308,7 +308,7 @@ def _unpublished() -> Mapping[str, Any]:
 
 def test_an_open_database_with_a_public_address_lets_the_attacker_run_sql(mistaken: Mapping[str, Any]) -> None:
     assert mistaken["open"]["rows"] == [["sallyport_readonly"]]
-    holds = mistaken["open"]["deeds"]
+    holds = mistaken["open"]["checks"]
     assert [held for sentence, held, _ in holds if "attacker" in sentence] == [False, True]
     (died,) = [evidence for sentence, held, evidence in holds if "attacker" in sentence and held]
     assert "its packets died at the internet: internet, private addresses are not routed" in died
@@ -321,8 +321,8 @@ def _open() -> Mapping[str, Any]:
     assert network is not None
     with _lab(case, network) as lab:
         answer = lab.psql("attacker", "SELECT current_user")
-        assert isinstance(answer, Answered), answer
-        return {"rows": [list(row) for row in answer.rows], "deeds": _deeds(lab, case)}
+        assert isinstance(answer, QueryResult), answer
+        return {"rows": [list(row) for row in answer.rows], "checks": _program_checks(lab, case)}
 
 
 # ---- What is left

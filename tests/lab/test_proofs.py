@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lab.model.attempts import Arrived, Unexplained, Verdict
+from lab.model.attempts import Arrived, ProbeResult, Unexplained
 from lab.proofs.assertions import SERVICES, Subjects
 from lab.proofs.catalogue import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
-from lab.proofs.runner import Found, Line, prove
-from lab.sources.templates import Unknown, case, cases
+from lab.proofs.runner import AssertionResult, TriedConnection, prove
+from lab.sources.templates import UnknownDesign, case, cases
 from stack.network.from_templates import Unmodelled, network
 from stack.render import combinations, render, templates
 from tests.support.enclosed import inside
@@ -102,8 +102,8 @@ def _idle_control() -> bool:
     return prove(chosen, proofs=[idle]).holds
 
 
-def _line(verdict: Verdict) -> Line:
-    return Line(
+def _line(verdict: ProbeResult) -> TriedConnection:
+    return TriedConnection(
         source="attacker", destination=IPv4Address("10.0.0.4"), port=5432, verdict=verdict, let_by=(), as_claimed=False
     )
 
@@ -118,8 +118,8 @@ def _line(verdict: Verdict) -> Line:
     ],
     ids=["about nobody", "unexplained", "arrived", "both"],
 )
-def test_a_control_is_good_by_evidence_alone(lines: tuple[Line, ...], is_refuted: bool) -> None:
-    found = Found(sentence="an attacker cannot reach the database", given="", lines=lines, strangers=())
+def test_a_control_is_good_by_evidence_alone(lines: tuple[TriedConnection, ...], is_refuted: bool) -> None:
+    found = AssertionResult(sentence="an attacker cannot reach the database", given="", lines=lines, strangers=())
     assert (found.holds, found.is_refuted) == (False, is_refuted)
 
 
@@ -141,7 +141,7 @@ def test_it_is_said_of_every_function_what_it_is_for() -> None:
 
 def test_an_unknown_design_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(
-        Unknown, match="there is no TOPOLOGY=star EGRESS=single; possible are public-private with single"
+        UnknownDesign, match="there is no TOPOLOGY=star EGRESS=single; possible are public-private with single"
     ):
         cases("star", "single")
 
@@ -149,10 +149,10 @@ def test_an_unknown_design_is_answered_with_those_that_there_are() -> None:
 def test_a_route_that_leads_to_nothing_stops_with_its_logical_id() -> None:
     texts = templates()
     path = "infra/network.yaml"
-    spoilt = texts[path].replace("GatewayId: !Ref InternetGateway", "TransitGatewayId: tgw-1", 2)
-    assert spoilt != texts[path]
+    changed = texts[path].replace("GatewayId: !Ref InternetGateway", "TransitGatewayId: tgw-1", 2)
+    assert changed != texts[path]
     with pytest.raises(Unmodelled) as refused:
-        network(render({}, texts={**texts, path: spoilt}))
+        network(render({}, texts={**texts, path: changed}))
     assert "Network." in str(refused.value)
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lab.model.checkpoints import Checkpoint
 from lab.model.limits import LIMITS
-from lab.model.stages import Stage
 from lab.proofs import mutations
 from lab.proofs.catalogue import PROOFS
 from lab.proofs.runner import prove
 from lab.report.data import as_data, written
 from lab.report.picture import picture
-from lab.report.text import Pages
+from lab.report.text import ReportPrinter
 from lab.sources.templates import cases
 from tests.support.enclosed import inside
 
@@ -37,13 +37,13 @@ def _found(name: str, change: str) -> Mapping[str, Any]:
     if change:
         case = replace(case, network=getattr(mutations, change)(case.network))
     evidence = prove(case, controls=not change)
-    deed = {"sentence": "Somebody runs SQL", "holds": True, "evidence": ["from 10.64.4.10"]}
-    return {"data": as_data(evidence, seconds=1.5, deeds=[deed], code="src"), "svg": picture(evidence)}
+    check = {"sentence": "Somebody runs SQL", "holds": True, "evidence": ["from 10.64.4.10"]}
+    return {"data": as_data(evidence, seconds=1.5, checks=[check], code="src"), "svg": picture(evidence)}
 
 
 def said(data: Mapping[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=400)
-    pages = Pages(console)
+    pages = ReportPrinter(console)
     pages.case(data, files=".lab/x.json")
     pages.limits()
     text = console.file
@@ -91,7 +91,7 @@ def test_the_data_has_every_connection_and_the_page_of_each_rule(found: Mapping[
     assert {line["became"] for line in lines} == {"arrived", "died", "its answer died"}
     assert all(line["as claimed"] for line in lines)
     assert {line["at"] for line in lines if "at" in line} <= set(data["pages"])
-    assert set(data["pages"]) == {str(stage) for stage in Stage}
+    assert set(data["pages"]) == {str(checkpoint) for checkpoint in Checkpoint}
     assert data["holds"] is True
 
 

@@ -5,8 +5,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.model.attempts import Arrived, Attempt, Verdict
-from lab.model.outside import Outside, standard_outside
+from lab.model.attempts import Arrived, ConnectionAttempt, ProbeResult
+from lab.model.outside import OutsideHost, standard_outside
 from lab.oracle import Oracle
 from stack import render
 from stack.network import from_templates
@@ -45,17 +45,17 @@ def with_open_groups(found: Network) -> Network:
     return replace(found, security_groups=tuple(groups))
 
 
-def outsiders(found: Network) -> tuple[Outside, ...]:
-    stranger = Outside(name="stranger", address=STRANGER, place="internet", listens=(443,))
+def outsiders(found: Network) -> tuple[OutsideHost, ...]:
+    stranger = OutsideHost(name="stranger", address=STRANGER, place="internet", listens=(443,))
     return (*standard_outside(found), stranger)
 
 
-def judged(found: Network, source: str, destination: IPv4Address, port: int) -> Verdict:
-    attempt = Attempt(source=source, destination=destination, port=port, source_port=40000)
+def judged(found: Network, source: str, destination: IPv4Address, port: int) -> ProbeResult:
+    attempt = ConnectionAttempt(source=source, destination=destination, port=port, source_port=40000)
     return Oracle(found, outsiders(found)).judge(attempt)
 
 
-def agree(verdict: Verdict, passage: Passage) -> bool:
+def agree(verdict: ProbeResult, passage: Passage) -> bool:
     """Whether both let it through, as the same address; the oracle takes a port that nobody listens on for reached."""
     unheard = "does not listen" in str(passage.stopped_by)
     if isinstance(verdict, Arrived) and passage.seen_as and verdict.seen_as:

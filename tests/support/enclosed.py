@@ -19,11 +19,11 @@ REQUIRED = os.environ.get("SALLYPORT_LAB") == "required"
 
 _INSIDE = """
 import json, runpy, sys
-from lab.kernel.sandbox import Forbidden, enter, main_or_skip
+from lab.kernel.sandbox import NamespacesForbidden, enter, main_or_skip
 function = runpy.run_path(sys.argv[1])[sys.argv[2]]
 try:
     enter()
-except Forbidden as error:
+except NamespacesForbidden as error:
     sys.exit(main_or_skip(error))
 print(json.dumps(function(*json.load(sys.stdin))))
 """

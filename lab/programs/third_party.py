@@ -1,4 +1,4 @@
-"""Third parties: HTTPS servers that note who comes, and turn away whoever they were not told of."""
+"""Third parties: HTTPS servers that log who calls, and refuse everyone who is not on their allowlist."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Visit:
     key: str
 
 
-class Third(Partner):
-    """`host` is its namespace. Answers 403 to every address that `admits` does not let in."""
+class ThirdParty(Partner):
+    """`host` is its namespace. Answers 403 to every address that `admits` refuses."""
 
     def __init__(
         self, lab: Lab, host: str, address: IPv4Address, certificate: Certificate, admits: Callable[[IPv4Address], bool]
@@ -36,7 +36,7 @@ class Third(Partner):
         self.start()
 
     def reply(self, call: Call) -> Reply:
-        """Notes the visit and what it got."""
+        """Log the visit and its response."""
         source = IPv4Address(call.source)
         reply = self.welcome(call) if self._admits(source) else _refused(source)
         self.visits.append(
@@ -45,12 +45,12 @@ class Third(Partner):
         return reply
 
     def welcome(self, call: Call) -> Reply:
-        """What a guest gets."""
+        """The response for an admitted caller."""
         return super().reply(call)
 
 
-class Echo(Third):
-    """Tells everybody as whom it sees them, in plain text, as checkip.amazonaws.com does."""
+class Echo(ThirdParty):
+    """Answers with the caller's address in plain text, as checkip.amazonaws.com does."""
 
     def welcome(self, call: Call) -> Reply:
         return Reply(status=HTTPStatus.OK, content=f"{call.source}\n")
