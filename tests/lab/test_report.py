@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # it has no types
 from rich.console import Console
 
 from lab.model.checkpoints import Checkpoint
@@ -18,7 +19,9 @@ from lab.report.data import as_data, written
 from lab.report.picture import picture
 from lab.report.text import ReportPrinter
 from lab.sources.templates import cases
-from tests.support.enclosed import inside
+from tests.support.enclosed import ROOT, inside
+
+SCHEMA = json.loads((ROOT / "docs/lab-report.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,36 @@ def test_a_program_that_fails_fails_the_report(found: Mapping[str, Any]) -> None
     )
     assert "✘ A job arrives" in text
     assert "it did not" in text
+
+
+# ---- Its schema
+
+
+def refusals(report: Mapping[str, Any]) -> list[str]:
+    """Where the schema refuses a report; it allows no key that it does not name, and misses none that it does."""
+    validator = Draft202012Validator(SCHEMA, format_checker=FormatChecker())
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(report)]
+
+
+def test_reports_are_as_their_schema_says(found: Mapping[str, Any], broken: Mapping[str, Any]) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert refusals(found["data"]) == []
+    assert refusals(broken["data"]) == []
+
+
+def test_the_schema_has_an_example_that_it_accepts() -> None:
+    (example,) = SCHEMA["examples"]
+    assert refusals(example) == []
+    assert any(proof["skipped"] for proof in example["proofs"])
+    assert any(proof["controls"] for proof in example["proofs"])
+
+
+@pytest.mark.parametrize("key", SCHEMA["properties"])
+def test_the_schema_misses_every_key_that_a_report_lacks(key: str) -> None:
+    (example,) = SCHEMA["examples"]
+    assert refusals({name: value for name, value in example.items() if name != key}) != []
+    assert refusals({**example, f"another {key}": 1}) != []
+
+
+def test_the_schema_names_every_checkpoint() -> None:
+    assert SCHEMA["$defs"]["checkpoint"]["enum"] == [str(checkpoint) for checkpoint in Checkpoint]
