@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrations import Migration, MigrationError, migrate, migrations, up_to, version_of
+from db.migrations import Migration, MigrationError, _half_built, migrate, migrations, up_to, version_of
 from local.postgres import Postgres
 
 FIRST = Migration(number=1, name="0001_first", statements="CREATE TABLE one (n integer)")
@@ -275,6 +275,10 @@ def test_an_index_that_somebody_is_building_by_hand_is_left_to_them(empty: str) 
         by_hand.start()
         while not connection.execute("SELECT FROM pg_stat_progress_create_index").fetchall():
             time.sleep(0.01)
+        assert (_half_built(connection, at_work=False), _half_built(connection, at_work=True)) == (
+            [],
+            ["tenant_by_age"],
+        )
         same = "-- outside a transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS tenant_by_age ON tenant (created_at)"
         try:
             # Their build holds the table, so ours waits; should it get through, the index is not complete.
@@ -285,6 +289,16 @@ def test_an_index_that_somebody_is_building_by_hand_is_left_to_them(empty: str) 
             by_hand.join(30)
         assert valid(connection, "tenant_by_age")
         assert migrate(connection, files=given(same)) == [NEXT]
+
+
+def test_what_is_half_built_in_another_schema_is_left_alone(empty: str) -> None:
+    with connect(empty) as connection:
+        migrate(connection)
+        connection.execute("CREATE SCHEMA others; CREATE TABLE others.note (n integer)")
+        connection.execute("CREATE INDEX note_by_n ON others.note (n)")
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'others.note_by_n'::regclass")
+        assert migrate(connection, files=given(INDEX)) == [NEXT]
+        assert not valid(connection, "others.note_by_n")
 
 
 def test_an_index_that_cannot_be_used_is_never_called_done(empty: str) -> None:

@@ -171,7 +171,7 @@ def _create_ledger(connection: Connection[Any]) -> None:
 
 def _applied(connection: Connection[Any]) -> dict[int, bytes]:
     cursor = connection.cursor(row_factory=tuple_row)
-    rows = cursor.execute("SELECT number, sha256 FROM schema_migration ORDER BY number").fetchall()
+    rows = cursor.execute("SELECT number, sha256 FROM schema_migration").fetchall()
     return {number: bytes(sha256) for number, sha256 in rows}
 
 
