@@ -124,11 +124,11 @@ def _orders(asked: argparse.Namespace) -> list[Order]:
     is_one = bool(asked.topology and asked.egress)
     return [
         Order(
-            case=one,
-            controls=_wanted(asked.controls, is_one or one.name in WITH_PROGRAMS),
-            programs=_wanted(asked.programs, is_one or one.name in WITH_PROGRAMS),
+            case=case,
+            controls=_wanted(asked.controls, is_one or case.name in WITH_PROGRAMS),
+            programs=_wanted(asked.programs, is_one or case.name in WITH_PROGRAMS),
         )
-        for one in cases
+        for case in cases
     ]
 
 
@@ -229,13 +229,13 @@ def _table(console: Console, orders: Sequence[Order], found: dict[str, CaseResul
 def _cells(data: Any) -> list[str]:
     cells = []
     for group in _HEADINGS:
-        proofs = [one for one in data["proofs"] if one["group"] == group and not one["skipped"]]
+        proofs = [proof for proof in data["proofs"] if proof["group"] == group and not proof["skipped"]]
         held = sum(bool(one["holds"]) for one in proofs)
         cells.append(_of(held, len(proofs)) if proofs else "[dim]n/a[/]")
-    controls = [one for proof in data["proofs"] for one in proof["controls"] or ()]
-    cells.append(_of(sum(one["made the proof fail"] for one in controls), len(controls)) if controls else "-")
+    controls = [control for proof in data["proofs"] for control in proof["controls"] or ()]
+    cells.append(_of(sum(control["made the proof fail"] for control in controls), len(controls)) if controls else "-")
     checks = data["programs"]
-    cells.append(_of(sum(one["holds"] for one in checks), len(checks)) if checks else "-")
+    cells.append(_of(sum(check["holds"] for check in checks), len(checks)) if checks else "-")
     return cells
 
 

@@ -103,17 +103,17 @@ class _Walk:
     # ---- Who is where
 
     def address_of(self, host: str) -> IPv4Address:
-        found = [one.address for one in self.network.interfaces if one.id == host]
+        found = [interface.address for interface in self.network.interfaces if interface.id == host]
         return (found + [one.address for one in self.outside if one.name == host])[0]
 
     def subnet(self, name: str) -> Subnet:
-        return next(one for one in self.network.subnets if one.id == name)
+        return next(subnet for subnet in self.network.subnets if subnet.id == name)
 
     def table(self, subnet: str) -> RouteTable:
-        return next(one for one in self.network.route_tables if one.id == self.subnet(subnet).route_table)
+        return next(table for table in self.network.route_tables if table.id == self.subnet(subnet).route_table)
 
     def nat(self, name: str) -> NatGateway:
-        return next(one for one in self.network.nat_gateways if one.id == name)
+        return next(nat for nat in self.network.nat_gateways if nat.id == name)
 
     def send(self, host: str, packet: Packet) -> Reached:
         """Raises _PacketRefused."""
@@ -150,7 +150,10 @@ class _Walk:
 
     def from_resolver(self, packet: Packet) -> Reached:
         """Its answers are not filtered either."""
-        return Reached(next(one.id for one in self.network.interfaces if one.address == packet.destination), packet)
+        return Reached(
+            next(interface.id for interface in self.network.interfaces if interface.address == packet.destination),
+            packet,
+        )
 
     def leave(self, subnet: str, sender: Interface | NatGateway, packet: Packet) -> Reached:
         """Out of a subnet, by its route table."""
@@ -179,7 +182,7 @@ class _Walk:
 
     def to_service(self, endpoint: str, subnet: str, sender: Interface | NatGateway, packet: Packet) -> Reached:
         """Through a gateway endpoint one keeps one's private address."""
-        host = next(one for one in self.outside if one.endpoint == endpoint)
+        host = next(host for host in self.outside if host.endpoint == endpoint)
         if packet.destination != host.address:
             _refuse(Checkpoint.ENDPOINT, endpoint, "no host has this address")
         self.filter(subnet, None, sender, None, packet)
@@ -249,7 +252,7 @@ class _Walk:
         name = self.subnet(subnet).nacl
         if name is None:
             return
-        nacl = next(one for one in self.network.nacls if one.id == name)
+        nacl = next(nacl for nacl in self.network.nacls if nacl.id == name)
         far_end = packet.destination if egress else packet.source
         fitting: Sequence[NaclEntry] = [
             entry
@@ -265,7 +268,7 @@ class _Walk:
 
     def ask_groups(self, interface: Interface, peer: IPv4Address, port: int, *, egress: bool) -> None:
         """One rule of one group is enough. A group as peer stands for the private addresses of its members."""
-        groups = [one for one in self.network.security_groups if one.id in interface.security_groups]
+        groups = [group for group in self.network.security_groups if group.id in interface.security_groups]
         rules = [rule for group in groups for rule in (group.egress if egress else group.ingress)]
         if not any(self.allows(rule, peer, port) for rule in rules):
             checkpoint = Checkpoint.GROUP_OUT if egress else Checkpoint.GROUP_IN
@@ -276,7 +279,10 @@ class _Walk:
             return False
         if not isinstance(rule.peer, str):
             return peer in rule.peer
-        return any(one.address == peer and rule.peer in one.security_groups for one in self.network.interfaces)
+        return any(
+            interface.address == peer and rule.peer in interface.security_groups
+            for interface in self.network.interfaces
+        )
 
     # ---- NAT gateways
 
@@ -299,7 +305,7 @@ class _Walk:
             return nat.address
         if self.network.internet_gateway is None:
             _refuse(Checkpoint.GATEWAY, nat.id, "the VPC has no internet gateway")
-        zones = {one.zone for one in self.network.subnets if packet.source in one.cidr}
+        zones = {subnet.zone for subnet in self.network.subnets if packet.source in subnet.cidr}
         for address in nat.addresses:
             if address.zone in zones:
                 return address.public_address
@@ -367,12 +373,16 @@ def _covers(protocol: str, first_port: int, last_port: int, port: int) -> bool:
 
 
 def _public(nat: NatGateway) -> frozenset[IPv4Address]:
-    return frozenset(one.public_address for one in nat.addresses)
+    return frozenset(address.public_address for address in nat.addresses)
 
 
 def _translations(network: Network) -> Mapping[IPv4Address, IPv4Address]:
     """Private to public, of interfaces and of zonal NAT gateways."""
-    pairs = {one.address: one.public_address for one in network.interfaces if one.public_address is not None}
+    pairs = {
+        interface.address: interface.public_address
+        for interface in network.interfaces
+        if interface.public_address is not None
+    }
     for nat in network.nat_gateways:
         if nat.address is not None and nat.addresses:
             pairs[nat.address] = nat.addresses[0].public_address

@@ -33,10 +33,12 @@ def shell(host: str, case: Case) -> int:
 def hosts(case: Case) -> Mapping[str, tuple[IPv4Address, ...]]:
     """All hosts that one can stand on, with their addresses."""
     inside = {
-        one.id: (one.address,) if one.public_address is None else (one.address, one.public_address)
-        for one in case.network.interfaces
+        interface.id: (interface.address,)
+        if interface.public_address is None
+        else (interface.address, interface.public_address)
+        for interface in case.network.interfaces
     }
-    return inside | {one.name: (one.address,) for one in world(case.network, case.parameters)}
+    return inside | {host.name: (host.address,) for host in world(case.network, case.parameters)}
 
 
 def _open(host: str, case: Case) -> int:

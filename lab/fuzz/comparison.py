@@ -46,11 +46,11 @@ def compare(
     with realised(made) as lab:
         packets = probe(lab, tried, timeout_seconds=timeout_seconds)
     oracle = Oracle(network, standard_outside(network))
-    judged = {one: oracle.judge(one) for one in tried}
+    judged = {attempt: oracle.judge(attempt) for attempt in tried}
     return packets, tuple(
-        Disagreement(attempt=one, oracle=judged[one], packets=packets[one])
-        for one in tried
-        if judged[one] != packets[one]
+        Disagreement(attempt=attempt, oracle=judged[attempt], packets=packets[attempt])
+        for attempt in tried
+        if judged[attempt] != packets[attempt]
     )
 
 

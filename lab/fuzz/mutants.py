@@ -37,10 +37,10 @@ def _filters(plan: Plan, where: Callable[[str], bool], change: Callable[[Chain],
     return replace(
         plan,
         rulesets=tuple(
-            replace(one, chains=tuple(replace(chain, filters=tuple(change(chain))) for chain in one.chains))
-            if where(one.namespace)
-            else one
-            for one in plan.rulesets
+            replace(ruleset, chains=tuple(replace(chain, filters=tuple(change(chain))) for chain in ruleset.chains))
+            if where(ruleset.namespace)
+            else ruleset
+            for ruleset in plan.rulesets
         ),
     )
 
@@ -54,7 +54,7 @@ def _at_nat(namespace: str) -> bool:
 
 
 def _without(plan: Plan, where: Callable[[str], bool], unwanted: Callable[[FilterRule], bool]) -> Plan:
-    return _filters(plan, where, lambda chain: [one for one in chain.filters if not unwanted(one)])
+    return _filters(plan, where, lambda chain: [rule for rule in chain.filters if not unwanted(rule)])
 
 
 def _of(checkpoint: Checkpoint) -> Callable[[FilterRule], bool]:
@@ -62,7 +62,9 @@ def _of(checkpoint: Checkpoint) -> Callable[[FilterRule], bool]:
 
 
 def _sets(plan: Plan, change: Callable[[Ruleset], tuple[NamedSet, ...]]) -> Plan:
-    rulesets = tuple(replace(one, sets=change(one)) if one.namespace == ROUTER else one for one in plan.rulesets)
+    rulesets = tuple(
+        replace(ruleset, sets=change(ruleset)) if ruleset.namespace == ROUTER else ruleset for ruleset in plan.rulesets
+    )
     return replace(plan, rulesets=rulesets)
 
 
@@ -73,8 +75,8 @@ def established_before_nacls(plan: Plan) -> Plan:
     """Network ACLs as if they kept state."""
 
     def change(chain: Chain) -> list[FilterRule]:
-        first = [one for one in chain.filters if one.match == _ESTABLISHED]
-        return first + [one for one in chain.filters if one not in first]
+        first = [rule for rule in chain.filters if rule.match == _ESTABLISHED]
+        return first + [rule for rule in chain.filters if rule not in first]
 
     return _filters(plan, _at(ROUTER), change)
 
@@ -98,9 +100,9 @@ def members_of_the_next_group(plan: Plan) -> Plan:
     """Security groups whose members are those of another one."""
 
     def change(one: Ruleset) -> tuple[NamedSet, ...]:
-        groups = [found for found in one.sets if found.name.startswith("group_")]
+        groups = [named_set for named_set in one.sets if named_set.name.startswith("group_")]
         moved = [replace(found, elements=groups[place - 1].elements) for place, found in enumerate(groups)]
-        return (*moved, *(found for found in one.sets if found not in groups))
+        return (*moved, *(named_set for named_set in one.sets if named_set not in groups))
 
     return _sets(plan, change)
 
@@ -112,7 +114,7 @@ def nacls_within_subnets(plan: Plan) -> Plan:
         inside = one.match.startswith(("iifname @subnet", "oifname @subnet"))
         return replace(one, match=" ".join(one.match.split()[:2])) if inside else one
 
-    return _filters(plan, _at(ROUTER), lambda chain: [change(one) for one in chain.filters])
+    return _filters(plan, _at(ROUTER), lambda chain: [change(rule) for rule in chain.filters])
 
 
 def no_inbound_nacls(plan: Plan) -> Plan:
@@ -146,12 +148,12 @@ def no_inbound_groups(plan: Plan) -> Plan:
 
 def no_local_route(plan: Plan) -> Plan:
     """Packets to a neighbour that follow the default route."""
-    return replace(plan, routes=tuple(one for one in plan.routes if one.device is not None))
+    return replace(plan, routes=tuple(route for route in plan.routes if route.device is not None))
 
 
 def no_blackholes(plan: Plan) -> Plan:
     """A route whose target is gone counts as if it were not there."""
-    kept = (one for one in plan.routes if one.device != NOWHERE or one.destination == ANYWHERE)
+    kept = (route for route in plan.routes if route.device != NOWHERE or route.destination == ANYWHERE)
     return replace(plan, routes=tuple(kept))
 
 
@@ -160,7 +162,7 @@ def edge_to_edge(plan: Plan) -> Plan:
     if VPN not in plan.namespaces:
         return plan
     plan = _without(plan, _at(VPN), lambda one: one.match.startswith('iifname != "vpc"'))
-    routes = [one for one in plan.routes if (one.namespace, one.device) != (VPN, NOWHERE)]
+    routes = [route for route in plan.routes if (route.namespace, route.device) != (VPN, NOWHERE)]
     routes.append(LinuxRoute(namespace=VPN, destination=ANYWHERE, device="vpc", gateway=ROUTER_ADDRESS))
     through = Lookup(namespace=ROUTER, priority=1000, device="vpn", table=FIRST_TABLE)
     return replace(plan, routes=tuple(routes), lookups=(*plan.lookups, through))
@@ -178,7 +180,7 @@ def private_addresses_on_the_internet(plan: Plan) -> Plan:
 
 def no_gateway_endpoint(plan: Plan) -> Plan:
     """What goes to the service goes by the NAT gateway."""
-    routes = (one for one in plan.routes if one.namespace != ROUTER or not (one.device or "").startswith("s"))
+    routes = (route for route in plan.routes if route.namespace != ROUTER or not (route.device or "").startswith("s"))
     return replace(plan, routes=tuple(routes))
 
 
@@ -188,7 +190,7 @@ def silent_refusals(plan: Plan) -> Plan:
     def change(one: FilterRule) -> FilterRule:
         return FilterRule(match=one.match, action="drop") if _of(Checkpoint.GROUP_IN)(one) else one
 
-    return _filters(plan, _at(ROUTER), lambda chain: [change(one) for one in chain.filters])
+    return _filters(plan, _at(ROUTER), lambda chain: [change(rule) for rule in chain.filters])
 
 
 MUTANTS: tuple[PlanMutation, ...] = (

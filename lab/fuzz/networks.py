@@ -77,9 +77,9 @@ class _Maker:
             zones=_ZONES,
             internet_gateway="igw" if self.internet else None,
             subnets=self.subnets,
-            route_tables=tuple(self._table(name) for name in sorted({one.route_table for one in self.subnets})),
+            route_tables=tuple(self._table(name) for name in sorted({subnet.route_table for subnet in self.subnets})),
             security_groups=tuple(self._group(name) for name in self.groups),
-            nacls=tuple(self._nacl(name) for name in sorted({one.nacl for one in self.subnets if one.nacl})),
+            nacls=tuple(self._nacl(name) for name in sorted({subnet.nacl for subnet in self.subnets if subnet.nacl})),
             nat_gateways=self.nats,
             gateway_endpoints=(
                 (GatewayEndpoint(id="endpoint", service="s3", ranges=(SERVICE,)),) if self.has_endpoint else ()
@@ -123,7 +123,7 @@ class _Maker:
         return ()
 
     def _zonal(self, place: int) -> NatGateway:
-        public = [one for one in self.subnets if one.role == "public"]
+        public = [subnet for subnet in self.subnets if subnet.role == "public"]
         subnet = self.dice.choice(public if public and self.chance(0.85) else self.subnets)
         address = IPv4Address(f"203.0.113.{10 + place}")
         own = NatAddress(zone=subnet.zone, allocation=f"eip-{place}", public_address=address)

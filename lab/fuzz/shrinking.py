@@ -42,9 +42,9 @@ def _still(network: Network, attempt: ConnectionAttempt, mutate: PlanMutation | 
 def _smaller(network: Network, keep: str) -> Iterator[Network]:
     """Each network that lacks one thing more."""
     yield replace(network, vpn=None)
-    for one in network.interfaces:
-        if one.id != keep:
-            yield replace(network, interfaces=tuple(other for other in network.interfaces if other is not one))
+    for interface in network.interfaces:
+        if interface.id != keep:
+            yield replace(network, interfaces=tuple(other for other in network.interfaces if other is not interface))
     for field in ("gateway_endpoints", "nat_gateways", "nacls", "subnets"):
         for less in _without_one(getattr(network, field)):
             yield _with(network, field, less)

@@ -160,12 +160,14 @@ def realised(plan: Plan) -> Iterator[Lab]:
             namespaces[name] = _new_namespace()
             stack.callback(os.close, namespaces[name])
             talks[name] = stack.enter_context(IPRoute())
-            _settings(one for one in plan.settings if one.namespace == name and not _is_of_netfilter(one))
+            _settings(
+                setting for setting in plan.settings if setting.namespace == name and not _is_of_netfilter(setting)
+            )
         os.setns(home, os.CLONE_NEWNET)
         devices = _links(plan, namespaces, talks)
         _addresses(plan, devices, talks)
         _routes(plan, devices, talks)
-        causes = {one.namespace: _filters(one, namespaces[one.namespace]) for one in plan.rulesets}
+        causes = {ruleset.namespace: _filters(ruleset, namespaces[ruleset.namespace]) for ruleset in plan.rulesets}
         for one in filter(_is_of_netfilter, plan.settings):
             os.setns(namespaces[one.namespace], os.CLONE_NEWNET)
             _settings([one])
@@ -200,11 +202,11 @@ def _is_of_netfilter(one: Setting) -> bool:
 
 def _settings(settings: Iterable[Setting]) -> None:
     """/proc/sys/net shows the namespace of who opens it. Raises MissingRequirement for what this kernel lacks."""
-    for one in settings:
+    for setting in settings:
         try:
-            Path("/proc/sys/net", one.path).write_text(one.value)
+            Path("/proc/sys/net", setting.path).write_text(setting.value)
         except OSError as error:
-            raise MissingRequirement(f"/proc/sys/net/{one.path} cannot be set here ({error.strerror})") from error
+            raise MissingRequirement(f"/proc/sys/net/{setting.path} cannot be set here ({error.strerror})") from error
     no_ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
     if no_ipv6.exists():
         no_ipv6.write_text("1")
@@ -238,9 +240,9 @@ def _veth(talk: IPRoute, device: str, peer: Mapping[str, Any]) -> None:
 
 
 def _addresses(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:
-    for one in plan.addresses:
-        index = devices[one.namespace, one.device]
-        talks[one.namespace].addr("add", index=index, address=str(one.address), prefixlen=32)
+    for address in plan.addresses:
+        index = devices[address.namespace, address.device]
+        talks[address.namespace].addr("add", index=index, address=str(address.address), prefixlen=32)
 
 
 def _routes(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:

@@ -23,9 +23,9 @@ class Script:
 
 def script(ruleset: Ruleset) -> Script:
     """The ruleset of one namespace. It changes nothing that was there before, so it belongs into an empty one."""
-    causes = tuple(dict.fromkeys(one.cause for chain in ruleset.chains for one in chain.filters if one.cause))
+    causes = tuple(dict.fromkeys(rule.cause for chain in ruleset.chains for rule in chain.filters if rule.cause))
     marks = {cause: place + 1 for place, cause in enumerate(causes)}
-    lines = [f"table ip {TABLE} {{", *_records(), *(line for one in ruleset.sets for line in _set(one))]
+    lines = [f"table ip {TABLE} {{", *_records(), *(line for named_set in ruleset.sets for line in _set(named_set))]
     for chain in ruleset.chains:
         lines += _chain(chain, marks)
     return Script(text="\n".join([*lines, "}", ""]), causes=causes)
@@ -54,8 +54,8 @@ def _chain(chain: Chain, marks: dict[FilterCause, int]) -> Iterator[str]:
     yield f"  chain {chain.name} {{"
     if chain.hook is not None:
         yield f"    {chain.hook}"
-    for one in chain.filters:
-        yield f"    {_filter(one, marks)}"
+    for rule in chain.filters:
+        yield f"    {_filter(rule, marks)}"
     yield "  }"
 
 

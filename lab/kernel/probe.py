@@ -124,7 +124,11 @@ class _ProbeBatch:
     def _listen(self) -> None:
         """Listen wherever an attempt may arrive. Where a program of the lab's has the port already, it answers."""
         self.owners = {address: host.name for host in self.lab.plan.hosts for address in host.addresses}
-        wanted = {(self.owners[one.destination], one.port) for one in self.tried if one.destination in self.owners}
+        wanted = {
+            (self.owners[attempt.destination], attempt.port)
+            for attempt in self.tried
+            if attempt.destination in self.owners
+        }
         for name in sorted({name for name, _ in wanted}):
             with self.lab.inside(name):
                 for port in sorted(port for owner, port in wanted if owner == name):
@@ -144,7 +148,7 @@ class _ProbeBatch:
         self.selector.register(listener, selectors.EVENT_READ, _Listener(listener))
 
     def _call(self) -> None:
-        for name in sorted({one.source for one in self.tried}):
+        for name in sorted({attempt.source for attempt in self.tried}):
             with self.lab.inside(name):
                 for one in self.tried:
                     if one.source == name:
@@ -172,18 +176,20 @@ class _ProbeBatch:
         deadline = time.monotonic() + timeout_seconds
         self._follow()
         while self._unclear():
-            if open_ones := [one for one in self.tried if one not in self.verdicts]:
+            if open_ones := [attempt for attempt in self.tried if attempt not in self.verdicts]:
                 self.verdicts |= _explained(open_ones, self.lab.drops())
             if not self._unclear() or time.monotonic() > deadline:
                 break
             self._follow()
         for one in self._unclear():
             self.verdicts[one] = Unexplained(words=f"no answer and no record within {timeout_seconds:g} s")
-        return {one: self._with_peer(one) for one in self.tried}
+        return {attempt: self._with_peer(attempt) for attempt in self.tried}
 
     def _unclear(self) -> list[ConnectionAttempt]:
         """Those without a verdict, and those whose number is still on its way."""
-        return [one for one in self.tried if one not in self.verdicts or one.source_port in self.speaking]
+        return [
+            attempt for attempt in self.tried if attempt not in self.verdicts or attempt.source_port in self.speaking
+        ]
 
     def _follow(self) -> None:
         """Serve both ends until there have been no events for a moment."""

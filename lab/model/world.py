@@ -48,7 +48,7 @@ def with_neighbour(network: Network) -> Network:
 
     It calls a private API that nobody outside of the VPC can reach. Raises Unrunnable where there is no such subnet.
     """
-    subnet = next((one for one in network.subnets if one.role == "private"), None)
+    subnet = next((subnet for subnet in network.subnets if subnet.role == "private"), None)
     if subnet is None:
         raise Unrunnable(network.vpc, "it has no private subnet to call the private API from")
     out = Rule(id=f"{NEIGHBOUR} egress", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
@@ -105,7 +105,7 @@ def bucket(region: str) -> str:
 
 def _endpoint(network: Network, service: str) -> tuple[IPv4Address, ...]:
     owners = {owner for name, owner in network.service_endpoints if name == service}
-    return tuple(one.address for one in network.interfaces if one.owner in owners)
+    return tuple(interface.address for interface in network.interfaces if interface.owner in owners)
 
 
 def _developer(parameters: Mapping[str, str]) -> tuple[OutsideHost, ...]:
@@ -126,8 +126,8 @@ def _corporate(network: Network) -> tuple[OutsideHost, ...]:
 def _services(network: Network) -> tuple[OutsideHost, ...]:
     """Behind the VPC's gateway endpoints, and S3 in any case."""
     found = tuple(
-        OutsideHost(name=one.service, address=_of(one.ranges[0], 10), place="service", endpoint=one.id)
-        for one in network.gateway_endpoints
+        OutsideHost(name=endpoint.service, address=_of(endpoint.ranges[0], 10), place="service", endpoint=endpoint.id)
+        for endpoint in network.gateway_endpoints
     )
     if any(one.name == S3 for one in found):
         return found
@@ -150,5 +150,5 @@ def _numbered(word: str, place: int) -> str:
 
 def _free(network: Network, subnet: Subnet) -> IPv4Address:
     """From the end of the subnet, below the broadcast address, which AWS keeps."""
-    taken = {one.address for one in network.interfaces} | {one.address for one in network.nat_gateways}
+    taken = {interface.address for interface in network.interfaces} | {nat.address for nat in network.nat_gateways}
     return next(address for place in range(2, 250) if (address := subnet.cidr[-place]) not in taken)

@@ -22,15 +22,15 @@ class Devices:
     @classmethod
     def of(cls, network: Network, around: tuple[OutsideHost, ...]) -> Self:
         return cls(
-            interfaces={one.id: f"i{place}" for place, one in enumerate(network.interfaces)},
-            nats={one.id: f"n{place}" for place, one in enumerate(network.nat_gateways)},
-            services={one.id: f"s{place}" for place, one in enumerate(network.gateway_endpoints)},
-            outside={one.name: f"o{place}" for place, one in enumerate(around)},
+            interfaces={interface.id: f"i{place}" for place, interface in enumerate(network.interfaces)},
+            nats={nat.id: f"n{place}" for place, nat in enumerate(network.nat_gateways)},
+            services={endpoint.id: f"s{place}" for place, endpoint in enumerate(network.gateway_endpoints)},
+            outside={host.name: f"o{place}" for place, host in enumerate(around)},
         )
 
     def in_subnet(self, network: Network, subnet: str) -> tuple[str, ...]:
         """Of all that stands in a subnet, NAT gateways among them."""
         return (
-            *(self.interfaces[one.id] for one in network.interfaces if one.subnet == subnet),
-            *(self.nats[one.id] for one in network.nat_gateways if one.subnet == subnet),
+            *(self.interfaces[interface.id] for interface in network.interfaces if interface.subnet == subnet),
+            *(self.nats[nat.id] for nat in network.nat_gateways if nat.subnet == subnet),
         )

@@ -96,9 +96,9 @@ def _source_check(network: Network, devices: Devices) -> Iterator[FilterRule]:
 
     An interface sends from its own address alone. That it receives nothing for others follows from the routes.
     """
-    for one in network.interfaces:
-        match = f'iifname "{devices.interfaces[one.id]}" ip saddr != {one.address}'
-        yield refuse(match, Checkpoint.SOURCE, one.id, f"its address is {one.address}")
+    for interface in network.interfaces:
+        match = f'iifname "{devices.interfaces[interface.id]}" ip saddr != {interface.address}'
+        yield refuse(match, Checkpoint.SOURCE, interface.id, f"its address is {interface.address}")
 
 
 def _resolver(network: Network, devices: Devices) -> Iterator[FilterRule]:
@@ -243,7 +243,9 @@ def _protocol(protocol: str, first_port: int, last_port: int) -> str:
 def _members(network: Network) -> Iterator[NamedSet]:
     """https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html: members' private addresses."""
     for place, group in enumerate(network.security_groups):
-        members = tuple(str(one.address) for one in network.interfaces if group.id in one.security_groups)
+        members = tuple(
+            str(interface.address) for interface in network.interfaces if group.id in interface.security_groups
+        )
         yield NamedSet(name=f"group_{place}", type="ipv4_addr", elements=members)
 
 
@@ -258,14 +260,17 @@ type Groupings = dict[tuple[str, ...], int]
 
 def _groupings(interfaces: Iterable[Interface]) -> Groupings:
     """The combinations of security groups that occur, numbered: interfaces of one combination share their chains."""
-    return {groups: place for place, groups in enumerate(dict.fromkeys(one.security_groups for one in interfaces))}
+    return {
+        groups: place
+        for place, groups in enumerate(dict.fromkeys(interface.security_groups for interface in interfaces))
+    }
 
 
 def _group_jumps(network: Network, devices: Devices, groupings: Groupings) -> Iterator[FilterRule]:
     for direction, device in (("out", "iifname"), ("in", "oifname")):
         jumps = [
-            f'"{devices.interfaces[one.id]}" : jump groups_{groupings[one.security_groups]}_{direction}'
-            for one in network.interfaces
+            f'"{devices.interfaces[interface.id]}" : jump groups_{groupings[interface.security_groups]}_{direction}'
+            for interface in network.interfaces
         ]
         if jumps:
             yield FilterRule(match=f"{device} vmap {{ {', '.join(jumps)} }}")
@@ -386,7 +391,11 @@ def _map(name: str, pairs: dict[str, str]) -> NamedSet:
 
 def _translations(network: Network) -> dict[str, str]:
     """Private address to public address, for interfaces and zonal NAT gateways."""
-    pairs = {str(one.address): str(one.public_address) for one in network.interfaces if one.public_address is not None}
+    pairs = {
+        str(interface.address): str(interface.public_address)
+        for interface in network.interfaces
+        if interface.public_address is not None
+    }
     for nat in network.nat_gateways:
         if nat.address is not None and nat.addresses:
             pairs[str(nat.address)] = str(nat.addresses[0].public_address)

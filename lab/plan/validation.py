@@ -198,9 +198,9 @@ def _around(network: Network, around: tuple[OutsideHost, ...]) -> Problems:
 
 
 def _twice(network: Network, around: tuple[OutsideHost, ...]) -> Problems:
-    private = [one.address for one in network.interfaces]
+    private = [interface.address for interface in network.interfaces]
     private += [nat.address for nat in network.nat_gateways if nat.address is not None]
-    public = [one.public_address for one in network.interfaces if one.public_address is not None]
+    public = [interface.public_address for interface in network.interfaces if interface.public_address is not None]
     public += [address.public_address for nat in network.nat_gateways for address in nat.addresses]
     public += [host.address for host in around]
     for address in _repeated((*private, *public, resolver_address(network))):

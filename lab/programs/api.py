@@ -66,7 +66,11 @@ class Api:
         name = urlsplit(url(rendered)).hostname or ""
         certificate = authority.issue("api", [name])
         owners = {owner for service, owner in network.service_endpoints if service == "execute-api"}
-        at = [one.id for one in network.interfaces if one.owner in owners] if is_private(rendered) else [API]
+        at = (
+            [interface.id for interface in network.interfaces if interface.owner in owners]
+            if is_private(rendered)
+            else [API]
+        )
         self._front = Front(
             listeners=[_listening(lab, one) for one in at], certificate=(certificate.chain, certificate.key)
         )

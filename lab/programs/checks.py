@@ -159,12 +159,12 @@ def _at_nobody(job: Job, zone: str) -> ProgramCheck:
 
 def checks(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
     """What the functions that watch the fixed address see."""
-    for one in Jobs(lab).checks():
-        published = subjects.published_in(one.zone)
+    for check in Jobs(lab).checks():
+        published = subjects.published_in(check.zone)
         yield ProgramCheck(
-            sentence=f"The egress check of {one.zone} sees {_listed(published)}",
-            holds=one.verdict == "matches" and one.seen in {str(address) for address in published},
-            evidence=(f"published {one.published}, seen {one.seen}: {one.verdict}",),
+            sentence=f"The egress check of {check.zone} sees {_listed(published)}",
+            holds=check.verdict == "matches" and check.seen in {str(address) for address in published},
+            evidence=(f"published {check.published}, seen {check.seen}: {check.verdict}",),
         )
     strangers = {source for source, _ in lab.lab.ledger()} - subjects.published - _publics(subjects.network)
     yield ProgramCheck(
@@ -176,7 +176,9 @@ def checks(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
 
 def _publics(network: Network) -> frozenset[IPv4Address]:
     """Instances with a public address answer from it to those whom they let in."""
-    return frozenset(one.public_address for one in network.interfaces if one.public_address is not None)
+    return frozenset(
+        interface.public_address for interface in network.interfaces if interface.public_address is not None
+    )
 
 
 # ---- SQL
@@ -199,9 +201,9 @@ def _attack(lab: Testbed, at: IPv4Address) -> ProgramCheck:
     answer = lab.psql(ATTACKER, address=at, seconds=2)
     own = {host.address for host in lab.world if host.name == ATTACKER}
     died = {
-        f"its packets died at the {one.cause.checkpoint}: {one.cause.resource}, {one.cause.detail}"
-        for one in lab.lab.drops()
-        if one not in before and one.source in own and one.destination_port == POSTGRESQL
+        f"its packets died at the {record.cause.checkpoint}: {record.cause.resource}, {record.cause.detail}"
+        for record in lab.lab.drops()
+        if record not in before and record.source in own and record.destination_port == POSTGRESQL
     }
     words = (str(answer.rows),) if isinstance(answer, QueryResult) else (answer.words,)
     return ProgramCheck(
@@ -221,4 +223,4 @@ def _welcome(subjects: Subjects) -> Iterator[tuple[str, str]]:
 
 
 def _listed(addresses: Iterable[IPv4Address], nobody: str = "nobody") -> str:
-    return " and ".join(str(one) for one in sorted(addresses)) or nobody
+    return " and ".join(str(address) for address in sorted(addresses)) or nobody

@@ -46,10 +46,10 @@ class QueryFailure:
 
 def writer(network: Network, rendered: Rendered) -> Interface:
     """The interface of the instance that the cluster's name leads to. Raises Unrunnable."""
-    if any(one.kind is Kind.PROXY for one in network.interfaces):
+    if any(interface.kind is Kind.PROXY for interface in network.interfaces):
         raise Unrunnable("Database.Proxy", "RDS Proxy is not among the lab's programs")
     wanted = str(rendered.outputs["Database.WriterInstanceIdentifier"])
-    found = [one for one in network.interfaces if one.owner == wanted]
+    found = [interface for interface in network.interfaces if interface.owner == wanted]
     if len(found) != 1:
         raise Unrunnable(wanted, f"it has {len(found)} interfaces, the lab's PostgreSQL needs one")
     return found[0]

@@ -163,7 +163,7 @@ class FunctionPlacer:
 
     def all(self) -> dict[str, PlacedFunction]:
         """All functions that stand in the VPC. Raises Unrunnable for a variable that stays without a value."""
-        ours = [one for one in self.network.interfaces if one.kind is Kind.FUNCTION]
+        ours = [interface for interface in self.network.interfaces if interface.kind is Kind.FUNCTION]
         return {
             name: PlacedFunction(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
             for name in dict.fromkeys(one.owner for one in ours)

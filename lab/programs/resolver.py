@@ -47,9 +47,9 @@ class Resolver(BaseResolver):  # type: ignore[misc] # it carries no types
         return reply
 
     def stop(self) -> None:
-        for one in self._servers:
-            one.shutdown()
-            one.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
 
 def hide_machine(directory: Path) -> None:

@@ -55,7 +55,9 @@ class Services:
         self._region = region
         self._endpoints = {owner: service for service, owner in network.service_endpoints if service in SERVICES}
         self._interfaces = {
-            one.id: self._endpoints[one.owner] for one in network.interfaces if one.owner in self._endpoints
+            interface.id: self._endpoints[interface.owner]
+            for interface in network.interfaces
+            if interface.owner in self._endpoints
         }
         self.sqs = SqsServer()
         self._tls: list[HTTPServer] = []

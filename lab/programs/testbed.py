@@ -88,7 +88,9 @@ class Testbed:
 
     def files(self, host: str) -> Mapping[str, str]:
         """The files that a program on `host` sees in place of the machine's, for Lab.start: who answers for names."""
-        return self.files_inside if host in {one.id for one in self.network.interfaces} else self.files_outside
+        return (
+            self.files_inside if host in {interface.id for interface in self.network.interfaces} else self.files_outside
+        )
 
     def psql(
         self,
@@ -169,7 +171,7 @@ class _TestbedBuilder:
             world=self._world,
             names=self._names.inside,
             public_names=self._names.outside,
-            published=frozenset(one.public_address for one in self._network.published),
+            published=frozenset(address.public_address for address in self._network.published),
             code=self._code.words,
             authority=self._authority,
             resolver=self._resolver,
@@ -219,7 +221,7 @@ class _TestbedBuilder:
 
     def _make_outside(self, loaded: "Future[None]") -> None:
         at = {host.name: host.address for host in self._world}
-        published, inside = {one.public_address for one in self._network.published}, self._network.cidr
+        published, inside = {address.public_address for address in self._network.published}, self._network.cidr
         self._partner = self._third(PARTNER, at[PARTNER], worlds.PARTNER_NAME, published.__contains__)
         issued = self._authority.issue(ECHO, ["checkip.amazonaws.com"])
         self._echo = self._stopped_at_the_end(Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True))
@@ -252,7 +254,7 @@ class _TestbedBuilder:
 
     def _make_functions(self, *, ahead: Iterable[str]) -> list["Future[None]"]:
         """Those named are started ahead, which goes on beside."""
-        names = [one.owner for one in self._network.interfaces if one.kind is Kind.FUNCTION]
+        names = [interface.owner for interface in self._network.interfaces if interface.kind is Kind.FUNCTION]
         self._code = placing.code(list(dict.fromkeys(names)))
         self._functions = placing.FunctionPlacer(
             lab=self._lab,
@@ -273,7 +275,9 @@ class _TestbedBuilder:
         """What takes the place of the template's own: the published addresses and zones, and whom to trust."""
         roots = str(self._authority.roots)
         return {
-            "EGRESS_ADDRESSES": ",".join(f"{one.zone}={one.public_address}" for one in self._network.published),
+            "EGRESS_ADDRESSES": ",".join(
+                f"{address.zone}={address.public_address}" for address in self._network.published
+            ),
             "EGRESS_ZONE_IDS": ",".join(f"{zone}={found}" for zone, found in zone_ids(self._network.zones).items()),
             "CA_BUNDLE": roots,
             "DATABASE_ROOT_CERTIFICATES": roots,

@@ -169,7 +169,7 @@ class Subjects:
 
     @cached_property
     def partner(self) -> ObservingHost:
-        (host,) = [one for one in self.world if one.name == PARTNER]
+        (host,) = [host for host in self.world if host.name == PARTNER]
         return ObservingHost(words="the partner", hosts=(host.name,), addresses=_pair(host), everyone=self.inside)
 
     # ---- inside
@@ -204,7 +204,7 @@ class Subjects:
     @cached_property
     def fixed_addresses(self) -> HostGroup:
         """The NAT gateways by their public addresses."""
-        found = [(nat.id, one.public_address) for nat in self.network.nat_gateways for one in nat.addresses]
+        found = [(nat.id, address.public_address) for nat in self.network.nat_gateways for address in nat.addresses]
         return HostGroup(words="a fixed address", hosts=(), addresses=tuple(found))
 
     @cached_property
@@ -226,7 +226,7 @@ class Subjects:
     def in_zone(self, place: HostGroup, zone: str) -> HostGroup:
         """Those of a place who stand in a zone."""
         subnets = {subnet.id for subnet in self.network.subnets if subnet.zone == zone}
-        there = {one.id for one in self.network.interfaces if one.subnet in subnets}
+        there = {interface.id for interface in self.network.interfaces if interface.subnet in subnets}
         return replace(
             place,
             words=f"{place.words} in {zone}",
@@ -239,10 +239,10 @@ class Subjects:
     @cached_property
     def published(self) -> frozenset[IPv4Address]:
         """The fixed addresses that partners are told."""
-        return frozenset(one.public_address for one in self.case.network.published)
+        return frozenset(address.public_address for address in self.case.network.published)
 
     def published_in(self, zone: str) -> frozenset[IPv4Address]:
-        return frozenset(one.public_address for one in self.case.network.published if one.zone == zone)
+        return frozenset(address.public_address for address in self.case.network.published if address.zone == zone)
 
     def nothing_leaves(self) -> Assertion:
         """Nobody of the VPC reaches anyone on the internet, and the ledger of the gateway is empty."""
@@ -257,7 +257,7 @@ class Subjects:
     # ---- finding
 
     def _inside(self, words: str, wanted: Callable[[Interface], bool], *, is_one: bool = True) -> HostGroup:
-        found = [one for one in self.network.interfaces if wanted(one)]
+        found = [interface for interface in self.network.interfaces if wanted(interface)]
         return HostGroup(
             words=words,
             hosts=tuple(one.id for one in found),
@@ -266,17 +266,17 @@ class Subjects:
         )
 
     def _by_owner(self, kind: Kind) -> dict[str, HostGroup]:
-        owners = dict.fromkeys(one.owner for one in self.network.interfaces if one.kind is kind)
+        owners = dict.fromkeys(interface.owner for interface in self.network.interfaces if interface.kind is kind)
         return {self.case.address(owner): self._inside(self.case.address(owner), _owned_by(owner)) for owner in owners}
 
     def _named(self, name: str, words: str) -> HostGroup:
-        found = [one for one in self.world if one.name == name]
+        found = [host for host in self.world if host.name == name]
         return HostGroup(
             words=words, hosts=tuple(one.name for one in found), addresses=tuple(p for h in found for p in _pair(h))
         )
 
     def _outside(self, words: str, place: str, *, besides: Iterable[str] = (), is_one: bool) -> HostGroup:
-        found = [one for one in self.world if one.place == place and one.name not in set(besides)]
+        found = [host for host in self.world if host.place == place and host.name not in set(besides)]
         return HostGroup(
             words=words,
             hosts=tuple(one.name for one in found),
@@ -302,4 +302,4 @@ def _ports(ports: Iterable[int]) -> str:
 
 
 def _listed(addresses: Iterable[IPv4Address]) -> str:
-    return " or ".join(str(one) for one in sorted(addresses)) or "nobody"
+    return " or ".join(str(address) for address in sorted(addresses)) or "nobody"

@@ -82,7 +82,7 @@ def proof(
 
     def added(claims: Callable[[Subjects], Iterator[Assertion]]) -> Callable[[Subjects], Iterator[Assertion]]:
         title = said(claims).splitlines()[0]
-        known = tuple(one if isinstance(one, Control) else Control(change=one) for one in controls)
+        known = tuple(control if isinstance(control, Control) else Control(change=control) for control in controls)
         name = claims.__name__
         PROOFS.append(
             Proof(group=group, name=name, title=title, claims=claims, given=given, unless=unless, controls=known)

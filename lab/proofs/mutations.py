@@ -60,21 +60,21 @@ def group_opened(network: Network) -> Network | None:
 
 def place_opened(network: Network) -> Network | None:
     """the database has a public address and a route to the internet gateway"""
-    if any(one.public_address for one in network.interfaces if one.kind is Kind.DATABASE):
+    if any(interface.public_address for interface in network.interfaces if interface.kind is Kind.DATABASE):
         return None
     network = _with_gateway(network)
-    tables = {_subnet(network, one).route_table for one in _databases(network)}
+    tables = {_subnet(network, database).route_table for database in _databases(network)}
     opened = _with_routes(network, tables, lambda table: _led_to_gateway(table, network))
-    public = {one.id: _PUBLIC + place for place, one in enumerate(_databases(network))}
+    public = {database.id: _PUBLIC + place for place, database in enumerate(_databases(network))}
     return _with_interfaces(opened, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
 
 
 def acl_opened(network: Network) -> Network | None:
     """the database's network ACL lets everything through"""
-    subnets = {_subnet(network, one).id for one in _databases(network)}
+    subnets = {_subnet(network, database).id for database in _databases(network)}
     if all(subnet.nacl is None for subnet in network.subnets if subnet.id in subnets):
         return None
-    opened = tuple(replace(one, nacl=None) if one.id in subnets else one for one in network.subnets)
+    opened = tuple(replace(subnet, nacl=None) if subnet.id in subnets else subnet for subnet in network.subnets)
     return replace(network, subnets=opened)
 
 
@@ -180,7 +180,7 @@ def functions_with_public_addresses(network: Network) -> Network | None:
     led = straight_to_the_gateway(network)
     if led is None:
         return None
-    functions = [one.id for one in network.interfaces if one.kind is Kind.FUNCTION]
+    functions = [interface.id for interface in network.interfaces if interface.kind is Kind.FUNCTION]
     public = {name: _PUBLIC + 30 + place for place, name in enumerate(functions)}
     return _with_interfaces(led, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
 
@@ -218,7 +218,7 @@ def _without_zone(nat: NatGateway, zone: str) -> NatGateway:
     """A regional one loses its address there; a zonal one elsewhere stays as it is."""
     if nat.subnet is not None:
         return nat
-    return replace(nat, addresses=tuple(one for one in nat.addresses if one.zone != zone))
+    return replace(nat, addresses=tuple(address for address in nat.addresses if address.zone != zone))
 
 
 def _blackholed(route: Route, gone: set[str]) -> Route:
@@ -272,7 +272,7 @@ def endpoints_forgotten(network: Network) -> Network | None:
 
 def corporate_let_in(network: Network) -> Network | None:
     """the database's group, ACL and routes let the corporate network in"""
-    tables = {_subnet(network, one).route_table for one in _databases(network)}
+    tables = {_subnet(network, database).route_table for database in _databases(network)}
     led = [table for table in network.route_tables if table.id in tables and any(map(_leads_to_vpn, table.routes))]
     if network.vpn is None or led:
         return None
@@ -285,7 +285,9 @@ def vpn_forgotten(network: Network) -> Network | None:
     if network.vpn is None:
         return None
     tables = {table.id for table in network.route_tables}
-    return _with_routes(network, tables, lambda table: tuple(one for one in table.routes if not _leads_to_vpn(one)))
+    return _with_routes(
+        network, tables, lambda table: tuple(route for route in table.routes if not _leads_to_vpn(route))
+    )
 
 
 def routed_to_vpn_everywhere(network: Network) -> Network | None:
@@ -298,11 +300,11 @@ def routed_to_vpn_everywhere(network: Network) -> Network | None:
 def edge_to_edge(network: Network) -> Callable[[Plan], Plan]:
     """What AWS does not do: the plan's VPN gateway leads through the VPC to where the first private subnet does."""
     private = next(subnet for subnet in network.subnets if subnet.role == "private")
-    table = FIRST_TABLE + [one.id for one in network.route_tables].index(private.route_table)
+    table = FIRST_TABLE + [table.id for table in network.route_tables].index(private.route_table)
     corporate = network.vpn.corporate if network.vpn else ()
 
     def changed(plan: Plan) -> Plan:
-        routes = [one for one in plan.routes if (one.namespace, one.device) != (VPN, NOWHERE)]
+        routes = [route for route in plan.routes if (route.namespace, route.device) != (VPN, NOWHERE)]
         routes.append(LinuxRoute(namespace=VPN, destination=ANYWHERE, device="vpc", gateway=ROUTER_ADDRESS))
         through = Lookup(namespace=ROUTER, priority=1000, device="vpn", table=table)
         plan = _without_filters(plan, VPN, 'iifname != "vpc"')
@@ -330,10 +332,10 @@ def _taking(plan: Plan, nat: NatGateway, corporate: Iterable[IPv4Network]) -> Pl
     return replace(
         plan,
         rulesets=tuple(
-            replace(one, chains=tuple(_also_for(chain, more) for chain in one.chains))
-            if one.namespace == nat.id
-            else one
-            for one in plan.rulesets
+            replace(ruleset, chains=tuple(_also_for(chain, more) for chain in ruleset.chains))
+            if ruleset.namespace == nat.id
+            else ruleset
+            for ruleset in plan.rulesets
         ),
     )
 
@@ -341,10 +343,10 @@ def _taking(plan: Plan, nat: NatGateway, corporate: Iterable[IPv4Network]) -> Pl
 def _also_for(chain: Chain, more: str) -> Chain:
     """The map of a NAT gateway from ranges to addresses, with more of them."""
     filters = (
-        replace(one, match=one.match.removesuffix(" }") + more + " }")
-        if one.match.startswith("snat to ip saddr map")
-        else one
-        for one in chain.filters
+        replace(rule, match=rule.match.removesuffix(" }") + more + " }")
+        if rule.match.startswith("snat to ip saddr map")
+        else rule
+        for rule in chain.filters
     )
     return replace(chain, filters=tuple(filters))
 
@@ -354,10 +356,12 @@ def _also_for(chain: Chain, more: str) -> Chain:
 
 def acl_without_answers(network: Network) -> Network | None:
     """the database's network ACL has no entries for answers"""
-    acls = {subnet.nacl for subnet in network.subnets if subnet.id in {one.subnet for one in _databases(network)}}
+    acls = {
+        subnet.nacl for subnet in network.subnets if subnet.id in {database.subnet for database in _databases(network)}
+    }
     changed = tuple(
-        replace(one, entries=tuple(entry for entry in one.entries if not entry.egress)) if one.id in acls else one
-        for one in network.nacls
+        replace(nacl, entries=tuple(entry for entry in nacl.entries if not entry.egress)) if nacl.id in acls else nacl
+        for nacl in network.nacls
     )
     return None if acls <= {None} else replace(network, nacls=changed)
 
@@ -382,7 +386,7 @@ def said(change: Callable[..., object]) -> str:
 
 
 def _databases(network: Network) -> list[Interface]:
-    return [one for one in network.interfaces if one.kind is Kind.DATABASE]
+    return [interface for interface in network.interfaces if interface.kind is Kind.DATABASE]
 
 
 def _subnet(network: Network, interface: Interface) -> Subnet:
@@ -394,7 +398,7 @@ def _subnets_in(network: Network, zone: str) -> set[str]:
 
 
 def _groups_of(network: Network, kind: Kind) -> set[str]:
-    return {group for one in network.interfaces if one.kind is kind for group in one.security_groups}
+    return {group for interface in network.interfaces if interface.kind is kind for group in interface.security_groups}
 
 
 def _with_groups(network: Network, which: set[str], change: Callable[[SecurityGroup], SecurityGroup]) -> Network:
@@ -448,20 +452,20 @@ def _with_gateway(network: Network) -> Network:
 def _without_filters(plan: Plan, namespace: str, beginning: str) -> Plan:
     rulesets = tuple(
         replace(
-            one,
+            ruleset,
             chains=tuple(
                 replace(chain, filters=tuple(f for f in chain.filters if not f.match.startswith(beginning)))
-                for chain in one.chains
+                for chain in ruleset.chains
             ),
         )
-        if one.namespace == namespace
-        else one
-        for one in plan.rulesets
+        if ruleset.namespace == namespace
+        else ruleset
+        for ruleset in plan.rulesets
     )
     return replace(plan, rulesets=rulesets)
 
 
 def _free(network: Network, subnet: Subnet) -> IPv4Address:
     """From the end of the subnet, below the last address, which AWS keeps."""
-    taken = {one.address for one in network.interfaces} | {one.address for one in network.nat_gateways}
+    taken = {interface.address for interface in network.interfaces} | {nat.address for nat in network.nat_gateways}
     return next(address for place in range(2, 250) if (address := subnet.cidr[-place]) not in taken)

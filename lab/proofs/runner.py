@@ -75,7 +75,7 @@ class ProofResult:
     @property
     def holds(self) -> bool:
         """All its sentences hold, and every control that was run refuted one of them."""
-        return all(one.holds for one in self.found) and all(one.failed for one in self.controls or ())
+        return all(one.holds for one in self.found) and all(control.failed for control in self.controls or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Evidence:
 
     @property
     def holds(self) -> bool:
-        return all(one.holds for one in self.proven) and not self.disagreements
+        return all(proof_result.holds for proof_result in self.proven) and not self.disagreements
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class _Schedule:
     def _carry_out(self, network: Network, order: "_NetworkRun") -> None:
         around = world(network, self.case.parameters)
         made = plan(network, around)
-        tries = tuple(dict.fromkeys(one for slot in order.slots for one in slot.claim.tried))
+        tries = tuple(dict.fromkeys(attempt for slot in order.slots for attempt in slot.claim.tried))
         tried = attempts(tries)
         with realised(made if order.mutate is None else order.mutate(made)) as lab:
             verdicts = probe(lab, tried)
@@ -269,8 +269,11 @@ def _let_by(
     for record in passes:
         by_ports.setdefault((record.source_port, record.destination_port), []).append(record.cause)
     return {
-        one: (*by_ports.get((one.source_port, one.port), ()), *by_ports.get((one.port, one.source_port), ()))
-        for one in tried
+        attempt: (
+            *by_ports.get((attempt.source_port, attempt.port), ()),
+            *by_ports.get((attempt.port, attempt.source_port), ()),
+        )
+        for attempt in tried
     }
 
 

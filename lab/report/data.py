@@ -25,13 +25,13 @@ def as_data(
         "case": case.name,
         "parameters": dict(case.parameters),
         "published": [
-            {"zone": one.zone, "address": str(one.public_address), "allocation": one.allocation}
-            for one in case.network.published
+            {"zone": address.zone, "address": str(address.public_address), "allocation": address.allocation}
+            for address in case.network.published
         ],
         "holds": evidence.holds and all(one["holds"] for one in done),
         "attempts": evidence.tried,
         "seconds": round(seconds, 1),
-        "proofs": [_proven(one, case) for one in evidence.proven],
+        "proofs": [_proven(proof_result, case) for proof_result in evidence.proven],
         "code": code,
         "programs": done,
         "disagreements with the oracle": list(evidence.disagreements),

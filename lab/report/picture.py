@@ -121,19 +121,21 @@ class _Places:
 
     def __init__(self, case: Case) -> None:
         self.case, self.network = case, case.network
-        self.interfaces = {one.id: one for one in self.network.interfaces}
-        self.subnets = {one.id: one for one in self.network.subnets}
-        self.hosts = {one.name: one for one in world(self.network, case.parameters)}
+        self.interfaces = {interface.id: interface for interface in self.network.interfaces}
+        self.subnets = {subnet.id: subnet for subnet in self.network.subnets}
+        self.hosts = {host.name: host for host in world(self.network, case.parameters)}
 
     @cached_property
     def at(self) -> dict[IPv4Address, Interface | NatGateway | OutsideHost]:
         """Whoever has an address."""
         found: dict[IPv4Address, Interface | NatGateway | OutsideHost] = {
-            one.address: one for one in self.hosts.values()
+            host.address: host for host in self.hosts.values()
         }
-        for one in self.network.interfaces:
-            found |= {address: one for address in (one.address, one.public_address) if address is not None}
-        return found | {one.public_address: nat for nat in self.network.nat_gateways for one in nat.addresses}
+        for interface in self.network.interfaces:
+            found |= {
+                address: interface for address in (interface.address, interface.public_address) if address is not None
+            }
+        return found | {address.public_address: nat for nat in self.network.nat_gateways for address in nat.addresses}
 
     def source(self, line: TriedConnection) -> Interface | OutsideHost:
         return self.interfaces.get(line.source) or self.hosts[line.source]
@@ -203,8 +205,8 @@ class _Places:
     def _called(self, kind: str, members: Sequence[Interface]) -> str:
         if kind in CALLED:
             return CALLED[kind]
-        all_of_them = dict.fromkeys(one.owner for one in self.network.interfaces if one.kind == kind)
-        owners = [owner for owner in all_of_them if owner in {one.owner for one in members}]
+        all_of_them = dict.fromkeys(interface.owner for interface in self.network.interfaces if interface.kind == kind)
+        owners = [owner for owner in all_of_them if owner in {member.owner for member in members}]
         if kind == Kind.ENDPOINT:
             services = {owner: service for service, owner in self.network.service_endpoints}
             words = ", ".join(services.get(owner, owner) for owner in owners)
@@ -215,16 +217,18 @@ class _Places:
 
     def _zone(self, members: Sequence[Interface]) -> str:
         """Said where the same owners have interfaces in another zone too."""
-        zones = {self.subnets[one.subnet].zone for one in members}
-        owners = {one.owner for one in members}
-        theirs = {self.subnets[one.subnet].zone for one in self.network.interfaces if one.owner in owners}
+        zones = {self.subnets[member.subnet].zone for member in members}
+        owners = {member.owner for member in members}
+        theirs = {
+            self.subnets[interface.subnet].zone for interface in self.network.interfaces if interface.owner in owners
+        }
         return f" in {', '.join(sorted(zones))}" if zones < theirs else ""
 
     def _fate(self, lines: Sequence[TriedConnection]) -> str:
         match lines[0].verdict:
             case Died(checkpoint=checkpoint, detail=detail, direction=direction):
                 return f"{'' if direction == 'out' else 'the answer '}died at the {checkpoint}: {self._name(detail)}"
-        seen = list(dict.fromkeys(one.verdict.seen_as for one in lines if isinstance(one.verdict, Arrived)))
+        seen = list(dict.fromkeys(line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)))
         if None in seen:
             return "arrived"
         return f"arrived, seen as {self._addresses([one for one in seen if one is not None])}"
@@ -233,7 +237,7 @@ class _Places:
         """Up to two as they are, of more the subnets."""
         if len(seen) <= 2:
             return " or ".join(map(str, seen))
-        ranges = [next((one.cidr for one in self.network.subnets if each in one.cidr), each) for each in seen]
+        ranges = [next((subnet.cidr for subnet in self.network.subnets if each in subnet.cidr), each) for each in seen]
         return f"their own addresses in {' and '.join(dict.fromkeys(map(str, ranges)))}"
 
     def _name(self, identity: str) -> str:
@@ -254,7 +258,7 @@ class _Places:
     def _translating(self, lines: Sequence[TriedConnection]) -> Iterator[str]:
         seen = {line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)}
         for nat in self.network.nat_gateways:
-            if seen & {nat.address, *(one.public_address for one in nat.addresses)} - {None}:
+            if seen & {nat.address, *(address.public_address for address in nat.addresses)} - {None}:
                 yield nat.id
 
     def _end(self, line: TriedConnection) -> str:
@@ -275,7 +279,9 @@ class _Places:
             case Checkpoint.GROUP_IN | Checkpoint.GROUP_OUT | Checkpoint.SOURCE:
                 return self.case.address(ends[0].id)
             case Checkpoint.NACL_IN | Checkpoint.NACL_OUT:
-                return acl_of(self._subnet(ends, [one for one in self.subnets.values() if one.nacl == died.resource]))
+                return acl_of(
+                    self._subnet(ends, [subnet for subnet in self.subnets.values() if subnet.nacl == died.resource])
+                )
             case Checkpoint.ROUTE | Checkpoint.BLACKHOLE | Checkpoint.ENDPOINT:
                 return routes_of(self._subnet(ends, self._routed_by(died.resource)))
             case Checkpoint.NAT | Checkpoint.LOOP | Checkpoint.VPN:
@@ -295,7 +301,7 @@ class _Places:
 
     def _subnet(self, ends: Sequence[Interface], possible: Sequence[Subnet]) -> str:
         names = [one.id for one in possible]
-        return self.case.address(next((one.subnet for one in ends if one.subnet in names), names[0]))
+        return self.case.address(next((end.subnet for end in ends if end.subnet in names), names[0]))
 
     def _routed_by(self, resource: str) -> list[Subnet]:
         """The subnets that use a table, or the one with this route; all of them for an endpoint in any table."""
@@ -304,7 +310,9 @@ class _Places:
             for table in self.network.route_tables
             if table.id == resource or any(route.id == resource for route in table.routes)
         }
-        return [one for one in self.subnets.values() if one.route_table in tables] or list(self.subnets.values())
+        return [subnet for subnet in self.subnets.values() if subnet.route_table in tables] or list(
+            self.subnets.values()
+        )
 
 
 def _is_let_by(line: TriedConnection, resource: str) -> bool:

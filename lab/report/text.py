@@ -37,12 +37,12 @@ class ReportPrinter:
         self.console.rule(f"[bold]{escape(data['case'])}[/]", align="left", style="dim")
         self._line(0, f"{mark} {_told(data)}. {count}. All of it: {escape(files)}")
         group = None
-        for one in data["proofs"]:
-            if one["group"] != group:
-                group = one["group"]
+        for proof in data["proofs"]:
+            if proof["group"] != group:
+                group = proof["group"]
                 self.console.print()
                 self._line(0, f"[bold]{group}. {GROUPS[group]}[/]")
-            self._proof(one)
+            self._proof(proof)
         if data["programs"]:
             self.console.print()
             self._line(0, f"[bold]The real programs in it[/], functions from {escape(data['code'])}")
@@ -57,10 +57,10 @@ class ReportPrinter:
         if data["holds"]:
             return
         self._line(0, f"{_mark(False)} [bold]{escape(data['case'])}[/]: {_told(data)}")
-        for one in data["proofs"]:
-            if one["holds"] is False:
-                self._line(2, f"{_mark(False)} {escape(one['title'])}")
-                self._broken(one)
+        for proof in data["proofs"]:
+            if proof["holds"] is False:
+                self._line(2, f"{_mark(False)} {escape(proof['title'])}")
+                self._broken(proof)
         for check in data["programs"]:
             if not check["holds"]:
                 self._check(check)
@@ -117,8 +117,8 @@ class ReportPrinter:
     def limits(self) -> None:
         """What none of this shows."""
         self.console.rule("[bold]What the lab does not model[/]", align="left", style="dim")
-        for one in LIMITS:
-            self._line(0, f"- {escape(one)}")
+        for limit in LIMITS:
+            self._line(0, f"- {escape(limit)}")
         self.console.print()
 
     def _line(self, indent: int, words: str, *, hanging: int = 2) -> None:
@@ -135,7 +135,7 @@ def _mark(holds: bool) -> str:
 
 
 def _told(data: Mapping[str, Any]) -> str:
-    applied = [one for one in data["proofs"] if not one["skipped"]]
+    applied = [proof for proof in data["proofs"] if not proof["skipped"]]
     held = sum(bool(one["holds"]) for one in applied)
     return f"{held} of {len(applied)} proofs hold"
 

@@ -62,7 +62,7 @@ class StackDescription:
     functions: tuple[Item, ...]
 
     def of_type(self, kind: str) -> tuple[StackResource, ...]:
-        return tuple(one for one in self.resources if one.type == kind)
+        return tuple(resource for resource in self.resources if resource.type == kind)
 
 
 def describe(stack: str, *, region: str = "", session: Any = None) -> StackDescription:
@@ -81,7 +81,7 @@ class _Describer:
     def all(self, name: str) -> StackDescription:
         (stack,) = self._ask("cloudformation", "describe_stacks", StackName=name)
         resources = tuple(self._resources(name, ""))
-        vpcs = [one.id for one in resources if one.type == "AWS::EC2::VPC"]
+        vpcs = [resource.id for resource in resources if resource.type == "AWS::EC2::VPC"]
         if len(vpcs) != 1:
             raise NotDescribed(f"{name}: it has {len(vpcs)} resources of the type AWS::EC2::VPC, and one is needed")
         return StackDescription(
@@ -125,7 +125,7 @@ class _Describer:
         groups = [str(one["GroupId"]) for one in self._ask("ec2", "describe_security_groups", Filters=of_vpc)]
         rules = [{"Name": "group-id", "Values": groups}]
         yield "describe_security_group_rules", self._ask("ec2", "describe_security_group_rules", Filters=rules)
-        instances = [one.id for one in resources if one.type == "AWS::RDS::DBInstance"]
+        instances = [resource.id for resource in resources if resource.type == "AWS::RDS::DBInstance"]
         yield (
             "describe_db_instances",
             tuple(
@@ -136,10 +136,10 @@ class _Describer:
         )
 
     def _functions(self, resources: tuple[StackResource, ...]) -> Iterator[Item]:
-        for one in resources:
-            if one.type == "AWS::Lambda::Function":
+        for resource in resources:
+            if resource.type == "AWS::Lambda::Function":
                 client = self._client("lambda")
-                yield client.get_function_configuration(FunctionName=one.id)
+                yield client.get_function_configuration(FunctionName=resource.id)
 
     def _ask(self, service: str, operation: str, **arguments: Any) -> tuple[Item, ...]:
         """All pages."""

@@ -66,9 +66,10 @@ def read(described: StackDescription) -> Case:
     """The case has the stack's own name, whatever it was asked for by. Raises Unmodelled."""
     reading = _LiveReader(described)
     network = reading.network()
-    names = {one.id: one.address for one in described.resources if one.id}
+    names = {resource.id: resource.address for resource in described.resources if resource.id}
     places = {
-        one.id: f"{names.get(one.owner, one.owner)}/{names.get(one.subnet, one.subnet)}" for one in network.interfaces
+        interface.id: f"{names.get(interface.owner, interface.owner)}/{names.get(interface.subnet, interface.subnet)}"
+        for interface in network.interfaces
     }
     parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.stack.get("Parameters", ())}
     return Case(name=described.stack["StackName"], parameters=parameters, network=network, names=names | places)

@@ -43,7 +43,11 @@ def case(name: str, parameters: Mapping[str, str]) -> Case:
 
 
 def _accepted() -> list[Combination]:
-    return [one for one in combinations() if one.refused is None and one.parameters["Stage"] == "dev"]
+    return [
+        combination
+        for combination in combinations()
+        if combination.refused is None and combination.parameters["Stage"] == "dev"
+    ]
 
 
 def _cases(one: Combination) -> Iterator[Case]:

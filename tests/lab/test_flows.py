@@ -26,16 +26,16 @@ from stack.network.model import Network
 from stack.network.serialize import renamed
 from tests.support.pictures import badges, outside, overlaps, texts
 
-CASES = {one.name: one for one in cases("", "")}
+CASES = {case.name: case for case in cases("", "")}
 
 
 def evidence(case: Case) -> Evidence:
     """Of all proofs that apply, on the networks that they suppose."""
     subjects = Subjects(case)
     proven = tuple(
-        ProofResult(proof=one, skipped=None, found=tuple(_found(case, one.given(case.network), one.claims)))
-        for one in PROOFS
-        if one.unless(subjects) is None
+        ProofResult(proof=proof, skipped=None, found=tuple(_found(case, proof.given(case.network), proof.claims)))
+        for proof in PROOFS
+        if proof.unless(subjects) is None
     )
     return Evidence(case=case, proven=proven, tried=0, disagreements=())
 
@@ -77,7 +77,7 @@ def changed(name: str, change: Callable[[Network], Network | None]) -> Evidence:
 
 
 def only(flows: Iterable[Flow], who: str, whom: str) -> Flow:
-    (found,) = [one for one in flows if (one.who, one.whom) == (who, whom)]
+    (found,) = [flow for flow in flows if (flow.who, flow.whom) == (who, whom)]
     return found
 
 
@@ -114,13 +114,13 @@ def test_alike_ones_are_one_entry_with_their_ports_and_their_number() -> None:
 
 
 def test_who_arrived_is_told_with_the_address_it_was_seen_as() -> None:
-    arrived = [one for one in told("public-private-per-az").flows if one.whom == "a third party" and one.arrived]
+    arrived = [flow for flow in told("public-private-per-az").flows if flow.whom == "a third party" and flow.arrived]
     assert [(one.became, one.by) for one in arrived] == [
         ("arrived, seen as 203.0.113.10", "NatGatewayA"),
         ("arrived, seen as 203.0.113.11", "NatGatewayB"),
     ]
     assert [one.who.rpartition(" in ")[2] for one in arrived] == list(CASES["public-private-per-az"].network.zones)
-    (users,) = [one for one in told("public-private-per-az").flows if one.whom == "the database" and one.arrived]
+    (users,) = [flow for flow in told("public-private-per-az").flows if flow.whom == "the database" and flow.arrived]
     assert users.became == "arrived, seen as their own addresses in 10.64.4.0/24 and 10.64.5.0/24"
 
 
@@ -136,7 +136,7 @@ def test_a_refusal_stands_at_what_refused_it() -> None:
 
 def test_an_answer_that_dies_stands_where_it_died() -> None:
     found = changed("public-private-single", mutations.acl_without_answers)
-    flow = next(one for one in shown(found).flows if "the answer" in one.became)
+    flow = next(flow for flow in shown(found).flows if "the answer" in flow.became)
     assert flow.became == f"the answer died at the {Checkpoint.NACL_OUT}: no entry allows it, which must not be"
     assert flow.at == ("network ACL of Network.DatabaseSubnetA",)
 
@@ -149,7 +149,7 @@ def test_what_must_not_be_is_told_before_all_else() -> None:
 
 @pytest.mark.parametrize("name", ["public-private-per-az", "on-premises-single-people", "internal-only-single-people"])
 def test_the_picture_of_a_mutated_network_can_be_read_too(name: str) -> None:
-    controls = [control for one in PROOFS for control in one.controls]
+    controls = [control for proof in PROOFS for control in proof.controls]
     networks = {changed for control in controls if (changed := control.change(CASES[name].network)) is not None}
     assert len(networks) > 5
     for network in networks:
@@ -160,11 +160,11 @@ def test_the_picture_of_a_mutated_network_can_be_read_too(name: str) -> None:
 def test_a_network_of_aws_is_drawn_under_the_names_of_the_templates() -> None:
     case = CASES["public-private-per-az"]
     network = case.network
-    known = [one.id for one in network.subnets] + [one.id for one in network.nat_gateways]
-    known += [one.id for one in network.security_groups] + [one.id for one in network.nacls]
-    known += [one.id for one in network.route_tables]
+    known = [subnet.id for subnet in network.subnets] + [nat.id for nat in network.nat_gateways]
+    known += [group.id for group in network.security_groups] + [nacl.id for nacl in network.nacls]
+    known += [table.id for table in network.route_tables]
     ids = {one: f"id-{number}" for number, one in enumerate(known)}
-    owners = {one.owner: f"lab-{one.owner}" for one in case.network.interfaces}
+    owners = {interface.owner: f"lab-{interface.owner}" for interface in case.network.interfaces}
     aws = {**ids, **owners, case.network.vpc: "vpc-1"}
     deployed = replace(
         case, network=renamed(case.network, aws), names={identity: address for address, identity in aws.items()}

@@ -54,17 +54,17 @@ class Session:
         stubber.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "lab"})
         for name in self._stacks("lab"):
             found = [
-                one | {"LastUpdatedTimestamp": now, "ResourceStatus": "CREATE_COMPLETE"}
-                for one in self._deployed.summaries(name)
+                summary | {"LastUpdatedTimestamp": now, "ResourceStatus": "CREATE_COMPLETE"}
+                for summary in self._deployed.summaries(name)
             ]
             stubber.add_response("list_stack_resources", {"StackResourceSummaries": found}, {"StackName": name})
         stubber.activate()
 
     def _stacks(self, name: str) -> Iterator[str]:
         yield name
-        for one in self._deployed.summaries(name):
-            if one["ResourceType"] == "AWS::CloudFormation::Stack":
-                yield from self._stacks(one["PhysicalResourceId"])
+        for summary in self._deployed.summaries(name):
+            if summary["ResourceType"] == "AWS::CloudFormation::Stack":
+                yield from self._stacks(summary["PhysicalResourceId"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,12 +97,12 @@ def test_what_aws_describes_is_the_network_of_the_templates(design: str) -> None
 def _plain(case: Case, names: Mapping[str, str]) -> Any:
     """The network in the templates' names, without those of rules, and without the default group, list and table."""
     found = json.loads(dump(case.network))
-    known = {one["id"] for one in found["security_groups"] if not names or one["id"] in names}
-    found["security_groups"] = [one for one in found["security_groups"] if one["id"] in known]
-    used = {one["route_table"] for one in found["subnets"]}
-    found["route_tables"] = [one for one in found["route_tables"] if one["id"] in used]
+    known = {group["id"] for group in found["security_groups"] if not names or group["id"] in names}
+    found["security_groups"] = [group for group in found["security_groups"] if group["id"] in known]
+    used = {subnet["route_table"] for subnet in found["subnets"]}
+    found["route_tables"] = [table for table in found["route_tables"] if table["id"] in used]
     if names:
-        found["nacls"] = [one for one in found["nacls"] if one["id"] in names]
+        found["nacls"] = [nacl for nacl in found["nacls"] if nacl["id"] in names]
         for subnet in found["subnets"]:
             subnet["nacl"] = subnet["nacl"] if subnet["nacl"] in names else None
     return _sorted(_renamed(found, {**names, **case.names}))
@@ -137,7 +137,9 @@ def _failed(text: str, parameters: Mapping[str, str], names: Mapping[str, str]) 
 
     case = Case(name="lab", parameters=parameters, network=load(text), names=names)
     evidence = prove(case, controls=False)
-    return [one.proof.name for one in evidence.proven if not one.holds] + list(evidence.disagreements)
+    return [proof_result.proof.name for proof_result in evidence.proven if not proof_result.holds] + list(
+        evidence.disagreements
+    )
 
 
 # ---- Only what the policy allows
@@ -246,7 +248,9 @@ def test_a_deleted_gateways_route_is_a_blackhole(described: StackDescription) ->
     routes = [one | {"State": "blackhole"} if one.get("NatGatewayId") else one for one in table["Routes"]]
     found = read(_with(described, "describe_route_tables", place, Routes=routes)).network
     (read_table,) = [one for one in found.route_tables if one.id == table["RouteTableId"]]
-    assert [type(one.target).__name__ for one in read_table.routes if one.destination.prefixlen == 0] == ["Blackhole"]
+    assert [type(route.target).__name__ for route in read_table.routes if route.destination.prefixlen == 0] == [
+        "Blackhole"
+    ]
 
 
 def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: StackDescription) -> None:
@@ -264,7 +268,7 @@ def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: StackDesc
     answers = {**changed.answers, "describe_network_interfaces": tuple(freed)}
     (nat,) = read(replace(changed, answers=answers)).network.nat_gateways
     assert isinstance(nat, NatGateway)
-    assert (nat.subnet, [(one.zone, str(one.public_address)) for one in nat.addresses]) == (
+    assert (nat.subnet, [(address.zone, str(address.public_address)) for address in nat.addresses]) == (
         None,
         [("us-east-1a", "203.0.113.10"), ("us-east-1b", "203.0.113.11")],
     )
@@ -272,7 +276,7 @@ def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: StackDesc
 
 def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: StackDescription) -> None:
     """The first has its address, the others get free ones of the subnet."""
-    function = next(one for one in described.functions if one["FunctionName"] == "lab-ApiFunction")
+    function = next(function for function in described.functions if function["FunctionName"] == "lab-ApiFunction")
     place = function["VpcConfig"]
     shared = {
         "NetworkInterfaceId": "eni-lambda",

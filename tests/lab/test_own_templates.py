@@ -14,7 +14,11 @@ def test_packets_and_oracle_agree_on_our_own_templates() -> None:
     from stack.network.from_templates import network as read  # in here, for the processes inside import this file too
     from stack.render import combinations, render
 
-    ours = [one for one in combinations() if one.refused is None and one.parameters["Stage"] == "dev"]
+    ours = [
+        combination
+        for combination in combinations()
+        if combination.refused is None and combination.parameters["Stage"] == "dev"
+    ]
     assert len(ours) >= 10
     assert inside(_differences, [dump(read(render(one.parameters))) for one in ours]) == {}
 
@@ -24,7 +28,7 @@ def _differences(texts: list[str]) -> dict[str, list[str]]:
     for place, text in enumerate(texts):
         verdicts, differences = compare(load(text))
         if differences or not any(isinstance(verdict, Arrived) for verdict in verdicts.values()):
-            found[str(place)] = [str(one) for one in differences]
+            found[str(place)] = [str(difference) for difference in differences]
     return found
 
 

@@ -79,10 +79,12 @@ def _sights() -> Mapping[str, Any]:
         )
         verdicts = probe(lab, tried)
         return {
-            "verdicts": [str(verdicts[one]) for one in tried],
+            "verdicts": [str(verdicts[attempt]) for attempt in tried],
             "ledger": sorted([str(source), str(to)] for source, to in lab.ledger()),
-            "passes": [sorted(f"{by.resource}: {by.detail}" for by in let_by(one, lab.passes())) for one in tried],
-            "drops": [[one.cause.resource, str(one.source)] for one in lab.drops()],
+            "passes": [
+                sorted(f"{by.resource}: {by.detail}" for by in let_by(attempt, lab.passes())) for attempt in tried
+            ],
+            "drops": [[record.cause.resource, str(record.source)] for record in lab.drops()],
         }
 
 
@@ -105,7 +107,9 @@ def test_no_namespace_has_a_device_that_is_not_of_the_plan() -> None:
 
 def _strange_devices() -> list[str]:
     made = plan(small_network())
-    known = {(one.near, one.near_device) for one in made.links} | {(one.far, one.far_device) for one in made.links}
+    known = {(link.near, link.near_device) for link in made.links} | {
+        (link.far, link.far_device) for link in made.links
+    }
     strange = []
     with realised(made) as lab:
         for name in made.namespaces:

@@ -44,13 +44,13 @@ def test_every_host_is_a_namespace_whose_only_link_leads_to_the_router_or_the_in
     made = plan(small_network())
     for name in ("function", "database", "bastion", "web", "resolver", "partner", "attacker"):
         assert name in made.namespaces
-        assert [one.near for one in made.links if one.far == name] in ([ROUTER], [INTERNET])
+        assert [link.near for link in made.links if link.far == name] in ([ROUTER], [INTERNET])
         assert not any(one.near == name for one in made.links)
 
 
 def test_without_an_internet_gateway_nothing_links_the_vpc_to_the_internet() -> None:
     made = plan(with_table(small_network(internet_gateway=None), "public-table"))
-    assert not any((one.near, one.far) == (ROUTER, INTERNET) for one in made.links)
+    assert not any((link.near, link.far) == (ROUTER, INTERNET) for link in made.links)
 
 
 def test_every_refusal_names_its_cause() -> None:
@@ -74,9 +74,9 @@ def test_a_refused_packet_is_dropped_even_when_it_cannot_be_recorded() -> None:
 def test_network_acls_are_asked_before_connections_are_known() -> None:
     forward = next(
         chain
-        for one in plan(small_network()).rulesets
-        if one.namespace == ROUTER
-        for chain in one.chains
+        for ruleset in plan(small_network()).rulesets
+        if ruleset.namespace == ROUTER
+        for chain in ruleset.chains
         if chain.name == "forward"
     )
     matches = [one.match for one in forward.filters]

@@ -94,7 +94,7 @@ def _told(lab: Testbed) -> dict[str, Any]:
             }
             for job in results.jobs
         ],
-        "checks": [[one.zone, one.published, one.seen, one.verdict] for one in results.checks],
+        "checks": [[check.zone, check.published, check.seen, check.verdict] for check in results.checks],
         "shown": [[one["address"], one["verdict"]] for one in results.shown],
         "left": sorted({str(source) for source, _ in lab.lab.ledger()}),
         "caller": lab.caller.host,
@@ -104,11 +104,11 @@ def _told(lab: Testbed) -> dict[str, Any]:
 def _asked(lab: Testbed) -> Mapping[str, list[str]]:
     """What the resolver answers each interface of the VPC, over UDP and TCP."""
     found: dict[str, list[str]] = {}
-    for one in lab.network.interfaces:
-        with lab.lab.inside(one.id):
+    for interface in lab.network.interfaces:
+        with lab.lab.inside(interface.id):
             for tcp in (False, True):
                 answer = DNSRecord.question(HOST).send(str(lab.network.cidr[2]), tcp=tcp, timeout=5)
-                found.setdefault(one.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
+                found.setdefault(interface.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
     with lab.lab.inside(lab.database.interface):
         answer = DNSRecord.question("no.such.name").send(str(lab.network.cidr[2]), timeout=5)
     return found | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
@@ -232,7 +232,7 @@ def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed
     internal: Mapping[str, Any],
 ) -> None:
     assert len(internal["checks"]) > 5
-    assert [one for one in internal["checks"] if not one[1]] == []
+    assert [check for check in internal["checks"] if not check[1]] == []
 
 
 def _internal() -> Mapping[str, Any]:
@@ -247,7 +247,7 @@ def _internal() -> Mapping[str, Any]:
 
 def case_of(name: str) -> Case:
     """The design of this name, from the templates."""
-    (chosen,) = [one for one in cases() if one.name == name]
+    (chosen,) = [case for case in cases() if case.name == name]
     return chosen
 
 
@@ -293,7 +293,7 @@ def _unpublished() -> Mapping[str, Any]:
     """One NAT gateway with another address than the templates' output says."""
     case = case_of("public-private-single")
     (nat,) = case.network.nat_gateways
-    other = tuple(replace(one, public_address=IPv4Address(UNPUBLISHED)) for one in nat.addresses)
+    other = tuple(replace(address, public_address=IPv4Address(UNPUBLISHED)) for address in nat.addresses)
     with _lab(case, replace(case.network, nat_gateways=(replace(nat, addresses=other),))) as lab:
         job = Jobs(lab).passed_through()
         return {
@@ -428,7 +428,7 @@ def test_names_turn_to_the_endpoints_inside_of_the_vpc_alone() -> None:
 
 def test_a_neighbour_gets_a_free_address() -> None:
     network = with_neighbour(lab_of({"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"})[0])
-    addresses = [one.address for one in network.interfaces]
+    addresses = [interface.address for interface in network.interfaces]
     assert len(set(addresses)) == len(addresses)
     assert worlds.NEIGHBOUR in plan(network).namespaces
 
@@ -452,11 +452,11 @@ def test_a_variable_without_a_value_is_named() -> None:
 def test_every_function_of_every_topology_gets_an_environment() -> None:
     """Nothing that the templates refer to is left without a value."""
     published = {"EGRESS_ADDRESSES": f"us-east-1a={FIRST}", "EGRESS_ZONE_IDS": "us-east-1a=use1-az4"}
-    for one in (one for one in combinations() if one.refused is None):
+    for one in (combination for combination in combinations() if combination.refused is None):
         network, rendered = lab_of(one.parameters)
         arns = dict.fromkeys(rendered.of_type("AWS::SecretsManager::Secret"), "arn:aws:secretsmanager")
         values = stand_ins(arns, dict.fromkeys(rendered.of_type("AWS::SQS::Queue"), "https://sqs"))
-        for name in {one.owner for one in network.interfaces if one.kind == "function"}:
+        for name in {interface.owner for interface in network.interfaces if interface.kind == "function"}:
             found = environment(name, rendered.resources[name]["Properties"], values=values, variables=published)
             assert not any(address in text for text in found.values() for address in ("Database.", "Network.", "Api."))
 

@@ -26,7 +26,11 @@ WITH_CONTROLS = (
 
 
 def test_every_design_of_the_templates_has_a_case() -> None:
-    designs = {(one.parameters["Topology"], one.parameters["Egress"]) for one in combinations() if one.refused is None}
+    designs = {
+        (combination.parameters["Topology"], combination.parameters["Egress"])
+        for combination in combinations()
+        if combination.refused is None
+    }
     found = {(one.parameters["Topology"], one.parameters["Egress"]) for one in cases()}
     assert found == designs
 
@@ -67,8 +71,14 @@ def _proved(name: str, controls: bool) -> Mapping[str, Any]:
     (chosen,) = [one for one in cases() if one.name == name]
     evidence = prove(chosen, controls=controls)
     return {
-        "fails": [one.proof.name for one in evidence.proven if not all(found.holds for found in one.found)],
-        "controls": [(each.words, bool(each.failed)) for one in evidence.proven for each in one.controls or ()],
+        "fails": [
+            proof_result.proof.name
+            for proof_result in evidence.proven
+            if not all(found.holds for found in proof_result.found)
+        ],
+        "controls": [
+            (each.words, bool(each.failed)) for proof_result in evidence.proven for each in proof_result.controls or ()
+        ],
         "disagreements": list(evidence.disagreements),
     }
 
@@ -84,7 +94,7 @@ def _about_nobody() -> list[bool]:
     """A design without a bastion, whose parameters say that there is one."""
     (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
     promised = replace(chosen, parameters={**chosen.parameters, "Bastion": "yes"})
-    (only,) = [one for one in PROOFS if one.name == "only_its_users_open_the_database"]
+    (only,) = [proof for proof in PROOFS if proof.name == "only_its_users_open_the_database"]
     (proven,) = prove(promised, proofs=[only], controls=False).proven
     return [found.holds for found in proven.found if "bastion" in found.sentence]
 
@@ -97,7 +107,7 @@ def _idle_control() -> bool:
     from lab.proofs.catalogue import Control
 
     (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
-    (only,) = [one for one in PROOFS if one.name == "the_database_has_no_other_port"]
+    (only,) = [proof for proof in PROOFS if proof.name == "the_database_has_no_other_port"]
     idle = replace(only, controls=(Control(change=lambda network: network),))
     return prove(chosen, proofs=[idle]).holds
 

@@ -36,7 +36,7 @@ def broken() -> Mapping[str, Any]:
 
 def _found(name: str, change: str) -> Mapping[str, Any]:
     """The report of a design, or of one that was changed and still promises the same."""
-    (case,) = [one for one in cases() if one.name == name]
+    (case,) = [case for case in cases() if case.name == name]
     if change:
         case = replace(case, network=getattr(mutations, change)(case.network))
     evidence = prove(case, controls=not change)
@@ -83,14 +83,14 @@ def test_a_proof_that_does_not_apply_says_why(found: Mapping[str, Any]) -> None:
 
 def test_what_is_not_modelled_is_printed_with_every_report(found: Mapping[str, Any]) -> None:
     text = said(found["data"])
-    assert [one for one in LIMITS if one not in text] == []
+    assert [limit for limit in LIMITS if limit not in text] == []
     assert found["data"]["not modelled"] == list(LIMITS)
 
 
 def test_the_data_has_every_connection_and_the_page_of_each_rule(found: Mapping[str, Any]) -> None:
     data = json.loads(written(found["data"]))
-    assert [one["name"] for one in data["proofs"]] == [one.name for one in PROOFS]
-    lines = [line for one in data["proofs"] for found in one["sentences"] for line in found["connections"]]
+    assert [proof["name"] for proof in data["proofs"]] == [proof.name for proof in PROOFS]
+    lines = [line for proof in data["proofs"] for found in proof["sentences"] for line in found["connections"]]
     assert {line["became"] for line in lines} == {"arrived", "died", "its answer died"}
     assert all(line["as claimed"] for line in lines)
     assert {line["at"] for line in lines if "at" in line} <= set(data["pages"])
@@ -108,7 +108,7 @@ def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken
     text = said(broken["data"])
     assert "✘ the internet cannot reach the database on 5432" in text
     assert "not as claimed: attacker arrived at 203.0.113.150:5432, seen as 192.0.43.66" in text
-    assert {one["name"] for one in broken["data"]["proofs"] if one["holds"] is False} == {
+    assert {proof["name"] for proof in broken["data"]["proofs"] if proof["holds"] is False} == {
         "only_its_users_open_the_database",
         "one_protection_is_enough",
         "a_newcomer_cannot_open_the_database",

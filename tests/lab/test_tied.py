@@ -58,7 +58,7 @@ def harness(depth: int, out: str) -> None:
     from lab.sources.templates import cases
     from lab.workers import Order
 
-    orders = [Order(case=one, controls=False, programs=False) for one in cases("public-private", "per-az")]
+    orders = [Order(case=case, controls=False, programs=False) for case in cases("public-private", "per-az")]
     __main__._orders = lambda asked: orders  # noqa: ARG005 (its name is the real one's, for mypy); worked out once
     sandbox._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGALRM, _too_long)
