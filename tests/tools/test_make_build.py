@@ -1,6 +1,5 @@
 """`make build` and `make invoke` as a person types them: the packages that would be deployed, and that they run."""
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,36 +8,18 @@ import pytest
 import yaml
 
 from tests.contract.project import ROOT, load
+from tests.support.copies import copy_project, has_no_container_engine
 from tests.support.making import clean
 from tools.package import MARKER, SHIPPED_SUFFIXES, architecture_of, check_binaries, check_bytecode, demand_pins
 
-FOLDERS = ("make", "local", "infra", "src", "events", "tools")
-FILES = ("Makefile", "template.yaml", "samconfig.toml", "requirements-sam.txt", "requirements-dev.txt")
-LINKS = (".venv", ".venv-sam")
-SHELF = ".aws-sam/dependencies"
 BUILD_SECONDS = 600  # where the shelf is empty pip fetches every dependency first
 INVOKE_SECONDS = 1800  # the first one may have to make the image
 
 
-def _no_engine() -> bool:
-    if shutil.which("docker") is None:
-        return True
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with its environments: the lab and the bench read the real one's .aws-sam while this one builds."""
-    root = tmp_path_factory.mktemp("project")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
-        shutil.copy2(ROOT / name, root / name)
-    for name in LINKS:
-        (root / name).symlink_to((ROOT / name).resolve())
-    if (ROOT / SHELF).is_dir():
-        shutil.copytree(ROOT / SHELF, root / SHELF, ignore=shutil.ignore_patterns("*.unfinished"))
-    return root
+    """The project with its environments."""
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +82,9 @@ def test_make_build_says_what_it_checked(built: tuple[str, Mapping[str, Path]]) 
     assert "hash-checked bytecode" in line
 
 
-@pytest.mark.skipif(_no_engine(), reason="make invoke needs a running container engine, and `docker info` fails here")
+@pytest.mark.skipif(
+    has_no_container_engine(), reason="make invoke needs a running container engine, and `docker info` fails here"
+)
 def test_make_invoke_runs_all_functions_in_lambdas_image(copy: Path) -> None:
     done = subprocess.run(
         ["make", "invoke"],
