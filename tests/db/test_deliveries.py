@@ -269,3 +269,14 @@ def test_each_condition_of_a_list_narrows_it_alone(database: Database) -> None:
     assert page(before=IDS[2]) == [IDS[1], IDS[0]]
     assert page(since=IDS[1], until=IDS[4], before=IDS[3], destination_id=POST, state=State.SENDING) == [IDS[1]]
     assert page(limit=0) == []
+
+
+def test_what_is_overdue_is_told_once_however_many_destinations_its_tenant_has(database: Database) -> None:
+    ready(database, IDS[1], to="post")
+    ready(database, IDS[0], IDS[2])
+    late = deliveries.overdue(database, since=later(1), after=None, limit=9)
+    assert [(item.delivery_id, item.destination_name) for item in late] == [
+        (IDS[0], "bank"),
+        (IDS[1], "post"),
+        (IDS[2], "bank"),
+    ]

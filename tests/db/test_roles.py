@@ -27,7 +27,7 @@ HIDDEN = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server of its own: roles belong to servers. The master migrated it, and owns the database."""
-    with Postgres(tmp_path_factory.mktemp("rds"), durable=False) as made:
+    with Postgres(tmp_path_factory.mktemp("rds"), durable=False, settings={"timezone": "Asia/Tokyo"}) as made:
         made.run_sql("CREATE ROLE rds_iam")
         made.run_sql(f"CREATE ROLE {MASTER} LOGIN CREATEROLE")
         made.run_sql(f"GRANT rds_iam TO {MASTER} WITH ADMIN OPTION")
@@ -138,6 +138,32 @@ def test_the_other_functions_cannot_do_each_others_work(server: Postgres, role: 
     assert refused(server, role, statement)
 
 
+WRITTEN = {
+    # role: the tables that it inserts into, the tables that it updates as a whole, the single columns that it updates
+    APPLICATION_ROLE: ({"destination", "delivery", "attempt"}, {"delivery", "attempt"}, {("token", "last_used_at")}),
+    AUTHORIZER_ROLE: (set[str](), set[str](), {("token", "last_used_at")}),
+    ADMIN_ROLE: ({"tenant", "token"}, set[str](), {("tenant", "name"), ("token", "revoked_at")}),
+    READONLY_ROLE: (set[str](), set[str](), set[tuple[str, str]]()),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_writes_the_columns_that_its_statements_write_and_no_others(server: Postgres, role: str) -> None:
+    inserted, updated, single = WRITTEN[role]
+
+    def allowed(right: str) -> set[tuple[str, str]]:
+        with connected(server, MASTER) as connection:
+            query = "SELECT has_column_privilege(%s, %s, %s, %s)"
+            return {
+                (table, column)
+                for table, column in columns(server)
+                if connection.execute(query, [role, table, column, right]).fetchone() == (True,)
+            }
+
+    assert allowed("INSERT") == {(table, column) for table, column in columns(server) if table in inserted}
+    assert allowed("UPDATE") == single | {(table, column) for table, column in columns(server) if table in updated}
+
+
 def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> None:
     assert readable(server, READONLY_ROLE) == columns(server) - HIDDEN
 
@@ -186,7 +212,7 @@ def test_the_release_before_can_still_check_tokens_as_the_application(server: Po
     ("role", "settings"),
     [
         *((role, ("10s", "10s", "0", "off", "UTC")) for role in ROLES if role != READONLY_ROLE),
-        (READONLY_ROLE, ("1min", "1min", "15min", "on", "UTC")),
+        (READONLY_ROLE, ("1min", "1min", "15min", "on", "Asia/Tokyo")),  # the server's own
     ],
 )
 def test_sessions_are_bounded_whatever_they_ask_for_when_they_connect(
