@@ -60,6 +60,7 @@ def alarms() -> Mapping[str, Rings]:
         "AttemptErrorAlarm": Rings(seconds=300, periods=2, above=0, because=failing),
         "AttemptThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),
         "UnreachableAlarm": Rings(by="", seconds=300, periods=3, above=0.5, because="more than half reach nobody"),
+        "DeliveryFaultAlarm": Rings(seconds=300, periods=1, above=0, because="each is a fault of ours"),
         "FailedInvocationAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is lost work"),
         "ApiErrorAlarm": Rings(seconds=60, periods=3, above=0, because=refused),
         "ApiThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),

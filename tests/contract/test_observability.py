@@ -169,6 +169,7 @@ ALWAYS = {
     "DatabaseConnectionsAlarm",
     "DatabaseTransactionsAlarm",
     "DeadLetterAlarm",
+    "DeliveryFaultAlarm",
     "FailedInvocationAlarm",
     "UnreachableAlarm",
     "WakeupAgeAlarm",
