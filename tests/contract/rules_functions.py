@@ -223,8 +223,10 @@ def functions_do_not_share_roles(project: Project) -> list[str]:
     known = project.of_type(APPLICATION, "AWS::IAM::Role")
     faults = [f"{role} serves {roles.count(role)} functions" for role in sorted(set(roles)) if roles.count(role) > 1]
     for role in sorted(set(roles) & known.keys()):
-        trusted = [statement["Principal"] for statement in _trust(known[role])]
-        if trusted != [{"Service": "lambda.amazonaws.com"}]:
+        trusted = _trust(known[role])
+        if trusted != [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ]:
             faults.append(f"{role} may be assumed by {trusted}")
     return faults
 
@@ -431,7 +433,7 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
     faults = [
         f"{name} does not wait for the migration"
         for name in sorted(gated)
-        if "Migration" not in _before(resources, name)
+        if "Migration" not in before(resources, name)
     ]
     migration = resources["Migration"]["Properties"]
     newest = migrations()[-1].name
@@ -448,8 +450,8 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
 
 def the_stage_comes_after_the_role_for_its_log(project: Project) -> list[str]:
     """API Gateway refuses a stage with an access log while the account has no role for it."""
-    before = _before(project.translated()["Resources"], "ApiStage")
-    return [] if "ApiGatewayAccount" in before else ["the stage does not wait for ApiGatewayAccount"]
+    earlier = before(project.translated()["Resources"], "ApiStage")
+    return [] if "ApiGatewayAccount" in earlier else ["the stage does not wait for ApiGatewayAccount"]
 
 
 def nothing_waits_for_itself(project: Project) -> list[str]:
@@ -465,7 +467,7 @@ def nothing_waits_for_itself(project: Project) -> list[str]:
     return []
 
 
-def _before(resources: dict[str, Any], name: str) -> set[str]:
+def before(resources: dict[str, Any], name: str) -> set[str]:
     """All resources that `name` waits for."""
     seen: set[str] = set()
     waiting = [name]
@@ -499,6 +501,8 @@ def _rights(role: dict[str, Any], *apart: dict[str, Any]) -> Iterator[tuple[str,
     """What a role's own policies and those `apart` allow, one action and one resource at a time."""
     for policy in [*role["Properties"].get("Policies", []), *apart]:
         for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] != "Allow":
+                continue
             for action in _listed(statement["Action"]):
                 for resource in _listed(statement["Resource"]):
                     yield str(action), str(resource)

@@ -13,15 +13,25 @@ from stack.render import REGION, Symbol
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
 
-POLICIES = {  # (DeletionPolicy, UpdateReplacePolicy) of what keeps state; None where any stated policy will do
-    "AWS::CloudFormation::Stack": None,
-    "AWS::EC2::EIP": ("RetainExceptOnCreate", "Retain"),
-    "AWS::Logs::LogGroup": None,
+_GOES = ("Delete", "Delete")  # said, so that nobody wonders, or a scanner
+POLICIES: Mapping[str, tuple[str | None, str | None]] = {  # (DeletionPolicy, UpdateReplacePolicy); of others none
+    "AWS::ApiGateway::Account": ("Retain", "Retain"),  # the account's: other APIs may use it by then
+    "AWS::CloudFormation::Stack": _GOES,  # what must stay says so itself
+    "AWS::EC2::EIP": ("RetainExceptOnCreate", "Retain"),  # partners know it
+    "AWS::Lambda::Version": ("Delete", None),  # nothing calls an older one than the alias names
+    "AWS::Logs::LogGroup": _GOES,  # its name would be in the way of the next stack of this name
     "AWS::RDS::DBCluster": ("Snapshot", "Snapshot"),
-    "AWS::RDS::DBInstance": None,
-    "AWS::SQS::Queue": ("Delete", "Retain"),
-    "AWS::SecretsManager::Secret": ("Retain", "Retain"),
+    "AWS::RDS::DBInstance": _GOES,  # the data is the cluster's
+    "AWS::RDS::DBProxy": _GOES,  # it holds connections and nothing else
+    "AWS::SQS::Queue": ("Delete", "Retain"),  # with the database they mean nothing; replaced, they are moved by hand
+    "AWS::SSM::Parameter": _GOES,  # the last check's result
+    "AWS::SecretsManager::Secret": ("Retain", "Retain"),  # a restored database is of little use without it
+    "Custom::DefaultSecurityGroup": _GOES,
+    "Custom::EgressAddresses": _GOES,
+    "Custom::Migration": _GOES,
+    "Custom::ZoneIds": _GOES,
 }
+LOG_WRITER = "ApiGatewayLogWriterRole"  # stays with the account's setting that names it
 STATEFUL = {  # what else would keep state, so that a newcomer has to say so too
     "AWS::DynamoDB::Table",
     "AWS::EC2::Volume",
@@ -173,12 +183,14 @@ def _render_faults(project: Project, stage: str, parameters: dict[str, str]) -> 
 
 @everywhere
 def what_keeps_state_says_what_becomes_of_it(case: Case) -> Iterator[str]:
-    """Both policies, stated; and the right ones where it matters."""
+    """Exactly those of the list: what is not on it has none, and what would keep state must be put on it."""
     for name, item in case.rendered.resources.items():
         stated = (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy"))
-        wanted = POLICIES.get(item["Type"])
-        if (item["Type"] in POLICIES or item["Type"] in STATEFUL) and (None in stated or wanted not in (None, stated)):
-            yield f"{name} has the policies {stated}, not {wanted or 'both'}"
+        wanted = ("Retain", "Retain") if name == LOG_WRITER else POLICIES.get(item["Type"], (None, None))
+        if stated != wanted:
+            yield f"{name} has the policies {stated}, not {wanted}"
+        if item["Type"] in STATEFUL - POLICIES.keys():
+            yield f"{name} would keep state, and nobody says what becomes of it"
 
 
 @everywhere

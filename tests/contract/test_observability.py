@@ -239,6 +239,43 @@ def test_the_alarm_of_connections_rings_at_four_fifths_of_what_the_database_take
     assert int(threshold) == limit * 4 // 5
 
 
+@cache
+def everything() -> Rendered:
+    vpn = {"Topology": "on-premises", "CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
+    return render({**vpn, **MORE, "Egress": "per-az"})
+
+
+def test_every_alarm_tells_the_topic_when_it_rings_and_when_it_is_over() -> None:
+    topic = ["Observability.AlarmTopic"]
+    for name, item in alarms(everything()):
+        assert (item.get("AlarmActions"), item.get("OKActions")) == (topic, topic), name
+
+
+def test_an_alarm_of_several_metrics_adds_them_up_and_returns_what_it_works_out() -> None:
+    worked_out = {name: item["Metrics"] for name, item in alarms(everything()) if "Metrics" in item}
+    assert worked_out
+    for name, metrics in worked_out.items():
+        *given, result = metrics
+        assert [item["ReturnData"] for item in metrics] == [False] * len(given) + [True], name
+        sums = {item["Id"] for item in given if item["MetricStat"]["Stat"] == "Sum"}
+        most = {item["Id"] for item in given if item["MetricStat"]["Stat"] == "Maximum"}
+        assert sums | most == {item["Id"] for item in given}, name
+        assert most <= {"capacity"}, "what is counted is added up, of a size the most counts"
+        assert "capacity" not in sums, name
+        named = set(re.findall(r"[a-z_]+", result["Expression"]))
+        assert {item["Id"] for item in given} == named, name
+        assert result.get("Label"), name
+
+
+def test_each_line_that_a_filter_finds_counts_once_and_silence_as_none() -> None:
+    """Without a value for silence CloudWatch has no data there, and two counts of an hour ago would be the last two."""
+    filters = everything().of_type("AWS::Logs::MetricFilter")
+    found = [item for each in filters.values() for item in each["Properties"]["MetricTransformations"]]
+    assert [(item["MetricValue"], item["DefaultValue"], item["Unit"]) for item in found] == [("1", 0, "Count")] * 2
+    read = {name.rpartition(".")[2]: each["Properties"]["LogGroupName"] for name, each in filters.items()}
+    assert read == {"AuthorizerFailureFilter": "ApiAccessLogGroup", "DatabaseAwayFilter": "AttemptLogGroup"}
+
+
 def test_the_filters_look_for_what_is_written() -> None:
     code = (ROOT / "src/flows/attempt.py").read_text(encoding="utf-8")
     messages = re.findall(r'\$\.message = "([^"]+)"', TEXT)

@@ -321,6 +321,98 @@ def test_a_wrong_pair_is_refused_and_told_what_to_change(words: str, parameters:
         _ask(template, parameters)
 
 
+# ---- The Rules, against what they are to say
+
+# What each parameter is changed to, in every topology that is complete by itself, and in every pair.
+_CHANGES: list[dict[str, str]] = [
+    {"Stage": "prod"},
+    {"DeveloperCidr": "198.51.100.7/32"},
+    {"DeveloperCidr": ""},
+    {"CorporateCidr": "172.20.0.0/16"},
+    {"CorporateCidr": ""},
+    {"CorporateCidr": "10.64.0.0/16"},
+    {"CustomerGatewayAddress": "198.51.100.7"},
+    {"CustomerGatewayAddress": ""},
+    {"CorporateDatabaseAccess": "yes"},
+    {"CorporateApi": "public"},
+    {"AllowedPrivateCidrs": ""},
+    {"AllowedPrivateCidrs": "10.200.0.0/16"},
+    {"Egress": "per-az"},
+    {"EgressAllocationIds": ONE},
+    {"S3GatewayEndpoint": "no"},
+    {"DomainName": "sallyport.example.com"},
+    {"CertificateArn": CERTIFICATE},
+    {"HostedZoneId": "Z0123456789ABCDEFGHIJ"},
+    {"DatabaseMinCapacity": "0.5"},
+    {"DatabaseMinCapacity": "8", "DatabaseMaxCapacity": "8"},
+    {"DatabaseProxy": "yes"},
+    {"Tracing": "xray"},
+    {"Tracing": "otel"},
+    {"OpenTelemetryLayerArn": LAYER},
+    {"SnapStart": "yes"},
+]
+_DEFAULTS = {name: str(item.get("Default", "")) for name, item in written(TEXTS[APPLICATION])["Parameters"].items()}
+_TOPOLOGIES = ("public-private", "internet-accessible", "on-premises", "internal-only")
+
+
+def _agrees(asked: Mapping[str, str]) -> bool:
+    """Whether parameters agree, as docs/parameters.md says it, and not as the template does."""
+    of = {**_DEFAULTS, **asked}
+    topology, vpn = of["Topology"], (of["CorporateCidr"], of["CustomerGatewayAddress"])
+    is_private = topology == "internal-only" or (topology == "on-premises" and of["CorporateApi"] == "private")
+    layered = bool(of["OpenTelemetryLayerArn"])
+    return all(
+        (
+            not of["DeveloperCidr"] or topology == "internet-accessible",
+            topology != "internet-accessible" or (of["DeveloperCidr"] and of["Stage"] != "prod"),
+            all(vpn) if topology == "on-premises" or any(vpn) else True,
+            not any(vpn) or topology in {"on-premises", "internal-only"},
+            of["CorporateCidr"] != of["VpcCidr"],
+            of["CorporateDatabaseAccess"] == "no" or of["CorporateCidr"],
+            topology != "internal-only"
+            or (
+                of["AllowedPrivateCidrs"]
+                and of["Egress"] == "single"
+                and not of["EgressAllocationIds"]
+                and of["S3GatewayEndpoint"] == "yes"
+            ),
+            not (is_private and of["DomainName"]),
+            bool(of["DomainName"]) == bool(of["CertificateArn"]) and (of["DomainName"] or not of["HostedZoneId"]),
+            of["DatabaseMinCapacity"] != "0" or (of["Stage"] != "prod" and of["DatabaseProxy"] == "no"),
+            float(of["DatabaseMinCapacity"]) <= float(of["DatabaseMaxCapacity"]),
+            layered == (of["Tracing"] == "otel"),
+            not (of["SnapStart"] == "yes" and of["Tracing"] == "otel"),
+        )
+    )
+
+
+def _is_taken(asked: Mapping[str, str]) -> bool:
+    try:
+        check(asked)
+    except Refused:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("topology", _TOPOLOGIES)
+def test_what_agrees_is_taken_and_what_does_not_is_refused(topology: str) -> None:
+    base = {"Topology": topology, **NEEDS.get(topology, {})}
+    changes = [{}, *_CHANGES]
+    asked = [{**base, **one, **other} for place, one in enumerate(changes) for other in changes[place:]]
+    assert [each for each in asked if _is_taken(each) != bool(_agrees(each))] == []
+
+
+def test_the_least_capacity_may_be_any_up_to_the_most() -> None:
+    declared = written(TEXTS[APPLICATION])["Parameters"]
+    wrong = [
+        (least, most)
+        for least in declared["DatabaseMinCapacity"]["AllowedValues"]
+        for most in declared["DatabaseMaxCapacity"]["AllowedValues"]
+        if _is_taken({"DatabaseMinCapacity": str(least), "DatabaseMaxCapacity": str(most)}) != (least <= most)
+    ]
+    assert wrong == []
+
+
 def _ask(template: str, parameters: dict[str, str]) -> None:
     """Of one template, or with '' of the whole application, where a nested one refuses what the root hands down."""
     if template:
