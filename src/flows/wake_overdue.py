@@ -4,14 +4,21 @@ That is so after a restore of the database, a purged queue, and dead letters tha
 nothing here looks by itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import batched
 
 from db import deliveries
+from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup, group_name
 from flows.services import Services
 from runtime.observability import logger
+from wakeups.sqs import BATCH_ENTRIES, SEND_SECONDS
+
+WORKER_SECONDS = 45.0  # how long the function lives (template.yaml)
+_BATCH_SECONDS = 2 * SEND_SECONDS + 1.0  # SQS has two chances to accept a batch; the rest is for the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +29,20 @@ class Woken:
     next_after: DeliveryId | None
 
 
-def wake_overdue(*, overdue_seconds: int, after: DeliveryId | None, limit: int, services: Services) -> Woken:
+def wake_overdue(
+    *,
+    overdue_seconds: int,
+    after: DeliveryId | None,
+    limit: int,
+    services: Services,
+    seconds_left: float = WORKER_SECONDS,
+) -> Woken:
     """Queues a wake-up for up to `limit` unfinished deliveries that are overdue by more than `overdue_seconds`.
 
-    One that has a message already gets a second one, which does no harm: only one of the two can lease the delivery,
-    and both are done with when it is finished. Raises DatabaseUnavailable, and QueueUnavailable with some perhaps
-    woken: then the same call is made again.
+    Where SQS is too slow for `seconds_left`, or fails after it accepted some, the call ends early and `next_after` says
+    how far it came. One that has a message already gets a second one, which does no harm: only one of the two can lease
+    the delivery, and both are dropped when it is finished. Raises DatabaseUnavailable, and QueueUnavailable where SQS
+    did not accept the first batch: then the same call is made again.
     """
     now = services.clock()
     since = now - timedelta(seconds=overdue_seconds)
@@ -36,6 +51,24 @@ def wake_overdue(*, overdue_seconds: int, after: DeliveryId | None, limit: int, 
         Wakeup(delivery_id=item.delivery_id, due_at=now, group=group_name(item.tenant_id, item.destination_name))
         for item in found
     ]
-    services.queue.send(wakeups, now=now)
-    logger.info("overdue deliveries woken", count=len(found))
-    return Woken(count=len(found), next_after=found[-1].delivery_id if len(found) == limit else None)
+    count = _queued(wakeups, now=now, end_at=now + timedelta(seconds=seconds_left), services=services)
+    logger.info("overdue deliveries woken", count=count)
+    is_last_page = count == len(found) < limit
+    return Woken(count=count, next_after=None if is_last_page else found[count - 1].delivery_id)
+
+
+def _queued(wakeups: Sequence[Wakeup], *, now: datetime, end_at: datetime, services: Services) -> int:
+    """How many of `wakeups`, from the first on, are queued before `end_at`. Raises QueueUnavailable where none is."""
+    count = 0
+    for batch in batched(wakeups, BATCH_ENTRIES, strict=False):
+        if count and services.clock() + timedelta(seconds=_BATCH_SECONDS) > end_at:
+            break
+        try:
+            services.queue.send(batch, now=now)
+        except QueueUnavailable as error:
+            if not count:
+                raise
+            logger.warning("overdue deliveries were left", reason=str(error), count=len(wakeups) - count)
+            break
+        count += len(batch)
+    return count

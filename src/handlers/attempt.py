@@ -50,23 +50,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     An operator's command in, what it did out. Raises msgspec.ValidationError or an error of ours, which the invoker
     sees.
     """
+    seconds_left = context.get_remaining_time_in_millis() / 1000
     if "action" in event:
-        return _wake(msgspec.convert(event, WakeOverdue))
+        return _wake(msgspec.convert(event, WakeOverdue), seconds_left=seconds_left)
     with processor(event["Records"], read):
         results = processor.process()
     told = zip(event["Records"], results, strict=True)
     readable = [(record["messageId"], found) for record, (status, found, _) in told if status == "success"]
-    seconds_left = context.get_remaining_time_in_millis() / 1000
     back = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
     failures = [*processor.response()["batchItemFailures"]]
     return {"batchItemFailures": [*failures, *({"itemIdentifier": readable[place][0]} for place in sorted(back))]}
 
 
-def _wake(command: WakeOverdue) -> dict[str, Any]:
+def _wake(command: WakeOverdue, *, seconds_left: float) -> dict[str, Any]:
     woken = wake_overdue(
         overdue_seconds=command.overdue_seconds,
         after=None if command.after is None else DeliveryId(command.after),
         limit=command.limit,
         services=wiring.attempt(),
+        seconds_left=seconds_left,
     )
     return {"woken": woken.count, "next": None if woken.next_after is None else str(woken.next_after)}

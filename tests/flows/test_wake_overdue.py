@@ -1,7 +1,9 @@
 """Deliveries whose messages are gone: woken by an operator's call, and no harm where they were not gone."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,10 +12,12 @@ from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
 from flows.accept import accept
 from flows.attempt import attempt_due
-from flows.wake_overdue import Woken, wake_overdue
+from flows.wake_overdue import WORKER_SECONDS, Woken, wake_overdue
+from runtime import aws
+from runtime.aws import AwsCallFailed
 from runtime.settings import QueueSettings
 from tests.egress.servers import Partner, Script
-from tests.support.gateway import Gateway, statements
+from tests.support.gateway import Clock, Gateway, statements
 from tests.support.partners import answers, answers_in_turn
 from wakeups.sqs import WakeupQueue
 
@@ -97,3 +101,94 @@ def test_where_the_queue_takes_none_the_caller_is_told_and_calls_again(gateway: 
     woken: list[Wakeup] = gateway.queue.wakeups()
     assert woken == []
     assert wake(gateway).count == 1
+
+
+def create_many(gateway: Gateway, count: int) -> list[DeliveryId]:
+    """Overdue deliveries without a message, by id."""
+    gateway.destination("http://127.0.0.1:1")
+    create_delivery(gateway)
+    gateway.sql(
+        """
+        INSERT INTO delivery
+        SELECT (jsonb_populate_record(delivery, jsonb_build_object('delivery_id', id, 'idempotency_key', id))).*
+        FROM delivery, (SELECT gen_random_uuid() AS id FROM generate_series(2, %s)) AS another
+        """,
+        count,
+    )
+    gateway.queue.take()
+    gateway.clock.forward(1000)
+    return [row["delivery_id"] for row in gateway.sql("SELECT delivery_id FROM delivery ORDER BY delivery_id")]
+
+
+@dataclass
+class SlowSqs:
+    """moto's SQS behind calls that each take `seconds` of the gateway's clock; those from the `fails_from`th on fail
+    after that."""
+
+    clock: Clock
+    seconds: float = 0
+    fails_from: int = 10**6
+    targets: list[str] = field(default_factory=list)
+
+    def call(self, service: str, target: str, payload: Mapping[str, object], **more: Any) -> dict[str, Any]:
+        self.targets.append(target)
+        self.clock.forward(self.seconds)
+        if len(self.targets) >= self.fails_from:
+            raise AwsCallFailed(code="ServiceUnavailable", message="slow down", retryable=True)
+        return aws.call(service, target, payload, **more)
+
+
+@pytest.fixture
+def sqs(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> SlowSqs:
+    slow = SlowSqs(gateway.clock)
+    monkeypatch.setattr("wakeups.sqs.call", slow.call)
+    return slow
+
+
+def test_five_hundred_deliveries_cost_one_statement_and_a_call_of_sqs_for_ten(gateway: Gateway, sqs: SlowSqs) -> None:
+    made = create_many(gateway, 500)
+    sqs.targets.clear()
+    with statements(gateway) as ran:
+        assert wake(gateway) == Woken(count=500, next_after=made[-1])
+    assert len(ran) == 1
+    assert sqs.targets == ["AmazonSQS.SendMessageBatch"] * 50
+    assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
+
+
+@pytest.mark.parametrize("seconds", [0.7, 4, 5])
+def test_a_call_ends_in_time_however_slow_sqs_is_and_says_how_far_it_came(
+    gateway: Gateway, sqs: SlowSqs, seconds: float
+) -> None:
+    made = create_many(gateway, 500)
+    sqs.seconds = seconds
+    began, woken, after, calls = gateway.clock(), 0, None, 0
+    while calls == 0 or after is not None:
+        began = gateway.clock()
+        answer = wake(gateway, after=after)
+        assert gateway.clock() - began <= timedelta(seconds=WORKER_SECONDS)
+        assert answer.count > 0 or answer.next_after is None
+        woken, after, calls = woken + answer.count, answer.next_after, calls + 1
+    assert woken == 500
+    assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
+
+
+def test_the_time_is_what_the_function_has_left(gateway: Gateway, sqs: SlowSqs) -> None:
+    made = create_many(gateway, 50)
+    sqs.seconds = 4
+    woken = wake_overdue(overdue_seconds=600, after=None, limit=500, services=gateway.services, seconds_left=16)
+    assert woken == Woken(count=20, next_after=made[19])
+
+
+def test_what_sqs_accepted_before_it_failed_is_reported_and_the_next_call_goes_on_behind_it(
+    gateway: Gateway, sqs: SlowSqs
+) -> None:
+    made = create_many(gateway, 35)
+    sqs.targets.clear()
+    sqs.fails_from = 3
+    first = wake(gateway)
+    assert first == Woken(count=20, next_after=made[19])
+    with pytest.raises(QueueUnavailable):
+        wake(gateway, after=first.next_after)
+    sqs.fails_from = 10**6
+    assert wake(gateway, after=first.next_after) == Woken(count=15, next_after=None)
+    assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
