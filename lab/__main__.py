@@ -27,7 +27,7 @@ from lab.workers import CaseRefused, CaseResult, Order, carry_out
 from local.errors import LocalError
 from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
-from stack.render import Refused as RefusedParameters
+from stack.render import ParametersRefused as RefusedParameters
 
 OUT = Path(".lab")
 FAILED, CANNOT = 1, 2

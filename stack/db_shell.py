@@ -29,6 +29,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
+from stack.capabilities import capabilities
+
 ROOTS = Path(__file__).parents[1] / "src/certs/rds-global-bundle.pem"
 DOCUMENT = "AWS-StartPortForwardingSessionToRemoteHost"
 ROLES = ("readonly", "owner", "admin", "app", "authorizer")
@@ -44,12 +46,12 @@ _MISSING = {
 }
 
 
-class Stopped(Exception):
+class ShellStopped(Exception):
     """One line that says why nothing goes on, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class DatabaseAddress:
     """Where the database is and how people get there. `bastion` is an instance's id, None for straight."""
 
     host: str
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(name, _exit)
     try:
         return shell(options, for_psql)
-    except Stopped as error:
+    except ShellStopped as error:
         sys.stderr.write(f"db-shell: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -88,9 +90,9 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
-    """Runs psql until it ends; returns its exit code. Raises Stopped."""
+    """Runs psql until it ends; returns its exit code. Raises ShellStopped."""
     if not options.stack:
-        raise Stopped("name the stack: STACK=sallyport-dev")
+        raise ShellStopped("name the stack: STACK=sallyport-dev")
     psql = _psql()
     try:
         session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
@@ -104,9 +106,9 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
             )
             return _run([psql, _conninfo(_address(way, port, options)), *for_psql], token)
     except (NoCredentialsError, NoRegionError) as error:
-        raise Stopped(_missing_configuration(error)) from None
+        raise ShellStopped(_missing_configuration(error)) from None
     except (BotoCoreError, ClientError) as error:
-        raise Stopped(f"AWS does not answer as hoped: {str(error).splitlines()[0]}") from None
+        raise ShellStopped(f"AWS does not answer as hoped: {str(error).splitlines()[0]}") from None
 
 
 def _missing_configuration(error: Exception) -> str:
@@ -115,19 +117,21 @@ def _missing_configuration(error: Exception) -> str:
     return "no AWS credentials were found: log in first, as with `aws sso login`, or set AWS_PROFILE"
 
 
-def find(session: boto3.Session, stack: str) -> Way:
-    """The way to the database of a stack. Raises Stopped where there is no such stack, or no way."""
+def find(session: boto3.Session, stack: str) -> DatabaseAddress:
+    """The way to the database of a stack. Raises ShellStopped where there is no such stack, or no way."""
     described = _described(session, stack)
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", [])}
     outputs = {item["OutputKey"]: item["OutputValue"] for item in described.get("Outputs", [])}
     if "DatabaseEndpoint" not in outputs:
         state = described["StackStatus"]
-        raise Stopped(f"the stack {stack} (in state {state}) names no DatabaseEndpoint: it is not ready, or not ours")
-    straight = parameters.get("Topology") == "internet-accessible"
+        raise ShellStopped(
+            f"the stack {stack} (in state {state}) names no DatabaseEndpoint: it is not ready, or not ours"
+        )
+    straight = capabilities(parameters).public_database
     bastion = None if straight else outputs.get("BastionInstanceId")
     if bastion is None and not straight:
-        raise Stopped(f"{stack} has no bastion: deploy it with Bastion=yes (and with no again when you are done)")
-    return Way(
+        raise ShellStopped(f"{stack} has no bastion: deploy it with Bastion=yes (and with no again when you are done)")
+    return DatabaseAddress(
         host=outputs["DatabaseEndpoint"],
         port=int(outputs["DatabasePort"]),
         database=outputs["DatabaseName"],
@@ -141,7 +145,7 @@ def _described(session: boto3.Session, stack: str) -> Mapping[str, Any]:
         return described
     except ClientError as error:
         if "does not exist" in str(error):
-            raise Stopped(f"there is no stack {stack} in {session.region_name}") from None
+            raise ShellStopped(f"there is no stack {stack} in {session.region_name}") from None
         raise
 
 
@@ -149,7 +153,7 @@ def _user(role: str) -> str:
     return f"sallyport_{role}"
 
 
-def _address(way: Way, port: int | None, options: argparse.Namespace) -> dict[str, str]:
+def _address(way: DatabaseAddress, port: int | None, options: argparse.Namespace) -> dict[str, str]:
     """What libpq is told: who the database is, and where, which is the port of this machine where there is one."""
     there = {} if port is None else {"hostaddr": "127.0.0.1"}
     return {
@@ -184,7 +188,7 @@ def _psql() -> str:
 def _demand(program: str) -> str:
     found = shutil.which(program)
     if found is None:
-        raise Stopped(f"{program} is not installed. It comes with {_MISSING[program]}")
+        raise ShellStopped(f"{program} is not installed. It comes with {_MISSING[program]}")
     return found
 
 
@@ -192,7 +196,7 @@ def _demand(program: str) -> str:
 
 
 @contextlib.contextmanager
-def _port(way: Way, region: str) -> Iterator[int | None]:
+def _port(way: DatabaseAddress, region: str) -> Iterator[int | None]:
     """The local port that leads to the database while the block runs; None where it is reached straight."""
     if way.bastion is None:
         yield None
@@ -213,7 +217,7 @@ def _port(way: Way, region: str) -> Iterator[int | None]:
             _end(session)
 
 
-def _start_session(way: Way, port: int, region: str) -> list[str]:
+def _start_session(way: DatabaseAddress, port: int, region: str) -> list[str]:
     where = {"host": [way.host], "portNumber": [str(way.port)], "localPortNumber": [str(port)]}
     command = ["aws", "ssm", "start-session", "--target", str(way.bastion), "--document-name", DOCUMENT]
     return [*command, "--parameters", json.dumps(where), "--region", region]
@@ -229,11 +233,13 @@ def _wait_until_open(port: int, session: subprocess.Popen[bytes], said: Any) -> 
     deadline = time.monotonic() + OPENING_SECONDS
     while time.monotonic() < deadline:
         if session.poll() is not None:
-            raise Stopped(f"the session through the bastion did not start: {_last_line(said)}")
+            raise ShellStopped(f"the session through the bastion did not start: {_last_line(said)}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
-    raise Stopped(f"the session through the bastion was not there after {OPENING_SECONDS:.0f} s: {_last_line(said)}")
+    raise ShellStopped(
+        f"the session through the bastion was not open after {OPENING_SECONDS:.0f} s: {_last_line(said)}"
+    )
 
 
 def _last_line(said: Any) -> str:

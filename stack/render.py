@@ -53,7 +53,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of a feature toggle that only AWS has
 
 
-class Refused(ValueError):
+class ParametersRefused(ValueError):
     """The parameters are refused, in the words of the parameter or the Rule that refuses them."""
 
 
@@ -99,10 +99,10 @@ def render(
 ) -> Rendered:
     """The application for `parameters` (defaults for the rest) from `texts`, the templates by path (ours by default).
 
-    Raises Refused for parameters that a template does not accept, Dangling for references to nothing, and ValueError
-    for a circle or an intrinsic function that is not known here.
+    Raises ParametersRefused for parameters that a template does not accept, Dangling for references to nothing, and
+    ValueError for a circle or an intrinsic function that is not known here.
     """
-    stack = _Stack(APPLICATION, texts or templates(), parameters or {}, region)
+    stack = TemplateEvaluation(APPLICATION, texts or templates(), parameters or {}, region)
     stack.admit()
     resources, outputs, files = stack.made()
     if stack.faults:
@@ -122,8 +122,8 @@ def check(
     texts: Mapping[str, str] | None = None,
     region: str = REGION,
 ) -> None:
-    """Raises Refused for what the parameters and Rules of one template refuse, the root's by default."""
-    _Stack(template, texts or templates(), parameters, region).admit()
+    """Raises ParametersRefused for what the parameters and Rules of one template refuse, the root's by default."""
+    TemplateEvaluation(template, texts or templates(), parameters, region).admit()
 
 
 def combinations(texts: Mapping[str, str] | None = None) -> tuple[Combination, ...]:
@@ -138,7 +138,7 @@ def _combination(topology: str, egress: str, stage: str, texts: Mapping[str, str
     try:
         check(parameters, texts=texts)
         refused = None
-    except Refused as error:
+    except ParametersRefused as error:
         refused = str(error)
     return Combination(name=f"{topology} {egress} {stage}", parameters=parameters, refused=refused)
 
@@ -209,7 +209,7 @@ _ABSENT = _Absent()
 _MISSING = object()
 
 
-class _Stack:
+class TemplateEvaluation:
     """One template with the values handed to it. `prefix` is its address with a dot, '' for the root."""
 
     def __init__(
@@ -220,7 +220,7 @@ class _Stack:
         region: str,
         *,
         address: str = "",
-        parent: "_Stack | None" = None,
+        parent: "TemplateEvaluation | None" = None,
     ) -> None:
         if path not in texts:
             raise ValueError(f"{address} names the template {path}, which does not exist")
@@ -244,13 +244,13 @@ class _Stack:
     # ---- what refuses
 
     def admit(self) -> None:
-        """Raises Refused for the first parameter or Rule at fault."""
+        """Raises ParametersRefused for the first parameter or Rule at fault."""
         for name in self.given:
             if name not in self.declared:
-                raise Refused(f"{self.prefix}{name} is not a parameter of {self.path}")
+                raise ParametersRefused(f"{self.prefix}{name} is not a parameter of {self.path}")
         for name, declared in self.declared.items():
             if name not in self.given and "Default" not in declared:
-                raise Refused(f"{self.prefix}{name} must be given: {declared.get('Description', '')}")
+                raise ParametersRefused(f"{self.prefix}{name} must be given: {declared.get('Description', '')}")
             refuse(f"{self.prefix}{name}", declared, self.value_of(name))
         for rule in self.rules.values():
             if self._asked("RuleCondition", rule):
@@ -262,7 +262,7 @@ class _Stack:
     def _assert(self, rule: Mapping[str, Any]) -> None:
         for assertion in rule["Assertions"]:
             if not self._is_true(assertion["Assert"]):
-                raise Refused(self.prefix + str(assertion.get("AssertDescription", assertion["Assert"])))
+                raise ParametersRefused(self.prefix + str(assertion.get("AssertDescription", assertion["Assert"])))
 
     # ---- what is made
 
@@ -315,14 +315,14 @@ class _Stack:
         """Whether a resource or output of this template exists under these parameters."""
         return name in section and ("Condition" not in section[name] or self.condition(section[name]["Condition"]))
 
-    def _nested(self, name: str) -> "_Stack | None":
+    def _nested(self, name: str) -> "TemplateEvaluation | None":
         item = self.resources[name]
         if item["Type"] != "AWS::CloudFormation::Stack":
             return None
-        nested: _Stack = self._once(
+        nested: TemplateEvaluation = self._once(
             "stack",
             name,
-            lambda: _Stack(
+            lambda: TemplateEvaluation(
                 str(item["Properties"]["TemplateURL"]),
                 self.texts,
                 item["Properties"].get("Parameters", {}),
@@ -454,13 +454,13 @@ class _Stack:
 
 
 def refuse(name: str, declared: Mapping[str, Any], value: Any) -> None:
-    """Raises Refused unless `value` fits the declaration of a parameter. Symbols fit, for nobody knows them yet."""
+    """Raises ParametersRefused unless `value` fits the declaration. Symbols fit: their values are not known yet."""
     values = _members(value) if _is_list(declared["Type"]) else [value]
     for item in values:
         if isinstance(item, Symbol):
             continue
         for words in _misfits(declared, str(item)):
-            raise Refused(f"{name}: {declared.get('ConstraintDescription', words)} (got {item!r})")
+            raise ParametersRefused(f"{name}: {declared.get('ConstraintDescription', words)} (got {item!r})")
 
 
 def _misfits(declared: Mapping[str, Any], value: str) -> Iterator[str]:
@@ -517,17 +517,17 @@ def _members(value: Any) -> list[Any]:
     return [type(item)(item.strip()) for item in _split(",", value)]
 
 
-def _fn_if(stack: _Stack, argument: Any) -> Any:
+def _fn_if(stack: TemplateEvaluation, argument: Any) -> Any:
     name, then, otherwise = argument
     return stack.value(then if stack.condition(name) else otherwise)
 
 
-def _fn_get_att(stack: _Stack, argument: Any) -> Any:
+def _fn_get_att(stack: TemplateEvaluation, argument: Any) -> Any:
     name, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
     return stack.attribute(name, stack.value(attribute))
 
 
-def _fn_sub(stack: _Stack, argument: Any) -> Any:
+def _fn_sub(stack: TemplateEvaluation, argument: Any) -> Any:
     text, named = (argument, {}) if isinstance(argument, str) else argument
     values = {name: stack.value(value) for name, value in named.items()}
     parts: list[Any] = []
@@ -539,7 +539,7 @@ def _fn_sub(stack: _Stack, argument: Any) -> Any:
     return _join("", [*parts, text[place:]])
 
 
-def _substitute(stack: _Stack, name: str, values: Mapping[str, Any]) -> Any:
+def _substitute(stack: TemplateEvaluation, name: str, values: Mapping[str, Any]) -> Any:
     if name in values:
         return values[name]
     if "." in name:
@@ -547,18 +547,18 @@ def _substitute(stack: _Stack, name: str, values: Mapping[str, Any]) -> Any:
     return stack.ref(name)
 
 
-def _fn_join(stack: _Stack, argument: Any) -> Any:
+def _fn_join(stack: TemplateEvaluation, argument: Any) -> Any:
     delimiter, items = argument
     return _join(delimiter, stack.value(items))
 
 
-def _fn_split(stack: _Stack, argument: Any) -> Any:
+def _fn_split(stack: TemplateEvaluation, argument: Any) -> Any:
     delimiter, text = argument
     value = stack.value(text)
     return _split(delimiter, value) or [""]
 
 
-def _fn_select(stack: _Stack, argument: Any) -> Any:
+def _fn_select(stack: TemplateEvaluation, argument: Any) -> Any:
     index, items = argument
     values = stack.value(items)
     place = int(stack.value(index))
@@ -569,7 +569,7 @@ def _fn_select(stack: _Stack, argument: Any) -> Any:
     return values[place]
 
 
-def _fn_cidr(stack: _Stack, argument: Any) -> Any:
+def _fn_cidr(stack: TemplateEvaluation, argument: Any) -> Any:
     block, count, bits = (stack.value(item) for item in argument)
     subnets = IPv4Network(block).subnets(new_prefix=32 - int(bits))
     ranges = [str(subnet) for subnet in islice(subnets, int(count))]
@@ -578,55 +578,55 @@ def _fn_cidr(stack: _Stack, argument: Any) -> Any:
     return ranges
 
 
-def _fn_get_azs(stack: _Stack, argument: Any) -> Any:
+def _fn_get_azs(stack: TemplateEvaluation, argument: Any) -> Any:
     """Stand-ins: which zones there are differs by Region and account, two there are in each."""
     region = stack.value(argument) or stack.region
     return [f"{region}{letter}" for letter in "abc"]
 
 
-def _fn_find_in_map(stack: _Stack, argument: Any) -> Any:
+def _fn_find_in_map(stack: TemplateEvaluation, argument: Any) -> Any:
     name, first, second = (stack.value(item) for item in argument)
     return stack.mappings[name][first][second]
 
 
-def _fn_base64(stack: _Stack, argument: Any) -> Any:
+def _fn_base64(stack: TemplateEvaluation, argument: Any) -> Any:
     value = stack.value(argument)
     encoded = base64.b64encode(str(value).encode()).decode()
     return Symbol(encoded) if isinstance(value, Symbol) else encoded
 
 
-def _fn_equals(stack: _Stack, argument: Any) -> bool:
+def _fn_equals(stack: TemplateEvaluation, argument: Any) -> bool:
     one, other = (_text(stack.value(item)) for item in argument)
     return bool(one == other)
 
 
-def _fn_contains(stack: _Stack, argument: Any) -> bool:
+def _fn_contains(stack: TemplateEvaluation, argument: Any) -> bool:
     texts, wanted = (stack.value(item) for item in argument)
     return _text(wanted) in [_text(item) for item in texts]
 
 
-def _fn_each_member_equals(stack: _Stack, argument: Any) -> bool:
+def _fn_each_member_equals(stack: TemplateEvaluation, argument: Any) -> bool:
     texts, wanted = (stack.value(item) for item in argument)
     return all(_text(item) == _text(wanted) for item in texts)
 
 
-def _fn_each_member_in(stack: _Stack, argument: Any) -> bool:
+def _fn_each_member_in(stack: TemplateEvaluation, argument: Any) -> bool:
     texts, allowed = ([_text(item) for item in stack.value(part)] for part in argument)
     return all(item in allowed for item in texts)
 
 
-def _fn_ref_all(stack: _Stack, argument: Any) -> list[Any]:
+def _fn_ref_all(stack: TemplateEvaluation, argument: Any) -> list[Any]:
     """The values of all parameters of a type."""
     return [stack.value_of(name) for name, declared in stack.declared.items() if declared["Type"] == argument]
 
 
-def _fn_value_of(stack: _Stack, argument: Any) -> Symbol:
+def _fn_value_of(stack: TemplateEvaluation, argument: Any) -> Symbol:
     """An attribute of what a parameter names, such as the VPC of a subnet: only AWS knows it."""
     name, attribute = argument
     return Symbol(f"{stack.value_of(name)}.{attribute}")
 
 
-_FUNCTIONS: Mapping[str, Callable[[_Stack, Any], Any]] = {
+_FUNCTIONS: Mapping[str, Callable[[TemplateEvaluation, Any], Any]] = {
     "Ref": lambda stack, name: stack.ref(name),
     "Fn::And": lambda stack, parts: all(stack._is_true(part) for part in parts),
     "Fn::Base64": _fn_base64,

@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from stack.capabilities import capabilities
 from stack.render import NEEDS, TOPOLOGIES, Rendered, render, templates, written
 
 KEY = "arn:aws:kms:us-east-1:555555555555:key/00000000-0000-4000-8000-000000000000"
@@ -90,10 +91,10 @@ def applications(texts: Mapping[str, str] | None = None) -> list[Rendered]:
 
 def _asked(topology: str) -> dict[str, str]:
     asked = {"Topology": topology, **NEEDS.get(topology, {}), **EVERY_SAFEGUARD}
-    if topology == "on-premises":
-        return asked
-    del asked["CorporateDatabaseAccess"]  # refused where there is no VPN
-    return asked if topology == "internal-only" else asked | DOMAIN  # a private API has none
+    able = capabilities(asked)
+    if not able.has_vpn:
+        del asked["CorporateDatabaseAccess"]  # refused where there is no VPN
+    return asked if able.private_api else asked | DOMAIN  # a private API has none
 
 
 def scan(rendered: Iterable[Rendered], tools: Path) -> set[Finding]:
@@ -199,7 +200,7 @@ def owners(rendered: Iterable[Rendered], texts: Mapping[str, str] | None = None)
         for address in application.resources:
             stack, _, name = address.rpartition(".")
             template = application.templates[stack]
-            sources = [one for one in written(texts[template])["Resources"] if name.startswith(one)]
+            sources = [source for source in written(texts[template])["Resources"] if name.startswith(source)]
             source = max(sources, key=len)
             found[address] = (template, f"{stack}.{source}" if stack else source)
     return found
@@ -213,20 +214,20 @@ def faults(
     for finding in sorted(found):
         template, source = made_by[finding.address]
         covering = {
-            one
-            for one in stated
-            if (one.scanner, one.check) == (finding.scanner, finding.check)
-            and (one.address == source or (one.address is None and one.template == template))
+            exemption
+            for exemption in stated
+            if (exemption.scanner, exemption.check) == (finding.scanner, finding.check)
+            and (exemption.address == source or (exemption.address is None and exemption.template == template))
         }
         needed |= covering
         if not covering:
             yield f"{finding.scanner} {finding.check} {finding.address}: {finding.words}"
-    for one in sorted(set(stated), key=str):
-        place = one.address or one.template
-        if one not in needed:
-            yield f"{place}: {one.scanner} no longer finds {one.check}, so take its exemption away"
-        if len(one.reason.split()) < 4:
-            yield f"{place}: the exemption from {one.check} has no reason"
+    for exemption in sorted(set(stated), key=str):
+        place = exemption.address or exemption.template
+        if exemption not in needed:
+            yield f"{place}: {exemption.scanner} no longer finds {exemption.check}, so remove its exemption"
+        if len(exemption.reason.split()) < 4:
+            yield f"{place}: the exemption from {exemption.check} has no reason"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 KIB_PER_GB = 2**20  # AWS counts a GB as 2**30 bytes
 MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 
-type Resource = Mapping[str, Any]
+type RenderedResource = Mapping[str, Any]
 
 
 class Unpriced(LookupError):
@@ -62,7 +62,7 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class BillLine:
     """All charges of one price. `resources` is how many resources they are for."""
 
     price: Price
@@ -92,8 +92,8 @@ def load_load() -> dict[str, float]:
 
 
 def bill(
-    resources: Mapping[str, Resource], *, deliveries: int, prices: Prices, load: Mapping[str, float]
-) -> list[Line]:
+    resources: Mapping[str, RenderedResource], *, deliveries: int, prices: Prices, load: Mapping[str, float]
+) -> list[BillLine]:
     """The lines of a month's bill, in the order of prices.toml; those of nothing are left out.
 
     Raises Unpriced for a resource type that is neither priced nor free, Overloaded for too many deliveries.
@@ -102,7 +102,7 @@ def bill(
     charges = [charge for address in resources for charge in _charges(address, month, prices) if charge.quantity]
     found = {name: [charge for charge in charges if charge.price == name] for name in prices.prices}
     return [
-        Line(
+        BillLine(
             price=prices.prices[name],
             resources=len({charge.resource for charge in same}),
             quantity=sum(charge.quantity for charge in same),
@@ -112,7 +112,7 @@ def bill(
     ]
 
 
-def total(lines: list[Line]) -> float:
+def total(lines: list[BillLine]) -> float:
     """The sum of a bill in dollars."""
     return sum(line.dollars for line in lines)
 
@@ -133,7 +133,7 @@ class Month:
     """A month of a stack: how often what is used. All figures are for the whole month, data in GB."""
 
     def __init__(
-        self, *, resources: Mapping[str, Resource], deliveries: int, hours: int, load: Mapping[str, float]
+        self, *, resources: Mapping[str, RenderedResource], deliveries: int, hours: int, load: Mapping[str, float]
     ) -> None:
         self.resources, self.deliveries, self.hours, self.load = resources, deliveries, hours, load
         self.attempts = deliveries * load["attempts_per_delivery"]
@@ -144,7 +144,7 @@ class Month:
         # The SQL budget of docs/architecture.md: 1 to accept, 1 to look, 1 to check a token, 2 for each batch.
         self.statements = deliveries + self.looks + self.authorizations + 2 * self.batches
 
-    def of_type(self, kind: str) -> dict[str, Resource]:
+    def of_type(self, kind: str) -> dict[str, RenderedResource]:
         """The resources of a type by address."""
         return {address: found for address, found in self.resources.items() if found["Type"] == kind}
 
@@ -162,7 +162,7 @@ class Month:
                 found[function] = found.get(function, 0) + self.runs(address)
         return found
 
-    def schedules(self) -> dict[str, Resource]:
+    def schedules(self) -> dict[str, RenderedResource]:
         """Rules and schedules that fire by the clock."""
         found = self.of_type("AWS::Events::Rule") | self.of_type("AWS::Scheduler::Schedule")
         return {
@@ -228,7 +228,7 @@ class Month:
         queue = 0 if self.endpoints("sqs") else self.to_queue
         return self.to_partners + self.from_partners + queue
 
-    def endpoints(self, service: str) -> dict[str, Resource]:
+    def endpoints(self, service: str) -> dict[str, RenderedResource]:
         """The interface endpoints of a service, such as sqs."""
         return {
             address: found

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from stack import render
+from stack.capabilities import capabilities
 from stack.cost.bill import (
-    Line,
+    BillLine,
     Overloaded,
     Prices,
-    Resource,
+    RenderedResource,
     Unpriced,
     bill,
     load_load,
@@ -35,12 +36,12 @@ SHOWN_STAGES = ("dev", "prod")
 PLACES = ("Topology", "Egress", "Stage")  # chosen by the caller, whatever samconfig.toml has
 
 
-class Wrong(ValueError):
+class CostUsageError(ValueError):
     """A choice that cannot be priced, in words for the person who made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CostRow:
     """One line of the table. `dollars`: a bill for each of SHOWN_STAGES and LOADS, None where the stage is refused."""
 
     topology: str
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_one(asked, prices)
         else:
             _print_all(prices)
-    except (Wrong, render.Refused, render.Dangling, Unpriced, Overloaded) as error:
+    except (CostUsageError, render.ParametersRefused, render.Dangling, Unpriced, Overloaded) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -78,7 +79,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 
-def rows(prices: Prices) -> Iterator[Row]:
+def rows(prices: Prices) -> Iterator[CostRow]:
     """A row for each topology and egress mode that the Rules allow together."""
     for topology in render.TOPOLOGIES:
         for egress in render.EGRESSES:
@@ -86,14 +87,14 @@ def rows(prices: Prices) -> Iterator[Row]:
                 amount for stage in SHOWN_STAGES for amount in _by_load(topology, egress, stage, prices=prices)
             )
             if any(amount is not None for amount in dollars):
-                yield Row(topology=topology, egress=egress, dollars=dollars)
+                yield CostRow(topology=topology, egress=egress, dollars=dollars)
 
 
 def _by_load(topology: str, egress: str, stage: str, *, prices: Prices) -> list[float | None]:
     load = load_load()
     try:
         resources = _resources(topology, egress, stage)
-    except render.Refused:
+    except render.ParametersRefused:
         return [None for _ in LOADS]
     return [total(bill(resources, deliveries=count, prices=prices, load=load)) for count in LOADS.values()]
 
@@ -119,14 +120,14 @@ def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
 
 
 def write_quoted(prices: Prices, folder: Path = render.ROOT) -> list[str]:
-    """Renews what the pages quote, and names them. Raises Wrong for a page that has lost its marks."""
+    """Renews what the pages quote, and names them. Raises CostUsageError for a page that has lost its marks."""
     for page, block in quoted(prices):
         first, last = block.splitlines()[0], block.splitlines()[-1]
         text = (folder / page).read_text(encoding="utf-8")
         before, opened, rest = text.partition(first)
         _, closed, after = rest.partition(last)
         if not opened or not closed:
-            raise Wrong(f"{page} has lost its marks: {first} and {last}")
+            raise CostUsageError(f"{page} has lost its marks: {first} and {last}")
         (folder / page).write_text(f"{before}{block}{after}", encoding="utf-8")
     return list(dict.fromkeys(page for page, _ in quoted(prices)))
 
@@ -163,8 +164,8 @@ def unsourced(prices: Prices) -> str:
     return "\n".join(f"- {price.what}: ${price.dollars:g} per {price.unit}, [AWS]({price.page})" for price in marked)
 
 
-def _egress(row: Row) -> str:
-    return "none" if row.topology == "internal-only" else row.egress
+def _egress(row: CostRow) -> str:
+    return row.egress if capabilities({"Topology": row.topology}).has_internet else "none"
 
 
 def _dollars(amount: float | None) -> str:
@@ -213,7 +214,7 @@ def _print_one(asked: argparse.Namespace, prices: Prices) -> None:
     _print_words(console, prices)
 
 
-def _lines_table(lines: list[Line], title: str) -> Table:
+def _lines_table(lines: list[BillLine], title: str) -> Table:
     table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("What", "Together")
     table.add_column("Resources", justify="right")
@@ -229,7 +230,7 @@ def _lines_table(lines: list[Line], title: str) -> Table:
     return table
 
 
-def _print_free(console: Console, resources: Mapping[str, Resource], prices: Prices, *, full: bool) -> None:
+def _print_free(console: Console, resources: Mapping[str, RenderedResource], prices: Prices, *, full: bool) -> None:
     kinds = sorted(resource["Type"] for resource in resources.values() if resource["Type"] in prices.free)
     if not full:
         console.print(f"{len(kinds)} resources cost nothing; FREE=yes lists them with the reasons.")
@@ -253,13 +254,13 @@ def _console() -> Console:
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
-        raise Wrong(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        raise CostUsageError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
 
 
 def _deliveries(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise Wrong(f"DELIVERIES must be a whole number of deliveries a month, such as 1000000; got {text!r}")
+        raise CostUsageError(f"DELIVERIES must be a whole number of deliveries a month, such as 1000000; got {text!r}")
     return int(text)
 
 
@@ -267,7 +268,9 @@ def _settings(text: str) -> dict[str, str]:
     pairs = [word.partition("=") for word in text.split()]
     wrong = [name for name, sign, _ in pairs if not sign or name in PLACES]
     if wrong:
-        raise Wrong(f"SET takes parameters as Name=value, and {', '.join(PLACES)} by their own names; got {wrong[0]!r}")
+        raise CostUsageError(
+            f"SET takes parameters as Name=value, and {', '.join(PLACES)} by their own names; got {wrong[0]!r}"
+        )
     return {name: value for name, _, value in pairs}
 
 
@@ -276,13 +279,15 @@ def _settings(text: str) -> dict[str, str]:
 
 def _resources(
     topology: str, egress: str, stage: str, settings: Mapping[str, str] | None = None
-) -> Mapping[str, Resource]:
-    """The rendered resources. Raises render.Refused for what the Rules do not allow."""
+) -> Mapping[str, RenderedResource]:
+    """The rendered resources. Raises render.ParametersRefused for what the Rules do not allow."""
     return _rendered(topology, egress, stage, tuple(sorted((settings or {}).items())))
 
 
 @cache
-def _rendered(topology: str, egress: str, stage: str, settings: tuple[tuple[str, str], ...]) -> Mapping[str, Resource]:
+def _rendered(
+    topology: str, egress: str, stage: str, settings: tuple[tuple[str, str], ...]
+) -> Mapping[str, RenderedResource]:
     needs = render.NEEDS.get(topology, {})
     chosen = {"Topology": topology, "Egress": egress, "Stage": stage}
     return render.render({**deployed(stage), **needs, **dict(settings), **chosen}).resources

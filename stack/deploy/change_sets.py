@@ -72,7 +72,7 @@ class ChangeSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StackResource:
+class ExistingResource:
     """A resource of a stack as it is."""
 
     logical_id: str
@@ -86,7 +86,7 @@ class ChangeSetSource(Protocol):
     def pages(self, change_set: str, stack: str) -> Sequence[Page]:
         """All pages of one change set; `stack` may be empty where `change_set` is an ARN."""
 
-    def resources(self, stack_id: str) -> Sequence[StackResource]:
+    def resources(self, stack_id: str) -> Sequence[ExistingResource]:
         """The resources of a stack as it is, nested stacks included."""
 
 
@@ -195,13 +195,13 @@ class LiveSource:
             token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
         return pages
 
-    def resources(self, stack_id: str) -> Sequence[StackResource]:
+    def resources(self, stack_id: str) -> Sequence[ExistingResource]:
         """ListStackResources, all pages."""
-        resources: list[StackResource] = []
+        resources: list[ExistingResource] = []
         token: dict[str, str] = {}
         while True:
             page = self._call(self.client.list_stack_resources, StackName=stack_id, **token)
-            resources += [_stack_resource(summary) for summary in page["StackResourceSummaries"] if _exists(summary)]
+            resources += [_existing_resource(summary) for summary in page["StackResourceSummaries"] if _exists(summary)]
             if not page.get("NextToken"):
                 return resources
             token = {"NextToken": page["NextToken"]}
@@ -216,8 +216,8 @@ class LiveSource:
         return page
 
 
-def _stack_resource(summary: Page) -> StackResource:
-    return StackResource(
+def _existing_resource(summary: Page) -> ExistingResource:
+    return ExistingResource(
         logical_id=summary["LogicalResourceId"],
         physical_id=summary.get("PhysicalResourceId", ""),
         type=summary["ResourceType"],
@@ -272,13 +272,13 @@ class RecordedSource:
             raise ChangeSetUnreadable(f"not all pages of the change set {change_set} were recorded")
         return pages
 
-    def resources(self, stack_id: str) -> Sequence[StackResource]:
+    def resources(self, stack_id: str) -> Sequence[ExistingResource]:
         """From a recorded answer of describe-stack-resources."""
         lists = [answer["StackResources"] for answer in self.answers if "StackResources" in answer]
         matching = [resource for resources in lists for resource in resources if resource.get("StackId") == stack_id]
         if not matching:
             raise ChangeSetUnreadable(f"the resources of the stack {stack_id} were not recorded")
-        return [_stack_resource(resource) for resource in matching if _exists(resource)]
+        return [_existing_resource(resource) for resource in matching if _exists(resource)]
 
 
 def _load(path: Path) -> Page:

@@ -30,7 +30,7 @@ from stack.deploy.change_sets import EMPTY_REASONS, ChangeSetUnreadable, LiveSou
 from stack.deploy.events import Follower
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
-from stack.render import APPLICATION, Refused, render, templates, written
+from stack.render import APPLICATION, ParametersRefused, render, templates, written
 
 ROOT = Path(__file__).parents[2]
 BUILT = ".aws-sam/build/template.yaml"
@@ -119,7 +119,7 @@ def validate_parameters(config: StageConfig, current: Mapping[str, str], *, regi
     requested = {name: value for name, value in {**current, **config.parameters}.items() if name in known}
     try:
         parameters = render(requested, region=region).parameters
-    except Refused as refused:
+    except ParametersRefused as refused:
         raise DeploymentStopped(f"the parameters of {config.stage} are refused: {refused}") from None
     vpc = IPv4Network(parameters["VpcCidr"])
     for name in ("CorporateCidr", "AllowedPrivateCidrs"):

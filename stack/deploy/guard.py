@@ -23,10 +23,10 @@ from stack.deploy.change_sets import (
     ChangeSet,
     ChangeSetSource,
     ChangeSetUnreadable,
+    ExistingResource,
     LiveSource,
     RecordedSource,
     ResourceChange,
-    StackResource,
     read,
 )
 
@@ -186,7 +186,7 @@ def _harms_within(address: str, stack_id: str, what: str, source: ChangeSetSourc
             yield _lost(resource, inner, what)
 
 
-def _lost(resource: StackResource, address: str, what: str) -> Harm:
+def _lost(resource: ExistingResource, address: str, what: str) -> Harm:
     return Harm(
         address=address,
         physical_id=resource.physical_id,

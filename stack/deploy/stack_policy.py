@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stack.deploy.change_sets import STACK, LiveSource, StackResource
+from stack.deploy.change_sets import STACK, ExistingResource, LiveSource
 from stack.deploy.guard import PROTECTED
 
 POLICY = Path(__file__).parents[2] / "infra/stack-policy.json"
@@ -33,7 +33,7 @@ def protect(client: Any, stack: str, console: Console, *, allow: Iterable[str] =
         console.print(f"Stack policy set on {path.rstrip('.') or stack}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _stacks(live: LiveSource, stack: str, path: str) -> Iterator[tuple[str, str, list[StackResource]]]:
+def _stacks(live: LiveSource, stack: str, path: str) -> Iterator[tuple[str, str, list[ExistingResource]]]:
     """The path of each stack (empty or `Network.`), its name or id, and its resources."""
     resources = list(live.resources(stack))
     yield path, stack, resources
@@ -42,7 +42,7 @@ def _stacks(live: LiveSource, stack: str, path: str) -> Iterator[tuple[str, str,
             yield from _stacks(live, resource.physical_id, f"{path}{resource.logical_id}.")
 
 
-def policy_for(policy: Policy, resources: Iterable[StackResource]) -> Policy:
+def policy_for(policy: Policy, resources: Iterable[ExistingResource]) -> Policy:
     """The policy as written, and a denial to replace or delete nested stacks that hold protected resources."""
     nested = [
         f"LogicalResourceId/{resource.logical_id}"
@@ -56,7 +56,7 @@ def policy_for(policy: Policy, resources: Iterable[StackResource]) -> Policy:
 PROTECTED_STACKS = ("Network", "Database", "Vpn")
 
 
-def policy_allowing(resources: Iterable[StackResource], path: str, names: set[str]) -> Policy:
+def policy_allowing(resources: Iterable[ExistingResource], path: str, names: set[str]) -> Policy:
     """A policy for one deployment: denies the same by logical ids, except those in `names`.
 
     ExecuteChangeSet takes no policy of its own (UpdateStack does), so the stack's is replaced and restored.

@@ -22,7 +22,7 @@ from stack.diagram.badges import (
 )
 from stack.diagram.svg import Drawing, width, wrap
 from stack.network import access_table
-from stack.network.access_table import Party, Row, name_of
+from stack.network.access_table import AccessRow, Party, name_of
 from stack.network.model import (
     ANYWHERE,
     GatewayEndpointTarget,
@@ -84,8 +84,8 @@ class _Map:
     anchors: dict[str, Point] = field(default_factory=dict)
     spots: dict[str, Spot] = field(default_factory=dict)
     parties: tuple[Party, ...] = ()
-    rows: tuple[Row, ...] = ()
-    told: tuple[Row, ...] = ()  # the rows as they are listed
+    rows: tuple[AccessRow, ...] = ()
+    told: tuple[AccessRow, ...] = ()  # the rows as they are listed
     tops: dict[str, float] = field(default_factory=dict)  # of each row of subnets
     heights: dict[str, float] = field(default_factory=dict)
     svg: Drawing = field(init=False)
@@ -219,7 +219,7 @@ class _Map:
         for row in self._let_in_by_name():
             self._place(250, 44, 190, 72, ["Developers", row.who], at=row.who, stroke=IN)
 
-    def _let_in_by_name(self) -> list[Row]:
+    def _let_in_by_name(self) -> list[AccessRow]:
         """Where everyone is let in, _closed says it."""
         by_gateway = [row for row in self.rows if row.open and row.how == "through the internet gateway"]
         return [row for row in by_gateway if row.who != access_table.INTERNET]

@@ -35,7 +35,7 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class AccessRow:
     """`ports` is empty where nothing may be opened; `how` says by which way and as whom, or what stops it."""
 
     who: str
@@ -61,7 +61,7 @@ def parties(network: Network) -> tuple[Party, ...]:
     return tuple(sorted(made, key=lambda party: (list(Kind).index(party.kind), -_ways_out(network, party))))
 
 
-def rows(network: Network) -> tuple[Row, ...]:
+def rows(network: Network) -> tuple[AccessRow, ...]:
     """All that may be opened, then what the internet may not."""
     everyone = parties(network)
     callers = [party for party in everyone if party.kind in {Kind.FUNCTION, Kind.BASTION}]
@@ -76,13 +76,13 @@ def rows(network: Network) -> tuple[Row, ...]:
     )
 
 
-def merged(found: tuple[Row, ...]) -> tuple[Row, ...]:
+def merged(found: tuple[AccessRow, ...]) -> tuple[AccessRow, ...]:
     """Rows that say the same of different parties, in one."""
     callers: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
     for row in found:
         callers.setdefault((row.whom, row.ports, row.how), []).append(row.who)
     return tuple(
-        Row(who=", ".join(who), whom=whom, ports=ports, how=how) for (whom, ports, how), who in callers.items()
+        AccessRow(who=", ".join(who), whom=whom, ports=ports, how=how) for (whom, ports, how), who in callers.items()
     )
 
 
@@ -144,7 +144,7 @@ def _ways_out(network: Network, party: Party) -> int:
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _outside(network: Network, party: Party) -> Iterator[Row]:
+def _outside(network: Network, party: Party) -> Iterator[AccessRow]:
     ranges = outside_ranges(network, party, "egress")
     corporate = network.vpn.corporate if network.vpn else ()
     for peer in dict.fromkeys([*ranges, *(each for each in corporate if ANYWHERE in ranges)]):
@@ -155,14 +155,14 @@ def _outside(network: Network, party: Party) -> Iterator[Row]:
             yield row
 
 
-def _to_range(network: Network, party: Party, peer: IPv4Network, *, name: str | None = None) -> Row:
+def _to_range(network: Network, party: Party, peer: IPv4Network, *, name: str | None = None) -> AccessRow:
     address = _somebody(peer)
     ports = _candidates(network, party, address)
     passages = {port: [outward(network, each, address, port[0]) for each in party.interfaces] for port in ports}
     let = [port for port, found in passages.items() if all(passage.open for passage in found)]
     seen = [passage for port in let for passage in passages[port]]
     stopped = [passage.stopped_by for found in passages.values() for passage in found if passage.stopped_by]
-    return Row(
+    return AccessRow(
         who=party.label,
         whom=name or _partners_in(network, peer),
         ports=tuple(_range_of(port) for port in let),
@@ -208,14 +208,14 @@ def _reason(stopped: list[str], peer: IPv4Network) -> str:
     return UNROUTED if peer == ANYWHERE else UNCONNECTED
 
 
-def _within(network: Network, party: Party, listeners: list[Party]) -> Iterator[Row]:
+def _within(network: Network, party: Party, listeners: list[Party]) -> Iterator[AccessRow]:
     for listener in listeners:
         if listener is party:
             continue
         listens = sorted({port for each in listener.interfaces for port in each.listens})
         let = [port for port in listens if _all_inside(network, party, listener, port)]
         if let:
-            yield Row(who=party.label, whom=called(listener), ports=tuple(map(str, let)), how="inside the VPC")
+            yield AccessRow(who=party.label, whom=called(listener), ports=tuple(map(str, let)), how="inside the VPC")
 
 
 def _all_inside(network: Network, party: Party, listener: Party, port: int) -> bool:
@@ -226,7 +226,7 @@ def _all_inside(network: Network, party: Party, listener: Party, port: int) -> b
     )
 
 
-def _from_outside(network: Network, listeners: list[Party]) -> Iterator[Row]:
+def _from_outside(network: Network, listeners: list[Party]) -> Iterator[AccessRow]:
     for listener in listeners:
         for peer in outside_ranges(network, listener, "ingress"):
             address = _somebody(peer)
@@ -237,10 +237,10 @@ def _from_outside(network: Network, listeners: list[Party]) -> Iterator[Row]:
                 if any(inward(network, address, each, port).open for each in listener.interfaces)
             ]
             how = _way_in(network, peer) if let else "no route of this stack leads here"
-            yield Row(who=place_of(network, peer), whom=called(listener), ports=tuple(let), how=how)
+            yield AccessRow(who=place_of(network, peer), whom=called(listener), ports=tuple(let), how=how)
 
 
-def _from_inside(network: Network, listeners: list[Party]) -> Iterator[Row]:
+def _from_inside(network: Network, listeners: list[Party]) -> Iterator[AccessRow]:
     """What a whole range of the VPC may open, whoever stands in it."""
     for listener in listeners:
         for peer in _named(network, listener, "ingress"):
@@ -248,7 +248,7 @@ def _from_inside(network: Network, listeners: list[Party]) -> Iterator[Row]:
                 ports = sorted({port for each in listener.interfaces for port in each.listens})
                 let = [str(port) for port in ports if _admits(network, listener, peer, port)]
                 who = "anything in the VPC" if peer == network.cidr else f"anything in {peer}"
-                yield Row(who=who, whom=called(listener), ports=tuple(let), how="inside the VPC")
+                yield AccessRow(who=who, whom=called(listener), ports=tuple(let), how="inside the VPC")
 
 
 def _admits(network: Network, listener: Party, peer: IPv4Network, port: int) -> bool:
@@ -262,7 +262,7 @@ def _way_in(network: Network, peer: IPv4Network) -> str:
     return "through the VPN" if corporate else "through the internet gateway"
 
 
-def _from_strangers(network: Network, everyone: tuple[Party, ...]) -> Row:
+def _from_strangers(network: Network, everyone: tuple[Party, ...]) -> AccessRow:
     let = {
         str(port)
         for party in everyone
@@ -271,7 +271,7 @@ def _from_strangers(network: Network, everyone: tuple[Party, ...]) -> Row:
         if inward(network, STRANGER, interface, port).open
     }
     how = "open to all" if let else "nothing here answers to it"
-    return Row(who=f"everyone else on {INTERNET}", whom="anything in the VPC", ports=tuple(sorted(let)), how=how)
+    return AccessRow(who=f"everyone else on {INTERNET}", whom="anything in the VPC", ports=tuple(sorted(let)), how=how)
 
 
 def called(party: Party) -> str:

@@ -46,9 +46,9 @@ def renamed(network: Network, names: Mapping[str, str]) -> Network:
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{one.name: _renamed(getattr(value, one.name), names) for one in fields(value)})
+        return replace(value, **{field.name: _renamed(getattr(value, field.name), names) for field in fields(value)})
     if isinstance(value, tuple):
-        return tuple(_renamed(one, names) for one in value)
+        return tuple(_renamed(member, names) for member in value)
     return names.get(value, value) if type(value) is str else value
 
 
@@ -56,9 +56,9 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         name = _name(value)
         named = {_CLASS: name} if name.endswith(("Target", "Blackhole")) else {}
-        return named | {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return named | {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(member) for member in value]
     return str(value) if isinstance(value, (IPv4Address, IPv4Network, Enum)) else value
 
 
@@ -75,7 +75,7 @@ def _made(wanted: Any, value: Any) -> Any:
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin is tuple:
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_made(kind, one) for kind, one in zip(kinds, value, strict=True))
+        return tuple(_made(kind, member) for kind, member in zip(kinds, value, strict=True))
     if origin in {Union, types.UnionType}:
         return _one_of(inner, value)
     known = value in inner if origin is Literal else type(value) is wanted or wanted not in {str, int, bool}

@@ -10,7 +10,7 @@ from functools import wraps
 
 from stack.network.from_templates import network
 from stack.network.model import Network
-from stack.render import NEEDS, TOPOLOGIES, Refused, Rendered
+from stack.render import NEEDS, TOPOLOGIES, ParametersRefused, Rendered
 from tests.contract.project import Project
 
 VPN = NEEDS["on-premises"]
@@ -118,7 +118,7 @@ def choices(project: Project) -> Iterator[tuple[str, dict[str, str]]]:
 def _is_refused(project: Project, parameters: Mapping[str, str]) -> bool:
     try:
         project.application(**parameters)
-    except Refused:
+    except ParametersRefused:
         return True
     except ValueError:
         return False  # accepted, and at fault: for the rule about that to tell

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from stack.render import NEEDS, Refused, check, refuse, templates, written
+from stack.render import NEEDS, ParametersRefused, check, refuse, templates, written
 from tests.contract.project import APPLICATION, DATABASE, NETWORK, load
 
 TEXTS = templates()
@@ -300,7 +300,7 @@ def test_a_right_parameter_is_taken(name: str, value: str) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_wrong_parameter_is_refused_and_told_what_it_must_be(name: str, value: str) -> None:
-    with pytest.raises(Refused, match=rf"^{name}: must .*got {re.escape(repr(value))}"):
+    with pytest.raises(ParametersRefused, match=rf"^{name}: must .*got {re.escape(repr(value))}"):
         check({name: value})
 
 
@@ -309,7 +309,7 @@ CHOICES = [name for name, item in written(TEXTS[APPLICATION])["Parameters"].item
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_choice_that_is_not_offered_is_refused_with_those_that_are(name: str) -> None:
-    with pytest.raises(Refused, match=f"^{name}: must be one of ") as refusal:
+    with pytest.raises(ParametersRefused, match=f"^{name}: must be one of ") as refusal:
         check({name: "something-else"})
     for value in written(TEXTS[APPLICATION])["Parameters"][name]["AllowedValues"]:
         assert repr(str(value)) in str(refusal.value)
@@ -317,7 +317,7 @@ def test_a_choice_that_is_not_offered_is_refused_with_those_that_are(name: str) 
 
 @pytest.mark.parametrize(("words", "parameters", "template"), PAIRS, ids=[words for words, _, _ in PAIRS])
 def test_a_wrong_pair_is_refused_and_told_what_to_change(words: str, parameters: dict[str, str], template: str) -> None:
-    with pytest.raises(Refused, match=re.escape(words)):
+    with pytest.raises(ParametersRefused, match=re.escape(words)):
         _ask(template, parameters)
 
 
@@ -389,7 +389,7 @@ def _agrees(asked: Mapping[str, str]) -> bool:
 def _is_taken(asked: Mapping[str, str]) -> bool:
     try:
         check(asked)
-    except Refused:
+    except ParametersRefused:
         return False
     return True
 

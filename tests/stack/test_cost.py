@@ -299,7 +299,7 @@ def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repos
         assert block in (tmp_path / page).read_text(encoding="utf-8")
     assert "elsewhere" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text("# Costs\n")
-    with pytest.raises(report.Wrong, match=r"README\.md has lost its marks"):
+    with pytest.raises(report.CostUsageError, match=r"README\.md has lost its marks"):
         report.write_quoted(PRICES, tmp_path)
 
 

@@ -25,7 +25,7 @@ from moto import mock_aws
 from db.migrations import migrate
 from local.postgres import Postgres
 from stack import db_shell
-from stack.db_shell import Stopped, main
+from stack.db_shell import ShellStopped, main
 from tests.egress.authorities import Authority
 
 HOST = "sallyport-dev-database.cluster-abc123.eu-central-1.rds.amazonaws.com"
@@ -363,7 +363,7 @@ def test_a_session_that_never_opens_its_port_is_ended(
     monkeypatch.setattr(db_shell, "ENDING_SECONDS", 0.5)
     aws = programs.directory / "aws"
     aws.write_text("#!/bin/sh\ntrap '' INT\nexec 2>&1\nwhile :; do sleep 1; done\n")
-    assert "was not there after" in stopped(capfd, "--region", REGION)
+    assert "was not open after" in stopped(capfd, "--region", REGION)
 
 
 # ---- How it ends
@@ -476,4 +476,4 @@ def test_the_connection_string_survives_odd_values() -> None:
 
 
 def test_what_is_stopped_is_one_line() -> None:
-    assert "\n" not in str(Stopped("why, and what to do"))
+    assert "\n" not in str(ShellStopped("why, and what to do"))

@@ -21,7 +21,7 @@ from moto import mock_aws
 from rich.console import Console
 
 from stack.deploy import deployment
-from stack.deploy.change_sets import ChangeSetUnreadable, StackResource
+from stack.deploy.change_sets import ChangeSetUnreadable, ExistingResource
 from stack.deploy.deployment import (
     Deployment,
     DeploymentStopped,
@@ -598,8 +598,8 @@ def test_a_stack_that_takes_no_change_now_stops_it(session: Session, folder: Pat
 # ---- The policy ------------------------------------------------------------------------------------------------------
 
 
-def stack_resource(logical_id: str, kind: str) -> StackResource:
-    return StackResource(logical_id=logical_id, physical_id="x", type=kind)
+def stack_resource(logical_id: str, kind: str) -> ExistingResource:
+    return ExistingResource(logical_id=logical_id, physical_id="x", type=kind)
 
 
 def test_a_lifted_policy_still_denies_what_was_not_named() -> None:

@@ -11,7 +11,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
 from stack import render
-from stack.render import Dangling, Refused, Symbol
+from stack.render import Dangling, ParametersRefused, Symbol
 
 functions.REGION_DATA = [
     {"code": "us-east-1", "zones": ["us-east-1a", "us-east-1b", "us-east-1c"]}
@@ -216,7 +216,7 @@ def test_a_function_that_is_not_known_is_refused() -> None:
     ],
 )
 def test_parameters_are_refused_where_a_template_says_so(parameters: dict[str, str], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(ParametersRefused, match=words):
         rendered(ROOT, parameters, nested=NESTED)
 
 
@@ -241,12 +241,12 @@ DECLARED = "Parameters: {{P: {{Type: {kind}, {limits}}}}}\nResources: {{Q: {{Typ
 def test_a_parameter_keeps_its_declaration(kind: str, limits: str, good: str, bad: str) -> None:
     text = DECLARED.format(kind=kind, limits=limits)
     assert rendered(text, {"P": good}).parameters == {"P": good}
-    with pytest.raises(Refused, match="P: must "):
+    with pytest.raises(ParametersRefused, match="P: must "):
         rendered(text, {"P": bad})
 
 
 def test_a_parameter_without_a_default_must_be_given() -> None:
-    with pytest.raises(Refused, match="P must be given: what it is"):
+    with pytest.raises(ParametersRefused, match="P must be given: what it is"):
         rendered(DECLARED.format(kind="String", limits="Description: what it is"))
 
 
@@ -279,7 +279,7 @@ Resources: {{Q: {{Type: 'AWS::SQS::Queue'}}}}
 )
 def test_a_rule_is_kept_or_refuses(good: str, bad: str) -> None:
     assert rendered(RULES.format(assertion=good)).resources
-    with pytest.raises(Refused, match="refused"):
+    with pytest.raises(ParametersRefused, match="refused"):
         rendered(RULES.format(assertion=bad))
 
 

@@ -57,7 +57,7 @@ def test_what_sam_makes_is_exempted_where_it_is_written() -> None:
 
 def test_an_exemption_that_nothing_needs_must_go() -> None:
     assert list(faults([], [exempted()], OWNERS)) == [
-        "Network.Thing: checkov no longer finds CKV_1, so take its exemption away"
+        "Network.Thing: checkov no longer finds CKV_1, so remove its exemption"
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from stack.render import NEEDS, REGION, TOPOLOGIES, Refused, Rendered, render, templates
+from stack.render import NEEDS, REGION, TOPOLOGIES, ParametersRefused, Rendered, render, templates
 
 GIVEN = {"EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718,eipalloc-1a1b2c3d4e5f60718"}
 STAY = ("AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::VPC", "AWS::RDS::DBCluster", "AWS::RDS::DBInstance")
@@ -134,5 +134,5 @@ def test_a_template_that_would_replace_the_gateway_is_noticed(old: str, new: str
     ],
 )
 def test_addresses_that_do_not_fit_are_refused_with_what_to_change(parameters: dict[str, str], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(ParametersRefused, match=words):
         render(parameters)
