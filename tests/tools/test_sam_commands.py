@@ -301,7 +301,8 @@ def opened(*words: str, directory: Path) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        process.communicate(timeout=60)  # closes its output, too
+    assert process.returncode == 0
     assert not (directory / VARIABLES_FILE).exists()
 
 
