@@ -1,4 +1,4 @@
-# Deploying with a guard. None of it ran against AWS from here: see docs/deploy.md.
+# Deploying with a guard. Not yet tested on AWS: see docs/deploy.md.
 
 ##@ Build and deploy
 

@@ -72,7 +72,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", default="", help="more parameters of the stack: 'WebAcl=yes Bastion=yes'")
     parser.add_argument("--free", action="store_true", help="list what costs nothing, and why")
-    parser.add_argument("--write", action="store_true", help="renew what README.md and docs/costs.md quote")
+    parser.add_argument("--write", action="store_true", help="renew what docs/costs.md quotes")
     return parser.parse_args(arguments)
 
 
@@ -100,7 +100,7 @@ def _by_load(topology: str, egress: str, stage: str, *, prices: Prices) -> list[
 
 
 def markdown(prices: Prices) -> str:
-    """The table as the README quotes it, and the sentence below it."""
+    """The table as docs/costs.md quotes it, and the sentence below it."""
     columns = [f"{stage}, {load}" for stage in SHOWN_STAGES for load in LOADS]
     head = f"| `Topology` | `Egress` | {' | '.join(columns)} |"
     rule = f"| --- | --- |{' ---: |' * len(columns)}"
@@ -111,7 +111,7 @@ def markdown(prices: Prices) -> str:
 def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
     """The pages that quote this command, and what stands in each between the marks of its name, marks included."""
     for page, name, text in (
-        ("README.md", "table", markdown(prices)),
+        ("docs/costs.md", "table", markdown(prices)),
         ("docs/costs.md", "stages", stages(prices)),
         ("docs/costs.md", "load", assumptions()),
         ("docs/costs.md", "unsourced", unsourced(prices)),

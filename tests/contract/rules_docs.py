@@ -434,9 +434,19 @@ def the_curl_lines_are_those_that_make_run_prints(texts: Texts) -> list[str]:
 
 
 def the_table_of_costs_is_what_the_tool_prints(texts: Texts) -> list[str]:
-    """README and docs/costs.md; `make cost WRITE=yes` renews them."""
+    """docs/costs.md; `make cost WRITE=yes` renews it. The README's sentence has its figures."""
     prices = load_prices(texts["stack/cost/prices.toml"])
-    return [f"{page} should have\n{block}" for page, block in report.quoted(prices) if block not in texts[page]]
+    faults = [f"{page} should have\n{block}" for page, block in report.quoted(prices) if block not in texts[page]]
+    said = _costs_in_a_sentence(texts["docs/costs.md"])
+    return faults + ([] if said in " ".join(texts[README].split()) else [f"the README should say: {said}"])
+
+
+def _costs_in_a_sentence(page: str) -> str:
+    """The figures of the first row, as the README says them."""
+    row = re.search(r"^\| public-private \| single \|(.*)\|$", page, re.MULTILINE)
+    dev, dev_loaded, _, prod, prod_loaded, _ = (cell.strip() for cell in row[1].split("|")) if row else ("?",) * 6
+    idle = f"{dev} dollars a month in dev and {prod} in prod"
+    return f"{idle}; a million deliveries a month make that {dev_loaded} and {prod_loaded}"
 
 
 def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:

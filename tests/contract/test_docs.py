@@ -66,11 +66,12 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.the_curl_lines_are_those_that_make_run_prints, README, '"amount": 10', '"amount": 11'),
     (
         rules.the_table_of_costs_is_what_the_tool_prints,
-        README,
+        "docs/costs.md",
         "| on-premises | per-az | ",
         "| on-premises | per-az | 1",
     ),
     (rules.the_table_of_costs_is_what_the_tool_prints, "stack/cost/prices.toml", "0.045", "0.054"),
+    (rules.the_table_of_costs_is_what_the_tool_prints, README, "44 dollars", "45 dollars"),
     (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "| 1.05 |", "| 1.50 |"),
     (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "- RDS Proxy, ", "- RDS, "),
     (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "## [Unreleased]", "## Later"),

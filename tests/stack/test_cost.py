@@ -291,15 +291,15 @@ def test_what_is_free_is_told_of_the_default_where_no_bill_is_named(capsys: pyte
 
 def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "docs").mkdir()
-    for page in ("README.md", "docs/costs.md"):
+    for page in ("docs/costs.md",):
         text = (repository / page).read_text(encoding="utf-8")
         (tmp_path / page).write_text(text.replace("| on-premises |", "| elsewhere |").replace("| 1.05 |", "| 9 |"))
-    assert report.write_quoted(PRICES, tmp_path) == ["README.md", "docs/costs.md"]
+    assert report.write_quoted(PRICES, tmp_path) == ["docs/costs.md"]
     for page, block in report.quoted(PRICES):
         assert block in (tmp_path / page).read_text(encoding="utf-8")
-    assert "elsewhere" not in (tmp_path / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "README.md").write_text("# Costs\n")
-    with pytest.raises(report.CostUsageError, match=r"README\.md has lost its marks"):
+    assert "elsewhere" not in (tmp_path / "docs/costs.md").read_text(encoding="utf-8")
+    (tmp_path / "docs/costs.md").write_text("# Costs\n")
+    with pytest.raises(report.CostUsageError, match=r"docs/costs\.md has lost its marks"):
         report.write_quoted(PRICES, tmp_path)
 
 
