@@ -12,7 +12,7 @@ from db.deliveries import delivery_of
 from domain.deliveries import Attempt, Delivery, Record, StoredResponse
 from domain.errors import StatementRefused
 from domain.ids import AttemptId, DeliveryId, TenantId
-from domain.outcomes import Timings
+from domain.outcomes import OutcomeKind, Timings
 from runtime.observability import logger
 
 BARE_REASON = "the reason could not be stored"
@@ -213,7 +213,7 @@ def _row(item: Record) -> dict[str, Any]:
         "attempt_id": str(attempt.attempt_id),
         "delivery_id": str(attempt.delivery_id),
         "number": attempt.number,
-        "outcome": attempt.outcome,
+        "outcome": attempt.outcome.value,
         "reason": attempt.reason,
         "started_at": attempt.started_at.isoformat(),
         "dns_ms": attempt.timings.dns_ms,
@@ -246,7 +246,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         attempt_id=AttemptId(row["attempt_id"]),
         delivery_id=DeliveryId(row["delivery_id"]),
         number=row["number"],
-        outcome=row["outcome"],
+        outcome=OutcomeKind(row["outcome"]),
         reason=row["reason"],
         started_at=row["started_at"],
         timings=Timings(

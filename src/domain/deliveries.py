@@ -9,7 +9,7 @@ from typing import assert_never
 
 from domain.destinations import Destination
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
-from domain.outcomes import Headers, Timings
+from domain.outcomes import Headers, OutcomeKind, Timings
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
 
 ASYNC_ATTEMPTS = 10  # one per entry of the retry schedule
@@ -148,17 +148,16 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at a delivery, as it is logged.
+    """One attempt, as it is logged.
 
-    `outcome` is one of answered, unreachable, unknown, refused; `reason` is None when answered; `response` is None
-    unless answered. `egress_address` is the fixed address it left from, None where nothing left by one or it is not
-    known.
+    `reason` is None when answered; `response` is None unless answered. `egress_address` is the fixed address that the
+    request left from, None where nothing was sent from one or it is not known.
     """
 
     attempt_id: AttemptId
     delivery_id: DeliveryId
     number: int
-    outcome: str
+    outcome: OutcomeKind
     reason: str | None
     started_at: datetime
     timings: Timings

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
 from domain.ids import DestinationId, TenantId
 
@@ -17,12 +18,24 @@ class Guarantee(StrEnum):
 
     `at_least_once` tries again; `at_most_once` holds the delivery in state `unknown`, also after an answer such as 504
     that leaves it open (domain/retry.py); `auto` tries again where a repeat is harmless (an idempotent method, or a
-    destination that says it is idempotent) and holds where no answer came otherwise.
+    destination that is idempotent by its own account) and otherwise holds where no answer came.
     """
 
     AUTO = "auto"
     AT_LEAST_ONCE = "at_least_once"
     AT_MOST_ONCE = "at_most_once"
+
+
+class RepeatRule(StrEnum):
+    """After which attempts the same request may be sent again: what a guarantee means for one delivery.
+
+    `always`: after any. `when_answered`: not after one whose request was sent and got no answer.
+    `when_not_processed`: nor after an answer that leaves open whether the partner acted.
+    """
+
+    ALWAYS = "always"
+    WHEN_ANSWERED = "when_answered"
+    WHEN_NOT_PROCESSED = "when_not_processed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +109,15 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def may_repeat(*, guarantee: Guarantee, idempotent: bool, method: str) -> bool:
-    """Whether a request that may have reached the partner may be sent again."""
-    if guarantee is Guarantee.AUTO:
-        return idempotent or method in IDEMPOTENT_METHODS
-    return guarantee is Guarantee.AT_LEAST_ONCE
+def repeat_rule(*, guarantee: Guarantee, idempotent: bool, method: str) -> RepeatRule:
+    """The rule for a request of this method to a destination with this guarantee."""
+    match guarantee:
+        case Guarantee.AT_LEAST_ONCE:
+            return RepeatRule.ALWAYS
+        case Guarantee.AT_MOST_ONCE:
+            return RepeatRule.WHEN_NOT_PROCESSED
+        case Guarantee.AUTO:
+            harmless = idempotent or method in IDEMPOTENT_METHODS
+            return RepeatRule.ALWAYS if harmless else RepeatRule.WHEN_ANSWERED
+        case _:
+            assert_never(guarantee)

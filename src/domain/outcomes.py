@@ -1,6 +1,7 @@
 """What became of one attempt: a value, never an exception."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import assert_never
 
 type Headers = tuple[tuple[str, str], ...]
@@ -44,20 +45,28 @@ class Refused:
 
 
 type Outcome = Answered | Unreachable | Unknown | Refused
-OUTCOMES = ("answered", "unreachable", "unknown", "refused")  # every word of outcome_name
 
 
-def outcome_name(outcome: Outcome) -> str:
-    """The word for it in the database, the API and the metrics."""
+class OutcomeKind(StrEnum):
+    """The kinds of outcomes, as the database and the API name them."""
+
+    ANSWERED = "answered"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+
+
+def outcome_kind(outcome: Outcome) -> OutcomeKind:
+    """The kind of `outcome`."""
     match outcome:
         case Answered():
-            return "answered"
+            return OutcomeKind.ANSWERED
         case Unreachable():
-            return "unreachable"
+            return OutcomeKind.UNREACHABLE
         case Unknown():
-            return "unknown"
+            return OutcomeKind.UNKNOWN
         case Refused():
-            return "refused"
+            return OutcomeKind.REFUSED
         case _:
             assert_never(outcome)
 

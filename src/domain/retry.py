@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import assert_never
 
+from domain.destinations import RepeatRule
 from domain.outcomes import Answered, Headers, Outcome, Refused, Unknown, Unreachable
 
 # Standard Webhooks, "Deliverability and reliability": the delay before each attempt, in seconds.
@@ -56,37 +57,34 @@ def verdict(
     *,
     attempts_made: int,
     attempts_allowed: int,
-    may_repeat: bool,
-    at_most_once: bool = False,
+    repeat_rule: RepeatRule,
     now: datetime,
     chance: float,
 ) -> Verdict:
     """What the delivery does after `attempts_made` attempts, the last of which had this `outcome`.
 
-    `may_repeat` is whether a request without an answer may be sent again (domain/destinations.py). With `at_most_once`,
-    which a destination must ask for, neither may one whose answer leaves open whether the partner acted.
     `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
     """
     left = attempts_made < attempts_allowed
     again = partial(retry_at, attempts_made, now=now, chance=chance)
     match outcome:
         case Answered():
-            return _after_answer(outcome, left=left, at_most_once=at_most_once, again=again)
+            return _after_answer(outcome, left=left, repeat_rule=repeat_rule, again=again)
         case Unreachable():
             return RetryAt(at=again()) if left else Failed()
         case Unknown():
-            return RetryAt(at=again()) if may_repeat and left else Held()
+            return RetryAt(at=again()) if repeat_rule is RepeatRule.ALWAYS and left else Held()
         case Refused():
             return Failed()
         case _:
             assert_never(outcome)
 
 
-def _after_answer(answer: Answered, *, left: bool, at_most_once: bool, again: Callable[..., datetime]) -> Verdict:
+def _after_answer(answer: Answered, *, left: bool, repeat_rule: RepeatRule, again: Callable[..., datetime]) -> Verdict:
     if 200 <= answer.status < 300:
         return Delivered()
     status = understood(answer.status)
-    if at_most_once and status in AMBIGUOUS_STATUSES:
+    if repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and status in AMBIGUOUS_STATUSES:
         return Held()
     if left and status in RETRIABLE_STATUSES:
         return RetryAt(at=again(headers=answer.headers))

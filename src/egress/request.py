@@ -19,9 +19,9 @@ class OutboundRequest:
     """A request as it goes out.
 
     `url` is absolute and percent-encoded, and is sent byte for byte. `headers` are final: the client adds Host and
-    Content-Length, and a User-Agent where there is none. `may_repeat` says that a second arrival does no harm
-    (`domain.destinations.may_repeat`): only such a request uses a connection that was open before, since one that turns
-    out to be dead leaves unknown whether the request arrived. `secrets` are what of it is masked in what comes back.
+    Content-Length, and a User-Agent where there is none. `may_repeat` says that it may be sent again whatever became of
+    it (`domain.destinations.RepeatRule`): only such a request uses a connection that was open before, since one that
+    turns out to be dead leaves unknown whether the request arrived. `secrets` are masked in what comes back.
     """
 
     method: str

@@ -7,11 +7,10 @@ from functools import partial
 
 from domain.bodies import stored_response
 from domain.deliveries import Attempt, Claim, Record, StoredResponse, state_after
-from domain.destinations import Guarantee
 from domain.ids import AttemptId
-from domain.outcomes import Answered, Exchange, Outcome, outcome_name
+from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
 from domain.retry import Held, RetryAt, Verdict, verdict
-from flows.prepare import may_send_again
+from flows.prepare import repeat_rule_of
 from flows.services import Services
 from runtime.isolation import isolated
 
@@ -69,8 +68,7 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
         outcome,
         attempts_made=claim.attempts_made,
         attempts_allowed=claim.attempts_allowed,
-        may_repeat=may_send_again(claim),
-        at_most_once=claim.destination.guarantee is Guarantee.AT_MOST_ONCE,
+        repeat_rule=repeat_rule_of(claim),
         now=services.clock(),
         chance=services.chance(),
     )
@@ -83,7 +81,7 @@ def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services
         attempt_id=AttemptId(services.new_id(started_at)),
         delivery_id=claim.delivery_id,
         number=claim.attempts_made,
-        outcome=outcome_name(outcome),
+        outcome=outcome_kind(outcome),
         reason=None if isinstance(outcome, Answered) else outcome.reason,
         started_at=started_at,
         timings=exchange.timings,

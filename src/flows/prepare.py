@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from domain.deliveries import Claim
-from domain.destinations import Timeouts, may_repeat
+from domain.destinations import RepeatRule, Timeouts, repeat_rule
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.masks import secrets_in
@@ -47,10 +47,10 @@ def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Out
     )
 
 
-def may_send_again(claim: Claim) -> bool:
-    """Whether the request of `claim` may be repeated where nobody knows whether it arrived."""
+def repeat_rule_of(claim: Claim) -> RepeatRule:
+    """After which attempts the request of `claim` may be sent again."""
     destination = claim.destination
-    return may_repeat(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
+    return repeat_rule(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
 
 
 def _seal_key(services: Services) -> SealKey | None:
@@ -82,7 +82,7 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
         headers=_headers(claim, credentials),
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
-        may_repeat=may_send_again(claim),
+        may_repeat=repeat_rule_of(claim) is RepeatRule.ALWAYS,
         secrets=secrets_in(credentials),
     )
 

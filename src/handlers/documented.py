@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.outcomes import OUTCOMES
+from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES
 
 EXAMPLE_ID = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
@@ -156,7 +156,7 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
     "outcome": {
         "type": "string",
-        "enum": list(OUTCOMES),
+        "enum": [kind.value for kind in OutcomeKind],
         "description": "What became of the attempt",
         "examples": ["unknown"],
     },
@@ -195,7 +195,7 @@ HEADERS: Mapping[str, Header] = {
         description="answered marks the partner's own answer, and nothing else does. Otherwise what became of the "
         "attempt, or withheld where the partner answered and its answer cannot be handed back",
         example="answered",
-        schema={"type": "string", "enum": [*OUTCOMES, "withheld"]},
+        schema={"type": "string", "enum": [*(kind.value for kind in OutcomeKind), "withheld"]},
     ),
     "WWW-Authenticate": Header(description="How to authenticate (RFC 6750)", example='Bearer realm="sallyport"'),
     "X-Content-Type-Options": Header(

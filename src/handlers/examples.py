@@ -16,6 +16,7 @@ from msgspec.structs import asdict, replace
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import AuthType, Guarantee
+from domain.outcomes import OutcomeKind
 from handlers.documented import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
 from handlers.schemas import (
@@ -191,8 +192,8 @@ def _delivered() -> DeliveryDetailsBody:
         next_attempt_at=None,
         finished_at=_AT + timedelta(seconds=6),
         attempts=[
-            _attempt(1, outcome="unreachable", reason="the connection was refused", response=None),
-            _attempt(2, outcome="answered", reason=None, response=response),
+            _attempt(1, outcome=OutcomeKind.UNREACHABLE, reason="the connection was refused", response=None),
+            _attempt(2, outcome=OutcomeKind.ANSWERED, reason=None, response=response),
         ],
         response=response,
         next_cursor=None,
@@ -215,7 +216,7 @@ def _delivery_fields() -> dict[str, Any]:
     }
 
 
-def _attempt(number: int, *, outcome: str, reason: str | None, response: ResponseBody | None) -> AttemptBody:
+def _attempt(number: int, *, outcome: OutcomeKind, reason: str | None, response: ResponseBody | None) -> AttemptBody:
     sent = response is not None
     return AttemptBody(
         attempt_id=UUID(int=_DELIVERY.int + number),

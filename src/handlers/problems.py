@@ -13,6 +13,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from domain import errors
 from domain.errors import SallyportError
+from domain.outcomes import OutcomeKind
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sallyport:problem:"
@@ -76,7 +77,7 @@ def problem_of(error: SallyportError) -> Problem:
             return _at_fault(error)
         case errors.Unauthorized() | errors.Forbidden() | errors.NotFound():
             return _not_allowed(error)
-        case errors.Conflict():
+        case errors.NameTaken() | errors.StillInFlight() | errors.ResponseNotStored():
             return _conflict(error)
         case errors.Unavailable(retry_after_seconds=seconds):
             headers = {"Retry-After": str(seconds)}
@@ -124,8 +125,10 @@ def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotFound
             assert_never(error)
 
 
-def _conflict(error: errors.Conflict) -> Problem:
+def _conflict(error: errors.NameTaken | errors.StillInFlight | errors.ResponseNotStored) -> Problem:
     match error:
+        case errors.NameTaken():
+            return problem("name-taken", HTTPStatus.CONFLICT, str(error))
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
             return problem(
                 "in-flight",
@@ -142,7 +145,7 @@ def _conflict(error: errors.Conflict) -> Problem:
                 extensions={"delivery_id": delivery_id, "partner_status": status},
             )
         case _:
-            return problem("name-taken", HTTPStatus.CONFLICT, str(error))
+            assert_never(error)
 
 
 def respond(found: Problem) -> Response[str]:
@@ -162,17 +165,19 @@ def respond(found: Problem) -> Response[str]:
     )
 
 
-def no_answer(delivery_id: str, outcome: str, reason: str) -> Problem:
-    """What a pass-through caller is told when its partner gave no answer; `outcome` is the attempt's."""
-    members = {"delivery_id": delivery_id, "outcome": outcome}
+def no_answer(delivery_id: str, outcome: OutcomeKind, reason: str) -> Problem:
+    """The problem of a pass-through call whose partner gave no answer; `outcome` is the attempt's."""
+    members = {"delivery_id": delivery_id, "outcome": outcome.value}
     match outcome:
-        case "unreachable":
+        case OutcomeKind.UNREACHABLE:
             return problem("partner-unreachable", HTTPStatus.BAD_GATEWAY, reason, extensions=members)
-        case "refused":
+        case OutcomeKind.REFUSED:
             return problem("egress-refused", HTTPStatus.BAD_GATEWAY, reason, extensions=members)
-        case _:
+        case OutcomeKind.UNKNOWN | OutcomeKind.ANSWERED:
             detail = f"{reason}; the partner may have acted on it"
             return problem("outcome-unknown", HTTPStatus.GATEWAY_TIMEOUT, detail, extensions=members)
+        case _:
+            assert_never(outcome)
 
 
 def too_large_to_return(delivery_id: str, status: int) -> Problem:

@@ -32,7 +32,7 @@ from domain.destinations import (
 from domain.errors import Fault, InvalidRequest
 from domain.headers import header_fault
 from domain.ids import TenantId
-from domain.outcomes import OUTCOMES, Headers
+from domain.outcomes import Headers, OutcomeKind
 from domain.targets import path_fault, query_fault
 from flows.check_egress import NO_FIXED_ADDRESS, Verified
 from flows.deliver import Progress
@@ -228,11 +228,10 @@ class AttemptBody(Struct, frozen=True, kw_only=True):
     attempt_id: Annotated[UUID, Meta(description="The attempt's id")]
     number: Annotated[int, Meta(ge=1, description="1 for the first attempt")]
     outcome: Annotated[
-        str,
+        OutcomeKind,
         Meta(
             description="answered: an answer came. unreachable: nothing was sent. unknown: some of it was sent and no "
-            "complete answer came. refused: Sallyport did not let it out",
-            extra_json_schema={"enum": list(OUTCOMES)},
+            "complete answer came. refused: Sallyport did not let it out"
         ),
     ]
     reason: Annotated[str | None, Meta(description="Why no answer came, in words; null when answered")]

@@ -18,7 +18,7 @@ from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
 from domain.headers import FRAMING, HOP_BY_HOP, OUR_PREFIXES, OURS
-from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
+from domain.outcomes import OutcomeKind
 from domain.retry import AMBIGUOUS_STATUSES, JITTER, RETRIABLE_STATUSES, RETRY_AFTER_CAP_SECONDS, SCHEDULE_SECONDS
 from domain.scopes import ALL_SCOPES
 from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
@@ -128,7 +128,7 @@ def _samples() -> Iterator[problems.Problem]:
         errors.Unsealable(),
     )
     yield from map(problems.problem_of, samples)
-    yield from (problems.no_answer("1", outcome, "") for outcome in ("unreachable", "refused", "unknown"))
+    yield from (problems.no_answer("1", outcome, "") for outcome in OutcomeKind)
     yield problems.too_large_to_return("1", 200)
     yield problems.not_ended("1")
     yield problems.odd_status("1", 600)
@@ -234,7 +234,7 @@ def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
 def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
     """`CamelCase` names are logical ids, parameters, outputs, types or metrics."""
     code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith(("src/", "stack/")))
-    counts = {f"Attempts{name.capitalize()}" for name in _outcomes()}
+    counts = {f"Attempts{kind.value.capitalize()}" for kind in OutcomeKind}
     counts |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
     return [
         f"{page}: {name} does not exist"
@@ -289,7 +289,7 @@ def states_outcomes_and_guarantees_are_those_of_the_code(texts: Texts) -> list[s
     page = texts[API]
     wanted = {
         "state": {state.value for state in State},
-        "outcome": _outcomes(),
+        "outcome": {kind.value for kind in OutcomeKind},
         "guarantee": {guarantee.value for guarantee in Guarantee},
         "verdict": {verdict.value for verdict in CheckStatus},
         "`type`": {kind.value for kind in AuthType},
@@ -299,13 +299,6 @@ def states_outcomes_and_guarantees_are_those_of_the_code(texts: Texts) -> list[s
         for column, names in wanted.items()
         if (found := _first_column(page, column)) != names
     ]
-
-
-def _outcomes() -> set[str]:
-    return {
-        outcome_name(outcome)
-        for outcome in (Answered(status=200), Unreachable(reason=""), Unknown(reason=""), Refused(reason=""))
-    }
 
 
 def _first_column(page: str, head: str) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from domain.deliveries import State
-from domain.outcomes import Answered, Refused, Unknown, Unreachable, outcome_name
+from domain.outcomes import OutcomeKind
 from stack.render import Combination, Rendered, combinations, render, templates
 from tests.contract.project import ROOT
 from tests.contract.rules_functions import CONNECTIONS, CONNECTIONS_WHEN_SMALL
@@ -54,7 +54,6 @@ OF_AWS = {
     ("AWS/VPN", "TunnelState", ("VpnId",)),
     *(("AWS/WAFV2", name, ("WebACL", "Region", "Rule")) for name in ("AllowedRequests", "BlockedRequests")),
 }
-OUTCOMES = (Answered(status=200), Unreachable(reason=""), Unknown(reason=""), Refused(reason=""))
 
 type Metric = tuple[str, str, tuple[str, ...]]
 
@@ -64,7 +63,7 @@ def ours() -> set[Metric]:
     literal = set[str]()
     for path in (ROOT / "src").rglob("*.py"):
         literal |= set(re.findall(r'\bcount\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
-    made = {f"Attempts{outcome_name(outcome).capitalize()}" for outcome in OUTCOMES}
+    made = {f"Attempts{kind.value.capitalize()}" for kind in OutcomeKind}
     made |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
     zoned = {name for name in literal if name.startswith("Egress")}
     plain = {("Sallyport", name, ("service",)) for name in made | literal - zoned}

@@ -14,7 +14,7 @@ from db.connection import Database
 from domain.deliveries import Attempt, Claim, NewDelivery, Record, State, StoredResponse
 from domain.errors import StatementRefused
 from domain.ids import AttemptId
-from domain.outcomes import Timings
+from domain.outcomes import OutcomeKind, Timings
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -48,7 +48,7 @@ ANSWERED = Attempt(
     attempt_id=AttemptId(UUID(int=40)),
     delivery_id=FIRST,
     number=1,
-    outcome="answered",
+    outcome=OutcomeKind.ANSWERED,
     reason=None,
     started_at=later(1),
     timings=Timings(dns_ms=1.25, connect_ms=2.5, tls_ms=3.75, first_byte_ms=4.5, total_ms=5.25),
@@ -66,7 +66,7 @@ ANSWERED = Attempt(
 UNANSWERED = replace(
     ANSWERED,
     attempt_id=AttemptId(UUID(int=41)),
-    outcome="unreachable",
+    outcome=OutcomeKind.UNREACHABLE,
     reason="no route",
     started_at=later(2),
     timings=Timings(dns_ms=6.5, connect_ms=7.5, tls_ms=8.5, first_byte_ms=9.5, total_ms=10.5),
@@ -77,7 +77,7 @@ UNANSWERED = replace(
 LAPSE = replace(
     UNANSWERED,
     attempt_id=AttemptId(UUID(int=42)),
-    outcome="unknown",
+    outcome=OutcomeKind.UNKNOWN,
     reason="lapsed",
     started_at=later(3),
     timings=Timings(total_ms=0.0),
@@ -120,7 +120,7 @@ def test_a_truth_replaces_every_column_of_a_lapse(database: Database, truth: Att
 
 def test_a_truth_of_nothing_sent_replaces_what_a_lapse_may_have_said_of_addresses(database: Database) -> None:
     record(database, made(replace(LAPSE, remote_address="192.0.2.1", egress_address="192.0.2.2"), State.UNKNOWN))
-    refused = replace(UNANSWERED, outcome="refused", remote_address=None, egress_address=None)
+    refused = replace(UNANSWERED, outcome=OutcomeKind.REFUSED, remote_address=None, egress_address=None)
     record(database, made(refused, State.FAILED))
     assert read(database) == [replace(refused, attempt_id=LAPSE.attempt_id)]
 
@@ -325,7 +325,7 @@ def test_an_attempt_without_an_answer_is_recorded_bare_too(database: Database) -
 
 
 def test_what_not_even_bare_can_be_is_told_after_the_others_were_recorded(database: Database) -> None:
-    impossible = replace(ANSWERED, outcome="nonsense", delivery_id=FIRST)
+    impossible = replace(UNANSWERED, outcome=OutcomeKind.ANSWERED, delivery_id=FIRST)  # and no response
     with pytest.raises(StatementRefused):
         record(database, made(impossible), made(OTHER, State.FAILED))
     assert [row[0] for row in rows(database)] == ["sending", "failed"]

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from domain.deliveries import State
 from domain.destinations import AuthType, Guarantee
-from domain.outcomes import OUTCOMES
+from domain.outcomes import OutcomeKind
 from domain.scopes import ALL_SCOPES
 from tests.conftest import FreshDatabase
 
@@ -133,7 +133,7 @@ ANSWERED: dict[str, object] = {
     "response_body": b"",
     "response_truncated": False,
 }
-NO_ANSWER = [outcome for outcome in OUTCOMES if outcome != "answered"]
+NO_ANSWER = [kind.value for kind in OutcomeKind if kind is not OutcomeKind.ANSWERED]
 NAMES_REFUSED: list[Row] = [
     {"name": name} for name in ("", "Acme", "acmE", "-a", "a_b", "a b", "\u00e4", "a\n", "a" * 64)
 ]

@@ -24,7 +24,7 @@ from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, 
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
-from domain.outcomes import Timings
+from domain.outcomes import OutcomeKind, Timings
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.support.wires import Wire
@@ -149,7 +149,7 @@ def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
         attempt_id=AttemptId(UUID(int=attempt_id)),
         delivery_id=FIRST,
         number=number,
-        outcome=outcome,
+        outcome=OutcomeKind(outcome),
         reason=None if answered else "why",
         started_at=NOW,
         timings=Timings(total_ms=1.5),

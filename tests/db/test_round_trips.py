@@ -18,7 +18,7 @@ from db.deliveries import Filter, Lease
 from domain.deliveries import Attempt, Claim, Delivery, Finished, NewDelivery, NotDue, Record, State, StoredResponse
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
-from domain.outcomes import Timings
+from domain.outcomes import OutcomeKind, Timings
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 
@@ -87,7 +87,7 @@ UNANSWERED = Attempt(
     attempt_id=AttemptId(UUID(int=30)),
     delivery_id=ACCEPTED.delivery_id,
     number=1,
-    outcome="unknown",
+    outcome=OutcomeKind.UNKNOWN,
     reason="the connection broke",
     started_at=NOW + timedelta(seconds=31),
     timings=Timings(dns_ms=1.25, connect_ms=2.25, tls_ms=3.25, first_byte_ms=4.25, total_ms=5.25),
@@ -211,7 +211,7 @@ def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -
         UNANSWERED,
         attempt_id=AttemptId(UUID(int=31)),
         number=2,
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         reason=None,
         started_at=again_at,
         timings=Timings(total_ms=9.5),
@@ -230,7 +230,10 @@ def test_attempts_come_back_whole_with_and_without_an_answer(stored: Database) -
 def test_an_answer_that_was_not_read_to_its_end_has_neither_length_nor_digest(stored: Database) -> None:
     accept(stored, wait_seconds=STORED.timeouts.total_seconds)
     cut = replace(
-        UNANSWERED, reason=None, outcome="answered", response=replace(RESPONSE, length_bytes=None, sha256=None)
+        UNANSWERED,
+        reason=None,
+        outcome=OutcomeKind.ANSWERED,
+        response=replace(RESPONSE, length_bytes=None, sha256=None),
     )
     record(stored, cut, State.FAILED)
     assert logged(stored) == [cut]

@@ -9,6 +9,7 @@ import pytest
 from domain.deliveries import Claim
 from domain.destinations import BearerAuth
 from domain.ids import DeliveryId
+from domain.outcomes import OutcomeKind
 from egress import client as egress_client
 from egress.credentials import auth_type, seal
 from egress.transfer import Run
@@ -45,7 +46,7 @@ class Step:
 
     name: str
     breaks: Break
-    outcome: str
+    outcome: OutcomeKind
     state: str
     sent: bool = True
 
@@ -58,66 +59,66 @@ STEPS = [
     Step(
         name="open credentials",
         breaks=breaks(prepare, "_credentials", at=of_odd_claim),
-        outcome="unreachable",
+        outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,
     ),
     Step(
         name="build headers",
         breaks=breaks(prepare, "_headers", at=of_odd_claim),
-        outcome="unreachable",
+        outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,
     ),
     Step(
         name="build the url",
         breaks=breaks(prepare, "partner_url", at=lambda _url, **parts: parts["path"] == ODD),
-        outcome="unreachable",
+        outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,
     ),
     Step(
         name="check the request",
         breaks=breaks(egress_client, "fault_in_request", at=lambda request: request.url.endswith(ODD)),
-        outcome="unreachable",
+        outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,
     ),
     Step(
         name="set the transfer up",
         breaks=breaks(Run, "_set", at=lambda run, **_: run.transfer.request.url.endswith(ODD)),
-        outcome="unreachable",
+        outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,
     ),
     Step(
         name="read how the transfer ended",
         breaks=breaks(Run, "_outcome", at=lambda run, _ended: run.transfer.request.url.endswith(ODD)),
-        outcome="unknown",
+        outcome=OutcomeKind.UNKNOWN,
         state="unknown",
     ),
     Step(
         name="judge by the headers",
         breaks=breaks(judge, "verdict", at=lambda outcome, **_: ("X-Odd", "yes") in getattr(outcome, "headers", ())),
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         state="delivered",
     ),
     Step(
         name="judge at all",
         breaks=breaks(judge, "_decided", at=lambda claim, _outcome, **_: claim.path == ODD),
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         state="unknown",
     ),
     Step(
         name="store the response",
         breaks=breaks(judge, "stored_response", at=lambda answer: ("X-Odd", "yes") in answer.headers),
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         state="delivered",
     ),
     Step(
         name="log",
         breaks=breaks(settle, "_log_attempt", at=lambda judged, **_: judged.claim.path == ODD),
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         state="delivered",
     ),
 ]

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.deliveries import State, fingerprint, state_after
-from domain.destinations import Guarantee, is_reference, may_repeat
-from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable, outcome_name
+from domain.destinations import Guarantee, RepeatRule, is_reference, repeat_rule
+from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
 from tests.support.gateway import START
 
@@ -61,20 +61,29 @@ def test_a_delivery_that_is_being_sent_is_not_finished_and_a_canceled_one_is() -
     ],
 )
 def test_an_outcome_has_one_name(outcome: Outcome, name: str) -> None:
-    assert outcome_name(outcome) == name
+    assert outcome_kind(outcome) is OutcomeKind(name)
+
+
+def rule(guarantee: Guarantee, *, idempotent: bool = False, method: str = "POST") -> RepeatRule:
+    return repeat_rule(guarantee=guarantee, idempotent=idempotent, method=method)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 def test_an_idempotent_method_may_be_repeated(method: str) -> None:
-    assert may_repeat(guarantee=Guarantee.AUTO, idempotent=False, method=method)
-    assert not may_repeat(guarantee=Guarantee.AT_MOST_ONCE, idempotent=True, method=method)
+    assert rule(Guarantee.AUTO, method=method) is RepeatRule.ALWAYS
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "get"])
 def test_any_other_method_may_not_unless_the_destination_says_so(method: str) -> None:
-    assert not may_repeat(guarantee=Guarantee.AUTO, idempotent=False, method=method)
-    assert may_repeat(guarantee=Guarantee.AUTO, idempotent=True, method=method)
-    assert may_repeat(guarantee=Guarantee.AT_LEAST_ONCE, idempotent=False, method=method)
+    assert rule(Guarantee.AUTO, method=method) is RepeatRule.WHEN_ANSWERED
+    assert rule(Guarantee.AUTO, idempotent=True, method=method) is RepeatRule.ALWAYS
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_guarantee_that_was_asked_for_holds_for_every_request(method: str, idempotent: bool) -> None:
+    assert rule(Guarantee.AT_LEAST_ONCE, idempotent=idempotent, method=method) is RepeatRule.ALWAYS
+    assert rule(Guarantee.AT_MOST_ONCE, idempotent=idempotent, method=method) is RepeatRule.WHEN_NOT_PROCESSED
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from domain.checks import CheckStatus
 from domain.deliveries import State
 from domain.destinations import AuthType, Guarantee
-from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable, outcome_name
+from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from handlers import api  # the routes enter themselves into the table when they are imported
 from handlers.documented import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN
 from handlers.openapi import document
@@ -196,10 +196,10 @@ def test_states_outcomes_guarantees_verdicts_and_kinds_of_credentials_are_those_
     described: dict[str, Any],
 ) -> None:
     schemas = described["components"]["schemas"]
-    for kind in (State, Guarantee, CheckStatus, AuthType):
+    for kind in (State, Guarantee, CheckStatus, AuthType, OutcomeKind):
         assert schemas[kind.__name__]["enum"] == sorted(item.value for item in kind)
-    words = [outcome_name(kind(reason="")) for kind in (Unreachable, Unknown, Refused)]
-    assert schemas["AttemptBody"]["properties"]["outcome"]["enum"] == [outcome_name(Answered(status=200)), *words]
+    unanswered = {outcome_kind(kind(reason="")) for kind in (Unreachable, Unknown, Refused)}
+    assert {outcome_kind(Answered(status=200)), *unanswered} == set(OutcomeKind)
     assert {Answered, Unreachable, Unknown, Refused} == set(get_args(Outcome.__value__))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from domain import errors
 from domain.errors import Fault, SallyportError
+from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES, no_answer, problem_of, respond, too_large_to_return
 
 CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
@@ -52,6 +53,15 @@ def test_no_error_is_forgotten() -> None:
     assert {type(error) for error, *_ in CASES} == set(leaves(SallyportError))
 
 
+def test_every_conflict_has_a_kind_of_its_own() -> None:
+    kinds = [kind for error, _, kind, _ in CASES if isinstance(error, errors.Conflict)]
+    assert len(kinds) == len(set(kinds)) == len(list(leaves(errors.Conflict)))
+
+
+def test_a_conflict_that_the_table_does_not_know_is_no_other_one() -> None:
+    assert problem_of(errors.Conflict("of a new kind")).kind == "internal"
+
+
 def test_what_went_wrong_inside_is_not_told() -> None:
     assert "key" not in problem_of(errors.Unsealable("which key, and which destination")).detail
 
@@ -79,12 +89,12 @@ def test_of_many_faults_the_first_hundred_are_listed(count: int, shown: int) -> 
 @pytest.mark.parametrize(
     ("outcome", "status", "kind"),
     [
-        ("unreachable", 502, "partner-unreachable"),
-        ("refused", 502, "egress-refused"),
-        ("unknown", 504, "outcome-unknown"),
+        (OutcomeKind.UNREACHABLE, 502, "partner-unreachable"),
+        (OutcomeKind.REFUSED, 502, "egress-refused"),
+        (OutcomeKind.UNKNOWN, 504, "outcome-unknown"),
     ],
 )
-def test_a_partner_that_did_not_answer_is_a_problem_of_its_own(outcome: str, status: int, kind: str) -> None:
+def test_a_partner_that_did_not_answer_is_a_problem_of_its_own(outcome: OutcomeKind, status: int, kind: str) -> None:
     found = no_answer("42", outcome, "the reason")
     assert (found.status, found.kind) == (status, kind)
     assert "the reason" in found.detail

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.destinations import RepeatRule
 from domain.outcomes import Answered, Outcome, Refused, Unknown, Unreachable
 from domain.retry import (
     AMBIGUOUS_STATUSES,
@@ -28,10 +29,8 @@ DAY = timedelta(days=1)
 CHANCE = st.floats(0, 1, exclude_max=True)
 
 
-def judged(outcome: Outcome, *, attempts_made: int = 1, may_repeat: bool = False) -> Verdict:
-    return verdict(
-        outcome, attempts_made=attempts_made, attempts_allowed=10, may_repeat=may_repeat, now=NOW, chance=0.5
-    )
+def judged(outcome: Outcome, *, attempts_made: int = 1, rule: RepeatRule = RepeatRule.WHEN_ANSWERED) -> Verdict:
+    return verdict(outcome, attempts_made=attempts_made, attempts_allowed=10, repeat_rule=rule, now=NOW, chance=0.5)
 
 
 def after(seconds: float) -> RetryAt:
@@ -45,14 +44,14 @@ def test_any_success_is_a_delivery(status: int) -> None:
 
 @pytest.mark.parametrize("status", sorted(RETRIABLE_STATUSES))
 def test_what_passes_is_tried_again_even_where_a_repeat_is_not_harmless(status: int) -> None:
-    assert judged(Answered(status=status), may_repeat=False) == after(5)
+    assert judged(Answered(status=status), rule=RepeatRule.WHEN_ANSWERED) == after(5)
 
 
 @pytest.mark.parametrize(
     "status", [300, 301, 302, 304, 307, 400, 401, 403, 404, 409, 410, 422, 451, 499, 501, 505, 506, 508, 510, 511]
 )
 def test_what_will_not_change_fails_at_once(status: int) -> None:
-    assert judged(Answered(status=status), may_repeat=True) == Failed()
+    assert judged(Answered(status=status), rule=RepeatRule.ALWAYS) == Failed()
 
 
 @pytest.mark.parametrize("status", [507, 509, 512, *range(520, 528), 529, 530, 598, 599, 600, 777, 999])
@@ -72,29 +71,22 @@ def test_every_status_that_is_not_listed_counts_as_the_first_of_its_class(status
 
 
 def at_most_once(status: int) -> Verdict:
-    return verdict(
-        Answered(status=status),
-        attempts_made=1,
-        attempts_allowed=10,
-        may_repeat=False,
-        at_most_once=True,
-        now=NOW,
-        chance=0.5,
-    )
+    return judged(Answered(status=status), rule=RepeatRule.WHEN_NOT_PROCESSED)
 
 
-@pytest.mark.parametrize("may_repeat", [False, True])
-def test_what_was_never_sent_is_tried_again(may_repeat: bool) -> None:
-    assert judged(Unreachable(reason="no"), may_repeat=may_repeat) == after(5)
+@pytest.mark.parametrize("rule", RepeatRule)
+def test_what_was_never_sent_is_tried_again(rule: RepeatRule) -> None:
+    assert judged(Unreachable(reason="no"), rule=rule) == after(5)
 
 
 def test_what_may_have_arrived_is_tried_again_only_where_a_repeat_is_harmless() -> None:
-    assert judged(Unknown(reason="?"), may_repeat=True) == after(5)
-    assert judged(Unknown(reason="?"), may_repeat=False) == Held()
+    assert judged(Unknown(reason="?"), rule=RepeatRule.ALWAYS) == after(5)
+    assert judged(Unknown(reason="?"), rule=RepeatRule.WHEN_ANSWERED) == Held()
+    assert judged(Unknown(reason="?"), rule=RepeatRule.WHEN_NOT_PROCESSED) == Held()
 
 
 def test_what_our_guard_refuses_is_not_tried_again() -> None:
-    assert judged(Refused(reason="private"), may_repeat=True) == Failed()
+    assert judged(Refused(reason="private"), rule=RepeatRule.ALWAYS) == Failed()
 
 
 @pytest.mark.parametrize(
@@ -107,8 +99,8 @@ def test_what_our_guard_refuses_is_not_tried_again() -> None:
     ],
 )
 def test_after_the_last_attempt_there_is_no_other(outcome: Outcome, last: Verdict) -> None:
-    assert judged(outcome, attempts_made=10, may_repeat=True) == last
-    assert judged(outcome, attempts_made=11, may_repeat=True) == last
+    assert judged(outcome, attempts_made=10, rule=RepeatRule.ALWAYS) == last
+    assert judged(outcome, attempts_made=11, rule=RepeatRule.ALWAYS) == last
 
 
 @pytest.mark.parametrize("attempts_made", range(1, 10))

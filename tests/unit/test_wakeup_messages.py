@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.deliveries import Attempt, Record, State, StoredResponse
 from domain.ids import AttemptId, DeliveryId, LeaseId
-from domain.outcomes import Timings
+from domain.outcomes import OutcomeKind, Timings
 from domain.wakeups import Wakeup
 from wakeups.sqs import MESSAGE_LIMIT_BYTES, decode, encode
 
@@ -67,7 +67,7 @@ def carrying(body: bytes = b"\x00paid", headers: tuple[tuple[str, str], ...] = (
         attempt_id=AttemptId(UUID(int=1)),
         delivery_id=DELIVERY,
         number=1,
-        outcome="answered",
+        outcome=OutcomeKind.ANSWERED,
         reason=None,
         started_at=DUE,
         timings=Timings(total_ms=1.5),

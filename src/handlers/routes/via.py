@@ -15,7 +15,7 @@ from domain.deliveries import ASYNC_ATTEMPTS, PASS_THROUGH_ATTEMPTS, Delivery, N
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest, ResponseNotStored
 from domain.headers import forwardable, returnable
-from domain.outcomes import Answered, Headers
+from domain.outcomes import Answered, Headers, OutcomeKind
 from domain.scopes import SEND
 from domain.targets import encoded_path, path_fault
 from flows.accept import accept
@@ -162,9 +162,8 @@ def _ours(progress: Progress, found: Problem) -> Response[Any]:
     """An answer of our own. A header tells the attempt's outcome; no partner can send that through here."""
     answer = respond(found)
     outcome = progress.attempts[-1].outcome if progress.attempts else None
-    own = _own_headers(
-        progress.delivery, outcome="withheld" if outcome == "answered" else outcome, replayed=progress.replayed
-    )
+    shown = "withheld" if outcome is OutcomeKind.ANSWERED else outcome and outcome.value
+    own = _own_headers(progress.delivery, outcome=shown, replayed=progress.replayed)
     answer.headers.update(own)
     return answer
 
@@ -176,7 +175,7 @@ def _partner_response(progress: Progress, status: int, headers: Headers, body: b
     listed: dict[str, list[str]] = {}
     for name, value in returnable(headers):
         listed.setdefault(name, []).append(value)
-    own = _own_headers(progress.delivery, outcome="answered", replayed=progress.replayed)
+    own = _own_headers(progress.delivery, outcome=OutcomeKind.ANSWERED.value, replayed=progress.replayed)
     told = _told_length(headers) if progress.delivery.method == "HEAD" or status == NOT_MODIFIED else {}
     text = b64encode(body).decode()
     if not fits({"body": text, "multiValueHeaders": listed}):
