@@ -14,6 +14,7 @@ from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup, group_name
 from flows.services import Services
+from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 CALL_SECONDS = 28.0  # of a call of the API, which API Gateway answers itself after 29 s
@@ -68,7 +69,7 @@ def _time_to_send(wait_seconds: float | None, *, since: datetime, services: Serv
 def _tell(acceptance: Acceptance) -> None:
     delivery = acceptance.delivery
     logger.info("delivery accepted", delivery_id=str(delivery.delivery_id), destination=delivery.destination_name)
-    count("DeliveriesAccepted")
+    count(Metric.DELIVERIES_ACCEPTED)
 
 
 def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, services: Services) -> None:

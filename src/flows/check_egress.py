@@ -12,6 +12,7 @@ from domain.errors import ChecksUnavailable
 from egress.check_store import CheckStore
 from egress.client import Client
 from egress.echo import observe
+from runtime.metrics import Metric
 from runtime.observability import count, count_by, logger
 from runtime.settings import EgressAddress, SettingsError
 
@@ -109,9 +110,9 @@ def _count(found: Observation, result: Check, *, zone: str) -> None:
     The alarms in infra/observability.yaml lean on that: a check that failed says nothing about the address.
     """
     count_by("zone", zone)
-    count("EgressCheckFailed", int(isinstance(found, NotObserved)))
+    count(Metric.EGRESS_CHECK_FAILED, int(isinstance(found, NotObserved)))
     if isinstance(found, Observed):
-        count("EgressAddressMatches", int(result.verdict is CheckStatus.MATCHES))
+        count(Metric.EGRESS_ADDRESS_MATCHES, int(result.verdict is CheckStatus.MATCHES))
     log = logger.info if result.verdict is CheckStatus.MATCHES else logger.error
     log(
         "egress address checked",

@@ -1,15 +1,15 @@
 """After sending: retries are queued and attempts recorded. What cannot be recorded yet travels in a wake-up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from db import attempts as table
-from domain.deliveries import Record
+from domain.deliveries import Record, State
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
-from domain.outcomes import Answered
+from domain.outcomes import Answered, OutcomeKind
 from domain.retry import RetryAt
 from domain.wakeups import Wakeup
 from flows.early_recording import EarlyRecorder
@@ -17,11 +17,24 @@ from flows.judge import JudgedAttempt
 from flows.services import Services
 from runtime.deadline import OutOfTime, within
 from runtime.isolation import isolated
+from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 PAUSE_SECONDS = 1.0  # between two attempts to record
 CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
 CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
+
+ATTEMPTS_BY_OUTCOME: Mapping[OutcomeKind, Metric] = {
+    OutcomeKind.ANSWERED: Metric.ATTEMPTS_ANSWERED,
+    OutcomeKind.UNREACHABLE: Metric.ATTEMPTS_UNREACHABLE,
+    OutcomeKind.UNKNOWN: Metric.ATTEMPTS_UNKNOWN,
+    OutcomeKind.REFUSED: Metric.ATTEMPTS_REFUSED,
+}
+DELIVERIES_BY_STATE: Mapping[State, Metric] = {
+    State.DELIVERED: Metric.DELIVERIES_DELIVERED,
+    State.FAILED: Metric.DELIVERIES_FAILED,
+    State.UNKNOWN: Metric.DELIVERIES_UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +203,8 @@ def _log_attempt(judged: JudgedAttempt, *, moved: bool) -> None:
         state=state.value,
         total_ms=round(judged.exchange.timings.total_ms, 1),
     )
-    count(f"Attempts{judged.attempt.outcome.capitalize()}")
+    count(ATTEMPTS_BY_OUTCOME[judged.attempt.outcome])
     if state.finished:
-        count(f"Deliveries{state.value.capitalize()}")
+        count(DELIVERIES_BY_STATE[state])
     if not moved:
         logger.warning("the lease had passed on, only the log was written", delivery_id=str(judged.claim.delivery_id))

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 
@@ -27,5 +28,5 @@ def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], s
         keys = {"delivery_id": delivery_id} if delivery_id else {}
         told = {"step": step, "error": type(error).__name__, "where": where, **keys}
         logger.error("one delivery met a fault of ours", extra=told)
-        count("DeliveryFaults")
+        count(Metric.DELIVERY_FAULTS)
         return otherwise(error)

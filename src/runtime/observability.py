@@ -9,6 +9,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from runtime.metrics import Metric
+
 type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
@@ -23,9 +25,9 @@ logger = Logger(json_serializer=_as_json)
 metrics = Metrics()
 
 
-def count(name: str, value: int = 1) -> None:
-    """Adds to the count `name`; it is written when the invocation ends."""
-    metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+def count(metric: Metric, value: int = 1) -> None:
+    """Adds to the count; it is written when the invocation ends."""
+    metrics.add_metric(name=metric.value, unit=MetricUnit.Count, value=value)
 
 
 def count_by(dimension: str, value: str) -> None:

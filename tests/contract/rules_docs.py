@@ -55,6 +55,7 @@ RUNNING = "docs/running.md"
 PEOPLE = "docs/people-and-database.md"
 COMPARE = "docs/compare.md"
 INDEX = "docs/index.md"
+METRICS = "src/runtime/metrics.py"
 ALARMS_PAGE = "docs/alarms.md"
 CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
@@ -234,21 +235,29 @@ def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
 def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
     """`CamelCase` names are logical ids, parameters, outputs, types or metrics."""
     code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith(("src/", "stack/")))
-    counts = {f"Attempts{kind.value.capitalize()}" for kind in OutcomeKind}
-    counts |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
     return [
         f"{page}: {name} does not exist"
         for page, name in _quoted(texts, r"[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
-        if name not in counts and not re.search(rf"\b{name}\b", code)
+        if not re.search(rf"\b{name}\b", code)
     ]
 
 
 def every_metric_has_its_row(texts: Texts) -> list[str]:
-    """What `count("...")` counts in src stands in the table of metrics."""
-    told = _first_column_names(texts[RUNNING], "metric")
+    """The page's table of metrics has those that the functions write, and no others."""
+    described, metrics = _first_column_names(texts[RUNNING], "metric"), set(_metrics(texts).values())
+    return [f"{name} stands in one of table and code alone" for name in sorted(described ^ metrics)]
+
+
+def every_metric_is_counted(texts: Texts) -> list[str]:
+    """Each of the table in src/runtime/metrics.py somewhere in src, and none that is not in it."""
     code = "\n".join(text for path, text in texts.items() if path.startswith("src/") and path.endswith(".py"))
-    counted = set(re.findall(r'\bcount\(\s*"(\w+)"', code))
-    return [f"{name} is not in the table" for name in sorted(counted - told)]
+    counted = set(re.findall(r"\bMetric\.([A-Z_]+)", code))
+    return [f"{name} stands in one of table and flows alone" for name in sorted(counted ^ set(_metrics(texts)))]
+
+
+def _metrics(texts: Texts) -> dict[str, str]:
+    """The table of metrics: what the code calls them, and what CloudWatch does."""
+    return dict(re.findall(r'^    ([A-Z_]+) = "(\w+)"', texts[METRICS], re.MULTILINE))
 
 
 def every_file_that_is_named_exists(texts: Texts) -> list[str]:
@@ -521,6 +530,7 @@ RULES: list[Rule] = [
     every_variable_that_is_named_exists,
     every_name_of_the_stack_or_the_code_exists,
     every_metric_has_its_row,
+    every_metric_is_counted,
     every_file_that_is_named_exists,
     states_outcomes_and_guarantees_are_those_of_the_code,
     calls_are_those_of_the_code,

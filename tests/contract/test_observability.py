@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from domain.deliveries import State
-from domain.outcomes import OutcomeKind
+from runtime import metrics as counts
 from stack.render import Combination, Rendered, combinations, render, templates
 from tests.contract.project import ROOT
 from tests.contract.rules_functions import CONNECTIONS, CONNECTIONS_WHEN_SMALL
@@ -59,15 +58,11 @@ type Metric = tuple[str, str, tuple[str, ...]]
 
 
 def ours() -> set[Metric]:
-    """What the functions count, by names in their code or made of outcomes and states."""
-    literal = set[str]()
-    for path in (ROOT / "src").rglob("*.py"):
-        literal |= set(re.findall(r'\bcount\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
-    made = {f"Attempts{kind.value.capitalize()}" for kind in OutcomeKind}
-    made |= {f"Deliveries{state.value.capitalize()}" for state in State if state.finished}
-    zoned = {name for name in literal if name.startswith("Egress")}
-    plain = {("Sallyport", name, ("service",)) for name in made | literal - zoned}
-    return plain | {("Sallyport", name, ("service", "zone")) for name in zoned}
+    """What the functions count."""
+    return {
+        ("Sallyport", name.value, ("service", "zone") if name.value.startswith("Egress") else ("service",))
+        for name in counts.Metric
+    }
 
 
 def filtered(rendered: Rendered) -> set[Metric]:

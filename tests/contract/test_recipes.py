@@ -29,6 +29,7 @@ RECIPES = (
     "A migration",
 )
 MIGRATIONS = "src/db/migrations/"
+METRICS = rules_docs.METRICS
 LANDED = "tests/contract/landed-migrations.sha256"
 TREE: Tree = {**rules_docs.project_texts(), LANDED: (ROOT / LANDED).read_text(encoding="utf-8")}
 NEW = f"{len(rules_migrations.files()) + 1:04}_notes_of_destinations"
@@ -67,7 +68,8 @@ STEPS: Mapping[str, Mapping[str, Step]] = {
         LANDED: Step(path=LANDED, edit=appended(f"{hashlib.sha256(SQL.encode()).hexdigest()}  {NEW}.sql")),
     },
     "A metric": {
-        "src/": Step(path="src/flows/accept.py", edit=appended('    count("RequestsRepeated")')),
+        METRICS: Step(path=METRICS, edit=appended('    REQUESTS_REPEATED = "RequestsRepeated"')),
+        "src/flows/": Step(path="src/flows/accept.py", edit=appended("    count(Metric.REQUESTS_REPEATED)")),
         "docs/running.md": Step(
             path="docs/running.md",
             edit=replaced(r"^(\| `DeliveriesAccepted` \|.*)$", r"\1\n| `RequestsRepeated` | repeats of a request |"),
@@ -111,7 +113,11 @@ def faults_of_migrations(tree: Tree, folder: Path, monkeypatch: pytest.MonkeyPat
 
 def faults_of_documents(tree: Tree, _folder: Path, _monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the contract tests say of the documents beside the code of this tree."""
-    rules = (rules_docs.every_metric_has_its_row, rules_docs.every_name_of_the_stack_or_the_code_exists)
+    rules = (
+        rules_docs.every_metric_has_its_row,
+        rules_docs.every_metric_is_counted,
+        rules_docs.every_name_of_the_stack_or_the_code_exists,
+    )
     return [fault for rule in rules for fault in rule(tree)]
 
 

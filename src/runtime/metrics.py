@@ -1,0 +1,19 @@
+"""The names of all counts that the functions write: those that alarms, the dashboard and docs/running.md use."""
+
+from enum import StrEnum
+
+
+class Metric(StrEnum):
+    """A count in the namespace `Sallyport`. Those of the egress check are counted by zone."""
+
+    DELIVERIES_ACCEPTED = "DeliveriesAccepted"
+    DELIVERIES_DELIVERED = "DeliveriesDelivered"
+    DELIVERIES_FAILED = "DeliveriesFailed"
+    DELIVERIES_UNKNOWN = "DeliveriesUnknown"
+    ATTEMPTS_ANSWERED = "AttemptsAnswered"
+    ATTEMPTS_UNREACHABLE = "AttemptsUnreachable"
+    ATTEMPTS_UNKNOWN = "AttemptsUnknown"
+    ATTEMPTS_REFUSED = "AttemptsRefused"
+    DELIVERY_FAULTS = "DeliveryFaults"
+    EGRESS_ADDRESS_MATCHES = "EgressAddressMatches"
+    EGRESS_CHECK_FAILED = "EgressCheckFailed"
