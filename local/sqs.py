@@ -1,6 +1,7 @@
 """The SQS API on this machine (moto's server, in this process) and a small client for it.
 
-moto keeps everything in memory, and emulates delays, visibility time-outs and dead-letter queues.
+moto keeps everything in memory, and emulates delays, visibility time-outs and dead-letter queues. The same server
+answers for SSM's parameters.
 """
 
 import http.client
@@ -15,12 +16,10 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from local.bounded_queue import BoundedQueue
 from local.functions import REGION
-from local.template import QueueTemplate
+from local.template import QueueTemplate, SsmParameterTemplate
 
-# moto tells the service and the Region from the signature's scope; it checks no signature.
-_AUTHORIZATION = (
-    f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/sqs/aws4_request, SignedHeaders=host, Signature=0"
-)
+# The prefix of the targets and the version of the "JSON protocol" in each API's model.
+_SERVICES = {"sqs": ("AmazonSQS", "1.0"), "ssm": ("AmazonSSM", "1.1")}
 _CALL_TIMEOUT_SECONDS = 30.0
 MOST_IN_A_BATCH = 10  # SQS API reference, SendMessageBatch
 
@@ -43,8 +42,15 @@ class SqsServer:
         return f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Listen on a free port."""
+        """Listen on a free port, with everything loaded that will be asked for.
+
+        moto loads a service at its first call and answers nobody meanwhile, which takes seconds on a busy machine: the
+        first egress check, which calls SSM, would keep deliveries from being accepted.
+        """
         self._server.start()
+        call(self.endpoint_url, "ListQueues", {}, service="sqs")
+        call(self.endpoint_url, "DescribeParameters", {}, service="ssm")
+        hang_up()
 
     def stop(self) -> None:
         """Stop listening."""
@@ -58,6 +64,12 @@ class SqsServer:
             made[name] = self._create(queue, dead)
         return made
 
+    def create_parameters(self, parameters: Iterable[SsmParameterTemplate]) -> None:
+        """All SSM parameters, with their first value."""
+        for parameter in parameters:
+            content = {"Name": parameter.name, "Type": "String", "Value": parameter.value, "Overwrite": True}
+            call(self.endpoint_url, "PutParameter", content, service="ssm")
+
     def _create(self, queue: QueueTemplate, dead: "Queue | None") -> "Queue":
         attributes = {
             "VisibilityTimeout": str(queue.visibility_timeout_seconds),
@@ -69,7 +81,7 @@ class SqsServer:
         # moto's servers of one process share their queues: names of their own keep two stacks from each other's
         # messages.
         name = f"{queue.logical_id}-{self.endpoint_url.rpartition(':')[2]}"
-        made = _call(self.endpoint_url, "CreateQueue", {"QueueName": name, "Attributes": attributes})
+        made = call(self.endpoint_url, "CreateQueue", {"QueueName": name, "Attributes": attributes})
         account = made["QueueUrl"].rsplit("/", 2)[1]
         # CloudFormation's methods, which moto leaves abstract, are never called here.
         bounded = BoundedQueue(name, REGION, account, **attributes)  # type: ignore[abstract]
@@ -140,19 +152,23 @@ class Queue:
         return sum(int(found[f"ApproximateNumberOfMessages{kind}"]) for kind in kinds)
 
     def _call(self, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        return _call(self._endpoint_url, action, {"QueueUrl": self.url, **content})
+        return call(self._endpoint_url, action, {"QueueUrl": self.url, **content})
 
 
 _connections = threading.local()
 
 
-def _call(endpoint_url: str, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """One call in SQS's JSON protocol. Raises SqsFault for an error answer, OSError when nobody answers."""
+def call(endpoint_url: str, action: str, content: Mapping[str, Any], *, service: str = "sqs") -> dict[str, Any]:
+    """One call in the JSON protocol of SQS, or of SSM. Raises SqsFault for an error answer, OSError when nobody
+    answers."""
     connection = _connection(endpoint_url)
+    prefix, version = _SERVICES[service]
+    # moto reads the service and the Region from the signature's scope; it checks no signature.
+    scope = f"20260101/{REGION}/{service}/aws4_request"
     headers = {
-        "Content-Type": "application/x-amz-json-1.0",
-        "X-Amz-Target": f"AmazonSQS.{action}",
-        "Authorization": _AUTHORIZATION,
+        "Content-Type": f"application/x-amz-json-{version}",
+        "X-Amz-Target": f"{prefix}.{action}",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=local/{scope}, SignedHeaders=host, Signature=0",
     }
     try:
         connection.request("POST", "/", json.dumps(content).encode(), headers)

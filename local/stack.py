@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from local import stand_ins
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.front import Front, Gateway
@@ -25,8 +26,7 @@ from local.wakeups_again import WakeupsAgain, unfinished
 
 DATABASE = "sallyport"
 QUEUE_FILE = "wakeup-queue"  # in the stack's directory: the queue's URL, for tools/containers.py
-# Two zones, as on AWS; whatever leaves this machine for itself comes from the loopback.
-ZONES = {"CheckEgressAFunction": "local-a", "CheckEgressBFunction": "local-b"}
+TEMPLATE = REPOSITORY / "template.yaml"
 CONCURRENCY = 4  # environments per function; a laptop has not the processors for the template's numbers
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 class StackConfiguration:
     """`directory` keeps everything that survives. A port of 0 is a free one.
 
-    `variables` are laid over every function's environment; `visibility_timeout_seconds` takes the place of the
-    template's where it is not None: for tests, which cannot wait three minutes for a message to come back.
+    `variables` take the place of the template's, in the functions that have them, and `visibility_timeout_seconds` does
+    where it is not None: for tests, which cannot wait three minutes for a message to come back.
     """
 
     directory: Path
@@ -107,7 +107,7 @@ class Stack:
             self.postgres.make_database(DATABASE)
             listening.result()
         self._cleanup.callback(sqs.stop)
-        template = self._make_queues(sqs)
+        template = self._template_on(sqs)
         self._start_functions(template)
         again = unfinished(self.postgres, database=DATABASE)  # before anything new can be handed over
         self._start_event_sources(template)
@@ -125,23 +125,32 @@ class Stack:
         self._cleanup.callback(self.partner.stop)
 
     def _make_seal_key(self) -> None:
-        template = Template(REPOSITORY / "template.yaml").secrets()["SealKey"]
-        make_seal_key(self.seal_key_file, template, report=self._configuration.report)
+        make_seal_key(self.seal_key_file, Template(TEMPLATE).secrets()["SealKey"], report=self._configuration.report)
 
-    def _make_queues(self, sqs: SqsServer) -> Template:
-        """Make the template's queues, and read it once more with their addresses in place of references."""
-        path = REPOSITORY / "template.yaml"
-        queues = Template(path).queues()
+    def _template_on(self, sqs: SqsServer) -> Template:
+        """Make the template's queues and SSM parameters; returns the template with what stands in for the cloud's
+        resources."""
+        self._make_queues(sqs)
+        self._endpoint_url = sqs.endpoint_url
+        vpc_cidr = str(Template(TEMPLATE).resolved({"Ref": "VpcCidr"}))
+        template = Template(
+            TEMPLATE,
+            # moto's servers of one process share their SSM parameters: a name of its own keeps each stack's apart.
+            parameters={"AWS::StackName": f"sallyport-{urlsplit(sqs.endpoint_url).port}"},
+            resources={"Api": stand_ins.API_ID} | {name: queue.url for name, queue in self.queues.items()},
+            attributes=stand_ins.attributes(vpc_cidr=vpc_cidr, owner=SUPERUSER),
+        )
+        sqs.create_parameters(template.ssm_parameters())
+        return template
+
+    def _make_queues(self, sqs: SqsServer) -> None:
+        queues = Template(TEMPLATE).queues()
         override = self._configuration.visibility_timeout_seconds
         if override is not None:
             queues = {
                 name: dataclasses.replace(queue, visibility_timeout_seconds=override) for name, queue in queues.items()
             }
         self.queues = sqs.create_queues(queues)
-        self._sqs_endpoint_url = sqs.endpoint_url
-        (self._directory / QUEUE_FILE).write_text(f"{self.queues['WakeupQueue'].url}\n", encoding="utf-8")
-        self._cleanup.callback((self._directory / QUEUE_FILE).unlink, missing_ok=True)
-        return Template(path, resources={name: queue.url for name, queue in self.queues.items()})
 
     def _start_functions(self, template: Template) -> None:
         self._cleanup.callback(self._stop_functions)
@@ -168,8 +177,8 @@ class Stack:
         return self._directory / "logs"
 
     def _function(self, function: FunctionTemplate) -> FunctionConfiguration:
-        # The template names the role, but for the migration: the cluster's master user, here PostgreSQL's own.
-        role = function.variables.get("DATABASE_USER", SUPERUSER)
+        # A function that is outside the VPC has neither the database nor its user.
+        ours = self._local_variables(function.variables.get("DATABASE_USER", ""))
         return FunctionConfiguration(
             name=function.logical_id,
             handler=function.handler,
@@ -177,25 +186,18 @@ class Stack:
             log=self._logs / f"{function.logical_id}.log",
             timeout_seconds=function.timeout_seconds,
             memory_mb=function.memory_mb,
-            variables={
-                **function.variables,
-                **self._local_variables(role),
-                "AVAILABILITY_ZONE": ZONES.get(function.logical_id, ""),
-                **self._configuration.variables,
-            },
+            variables=stand_ins.variables(function, ours={**ours, **self._configuration.variables}),
         )
 
     def _local_variables(self, role: str) -> dict[str, str]:
         """What takes the place of the cloud: our database, queue, key file and partner; the system's public roots."""
         return {
             "DATABASE_URL": self.postgres.url(user=role, database=DATABASE),
-            "SQS_ENDPOINT_URL": self._sqs_endpoint_url,
+            "SQS_ENDPOINT_URL": self._endpoint_url,
+            "SSM_ENDPOINT_URL": self._endpoint_url,
             "SEAL_KEY_FILE": str(self.seal_key_file),
             "CA_BUNDLE": "",
-            "EGRESS_ADDRESSES": ",".join(f"{zone}=127.0.0.1" for zone in ZONES.values()),
             "EGRESS_ECHO_URL": f"{self.partner.url}{ECHO_PATH}",
-            "EGRESS_RESULTS_PATH": f"/sallyport/{urlsplit(self._sqs_endpoint_url).port}/egress",
-            "SSM_ENDPOINT_URL": self._sqs_endpoint_url,  # moto's server has all of AWS
             "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8,127.0.0.1/32",  # the second because it is the egress address too
             "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
         }

@@ -1,12 +1,12 @@
 """Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues,
-schedules, secrets.
+schedules, secrets, SSM parameters.
 
 Not CloudFormation: intrinsic functions are resolved as far as the parameters' values and the local stand-ins of
 resources go. What needs the cloud (another stack's output, an ARN without a stand-in) comes out as `UNRESOLVED`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,26 @@ class _Unresolved:
 UNRESOLVED = _Unresolved()
 
 
+class _NoValue:
+    """The value of AWS::NoValue: what has it is left out."""
+
+    def __repr__(self) -> str:
+        return "NO_VALUE"
+
+
+NO_VALUE = _NoValue()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTemplate:
-    """One AWS::Serverless::Function. `variables` holds what could be resolved, as text."""
+    """One AWS::Serverless::Function. `names` are all variables that it has on AWS; `variables` holds those that could
+    be resolved, as text."""
 
     logical_id: str
     handler: str
     timeout_seconds: int
     memory_mb: int
+    names: frozenset[str]
     variables: Mapping[str, str]
 
 
@@ -113,6 +125,14 @@ class SecretTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SsmParameterTemplate:
+    """One AWS::SSM::Parameter of type String, with the value that CloudFormation gives it at first."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleTemplate:
     """A function that is invoked every `seconds`."""
 
@@ -147,15 +167,22 @@ Loader.add_multi_constructor("!", _short_form)
 
 
 class Template:
-    """`parameters` override the template's defaults; `resources` says what `Ref` of a resource gives locally."""
+    """`parameters` override the template's defaults; `resources` says what `Ref` of a resource gives locally, and
+    `attributes` what `Fn::GetAtt` of one does, as {"Network.Outputs.ZoneA": "local-a"}."""
 
     def __init__(
-        self, path: Path, *, parameters: Mapping[str, str] | None = None, resources: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        resources: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         self._content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - it is a SafeLoader
         defaults = {name: definition.get("Default", "") for name, definition in self._section("Parameters").items()}
         self._parameters: dict[str, Any] = {**PSEUDO_PARAMETERS, **defaults, **(parameters or {})}
         self._resource_values = dict(resources or {})
+        self._attribute_values = dict(attributes or {})
 
     def functions(self) -> dict[str, FunctionTemplate]:
         """All functions by logical id, the Globals merged in as SAM does: maps are merged, the rest is replaced."""
@@ -186,49 +213,47 @@ class Template:
         )
 
     def queues(self) -> dict[str, QueueTemplate]:
-        """All queues by logical id, with SQS's own defaults where the template is silent."""
+        """All queues by logical id, with SQS's own defaults where the template is silent. Raises ValueError for what is
+        not emulated here."""
         return {name: self._queue(name, found) for name, found in self._of_type("AWS::SQS::Queue").items()}
 
     def event_sources(self) -> tuple[EventSource, ...]:
-        """Every SQS event of every function."""
+        """Every SQS event of every function. Raises ValueError for what is not emulated here."""
         return tuple(
-            EventSource(
-                queue=_referred(event["Properties"]["Queue"]),
-                function=name,
-                batch_size=int(event["Properties"].get("BatchSize", 10)),
-                concurrency=int(
-                    self.resolved(event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency", 1000))
-                ),
-            )
-            for name, function in self._of_type("AWS::Serverless::Function").items()
-            for event in function["Properties"].get("Events", {}).values()
-            if event["Type"] == "SQS"
+            self._event_source(function, properties) for function, kind, properties in self._events() if kind == "SQS"
         )
 
     def schedules(self) -> tuple[ScheduleTemplate, ...]:
         """Every event of a function that comes at a rate."""
         return tuple(
-            ScheduleTemplate(function=name, seconds=_seconds(event["Properties"]["Schedule"]))
-            for name, function in self._of_type("AWS::Serverless::Function").items()
-            for event in function["Properties"].get("Events", {}).values()
-            if event["Type"] == "Schedule"
+            ScheduleTemplate(function=function, seconds=_seconds(properties["Schedule"]))
+            for function, kind, properties in self._events()
+            if kind == "Schedule"
         )
 
     def secrets(self) -> dict[str, SecretTemplate]:
-        """All generated secrets by logical id. Raises ValueError for what is not acted out here."""
+        """All generated secrets by logical id. Raises ValueError for what is not emulated here."""
         return {
             name: _secret(self.resolved(found["Properties"]["GenerateSecretString"]))
             for name, found in self._of_type("AWS::SecretsManager::Secret").items()
         }
 
+    def ssm_parameters(self) -> tuple[SsmParameterTemplate, ...]:
+        """All SSM parameters. Raises ValueError for what is not emulated here."""
+        return tuple(
+            self._ssm_parameter(found["Properties"]) for found in self._of_type("AWS::SSM::Parameter").values()
+        )
+
     def resolved(self, value: Any) -> Any:
-        """`value` with its intrinsic functions carried out, or UNRESOLVED in their place."""
+        """`value` with its intrinsic functions carried out, or UNRESOLVED in their place. What is AWS::NoValue is left
+        out of lists and maps."""
         if isinstance(value, dict):
             if len(value) == 1 and (name := next(iter(value))) in self._intrinsics:
                 return self._intrinsics[name](self, value[name])
-            return {key: self.resolved(item) for key, item in value.items()}
+            resolved = {key: self.resolved(item) for key, item in value.items()}
+            return {key: item for key, item in resolved.items() if item is not NO_VALUE}
         if isinstance(value, list):
-            return [self.resolved(item) for item in value]
+            return [item for item in map(self.resolved, value) if item is not NO_VALUE]
         return value
 
     def _section(self, name: str) -> dict[str, Any]:
@@ -245,16 +270,40 @@ class Template:
             handler=properties["Handler"],
             timeout_seconds=int(self.resolved(properties.get("Timeout", 3))),
             memory_mb=int(self.resolved(properties.get("MemorySize", 128))),
+            names=frozenset(variables),
             variables={key: str(value) for key, value in variables.items() if value is not UNRESOLVED},
         )
 
     def _routes(self, default_authorizer: str | None) -> list[Route]:
         return [
-            self._route(function, event["Properties"], default_authorizer)
-            for function, resource in self._of_type("AWS::Serverless::Function").items()
-            for event in resource["Properties"].get("Events", {}).values()
-            if event["Type"] == "Api"
+            self._route(function, properties, default_authorizer)
+            for function, kind, properties in self._events()
+            if kind == "Api"
         ]
+
+    def _events(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Each event of each function: the function's logical id, the event's type and properties."""
+        for function, resource in self._of_type("AWS::Serverless::Function").items():
+            for event in resource["Properties"].get("Events", {}).values():
+                if event["Type"] not in _EVENT_PROPERTIES:
+                    raise _not_emulated(event["Type"], of=f"an event of {function}")
+                _demand_emulated(event["Properties"], _EVENT_PROPERTIES[event["Type"]], of=f"an event of {function}")
+                yield function, event["Type"], event["Properties"]
+
+    def _event_source(self, function: str, properties: Mapping[str, Any]) -> EventSource:
+        for name, emulated in (
+            ("FunctionResponseTypes", ["ReportBatchItemFailures"]),
+            ("MaximumBatchingWindowInSeconds", 0),
+        ):
+            if self.resolved(properties.get(name, 0)) != emulated:
+                raise _not_emulated(f"{name} other than {emulated}", of=f"an event of {function}")
+        scaling = properties.get("ScalingConfig", {})
+        return EventSource(
+            queue=_referred(properties["Queue"]),
+            function=function,
+            batch_size=int(properties.get("BatchSize", 10)),
+            concurrency=int(self.resolved(scaling.get("MaximumConcurrency", 1000))),
+        )
 
     @staticmethod
     def _route(function: str, properties: dict[str, Any], default_authorizer: str | None) -> Route:
@@ -285,6 +334,7 @@ class Template:
 
     def _queue(self, name: str, resource: dict[str, Any]) -> QueueTemplate:
         properties = resource.get("Properties", {})
+        _demand_emulated(properties, _QUEUE_PROPERTIES, of=name)
         redrive = properties.get("RedrivePolicy")
         return QueueTemplate(
             logical_id=name,
@@ -294,7 +344,20 @@ class Template:
             max_receives=int(self.resolved(redrive["maxReceiveCount"])) if redrive else 0,
         )
 
+    def _ssm_parameter(self, properties: Mapping[str, Any]) -> SsmParameterTemplate:
+        _demand_emulated(properties, _PARAMETER_PROPERTIES, of="an SSM parameter")
+        if properties["Type"] != "String":
+            raise _not_emulated(properties["Type"], of="an SSM parameter")
+        return SsmParameterTemplate(
+            name=str(self.resolved(properties["Name"])), value=str(self.resolved(properties["Value"]))
+        )
+
+    def _get_att(self, argument: Sequence[str]) -> Any:
+        return self._attribute_values.get(".".join(argument), UNRESOLVED)
+
     def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return NO_VALUE
         return self._parameters.get(name, self._resource_values.get(name, UNRESOLVED))
 
     def _sub(self, argument: str | Sequence[Any]) -> Any:
@@ -323,6 +386,7 @@ class Template:
 
     _intrinsics: Mapping[str, Callable[..., Any]] = {
         "Ref": _ref,
+        "Fn::GetAtt": _get_att,
         "Condition": _condition,
         "Fn::Sub": _sub,
         "Fn::Join": _join,
@@ -332,10 +396,40 @@ class Template:
         "Fn::And": lambda self, argument: all(self.resolved(argument)),
         "Fn::Or": lambda self, argument: any(self.resolved(argument)),
         **dict.fromkeys(
-            ("Fn::GetAtt", "Fn::ImportValue", "Fn::Split", "Fn::Select", "Fn::Cidr", "Fn::GetAZs", "Fn::FindInMap"),
+            ("Fn::ImportValue", "Fn::Split", "Fn::Select", "Fn::Cidr", "Fn::GetAZs", "Fn::FindInMap"),
             lambda self, argument: UNRESOLVED,  # noqa: ARG005 - one signature for all
         ),
     }
+
+
+# What this machine emulates of each, and what no function can see: names, descriptions, encryption, who may send.
+_UNSEEN = frozenset({"Description", "Tags"})
+_QUEUE_PROPERTIES = _UNSEEN | {
+    "KmsMasterKeyId",
+    "MessageRetentionPeriod",
+    "QueueName",
+    "RedriveAllowPolicy",
+    "RedrivePolicy",
+    "SqsManagedSseEnabled",
+    "VisibilityTimeout",
+}
+_PARAMETER_PROPERTIES = _UNSEEN | {"Name", "Type", "Value"}
+_EVENT_PROPERTIES = {
+    "Api": frozenset({"Auth", "Method", "Path", "RestApiId"}),
+    "SQS": frozenset(
+        {"BatchSize", "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "Queue", "ScalingConfig"}
+    ),
+    "Schedule": _UNSEEN | {"Schedule"},
+}
+
+
+def _demand_emulated(properties: Mapping[str, Any], known: frozenset[str], *, of: str) -> None:
+    if unknown := properties.keys() - known:
+        raise _not_emulated(", ".join(sorted(unknown)), of=of)
+
+
+def _not_emulated(what: str, *, of: str) -> ValueError:
+    return ValueError(f"the local stack does not emulate {what} of {of}")
 
 
 # AWS::SecretsManager::Secret GenerateSecretString; an Exclude... property of each leaves it out.
@@ -344,9 +438,9 @@ _DEFAULT_SECRET_LENGTH = 32
 
 
 def _secret(properties: Mapping[str, Any]) -> SecretTemplate:
-    unknown = properties.keys() - {"PasswordLength"} - {f"Exclude{kind}" for kind in _SECRET_KINDS}
-    if unknown:
-        raise ValueError(f"the local stack does not act out {', '.join(sorted(unknown))} of a secret")
+    _demand_emulated(
+        properties, frozenset({"PasswordLength", *(f"Exclude{kind}" for kind in _SECRET_KINDS)}), of="a secret"
+    )
     kinds = tuple(kind for kind in _SECRET_KINDS if not properties.get(f"Exclude{kind}"))
     return SecretTemplate(length=int(properties.get("PasswordLength", _DEFAULT_SECRET_LENGTH)), kinds=kinds)
 

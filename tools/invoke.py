@@ -9,7 +9,6 @@ to CloudFormation (tests/handlers has it) and everything between the functions.
 """
 
 import base64
-import contextlib
 import json
 import os
 import shutil
@@ -17,8 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,7 +40,6 @@ BUILT = ROOT / ".aws-sam/build/template.yaml"
 ZONE = "local"
 INVOKE_SECONDS = 600  # the first one also makes SAM's own image, and some storage drivers copy it whole each time
 PULL_SECONDS = 600
-WARM_UP_SECONDS = 120
 
 type Event = dict[str, Any]
 
@@ -198,7 +194,6 @@ def _surroundings() -> Iterator[Functions]:
         for server in (sqs, partner):
             stack.callback(server.stop)
             server.start()
-        _warm_up(sqs.endpoint_url)
         addresses = Addresses(
             bridge=bridge,
             database_port=stack.enter_context(Relay(bridge, to_unix_socket(socket_of(postgres.url())))).port,
@@ -210,18 +205,6 @@ def _surroundings() -> Iterator[Functions]:
         variables = directory / "variables.json"
         write_variables(variables, addresses, more=_variables(bridge, partner_port))
         yield Functions(variables=variables, partner=partner, partner_url=partner_url)
-
-
-def _warm_up(endpoint_url: str) -> None:
-    """moto reads the parameters of all of AWS at its first call to SSM, which takes longer than the functions wait."""
-    service = {
-        "X-Amz-Target": "AmazonSSM.GetParameter",
-        "Content-Type": "application/x-amz-json-1.1",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/ssm/aws4_request",
-    }
-    asked = urllib.request.Request(endpoint_url, b'{"Name": "/sallyport"}', service)  # noqa: S310 - the local stack's
-    with contextlib.suppress(urllib.error.HTTPError):  # there is no such parameter
-        urllib.request.urlopen(asked, timeout=WARM_UP_SECONDS).close()  # noqa: S310 - as above
 
 
 def _variables(bridge: str, partner_port: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local.template import UNRESOLVED, EventSource, Loader, ScheduleTemplate, Template
+from local.template import NO_VALUE, UNRESOLVED, EventSource, Loader, ScheduleTemplate, Template
 
 TEMPLATE = """
 Parameters:
@@ -20,7 +20,7 @@ Conditions:
 Globals:
   Function:
     Timeout: 7
-    Environment: {Variables: {SHARED: one, LOST: !GetAtt Other.Outputs.Value}}
+    Environment: {Variables: {SHARED: one, LOST: !GetAtt Other.Outputs.Value, NONE: !Ref AWS::NoValue}}
 Resources:
   Worker:
     Type: AWS::Serverless::Function
@@ -31,7 +31,11 @@ Resources:
       Events:
         Jobs:
           Type: SQS
-          Properties: {Queue: !GetAtt Jobs.Arn, BatchSize: 5, ScalingConfig: {MaximumConcurrency: !Ref Count}}
+          Properties:
+            Queue: !GetAtt Jobs.Arn
+            BatchSize: 5
+            FunctionResponseTypes: [ReportBatchItemFailures]
+            ScalingConfig: {MaximumConcurrency: !Ref Count}
         Old: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
   Jobs:
     Type: AWS::SQS::Queue
@@ -46,13 +50,14 @@ Resources:
 def template(tmp_path: Path) -> Template:
     path = tmp_path / "template.yaml"
     path.write_text(TEMPLATE)
-    return Template(path, resources={"Jobs": "http://queue"})
+    return Template(path, resources={"Jobs": "http://queue"}, attributes={"Jobs.Arn": "an:arn"})
 
 
 def test_globals_are_merged_and_what_needs_the_cloud_is_left_out(template: Template) -> None:
     function = template.functions()["Worker"]
     assert (function.handler, function.timeout_seconds, function.memory_mb) == ("a.b", 7, 3)
     assert function.variables == {"SHARED": "one", "OWN": "http://queue", "COUNT": "3"}
+    assert function.names == {"SHARED", "LOST", "OWN", "COUNT"}
 
 
 def test_queues_have_sqs_defaults(template: Template) -> None:
@@ -81,6 +86,10 @@ def test_an_event_source_names_queue_and_function(template: Template) -> None:
         ("!If [Either, 1, 2]", 1),
         ("{a: [!Ref Stage]}", {"a": ["dev"]}),
         ("!Select [0, [a]]", UNRESOLVED),
+        ("!GetAtt Jobs.Arn", "an:arn"),
+        ("!Join [',', [!GetAtt Jobs.Arn, b]]", "an:arn,b"),
+        ("!If [IsNotDev, 1, !Ref AWS::NoValue]", NO_VALUE),
+        ("{a: [1, !Ref AWS::NoValue], b: !Ref AWS::NoValue}", {"a": [1]}),
     ],
 )
 def test_intrinsic_functions(template: Template, text: str, value: Any) -> None:
