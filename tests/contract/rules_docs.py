@@ -60,6 +60,7 @@ ALARMS_PAGE = "docs/alarms.md"
 CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
 LONG_PAGE_LINES = 200
+UNRELEASED_WORDS = 2200
 WRITTEN_BY_A_TOOL = {"docs/parameters.md"}
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
@@ -460,6 +461,16 @@ def the_changelog_has_a_place_for_this_version(texts: Texts) -> list[str]:
     return [] if VERSION in unreleased else [f"neither [{VERSION}] nor [Unreleased] with it"]
 
 
+def unreleased_changes_are_grouped_once(texts: Texts) -> list[str]:
+    """Added, Changed, Fixed come once each and stay readable. The file merges by union, which can bring back lines that
+    were reworded, and a second heading with them: then keep the new wording and delete the old."""
+    text = texts[CHANGELOG].partition("## [Unreleased]")[2].partition("\n## ")[0]
+    kinds = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    twice = [f"[Unreleased] has '{kind}' twice" for kind in sorted(set(kinds)) if kinds.count(kind) > 1]
+    words = len(text.split())
+    return twice + ([f"[Unreleased] has {words} words: group them"] if words > UNRELEASED_WORDS else [])
+
+
 def every_record_has_its_number_and_four_parts(texts: Texts) -> list[str]:
     """docs/adr/0001-..., 0002-...: Status, Context, Decision, Consequences."""
     records = sorted(path for path in texts if path.startswith("docs/adr/"))
@@ -540,6 +551,7 @@ RULES: list[Rule] = [
     the_curl_lines_are_those_that_make_run_prints,
     the_table_of_costs_is_what_the_tool_prints,
     the_changelog_has_a_place_for_this_version,
+    unreleased_changes_are_grouped_once,
     every_record_has_its_number_and_four_parts,
     no_text_names_a_place_outside_the_project,
     pictures_bring_their_own_background_and_nothing_from_elsewhere,
