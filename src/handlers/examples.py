@@ -17,27 +17,20 @@ from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import AuthType, Guarantee
 from domain.outcomes import OutcomeKind
-from handlers.documented import ALL_TITLES, EXAMPLE_ID, KINDS
+from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
-from handlers.schemas import (
-    AttemptBody,
+from handlers.schemas.about import HealthBody
+from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
+from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
+from handlers.schemas.destinations import (
     AuthTypeBody,
-    DeliveriesBody,
-    DeliveryBody,
-    DeliveryDetailsBody,
     DestinationBody,
     DestinationsBody,
-    EgressAddressBody,
-    EgressBody,
-    HealthBody,
-    NewDeliveryBody,
     NewDestinationBody,
-    ProblemBody,
-    ResponseBody,
     TimeoutsBody,
-    TimingsBody,
-    VerifiedEgressBody,
 )
+from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
+from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
 
 _AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)

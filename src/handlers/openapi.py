@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from handlers import examples
-from handlers.documented import ALWAYS, EXAMPLE_ID, HEADERS, KINDS, MEMBERS, WITH_TOKEN
+from handlers.descriptions import ALWAYS, EXAMPLE_ID, HEADERS, KINDS, MEMBERS, WITH_TOKEN
 from handlers.operations import OPERATIONS, Answer, Operation, Parameter
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
-from handlers.schemas import DeliveryBody, DeliveryDetailsBody, DestinationBody, ProblemBody
+from handlers.schemas.deliveries import DeliveryBody, DeliveryDetailsBody
+from handlers.schemas.destinations import DestinationBody
+from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
 
 _REFERENCE = "#/components/schemas/{name}"

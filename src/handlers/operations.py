@@ -27,7 +27,7 @@ class Parameter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One answer of an operation; `body` is None where it is no JSON of ours. `headers` are always there, those of
-    `some_headers` only in some cases; handlers/documented.py describes them.
+    `some_headers` only in some cases; handlers/descriptions.py describes them.
     """
 
     description: str

@@ -23,10 +23,12 @@ from domain.retry import AMBIGUOUS_STATUSES, JITTER, RETRIABLE_STATUSES, RETRY_A
 from domain.scopes import ALL_SCOPES
 from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
 from flows.attempt import PUT_BACK_SECONDS
-from handlers import api, paging, problems, schemas
+from handlers import api, paging, problems
 from handlers.migrate import RESERVE_SECONDS
 from handlers.operations import OPERATIONS
 from handlers.request import BODY_LIMIT_BYTES
+from handlers.schemas.deliveries import METADATA_LIMIT_BYTES, NOT_BEFORE_LIMIT, SYNC_RESPONSE_BYTES
+from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
 from local.demonstration import lines_to_paste
 from runtime.settings import (
     AdminSettings,
@@ -372,12 +374,12 @@ def _phrases() -> Iterable[tuple[str, str]]:
         (API, f"up to n seconds, at most {MAX_TOTAL_SECONDS}"),
         (API, deadlines),
         (API, f"| request body | {body}"),
-        (API, f"| response of a waiting or pass-through call | {schemas.SYNC_RESPONSE_BYTES // 1024**2} MiB |"),
+        (API, f"| response of a waiting or pass-through call | {SYNC_RESPONSE_BYTES // 1024**2} MiB |"),
         (API, f"| response stored | {stored} after decoding gzip or deflate"),
         (API, f"followed for {INFLATED_LIMIT_BYTES // 1024**2} MiB"),
-        (API, f"| {schemas.METADATA_LIMIT_BYTES} bytes of JSON |"),
-        (API, f"| {schemas.HEADERS_LIMIT}, and {schemas.HEADERS_LIMIT_BYTES // 1024} KiB together |"),
-        (API, f"at most {schemas.NOT_BEFORE_LIMIT.days} days off"),
+        (API, f"| {METADATA_LIMIT_BYTES} bytes of JSON |"),
+        (API, f"| {HEADERS_LIMIT}, and {HEADERS_LIMIT_BYTES // 1024} KiB together |"),
+        (API, f"at most {NOT_BEFORE_LIMIT.days} days off"),
         (README, f"{body} for a request body and for a response that is returned; {stored} of each response"),
         (README, f"gets at most {MAX_TOTAL_SECONDS} s"),
         (ARCHITECTURE, f"with {misses} in between"),

@@ -1,6 +1,6 @@
 """The kinds of problems that the OpenAPI document describes are those that the handlers make, with their statuses."""
 
-from handlers.documented import KINDS
+from handlers.descriptions import KINDS
 from tests.contract import rules_docs
 
 

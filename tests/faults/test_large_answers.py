@@ -63,7 +63,7 @@ def test_a_waiting_call_whose_answer_is_full_leaves_the_attempt_to_the_next_page
 def test_a_waiting_call_without_room_for_the_whole_response_gets_the_stored_one(
     api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.schemas.ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr("handlers.schemas.deliveries.ANSWER_BYTES", 1_000_000)
     api.destination(partner(answers(200, bytes(1_000_000))).url(), timeouts={"total_seconds": 5})
     body = api.create_delivery(("Prefer", "wait=20")).json
     assert body["response"]["truncated"] is True

@@ -12,7 +12,7 @@ from domain.deliveries import State
 from domain.destinations import AuthType, Guarantee
 from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from handlers import api  # the routes enter themselves into the table when they are imported
-from handlers.documented import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN
+from handlers.descriptions import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN
 from handlers.openapi import document
 from handlers.operations import OPERATIONS
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX

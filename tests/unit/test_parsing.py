@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 
 from domain.errors import InvalidRequest, Malformed
 from handlers.parsing import _without_duplicates, body_as
-from handlers.schemas import NewDeliveryBody, NewDestinationBody
+from handlers.schemas.deliveries import NewDeliveryBody
+from handlers.schemas.destinations import NewDestinationBody
 
 
 class Cat(Struct, forbid_unknown_fields=True, tag_field="kind", tag="cat"):

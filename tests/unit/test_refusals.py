@@ -1,6 +1,6 @@
 """Every fault that the types alone cannot find: alone, with all else valid, and beside the nearest that is none.
 
-The last test fails for a refusal in src/handlers/schemas.py that has no row here.
+The last test fails for a refusal in src/handlers/schemas/ that has no row here.
 """
 
 import ast
@@ -8,25 +8,18 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 import pytest
 
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
-from handlers import schemas
 from handlers.parsing import body_as
-from handlers.schemas import (
-    CLOCK_SKEW,
-    HEADERS_LIMIT,
-    HEADERS_LIMIT_BYTES,
-    METADATA_LIMIT_BYTES,
-    NewDeliveryBody,
-    NewDestinationBody,
-    new_delivery,
-    new_destination,
-)
+from handlers.schemas import deliveries, destinations, headers
+from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
+from handlers.schemas.destinations import NewDestinationBody, new_destination
+from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TENANT = TenantId(UUID(int=1))
@@ -120,19 +113,29 @@ def test_a_fault_alone_is_refused_and_its_nearest_neighbour_is_not(
     made(right)
 
 
+def makes_a_fault(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fault"
+
+
 def test_every_refusal_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_at: set[int] = set()
+    made_at: set[tuple[str, int]] = set()
 
     def noted(**members: str) -> Fault:
-        made_at.add(sys._getframe(1).f_lineno)
+        caller = sys._getframe(1)
+        made_at.add((caller.f_code.co_filename, caller.f_lineno))
         return Fault(**members)
 
-    monkeypatch.setattr(schemas, "Fault", noted)
+    for module in (deliveries, destinations, headers):
+        monkeypatch.setattr(module, "Fault", noted)
     for made, _, wrong, _ in CASES:
         with pytest.raises(InvalidRequest):
             made(wrong)
-    tree = ast.parse(Path(schemas.__file__).read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    sites = {node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "Fault"}
+    modules = Path(deliveries.__file__).parent.glob("*.py")
+    sites = {
+        (str(path), node.lineno)
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if makes_a_fault(node)
+    }
     assert len(sites) > 10
     assert sites - made_at == set()

@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import Response
 from handlers.openapi import document
 from handlers.operations import Answer, Operation, as_json, new_router, serves
 from handlers.request import Request
-from handlers.schemas import HealthBody
+from handlers.schemas.about import HealthBody
 from runtime.version import VERSION
 
 router = new_router()

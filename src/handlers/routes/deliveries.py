@@ -20,7 +20,7 @@ from handlers.operations import Answer, Operation, Parameter, as_json, new_route
 from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request, uuid_of
-from handlers.schemas import (
+from handlers.schemas.deliveries import (
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,

@@ -14,7 +14,13 @@ from handlers.operations import Answer, Operation, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request
-from handlers.schemas import DestinationBody, DestinationsBody, NewDestinationBody, destination_body, new_destination
+from handlers.schemas.destinations import (
+    DestinationBody,
+    DestinationsBody,
+    NewDestinationBody,
+    destination_body,
+    new_destination,
+)
 
 router = new_router()
 

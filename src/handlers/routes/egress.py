@@ -9,7 +9,7 @@ from flows import check_egress as flow
 from handlers import wiring
 from handlers.operations import Answer, Operation, as_json, new_router, serves
 from handlers.request import Request
-from handlers.schemas import EgressBody, VerifiedEgressBody, egress_body, verified_egress_body
+from handlers.schemas.egress import EgressBody, VerifiedEgressBody, egress_body, verified_egress_body
 
 router = new_router()
 

@@ -26,7 +26,8 @@ from handlers.operations import Answer, Operation, Parameter, as_json, new_route
 from handlers.problems import Problem, no_answer, not_ended, odd_status, problem_of, respond, too_large_to_return
 from handlers.request import Request
 from handlers.routes.deliveries import IDEMPOTENCY_KEY
-from handlers.schemas import DeliveryBody, delivery_body, header_faults
+from handlers.schemas.deliveries import DeliveryBody, delivery_body
+from handlers.schemas.headers import header_faults
 
 router = new_router()
 

@@ -1,0 +1,245 @@
+"""The bodies of /v1/deliveries."""
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from domain.bodies import stored_response
+from domain.deliveries import Delivery, NewDelivery, State
+from domain.errors import Fault, InvalidRequest
+from domain.ids import TenantId
+from domain.outcomes import Headers
+from domain.targets import path_fault, query_fault
+from flows.deliver import Progress
+from handlers.answers import ANSWER_BYTES, fitting, weight
+from handlers.schemas.attempts import AttemptBody, ResponseBody, attempt_body, response_body
+from handlers.schemas.common import CreatedAt, Cursor, DestinationId
+from handlers.schemas.headers import HeaderValues, header_faults, header_values
+
+METADATA_LIMIT_BYTES = 4096
+SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
+NOT_BEFORE_LIMIT = timedelta(days=30)
+CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
+# An escape that is not itself escaped. PostgreSQL's jsonb does not take it.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_AS_TEXT = json.JSONEncoder(ensure_ascii=False)
+
+
+class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request to hand over."""
+
+    destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id")]
+    method: Annotated[
+        str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$(?!\\n)", description="In upper case")
+    ] = "POST"
+    path: Annotated[str, Meta(max_length=4096, description="Below the base URL, percent-encoded")] = ""
+    query: Annotated[str, Meta(max_length=4096, description="Raw, without '?'")] = ""
+    headers: HeaderValues = {}
+    body: Annotated[
+        str | dict[str, Any] | list[Any] | None,
+        Meta(description="Text, sent as UTF-8; or a JSON object or array, sent as application/json"),
+    ] = None
+    body_base64: Annotated[str | None, Meta(description="Bytes in base64, instead of body")] = None
+    not_before: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None,
+        Meta(description="When the first attempt may start, at most 30 days off"),
+    ] = None
+    metadata: Annotated[
+        dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 bytes of JSON")
+    ] = {}
+
+
+class DeliveryBody(Struct, frozen=True, kw_only=True):
+    """A delivery. `next_attempt_at` is null once it is finished, `finished_at` until then."""
+
+    delivery_id: Annotated[UUID, Meta(description="The delivery's id")]
+    destination: Annotated[str, Meta(description="The destination's name")]
+    destination_id: DestinationId
+    state: Annotated[
+        State,
+        Meta(
+            description="pending: waits for its next attempt. sending: an attempt is being made. delivered: "
+            "the partner answered with 2xx. failed: not delivered, and not tried again. unknown: it may have been "
+            "delivered. canceled: reserved"
+        ),
+    ]
+    method: Annotated[str, Meta(description="In upper case")]
+    path: Annotated[str, Meta(description="Below the destination's base URL, percent-encoded")]
+    query: Annotated[str, Meta(description="Raw, without '?'")]
+    headers: HeaderValues
+    metadata: Annotated[dict[str, Any], Meta(description="The caller's own; was not sent")]
+    idempotency_key: Annotated[
+        str, Meta(description="What the partner gets on every attempt; the delivery's id where the caller gave no key")
+    ]
+    attempts_made: Annotated[int, Meta(ge=0, description="How many attempts were begun")]
+    attempts_allowed: Annotated[int, Meta(ge=1, description="How many there may be")]
+    next_attempt_at: Annotated[
+        datetime | None, Meta(description="When the next attempt may start; null unless the state is pending")
+    ]
+    created_at: CreatedAt
+    finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
+
+
+class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
+    """A delivery with its attempts, the first one first.
+
+    `response` is the partner's response to the last attempt; null where there is none.
+    """
+
+    attempts: Annotated[list[AttemptBody], Meta(description="The first one first")]
+    response: Annotated[
+        ResponseBody | None, Meta(description="The answer to the last attempt; null where there is none")
+    ]
+    next_cursor: Annotated[
+        str | None,
+        Meta(description="Where attempts were left out because the answer is full: the cursor that shows them"),
+    ]
+
+
+class DeliveriesBody(Struct, frozen=True):
+    """A page of deliveries, newest first. `next_cursor` is null on the last page. A page ends before its limit where
+    the answer would become too large.
+    """
+
+    deliveries: Annotated[list[DeliveryBody], Meta(description="The deliveries of this page")]
+    next_cursor: Cursor
+
+
+class _Sent(Struct):
+    """A call's body, of which only the place where `body` stands is looked for."""
+
+    body: msgspec.Raw
+
+
+_SENT = msgspec.json.Decoder(_Sent)
+
+
+def new_delivery(
+    body: NewDeliveryBody, *, sent: bytes, tenant_id: TenantId, idempotency_key: str | None, now: datetime
+) -> NewDelivery:
+    """Raises InvalidRequest with every field that the types alone cannot judge.
+
+    `sent` is the call's whole body: a JSON `body` in it goes on as it stands there, so that no number loses a digit.
+    """
+    faults: list[Fault] = []
+    headers = _request_headers(body.headers, faults)
+    content = _content(body, sent, faults)
+    for name, fault in (("/path", path_fault(body.path)), ("/query", query_fault(body.query))):
+        if fault:
+            faults.append(Fault(field=name, detail=fault))
+    faults += _metadata_faults(body.metadata)
+    if body.not_before and not now - CLOCK_SKEW <= body.not_before <= now + NOT_BEFORE_LIMIT:
+        faults.append(Fault(field="/not_before", detail="must be from now to 30 days from now"))
+    if faults:
+        raise InvalidRequest(*faults)
+    if isinstance(body.body, dict | list) and not any(name.lower() == "content-type" for name, _ in headers):
+        headers = (*headers, ("Content-Type", "application/json"))
+    return NewDelivery(
+        tenant_id=tenant_id,
+        destination=body.destination,
+        method=body.method,
+        path=body.path,
+        query=body.query,
+        headers=headers,
+        body=content,
+        metadata=body.metadata,
+        idempotency_key=idempotency_key,
+        not_before=body.not_before,
+    )
+
+
+def delivery_body(delivery: Delivery) -> DeliveryBody:
+    """What a list shows of a delivery."""
+    return DeliveryBody(**_delivery_fields(delivery))
+
+
+def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBody:
+    """A delivery with its attempts from number `after` + 1 on; the response in full where this call got it from the
+    partner itself. What would make the answer too large is left out: attempts, and all but the stored response.
+    """
+    attempts = [attempt_body(attempt) for attempt in progress.attempts]
+    stored = attempts[-1].response if attempts else None
+    bare = DeliveryDetailsBody(
+        **_delivery_fields(progress.delivery), attempts=[], response=_response_shown(progress, stored), next_cursor=None
+    )
+    if weight(bare) > ANSWER_BYTES:
+        bare = replace(bare, response=stored)
+    left = [attempt for attempt in attempts if attempt.number > after]
+    shown = fitting(left, room_bytes=ANSWER_BYTES - weight(bare))
+    following = str(shown[-1].number if shown else after) if len(shown) < len(left) else None
+    return replace(bare, attempts=shown, next_cursor=following)
+
+
+def _response_shown(progress: Progress, stored: ResponseBody | None) -> ResponseBody | None:
+    if progress.answer is None or stored is None or not stored.truncated:
+        return stored
+    return response_body(stored_response(progress.answer, limit_bytes=SYNC_RESPONSE_BYTES))
+
+
+def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]) -> Headers:
+    pairs = [
+        (name, value) for name, values in headers.items() for value in ([values] if isinstance(values, str) else values)
+    ]
+    faults += header_faults(pairs, field="/headers")
+    return tuple(pairs)
+
+
+def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
+    if body.body is not None and body.body_base64 is not None:
+        faults.append(Fault(field="/body_base64", detail="must not stand beside body"))
+    if body.method == "HEAD" and (body.body or body.body_base64):
+        faults.append(Fault(field="/body", detail="a HEAD request carries none"))
+    if body.body_base64 is not None:
+        try:
+            return b64decode(body.body_base64, validate=True)
+        except ValueError:
+            faults.append(Fault(field="/body_base64", detail="must be base64 (RFC 4648 section 4)"))
+            return b""
+    if body.body is None:
+        return b""
+    return body.body.encode() if isinstance(body.body, str) else _as_it_stands(body.body, sent)
+
+
+def _as_it_stands(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
+    """The bytes of `content` in `sent`; encoded anew where the call is not UTF-8."""
+    try:
+        return bytes(_SENT.decode(sent).body)
+    except msgspec.DecodeError:
+        return msgspec.json.encode(content)
+
+
+def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
+    encoded = _AS_TEXT.encode(metadata)
+    if len(encoded.encode()) > METADATA_LIMIT_BYTES:
+        return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} bytes of JSON")]
+    if _NUL.search(encoded):
+        return [Fault(field="/metadata", detail="must not contain U+0000")]
+    return []
+
+
+def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "delivery_id": delivery.delivery_id,
+        "destination": delivery.destination_name,
+        "destination_id": delivery.destination_id,
+        "state": delivery.state,
+        "method": delivery.method,
+        "path": delivery.path,
+        "query": delivery.query,
+        "headers": header_values(delivery.headers),
+        "metadata": dict(delivery.metadata),
+        "idempotency_key": delivery.idempotency_key,
+        "attempts_made": delivery.attempts_made,
+        "attempts_allowed": delivery.attempts_allowed,
+        "next_attempt_at": delivery.due_at if delivery.state is State.PENDING else None,
+        "created_at": delivery.created_at,
+        "finished_at": delivery.finished_at,
+    }

@@ -1,0 +1,82 @@
+"""The bodies of /v1/egress."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from domain.checks import Check, CheckStatus
+from flows.check_egress import NO_FIXED_ADDRESS, Verified
+from runtime.settings import EgressAddress
+
+EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; null when nothing is")]
+Judgement = Annotated[
+    CheckStatus,
+    Meta(
+        description="matches: seen from outside. differs: another address was seen. failed: the echo service was asked "
+        "in vain. unverified: no check has told anything lately"
+    ),
+]
+SeenAddress = Annotated[str | None, Meta(description="Where our request came from, as the echo service saw it")]
+
+
+class EgressAddressBody(Struct, frozen=True, kw_only=True):
+    """A fixed address, and what the last check of it found. Zones with one way out share their address.
+
+    `unverified` says that no check has told anything about this address lately; `failed` that the echo service was
+    asked in vain, which says nothing about the address.
+    """
+
+    availability_zone: Annotated[str, Meta(description="The zone whose traffic leaves from this address")]
+    address: Annotated[str, Meta(description="What partners allowlist")]
+    verdict: Judgement
+    seen_address: SeenAddress
+    reason: EgressReason
+    last_checked_at: Annotated[datetime | None, Meta(description="When this address was last checked")]
+    last_verified_at: Annotated[datetime | None, Meta(description="When this address was last seen from outside")]
+
+
+class EgressBody(Struct, frozen=True):
+    """The addresses that partners must allowlist; none where the stack has no way to the internet."""
+
+    addresses: Annotated[list[EgressAddressBody], Meta(description="One entry per Availability Zone")]
+    reason: Annotated[str | None, Meta(description="Why there are none; null where there are")]
+
+
+class VerifiedEgressBody(Struct, frozen=True, kw_only=True):
+    """What the echo service saw just now. `matches` says that it is one of `addresses`."""
+
+    addresses: Annotated[list[str], Meta(description="All published addresses, each once")]
+    verdict: Judgement
+    seen_address: SeenAddress
+    reason: EgressReason
+    checked_at: Annotated[datetime, Meta(description="When the echo service was asked")]
+
+
+def egress_body(shown: Iterable[tuple[EgressAddress, Check]]) -> EgressBody:
+    """The fixed addresses with what is known about each."""
+    addresses = [
+        EgressAddressBody(
+            availability_zone=item.availability_zone,
+            address=item.address,
+            verdict=check.verdict,
+            seen_address=check.seen,
+            reason=check.reason,
+            last_checked_at=check.checked_at,
+            last_verified_at=check.verified_at,
+        )
+        for item, check in shown
+    ]
+    return EgressBody(addresses=addresses, reason=None if addresses else NO_FIXED_ADDRESS)
+
+
+def verified_egress_body(found: Verified) -> VerifiedEgressBody:
+    """What was seen just now."""
+    return VerifiedEgressBody(
+        addresses=list(found.published),
+        verdict=found.verdict,
+        seen_address=found.seen,
+        reason=found.reason,
+        checked_at=found.checked_at,
+    )
