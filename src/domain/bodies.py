@@ -44,9 +44,10 @@ def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTE
     as what it is. Headers are bounded too. Whatever else was left out is told in a header `Sallyport-Note`.
     """
     content = _content(answer, limit_bytes + longest_form(answer.secrets))
-    headers, cut = _bounded_headers(answer, decoded=content.decoded)
+    fields = _masked_headers(answer)
+    headers, cut = _bounded_headers(fields, decoded=content.decoded)
     body = masked(content.beginning, answer.secrets)[:limit_bytes]
-    was_masked = body != content.beginning[:limit_bytes] or _masks_headers(answer)
+    was_masked = body != content.beginning[:limit_bytes] or fields != answer.headers
     notes = (content.note, cut, "credentials were masked" if was_masked else None)
     return StoredResponse(
         status=answer.status,
@@ -131,17 +132,25 @@ def _drained(inflater: "zlib._Decompress", fed: memoryview) -> Iterator[bytes]:
         yield piece
 
 
-def _masks_headers(answer: Answered) -> bool:
-    return any(masked_text(text, answer.secrets) != text for field in answer.headers for text in field)
+def _masked_headers(answer: Answered) -> Headers:
+    """All in one go, a line each, for a partner may send very many. No secret holds a line break."""
+    joined = masked_text("\n".join(text for field in answer.headers for text in field), answer.secrets)
+    masked_fields, at = [], 0
+    for name, value in answer.headers:
+        name_end = at + len(name)
+        value_end = name_end + 1 + len(value)
+        masked_fields.append((joined[at:name_end], joined[name_end + 1 : value_end]))
+        at = value_end + 1
+    return tuple(masked_fields)
 
 
-def _bounded_headers(answer: Answered, *, decoded: bool) -> tuple[Headers, str | None]:
-    """The headers that are stored, masked before they are cut, and in words what is missing of them."""
-    wanted = [(name, value) for name, value in answer.headers if _is_stored(name.lower(), decoded=decoded)]
+def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | None]:
+    """The headers that are stored, of those that are masked, and in words what is missing of them."""
+    wanted = [(name, value) for name, value in fields if _is_stored(name.lower(), decoded=decoded)]
     kept: list[tuple[str, str]] = []
     left_bytes, cut_values = STORED_HEADER_BYTES, 0
     for name, value in wanted:
-        field = (masked_text(name, answer.secrets), masked_text(value, answer.secrets)[:LONGEST_HEADER_CHARACTERS])
+        field = (name, value[:LONGEST_HEADER_CHARACTERS])
         size = len(json.dumps(field))
         if len(kept) < STORED_HEADERS and size <= left_bytes:
             kept.append(field)

@@ -5,7 +5,10 @@ import gzip
 import hashlib
 import html
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -117,3 +120,34 @@ def test_an_answer_says_nothing_of_its_secrets_and_without_an_echo_is_kept_as_it
     answer = Answered(status=200, headers=(("A", "1"),), body=b"fine", secrets=("hush-hush",))
     assert "hush" not in repr(answer)
     assert stored_response(answer) == stored_response(Answered(status=200, headers=(("A", "1"),), body=b"fine"))
+
+
+MUCH_WORK = """
+import base64, random, resource
+from domain.bodies import stored_response
+from domain.masks import secrets_in
+from domain.outcomes import Answered
+
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+long = ["".join(random.Random(number).choices("\xff\xe9\xfc\xf1", k=8192)) for number in range(10)]
+pairs = [base64.b64encode(f"{text}:{text}".encode()).decode() for text in long]
+repeating = [8192 * "a", 4000 * "a" + chr(34), 2000 * "ab" + chr(34), "a" * 4096 + "b" + "a" * 4095, 8192 * chr(34)]
+values = [*(f"Basic {pair}" for pair in pairs), *repeating]
+for value in values:
+    secrets = secrets_in((("Authorization", value),))
+    piece = (secrets[-1][:-1] + "~").encode()
+    headers = tuple(("A", secrets[-1][:5]) for _ in range(30_000))
+    body = piece * (4 * 1024 * 1024 // len(piece))
+    kept = stored_response(Answered(status=200, headers=headers, body=body, secrets=secrets), limit_bytes=len(body))
+    assert kept.length_bytes == len(body)
+print("done")
+"""
+
+
+def test_no_secret_and_no_answer_make_masking_take_long(repository: Path) -> None:
+    """In seconds of the processor, many times what it takes. Both are chosen by a tenant and its partner, and others'
+    deliveries wait meanwhile."""
+    command = [sys.executable, "-c", MUCH_WORK]
+    environment = {"PYTHONPATH": str(repository / "src")}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("done\n", "")
