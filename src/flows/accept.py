@@ -4,6 +4,7 @@ The wake-up goes to the queue before the row is written, so that every committed
 between. A message whose row was never written is dropped after a few looks (flows/attempt.py).
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from db import deliveries
@@ -12,7 +13,7 @@ from domain.deliveries import NewDelivery, fingerprint
 from domain.destinations import is_reference
 from domain.errors import KeyReused, NotFound, QueueUnavailable
 from domain.ids import DeliveryId
-from domain.wakeups import Wakeup, group_name
+from domain.wakeups import Wakeup
 from flows.services import Services
 from runtime.metrics import Metric
 from runtime.observability import count, logger
@@ -34,7 +35,8 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     delivery_id = DeliveryId(services.new_id(now))
     lease = services.new_lease(now)
     leave_alone_until = lease.until if wait_seconds is not None else new.not_before or now
-    services.queue.send([_wakeup(new, delivery_id, due_at=leave_alone_until)], now=now)
+    first = Wakeup(delivery_id=delivery_id, due_at=leave_alone_until, group=services.groups.of_new(new))
+    services.queue.send([first], now=now)
     request_fingerprint = fingerprint(
         destination=new.destination, method=new.method, path=new.path, query=new.query, body=new.body
     )
@@ -49,12 +51,13 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     )
     if acceptance is None:
         raise NotFound("destination", new.destination)
+    services.groups.remember(new, acceptance.delivery)
     if acceptance.replayed and acceptance.delivery.fingerprint != request_fingerprint:
         raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
     if not acceptance.replayed:
         _tell(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
-        _wake_now(new, delivery_id, now=now, services=services)
+        _wake_now(replace(first, due_at=now), services=services)
     return acceptance
 
 
@@ -72,21 +75,12 @@ def _tell(acceptance: Acceptance) -> None:
     count(Metric.DELIVERIES_ACCEPTED)
 
 
-def _wake_now(new: NewDelivery, delivery_id: DeliveryId, *, now: datetime, services: Services) -> None:
+def _wake_now(wakeup: Wakeup, *, services: Services) -> None:
     """The first message was meant for after a lease that was not taken: the worker is to send it, and at once.
 
     Where the queue fails now, that first message still comes: the delivery is late, not lost.
     """
     try:
-        services.queue.send([_wakeup(new, delivery_id, due_at=now)], now=now)
+        services.queue.send([wakeup], now=wakeup.due_at)
     except QueueUnavailable:
-        logger.exception("the delivery waits for its first message", delivery_id=str(delivery_id))
-
-
-def group_of(new: NewDelivery) -> str:
-    """The fair-queue key of a delivery, by the name or the id that its caller gave the destination."""
-    return group_name(new.tenant_id, new.destination)
-
-
-def _wakeup(new: NewDelivery, delivery_id: DeliveryId, *, due_at: datetime) -> Wakeup:
-    return Wakeup(delivery_id=delivery_id, due_at=due_at, group=group_of(new))
+        logger.exception("the delivery waits for its first message", delivery_id=str(wakeup.delivery_id))

@@ -14,7 +14,7 @@ from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
-from flows.accept import CALL_SECONDS, accept, group_of
+from flows.accept import CALL_SECONDS, accept
 from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.judge import JudgedAttempt
 from flows.services import Services
@@ -56,7 +56,7 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
         return _stored_result(acceptance.delivery, services=services)
     if acceptance.claim is not None:
         answer_by = started_at + timedelta(seconds=CALL_SECONDS)
-        return _send(acceptance, acceptance.claim, new, answer_by=answer_by, services=services)
+        return _send(acceptance, acceptance.claim, answer_by=answer_by, services=services)
     return _watch(acceptance.delivery, until=give_up_at.timestamp(), services=services)
 
 
@@ -79,14 +79,12 @@ def _stored_result(delivery: Delivery, *, services: Services) -> Progress:
     return replace(show(delivery, services=services), replayed=True)
 
 
-def _send(
-    acceptance: Acceptance, claim: Claim, new: NewDelivery, *, answer_by: datetime, services: Services
-) -> Progress:
+def _send(acceptance: Acceptance, claim: Claim, *, answer_by: datetime, services: Services) -> Progress:
     # How long it may take was settled when it was accepted, so that its own deadline fits.
     sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
     judged = make_attempts([claim], end_at=sent_by, services=services)[0]
-    _wake(judged, new, services=services)
-    _record(judged, new, answer_by=answer_by, services=services)
+    _wake(judged, services=services)
+    _record(judged, answer_by=answer_by, services=services)
     outcome = judged.exchange.outcome
     return Progress(
         delivery=_moved_on(acceptance.delivery, judged, services=services),
@@ -95,14 +93,14 @@ def _send(
     )
 
 
-def _wake(judged: JudgedAttempt, new: NewDelivery, *, services: Services) -> None:
+def _wake(judged: JudgedAttempt, *, services: Services) -> None:
     """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
-    retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in retry(judged, group_of(new))]
+    retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in retry(judged)]
     if queue(retries, services=services):
         logger.error("the retry starts when the lease is over", delivery_id=str(judged.claim.delivery_id))
 
 
-def _record(judged: JudgedAttempt, new: NewDelivery, *, answer_by: datetime, services: Services) -> None:
+def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -> None:
     """Records, for as long as the caller can wait for that; then the outcome travels in a wake-up.
 
     The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
@@ -110,7 +108,7 @@ def _record(judged: JudgedAttempt, new: NewDelivery, *, answer_by: datetime, ser
     """
     end_at = min(answer_by, services.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
     for unrecorded in record([judged], end_at=end_at, services=services):
-        wakeup = carrying(unrecorded, group_of(new), now=services.clock())
+        wakeup = carrying(unrecorded, now=services.clock())
         if queue([BatchMessage(position=0, wakeup=wakeup)], services=services):
             logger.error("an attempt could not be recorded", delivery_id=str(judged.claim.delivery_id))
 

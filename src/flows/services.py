@@ -1,7 +1,7 @@
 """What the flows work with: built once per process by the handlers, handed to every flow as its argument."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -13,6 +13,7 @@ from domain.ids import RANDOM_BYTES, LeaseId, uuid7
 from egress.addresses import Guard
 from egress.client import Client
 from egress.credentials import SealKey
+from flows.groups import WakeupGroups
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue
 
@@ -41,6 +42,7 @@ class Services:
     chance: Callable[[], float]
     randomness: Callable[[int], bytes]
     sleep: Callable[[float], None]
+    groups: WakeupGroups = field(default_factory=WakeupGroups)
 
     @cached_property
     def seal_key(self) -> SealKey:

@@ -13,6 +13,7 @@ from domain.outcomes import Answered, OutcomeKind
 from domain.retry import RetryAt
 from domain.wakeups import Wakeup
 from flows.early_recording import EarlyRecorder
+from flows.groups import group_of
 from flows.judge import JudgedAttempt
 from flows.services import Services
 from runtime.deadline import OutOfTime, within
@@ -80,7 +81,7 @@ def settle(
     }
     now = services.clock()
     carried = [
-        replace(message, wakeup=carrying(attempt, message.wakeup.group, now=now))
+        replace(message, wakeup=carrying(attempt, now=now))
         for message, attempt in attempts
         if attempt.claim.delivery_id in unrecorded
     ]
@@ -107,25 +108,23 @@ def queue(messages: Sequence[BatchMessage], *, services: Services) -> frozenset[
 
 def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[BatchMessage]:
     """The wake-ups of all next attempts."""
-    return [
-        replace(message, wakeup=wakeup)
-        for message, attempt in attempts
-        for wakeup in retry(attempt, message.wakeup.group)
-    ]
+    return [replace(message, wakeup=wakeup) for message, attempt in attempts for wakeup in retry(attempt)]
 
 
-def retry(attempt: JudgedAttempt, group: str) -> list[Wakeup]:
+def retry(attempt: JudgedAttempt) -> list[Wakeup]:
     """The wake-up of the next attempt; none where there is no next one."""
     if isinstance(attempt.verdict, RetryAt):
-        return [Wakeup(delivery_id=attempt.claim.delivery_id, due_at=attempt.verdict.at, group=group)]
+        claim = attempt.claim
+        return [Wakeup(delivery_id=claim.delivery_id, due_at=attempt.verdict.at, group=group_of(claim))]
     return []
 
 
-def carrying(attempt: JudgedAttempt, group: str, *, now: datetime) -> Wakeup:
+def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
     """The wake-up that carries an outcome until it can be recorded."""
-    logger.warning("an outcome travels in its wake-up", delivery_id=str(attempt.claim.delivery_id))
+    claim = attempt.claim
+    logger.warning("an outcome travels in its wake-up", delivery_id=str(claim.delivery_id))
     later = now + timedelta(seconds=CARRIED_AFTER_SECONDS)
-    return Wakeup(delivery_id=attempt.claim.delivery_id, due_at=later, group=group, record=attempt.record)
+    return Wakeup(delivery_id=claim.delivery_id, due_at=later, group=group_of(claim), record=attempt.record)
 
 
 def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Services) -> list[JudgedAttempt]:

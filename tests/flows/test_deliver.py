@@ -287,6 +287,26 @@ def test_a_destination_goes_by_its_id_too(gateway: Gateway, partner: StartPartne
     assert progress.delivery.destination_name == "partner"
 
 
+def test_name_and_id_lead_into_one_group_as_soon_as_the_name_is_known(gateway: Gateway, partner: StartPartner) -> None:
+    made = gateway.destination(partner(answers(503)).url())
+    used = ("partner", str(made.destination_id), str(made.destination_id).upper(), "partner")
+    for reference in used:
+        accept(gateway.new(destination=reference), wait_seconds=None, services=gateway.services)
+    by_name, by_id = f"{gateway.tenant_id}:partner", f"{gateway.tenant_id}:{made.destination_id}"
+    wakeups = gateway.queue.take()
+    assert [wakeup.group for wakeup in wakeups] == [by_name, by_id, by_name, by_name]
+    attempt_due(wakeups, services=gateway.services)
+    assert [wakeup.group for wakeup in gateway.queue.wakeups()] == [by_name] * 4  # the retries
+
+
+def test_the_retry_of_a_caller_that_waited_is_in_the_destinations_group(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    made = gateway.destination(partner(answers(503)).url())
+    deliver(gateway.new(destination=str(made.destination_id)), wait_seconds=20, services=gateway.services)
+    assert gateway.queue.wakeups()[-1].group == f"{gateway.tenant_id}:partner"
+
+
 def test_not_before_holds_the_first_attempt_back(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
