@@ -16,21 +16,21 @@ from rich.table import Table
 from lab.kernel.apply import MissingRequirement
 from lab.kernel.sandbox import NamespacesForbidden, die_with_parent
 from lab.model.case import Case
-from lab.model.errors import Unrunnable
-from lab.plan.parts import Unrealisable
+from lab.model.errors import ProgramCannotRun
+from lab.plan.parts import UnsupportedNetwork
 from lab.report.data import written
 from lab.report.text import ReportPrinter
 from lab.shell import NoSuchHost, shell
 from lab.sources import live, templates
 from lab.sources.describing import NotDescribed
-from lab.workers import CaseRefused, CaseResult, Order, carry_out
+from lab.workers import CaseRefused, CaseResult, CaseRun, run_cases
 from local.errors import LocalError
 from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
 from stack.render import ParametersRefused as RefusedParameters
 
 OUT = Path(".lab")
-FAILED, CANNOT = 1, 2
+FAILED, CANNOT_RUN = 1, 2
 # The real programs take some seconds in each: when all designs are asked for, they run in these.
 WITH_PROGRAMS = (
     "public-private-single",
@@ -57,25 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def act() -> int:
         _refuse_contradictions(asked)
         if asked.host is not None:
-            return shell(asked.host, _one(asked))
-        return proved(_orders(asked), out=asked.out, verbose=asked.verbose)
+            return shell(asked.host, _single_case(asked))
+        return prove_all(_case_runs(asked), out=asked.out, verbose=asked.verbose)
 
-    return answered(act)
+    return with_exit_status(act)
 
 
-def answered(act: Callable[[], int]) -> int:
+def with_exit_status(act: Callable[[], int]) -> int:
     """What `act` returns; for what it cannot do one line and 2."""
     try:
         return act()
-    except _CANNOT as error:
+    except _EXPECTED_ERRORS as error:
         print(f"lab: {error}", file=sys.stderr)
-        return CANNOT
+        return CANNOT_RUN
     except KeyboardInterrupt:
         print("\nlab: stopped", file=sys.stderr)
         return 130
 
 
-_CANNOT = (
+_EXPECTED_ERRORS = (
     NamespacesForbidden,
     LocalError,
     MissingRequirement,
@@ -84,26 +84,26 @@ _CANNOT = (
     CaseRefused,
     RefusedParameters,
     Unmodelled,
-    Unrealisable,
-    Unrunnable,
+    UnsupportedNetwork,
+    ProgramCannotRun,
     UsageError,
     templates.UnknownDesign,
 )
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    words = argparse.ArgumentParser(prog="lab", description=__doc__)
-    words.add_argument("--topology", default="", help="one of the templates' (all)")
-    words.add_argument("--egress", default="", help="one of the templates' (all)")
-    words.add_argument("--stack", default="", help="a deployed stack, from its live description; packets only")
-    words.add_argument("--region", default="", help="of the stack")
-    words.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
-    words.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
-    words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
-    words.add_argument("--out", type=Path, default=OUT, help="the folder of the reports (.lab)")
-    words.add_argument("--verbose", action="store_true", help="print the reports in full")
-    words.add_argument("--host", default=None, help="open a shell there instead")
-    return words.parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+    parser.add_argument("--topology", default="", help="one of the templates' (all)")
+    parser.add_argument("--egress", default="", help="one of the templates' (all)")
+    parser.add_argument("--stack", default="", help="a deployed stack, from its live description; packets only")
+    parser.add_argument("--region", default="", help="of the stack")
+    parser.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
+    parser.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
+    parser.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    parser.add_argument("--out", type=Path, default=OUT, help="the folder of the reports (.lab)")
+    parser.add_argument("--verbose", action="store_true", help="print the reports in full")
+    parser.add_argument("--host", default=None, help="open a shell there instead")
+    return parser.parse_args(arguments)
 
 
 def _refuse_contradictions(asked: argparse.Namespace) -> None:
@@ -116,14 +116,14 @@ def _refuse_contradictions(asked: argparse.Namespace) -> None:
         raise UsageError("REGION goes with STACK")
 
 
-def _orders(asked: argparse.Namespace) -> list[Order]:
+def _case_runs(asked: argparse.Namespace) -> list[CaseRun]:
     if asked.stack:
-        found = live.case(asked.stack, region=asked.region)
-        return [Order(case=found, controls=asked.controls != "no", programs=False)]
+        deployed = live.case(asked.stack, region=asked.region)
+        return [CaseRun(case=deployed, controls=asked.controls != "no", programs=False)]
     cases = templates.cases(asked.topology, asked.egress)
     is_one = bool(asked.topology and asked.egress)
     return [
-        Order(
+        CaseRun(
             case=case,
             controls=_wanted(asked.controls, is_one or case.name in WITH_PROGRAMS),
             programs=_wanted(asked.programs, is_one or case.name in WITH_PROGRAMS),
@@ -132,18 +132,18 @@ def _orders(asked: argparse.Namespace) -> list[Order]:
     ]
 
 
-def _wanted(said: str, otherwise: bool) -> bool:
-    return said == "yes" or (said != "no" and otherwise)
+def _wanted(answer: str, default: bool) -> bool:
+    return answer == "yes" or (answer != "no" and default)
 
 
-def _one(asked: argparse.Namespace) -> Case:
+def _single_case(asked: argparse.Namespace) -> Case:
     return templates.cases(asked.topology or "public-private", asked.egress)[0]
 
 
 # ---- Proving
 
 
-def proved(orders: Sequence[Order], *, out: Path = OUT, verbose: bool = False) -> int:
+def prove_all(case_runs: Sequence[CaseRun], *, out: Path = OUT, verbose: bool = False) -> int:
     """Carry them out, keep what was found in `out`, and print the table of it; all of it where it is to be verbose.
 
     Returns 0 where all holds, 1 where not. Raises UsageError where another lab writes into the same folder.
@@ -151,31 +151,31 @@ def proved(orders: Sequence[Order], *, out: Path = OUT, verbose: bool = False) -
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     since = time.monotonic()
     with _alone(ROOT / out):
-        found = _carried_out(orders, out)
+        results = _run_all(case_runs, out)
     pages = ReportPrinter(console)
     if verbose:
-        for order in orders:
-            pages.case(found[order.case.name].data, files=_files(out, order.case.name))
+        for case_run in case_runs:
+            pages.case(results[case_run.case.name].data, files=_files(out, case_run.case.name))
         pages.limits()
     else:
-        for order in orders:
-            pages.failures(found[order.case.name].data)
-    _table(console, orders, found, out)
-    tried = sum(one.data["attempts"] for one in found.values())
-    designs = "1 design" if len(found) == 1 else f"{len(found)} designs"
+        for case_run in case_runs:
+            pages.failures(results[case_run.case.name].data)
+    _table(console, case_runs, results, out)
+    tried = sum(result.data["attempts"] for result in results.values())
+    designs = "1 design" if len(results) == 1 else f"{len(results)} designs"
     console.print(f"{designs}, {tried} connections, {time.monotonic() - since:.0f} s")
-    return 0 if all(one.data["holds"] for one in found.values()) else FAILED
+    return 0 if all(result.data["holds"] for result in results.values()) else FAILED
 
 
-def _carried_out(orders: Sequence[Order], out: Path) -> dict[str, CaseResult]:
-    found: dict[str, CaseResult] = {}
-    with _Progress(orders) as progress:
-        longest_first = sorted(orders, key=lambda order: not order.programs)
-        for order, result in carry_out(longest_first, at_once=AT_ONCE, report=progress.step):
-            found[order.case.name] = result
-            _save(out, order.case.name, result)
-            progress.done(order.case.name, bool(result.data["holds"]))
-    return found
+def _run_all(case_runs: Sequence[CaseRun], out: Path) -> dict[str, CaseResult]:
+    results: dict[str, CaseResult] = {}
+    with _Progress(case_runs) as progress:
+        longest_first = sorted(case_runs, key=lambda case_run: not case_run.programs)
+        for case_run, result in run_cases(longest_first, at_once=AT_ONCE, report=progress.step):
+            results[case_run.case.name] = result
+            _save(out, case_run.case.name, result)
+            progress.done(case_run.case.name, bool(result.data["holds"]))
+    return results
 
 
 @contextmanager
@@ -211,13 +211,13 @@ def _text(out: Path, name: str, result: CaseResult) -> str:
     return console.export_text()
 
 
-def _table(console: Console, orders: Sequence[Order], found: dict[str, CaseResult], out: Path) -> None:
+def _table(console: Console, case_runs: Sequence[CaseRun], results: dict[str, CaseResult], out: Path) -> None:
     table = Table(title="Proofs that hold, by design", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("design", no_wrap=True, overflow="fold")
-    for words in (*_HEADINGS.values(), "controls", "programs"):
-        table.add_column(words, justify="right")
-    for order in orders:
-        table.add_row(order.case.name, *_cells(found[order.case.name].data))
+    for heading in (*_HEADINGS.values(), "controls", "programs"):
+        table.add_column(heading, justify="right")
+    for case_run in case_runs:
+        table.add_row(case_run.case.name, *_cells(results[case_run.case.name].data))
     console.print(table)
     console.print(
         f"\nEach design in full, and what the lab does not model, in {out}/<design>.txt, .json and .svg (VERBOSE=yes "
@@ -230,7 +230,7 @@ def _cells(data: Any) -> list[str]:
     cells = []
     for group in _HEADINGS:
         proofs = [proof for proof in data["proofs"] if proof["group"] == group and not proof["skipped"]]
-        held = sum(bool(one["holds"]) for one in proofs)
+        held = sum(bool(proof["holds"]) for proof in proofs)
         cells.append(_of(held, len(proofs)) if proofs else "[dim]n/a[/]")
     controls = [control for proof in data["proofs"] for control in proof["controls"] or ()]
     cells.append(_of(sum(control["made the proof fail"] for control in controls), len(controls)) if controls else "-")
@@ -246,9 +246,9 @@ def _of(held: int, all_of_them: int) -> str:
 class _Progress:
     """What goes on, on one line of a terminal; elsewhere a line for each case that is done."""
 
-    def __init__(self, orders: Sequence[Order]) -> None:
-        self._left = len(orders)
-        self._of = len(orders)
+    def __init__(self, case_runs: Sequence[CaseRun]) -> None:
+        self._left = len(case_runs)
+        self._of = len(case_runs)
         self._steps: dict[str, str] = {}
         self._is_terminal = sys.stderr.isatty()
 

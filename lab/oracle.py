@@ -74,7 +74,7 @@ class Oracle:
 
     def judge(self, attempt: ConnectionAttempt) -> ProbeResult:
         walk = _Walk(self._network, self._outside)
-        source = attempt.claims or walk.address_of(attempt.source)
+        source = attempt.spoofed_source or walk.address_of(attempt.source)
         opening = Packet(source, attempt.source_port, attempt.destination, attempt.port)
         direction: Literal["out", "back"] = "out"
         try:
@@ -86,7 +86,7 @@ class Oracle:
                 checkpoint=refused.checkpoint, resource=refused.resource, detail=refused.detail, direction=direction
             )
         if home != Reached(attempt.source, opening.answer()):
-            return Unexplained(words=f"the answer came to {home.host} as {home.packet}")
+            return Unexplained(reason=f"the answer came to {home.host} as {home.packet}")
         return Arrived(seen_as=there.packet.source)
 
 
@@ -103,8 +103,8 @@ class _Walk:
     # ---- Who is where
 
     def address_of(self, host: str) -> IPv4Address:
-        found = [interface.address for interface in self.network.interfaces if interface.id == host]
-        return (found + [one.address for one in self.outside if one.name == host])[0]
+        inside = [interface.address for interface in self.network.interfaces if interface.id == host]
+        return (inside + [outside.address for outside in self.outside if outside.name == host])[0]
 
     def subnet(self, name: str) -> Subnet:
         return next(subnet for subnet in self.network.subnets if subnet.id == name)
@@ -122,14 +122,14 @@ class _Walk:
                 return self.from_interface(interface, packet)
         if host == RESOLVER:
             return self.from_resolver(packet)
-        one = next(one for one in self.outside if one.name == host)
-        match one.place:
+        outside = next(outside for outside in self.outside if outside.name == host)
+        match outside.place:
             case "internet":
                 return self.on_internet(packet)
             case "corporate":
                 return self.from_corporate(packet)
             case "service":
-                return self.from_service(one, packet)
+                return self.from_service(outside, packet)
 
     # ---- Inside of the VPC
 
@@ -198,7 +198,7 @@ class _Walk:
         fitting = [route for route in table.routes if destination in route.destination]
         if inside:
             longer = self.network.cidr.prefixlen
-            fitting = [one for one in fitting if not one.propagated and one.destination.prefixlen > longer]
+            fitting = [route for route in fitting if not route.propagated and route.destination.prefixlen > longer]
         if not fitting:
             if inside:
                 return None

@@ -17,11 +17,11 @@ from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter
 from lab.model.case import Case
 
 _CONTEXT = get_context("fork")
-type Message = tuple[str, Any]  # ("step", words), ("found", CaseResult), ("forbidden", words), ("refused", words)
+type Message = tuple[str, Any]  # ("step", words), ("result", CaseResult), ("forbidden", words), ("refused", words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class CaseRun:
     """A case and how much of it is wanted."""
 
     case: Case
@@ -41,18 +41,18 @@ class CaseRefused(ValueError):
     """A case cannot be carried out; the words name the resource and what is missing."""
 
 
-def carry_out(
-    orders: Sequence[Order], *, at_once: int, report: Callable[[str, str], None]
-) -> Iterator[tuple[Order, CaseResult]]:
+def run_cases(
+    case_runs: Sequence[CaseRun], *, at_once: int, report: Callable[[str, str], None]
+) -> Iterator[tuple[CaseRun, CaseResult]]:
     """Results in the order in which they are ready. `report` gets the case's name and its step.
 
     Raises NamespacesForbidden where the machine lets us make no namespaces, CaseRefused for a case that cannot be made,
     and RuntimeError for a process that ended without a result.
     """
-    if any(order.programs for order in orders):
+    if any(case_run.programs for case_run in case_runs):
         _load()
     with _WorkerPool() as pool:
-        left = list(orders)
+        left = list(case_runs)
         while left or pool.busy:
             while left and len(pool.busy) < at_once:
                 pool.start(left.pop(0))
@@ -61,49 +61,49 @@ def carry_out(
 
 @dataclass(slots=True)
 class _WorkerPool:
-    busy: dict[Connection, tuple[Any, Order]] = field(default_factory=dict)
+    busy: dict[Connection, tuple[Any, CaseRun]] = field(default_factory=dict)
 
     def __enter__(self) -> "_WorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
         """Killing the process is enough: its private world is tied to it."""
-        for process, _order in self.busy.values():
+        for process, _case_run in self.busy.values():
             process.kill()
             process.join()
 
-    def start(self, order: Order) -> None:
+    def start(self, case_run: CaseRun) -> None:
         ours, theirs = _CONTEXT.Pipe(duplex=False)
-        process = _CONTEXT.Process(target=_work, args=(order, theirs, os.getpid()), daemon=False)
+        process = _CONTEXT.Process(target=_work, args=(case_run, theirs, os.getpid()), daemon=False)
         process.start()
         theirs.close()
-        self.busy[ours] = (process, order)
+        self.busy[ours] = (process, case_run)
 
-    def poll(self, report: Callable[[str, str], None]) -> Iterator[tuple[Order, CaseResult]]:
+    def poll(self, report: Callable[[str, str], None]) -> Iterator[tuple[CaseRun, CaseResult]]:
         """Wait for the next messages of any worker; yield the results among them."""
         ready = set(wait(list(self.busy)))
-        for pipe in [one for one in self.busy if one in ready]:
+        for pipe in [pipe for pipe in self.busy if pipe in ready]:
             kind, content = self._receive(pipe)
-            order = self.busy[pipe][1]
+            case_run = self.busy[pipe][1]
             if kind == "step":
-                report(order.case.name, content)
+                report(case_run.case.name, content)
                 continue
             process, _ = self.busy.pop(pipe)
             process.join()
             if kind == "forbidden":
                 raise NamespacesForbidden(content)
             if kind == "refused":
-                raise CaseRefused(f"{order.case.name}: {content}")
-            yield order, content
+                raise CaseRefused(f"{case_run.case.name}: {content}")
+            yield case_run, content
 
     def _receive(self, pipe: Connection) -> Message:
         try:
-            words: Message = pipe.recv()
+            message: Message = pipe.recv()
         except EOFError:
-            process, order = self.busy.pop(pipe)
+            process, case_run = self.busy.pop(pipe)
             process.join()
-            raise RuntimeError(f"{order.case.name}: its process ended with {process.exitcode}") from None
-        return words
+            raise RuntimeError(f"{case_run.case.name}: its process ended with {process.exitcode}") from None
+        return message
 
 
 def _load() -> None:
@@ -114,40 +114,40 @@ def _load() -> None:
     load()
 
 
-def _work(order: Order, told: Connection, parent: int) -> None:
+def _work(case_run: CaseRun, results: Connection, parent: int) -> None:
     """In the process of the case. Ctrl-C is for the one that asked; it ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     try:
         enter()
-        told.send(("found", _result(order, lambda words: told.send(("step", words)))))
+        results.send(("result", _result(case_run, lambda words: results.send(("step", words)))))
     except NamespacesForbidden as error:
-        told.send(("forbidden", str(error)))
+        results.send(("forbidden", str(error)))
     except _refusals() as error:
-        told.send(("refused", str(error)))
+        results.send(("refused", str(error)))
 
 
 def _refusals() -> tuple[type[Exception], ...]:
     from lab.kernel.apply import MissingRequirement
-    from lab.model.errors import Unrunnable
-    from lab.plan.parts import Unrealisable
+    from lab.model.errors import ProgramCannotRun
+    from lab.plan.parts import UnsupportedNetwork
     from local.errors import LocalError
 
-    return Unrealisable, Unrunnable, MissingRequirement, LocalError
+    return UnsupportedNetwork, ProgramCannotRun, MissingRequirement, LocalError
 
 
-def _result(order: Order, report: Callable[[str], None]) -> CaseResult:
+def _result(case_run: CaseRun, report: Callable[[str], None]) -> CaseResult:
     from lab.proofs.runner import prove
     from lab.report.data import as_data
     from lab.report.picture import picture
 
     since = time.monotonic()
-    evidence = prove(order.case, controls=order.controls, report=report)
+    evidence = prove(case_run.case, controls=case_run.controls, report=report)
     checks, code = [], None
-    if order.programs:
+    if case_run.programs:
         from lab.programs.checks import run
 
-        found, code = run(order.case, report=report)
-        checks = [check.as_data() for check in found]
+        program_checks, code = run(case_run.case, report=report)
+        checks = [check.as_data() for check in program_checks]
     data = as_data(evidence, seconds=time.monotonic() - since, checks=checks, code=code)
     return CaseResult(data=data, svg=picture(evidence))

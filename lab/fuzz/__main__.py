@@ -23,17 +23,17 @@ from stack.network.serialize import dump
 def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
     """Compare one network per seed. Returns how many attempts disagreed; the first of each network is made small."""
     began, total, wrong, networks = time.monotonic(), 0, 0, 0
-    ways: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for seed in seeds:
         network = random_network(seed)
         packets, differences = compare(network)
         networks, total, wrong = networks + 1, total + len(packets), wrong + len(differences)
-        ways.update(_way(verdict) for verdict in packets.values())
+        outcomes.update(_outcome(verdict) for verdict in packets.values())
         if differences:
             say(f"seed {seed}: {len(differences)} of {len(packets)} attempts disagree, one of them made small:")
             say(_report(*smallest(network, differences[0])))
     say(f"{networks} networks, {total} attempts, {wrong} disagreements, {time.monotonic() - began:.1f} s")
-    say("; ".join(f"{way} {count}" for way, count in ways.most_common()))
+    say("; ".join(f"{outcome} {count}" for outcome, count in outcomes.most_common()))
     return wrong
 
 
@@ -41,10 +41,14 @@ def detect(mutants: Iterable[PlanMutation], seeds: Sequence[int], say: Callable[
     """Run every mutant in one network after another until the comparison detects it. Returns how many it never did."""
     missed = 0
     for mutant in mutants:
-        found = next((place for place, seed in enumerate(seeds) if _detected(mutant, seed)), None)
-        missed += found is None
-        words = f"not detected in {len(seeds)} networks" if found is None else f"detected in network {found + 1}"
-        say(f"{mutant.__name__}: {words}")
+        detected_at = next((place for place, seed in enumerate(seeds) if _detected(mutant, seed)), None)
+        missed += detected_at is None
+        outcome = (
+            f"not detected in {len(seeds)} networks"
+            if detected_at is None
+            else f"detected in network {detected_at + 1}"
+        )
+        say(f"{mutant.__name__}: {outcome}")
     return missed
 
 
@@ -54,12 +58,13 @@ def _detected(mutant: PlanMutation, seed: int) -> bool:
     return mutant(made) != made and bool(compare(network, mutate=mutant, timeout_seconds=1)[1])
 
 
-def _way(verdict: ProbeResult) -> str:
+def _outcome(verdict: ProbeResult) -> str:
     return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "checkpoint", "unexplained"))
 
 
-def _report(network: Network, found: Disagreement) -> str:
-    return f"  {found.attempt}\n  oracle:  {found.oracle}\n  packets: {found.packets}\n{dump(network)}"
+def _report(network: Network, disagreement: Disagreement) -> str:
+    sides = f"  oracle:  {disagreement.oracle}\n  packets: {disagreement.packets}"
+    return f"  {disagreement.attempt}\n{sides}\n{dump(network)}"
 
 
 def _say(text: str) -> None:
@@ -68,14 +73,14 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """The exit status: 0 when all agree, 1 when not, 77 where the machine does not let us try."""
-    words = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
-    words.add_argument("--networks", type=int, default=20, help="how many (20)")
-    words.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
-    words.add_argument(
+    parser = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
+    parser.add_argument("--networks", type=int, default=20, help="how many (20)")
+    parser.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
+    parser.add_argument(
         "--mutants", action="store_true", help="run plans with a deliberate mistake; each must be detected"
     )
-    words.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
-    asked = words.parse_args()
+    parser.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    asked = parser.parse_args()
     if asked.tied is not None:
         die_with_parent(asked.tied)
     first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed

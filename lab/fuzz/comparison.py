@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from lab.kernel.apply import realised
+from lab.kernel.apply import applied
 from lab.kernel.probe import TIMEOUT_SECONDS, attempts, probe
 from lab.model.attempts import ConnectionAttempt, ProbeResult
 from lab.model.outside import standard_outside
@@ -43,7 +43,7 @@ def compare(
     """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
     made = plan(network) if mutate is None else mutate(plan(network))
     tried = worth_trying(made) if tried is None else tried
-    with realised(made) as lab:
+    with applied(made) as lab:
         packets = probe(lab, tried, timeout_seconds=timeout_seconds)
     oracle = Oracle(network, standard_outside(network))
     judged = {attempt: oracle.judge(attempt) for attempt in tried}
@@ -73,7 +73,7 @@ def _spoofed(made: Plan, honest: Sequence[ConnectionAttempt]) -> Iterator[Connec
             destination=hosts[place - 1].addresses[0],
             port=PORTS[0],
             source_port=honest[-1].source_port + 1 + place,
-            claims=hosts[place + 1].addresses[0],
+            spoofed_source=hosts[place + 1].addresses[0],
         )
 
 

@@ -58,7 +58,7 @@ def _without(plan: Plan, where: Callable[[str], bool], unwanted: Callable[[Filte
 
 
 def _of(checkpoint: Checkpoint) -> Callable[[FilterRule], bool]:
-    return lambda one: one.cause is not None and one.cause.checkpoint == checkpoint and one.action == "refuse"
+    return lambda rule: rule.cause is not None and rule.cause.checkpoint == checkpoint and rule.action == "refuse"
 
 
 def _sets(plan: Plan, change: Callable[[Ruleset], tuple[NamedSet, ...]]) -> Plan:
@@ -88,7 +88,7 @@ def no_source_check(plan: Plan) -> Plan:
 
 def nat_passes_strangers(plan: Plan) -> Plan:
     """What Linux does by itself: packets of no connection go on untranslated."""
-    return _without(plan, _at_nat, lambda one: one.match == "ct state invalid")
+    return _without(plan, _at_nat, lambda rule: rule.match == "ct state invalid")
 
 
 def nat_takes_connections(plan: Plan) -> Plan:
@@ -99,10 +99,10 @@ def nat_takes_connections(plan: Plan) -> Plan:
 def members_of_the_next_group(plan: Plan) -> Plan:
     """Security groups whose members are those of another one."""
 
-    def change(one: Ruleset) -> tuple[NamedSet, ...]:
-        groups = [named_set for named_set in one.sets if named_set.name.startswith("group_")]
-        moved = [replace(found, elements=groups[place - 1].elements) for place, found in enumerate(groups)]
-        return (*moved, *(named_set for named_set in one.sets if named_set not in groups))
+    def change(ruleset: Ruleset) -> tuple[NamedSet, ...]:
+        groups = [named_set for named_set in ruleset.sets if named_set.name.startswith("group_")]
+        moved = [replace(group, elements=groups[place - 1].elements) for place, group in enumerate(groups)]
+        return (*moved, *(named_set for named_set in ruleset.sets if named_set not in groups))
 
     return _sets(plan, change)
 
@@ -110,16 +110,16 @@ def members_of_the_next_group(plan: Plan) -> Plan:
 def nacls_within_subnets(plan: Plan) -> Plan:
     """Network ACLs between neighbours."""
 
-    def change(one: FilterRule) -> FilterRule:
-        inside = one.match.startswith(("iifname @subnet", "oifname @subnet"))
-        return replace(one, match=" ".join(one.match.split()[:2])) if inside else one
+    def change(rule: FilterRule) -> FilterRule:
+        inside = rule.match.startswith(("iifname @subnet", "oifname @subnet"))
+        return replace(rule, match=" ".join(rule.match.split()[:2])) if inside else rule
 
     return _filters(plan, _at(ROUTER), lambda chain: [change(rule) for rule in chain.filters])
 
 
 def no_inbound_nacls(plan: Plan) -> Plan:
     """Network ACLs asked only by whom one leaves."""
-    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("oifname @subnet"))
+    return _without(plan, _at(ROUTER), lambda rule: rule.match.startswith("oifname @subnet"))
 
 
 def highest_number_first(plan: Plan) -> Plan:
@@ -133,17 +133,17 @@ def highest_number_first(plan: Plan) -> Plan:
 
 def groups_keep_no_state(plan: Plan) -> Plan:
     """Security groups that ask about answers too."""
-    return _without(plan, _at(ROUTER), lambda one: one.match == _ESTABLISHED)
+    return _without(plan, _at(ROUTER), lambda rule: rule.match == _ESTABLISHED)
 
 
 def no_outbound_groups(plan: Plan) -> Plan:
     """Senders whose groups nobody asks."""
-    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("iifname vmap"))
+    return _without(plan, _at(ROUTER), lambda rule: rule.match.startswith("iifname vmap"))
 
 
 def no_inbound_groups(plan: Plan) -> Plan:
     """Receivers whose groups nobody asks."""
-    return _without(plan, _at(ROUTER), lambda one: one.match.startswith("oifname vmap"))
+    return _without(plan, _at(ROUTER), lambda rule: rule.match.startswith("oifname vmap"))
 
 
 def no_local_route(plan: Plan) -> Plan:
@@ -161,7 +161,7 @@ def edge_to_edge(plan: Plan) -> Plan:
     """The VPN leads through the VPC to wherever its first route table does."""
     if VPN not in plan.namespaces:
         return plan
-    plan = _without(plan, _at(VPN), lambda one: one.match.startswith('iifname != "vpc"'))
+    plan = _without(plan, _at(VPN), lambda rule: rule.match.startswith('iifname != "vpc"'))
     routes = [route for route in plan.routes if (route.namespace, route.device) != (VPN, NOWHERE)]
     routes.append(LinuxRoute(namespace=VPN, destination=ANYWHERE, device="vpc", gateway=ROUTER_ADDRESS))
     through = Lookup(namespace=ROUTER, priority=1000, device="vpn", table=FIRST_TABLE)
@@ -175,7 +175,7 @@ def everyone_has_a_public_address(plan: Plan) -> Plan:
 
 def private_addresses_on_the_internet(plan: Plan) -> Plan:
     """The internet delivers to private addresses."""
-    return _without(plan, _at(INTERNET), lambda one: one.match.startswith("ip daddr 10."))
+    return _without(plan, _at(INTERNET), lambda rule: rule.match.startswith("ip daddr 10."))
 
 
 def no_gateway_endpoint(plan: Plan) -> Plan:
@@ -187,8 +187,8 @@ def no_gateway_endpoint(plan: Plan) -> Plan:
 def silent_refusals(plan: Plan) -> Plan:
     """Security groups that refuse without a record: the packet is lost, and nobody knows to what."""
 
-    def change(one: FilterRule) -> FilterRule:
-        return FilterRule(match=one.match, action="drop") if _of(Checkpoint.GROUP_IN)(one) else one
+    def change(rule: FilterRule) -> FilterRule:
+        return FilterRule(match=rule.match, action="drop") if _of(Checkpoint.GROUP_IN)(rule) else rule
 
     return _filters(plan, _at(ROUTER), lambda chain: [change(rule) for rule in chain.filters])
 

@@ -1,4 +1,4 @@
-"""Networks made at random, from a seed: right and wrong ones alike, as long as they can be realised.
+"""Networks made at random, from a seed: right and wrong ones alike, as long as a plan can be made of them.
 
 They look like ours (two zones, public, private and database subnets, NAT gateways, a VPN) and are then distorted:
 routes that lead elsewhere or nowhere, public addresses where none belong, ACLs that forget the way back.
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.model.outside import standard_outside
-from lab.plan.parts import Unrealisable
+from lab.plan.parts import UnsupportedNetwork
 from lab.plan.validation import refuse_incomplete
 from stack.network.model import (
     ANYWHERE,
@@ -51,7 +51,7 @@ def random_network(seed: int) -> Network:
         network = _Maker(dice).network()
         try:
             refuse_incomplete(network, standard_outside(network))
-        except Unrealisable:
+        except UnsupportedNetwork:
             continue  # a circle of NAT gateways, say
         return network
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from lab.fuzz.comparison import Disagreement, compare
 from lab.model.attempts import ConnectionAttempt
-from lab.plan.parts import PlanMutation, Unrealisable
+from lab.plan.parts import PlanMutation, UnsupportedNetwork
 from stack.network.model import Network
 
 
 def smallest(
-    network: Network, found: Disagreement, *, mutate: PlanMutation | None = None
+    network: Network, disagreement: Disagreement, *, mutate: PlanMutation | None = None
 ) -> tuple[Network, Disagreement]:
     """The network without all that the disagreement does not need.
 
@@ -20,13 +20,13 @@ def smallest(
     """
     place, taken = 0, False
     while True:
-        candidate = next(islice(_smaller(network, found.attempt.source), place, None), None)
+        candidate = next(islice(_smaller(network, disagreement.attempt.source), place, None), None)
         if candidate is None:
             if not taken:
-                return network, found
+                return network, disagreement
             place, taken = 0, False
-        elif candidate != network and (still := _still(candidate, found.attempt, mutate)) is not None:
-            network, found, taken = candidate, still, True
+        elif candidate != network and (still := _still(candidate, disagreement.attempt, mutate)) is not None:
+            network, disagreement, taken = candidate, still, True
         else:
             place += 1
 
@@ -34,7 +34,7 @@ def smallest(
 def _still(network: Network, attempt: ConnectionAttempt, mutate: PlanMutation | None) -> Disagreement | None:
     try:
         _, differences = compare(network, (attempt,), mutate=mutate)
-    except Unrealisable:
+    except UnsupportedNetwork:
         return None
     return differences[0] if differences else None
 

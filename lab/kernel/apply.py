@@ -50,7 +50,7 @@ class PacketRecord:
 
 
 class Lab:
-    """A realised plan. Ids of interfaces and names of hosts outside are the names of its namespaces."""
+    """A plan that has been applied. Ids of interfaces and names of hosts outside are the names of its namespaces."""
 
     def __init__(
         self, plan: Plan, namespaces: Mapping[str, int], causes: Mapping[str, tuple[FilterCause, ...]]
@@ -93,13 +93,13 @@ class Lab:
     def launching(
         self, name: str, *, files: Mapping[str, str] | None = None, user: int = 1000, tied: bool = True
     ) -> tuple[str, ...]:
-        """The words before a command that is to run there; it must inherit the descriptor `namespaces[name]`.
+        """What comes before a command that is to run there; it must inherit the descriptor `namespaces[name]`.
 
         A program that is `tied` is killed when the thread ends that started it, others when the lab's process 1 does.
         """
         covers = [f"--cover={target}={source}" for target, source in (files or {}).items()]
-        words = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *(() if tied else ("--tied=no",)))
-        return (sys.executable, "-I", "-S", str(_LAUNCHER), *words, "--")
+        options = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *(() if tied else ("--tied=no",)))
+        return (sys.executable, "-I", "-S", str(_LAUNCHER), *options, "--")
 
     def drops(self) -> tuple[PacketRecord, ...]:
         """All packets that were refused so far, once each."""
@@ -112,7 +112,9 @@ class Lab:
     def ledger(self) -> frozenset[tuple[IPv4Address, IPv4Address]]:
         """Every (source, destination) that left the VPC for the internet, as the internet sees it."""
         elements = self._set("internet", "ledger")
-        return frozenset((IPv4Address(source), IPv4Address(to)) for source, to in (one["concat"] for one in elements))
+        return frozenset(
+            (IPv4Address(source), IPv4Address(to)) for source, to in (element["concat"] for element in elements)
+        )
 
     def _records(self, kind: str) -> tuple[PacketRecord, ...]:
         return tuple(
@@ -124,8 +126,8 @@ class Lab:
     def _set(self, name: str, which: str) -> list[Any]:
         with self.inside(name):
             answer = _nft("-j", "list", "set", "ip", TABLE, which)
-        found = next(one["set"] for one in json.loads(answer)["nftables"] if "set" in one)
-        elements: list[Any] = found.get("elem", [])
+        named_set = next(entry["set"] for entry in json.loads(answer)["nftables"] if "set" in entry)
+        elements: list[Any] = named_set.get("elem", [])
         if len(elements) >= RECORDS:
             raise RecordsFull(f"{name}: {which} is full")
         return elements
@@ -144,7 +146,7 @@ def _record(namespace: str, causes: tuple[FilterCause, ...], concat: list[Any]) 
 
 
 @contextmanager
-def realised(plan: Plan) -> Iterator[Lab]:
+def applied(plan: Plan) -> Iterator[Lab]:
     """The plan in the kernel, until the end of the block.
 
     Raises MissingRequirement, and RuntimeError with nft's message where nft refuses.
@@ -155,22 +157,22 @@ def realised(plan: Plan) -> Iterator[Lab]:
         stack.callback(os.close, home)
         stack.callback(os.setns, home, os.CLONE_NEWNET)
         namespaces: dict[str, int] = {}
-        talks: dict[str, IPRoute] = {}
+        clients: dict[str, IPRoute] = {}
         for name in plan.namespaces:
             namespaces[name] = _new_namespace()
             stack.callback(os.close, namespaces[name])
-            talks[name] = stack.enter_context(IPRoute())
+            clients[name] = stack.enter_context(IPRoute())
             _settings(
                 setting for setting in plan.settings if setting.namespace == name and not _is_of_netfilter(setting)
             )
         os.setns(home, os.CLONE_NEWNET)
-        devices = _links(plan, namespaces, talks)
-        _addresses(plan, devices, talks)
-        _routes(plan, devices, talks)
+        devices = _links(plan, namespaces, clients)
+        _addresses(plan, devices, clients)
+        _routes(plan, devices, clients)
         causes = {ruleset.namespace: _filters(ruleset, namespaces[ruleset.namespace]) for ruleset in plan.rulesets}
-        for one in filter(_is_of_netfilter, plan.settings):
-            os.setns(namespaces[one.namespace], os.CLONE_NEWNET)
-            _settings([one])
+        for setting in filter(_is_of_netfilter, plan.settings):
+            os.setns(namespaces[setting.namespace], os.CLONE_NEWNET)
+            _settings([setting])
         os.setns(home, os.CLONE_NEWNET)
         yield Lab(plan, namespaces, causes)
 
@@ -195,9 +197,9 @@ def _allow_descriptors() -> None:
         )
 
 
-def _is_of_netfilter(one: Setting) -> bool:
+def _is_of_netfilter(setting: Setting) -> bool:
     """These exist only once a filter has made the kernel load connection tracking."""
-    return one.path.startswith("netfilter/")
+    return setting.path.startswith("netfilter/")
 
 
 def _settings(settings: Iterable[Setting]) -> None:
@@ -215,81 +217,81 @@ def _settings(settings: Iterable[Setting]) -> None:
 type DeviceIndexes = dict[tuple[str, str], int]
 
 
-def _links(plan: Plan, namespaces: Mapping[str, int], talks: Mapping[str, IPRoute]) -> DeviceIndexes:
+def _links(plan: Plan, namespaces: Mapping[str, int], clients: Mapping[str, IPRoute]) -> DeviceIndexes:
     """Make all links and switch them on. Returns the index of each device by namespace and name."""
     for link in plan.links:
         peer = {"ifname": link.far_device, "net_ns_fd": namespaces[link.far]}
-        _veth(talks[link.near], link.near_device, peer)
+        _veth(clients[link.near], link.near_device, peer)
     devices: DeviceIndexes = {}
     ours = {"lo"} | {device for link in plan.links for device in (link.near_device, link.far_device)}
-    for name, talk in talks.items():
-        for found in talk.get_links():
-            if (device := found.get("ifname")) in ours:
-                talk.link("set", index=found["index"], state="up")
-                devices[name, device] = found["index"]
+    for name, client in clients.items():
+        for message in client.get_links():
+            if (device := message.get("ifname")) in ours:
+                client.link("set", index=message["index"], state="up")
+                devices[name, device] = message["index"]
     return devices
 
 
-def _veth(talk: IPRoute, device: str, peer: Mapping[str, Any]) -> None:
+def _veth(client: IPRoute, device: str, peer: Mapping[str, Any]) -> None:
     try:
-        talk.link("add", ifname=device, kind="veth", peer=peer)
+        client.link("add", ifname=device, kind="veth", peer=peer)
     except NetlinkError as error:
         if error.code != errno.EOPNOTSUPP:
             raise
         raise MissingRequirement("this kernel has no veth devices, which the lab's links are made of") from error
 
 
-def _addresses(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:
+def _addresses(plan: Plan, devices: DeviceIndexes, clients: Mapping[str, IPRoute]) -> None:
     for address in plan.addresses:
         index = devices[address.namespace, address.device]
-        talks[address.namespace].addr("add", index=index, address=str(address.address), prefixlen=32)
+        clients[address.namespace].addr("add", index=index, address=str(address.address), prefixlen=32)
 
 
-def _routes(plan: Plan, devices: DeviceIndexes, talks: Mapping[str, IPRoute]) -> None:
+def _routes(plan: Plan, devices: DeviceIndexes, clients: Mapping[str, IPRoute]) -> None:
     for route in plan.routes:
-        talks[route.namespace].route("add", **_route(route, devices))
+        clients[route.namespace].route("add", **_route(route, devices))
     for lookup in plan.lookups:
-        words = {"iifname": lookup.device, "dst": lookup.destination and str(lookup.destination)}
-        words = {name: word for name, word in words.items() if word is not None}
-        talks[lookup.namespace].rule("add", priority=lookup.priority, table=lookup.table, **words)
+        selectors = {"iifname": lookup.device, "dst": lookup.destination and str(lookup.destination)}
+        selectors = {name: value for name, value in selectors.items() if value is not None}
+        clients[lookup.namespace].rule("add", priority=lookup.priority, table=lookup.table, **selectors)
 
 
 def _route(route: LinuxRoute, devices: DeviceIndexes) -> dict[str, Any]:
-    words: dict[str, Any] = {"dst": str(route.destination), "table": route.table}
+    arguments: dict[str, Any] = {"dst": str(route.destination), "table": route.table}
     if route.device is None:
-        return words | {"type": "throw"}
-    words["oif"] = devices[route.namespace, route.device]
+        return arguments | {"type": "throw"}
+    arguments["oif"] = devices[route.namespace, route.device]
     if route.gateway is None:
-        return words | {"scope": "link"}
-    return words | {"gateway": str(route.gateway), "flags": ["onlink"]}
+        return arguments | {"scope": "link"}
+    return arguments | {"gateway": str(route.gateway), "flags": ["onlink"]}
 
 
 def _filters(ruleset: Ruleset, namespace: int) -> tuple[FilterCause, ...]:
     os.setns(namespace, os.CLONE_NEWNET)
-    one = script(ruleset)
-    _nft("-f", "-", text=one.text)
-    return one.causes
+    ruleset_script = script(ruleset)
+    _nft("-f", "-", text=ruleset_script.text)
+    return ruleset_script.causes
 
 
-def _nft(*words: str, text: str = "") -> str:
-    done = subprocess.run([_nft_path(), *words], input=text, capture_output=True, text=True, check=False)
-    if done.returncode != 0 and any(words in done.stderr for words in _NOT_OFFERED):
+def _nft(*arguments: str, text: str = "") -> str:
+    done = subprocess.run([_nft_path(), *arguments], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and any(message in done.stderr for message in _NOT_OFFERED):
         raise MissingRequirement(
             f"this kernel does not filter as the lab needs it; nft says: {done.stderr.strip().splitlines()[0]}"
         )
     if done.returncode != 0:
-        raise RuntimeError(f"nft {' '.join(words)}: {done.stderr.strip()[:2000]}")
+        raise RuntimeError(f"nft {' '.join(arguments)}: {done.stderr.strip()[:2000]}")
     return done.stdout
 
 
 def _nft_path() -> str:
     """nft lives in a directory of administrators, which is not on everyone's PATH."""
-    found = shutil.which("nft", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
-    if found is None:
+    path = shutil.which("nft", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    if path is None:
         raise MissingRequirement(
             "nft is not installed; the lab's filters need it (on Debian and Ubuntu: apt install nftables)"
         )
-    return found
+    return path
 
 
-__all__ = ["Lab", "MissingRequirement", "PacketRecord", "RecordsFull", "realised"]
+__all__ = ["Lab", "MissingRequirement", "PacketRecord", "RecordsFull", "applied"]

@@ -44,10 +44,10 @@ def _records() -> Iterator[str]:
     yield f"  chain passed {{ add @passes {{ {_KEY} }}; }}"
 
 
-def _set(one: NamedSet) -> Iterator[str]:
-    flags = f" flags {one.flags}; size {RECORDS};" if one.flags else ""
-    elements = f" elements = {{ {', '.join(one.elements)} }};" if one.elements else ""
-    yield f"  {'map' if one.is_map else 'set'} {one.name} {{ type {one.type};{flags}{elements} }}"
+def _set(named_set: NamedSet) -> Iterator[str]:
+    flags = f" flags {named_set.flags}; size {RECORDS};" if named_set.flags else ""
+    elements = f" elements = {{ {', '.join(named_set.elements)} }};" if named_set.elements else ""
+    yield f"  {'map' if named_set.is_map else 'set'} {named_set.name} {{ type {named_set.type};{flags}{elements} }}"
 
 
 def _chain(chain: Chain, marks: dict[FilterCause, int]) -> Iterator[str]:
@@ -59,8 +59,8 @@ def _chain(chain: Chain, marks: dict[FilterCause, int]) -> Iterator[str]:
     yield "  }"
 
 
-def _filter(one: FilterRule, marks: dict[FilterCause, int]) -> str:
-    if one.cause is None:
-        return f"{one.match} {one.action or ''}".strip()
-    target = {"refuse": "refused", "pass": "passed"}[one.action or ""]
-    return f"{one.match} meta mark set {marks[one.cause]} goto {target}".strip()
+def _filter(rule: FilterRule, marks: dict[FilterCause, int]) -> str:
+    if rule.cause is None:
+        return f"{rule.match} {rule.action or ''}".strip()
+    target = {"refuse": "refused", "pass": "passed"}[rule.action or ""]
+    return f"{rule.match} meta mark set {marks[rule.cause]} goto {target}".strip()

@@ -37,37 +37,39 @@ class TooManyAttempts(ValueError):
 
 
 def attempts(
-    pairs: Iterable[tuple[str, IPv4Address, int]], *, first: int = FIRST_SOURCE_PORT
+    connections: Iterable[tuple[str, IPv4Address, int]], *, first: int = FIRST_SOURCE_PORT
 ) -> tuple[ConnectionAttempt, ...]:
     """(source host, destination, port) with a source port for each. `first` goes on where an earlier call ended."""
-    found = tuple(
+    numbered = tuple(
         ConnectionAttempt(source=source, destination=destination, port=port, source_port=first + place)
-        for place, (source, destination, port) in enumerate(pairs)
+        for place, (source, destination, port) in enumerate(connections)
     )
-    if found and found[-1].source_port > LAST_SOURCE_PORT:
-        raise TooManyAttempts(f"{len(found)} attempts from port {first} on; one lab has room up to {LAST_SOURCE_PORT}")
-    return found
+    if numbered and numbered[-1].source_port > LAST_SOURCE_PORT:
+        raise TooManyAttempts(
+            f"{len(numbered)} attempts from port {first} on; one lab has room up to {LAST_SOURCE_PORT}"
+        )
+    return numbered
 
 
 def probe(
     lab: Lab, tried: Sequence[ConnectionAttempt], *, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> dict[ConnectionAttempt, ProbeResult]:
     """Make all attempts and say what became of each. Takes as many batches as file descriptors ask for."""
-    verdicts: dict[ConnectionAttempt, ProbeResult] = {}
+    results: dict[ConnectionAttempt, ProbeResult] = {}
     for batch in batched(tried, _batch_size(), strict=False):
         with _ProbeBatch(lab, batch) as running:
-            verdicts |= running.finish(timeout_seconds)
-    return verdicts
+            results |= running.finish(timeout_seconds)
+    return results
 
 
-def let_by(one: ConnectionAttempt, passes: Iterable[PacketRecord]) -> tuple[FilterCause, ...]:
+def let_by(attempt: ConnectionAttempt, passes: Iterable[PacketRecord]) -> tuple[FilterCause, ...]:
     """The rules and entries that let the packets of an attempt pass: first its own, then those of the answer."""
-    out, back = (one.source_port, one.port), (one.port, one.source_port)
-    found = list(passes)
+    out, back = (attempt.source_port, attempt.port), (attempt.port, attempt.source_port)
+    recorded = list(passes)
     return tuple(
         record.cause
         for ports in (out, back)
-        for record in found
+        for record in recorded
         if (record.source_port, record.destination_port) == ports
     )
 
@@ -84,16 +86,16 @@ class _Listener:
 
 
 @dataclass(slots=True)
-class _Guest:
+class _IncomingConnection:
     """The far end of an attempt, before it has said its number."""
 
     socket: socket.socket
     peer: IPv4Address
-    heard: bytes = b""
+    received: bytes = b""
 
 
 @dataclass(slots=True)
-class _Caller:
+class _OutgoingConnection:
     attempt: ConnectionAttempt
     socket: socket.socket
 
@@ -104,11 +106,11 @@ class _ProbeBatch:
     tried: Sequence[ConnectionAttempt]
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     stack: ExitStack = field(default_factory=ExitStack)
-    verdicts: dict[ConnectionAttempt, ProbeResult] = field(default_factory=dict)
+    results: dict[ConnectionAttempt, ProbeResult] = field(default_factory=dict)
     seen: dict[int, IPv4Address] = field(default_factory=dict)
     owners: dict[IPv4Address, str] = field(default_factory=dict)
     listened: set[tuple[str, int]] = field(default_factory=set)
-    speaking: set[int] = field(default_factory=set)  # source ports of those who connected to a listener of ours
+    unidentified: set[int] = field(default_factory=set)  # source ports of those who connected to a listener of ours
 
     def __enter__(self) -> "_ProbeBatch":
         self.stack.enter_context(self.selector)
@@ -150,104 +152,105 @@ class _ProbeBatch:
     def _call(self) -> None:
         for name in sorted({attempt.source for attempt in self.tried}):
             with self.lab.inside(name):
-                for one in self.tried:
-                    if one.source == name:
-                        self._call_here(one)
+                for attempt in self.tried:
+                    if attempt.source == name:
+                        self._call_here(attempt)
 
-    def _call_here(self, one: ConnectionAttempt) -> None:
-        caller = self._socket()
-        if one.claims is not None:
-            caller.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)  # the kernel lets root send as someone else with this
-        caller.bind((str(one.claims or ""), one.source_port))
-        outcome = caller.connect_ex((str(one.destination), one.port))
+    def _call_here(self, attempt: ConnectionAttempt) -> None:
+        outgoing = self._socket()
+        if attempt.spoofed_source is not None:
+            outgoing.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)  # with which root may send from another address
+        outgoing.bind((str(attempt.spoofed_source or ""), attempt.source_port))
+        outcome = outgoing.connect_ex((str(attempt.destination), attempt.port))
         if outcome in {0, errno.EINPROGRESS}:
-            self.selector.register(caller, selectors.EVENT_WRITE, _Caller(one, caller))
+            self.selector.register(outgoing, selectors.EVENT_WRITE, _OutgoingConnection(attempt, outgoing))
         else:
-            self.verdicts[one] = _ended(outcome)
+            self.results[attempt] = _ended(outcome)
 
     def _socket(self) -> socket.socket:
-        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self.stack.callback(one.close)
-        return one
+        new_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.stack.callback(new_socket.close)
+        return new_socket
 
     # -- what happens then
 
     def finish(self, timeout_seconds: float) -> dict[ConnectionAttempt, ProbeResult]:
         deadline = time.monotonic() + timeout_seconds
-        self._follow()
-        while self._unclear():
-            if open_ones := [attempt for attempt in self.tried if attempt not in self.verdicts]:
-                self.verdicts |= _explained(open_ones, self.lab.drops())
-            if not self._unclear() or time.monotonic() > deadline:
+        self._handle_events()
+        while self._pending():
+            if unanswered := [attempt for attempt in self.tried if attempt not in self.results]:
+                self.results |= _explained(unanswered, self.lab.drops())
+            if not self._pending() or time.monotonic() > deadline:
                 break
-            self._follow()
-        for one in self._unclear():
-            self.verdicts[one] = Unexplained(words=f"no answer and no record within {timeout_seconds:g} s")
+            self._handle_events()
+        for attempt in self._pending():
+            self.results[attempt] = Unexplained(reason=f"no answer and no record within {timeout_seconds:g} s")
         return {attempt: self._with_peer(attempt) for attempt in self.tried}
 
-    def _unclear(self) -> list[ConnectionAttempt]:
+    def _pending(self) -> list[ConnectionAttempt]:
         """Those without a verdict, and those whose number is still on its way."""
         return [
-            attempt for attempt in self.tried if attempt not in self.verdicts or attempt.source_port in self.speaking
+            attempt for attempt in self.tried if attempt not in self.results or attempt.source_port in self.unidentified
         ]
 
-    def _follow(self) -> None:
+    def _handle_events(self) -> None:
         """Serve both ends until there have been no events for a moment."""
         while events := self.selector.select(_QUIET_SECONDS):
             for key, _ in events:
                 match key.data:
                     case _Listener():
                         self._accept(key.data)
-                    case _Guest():
-                        self._hear(key.data)
-                    case _Caller():
+                    case _IncomingConnection():
+                        self._receive(key.data)
+                    case _OutgoingConnection():
                         self._connected(key.data)
 
     def _accept(self, listener: _Listener) -> None:
         try:
-            guest, (peer, _) = listener.socket.accept()
+            incoming, (peer, _) = listener.socket.accept()
         except OSError:
             return  # it went away in between
-        self.stack.callback(guest.close)
-        guest.setblocking(False)
-        self.selector.register(guest, selectors.EVENT_READ, _Guest(guest, IPv4Address(peer)))
+        self.stack.callback(incoming.close)
+        incoming.setblocking(False)
+        self.selector.register(incoming, selectors.EVENT_READ, _IncomingConnection(incoming, IPv4Address(peer)))
 
-    def _hear(self, guest: _Guest) -> None:
+    def _receive(self, incoming: _IncomingConnection) -> None:
         try:
-            heard = guest.socket.recv(_NUMBER_BYTES - len(guest.heard))
+            chunk = incoming.socket.recv(_NUMBER_BYTES - len(incoming.received))
         except OSError:
-            heard = b""
-        guest.heard += heard
-        if len(guest.heard) == _NUMBER_BYTES:
-            self.seen[int.from_bytes(guest.heard)] = guest.peer
-            self.speaking.discard(int.from_bytes(guest.heard))
-        if not heard or len(guest.heard) == _NUMBER_BYTES:
-            self.selector.unregister(guest.socket)
-            guest.socket.close()
+            chunk = b""
+        incoming.received += chunk
+        if len(incoming.received) == _NUMBER_BYTES:
+            self.seen[int.from_bytes(incoming.received)] = incoming.peer
+            self.unidentified.discard(int.from_bytes(incoming.received))
+        if not chunk or len(incoming.received) == _NUMBER_BYTES:
+            self.selector.unregister(incoming.socket)
+            incoming.socket.close()
 
-    def _connected(self, caller: _Caller) -> None:
-        self.selector.unregister(caller.socket)
-        outcome = caller.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        one = caller.attempt
-        self.verdicts[one] = _ended(outcome)
+    def _connected(self, outgoing: _OutgoingConnection) -> None:
+        self.selector.unregister(outgoing.socket)
+        outcome = outgoing.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        attempt = outgoing.attempt
+        self.results[attempt] = _ended(outcome)
         if outcome == 0:
-            caller.socket.send(one.source_port.to_bytes(_NUMBER_BYTES))
-            if (self.owners.get(one.destination, ""), one.port) in self.listened and one.source_port not in self.seen:
-                self.speaking.add(one.source_port)
+            outgoing.socket.send(attempt.source_port.to_bytes(_NUMBER_BYTES))
+            far_end = self.owners.get(attempt.destination, ""), attempt.port
+            if far_end in self.listened and attempt.source_port not in self.seen:
+                self.unidentified.add(attempt.source_port)
 
-    def _with_peer(self, one: ConnectionAttempt) -> ProbeResult:
-        verdict = self.verdicts[one]
-        return Arrived(seen_as=self.seen.get(one.source_port)) if isinstance(verdict, Arrived) else verdict
+    def _with_peer(self, attempt: ConnectionAttempt) -> ProbeResult:
+        result = self.results[attempt]
+        return Arrived(seen_as=self.seen.get(attempt.source_port)) if isinstance(result, Arrived) else result
 
 
 def _ended(outcome: int) -> ProbeResult:
     if outcome == 0 or outcome in _REACHED:
         return Arrived(seen_as=None)
-    return Unexplained(words=os.strerror(outcome))
+    return Unexplained(reason=os.strerror(outcome))
 
 
 def _explained(
-    open_ones: Sequence[ConnectionAttempt], drops: Iterable[PacketRecord]
+    unanswered: Sequence[ConnectionAttempt], drops: Iterable[PacketRecord]
 ) -> Iterator[tuple[ConnectionAttempt, ProbeResult]]:
     """The attempts without a verdict whose packets are among the refused ones."""
     out: dict[tuple[int, int], PacketRecord] = {}
@@ -255,12 +258,12 @@ def _explained(
     for record in drops:
         out[record.source_port, record.destination_port] = record
         back[record.destination_port, record.source_port] = record
-    for one in open_ones:
-        ports = (one.source_port, one.port)
+    for attempt in unanswered:
+        ports = (attempt.source_port, attempt.port)
         if ports in out:
-            yield one, _died(out[ports], "out")
+            yield attempt, _died(out[ports], "out")
         elif ports in back:
-            yield one, _died(back[ports], "back")
+            yield attempt, _died(back[ports], "back")
 
 
 def _died(record: PacketRecord, direction: Literal["out", "back"]) -> Died:

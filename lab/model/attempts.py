@@ -11,14 +11,14 @@ from lab.model.checkpoints import Checkpoint
 class ConnectionAttempt:
     """A TCP connection from a host to an address. `source_port` tells it from all others of one lab.
 
-    `claims` is the address that the host pretends to have; None for its own.
+    `spoofed_source` is the address that the host pretends to have; None for its own.
     """
 
     source: str
     destination: IPv4Address
     port: int
     source_port: int
-    claims: IPv4Address | None = None
+    spoofed_source: IPv4Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Died:
 class Unexplained:
     """Neither an answer nor a record of a refusal. This is no evidence of anything, and an error in every report."""
 
-    words: str
+    reason: str
 
 
 type ProbeResult = Arrived | Died | Unexplained

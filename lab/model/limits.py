@@ -21,5 +21,5 @@ LIMITS: tuple[str, ...] = (
     "API Gateway, SQS, Secrets Manager, SSM and S3 are programs of ours and moto's; nobody checks AWS's signatures.",
     "One authority of the lab's stands for Amazon's and all public ones.",
     "Functions outside of the VPC, and the agent that opens sessions on the bastion, run no program.",
-    "Probes are TCP over IPv4. Rules for UDP and ICMP are realised, but only the proofs that run programs use them.",
+    "Probes are TCP over IPv4. Rules for UDP and ICMP are applied, but only the proofs that run programs use them.",
 )

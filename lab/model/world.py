@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.model.outside import OutsideHost
 from stack.network.model import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
 
@@ -46,11 +46,12 @@ def world(network: Network, parameters: Mapping[str, str]) -> tuple[OutsideHost,
 def with_neighbour(network: Network) -> Network:
     """`network` with a host of somebody else's in its first private subnet, whose own security group lets all out.
 
-    It calls a private API that nobody outside of the VPC can reach. Raises Unrunnable where there is no such subnet.
+    It calls a private API that nobody outside of the VPC can reach. Raises ProgramCannotRun where there is no such
+    subnet.
     """
     subnet = next((subnet for subnet in network.subnets if subnet.role == "private"), None)
     if subnet is None:
-        raise Unrunnable(network.vpc, "it has no private subnet to call the private API from")
+        raise ProgramCannotRun(network.vpc, "it has no private subnet to call the private API from")
     out = Rule(id=f"{NEIGHBOUR} egress", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
     host = Interface(
         id=NEIGHBOUR,
@@ -94,7 +95,9 @@ def names(
         **({NOBODY_NAME: (nobody,)} if nobody else {}),
     }
     turned = {f"{service}.{region}.amazonaws.com": _endpoint(network, service) for service in SERVICES}
-    inside = everywhere | {name: found for name, found in turned.items() if found} | {host: (writer.address,)}
+    inside = (
+        everywhere | {name: addresses for name, addresses in turned.items() if addresses} | {host: (writer.address,)}
+    )
     return Names(inside=inside, outside=everywhere | {host: (writer.public_address or writer.address,)})
 
 
@@ -125,13 +128,13 @@ def _corporate(network: Network) -> tuple[OutsideHost, ...]:
 
 def _services(network: Network) -> tuple[OutsideHost, ...]:
     """Behind the VPC's gateway endpoints, and S3 in any case."""
-    found = tuple(
+    hosts = tuple(
         OutsideHost(name=endpoint.service, address=_of(endpoint.ranges[0], 10), place="service", endpoint=endpoint.id)
         for endpoint in network.gateway_endpoints
     )
-    if any(one.name == S3 for one in found):
-        return found
-    return (*found, OutsideHost(name=S3, address=_INTERNET[_S3_PLACE], place="internet", listens=(HTTPS,)))
+    if any(host.name == S3 for host in hosts):
+        return hosts
+    return (*hosts, OutsideHost(name=S3, address=_INTERNET[_S3_PLACE], place="internet", listens=(HTTPS,)))
 
 
 def tenth(ranges: str) -> IPv4Address | None:

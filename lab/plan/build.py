@@ -24,7 +24,7 @@ from lab.plan.parts import (
     Lookup,
     Plan,
     Setting,
-    Unrealisable,
+    UnsupportedNetwork,
     alone,
 )
 from lab.plan.validation import effective_routes, refuse_incomplete, resolver_address
@@ -44,7 +44,7 @@ from stack.network.model import (
 def plan(network: Network, outside: Iterable[OutsideHost] | None = None) -> Plan:
     """The plan of a network with hosts around it, those of `standard_outside` when None are given.
 
-    Raises Unrealisable, naming the resource and what is missing.
+    Raises UnsupportedNetwork, naming the resource and what is missing.
     """
     around = standard_outside(network) if outside is None else tuple(outside)
     refuse_incomplete(network, around)
@@ -103,7 +103,7 @@ def _next_hop(network: Network, devices: Devices, route: Route) -> tuple[str, IP
 
 def _nat_address(network: Network, nat: str) -> IPv4Address:
     """Where the router hands packets to a NAT gateway. A regional one has no private address, but one for transit."""
-    place, gateway = next((place, one) for place, one in enumerate(network.nat_gateways) if one.id == nat)
+    place, gateway = next((place, gateway) for place, gateway in enumerate(network.nat_gateways) if gateway.id == nat)
     return gateway.address or _transit(place)
 
 
@@ -175,7 +175,7 @@ def _zonal(draft: Draft, network: Network, devices: Devices, nat: NatGateway) ->
     IP of it.
     """
     if nat.address is None or nat.subnet is None:
-        raise Unrealisable(nat.id, "a zonal NAT gateway needs a subnet and a private address")
+        raise UnsupportedNetwork(nat.id, "a zonal NAT gateway needs a subnet and a private address")
     _at_router(draft, devices.nats[nat.id], nat.id, nat.address, _table_of(network, nat.subnet))
     publics = tuple(address.public_address for address in nat.addresses)
     draft.hosts.append(Host(name=nat.id, addresses=(nat.address, *publics), listens=(), sends=False))

@@ -146,14 +146,14 @@ def _no_route(network: Network, devices: Devices) -> Iterator[FilterRule]:
 
 def _blackholes(network: Network, devices: Devices) -> Iterator[tuple[Route, str]]:
     """The blackhole routes, most specific first, each with where packets of its table come from."""
-    found = [
+    blackholes = [
         (route, origin)
         for table in network.route_tables
         if (origin := _origin(network, devices, table.id))
         for route in effective_routes(network, table)
         if isinstance(route.target, Blackhole)
     ]
-    yield from sorted(found, key=lambda pair: -pair[0].destination.prefixlen)
+    yield from sorted(blackholes, key=lambda pair: -pair[0].destination.prefixlen)
 
 
 def _blackhole(route: Route, origin: str) -> FilterRule:
@@ -168,8 +168,8 @@ def _towards(destination: IPv4Network) -> str:
 def _origin(network: Network, devices: Devices, table: str) -> str:
     """The devices whose packets are routed by a table; empty when nothing stands in its subnets."""
     subnets = [subnet.id for subnet in network.subnets if subnet.route_table == table]
-    found = [device for subnet in subnets for device in devices.in_subnet(network, subnet)]
-    return f"iifname {_quoted(found)}" if found else ""
+    senders = [device for subnet in subnets for device in devices.in_subnet(network, subnet)]
+    return f"iifname {_quoted(senders)}" if senders else ""
 
 
 # ---- Network ACLs

@@ -28,7 +28,7 @@ INSIDE_TABLE = 50  # all interfaces of the VPC, one route each
 FIRST_TABLE = 100  # the route tables of the VPC, in their order
 
 
-class Unrealisable(ValueError):
+class UnsupportedNetwork(ValueError):
     """The Network lacks something that decides where packets go."""
 
     def __init__(self, resource: str, missing: str) -> None:
@@ -188,7 +188,7 @@ class Draft:
     def namespace(self, name: str, *, forwards: bool) -> None:
         """`forwards`: whether it passes on packets that are not for itself."""
         if name in self.namespaces:
-            raise Unrealisable(name, "another host has the same name")
+            raise UnsupportedNetwork(name, "another host has the same name")
         self.namespaces.append(name)
         settings = _SETTINGS | (_FORWARDING if forwards else {})
         self.settings += [Setting(namespace=name, path=path, value=value) for path, value in settings.items()]

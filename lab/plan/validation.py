@@ -1,11 +1,11 @@
-"""What a Network must have before it can be realised. Nothing is repaired in silence: what is missing is named."""
+"""What a Network must have before a plan can be made of it. Nothing is repaired silently: what is missing is named."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from ipaddress import IPv4Address
 
 from lab.model.outside import OutsideHost
-from lab.plan.parts import Unrealisable
+from lab.plan.parts import UnsupportedNetwork
 from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
@@ -40,7 +40,7 @@ def effective_routes(network: Network, table: RouteTable) -> tuple[Route, ...]:
 
 
 def refuse_incomplete(network: Network, around: tuple[OutsideHost, ...]) -> None:
-    """Raise Unrealisable for the first thing that is missing, twice there, or in the wrong place."""
+    """Raise UnsupportedNetwork for the first thing that is missing, twice there, or in the wrong place."""
     for problems in (
         _subnets(network),
         _routes(network, around),
@@ -52,7 +52,7 @@ def refuse_incomplete(network: Network, around: tuple[OutsideHost, ...]) -> None
         _twice(network, around),
     ):
         for resource, missing in problems:
-            raise Unrealisable(resource, missing)
+            raise UnsupportedNetwork(resource, missing)
 
 
 type Problems = Iterator[tuple[str, str]]
@@ -109,11 +109,13 @@ def _missing_target(network: Network, around: tuple[OutsideHost, ...], route: Ro
     match route.target:
         case InternetGatewayTarget(gateway=gateway) if gateway != network.internet_gateway:
             return f"its target, internet gateway {gateway}, is unknown"
-        case NatTarget(nat=nat) if all(one.id != nat for one in network.nat_gateways):
+        case NatTarget(nat=nat) if all(gateway.id != nat for gateway in network.nat_gateways):
             return f"its target, NAT gateway {nat}, is unknown"
         case VpnTarget(gateway=gateway) if network.vpn is None or gateway != network.vpn.gateway:
             return f"its target, VPN gateway {gateway}, is unknown"
-        case GatewayEndpointTarget(endpoint=endpoint) if all(one.id != endpoint for one in network.gateway_endpoints):
+        case GatewayEndpointTarget(endpoint=endpoint) if all(
+            known.id != endpoint for known in network.gateway_endpoints
+        ):
             return f"its target, gateway endpoint {endpoint}, is unknown"
         case GatewayEndpointTarget(endpoint=endpoint) if all(host.endpoint != endpoint for host in around):
             return f"no host stands for the service behind gateway endpoint {endpoint}"
@@ -180,11 +182,11 @@ def _groups(network: Network) -> Problems:
 
 
 def _ports(network: Network) -> Problems:
-    both: list[Rule | NaclEntry] = [entry for nacl in network.nacls for entry in nacl.entries]
-    both += [rule for group in network.security_groups for rule in (*group.ingress, *group.egress)]
-    for one in both:
-        if one.protocol in {"tcp", "udp"} and not 0 <= one.first_port <= one.last_port <= 65535:
-            yield one.id, f"{one.first_port} to {one.last_port} is no range of ports"
+    rules: list[Rule | NaclEntry] = [entry for nacl in network.nacls for entry in nacl.entries]
+    rules += [rule for group in network.security_groups for rule in (*group.ingress, *group.egress)]
+    for rule in rules:
+        if rule.protocol in {"tcp", "udp"} and not 0 <= rule.first_port <= rule.last_port <= 65535:
+            yield rule.id, f"{rule.first_port} to {rule.last_port} is no range of ports"
 
 
 def _around(network: Network, around: tuple[OutsideHost, ...]) -> Problems:

@@ -14,7 +14,7 @@ from lab.model.world import ATTACKER, CORPORATE, DEVELOPER
 from lab.programs.database import QueryResult
 from lab.programs.jobs import Job, Jobs
 from lab.programs.testbed import Testbed, running
-from lab.proofs.assertions import Subjects
+from lab.proofs.assertions import Scenario
 from stack.network.model import POSTGRESQL, Network
 
 _KINDS: Mapping[str, str] = {
@@ -45,19 +45,19 @@ def run(
     """
     if case.rendered is None:
         raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
-    subjects = Subjects(case, network)
+    subjects = Scenario(case, network)
     with running(subjects.network, case.rendered, report=report) as lab:
         return within(lab, subjects, report), lab.code
 
 
 def within(
-    lab: Testbed, subjects: Subjects, report: Callable[[str], None] = lambda _: None
+    lab: Testbed, subjects: Scenario, report: Callable[[str], None] = lambda _: None
 ) -> tuple[ProgramCheck, ...]:
     """All program checks in a lab that runs."""
     return tuple(_all_checks(lab, subjects, report))
 
 
-def _all_checks(lab: Testbed, subjects: Subjects, report: Callable[[str], None]) -> Iterator[ProgramCheck]:
+def _all_checks(lab: Testbed, subjects: Scenario, report: Callable[[str], None]) -> Iterator[ProgramCheck]:
     yield migration(lab)
     if not has_schema(lab):
         return
@@ -87,7 +87,7 @@ def migration(lab: Testbed) -> ProgramCheck:
 # ---- Jobs
 
 
-def jobs(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
+def jobs(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
     """Each kind of job in each zone."""
     work = Jobs(lab)
     for zone in work.zones:
@@ -96,7 +96,7 @@ def jobs(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
             yield _judge(job, subjects, zone)
 
 
-def _judge(job: Job, subjects: Subjects, zone: str) -> ProgramCheck:
+def _judge(job: Job, subjects: Scenario, zone: str) -> ProgramCheck:
     match job.target:
         case "partner":
             return _at_partner(job, subjects.published_in(zone), zone)
@@ -129,7 +129,7 @@ def _ledger_agrees(job: Job, published: frozenset[IPv4Address]) -> bool:
     return bool(job.ledger & published)
 
 
-def _at_corporate(job: Job, subjects: Subjects, zone: str) -> ProgramCheck:
+def _at_corporate(job: Job, subjects: Scenario, zone: str) -> ProgramCheck:
     inside = all(one in subjects.network.cidr for one in job.seen)
     return ProgramCheck(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the corporate host through the VPN",
@@ -157,7 +157,7 @@ def _at_nobody(job: Job, zone: str) -> ProgramCheck:
 # ---- The egress checks
 
 
-def checks(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
+def checks(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
     """What the functions that watch the fixed address see."""
     for check in Jobs(lab).checks():
         published = subjects.published_in(check.zone)
@@ -184,7 +184,7 @@ def _publics(network: Network) -> frozenset[IPv4Address]:
 # ---- SQL
 
 
-def sql(lab: Testbed, subjects: Subjects) -> Iterator[ProgramCheck]:
+def sql(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
     """Who can log in to PostgreSQL: those who are meant to, and not the attacker."""
     for host, words in _welcome(subjects):
         at = lab.database.public_address if host == DEVELOPER else lab.database.address
@@ -213,7 +213,7 @@ def _attack(lab: Testbed, at: IPv4Address) -> ProgramCheck:
     )
 
 
-def _welcome(subjects: Subjects) -> Iterator[tuple[str, str]]:
+def _welcome(subjects: Scenario) -> Iterator[tuple[str, str]]:
     for host in subjects.bastion.hosts if subjects.parameters.get("Bastion") == "yes" else ():
         yield host, "Somebody on the bastion"
     if subjects.parameters.get("CorporateDatabaseAccess") == "yes":

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from lab.kernel.apply import Lab
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.programs.authority import Authority
 from local.functions import REPOSITORY
 from local.postgres import SUPERUSER, Postgres, binaries
@@ -45,13 +45,13 @@ class QueryFailure:
 
 
 def writer(network: Network, rendered: Rendered) -> Interface:
-    """The interface of the instance that the cluster's name leads to. Raises Unrunnable."""
+    """The interface of the instance that the cluster's name leads to. Raises ProgramCannotRun."""
     if any(interface.kind is Kind.PROXY for interface in network.interfaces):
-        raise Unrunnable("Database.Proxy", "RDS Proxy is not among the lab's programs")
+        raise ProgramCannotRun("Database.Proxy", "RDS Proxy is not among the lab's programs")
     wanted = str(rendered.outputs["Database.WriterInstanceIdentifier"])
     found = [interface for interface in network.interfaces if interface.owner == wanted]
     if len(found) != 1:
-        raise Unrunnable(wanted, f"it has {len(found)} interfaces, the lab's PostgreSQL needs one")
+        raise ProgramCannotRun(wanted, f"it has {len(found)} interfaces, the lab's PostgreSQL needs one")
     return found[0]
 
 
@@ -124,7 +124,7 @@ class DatabaseServer:
 
     def _run(self, statement: str, parameters: Mapping[str, Any] | None, *, database: str) -> list[tuple[Any, ...]]:
         if self._postgres is None:
-            raise Unrunnable(self.interface, "PostgreSQL does not run")
+            raise ProgramCannotRun(self.interface, "PostgreSQL does not run")
         url = self._postgres.url(user=SUPERUSER, database=database)
         with psycopg.connect(url, autocommit=True) as connection:
             done = connection.execute(statement.encode(), parameters)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.kernel.apply import Lab
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.programs.metadata import Metadata, zone_ids
 from local.functions import REPOSITORY, Function, FunctionConfiguration
 from stack.network.model import Interface, Kind, Network
@@ -100,7 +100,7 @@ class PlacedFunction:
     def _at(self, zone: str) -> tuple[FunctionInterface, ...]:
         found = tuple(place for place in self.places if place.zone == zone)
         if not found:
-            raise Unrunnable(self.name, f"it has no interface in {zone}")
+            raise ProgramCannotRun(self.name, f"it has no interface in {zone}")
         return found
 
 
@@ -162,7 +162,7 @@ class FunctionPlacer:
     placement: ZoneChoice = field(default_factory=ZoneChoice)
 
     def all(self) -> dict[str, PlacedFunction]:
-        """All functions that stand in the VPC. Raises Unrunnable for a variable that stays without a value."""
+        """All functions that stand in the VPC. Raises ProgramCannotRun for a variable that stays without a value."""
         ours = [interface for interface in self.network.interfaces if interface.kind is Kind.FUNCTION]
         return {
             name: PlacedFunction(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
@@ -203,7 +203,9 @@ class FunctionPlacer:
         """The lab's authority in place of the public ones, for those who look where the system keeps them."""
         found = [path for path in _SYSTEM_ROOTS if Path(path).exists()]
         if not found:
-            raise Unrunnable("this machine", f"it has no public roots at {', '.join(_SYSTEM_ROOTS)} (ca-certificates)")
+            raise ProgramCannotRun(
+                "this machine", f"it has no public roots at {', '.join(_SYSTEM_ROOTS)} (ca-certificates)"
+            )
         return {**self.files, **dict.fromkeys(found, str(self.roots))}
 
 
@@ -225,12 +227,12 @@ def environment(
 
 
 def filled(where: str, value: object, values: Mapping[str, str]) -> str:
-    """`value` with what stands in `values` for what only AWS knows. Raises Unrunnable where something is missing."""
+    """`value` with everything that only AWS knows replaced from `values`. Raises ProgramCannotRun without a value."""
     if not isinstance(value, Symbol):
         return str(value)
     longest_first = sorted(values, key=len, reverse=True)
     known = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
     text, count = known.subn(lambda found: values[found[1]], str(value))
     if count == 0:
-        raise Unrunnable(where, f"the lab has no value for {value}")
+        raise ProgramCannotRun(where, f"the lab has no value for {value}")
     return text

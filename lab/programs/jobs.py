@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import Any, Literal
 
 from lab.model import world
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.programs.api import ApiResponse
 from lab.programs.functions import PlacedFunction
 from lab.programs.testbed import Testbed
@@ -148,7 +148,7 @@ class Jobs:
         """GET /v1/egress: the published addresses with their verdicts."""
         answer = self.answer("GET", "/v1/egress")
         if answer.status != HTTPStatus.OK:
-            raise Unrunnable("ApiFunction", f"GET /v1/egress: {answer.status} {answer.body[:300]!r}")
+            raise ProgramCannotRun("ApiFunction", f"GET /v1/egress: {answer.status} {answer.body[:300]!r}")
         addresses: list[Mapping[str, Any]] = answer.json["addresses"]
         return addresses
 
@@ -215,7 +215,7 @@ class Jobs:
             try:
                 self._token = str(self._lab.functions["AdminFunction"].invoke(command)["token"])
             except FunctionError as error:
-                raise Unrunnable("AdminFunction", f"it issues no token: {error}") from error
+                raise ProgramCannotRun("AdminFunction", f"it issues no token: {error}") from error
         return self._token
 
     def _destination(self, to: JobTarget) -> str:
@@ -223,7 +223,7 @@ class Jobs:
             body = {"name": to, "base_url": f"https://{_NAMES[to]}", "timeouts": _TIMEOUTS}
             answer = self.answer("POST", "/v1/destinations", body=body)
             if answer.status not in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}:  # other jobs of this lab made it
-                raise Unrunnable(to, f"POST /v1/destinations: {answer.status} {answer.body[:300]!r}")
+                raise ProgramCannotRun(to, f"POST /v1/destinations: {answer.status} {answer.body[:300]!r}")
             self._destinations[to] = to
         return self._destinations[to]
 

@@ -22,7 +22,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from lab.kernel.apply import Lab
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.model.world import AWS, HTTPS, SERVICES, bucket
 from lab.programs.authority import Authority
 from local.sqs import SqsServer
@@ -47,7 +47,7 @@ def load() -> None:
     create_backend_app("sqs")
 
 
-class Services:
+class AwsApis:
     """AWS's APIs. `start` listens everywhere; then `make` what the template makes."""
 
     def __init__(self, lab: Lab, network: Network, *, region: str) -> None:
@@ -104,7 +104,7 @@ class Services:
         }
         status, body = self._control("POST", "/", content, headers)
         if status != HTTPStatus.OK:
-            raise Unrunnable(resource, f"{target}: {status} {body[:300]!r}")
+            raise ProgramCannotRun(resource, f"{target}: {status} {body[:300]!r}")
         found: dict[str, Any] = json.loads(body or b"{}")
         return found
 

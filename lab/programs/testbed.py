@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from lab.kernel.apply import Lab, realised
+from lab.kernel.apply import Lab, applied
 from lab.model import world as worlds
 from lab.model.outside import OutsideHost
 from lab.model.world import AWS, CALLER, CORPORATE, ECHO, NEIGHBOUR, PARTNER, S3, Names
@@ -30,7 +30,7 @@ from lab.programs.database import DatabaseServer, QueryFailure, QueryResult
 from lab.programs.functions import PlacedFunction
 from lab.programs.metadata import zone_ids
 from lab.programs.resolver import Resolver, covers, hide_machine
-from lab.programs.services import Bucket, CustomResourceAnswer, Services, load
+from lab.programs.services import AwsApis, Bucket, CustomResourceAnswer, load
 from lab.programs.third_party import Echo, ThirdParty
 from local.errors import LocalError
 from local.event_source import EventSourceMapping
@@ -79,7 +79,7 @@ class Testbed:
     partner: ThirdParty
     corporate: ThirdParty | None
     echo: ThirdParty
-    services: Services
+    services: AwsApis
     caller: ApiCaller
     migration: MigrationAnswer
     files_inside: Mapping[str, str]
@@ -122,7 +122,7 @@ def running(
     """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
 
     With `jobs=False` only the migration's function is started ahead; the others start when they are called. Raises
-    Unrunnable, and what lab.plan, lab.kernel.apply and local.postgres raise.
+    ProgramCannotRun, and what lab.plan, lab.kernel.apply and local.postgres raise.
     """
     with ExitStack() as stack:
         yield _TestbedBuilder(network, rendered, stack=stack, report=report).all(jobs=jobs)
@@ -198,7 +198,7 @@ class _TestbedBuilder:
 
     def _make_network(self) -> None:
         self._authority = Authority(self._directory)
-        self._lab = self._stack.enter_context(realised(plan(self._network, self._world)))
+        self._lab = self._stack.enter_context(applied(plan(self._network, self._world)))
         self._writer = databases.writer(self._network, self._rendered)
         self._names = self._all_names()
         address = resolver_address(self._network)
@@ -238,7 +238,7 @@ class _TestbedBuilder:
 
     def _make_aws(self) -> None:
         """AWS, and what stands for its ids in the functions' environments."""
-        self._services = Services(self._lab, self._network, region=REGION)
+        self._services = AwsApis(self._lab, self._network, region=REGION)
         self._services.start(self._authority)
         self._stopped_at_the_end(self._services)
         self._bucket = self._stopped_at_the_end(Bucket(self._lab, S3, self._authority, region=REGION))

@@ -17,7 +17,7 @@ from stack.network.model import Interface, Kind, Network
 SERVICES = ("execute-api", "secretsmanager", "sqs")  # which some design reaches at an endpoint
 NEWCOMER = "newcomer"  # the owner of interfaces that a proof adds to see what a stranger in the VPC can do
 
-type Try = tuple[str, IPv4Address, int]
+type ConnectionSpec = tuple[str, IPv4Address, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Assertion:
     """
 
     sentence: str
-    tried: tuple[Try, ...]
+    tried: tuple[ConnectionSpec, ...]
     arrives: bool | None
     seen_as: frozenset[IPv4Address] | None = None
     checkpoint: Checkpoint | None = None
@@ -99,7 +99,7 @@ class HostGroup:
             is_one=False,
         )
 
-    def _tries(self, other: "HostGroup", ports: Iterable[int]) -> tuple[Try, ...]:
+    def _tries(self, other: "HostGroup", ports: Iterable[int]) -> tuple[ConnectionSpec, ...]:
         return tuple(
             (host, address, port)
             for host in self.hosts
@@ -138,7 +138,7 @@ def union(words: str, places: Iterable[HostGroup]) -> HostGroup:
     )
 
 
-class Subjects:
+class Scenario:
     """All that proofs talk about, for one network. Which of it is meant to do what, the parameters say."""
 
     def __init__(self, case: Case, network: Network | None = None, lost_zone: str | None = None) -> None:

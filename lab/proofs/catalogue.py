@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import Plan
 from lab.proofs import mutations
-from lab.proofs.assertions import Assertion, HostGroup, Subjects
+from lab.proofs.assertions import Assertion, HostGroup, Scenario
 from lab.proofs.mutations import Mutation, said
 from stack.network.model import POSTGRESQL, Network
 
@@ -23,7 +23,7 @@ STAY_INSIDE = ("AuthorizeFunction", "AdminFunction")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Assumption:
     """A network that a proof supposes. `words` are empty where nothing was changed; `zone` is the one that was lost."""
 
     words: str
@@ -53,21 +53,21 @@ class Proof:
     group: int
     name: str
     title: str
-    claims: Callable[[Subjects], Iterator[Assertion]]
-    given: Callable[[Network], Sequence[Given]]
-    unless: Callable[[Subjects], str | None]
+    claims: Callable[[Scenario], Iterator[Assertion]]
+    given: Callable[[Network], Sequence[Assumption]]
+    unless: Callable[[Scenario], str | None]
     controls: tuple[Control, ...]
 
 
 PROOFS: list[Proof] = []
 
 
-def as_it_is(network: Network) -> Sequence[Given]:
+def as_it_is(network: Network) -> Sequence[Assumption]:
     """Nothing changed."""
-    return (Given(words="", network=network),)
+    return (Assumption(words="", network=network),)
 
 
-def always(_: Subjects) -> str | None:
+def always(_: Scenario) -> str | None:
     """Of every design."""
     return None
 
@@ -75,12 +75,12 @@ def always(_: Subjects) -> str | None:
 def proof(
     group: int,
     *controls: Mutation | Control,
-    given: Callable[[Network], Sequence[Given]] = as_it_is,
-    unless: Callable[[Subjects], str | None] = always,
-) -> Callable[[Callable[[Subjects], Iterator[Assertion]]], Callable[[Subjects], Iterator[Assertion]]]:
+    given: Callable[[Network], Sequence[Assumption]] = as_it_is,
+    unless: Callable[[Scenario], str | None] = always,
+) -> Callable[[Callable[[Scenario], Iterator[Assertion]]], Callable[[Scenario], Iterator[Assertion]]]:
     """Add the function to the proofs. The first line of its docstring is the title; each control must make it fail."""
 
-    def added(claims: Callable[[Subjects], Iterator[Assertion]]) -> Callable[[Subjects], Iterator[Assertion]]:
+    def added(claims: Callable[[Scenario], Iterator[Assertion]]) -> Callable[[Scenario], Iterator[Assertion]]:
         title = said(claims).splitlines()[0]
         known = tuple(control if isinstance(control, Control) else Control(change=control) for control in controls)
         name = claims.__name__
@@ -95,36 +95,36 @@ def proof(
 # ---- What a design promises
 
 
-def has_no_internet(lab: Subjects) -> str | None:
+def has_no_internet(lab: Scenario) -> str | None:
     return "the design has no way to the internet" if lab.parameters["Topology"] == "internal-only" else None
 
 
-def has_internet(lab: Subjects) -> str | None:
+def has_internet(lab: Scenario) -> str | None:
     return None if lab.parameters["Topology"] == "internal-only" else "the design has a way to the internet"
 
 
-def has_no_vpn(lab: Subjects) -> str | None:
+def has_no_vpn(lab: Scenario) -> str | None:
     return None if lab.parameters.get("CorporateCidr") else "the design has no VPN"
 
 
-def has_no_vpn_or_internet(lab: Subjects) -> str | None:
+def has_no_vpn_or_internet(lab: Scenario) -> str | None:
     return has_no_vpn(lab) or has_no_internet(lab)
 
 
-def has_one_nat(lab: Subjects) -> str | None:
+def has_one_nat(lab: Scenario) -> str | None:
     if lab.parameters["Egress"] == "single":
         return "Egress is single: both zones leave by one NAT gateway, and its loss takes both"
     return has_no_internet(lab)
 
 
-def has_private_api(lab: Subjects) -> bool:
+def has_private_api(lab: Scenario) -> bool:
     topology = lab.parameters["Topology"]
     return topology == "internal-only" or (
         topology == "on-premises" and lab.parameters.get("CorporateApi", "private") == "private"
     )
 
 
-def people(lab: Subjects) -> list[HostGroup]:
+def people(lab: Scenario) -> list[HostGroup]:
     """Who else may open the database, by what the parameters say."""
     asked = {
         lab.bastion: lab.parameters.get("Bastion") == "yes",
@@ -134,36 +134,36 @@ def people(lab: Subjects) -> list[HostGroup]:
     return [place for place, is_asked in asked.items() if is_asked]
 
 
-def zones_lost(network: Network) -> Sequence[Given]:
+def zones_lost(network: Network) -> Sequence[Assumption]:
     return tuple(
-        Given(words=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone)
+        Assumption(words=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone)
         for zone in network.zones
     )
 
 
-def newcomers(network: Network) -> Sequence[Given]:
-    return (Given(words=said(mutations.with_newcomers), network=mutations.with_newcomers(network)),)
+def newcomers(network: Network) -> Sequence[Assumption]:
+    return (Assumption(words=said(mutations.with_newcomers), network=mutations.with_newcomers(network)),)
 
 
-def one_protection_left(network: Network) -> Sequence[Given]:
-    return tuple(Given(words=words, network=changed) for words, changed in mutations.all_but_one(network))
+def one_protection_left(network: Network) -> Sequence[Assumption]:
+    return tuple(Assumption(words=words, network=changed) for words, changed in mutations.all_but_one(network))
 
 
-def without_answers_in_the_acl(network: Network) -> Sequence[Given]:
+def without_answers_in_the_acl(network: Network) -> Sequence[Assumption]:
     changed = mutations.acl_without_answers(network)
-    return (Given(words=said(mutations.acl_without_answers), network=changed or network),)
+    return (Assumption(words=said(mutations.acl_without_answers), network=changed or network),)
 
 
-def without_answers_in_the_groups(network: Network) -> Sequence[Given]:
+def without_answers_in_the_groups(network: Network) -> Sequence[Assumption]:
     changed = mutations.groups_without_answers(network)
-    return (Given(words=said(mutations.groups_without_answers), network=changed),)
+    return (Assumption(words=said(mutations.groups_without_answers), network=changed),)
 
 
 # ---- 1. The database
 
 
 @proof(1, mutations.everything_opened, mutations.users_forgotten)
-def only_its_users_open_the_database(lab: Subjects) -> Iterator[Assertion]:
+def only_its_users_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     """The database opens for those who are meant to use it, and for nobody else."""
     functions = lab.called("the functions that use it", DATABASE_USERS)
     yield functions.reaches(lab.database.privately, POSTGRESQL)
@@ -175,19 +175,19 @@ def only_its_users_open_the_database(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(1, mutations.database_listens_to_all_ports)
-def the_database_has_no_other_port(lab: Subjects) -> Iterator[Assertion]:
+def the_database_has_no_other_port(lab: Scenario) -> Iterator[Assertion]:
     """The database can be reached on no port but 5432, by its users neither."""
     yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
 
 
 @proof(1, mutations.everything_opened, given=one_protection_left)
-def one_protection_is_enough(lab: Subjects) -> Iterator[Assertion]:
+def one_protection_is_enough(lab: Scenario) -> Iterator[Assertion]:
     """Each of the database's protections alone keeps the internet out, with all others opened by mistake."""
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
 
 
 @proof(1, mutations.group_opened_to_the_vpc, given=newcomers)
-def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Assertion]:
+def a_newcomer_cannot_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
     yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
 
@@ -196,7 +196,7 @@ def a_newcomer_cannot_open_the_database(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(2, mutations.unpublished_address, mutations.straight_to_the_gateway, unless=has_no_internet)
-def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Assertion]:
+def partners_see_only_the_fixed_addresses(lab: Scenario) -> Iterator[Assertion]:
     """Those who may call partners reach them, and partners see the published addresses and no other."""
     yield lab.partner.sees_only(lab.published)
     for zone in lab.network.zones:
@@ -207,7 +207,7 @@ def partners_see_only_the_fixed_addresses(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(2, mutations.everything_opened)
-def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Assertion]:
+def the_internet_reaches_nothing(lab: Scenario) -> Iterator[Assertion]:
     """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
     if not has_no_internet(lab):
@@ -218,7 +218,7 @@ def the_internet_reaches_nothing(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(3, mutations.one_nat_for_all, given=zones_lost, unless=has_one_nat)
-def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Assertion]:
+def a_lost_nat_leaves_the_other_zone_alone(lab: Scenario) -> Iterator[Assertion]:
     """When the NAT gateway of a zone is lost, the other zone still leaves by its own published address."""
     for zone in lab.network.zones:
         callers = lab.in_zone(lab.called("the functions that call out", CALLERS), zone)
@@ -232,14 +232,14 @@ def a_lost_nat_leaves_the_other_zone_alone(lab: Subjects) -> Iterator[Assertion]
 
 
 @proof(4, mutations.gateway_given_and_groups_opened, unless=has_internet)
-def there_is_no_way_out(lab: Subjects) -> Iterator[Assertion]:
+def there_is_no_way_out(lab: Scenario) -> Iterator[Assertion]:
     """Nothing leaves the VPC for the internet, and the database still answers."""
     yield lab.nothing_leaves()
     yield lab.called("the functions", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)
 
 
 @proof(4, mutations.endpoints_forgotten, unless=has_internet)
-def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Assertion]:
+def endpoints_stand_for_the_internet(lab: Scenario) -> Iterator[Assertion]:
     """What the functions need of AWS they reach at private addresses inside of the VPC."""
     for service in ("sqs", "secretsmanager"):
         yield lab.called("the functions that call out", CALLERS).reaches(lab.endpoints[service], HTTPS)
@@ -249,7 +249,7 @@ def endpoints_stand_for_the_internet(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(5, mutations.corporate_let_in, mutations.vpn_forgotten, unless=has_no_vpn)
-def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Assertion]:
+def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
     """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
     open_ones = []
     if has_private_api(lab):
@@ -266,7 +266,7 @@ def the_vpn_leads_to_what_it_should(lab: Subjects) -> Iterator[Assertion]:
 @proof(
     5, Control(change=mutations.routed_to_vpn_everywhere, plan=mutations.edge_to_edge), unless=has_no_vpn_or_internet
 )
-def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Assertion]:
+def the_vpn_leads_nowhere_beyond(lab: Scenario) -> Iterator[Assertion]:
     """The corporate network does not reach the internet by way of the VPC, nor the internet the corporate network."""
     yield lab.corporate.cannot_reach(lab.partner, HTTPS)
     yield lab.corporate.cannot_reach(lab.internet, HTTPS)
@@ -277,13 +277,13 @@ def the_vpn_leads_nowhere_beyond(lab: Subjects) -> Iterator[Assertion]:
 
 
 @proof(6, mutations.acl_opened, given=without_answers_in_the_acl)
-def an_acl_without_answers_cuts_everyone(lab: Subjects) -> Iterator[Assertion]:
+def an_acl_without_answers_cuts_everyone(lab: Scenario) -> Iterator[Assertion]:
     """A network ACL keeps no state: without entries for answers nobody gets one."""
     functions = lab.called("the functions that use the database", DATABASE_USERS)
     yield functions.cannot_reach(lab.database.privately, POSTGRESQL, checkpoint=Checkpoint.NACL_OUT, answer=True)
 
 
 @proof(6, mutations.users_may_not_call, given=without_answers_in_the_groups)
-def a_group_lets_answers_pass(lab: Subjects) -> Iterator[Assertion]:
+def a_group_lets_answers_pass(lab: Scenario) -> Iterator[Assertion]:
     """A security group keeps state: without a rule for answers they pass, because the question was let through."""
     yield lab.called("the functions that use the database", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from lab.kernel.apply import PacketRecord, realised
+from lab.kernel.apply import PacketRecord, applied
 from lab.kernel.probe import attempts, probe
 from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
 from lab.model.case import Case
@@ -12,7 +12,7 @@ from lab.model.world import world
 from lab.oracle import Oracle
 from lab.plan.build import plan
 from lab.plan.parts import FilterCause, PlanMutation
-from lab.proofs.assertions import Assertion, Subjects, Try
+from lab.proofs.assertions import Assertion, ConnectionSpec, Scenario
 from lab.proofs.catalogue import PROOFS, Control, Proof
 from stack.network.model import Network
 
@@ -106,7 +106,7 @@ class _Schedule:
         slots = []
         for given in proof.given(network):
             order = self.orders.setdefault((given.network, key), _NetworkRun(mutate=mutate))
-            for claim in proof.claims(Subjects(self.case, given.network, given.zone)):
+            for claim in proof.claims(Scenario(self.case, given.network, given.zone)):
                 slot = _Slot(claim=claim, given=given.words)
                 order.slots.append(slot)
                 slots.append(slot)
@@ -122,7 +122,7 @@ class _Schedule:
         made = plan(network, around)
         tries = tuple(dict.fromkeys(attempt for slot in order.slots for attempt in slot.claim.tried))
         tried = attempts(tries)
-        with realised(made if order.mutate is None else order.mutate(made)) as lab:
+        with applied(made if order.mutate is None else order.mutate(made)) as lab:
             verdicts = probe(lab, tried)
             let_by = _let_by(tried, lab.passes())
             ledger = lab.ledger()
@@ -156,10 +156,10 @@ def prove(
 ) -> Evidence:
     """Every proof that applies, and its controls where asked for. To be called inside of the sandbox.
 
-    Raises lab.plan.parts.Unrealisable for what cannot be made.
+    Raises lab.plan.parts.UnsupportedNetwork for what cannot be made.
     """
     bench, chosen = _Schedule(case), PROOFS if proofs is None else proofs
-    subjects = Subjects(case)
+    subjects = Scenario(case)
     plans = [_planned(bench, one, one.unless(subjects), controls) for one in chosen]
     bench.carry_out(report)
     return Evidence(
@@ -213,7 +213,7 @@ def _all(slots: Iterable[_Slot]) -> Iterator[AssertionResult]:
 
 def _found(
     slot: _Slot,
-    by_try: Mapping[Try, ConnectionAttempt],
+    by_try: Mapping[ConnectionSpec, ConnectionAttempt],
     verdicts: Mapping[ConnectionAttempt, ProbeResult],
     let_by: Mapping[ConnectionAttempt, tuple[FilterCause, ...]],
     ledger: Iterable[tuple[IPv4Address, IPv4Address]],

@@ -92,7 +92,7 @@ def _verdict(verdict: ProbeResult, case: Case) -> dict[str, Any]:
             became = "died" if direction == "out" else "its answer died"
             named = ", ".join(_called(one, case) for one in resource.split(", "))
             return {"became": became, "at": str(checkpoint), "by": named, "because": _called(detail, case)}
-    return {"became": "unexplained", "because": verdict.words}
+    return {"became": "unexplained", "because": verdict.reason}
 
 
 def _controlled(one: ControlResult, case: Case) -> dict[str, Any]:

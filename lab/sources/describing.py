@@ -44,7 +44,7 @@ class NotDescribed(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StackResource:
+class DeployedResource:
     """One resource of the stack. `address` is as the templates have it: Network.PrivateSubnetA."""
 
     address: str
@@ -57,11 +57,11 @@ class StackDescription:
     """All answers. `answers` are by operation, `functions` the configurations of those that stand in the VPC."""
 
     stack: Item
-    resources: tuple[StackResource, ...]
+    resources: tuple[DeployedResource, ...]
     answers: Mapping[str, tuple[Item, ...]]
     functions: tuple[Item, ...]
 
-    def of_type(self, kind: str) -> tuple[StackResource, ...]:
+    def of_type(self, kind: str) -> tuple[DeployedResource, ...]:
         return tuple(resource for resource in self.resources if resource.type == kind)
 
 
@@ -91,15 +91,15 @@ class _Describer:
             functions=tuple(self._functions(resources)),
         )
 
-    def _resources(self, stack: str, prefix: str) -> Iterator[StackResource]:
+    def _resources(self, stack: str, prefix: str) -> Iterator[DeployedResource]:
         for one in self._ask("cloudformation", "list_stack_resources", StackName=stack):
             identity = str(one.get("PhysicalResourceId", ""))
             address = f"{prefix}{one['LogicalResourceId']}"
-            yield StackResource(address=address, type=one["ResourceType"], id=identity)
+            yield DeployedResource(address=address, type=one["ResourceType"], id=identity)
             if one["ResourceType"] == _NESTED and identity:
                 yield from self._resources(identity, f"{address}.")
 
-    def _answers(self, vpc: str, resources: tuple[StackResource, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    def _answers(self, vpc: str, resources: tuple[DeployedResource, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
         of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
         attached = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
         yield "describe_vpcs", self._ask("ec2", "describe_vpcs", VpcIds=[vpc])
@@ -135,7 +135,7 @@ class _Describer:
             ),
         )
 
-    def _functions(self, resources: tuple[StackResource, ...]) -> Iterator[Item]:
+    def _functions(self, resources: tuple[DeployedResource, ...]) -> Iterator[Item]:
         for resource in resources:
             if resource.type == "AWS::Lambda::Function":
                 client = self._client("lambda")

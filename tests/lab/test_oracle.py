@@ -43,9 +43,11 @@ from tests.support.networks import (
 
 
 def judge(
-    network: Network, source: str, destination: IPv4Address, port: int = 443, claims: IPv4Address | None = None
+    network: Network, source: str, destination: IPv4Address, port: int = 443, spoofed_source: IPv4Address | None = None
 ) -> ProbeResult:
-    attempt = ConnectionAttempt(source=source, destination=destination, port=port, source_port=40000, claims=claims)
+    attempt = ConnectionAttempt(
+        source=source, destination=destination, port=port, source_port=40000, spoofed_source=spoofed_source
+    )
     return Oracle(network, standard_outside(network)).judge(attempt)
 
 
@@ -282,7 +284,7 @@ def test_the_resolver_is_asked_past_every_filter_by_those_inside() -> None:
 
 
 def test_nobody_sends_as_someone_else() -> None:
-    refused = judge(small_network(), "bastion", DATABASE, 5432, claims=FUNCTION)
+    refused = judge(small_network(), "bastion", DATABASE, 5432, spoofed_source=FUNCTION)
     assert refused == died(Checkpoint.SOURCE, "bastion", f"its address is {BASTION}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lab.fuzz.comparison import NOBODY_OUTSIDE, compare
 from lab.fuzz.mutants import MUTANTS, no_inbound_groups, silent_refusals
 from lab.fuzz.shrinking import smallest
-from lab.kernel.apply import realised
+from lab.kernel.apply import applied
 from lab.kernel.probe import attempts, let_by, probe
 from lab.model.attempts import Arrived, Died, Unexplained
 from lab.model.checkpoints import Checkpoint
@@ -73,7 +73,7 @@ def test_the_lab_tells_who_arrived_as_whom_and_which_rule_let_them() -> None:
 
 
 def _sights() -> Mapping[str, Any]:
-    with realised(plan(small_network())) as lab:
+    with applied(plan(small_network())) as lab:
         tried = attempts(
             [("function", PARTNER.address, 443), ("function", DATABASE, 5432), ("bastion", DATABASE, 5432)]
         )
@@ -89,11 +89,11 @@ def _sights() -> Mapping[str, Any]:
 
 
 def test_a_packet_that_is_lost_without_a_record_is_no_evidence() -> None:
-    assert inside(_lost) == str(Unexplained(words="no answer and no record within 0.3 s"))
+    assert inside(_lost) == str(Unexplained(reason="no answer and no record within 0.3 s"))
 
 
 def _lost() -> str:
-    with realised(silent_refusals(plan(small_network()))) as lab:
+    with applied(silent_refusals(plan(small_network()))) as lab:
         (tried,) = attempts([("bastion", DATABASE, 5432)])
         return str(probe(lab, [tried], timeout_seconds=0.3)[tried])
 
@@ -111,7 +111,7 @@ def _strange_devices() -> list[str]:
         (link.far, link.far_device) for link in made.links
     }
     strange = []
-    with realised(made) as lab:
+    with applied(made) as lab:
         for name in made.namespaces:
             with lab.inside(name):
                 strange += [(name, device) for _, device in socket.if_nameindex() if (name, device) not in known]
@@ -131,6 +131,6 @@ def test_packets_to_the_real_internet_die_in_the_lab() -> None:
 
 
 def _abroad() -> Mapping[str, str]:
-    with realised(plan(small_network())) as lab:
+    with applied(plan(small_network())) as lab:
         tried = attempts([(name, NOBODY_OUTSIDE, 443) for name in ("function", "web", "partner", "attacker")])
         return {one.source: str(verdict) for one, verdict in probe(lab, tried).items()}

@@ -12,7 +12,7 @@ from lab.kernel.nft import script
 from lab.model.checkpoints import Checkpoint
 from lab.model.outside import PARTNER, OutsideHost, standard_outside
 from lab.plan.build import plan
-from lab.plan.parts import INTERNET, ROUTER, Unrealisable
+from lab.plan.parts import INTERNET, ROUTER, UnsupportedNetwork
 from stack.network.model import (
     ANYWHERE,
     Blackhole,
@@ -157,7 +157,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("words", BROKEN)
 def test_what_is_missing_is_named(words: str) -> None:
-    with pytest.raises(Unrealisable) as refused:
+    with pytest.raises(UnsupportedNetwork) as refused:
         plan(BROKEN[words])
     assert words in str(refused.value)
     assert refused.value.resource
@@ -169,12 +169,12 @@ def test_nat_gateways_in_a_circle_are_refused() -> None:
     network = with_table(
         small(nat_gateways=(first, second)), "public-table", route("0.0.0.0/0", NatTarget(nat="nat-2"))
     )
-    with pytest.raises(Unrealisable, match="by way of other NAT gateways"):
+    with pytest.raises(UnsupportedNetwork, match="by way of other NAT gateways"):
         plan(network)
 
 
 def test_a_service_without_a_host_is_refused() -> None:
-    with pytest.raises(Unrealisable, match="no host stands for the service"):
+    with pytest.raises(UnsupportedNetwork, match="no host stands for the service"):
         plan(small(), outside=(PARTNER,))
 
 
@@ -186,7 +186,7 @@ def test_a_service_without_a_host_is_refused() -> None:
     ],
 )
 def test_a_host_that_nothing_leads_to_is_refused(stranger: OutsideHost) -> None:
-    with pytest.raises(Unrealisable, match=stranger.name):
+    with pytest.raises(UnsupportedNetwork, match=stranger.name):
         plan(small(), outside=(*standard_outside(small()), stranger))
 
 

@@ -20,7 +20,7 @@ from egress.addresses import Guard
 from lab.kernel.sandbox import SKIPPED
 from lab.model import world as worlds
 from lab.model.case import Case
-from lab.model.errors import Unrunnable
+from lab.model.errors import ProgramCannotRun
 from lab.model.world import with_neighbour, world
 from lab.plan.build import plan
 from lab.programs import checks
@@ -31,7 +31,7 @@ from lab.programs.functions import code, environment, filled
 from lab.programs.jobs import Jobs, JobTarget
 from lab.programs.testbed import Testbed, running, stand_ins
 from lab.proofs import mutations
-from lab.proofs.assertions import Subjects
+from lab.proofs.assertions import Scenario
 from lab.sources.templates import cases
 from stack.network.from_templates import network as read
 from stack.network.model import Network
@@ -258,7 +258,7 @@ def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextM
 
 def _program_checks(lab: Testbed, case: Case) -> list[tuple[str, bool, str]]:
     """Everything that the programs must do and must not be able to, judged as the unchanged design promises it."""
-    found = checks.within(lab, Subjects(case, lab.network))
+    found = checks.within(lab, Scenario(case, lab.network))
     return [(check.sentence, check.holds, "; ".join(check.evidence)) for check in found]
 
 
@@ -445,7 +445,7 @@ def test_variables_get_what_only_aws_would_know() -> None:
 
 
 def test_a_variable_without_a_value_is_named() -> None:
-    with pytest.raises(Unrunnable, match=r"^F A: the lab has no value for Table\.Arn$"):
+    with pytest.raises(ProgramCannotRun, match=r"^F A: the lab has no value for Table\.Arn$"):
         filled("F A", Symbol("Table.Arn"), {"Api": "abc"})
 
 
@@ -463,7 +463,7 @@ def test_every_function_of_every_topology_gets_an_environment() -> None:
 
 def test_rds_proxy_is_refused_by_name() -> None:
     network, rendered = lab_of({"DatabaseProxy": "yes", "DatabaseMinCapacity": "0.5"})
-    with pytest.raises(Unrunnable, match="RDS Proxy"):
+    with pytest.raises(ProgramCannotRun, match="RDS Proxy"):
         writer(network, rendered)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.model.attempts import Arrived, ProbeResult, Unexplained
-from lab.proofs.assertions import SERVICES, Subjects
+from lab.proofs.assertions import SERVICES, Scenario
 from lab.proofs.catalogue import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
 from lab.proofs.runner import AssertionResult, TriedConnection, prove
 from lab.sources.templates import UnknownDesign, case, cases
@@ -40,14 +40,14 @@ def test_every_proof_has_a_control_in_every_design_that_it_applies_to() -> None:
         (one.name, proof.name)
         for one in cases()
         for proof in PROOFS
-        if proof.unless(Subjects(one)) is None
+        if proof.unless(Scenario(one)) is None
         and all(control.change(one.network) is None for control in proof.controls)
     ]
     assert without == []
 
 
 def test_every_proof_applies_somewhere_and_all_six_groups_are_there() -> None:
-    everywhere = [Subjects(one) for one in cases()]
+    everywhere = [Scenario(one) for one in cases()]
     assert [proof.name for proof in PROOFS if all(proof.unless(one) for one in everywhere)] == []
     assert {proof.group for proof in PROOFS} == {1, 2, 3, 4, 5, 6}
 
@@ -122,9 +122,9 @@ def _line(verdict: ProbeResult) -> TriedConnection:
     ("lines", "is_refuted"),
     [
         ((), False),
-        ((_line(Unexplained(words="no answer and no record")),), False),
+        ((_line(Unexplained(reason="no answer and no record")),), False),
         ((_line(Arrived(seen_as=None)),), True),
-        ((_line(Unexplained(words="no answer and no record")), _line(Arrived(seen_as=None))), True),
+        ((_line(Unexplained(reason="no answer and no record")), _line(Arrived(seen_as=None))), True),
     ],
     ids=["about nobody", "unexplained", "arrived", "both"],
 )
@@ -135,14 +135,14 @@ def test_a_control_is_good_by_evidence_alone(lines: tuple[TriedConnection, ...],
 
 def test_nobody_stands_at_an_endpoint_that_is_missing() -> None:
     (chosen, *_) = cases("internal-only", "single")
-    without = Subjects(chosen, replace(chosen.network, service_endpoints=()))
+    without = Scenario(chosen, replace(chosen.network, service_endpoints=()))
     assert [without.endpoints[service].hosts for service in SERVICES] == [(), (), ()]
 
 
 def test_it_is_said_of_every_function_what_it_is_for() -> None:
     """One that is in no list is nobody whom a sentence is about; one that is in a list and nowhere else neither."""
     known = {*DATABASE_USERS, *CALLERS, *STAY_INSIDE}
-    found = {name for one in cases() for name in Subjects(one).functions}
+    found = {name for one in cases() for name in Scenario(one).functions}
     assert found == known
 
 

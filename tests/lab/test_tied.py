@@ -56,10 +56,10 @@ def harness(depth: int, out: str) -> None:
     """In a process of its own, which inherits whoever loses its parent."""
     from lab import __main__  # once, before the processes part
     from lab.sources.templates import cases
-    from lab.workers import Order
+    from lab.workers import CaseRun
 
-    orders = [Order(case=case, controls=False, programs=False) for case in cases("public-private", "per-az")]
-    __main__._orders = lambda asked: orders  # noqa: ARG005 (its name is the real one's, for mypy); worked out once
+    case_runs = [CaseRun(case=case, controls=False, programs=False) for case in cases("public-private", "per-az")]
+    __main__._case_runs = lambda asked: case_runs  # noqa: ARG005 (its name is the real one's, for mypy); worked out once
     sandbox._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGALRM, _too_long)
     moments, went_on = 0, ""
@@ -134,7 +134,7 @@ def _as_make(stops: "_Stops", out: str) -> None:
 def _as_lab(make: int, say: int, out: str) -> None:
     from lab import __main__, workers
 
-    def works_for_ever(order: Any, report: Any) -> Any:
+    def works_for_ever(case_run: Any, report: Any) -> Any:
         with suppress(BrokenPipeError):  # it was told of another moment, and listens no more
             os.write(say, b"working")
         while True:
