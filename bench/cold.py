@@ -20,6 +20,7 @@ from bench.figures import heading, ratio, say, skipped, spread, table
 from bench.rows import pending
 from bench.stage import Stage
 from local.functions import REPOSITORY
+from local.template import Template
 from tools.package import architecture_of, runs_here, zipped_size
 
 ROUNDS = 5
@@ -32,13 +33,17 @@ PLAIN_PARTS = ("psycopg", "psycopg_binary*", "pycurl*", "typing_extensions*", "_
 
 @dataclass(frozen=True, kw_only=True)
 class Cold:
-    """A function: its package, its handler, plain's for the same work, and what it is called with."""
+    """A function by its logical id, plain's handler for the same work, and what both are called with."""
 
-    package: str
-    handler: str
+    function: str
     plain: str
-    environment: Mapping[str, str]
-    event: Callable[[], events.Event]
+    environment: Callable[[Stage], Mapping[str, str]]
+    event: Callable[[Stage], events.Event]
+
+    @property
+    def handler(self) -> str:
+        """As template.yaml names it."""
+        return Template(REPOSITORY / "template.yaml").functions()[self.function].handler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,30 @@ class Start:
         return self.init + self.call
 
 
+def _batch_of_one(stage: Stage) -> events.Event:
+    return events.batch(stage, pending(stage, 1))
+
+
+# Of the functions that use the database. The others start less, and nobody waits for them.
+MEASURED = (
+    Cold(function="ApiFunction", plain="plain.handler", environment=Stage.environment, event=events.post),
+    Cold(function="AttemptFunction", plain="plain.attempt", environment=Stage.environment, event=_batch_of_one),
+    Cold(function="AuthorizeFunction", plain="plain.authorize", environment=Stage.environment, event=events.authorize),
+    Cold(
+        function="AdminFunction",
+        plain="plain.admin",
+        environment=Stage.admin_environment,
+        event=lambda _stage: events.admin(),
+    ),
+    Cold(
+        function="MigrateFunction",
+        plain="plain.migrate",
+        environment=Stage.migrate_environment,
+        event=lambda _stage: events.migrate(),
+    ),
+)
+
+
 def run(stage: Stage) -> None:
     """All functions, with bytecode and without."""
     emulator = _emulator()
@@ -65,9 +94,7 @@ def run(stage: Stage) -> None:
     plain = _plain_package(stage.directory)
     bare = _without_bytecode(stage.directory)
     heading(f"Cold starts under the Runtime Interface Emulator, {stage.times(ROUNDS)} rounds: init + first call, ms")
-    rows = [
-        _row(emulator, function, plain=plain, bare=bare, rounds=stage.times(ROUNDS)) for function in _functions(stage)
-    ]
+    rows = [_row(emulator, cold, stage, plain=plain, bare=bare) for cold in MEASURED]
     columns = [
         "function",
         "ours",
@@ -92,68 +119,23 @@ def _packages(plain: Path, bare: Path) -> list[tuple[str, Path, str]]:
     ]
 
 
-def _functions(stage: Stage) -> list[Cold]:
-    environment = stage.environment()
-
-    def batch() -> events.Event:
-        return events.batch(stage, pending(stage, 1))
-
-    return [
-        Cold(
-            package="ApiFunction",
-            handler="handlers.api.handler",
-            plain="plain.handler",
-            environment=environment,
-            event=lambda: events.post(stage),
-        ),
-        Cold(
-            package="AttemptFunction",
-            handler="handlers.attempt.handler",
-            plain="plain.attempt",
-            environment=environment,
-            event=batch,
-        ),
-        Cold(
-            package="AuthorizeFunction",
-            handler="handlers.authorize.handler",
-            plain="plain.authorize",
-            environment=environment,
-            event=lambda: events.authorize(stage),
-        ),
-        Cold(
-            package="AdminFunction",
-            handler="handlers.admin.handler",
-            plain="plain.admin",
-            environment=stage.admin_environment(),
-            event=events.admin,
-        ),
-        Cold(
-            package="MigrateFunction",
-            handler="handlers.migrate.handler",
-            plain="plain.migrate",
-            environment=stage.migrate_environment(),
-            event=events.migrate,
-        ),
-    ]
-
-
-def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path, rounds: int) -> list[str]:
+def _row(emulator: Path, cold: Cold, stage: Stage, *, plain: Path, bare: Path) -> list[str]:
     sides = {
-        "ours": (BUILD / function.package, function.handler),
-        "bare": (bare, function.handler),
-        "plain": (plain, function.plain),
+        "ours": (BUILD / cold.function, cold.handler),
+        "bare": (bare, cold.handler),
+        "plain": (plain, cold.plain),
     }
-    found: dict[str, list[Start]] = {name: [] for name in sides}
+    starts: dict[str, list[Start]] = {name: [] for name in sides}
     for package, handler in sides.values():  # once for the page cache
-        _start(emulator, package, handler, function)
-    for _ in range(rounds):
+        _start(emulator, package, handler, cold, stage)
+    for _ in range(stage.times(ROUNDS)):
         for name, (package, handler) in sides.items():
-            found[name].append(_start(emulator, package, handler, function))
-    whole = {name: [start.together for start in starts] for name, starts in found.items()}
+            starts[name].append(_start(emulator, package, handler, cold, stage))
+    whole = {name: [start.together for start in of_side] for name, of_side in starts.items()}
     return [
-        function.package,
+        cold.function,
         spread(whole["ours"], digits=0),
-        f"{median(start.init for start in found['ours']):.0f}",
+        f"{median(start.init for start in starts['ours']):.0f}",
         spread(whole["bare"], digits=0),
         spread(whole["plain"], digits=0),
         str(ratio(whole["ours"], whole["plain"])),
@@ -162,19 +144,20 @@ def _row(emulator: Path, function: Cold, *, plain: Path, bare: Path, rounds: int
     ]
 
 
-def _start(emulator: Path, package: Path, handler: str, function: Cold) -> Start:
+def _start(emulator: Path, package: Path, handler: str, cold: Cold, stage: Stage) -> Start:
     """One cold start in a process of its own. Raises AssertionError where the function failed."""
     ports = [_free_port(), _free_port()]
     command = [str(emulator), "--log-level", "info"]
     command += ["--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
     command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}", str(RUNTIME), "-m", "awslambdaric", handler]
-    environment = {**function.environment, "PYTHONPATH": "", "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"}
-    log = Path(function.environment["SEAL_KEY_FILE"]).with_name("emulator.log")
+    variables = cold.environment(stage)
+    environment = {**variables, "PYTHONPATH": "", "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"}
+    log = Path(variables["SEAL_KEY_FILE"]).with_name("emulator.log")
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=package, env=environment, stdout=output, stderr=output)
     try:
         _wait_for(ports[0], process)
-        answer = _invoke(ports[0], function.event())
+        answer = _invoke(ports[0], cold.event(stage))
         return _times(log, answer)
     finally:
         process.terminate()

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from local.postgres import Postgres
 from local.sqs import SqsServer
 from local.stack import DATABASE
 from local.template import Template
+from stack.functions import FUNCTIONS
 from tools.containers import Addresses, bridge_address, socket_of, write_variables
 from tools.relay import Relay, to_loopback, to_unix_socket
 
@@ -50,11 +51,15 @@ class InvokeError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Functions:
-    """The built functions, run with the file `variables`; `partner_url` is where they find the partner."""
+    """The built functions, run with the file `variables`; `partner_url` is where they find the partner.
+
+    `invoked` are the logical ids of those that ran.
+    """
 
     variables: Path
     partner: Partner
     partner_url: str
+    invoked: set[str] = field(default_factory=set)
 
     def invoke(self, name: str, event: Event, *, raises: bool = False) -> Any:
         """The function's result. Raises InvokeError for one that raised, unless it should (`raises`)."""
@@ -76,6 +81,7 @@ class Functions:
         failed = isinstance(result, dict) and "errorMessage" in result
         if failed is not raises:
             raise InvokeError(f"{name} answered {json.dumps(result)}; its log:\n{done.stderr}")
+        self.invoked.add(name)
         _say(f"  {name} answered after {time.monotonic() - started:.1f} s")
         return result
 
@@ -87,11 +93,20 @@ def walk_through(functions: Functions) -> None:
     caller = _authorize(functions, token, tenant_id)
     _read_what_is_open(functions)
     _make_destination(functions, caller)
-    delivery = _hand_over(functions, caller)
+    delivery = _create_delivery(functions, caller)
     _attempt(functions, delivery)
     _look_it_up(functions, caller, delivery)
     _check_egress(functions, caller)
     _look_up_addresses(functions)
+    forgotten = not_invoked(functions.invoked)
+    _expect(not forgotten, "no step invokes", forgotten)
+
+
+def not_invoked(invoked: Collection[str]) -> list[str]:
+    """The functions whose handler did not run in any of those that were invoked."""
+    template = Template(ROOT / "template.yaml").functions()
+    handlers = {template[name].handler for name in invoked}
+    return [name for name in FUNCTIONS if template[name].handler not in handlers]
 
 
 def _migrate(functions: Functions) -> None:
@@ -135,7 +150,7 @@ def _make_destination(functions: Functions, caller: Mapping[str, str]) -> None:
     _expect(answer["statusCode"] == 201, "got", answer)
 
 
-def _hand_over(functions: Functions, caller: Mapping[str, str]) -> dict[str, Any]:
+def _create_delivery(functions: Functions, caller: Mapping[str, str]) -> dict[str, Any]:
     _say("api: a delivery is accepted")
     answer = functions.invoke("ApiFunction", _as_caller(_event("api-post-delivery"), caller))
     _expect(answer["statusCode"] == 202, "got", answer)

@@ -36,6 +36,7 @@ from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
 from local.template import EventSource, Template
+from stack.functions import Trigger, functions_where
 from stack.network.model import POSTGRESQL, Kind, Network
 from stack.render import Rendered
 
@@ -43,7 +44,9 @@ _ROOT = Path("/run/lab")
 _POLLERS = 2
 # The handler keeps 30 s of them for its answer, and waits through the rest for a database that does not come.
 _MIGRATION_SECONDS = 40
-_BUSY = ("AuthorizeFunction", "ApiFunction", "AttemptFunction", "AdminFunction")
+_BUSY = functions_where(
+    lambda purpose: purpose.database_user is not None and purpose.trigger is not Trigger.CUSTOM_RESOURCE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What must be shown of every network that the templates offer, and what would make each proof fail.
 
 A proof is a function that yields sentences. Its expectations come from the parameters (what the design promises) and
-from the two lists below (what each function is for), never from the network that it is about. To add one, write a
+from stack/functions.py (what each function is for), never from the network that it is about. To add one, write a
 function with @proof below: see docs/lab.md, "Add a proof".
 """
 
@@ -13,13 +13,11 @@ from lab.plan.parts import Plan
 from lab.proofs import mutations
 from lab.proofs.assertions import Assertion, HostGroup, Scenario
 from lab.proofs.mutations import Mutation, said
+from stack.capabilities import Capabilities, capabilities
+from stack.functions import CALLERS, DATABASE_USERS, STAY_INSIDE
 from stack.network.model import POSTGRESQL, Network
 
 HTTPS, SSH = 443, 22
-# What the functions are for, by logical id: see docs/architecture.md.
-DATABASE_USERS = ("ApiFunction", "AuthorizeFunction", "AttemptFunction", "AdminFunction", "MigrateFunction")
-CALLERS = ("ApiFunction", "AttemptFunction", "CheckEgressAFunction", "CheckEgressBFunction")
-STAY_INSIDE = ("AuthorizeFunction", "AdminFunction")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +93,20 @@ def proof(
 # ---- What a design promises
 
 
+def promised(lab: Scenario) -> Capabilities:
+    return capabilities(lab.parameters)
+
+
 def has_no_internet(lab: Scenario) -> str | None:
-    return "the design has no way to the internet" if lab.parameters["Topology"] == "internal-only" else None
+    return None if promised(lab).has_internet else "the design has no way to the internet"
 
 
 def has_internet(lab: Scenario) -> str | None:
-    return None if lab.parameters["Topology"] == "internal-only" else "the design has a way to the internet"
+    return "the design has a way to the internet" if promised(lab).has_internet else None
 
 
 def has_no_vpn(lab: Scenario) -> str | None:
-    return None if lab.parameters.get("CorporateCidr") else "the design has no VPN"
+    return None if promised(lab).has_vpn else "the design has no VPN"
 
 
 def has_no_vpn_or_internet(lab: Scenario) -> str | None:
@@ -115,13 +117,6 @@ def has_one_nat(lab: Scenario) -> str | None:
     if lab.parameters["Egress"] == "single":
         return "Egress is single: both zones leave by one NAT gateway, and its loss takes both"
     return has_no_internet(lab)
-
-
-def has_private_api(lab: Scenario) -> bool:
-    topology = lab.parameters["Topology"]
-    return topology == "internal-only" or (
-        topology == "on-premises" and lab.parameters.get("CorporateApi", "private") == "private"
-    )
 
 
 def people(lab: Scenario) -> list[HostGroup]:
@@ -210,7 +205,7 @@ def partners_see_only_the_fixed_addresses(lab: Scenario) -> Iterator[Assertion]:
 def the_internet_reaches_nothing(lab: Scenario) -> Iterator[Assertion]:
     """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
-    if not has_no_internet(lab):
+    if promised(lab).has_internet:
         yield lab.internet.cannot_reach(lab.fixed_addresses, HTTPS, POSTGRESQL)
 
 
@@ -252,7 +247,7 @@ def endpoints_stand_for_the_internet(lab: Scenario) -> Iterator[Assertion]:
 def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
     """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
     open_ones = []
-    if has_private_api(lab):
+    if promised(lab).private_api:
         open_ones.append(lab.endpoints["execute-api"])
         yield lab.corporate.reaches(lab.endpoints["execute-api"], HTTPS)
     if lab.parameters.get("CorporateDatabaseAccess") == "yes":

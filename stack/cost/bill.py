@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stack.functions import FUNCTIONS, Trigger
+
 HERE = Path(__file__).resolve().parent
 KIB_PER_GB = 2**20  # AWS counts a GB as 2**30 bytes
 MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
@@ -185,20 +187,30 @@ class Month:
 
     def invocations(self, address: str) -> float:
         """How often a function runs. Raises Unpriced for a function that nothing here accounts for."""
-        by_use = {
-            "ApiFunction": self.requests,
-            "AuthorizeFunction": self.authorizations,
-            "AttemptFunction": self.batches,
+        if address not in FUNCTIONS:
+            raise Unpriced(f"{address}: stack/functions.py does not say what invokes it")
+        triggered = {
+            Trigger.REQUEST: self.requests,
+            Trigger.TOKEN: self.authorizations,
+            Trigger.WAKEUP: self.batches,
         }
-        if address not in by_use and address not in self.scheduled and address not in SELDOM:
-            raise Unpriced(f"{address}: stack/cost/bill.py does not say how often it runs")
-        return by_use.get(address, 0) + self.scheduled.get(address, 0)
+        trigger = FUNCTIONS[address].trigger
+        if trigger is Trigger.SCHEDULE and address not in self.scheduled:
+            raise Unpriced(f"{address}: no schedule says how often it runs")
+        # Deployments and operators invoke their functions so seldom that it costs nothing.
+        return triggered.get(trigger, 0) + self.scheduled.get(address, 0)
 
     def seconds(self, address: str) -> float:
         """What Lambda bills of a function, starts included, in seconds."""
-        each = self.load.get(f"{MILLISECONDS.get(address, 'check')}_milliseconds", 0)
+        invocations = self.invocations(address)
+        if not invocations:
+            return 0
+        trigger = FUNCTIONS[address].trigger
+        if trigger not in MILLISECONDS:
+            raise Unpriced(f"{address}: stack/functions.py does not say that it runs by the clock")
+        call = self.load[MILLISECONDS[trigger]]
         starts = self.load["starts_per_invocation"] * self.load["start_milliseconds"]
-        return self.invocations(address) * (each + starts) / 1000
+        return invocations * (call + starts) / 1000
 
     @property
     def starts(self) -> float:
@@ -287,8 +299,13 @@ def _is_interface(properties: Mapping[str, Any]) -> bool:
 
 type Priced = Iterator[tuple[str, float]]
 
-SELDOM = {"MigrateFunction", "NetworkFunction", "AdminFunction"}  # at deployments, or by hand
-MILLISECONDS = {"ApiFunction": "api", "AuthorizeFunction": "authorize", "AttemptFunction": "attempt"}
+# How long one invocation takes, by the name that load.toml has for it.
+MILLISECONDS = {
+    Trigger.REQUEST: "api_milliseconds",
+    Trigger.TOKEN: "authorize_milliseconds",
+    Trigger.WAKEUP: "attempt_milliseconds",
+    Trigger.SCHEDULE: "check_milliseconds",
+}
 
 
 def _nat_gateway(address: str, month: Month) -> Priced:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 
+from stack.capabilities import Capabilities, capabilities
 from stack.network.from_templates import network
 from stack.network.model import Network
 from stack.render import NEEDS, TOPOLOGIES, ParametersRefused, Rendered
@@ -93,6 +94,11 @@ class Case:
     def networks(self) -> tuple[Network, Network]:
         """The VPC with the database's first instance in either zone, where the template leaves that to AWS."""
         return self.network, network(self.rendered, first_zone=1)
+
+    @property
+    def can(self) -> Capabilities:
+        """What the choice's stack can do."""
+        return capabilities(self.rendered.parameters)
 
     def output(self, name: str) -> str:
         """An output of the root or, by its address, of a nested stack; '' if it does not exist here."""

@@ -11,13 +11,14 @@ from samtranslator.translator.translator import Translator
 from handlers import api
 from handlers.operations import OPERATIONS
 from handlers.problems import TITLES, TYPE_PREFIX
+from stack.functions import Trigger, triggered_by
 from tests.contract.project import APPLICATION, Project
 
 OPEN_ROUTES = {("/healthz", "get"), ("/openapi.json", "get"), ("/docs", "get")}
 ANY = "x-amazon-apigateway-any-method"
 CALLED_BY = {
-    "apigateway.amazonaws.com": ("ApiFunction", "AuthorizeFunction"),
-    "events.amazonaws.com": ("CheckEgressAFunction", "CheckEgressBFunction"),
+    "apigateway.amazonaws.com": triggered_by(Trigger.REQUEST, Trigger.TOKEN),
+    "events.amazonaws.com": triggered_by(Trigger.SCHEDULE),
 }
 # Kinds of problems that only API Gateway can tell of.
 GATEWAY_TITLES = {

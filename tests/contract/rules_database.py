@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
+from stack.capabilities import capabilities
+from stack.functions import DATABASE_USERS
 from stack.render import Rendered, render
 from tests.contract.project import Project
 
-FUNCTIONS = {  # those that use the database through the proxy, and as whom
-    "AdminFunction": ADMIN_ROLE,
-    "ApiFunction": APPLICATION_ROLE,
-    "AttemptFunction": APPLICATION_ROLE,
-    "AuthorizeFunction": AUTHORIZER_ROLE,
-}
+OWNER = "sallyport_owner"  # the migration's, which goes past the proxy
+THROUGH_THE_PROXY = {function: role for function, role in DATABASE_USERS.items() if role != OWNER}
+PAST_THE_PROXY = DATABASE_USERS.keys() - THROUGH_THE_PROXY.keys()
 PROXY = {"DatabaseProxy": "yes", "DatabaseMinCapacity": "0.5"}
 KEY = "arn:aws:kms:us-east-1:555555555555:key/01234567-89ab-cdef-0123-456789abcdef"
 PUBLIC_ROOTS = "/etc/pki/tls/certs/ca-bundle.crt"  # of Lambda's image
@@ -27,7 +25,10 @@ def functions_go_through_the_proxy_and_the_migration_past_it(project: Project) -
     past = ("Database.DatabaseCluster.Endpoint.Address", DATABASE_ROOTS, "no")
     names = ("DATABASE_HOST", "DATABASE_ROOT_CERTIFICATES", "DATABASE_PROXY")
     faults = []
-    for function, wanted in {**dict.fromkeys(FUNCTIONS, through), "MigrateFunction": past}.items():
+    for function, wanted in {
+        **dict.fromkeys(THROUGH_THE_PROXY, through),
+        **dict.fromkeys(PAST_THE_PROXY, past),
+    }.items():
         variables = resources[function]["Properties"]["Environment"]["Variables"]
         found = tuple(variables.get(name) for name in names)
         faults += [] if found == wanted else [f"{function} connects by {found}, not {wanted}"]
@@ -38,7 +39,7 @@ def without_a_proxy_all_connect_to_the_cluster(project: Project) -> list[str]:
     """Which then is what policies name."""
     resources = _rendered(project, {}).resources
     faults = [f"there is {name}" for name in resources if name.startswith("Database.Proxy") or name.endswith("Proxy")]
-    for function, role in FUNCTIONS.items():
+    for function, role in THROUGH_THE_PROXY.items():
         if _may_connect(resources, function) != [_user(CLUSTER, role)]:
             faults.append(f"{function} may connect as {_may_connect(resources, function)}")
     return faults
@@ -50,15 +51,17 @@ def functions_may_connect_to_the_proxy_and_the_proxy_to_the_cluster(project: Pro
     proxy = "Database.DatabaseProxy.DBProxyArn[6]"  # prx-..., the last part of its ARN
     faults = [
         f"{function} may connect as {_may_connect(resources, function)}"
-        for function, role in FUNCTIONS.items()
+        for function, role in THROUGH_THE_PROXY.items()
         if _may_connect(resources, function) != [_user(proxy, role)]
     ]
     (statement,) = resources["Database.ProxyRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
-    if set(statement["Resource"]) != {_user(CLUSTER, role) for role in FUNCTIONS.values()}:
+    if set(statement["Resource"]) != {_user(CLUSTER, role) for role in THROUGH_THE_PROXY.values()}:
         faults.append(f"the proxy may connect as {statement['Resource']}")
-    if _may_connect(resources, "MigrateFunction") != [_user(CLUSTER, "sallyport_owner")]:
-        faults.append("the migration may not connect to the cluster")
-    return faults
+    return faults + [
+        f"{function} may not connect to the cluster"
+        for function in PAST_THE_PROXY
+        if _may_connect(resources, function) != [_user(CLUSTER, OWNER)]
+    ]
 
 
 def the_proxy_takes_tokens_over_tls_alone(project: Project) -> list[str]:
@@ -107,7 +110,8 @@ def instances_are_public_where_developers_come_in_and_nowhere_else(project: Proj
     for topology, needs in topologies.items():
         made = _rendered(project, {"Topology": topology, "DatabaseReader": "yes"} | needs)
         for name, item in made.of_type("AWS::RDS::DBInstance").items():
-            if (item["Properties"]["PubliclyAccessible"] == "true") != (topology == "internet-accessible"):
+            public = capabilities(made.parameters).public_database
+            if (item["Properties"]["PubliclyAccessible"] == "true") is not public:
                 faults.append(f"{topology}: {name} has PubliclyAccessible {item['Properties']['PubliclyAccessible']}")
     return faults
 
@@ -151,7 +155,8 @@ def people_find_the_way_that_db_shell_takes(project: Project) -> list[str]:
     faults = [
         f"{name} is {outputs.get(name)}, not {value}" for name, value in wanted.items() if outputs.get(name) != value
     ]
-    if "internet-accessible" not in project.written("template.yaml")["Parameters"]["Topology"]["AllowedValues"]:
+    topologies = project.written("template.yaml")["Parameters"]["Topology"]["AllowedValues"]
+    if not any(capabilities({"Topology": topology}).public_database for topology in topologies):
         faults.append("no topology lets people in straight")
     return faults
 

@@ -3,6 +3,7 @@ faults in words; none is good."""
 
 from typing import Any
 
+from stack.functions import Trigger, triggered_by
 from tests.contract.project import APPLICATION, Project
 
 EDGE = "infra/edge.yaml"
@@ -22,7 +23,7 @@ KEYED = {
     "AWS::SecretsManager::Secret": "KmsKeyId",
 }
 # Functions that a schedule or CloudFormation calls, without waiting for them.
-UNAWAITED = {"MigrateFunction", "NetworkFunction", "CheckEgressAFunction", "CheckEgressBFunction"}
+UNAWAITED = set(triggered_by(Trigger.SCHEDULE, Trigger.CUSTOM_RESOURCE))
 
 
 def the_edge_is_there_when_it_is_asked_for(project: Project) -> list[str]:

@@ -5,20 +5,21 @@ from typing import Any
 
 from domain.checks import LONGEST_AGE
 from runtime.settings import EgressAddress, EgressSettings
+from stack.functions import CALLERS, EGRESS_CHECKS, functions_where
 from tests.contract.cases import Case, everywhere
 
-FUNCTIONS = {"CheckEgressAFunction": "A", "CheckEgressBFunction": "B"}
+CALL_PARTNERS = functions_where(lambda purpose: purpose.calls_partners)
 _RATES = {f"rate({minutes} minutes)": minutes * 60 for minutes in range(2, 60)}
 
 
 @everywhere
 def each_zone_is_checked_from_inside(case: Case) -> Iterator[str]:
-    """By a function of its own that stands in that zone alone and is told it; internal-only has none of it."""
-    for name, letter in FUNCTIONS.items():
+    """By a function of its own that stands in that zone alone and is told it; without internet there is none."""
+    for name, letter in EGRESS_CHECKS.items():
         function = case.rendered.resources.get(name)
-        if function is None or _is_internal(case):
-            if (function is None) is not _is_internal(case):
-                yield f"{name} is there in internal-only, or missing elsewhere"
+        if function is None or not case.can.has_internet:
+            if (function is not None) is not case.can.has_internet:
+                yield f"{name} is there without a way to the internet, or missing with one"
             continue
         properties = function["Properties"]
         if properties.get("VpcConfig", {}).get("SubnetIds") != [f"Network.PrivateSubnet{letter}"]:
@@ -31,12 +32,11 @@ def each_zone_is_checked_from_inside(case: Case) -> Iterator[str]:
 @everywhere
 def every_function_publishes_the_same_addresses(case: Case) -> Iterator[str]:
     """The checks compare with what the API lists and what the attempts name; each zone has one address."""
-    names = ("ApiFunction", "AttemptFunction", *FUNCTIONS)
-    published = {name: _published(case, name) for name in names if name in case.rendered.resources}
+    published = {name: _published(case, name) for name in CALLERS if name in case.rendered.resources}
     if len(set(published.values())) != 1:
         yield f"the functions publish {published}"
     zones = [item.availability_zone for item in published["ApiFunction"]]
-    if len(set(zones)) != len(zones) or bool(zones) is _is_internal(case):
+    if len(set(zones)) != len(zones) or bool(zones) is not case.can.has_internet:
         yield f"addresses are published for the zones {zones}"
 
 
@@ -48,7 +48,7 @@ def functions_can_tell_which_address_is_theirs(case: Case) -> Iterator[str]:
     asked = case.rendered.resources.get("ZoneIds")
     if (asked is not None) is not (len(addresses) > 1):
         yield f"there are {len(addresses)} addresses, and the zones' IDs are {'not ' if asked is None else ''}looked up"
-    for name in ("ApiFunction", "AttemptFunction"):
+    for name in CALL_PARTNERS:
         told = str(_variables(case.rendered.resources[name])["EGRESS_ZONE_IDS"])
         if told != ("ZoneIds.ZoneIds" if len(addresses) > 1 else ""):
             yield f"{name} is told the zones '{told}'"
@@ -62,7 +62,7 @@ def functions_can_tell_which_address_is_theirs(case: Case) -> Iterator[str]:
 @everywhere
 def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
     """Three may be lost before a result is too old to be shown; none is tried again, as the next is soon enough."""
-    for name in FUNCTIONS.keys() & case.rendered.resources.keys():
+    for name in EGRESS_CHECKS.keys() & case.rendered.resources.keys():
         rates = [
             item["Properties"]["ScheduleExpression"]
             for item in _of_type(case, "AWS::Events::Rule")
@@ -89,18 +89,18 @@ def results_are_kept_where_the_api_looks(case: Case) -> Iterator[str]:
     for name, item in made.items():
         if (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")) != ("Delete", "Delete"):
             yield f"{name} outlives its stack"
-    for name in FUNCTIONS.keys() & case.rendered.resources.keys():
+    for name in EGRESS_CHECKS.keys() & case.rendered.resources.keys():
         if _variables(case.rendered.resources[name])["EGRESS_RESULTS_PATH"] != path:
             yield f"{name} keeps its results elsewhere"
 
 
 @everywhere
 def the_check_is_not_told_where_the_database_is(case: Case) -> Iterator[str]:
-    """Nor is the function that looks up addresses."""
-    for name in (*FUNCTIONS, "NetworkFunction"):
+    """Nor is any other function that does not use it."""
+    for name in functions_where(lambda purpose: purpose.database_user is None):
         if name in case.rendered.resources:
-            told = [one for one in _variables(case.rendered.resources[name]) if one.startswith("DATABASE_")]
-            yield from (f"{name} is told {one}" for one in told)
+            variables = _variables(case.rendered.resources[name])
+            yield from (f"{name} is told {variable}" for variable in variables if variable.startswith("DATABASE_"))
 
 
 @everywhere
@@ -113,7 +113,7 @@ def alarms_watch_what_the_checks_count(case: Case) -> Iterator[str]:
     }
     counted = {
         (count, (("service", variables["POWERTOOLS_SERVICE_NAME"]), ("zone", variables["AVAILABILITY_ZONE"])))
-        for variables in (_variables(case.rendered.resources[name]) for name in FUNCTIONS if not _is_internal(case))
+        for variables in (_variables(case.rendered.resources[name]) for name in EGRESS_CHECKS if case.can.has_internet)
         for count in ("EgressAddressMatches", "EgressCheckFailed")
     }
     if watched != counted:
@@ -128,10 +128,6 @@ def the_default_group_of_the_vpc_is_emptied(case: Case) -> Iterator[str]:
         yield "another group than the VPC's default one would be emptied"
     if "DefaultSecurityGroupPolicy" not in asked["DependsOn"]:
         yield "the function would be asked before it is allowed"
-
-
-def _is_internal(case: Case) -> bool:
-    return case.says("Topology") == "internal-only"
 
 
 def _variables(function: dict[str, Any]) -> dict[str, str]:

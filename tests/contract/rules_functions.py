@@ -10,32 +10,15 @@ from typing import Any
 
 import yaml
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrations
+from db.migrations import migrations
 from domain.destinations import MAX_TOTAL_SECONDS
-from runtime.settings import (
-    AdminSettings,
-    ApiSettings,
-    AttemptSettings,
-    AuthorizeSettings,
-    CheckEgressSettings,
-    FromEnvironment,
-    MigrateSettings,
-    NetworkSettings,
-)
+from runtime import settings
+from runtime.settings import FromEnvironment
+from stack.functions import DATABASE_USERS, FUNCTIONS, Trigger, functions_where, triggered_by
 from stack.render import render
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, ROOT, Project
 
-SETTINGS: dict[str, type[FromEnvironment]] = {
-    "AdminFunction": AdminSettings,
-    "ApiFunction": ApiSettings,
-    "AttemptFunction": AttemptSettings,
-    "AuthorizeFunction": AuthorizeSettings,
-    "CheckEgressAFunction": CheckEgressSettings,
-    "CheckEgressBFunction": CheckEgressSettings,
-    "MigrateFunction": MigrateSettings,
-    "NetworkFunction": NetworkSettings,
-}
 LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
 # By which src/Makefile learns the value of a parameter: SAM tells makefiles nothing else (docs/adr/0014).
 PROCESSOR_DIRECTORY = {"Fn::Sub": "tools/processors/${Architecture}"}
@@ -46,13 +29,6 @@ LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
 OF_TRACING = {"AWS_LAMBDA_EXEC_WRAPPER"}  # Lambda reads it, and it is there with OpenTelemetry alone
 OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 
-DATABASE_USERS = {
-    "AdminFunction": ADMIN_ROLE,
-    "ApiFunction": APPLICATION_ROLE,
-    "AttemptFunction": APPLICATION_ROLE,
-    "AuthorizeFunction": AUTHORIZER_ROLE,
-    "MigrateFunction": "sallyport_owner",
-}
 CLUSTER = "Database.DatabaseCluster.DBClusterResourceId"
 SEND = {("sqs:SendMessage", "WakeupQueue.Arn")}
 RECEIVE = {
@@ -75,10 +51,10 @@ MORE_RIGHTS = {
     "MigrateFunction": GIVE_UP,
     "NetworkFunction": GIVE_UP | DESCRIBE | EMPTY_GROUP,
 }
-OUTSIDE_THE_VPC = {"NetworkFunction"}
+OUTSIDE_THE_VPC = functions_where(lambda purpose: not purpose.in_vpc)
 # What makes the schema, and what the network under the database needs first.
 BEFORE_THE_SCHEMA = {
-    f"{name}{part}" for name in ("MigrateFunction", "NetworkFunction") for part in ("", "EventInvokeConfig")
+    f"{name}{part}" for name in triggered_by(Trigger.CUSTOM_RESOURCE) for part in ("", "EventInvokeConfig")
 }
 NETWORK_INTERFACES = {
     "ec2:AssignPrivateIpAddresses",
@@ -94,6 +70,55 @@ CONNECTIONS = {1: 189, 4: 823, 8: 1669, 16: 3360, 32: 5000}
 CONNECTIONS_WHEN_SMALL = 2000
 CONNECTIONS_KEPT_FREE = 20
 VERSIONS_AT_ONCE = 2  # during a deployment
+
+
+def functions_are_what_the_table_says(project: Project) -> list[str]:
+    """stack/functions.py has every function, with what invokes it, its database user and whether it is in the VPC.
+
+    Whom it calls the rules of the network ask, and the zone that it checks those of the egress check.
+    """
+    functions, triggers = project.functions(), _triggers(project)
+    faults = [f"stack/functions.py does not say what {name} is for" for name in functions.keys() - FUNCTIONS.keys()]
+    faults += [f"there is no {name}" for name in FUNCTIONS.keys() - functions.keys()]
+    for name in functions.keys() & FUNCTIONS.keys():
+        properties, purpose = functions[name]["Properties"], FUNCTIONS[name]
+        variables = properties["Environment"]["Variables"]
+        told = (purpose.trigger, purpose.database_user, purpose.in_vpc)
+        found = (triggers.get(name, Trigger.OPERATOR), variables.get("DATABASE_USER"), "VpcConfig" in properties)
+        faults += [] if found == told else [f"{name} is {found}, and stack/functions.py says {told}"]
+    return faults
+
+
+def _triggers(project: Project) -> dict[str, Trigger]:
+    """What invokes a function, by its logical id. Those that nothing here invokes are left out."""
+    triggers: dict[str, Trigger] = {}
+    for item in project.resources(APPLICATION).values():
+        properties = item["Properties"]
+        if item["Type"] == "AWS::Lambda::EventSourceMapping":
+            triggers[properties["FunctionName"]] = Trigger.WAKEUP
+        elif item["Type"].startswith("Custom::"):
+            triggers[properties["ServiceToken"].removesuffix(".Arn")] = Trigger.CUSTOM_RESOURCE
+        elif item["Type"] == "AWS::Lambda::Permission":
+            function = properties["FunctionName"].removesuffix(".Arn").removesuffix("Aliaslive")
+            triggers[function] = _permitted(properties)
+    return triggers
+
+
+def _permitted(permission: dict[str, Any]) -> Trigger:
+    if permission["Principal"] == "events.amazonaws.com":
+        return Trigger.SCHEDULE
+    return Trigger.TOKEN if "/authorizers/" in str(permission.get("SourceArn")) else Trigger.REQUEST
+
+
+def the_bill_counts_each_use_once(project: Project) -> list[str]:
+    """stack/cost/bill.py counts all requests, tokens and wake-ups for the function that they invoke: there is one."""
+    triggers = list(_triggers(project).values())
+    once = (Trigger.REQUEST, Trigger.TOKEN, Trigger.WAKEUP)
+    return [
+        f"{triggers.count(trigger)} functions are invoked by {trigger}"
+        for trigger in once
+        if triggers.count(trigger) != 1
+    ]
 
 
 def every_handler_exists(project: Project) -> list[str]:
@@ -164,16 +189,24 @@ def environment_is_what_the_settings_read(project: Project) -> list[str]:
         for name, item in project.translated()["Resources"].items()
         if item["Type"] == "AWS::Lambda::Function"
     }
-    faults = [f"{name} has no settings" for name in functions.keys() - SETTINGS]
-    for name, settings in SETTINGS.items():
-        variables = functions[name]["Properties"]["Environment"]["Variables"] if name in functions else {}
+    faults = []
+    for name, function in functions.items():
+        variables = function["Properties"]["Environment"]["Variables"]
+        read = settings_of(function["Properties"]["Handler"]).variables()
         left_out = {variable for variable, value in variables.items() if value == {"Ref": "AWS::NoValue"}}
         given = variables.keys() - left_out
         faults += [f"{name} leaves out {sorted(left_out)}"] if left_out != OF_SAM_LOCAL else []
-        wanted = settings.variables() - LOCAL_ONLY - LEFT_OUT.get(name, set()) | OF_POWERTOOLS
+        wanted = read - LOCAL_ONLY - LEFT_OUT.get(name, set()) | OF_POWERTOOLS
         faults += [f"{name} lacks {variable}" for variable in sorted(wanted - given)]
         faults += [f"{name} does not read {variable}" for variable in sorted(given - wanted - OF_TRACING)]
     return faults
+
+
+def settings_of(handler: str) -> type[FromEnvironment]:
+    """handlers/check_egress.py reads CheckEgressSettings, and so on."""
+    module = handler.split(".")[1]
+    found: type[FromEnvironment] = getattr(settings, f"{module.title().replace('_', '')}Settings")
+    return found
 
 
 def environment_says_where_things_are(project: Project) -> list[str]:
@@ -519,6 +552,8 @@ def _listed(value: Any) -> list[Any]:
 
 
 RULES = [
+    functions_are_what_the_table_says,
+    the_bill_counts_each_use_once,
     every_handler_exists,
     code_and_nested_templates_exist,
     every_function_has_an_event_and_every_event_a_function,

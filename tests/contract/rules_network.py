@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 from typing import Any
 
+from stack.functions import FUNCTIONS, Trigger
 from stack.network.from_templates import HTTPS
 from stack.network.model import (
     ANYWHERE,
@@ -40,8 +41,6 @@ VPC_RANGES = ["10.64.0.0/16", "172.31.128.0/17", "192.168.240.0/20"]
 # Hosts on the internet that nothing here knows: a plain one, and the neighbours of the range for developers.
 STRANGERS = [IPv4Address(text) for text in ("198.19.255.250", "8.8.8.8", "198.51.99.255", "198.51.101.0", "1.0.0.1")]
 PORTS = (22, 80, 443, 3306, 3389, 5432, 8080, 8443)
-CALLING_OUT = {"ApiFunction", "AttemptFunction"}
-CHECKING = {"CheckEgressAFunction", "CheckEgressBFunction"}
 ECHO_PORTS = (443, 8443)  # those that EgressEchoUrl may name
 # What a VPC function's role may do that needs no network of the function's own: the Lambda service writes its logs,
 # manages its interfaces, receives from its queue, reports failed calls and passes traces on; other services ask KMS in
@@ -189,7 +188,7 @@ def from_outside_only_those_asked_for_reach_the_database(case: Case) -> Iterator
                 may = any(visitor in block for block in invited)
                 if inward(network, visitor, database, POSTGRESQL).open != may:
                     yield f"{visitor} {'cannot' if may else 'can'} reach {database.id}"
-            if (database.public_address is not None) != (case.says("Topology") == "internet-accessible"):
+            if (database.public_address is not None) != case.can.public_database:
                 yield f"{database.id} has the public address {database.public_address}"
 
 
@@ -250,7 +249,7 @@ def the_database_opens_nothing_outwards(case: Case) -> Iterator[str]:
 def routes_of_the_database_subnets_are_those_asked_for(case: Case) -> Iterator[str]:
     """None; to the internet gateway in internet-accessible; to the VPN with CorporateDatabaseAccess."""
     wanted: set[tuple[IPv4Network, type]] = set()
-    if case.says("Topology") == "internet-accessible":
+    if case.can.public_database:
         wanted.add((ANYWHERE, InternetGatewayTarget))
     if case.says("CorporateDatabaseAccess") == "yes":
         wanted |= {(block, VpnTarget) for block in _corporate(case)}
@@ -266,7 +265,7 @@ def routes_of_the_database_subnets_are_those_asked_for(case: Case) -> Iterator[s
 @everywhere
 def what_leaves_leaves_by_the_address_published_for_its_zone(case: Case) -> Iterator[str]:
     """From each private subnet by a NAT gateway; per-az by its own zone's, whose failure leaves the other alone."""
-    if case.says("Topology") == "internal-only":
+    if not case.can.has_internet:
         return
     told = {published.zone: published.public_address for published in case.network.published}
     for subnet in (one for one in case.network.subnets if one.role == "private"):
@@ -345,7 +344,7 @@ def _ipv6(value: Any) -> Iterator[str]:
 @everywhere
 def nothing_leads_out_of_internal_only(case: Case) -> Iterator[str]:
     """No gateway, no NAT, no address, no route beyond VPN and S3; and no interface opens anything to a stranger."""
-    if case.says("Topology") != "internal-only":
+    if case.can.has_internet:
         return
     network = case.network
     kinds = ("AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::EIP")
@@ -393,14 +392,15 @@ def functions_reach_out_only_as_far_as_they_must(case: Case) -> Iterator[str]:
 
 
 def _ranges_for(case: Case, function: str) -> set[tuple[IPv4Network, int]]:
-    if function in CALLING_OUT:
+    purpose = FUNCTIONS[function]
+    if purpose.calls_partners:
         private = [IPv4Network(text) for text in case.says("AllowedPrivateCidrs").split(",") if text]
-        ranges = private if case.says("Topology") == "internal-only" else [ANYWHERE]
+        ranges = [ANYWHERE] if case.can.has_internet else private
         return {(block, port) for block in ranges for port in _allowed_ports(case)}
-    if function in CHECKING:
+    if purpose.checked_zone:
         return {(ANYWHERE, port) for port in ECHO_PORTS}
-    traces = case.says("Tracing") == "otel" and case.says("Topology") != "internal-only"
-    return {(ANYWHERE, HTTPS)} if function == "MigrateFunction" or traces else set()
+    traces = case.says("Tracing") == "otel" and case.can.has_internet
+    return {(ANYWHERE, HTTPS)} if purpose.trigger is Trigger.CUSTOM_RESOURCE or traces else set()
 
 
 def _allowed_ports(case: Case) -> set[int]:
@@ -411,13 +411,13 @@ def _allowed_ports(case: Case) -> set[int]:
 
 @everywhere
 def interface_endpoints_are_those_that_are_needed(case: Case) -> Iterator[str]:
-    """internal-only: what the functions' roles and the bastion call. Elsewhere: what InterfaceEndpoints names."""
+    """Without internet: what the functions' roles and the bastion call. Else: what InterfaceEndpoints names."""
     found = Counter(service for service, _ in case.network.service_endpoints)
     wanted = {text for text in case.says("InterfaceEndpoints").split(",") if text}
-    if case.says("Topology") == "internal-only":
+    if not case.can.has_internet:
         wanted = _called(case)
         wanted |= BASTION_SERVICES if case.says("Bastion") == "yes" else set()
-    if _has_private_api(case):
+    if case.can.private_api:
         wanted.add("execute-api")
     if found != Counter(wanted):
         yield f"there are endpoints for {sorted(found.elements())}, and {sorted(wanted)} are needed"
@@ -468,7 +468,7 @@ def endpoints_open_to_those_who_call_them(case: Case) -> Iterator[str]:
         for source in network.interfaces:
             needs = service in called.get(source.owner, set())
             needs |= source.kind is Kind.BASTION and service in BASTION_SERVICES
-            if needs and case.says("Topology") == "internal-only" and not inside(network, source, endpoint, HTTPS).open:
+            if needs and not case.can.has_internet and not inside(network, source, endpoint, HTTPS).open:
                 yield f"{source.id} cannot reach {service}"
         asked = {network.cidr, *_corporate(case), *_callers(case)} if service == "execute-api" else set()
         ranges = {rule.peer for rule in _ingress(network, endpoint) if isinstance(rule.peer, IPv4Network)}
@@ -504,22 +504,17 @@ def the_corporate_network_reaches_what_it_should(case: Case) -> Iterator[str]:
 
 def _invited(case: Case) -> list[IPv4Network]:
     """The ranges outside the VPC that may reach the database."""
-    invited = [case.says("DeveloperCidr")] if case.says("Topology") == "internet-accessible" else []
+    invited = [case.says("DeveloperCidr")] if case.can.public_database else []
     invited += [case.says("CorporateCidr")] if case.says("CorporateDatabaseAccess") == "yes" else []
     return [IPv4Network(text) for text in invited]
 
 
 def _corporate(case: Case) -> list[IPv4Network]:
-    return [IPv4Network(case.says("CorporateCidr"))] if case.says("CorporateCidr") else []
+    return [IPv4Network(case.says("CorporateCidr"))] if case.can.has_vpn else []
 
 
 def _callers(case: Case) -> list[IPv4Network]:
     return [IPv4Network(text) for text in case.says("AllowedCallerCidrs").split(",") if text]
-
-
-def _has_private_api(case: Case) -> bool:
-    topology = case.says("Topology")
-    return topology == "internal-only" or (topology == "on-premises" and case.says("CorporateApi") == "private")
 
 
 def _tables(network: Network, role: str) -> list[Any]:

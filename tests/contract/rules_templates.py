@@ -201,7 +201,7 @@ def nothing_is_public(case: Case) -> Iterator[str]:
         if item["Type"].startswith("AWS::S3::"):
             yield f"{name} is a bucket, and nothing here needs one"
         is_public = str(properties.get("PubliclyAccessible", "false")).lower() != "false"
-        if is_public and case.says("Topology") != "internet-accessible":
+        if is_public and not case.can.public_database:
             yield f"{name} may get a public address"
         if item["Type"] in LETTING_IN:
             statements = properties[LETTING_IN[item["Type"]]]["Statement"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runtime import metrics as counts
+from stack.capabilities import capabilities
 from stack.render import Combination, Rendered, combinations, render, templates
 from tests.contract.project import ROOT
 from tests.contract.rules_functions import CONNECTIONS, CONNECTIONS_WHEN_SMALL
@@ -182,9 +183,9 @@ def wanted(combination: Combination, *, more: bool) -> set[str]:
     """What a stack of these parameters must have, and nothing else."""
     of = combination.parameters
     names = set(ALWAYS)
-    names |= OF_THE_WAY_OUT if of["Topology"] != "internal-only" else set()
+    names |= OF_THE_WAY_OUT if capabilities(of).has_internet else set()
     names |= {"NatDropAlarmB", "NatPortAlarmB"} if of["Egress"] == "per-az" else set()
-    names |= {"VpnTunnelAlarm"} if of.get("CorporateCidr") else set()
+    names |= {"VpnTunnelAlarm"} if capabilities(of).has_vpn else set()
     names |= {"DatabaseResumeAlarm"} if of.get("DatabaseMinCapacity", "0") == "0" else set()
     return names | ({"WebAclBlockedAlarm", "DatabaseReaderLagAlarm"} if more else set())
 

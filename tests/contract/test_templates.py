@@ -77,8 +77,26 @@ PASSWORD = """
     MinLength: 8
 """
 
+OUT_OF_THE_VPC = """      VpcConfig:
+        SubnetIds: !Split [',', !GetAtt Network.Outputs.PrivateSubnetIds]
+        SecurityGroupIds: [!GetAtt Network.Outputs.DatabaseFunctionSecurityGroupId]
+"""
+
 BROKEN: dict[Rule, list[Change]] = {
     # ---- functions, roles, queues and logs
+    rules_functions.functions_are_what_the_table_says: [
+        reworded(APPLICATION, "AdminFunction", "OperateFunction", count=-1),
+        reworded(APPLICATION, "NetworkFunction", "LookUpFunction", count=-1),
+        resource(APPLICATION, "AdminFunction", "DATABASE_USER: sallyport_admin", "DATABASE_USER: sallyport_app"),
+        resource(APPLICATION, "AdminFunction", "          DATABASE_USER: sallyport_admin\n", ""),
+        resource(APPLICATION, "AdminFunction", OUT_OF_THE_VPC, ""),
+        resource(APPLICATION, "Migration", "!GetAtt MigrateFunction.Arn", "!GetAtt AdminFunction.Arn"),
+        reworded(APPLICATION, "FunctionArn: !GetAtt AuthorizeFunction.Arn", "FunctionArn: !GetAtt AdminFunction.Arn"),
+        added(APPLICATION, "Resources", ADMIN_PERMISSION),
+    ],
+    rules_functions.the_bill_counts_each_use_once: [
+        added(APPLICATION, "Resources", ADMIN_PERMISSION),
+    ],
     rules_functions.every_handler_exists: [
         reworded(APPLICATION, "handlers.attempt.handler", "handlers.attempts.handler"),
         reworded(APPLICATION, "handlers.attempt.handler", "handlers.attempt.handle"),

@@ -9,9 +9,10 @@ import pytest
 
 from lab.model.attempts import Arrived, ProbeResult, Unexplained
 from lab.proofs.assertions import SERVICES, Scenario
-from lab.proofs.catalogue import CALLERS, DATABASE_USERS, PROOFS, STAY_INSIDE
+from lab.proofs.catalogue import PROOFS
 from lab.proofs.runner import AssertionResult, TriedConnection, prove
 from lab.sources.templates import UnknownDesign, case, cases
+from stack.functions import CALLERS, DATABASE_USERS, STAY_INSIDE
 from stack.network.from_templates import Unmodelled, network
 from stack.render import combinations, render, templates
 from tests.support.enclosed import inside

@@ -14,8 +14,11 @@ from local.functions import REPOSITORY
 from local.sqs import SqsServer
 from local.stack import Stack, StackConfiguration
 from local.template import FunctionTemplate, Loader, QueueTemplate, Template
-from tests.contract.rules_functions import SETTINGS
+from tests.contract.rules_functions import settings_of
 
+SETTINGS = {
+    name: settings_of(function.handler) for name, function in Template(REPOSITORY / "template.yaml").functions().items()
+}
 # What a function can meet while it runs, and so has a stand-in; `local.template` reads them.
 EMULATED = {
     "AWS::Serverless::Api",

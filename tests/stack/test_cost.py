@@ -111,8 +111,8 @@ def test_a_function_costs_by_its_memory_time_and_architecture(architecture: str,
 
 def test_a_scheduled_function_runs_whether_there_are_deliveries_or_not() -> None:
     stack = {
-        "CheckEgressFunctionA": resource("AWS::Lambda::Function", Architectures=["arm64"], MemorySize=256),
-        "Alias": resource("AWS::Lambda::Alias", FunctionName="CheckEgressFunctionA"),
+        "CheckEgressAFunction": resource("AWS::Lambda::Function", Architectures=["arm64"], MemorySize=256),
+        "Alias": resource("AWS::Lambda::Alias", FunctionName="CheckEgressAFunction"),
         "Rule": resource("AWS::Events::Rule", ScheduleExpression="rate(5 minutes)", Targets=[{"Arn": "Alias"}]),
     }
     told = billed(stack)
@@ -186,10 +186,20 @@ def test_what_has_no_price_is_named() -> None:
     with pytest.raises(Unpriced, match=r"cron\(0 3"):
         billed(
             {
-                "F": resource("AWS::Lambda::Function"),
-                "Rule": resource("AWS::Events::Rule", ScheduleExpression="cron(0 3 * * ? *)", Targets=[{"Arn": "F"}]),
+                "AdminFunction": resource("AWS::Lambda::Function"),
+                "Rule": resource(
+                    "AWS::Events::Rule", ScheduleExpression="cron(0 3 * * ? *)", Targets=[{"Arn": "AdminFunction.Arn"}]
+                ),
             }
         )
+
+
+def test_a_function_that_runs_otherwise_than_the_table_says_is_not_billed_as_nothing() -> None:
+    with pytest.raises(Unpriced, match="CheckEgressAFunction: no schedule"):
+        billed({"CheckEgressAFunction": resource("AWS::Lambda::Function")})
+    hourly = resource("AWS::Events::Rule", ScheduleExpression="rate(1 hour)", Targets=[{"Arn": "AdminFunction.Arn"}])
+    with pytest.raises(Unpriced, match=r"AdminFunction: stack/functions\.py does not say that it runs by the clock"):
+        billed({"AdminFunction": resource("AWS::Lambda::Function"), "Rule": hourly})
 
 
 def test_the_sum_is_the_sum_of_the_lines() -> None:

@@ -4,7 +4,9 @@ import re
 import shutil
 import subprocess
 
+from bench import cold
 from bench.__main__ import _parts
+from stack.functions import DATABASE_USERS
 from tests.contract.project import ROOT
 
 # Cold starts are those of built packages.
@@ -25,6 +27,10 @@ def test_every_part_of_make_bench_does_its_work() -> None:
     headings = re.findall(r"^## ", done.stdout, re.MULTILINE)
     tables = re.findall(r"^\| -+ \|", done.stdout, re.MULTILINE)
     assert len(headings) == len(tables) == len(PARTS) - len(skipped)
+
+
+def test_cold_starts_are_those_of_every_function_that_uses_the_database() -> None:
+    assert sorted(measured.function for measured in cold.MEASURED) == sorted(DATABASE_USERS)
 
 
 def test_a_part_that_does_not_exist_is_named_with_those_that_do() -> None:
