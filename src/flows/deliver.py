@@ -24,6 +24,8 @@ from runtime.observability import logger
 WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends
 RETRY_AFTER_SECONDS = 2
 RECORD_SECONDS = 10.0  # how long a caller waits at most, with the answer there, for a database that is away
+# However late the answer came, the database is asked: a caller who was told "delivered" must not read "sending" next.
+LEAST_RECORD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,9 @@ def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -
     The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
     away too does the delivery end as any whose worker died, in `unknown` or with a retry.
     """
-    end_at = min(answer_by, services.clock() + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
+    now = services.clock()
+    latest = min(answer_by, now + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
+    end_at = max(latest, now + timedelta(seconds=LEAST_RECORD_SECONDS + CARRY_SECONDS))
     for unrecorded in record([judged], end_at=end_at, services=services):
         wakeup = carrying(unrecorded, now=services.clock())
         if queue([BatchMessage(position=0, wakeup=wakeup)], services=services):

@@ -17,7 +17,7 @@ from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.deliver import deliver
 from runtime.settings import DatabaseSettings, QueueSettings
-from tests.egress.servers import Partner, Script
+from tests.egress.servers import OK, Line, Partner, Script
 from tests.support.gateway import START, Gateway, make_gateway, statements
 from tests.support.partners import answers, answers_in_turn, takes_and_closes
 from wakeups.sqs import WakeupQueue
@@ -344,6 +344,21 @@ def test_an_attempt_is_made_here_only_where_it_ends_before_the_function_does(
     services = replace(gateway.services, queue=SlowQueue(gateway, slow_seconds))
     deliver(gateway.new(), wait_seconds=25, services=services)
     assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("answered_after_seconds", [1, 19, 21, 25])
+def test_an_answer_is_recorded_before_the_caller_gets_it_however_late_it_came(
+    gateway: Gateway, partner: StartPartner, answered_after_seconds: int
+) -> None:
+    def script(line: Line) -> None:
+        line.read_request()
+        gateway.clock.forward(answered_after_seconds)
+        line.send(OK)
+
+    gateway.destination(partner(script).url(), timeouts=Timeouts(total_seconds=25))
+    progress = deliver(gateway.new(), wait_seconds=25, services=gateway.services)
+    assert (progress.delivery.state, gateway.delivery()["state"]) == ("delivered", "delivered")
+    assert [wakeup.record for wakeup in gateway.queue.wakeups()] == [None]
 
 
 def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:
