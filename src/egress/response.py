@@ -7,7 +7,7 @@ from egress.headers import received
 
 RESPONSE_CAP_BYTES = 4 * 1024 * 1024
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
-_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?![0-9])")  # libcurl reads three digits of any number
+_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?=[ \t\r\n])")  # libcurl reads three digits of any text
 
 
 class Response:
@@ -20,6 +20,7 @@ class Response:
     def __init__(self) -> None:
         self.begun = False
         self.capped = False
+        self._status_comes = True  # only the first line of a header section is a status line, whatever others look like
         self._status = 0
         self._version = b""
         self._lines: list[bytes] = []
@@ -47,10 +48,16 @@ class Response:
             return
         if line in (b"\r\n", b"\n"):
             self._headers_done = self._status >= 200
-        elif match := _STATUS_LINE.match(line):
-            self._version, self._status, self._lines = line[:8], int(match[1]), []
+            self._status_comes = True
+        elif self._status_comes:
+            self._begin_section(line)
         else:
             self._lines.append(line)
+
+    def _begin_section(self, line: bytes) -> None:
+        match = _STATUS_LINE.match(line)
+        self._version, self._status, self._lines = line[:8], int(match[1]) if match else 0, []
+        self._status_comes = False
 
     def take_body(self, piece: bytes) -> int:
         """One piece of the body. The number of bytes kept: fewer than it has make libcurl end the transfer."""

@@ -136,6 +136,17 @@ def test_header_values_are_latin_1_text_without_control_characters(partner: Star
     )
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK: 1", b"HTTP/1.1 103 Hints: 1", b"HTTP/1.1 abc: 1"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"])
+def test_a_field_that_reads_like_a_status_line_changes_no_status(
+    partner: StartPartner, send: Send, interim: bytes, line: bytes
+) -> None:
+    """It has come from a value that the partner put into a header without looking for line breaks."""
+    said = interim + b"HTTP/1.1 500 No\r\nX: a\r\n" + line + b"\r\nContent-Length: 2\r\n\r\nok"
+    answer = answered(send(partner(says(said)).url()))
+    assert (answer.status, answer.headers) == (500, (("X", "a"), ("Content-Length", "2")))
+
+
 def test_many_and_long_headers_are_taken(partner: StartPartner, send: Send) -> None:
     fields = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 1000) for number in range(50))
     answer = answered(send(partner(says(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n")).url()))
@@ -151,6 +162,7 @@ def test_many_and_long_headers_are_taken(partner: StartPartner, send: Send) -> N
         b"\r\n\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
         b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200a OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 abc OK\r\n\r\n",
         b"HTTP/7.3 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n",
@@ -169,6 +181,7 @@ def test_many_and_long_headers_are_taken(partner: StartPartner, send: Send) -> N
         "empty lines",
         "short status",
         "long status",
+        "status with a letter",
         "no status",
         "unheard-of version",
         "line without colon",
