@@ -11,15 +11,15 @@ export PYTHONPATH := src:.
 
 RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
-# Files of tests are dealt out to processes, each with its own PostgreSQL and local stack; ARGS=-n0 takes one after the other.
+# Test files are distributed over processes, each with its own PostgreSQL and local stack; ARGS=-n0 runs them in one process.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 CHECKED := src local stack tests $(wildcard tools bench lab)
-# The chaos test breaks things at random, so it has a command of its own (make chaos) and holds up no change by chance.
+# The chaos test breaks things at random, so it has a command of its own (make chaos) and never blocks a change by chance.
 GATING := tests --ignore=tests/e2e/test_chaos.py
 
 # $(call switch,YES,--yes) is the option where YES=yes (or 1), and nothing where it is no (or 0) or not given.
-# $(call number,SEED,--seed) is the option with the number that SEED holds, and nothing where it holds none.
-# make/look has refused everything else before any target begins.
+# $(call number,SEED,--seed) is the option with the value of SEED, and nothing where SEED is empty.
+# make/look has refused everything else before any target starts.
 switch = $(if $(filter yes 1,$($1)),$2)
 number = $(if $($1),$2 $($1))
 
@@ -31,26 +31,26 @@ run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C
 	@exec $(PY) -m local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
 
 .PHONY: run-clean
-run-clean: $(RUN_READY) ## delete what `make run` keeps: database, seal key, token, logs
+run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, token, logs
 	@$(PY) -m local clean
 
 ##@ Work on it
 
 .PHONY: test
-test: $(DEV_READY) ## all tests; of make chaos and make bench a little, of make invoke where Docker runs
+test: $(DEV_READY) ## all tests, with short runs of make chaos and make bench, and make invoke where Docker runs
 #? ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),$(GATING))
-	@$(if $(ONLY)$(ARGS),,echo "== the core: no branch untaken without a reason beside it"; \
+	@$(if $(ONLY)$(ARGS),,echo "== branch coverage of the core"; \
 		$(PY) -m coverage report --include='src/domain/*,src/flows/*,src/db/*,src/egress/*' --fail-under=99)
 
 .PHONY: cov
-cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test takes
+cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test covers
 #? ONLY=tests/unit for some of them, ARGS="-x" for pytest
 	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),$(GATING))
 	@echo "See htmlcov/index.html"
 
 .PHONY: check
-check: check-format check-lint check-types check-imports check-spelling check-links validate check-scan ## what CI asks: format, lint, types, layers, spelling, links, templates, scanners
+check: check-format check-lint check-types check-imports check-spelling check-links validate check-scan ## what CI checks: format, lint, types, layers, spelling, links, templates, scanners
 
 .PHONY: format
 format: $(DEV_READY) ## format the Python files and fix what ruff can fix
@@ -83,21 +83,21 @@ check-spelling: $(DEV_READY)
 	@$(VENV)/bin/codespell $(CHECKED) infra make docs Makefile template.yaml samconfig.toml $(wildcard *.md)
 
 .PHONY: clean
-clean: ## delete the virtual environments, the build and all caches; the data of `make run` stay
+clean: ## delete the virtual environments, the build and all caches, but not the data of `make run`
 	rm -rf .venv .venv-sam .venv-scan .venv-bench .aws-sam .lab htmlcov .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 
 # The groups of `make help`, in this order; files in make/ add to them.
 ##@ Prove it
 ##@ Measure it
-##@ Renew what the documents show
+##@ Update the generated documents
 ##@ Build and deploy
 
-#* PYTHON=/path/to/python3.13 for all that set up: this Python, and not one that is found
+#* PYTHON=/path/to/python3.13 sets up with this Python instead of the first that is found (all targets)
 
 include $(wildcard make/*.mk)
 
-# Look before anything begins: a variable that no target of these takes, a value that makes no sense, something that this
-# machine lacks. A make that a target calls is asked for what that target says and for nothing that it was told itself.
+# Check before anything starts: a variable that none of these targets takes, an invalid value, something that this
+# machine lacks. A make that a target calls gets the variables that the target passes and none of the command line's.
 MAKEOVERRIDES =
 quoted = '$(subst ','\'',$1)'
 given := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))

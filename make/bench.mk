@@ -1,4 +1,4 @@
-# Ours beside the bare minimum that does the same work, in one run.
+# Sallyport and the bare minimum that does the same work, measured in one run.
 
 ##@ Measure it
 
@@ -6,9 +6,9 @@ BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: bench
-bench: $(RUN_READY) $(BENCH_READY) ## ours beside the bare minimum that does the same work
+bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum that does the same work
 #? ONLY=handler,cold for parts, ROWS=1000000 for a large table
-#? SMALL=yes for a few rounds that measure nothing
+#? SMALL=yes for a few rounds, too few to measure anything
 	@$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(call number,ROWS,--rows,1000000) $(call switch,SMALL,--small)
 
 $(BENCH_READY): requirements-bench.txt local/set-up

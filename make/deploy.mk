@@ -3,9 +3,9 @@
 ##@ Build and deploy
 
 .PHONY: guard
-guard: $(DEV_READY) ## refuse a change set that loses what must stay
+guard: $(DEV_READY) ## refuse a change set that deletes or replaces what must stay
 #? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
-#? ALLOW=A,B lets A and B go; REGION=eu-central-1
+#? ALLOW=A,B to accept it for A and B; REGION=eu-central-1
 #! CHANGE_SET=|RECORDED=
 	@$(PY) -m stack.deploy.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
 		$(if $(RECORDED),--recorded "$(RECORDED)") $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
@@ -14,7 +14,7 @@ DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m 
 
 .PHONY: deploy
 deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
-#? ALLOW=A,B lets A and B go; YES=yes does not ask; NESTED=no for a change set without nested ones
+#? ALLOW=A,B to accept the loss of A and B; YES=yes does not ask; NESTED=no checks the root stack only
 #! STAGE=
 	@architecture=$$($(DEPLOYER) ready --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
@@ -22,6 +22,6 @@ deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
 		$(if $(NESTED),$(if $(call switch,NESTED,yes),,--without-nested))
 
 .PHONY: protect
-protect: $(DEV_READY) ## set the stack policy on a stage's stack and on those nested in it: STAGE=dev
+protect: $(DEV_READY) ## set the stack policy on a stage's stack and on its nested stacks: STAGE=dev
 #! STAGE=
 	@$(DEPLOYER) protect --stage "$(STAGE)"

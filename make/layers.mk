@@ -1,4 +1,4 @@
-##@ Renew what the documents show
+##@ Update the generated documents
 
 .PHONY: layers
 layers: $(DEV_READY) ## draw the layers in docs/architecture.md from the import contracts

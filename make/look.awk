@@ -1,5 +1,5 @@
-# The part of make/look that reads: what the targets' help says, against what was asked for. Prints `stop` and one line
-# for what is wrong, else what the machine must have, one word a line. `root` is the project's directory; the arguments
+# The part of make/look that compares the targets' help with what was asked for. Prints `stop` and one line
+# for what is wrong, otherwise what the machine must have, one word a line. `root` is the project's directory; the arguments
 # are files of make -- goals -- NAME=VALUE.
 
 BEGIN {
@@ -8,7 +8,7 @@ BEGIN {
     read_templates()
     for (i = 1; i <= goal_count; i++)
         if (goals[i] in is_target) { known = known " " goals[i]; own = own names[goals[i]] }
-    if (known == "") exit  # make says itself that there is no such target
+    if (known == "") exit  # make itself reports that there is no such target
     for (i = 1; i <= given_count; i++)
         if (!has(own names["*"], order[i]))
             stop("make" known " takes no " order[i] meant(order[i], own names["*"]) (own == "" ? "" : ". It takes " listed(own)))
@@ -88,15 +88,15 @@ function read_templates(    line, name) {
         if (line ~ /^\[[^.]+\.deploy\.parameters\]/) { gsub(/^\[|\..*/, "", line); stages = stages " " line }
 }
 
-# ---- Judging
+# ---- Checking
 
 function check(goal, name, value,    sample, choices) {
     if (value == "") return
     sample = example[goal, name]
     if (sample ~ /^(yes|no)$/ && value !~ /^(yes|no|1|0)$/)
-        stop(name "=" value " is neither yes nor no; say " name "=yes or " name "=no")
+        stop(name "=" value " is neither yes nor no; use " name "=yes or " name "=no")
     if (sample ~ /^[0-9]+$/ && value !~ /^[0-9]+$/)
-        stop(name "=" value " is no whole number, such as " name "=" sample)
+        stop(name "=" value " is not a whole number, such as " name "=" sample)
     choices = has(needs[goal], name "=") && name == "STAGE" ? stages : allowed[parameter(name)]
     if (choices != "" && !has(choices, value))
         stop(name "=" value " is not one of " listed(choices) meant(value, choices))
@@ -109,7 +109,7 @@ function parameter(name,    part, count, i, words) {
     return words
 }
 
-# What a goal and all before it need: `make check` is nothing but what it depends on.
+# What a goal and all its prerequisites need: `make check` consists of its prerequisites alone.
 function need(goal,    list, count, i) {
     if (goal in needed) return
     needed[goal]
@@ -152,7 +152,7 @@ function meant(word, words,    list, count, i, far, best, found) {
     return found == "" ? "" : " (did you mean " found "?)"
 }
 
-# How many letters to type, leave out, change or exchange with the next, to come from one to the other.
+# The Damerau-Levenshtein distance: how many letters to insert, delete, change or swap with the next.
 function distance(a, b,    i, j, d) {
     for (i = 0; i <= length(a); i++) d[i, 0] = i
     for (j = 0; j <= length(b); j++) d[0, j] = j

@@ -1,4 +1,4 @@
-##@ Renew what the documents show
+##@ Update the generated documents
 
 .PHONY: map
 map: $(DEV_READY) ## draw the network of each design from the templates into docs/maps

@@ -1,4 +1,4 @@
-##@ Renew what the documents show
+##@ Update the generated documents
 
 .PHONY: parameters
 parameters: $(DEV_READY) ## write docs/parameters.md: every parameter, refusal and output, from the templates

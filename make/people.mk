@@ -1,4 +1,4 @@
-# A way to the database for people. Not yet tested on AWS: see docs/people-and-database.md#let-a-person-query-it.
+# People's access to the database. Not yet tested on AWS: see docs/people-and-database.md#let-a-person-query-it.
 
 ##@ Build and deploy
 

@@ -1,4 +1,4 @@
-# The stack: what is checked, built and run with the AWS SAM CLI, which lives in an environment of its own.
+# The stack: what is checked, built and run with the AWS SAM CLI, which has an environment of its own.
 
 SAM_VENV := .venv-sam
 SAM_READY := $(SAM_VENV)/.ready
@@ -19,7 +19,7 @@ validate: $(SAM_READY) ## lint every template: sam validate and cfn-lint; part o
 ##@ Build and deploy
 
 .PHONY: build
-build: $(SAM_READY) ## make and check the functions' packages in .aws-sam/build
+build: $(SAM_READY) ## build and check the functions' packages in .aws-sam/build
 #? ARCHITECTURE=x86_64 for that processor
 	@$(if $(filter-out arm64 x86_64,$(ARCHITECTURE)),$(error ARCHITECTURE=$(ARCHITECTURE) is neither arm64 nor x86_64))
 	@$(SAM) build $(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE))

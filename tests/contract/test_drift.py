@@ -38,7 +38,7 @@ def test_the_page_follows_the_templates() -> None:
     for old, new in (
         ("    Default: arm64\n", "    Default: x86_64\n"),
         ("  AdminFunctionName:\n", "  OperatorsFunctionName:\n"),
-        ("Least level of the functions' own log lines", "Least level of our log lines"),
+        ("Minimum level of the functions' own log lines", "Least level of our log lines"),
     ):
         assert old in project.texts[APPLICATION]
         changed = {**project.texts, APPLICATION: project.texts[APPLICATION].replace(old, new, 1)}

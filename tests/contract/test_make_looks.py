@@ -86,7 +86,7 @@ def test_the_variables_of_two_targets_may_be_given_to_both_and_a_target_that_is_
         ("lab EGRESS=double", "EGRESS=double is not one of single, per-az, regional"),
         ("lab CONTROLS=maybe", "CONTROLS=maybe is neither yes nor no"),
         ("lab-shell TOPOLOGY=star", "TOPOLOGY=star is not one of"),
-        ("lab-fuzz N=many", "N=many is no whole number, such as N=100"),
+        ("lab-fuzz N=many", "N=many is not a whole number, such as N=100"),
         ("cost STAGE=beta", "STAGE=beta is not one of dev, staging, prod"),
         ("build ARCHITECTURE=arm", "ARCHITECTURE=arm is not one of arm64, x86_64"),
         ("deploy STAGE=prd", "STAGE=prd is not one of dev, staging, prod, internal (did you mean prod?)"),

@@ -159,7 +159,7 @@ BROKEN: dict[Rule, list[Change]] = {
         ),
     ],
     rules_functions.every_wildcard_has_its_reason_beside_it: [
-        reworded(APPLICATION, "  # the interfaces do not exist yet, and the Describe actions know no resources", ""),
+        reworded(APPLICATION, "  # the interfaces do not exist yet, and the Describe actions take no resources", ""),
         resource(APPLICATION, "AdminRole", "Action: rds-db:connect", "Action: rds-db:*"),
         reworded("infra/endpoints.yaml", ":*  # roles say which queue", ":*"),
     ],
@@ -348,8 +348,8 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(DATABASE, "    DeletionPolicy: Snapshot\n", "    DeletionPolicy: Delete\n"),
         reworded(
             APPLICATION,
-            "    UpdateReplacePolicy: Retain\n    Properties:\n      Description: Seals",
-            "    Properties:\n      Description: Seals",
+            "    UpdateReplacePolicy: Retain\n    Properties:\n      Description: Key that seals",
+            "    Properties:\n      Description: Key that seals",
         ),
         resource(APPLICATION, "WakeupQueue", "    UpdateReplacePolicy: Retain ", "    UpdateReplacePolicy: Delete "),
         resource(NETWORK, "EgressAddressB", "    UpdateReplacePolicy: Retain\n", ""),  # seen with two addresses alone
