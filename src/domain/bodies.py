@@ -1,4 +1,4 @@
-"""Cutting a partner's response down to what is stored, with a bounded amount of work whatever it holds."""
+"""Cuts a partner's response down to what is stored, with a bounded amount of work whatever it contains."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from domain.masks import longest_form, masked, masked_text
 from domain.outcomes import Answered, Headers
 
 STORED_RESPONSE_BYTES = 64 * 1024
-INFLATED_LIMIT_BYTES = 32 * 1024 * 1024  # a compressed body is followed this far, then called endless
-MOST_MEMBERS = 1000  # a compressed body of more pieces is not decoded: each costs as much as many bytes
-FEED_BYTES = 16 * 1024  # what is left of it may be copied once a step and once a member, so it is short
+INFLATED_LIMIT_BYTES = 32 * 1024 * 1024  # a compressed body is decoded this far and no further
+MOST_MEMBERS = 1000  # a compressed body of more members is not decoded: each costs as much work as many bytes
+FEED_BYTES = 16 * 1024  # short, since what is left of it may be copied at each step and at each member
 STORED_HEADERS = 100
 STORED_HEADER_BYTES = 16 * 1024  # of all together as JSON, in which a byte may take six
 LONGEST_HEADER_CHARACTERS = 4096
-NOTE = "Sallyport-Note"  # says in a stored response what is not as it came; no partner's own field of ours is stored
+NOTE = "Sallyport-Note"  # describes how a stored response differs from what came; a partner's own is not stored
 _OURS = "sallyport-"
 _STEP_BYTES = 64 * 1024
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -25,7 +25,7 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Content:
-    """A body as it is to be kept. `beginning` has a few bytes more than will be stored, for secrets across the cut."""
+    """A body to be stored. `beginning` has a few bytes more than will be stored, for secrets across the cut."""
 
     beginning: bytes
     length_bytes: int
@@ -40,8 +40,8 @@ def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTE
     8.4.1), with the destination's own credentials masked. Length and SHA-256 are those of what the partner sent.
 
     Another encoding, or a body that does not inflate or only with too much work, is stored as it came, its
-    Content-Encoding header beside it. Where the body was decoded that header is left out, so that what is stored reads
-    as what it is. Headers are bounded too. Whatever else was left out is told in a header `Sallyport-Note`.
+    Content-Encoding header beside it. Where the body was decoded that header is left out, since it is no longer
+    true. Headers are bounded too. A header `Sallyport-Note` describes whatever else was left out.
     """
     content = _content(answer, limit_bytes + longest_form(answer.secrets))
     fields = _masked_headers(answer)
@@ -67,7 +67,7 @@ def _content(answer: Answered, most_bytes: int) -> _Content:
             return _inflated(answer, _WINDOW_BITS[encoding], most_bytes)
         except zlib.error:
             note = f"not decoded: the body is not {encoding}"
-        except _TooMany:
+        except _TooManyMembers:
             note = f"not decoded: more than {MOST_MEMBERS} members"
     return _Content(
         beginning=answer.body[:most_bytes],
@@ -84,35 +84,35 @@ def _content_encoding(answer: Answered) -> str:
 
 
 def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
-    kept, length, digest = bytearray(), 0, hashlib.sha256()
+    beginning, length, digest = bytearray(), 0, hashlib.sha256()
     whole = answer.complete
     try:
         for piece in _pieces(answer.body, window_bits):
             length += len(piece)
             digest.update(piece)
-            kept += piece[: most_bytes - len(kept)]
+            beginning += piece[: most_bytes - len(beginning)]
             if length > INFLATED_LIMIT_BYTES:
                 whole = False
                 break
     except EOFError:
         whole = False
-    return _Content(beginning=bytes(kept), length_bytes=length, sha256=digest.digest(), whole=whole, decoded=True)
+    return _Content(beginning=bytes(beginning), length_bytes=length, sha256=digest.digest(), whole=whole, decoded=True)
 
 
-class _TooMany(Exception):
+class _TooManyMembers(Exception):
     """More members than are decoded."""
 
 
 def _pieces(data: bytes, window_bits: int) -> Iterator[bytes]:
     """What `data` inflates to, a bounded piece at a time; gzip data may have several members (RFC 1952 section 2.2).
 
-    Raises EOFError where `data` ends too early, zlib.error where it is something else, _TooMany.
+    Raises EOFError where `data` ends too early, zlib.error where it is something else, _TooManyMembers.
     """
     view, at, members = memoryview(data), 0, 0
     while at < len(data):
         members += 1
         if members > MOST_MEMBERS:
-            raise _TooMany
+            raise _TooManyMembers
         inflater = zlib.decompressobj(wbits=window_bits)
         while not inflater.eof:
             if at == len(data):
@@ -145,20 +145,20 @@ def _masked_headers(answer: Answered) -> Headers:
 
 
 def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | None]:
-    """The headers that are stored, of those that are masked, and in words what is missing of them."""
+    """The headers that are stored, and a note on what is missing; None when nothing is. `fields` are masked already."""
     wanted = [(name, value) for name, value in fields if _is_stored(name.lower(), decoded=decoded)]
-    kept: list[tuple[str, str]] = []
+    stored: list[tuple[str, str]] = []
     left_bytes, cut_values = STORED_HEADER_BYTES, 0
     for name, value in wanted:
         field = (name, value[:LONGEST_HEADER_CHARACTERS])
         size = len(json.dumps(field))
-        if len(kept) < STORED_HEADERS and size <= left_bytes:
-            kept.append(field)
+        if len(stored) < STORED_HEADERS and size <= left_bytes:
+            stored.append(field)
             left_bytes -= size
             cut_values += len(value) > LONGEST_HEADER_CHARACTERS
-    if len(kept) == len(wanted) and not cut_values:
-        return tuple(kept), None
-    return tuple(kept), f"headers were cut: {len(kept)} of {len(wanted)} are here, {cut_values} of them shortened"
+    if len(stored) == len(wanted) and not cut_values:
+        return tuple(stored), None
+    return tuple(stored), f"headers were cut: {len(stored)} of {len(wanted)} are here, {cut_values} of them shortened"
 
 
 def _is_stored(name: str, *, decoded: bool) -> bool:

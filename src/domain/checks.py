@@ -1,11 +1,11 @@
-"""The egress check: what an outside service saw of our address, and what that says about the published one."""
+"""The egress check: the address that an outside service saw, compared with the published one."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-# A check runs every quarter of an hour and zone: after four that left no result, the last one says nothing any more.
+# A check runs in each zone every quarter of an hour: after four without a result, the last result is out of date.
 LONGEST_AGE = timedelta(hours=1)
 
 
@@ -31,7 +31,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotObserved:
-    """No address was learnt: the service was not reached, or answered something else."""
+    """No address was seen: the service was not reached, or answered something else."""
 
     reason: str
 
@@ -43,8 +43,8 @@ type Observation = Observed | NotObserved
 class Check:
     """What is known about the address `published` for one zone.
 
-    `seen` is what the outside service saw at `checked_at`; `reason` says in words what is wrong, None when nothing is.
-    `verified_at` is the last time that the published address was seen. All are None where there was no such thing.
+    `seen` is what the outside service saw at `checked_at`; `reason` says what is wrong, None when nothing is.
+    `verified_at` is the last time that the published address was seen. All are None where there was none.
     """
 
     published: str
@@ -55,38 +55,38 @@ class Check:
     verified_at: datetime | None = None
 
 
-def judge(observe: Observation, *, published: Collection[str]) -> tuple[CheckStatus, str | None]:
-    """The verdict on a sighting where any of the `published` addresses is right, and what is wrong in words."""
-    if isinstance(observe, NotObserved):
-        return CheckStatus.FAILED, observe.reason
-    if observe.address in published:
+def judge(observation: Observation, *, published: Collection[str]) -> tuple[CheckStatus, str | None]:
+    """The verdict where any of the `published` addresses is right, and what is wrong (None when nothing is)."""
+    if isinstance(observation, NotObserved):
+        return CheckStatus.FAILED, observation.reason
+    if observation.address in published:
         return CheckStatus.MATCHES, None
-    return CheckStatus.DIFFERS, f"requests leave from {observe.address}, which is not published"
+    return CheckStatus.DIFFERS, f"requests leave from {observation.address}, which is not published"
 
 
-def checked(observe: Observation, *, published: str, before: Check | None, now: datetime) -> Check:
-    """The result of a check; `before` is the one before it, None where none is kept."""
-    verdict, reason = judge(observe, published=(published,))
-    last = before.verified_at if before is not None and before.published == published else None
+def checked(observation: Observation, *, published: str, previous: Check | None, now: datetime) -> Check:
+    """The result of a check; `previous` is the one before it, None where none is stored."""
+    verdict, reason = judge(observation, published=(published,))
+    last = previous.verified_at if previous is not None and previous.published == published else None
     return Check(
         published=published,
         verdict=verdict,
-        seen=observe.address if isinstance(observe, Observed) else None,
+        seen=observation.address if isinstance(observation, Observed) else None,
         reason=reason,
         checked_at=now,
         verified_at=now if verdict is CheckStatus.MATCHES else last,
     )
 
 
-def as_of(now: datetime, kept: Check | None, *, published: str) -> Check:
-    """What the kept result says now about the address that is published now."""
-    if kept is None or kept.checked_at is None:
+def as_of(now: datetime, stored: Check | None, *, published: str) -> Check:
+    """What the stored result says now about the address that is published now."""
+    if stored is None or stored.checked_at is None:
         return unverified(published, reason="this address has not been checked yet")
-    if kept.published != published:
+    if stored.published != published:
         return unverified(published, reason="this address has not been checked since it was published")
-    if now - kept.checked_at > LONGEST_AGE:
-        return replace(kept, verdict=CheckStatus.UNVERIFIED, reason="the last check is more than an hour old")
-    return kept
+    if now - stored.checked_at > LONGEST_AGE:
+        return replace(stored, verdict=CheckStatus.UNVERIFIED, reason="the last check is more than an hour old")
+    return stored
 
 
 def unverified(published: str, *, reason: str) -> Check:

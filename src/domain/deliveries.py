@@ -1,4 +1,4 @@
-"""Deliveries: one request for one destination, and its life from `pending` to an end."""
+"""Deliveries: one request for one destination, from `pending` to a final state."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,17 +28,17 @@ class State(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more happens to the delivery by itself."""
+        """Whether the state is final: nothing more happens to the delivery by itself."""
         return self not in (State.PENDING, State.SENDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """What a caller hands over, already validated.
+    """A delivery that a caller asks for, already validated.
 
     `destination` is the name or the id the caller gave. `path` is the percent-encoded path below the destination's
     base URL and starts with "/"; `query` is the raw query string without "?". `idempotency_key` is None when the caller
-    gave none, `not_before` is None for at once.
+    gave none; without `not_before` the first attempt may start at once.
     """
 
     tenant_id: TenantId
@@ -83,10 +83,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A delivery leased to one worker, with all that the attempt needs.
+    """A delivery leased to one worker, with everything that the attempt needs.
 
     `attempts_made` counts the attempt that this claim is for. `lapsed` is True when an earlier worker took the lease
-    and never recorded an outcome: its request may have gone out, so this claim must not send, only record that.
+    and never recorded an outcome: its request may have been sent, so this claim must only record that, and send
+    nothing.
     """
 
     delivery_id: DeliveryId
@@ -106,7 +107,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotDue:
-    """A delivery that is not to be touched before `at`: it is due later, or another worker holds its lease."""
+    """A delivery that must not be touched before `at`: it is due later, or another worker holds its lease."""
 
     delivery_id: DeliveryId
     at: datetime
@@ -133,9 +134,9 @@ type ClaimResult = Claim | NotDue | Finished | Missing
 class StoredResponse:
     """The part of a partner's response that is stored.
 
-    `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` speak of the whole decoded body
-    and are None when it was not read to its end; `truncated` says that body and headers are not the whole as it came:
-    cut, left out, or masked (domain/bodies.py).
+    `body` is decoded and at most `STORED_RESPONSE_BYTES`; `length_bytes` and `sha256` are those of the whole
+    decoded body, None when it was not read to its end; `truncated` says that body or headers are not as they came: cut,
+    left out, or masked (domain/bodies.py).
     """
 
     status: int
@@ -168,7 +169,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An attempt together with what the delivery does next. `due_at` is None unless the next state is `pending`."""
+    """An attempt together with the delivery's next state. `due_at` is None unless the next state is `pending`."""
 
     attempt: Attempt
     lease_id: LeaseId
@@ -179,7 +180,7 @@ class Record:
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:
     """SHA-256 over what makes two requests the same: destination, method, path, query and body.
 
-    Each part is preceded by its length, so that no two different requests run together to the same bytes.
+    Each part is preceded by its length, so that no two different requests give the same bytes.
     """
     digest = hashlib.sha256()
     for part in (destination.encode(), method.encode(), path.encode(), query.encode(), body):

@@ -49,7 +49,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoAuth:
-    """The partner asks for no credentials."""
+    """The partner needs no credentials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class AuthType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A third party as it is stored. Its credentials are here only sealed; None when it has none."""
+    """A third party as it is stored, its credentials sealed; None when it has none."""
 
     destination_id: DestinationId
     tenant_id: TenantId
@@ -105,7 +105,7 @@ class Destination:
 
 
 def is_reference(text: str) -> bool:
-    """Whether `text` has the form of a destination's name or id; neither database nor queue take just any text."""
+    """Whether `text` has the form of a destination's name or id; database and queue do not accept arbitrary text."""
     return _REFERENCE.fullmatch(text) is not None
 
 

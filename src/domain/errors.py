@@ -3,26 +3,27 @@
     SallyportError
     ├── InvalidRequest            what the caller sent cannot be accepted; lists every field at fault
     ├── Malformed                 what the caller sent cannot even be read (not JSON, a bad Idempotency-Key header)
-    ├── Unauthorized              no token, or one that is not valid (any more)
+    ├── Unauthorized              no token, or one that is not valid or no longer so
     ├── Forbidden                 the token lacks the scope
     ├── NotFound                  no such thing for this tenant
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
     │   ├── StillInFlight         the idempotency key's first request has no result yet
-    │   └── ResponseNotStored       the stored response is not the whole as it came, so it cannot be played back
+    │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
     ├── KeyReused                 the idempotency key came with another request before
     ├── TooLarge                  a body over its limit
-    ├── Unavailable               something of ours is out of reach for now; carries when to come back
+    ├── Unavailable               something Sallyport needs is unavailable for now; carries when to try again
     │   ├── DatabaseUnavailable
     │   ├── QueueUnavailable
     │   ├── SecretUnavailable
     │   └── ChecksUnavailable
-    ├── StatementRefused          PostgreSQL refused a statement of ours: a bug, or a rule of the schema at stake
-    └── Unsealable                sealed credentials that no key we hold opens
+    ├── StatementRefused          PostgreSQL refused a statement of ours: a bug, or a violated constraint
+    └── Unsealable                sealed credentials that none of our keys opens
 
 `runtime` imports nothing of ours, so its SettingsError (a wrong environment variable, raised at start-up) and its
-AwsCallFailed (translated where the call is made) stand outside. Handlers translate the tree in `handlers/problems.py`,
-the only such table. What becomes of an attempt is not an error but an `Outcome` (domain/outcomes.py).
+AwsCallFailed (translated where the call is made) are not part of it. Handlers translate the tree in
+`handlers/problems.py`, the only such table. The result of an attempt is not an error but an `Outcome`
+(domain/outcomes.py).
 """
 
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Unauthorized(SallyportError):
 
 
 class Forbidden(SallyportError):
-    """The token is good but lacks the scope that the call needs."""
+    """The token is valid but lacks the scope that the call needs."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"this token lacks the scope '{scope}'")
@@ -93,8 +94,8 @@ class StillInFlight(Conflict):
 
 
 class ResponseNotStored(Conflict):
-    """The partner's response was not stored as it came (cut, without some headers, or masked), so it cannot be played
-    back byte for byte.
+    """The partner's response was not stored as it came (cut, without some headers, or masked), so it cannot be
+    replayed byte for byte.
     """
 
     def __init__(self, *, delivery_id: str, status: int) -> None:
@@ -120,7 +121,7 @@ class TooLarge(SallyportError):
 
 
 class Unavailable(SallyportError):
-    """Something of ours is out of reach for now; worth another try after `retry_after_seconds`."""
+    """Something that Sallyport needs is unavailable for now; another try makes sense after `retry_after_seconds`."""
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -128,26 +129,26 @@ class Unavailable(SallyportError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer: it resumes from a pause, fails over, or is down."""
+    """The database does not answer: it is resuming from a pause, failing over, or down."""
 
 
 class QueueUnavailable(Unavailable):
-    """SQS did not take a message."""
+    """SQS did not accept a message."""
 
 
 class SecretUnavailable(Unavailable):
-    """Secrets Manager did not hand out the seal key."""
+    """Secrets Manager did not return the seal key."""
 
 
 class ChecksUnavailable(Unavailable):
-    """SSM did not keep or hand out the results of the egress check."""
+    """SSM did not store or return the results of the egress check."""
 
 
 class StatementRefused(SallyportError):
-    """PostgreSQL refused a statement: a bug of ours, or a rule of the schema that was about to be broken.
+    """PostgreSQL refused a statement: a bug of ours, or a constraint that would have been violated.
 
-    It carries the SQLSTATE and the name of the constraint ("" where there is none) and nothing of PostgreSQL's own
-    text, which quotes the row, and so bodies, headers and sealed credentials.
+    It carries the SQLSTATE and the name of the constraint ("" where there is none), and not PostgreSQL's own text,
+    which quotes the row, and so bodies, headers and sealed credentials.
     """
 
     def __init__(self, *, sqlstate: str, constraint: str) -> None:

@@ -1,4 +1,4 @@
-"""Which request headers may travel to a partner."""
+"""Which headers may be sent to a partner, and which come back to a caller."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from domain.outcomes import Headers
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF, NUL or other control characters
 
-# RFC 9110 section 7.6.1: they speak of one connection, not of the message.
+# RFC 9110 section 7.6.1: they concern one connection, not the message.
 HOP_BY_HOP = frozenset(
     (
         "connection",
@@ -24,7 +24,7 @@ HOP_BY_HOP = frozenset(
 )
 # The HTTP client sets these from the URL and the body.
 FRAMING = frozenset({"host", "content-length", "expect"})
-# Ours: the caller's token for Sallyport, its preferences to Sallyport, and what API Gateway adds on the way in.
+# Ours: the caller's token for Sallyport, its preferences to Sallyport, and what API Gateway adds.
 OURS = frozenset({"authorization", "prefer", "idempotency-key", "via", "forwarded", "x-real-ip"})
 OUR_PREFIXES = ("sallyport-", "x-forwarded-", "x-amzn-", "x-amz-cf-", "cloudfront-")
 
@@ -39,9 +39,9 @@ def header_fault(name: str, value: str) -> str | None:
 
 
 def forwardable(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers of a pass-through call that go on to the partner: all but those of this hop and our own.
+    """The headers of a pass-through call that are sent to the partner: all but hop-by-hop headers and our own.
 
-    Those that the `Connection` header names are of this hop too.
+    Those that the `Connection` header names are hop-by-hop too.
     """
     listed = tuple(headers)
     named = _named_by_connection(listed)
@@ -51,18 +51,18 @@ def forwardable(headers: Iterable[tuple[str, str]]) -> Headers:
 
 
 def returnable(headers: Headers) -> Headers:
-    """The headers of a partner's answer that go back to a pass-through caller: all but those of that hop."""
+    """The headers of a partner's answer that are returned to a pass-through caller: all but hop-by-hop headers."""
     named = _named_by_connection(headers)
     left_out = HOP_BY_HOP | named | {"content-length", "idempotency-replayed"}
     return tuple(
         (name, value)
         for name, value in headers
-        if name.lower() not in left_out and not name.lower().startswith("sallyport-")  # no partner speaks for us
+        if name.lower() not in left_out and not name.lower().startswith("sallyport-")  # a partner must not set ours
     )
 
 
 def merged(*parts: Sequence[tuple[str, str]]) -> Headers:
-    """All parts together; where a later part has a header of the same name, the earlier ones' is left out."""
+    """All parts together; where a later part has a header of the same name, the earlier one is left out."""
     result: Headers = ()
     for part in parts:
         names = {name.lower() for name, _ in part}

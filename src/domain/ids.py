@@ -1,4 +1,4 @@
-"""Identifiers: one NewType per noun, and the maker of UUIDv7 values (RFC 9562 section 5.7)."""
+"""Identifiers: one NewType per noun, and how UUIDv7 values are made (RFC 9562 section 5.7)."""
 
 from datetime import datetime
 from typing import NewType
@@ -36,5 +36,5 @@ def uuid7_floor(moment: datetime) -> UUID:
 
 
 def age_seconds(made: UUID, *, now: datetime) -> float:
-    """How long before `now` a UUIDv7 was made, by its own word. Of other UUIDs it is any number."""
+    """How long before `now` a UUIDv7 was made, by its own timestamp; meaningless for other UUIDs."""
     return now.timestamp() - (made.int >> 80) / 1000

@@ -1,4 +1,4 @@
-"""Masking a destination's own credentials in what a partner sends back: some partners echo what they were sent."""
+"""Masks a destination's own credentials in what a partner sends back: some partners echo what they were sent."""
 
 import base64
 import binascii
@@ -11,25 +11,25 @@ from urllib.parse import quote, quote_plus
 
 from domain.outcomes import Headers
 
-# A shorter secret protects nothing, and masking each "a" or "42" would leave nothing of the answer.
+# A shorter secret protects nothing, and masking each "a" or "42" would destroy the answer.
 LEAST_SECRET_CHARACTERS = 4
 _LOWER_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
 def secrets_in(headers: Headers) -> tuple[str, ...]:
     """What is secret in headers that carry credentials: whole values, what follows a scheme's name, and of Basic
-    (RFC 7617) the password and the pair. A user name alone is none: "admin" may stand anywhere.
+    (RFC 7617) the password and the pair. A user name alone is not secret: "admin" may occur anywhere.
     """
     return tuple(dict.fromkeys(secret for _, value in headers for secret in _secrets(value)))
 
 
 def masked_text(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` (Latin-1 where it comes from a header) with each character of a secret an asterisk."""
+    """`text` (Latin-1 where it comes from a header) with an asterisk for each character of a secret."""
     return masked(text.encode("latin-1", "replace"), secrets).decode("latin-1") if secrets else text
 
 
 def masked(data: bytes, secrets: tuple[str, ...]) -> bytes:
-    """`data` with each byte of a secret an asterisk, so that its length and the places of all else stay.
+    """`data` with each byte of a secret an asterisk, so that its length and all other positions stay the same.
 
     Secrets are found as they are, and as base64, hex, percent-encoded, and escaped for JSON and HTML. Each form is
     searched for by itself, in time proportional to `data`: in a pattern of them all, a long secret that repeats itself
@@ -83,7 +83,7 @@ def _text_forms(secret: str) -> Iterator[bytes]:
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     forms = {secret, *quoted, *escaped, html.escape(secret)}
-    forms |= {_LOWER_ESCAPE.sub(lambda found: found[0].lower(), form) for form in quoted}
+    forms |= {_LOWER_ESCAPE.sub(lambda match: match[0].lower(), form) for form in quoted}
     forms |= {form.replace("/", "\\/") for form in escaped}
     for form in forms:
         yield form.encode()

@@ -1,4 +1,4 @@
-"""What became of one attempt: a value, never an exception."""
+"""The outcome of one attempt: a value, never an exception."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,7 +39,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Our own guard did not let the request out; nothing was sent."""
+    """Our own guard refused the request; nothing was sent."""
 
     reason: str
 
@@ -84,7 +84,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request on the wire: what became of it, how long it took, and between which addresses it went.
+    """One request on the wire: its outcome, how long it took, and the address it was sent to.
 
     `remote_address` is the address that was connected to, None where no connection was made.
     """

@@ -1,4 +1,4 @@
-"""When to try again, and when to stop: the pure rules between an outcome and what the delivery does next."""
+"""When to try again, and when to stop: the pure rules from an outcome to the next step of a delivery."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Of these, an answer that leaves open whether the partner acted: a time-out or a failure somewhere on its side. The
 # others say that it did not (RFC 6585 section 4, RFC 8470 section 5.2, RFC 9110 section 15.6.4).
 AMBIGUOUS_STATUSES = frozenset({408, 500, 502, 504})
-# Server errors that are neither: the request as it is will never do (RFC 9110 sections 15.6.2 and 15.6.6, RFC 2295
+# Server errors that are neither: the request as it is will never succeed (RFC 9110 sections 15.6.2 and 15.6.6, RFC 2295
 # section 8.1, RFC 5842 section 7.2, RFC 2774 section 7, RFC 6585 section 6).
 LASTING_STATUSES = frozenset({501, 505, 506, 508, 510, 511})
 _SERVER_ERROR = 500
@@ -46,7 +46,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The partner may have acted and a repeat is not allowed: a person or the consumer decides."""
+    """The partner may have acted and a repeat is not allowed: a person or the caller decides."""
 
 
 type Verdict = Delivered | RetryAt | Failed | Held
@@ -61,7 +61,7 @@ def verdict(
     now: datetime,
     chance: float,
 ) -> Verdict:
-    """What the delivery does after `attempts_made` attempts, the last of which had this `outcome`.
+    """The next step of a delivery after `attempts_made` attempts, the last of which had this `outcome`.
 
     `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
     """
@@ -83,7 +83,7 @@ def verdict(
 def _after_answer(answer: Answered, *, left: bool, repeat_rule: RepeatRule, again: Callable[..., datetime]) -> Verdict:
     if 200 <= answer.status < 300:
         return Delivered()
-    status = understood(answer.status)
+    status = effective_status(answer.status)
     if repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and status in AMBIGUOUS_STATUSES:
         return Held()
     if left and status in RETRIABLE_STATUSES:
@@ -91,11 +91,11 @@ def _after_answer(answer: Answered, *, left: bool, repeat_rule: RepeatRule, agai
     return Failed()
 
 
-def understood(status: int) -> int:
-    """What a status is judged as: itself, or 500 where it is a server error that is not known here (520, 529, 599).
+def effective_status(status: int) -> int:
+    """The status to judge by: `status` itself, or 500 for a server error that is not known here (520, 529, 599).
 
     RFC 9110 section 15: an unknown status counts as x00 of its class, and one that belongs to no class, from 600 on,
-    as a server error. The unknown of the other classes end a delivery as 300 and 400 do, and need no name.
+    as a server error. Unknown ones of the other classes end a delivery as 300 and 400 do, and need no entry.
     """
     known = RETRIABLE_STATUSES | LASTING_STATUSES
     return status if status < _SERVER_ERROR or status in known else _SERVER_ERROR
@@ -112,7 +112,7 @@ def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Heade
 def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
     """The moment a `Retry-After` header (RFC 9110 section 10.2.3, both forms) asks for, at most 24 hours off.
 
-    None where the header is absent or cannot be read: whatever text is in it, this is a value.
+    None where the header is absent or cannot be read; no text in it makes this raise.
     """
     values = [value.strip(" \t") for name, value in headers if name.lower() == "retry-after"]
     if not values or len(values[0]) > _LONGEST_RETRY_AFTER:
@@ -125,7 +125,7 @@ def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
 
 
 def _http_date(value: str) -> datetime | None:
-    """The moment that a date names. None where it names none that the calendar, or this parser, has room for."""
+    """The moment that a date names; None where it is none that this parser and Python's calendar can represent."""
     try:
         moment = parsedate_to_datetime(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Where a request goes: the rules for the path and the query below a destination's base URL."""
+"""The URL of a request: the rules for path and query below a destination's base URL."""
 
 import re
 from unicodedata import normalize
@@ -9,9 +9,11 @@ _QUERY = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")  # RF
 _MOST_DECODINGS = 8
 _PERCENTS = re.compile(rb"%(?:25)+")  # a percent sign, however often it was encoded
 _WIDE_ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})")  # of IIS
-_PARAMETERS = re.compile(rb"[;?#\x00]")  # a segment's name ends there, for Tomcat (;), who decodes first, or C (NUL)
-_BLANKS = re.compile(rb"[\x00-\x20\x7f]+")  # Windows drops blanks, others control characters
-# Two-byte forms as lax decoders take them, who look at the lower six bits of the second byte alone.
+_PARAMETERS = re.compile(
+    rb"[;?#\x00]"
+)  # a segment's name ends there: for Tomcat (;), after decoding (?, #), in C (NUL)
+_BLANKS = re.compile(rb"[\x00-\x20\x7f]+")  # Windows drops blanks, others drop control characters
+# Overlong forms as lax decoders read them, which look only at the lower six bits of the last byte.
 _OVERLONG = (
     (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2e\x6e\xae\xee]"), b"."),
     (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2f\x6f\xaf\xef]"), b"/"),
@@ -25,22 +27,23 @@ def path_fault(path: str) -> str | None:
     """Why `path` cannot be sent; None when it can.
 
     Dot segments are refused, and whatever a server may read as one: percent-encoded any number of times, with
-    parameters, backslashes, overlong or full-width characters. They would lead out of the base URL's own path.
+    parameters, backslashes, overlong or full-width characters. They would leave the base URL's own path.
     """
     if not _PATH.fullmatch(path):
         return "must be empty or start with '/', with everything but RFC 3986 path characters percent-encoded"
-    return _dots(path)
+    return _dot_segment_fault(path)
 
 
 def base_url_fault(url: str) -> str | None:
-    """Why nothing can go below the absolute URL `url`; None when it can. Where it leads is the guard's to judge."""
+    """Why the absolute URL `url` cannot be a base URL; None when it can. Whether its host may be called is for the
+    guard to judge."""
     if "?" in url:
-        return "must not have a query: paths go below it, and each delivery brings a query of its own"
-    return _dots(urlsplit(url).path)
+        return "must not have a query: paths are appended to it, and each delivery has a query of its own"
+    return _dot_segment_fault(urlsplit(url).path)
 
 
-def _dots(path: str) -> str | None:
-    """Why a server may read a way out in `path`, however often it decodes and whatever else it takes for a dot."""
+def _dot_segment_fault(path: str) -> str | None:
+    """Why a server may read `path` as leaving its base, however often it decodes and whatever it takes for a dot."""
     raw = path.encode("latin-1", "replace")
     for _ in range(_MOST_DECODINGS):
         plain = _overlong(unquote_to_bytes(_PERCENTS.sub(b"%", raw)))
@@ -70,12 +73,12 @@ def _overlong(raw: bytes) -> bytes:
 def _look_alikes(raw: bytes) -> bytes:
     """`raw` as a server reads it that knows %u002e and maps full-width characters to ASCII ones."""
     text = raw.decode("utf-8", "surrogateescape")
-    text = _WIDE_ESCAPE.sub(lambda found: _character(found[1]), text)
+    text = _WIDE_ESCAPE.sub(lambda match: _character(match[1]), text)
     return normalize("NFKC", text).translate(_SLASHES).encode("utf-8", "surrogateescape")
 
 
 def _character(digits: str) -> str:
-    """The character of that number; a surrogate is none."""
+    """The character of that number; a question mark for a surrogate."""
     number = int(digits, 16)
     return "?" if 0xD800 <= number <= 0xDFFF else chr(number)
 

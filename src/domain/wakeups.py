@@ -1,5 +1,5 @@
-"""Wake-ups: the messages that say that a delivery may have something due. They carry no content, only the id;
-but for an outcome that the database could not take, which travels in one until it can."""
+"""Wake-ups: the messages that say that a delivery may have something due. They carry only the delivery's id, and an
+outcome that the database did not accept, until it does."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +7,9 @@ from datetime import datetime
 from domain.deliveries import Record
 from domain.ids import DeliveryId, TenantId, age_seconds
 
-LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; further off it hops
-# A missing row is written within a moment, or while the call lives that made its id (29 s) and its statement
-# after that (10 s), or never. The first look is for the usual case, so that nothing is late; the second is final.
+LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; beyond that it is sent again
+# A missing row is written within a moment, or while the call that made its id runs (29 s) and its statement after that
+# (10 s), or never. The first look covers the usual case, so that nothing is late; the second is final.
 MISS_DELAYS_SECONDS = (1, 45)
 ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
 
@@ -35,9 +35,9 @@ def group_name(tenant_id: TenantId, destination: str) -> str:
 
 
 def next_miss_delay_seconds(wakeup: Wakeup, *, now: datetime) -> int | None:
-    """When to look again for the row of a wake-up that has none, seconds from `now`; None where it can no longer come.
+    """When to look again for the row of a wake-up that has none, seconds from `now`; None where none can come any more.
 
-    The count of looks bounds those of an id that tells no time or one to come.
+    For an id without a timestamp, or with one in the future, the number of looks is the bound.
     """
     if wakeup.misses >= len(MISS_DELAYS_SECONDS) or age_seconds(wakeup.delivery_id, now=now) > ROW_COMES_WITHIN_SECONDS:
         return None

@@ -49,7 +49,7 @@ def check(zone: str, *, checks: EgressChecks) -> Check:
     """
     published = _published(zone, checks.addresses)
     found = observe(checks.client, checks.echo_url)
-    result = checked(found, published=published, before=_before(zone, checks=checks), now=checks.clock())
+    result = checked(found, published=published, previous=_previous(zone, checks=checks), now=checks.clock())
     _count(found, result, zone=zone)
     checks.kept.keep(zone, result)
     return result
@@ -85,7 +85,7 @@ def _published(zone: str, addresses: tuple[EgressAddress, ...]) -> str:
     return found
 
 
-def _before(zone: str, *, checks: EgressChecks) -> Check | None:
+def _previous(zone: str, *, checks: EgressChecks) -> Check | None:
     try:
         return checks.kept.of([zone]).get(zone)
     except ChecksUnavailable as error:

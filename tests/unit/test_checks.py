@@ -27,19 +27,19 @@ def test_a_service_that_cannot_be_asked_says_nothing_about_the_address() -> None
 
 
 def test_the_published_address_is_verified_when_it_is_seen() -> None:
-    assert checked(Observed(address=OURS), published=OURS, before=None, now=NOW) == GOOD
+    assert checked(Observed(address=OURS), published=OURS, previous=None, now=NOW) == GOOD
 
 
 @pytest.mark.parametrize("sighting", [Observed(address=OTHERS), NotObserved(reason="no connection")])
 def test_when_it_was_last_verified_outlives_a_check_that_finds_something_else(sighting: Observed | NotObserved) -> None:
     later = NOW + timedelta(minutes=15)
-    found = checked(sighting, published=OURS, before=GOOD, now=later)
+    found = checked(sighting, published=OURS, previous=GOOD, now=later)
     assert (found.checked_at, found.verified_at) == (later, NOW)
     assert found.reason is not None
 
 
 def test_what_was_verified_of_another_address_says_nothing_about_this_one() -> None:
-    found = checked(NotObserved(reason="no connection"), published=OTHERS, before=GOOD, now=NOW)
+    found = checked(NotObserved(reason="no connection"), published=OTHERS, previous=GOOD, now=NOW)
     assert found.verified_at is None
 
 
