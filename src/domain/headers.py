@@ -74,13 +74,17 @@ def _forbidden(name: str) -> str | None:
     if name in HOP_BY_HOP or name in FRAMING:
         return f"'{name}' belongs to the connection and is set by Sallyport"
     if name == "authorization":
-        return "set the credentials as the destination's 'auth', where they are sealed"
+        return "'authorization' is set by Sallyport: credentials for the partner are the destination's 'auth'"
     if name == "idempotency-key":
-        return "send it as a header of this call; the partner gets it under the destination's 'idempotency_header'"
+        return (
+            "'idempotency-key' is a header of this call; the partner gets it under the destination's "
+            "'idempotency_header'"
+        )
     if name in OURS:
         return f"'{name}' is reserved"
     if name.startswith(OUR_PREFIXES):
-        return f"names that begin with {', '.join(OUR_PREFIXES)} are reserved"
+        prefix = next(prefix for prefix in OUR_PREFIXES if name.startswith(prefix))
+        return f"names that begin with '{prefix}' are reserved"
     return None
 
 

@@ -84,9 +84,9 @@ def _character(digits: str) -> str:
 
 
 def query_fault(query: str) -> str | None:
-    """Why `query` cannot be sent; None when it can."""
-    if not _QUERY.fullmatch(query):
-        return "must be a raw query string such as a=1&b=2, without '?', everything else percent-encoded"
+    """Why `query` cannot be sent; None when it can. RFC 3986 allows a '?' at its beginning too, where it is a slip."""
+    if query.startswith("?") or not _QUERY.fullmatch(query):
+        return "must be a raw query string such as a=1&b=2, without the '?' before it, everything else percent-encoded"
     return None
 
 

@@ -89,8 +89,8 @@ KINDS: Mapping[str, Kind] = {
     "too-large": Kind(statuses=(413,), detail="the request body is larger than 4194304 bytes"),
     "invalid-request": Kind(
         statuses=(422,),
-        detail="/body_base64: must not stand beside body",
-        members={"faults": [{"field": "/body_base64", "detail": "must not stand beside body"}]},
+        detail="/body_base64: cannot be combined with body",
+        members={"faults": [{"field": "/body_base64", "detail": "cannot be combined with body"}]},
         some_members=("faults_in_all",),
     ),
     "key-reused": Kind(
@@ -140,7 +140,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "outcome-unknown": Kind(
         statuses=(504,),
-        detail="no answer came in time; the partner may have acted on it",
+        detail="no answer came in time; the partner may have acted on the request",
         members={**_DELIVERY, "outcome": "unknown"},
         some_headers=_OF_CALL,
     ),

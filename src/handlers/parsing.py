@@ -7,7 +7,7 @@ come back in the answer, and end up in somebody's log.
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
 
@@ -145,10 +145,64 @@ def _unknown(positions: list[int], known: Iterable[str]) -> str:
 
 
 def _said(message: str, kind: Any) -> str:
-    """msgspec's message where it speaks of types alone; the others quote the value."""
-    if message.startswith(("Expected `", "Invalid RFC3339", "Invalid UUID", "Object missing")):
-        return message[:1].lower() + message[1:]
-    return f"must be one of {', '.join(_choices(kind))}"
+    """msgspec's message in the words of JSON and without the value, which some of its messages quote."""
+    for pattern, said in _MESSAGES:
+        if found := pattern.fullmatch(message):
+            return said(found, kind)
+    choices = _choices(kind)
+    return f"must be one of {', '.join(choices)}" if choices else "has a value that this field cannot have"
+
+
+def _wrong_type(found: re.Match[str], kind: Any) -> str:
+    *others, last = (_TYPES.get(name, name) for name in found[1].split(" | "))
+    wanted = f"{', '.join(others)} or {last}" if others else last
+    return f"must be {wanted}, not {_TYPES.get(found[2], found[2])}"
+
+
+def _wrong_form(found: re.Match[str], kind: Any) -> str:
+    """What the type says of its pattern: a regular expression explains nothing to whoever made a slip."""
+    said = [meta.extra["must"] for meta in _metas(kind) if meta.extra and "must" in meta.extra]
+    return f"must be {said[0]}" if said else "does not have the form that the API's description gives"
+
+
+def _metas(kind: Any) -> Iterator[msgspec.Meta]:
+    """What is said about a type and the types inside it."""
+    for part in get_args(kind):
+        if isinstance(part, msgspec.Meta):
+            yield part
+        else:
+            yield from _metas(part)
+
+
+# Python's names of the types that JSON has, in JSON's words.
+_TYPES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+    "datetime": "an RFC 3339 date and time",
+}
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+# The messages of msgspec that speak of types alone.
+_MESSAGES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]], ...] = (
+    (re.compile("Expected `(.*)`, got `(.*)`"), _wrong_type),
+    (re.compile("Expected `str` matching regex .*", re.DOTALL), _wrong_form),
+    (
+        re.compile(r"Expected `str` of length (>=|<=) (\d+)"),
+        lambda found, _: f"must have {_BOUNDS[found[1]]} {found[2]} character{'' if found[2] == '1' else 's'}",
+    ),
+    (
+        re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (-?[\d.]+?)(?:\.0)?"),
+        lambda found, _: f"must be {_BOUNDS[found[1]]} {found[2]}",
+    ),
+    (
+        re.compile("Expected `datetime` with a timezone component|Invalid RFC3339.*"),
+        lambda found, _: "must be an RFC 3339 date and time with its offset, such as 2026-01-31T12:00:00Z",  # noqa: ARG005
+    ),
+    (re.compile("Object missing required field `(.*)`"), lambda found, _: f"must have the field '{found[1]}'"),
+)
 
 
 def _choices(kind: Any) -> list[str]:

@@ -105,7 +105,7 @@ def _invalid(faults: Sequence[errors.Fault]) -> Problem:
     """Of very many faults the first, for the answer must stay small; `faults_in_all` counts them then."""
     shown = faults[:FAULTS_SHOWN]
     members: dict[str, object] = {"faults": [{"field": fault.field, "detail": fault.detail} for fault in shown]}
-    detail = "; ".join(f"{fault.field}: {fault.detail}" for fault in shown)
+    detail = "; ".join(f"{fault.field or 'the body'}: {fault.detail}" for fault in shown)
     if len(faults) > len(shown):
         members["faults_in_all"] = len(faults)
         detail += f"; and {len(faults) - len(shown)} more"
@@ -174,7 +174,7 @@ def no_answer(delivery_id: str, outcome: OutcomeKind, reason: str) -> Problem:
         case OutcomeKind.REFUSED:
             return problem("egress-refused", HTTPStatus.BAD_GATEWAY, reason, extensions=members)
         case OutcomeKind.UNKNOWN | OutcomeKind.ANSWERED:
-            detail = f"{reason}; the partner may have acted on it"
+            detail = f"{reason}; the partner may have acted on the request"
             return problem("outcome-unknown", HTTPStatus.GATEWAY_TIMEOUT, detail, extensions=members)
         case _:
             assert_never(outcome)

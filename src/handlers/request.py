@@ -52,7 +52,7 @@ class Request:
         """A query parameter that may stand once; None where it is absent. Raises InvalidRequest for a repeated one."""
         values = [value for parameter, value in self.query if parameter == name]
         if len(values) > 1:
-            raise InvalidRequest(Fault(field=name, detail="must stand once"))
+            raise InvalidRequest(Fault(field=name, detail="must not be repeated"))
         return values[0] if values else None
 
     def raw_query(self) -> str:
@@ -69,7 +69,7 @@ class Request:
             return None
         bare = values[0][1:-1] if re.fullmatch(r'".*"', values[0]) else values[0]
         if len(values) > 1 or not _KEY.fullmatch(bare):
-            raise Malformed("Idempotency-Key must stand once and be 1 to 255 visible ASCII characters")
+            raise Malformed("Idempotency-Key must be sent once, and be 1 to 255 visible ASCII characters")
         return bare
 
     def preferences(self) -> dict[str, str]:

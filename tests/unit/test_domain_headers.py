@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.headers import forwardable, header_fault, merged, returnable
+from domain.headers import FRAMING, HOP_BY_HOP, OURS, forwardable, header_fault, merged, returnable
 from domain.outcomes import Headers
 
 NAMES = st.sampled_from(["X-A", "x-a", "X-B", "Accept", "Connection", "Host", "Via", "Sallyport-X"])
@@ -69,11 +69,16 @@ def test_what_is_the_connections_or_ours_is_refused_and_not_forwarded(name: str)
         ("Proxy-Authorization", "belongs to the connection"),
         ("Host", "is set by Sallyport"),
         ("Prefer", "'prefer' is reserved"),
-        ("Sallyport-Delivery-Id", "names that begin with sallyport-"),
+        ("Sallyport-Delivery-Id", "names that begin with 'sallyport-'"),
     ],
 )
 def test_a_refusal_says_why_and_where_the_header_belongs(name: str, instead: str) -> None:
     assert instead in (header_fault(name, "x") or "")
+
+
+@pytest.mark.parametrize("name", sorted(HOP_BY_HOP | FRAMING | OURS))
+def test_a_refusal_names_the_header(name: str) -> None:
+    assert f"'{name}'" in (header_fault(name.title(), "x") or "")
 
 
 @given(HEADERS)

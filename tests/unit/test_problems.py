@@ -104,3 +104,9 @@ def test_a_partner_that_did_not_answer_is_a_problem_of_its_own(outcome: OutcomeK
 def test_an_answer_that_is_too_large_says_where_its_beginning_is() -> None:
     found = too_large_to_return("42", 200)
     assert (found.status, found.extensions) == (502, {"delivery_id": "42", "partner_status": 200})
+
+
+def test_a_fault_of_the_whole_body_says_so_in_the_detail() -> None:
+    found = problem_of(errors.InvalidRequest(Fault(field="", detail="member 2 is unknown")))
+    assert found.detail == "the body: member 2 is unknown"
+    assert found.extensions == {"faults": [{"field": "", "detail": "member 2 is unknown"}]}

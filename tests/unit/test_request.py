@@ -82,7 +82,7 @@ def test_scopes_come_from_the_authorizer_alone() -> None:
 def test_a_parameter_may_stand_once() -> None:
     found = request(multiValueQueryStringParameters={"a": ["1"], "b": ["1", "1"]})
     assert (found.parameter("a"), found.parameter("c")) == ("1", None)
-    with pytest.raises(InvalidRequest, match="must stand once"):
+    with pytest.raises(InvalidRequest, match="must not be repeated"):
         found.parameter("b")
 
 

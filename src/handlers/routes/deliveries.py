@@ -123,7 +123,7 @@ def create(request: Request) -> Response[Any]:
         headers = _headers(request, acceptance.delivery.delivery_id, replayed=acceptance.replayed)
         return as_json(202, delivery_body(acceptance.delivery), headers)
     if new.not_before is not None:
-        raise InvalidRequest(Fault(field="/not_before", detail="must not stand beside Prefer: wait"))
+        raise InvalidRequest(Fault(field="/not_before", detail="cannot be combined with Prefer: wait"))
     progress = deliver(new, wait_seconds=wait, services=services)
     headers = _headers(request, progress.delivery.delivery_id, replayed=progress.replayed)
     status = 200 if progress.delivery.state.finished else 202

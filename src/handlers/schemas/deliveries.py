@@ -38,7 +38,12 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id")]
     method: Annotated[
-        str, Meta(pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$(?!\\n)", description="In upper case")
+        str,
+        Meta(
+            pattern="^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$(?!\\n)",
+            extra={"must": "one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, in upper case"},
+            description="In upper case",
+        ),
     ] = "POST"
     path: Annotated[str, Meta(max_length=4096, description="Below the base URL, percent-encoded")] = ""
     query: Annotated[str, Meta(max_length=4096, description="Raw, without '?'")] = ""
@@ -194,7 +199,7 @@ def _request_headers(headers: Mapping[str, str | list[str]], faults: list[Fault]
 
 def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
     if body.body is not None and body.body_base64 is not None:
-        faults.append(Fault(field="/body_base64", detail="must not stand beside body"))
+        faults.append(Fault(field="/body_base64", detail="cannot be combined with body"))
     if body.method == "HEAD" and (body.body or body.body_base64):
         faults.append(Fault(field="/body", detail="a HEAD request carries none"))
     if body.body_base64 is not None:

@@ -27,7 +27,10 @@ from handlers.schemas.common import CreatedAt, Cursor, DestinationId
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
 FIELD_NAME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}$(?!\n)"
 Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"writeOnly": True})]
-Name = Annotated[str, Meta(pattern=NAME, description="1 to 63 lower-case letters, digits and hyphens")]
+# `must` is what a fault says instead of the pattern.
+_IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
+_IS_HEADER = {"must": "the name of a header: 1 to 100 letters, digits and characters of !#$%&'*+-.^_`|~"}
+Name = Annotated[str, Meta(pattern=NAME, extra=_IS_NAME, description="1 to 63 lower-case letters, digits and hyphens")]
 Seconds = Annotated[float, Meta(gt=0, le=25)]
 BaseUrl = Annotated[
     str,
@@ -39,7 +42,11 @@ BaseUrl = Annotated[
 Idempotent = Annotated[bool, Meta(description="The partner makes sure itself that a repeat does nothing")]
 KeyHeader = Annotated[
     str,
-    Meta(pattern=FIELD_NAME, description="The header that carries the key which all attempts of a delivery share"),
+    Meta(
+        pattern=FIELD_NAME,
+        extra=_IS_HEADER,
+        description="The header that carries the key which all attempts of a delivery share",
+    ),
 ]
 Promise = Annotated[
     Guarantee,
@@ -71,7 +78,7 @@ class BasicAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 class HeaderAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="header"):
     """A header of the partner's own."""
 
-    name: Annotated[str, Meta(pattern=FIELD_NAME, description="The header's name")]
+    name: Annotated[str, Meta(pattern=FIELD_NAME, extra=_IS_HEADER, description="The header's name")]
     value: Annotated[Secret, Meta(description="The header's value")]
 
 
