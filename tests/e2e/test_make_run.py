@@ -1,4 +1,7 @@
-"""`make run` and `make run-clean` in a copy of the project, as a newcomer types them: up, used, stopped, wiped."""
+"""`make run` and `make run-clean` in a copy of the project, as a newcomer types them: up, used, stopped, wiped.
+
+What it prints is what the README quotes.
+"""
 
 import os
 import re
@@ -60,10 +63,27 @@ def shown(process: "subprocess.Popen[str]") -> str:
     raise AssertionError(f"make run ended with {process.wait()} and said: {text}")
 
 
+def quoted(first_words: str) -> str:
+    """The README's block of text that begins with these words, without what differs from run to run."""
+    blocks = re.findall(
+        r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    (block,) = [block for block in blocks if block.startswith(first_words)]
+    return the_same_in_every_run(block)
+
+
+def the_same_in_every_run(text: str) -> str:
+    """With any token, port and idempotency key replaced."""
+    text = re.sub(r"\bspt_[\w.-]+", "TOKEN", text)
+    return re.sub(r"(?<=127\.0\.0\.1:)\d+", "PORT", re.sub(r"(?<= key=)\S+", "KEY", text))
+
+
 def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
     copy: Path, running: "subprocess.Popen[str]"
 ) -> None:
-    lines = [line.strip() for line in shown(running).splitlines() if line.strip().startswith("curl")]
+    text = shown(running)
+    assert quoted("Sallyport runs.") in the_same_in_every_run(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("curl")]
     assert len(lines) == 3
     for line in lines:
         done = subprocess.run(["bash", "-c", line], cwd=copy, capture_output=True, text=True, check=False, timeout=90)
@@ -71,7 +91,8 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
         assert "urn:sallyport:problem" not in done.stdout
         assert re.search(r'"delivery_id"|"received"', done.stdout)
     os.killpg(running.pid, signal.SIGTERM)
-    running.communicate(timeout=90)
+    output, _ = running.communicate(timeout=90)
+    assert quoted("partner:") in the_same_in_every_run(output)
     assert (copy / ".sallyport").is_dir()
     assert make("run-clean", root=copy).returncode == 0
     assert not (copy / ".sallyport").exists()
