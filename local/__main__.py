@@ -1,161 +1,25 @@
-"""The command line behind `make run` and `make run-clean`: python -m local run | clean."""
+"""python -m local run | clean: see local/command.py.
 
-import argparse
-import contextlib
-import logging
-import os
-import select
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
-from typing import TextIO
-
-from local.demonstration import lines_to_paste, make_destination, working_token
-from local.errors import Advice, LocalError
-from local.functions import REPOSITORY
-from local.stack import Stack, StackConfiguration, clean
-
-_WATCH_SECONDS = 0.5
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-_ADVICE = {
-    Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
-    Advice.CHOOSE_PARTNER_PORT: "Stop what uses it, or choose another: make run PARTNER_PORT=9001",
-    Advice.START_AGAIN: "`make run` starts it again; the data are kept.",
-    Advice.START_OVER: "`make run-clean` starts over with an empty database.",
-}
-
-
-class Stopped(BaseException):
-    """Someone asked us to stop: Ctrl-C, `kill`, or a closed terminal."""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line on standard error."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        if options.command == "clean":
-            kept = options.directory.exists()
-            clean(options.directory)
-            _say(f"Deleted {options.directory}" if kept else "There was nothing to delete")
-        else:
-            run(options)
-    except LocalError as error:
-        _say(_advised(error), to_error=True)
-        return 1
-    except OSError as error:  # a directory that is a file, is not ours or is full: whatever of it comes first
-        place = error.filename or options.directory
-        _say(f"{place} cannot be used ({error.strerror or error}).", to_error=True)
-        return 1
-    return 0
-
-
-def _advised(error: LocalError) -> str:
-    """On one line: what is wrong, and what to type."""
-    return str(error) if error.advice is None else f"{error} {_ADVICE[error.advice]}"
-
-
-def run(options: argparse.Namespace) -> None:
-    """The stack, until a signal. Raises LocalError."""
-    configuration = StackConfiguration(
-        directory=options.directory, port=options.port, partner_port=options.partner_port, report=_say
-    )
-    _say("Starting PostgreSQL, the queue and the functions")
-    with _stoppable(), Stack(configuration) as stack:
-        token = working_token(stack, kept_in=options.directory / "token")
-        make_destination(stack, token=token)
-        _say(_welcome(stack, token, options.directory))
-        _watch(stack)
-
-
-def _watch(stack: Stack) -> None:
-    """Returns never; raises LocalError when a part of the stack ends by itself, Stopped on a signal or when nobody
-    reads on."""
-    forever = threading.Event()
-    while not forever.wait(_WATCH_SECONDS):
-        if hung_up(sys.stdout):
-            raise Stopped
-        if stack.ended:
-            raise LocalError(f"{stack.ended} ended.", advice=Advice.START_AGAIN)
-
-
-def hung_up(output: TextIO) -> bool:
-    """Whether `output` is a terminal that is closed, or a pipe that nobody reads any more.
-
-    A signal says so of a terminal too, but not to us where `make` itself leads the terminal's session.
-    """
-    watched = select.poll()
-    watched.register(output.fileno(), 0)  # asks for nothing: a hang-up and an error are told all the same
-    return any(state & (select.POLLHUP | select.POLLERR) for _, state in watched.poll(0))
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turns the first stop signal into an exception and ignores the others, so that stopping is not itself stopped."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
-        for each in _STOP_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped
-
-    for each in _STOP_SIGNALS:
-        if signal.getsignal(each) != signal.SIG_IGN:  # nohup and the like
-            signal.signal(each, stop)
-    try:
-        yield
-    except Stopped:
-        _say("\nStopped.")
-
-
-def _welcome(stack: Stack, token: str, directory: Path) -> str:
-    lines = "\n\n".join(lines_to_paste(stack.url, token))
-    return f"""
-Sallyport runs. Ctrl-C stops it; the data stay in {directory}, the functions' logs in {directory / "logs"}.
-
-Token     {token}
-API docs  {stack.url}/docs
-Partner   {stack.partner.url} (demo; what it receives is shown below)
-
-Create a delivery, look at it and its attempts, and call the partner through the gateway:
-
-{lines}
+Nothing is imported up here: that takes a second or more, and until there is something to stop, Ctrl-C is to end the
+process and not to print where it was.
 """
 
-
-def _say(text: str, *, to_error: bool = False) -> None:
-    """Print at once; a terminal that is gone is no reason to fail."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr if to_error else sys.stdout, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make run", usage=argparse.SUPPRESS, description="Sallyport on this machine.")
-    parser.add_argument("command", choices=("run", "clean"), help="run the stack, or delete what it keeps")
-    parser.add_argument("--port", type=_port, default=8080, help="of the API (default 8080)")
-    parser.add_argument("--partner-port", type=_port, default=8081, help="of the demo partner (default 8081)")
-    parser.add_argument("--directory", type=Path, default=_default_directory(), help="where everything is kept")
-    return parser
+import contextlib
+import os
+import signal
+import sys
 
 
-def _default_directory() -> Path:
-    """.sallyport in the repository, named shortly where we are in it."""
-    directory = REPOSITORY / ".sallyport"
-    here = Path.cwd()
-    return directory.relative_to(here) if directory.is_relative_to(here) else directory
+def _main() -> int:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from local import command  # late, after Ctrl-C is harmless
 
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a port number, which is 0 to 65535 (0: any that is free)")
-    return int(text)
+    return command.main()
 
 
 if __name__ == "__main__":
-    status = main()
+    status = _main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     os._exit(status)  # everything is stopped; no thread of a library may hold us up

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 
 class Advice(Enum):
-    """What helps. The words are those of the command that was typed, so only that command has them (`__main__`)."""
+    """What helps. The words are those of the command that was typed, so only local/command.py has them."""
 
     CHOOSE_PORT = auto()
     CHOOSE_PARTNER_PORT = auto()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from local import __main__
-from local.__main__ import _ADVICE, hung_up
+from local import command
+from local.command import _ADVICE, hung_up
 from local.errors import Advice
 from local.front import listening
 from local.functions import REPOSITORY
@@ -104,6 +104,28 @@ def alive(pids: set[int]) -> set[int]:
 
 def token_of(text: str) -> str:
     return next(line.split()[1] for line in text.splitlines() if line.startswith("Token"))
+
+
+# Ctrl-C while the named module is being imported.
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == "%s":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt)
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "local.command", "moto", "local.stack"])
+def test_ctrl_c_before_there_is_anything_to_stop_ends_it_without_a_traceback(
+    run: Callable[..., Run], tmp_path: Path, module: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IMPORT % module)
+    search = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    assert run(environment={**os.environ, "PYTHONPATH": search}).ended() == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -241,9 +263,9 @@ def test_an_event_source_that_ends_by_itself_ends_all_of_it(tmp_path: Path) -> N
     """A fault of ours that nobody foresaw; without the event source the API would accept and nothing be delivered."""
     broken = """
 import sys
-from local import __main__, event_source
+from local import command, event_source
 event_source.EventSourceMapping._received = lambda self: [][1]
-sys.exit(__main__.main(sys.argv[1:]))
+sys.exit(command.main(sys.argv[1:]))
 """
     ports = ["--port", str(free_port()), "--partner-port", str(free_port())]
     done = subprocess.run(
@@ -290,10 +312,10 @@ def test_a_busy_port_of_the_partner_is_one_clear_line(run: Callable[..., Run]) -
 def test_the_messages_of_the_parts_name_no_command() -> None:
     """Tests, the bench and the lab run them too; what to type is advice, in the words of the one command."""
     for path in sorted((REPOSITORY / "local").glob("*.py")):
-        if path.name != "__main__.py":
+        if path.name != "command.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             assert [text for text in texts_of(tree) if "make " in text and text not in docstrings_of(tree)] == [], path
-    assert any("make run" in text for text in texts_of(ast.parse(inspect.getsource(__main__))))
+    assert any("make run" in text for text in texts_of(ast.parse(inspect.getsource(command))))
 
 
 def texts_of(tree: ast.AST) -> list[str]:
