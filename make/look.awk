@@ -65,7 +65,7 @@ function read_target(target, line,    first) {
 
 # Every NAME= of a line of help, with the example that it gives.
 function take(target, text,    found, name) {
-    while (match(text, /[A-Za-z_][A-Za-z_0-9]*=[A-Za-z0-9_.-]*/)) {
+    while (match(text, /[A-Za-z_][A-Za-z_0-9]*=[A-Za-z0-9_.\/-]*/)) {
         found = substr(text, RSTART, RLENGTH)
         text = substr(text, RSTART + RLENGTH)
         name = before_equals(found)
@@ -100,7 +100,20 @@ function check(goal, name, value,    sample, choices) {
     choices = has(needs[goal], name "=") && name == "STAGE" ? stages : allowed[parameter(name)]
     if (choices != "" && !has(choices, value))
         stop(name "=" value " is not one of " listed(choices) meant(value, choices))
+    if (sample ~ /^[a-z]+\//) check_paths(name, value)
 }
+
+# Files and folders of the project; what follows :: is a test in one of them, and patterns are for the shell.
+function check_paths(name, value,    list, count, i) {
+    count = split(value, list, /[ ,]+/)
+    for (i = 1; i <= count; i++) {
+        sub(/::.*/, "", list[i])
+        if (list[i] != "" && list[i] !~ /[*?[]/ && system("test -e " quoted(list[i] ~ /^\// ? list[i] : root "/" list[i])))
+            stop(name "=" value ": there is no " list[i])
+    }
+}
+
+function quoted(text) { gsub(/'/, "'\\''", text); return "'" text "'" }
 
 # The template writes TOPOLOGY as Topology, and PARTNER_PORT would be PartnerPort.
 function parameter(name,    part, count, i, words) {

@@ -49,6 +49,7 @@ def stopped(done: "subprocess.CompletedProcess[str]") -> str:
     assert done.returncode == 2, lines
     assert len(lines) == 1, lines
     assert lines[0].endswith(".  Stop."), lines
+    assert not lines[0].endswith("..  Stop."), lines
     return lines[0].split(" *** ", 1)[1].removesuffix(".  Stop.")
 
 
@@ -93,6 +94,11 @@ def test_the_variables_of_two_targets_may_be_given_to_both_and_a_target_that_is_
         ("protect", "make protect needs STAGE=, one of dev, staging, prod, internal"),
         ("deploy", "make deploy needs STAGE=, one of dev, staging, prod, internal"),
         ("guard", "make guard needs CHANGE_SET= or RECORDED="),
+        ("test ONLY=tests/uint", "ONLY=tests/uint: there is no tests/uint"),
+        ("test ONLY=src/none.py::test_a", "there is no src/none.py"),
+        ("cov ONLY=it's", "there is no it's"),
+        ("mutants ONLY=src/db,src/bd", "ONLY=src/db,src/bd: there is no src/bd"),
+        ("mutants TESTS=/nowhere", "TESTS=/nowhere: there is no /nowhere"),
         ("db-shell", "make db-shell needs STACK=, such as STACK=sallyport-dev"),
     ],
 )
@@ -121,7 +127,7 @@ def test_without_a_python_each_target_says_so_in_one_line_and_sets_up_nothing(
         ("lab", "nft", "nft is not installed"),
         ("lab-fuzz", "unshare", "this machine lets no process make namespaces of its own"),
         ("lab-shell", "unshare", "this machine lets no process make namespaces of its own"),
-        ("invoke", "docker", "it needs a running container engine"),
+        ("invoke", "docker", "no container engine is running"),
     ],
 )
 def test_what_a_machine_lacks_is_one_line_before_anything_is_set_up(

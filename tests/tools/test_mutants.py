@@ -8,6 +8,7 @@ from queue import Queue
 
 import pytest
 
+from tools.mutants import __main__ as command_line
 from tools.mutants import baseline as measuring
 from tools.mutants import running
 from tools.mutants.baseline import Baseline, _foreign, baseline
@@ -395,3 +396,18 @@ def test_a_wrong_commit_is_one_line() -> None:
     done = mutants("SINCE=nowhere")
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "nowhere" in line] != []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--only", "docs"], "ONLY names no file that it edits"),
+        (["--only", "src/domain", "--rules", "drops the guard"], "there is no rule 'drops the guard'; RULES takes "),
+        (["--only", "template.yaml", "--rules", "drops a guard"], "none of RULES has an edit in these files"),
+    ],
+)
+def test_a_run_that_would_edit_nothing_is_no_success(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main([*arguments, "--list"]) == 2
+    assert why in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from tools.mutants.baseline import KEPT, NotClean
@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SURVIVORS = ROOT / KEPT / "survivors"
 
 
+class NothingToTry(Exception):
+    """What was asked for leaves no edit; the message says why."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 where enough was caught, 1 where less was, 2 where nothing could be tried."""
     options = _options(arguments)
@@ -24,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = texts(ROOT, _listed(options.only))
         drawn = _drawn(options, chosen)
         return _tried(options, drawn, chosen)
-    except (NotClean, subprocess.CalledProcessError) as error:
+    except (NotClean, NothingToTry, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"make mutants: {_words(error)}\n")
         return 2
     except KeyboardInterrupt:
@@ -58,13 +62,27 @@ def _words(error: Exception) -> str:
 
 def _drawn(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
     rules = _listed(options.rules)
-    edits = [edit for edit in all_edits(ROOT, chosen) if not rules or edit.rule in rules]
+    edits = all_edits(ROOT, chosen)
+    if not edits:
+        raise NothingToTry("ONLY names no file that it edits")
+    _refuse_unknown(set(rules) - {edit.rule for edit in edits})
+    edits = [edit for edit in edits if not rules or edit.rule in rules]
+    if not edits:
+        raise NothingToTry("none of RULES has an edit in these files")
     if options.again:
         before = kept(SURVIVORS)
         return [edit for edit in edits if key(edit, chosen) in before]
     if options.since:
         edits = touching(edits, chosen, changed_since(ROOT, options.since))
     return draw(edits, chosen, count=options.count, seed=options.seed)
+
+
+def _refuse_unknown(rules: Set[str]) -> None:
+    """Raises NothingToTry. Of a misspelt rule 100 % would be caught. `rules` have no edit in the chosen files."""
+    if rules:
+        known = {edit.rule for edit in all_edits(ROOT, texts(ROOT))}
+        if unknown := rules - known:
+            raise NothingToTry(f"there is no rule '{min(unknown)}'; RULES takes {', '.join(sorted(known))}")
 
 
 def _tried(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) -> int:
