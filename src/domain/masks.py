@@ -5,6 +5,8 @@ import binascii
 import html
 import json
 import re
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
@@ -13,6 +15,15 @@ from domain.outcomes import Headers
 
 # A shorter secret protects nothing, and masking each "a" or "42" would destroy the answer.
 LEAST_SECRET_CHARACTERS = 4
+# Encoders differ in what they escape: some a "=" in JSON, some an apostrophe in HTML and as which number, some a "!" in
+# a URL. These are read back, and the secret is looked for in what comes out.
+_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_ESCAPES = (
+    re.compile(rb"\\u[0-9A-Fa-f]{4}|\\[\"\\/']"),
+    re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"),
+    _PERCENT,
+)
+_LONGEST_ESCAPE_BYTES = 10
 _LOWER_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
@@ -31,22 +42,77 @@ def masked_text(text: str, secrets: tuple[str, ...]) -> str:
 def masked(data: bytes, secrets: tuple[str, ...]) -> bytes:
     """`data` with each byte of a secret an asterisk, so that its length and all other positions stay the same.
 
-    Secrets are found as they are, and as base64, hex, percent-encoded, and escaped for JSON and HTML. Each form is
-    searched for by itself, in time proportional to `data`: in a pattern of them all, a long secret that repeats itself
-    would be compared from each place again, and a tenant and its partner can choose both.
+    Secrets are found as they are, and as base64, hex, percent-encoded, and escaped for JSON and HTML, whichever
+    characters the encoder escapes. Each form is searched for by itself, in time proportional to `data`: in a pattern of
+    them all, a long secret that repeats itself would be compared from each place again, and a tenant and its partner
+    can choose both.
     """
     result = bytearray(data)
-    for form in _all_forms(secrets):
-        at = data.find(form)
-        while at >= 0:
-            result[at : at + len(form)] = b"*" * len(form)
-            at = data.find(form, at + len(form))
+    for start, end in (*_plain_places(data, secrets), *_escaped_places(data, _escapable(secrets))):
+        result[start:end] = b"*" * (end - start)
     return bytes(result)
 
 
 def longest_form(secrets: tuple[str, ...]) -> int:
     """How many bytes the longest form of a secret has; 0 where there is none."""
-    return max(map(len, _all_forms(secrets)), default=0)
+    escaped = (_LONGEST_ESCAPE_BYTES * len(form) for form in _escapable(secrets))
+    return max((*map(len, _all_forms(secrets)), *escaped), default=0)
+
+
+def _places(data: bytes, form: bytes) -> Iterator[tuple[int, int]]:
+    at = data.find(form)
+    while at >= 0:
+        yield at, at + len(form)
+        at = data.find(form, at + len(form))
+
+
+def _plain_places(data: bytes, secrets: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    for form in _all_forms(secrets):
+        yield from _places(data, form)
+
+
+def _escaped_places(data: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Where `forms` stand in `data` once escapes of one kind are read."""
+    if not forms:
+        return
+    for escape in _ESCAPES:
+        yield from _places_read(data, escape, forms)
+    if b"+" in data:
+        yield from _places_read(data.replace(b"+", b" "), _PERCENT, forms)  # a space, in forms
+
+
+def _places_read(data: bytes, escape: re.Pattern[bytes], forms: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Where `forms` stand in what `data` reads as, as places in `data` itself."""
+    read, at = bytearray(), 0
+    read_places, data_places = array("q", (0,)), array("q", (0,))
+    for found in escape.finditer(data):
+        read += data[at : found.start()]
+        read_places.append(len(read))
+        data_places.append(found.start())
+        read += _unescaped(found[0])
+        at = found.end()
+        read_places.append(len(read))
+        data_places.append(at)
+
+    def place_of(position: int) -> int:
+        known = bisect_right(read_places, position) - 1
+        return data_places[known] + position - read_places[known]
+
+    text = bytes(read + data[at:])
+    for form in forms:
+        for start, end in _places(text, form):
+            yield place_of(start), place_of(end)
+
+
+def _unescaped(escape: bytes) -> bytes:
+    """What an escape of `_ESCAPES` stands for."""
+    if escape.startswith(b"%"):
+        return bytes.fromhex(escape[1:].decode())
+    if escape.startswith(b"&"):
+        return html.unescape(escape.decode()).encode("utf-8", "surrogatepass")
+    if escape.startswith(b"\\u"):
+        return chr(int.from_bytes(bytes.fromhex(escape[2:].decode()))).encode("utf-8", "surrogatepass")
+    return escape[1:]
 
 
 def _secrets(value: str) -> Iterator[str]:
@@ -77,6 +143,10 @@ def _all_forms(secrets: tuple[str, ...]) -> frozenset[bytes]:
         for form in (*_text_forms(secret), *_byte_forms(secret))
         if len(form) >= LEAST_SECRET_CHARACTERS
     )
+
+
+def _escapable(secrets: tuple[str, ...]) -> list[bytes]:
+    return [secret.encode() for secret in secrets if len(secret) >= LEAST_SECRET_CHARACTERS]
 
 
 def _text_forms(secret: str) -> Iterator[bytes]:
