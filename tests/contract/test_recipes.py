@@ -128,6 +128,13 @@ def test_there_is_a_recipe_for_each_usual_change_and_each_names_its_files() -> N
     assert [recipe for recipe in RECIPES if len(listed(recipe)) < 2] == []
 
 
+def test_every_file_and_folder_that_the_recipes_name_exists() -> None:
+    section = TREE["CONTRIBUTING.md"].partition("\n## Recipes\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`([\w-]+(?:/[\w.-]*)+|[\w-]+\.(?:yaml|toml|md))`", section)
+    assert len(named) > 40
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("recipe", STEPS)
 def test_the_steps_of_a_recipe_are_those_that_are_followed_here(recipe: str) -> None:
     assert listed(recipe) == list(STEPS[recipe])
