@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from local.stack import DATABASE, Stack
 
 TENANT = "demo"
 DESTINATION = "partner"
+_TOKEN = re.compile(rb"[!-~]{1,1000}")  # whatever may stand in a header: which of them work is the API's to say
 
 
 def working_token(stack: Stack, *, kept_in: Path) -> str:
     """The token of the last run if it still works, else a new one, kept with mode 0600. Raises LocalError."""
-    if kept_in.exists():
-        token = kept_in.read_text(encoding="ascii").strip()
-        if _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
-            return token
+    token = read_token(kept_in)
+    if token is not None and _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
+        return token
     command = {"action": "issue_token", "tenant": TENANT, "scopes": ["read", "send", "manage"]}
     try:
         issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
@@ -27,6 +28,14 @@ def working_token(stack: Stack, *, kept_in: Path) -> str:
         raise LocalError(f"No token could be issued: {error}. The functions' logs tell more.") from error
     write_private(kept_in, f"{issued}\n".encode("ascii"))
     return issued
+
+
+def read_token(path: Path) -> str | None:
+    """The token in the file; None where there is no file, or what is in it cannot be a token."""
+    if not path.exists():
+        return None
+    text = path.read_bytes().strip()
+    return text.decode("ascii") if _TOKEN.fullmatch(text) else None
 
 
 def make_destination(stack: Stack, *, token: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from local import command
 from local.command import _ADVICE, hung_up
+from local.demonstration import read_token
 from local.errors import Advice
 from local.front import listening
 from local.functions import REPOSITORY
@@ -176,6 +177,20 @@ def test_another_port_of_the_partner_is_that_of_the_kept_destination(run: Callab
     curl = [line for line in run().until_ready().splitlines() if line.startswith("curl")]
     answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=90, check=True)
     assert "amount=10" in answered.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"spt_a\nspt_b", b"spt_a\r\nX: y", b"x" * 100_000])
+def test_a_token_file_that_holds_no_token_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    assert read_token(tmp_path / "token") is None
+    assert read_token(tmp_path / "nowhere") is None
+
+
+def test_a_damaged_token_file_gets_a_token_that_works(run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir(mode=0o700)
+    (tmp_path / "kept/token").write_bytes(b"\xff spt_")
+    token = token_of(run().until_ready())
+    assert read_token(tmp_path / "kept/token") == token
 
 
 def test_a_seal_key_of_an_earlier_version_is_replaced_and_said(run: Callable[..., Run], tmp_path: Path) -> None:
