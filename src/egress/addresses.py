@@ -8,16 +8,15 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, assert_never
 
 from domain.outcomes import Refused, Unreachable
-from runtime.settings import EgressSettings
+from runtime.settings import EgressSettings, IpNetwork
 
-type Address = IPv4Address | IPv6Address
-type Network = IPv4Network | IPv6Network
+type IpAddress = IPv4Address | IPv6Address
 
-REFUSED_RANGES: tuple[tuple[Network, str], ...] = tuple(
+REFUSED_RANGES: tuple[tuple[IpNetwork, str], ...] = tuple(
     (ip_network(block), why)
     for block, why in (
         ("0.0.0.0/8", "'this network' (RFC 791 section 3.2)"),
@@ -75,19 +74,19 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PLAIN = re.compile(r"[!-~]*")  # visible ASCII
 
 
-class Target(NamedTuple):
+class UrlTarget(NamedTuple):
     """Where a URL leads. `host` is lower case; `address` is what it spells, None when it is a name to be resolved."""
 
     host: str
     port: int
-    address: Address | None
+    address: IpAddress | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """The addresses of a host, every one of them checked, in the order of preference (RFC 6724)."""
 
-    addresses: tuple[Address, ...]
+    addresses: tuple[IpAddress, ...]
 
 
 class Guard:
@@ -103,8 +102,8 @@ class Guard:
     def __init__(
         self,
         *,
-        allowed_private_cidrs: Iterable[Network] = (),
-        blocked_cidrs: Iterable[Network] = (),
+        allowed_private_cidrs: Iterable[IpNetwork] = (),
+        blocked_cidrs: Iterable[IpNetwork] = (),
         allowed_ports: Collection[int] = (80, 443, 8080, 8443),
         blocked_hosts: Iterable[str] = (),
     ) -> None:
@@ -129,14 +128,14 @@ class Guard:
         target = self.target(url)
         return target.reason if isinstance(target, Refused) else None
 
-    def target(self, url: str) -> Target | Refused:
+    def target(self, url: str) -> UrlTarget | Refused:
         """Where `url` leads, or why it may not be called. Asks no name server."""
         try:
             return self._target(url)
         except UrlRejected as odd:
             return Refused(reason=str(odd))
 
-    def check_address(self, address: Address) -> str | None:
+    def check_address(self, address: IpAddress) -> str | None:
         """Why `address` may not be connected to; None when it may."""
         judged = _embedded(address)
         allowed, blocked = _narrowest(judged, self._allowed), _narrowest(judged, self._blocked)
@@ -147,7 +146,7 @@ class Guard:
         why = next((why for network, why in REFUSED_RANGES if _within(judged, (network,))), None) or self._why(judged)
         return f"{address} is {why}" if why is not None else None
 
-    def _why(self, address: Address) -> str | None:
+    def _why(self, address: IpAddress) -> str | None:
         """Why an address is refused that no row of the table holds."""
         if isinstance(address, IPv4Address):
             return None
@@ -169,7 +168,7 @@ class Guard:
         refusals = [reason for reason in map(self.check_address, addresses) if reason is not None]
         return Refused(reason=f"{host}: {refusals[0]}") if refusals else Resolved(addresses=addresses)
 
-    def _target(self, url: str) -> Target:
+    def _target(self, url: str) -> UrlTarget:
         scheme, authority = _split(url)
         match = _AUTHORITY.fullmatch(authority)
         if match is None:
@@ -181,7 +180,7 @@ class Guard:
             raise UrlRejected(fault)
         if port not in self._ports:
             raise UrlRejected(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
-        return Target(host, port, address)
+        return UrlTarget(host, port, address)
 
     def _fault_in_name(self, host: str) -> str | None:
         if not host:
@@ -217,7 +216,7 @@ def _split(url: str) -> tuple[str, str]:
     return match["scheme"].lower(), match["authority"]
 
 
-def _literal(host: str) -> Address | None:
+def _literal(host: str) -> IpAddress | None:
     """The address that `host` spells; None when it is a name. Odd spellings are refused: clients differ on them."""
     if host.startswith("["):
         try:
@@ -240,7 +239,7 @@ def _without_zone(text: str) -> str:
     return text
 
 
-def _embedded(address: Address) -> Address:
+def _embedded(address: IpAddress) -> IpAddress:
     match address:
         case IPv4Address():
             return address
@@ -256,11 +255,11 @@ def _isatap(address: IPv6Address) -> IPv4Address | None:
     return IPv4Address(number & 0xFFFFFFFF) if (number >> 32) & 0xFFFFFFFF in _ISATAP else None
 
 
-def _within(address: Address, networks: Sequence[Network]) -> bool:
+def _within(address: IpAddress, networks: Sequence[IpNetwork]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _narrowest(address: Address, networks: Sequence[Network]) -> int:
+def _narrowest(address: IpAddress, networks: Sequence[IpNetwork]) -> int:
     """The longest prefix among those of `networks` that hold `address`; -1 for none."""
     return max((network.prefixlen for network in networks if _within(address, (network,))), default=-1)
 

@@ -10,10 +10,10 @@ from queue import SimpleQueue
 import pycurl
 
 from domain.outcomes import Exchange, Outcome, Refused, Unknown, Unreachable
-from egress.addresses import Guard, Resolved, Target
-from egress.connection_policy import Route
+from egress.addresses import Guard, Resolved, UrlTarget
+from egress.connection_policy import PinnedRoute
 from egress.engine import Ended, Engine
-from egress.lookups import Answer, Lookups, Place
+from egress.lookups import HostPort, LookupResult, Lookups
 from egress.request import OutboundRequest, fault_in_request
 from egress.response import RESPONSE_CAP_BYTES
 from egress.transfer import Run, Transfer
@@ -88,8 +88,8 @@ class _Batch:
         self._roots = roots
         self._early = early
         self._began_at = time.monotonic()
-        self._answers: SimpleQueue[tuple[Place, Answer]] = SimpleQueue()
-        self._waiting: dict[Place, list[tuple[Transfer, Target]]] = {}
+        self._answers: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
+        self._waiting: dict[HostPort, list[tuple[Transfer, UrlTarget]]] = {}
         self._running: dict[pycurl.Curl, Run] = {}
 
     def run(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
@@ -125,14 +125,14 @@ class _Batch:
         else:
             self._look_up(transfer, target)
 
-    def _look_up(self, transfer: Transfer, target: Target) -> None:
+    def _look_up(self, transfer: Transfer, target: UrlTarget) -> None:
         place = (target.host, target.port)
         already_asked = place in self._waiting
         self._waiting.setdefault(place, []).append((transfer, target))
         if not already_asked:
             self._lookups.ask(place, self._on_answer)
 
-    def _on_answer(self, place: Place, answer: Answer) -> None:
+    def _on_answer(self, place: HostPort, answer: LookupResult) -> None:
         """Called on a lookup's thread."""
         self._answers.put((place, answer))
         self._engine.wake()
@@ -143,11 +143,11 @@ class _Batch:
             for transfer, target in self._waiting.pop(place, ()):
                 self._isolated(transfer, partial(self._begin, transfer, target, answer))
 
-    def _begin(self, transfer: Transfer, target: Target, answer: Answer) -> None:
+    def _begin(self, transfer: Transfer, target: UrlTarget, answer: LookupResult) -> None:
         if not isinstance(answer, Resolved):
             transfer.end_unsent(answer, now=time.monotonic())
             return
-        route = Route(
+        route = PinnedRoute(
             target=target,
             addresses=answer.addresses,
             roots=self._roots,
@@ -156,7 +156,7 @@ class _Batch:
         )
         self._set_off(transfer, route, fresh=not transfer.request.may_repeat)
 
-    def _set_off(self, transfer: Transfer, route: Route, *, fresh: bool) -> None:
+    def _set_off(self, transfer: Transfer, route: PinnedRoute, *, fresh: bool) -> None:
         run = Run(transfer, route, now=time.monotonic(), fresh=fresh)
         self._running[run.handle] = run
         transfer.set_off = True
@@ -195,7 +195,7 @@ class _Batch:
         for run in [run for run in self._running.values() if run.answer_by <= now]:
             self._end(Ended(run.handle, pycurl.E_OPERATION_TIMEDOUT, ""))
 
-    def _end_waits(self, place: Place, waits: list[tuple[Transfer, Target]], *, now: float) -> None:
+    def _end_waits(self, place: HostPort, waits: list[tuple[Transfer, UrlTarget]], *, now: float) -> None:
         """Ends those whose time to connect is over while their name is still being looked up."""
         for transfer, _ in waits:
             if transfer.connect_by <= now:

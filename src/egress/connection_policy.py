@@ -9,7 +9,7 @@ from typing import Any
 
 import pycurl
 
-from egress.addresses import Address, Target
+from egress.addresses import IpAddress, UrlTarget
 from egress.sockets import OpenSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
@@ -20,14 +20,14 @@ _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class PinnedRoute:
     """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
 
     `encrypted` says that it goes over TLS, and so may go over HTTP/2.
     """
 
-    target: Target
-    addresses: tuple[Address, ...]
+    target: UrlTarget
+    addresses: tuple[IpAddress, ...]
     roots: str
     sockets: OpenSockets
     encrypted: bool
@@ -42,7 +42,7 @@ class ConnectionPolicy:
     nothing with the request: HTTP/2 has one for that (RFC 9113 section 8.7).
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: PinnedRoute) -> None:
         self.turned_away = False
         self.reached: str | None = None
         self.unchecked: str | None = None
@@ -111,7 +111,7 @@ class ConnectionPolicy:
         return ip_address(address) in self._route.addresses
 
 
-def _pin(handle: pycurl.Curl, route: Route) -> None:
+def _pin(handle: pycurl.Curl, route: PinnedRoute) -> None:
     """The checked addresses, http(s) only, no proxy, no redirect, no .netrc, verified certificates."""
     if route.target.address is None:
         pinned = ",".join(f"[{address}]" if address.version == 6 else str(address) for address in route.addresses)

@@ -9,9 +9,9 @@ from egress.addresses import Resolved
 
 MOST_THREADS = 32
 
-type Place = tuple[str, int]
-type Answer = Resolved | Refused | Unreachable
-type Asker = Callable[[Place, Answer], None]
+type HostPort = tuple[str, int]
+type LookupResult = Resolved | Refused | Unreachable
+type Asker = Callable[[HostPort, LookupResult], None]
 
 
 class Lookups:
@@ -21,15 +21,15 @@ class Lookups:
     one thread, however many requests want it.
     """
 
-    def __init__(self, resolve: Callable[[str, int], Answer], *, most_threads: int = MOST_THREADS) -> None:
+    def __init__(self, resolve: Callable[[str, int], LookupResult], *, most_threads: int = MOST_THREADS) -> None:
         self._resolve = resolve
         self._most_threads = most_threads
         self._lock = threading.Lock()
-        self._askers: dict[Place, list[Asker]] = {}
-        self._places: deque[Place] = deque()
+        self._askers: dict[HostPort, list[Asker]] = {}
+        self._places: deque[HostPort] = deque()
         self._threads = 0
 
-    def ask(self, place: Place, asker: Asker) -> None:
+    def ask(self, place: HostPort, asker: Asker) -> None:
         """Has `asker` called with the answer, later and on another thread. It must be quick and must not raise."""
         with self._lock:
             if place in self._askers:
@@ -45,8 +45,8 @@ class Lookups:
             self._threads += 1
             threading.Thread(target=self._look_up, args=(self._places.popleft(),), name="lookup", daemon=True).start()
 
-    def _look_up(self, place: Place) -> None:
-        answer: Answer = Unreachable(reason=f"the lookup of {place[0]} broke")
+    def _look_up(self, place: HostPort) -> None:
+        answer: LookupResult = Unreachable(reason=f"the lookup of {place[0]} broke")
         try:
             answer = self._resolve(*place)
         finally:

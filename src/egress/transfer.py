@@ -7,7 +7,7 @@ import pycurl
 
 from domain.masks import masked_text
 from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unknown, Unreachable
-from egress.connection_policy import ConnectionPolicy, Route
+from egress.connection_policy import ConnectionPolicy, PinnedRoute
 from egress.engine import Ended
 from egress.headers import storable
 from egress.request import OutboundRequest, set_request
@@ -71,7 +71,7 @@ class Transfer:
 class Run:
     """A transfer on a libcurl handle. `fresh` keeps it off connections that were open before."""
 
-    def __init__(self, transfer: Transfer, route: Route, *, now: float, fresh: bool) -> None:
+    def __init__(self, transfer: Transfer, route: PinnedRoute, *, now: float, fresh: bool) -> None:
         self.transfer = transfer
         self.route = route
         self.handle = pycurl.Curl()

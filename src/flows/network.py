@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from runtime.aws import AwsCallFailed
-from runtime.ec2 import Ec2, ElasticAddress, NatGateway, SecurityGroup
+from runtime.ec2 import Ec2, Ec2NatGateway, Ec2SecurityGroup, ElasticIp
 from runtime.observability import logger
 
 PAUSE_SECONDS = 5.0
@@ -75,7 +75,7 @@ def empty_default_group(group_id: str, *, ec2: Ec2, patience: Patience) -> int:
     return _rules(group)
 
 
-def _address(allocation_id: str, *, ec2: Ec2) -> ElasticAddress:
+def _address(allocation_id: str, *, ec2: Ec2) -> ElasticIp:
     try:
         return ec2.address(allocation_id)
     except AwsCallFailed as failure:
@@ -86,7 +86,7 @@ def _address(allocation_id: str, *, ec2: Ec2) -> ElasticAddress:
         ) from failure
 
 
-def _demand_usable(address: ElasticAddress, *, region: str) -> None:
+def _demand_usable(address: ElasticIp, *, region: str) -> None:
     if address.domain != "vpc":
         raise NetworkRefused(f"{address.allocation_id} is for EC2-Classic (domain {address.domain}), not for a VPC")
     if address.border_group not in ("", region):
@@ -95,7 +95,7 @@ def _demand_usable(address: ElasticAddress, *, region: str) -> None:
         )
 
 
-def _demand_free(address: ElasticAddress, *, stack: str, gateways: Sequence[NatGateway]) -> None:
+def _demand_free(address: ElasticIp, *, stack: str, gateways: Sequence[Ec2NatGateway]) -> None:
     if not address.held:
         return
     holder = next((found for found in gateways if address.allocation_id in found.allocation_ids), None)
@@ -108,7 +108,7 @@ def _demand_free(address: ElasticAddress, *, stack: str, gateways: Sequence[NatG
         )
 
 
-def _patiently[Answer](call: Callable[[], Answer], patience: Patience) -> Answer:
+def _patiently[Result](call: Callable[[], Result], patience: Patience) -> Result:
     """Raises AwsCallFailed; a right that is not there yet only when the time is up."""
     while True:
         try:
@@ -120,5 +120,5 @@ def _patiently[Answer](call: Callable[[], Answer], patience: Patience) -> Answer
         patience.sleep(PAUSE_SECONDS)
 
 
-def _rules(group: SecurityGroup) -> int:
+def _rules(group: Ec2SecurityGroup) -> int:
     return len(group.ingress) + len(group.egress)

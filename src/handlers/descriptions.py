@@ -16,7 +16,7 @@ _UUID: Mapping[str, Any] = {"type": "string", "format": "uuid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ProblemKind:
     """One kind of problem: the statuses it has, an example of its detail, and its extension members with examples.
 
     `headers` always come with it, `some_headers` and `some_members` in some cases.
@@ -60,91 +60,93 @@ _RETRY = ("Retry-After",)
 _OF_CALL = ("Sallyport-Delivery-Id", "Sallyport-Outcome", "Idempotency-Replayed")
 _DELIVERY = {"delivery_id": EXAMPLE_ID}
 _PARTNER = {**_DELIVERY, "partner_status": 200}
-KINDS: Mapping[str, Kind] = {
-    "malformed-request": Kind(statuses=(400,), detail="the body is not JSON: Expecting value (line 1, column 1)"),
-    "unauthorized": Kind(
+KINDS: Mapping[str, ProblemKind] = {
+    "malformed-request": ProblemKind(
+        statuses=(400,), detail="the body is not JSON: Expecting value (line 1, column 1)"
+    ),
+    "unauthorized": ProblemKind(
         statuses=(401,),
         detail="Send a valid token as Authorization: Bearer <token>.",
         headers=("WWW-Authenticate",),
     ),
-    "forbidden": Kind(statuses=(403,), detail="this token lacks the scope 'send'"),
-    "blocked": Kind(
+    "forbidden": ProblemKind(statuses=(403,), detail="this token lacks the scope 'send'"),
+    "blocked": ProblemKind(
         statuses=(403,), detail="The firewall before this API did not let the request through. Nothing was recorded."
     ),
-    "not-found": Kind(statuses=(404,), detail="there is no such destination"),
-    "method-not-allowed": Kind(statuses=(405,), detail="this resource takes GET, POST", headers=("Allow",)),
-    "name-taken": Kind(statuses=(409,), detail="there is a destination of that name already"),
-    "in-flight": Kind(
+    "not-found": ProblemKind(statuses=(404,), detail="there is no such destination"),
+    "method-not-allowed": ProblemKind(statuses=(405,), detail="this resource takes GET, POST", headers=("Allow",)),
+    "name-taken": ProblemKind(statuses=(409,), detail="there is a destination of that name already"),
+    "in-flight": ProblemKind(
         statuses=(409,),
         detail=f"delivery {EXAMPLE_ID} with this key is still in flight",
         members=_DELIVERY,
         headers=_RETRY,
     ),
-    "response-not-kept": Kind(
+    "response-not-kept": ProblemKind(
         statuses=(409,),
         detail=f"the response of delivery {EXAMPLE_ID} (status 200) was not stored as it came",
         members=_PARTNER,
         some_headers=_OF_CALL,
     ),
-    "too-large": Kind(statuses=(413,), detail="the request body is larger than 4194304 bytes"),
-    "invalid-request": Kind(
+    "too-large": ProblemKind(statuses=(413,), detail="the request body is larger than 4194304 bytes"),
+    "invalid-request": ProblemKind(
         statuses=(422,),
         detail="/body_base64: cannot be combined with body",
         members={"faults": [{"field": "/body_base64", "detail": "cannot be combined with body"}]},
         some_members=("faults_in_all",),
     ),
-    "key-reused": Kind(
+    "key-reused": ProblemKind(
         statuses=(422,),
         detail=f"this key belongs to delivery {EXAMPLE_ID}, whose request differs",
         members=_DELIVERY,
     ),
-    "too-many-requests": Kind(
+    "too-many-requests": ProblemKind(
         statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
     ),
-    "internal": Kind(statuses=(500, 502), detail="the details are in the log"),
-    "answer-too-large": Kind(
+    "internal": ProblemKind(statuses=(500, 502), detail="the details are in the log"),
+    "answer-too-large": ProblemKind(
         statuses=(500,),
         detail="what was asked for was done, but the answer to it is larger than Lambda returns",
         members=_DELIVERY,
         some_headers=("Sallyport-Delivery-Id",),
     ),
-    "partner-unreachable": Kind(
+    "partner-unreachable": ProblemKind(
         statuses=(502,),
         detail="the connection was refused",
         members={**_DELIVERY, "outcome": "unreachable"},
         some_headers=_OF_CALL,
     ),
-    "egress-refused": Kind(
+    "egress-refused": ProblemKind(
         statuses=(502,),
         detail="the destination's address is not public",
         members={**_DELIVERY, "outcome": "refused"},
         some_headers=_OF_CALL,
     ),
-    "response-too-large": Kind(
+    "response-too-large": ProblemKind(
         statuses=(502,),
         detail="the partner answered with more than can be handed back; what came is stored with it",
         members=_PARTNER,
         some_headers=_OF_CALL,
     ),
-    "invalid-status": Kind(
+    "invalid-status": ProblemKind(
         statuses=(502,),
         detail="the partner answered with a status above 599; its answer is stored with the delivery",
         members={**_DELIVERY, "partner_status": 600},
         some_headers=_OF_CALL,
     ),
-    "unavailable": Kind(statuses=(503,), detail="the database is not available", headers=_RETRY),
-    "timeout": Kind(
+    "unavailable": ProblemKind(statuses=(503,), detail="the database is not available", headers=_RETRY),
+    "timeout": ProblemKind(
         statuses=(504,),
         detail="The request was taken but no answer came in time. It may have been recorded: list the deliveries, or "
         "send it again with the same Idempotency-Key.",
     ),
-    "outcome-unknown": Kind(
+    "outcome-unknown": ProblemKind(
         statuses=(504,),
         detail="no answer came in time; the partner may have acted on the request",
         members={**_DELIVERY, "outcome": "unknown"},
         some_headers=_OF_CALL,
     ),
-    "not-ended": Kind(
+    "not-ended": ProblemKind(
         statuses=(504,),
         detail=f"GET /v1/deliveries/{EXAMPLE_ID} tells what becomes of it; it will not be sent a second time",
         members=_DELIVERY,

@@ -4,7 +4,6 @@ An operator may invoke it with {"action": "migrate"}: the same, with the result 
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -13,7 +12,7 @@ from db.migrations import MigrationError
 from domain.errors import Fault, InvalidRequest, SallyportError
 from flows.migrate import Migrated, bring_up_to_date
 from handlers import wiring
-from runtime.cloudformation import answer
+from runtime.cloudformation import CustomResourceEvent, answer
 from runtime.deadline import OutOfTime, within
 from runtime.observability import logger
 from runtime.settings import MigrateSettings, SettingsError
@@ -21,8 +20,6 @@ from runtime.settings import MigrateSettings, SettingsError
 PHYSICAL_ID = "sallyport-schema"
 RESERVE_SECONDS = 30.0  # what is left of the function's time for telling CloudFormation
 GRACE_SECONDS = 5.0  # of it, what PostgreSQL gets to end a migration by itself before it is given up
-
-type Event = Mapping[str, Any]
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -39,7 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return _as_result(_migrate(context, latest=None))
 
 
-def _answered(event: Event, context: LambdaContext) -> dict[str, Any]:
+def _answered(event: CustomResourceEvent, context: LambdaContext) -> dict[str, Any]:
     """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
     reason = "unexpected, see the log of the function"
     result: dict[str, Any] | None = None
@@ -61,7 +58,7 @@ def _answered(event: Event, context: LambdaContext) -> dict[str, Any]:
     return result or {}
 
 
-def _done(event: Event, context: LambdaContext) -> dict[str, Any]:
+def _done(event: CustomResourceEvent, context: LambdaContext) -> dict[str, Any]:
     match event.get("RequestType"):
         case "Delete":
             return {}
@@ -71,7 +68,7 @@ def _done(event: Event, context: LambdaContext) -> dict[str, Any]:
             raise InvalidRequest(Fault(field="/RequestType", detail=f"must be Create, Update or Delete, got {other}"))
 
 
-def _latest(event: Event) -> str:
+def _latest(event: CustomResourceEvent) -> str:
     """What the template asks for. At a roll-back that is an older one, and the code may still be the newer: what failed
     then is not tried again.
     """

@@ -6,21 +6,18 @@ the same, with the result as the function's answer.
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from flows.network import NetworkRefused, Patience, empty_default_group, public_addresses, zone_ids
 from runtime.aws import AwsCallFailed
-from runtime.cloudformation import answer
+from runtime.cloudformation import CustomResourceEvent, answer
 from runtime.ec2 import Ec2
 from runtime.observability import logger
 from runtime.settings import NetworkSettings, SettingsError
 
 RESERVE_SECONDS = 60.0  # what is left for calls of EC2 under way and for telling CloudFormation
-
-type Event = Mapping[str, Any]
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -39,7 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return _answered(event, context, physical_id=physical_id)
 
 
-def _answered(event: Event, context: LambdaContext, *, physical_id: str) -> dict[str, Any]:
+def _answered(event: CustomResourceEvent, context: LambdaContext, *, physical_id: str) -> dict[str, Any]:
     """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
     reason = "unexpected, see the log of the function"
     data: dict[str, str] | None = None
@@ -53,7 +50,7 @@ def _answered(event: Event, context: LambdaContext, *, physical_id: str) -> dict
     return dict(data or {})
 
 
-def _made(event: Event, context: LambdaContext) -> dict[str, str]:
+def _made(event: CustomResourceEvent, context: LambdaContext) -> dict[str, str]:
     def seconds_left() -> float:
         return context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
 
@@ -72,7 +69,7 @@ def _made(event: Event, context: LambdaContext) -> dict[str, str]:
             raise NetworkRefused(f"this function makes no {other}")
 
 
-def _egress_addresses(event: Event, ec2: Ec2, patience: Patience) -> dict[str, str]:
+def _egress_addresses(event: CustomResourceEvent, ec2: Ec2, patience: Patience) -> dict[str, str]:
     """AddressA and AddressB, the latter empty where only one id is given."""
     given = event["ResourceProperties"]["AllocationIds"].split(",")
     # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID

@@ -9,7 +9,7 @@ import msgspec
 
 from handlers import examples
 from handlers.descriptions import ALWAYS, EXAMPLE_ID, HEADERS, KINDS, MEMBERS, WITH_TOKEN
-from handlers.operations import OPERATIONS, Answer, Operation, Parameter
+from handlers.operations import OPERATIONS, Operation, OperationResponse, Parameter
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
 from handlers.schemas.deliveries import DeliveryBody, DeliveryDetailsBody
 from handlers.schemas.destinations import DestinationBody
@@ -162,7 +162,7 @@ def _answers(operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _answer(answer: Answer, operation: Operation) -> dict[str, Any]:
+def _answer(answer: OperationResponse, operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {}}
     if answer.body is not None:
         content = {"schema": _ref(answer.body), "examples": _shared(answer.body.__name__)}

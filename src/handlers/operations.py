@@ -25,7 +25,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class OperationResponse:
     """One answer of an operation; `body` is None where it is no JSON of ours. `headers` are always there, those of
     `some_headers` only in some cases; handlers/descriptions.py describes them.
     """
@@ -49,7 +49,7 @@ class Operation:
     path: str
     summary: str
     scope: str | None
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, OperationResponse]
     description: str = ""
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()

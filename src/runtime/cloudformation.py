@@ -14,12 +14,15 @@ PAUSES_SECONDS = (1.0, 2.0)  # between the three tries, which with them take 18 
 _REASON_BYTES = 1000  # the whole answer may have 4096
 
 
+type CustomResourceEvent = Mapping[str, Any]  # AWS: "Custom resource request objects"
+
+
 class AnswerRefused(OSError):
     """The address does not want the answer (any more): trying again is of no use."""
 
 
 def answer(
-    event: Mapping[str, Any],
+    event: CustomResourceEvent,
     *,
     succeeded: bool,
     physical_id: str,
@@ -43,7 +46,7 @@ def answer(
 
 
 def _body(
-    event: Mapping[str, Any], *, succeeded: bool, physical_id: str, reason: str, data: Mapping[str, str]
+    event: CustomResourceEvent, *, succeeded: bool, physical_id: str, reason: str, data: Mapping[str, str]
 ) -> bytes:
     words = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
     told = {

@@ -18,7 +18,7 @@ _GONE = "InvalidPermission.NotFound"  # another has revoked the rule a moment ag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ElasticAddress:
+class ElasticIp:
     """An Elastic IP. `border_group` is where AWS announces it, "" where EC2 does not say; `held` whether anything uses
     it."""
 
@@ -30,7 +30,7 @@ class ElasticAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NatGateway:
+class Ec2NatGateway:
     """A NAT gateway that exists. `stack` is the CloudFormation stack that made it, "" for none."""
 
     nat_gateway_id: str
@@ -39,7 +39,7 @@ class NatGateway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityGroup:
+class Ec2SecurityGroup:
     """A security group; its rules in EC2's own form, as the calls that revoke them take them."""
 
     group_id: str
@@ -73,10 +73,10 @@ class Ec2:
             config=Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, retries=retries),
         )
 
-    def address(self, allocation_id: str) -> ElasticAddress:
+    def address(self, allocation_id: str) -> ElasticIp:
         """The code is `InvalidAllocationID.NotFound` for an id that this account and Region do not have."""
         (found,) = _asked(lambda: self._client.describe_addresses(AllocationIds=[allocation_id]))["Addresses"]
-        return ElasticAddress(
+        return ElasticIp(
             allocation_id=allocation_id,
             public_ip=found["PublicIp"],
             domain=found["Domain"],
@@ -84,7 +84,7 @@ class Ec2:
             held=bool(found.get("AssociationId")),
         )
 
-    def nat_gateways(self) -> tuple[NatGateway, ...]:
+    def nat_gateways(self) -> tuple[Ec2NatGateway, ...]:
         """All that hold their addresses still, also those that are on their way out."""
         states = [{"Name": "state", "Values": ["pending", "available", "deleting"]}]
         pages = self._client.get_paginator("describe_nat_gateways").paginate(Filters=states)
@@ -96,17 +96,17 @@ class Ec2:
         found = _asked(lambda: self._client.describe_availability_zones(ZoneNames=list(zones)))["AvailabilityZones"]
         return {item["ZoneName"]: item["ZoneId"] for item in found}
 
-    def security_group(self, group_id: str) -> SecurityGroup:
+    def security_group(self, group_id: str) -> Ec2SecurityGroup:
         """The code is `InvalidGroup.NotFound` for one that does not exist."""
         (found,) = _asked(lambda: self._client.describe_security_groups(GroupIds=[group_id]))["SecurityGroups"]
-        return SecurityGroup(
+        return Ec2SecurityGroup(
             group_id=group_id,
             name=found["GroupName"],
             ingress=tuple(found["IpPermissions"]),
             egress=tuple(found["IpPermissionsEgress"]),
         )
 
-    def revoke(self, group: SecurityGroup) -> None:
+    def revoke(self, group: Ec2SecurityGroup) -> None:
         """Takes the rules of `group` away. One that is gone by now is no fault."""
         for rules, take in (
             (group.ingress, self._client.revoke_security_group_ingress),
@@ -116,12 +116,12 @@ class Ec2:
                 _revoke(take, group.group_id, rule)
 
 
-def _nat_gateways(pages: Any) -> Iterator[NatGateway]:
+def _nat_gateways(pages: Any) -> Iterator[Ec2NatGateway]:
     for page in pages:
         for found in page["NatGateways"]:
             tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
             addresses = found.get("NatGatewayAddresses", [])
-            yield NatGateway(
+            yield Ec2NatGateway(
                 nat_gateway_id=found["NatGatewayId"],
                 stack=tags.get("aws:cloudformation:stack-name", ""),  # CloudFormation's own tag
                 allocation_ids=frozenset(item["AllocationId"] for item in addresses if "AllocationId" in item),
@@ -136,7 +136,7 @@ def _revoke(take: Callable[..., Any], group_id: str, rule: Mapping[str, Any]) ->
             raise
 
 
-def _asked[Answer](call: Callable[[], Answer]) -> Answer:
+def _asked[Result](call: Callable[[], Result]) -> Result:
     """boto3 makes a class for each of its errors; ours carries the code."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from runtime.metrics import Metric
 
-type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+type LambdaHandler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
 def _as_json(entry: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def count_by(dimension: str, value: str) -> None:
     metrics.add_dimension(name=dimension, value=value)
 
 
-def writes_counts(handler: Handler) -> Handler:
+def writes_counts(handler: LambdaHandler) -> LambdaHandler:
     """Has what an invocation counted written when it ends, however it ends.
 
     Powertools' own decorator warns of every invocation that counted nothing, as most calls of the API do.

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Self, TypeGuard, cast
 
-type Network = IPv4Network | IPv6Network
+type IpNetwork = IPv4Network | IPv6Network
 
 
 class SettingsError(Exception):
@@ -34,7 +34,7 @@ def _answer(name: str, raw: str) -> bool:
     return raw == "yes"
 
 
-def _networks(name: str, raw: str) -> tuple[Network, ...]:
+def _networks(name: str, raw: str) -> tuple[IpNetwork, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in raw.split(",") if part.strip())
     except ValueError as error:
@@ -87,7 +87,7 @@ _READERS: dict[object, Callable[[str, str], object]] = {
     str: _text,
     int: _number,
     bool: _answer,
-    tuple[Network, ...]: _networks,
+    tuple[IpNetwork, ...]: _networks,
     tuple[int, ...]: _ports,
     tuple[EgressAddress, ...]: _egress_addresses,
     tuple[ZoneId, ...]: _zone_ids,
@@ -194,8 +194,8 @@ class EgressSettings(FromEnvironment):
     """
 
     egress_addresses: tuple[EgressAddress, ...] = ()
-    allowed_private_cidrs: tuple[Network, ...] = ()
-    blocked_cidrs: tuple[Network, ...] = ()
+    allowed_private_cidrs: tuple[IpNetwork, ...] = ()
+    blocked_cidrs: tuple[IpNetwork, ...] = ()
     blocked_hosts: str = ""
     allowed_ports: tuple[int, ...] = (80, 443, 8080, 8443)
     ca_bundle: str = ""

@@ -11,9 +11,9 @@ import pytest
 
 from domain.destinations import Timeouts
 from domain.outcomes import Answered, Exchange, Refused, Unknown, Unreachable
-from egress.addresses import Address, Guard, Target
+from egress.addresses import Guard, IpAddress, UrlTarget
 from egress.client import Client, OutboundRequest
-from egress.connection_policy import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, Route
+from egress.connection_policy import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, PinnedRoute
 from egress.engine import Engine
 from egress.transfer import Run, Transfer
 from tests.egress.authorities import Authority
@@ -132,7 +132,7 @@ def test_a_partner_that_accepts_and_closes_at_once_leaves_it_unknown_or_unreacha
 def test_an_address_that_was_not_checked_is_refused_where_it_is_connected_to(partner: StartPartner) -> None:
     there = partner(says(OK))
     transfer = Transfer(OutboundRequest(method="GET", url=there.url()), started_at=time.monotonic())
-    target = Target(host="127.0.0.1", port=there.port, address=ip_address("127.0.0.1"))
+    target = UrlTarget(host="127.0.0.1", port=there.port, address=ip_address("127.0.0.1"))
     _run(transfer, target, checked=ip_address("127.0.0.2"))
     assert transfer.exchange is not None
     assert transfer.exchange.outcome == Refused(reason="the name led to 127.0.0.1, which was not checked")
@@ -335,9 +335,9 @@ def test_a_guard_built_from_ranges_lets_only_those_through(partner: StartPartner
     client.close()
 
 
-def _run(transfer: Transfer, target: Target, *, checked: Address) -> None:
+def _run(transfer: Transfer, target: UrlTarget, *, checked: IpAddress) -> None:
     engine = Engine()
-    route = Route(target=target, addresses=(checked,), roots="", sockets=engine.sockets, encrypted=False)
+    route = PinnedRoute(target=target, addresses=(checked,), roots="", sockets=engine.sockets, encrypted=False)
     run = Run(transfer, route, now=time.monotonic(), fresh=True)
     engine.add(run.handle)
     while transfer.exchange is None:

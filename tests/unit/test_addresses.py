@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.outcomes import Refused
-from egress.addresses import REFUSED_RANGES, Guard, Target
+from egress.addresses import REFUSED_RANGES, Guard, UrlTarget
 from runtime.settings import EgressAddress, EgressSettings
 
 GUARD = Guard()
@@ -191,19 +191,19 @@ def test_a_guard_of_settings_blocks_the_stack_s_own_addresses_and_hosts() -> Non
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("https://partner.example.com", Target("partner.example.com", 443, None)),
-        ("HTTPS://Partner.Example.COM/Path?Q=1", Target("partner.example.com", 443, None)),
-        ("http://partner.example.com:8080/a/../b?x=[1]&y={2}|3", Target("partner.example.com", 8080, None)),
-        ("http://xn--bcher-kva.example/", Target("xn--bcher-kva.example", 80, None)),
-        ("http://a_b.example/", Target("a_b.example", 80, None)),
-        ("http://1.example/", Target("1.example", 80, None)),
-        ("http://8.8.8.8/", Target("8.8.8.8", 80, IPv4Address("8.8.8.8"))),
-        ("http://[2600::1]:8443/", Target("[2600::1]", 8443, IPv6Address("2600::1"))),
-        ("http://[2600:0:0::1]/", Target("[2600:0:0::1]", 80, IPv6Address("2600::1"))),
-        ("http://partner.example.com/next?u=http://10.0.0.1/@x", Target("partner.example.com", 80, None)),
+        ("https://partner.example.com", UrlTarget("partner.example.com", 443, None)),
+        ("HTTPS://Partner.Example.COM/Path?Q=1", UrlTarget("partner.example.com", 443, None)),
+        ("http://partner.example.com:8080/a/../b?x=[1]&y={2}|3", UrlTarget("partner.example.com", 8080, None)),
+        ("http://xn--bcher-kva.example/", UrlTarget("xn--bcher-kva.example", 80, None)),
+        ("http://a_b.example/", UrlTarget("a_b.example", 80, None)),
+        ("http://1.example/", UrlTarget("1.example", 80, None)),
+        ("http://8.8.8.8/", UrlTarget("8.8.8.8", 80, IPv4Address("8.8.8.8"))),
+        ("http://[2600::1]:8443/", UrlTarget("[2600::1]", 8443, IPv6Address("2600::1"))),
+        ("http://[2600:0:0::1]/", UrlTarget("[2600:0:0::1]", 80, IPv6Address("2600::1"))),
+        ("http://partner.example.com/next?u=http://10.0.0.1/@x", UrlTarget("partner.example.com", 80, None)),
     ],
 )
-def test_plain_urls_pass(url: str, target: Target) -> None:
+def test_plain_urls_pass(url: str, target: UrlTarget) -> None:
     assert GUARD.check_url(url) is None
     assert GUARD.target(url) == target
 
@@ -303,7 +303,7 @@ _hosts = st.text(alphabet="0123456789abcdefxX.-_%[]:@ég", min_size=1, max_size=
 def test_libcurl_reads_the_same_host_and_port_out_of_every_url_that_passes(host: str, port: str, rest: str) -> None:
     url = f"http://{host}{port}{rest}"
     target = GUARD.target(url)
-    if isinstance(target, Target):
+    if isinstance(target, UrlTarget):
         reading = pycurl.CurlUrl(url)
         assert reading.host is not None
         spelled = reading.host.lower().strip("[]")

@@ -8,7 +8,7 @@ import pytest
 
 from domain.outcomes import Unreachable
 from egress.addresses import Resolved
-from egress.lookups import Answer, Lookups, Place
+from egress.lookups import HostPort, LookupResult, Lookups
 
 HERE = Resolved(addresses=(ip_address("192.0.2.1"),))
 
@@ -20,7 +20,7 @@ class Resolver:
         self.release = threading.Event()
         self.asked: list[str] = []
 
-    def __call__(self, host: str, _port: int) -> Answer:
+    def __call__(self, host: str, _port: int) -> LookupResult:
         self.asked.append(host)
         if host.startswith("slow"):
             self.release.wait(10)
@@ -31,12 +31,12 @@ class Answers:
     """Collects what an asker is told."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Place, Answer]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
 
-    def __call__(self, place: Place, answer: Answer) -> None:
+    def __call__(self, place: HostPort, answer: LookupResult) -> None:
         self._queue.put((place, answer))
 
-    def next(self) -> tuple[Place, Answer]:
+    def next(self) -> tuple[HostPort, LookupResult]:
         return self._queue.get(timeout=10)
 
 
@@ -84,7 +84,7 @@ def test_a_lookup_that_breaks_still_answers_and_others_go_on(monkeypatch: pytest
     answers, shown = Answers(), []
     monkeypatch.setattr(threading, "excepthook", lambda told: shown.append(told.exc_type))
 
-    def resolver(host: str, _port: int) -> Answer:
+    def resolver(host: str, _port: int) -> LookupResult:
         if host == "broken":
             raise RuntimeError
         return HERE

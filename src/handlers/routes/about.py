@@ -10,7 +10,7 @@ import aws_lambda_powertools.event_handler
 from aws_lambda_powertools.event_handler import Response
 
 from handlers.openapi import document
-from handlers.operations import Answer, Operation, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.request import Request
 from handlers.schemas.about import HealthBody
 from runtime.version import VERSION
@@ -28,7 +28,7 @@ _SWAGGER = Path(aws_lambda_powertools.event_handler.__file__).parent / "openapi"
         path="/healthz",
         summary="Is the API alive?",
         scope=None,
-        answers={200: Answer(description="It is", body=HealthBody)},
+        answers={200: OperationResponse(description="It is", body=HealthBody)},
     ),
 )
 def healthz(_request: Request) -> Response[Any]:
@@ -43,7 +43,7 @@ def healthz(_request: Request) -> Response[Any]:
         path="/openapi.json",
         summary="This document",
         scope=None,
-        answers={200: Answer(description="OpenAPI 3.1")},
+        answers={200: OperationResponse(description="OpenAPI 3.1")},
     ),
 )
 def openapi(request: Request) -> Response[Any]:
@@ -60,7 +60,7 @@ def openapi(request: Request) -> Response[Any]:
         summary="The documentation page",
         scope=None,
         answers={
-            200: Answer(
+            200: OperationResponse(
                 description="Swagger UI",
                 media_type="text/html",
                 headers=("Content-Security-Policy", "X-Content-Type-Options"),

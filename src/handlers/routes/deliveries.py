@@ -16,7 +16,7 @@ from flows.deliver import deliver, find
 from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.answers import fitting
-from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request, uuid_of
@@ -91,13 +91,13 @@ FILTERS = (
         body=NewDeliveryBody,
         parameters=(IDEMPOTENCY_KEY, PREFER),
         answers={
-            200: Answer(
+            200: OperationResponse(
                 description="The delivery has ended",
                 body=DeliveryDetailsBody,
                 headers=(*NAMED, "Preference-Applied"),
                 some_headers=("Idempotency-Replayed",),
             ),
-            202: Answer(
+            202: OperationResponse(
                 description="Accepted, or not ended yet",
                 body=DeliveryBody,
                 headers=NAMED,
@@ -138,7 +138,7 @@ def create(request: Request) -> Response[Any]:
         summary="List deliveries, newest first",
         scope=READ,
         parameters=FILTERS,
-        answers={200: Answer(description="A page of deliveries", body=DeliveriesBody)},
+        answers={200: OperationResponse(description="A page of deliveries", body=DeliveriesBody)},
         problems=("not-found", "invalid-request"),
     ),
 )
@@ -161,7 +161,11 @@ def list_deliveries(request: Request) -> Response[Any]:
         scope=READ,
         description="Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
         parameters=(ATTEMPT_CURSOR,),
-        answers={200: Answer(description="The delivery", body=DeliveryDetailsBody, headers=("Sallyport-Delivery-Id",))},
+        answers={
+            200: OperationResponse(
+                description="The delivery", body=DeliveryDetailsBody, headers=("Sallyport-Delivery-Id",)
+            )
+        },
         problems=("not-found", "invalid-request"),
     ),
 )

@@ -10,7 +10,7 @@ from domain.scopes import MANAGE, READ
 from flows import destinations as flow
 from handlers import wiring
 from handlers.answers import fitting
-from handlers.operations import Answer, Operation, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor, only
 from handlers.parsing import body_as
 from handlers.request import Request
@@ -33,7 +33,7 @@ router = new_router()
         summary="Create a destination",
         scope=MANAGE,
         body=NewDestinationBody,
-        answers={201: Answer(description="Created", body=DestinationBody, headers=("Location",))},
+        answers={201: OperationResponse(description="Created", body=DestinationBody, headers=("Location",))},
         problems=("name-taken", "invalid-request"),
     ),
 )
@@ -53,7 +53,7 @@ def create(request: Request) -> Response[Any]:
         summary="List destinations, newest first",
         scope=READ,
         parameters=(LIMIT, CURSOR),
-        answers={200: Answer(description="A page of destinations", body=DestinationsBody)},
+        answers={200: OperationResponse(description="A page of destinations", body=DestinationsBody)},
         problems=("invalid-request",),
     ),
 )
@@ -80,7 +80,7 @@ def list_destinations(request: Request) -> Response[Any]:
         summary="Show a destination",
         description="By its name or its id.",
         scope=READ,
-        answers={200: Answer(description="The destination", body=DestinationBody)},
+        answers={200: OperationResponse(description="The destination", body=DestinationBody)},
         problems=("not-found",),
     ),
 )

@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler import Response
 from domain.scopes import READ, SEND
 from flows import check_egress as flow
 from handlers import wiring
-from handlers.operations import Answer, Operation, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.request import Request
 from handlers.schemas.egress import EgressBody, VerifiedEgressBody, egress_body, verified_egress_body
 
@@ -25,7 +25,7 @@ router = new_router()
             "this call asks the database."
         ),
         scope=READ,
-        answers={200: Answer(description="The fixed addresses", body=EgressBody)},
+        answers={200: OperationResponse(description="The fixed addresses", body=EgressBody)},
     ),
 )
 def show(_request: Request) -> Response[Any]:
@@ -44,7 +44,7 @@ def show(_request: Request) -> Response[Any]:
             "compares with all published addresses. Takes 8 s at most. Takes no body, and keeps nothing."
         ),
         scope=SEND,
-        answers={200: Answer(description="What was seen, or why nothing was", body=VerifiedEgressBody)},
+        answers={200: OperationResponse(description="What was seen, or why nothing was", body=VerifiedEgressBody)},
     ),
 )
 def verify(_request: Request) -> Response[Any]:

@@ -22,7 +22,7 @@ from flows.accept import accept
 from flows.deliver import Progress, deliver
 from handlers import wiring
 from handlers.answers import fits
-from handlers.operations import Answer, Operation, Parameter, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.problems import Problem, no_answer, not_ended, odd_status, problem_of, respond, too_large_to_return
 from handlers.request import Request
 from handlers.routes.deliveries import IDEMPOTENCY_KEY
@@ -58,13 +58,13 @@ def _operation(method: str) -> Operation:
         parameters=(IDEMPOTENCY_KEY, RESPOND_ASYNC),
         passes=True,
         answers={
-            200: Answer(
+            200: OperationResponse(
                 description="The partner's response",
                 media_type="*/*",
                 headers=PARTNERS_HEADERS,
                 some_headers=(REPLAYED, "Sallyport-Content-Length"),
             ),
-            202: Answer(
+            202: OperationResponse(
                 description="Accepted (Prefer: respond-async)",
                 body=DeliveryBody,
                 headers=("Location", "Preference-Applied", "Sallyport-Delivery-Id"),
