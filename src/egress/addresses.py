@@ -1,6 +1,6 @@
 """The SSRF guard: which URLs and addresses a request may go to.
 
-The table is written out, row by row, and does not lean on `ipaddress.is_global`, which passes 64:ff9b::a9fe:a9fe
+The table is written out, row by row, and does not rely on `ipaddress.is_global`, which passes 64:ff9b::a9fe:a9fe
 (NAT64), 2002:a9fe:a9fe::1 (6to4), ::127.0.0.1, fec0::1 and 192.88.99.3.
 """
 
@@ -55,15 +55,15 @@ REFUSED_RANGES: tuple[tuple[IpNetwork, str], ...] = tuple(
     )
 )
 
-# All that IANA has given out of IPv6's unicast addresses lies in here (RFC 4291 section 2.4, and IANA's registry of the
-# IPv6 address space). The table above names what is special in it, and what has a name outside of it.
+# All IPv6 unicast addresses that IANA has allocated are in this range (RFC 4291 section 2.4, and IANA's registry of the
+# IPv6 address space). The table above names the special ranges in it, and those outside that have a name.
 _ASSIGNED = IPv6Network("2000::/3")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 section 6.1: an IPv4 address follows
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_URL_CHARACTERS = 16_384  # API Gateway takes 10,240 bytes of request line and headers
 _MAX_NAME_CHARACTERS = 253  # RFC 1035 section 2.3.4, without the root's dot
-# RFC 3986 appendix B. Brackets, braces and bars, seen in real paths and queries, go out as they are.
+# RFC 3986 appendix B. Brackets, braces and bars, seen in real paths and queries, are sent as they are.
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?",
     re.DOTALL,
@@ -92,11 +92,11 @@ class Resolved:
 class Guard:
     """Decides where a request may go.
 
-    `allowed_private_cidrs` wins over the table for exactly those ranges; against `blocked_cidrs` the narrower range
-    wins, and the allowed one where both are equal: whoever opens 10.0.0.0/8 does not open the VPC in it.
+    `allowed_private_cidrs` wins over the table for exactly those ranges; between it and `blocked_cidrs` the narrower
+    range wins, and the allowed one where both are equal: allowing 10.0.0.0/8 does not allow the VPC in it.
     `blocked_hosts` are names that are never called, whatever they resolve to. An IPv4-mapped IPv6 address (RFC 4291
-    section 2.5.5.2) is judged as the IPv4 address in it. Of IPv6 only 2000::/3 is called at all, the table's rows left
-    out, and an ISATAP address where the IPv4 address in it may be called.
+    section 2.5.5.2) is judged as the IPv4 address in it. Of IPv6 only 2000::/3 is called at all, without the table's
+    ranges, and an ISATAP address only where the IPv4 address in it may be called.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Guard:
         )
 
     def check_url(self, url: str) -> str | None:
-        """Why `url` may not be called, in plain words; None when nothing speaks against it. Asks no name server."""
+        """Why `url` may not be called; None when it may. Asks no name server."""
         target = self.target(url)
         return target.reason if isinstance(target, Refused) else None
 
@@ -132,8 +132,8 @@ class Guard:
         """Where `url` leads, or why it may not be called. Asks no name server."""
         try:
             return self._target(url)
-        except UrlRejected as odd:
-            return Refused(reason=str(odd))
+        except UrlRejected as rejected:
+            return Refused(reason=str(rejected))
 
     def check_address(self, address: IpAddress) -> str | None:
         """Why `address` may not be connected to; None when it may."""
@@ -143,11 +143,13 @@ class Guard:
             return f"{address} is a blocked address"
         if allowed >= 0:
             return None
-        why = next((why for network, why in REFUSED_RANGES if _within(judged, (network,))), None) or self._why(judged)
+        why = next(
+            (why for network, why in REFUSED_RANGES if _within(judged, (network,))), None
+        ) or self._refusal_beyond_table(judged)
         return f"{address} is {why}" if why is not None else None
 
-    def _why(self, address: IpAddress) -> str | None:
-        """Why an address is refused that no row of the table holds."""
+    def _refusal_beyond_table(self, address: IpAddress) -> str | None:
+        """Why an address that is not in the table is refused; None when it is not refused."""
         if isinstance(address, IPv4Address):
             return None
         if address not in _ASSIGNED:
@@ -158,7 +160,7 @@ class Guard:
     def resolve(self, host: str, port: int) -> Resolved | Refused | Unreachable:
         """The checked addresses of `host`. One address that is not allowed refuses them all.
 
-        Asks the name servers unless `host` is an address, and may block for as long as the resolver of the system does.
+        Asks the name servers unless `host` is an address, and may block for as long as the system's resolver does.
         """
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -175,14 +177,14 @@ class Guard:
             raise UrlRejected("the URL's host or port cannot be read")
         host, port = match["host"].lower(), int(match["port"] or DEFAULT_PORTS[scheme])
         address = _literal(host)
-        fault = self._fault_in_name(host) if address is None else self.check_address(address)
+        fault = self._host_name_fault(host) if address is None else self.check_address(address)
         if fault is not None:
             raise UrlRejected(fault)
         if port not in self._ports:
             raise UrlRejected(f"port {port} is not among the allowed ports ({_listed(self._ports)})")
         return UrlTarget(host, port, address)
 
-    def _fault_in_name(self, host: str) -> str | None:
+    def _host_name_fault(self, host: str) -> str | None:
         if not host:
             return "the URL has no host"
         if host.endswith("."):
@@ -202,22 +204,22 @@ def _split(url: str) -> tuple[str, str]:
         raise UrlRejected(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
     if not _PLAIN.fullmatch(url):
         raise UrlRejected(
-            "the URL may hold visible ASCII characters only; percent-encode the others, write names as xn--..."
+            "the URL may contain visible ASCII characters only; percent-encode the others, write names as xn--..."
         )
     match = _URL.fullmatch(url)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
         raise UrlRejected("the URL must begin with http:// or https://")
     if "@" in match["authority"]:
-        raise UrlRejected("the URL must not carry a user name or password")
+        raise UrlRejected("the URL must not contain a user name or password")
     if "\\" in url:
-        raise UrlRejected("the URL must not hold a backslash")
+        raise UrlRejected("the URL must not contain a backslash")
     if match["fragment"] is not None:
         raise UrlRejected("the URL must not have a fragment")
     return match["scheme"].lower(), match["authority"]
 
 
 def _literal(host: str) -> IpAddress | None:
-    """The address that `host` spells; None when it is a name. Odd spellings are refused: clients differ on them."""
+    """The address that `host` spells; None when it is a name. Unusual spellings are refused: clients differ on them."""
     if host.startswith("["):
         try:
             return IPv6Address(_without_zone(host[1:-1]))
@@ -260,7 +262,7 @@ def _within(address: IpAddress, networks: Sequence[IpNetwork]) -> bool:
 
 
 def _narrowest(address: IpAddress, networks: Sequence[IpNetwork]) -> int:
-    """The longest prefix among those of `networks` that hold `address`; -1 for none."""
+    """The longest prefix among those of `networks` that contain `address`; -1 for none."""
     return max((network.prefixlen for network in networks if _within(address, (network,))), default=-1)
 
 

@@ -1,4 +1,4 @@
-"""Where the results of the egress check are kept: one SSM parameter per zone, so that no check wakes the database."""
+"""Stores the results of the egress check: in one SSM parameter per zone, so that no check wakes the database."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,18 @@ from domain.errors import ChecksUnavailable
 from runtime.aws import AwsCallFailed, call
 from runtime.settings import CheckSettings
 
-# Callers wait for it: a healthy SSM answers in some ten milliseconds.
+# Callers wait for it: a healthy SSM answers within some ten milliseconds.
 _SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5
-# SSM takes 40 of these calls a second from a whole account (AWS: "Parameter Store throughput"); whoever shows the
-# results more often than that shows those of a moment ago. A zone's first result may come any moment, and so may an SSM
-# that was out of reach, for which callers would otherwise wait one after the other.
-FRESH = timedelta(seconds=30)
-SOON = timedelta(seconds=3)
+# SSM allows 40 of these calls a second to a whole account (AWS: "Parameter Store throughput"), so results are cached. A
+# zone's first result may come at any moment; and an SSM that does not answer is not asked by each caller in turn.
+CACHED_FOR = timedelta(seconds=30)
+INCOMPLETE_CACHED_FOR = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """What SSM said at a moment, or why it said nothing."""
+class _CachedResults:
+    """What SSM returned at `since`, or why it returned nothing."""
 
     since: datetime
     until: datetime
@@ -36,38 +35,39 @@ class CheckStore:
 
     def __init__(self, settings: CheckSettings) -> None:
         self._settings = settings
-        self._read: _Read | None = None
+        self._cached: _CachedResults | None = None
 
-    def keep(self, zone: str, check: Check) -> None:
-        """Puts the result of a check in the place of the zone's last one. Raises ChecksUnavailable."""
+    def store(self, zone: str, check: Check) -> None:
+        """Replaces the zone's last result. Raises ChecksUnavailable."""
         value = msgspec.json.encode(check).decode()
         content = {"Name": self._name(zone), "Value": value, "Type": "String", "Overwrite": True}
         self._call("PutParameter", content)
 
-    def of(self, zones: Sequence[str]) -> Mapping[str, Check]:
+    def results(self, zones: Sequence[str]) -> Mapping[str, Check]:
         """The last result of each zone (at most ten) that has one. Raises ChecksUnavailable."""
         names = {self._name(zone): zone for zone in zones}
-        found = self._call("GetParameters", {"Names": list(names)}).get("Parameters", [])
-        checks = ((names[item["Name"]], _read(item["Value"])) for item in found)
+        parameters = self._call("GetParameters", {"Names": list(names)}).get("Parameters", [])
+        checks = ((names[parameter["Name"]], _read(parameter["Value"])) for parameter in parameters)
         return {zone: check for zone, check in checks if check is not None}
 
-    def lately(self, zones: Sequence[str], *, now: datetime) -> Mapping[str, Check]:
+    def cached_results(self, zones: Sequence[str], *, now: datetime) -> Mapping[str, Check]:
         """The same, as it was at most 30 s ago, or 3 s where a zone has no result; always for the same zones.
 
         Raises ChecksUnavailable, for 3 s without asking again.
         """
-        if self._read is None or not self._read.since <= now < self._read.until:
-            self._read = self._read_at(now, zones)
-        if self._read.failure:
-            raise _unavailable(self._read.failure)
-        return self._read.checks
+        if self._cached is None or not self._cached.since <= now < self._cached.until:
+            self._cached = self._read_at(now, zones)
+        if self._cached.failure:
+            raise _unavailable(self._cached.failure)
+        return self._cached.checks
 
-    def _read_at(self, now: datetime, zones: Sequence[str]) -> _Read:
+    def _read_at(self, now: datetime, zones: Sequence[str]) -> _CachedResults:
         try:
-            found = self.of(zones)
+            checks = self.results(zones)
         except ChecksUnavailable as error:
-            return _Read(since=now, until=now + SOON, checks={}, failure=str(error))
-        return _Read(since=now, until=now + (FRESH if len(found) == len(set(zones)) else SOON), checks=found)
+            return _CachedResults(since=now, until=now + INCOMPLETE_CACHED_FOR, checks={}, failure=str(error))
+        complete = len(checks) == len(set(zones))
+        return _CachedResults(since=now, until=now + (CACHED_FOR if complete else INCOMPLETE_CACHED_FOR), checks=checks)
 
     def _name(self, zone: str) -> str:
         return f"{self._settings.egress_results_path}/{zone}"
@@ -82,7 +82,7 @@ class CheckStore:
                 endpoint_url=self._settings.ssm_endpoint_url,
             )
         except AwsCallFailed as failure:
-            raise _unavailable(f"the results of the egress check are out of reach: {failure.code}") from failure
+            raise _unavailable(f"the results of the egress check are not available: {failure.code}") from failure
 
 
 def _unavailable(reason: str) -> ChecksUnavailable:
@@ -90,8 +90,8 @@ def _unavailable(reason: str) -> ChecksUnavailable:
 
 
 def _read(value: str) -> Check | None:
-    """None for what is no result: CloudFormation makes each parameter with a word in it that says so. A time without a
-    zone is none either, for it cannot be compared."""
+    """None for what is no result: CloudFormation creates each parameter with a text that says so. Nor is one whose
+    times have no time zone, since they cannot be compared."""
     try:
         check = msgspec.json.decode(value, type=Check)
     except msgspec.DecodeError:

@@ -43,7 +43,7 @@ class EarlyResults:
 
 
 class Client:
-    """Sends requests to third parties and keeps connections open between calls. Safe to use from several threads.
+    """Sends requests to third parties and reuses connections between calls. Safe to use from several threads.
 
     `ca_bundle` is a PEM file of the roots to trust; empty for the system's. Raises SettingsError when there are none.
     """
@@ -55,17 +55,17 @@ class Client:
         self._idle: deque[Engine] = deque()
 
     def send_all(self, requests: Sequence[OutboundRequest], *, early: EarlyResults | None = None) -> list[Exchange]:
-        """Sends all `requests` at once; what became of each, in their order. Whatever a partner does is an outcome, and
-        so is a fault of ours in one transfer: the others go on. With `early`, some are reported before the last
-        ends."""
+        """Sends all `requests` at once; returns their exchanges in the same order. Whatever a partner does is an
+        outcome, and so is a fault of ours in one transfer: the others go on. With `early`, some are reported before the
+        last ends."""
         engine = self._engine()
         batch = _Batch(self._guard, self._lookups, engine, roots=self._roots, early=early)
         exchanges = batch.run(requests)
-        self._idle.append(engine)  # not where `run` raised: such an engine may still have transfers
+        self._idle.append(engine)  # not if `run` raised: the engine may still have transfers
         return exchanges
 
     def close(self) -> None:
-        """Closes the connections that were kept open."""
+        """Closes the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -88,12 +88,12 @@ class _Batch:
         self._roots = roots
         self._early = early
         self._began_at = time.monotonic()
-        self._answers: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
+        self._lookup_results: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
         self._waiting: dict[HostPort, list[tuple[Transfer, UrlTarget]]] = {}
         self._running: dict[pycurl.Curl, Run] = {}
 
     def run(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
-        """Starts all, then turns the engine until all have ended."""
+        """Starts all, then runs the engine until all have ended."""
         transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
         for transfer in transfers:
             self._isolated(transfer, partial(self._start, transfer))
@@ -109,7 +109,9 @@ class _Batch:
         early = self._early
         if early is None:
             return
-        ended = {place: item.exchange for place, item in enumerate(transfers) if item.exchange is not None}
+        ended = {
+            position: transfer.exchange for position, transfer in enumerate(transfers) if transfer.exchange is not None
+        }
         if early.is_time(ended=len(ended), of=len(transfers), seconds=time.monotonic() - self._began_at):
             self._early = None
             early.report(ended)
@@ -126,40 +128,40 @@ class _Batch:
             self._look_up(transfer, target)
 
     def _look_up(self, transfer: Transfer, target: UrlTarget) -> None:
-        place = (target.host, target.port)
-        already_asked = place in self._waiting
-        self._waiting.setdefault(place, []).append((transfer, target))
+        host_port = (target.host, target.port)
+        already_asked = host_port in self._waiting
+        self._waiting.setdefault(host_port, []).append((transfer, target))
         if not already_asked:
-            self._lookups.ask(place, self._on_answer)
+            self._lookups.ask(host_port, self._on_lookup_result)
 
-    def _on_answer(self, place: HostPort, answer: LookupResult) -> None:
+    def _on_lookup_result(self, host_port: HostPort, result: LookupResult) -> None:
         """Called on a lookup's thread."""
-        self._answers.put((place, answer))
+        self._lookup_results.put((host_port, result))
         self._engine.wake()
 
     def _begin_resolved(self) -> None:
-        while not self._answers.empty():
-            place, answer = self._answers.get()
-            for transfer, target in self._waiting.pop(place, ()):
-                self._isolated(transfer, partial(self._begin, transfer, target, answer))
+        while not self._lookup_results.empty():
+            host_port, result = self._lookup_results.get()
+            for transfer, target in self._waiting.pop(host_port, ()):
+                self._isolated(transfer, partial(self._begin, transfer, target, result))
 
-    def _begin(self, transfer: Transfer, target: UrlTarget, answer: LookupResult) -> None:
-        if not isinstance(answer, Resolved):
-            transfer.end_unsent(answer, now=time.monotonic())
+    def _begin(self, transfer: Transfer, target: UrlTarget, result: LookupResult) -> None:
+        if not isinstance(result, Resolved):
+            transfer.end_unsent(result, now=time.monotonic())
             return
         route = PinnedRoute(
             target=target,
-            addresses=answer.addresses,
+            addresses=result.addresses,
             roots=self._roots,
             sockets=self._engine.sockets,
             encrypted=transfer.request.url[:6].lower() == "https:",
         )
-        self._set_off(transfer, route, fresh=not transfer.request.may_repeat)
+        self._start_run(transfer, route, fresh=not transfer.request.may_repeat)
 
-    def _set_off(self, transfer: Transfer, route: PinnedRoute, *, fresh: bool) -> None:
+    def _start_run(self, transfer: Transfer, route: PinnedRoute, *, fresh: bool) -> None:
         run = Run(transfer, route, now=time.monotonic(), fresh=fresh)
         self._running[run.handle] = run
-        transfer.set_off = True
+        transfer.may_be_sent = True
         self._engine.add(run.handle)
 
     def _end(self, ended: Ended) -> None:
@@ -168,50 +170,50 @@ class _Batch:
 
     def _conclude(self, run: Run, ended: Ended) -> None:
         self._engine.remove(ended.handle)
-        if run.met_a_dead_connection:
-            self._set_off(run.transfer, run.route, fresh=True)
+        if run.connection_was_stale:
+            self._start_run(run.transfer, run.route, fresh=True)
         else:
             run.end(ended, now=time.monotonic())
 
     def _isolated(self, transfer: Transfer, step: Callable[[], None]) -> None:
-        """Makes one step of one transfer; where that fails in a way that nobody foresaw, the transfer is over."""
+        """Makes one step of one transfer; an unexpected exception in it ends that transfer."""
         isolated(step, otherwise=partial(self._end_faulty, transfer), step="transfer")
 
     def _end_faulty(self, transfer: Transfer, error: Exception) -> None:
-        """Whether some of the request may be out is known: it can be from the moment when libcurl was given it."""
+        """Some of the request may have been sent from the moment when libcurl was given it, and not before."""
         for run in [run for run in self._running.values() if run.transfer is transfer]:
             del self._running[run.handle]
             self._engine.remove(run.handle)
         fault = f"a fault of the gateway itself ({type(error).__name__})"
         outcome: Outcome = (
-            Unknown(reason=fault) if transfer.set_off else Unreachable(reason=f"{fault}; nothing was sent")
+            Unknown(reason=fault) if transfer.may_be_sent else Unreachable(reason=f"{fault}; nothing was sent")
         )
         transfer.end_unsent(outcome, now=time.monotonic())
 
     def _end_late(self) -> None:
         now = time.monotonic()
-        for place, waits in list(self._waiting.items()):
-            self._end_waits(place, waits, now=now)
+        for host_port, waits in list(self._waiting.items()):
+            self._end_waits(host_port, waits, now=now)
         for run in [run for run in self._running.values() if run.answer_by <= now]:
             self._end(Ended(run.handle, pycurl.E_OPERATION_TIMEDOUT, ""))
 
-    def _end_waits(self, place: HostPort, waits: list[tuple[Transfer, UrlTarget]], *, now: float) -> None:
-        """Ends those whose time to connect is over while their name is still being looked up."""
+    def _end_waits(self, host_port: HostPort, waits: list[tuple[Transfer, UrlTarget]], *, now: float) -> None:
+        """Ends those whose time to connect has passed while their name is still being looked up."""
         for transfer, _ in waits:
             if transfer.connect_by <= now:
-                transfer.end_unsent(Unreachable(reason=f"{place[0]} did not resolve in time"), now=now)
+                transfer.end_unsent(Unreachable(reason=f"{host_port[0]} did not resolve in time"), now=now)
         left = [(transfer, target) for transfer, target in waits if transfer.exchange is None]
         if left:
-            self._waiting[place] = left
+            self._waiting[host_port] = left
         else:
-            del self._waiting[place]
+            del self._waiting[host_port]
 
     def _next_deadline(self) -> float:
         waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
         return min([*waiting, *self._early_moments(), *(run.answer_by for run in self._running.values())])
 
     def _early_moments(self) -> list[float]:
-        """When to check whether to report, though nothing has happened."""
+        """When to check whether to report, even if nothing has happened."""
         if self._early is None:
             return []
         moments = [self._began_at + self._early.half_after_seconds, self._began_at + self._early.any_after_seconds]

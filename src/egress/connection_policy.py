@@ -1,4 +1,4 @@
-"""The way of one request: to a checked address and no other, over one connection and no second."""
+"""Which connections one request may use: to a checked address and no other, and one connection only."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from egress.sockets import OpenSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
 IDLE_CONNECTION_SECONDS = 15
-LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are looked at anew, however busy a connection is
+LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are checked again, however busy a connection is
 
 _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b")
 
@@ -23,7 +23,7 @@ _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\
 class PinnedRoute:
     """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
 
-    `encrypted` says that it goes over TLS, and so may go over HTTP/2.
+    `encrypted` says that it uses TLS, and so may use HTTP/2.
     """
 
     target: UrlTarget
@@ -37,13 +37,13 @@ class ConnectionPolicy:
     """Watches one transfer connect and send.
 
     `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
-    None where there is none. `unfit` says that a kept connection had ended, or leads to an address that was not checked
-    this time; either showed before anything was sent. `turned_away` says that the partner gave its word that it did
-    nothing with the request: HTTP/2 has one for that (RFC 9113 section 8.7).
+    None where there is none. `stale` says that a reused connection had ended, or leads to an address that was not
+    checked this time; either was seen before anything was sent. `not_processed` says that the partner stated that it
+    did nothing with the request, as HTTP/2 allows (RFC 9113 section 8.7).
     """
 
     def __init__(self, route: PinnedRoute) -> None:
-        self.turned_away = False
+        self.not_processed = False
         self.reached: str | None = None
         self.unchecked: str | None = None
         self.stale = False
@@ -52,7 +52,7 @@ class ConnectionPolicy:
         self._descriptors: list[int] = []
 
     def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
-        """Tells libcurl where to go and whom to trust; `fresh` asks for a connection of the request's own."""
+        """Sets the addresses and the roots to trust; `fresh` asks for a new connection."""
         _pin(handle, self._route)
         handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         handle.setopt(pycurl.SOCKOPTFUNCTION, self._socket_opened)
@@ -60,12 +60,12 @@ class ConnectionPolicy:
         handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
         if fresh and self._route.encrypted:
             handle.setopt(pycurl.VERBOSE, 1)
-            handle.setopt(pycurl.DEBUGFUNCTION, self._listen)
+            handle.setopt(pycurl.DEBUGFUNCTION, self._read_log)
         handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
         handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
 
     def _open_socket(self, _purpose: int, to: Any) -> socket.socket | int:
-        """libcurl is about to connect: the last look at the address, and this is the one that is used."""
+        """libcurl is about to connect: the last check of the address, of exactly the one that is used."""
         address = str(to.addr[0])
         if not self._is_checked(address):
             self.unchecked = address
@@ -76,25 +76,25 @@ class ConnectionPolicy:
             return int(pycurl.SOCKET_BAD)
 
     def _socket_opened(self, descriptor: int, _purpose: int) -> int:
-        """libcurl has a duplicate of our socket; ours goes, or the connection would live as long as either."""
+        """libcurl has a duplicate of our socket; ours is closed, or the connection would live as long as either."""
         self._opened.close()
         self._descriptors.append(descriptor)
         return int(pycurl.SOCKOPT_OK)
 
-    def _listen(self, kind: int, words: bytes) -> None:
-        """libcurl has no other way to tell these than its log. Where it changes its words they stay unknown.
+    def _read_log(self, kind: int, line: bytes) -> None:
+        """Only libcurl's log says this. Should its words change, such requests end as unknown.
 
-        A request on a connection of its own is stream 1, so that only a GOAWAY whose last stream is 0 leaves it out. On
-        a kept connection the log does not say which stream it is, and nobody listens (docs/adr/0003).
+        A request on a connection of its own is stream 1, so that only a GOAWAY whose last stream is 0 excludes it. On a
+        reused connection the log does not say which stream it is, so it is not read (docs/adr/0003).
         """
-        if kind == pycurl.INFOTYPE_TEXT and _NOT_PROCESSED.match(words):
-            self.turned_away = True
+        if kind == pycurl.INFOTYPE_TEXT and _NOT_PROCESSED.match(line):
+            self.not_processed = True
 
     def _about_to_send(self, remote_address: str, local_address: str, _remote_port: int, local_port: int) -> int:
         """libcurl has a connection and is about to send the request over it.
 
-        It comes here a second time when a kept connection died without an answer, to send everything again over a new
-        one. Whether the partner has acted by then nobody knows, so this ends the transfer.
+        It calls this a second time when a reused connection broke without an answer, to send everything again over a
+        new one. By then the partner may have acted, so this ends the transfer.
         """
         if self.reached is not None:
             return int(pycurl.PREREQFUNC_ABORT)

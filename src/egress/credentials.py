@@ -1,4 +1,4 @@
-"""Partners' credentials: sealed for the database, opened for one attempt, turned into headers.
+"""Partners' credentials: sealed for the database, unsealed for one attempt, turned into headers.
 
 A sealed value is
 
@@ -10,7 +10,7 @@ A sealed value is
 and is bound to its row: destination id and kind of credentials are authenticated along with it, so that a value moved
 to another row, or whose row changes its kind, does not open.
 
-libsodium (PyNaCl) does the encryption: of the well-kept libraries it takes the least room in the package. It is
+libsodium (PyNaCl) does the encryption: of the well-maintained libraries it is the smallest in the package. It is
 imported at the first use: most calls need no credentials.
 """
 
@@ -56,7 +56,7 @@ class SealKey:
 
     @property
     def key_id(self) -> bytes:
-        """Four bytes that tell keys apart and give nothing of them away."""
+        """Four bytes that distinguish keys and reveal nothing about them."""
         return hashlib.sha256(b"sallyport key id" + self.secret).digest()[:_KEY_ID_BYTES]
 
     @classmethod
@@ -64,8 +64,8 @@ class SealKey:
         """The key that a secret text stands for: HKDF-SHA256 (RFC 5869) of it, without salt.
 
         Secrets Manager generates texts, not bits; HKDF spreads their entropy evenly over 256 bits and ties the key to
-        this one purpose, so that the text may serve others later. The text must be random (32 characters or more):
-        nothing here slows down the guessing of a password. Raises ValueError for a shorter one.
+        this one purpose, so that the text may serve other purposes later. The text must be random (32 characters or
+        more): nothing here slows down the guessing of a password. Raises ValueError for a shorter one.
         """
         if len(text) < _LEAST_SECRET_CHARACTERS:
             raise ValueError(
@@ -107,7 +107,7 @@ def auth_headers(auth: Auth) -> Headers:
 
 
 def seal(auth: Auth, *, destination_id: DestinationId, key: SealKey) -> bytes | None:
-    """`auth` encrypted for the row of `destination_id`; None when there is nothing to hide."""
+    """`auth` encrypted for the row of `destination_id`; None when there are none."""
     from nacl.bindings import crypto_aead_aes256gcm_encrypt
 
     plain = _plain(auth)
@@ -126,17 +126,17 @@ def seal(auth: Auth, *, destination_id: DestinationId, key: SealKey) -> bytes | 
 def unseal(
     sealed: bytes | None, *, auth_type: AuthType, destination_id: DestinationId, keys: Sequence[SealKey]
 ) -> Auth:
-    """What `seal` made `sealed` of, for the same row; NoAuth for None where `auth_type` is none.
+    """The credentials that `seal` was given, for the same row; NoAuth for None where `auth_type` is none.
 
     Raises Unsealable when none of `keys` opens it: another key, another row, another kind, or bytes that were changed.
     """
     if auth_type is AuthType.NONE and sealed is None:
         return NoAuth()
     if sealed is None or len(sealed) < _HEAD_BYTES + _TAG_BYTES or sealed[0] != FORMAT_VERSION:
-        raise Unsealable(f"the credentials of destination {destination_id} are not in a format that is known here")
+        raise Unsealable(f"the credentials of destination {destination_id} are not in a known format")
     for key in keys:
         if key.key_id == sealed[1 : 1 + _KEY_ID_BYTES]:
-            plain = _opened(sealed, bound_to=_bound_to(destination_id, auth_type), key=key)
+            plain = _decrypted(sealed, bound_to=_bound_to(destination_id, auth_type), key=key)
             if plain is not None:
                 return _auth(auth_type, plain)
     raise Unsealable(f"no key opens the credentials of destination {destination_id}")
@@ -146,7 +146,7 @@ def load_seal_key(settings: SealKeySettings, *, endpoint_url: str = "") -> SealK
     """The key from `seal_key_file`, or else out of the secret `seal_key_secret_arn`.
 
     Raises SettingsError when neither is set, or the file is not a private one of ours or too short; SecretUnavailable
-    when Secrets Manager does not hand the secret out. `endpoint_url` is for an API that is not AWS's own.
+    when Secrets Manager does not return the secret. `endpoint_url` is for an API that is not AWS's own.
     """
     if settings.seal_key_file:
         return _derived(_private_text(Path(settings.seal_key_file)), source="SEAL_KEY_FILE")
@@ -189,7 +189,7 @@ def _bound_to(destination_id: DestinationId, kind: AuthType) -> bytes:
     return destination_id.bytes + kind.value.encode()
 
 
-def _opened(sealed: bytes, *, bound_to: bytes, key: SealKey) -> bytes | None:
+def _decrypted(sealed: bytes, *, bound_to: bytes, key: SealKey) -> bytes | None:
     from nacl.bindings import crypto_aead_aes256gcm_decrypt
     from nacl.exceptions import CryptoError
 
@@ -208,7 +208,8 @@ def _derived(text: str, *, source: str) -> SealKey:
 
 
 def _private_text(path: Path) -> str:
-    """The text of a file that nobody but us may read. The checks are made on the open file, not on its name."""
+    """The text of a file that only its owner, this user, may read. The checks are made on the open file, not on its
+    name."""
     try:
         with path.open(encoding="utf-8") as file:
             status = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Asks a service outside which address our request came from, over the way that deliveries take."""
+"""Asks an outside service which address our request came from, over the same path as deliveries."""
 
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -15,8 +15,8 @@ _LONGEST_ANSWER_BYTES = 64  # an IPv6 address has 45 characters at most, and som
 def observe(client: Client, url: str) -> Observation:
     """What the service at `url` answers: one address as plain text, such as https://checkip.amazonaws.com/ gives it.
 
-    Over a connection of its own, for one that was opened earlier may have left by another way. Whatever the service
-    does, this is a value.
+    Over a new connection, since an earlier one may have left from another address. Whatever the service does, this
+    returns a value.
     """
     headers = (("Accept", "text/plain"),)
     (exchange,) = client.send_all([OutboundRequest(method="GET", url=url, headers=headers, timeouts=TIMEOUTS)])
@@ -29,7 +29,7 @@ def observe(client: Client, url: str) -> Observation:
 
 
 def _read(body: bytes) -> Observation:
-    """The address in the body. What else is in there is not repeated: it comes from outside."""
+    """The address in the body. Anything else in it is not repeated: it comes from outside."""
     try:
         text = body.decode("ascii").strip() if len(body) <= _LONGEST_ANSWER_BYTES else ""
         return Observed(address=_plain(ip_address(text)))

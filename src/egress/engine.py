@@ -19,7 +19,7 @@ _SELECTED = {
 
 
 class Ended(NamedTuple):
-    """A transfer that is over: `code` is libcurl's (0 is success), `detail` its words."""
+    """A transfer that has ended: `code` is libcurl's (0 is success), `detail` its message."""
 
     handle: pycurl.Curl
     code: int
@@ -29,7 +29,7 @@ class Ended(NamedTuple):
 class Engine:
     """Moves the bytes of many transfers in one thread. Only `wake` may be called from another.
 
-    `sockets` are those of the connections that it keeps.
+    `sockets` are those of its open connections.
     """
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Engine:
         self._multi.remove_handle(handle)
 
     def wake(self) -> None:
-        """Ends the present or the next `turn` early."""
+        """Ends the current or the next `turn` early."""
         with self._lock:
             if not self._closed:
                 _write_wake_byte(self._wake_writer)
 
     def turn(self, *, until: float) -> list[Ended]:
-        """Waits for something to happen, at most until the monotonic time `until`, and deals with it."""
-        for key, events in self._selector.select(self._patience(until)):
+        """Waits for something to happen, at most until the monotonic time `until`, and handles it."""
+        for key, events in self._selector.select(self._seconds_to_wait(until)):
             if key.fd == self._wake_reader:
                 os.read(self._wake_reader, 4096)
             else:
@@ -87,7 +87,7 @@ class Engine:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
 
-    def _patience(self, until: float) -> float:
+    def _seconds_to_wait(self, until: float) -> float:
         soonest = until if self._due is None else min(until, self._due)
         return max(0.0, soonest - time.monotonic())
 
@@ -110,10 +110,10 @@ class Engine:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
-def _write_wake_byte(button: int) -> None:
+def _write_wake_byte(writer: int) -> None:
     try:
-        os.write(button, b"\0")
-    except BlockingIOError:  # the pipe is full: it has been pressed more than enough
+        os.write(writer, b"\0")
+    except BlockingIOError:  # the pipe is full, so the reader is woken anyway
         return
 
 

@@ -1,4 +1,4 @@
-"""Header fields on their way out, checked, and on their way in, made safe to keep."""
+"""Header fields: checked before they are sent, and made safe to store when they are received."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from domain.headers import FRAMING, HOP_BY_HOP
 from domain.outcomes import Headers
 
-# The client sets these from URL and body; a second opinion would let a request be read in two ways (RFC 9112, 11.2).
+# The client sets these from URL and body; a second value would let a request be read in two ways (RFC 9112, 11.2).
 CLIENT_FIELDS = FRAMING | HOP_BY_HOP
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5, obs-text included
@@ -24,13 +24,13 @@ def fault_in(headers: Headers) -> str | None:
 
 
 def field_line(name: str, value: str) -> bytes:
-    """The field as libcurl takes it: a semicolon stands for an empty value, as "Name:" would take the field away."""
+    """The field as libcurl takes it: a semicolon stands for an empty value, as "Name:" would remove the field."""
     stripped = value.strip(" \t")
     return (f"{name}: {stripped}" if stripped else f"{name};").encode("latin-1")
 
 
 def received(lines: Iterable[bytes]) -> Headers:
-    """The fields of an answer, in their order, as storable text. Lines that are no field are left out."""
+    """The fields of an answer, in their order, as storable text. Lines that are not fields are left out."""
     pairs = (line.partition(b":")[::2] for line in _unfolded(lines))
     texts = ((storable(name).rstrip(), storable(value).strip()) for name, value in pairs)
     return tuple((name, value) for name, value in texts if is_token(name))
@@ -46,11 +46,11 @@ def storable(raw: bytes) -> str:
 
 def _fault(name: str, value: str) -> str | None:
     if not is_token(name):
-        return "a header's name holds characters that RFC 9110 does not allow"
+        return "a header's name contains characters that RFC 9110 does not allow"
     if name.lower() in CLIENT_FIELDS:
-        return f"the header {name} is not the sender's to set"
+        return f"the header {name} is set by the client"
     if not _VALUE.fullmatch(value):
-        return f"the value of the header {name} holds characters that RFC 9110 does not allow"
+        return f"the value of the header {name} contains characters that RFC 9110 does not allow"
     return None
 
 

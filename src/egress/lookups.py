@@ -11,48 +11,48 @@ MOST_THREADS = 32
 
 type HostPort = tuple[str, int]
 type LookupResult = Resolved | Refused | Unreachable
-type Asker = Callable[[HostPort, LookupResult], None]
+type LookupCallback = Callable[[HostPort, LookupResult], None]
 
 
 class Lookups:
     """Resolves each name on a thread of its own, a bounded number at a time.
 
-    Who asks for a name that is being looked up already shares that answer, so that a name whose servers hang takes up
-    one thread, however many requests want it.
+    Requests for a name that is already being looked up share its result, so that a name whose servers hang takes up one
+    thread, however many requests need it.
     """
 
     def __init__(self, resolve: Callable[[str, int], LookupResult], *, most_threads: int = MOST_THREADS) -> None:
         self._resolve = resolve
         self._most_threads = most_threads
         self._lock = threading.Lock()
-        self._askers: dict[HostPort, list[Asker]] = {}
-        self._places: deque[HostPort] = deque()
+        self._callbacks: dict[HostPort, list[LookupCallback]] = {}
+        self._queued: deque[HostPort] = deque()
         self._threads = 0
 
-    def ask(self, place: HostPort, asker: Asker) -> None:
-        """Has `asker` called with the answer, later and on another thread. It must be quick and must not raise."""
+    def ask(self, host_port: HostPort, callback: LookupCallback) -> None:
+        """Calls `callback` with the result, later and on another thread. It must be quick and must not raise."""
         with self._lock:
-            if place in self._askers:
-                self._askers[place].append(asker)
+            if host_port in self._callbacks:
+                self._callbacks[host_port].append(callback)
                 return
-            self._askers[place] = [asker]
-            self._places.append(place)
+            self._callbacks[host_port] = [callback]
+            self._queued.append(host_port)
             self._start()
 
     def _start(self) -> None:
-        """Starts on the next name if there is a thread to spare. The lock is held."""
-        if self._places and self._threads < self._most_threads:
+        """Starts the next lookup if a thread is free. The lock is held."""
+        if self._queued and self._threads < self._most_threads:
             self._threads += 1
-            threading.Thread(target=self._look_up, args=(self._places.popleft(),), name="lookup", daemon=True).start()
+            threading.Thread(target=self._look_up, args=(self._queued.popleft(),), name="lookup", daemon=True).start()
 
-    def _look_up(self, place: HostPort) -> None:
-        answer: LookupResult = Unreachable(reason=f"the lookup of {place[0]} broke")
+    def _look_up(self, host_port: HostPort) -> None:
+        result: LookupResult = Unreachable(reason=f"the lookup of {host_port[0]} failed")
         try:
-            answer = self._resolve(*place)
+            result = self._resolve(*host_port)
         finally:
             with self._lock:
-                askers = self._askers.pop(place)
+                callbacks = self._callbacks.pop(host_port)
                 self._threads -= 1
                 self._start()
-            for asker in askers:
-                asker(place, answer)
+            for callback in callbacks:
+                callback(host_port, result)

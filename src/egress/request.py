@@ -1,4 +1,4 @@
-"""What goes over the wire: the request as it was asked for, and nothing that libcurl would add of its own accord."""
+"""The request on the wire: as it was asked for, without anything that libcurl would add by itself."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundRequest:
-    """A request as it goes out.
+    """A request as it is sent.
 
     `url` is absolute and percent-encoded, and is sent byte for byte. `headers` are final: the client adds Host and
     Content-Length, and a User-Agent where there is none. `may_repeat` says that it may be sent again whatever became of
@@ -38,12 +38,12 @@ def fault_in_request(request: OutboundRequest) -> str | None:
     if not is_token(request.method) or request.method.upper() == "CONNECT":
         return "the method cannot be sent"
     if request.method == "HEAD" and request.body:
-        return "a HEAD request carries no body"
+        return "a HEAD request has no body"
     return fault_in(request.headers)
 
 
 def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
-    """Tells libcurl what to send."""
+    """Gives libcurl the request to send."""
     handle.setopt(pycurl.URL, request.url)
     handle.setopt(pycurl.REQUEST_TARGET, _target_of(request.url))  # libcurl would rewrite dots and %2f in the URL's
     _set_method(handle, request)
@@ -64,6 +64,6 @@ def _set_method(handle: pycurl.Curl, request: OutboundRequest) -> None:
 
 
 def _target_of(url: str) -> str:
-    """The request target (RFC 9112 section 3.2.1): path and query as they stand in `url`."""
+    """The request target (RFC 9112 section 3.2.1): path and query exactly as in `url`."""
     target = _BEFORE_PATH.sub("", url, count=1)
     return target if target.startswith("/") else f"/{target}"

@@ -1,4 +1,4 @@
-"""Takes in an answer as libcurl hands it over, line by line and piece by piece."""
+"""Collects an answer as libcurl delivers it, line by line and piece by piece."""
 
 import re
 
@@ -11,7 +11,7 @@ _STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?=[ \t\r\n])")  # libcurl r
 
 
 class Response:
-    """The answer to one request, so far.
+    """The answer to one request, as far as it has come.
 
     `begun` says that some of it has come (an interim answer counts), `capped` that its body was longer than
     `RESPONSE_CAP_BYTES`.
@@ -29,17 +29,17 @@ class Response:
 
     @property
     def has_status(self) -> bool:
-        """Whether the final status and all headers are there."""
+        """Whether the final status and all headers have come."""
         return self._headers_done
 
     @property
     def ends_with_connection(self) -> bool:
-        """Whether nothing but the end of the connection says where the body ends (RFC 9112 section 6.3, item 8)."""
+        """Whether only the end of the connection says where the body ends (RFC 9112 section 6.3, item 8)."""
         names = {name.lower() for name, _ in received(self._lines)}
         return self.has_status and self._version.startswith(b"HTTP/1") and not names & _LENGTHS
 
     def take_header(self, line: bytes) -> None:
-        """One line of a header section. Fields after the body (trailers) are dropped: none may be merged unknown.
+        """One line of a header section. Fields after the body (trailers) are dropped: unknown ones must not be merged.
 
         RFC 9110 section 6.5.1 has the rule; 15.2 that interim answers (1xx) precede the final one.
         """
@@ -60,14 +60,14 @@ class Response:
         self._status_comes = False
 
     def take_body(self, piece: bytes) -> int:
-        """One piece of the body. The number of bytes kept: fewer than it has make libcurl end the transfer."""
+        """One piece of the body. Returns how many bytes were taken; fewer than it has make libcurl end the transfer."""
         room = RESPONSE_CAP_BYTES - len(self._body)
         self._body += piece[:room]
         self.capped = len(piece) > room
         return min(len(piece), room)
 
     def answered(self, *, complete: bool = True) -> Answered:
-        """The outcome, when all of it that is wanted has come, or with `complete` False all that will."""
+        """The outcome, once all that is wanted has come, or with `complete` False all that will come."""
         return Answered(
             status=self._status,
             headers=received(self._lines),

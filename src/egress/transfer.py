@@ -1,4 +1,4 @@
-"""One request from its start to its end, and what is made of how it ended."""
+"""One request from its start to its end, and the outcome that follows from how it ended."""
 
 import os
 from dataclasses import replace
@@ -14,8 +14,8 @@ from egress.request import OutboundRequest, set_request
 from egress.response import Response
 
 _LONGEST_DETAIL = 200
-# No handshake, and a certificate at fault, E_SSL_PEER_CERTIFICATE by its other name. libcurl's other words about TLS
-# follow from options that are not set here.
+# A failed handshake, and a bad certificate (E_SSL_PEER_CERTIFICATE by its other name). libcurl's other codes for TLS
+# come with options that are not set here.
 _TLS_FAILURES = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CACERT})
 _HTTP2_STREAM = 92  # CURLE_HTTP2_STREAM, for which pycurl has no name
 _BROKEN = {
@@ -26,7 +26,7 @@ _BROKEN = {
     pycurl.E_RECV_ERROR: "the connection broke before the answer was complete",
     pycurl.E_HTTP2: "the HTTP/2 connection broke before the answer was complete",
     _HTTP2_STREAM: "the HTTP/2 stream was reset before the answer was complete",
-    # A kept connection died, and so did, or was stopped, what libcurl undertook to send everything again.
+    # A reused connection broke, and libcurl's attempt to send everything again failed or was stopped.
     pycurl.E_ABORTED_BY_CALLBACK: "the connection broke before any answer",
     pycurl.E_COULDNT_CONNECT: "the connection broke before any answer",
     pycurl.E_SSL_CONNECT_ERROR: "the connection broke before any answer",
@@ -38,13 +38,13 @@ _BROKEN = {
 class Transfer:
     """One request, and in the end its `exchange`. All moments are monotonic seconds.
 
-    `set_off` says that libcurl was given it, so that some of it may be on its way.
+    `may_be_sent` says that libcurl was given it, so that some of it may have been sent.
     """
 
     def __init__(self, request: OutboundRequest, *, started_at: float) -> None:
         self.request = request
         self.started_at = started_at
-        self.set_off = False
+        self.may_be_sent = False
         self.exchange: Exchange | None = None
 
     @property
@@ -60,11 +60,11 @@ class Transfer:
 
     @property
     def end_by(self) -> float:
-        """When everything must be over."""
+        """When the transfer must have ended."""
         return self.started_at + self.request.timeouts.total_seconds
 
     def end_unsent(self, outcome: Outcome, *, now: float) -> None:
-        """Ends a transfer of which libcurl knows nothing, or nothing any more."""
+        """Ends a transfer that libcurl was not given, or that was taken from it."""
         self.exchange = Exchange(outcome=outcome, timings=Timings(total_ms=_since(self.started_at, now)))
 
 
@@ -88,14 +88,14 @@ class Run:
         return min(self.transfer.end_by, self.transfer.started_at + self.transfer.request.timeouts.first_byte_seconds)
 
     @property
-    def met_a_dead_connection(self) -> bool:
-        """Whether it ended before anything was sent, as the connection that was kept for it had ended itself."""
+    def connection_was_stale(self) -> bool:
+        """Whether it ended before anything was sent, because the reused connection could not be used any more."""
         return self._policy.stale
 
     def end(self, ended: Ended, *, now: float) -> None:
-        """Ends the transfer, with which libcurl is done, or from which it was taken because it was late."""
+        """Ends the transfer, which libcurl has finished, or which was taken from it because it was late."""
         self.transfer.exchange = Exchange(
-            outcome=_without(self.transfer.request.secrets, self._outcome(ended)),
+            outcome=_with_secrets_masked(self.transfer.request.secrets, self._outcome(ended)),
             timings=self._timings(now=now),
             remote_address=self._policy.reached or self._peer(),
         )
@@ -112,9 +112,9 @@ class Run:
     def _outcome(self, ended: Ended) -> Outcome:
         if self._response.capped or (ended.code == pycurl.E_OK and self._response.has_status):
             return self._response.answered()
-        if _cut_without_farewell(ended) and self._response.ends_with_connection:
+        if _ended_without_close_notify(ended) and self._response.ends_with_connection:
             return self._response.answered(complete=False)
-        if self._policy.turned_away and not self._response.begun:
+        if self._policy.not_processed and not self._response.begun:
             return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended.code))
@@ -150,18 +150,18 @@ class Run:
         )
 
     def _peer(self) -> str | None:
-        """The other end of a connection that was made and then not used, as when TLS fails."""
+        """The other end of a connection that was made but not used, as when TLS fails."""
         connected = self.handle.getinfo(pycurl.CONNECT_TIME)
         return self.handle.getinfo(pycurl.PRIMARY_IP) or None if connected else None
 
 
-def _cut_without_farewell(ended: Ended) -> bool:
-    """Whether TLS ended without close_notify. Whoever cut it, what came before is the partner's word."""
+def _ended_without_close_notify(ended: Ended) -> bool:
+    """Whether TLS ended without close_notify. Whoever ended it, what came before is authentic."""
     return ended.code == pycurl.E_RECV_ERROR and "unexpected eof while reading" in ended.detail
 
 
-def _without(secrets: tuple[str, ...], outcome: Outcome) -> Outcome:
-    """`outcome` with the secrets to mask in it where it is an answer, and with a reason that holds none."""
+def _with_secrets_masked(secrets: tuple[str, ...], outcome: Outcome) -> Outcome:
+    """`outcome` with a reason without secrets; an answer notes which are to be masked in it when it is stored."""
     if isinstance(outcome, Answered):
         return replace(outcome, secrets=secrets)
     return replace(outcome, reason=masked_text(outcome.reason, secrets))
@@ -176,5 +176,5 @@ def _since(earlier: float, later: float) -> float:
 
 
 def _after(waited_ms: float, seconds: float) -> float | None:
-    """libcurl's time from its own start, as time from the attempt's; None where it says 0, for not reached."""
+    """libcurl's time from its own start, as time from the attempt's; None where it is 0, which means not reached."""
     return waited_ms + seconds * 1000 if seconds else None

@@ -24,7 +24,7 @@ class EgressChecks:
     """What a check works with. `addresses` are the published ones, none where there is no way to the internet."""
 
     client: Client
-    kept: CheckStore
+    store: CheckStore
     echo_url: str
     addresses: tuple[EgressAddress, ...]
     clock: Callable[[], datetime]
@@ -51,7 +51,7 @@ def check(zone: str, *, checks: EgressChecks) -> Check:
     found = observe(checks.client, checks.echo_url)
     result = checked(found, published=published, previous=_previous(zone, checks=checks), now=checks.clock())
     _count(found, result, zone=zone)
-    checks.kept.keep(zone, result)
+    checks.store.store(zone, result)
     return result
 
 
@@ -87,7 +87,7 @@ def _published(zone: str, addresses: tuple[EgressAddress, ...]) -> str:
 
 def _previous(zone: str, *, checks: EgressChecks) -> Check | None:
     try:
-        return checks.kept.of([zone]).get(zone)
+        return checks.store.results([zone]).get(zone)
     except ChecksUnavailable as error:
         logger.warning("last egress check is out of reach", zone=zone, reason=str(error))
         return None
@@ -98,7 +98,7 @@ def _lately(now: datetime, *, checks: EgressChecks) -> Mapping[str, Check] | str
     if not checks.addresses:
         return {}
     try:
-        return checks.kept.lately([item.availability_zone for item in checks.addresses], now=now)
+        return checks.store.cached_results([item.availability_zone for item in checks.addresses], now=now)
     except ChecksUnavailable as error:
         logger.warning("egress checks are out of reach", reason=str(error))
         return str(error)

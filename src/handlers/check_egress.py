@@ -21,7 +21,7 @@ def _wired() -> tuple[str, EgressChecks]:
     client = Client(Guard.of(settings.egress), ca_bundle=settings.egress.ca_bundle)
     return settings.availability_zone, EgressChecks(
         client=client,
-        kept=CheckStore(settings.checks),
+        store=CheckStore(settings.checks),
         echo_url=settings.checks.egress_echo_url,
         addresses=settings.egress.egress_addresses,
         clock=partial(datetime.now, UTC),

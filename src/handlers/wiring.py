@@ -38,7 +38,7 @@ def egress_checks() -> "EgressChecks":
     checks, services = ApiSettings.from_environment().checks, api()
     return EgressChecks(
         client=services.client,
-        kept=CheckStore(checks),
+        store=CheckStore(checks),
         echo_url=checks.egress_echo_url,
         addresses=services.egress_addresses,
         clock=services.clock,

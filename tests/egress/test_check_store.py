@@ -1,4 +1,4 @@
-"""The results of the check are kept in SSM, and shown without asking it for every call."""
+"""The results of the check are stored in SSM, and shown without asking it for every call."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import pytest
 
 from domain.checks import Check, CheckStatus
 from domain.errors import ChecksUnavailable
-from egress.check_store import FRESH, SOON, CheckStore
+from egress.check_store import CACHED_FOR, INCOMPLETE_CACHED_FOR, CheckStore
 from runtime.settings import CheckSettings
 from tests.egress.servers import Line, Partner, Script
 from tests.support.gateway import REGION
@@ -42,21 +42,21 @@ def ssm(ssm_url: str) -> Any:
 
 
 def test_what_is_kept_comes_back(settings: CheckSettings) -> None:
-    kept = CheckStore(settings)
-    kept.keep("eu-central-1a", GOOD)
-    kept.keep("eu-central-1b", BAD)
-    assert kept.of(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+    store = CheckStore(settings)
+    store.store("eu-central-1a", GOOD)
+    store.store("eu-central-1b", BAD)
+    assert store.results(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
 
 
 def test_the_last_result_of_a_zone_is_the_one_that_counts(settings: CheckSettings) -> None:
-    kept = CheckStore(settings)
+    store = CheckStore(settings)
     for check in (BAD, GOOD):
-        kept.keep("eu-central-1a", check)
-    assert kept.of(ZONES) == {"eu-central-1a": GOOD}
+        store.store("eu-central-1a", check)
+    assert store.results(ZONES) == {"eu-central-1a": GOOD}
 
 
 def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) -> None:
-    CheckStore(settings).keep("eu-central-1a", GOOD)
+    CheckStore(settings).store("eu-central-1a", GOOD)
     found = ssm.get_parameter(Name=f"{settings.egress_results_path}/eu-central-1a")["Parameter"]
     assert found["Type"] == "String"
     assert json.loads(found["Value"]) == {
@@ -81,38 +81,43 @@ def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) 
 )
 def test_what_is_no_result_counts_as_none(settings: CheckSettings, ssm: Any, value: str) -> None:
     ssm.put_parameter(Name=f"{settings.egress_results_path}/eu-central-1a", Value=value, Type="String")
-    assert CheckStore(settings).of(ZONES) == {}
-    CheckStore(settings).keep("eu-central-1a", GOOD)
-    assert CheckStore(settings).of(ZONES) == {"eu-central-1a": GOOD}
+    assert CheckStore(settings).results(ZONES) == {}
+    CheckStore(settings).store("eu-central-1a", GOOD)
+    assert CheckStore(settings).results(ZONES) == {"eu-central-1a": GOOD}
 
 
 def test_two_zones_at_once_do_not_disturb_each_other(settings: CheckSettings) -> None:
-    kept = CheckStore(settings)
+    store = CheckStore(settings)
     with ThreadPoolExecutor(2) as both:
         for _ in range(5):
-            list(both.map(kept.keep, ZONES, (GOOD, BAD)))
-    assert kept.of(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+            list(both.map(store.store, ZONES, (GOOD, BAD)))
+    assert store.results(ZONES) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
 
 
 def test_showing_asks_ssm_again_after_half_a_minute(settings: CheckSettings) -> None:
-    kept = CheckStore(settings)
+    store = CheckStore(settings)
     for zone in ZONES:
-        kept.keep(zone, GOOD)
-    assert kept.lately(ZONES, now=NOW) == dict.fromkeys(ZONES, GOOD)
-    kept.keep("eu-central-1a", replace(GOOD, verdict=CheckStatus.DIFFERS))
-    assert kept.lately(ZONES, now=NOW + FRESH - timedelta(seconds=1))["eu-central-1a"].verdict is CheckStatus.MATCHES
-    assert kept.lately(ZONES, now=NOW + FRESH)["eu-central-1a"].verdict is CheckStatus.DIFFERS
-    kept.keep("eu-central-1a", GOOD)
-    assert kept.lately(ZONES, now=NOW)["eu-central-1a"].verdict is CheckStatus.MATCHES  # a clock that was set back
+        store.store(zone, GOOD)
+    assert store.cached_results(ZONES, now=NOW) == dict.fromkeys(ZONES, GOOD)
+    store.store("eu-central-1a", replace(GOOD, verdict=CheckStatus.DIFFERS))
+    assert (
+        store.cached_results(ZONES, now=NOW + CACHED_FOR - timedelta(seconds=1))["eu-central-1a"].verdict
+        is CheckStatus.MATCHES
+    )
+    assert store.cached_results(ZONES, now=NOW + CACHED_FOR)["eu-central-1a"].verdict is CheckStatus.DIFFERS
+    store.store("eu-central-1a", GOOD)
+    assert (
+        store.cached_results(ZONES, now=NOW)["eu-central-1a"].verdict is CheckStatus.MATCHES
+    )  # a clock that was set back
 
 
 def test_the_first_result_of_a_zone_is_shown_soon(settings: CheckSettings) -> None:
-    kept = CheckStore(settings)
-    kept.keep("eu-central-1a", GOOD)
-    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
-    kept.keep("eu-central-1b", BAD)
-    assert kept.lately(ZONES, now=NOW) == {"eu-central-1a": GOOD}
-    assert kept.lately(ZONES, now=NOW + SOON) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
+    store = CheckStore(settings)
+    store.store("eu-central-1a", GOOD)
+    assert store.cached_results(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    store.store("eu-central-1b", BAD)
+    assert store.cached_results(ZONES, now=NOW) == {"eu-central-1a": GOOD}
+    assert store.cached_results(ZONES, now=NOW + INCOMPLETE_CACHED_FOR) == {"eu-central-1a": GOOD, "eu-central-1b": BAD}
 
 
 def test_callers_do_not_wait_one_after_the_other_for_an_ssm_that_is_out_of_reach(
@@ -120,13 +125,13 @@ def test_callers_do_not_wait_one_after_the_other_for_an_ssm_that_is_out_of_reach
 ) -> None:
     monkeypatch.setattr("egress.check_store._SECONDS", 0.2)
     there = partner(hangs)
-    kept = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=there.url("")))
-    for moment in (NOW, NOW + SOON / 2):
-        with pytest.raises(ChecksUnavailable, match=r"out of reach: ConnectionFailed$"):
-            kept.lately(ZONES, now=moment)
+    store = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=there.url("")))
+    for moment in (NOW, NOW + INCOMPLETE_CACHED_FOR / 2):
+        with pytest.raises(ChecksUnavailable, match=r"not available: ConnectionFailed$"):
+            store.cached_results(ZONES, now=moment)
     asked = there.connections
-    with pytest.raises(ChecksUnavailable, match=r"out of reach: ConnectionFailed$"):
-        kept.lately(ZONES, now=NOW + SOON)
+    with pytest.raises(ChecksUnavailable, match=r"not available: ConnectionFailed$"):
+        store.cached_results(ZONES, now=NOW + INCOMPLETE_CACHED_FOR)
     assert (asked, there.connections > asked) == (1, True)
 
 
@@ -150,7 +155,11 @@ def test_an_ssm_that_does_not_answer_is_told_by_its_code_alone(
     code: str,
 ) -> None:
     monkeypatch.setattr("egress.check_store._SECONDS", 0.2)
-    kept = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=partner(script).url("")))
-    for ask in (lambda: kept.of(ZONES), lambda: kept.keep("eu-central-1a", GOOD), lambda: kept.lately(ZONES, now=NOW)):
-        with pytest.raises(ChecksUnavailable, match=f"out of reach: {code}$"):
+    store = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url=partner(script).url("")))
+    for ask in (
+        lambda: store.results(ZONES),
+        lambda: store.store("eu-central-1a", GOOD),
+        lambda: store.cached_results(ZONES, now=NOW),
+    ):
+        with pytest.raises(ChecksUnavailable, match=f"not available: {code}$"):
             ask()

@@ -1,4 +1,4 @@
-"""The egress check: asked, counted, logged and kept, in this order."""
+"""The egress check: asked, counted, logged and stored, in this order."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def checks(ssm_url: str, aws_credentials: None, clock: Clock) -> Iterator[Egress
     guard = Guard(allowed_private_cidrs=[ip_network("127.0.0.0/8")], allowed_ports=range(1, 65536))
     client = Client(guard)
     yield EgressChecks(
-        client=client, kept=CheckStore(settings), echo_url="http://127.0.0.1:1/", addresses=PUBLISHED, clock=clock
+        client=client, store=CheckStore(settings), echo_url="http://127.0.0.1:1/", addresses=PUBLISHED, clock=clock
     )
     client.close()
     metrics.clear_metrics()
@@ -71,7 +71,7 @@ def test_an_address_that_matches_is_counted_and_kept(
 ) -> None:
     found = check(ZONE, checks=asking(checks, partner(answers(200, f"{OURS}\n".encode()))))
     assert found == Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
-    assert checks.kept.of([ZONE]) == {ZONE: found}
+    assert checks.store.results([ZONE]) == {ZONE: found}
     line = counted(capsys, monkeypatch)
     assert (line["EgressAddressMatches"], line["EgressCheckFailed"]) == ([1.0], [0.0])
     (metric,) = line["_aws"]["CloudWatchMetrics"]
@@ -124,7 +124,7 @@ def test_a_result_that_cannot_be_kept_is_counted_all_the_same(
     checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url="http://127.0.0.1:1"))
-    there = replace(asking(checks, partner(answers(200, OURS.encode()))), kept=nowhere)
+    there = replace(asking(checks, partner(answers(200, OURS.encode()))), store=nowhere)
     with pytest.raises(ChecksUnavailable):
         check(ZONE, checks=there)
     assert counted(capsys, monkeypatch)["EgressAddressMatches"] == [1.0]

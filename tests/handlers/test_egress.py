@@ -20,7 +20,7 @@ ZONES, ADDRESSES = zip(*(pair.split("=") for pair in EGRESS_ADDRESSES.split(",")
 
 
 @pytest.fixture
-def kept(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> CheckStore:
+def store(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> CheckStore:
     """Where the checks of this test keep their results."""
     settings = CheckSettings(egress_results_path=f"/sallyport/{uuid4()}/egress", ssm_endpoint_url=ssm_url)
     monkeypatch.setenv("EGRESS_RESULTS_PATH", settings.egress_results_path)
@@ -29,7 +29,7 @@ def kept(refusing: Functions, ssm_url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def echo(kept: CheckStore, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Partner]:
+def echo(store: CheckStore, partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Partner]:
     """Starts the echo service with a script."""
 
     def start(script: Script) -> Partner:
@@ -40,7 +40,7 @@ def echo(kept: CheckStore, partner: StartPartner, monkeypatch: pytest.MonkeyPatc
     return start
 
 
-def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: Functions, kept: CheckStore) -> None:
+def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: Functions, store: CheckStore) -> None:
     shown = refusing.api.get("/v1/egress").json
     assert shown["reason"] is None
     assert [(item["availability_zone"], item["address"]) for item in shown["addresses"]] == list(
@@ -52,14 +52,14 @@ def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: 
         assert item["seen_address"] is item["last_checked_at"] is item["last_verified_at"] is None
 
 
-def test_the_last_check_of_each_zone_is_shown(refusing: Functions, kept: CheckStore) -> None:
+def test_the_last_check_of_each_zone_is_shown(refusing: Functions, store: CheckStore) -> None:
     now = datetime.now(UTC)
-    kept.keep(
+    store.store(
         ZONES[0],
         Check(published=ADDRESSES[0], verdict=CheckStatus.MATCHES, seen=ADDRESSES[0], checked_at=now, verified_at=now),
     )
     before = now - timedelta(minutes=15)
-    kept.keep(
+    store.store(
         ZONES[1],
         Check(
             published=ADDRESSES[1],
@@ -78,14 +78,14 @@ def test_the_last_check_of_each_zone_is_shown(refusing: Functions, kept: CheckSt
 
 
 def test_the_addresses_are_told_although_ssm_is_out_of_reach(
-    refusing: Functions, kept: CheckStore, monkeypatch: pytest.MonkeyPatch
+    refusing: Functions, store: CheckStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSM_ENDPOINT_URL", "http://127.0.0.1:1")
     answer = refusing.api.get("/v1/egress")
     assert answer.status == 200
     for item, address in zip(answer.json["addresses"], ADDRESSES, strict=True):
         assert (item["address"], item["verdict"]) == (address, "unverified")
-        assert "out of reach" in item["reason"]
+        assert "not available" in item["reason"]
 
 
 def test_without_a_way_to_the_internet_there_are_no_addresses(
@@ -134,10 +134,10 @@ def test_whatever_the_echo_service_says_is_a_verdict(
     assert reason in answer.json["reason"]
 
 
-def test_verifying_keeps_nothing(refusing: Functions, kept: CheckStore, echo: Callable[[Script], Partner]) -> None:
+def test_verifying_keeps_nothing(refusing: Functions, store: CheckStore, echo: Callable[[Script], Partner]) -> None:
     echo(answers(200, ADDRESSES[0].encode()))
     refusing.api.call("POST", "/v1/egress/verify")
-    assert kept.of(ZONES) == {}
+    assert store.results(ZONES) == {}
 
 
 def test_neither_call_makes_the_api_ask_the_database(
