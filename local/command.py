@@ -23,6 +23,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ADVICE = {
     Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
     Advice.CHOOSE_PARTNER_PORT: "Stop what uses it, or choose another: make run PARTNER_PORT=9001",
+    Advice.CHOOSE_ANY_PORT: "Choose another for one of them: make run PARTNER_PORT=9001",
     Advice.START_AGAIN: "`make run` starts it again; the data are kept.",
     Advice.START_OVER: "`make run-clean` starts over with an empty database.",
 }
@@ -60,6 +61,8 @@ def _advised(error: LocalError) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """The stack, until a signal. Raises LocalError."""
+    if options.port == options.partner_port != 0:
+        raise LocalError(f"PORT and PARTNER_PORT are both {options.port}.", advice=Advice.CHOOSE_ANY_PORT)
     configuration = StackConfiguration(
         directory=options.directory, port=options.port, partner_port=options.partner_port, report=_say
     )

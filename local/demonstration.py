@@ -58,7 +58,7 @@ def make_destination(stack: Stack, *, token: str) -> None:
 
 
 def lines_to_paste(url: str, token: str) -> tuple[str, str, str]:
-    """Hand over a delivery; look at the newest one with its attempts; call the partner through the gateway."""
+    """Create a delivery; look at the newest one with its attempts; call the partner through the gateway."""
     who = f'-H "Authorization: Bearer {token}"'
     newest = f"""$(curl -s "{url}/v1/deliveries?limit=1" {who} | grep -o '[0-9a-f-]\\{{36\\}}' | head -n 1)"""
     return (

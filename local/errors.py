@@ -8,6 +8,7 @@ class Advice(Enum):
 
     CHOOSE_PORT = auto()
     CHOOSE_PARTNER_PORT = auto()
+    CHOOSE_ANY_PORT = auto()
     START_AGAIN = auto()
     START_OVER = auto()
 

@@ -124,7 +124,7 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
     "response-too-large": ProblemKind(
         statuses=(502,),
-        detail="the partner answered with more than can be handed back; what came is stored with it",
+        detail="the partner answered with more than can be returned; what came is stored with it",
         members=_PARTNER,
         some_headers=_OF_CALL,
     ),
@@ -195,7 +195,7 @@ HEADERS: Mapping[str, Header] = {
     "Sallyport-Delivery-Id": Header(description="The delivery's id", example=EXAMPLE_ID, schema=_UUID),
     "Sallyport-Outcome": Header(
         description="answered marks the partner's own answer, and nothing else does. Otherwise what became of the "
-        "attempt, or withheld where the partner answered and its answer cannot be handed back",
+        "attempt, or withheld where the partner answered and its answer cannot be returned",
         example="answered",
         schema={"type": "string", "enum": [*(kind.value for kind in OutcomeKind), "withheld"]},
     ),

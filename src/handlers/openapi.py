@@ -19,11 +19,11 @@ from runtime.version import VERSION
 _REFERENCE = "#/components/schemas/{name}"
 # In the order of the page. The first part of a path below /v1 names its tag; what is open to everybody comes last.
 _TAGS = {
-    "deliveries": "Hand over requests, and see what became of them",
+    "deliveries": "Create deliveries, and see what became of them",
     "via": "Pass calls through: the caller changes its base URL and nothing else",
     "destinations": "The third parties",
     "egress": "The fixed addresses",
-    "about": "Open to everybody",
+    "about": "Open to everyone, without a token",
 }
 _PATH: Mapping[str, dict[str, Any]] = {
     # The id has no prefilled example: none would lead anywhere. The links of the answers say where it comes from.
@@ -64,7 +64,7 @@ def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> di
         "info": {
             "title": "Sallyport",
             "version": VERSION,
-            "summary": "Hand over HTTP requests for third parties; they leave from a fixed address.",
+            "summary": "HTTP requests to third parties, from a fixed IP address",
         },
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "servers": [{"url": server or "/"}],

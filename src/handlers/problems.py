@@ -37,7 +37,7 @@ TITLES = {
     "malformed-request": "The request cannot be read",
     "unauthorized": "A valid bearer token is needed",
     "forbidden": "The token does not allow this",
-    "not-found": "There is no such thing",
+    "not-found": "The resource does not exist",
     "method-not-allowed": "The resource does not take this method",
     "name-taken": "The name is in use",
     "in-flight": "The first request with this idempotency key is still in flight",
@@ -50,7 +50,7 @@ TITLES = {
     "egress-refused": "Sallyport does not let this request out",
     "not-ended": "The delivery has not ended yet",
     "response-too-large": "The partner's response cannot be passed through whole",
-    "invalid-status": "The partner's status is none that HTTP has",
+    "invalid-status": "The partner's status is not an HTTP status",
     "answer-too-large": "The answer is too large to be returned",
     "internal": "Sallyport failed",
 }
@@ -181,16 +181,16 @@ def no_answer(delivery_id: str, outcome: OutcomeKind, reason: str) -> Problem:
 
 
 def too_large_to_return(delivery_id: str, status: int) -> Problem:
-    """What a pass-through caller is told when the partner answered with more than can be handed back, or with an answer
+    """What a pass-through caller is told when the partner answered with more than can be returned, or with an answer
     that may be cut."""
     members = {"delivery_id": delivery_id, "partner_status": status}
-    detail = "the partner answered with more than can be handed back, or its TLS connection ended without a farewell, "
+    detail = "the partner answered with more than can be returned, or its TLS connection ended without a close_notify, "
     detail += "so that its answer may be cut; what came of it is stored with the delivery, up to 64 KiB"
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
 
 
 def odd_status(delivery_id: str, status: int) -> Problem:
-    """What a pass-through caller is told when the partner answered with a status that cannot be handed back."""
+    """What a pass-through caller is told when the partner answered with a status that cannot be returned."""
     members = {"delivery_id": delivery_id, "partner_status": status}
     detail = "the partner answered with a status above 599; its answer is stored with the delivery"
     return problem("invalid-status", HTTPStatus.BAD_GATEWAY, detail, extensions=members)

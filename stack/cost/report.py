@@ -104,7 +104,10 @@ def markdown(prices: Prices) -> str:
     columns = [f"{stage}, {load}" for stage in SHOWN_STAGES for load in LOADS]
     head = f"| `Topology` | `Egress` | {' | '.join(columns)} |"
     rule = f"| --- | --- |{' ---: |' * len(columns)}"
-    body = [f"| {row.topology} | {_egress(row)} | {' | '.join(map(_dollars, row.dollars))} |" for row in rows(prices)]
+    body = [
+        f"| {row.topology} | {_egress(row.topology, row.egress)} | {' | '.join(map(_dollars, row.dollars))} |"
+        for row in rows(prices)
+    ]
     return "\n".join([head, rule, *body, "", _note(prices)])
 
 
@@ -164,8 +167,8 @@ def unsourced(prices: Prices) -> str:
     return "\n".join(f"- {price.what}: ${price.dollars:g} per {price.unit}, [AWS]({price.page})" for price in marked)
 
 
-def _egress(row: CostRow) -> str:
-    return row.egress if capabilities({"Topology": row.topology}).has_internet else "none"
+def _egress(topology: str, egress: str) -> str:
+    return egress if capabilities({"Topology": topology}).has_internet else "none"
 
 
 def _dollars(amount: float | None) -> str:
@@ -187,7 +190,12 @@ def _print_all(prices: Prices) -> None:
         for load in LOADS:
             table.add_column(f"{stage}\n{load}", justify="right")
     for row in rows(prices):
-        table.add_row(row.topology, _egress(row), *map(_dollars, row.dollars), end_section=row.egress == "regional")
+        table.add_row(
+            row.topology,
+            _egress(row.topology, row.egress),
+            *map(_dollars, row.dollars),
+            end_section=row.egress == "regional",
+        )
     console = _console()
     console.print(table)
     console.print(f"{_note(prices)} M: million deliveries.")
@@ -206,7 +214,9 @@ def _print_one(asked: argparse.Namespace, prices: Prices) -> None:
     resources = _resources(topology, egress, stage, _settings(asked.set))
     lines = bill(resources, deliveries=deliveries, prices=prices, load=load_load())
     console = _console()
-    console.print(_lines_table(lines, f"{topology}, {egress}, {stage}: {deliveries:,} deliveries a month"))
+    console.print(
+        _lines_table(lines, f"{topology}, {_egress(topology, egress)}, {stage}: {deliveries:,} deliveries a month")
+    )
     console.print(
         f"List prices of {prices.looked_up}, {prices.region}. *: no source was found for this price that day."
     )

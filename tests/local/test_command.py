@@ -324,6 +324,16 @@ def test_a_busy_port_of_the_partner_is_one_clear_line(run: Callable[..., Run]) -
     assert line.endswith("make run PARTNER_PORT=9001")
 
 
+def test_the_same_port_for_both_is_one_clear_line(run: Callable[..., Run]) -> None:
+    with listening(0) as taken:
+        port = taken.getsockname()[1]
+    status, said = run(port=port, partner_port=port).ended()
+    assert status == 1
+    assert said.splitlines() == [
+        f"PORT and PARTNER_PORT are both {port}. Choose another for one of them: make run PARTNER_PORT=9001"
+    ]
+
+
 def test_the_messages_of_the_parts_name_no_command() -> None:
     """Tests, the bench and the lab run them too; what to type is advice, in the words of the one command."""
     for path in sorted((REPOSITORY / "local").glob("*.py")):

@@ -257,6 +257,11 @@ def test_the_table_has_a_row_for_each_choice_that_the_rules_allow(capsys: pytest
     assert "stack/cost/prices.toml" in told
 
 
+def test_a_bill_without_internet_access_names_no_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--topology", "internal-only"]) == 0
+    assert "internal-only, none, dev: 0 deliveries a month" in capsys.readouterr().out
+
+
 def test_one_bill_shows_its_lines_and_marks_prices_without_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--topology", "on-premises", "--egress", "per-az", "--stage", "prod", "--deliveries", "1000000", "--free"]
     assert report.main(asked) == 0

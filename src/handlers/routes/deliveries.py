@@ -1,4 +1,4 @@
-"""/v1/deliveries: hand over a request, and see what became of it."""
+"""/v1/deliveries: create deliveries, and see what became of them."""
 
 from datetime import datetime
 from typing import Any
@@ -84,7 +84,7 @@ FILTERS = (
     Operation(
         method="POST",
         path="/v1/deliveries",
-        summary="Hand over a request",
+        summary="Create a delivery",
         description="Answers 202 once the request cannot be lost any more. With `Prefer: wait=n` it answers 200 with "
         "the partner's response, or 202 where the delivery has not ended when the time is up; it then goes on alone.",
         scope=SEND,

@@ -34,7 +34,7 @@ _AS_TEXT = json.JSONEncoder(ensure_ascii=False)
 
 
 class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request to hand over."""
+    """A request to deliver."""
 
     destination: Annotated[str, Meta(min_length=1, max_length=63, description="Its name or id")]
     method: Annotated[
