@@ -50,8 +50,8 @@ def url(rendered: Rendered) -> str:
 
 def is_private(rendered: Rendered) -> bool:
     """Whether the API is reached through its endpoint alone."""
-    found: Mapping[str, Any] = rendered.resources["Api"]["Properties"].get("EndpointConfiguration", {})
-    return list(found.get("Types", ())) == ["PRIVATE"]
+    configuration: Mapping[str, Any] = rendered.resources["Api"]["Properties"].get("EndpointConfiguration", {})
+    return list(configuration.get("Types", ())) == ["PRIVATE"]
 
 
 class Api:
@@ -66,13 +66,13 @@ class Api:
         name = urlsplit(url(rendered)).hostname or ""
         certificate = authority.issue("api", [name])
         owners = {owner for service, owner in network.service_endpoints if service == "execute-api"}
-        at = (
+        hosts = (
             [interface.id for interface in network.interfaces if interface.owner in owners]
             if is_private(rendered)
             else [API]
         )
         self._front = Front(
-            listeners=[_listening(lab, one) for one in at], certificate=(certificate.chain, certificate.key)
+            listeners=[_listening(lab, host) for host in hosts], certificate=(certificate.chain, certificate.key)
         )
         self._front.start(self._answer)
 
@@ -118,6 +118,6 @@ class ApiCaller:
 
     def _connected(self) -> socket.socket:
         with self.lab.inside(self.host):
-            found = socket.create_connection((str(self.address), HTTPS), timeout=_TIMEOUT_SECONDS)
-        found.settimeout(_TIMEOUT_SECONDS)
-        return found
+            connection = socket.create_connection((str(self.address), HTTPS), timeout=_TIMEOUT_SECONDS)
+        connection.settimeout(_TIMEOUT_SECONDS)
+        return connection

@@ -13,7 +13,7 @@ from lab.model.case import Case
 from lab.model.world import ATTACKER, CORPORATE, DEVELOPER
 from lab.programs.database import QueryResult
 from lab.programs.jobs import Job, Jobs
-from lab.programs.testbed import Testbed, running
+from lab.programs.testbed import RunningLab, running
 from lab.proofs.assertions import Scenario
 from stack.network.model import POSTGRESQL, Network
 
@@ -45,63 +45,63 @@ def run(
     """
     if case.rendered is None:
         raise ValueError(f"{case.name} is not from the templates: no programs are known for it")
-    subjects = Scenario(case, network)
-    with running(subjects.network, case.rendered, report=report) as lab:
-        return within(lab, subjects, report), lab.code
+    scenario = Scenario(case, network)
+    with running(scenario.network, case.rendered, report=report) as lab:
+        return within(lab, scenario, report), lab.code
 
 
 def within(
-    lab: Testbed, subjects: Scenario, report: Callable[[str], None] = lambda _: None
+    lab: RunningLab, scenario: Scenario, report: Callable[[str], None] = lambda _: None
 ) -> tuple[ProgramCheck, ...]:
     """All program checks in a lab that runs."""
-    return tuple(_all_checks(lab, subjects, report))
+    return tuple(_all_checks(lab, scenario, report))
 
 
-def _all_checks(lab: Testbed, subjects: Scenario, report: Callable[[str], None]) -> Iterator[ProgramCheck]:
+def _all_checks(lab: RunningLab, scenario: Scenario, report: Callable[[str], None]) -> Iterator[ProgramCheck]:
     yield migration(lab)
     if not has_schema(lab):
         return
     for name, step in (("jobs", jobs), ("egress checks", checks), ("SQL", sql)):
         report(name)
-        yield from step(lab, subjects)
+        yield from step(lab, scenario)
 
 
-def has_schema(lab: Testbed) -> bool:
+def has_schema(lab: RunningLab) -> bool:
     """Whether there is a schema to work with."""
     return lab.migration.status == "SUCCESS"
 
 
-def migration(lab: Testbed) -> ProgramCheck:
+def migration(lab: RunningLab) -> ProgramCheck:
     """The custom resource that makes the schema, in its own namespace."""
-    found = lab.migration
-    told = found.reason or found.words or "CloudFormation got no answer"
+    answer = lab.migration
+    reason = answer.reason or answer.error or "CloudFormation got no answer"
     return ProgramCheck(
         sentence="The migration's function makes the schema over TLS and answers CloudFormation",
-        holds=found.status == "SUCCESS",
-        evidence=(f"answered {found.status} from {found.answered_from}, version {found.version}",)
-        if found.status == "SUCCESS"
-        else (told,),
+        holds=answer.status == "SUCCESS",
+        evidence=(f"answered {answer.status} from {answer.answered_from}, version {answer.version}",)
+        if answer.status == "SUCCESS"
+        else (reason,),
     )
 
 
 # ---- Jobs
 
 
-def jobs(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
+def jobs(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
     """Each kind of job in each zone."""
     work = Jobs(lab)
     for zone in work.zones:
         for start in (work.sync, work.queued, work.passed_through):
             job = start(zone)
-            yield _judge(job, subjects, zone)
+            yield _judge(job, scenario, zone)
 
 
-def _judge(job: Job, subjects: Scenario, zone: str) -> ProgramCheck:
+def _judge(job: Job, scenario: Scenario, zone: str) -> ProgramCheck:
     match job.target:
         case "partner":
-            return _at_partner(job, subjects.published_in(zone), zone)
+            return _at_partner(job, scenario.published_in(zone), zone)
         case "corporate":
-            return _at_corporate(job, subjects, zone)
+            return _at_corporate(job, scenario, zone)
     return _at_nobody(job, zone)
 
 
@@ -129,8 +129,8 @@ def _ledger_agrees(job: Job, published: frozenset[IPv4Address]) -> bool:
     return bool(job.ledger & published)
 
 
-def _at_corporate(job: Job, subjects: Scenario, zone: str) -> ProgramCheck:
-    inside = all(one in subjects.network.cidr for one in job.seen)
+def _at_corporate(job: Job, scenario: Scenario, zone: str) -> ProgramCheck:
+    inside = all(address in scenario.network.cidr for address in job.seen)
     return ProgramCheck(
         sentence=f"{_KINDS[job.kind]}, from {zone}, arrives at the corporate host through the VPN",
         holds=job.arrived and inside and not job.ledger and not job.recorded,
@@ -157,16 +157,16 @@ def _at_nobody(job: Job, zone: str) -> ProgramCheck:
 # ---- The egress checks
 
 
-def checks(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
+def checks(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
     """What the functions that watch the fixed address see."""
     for check in Jobs(lab).checks():
-        published = subjects.published_in(check.zone)
+        published = scenario.published_in(check.zone)
         yield ProgramCheck(
             sentence=f"The egress check of {check.zone} sees {_listed(published)}",
             holds=check.verdict == "matches" and check.seen in {str(address) for address in published},
             evidence=(f"published {check.published}, seen {check.seen}: {check.verdict}",),
         )
-    strangers = {source for source, _ in lab.lab.ledger()} - subjects.published - _publics(subjects.network)
+    strangers = {source for source, _ in lab.lab.ledger()} - scenario.published - _publics(scenario.network)
     yield ProgramCheck(
         sentence="After all of that, the gateway's ledger has no source but what is published",
         holds=not strangers,
@@ -184,18 +184,18 @@ def _publics(network: Network) -> frozenset[IPv4Address]:
 # ---- SQL
 
 
-def sql(lab: Testbed, subjects: Scenario) -> Iterator[ProgramCheck]:
+def sql(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
     """Who can log in to PostgreSQL: those who are meant to, and not the attacker."""
-    for host, words in _welcome(subjects):
+    for host, message in _welcome(scenario):
         at = lab.database.public_address if host == DEVELOPER else lab.database.address
         answer = lab.psql(host, "SELECT inet_client_addr()", address=at)
-        evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, QueryResult) else (answer.words,)
-        yield ProgramCheck(sentence=f"{words} runs SQL", holds=isinstance(answer, QueryResult), evidence=evidence)
+        evidence = (f"from {answer.rows[0][0]}",) if isinstance(answer, QueryResult) else (answer.message,)
+        yield ProgramCheck(sentence=f"{message} runs SQL", holds=isinstance(answer, QueryResult), evidence=evidence)
     for at in filter(None, (lab.database.public_address, lab.database.address)):
         yield _attack(lab, at)
 
 
-def _attack(lab: Testbed, at: IPv4Address) -> ProgramCheck:
+def _attack(lab: RunningLab, at: IPv4Address) -> ProgramCheck:
     """That psql gave up is no evidence; that its packets were refused is."""
     before = set(lab.lab.drops())
     answer = lab.psql(ATTACKER, address=at, seconds=2)
@@ -205,20 +205,20 @@ def _attack(lab: Testbed, at: IPv4Address) -> ProgramCheck:
         for record in lab.lab.drops()
         if record not in before and record.source in own and record.destination_port == POSTGRESQL
     }
-    words = (str(answer.rows),) if isinstance(answer, QueryResult) else (answer.words,)
+    message = (str(answer.rows),) if isinstance(answer, QueryResult) else (answer.message,)
     return ProgramCheck(
         sentence=f"An attacker on the internet does not run SQL at {at}",
         holds=not isinstance(answer, QueryResult) and bool(died),
-        evidence=(*words, *(sorted(died) or ["no record says that its packets were refused"])),
+        evidence=(*message, *(sorted(died) or ["no record says that its packets were refused"])),
     )
 
 
-def _welcome(subjects: Scenario) -> Iterator[tuple[str, str]]:
-    for host in subjects.bastion.hosts if subjects.parameters.get("Bastion") == "yes" else ():
+def _welcome(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    for host in scenario.bastion.hosts if scenario.parameters.get("Bastion") == "yes" else ():
         yield host, "Somebody on the bastion"
-    if subjects.parameters.get("CorporateDatabaseAccess") == "yes":
+    if scenario.parameters.get("CorporateDatabaseAccess") == "yes":
         yield CORPORATE, "A corporate host"
-    if subjects.parameters.get("DeveloperCidr"):
+    if scenario.parameters.get("DeveloperCidr"):
         yield DEVELOPER, "A developer in DeveloperCidr"
 
 

@@ -39,9 +39,9 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryFailure:
-    """psql's own words."""
+    """The message of psql."""
 
-    words: str
+    message: str
 
 
 def writer(network: Network, rendered: Rendered) -> Interface:
@@ -49,10 +49,10 @@ def writer(network: Network, rendered: Rendered) -> Interface:
     if any(interface.kind is Kind.PROXY for interface in network.interfaces):
         raise ProgramCannotRun("Database.Proxy", "RDS Proxy is not among the lab's programs")
     wanted = str(rendered.outputs["Database.WriterInstanceIdentifier"])
-    found = [interface for interface in network.interfaces if interface.owner == wanted]
-    if len(found) != 1:
-        raise ProgramCannotRun(wanted, f"it has {len(found)} interfaces, the lab's PostgreSQL needs one")
-    return found[0]
+    interfaces = [interface for interface in network.interfaces if interface.owner == wanted]
+    if len(interfaces) != 1:
+        raise ProgramCannotRun(wanted, f"it has {len(interfaces)} interfaces, the lab's PostgreSQL needs one")
+    return interfaces[0]
 
 
 def prepared(directory: Path) -> Path:
@@ -164,7 +164,7 @@ def psql(
         "connect_timeout": str(max(2, round(seconds))),
         **({} if address is None else {"hostaddr": str(address)}),
     }
-    words = " ".join(f"{name}='{value}'" for name, value in settings.items())
+    conninfo = " ".join(f"{name}='{value}'" for name, value in settings.items())
     command = [
         str(binaries() / "psql"),
         "--no-psqlrc",
@@ -175,7 +175,7 @@ def psql(
         "ON_ERROR_STOP=1",
         "-c",
         statement,
-        words,
+        conninfo,
     ]
     started = lab.start(
         where,
@@ -185,7 +185,7 @@ def psql(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    rows, words_of_error = started.communicate(timeout=seconds + 30)
+    rows, errors = started.communicate(timeout=seconds + 30)
     if started.returncode != 0:
-        return QueryFailure(words=words_of_error.decode(errors="replace").strip())
+        return QueryFailure(message=errors.decode(errors="replace").strip())
     return QueryResult(rows=tuple(tuple(line.split("\t")) for line in rows.decode().splitlines()))

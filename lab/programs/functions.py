@@ -98,17 +98,17 @@ class PlacedFunction:
             return place
 
     def _at(self, zone: str) -> tuple[FunctionInterface, ...]:
-        found = tuple(place for place in self.places if place.zone == zone)
-        if not found:
+        places = tuple(place for place in self.places if place.zone == zone)
+        if not places:
             raise ProgramCannotRun(self.name, f"it has no interface in {zone}")
-        return found
+        return places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Which code the functions run: `words` say it, `directory` holds it, by function where it is the built one."""
+    """Which code the functions run: the sources, or the built package, which has a directory for each function."""
 
-    words: str
+    description: str
     built: bool
 
     def directory(self, function: str) -> Path:
@@ -121,12 +121,12 @@ def code(functions: Sequence[str]) -> Code:
     for name in functions:
         package = _BUILD / name
         if not (package / "ARCHITECTURE").is_file():
-            return Code(words="src (there is no built package)", built=False)
+            return Code(description="src (there is no built package)", built=False)
         if (package / "ARCHITECTURE").read_text().strip() != machine:
-            return Code(words=f"src (the built package is not for {machine})", built=False)
+            return Code(description=f"src (the built package is not for {machine})", built=False)
     if not all(_same(_BUILD / name) for name in functions[:1]):
-        return Code(words="src (the built package is of other sources)", built=False)
-    return Code(words=f"the built package (.aws-sam/build, {machine})", built=True)
+        return Code(description="src (the built package is of other sources)", built=False)
+    return Code(description=f"the built package (.aws-sam/build, {machine})", built=True)
 
 
 def _same(package: Path) -> bool:
@@ -163,24 +163,28 @@ class FunctionPlacer:
 
     def all(self) -> dict[str, PlacedFunction]:
         """All functions that stand in the VPC. Raises ProgramCannotRun for a variable that stays without a value."""
-        ours = [interface for interface in self.network.interfaces if interface.kind is Kind.FUNCTION]
+        interfaces = [interface for interface in self.network.interfaces if interface.kind is Kind.FUNCTION]
         return {
-            name: PlacedFunction(name, tuple(self._place(one) for one in ours if one.owner == name), self.placement)
-            for name in dict.fromkeys(one.owner for one in ours)
+            name: PlacedFunction(
+                name,
+                tuple(self._place(interface) for interface in interfaces if interface.owner == name),
+                self.placement,
+            )
+            for name in dict.fromkeys(interface.owner for interface in interfaces)
         }
 
     def _place(self, interface: Interface) -> FunctionInterface:
         name, zone = interface.owner, self._zone(interface)
-        item = self.rendered.resources[name]["Properties"]
-        own = environment(name, item, values=self.values, variables=self.variables)
+        properties = self.rendered.resources[name]["Properties"]
+        own = environment(name, properties, values=self.values, variables=self.variables)
         configuration = FunctionConfiguration(
             name=name,
-            handler=item["Handler"],
+            handler=properties["Handler"],
             code=self.code.directory(name),
             log=self.directory / f"{name}-{zone}.log",
-            timeout_seconds=float(item["Timeout"]),
-            memory_mb=int(item["MemorySize"]),
-            variables={**own, **self._told(own, interface), "SSL_CERT_FILE": str(self.roots)},
+            timeout_seconds=float(properties["Timeout"]),
+            memory_mb=int(properties["MemorySize"]),
+            variables={**own, **self._metadata(own, interface), "SSL_CERT_FILE": str(self.roots)},
             prefix=self.lab.launching(interface.id, files=self._covers(), tied=False),
             descriptors=(self.lab.namespaces[interface.id],),
         )
@@ -191,7 +195,7 @@ class FunctionPlacer:
     def _zone(self, interface: Interface) -> str:
         return next(subnet.zone for subnet in self.network.subnets if subnet.id == interface.subnet)
 
-    def _told(self, own: Mapping[str, str], interface: Interface) -> Mapping[str, str]:
+    def _metadata(self, own: Mapping[str, str], interface: Interface) -> Mapping[str, str]:
         """Where Lambda tells the zone, for a function that asks."""
         if not own.get("EGRESS_ZONE_IDS"):
             return {}
@@ -201,12 +205,12 @@ class FunctionPlacer:
 
     def _covers(self) -> Mapping[str, str]:
         """The lab's authority in place of the public ones, for those who look where the system keeps them."""
-        found = [path for path in _SYSTEM_ROOTS if Path(path).exists()]
-        if not found:
+        paths = [path for path in _SYSTEM_ROOTS if Path(path).exists()]
+        if not paths:
             raise ProgramCannotRun(
                 "this machine", f"it has no public roots at {', '.join(_SYSTEM_ROOTS)} (ca-certificates)"
             )
-        return {**self.files, **dict.fromkeys(found, str(self.roots))}
+        return {**self.files, **dict.fromkeys(paths, str(self.roots))}
 
 
 def stop(placed: Mapping[str, PlacedFunction]) -> None:
@@ -216,10 +220,10 @@ def stop(placed: Mapping[str, PlacedFunction]) -> None:
 
 
 def environment(
-    name: str, item: Mapping[str, Any], *, values: Mapping[str, str], variables: Mapping[str, str]
+    name: str, properties: Mapping[str, Any], *, values: Mapping[str, str], variables: Mapping[str, str]
 ) -> dict[str, str]:
     """The variables of one function as the template gives them, with `values` and `variables` put in."""
-    own: Mapping[str, Any] = item.get("Environment", {}).get("Variables", {})
+    own: Mapping[str, Any] = properties.get("Environment", {}).get("Variables", {})
     return {
         key: variables[key] if key in variables and value != "" else filled(f"{name} {key}", value, values)
         for key, value in own.items()
@@ -232,7 +236,7 @@ def filled(where: str, value: object, values: Mapping[str, str]) -> str:
         return str(value)
     longest_first = sorted(values, key=len, reverse=True)
     known = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
-    text, count = known.subn(lambda found: values[found[1]], str(value))
+    text, count = known.subn(lambda match: values[match[1]], str(value))
     if count == 0:
         raise ProgramCannotRun(where, f"the lab has no value for {value}")
     return text

@@ -16,7 +16,7 @@ from lab.model import world
 from lab.model.errors import ProgramCannotRun
 from lab.programs.api import ApiResponse
 from lab.programs.functions import PlacedFunction
-from lab.programs.testbed import Testbed
+from lab.programs.testbed import RunningLab
 from lab.programs.third_party import Visit
 from local.functions import FunctionError
 
@@ -99,7 +99,7 @@ class Results:
 class Jobs:
     """The jobs of one lab. They come one after the other; what they need (token, destination) is made on first use."""
 
-    def __init__(self, lab: Testbed) -> None:
+    def __init__(self, lab: RunningLab) -> None:
         self._lab = lab
         self._token = ""
         self._destinations: dict[JobTarget, str] = {}
@@ -141,8 +141,10 @@ class Jobs:
 
     def checks(self) -> tuple[EgressCheckResult, ...]:
         """The egress checks of both zones, each in its own function; none without a way to the internet."""
-        found = [self._lab.functions[name] for name in sorted(self._lab.functions) if name.startswith("CheckEgress")]
-        return tuple(map(_checked, found))
+        functions = [
+            self._lab.functions[name] for name in sorted(self._lab.functions) if name.startswith("CheckEgress")
+        ]
+        return tuple(map(_checked, functions))
 
     def shown(self) -> list[Mapping[str, Any]]:
         """GET /v1/egress: the published addresses with their verdicts."""

@@ -25,24 +25,24 @@ class Resolver(BaseResolver):  # type: ignore[misc] # it carries no types
     """Answers from a table. `asked` are all questions so far, by name."""
 
     def __init__(self, lab: Lab, address: IPv4Address, table: Mapping[str, tuple[IPv4Address, ...]]) -> None:
-        self._table = {name.lower(): found for name, found in table.items()}
+        self._table = {name.lower(): addresses for name, addresses in table.items()}
         self.asked: list[str] = []
         with lab.inside(RESOLVER):
             self._servers = [server((str(address), _PORT), DNSHandler) for server in (UDPServer, TCPServer)]
-        for one in self._servers:
-            one.resolver, one.logger = self, DNSLogger(log="-request,-reply,-truncated,-error", prefix=False)
-            threading.Thread(target=one.serve_forever, args=(_LOOK_SECONDS,), name="resolver", daemon=True).start()
+        for server in self._servers:
+            server.resolver, server.logger = self, DNSLogger(log="-request,-reply,-truncated,-error", prefix=False)
+            threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS,), name="resolver", daemon=True).start()
 
     def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:  # noqa: ARG002 - as the library calls it
         """One question, one answer."""
         name = str(request.q.qname).rstrip(".").lower()
         self.asked.append(name)
         reply = request.reply()
-        found = self._table.get(name)
-        if found is None:
+        addresses = self._table.get(name)
+        if addresses is None:
             reply.header.rcode = RCODE.NXDOMAIN
         elif request.q.qtype == QTYPE.A:
-            for address in found:
+            for address in addresses:
                 reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(str(address)), ttl=_SECONDS_TO_LIVE))
         return reply
 
@@ -70,7 +70,7 @@ def covers(
     Those inside ask `resolver`; those outside read `table` out of their /etc/hosts and ask nobody.
     """
     inside = _written(directory / "inside", f"nameserver {resolver}\noptions timeout:2 attempts:2\n", "", "files dns")
-    lines = "".join(f"{address} {name}\n" for name, found in table.items() for address in found)
+    lines = "".join(f"{address} {name}\n" for name, addresses in table.items() for address in addresses)
     return inside, _written(directory / "outside", "", lines, "files")
 
 

@@ -74,15 +74,15 @@ class AwsApis:
         self._control("POST", "/moto-api/reset", {})  # moto keeps everything in this process, also of a lab before
 
     def stop(self) -> None:
-        for one in self._tls:
-            one.shutdown()
-            one.server_close()
+        for server in self._tls:
+            server.shutdown()
+            server.server_close()
         self.sqs.stop()
 
     def make(self, rendered: Rendered) -> dict[str, str]:
         """Secrets and parameters as the template makes them. Returns the ARNs of the secrets by address."""
-        for address, item in rendered.of_type("AWS::SSM::Parameter").items():
-            properties = item["Properties"]
+        for address, resource in rendered.of_type("AWS::SSM::Parameter").items():
+            properties = resource["Properties"]
             content = {"Name": properties["Name"], "Type": properties["Type"], "Value": properties["Value"]}
             self._call("ssm", "AmazonSSM.PutParameter", content, address)
         return {address: self._secret(address) for address in rendered.of_type("AWS::SecretsManager::Secret")}
@@ -105,8 +105,8 @@ class AwsApis:
         status, body = self._control("POST", "/", content, headers)
         if status != HTTPStatus.OK:
             raise ProgramCannotRun(resource, f"{target}: {status} {body[:300]!r}")
-        found: dict[str, Any] = json.loads(body or b"{}")
-        return found
+        response: dict[str, Any] = json.loads(body or b"{}")
+        return response
 
     def _control(
         self, method: str, path: str, content: Mapping[str, Any], headers: Mapping[str, str] | None = None

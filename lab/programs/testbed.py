@@ -53,18 +53,18 @@ _BUSY = functions_where(
 class MigrationAnswer:
     """What the bucket got as the answer of the custom resource that migrates; all None where it got none.
 
-    `words` are the function's own, where it failed.
+    `error` is the function's own message, where it failed.
     """
 
     status: str | None
     reason: str | None
     version: str | None
     answered_from: IPv4Address | None
-    words: str = ""
+    error: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
-class Testbed:
+class RunningLab:
     """Everything that runs. What is what: see the modules of lab/programs."""
 
     lab: Lab
@@ -121,21 +121,21 @@ class Testbed:
 @contextmanager
 def running(
     network: Network, rendered: Rendered, *, jobs: bool = True, report: Callable[[str], None] = lambda _: None
-) -> Iterator[Testbed]:
+) -> Iterator[RunningLab]:
     """The programs of `rendered` in `network`, until the end of the block. `report` gets a line for each step.
 
     With `jobs=False` only the migration's function is started ahead; the others start when they are called. Raises
     ProgramCannotRun, and what lab.plan, lab.kernel.apply and local.postgres raise.
     """
     with ExitStack() as stack:
-        yield _TestbedBuilder(network, rendered, stack=stack, report=report).all(jobs=jobs)
+        yield _LabBuilder(network, rendered, stack=stack, report=report).all(jobs=jobs)
 
 
 class _Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
-class _TestbedBuilder:
+class _LabBuilder:
     """Puts one lab together. What takes long goes on beside: initdb, moto's import, the functions' starts."""
 
     def __init__(
@@ -153,7 +153,7 @@ class _TestbedBuilder:
         hide_machine(_ROOT)
         stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def all(self, *, jobs: bool) -> Testbed:
+    def all(self, *, jobs: bool) -> RunningLab:
         cluster = self._beside.submit(databases.prepared, _ROOT)
         loaded = self._beside.submit(load)
         self._make_network()
@@ -166,8 +166,8 @@ class _TestbedBuilder:
         self._done("functions")
         return self._running()
 
-    def _running(self) -> Testbed:
-        return Testbed(
+    def _running(self) -> RunningLab:
+        return RunningLab(
             lab=self._lab,
             network=self._network,
             rendered=self._rendered,
@@ -175,7 +175,7 @@ class _TestbedBuilder:
             names=self._names.inside,
             public_names=self._names.outside,
             published=frozenset(address.public_address for address in self._network.published),
-            code=self._code.words,
+            code=self._code.description,
             authority=self._authority,
             resolver=self._resolver,
             database=self._database,
@@ -230,7 +230,7 @@ class _TestbedBuilder:
         self._echo = self._stopped_at_the_end(Echo(self._lab, ECHO, at[ECHO], issued, lambda _: True))
         self._corporate: ThirdParty | None = None
         if CORPORATE in at:
-            self._corporate = self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, lambda one: one in inside)
+            self._corporate = self._third(CORPORATE, at[CORPORATE], worlds.CORPORATE_NAME, inside.__contains__)
         loaded.result()
         self._make_aws()
         self._done("third parties and AWS")
@@ -281,7 +281,7 @@ class _TestbedBuilder:
             "EGRESS_ADDRESSES": ",".join(
                 f"{address.zone}={address.public_address}" for address in self._network.published
             ),
-            "EGRESS_ZONE_IDS": ",".join(f"{zone}={found}" for zone, found in zone_ids(self._network.zones).items()),
+            "EGRESS_ZONE_IDS": ",".join(f"{zone}={zone_id}" for zone, zone_id in zone_ids(self._network.zones).items()),
             "CA_BUNDLE": roots,
             "DATABASE_ROOT_CERTIFICATES": roots,
         }
@@ -303,12 +303,12 @@ class _TestbedBuilder:
             "LogicalResourceId": "Migration",
             "ResourceProperties": self._rendered.resources["Migration"]["Properties"],
         }
-        words = ""
+        message = ""
         try:
             self._functions["MigrateFunction"].invoke(event, limit_seconds=_MIGRATION_SECONDS)
         except FunctionError as error:
-            words = str(error)
-        self._migration = _migrated(self._bucket.answers, words)
+            message = str(error)
+        self._migration = _migrated(self._bucket.answers, message)
         self._done("migration")
 
     # ---- The API and the queue, which reach functions past the VPC
@@ -343,16 +343,16 @@ class _TestbedBuilder:
         return program
 
 
-def _migrated(answers: Sequence[CustomResourceAnswer], words: str) -> MigrationAnswer:
+def _migrated(answers: Sequence[CustomResourceAnswer], error: str) -> MigrationAnswer:
     if not answers:
-        return MigrationAnswer(status=None, reason=None, version=None, answered_from=None, words=words)
+        return MigrationAnswer(status=None, reason=None, version=None, answered_from=None, error=error)
     content = answers[-1].content
     return MigrationAnswer(
         status=content["Status"],
         reason=content["Reason"],
         version=content.get("Data", {}).get("Version"),
         answered_from=answers[-1].source,
-        words=words,
+        error=error,
     )
 
 
@@ -376,7 +376,7 @@ def _in_allowed_range(rendered: Rendered) -> IPv4Address | None:
 
 def _wait(starting: list["Future[None]"], directory: Path) -> None:
     try:
-        for one in starting:
-            one.result()
+        for future in starting:
+            future.result()
     except FunctionError as error:
         raise LocalError(f"A function does not start: {error}. The logs are in {directory}.") from error

@@ -1,9 +1,9 @@
-"""The words that proofs are made of: `lab.internet.cannot_reach(lab.database, 5432)`.
+"""The vocabulary of proofs: `lab.internet.cannot_reach(lab.database, 5432)`.
 
 An Assertion is a sentence with the connections to try and what must become of them. Nothing is sent here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -37,7 +37,7 @@ class Assertion:
     """
 
     sentence: str
-    tried: tuple[ConnectionSpec, ...]
+    connections: tuple[ConnectionSpec, ...]
     arrives: bool | None
     seen_as: frozenset[IPv4Address] | None = None
     checkpoint: Checkpoint | None = None
@@ -47,28 +47,32 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostGroup:
-    """Some hosts, under the name that a sentence calls them by. `addresses` are those by which others try them."""
+    """Some hosts, under the name that sentences use for them. `addresses` are those by which others try them."""
 
-    words: str
+    name: str
     hosts: tuple[str, ...]
     addresses: tuple[tuple[str, IPv4Address], ...] = ()  # (host, address)
-    is_one: bool = True
+    is_singular: bool = True
 
     def reaches(self, other: "HostGroup", *ports: int, seen_as: Iterable[IPv4Address] | None = None) -> Assertion:
         """Each of us opens a connection to each of them, seen as one of `seen_as` where those are given."""
         known = None if seen_as is None else frozenset(seen_as)
         shown = "" if known is None else f" as {_listed(known)}"
-        sentence = f"{self.words} {'reaches' if self.is_one else 'reach'} {other.words} on {_ports(ports)}{shown}"
-        return Assertion(sentence=sentence, tried=self._tries(other, ports), arrives=True, seen_as=known)
+        sentence = f"{self.name} {'reaches' if self.is_singular else 'reach'} {other.name} on {_ports(ports)}{shown}"
+        return Assertion(sentence=sentence, connections=self._connections(other, ports), arrives=True, seen_as=known)
 
     def cannot_reach(
         self, other: "HostGroup", *ports: int, checkpoint: Checkpoint | None = None, answer: bool = False
     ) -> Assertion:
         """No connection of ours to any of them opens, and of each there is a record of where it died."""
         where = "" if checkpoint is None else f": {'the answer' if answer else 'it'} dies at the {checkpoint}"
-        sentence = f"{self.words} cannot reach {other.words} on {_ports(ports)}{where}"
+        sentence = f"{self.name} cannot reach {other.name} on {_ports(ports)}{where}"
         return Assertion(
-            sentence=sentence, tried=self._tries(other, ports), arrives=False, checkpoint=checkpoint, answer=answer
+            sentence=sentence,
+            connections=self._connections(other, ports),
+            arrives=False,
+            checkpoint=checkpoint,
+            answer=answer,
         )
 
     @property
@@ -88,18 +92,18 @@ class HostGroup:
     def _at(self, addresses: Iterable[tuple[str, IPv4Address]]) -> "HostGroup":
         return replace(self, addresses=tuple(addresses))
 
-    def besides(self, *others: "HostGroup", words: str) -> "HostGroup":
+    def without(self, *others: "HostGroup", name: str) -> "HostGroup":
         """Those of us who are not among the others."""
-        out = {host for other in others for host in other.hosts}
+        excluded = {host for other in others for host in other.hosts}
         return replace(
             self,
-            words=words,
-            hosts=tuple(host for host in self.hosts if host not in out),
-            addresses=tuple(pair for pair in self.addresses if pair[0] not in out),
-            is_one=False,
+            name=name,
+            hosts=tuple(host for host in self.hosts if host not in excluded),
+            addresses=tuple(pair for pair in self.addresses if pair[0] not in excluded),
+            is_singular=False,
         )
 
-    def _tries(self, other: "HostGroup", ports: Iterable[int]) -> tuple[ConnectionSpec, ...]:
+    def _connections(self, other: "HostGroup", ports: Iterable[int]) -> tuple[ConnectionSpec, ...]:
         return tuple(
             (host, address, port)
             for host in self.hosts
@@ -113,28 +117,28 @@ class HostGroup:
 class ObservingHost(HostGroup):
     """A third party, who writes down whom he sees. `everyone` are all who could come."""
 
-    everyone: HostGroup = field(default_factory=lambda: HostGroup(words="nobody", hosts=()))
+    everyone: HostGroup = field(default_factory=lambda: HostGroup(name="nobody", hosts=()))
 
     def sees_only(self, addresses: Iterable[IPv4Address], *ports: int) -> Assertion:
         """Whoever comes, by any of the ports, is seen as one of `addresses`; the gateway's ledger says the same."""
         known = frozenset(addresses)
         return Assertion(
-            sentence=f"{self.words} sees only {_listed(known)}, whoever of the VPC comes",
-            tried=self.everyone._tries(self, ports or (443,)),
+            sentence=f"{self.name} sees only {_listed(known)}, whoever connects from the VPC",
+            connections=self.everyone._connections(self, ports or (443,)),
             arrives=None,
             seen_as=known,
             ledger=Ledger(to=frozenset(address for _, address in self.addresses), only=known),
         )
 
 
-def union(words: str, places: Iterable[HostGroup]) -> HostGroup:
+def union(name: str, groups: Iterable[HostGroup]) -> HostGroup:
     """All of them under one name."""
-    found = list(places)
+    members = list(groups)
     return HostGroup(
-        words=words,
-        hosts=tuple(dict.fromkeys(host for place in found for host in place.hosts)),
-        addresses=tuple(dict.fromkeys(pair for place in found for pair in place.addresses)),
-        is_one=False,
+        name=name,
+        hosts=tuple(dict.fromkeys(host for group in members for host in group.hosts)),
+        addresses=tuple(dict.fromkeys(pair for group in members for pair in group.addresses)),
+        is_singular=False,
     )
 
 
@@ -153,7 +157,7 @@ class Scenario:
     @cached_property
     def internet(self) -> HostGroup:
         """Everybody on the internet but the developers, whom one design lets in by their range."""
-        return self._outside("the internet", "internet", besides={DEVELOPER}, is_one=True)
+        return self._outside("the internet", "internet", without={DEVELOPER}, is_singular=True)
 
     @cached_property
     def attacker(self) -> HostGroup:
@@ -165,12 +169,12 @@ class Scenario:
 
     @cached_property
     def corporate(self) -> HostGroup:
-        return self._outside("a corporate host", "corporate", is_one=True)
+        return self._outside("a corporate host", "corporate", is_singular=True)
 
     @cached_property
     def partner(self) -> ObservingHost:
         (host,) = [host for host in self.world if host.name == PARTNER]
-        return ObservingHost(words="the partner", hosts=(host.name,), addresses=_pair(host), everyone=self.inside)
+        return ObservingHost(name="the partner", hosts=(host.name,), addresses=_pair(host), everyone=self.inside)
 
     # ---- inside
 
@@ -181,17 +185,19 @@ class Scenario:
 
     @cached_property
     def database(self) -> HostGroup:
-        return self._inside("the database", lambda one: one.kind is Kind.DATABASE)
+        return self._inside("the database", lambda interface: interface.kind is Kind.DATABASE)
 
     @cached_property
     def bastion(self) -> HostGroup:
-        return self._inside("the bastion", lambda one: one.kind is Kind.BASTION and one.owner != NEWCOMER)
+        return self._inside(
+            "the bastion", lambda interface: interface.kind is Kind.BASTION and interface.owner != NEWCOMER
+        )
 
     @cached_property
     def newcomers(self) -> HostGroup:
         """Strangers in the VPC, one in each subnet, whose own group lets all out."""
-        found = self._inside("newcomers", lambda one: one.owner == NEWCOMER)
-        return replace(found, words="a newcomer in any subnet", is_one=True)
+        group = self._inside("newcomers", lambda interface: interface.owner == NEWCOMER)
+        return replace(group, name="a newcomer in any subnet", is_singular=True)
 
     @cached_property
     def endpoints(self) -> Mapping[str, HostGroup]:
@@ -199,39 +205,42 @@ class Scenario:
         owners: dict[str, set[str]] = {service: set() for service in SERVICES}
         for service, owner in self.network.service_endpoints:
             owners.setdefault(service, set()).add(owner)
-        return {service: self._inside(f"the {service} endpoint", _owned_by(*its)) for service, its in owners.items()}
+        return {
+            service: self._inside(f"the {service} endpoint", _owned_by(*owner_ids))
+            for service, owner_ids in owners.items()
+        }
 
     @cached_property
     def fixed_addresses(self) -> HostGroup:
         """The NAT gateways by their public addresses."""
-        found = [(nat.id, address.public_address) for nat in self.network.nat_gateways for address in nat.addresses]
-        return HostGroup(words="a fixed address", hosts=(), addresses=tuple(found))
+        addresses = [(nat.id, address.public_address) for nat in self.network.nat_gateways for address in nat.addresses]
+        return HostGroup(name="a fixed address", hosts=(), addresses=tuple(addresses))
 
     @cached_property
     def inside(self) -> HostGroup:
         """Every interface of the VPC."""
-        return self._inside("anyone of the VPC", lambda _: True, is_one=True)
+        return self._inside("anyone in the VPC", lambda _: True, is_singular=True)
 
     @cached_property
     def everyone(self) -> HostGroup:
         """All who can send, inside and outside."""
-        outside = [self._outside("", place, is_one=False) for place in ("internet", "corporate")]
+        outside = [self._outside("", place, is_singular=False) for place in ("internet", "corporate")]
         return union("everyone", [self.inside, *outside])
 
-    def called(self, words: str, names: Iterable[str]) -> HostGroup:
-        """The functions of those logical ids, where there are such."""
-        found = [self.functions[name] for name in names if name in self.functions]
-        return union(words, found)
+    def called(self, name: str, logical_ids: Iterable[str]) -> HostGroup:
+        """The functions with these logical ids, as far as the design has them."""
+        groups = [self.functions[logical_id] for logical_id in logical_ids if logical_id in self.functions]
+        return union(name, groups)
 
-    def in_zone(self, place: HostGroup, zone: str) -> HostGroup:
+    def in_zone(self, group: HostGroup, zone: str) -> HostGroup:
         """Those of a place who stand in a zone."""
         subnets = {subnet.id for subnet in self.network.subnets if subnet.zone == zone}
         there = {interface.id for interface in self.network.interfaces if interface.subnet in subnets}
         return replace(
-            place,
-            words=f"{place.words} in {zone}",
-            hosts=tuple(host for host in place.hosts if host in there),
-            addresses=tuple(pair for pair in place.addresses if pair[0] in there),
+            group,
+            name=f"{group.name} in {zone}",
+            hosts=tuple(host for host in group.hosts if host in there),
+            addresses=tuple(pair for pair in group.addresses if pair[0] in there),
         )
 
     # ---- what is known of them
@@ -246,59 +255,61 @@ class Scenario:
 
     def nothing_leaves(self) -> Assertion:
         """Nobody of the VPC reaches anyone on the internet, and the ledger of the gateway is empty."""
-        everybody = self._outside("the internet", "internet", is_one=True)
-        claim = self.inside.cannot_reach(everybody, 443)
+        everybody = self._outside("the internet", "internet", is_singular=True)
+        assertion = self.inside.cannot_reach(everybody, 443)
         return replace(
-            claim,
+            assertion,
             sentence="nothing leaves the VPC for the internet: every attempt dies, and the gateway's ledger is empty",
             ledger=Ledger(to=None, only=frozenset()),
         )
 
     # ---- finding
 
-    def _inside(self, words: str, wanted: Callable[[Interface], bool], *, is_one: bool = True) -> HostGroup:
-        found = [interface for interface in self.network.interfaces if wanted(interface)]
+    def _inside(self, name: str, wanted: Callable[[Interface], bool], *, is_singular: bool = True) -> HostGroup:
+        interfaces = list(filter(wanted, self.network.interfaces))
         return HostGroup(
-            words=words,
-            hosts=tuple(one.id for one in found),
-            addresses=tuple((one.id, address) for one in found for address in _addresses(one)),
-            is_one=is_one,
+            name=name,
+            hosts=tuple(interface.id for interface in interfaces),
+            addresses=tuple((interface.id, address) for interface in interfaces for address in _addresses(interface)),
+            is_singular=is_singular,
         )
 
     def _by_owner(self, kind: Kind) -> dict[str, HostGroup]:
         owners = dict.fromkeys(interface.owner for interface in self.network.interfaces if interface.kind is kind)
         return {self.case.address(owner): self._inside(self.case.address(owner), _owned_by(owner)) for owner in owners}
 
-    def _named(self, name: str, words: str) -> HostGroup:
-        found = [host for host in self.world if host.name == name]
+    def _named(self, host_name: str, name: str) -> HostGroup:
+        hosts = [host for host in self.world if host.name == host_name]
         return HostGroup(
-            words=words, hosts=tuple(one.name for one in found), addresses=tuple(p for h in found for p in _pair(h))
+            name=name,
+            hosts=tuple(host.name for host in hosts),
+            addresses=tuple(pair for host in hosts for pair in _pair(host)),
         )
 
-    def _outside(self, words: str, place: str, *, besides: Iterable[str] = (), is_one: bool) -> HostGroup:
-        found = [host for host in self.world if host.place == place and host.name not in set(besides)]
+    def _outside(self, name: str, place: str, *, without: Collection[str] = (), is_singular: bool) -> HostGroup:
+        hosts = [host for host in self.world if host.place == place and host.name not in without]
         return HostGroup(
-            words=words,
-            hosts=tuple(one.name for one in found),
-            addresses=tuple((one.name, one.address) for one in found),
-            is_one=is_one,
+            name=name,
+            hosts=tuple(host.name for host in hosts),
+            addresses=tuple((host.name, host.address) for host in hosts),
+            is_singular=is_singular,
         )
 
 
 def _owned_by(*owners: str) -> Callable[[Interface], bool]:
-    return lambda one: one.owner in owners
+    return lambda interface: interface.owner in owners
 
 
-def _addresses(one: Interface) -> tuple[IPv4Address, ...]:
-    return (one.address,) if one.public_address is None else (one.address, one.public_address)
+def _addresses(interface: Interface) -> tuple[IPv4Address, ...]:
+    return (interface.address,) if interface.public_address is None else (interface.address, interface.public_address)
 
 
 def _pair(host: OutsideHost) -> tuple[tuple[str, IPv4Address], ...]:
     return ((host.name, host.address),)
 
 
-def _ports(ports: Iterable[int]) -> str:
-    return ", ".join(str(port) for port in ports)
+def _ports(ports: Sequence[int]) -> str:
+    return f"port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))}"
 
 
 def _listed(addresses: Iterable[IPv4Address]) -> str:

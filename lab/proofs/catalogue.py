@@ -12,7 +12,7 @@ from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import Plan
 from lab.proofs import mutations
 from lab.proofs.assertions import Assertion, HostGroup, Scenario
-from lab.proofs.mutations import Mutation, said
+from lab.proofs.mutations import Mutation, description_of
 from stack.capabilities import Capabilities, capabilities
 from stack.functions import CALLERS, DATABASE_USERS, STAY_INSIDE
 from stack.network.model import POSTGRESQL, Network
@@ -22,9 +22,9 @@ HTTPS, SSH = 443, 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumption:
-    """A network that a proof supposes. `words` are empty where nothing was changed; `zone` is the one that was lost."""
+    """A network that a proof assumes. `description` is empty where nothing was changed; `zone` is the lost one."""
 
-    words: str
+    description: str
     network: Network
     zone: str | None = None
 
@@ -37,13 +37,13 @@ class Control:
     plan: Callable[[Network], Callable[[Plan], Plan]] | None = None
 
     @property
-    def words(self) -> str:
-        return said(self.change)
+    def description(self) -> str:
+        return description_of(self.change)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """`claims` yields the sentences for one network; `given` the networks that it supposes, made from the one at hand.
+    """`assertions` yields the sentences for one network; `assumptions` the networks to prove them of, from the case's.
 
     `unless` says why the proof does not apply to a design, or returns None where it does.
     """
@@ -51,8 +51,8 @@ class Proof:
     group: int
     name: str
     title: str
-    claims: Callable[[Scenario], Iterator[Assertion]]
-    given: Callable[[Network], Sequence[Assumption]]
+    assertions: Callable[[Scenario], Iterator[Assertion]]
+    assumptions: Callable[[Network], Sequence[Assumption]]
     unless: Callable[[Scenario], str | None]
     controls: tuple[Control, ...]
 
@@ -62,7 +62,7 @@ PROOFS: list[Proof] = []
 
 def as_it_is(network: Network) -> Sequence[Assumption]:
     """Nothing changed."""
-    return (Assumption(words="", network=network),)
+    return (Assumption(description="", network=network),)
 
 
 def always(_: Scenario) -> str | None:
@@ -73,19 +73,27 @@ def always(_: Scenario) -> str | None:
 def proof(
     group: int,
     *controls: Mutation | Control,
-    given: Callable[[Network], Sequence[Assumption]] = as_it_is,
+    assuming: Callable[[Network], Sequence[Assumption]] = as_it_is,
     unless: Callable[[Scenario], str | None] = always,
 ) -> Callable[[Callable[[Scenario], Iterator[Assertion]]], Callable[[Scenario], Iterator[Assertion]]]:
     """Add the function to the proofs. The first line of its docstring is the title; each control must make it fail."""
 
-    def added(claims: Callable[[Scenario], Iterator[Assertion]]) -> Callable[[Scenario], Iterator[Assertion]]:
-        title = said(claims).splitlines()[0]
+    def added(assertions: Callable[[Scenario], Iterator[Assertion]]) -> Callable[[Scenario], Iterator[Assertion]]:
+        title = description_of(assertions).splitlines()[0]
         known = tuple(control if isinstance(control, Control) else Control(change=control) for control in controls)
-        name = claims.__name__
+        name = assertions.__name__
         PROOFS.append(
-            Proof(group=group, name=name, title=title, claims=claims, given=given, unless=unless, controls=known)
+            Proof(
+                group=group,
+                name=name,
+                title=title,
+                assertions=assertions,
+                assumptions=assuming,
+                unless=unless,
+                controls=known,
+            )
         )
-        return claims
+        return assertions
 
     return added
 
@@ -126,32 +134,36 @@ def people(lab: Scenario) -> list[HostGroup]:
         lab.corporate: lab.parameters.get("CorporateDatabaseAccess") == "yes",
         lab.developer: bool(lab.parameters.get("DeveloperCidr")),
     }
-    return [place for place, is_asked in asked.items() if is_asked]
+    return [group for group, is_asked in asked.items() if is_asked]
 
 
 def zones_lost(network: Network) -> Sequence[Assumption]:
     return tuple(
-        Assumption(words=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone)
+        Assumption(
+            description=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone
+        )
         for zone in network.zones
     )
 
 
 def newcomers(network: Network) -> Sequence[Assumption]:
-    return (Assumption(words=said(mutations.with_newcomers), network=mutations.with_newcomers(network)),)
+    return (
+        Assumption(description=description_of(mutations.with_newcomers), network=mutations.with_newcomers(network)),
+    )
 
 
 def one_protection_left(network: Network) -> Sequence[Assumption]:
-    return tuple(Assumption(words=words, network=changed) for words, changed in mutations.all_but_one(network))
+    return tuple(Assumption(description=opened, network=changed) for opened, changed in mutations.all_but_one(network))
 
 
 def without_answers_in_the_acl(network: Network) -> Sequence[Assumption]:
     changed = mutations.acl_without_answers(network)
-    return (Assumption(words=said(mutations.acl_without_answers), network=changed or network),)
+    return (Assumption(description=description_of(mutations.acl_without_answers), network=changed or network),)
 
 
 def without_answers_in_the_groups(network: Network) -> Sequence[Assumption]:
     changed = mutations.groups_without_answers(network)
-    return (Assumption(words=said(mutations.groups_without_answers), network=changed),)
+    return (Assumption(description=description_of(mutations.groups_without_answers), network=changed),)
 
 
 # ---- 1. The database
@@ -165,7 +177,7 @@ def only_its_users_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     for user in people(lab):
         yield user.reaches(lab.database.publicly if user is lab.developer else lab.database.privately, POSTGRESQL)
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
-    nobody_else = lab.everyone.besides(lab.internet, functions, *people(lab), words="everyone else (inside, corporate)")
+    nobody_else = lab.everyone.without(lab.internet, functions, *people(lab), name="everyone else (inside, corporate)")
     yield nobody_else.cannot_reach(lab.database, POSTGRESQL)
 
 
@@ -175,13 +187,13 @@ def the_database_has_no_other_port(lab: Scenario) -> Iterator[Assertion]:
     yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
 
 
-@proof(1, mutations.everything_opened, given=one_protection_left)
+@proof(1, mutations.everything_opened, assuming=one_protection_left)
 def one_protection_is_enough(lab: Scenario) -> Iterator[Assertion]:
     """Each of the database's protections alone keeps the internet out, with all others opened by mistake."""
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
 
 
-@proof(1, mutations.group_opened_to_the_vpc, given=newcomers)
+@proof(1, mutations.group_opened_to_the_vpc, assuming=newcomers)
 def a_newcomer_cannot_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
     yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
@@ -203,7 +215,7 @@ def partners_see_only_the_fixed_addresses(lab: Scenario) -> Iterator[Assertion]:
 
 @proof(2, mutations.everything_opened)
 def the_internet_reaches_nothing(lab: Scenario) -> Iterator[Assertion]:
-    """Nobody on the internet reaches anything of the VPC, the fixed addresses included."""
+    """Nobody on the internet reaches anything in the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
     if promised(lab).has_internet:
         yield lab.internet.cannot_reach(lab.fixed_addresses, HTTPS, POSTGRESQL)
@@ -212,7 +224,7 @@ def the_internet_reaches_nothing(lab: Scenario) -> Iterator[Assertion]:
 # ---- 3. A zone is lost
 
 
-@proof(3, mutations.one_nat_for_all, given=zones_lost, unless=has_one_nat)
+@proof(3, mutations.one_nat_for_all, assuming=zones_lost, unless=has_one_nat)
 def a_lost_nat_leaves_the_other_zone_alone(lab: Scenario) -> Iterator[Assertion]:
     """When the NAT gateway of a zone is lost, the other zone still leaves by its own published address."""
     for zone in lab.network.zones:
@@ -254,7 +266,7 @@ def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
         yield lab.corporate.reaches(lab.database, POSTGRESQL)
         yield lab.corporate.cannot_reach(lab.database, SSH, HTTPS)
         open_ones.append(lab.database)
-    rest = lab.inside.besides(*open_ones, words="anything else of the VPC")
+    rest = lab.inside.without(*open_ones, name="anything else in the VPC")
     yield lab.corporate.cannot_reach(rest, SSH, HTTPS, POSTGRESQL)
 
 
@@ -271,14 +283,14 @@ def the_vpn_leads_nowhere_beyond(lab: Scenario) -> Iterator[Assertion]:
 # ---- 6. With and without state
 
 
-@proof(6, mutations.acl_opened, given=without_answers_in_the_acl)
+@proof(6, mutations.acl_opened, assuming=without_answers_in_the_acl)
 def an_acl_without_answers_cuts_everyone(lab: Scenario) -> Iterator[Assertion]:
     """A network ACL keeps no state: without entries for answers nobody gets one."""
     functions = lab.called("the functions that use the database", DATABASE_USERS)
     yield functions.cannot_reach(lab.database.privately, POSTGRESQL, checkpoint=Checkpoint.NACL_OUT, answer=True)
 
 
-@proof(6, mutations.users_may_not_call, given=without_answers_in_the_groups)
+@proof(6, mutations.users_may_not_call, assuming=without_answers_in_the_groups)
 def a_group_lets_answers_pass(lab: Scenario) -> Iterator[Assertion]:
     """A security group keeps state: without a rule for answers they pass, because the question was let through."""
     yield lab.called("the functions that use the database", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)

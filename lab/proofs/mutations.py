@@ -66,7 +66,9 @@ def place_opened(network: Network) -> Network | None:
     tables = {_subnet(network, database).route_table for database in _databases(network)}
     opened = _with_routes(network, tables, lambda table: _led_to_gateway(table, network))
     public = {database.id: _PUBLIC + place for place, database in enumerate(_databases(network))}
-    return _with_interfaces(opened, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
+    return _with_interfaces(
+        opened, lambda interface: replace(interface, public_address=public.get(interface.id, interface.public_address))
+    )
 
 
 def acl_opened(network: Network) -> Network | None:
@@ -91,15 +93,15 @@ def everything_opened(network: Network) -> Network | None:
 def all_but_one(network: Network) -> tuple[tuple[str, Network], ...]:
     """For each protection that the design has, the network with all others opened, and what was opened."""
     there = [change for change in PROTECTIONS if change(network) is not None]
-    found = []
+    networks = []
     for kept in there:
-        opened, words = network, []
+        opened, descriptions = network, []
         for change in there:
             if change is not kept:
                 opened = change(opened) or opened
-                words.append(said(change))
-        found.append((" and ".join(words), opened))
-    return tuple(found)
+                descriptions.append(description_of(change))
+        networks.append((" and ".join(descriptions), opened))
+    return tuple(networks)
 
 
 def group_opened_to_the_vpc(network: Network) -> Network | None:
@@ -182,7 +184,9 @@ def functions_with_public_addresses(network: Network) -> Network | None:
         return None
     functions = [interface.id for interface in network.interfaces if interface.kind is Kind.FUNCTION]
     public = {name: _PUBLIC + 30 + place for place, name in enumerate(functions)}
-    return _with_interfaces(led, lambda one: replace(one, public_address=public.get(one.id, one.public_address)))
+    return _with_interfaces(
+        led, lambda interface: replace(interface, public_address=public.get(interface.id, interface.public_address))
+    )
 
 
 def without_nat_in(zone: str) -> Callable[[Network], Network]:
@@ -380,8 +384,8 @@ def users_may_not_call(network: Network) -> Network | None:
 # ---- Tools
 
 
-def said(change: Callable[..., object]) -> str:
-    """What a change does, in words."""
+def description_of(change: Callable[..., object]) -> str:
+    """The docstring of a change, which says what it does."""
     return (change.__doc__ or change.__name__).strip()
 
 

@@ -1,4 +1,4 @@
-"""Proofs and their controls, carried out: each network that one supposes is made once, and all is tried there."""
+"""Runs proofs and their controls: each network that any of them needs is made once, and everything is tried there."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,30 +24,34 @@ class TriedConnection:
     source: str
     destination: IPv4Address
     port: int
-    verdict: ProbeResult
+    result: ProbeResult
     let_by: tuple[FilterCause, ...]
     as_claimed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionResult:
-    """A sentence and what came of it. `given` says what was changed beforehand."""
+    """A sentence and what came of it. `assumption` says what was changed beforehand; empty for nothing."""
 
     sentence: str
-    given: str
-    lines: tuple[TriedConnection, ...]
+    assumption: str
+    connections: tuple[TriedConnection, ...]
     strangers: tuple[tuple[IPv4Address, IPv4Address], ...]  # (source, destination) in the ledger that must not be there
 
     @property
     def holds(self) -> bool:
         """A sentence about nobody proves nothing, so it does not hold."""
-        return bool(self.lines) and all(line.as_claimed for line in self.lines) and not self.strangers
+        return (
+            bool(self.connections)
+            and all(connection.as_claimed for connection in self.connections)
+            and not self.strangers
+        )
 
     @property
     def refuting(self) -> tuple[TriedConnection, ...]:
         """The connections that are evidence against it; one that nothing explains is evidence of nothing."""
-        against = (line for line in self.lines if not line.as_claimed)
-        return tuple(line for line in against if not isinstance(line.verdict, Unexplained))
+        against = (connection for connection in self.connections if not connection.as_claimed)
+        return tuple(connection for connection in against if not isinstance(connection.result, Unexplained))
 
     @property
     def is_refuted(self) -> bool:
@@ -57,94 +61,100 @@ class AssertionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlResult:
-    """What a negative control did: `failed` are the sentences that it refuted; without any it was no good."""
+    """What a negative control did: `refuted` are the sentences that it made fail. Without any it shows nothing."""
 
-    words: str
-    failed: tuple[AssertionResult, ...]
+    change: str
+    refuted: tuple[AssertionResult, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofResult:
-    """A proof carried out. `skipped` says why it does not apply; `controls` are None where they were not run."""
+    """A proof that was run. `skipped` says why it does not apply; `controls` are None where they were not run."""
 
     proof: Proof
     skipped: str | None
-    found: tuple[AssertionResult, ...] = ()
+    assertions: tuple[AssertionResult, ...] = ()
     controls: tuple[ControlResult, ...] | None = None
 
     @property
     def holds(self) -> bool:
         """All its sentences hold, and every control that was run refuted one of them."""
-        return all(one.holds for one in self.found) and all(control.failed for control in self.controls or ())
+        return all(result.holds for result in self.assertions) and all(
+            control.refuted for control in self.controls or ()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All proofs of one case. `disagreements` are attempts of which the oracle expected something else."""
+    """All proofs of one case. `disagreements` are the connections of which the oracle expected something else."""
 
     case: Case
-    proven: tuple[ProofResult, ...]
+    proofs: tuple[ProofResult, ...]
     tried: int
     disagreements: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        return all(proof_result.holds for proof_result in self.proven) and not self.disagreements
+        return all(proof_result.holds for proof_result in self.proofs) and not self.disagreements
 
 
 @dataclass(slots=True)
 class _Schedule:
-    """The networks that are to be made, each with the claims about it."""
+    """The networks that are to be made, each with the assertions about it."""
 
     case: Case
-    orders: dict[tuple[Network, str], "_NetworkRun"] = field(default_factory=dict)
+    runs: dict[tuple[Network, str], "_NetworkRun"] = field(default_factory=dict)
     tried: int = 0
     disagreements: list[str] = field(default_factory=list)
 
-    def order(self, proof: Proof, network: Network, key: str, mutate: PlanMutation | None = None) -> list["_Slot"]:
-        """Claims of a proof on `network`; `key` tells networks apart that are made by different plans."""
-        slots = []
-        for given in proof.given(network):
-            order = self.orders.setdefault((given.network, key), _NetworkRun(mutate=mutate))
-            for claim in proof.claims(Scenario(self.case, given.network, given.zone)):
-                slot = _Slot(claim=claim, given=given.words)
-                order.slots.append(slot)
-                slots.append(slot)
-        return slots
+    def add(self, proof: Proof, network: Network, key: str, mutate: PlanMutation | None = None) -> list["_Pending"]:
+        """Assertions of a proof on `network`; `key` tells networks apart that are made by different plans."""
+        added = []
+        for assumption in proof.assumptions(network):
+            network_run = self.runs.setdefault((assumption.network, key), _NetworkRun(mutate=mutate))
+            for assertion in proof.assertions(Scenario(self.case, assumption.network, assumption.zone)):
+                pending = _Pending(assertion=assertion, assumption=assumption.description)
+                network_run.pending.append(pending)
+                added.append(pending)
+        return added
 
-    def carry_out(self, report: Callable[[str], None]) -> None:
-        for place, ((network, _), order) in enumerate(self.orders.items()):
-            report(f"network {place + 1} of {len(self.orders)}")
-            self._carry_out(network, order)
+    def run(self, report: Callable[[str], None]) -> None:
+        for place, ((network, _), network_run) in enumerate(self.runs.items()):
+            report(f"network {place + 1} of {len(self.runs)}")
+            self._run(network, network_run)
 
-    def _carry_out(self, network: Network, order: "_NetworkRun") -> None:
+    def _run(self, network: Network, network_run: "_NetworkRun") -> None:
         around = world(network, self.case.parameters)
         made = plan(network, around)
-        tries = tuple(dict.fromkeys(attempt for slot in order.slots for attempt in slot.claim.tried))
-        tried = attempts(tries)
-        with applied(made if order.mutate is None else order.mutate(made)) as lab:
-            verdicts = probe(lab, tried)
+        connections = tuple(
+            dict.fromkeys(each for pending in network_run.pending for each in pending.assertion.connections)
+        )
+        tried = attempts(connections)
+        with applied(made if network_run.mutate is None else network_run.mutate(made)) as lab:
+            results = probe(lab, tried)
             let_by = _let_by(tried, lab.passes())
             ledger = lab.ledger()
         self.tried += len(tried)
-        if order.mutate is None:
-            self.disagreements += _disagreements(Oracle(network, around), verdicts)
-        by_try = dict(zip(tries, tried, strict=True))
-        for slot in order.slots:
-            slot.found = _found(slot, by_try, verdicts, let_by, ledger)
+        if network_run.mutate is None:
+            self.disagreements += _disagreements(Oracle(network, around), results)
+        attempt_of = dict(zip(connections, tried, strict=True))
+        for pending in network_run.pending:
+            pending.result = _judged(pending, attempt_of, results, let_by, ledger)
 
 
 @dataclass(slots=True)
-class _Slot:
-    claim: Assertion
-    given: str
-    found: AssertionResult | None = None
+class _Pending:
+    """An assertion whose connections are tried with all others of its network."""
+
+    assertion: Assertion
+    assumption: str
+    result: AssertionResult | None = None
 
 
 @dataclass(slots=True)
 class _NetworkRun:
     mutate: PlanMutation | None
-    slots: list[_Slot] = field(default_factory=list)
+    pending: list[_Pending] = field(default_factory=list)
 
 
 def prove(
@@ -158,106 +168,125 @@ def prove(
 
     Raises lab.plan.parts.UnsupportedNetwork for what cannot be made.
     """
-    bench, chosen = _Schedule(case), PROOFS if proofs is None else proofs
-    subjects = Scenario(case)
-    plans = [_planned(bench, one, one.unless(subjects), controls) for one in chosen]
-    bench.carry_out(report)
+    schedule, scenario = _Schedule(case), Scenario(case)
+    planned = [
+        _planned(schedule, proof, proof.unless(scenario), controls) for proof in (PROOFS if proofs is None else proofs)
+    ]
+    schedule.run(report)
     return Evidence(
         case=case,
-        proven=tuple(_proven(*one) for one in plans),
-        tried=bench.tried,
-        disagreements=tuple(bench.disagreements),
+        proofs=tuple(proof.finished() for proof in planned),
+        tried=schedule.tried,
+        disagreements=tuple(schedule.disagreements),
     )
 
 
-type _Planned = tuple[Proof, str | None, list[_Slot], list[tuple[Control, list[_Slot]]] | None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlannedProof:
+    proof: Proof
+    skipped: str | None
+    assertions: list[_Pending]
+    controls: list[tuple[Control, list[_Pending]]] | None
+
+    def finished(self) -> ProofResult:
+        """Once the schedule has run."""
+        controls = None
+        if self.controls is not None:
+            controls = tuple(
+                ControlResult(change=control.description, refuted=tuple(filter(_is_refuted, _results(assertions))))
+                for control, assertions in self.controls
+            )
+        return ProofResult(
+            proof=self.proof, skipped=self.skipped, assertions=tuple(_results(self.assertions)), controls=controls
+        )
 
 
-def _planned(bench: _Schedule, one: Proof, skipped: str | None, controls: bool) -> _Planned:
+def _planned(schedule: _Schedule, proof: Proof, skipped: str | None, controls: bool) -> _PlannedProof:
     if skipped is not None:
-        return one, skipped, [], None
-    slots = bench.order(one, bench.case.network, "")
-    return one, None, slots, list(_ordered_controls(bench, one)) if controls else None
+        return _PlannedProof(proof=proof, skipped=skipped, assertions=[], controls=None)
+    return _PlannedProof(
+        proof=proof,
+        skipped=None,
+        assertions=schedule.add(proof, schedule.case.network, ""),
+        controls=list(_planned_controls(schedule, proof)) if controls else None,
+    )
 
 
-def _ordered_controls(bench: _Schedule, one: Proof) -> Iterator[tuple[Control, list[_Slot]]]:
-    for control in one.controls:
-        changed = control.change(bench.case.network)
+def _planned_controls(schedule: _Schedule, proof: Proof) -> Iterator[tuple[Control, list[_Pending]]]:
+    for control in proof.controls:
+        changed = control.change(schedule.case.network)
         if changed is not None:
             mutate = None if control.plan is None else control.plan(changed)
             key = "" if control.plan is None else control.plan.__name__
-            yield control, bench.order(one, changed, key, mutate)
+            yield control, schedule.add(proof, changed, key, mutate)
 
 
-def _proven(
-    one: Proof, skipped: str | None, slots: list[_Slot], controls: list[tuple[Control, list[_Slot]]] | None
-) -> ProofResult:
-    run = None
-    if controls is not None:
-        run = tuple(
-            ControlResult(words=control.words, failed=tuple(found for found in _all(slots) if found.is_refuted))
-            for control, slots in controls
-        )
-    return ProofResult(proof=one, skipped=skipped, found=tuple(_all(slots)), controls=run)
+def _is_refuted(result: AssertionResult) -> bool:
+    return result.is_refuted
 
 
-def _all(slots: Iterable[_Slot]) -> Iterator[AssertionResult]:
-    for slot in slots:
-        if slot.found is None:
-            raise RuntimeError(f"not carried out: {slot.claim.sentence}")
-        yield slot.found
+def _results(assertions: Iterable[_Pending]) -> Iterator[AssertionResult]:
+    for pending in assertions:
+        if pending.result is None:
+            raise RuntimeError(f"not run: {pending.assertion.sentence}")
+        yield pending.result
 
 
-# ---- What became of a claim
+# ---- What became of an assertion
 
 
-def _found(
-    slot: _Slot,
-    by_try: Mapping[ConnectionSpec, ConnectionAttempt],
-    verdicts: Mapping[ConnectionAttempt, ProbeResult],
+def _judged(
+    pending: _Pending,
+    attempt_of: Mapping[ConnectionSpec, ConnectionAttempt],
+    results: Mapping[ConnectionAttempt, ProbeResult],
     let_by: Mapping[ConnectionAttempt, tuple[FilterCause, ...]],
     ledger: Iterable[tuple[IPv4Address, IPv4Address]],
 ) -> AssertionResult:
-    claim = slot.claim
-    lines = []
-    for one in claim.tried:
-        attempt = by_try[one]
-        verdict = verdicts[attempt]
-        lines.append(
+    assertion = pending.assertion
+    connections = []
+    for connection in assertion.connections:
+        attempt = attempt_of[connection]
+        result = results[attempt]
+        connections.append(
             TriedConnection(
                 source=attempt.source,
                 destination=attempt.destination,
                 port=attempt.port,
-                verdict=verdict,
+                result=result,
                 let_by=let_by.get(attempt, ()),
-                as_claimed=_is_as_claimed(claim, verdict),
+                as_claimed=_is_as_claimed(assertion, result),
             )
         )
     return AssertionResult(
-        sentence=claim.sentence, given=slot.given, lines=tuple(lines), strangers=_strangers(claim, ledger)
+        sentence=assertion.sentence,
+        assumption=pending.assumption,
+        connections=tuple(connections),
+        strangers=_strangers(assertion, ledger),
     )
 
 
-def _is_as_claimed(claim: Assertion, verdict: ProbeResult) -> bool:
-    match verdict:
+def _is_as_claimed(assertion: Assertion, result: ProbeResult) -> bool:
+    match result:
         case Arrived(seen_as=seen):
-            return claim.arrives is not False and (claim.seen_as is None or seen in claim.seen_as)
+            return assertion.arrives is not False and (assertion.seen_as is None or seen in assertion.seen_as)
         case Died(checkpoint=checkpoint, direction=direction):
-            where = claim.checkpoint is None or (
-                checkpoint is claim.checkpoint and (direction == "back") is claim.answer
+            where = assertion.checkpoint is None or (
+                checkpoint is assertion.checkpoint and (direction == "back") is assertion.answer
             )
-            return claim.arrives is not True and where
+            return assertion.arrives is not True and where
     return False  # unexplained: no evidence of anything
 
 
 def _strangers(
-    claim: Assertion, ledger: Iterable[tuple[IPv4Address, IPv4Address]]
+    assertion: Assertion, ledger: Iterable[tuple[IPv4Address, IPv4Address]]
 ) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
-    asked = claim.ledger
-    if asked is None:
+    expected = assertion.ledger
+    if expected is None:
         return ()
     return tuple(
-        sorted(pair for pair in ledger if (asked.to is None or pair[1] in asked.to) and pair[0] not in asked.only)
+        sorted(
+            pair for pair in ledger if (expected.to is None or pair[1] in expected.to) and pair[0] not in expected.only
+        )
     )
 
 
@@ -277,8 +306,9 @@ def _let_by(
     }
 
 
-def _disagreements(oracle: Oracle, verdicts: Mapping[ConnectionAttempt, ProbeResult]) -> Iterator[str]:
-    for one, verdict in verdicts.items():
-        expected = oracle.judge(one)
-        if expected != verdict:
-            yield f"{one.source} to {one.destination}:{one.port}: the packets say {verdict}, the oracle {expected}"
+def _disagreements(oracle: Oracle, results: Mapping[ConnectionAttempt, ProbeResult]) -> Iterator[str]:
+    for attempt, result in results.items():
+        expected = oracle.judge(attempt)
+        if expected != result:
+            connection = f"{attempt.source} to {attempt.destination}:{attempt.port}"
+            yield f"{connection}: the packets say {result}, the oracle {expected}"

@@ -20,7 +20,7 @@ def as_data(
     `code` is what the functions ran; None where no programs were run.
     """
     case = evidence.case
-    done = list(checks)
+    program_checks = list(checks)
     return {
         "case": case.name,
         "parameters": dict(case.parameters),
@@ -28,12 +28,12 @@ def as_data(
             {"zone": address.zone, "address": str(address.public_address), "allocation": address.allocation}
             for address in case.network.published
         ],
-        "holds": evidence.holds and all(one["holds"] for one in done),
+        "holds": evidence.holds and all(check["holds"] for check in program_checks),
         "attempts": evidence.tried,
         "seconds": round(seconds, 1),
-        "proofs": [_proven(proof_result, case) for proof_result in evidence.proven],
+        "proofs": [_proof(proof_result, case) for proof_result in evidence.proofs],
         "code": code,
-        "programs": done,
+        "programs": program_checks,
         "disagreements with the oracle": list(evidence.disagreements),
         "pages": {str(checkpoint): page for checkpoint, page in PAGES.items()},
         "not modelled": list(LIMITS),
@@ -45,65 +45,65 @@ def written(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=1) + "\n"
 
 
-def _proven(one: ProofResult, case: Case) -> dict[str, Any]:
+def _proof(result: ProofResult, case: Case) -> dict[str, Any]:
     return {
-        "group": one.proof.group,
-        "name": one.proof.name,
-        "title": one.proof.title,
-        "holds": None if one.skipped else one.holds,
-        "skipped": one.skipped,
-        "sentences": [_found(found, case) for found in one.found],
-        "controls": None if one.controls is None else [_controlled(control, case) for control in one.controls],
+        "group": result.proof.group,
+        "name": result.proof.name,
+        "title": result.proof.title,
+        "holds": None if result.skipped else result.holds,
+        "skipped": result.skipped,
+        "sentences": [_sentence(assertion, case) for assertion in result.assertions],
+        "controls": None if result.controls is None else [_control(control, case) for control in result.controls],
     }
 
 
-def _found(found: AssertionResult, case: Case) -> dict[str, Any]:
+def _sentence(result: AssertionResult, case: Case) -> dict[str, Any]:
     return {
-        "sentence": found.sentence,
-        "given": found.given,
-        "holds": found.holds,
-        "strangers in the ledger": [[str(source), str(to)] for source, to in found.strangers],
-        "connections": [_line(line, case) for line in found.lines],
+        "sentence": result.sentence,
+        "given": result.assumption,
+        "holds": result.holds,
+        "strangers in the ledger": [[str(source), str(to)] for source, to in result.strangers],
+        "connections": [_connection(connection, case) for connection in result.connections],
     }
 
 
-def _line(line: TriedConnection, case: Case) -> dict[str, Any]:
+def _connection(connection: TriedConnection, case: Case) -> dict[str, Any]:
     return {
-        "from": _called(line.source, case),
-        "to": f"{line.destination}:{line.port}",
-        **_verdict(line.verdict, case),
-        "let by": list(dict.fromkeys(_rule(by, case) for by in line.let_by)),
-        "as claimed": line.as_claimed,
+        "from": _name(connection.source, case),
+        "to": f"{connection.destination}:{connection.port}",
+        **_outcome(connection.result, case),
+        "let by": list(dict.fromkeys(_rule(by, case) for by in connection.let_by)),
+        "as claimed": connection.as_claimed,
     }
 
 
 def _rule(by: FilterCause, case: Case) -> str:
     """The rule's own name, which begins with its group's or is a resource of its own."""
-    group = _called(by.resource, case)
-    rule = _called(by.detail, case).replace(by.resource, group)
+    group = _name(by.resource, case)
+    rule = _name(by.detail, case).replace(by.resource, group)
     return rule if "." in rule or rule.startswith(group) else f"{group} {rule}"
 
 
-def _verdict(verdict: ProbeResult, case: Case) -> dict[str, Any]:
-    match verdict:
+def _outcome(result: ProbeResult, case: Case) -> dict[str, Any]:
+    match result:
         case Arrived(seen_as=seen):
             return {"became": "arrived", "seen as": None if seen is None else str(seen)}
         case Died(checkpoint=checkpoint, resource=resource, detail=detail, direction=direction):
             became = "died" if direction == "out" else "its answer died"
-            named = ", ".join(_called(one, case) for one in resource.split(", "))
-            return {"became": became, "at": str(checkpoint), "by": named, "because": _called(detail, case)}
-    return {"became": "unexplained", "because": verdict.reason}
+            named = ", ".join(_name(name, case) for name in resource.split(", "))
+            return {"became": became, "at": str(checkpoint), "by": named, "because": _name(detail, case)}
+    return {"became": "unexplained", "because": result.reason}
 
 
-def _controlled(one: ControlResult, case: Case) -> dict[str, Any]:
-    broken = [line for found in one.failed for line in found.refuting]
+def _control(control: ControlResult, case: Case) -> dict[str, Any]:
+    refuting = [connection for assertion in control.refuted for connection in assertion.refuting]
     return {
-        "change": one.words,
-        "made the proof fail": bool(one.failed),
-        "sentences that broke": [found.sentence for found in one.failed],
-        "example": _line(broken[0], case) if broken else None,
+        "change": control.change,
+        "made the proof fail": bool(control.refuted),
+        "sentences that broke": [assertion.sentence for assertion in control.refuted],
+        "example": _connection(refuting[0], case) if refuting else None,
     }
 
 
-def _called(name: str, case: Case) -> str:
+def _name(name: str, case: Case) -> str:
     return case.names.get(name, name)

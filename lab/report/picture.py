@@ -10,6 +10,7 @@ from lab.model.case import Case
 from lab.model.checkpoints import Checkpoint
 from lab.model.outside import OutsideHost
 from lab.model.world import DEVELOPER, world
+from lab.proofs.assertions import ConnectionSpec
 from lab.proofs.runner import Evidence, TriedConnection
 from stack.diagram.badges import Flow, acl_of, routes_of
 from stack.diagram.picture import draw
@@ -58,54 +59,54 @@ class PictureEntries:
 
 def picture(evidence: Evidence) -> str:
     """The map of the case's network with badges where connections ended, in the unchanged network alone."""
-    case, found = evidence.case, shown(evidence)
+    case, entries = evidence.case, entries_of(evidence)
     return draw(
-        renamed(case.network, case.names), found.flows, name=f"{case.name}, with what was tried", note=found.note
+        renamed(case.network, case.names), entries.flows, name=f"{case.name}, with what was tried", note=entries.note
     )
 
 
-def shown(evidence: Evidence) -> PictureEntries:
+def entries_of(evidence: Evidence) -> PictureEntries:
     """What became of the connections in the unchanged network, those that arrived first."""
     places = _Places(evidence.case)
     lines = _lines(evidence)
     kinds: dict[tuple[object, ...], list[TriedConnection]] = {}
     for line in lines:
-        if not isinstance(line.verdict, Unexplained):
+        if not isinstance(line.result, Unexplained):
             kinds.setdefault(places.kind(line), []).append(line)
-    chosen = _telling(kinds)
+    chosen = _chosen(kinds)
     flows = [places.flow(kinds[kind]) for kind in chosen]
     return PictureEntries(
         flows=tuple(sorted(flows, key=lambda flow: not flow.arrived)),
         kinds=len(kinds),
         tried=len(lines),
-        unexplained=sum(isinstance(line.verdict, Unexplained) for line in lines),
+        unexplained=sum(isinstance(line.result, Unexplained) for line in lines),
     )
 
 
 def _lines(evidence: Evidence) -> list[TriedConnection]:
     """Each connection once: several proofs may be about the same. One that is not as claimed goes before."""
-    found: dict[tuple[str, IPv4Address, int], TriedConnection] = {}
+    lines: dict[ConnectionSpec, TriedConnection] = {}
     for line in _of_unchanged(evidence):
         key = line.source, line.destination, line.port
-        if key not in found or not line.as_claimed:
-            found[key] = line
-    return list(found.values())
+        if key not in lines or not line.as_claimed:
+            lines[key] = line
+    return list(lines.values())
 
 
 def _of_unchanged(evidence: Evidence) -> Iterator[TriedConnection]:
-    for proven in evidence.proven:
-        for found in proven.found:
-            if not found.given:
-                yield from found.lines
+    for proof_result in evidence.proofs:
+        for assertion in proof_result.assertions:
+            if not assertion.assumption:
+                yield from assertion.connections
 
 
-def _telling(kinds: dict[tuple[object, ...], list[TriedConnection]]) -> list[tuple[object, ...]]:
+def _chosen(kinds: dict[tuple[object, ...], list[TriedConnection]]) -> list[tuple[object, ...]]:
     """Some of the kinds, in their order: first all that are not as claimed, one of each end, and those that arrived."""
     ends: dict[object, tuple[object, ...]] = {}
     for kind, lines in kinds.items():
         ends.setdefault(_end(kind, lines[0]), kind)
     wrong = [kind for kind, lines in kinds.items() if not lines[0].as_claimed]
-    arrived = [kind for kind, lines in kinds.items() if isinstance(lines[0].verdict, Arrived)]
+    arrived = [kind for kind, lines in kinds.items() if isinstance(lines[0].result, Arrived)]
     others = sorted(kinds, key=lambda kind: _FIRST.index(kind[0]) if kind[0] in _FIRST else len(_FIRST))
     wanted = list(dict.fromkeys([*wrong, *ends.values(), *arrived, *others]))[:MOST]
     return [kind for kind in kinds if kind in wanted]
@@ -113,7 +114,7 @@ def _telling(kinds: dict[tuple[object, ...], list[TriedConnection]]) -> list[tup
 
 def _end(kind: tuple[object, ...], line: TriedConnection) -> object:
     """The checkpoint that refused it, or what was reached."""
-    return line.verdict.checkpoint if isinstance(line.verdict, Died) else (kind[1], "reached")
+    return line.result.checkpoint if isinstance(line.result, Died) else (kind[1], "reached")
 
 
 class _Places:
@@ -128,14 +129,14 @@ class _Places:
     @cached_property
     def at(self) -> dict[IPv4Address, Interface | NatGateway | OutsideHost]:
         """Whoever has an address."""
-        found: dict[IPv4Address, Interface | NatGateway | OutsideHost] = {
+        hosts: dict[IPv4Address, Interface | NatGateway | OutsideHost] = {
             host.address: host for host in self.hosts.values()
         }
         for interface in self.network.interfaces:
-            found |= {
+            hosts |= {
                 address: interface for address in (interface.address, interface.public_address) if address is not None
             }
-        return found | {address.public_address: nat for nat in self.network.nat_gateways for address in nat.addresses}
+        return hosts | {address.public_address: nat for nat in self.network.nat_gateways for address in nat.addresses}
 
     def source(self, line: TriedConnection) -> Interface | OutsideHost:
         return self.interfaces.get(line.source) or self.hosts[line.source]
@@ -162,10 +163,10 @@ class _Places:
         if there.kind is Kind.DATABASE:
             return "public database" if line.destination == there.public_address else there.kind
         from_outside = isinstance(self.source(line), OutsideHost)
-        return "inside" if from_outside and isinstance(line.verdict, Died) else there.kind
+        return "inside" if from_outside and isinstance(line.result, Died) else there.kind
 
     def _became(self, line: TriedConnection) -> object:
-        match line.verdict:
+        match line.result:
             case Arrived(seen_as=seen):
                 return None if self._is_own(line, seen) else seen
             case Died(checkpoint=checkpoint, detail=detail, direction=direction):
@@ -186,20 +187,20 @@ class _Places:
             whom=self._whom(lines),
             ports=tuple(sorted({line.port for line in lines})),
             tried=len(lines),
-            became=self._fate(lines) + ("" if first.as_claimed else ", which must not be"),
-            by=", ".join(self._name(one) for one in self._deciding(lines)),
+            became=self._outcome(lines) + ("" if first.as_claimed else ", which must not happen"),
+            by=", ".join(self._name(resource) for resource in self._deciding(lines)),
             at=tuple(dict.fromkeys(self._end(line) for line in lines)),
-            arrived=isinstance(first.verdict, Arrived),
+            arrived=isinstance(first.result, Arrived),
         )
 
     def _who(self, lines: Sequence[TriedConnection]) -> str:
-        inside = [one for line in lines if isinstance(one := self.source(line), Interface)]
+        inside = [sender for line in lines if isinstance(sender := self.source(line), Interface)]
         if not inside:
             return self._called(self._from(lines[0]), [])
         return self._called(self._from(lines[0]), inside) + self._zone(inside)
 
     def _whom(self, lines: Sequence[TriedConnection]) -> str:
-        reached = [one for line in lines if isinstance(one := self.at[line.destination], Interface)]
+        reached = [receiver for line in lines if isinstance(receiver := self.at[line.destination], Interface)]
         return self._called(self._to(lines[0]), reached)
 
     def _called(self, kind: str, members: Sequence[Interface]) -> str:
@@ -224,20 +225,23 @@ class _Places:
         }
         return f" in {', '.join(sorted(zones))}" if zones < theirs else ""
 
-    def _fate(self, lines: Sequence[TriedConnection]) -> str:
-        match lines[0].verdict:
+    def _outcome(self, lines: Sequence[TriedConnection]) -> str:
+        match lines[0].result:
             case Died(checkpoint=checkpoint, detail=detail, direction=direction):
                 return f"{'' if direction == 'out' else 'the answer '}died at the {checkpoint}: {self._name(detail)}"
-        seen = list(dict.fromkeys(line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)))
+        seen = list(dict.fromkeys(line.result.seen_as for line in lines if isinstance(line.result, Arrived)))
         if None in seen:
             return "arrived"
-        return f"arrived, seen as {self._addresses([one for one in seen if one is not None])}"
+        return f"arrived, seen as {self._addresses([address for address in seen if address is not None])}"
 
     def _addresses(self, seen: Sequence[IPv4Address]) -> str:
         """Up to two as they are, of more the subnets."""
         if len(seen) <= 2:
             return " or ".join(map(str, seen))
-        ranges = [next((subnet.cidr for subnet in self.network.subnets if each in subnet.cidr), each) for each in seen]
+        ranges = [
+            next((subnet.cidr for subnet in self.network.subnets if address in subnet.cidr), address)
+            for address in seen
+        ]
         return f"their own addresses in {' and '.join(dict.fromkeys(map(str, ranges)))}"
 
     def _name(self, identity: str) -> str:
@@ -249,23 +253,27 @@ class _Places:
 
     def _deciding(self, lines: Sequence[TriedConnection]) -> list[str]:
         """The resources that refused; of those that arrived the NAT gateway, and what let every one of them pass."""
-        refused = [one for line in lines if isinstance(line.verdict, Died) for one in line.verdict.resource.split(", ")]
+        refused = [
+            resource for line in lines if isinstance(line.result, Died) for resource in line.result.resource.split(", ")
+        ]
         if refused:
             return list(dict.fromkeys(refused))
-        common = [each.resource for each in lines[0].let_by if all(_is_let_by(line, each.resource) for line in lines)]
+        common = [
+            cause.resource for cause in lines[0].let_by if all(_is_let_by(line, cause.resource) for line in lines)
+        ]
         return list(dict.fromkeys([*self._translating(lines), *common])) or ["the security group of each"]
 
     def _translating(self, lines: Sequence[TriedConnection]) -> Iterator[str]:
-        seen = {line.verdict.seen_as for line in lines if isinstance(line.verdict, Arrived)}
+        seen = {line.result.seen_as for line in lines if isinstance(line.result, Arrived)}
         for nat in self.network.nat_gateways:
             if seen & {nat.address, *(address.public_address for address in nat.addresses)} - {None}:
                 yield nat.id
 
     def _end(self, line: TriedConnection) -> str:
         """A place of the picture, which has the templates' names."""
-        return self._grave(line, line.verdict) if isinstance(line.verdict, Died) else self._goal(line)
+        return self._where_it_died(line, line.result) if isinstance(line.result, Died) else self._where_it_arrived(line)
 
-    def _goal(self, line: TriedConnection) -> str:
+    def _where_it_arrived(self, line: TriedConnection) -> str:
         there, source = self.at[line.destination], self.source(line)
         if not isinstance(there, OutsideHost):
             return self.case.address(there.id)
@@ -273,7 +281,7 @@ class _Places:
             return routes_of(self.case.address(source.subnet))
         return "corporate" if there.place == "corporate" else "third party"
 
-    def _grave(self, line: TriedConnection, died: Died) -> str:
+    def _where_it_died(self, line: TriedConnection, died: Died) -> str:
         ends = self._inside_ends(line, died)
         match died.checkpoint:
             case Checkpoint.GROUP_IN | Checkpoint.GROUP_OUT | Checkpoint.SOURCE:
@@ -295,12 +303,12 @@ class _Places:
 
     def _inside_ends(self, line: TriedConnection, died: Died) -> list[Interface]:
         """Those of its ends that stand in the VPC, first the one at whose side it died."""
-        ends = [one for one in (self.source(line), self.at[line.destination]) if isinstance(one, Interface)]
+        ends = [end for end in (self.source(line), self.at[line.destination]) if isinstance(end, Interface)]
         at_receiver = (died.checkpoint in _INTO) != (died.direction == "back")
         return ends[::-1] if at_receiver else ends
 
     def _subnet(self, ends: Sequence[Interface], possible: Sequence[Subnet]) -> str:
-        names = [one.id for one in possible]
+        names = [subnet.id for subnet in possible]
         return self.case.address(next((end.subnet for end in ends if end.subnet in names), names[0]))
 
     def _routed_by(self, resource: str) -> list[Subnet]:
@@ -316,4 +324,4 @@ class _Places:
 
 
 def _is_let_by(line: TriedConnection, resource: str) -> bool:
-    return any(each.resource == resource for each in line.let_by)
+    return any(cause.resource == resource for cause in line.let_by)

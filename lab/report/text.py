@@ -1,4 +1,4 @@
-"""What a run found, for people."""
+"""The report of a run as text, for people."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ class ReportPrinter:
         mark = _mark(data["holds"])
         count = f"{data['attempts']} connections tried in {data['seconds']:.0f} s"
         self.console.rule(f"[bold]{escape(data['case'])}[/]", align="left", style="dim")
-        self._line(0, f"{mark} {_told(data)}. {count}. All of it: {escape(files)}")
+        self._line(0, f"{mark} {_summary(data)}. {count}. Full report: {escape(files)}")
         group = None
         for proof in data["proofs"]:
             if proof["group"] != group:
@@ -45,18 +45,18 @@ class ReportPrinter:
             self._proof(proof)
         if data["programs"]:
             self.console.print()
-            self._line(0, f"[bold]The real programs in it[/], functions from {escape(data['code'])}")
+            self._line(0, f"[bold]The real programs[/], functions from {escape(data['code'])}")
             for check in data["programs"]:
                 self._check(check)
-        for line in data["disagreements with the oracle"]:
-            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
+        for disagreement in data["disagreements with the oracle"]:
+            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(disagreement)}")
         self.console.print()
 
     def failures(self, data: Mapping[str, Any]) -> None:
         """What of one case does not hold, and no more."""
         if data["holds"]:
             return
-        self._line(0, f"{_mark(False)} [bold]{escape(data['case'])}[/]: {_told(data)}")
+        self._line(0, f"{_mark(False)} [bold]{escape(data['case'])}[/]: {_summary(data)}")
         for proof in data["proofs"]:
             if proof["holds"] is False:
                 self._line(2, f"{_mark(False)} {escape(proof['title'])}")
@@ -64,54 +64,56 @@ class ReportPrinter:
         for check in data["programs"]:
             if not check["holds"]:
                 self._check(check)
-        for line in data["disagreements with the oracle"]:
-            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(line)}")
+        for disagreement in data["disagreements with the oracle"]:
+            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(disagreement)}")
         self.console.print()
 
-    def _broken(self, one: Mapping[str, Any]) -> None:
-        for found in one["sentences"]:
-            if not found["holds"]:
-                self._sentence(found)
-        for control in one["controls"] or ():
+    def _broken(self, proof: Mapping[str, Any]) -> None:
+        for sentence in proof["sentences"]:
+            if not sentence["holds"]:
+                self._sentence(sentence)
+        for control in proof["controls"] or ():
             if not control["made the proof fail"]:
                 self._control(control)
 
-    def _proof(self, one: Mapping[str, Any]) -> None:
-        if one["skipped"]:
-            self._line(2, f"[dim]- {escape(one['title'])} Not here: {escape(one['skipped'])}.[/]")
+    def _proof(self, proof: Mapping[str, Any]) -> None:
+        if proof["skipped"]:
+            self._line(2, f"[dim]- {escape(proof['title'])} Not applicable: {escape(proof['skipped'])}.[/]")
             return
-        self._line(2, f"{_mark(one['holds'])} {escape(one['title'])}")
-        given = ""
-        for found in one["sentences"]:
-            if found["given"] != given:
-                given = found["given"]
-                self._line(6, f"[italic]suppose {escape(given)}[/]")
-            self._sentence(found)
-        for control in one["controls"] or ():
+        self._line(2, f"{_mark(proof['holds'])} {escape(proof['title'])}")
+        assumption = ""
+        for sentence in proof["sentences"]:
+            if sentence["given"] != assumption:
+                assumption = sentence["given"]
+                self._line(6, f"[italic]assuming that {escape(assumption)}[/]")
+            self._sentence(sentence)
+        for control in proof["controls"] or ():
             self._control(control)
 
-    def _sentence(self, found: Mapping[str, Any]) -> None:
-        self._line(6, f"{_mark(found['holds'])} {escape(found['sentence'])}")
-        for words, count in _ways(found["connections"]):
-            self._line(10, f"[dim]{count:>4} {escape(words)}[/]", hanging=5)
-        for line in found["connections"]:
-            if not line["as claimed"]:
-                self._line(10, f"[red]not as claimed: {escape(_words(line))}[/]")
-        for source, to in found["strangers in the ledger"]:
+    def _sentence(self, sentence: Mapping[str, Any]) -> None:
+        self._line(6, f"{_mark(sentence['holds'])} {escape(sentence['sentence'])}")
+        for outcome, count in _outcomes(sentence["connections"]):
+            self._line(10, f"[dim]{count:>4} {escape(outcome)}[/]", hanging=5)
+        for connection in sentence["connections"]:
+            if not connection["as claimed"]:
+                self._line(10, f"[red]not as claimed: {escape(_described(connection))}[/]")
+        for source, to in sentence["strangers in the ledger"]:
             self._line(10, f"[red]in the gateway's ledger: {source} to {to}[/]")
-        if not found["connections"]:
-            self._line(10, "[red]it is about nobody, so it proves nothing[/]")
+        if not sentence["connections"]:
+            self._line(10, "[red]no connection was tried, so it proves nothing[/]")
 
-    def _control(self, one: Mapping[str, Any]) -> None:
-        if one["made the proof fail"]:
-            example = f": {_words(one['example'])}" if one["example"] else ""
-            self._line(6, f"[dim]control: when {escape(one['change'])}, it fails as it must{escape(example)}[/]")
+    def _control(self, control: Mapping[str, Any]) -> None:
+        if control["made the proof fail"]:
+            example = f": {_described(control['example'])}" if control["example"] else ""
+            self._line(
+                6, f"[dim]control: when {escape(control['change'])}, the proof fails, as it must{escape(example)}[/]"
+            )
         else:
-            self._line(6, f"[red]✘ control: when {escape(one['change'])}, it must fail and does not[/]")
+            self._line(6, f"[red]✘ control: when {escape(control['change'])}, the proof must fail and does not[/]")
 
-    def _check(self, one: Mapping[str, Any]) -> None:
-        self._line(2, f"{_mark(one['holds'])} {escape(one['sentence'])}")
-        for line in one["evidence"]:
+    def _check(self, check: Mapping[str, Any]) -> None:
+        self._line(2, f"{_mark(check['holds'])} {escape(check['sentence'])}")
+        for line in check["evidence"]:
             self._line(6, f"[dim]{escape(line)}[/]")
 
     def limits(self) -> None:
@@ -121,9 +123,9 @@ class ReportPrinter:
             self._line(0, f"- {escape(limit)}")
         self.console.print()
 
-    def _line(self, indent: int, words: str, *, hanging: int = 2) -> None:
+    def _line(self, indent: int, markup: str, *, hanging: int = 2) -> None:
         """A paragraph whose lines after the first stand further in."""
-        text = Text.from_markup(words)
+        text = Text.from_markup(markup)
         first, *rest = text.wrap(self.console, self.console.width - indent - hanging)
         self.console.print(Padding(first, (0, 0, 0, indent)))
         for line in rest:
@@ -134,31 +136,35 @@ def _mark(holds: bool) -> str:
     return "[green]✔[/]" if holds else "[red]✘[/]"
 
 
-def _told(data: Mapping[str, Any]) -> str:
+def _summary(data: Mapping[str, Any]) -> str:
     applied = [proof for proof in data["proofs"] if not proof["skipped"]]
-    held = sum(bool(one["holds"]) for one in applied)
+    held = sum(bool(proof["holds"]) for proof in applied)
     return f"{held} of {len(applied)} proofs hold"
 
 
-def _ways(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+def _outcomes(connections: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
     """What became of the connections of a sentence, the same ones counted together."""
     counted: Counter[str] = Counter()
-    for line in lines:
-        counted[_way(line)] += 1
+    for connection in connections:
+        counted[_outcome(connection)] += 1
     yield from counted.most_common()
 
 
-def _way(line: Mapping[str, Any]) -> str:
-    if line["became"] == "arrived":
-        seen = "" if line["seen as"] is None or ip_address(line["seen as"]) in _INSIDE else f" as {line['seen as']}"
-        return f"arrived{seen}" + (f", let by {', '.join(line['let by'])}" if line["let by"] else "")
-    if line["became"] == "unexplained":
-        return f"unexplained: {line['because']}"
-    return f"{line['became']} at the {line['at']}: {line['by']}, {line['because']}"
+def _outcome(connection: Mapping[str, Any]) -> str:
+    if connection["became"] == "arrived":
+        seen = (
+            ""
+            if connection["seen as"] is None or ip_address(connection["seen as"]) in _INSIDE
+            else f" as {connection['seen as']}"
+        )
+        return f"arrived{seen}" + (f", allowed by {', '.join(connection['let by'])}" if connection["let by"] else "")
+    if connection["became"] == "unexplained":
+        return f"unexplained: {connection['because']}"
+    return f"{connection['became']} at the {connection['at']}: {connection['by']}, {connection['because']}"
 
 
-def _words(line: Mapping[str, Any]) -> str:
-    seen = f", seen as {line['seen as']}" if line.get("seen as") else ""
-    if line["became"] == "arrived":
-        return f"{line['from']} arrived at {line['to']}{seen}"
-    return f"{line['from']} to {line['to']}: {_way(line)}"
+def _described(connection: Mapping[str, Any]) -> str:
+    seen = f", seen as {connection['seen as']}" if connection.get("seen as") else ""
+    if connection["became"] == "arrived":
+        return f"{connection['from']} arrived at {connection['to']}{seen}"
+    return f"{connection['from']} to {connection['to']}: {_outcome(connection)}"

@@ -36,7 +36,7 @@ CALLS: tuple[tuple[str, str, str], ...] = (
 _KEYS = {(service, operation): key for service, operation, key in CALLS}
 _NESTED = "AWS::CloudFormation::Stack"
 
-type Item = Mapping[str, Any]
+type Description = Mapping[str, Any]
 
 
 class NotDescribed(ValueError):
@@ -56,10 +56,10 @@ class DeployedResource:
 class StackDescription:
     """All answers. `answers` are by operation, `functions` the configurations of those that stand in the VPC."""
 
-    stack: Item
+    stack: Description
     resources: tuple[DeployedResource, ...]
-    answers: Mapping[str, tuple[Item, ...]]
-    functions: tuple[Item, ...]
+    answers: Mapping[str, tuple[Description, ...]]
+    functions: tuple[Description, ...]
 
     def of_type(self, kind: str) -> tuple[DeployedResource, ...]:
         return tuple(resource for resource in self.resources if resource.type == kind)
@@ -92,14 +92,16 @@ class _Describer:
         )
 
     def _resources(self, stack: str, prefix: str) -> Iterator[DeployedResource]:
-        for one in self._ask("cloudformation", "list_stack_resources", StackName=stack):
-            identity = str(one.get("PhysicalResourceId", ""))
-            address = f"{prefix}{one['LogicalResourceId']}"
-            yield DeployedResource(address=address, type=one["ResourceType"], id=identity)
-            if one["ResourceType"] == _NESTED and identity:
+        for summary in self._ask("cloudformation", "list_stack_resources", StackName=stack):
+            identity = str(summary.get("PhysicalResourceId", ""))
+            address = f"{prefix}{summary['LogicalResourceId']}"
+            yield DeployedResource(address=address, type=summary["ResourceType"], id=identity)
+            if summary["ResourceType"] == _NESTED and identity:
                 yield from self._resources(identity, f"{address}.")
 
-    def _answers(self, vpc: str, resources: tuple[DeployedResource, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    def _answers(
+        self, vpc: str, resources: tuple[DeployedResource, ...]
+    ) -> Iterator[tuple[str, tuple[Description, ...]]]:
         of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
         attached = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
         yield "describe_vpcs", self._ask("ec2", "describe_vpcs", VpcIds=[vpc])
@@ -122,32 +124,32 @@ class _Describer:
             "describe_prefix_lists",
         ):
             yield operation, self._ask("ec2", operation)
-        groups = [str(one["GroupId"]) for one in self._ask("ec2", "describe_security_groups", Filters=of_vpc)]
+        groups = [str(group["GroupId"]) for group in self._ask("ec2", "describe_security_groups", Filters=of_vpc)]
         rules = [{"Name": "group-id", "Values": groups}]
         yield "describe_security_group_rules", self._ask("ec2", "describe_security_group_rules", Filters=rules)
         instances = [resource.id for resource in resources if resource.type == "AWS::RDS::DBInstance"]
         yield (
             "describe_db_instances",
             tuple(
-                found
+                instance
                 for name in instances
-                for found in self._ask("rds", "describe_db_instances", DBInstanceIdentifier=name)
+                for instance in self._ask("rds", "describe_db_instances", DBInstanceIdentifier=name)
             ),
         )
 
-    def _functions(self, resources: tuple[DeployedResource, ...]) -> Iterator[Item]:
+    def _functions(self, resources: tuple[DeployedResource, ...]) -> Iterator[Description]:
         for resource in resources:
             if resource.type == "AWS::Lambda::Function":
                 client = self._client("lambda")
                 yield client.get_function_configuration(FunctionName=resource.id)
 
-    def _ask(self, service: str, operation: str, **arguments: Any) -> tuple[Item, ...]:
+    def _ask(self, service: str, operation: str, **arguments: Any) -> tuple[Description, ...]:
         """All pages."""
         client, key = self._client(service), _KEYS[service, operation]
         if not client.can_paginate(operation):
             return tuple(getattr(client, operation)(**arguments)[key])
         pages = client.get_paginator(operation).paginate(**arguments)
-        return tuple(item for page in pages for item in page[key])
+        return tuple(answer for page in pages for answer in page[key])
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:

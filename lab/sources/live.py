@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from lab.model.case import Case
-from lab.sources.describing import Item, StackDescription, describe
+from lab.sources.describing import Description, StackDescription, describe
 from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
 from stack.network.model import (
     POSTGRESQL,
@@ -71,7 +71,10 @@ def read(described: StackDescription) -> Case:
         interface.id: f"{names.get(interface.owner, interface.owner)}/{names.get(interface.subnet, interface.subnet)}"
         for interface in network.interfaces
     }
-    parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.stack.get("Parameters", ())}
+    parameters = {
+        parameter["ParameterKey"]: parameter.get("ParameterValue", "")
+        for parameter in described.stack.get("Parameters", ())
+    }
     return Case(name=described.stack["StackName"], parameters=parameters, network=network, names=names | places)
 
 
@@ -86,9 +89,11 @@ class _LiveReader:
             raise Unmodelled(
                 self.described.stack["StackName"], "the parameter Topology: is it a stack of these templates?"
             )
-        vpc = self._vpc_item()
+        vpc = self._vpc_description()
         self._refuse_the_unknown()
-        self.taken = {IPv4Address(one["PrivateIpAddress"]) for one in self._all("describe_network_interfaces")}
+        self.taken = {
+            IPv4Address(interface["PrivateIpAddress"]) for interface in self._all("describe_network_interfaces")
+        }
         subnets = tuple(self._subnets())
         interfaces = tuple(self._interfaces({subnet.id: subnet for subnet in subnets}))
         self._refuse_unread_interfaces()
@@ -98,54 +103,68 @@ class _LiveReader:
             zones=tuple(sorted({subnet.zone for subnet in subnets})),
             internet_gateway=self._internet_gateway(),
             subnets=subnets,
-            route_tables=tuple(self._route_table(item) for item in self._all("describe_route_tables")),
+            route_tables=tuple(self._route_table(description) for description in self._all("describe_route_tables")),
             security_groups=tuple(self._security_groups()),
-            nacls=tuple(self._nacl(item) for item in self._all("describe_network_acls")),
+            nacls=tuple(self._nacl(description) for description in self._all("describe_network_acls")),
             nat_gateways=tuple(self._nat_gateways()),
             gateway_endpoints=tuple(self._gateway_endpoints()),
             vpn=self._vpn(),
             interfaces=interfaces,
             published=tuple(self._published()),
             service_endpoints=tuple(
-                (_service(item["ServiceName"]), item["VpcEndpointId"]) for item in self._endpoints("Interface")
+                (_service(description["ServiceName"]), description["VpcEndpointId"])
+                for description in self._endpoints("Interface")
             ),
         )
 
     # ---- finding
 
-    def _all(self, operation: str) -> tuple[Item, ...]:
+    def _all(self, operation: str) -> tuple[Description, ...]:
         return self.described.answers[operation]
 
     def _parameter(self, name: str) -> str:
-        found = {
-            one["ParameterKey"]: one.get("ParameterValue", "") for one in self.described.stack.get("Parameters", ())
+        values = {
+            parameter["ParameterKey"]: parameter.get("ParameterValue", "")
+            for parameter in self.described.stack.get("Parameters", ())
         }
-        return str(found.get(name, ""))
+        return str(values.get(name, ""))
 
-    def _vpc_item(self) -> Item:
+    def _vpc_description(self) -> Description:
         (vpc,) = self._all("describe_vpcs")
-        if len([one for one in vpc.get("CidrBlockAssociationSet", ()) if _is(one, "CidrBlockState")]) > 1:
+        if (
+            len(
+                [
+                    association
+                    for association in vpc.get("CidrBlockAssociationSet", ())
+                    if _is_associated(association, "CidrBlockState")
+                ]
+            )
+            > 1
+        ):
             raise Unmodelled(vpc["VpcId"], "a VPC with more than one IPv4 range")
-        if any(_is(one, "Ipv6CidrBlockState") for one in vpc.get("Ipv6CidrBlockAssociationSet", ())):
+        if any(
+            _is_associated(association, "Ipv6CidrBlockState")
+            for association in vpc.get("Ipv6CidrBlockAssociationSet", ())
+        ):
             raise Unmodelled(vpc["VpcId"], "a VPC with an IPv6 range")
         return vpc
 
     def _refuse_the_unknown(self) -> None:
-        for one in self.described.of_type("AWS::RDS::DBProxy"):
-            raise Unmodelled(one.id, "RDS Proxy is not read from a deployed stack")
+        for proxy in self.described.of_type("AWS::RDS::DBProxy"):
+            raise Unmodelled(proxy.id, "RDS Proxy is not read from a deployed stack")
 
-    def _endpoints(self, kind: str) -> Iterator[Item]:
-        for item in self._all("describe_vpc_endpoints"):
-            if str(item.get("State", "available")).lower() in _GONE:
+    def _endpoints(self, kind: str) -> Iterator[Description]:
+        for endpoint in self._all("describe_vpc_endpoints"):
+            if str(endpoint.get("State", "available")).lower() in _GONE:
                 continue
-            if item.get("VpcEndpointType", "Gateway") not in {"Gateway", "Interface"}:
-                raise Unmodelled(item["VpcEndpointId"], f"an endpoint of the type {item['VpcEndpointType']}")
-            if item.get("VpcEndpointType", "Gateway") == kind:
-                yield item
+            if endpoint.get("VpcEndpointType", "Gateway") not in {"Gateway", "Interface"}:
+                raise Unmodelled(endpoint["VpcEndpointId"], f"an endpoint of the type {endpoint['VpcEndpointType']}")
+            if endpoint.get("VpcEndpointType", "Gateway") == kind:
+                yield endpoint
 
     def _internet_gateway(self) -> str | None:
-        found = [item["InternetGatewayId"] for item in self._all("describe_internet_gateways")]
-        return found[0] if found else None
+        gateways = [gateway["InternetGatewayId"] for gateway in self._all("describe_internet_gateways")]
+        return gateways[0] if gateways else None
 
     # ---- subnets and routes
 
@@ -156,9 +175,9 @@ class _LiveReader:
             for acl in self._all("describe_network_acls")
             for association in acl.get("Associations", ())
         }
-        for item in self._all("describe_subnets"):
-            name = item["SubnetId"]
-            if item.get("Ipv6CidrBlockAssociationSet"):
+        for subnet in self._all("describe_subnets"):
+            name = subnet["SubnetId"]
+            if subnet.get("Ipv6CidrBlockAssociationSet"):
                 raise Unmodelled(name, "a subnet with an IPv6 range")
             if name not in acls:
                 raise Unmodelled(name, "its network ACL")
@@ -168,8 +187,8 @@ class _LiveReader:
             yield Subnet(
                 id=name,
                 role=self._role(name, table),
-                zone=item["AvailabilityZone"],
-                cidr=IPv4Network(item["CidrBlock"]),
+                zone=subnet["AvailabilityZone"],
+                cidr=IPv4Network(subnet["CidrBlock"]),
                 route_table=table,
                 nacl=acls[name],
             )
@@ -177,55 +196,59 @@ class _LiveReader:
     def _associated_tables(self) -> tuple[dict[str, str], str | None]:
         """The table of each subnet that has one of its own, and the main one."""
         tables, main = {}, None
-        for item in self._all("describe_route_tables"):
-            for association in item.get("Associations", ()):
+        for table in self._all("describe_route_tables"):
+            for association in table.get("Associations", ()):
                 if association.get("GatewayId"):
-                    raise Unmodelled(item["RouteTableId"], "the route table of a gateway")
+                    raise Unmodelled(table["RouteTableId"], "the route table of a gateway")
                 if association.get("Main"):
-                    main = item["RouteTableId"]
+                    main = table["RouteTableId"]
                 if association.get("SubnetId"):
-                    tables[association["SubnetId"]] = item["RouteTableId"]
+                    tables[association["SubnetId"]] = table["RouteTableId"]
         return tables, main
 
     def _role(self, subnet: str, table: str) -> str:
         """As stack/network/from_templates.py has it: by what stands in it, else by whether it leads to the internet."""
-        groups = [item["DBSubnetGroup"]["Subnets"] for item in self._all("describe_db_instances")]
-        if any(subnet == one["SubnetIdentifier"] for group in groups for one in group):
+        groups = [description["DBSubnetGroup"]["Subnets"] for description in self._all("describe_db_instances")]
+        if any(subnet == member["SubnetIdentifier"] for group in groups for member in group):
             return "database"
-        if any(subnet in _vpc_config(item).get("SubnetIds", ()) for item in self.described.functions):
+        if any(subnet in _vpc_config(description).get("SubnetIds", ()) for description in self.described.functions):
             return "private"
-        (ways,) = [item["Routes"] for item in self._all("describe_route_tables") if item["RouteTableId"] == table]
+        (routes,) = [
+            description["Routes"]
+            for description in self._all("describe_route_tables")
+            if description["RouteTableId"] == table
+        ]
         gateway = self._internet_gateway()
-        return "public" if gateway and any(one.get("GatewayId") == gateway for one in ways) else "unused"
+        return "public" if gateway and any(route.get("GatewayId") == gateway for route in routes) else "unused"
 
-    def _route_table(self, item: Item) -> RouteTable:
-        name = item["RouteTableId"]
-        routes = tuple(route for one in item["Routes"] for route in self._routes(name, one))
+    def _route_table(self, table: Description) -> RouteTable:
+        name = table["RouteTableId"]
+        routes = tuple(route for described in table["Routes"] for route in self._routes(name, described))
         return RouteTable(id=name, routes=routes)
 
-    def _routes(self, table: str, item: Item) -> Iterator[Route]:
+    def _routes(self, table: str, route: Description) -> Iterator[Route]:
         """None for the local route; one for each range of a prefix list."""
-        if item.get("GatewayId") == "local":
+        if route.get("GatewayId") == "local":
             return
-        if "DestinationPrefixListId" in item:
-            ranges = self._ranges_of(table, item["DestinationPrefixListId"])
-        elif "DestinationCidrBlock" in item:
-            ranges = (IPv4Network(item["DestinationCidrBlock"]),)
+        if "DestinationPrefixListId" in route:
+            ranges = self._ranges_of(table, route["DestinationPrefixListId"])
+        elif "DestinationCidrBlock" in route:
+            ranges = (IPv4Network(route["DestinationCidrBlock"]),)
         else:
-            raise Unmodelled(table, f"a route for {item.get('DestinationIpv6CidrBlock', 'an unknown range')}")
+            raise Unmodelled(table, f"a route for {route.get('DestinationIpv6CidrBlock', 'an unknown range')}")
         for cidr in ranges:
             yield Route(
-                id=f"{table} {item.get('DestinationPrefixListId', cidr)}",
+                id=f"{table} {route.get('DestinationPrefixListId', cidr)}",
                 destination=cidr,
-                target=self._target(table, item),
-                propagated=item.get("Origin") == "EnableVgwRoutePropagation",
+                target=self._target(table, route),
+                propagated=route.get("Origin") == "EnableVgwRoutePropagation",
             )
 
-    def _target(self, table: str, item: Item) -> Target:
-        named = [str(item[key]) for key in (*_TARGETS, *_OTHER_TARGETS) if item.get(key)]
-        if item.get("State") == "blackhole":
+    def _target(self, table: str, route: Description) -> Target:
+        named = [str(route[key]) for key in (*_TARGETS, *_OTHER_TARGETS) if route.get(key)]
+        if route.get("State") == "blackhole":
             return Blackhole(was=named[0] if named else "a target that AWS no longer names")
-        if len(named) != 1 or any(item.get(key) for key in _OTHER_TARGETS):
+        if len(named) != 1 or any(route.get(key) for key in _OTHER_TARGETS):
             raise Unmodelled(table, f"a route to {', '.join(named) or 'nothing'}")
         (target,) = named
         if target.startswith("nat-"):
@@ -239,37 +262,43 @@ class _LiveReader:
         raise Unmodelled(table, f"a route to {target}")
 
     def _ranges_of(self, of: str, prefix_list: str) -> tuple[IPv4Network, ...]:
-        for item in self._all("describe_prefix_lists"):
-            if item["PrefixListId"] == prefix_list and item.get("Cidrs"):
-                return tuple(IPv4Network(cidr) for cidr in item["Cidrs"] if ":" not in cidr)
+        for described in self._all("describe_prefix_lists"):
+            if described["PrefixListId"] == prefix_list and described.get("Cidrs"):
+                return tuple(IPv4Network(cidr) for cidr in described["Cidrs"] if ":" not in cidr)
         raise Unmodelled(of, f"the ranges of the prefix list {prefix_list}")
 
     def _gateway_endpoints(self) -> Iterator[GatewayEndpoint]:
-        for item in self._endpoints("Gateway"):
+        for endpoint in self._endpoints("Gateway"):
             lists = [
-                one["PrefixListId"]
-                for one in self._all("describe_prefix_lists")
-                if one["PrefixListName"] == item["ServiceName"]
+                prefix_list["PrefixListId"]
+                for prefix_list in self._all("describe_prefix_lists")
+                if prefix_list["PrefixListName"] == endpoint["ServiceName"]
             ]
-            ranges = tuple(cidr for name in lists for cidr in self._ranges_of(item["VpcEndpointId"], name))
+            ranges = tuple(cidr for name in lists for cidr in self._ranges_of(endpoint["VpcEndpointId"], name))
             if not ranges:
-                raise Unmodelled(item["VpcEndpointId"], f"the ranges of {item['ServiceName']}")
-            yield GatewayEndpoint(id=item["VpcEndpointId"], service=_service(item["ServiceName"]), ranges=ranges)
+                raise Unmodelled(endpoint["VpcEndpointId"], f"the ranges of {endpoint['ServiceName']}")
+            yield GatewayEndpoint(
+                id=endpoint["VpcEndpointId"], service=_service(endpoint["ServiceName"]), ranges=ranges
+            )
 
     def _vpn(self) -> Vpn | None:
-        gateways = [one["VpnGatewayId"] for one in self._all("describe_vpn_gateways") if one["State"] not in _GONE]
+        gateways = [
+            described["VpnGatewayId"]
+            for described in self._all("describe_vpn_gateways")
+            if described["State"] not in _GONE
+        ]
         if not gateways:
             return None
         (gateway,) = gateways
         connections = [
-            one
-            for one in self._all("describe_vpn_connections")
-            if one.get("VpnGatewayId") == gateway and one["State"] not in _GONE
+            described
+            for described in self._all("describe_vpn_connections")
+            if described.get("VpnGatewayId") == gateway and described["State"] not in _GONE
         ]
         if len(connections) != 1:
             raise Unmodelled(gateway, f"{len(connections)} VPN connections, and one is known how to read")
         (connection,) = connections
-        customers = {one["CustomerGatewayId"]: one for one in self._all("describe_customer_gateways")}
+        customers = {described["CustomerGatewayId"]: described for described in self._all("describe_customer_gateways")}
         customer = customers.get(connection["CustomerGatewayId"])
         if customer is None:
             raise Unmodelled(connection["VpnConnectionId"], "its customer gateway")
@@ -280,113 +309,117 @@ class _LiveReader:
             corporate=self._corporate(connection),
         )
 
-    def _corporate(self, connection: Item) -> tuple[IPv4Network, ...]:
+    def _corporate(self, connection: Description) -> tuple[IPv4Network, ...]:
         if connection.get("Options", {}).get("StaticRoutesOnly"):
-            return tuple(IPv4Network(one["DestinationCidrBlock"]) for one in connection.get("Routes", ()))
-        told = self._parameter("CorporateCidr")
-        if not told:
+            return tuple(IPv4Network(route["DestinationCidrBlock"]) for route in connection.get("Routes", ()))
+        announced = self._parameter("CorporateCidr")
+        if not announced:
             raise Unmodelled(connection["VpnConnectionId"], "what the other end announces; CorporateCidr would tell")
-        return (IPv4Network(told, strict=False),)
+        return (IPv4Network(announced, strict=False),)
 
     # ---- filters
 
     def _security_groups(self) -> Iterator[SecurityGroup]:
         rules = [
-            (item["GroupId"], item["IsEgress"], self._rule(item)) for item in self._all("describe_security_group_rules")
+            (described["GroupId"], described["IsEgress"], self._rule(described))
+            for described in self._all("describe_security_group_rules")
         ]
-        for item in self._all("describe_security_groups"):
-            name = item["GroupId"]
+        for described in self._all("describe_security_groups"):
+            name = described["GroupId"]
             yield SecurityGroup(
                 id=name,
                 ingress=tuple(rule for group, egress, rule in rules if group == name and not egress),
                 egress=tuple(rule for group, egress, rule in rules if group == name and egress),
             )
 
-    def _rule(self, item: Item) -> Rule:
-        name = item["SecurityGroupRuleId"]
-        first, last = _ports(item.get("FromPort"), item.get("ToPort"))
-        if str(item["IpProtocol"]) not in PROTOCOLS:
-            raise Unmodelled(name, f"the protocol {item['IpProtocol']}")
-        protocol = PROTOCOLS[str(item["IpProtocol"])]
+    def _rule(self, rule: Description) -> Rule:
+        name = rule["SecurityGroupRuleId"]
+        first, last = _ports(rule.get("FromPort"), rule.get("ToPort"))
+        if str(rule["IpProtocol"]) not in PROTOCOLS:
+            raise Unmodelled(name, f"the protocol {rule['IpProtocol']}")
+        protocol = PROTOCOLS[str(rule["IpProtocol"])]
         if protocol in {"any", "icmp"}:
             first, last = 0, 65535
-        peer = self._peer(name, item)
+        peer = self._peer(name, rule)
         return Rule(id=name, protocol=protocol, first_port=first, last_port=last, peer=peer)
 
-    def _peer(self, name: str, item: Item) -> IPv4Network | str:
-        if item.get("CidrIpv4"):
-            return IPv4Network(item["CidrIpv4"])
-        group = (item.get("ReferencedGroupInfo") or {}).get("GroupId")
+    def _peer(self, name: str, rule: Description) -> IPv4Network | str:
+        if rule.get("CidrIpv4"):
+            return IPv4Network(rule["CidrIpv4"])
+        group = (rule.get("ReferencedGroupInfo") or {}).get("GroupId")
         if not group:
-            known = [key for key in ("CidrIpv6", "PrefixListId") if item.get(key)]
+            known = [key for key in ("CidrIpv6", "PrefixListId") if rule.get(key)]
             raise Unmodelled(name, f"the other side of a rule with {', '.join(known) or 'no range'}")
-        if group not in {one["GroupId"] for one in self._all("describe_security_groups")}:
+        if group not in {described["GroupId"] for described in self._all("describe_security_groups")}:
             raise Unmodelled(name, f"the security group {group}, which is not of this VPC")
         return str(group)
 
-    def _nacl(self, item: Item) -> Nacl:
-        name = item["NetworkAclId"]
-        entries = [self._entry(name, one) for one in item["Entries"] if one["RuleNumber"] < _FINAL_DENY]
+    def _nacl(self, nacl: Description) -> Nacl:
+        name = nacl["NetworkAclId"]
+        entries = [self._entry(name, entry) for entry in nacl["Entries"] if entry["RuleNumber"] < _FINAL_DENY]
         return Nacl(id=name, entries=tuple(sorted(entries, key=lambda entry: (entry.egress, entry.number))))
 
-    def _entry(self, acl: str, item: Item) -> NaclEntry:
-        name = f"{acl} {'egress' if item['Egress'] else 'ingress'} {item['RuleNumber']}"
-        if "CidrBlock" not in item:
+    def _entry(self, acl: str, entry: Description) -> NaclEntry:
+        name = f"{acl} {'egress' if entry['Egress'] else 'ingress'} {entry['RuleNumber']}"
+        if "CidrBlock" not in entry:
             raise Unmodelled(name, "an entry without an IPv4 range")
-        if str(item["Protocol"]) not in PROTOCOLS:
-            raise Unmodelled(name, f"the protocol {item['Protocol']}")
-        protocol = PROTOCOLS[str(item["Protocol"])]
-        ports = item.get("PortRange") or {}
+        if str(entry["Protocol"]) not in PROTOCOLS:
+            raise Unmodelled(name, f"the protocol {entry['Protocol']}")
+        protocol = PROTOCOLS[str(entry["Protocol"])]
+        ports = entry.get("PortRange") or {}
         first, last = (0, 65535) if protocol in {"any", "icmp"} else _ports(ports.get("From"), ports.get("To"))
         return NaclEntry(
             id=name,
-            number=item["RuleNumber"],
-            egress=item["Egress"],
-            allow=item["RuleAction"] == "allow",
+            number=entry["RuleNumber"],
+            egress=entry["Egress"],
+            allow=entry["RuleAction"] == "allow",
             protocol=protocol,
             first_port=first,
             last_port=last,
-            cidr=IPv4Network(item["CidrBlock"]),
+            cidr=IPv4Network(entry["CidrBlock"]),
         )
 
     # ---- the fixed addresses
 
     def _nat_gateways(self) -> Iterator[NatGateway]:
-        zones = {item["SubnetId"]: item["AvailabilityZone"] for item in self._all("describe_subnets")}
-        for item in self._all("describe_nat_gateways"):
-            name = item["NatGatewayId"]
-            if item["State"] in _GONE:
+        zones = {nat["SubnetId"]: nat["AvailabilityZone"] for nat in self._all("describe_subnets")}
+        for nat in self._all("describe_nat_gateways"):
+            name = nat["NatGatewayId"]
+            if nat["State"] in _GONE:
                 continue
-            if item["State"] != "available":
-                raise Unmodelled(name, f"it is {item['State']}")
-            if item.get("ConnectivityType", "public") != "public":
-                raise Unmodelled(name, f"a NAT gateway of the type {item['ConnectivityType']}")
+            if nat["State"] != "available":
+                raise Unmodelled(name, f"it is {nat['State']}")
+            if nat.get("ConnectivityType", "public") != "public":
+                raise Unmodelled(name, f"a NAT gateway of the type {nat['ConnectivityType']}")
             self.used |= {
-                one["NetworkInterfaceId"] for one in item["NatGatewayAddresses"] if "NetworkInterfaceId" in one
+                address["NetworkInterfaceId"]
+                for address in nat["NatGatewayAddresses"]
+                if "NetworkInterfaceId" in address
             }
-            if item.get("AvailabilityMode") == "regional":
+            if nat.get("AvailabilityMode") == "regional":
                 addresses = tuple(
-                    _nat_address(name, one, one.get("AvailabilityZone")) for one in item["NatGatewayAddresses"]
+                    _nat_address(name, address, address.get("AvailabilityZone"))
+                    for address in nat["NatGatewayAddresses"]
                 )
                 yield NatGateway(id=name, subnet=None, address=None, addresses=addresses)
             else:
-                yield self._zonal(name, item, zones.get(item["SubnetId"]))
+                yield self._zonal(name, nat, zones.get(nat["SubnetId"]))
 
-    def _zonal(self, name: str, item: Item, zone: str | None) -> NatGateway:
-        found = item["NatGatewayAddresses"]
-        if len(found) != 1 or not found[0].get("PrivateIp"):
+    def _zonal(self, name: str, nat: Description, zone: str | None) -> NatGateway:
+        addresses = nat["NatGatewayAddresses"]
+        if len(addresses) != 1 or not addresses[0].get("PrivateIp"):
             raise Unmodelled(name, "a zonal NAT gateway with any but one address")
         return NatGateway(
             id=name,
-            subnet=item["SubnetId"],
-            address=IPv4Address(found[0]["PrivateIp"]),
-            addresses=(_nat_address(name, found[0], zone),),
+            subnet=nat["SubnetId"],
+            address=IPv4Address(addresses[0]["PrivateIp"]),
+            addresses=(_nat_address(name, addresses[0], zone),),
         )
 
     def _published(self) -> Iterator[NatAddress]:
         """What the stack's output EgressAddresses tells partners, as zone=address pairs."""
-        outputs = {one["OutputKey"]: one["OutputValue"] for one in self.described.stack.get("Outputs", ())}
-        allocations = {one["PublicIp"]: one.get("AllocationId", "") for one in self._all("describe_addresses")}
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in self.described.stack.get("Outputs", ())}
+        allocations = {output["PublicIp"]: output.get("AllocationId", "") for output in self._all("describe_addresses")}
         for pair in filter(None, outputs.get("EgressAddresses", "").split(",")):
             zone, _, address = pair.partition("=")
             if address not in allocations:
@@ -396,23 +429,23 @@ class _LiveReader:
     # ---- interfaces
 
     def _interfaces(self, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
-        for item in self.described.functions:
-            yield from self._function(item, subnets)
+        for described in self.described.functions:
+            yield from self._function(described, subnets)
         yield from self._databases()
-        for item in self._endpoints("Interface"):
-            for name in item["NetworkInterfaceIds"]:
-                yield self._shown(
-                    self._by_id(name, of=item["VpcEndpointId"]), item["VpcEndpointId"], Kind.ENDPOINT, HTTPS
+        for described in self._endpoints("Interface"):
+            for name in described["NetworkInterfaceIds"]:
+                yield self._read_interface(
+                    self._by_id(name, of=described["VpcEndpointId"]), described["VpcEndpointId"], Kind.ENDPOINT, HTTPS
                 )
-        for item in self._all("describe_network_interfaces"):
-            instance = (item.get("Attachment") or {}).get("InstanceId")
-            if instance and item["NetworkInterfaceId"] not in self.used:
-                if item.get("SourceDestCheck") is False:
+        for described in self._all("describe_network_interfaces"):
+            instance = (described.get("Attachment") or {}).get("InstanceId")
+            if instance and described["NetworkInterfaceId"] not in self.used:
+                if described.get("SourceDestCheck") is False:
                     raise Unmodelled(instance, "an instance that passes on what is not for itself")
-                yield self._shown(item, instance, Kind.BASTION)
+                yield self._read_interface(described, instance, Kind.BASTION)
 
-    def _function(self, item: Item, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
-        place, name = _vpc_config(item), item["FunctionName"]
+    def _function(self, function: Description, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
+        place, name = _vpc_config(function), function["FunctionName"]
         groups = tuple(place.get("SecurityGroupIds", ()))
         for subnet in place.get("SubnetIds", ()):
             if subnet not in subnets:
@@ -428,12 +461,12 @@ class _LiveReader:
 
     def _of_lambda(self, subnet: str, groups: tuple[str, ...]) -> IPv4Address | None:
         """The address of the interface that functions share, for the first that asks."""
-        for item in self._all("describe_network_interfaces"):
-            fits = item.get("InterfaceType") == "lambda" and item["SubnetId"] == subnet
-            if fits and _groups(item) == set(groups):
-                is_new = item["NetworkInterfaceId"] not in self.used
-                self.used.add(item["NetworkInterfaceId"])
-                return IPv4Address(item["PrivateIpAddress"]) if is_new else None
+        for interface in self._all("describe_network_interfaces"):
+            fits = interface.get("InterfaceType") == "lambda" and interface["SubnetId"] == subnet
+            if fits and _groups(interface) == set(groups):
+                is_new = interface["NetworkInterfaceId"] not in self.used
+                self.used.add(interface["NetworkInterfaceId"])
+                return IPv4Address(interface["PrivateIpAddress"]) if is_new else None
         return None
 
     def _free(self, subnet: Subnet) -> IPv4Address:
@@ -445,83 +478,87 @@ class _LiveReader:
         raise Unmodelled(subnet.id, "a free address")
 
     def _databases(self) -> Iterator[Interface]:
-        for item in self._all("describe_db_instances"):
-            name = item["DBInstanceIdentifier"]
-            groups = {one["VpcSecurityGroupId"] for one in item["VpcSecurityGroups"]}
-            shown = [one for one in self._of_rds(item) if _groups(one) == groups]
+        for instance in self._all("describe_db_instances"):
+            name = instance["DBInstanceIdentifier"]
+            groups = {interface["VpcSecurityGroupId"] for interface in instance["VpcSecurityGroups"]}
+            shown = [interface for interface in self._of_rds(instance) if _groups(interface) == groups]
             if len(shown) != 1:
                 raise Unmodelled(
                     name, f"{len(shown)} network interfaces of Amazon RDS fit its zone and groups, not one"
                 )
-            found = self._shown(shown[0], name, Kind.DATABASE, int(item.get("Endpoint", {}).get("Port", POSTGRESQL)))
-            if bool(item.get("PubliclyAccessible")) != (found.public_address is not None):
+            interface = self._read_interface(
+                shown[0], name, Kind.DATABASE, int(instance.get("Endpoint", {}).get("Port", POSTGRESQL))
+            )
+            if bool(instance.get("PubliclyAccessible")) != (interface.public_address is not None):
                 raise Unmodelled(name, "whether it has a public address: its interface and the instance disagree")
-            yield found
+            yield interface
 
-    def _of_rds(self, instance: Item) -> list[Item]:
+    def _of_rds(self, instance: Description) -> list[Description]:
         """The interfaces of Amazon RDS in the zone of an instance."""
-        subnets = {one["SubnetIdentifier"] for one in instance["DBSubnetGroup"]["Subnets"]}
+        subnets = {interface["SubnetIdentifier"] for interface in instance["DBSubnetGroup"]["Subnets"]}
         return [
-            one
-            for one in self._all("describe_network_interfaces")
-            if one.get("Description") == _OF_THE_DATABASE
-            and one["SubnetId"] in subnets
-            and one["AvailabilityZone"] == instance["AvailabilityZone"]
+            interface
+            for interface in self._all("describe_network_interfaces")
+            if interface.get("Description") == _OF_THE_DATABASE
+            and interface["SubnetId"] in subnets
+            and interface["AvailabilityZone"] == instance["AvailabilityZone"]
         ]
 
-    def _shown(self, item: Item, owner: str, kind: Kind, *listens: int) -> Interface:
-        self.used.add(item["NetworkInterfaceId"])
-        public = (item.get("Association") or {}).get("PublicIp")
-        if len(item.get("PrivateIpAddresses", ())) > 1:
-            raise Unmodelled(item["NetworkInterfaceId"], "an interface with more than one private address")
+    def _read_interface(self, interface: Description, owner: str, kind: Kind, *listens: int) -> Interface:
+        self.used.add(interface["NetworkInterfaceId"])
+        public = (interface.get("Association") or {}).get("PublicIp")
+        if len(interface.get("PrivateIpAddresses", ())) > 1:
+            raise Unmodelled(interface["NetworkInterfaceId"], "an interface with more than one private address")
         return Interface(
-            id=f"{owner}/{item['SubnetId']}",
+            id=f"{owner}/{interface['SubnetId']}",
             owner=owner,
             kind=kind,
-            subnet=item["SubnetId"],
-            address=IPv4Address(item["PrivateIpAddress"]),
-            security_groups=tuple(sorted(_groups(item))),
+            subnet=interface["SubnetId"],
+            address=IPv4Address(interface["PrivateIpAddress"]),
+            security_groups=tuple(sorted(_groups(interface))),
             public_address=None if public is None else IPv4Address(public),
             listens=listens,
         )
 
-    def _by_id(self, name: str, *, of: str) -> Item:
-        for item in self._all("describe_network_interfaces"):
-            if item["NetworkInterfaceId"] == name:
-                return item
+    def _by_id(self, name: str, *, of: str) -> Description:
+        for interface in self._all("describe_network_interfaces"):
+            if interface["NetworkInterfaceId"] == name:
+                return interface
         raise Unmodelled(of, f"its network interface {name}")
 
     def _refuse_unread_interfaces(self) -> None:
         """NAT gateways' are known by their type; one that is attached to nothing sends and answers nothing."""
         nats = {"nat_gateway", "natGateway"}
         addressed = {
-            one.get("NetworkInterfaceId")
+            address.get("NetworkInterfaceId")
             for nat in self._all("describe_nat_gateways")
-            for one in nat["NatGatewayAddresses"]
+            for address in nat["NatGatewayAddresses"]
         }
-        for item in self._all("describe_network_interfaces"):
-            name, kind = item["NetworkInterfaceId"], item.get("InterfaceType", "interface")
-            if name in self.used | addressed or kind in nats or item.get("Status") == "available":
+        for interface in self._all("describe_network_interfaces"):
+            name, kind = interface["NetworkInterfaceId"], interface.get("InterfaceType", "interface")
+            if name in self.used | addressed or kind in nats or interface.get("Status") == "available":
                 continue
-            raise Unmodelled(name, f"whose it is ({kind}: {item.get('Description') or 'no description'})")
+            raise Unmodelled(name, f"whose it is ({kind}: {interface.get('Description') or 'no description'})")
 
 
 # ---- Values
 
 
-def _nat_address(nat: str, item: Item, zone: str | None) -> NatAddress:
-    if zone is None or not item.get("PublicIp"):
+def _nat_address(nat: str, address: Description, zone: str | None) -> NatAddress:
+    if zone is None or not address.get("PublicIp"):
         raise Unmodelled(nat, "the zone or the public address of one of its addresses")
-    return NatAddress(zone=zone, allocation=item.get("AllocationId", ""), public_address=IPv4Address(item["PublicIp"]))
+    return NatAddress(
+        zone=zone, allocation=address.get("AllocationId", ""), public_address=IPv4Address(address["PublicIp"])
+    )
 
 
-def _vpc_config(function: Item) -> Item:
-    found: Item = function.get("VpcConfig") or {}
-    return found
+def _vpc_config(function: Description) -> Description:
+    configuration: Description = function.get("VpcConfig") or {}
+    return configuration
 
 
-def _groups(interface: Item) -> set[str]:
-    return {str(one["GroupId"]) for one in interface.get("Groups", ())}
+def _groups(interface: Description) -> set[str]:
+    return {str(group["GroupId"]) for group in interface.get("Groups", ())}
 
 
 def _ports(first: Any, last: Any) -> tuple[int, int]:
@@ -531,8 +568,8 @@ def _ports(first: Any, last: Any) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _is(item: Item, key: str) -> bool:
-    return bool((item.get(key) or {}).get("State") == "associated")
+def _is_associated(association: Description, key: str) -> bool:
+    return bool((association.get(key) or {}).get("State") == "associated")
 
 
 def _service(name: str) -> str:

@@ -27,13 +27,13 @@ def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
     network. Raises UnknownDesign.
     """
     wanted = [
-        one
-        for one in _accepted()
-        if topology in {"", one.parameters["Topology"]} and egress in {"", one.parameters["Egress"]}
+        combination
+        for combination in _accepted()
+        if topology in {"", combination.parameters["Topology"]} and egress in {"", combination.parameters["Egress"]}
     ]
     if not wanted:
         raise UnknownDesign(_advice(topology, egress))
-    return tuple(case for one in wanted for case in _cases(one))
+    return tuple(case for combination in wanted for case in _cases(combination))
 
 
 def case(name: str, parameters: Mapping[str, str]) -> Case:
@@ -50,18 +50,18 @@ def _accepted() -> list[Combination]:
     ]
 
 
-def _cases(one: Combination) -> Iterator[Case]:
-    name = f"{one.parameters['Topology']}-{one.parameters['Egress']}"
-    yield case(name, one.parameters)
-    if one.parameters["Egress"] == EGRESSES[0] and one.parameters["Topology"] in PEOPLE:
-        more = PEOPLE[one.parameters["Topology"]]
-        yield case(f"{name}-people", {**one.parameters, **_PEOPLE, **more})
+def _cases(combination: Combination) -> Iterator[Case]:
+    name = f"{combination.parameters['Topology']}-{combination.parameters['Egress']}"
+    yield case(name, combination.parameters)
+    if combination.parameters["Egress"] == EGRESSES[0] and combination.parameters["Topology"] in PEOPLE:
+        more = PEOPLE[combination.parameters["Topology"]]
+        yield case(f"{name}-people", {**combination.parameters, **_PEOPLE, **more})
 
 
 def _advice(topology: str, egress: str) -> str:
     possible: dict[str, list[str]] = {}
-    for one in _accepted():
-        possible.setdefault(one.parameters["Topology"], []).append(one.parameters["Egress"])
+    for combination in _accepted():
+        possible.setdefault(combination.parameters["Topology"], []).append(combination.parameters["Egress"])
     listed = "; ".join(f"{name} with {', '.join(egresses)}" for name, egresses in possible.items())
     asked = " ".join(filter(None, [topology and f"TOPOLOGY={topology}", egress and f"EGRESS={egress}"]))
     return f"there is no {asked}; possible are {listed}"

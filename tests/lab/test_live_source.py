@@ -137,7 +137,7 @@ def _failed(text: str, parameters: Mapping[str, str], names: Mapping[str, str]) 
 
     case = Case(name="lab", parameters=parameters, network=load(text), names=names)
     evidence = prove(case, controls=False)
-    return [proof_result.proof.name for proof_result in evidence.proven if not proof_result.holds] + list(
+    return [proof_result.proof.name for proof_result in evidence.proofs if not proof_result.holds] + list(
         evidence.disagreements
     )
 

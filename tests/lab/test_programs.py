@@ -29,7 +29,7 @@ from lab.programs.authority import Authority
 from lab.programs.database import HOST, QueryResult, writer
 from lab.programs.functions import code, environment, filled
 from lab.programs.jobs import Jobs, JobTarget
-from lab.programs.testbed import Testbed, running, stand_ins
+from lab.programs.testbed import RunningLab, running, stand_ins
 from lab.proofs import mutations
 from lab.proofs.assertions import Scenario
 from lab.sources.templates import cases
@@ -67,15 +67,15 @@ def public() -> Mapping[str, Any]:
 def _public() -> Mapping[str, Any]:
     network, rendered = lab_of(PER_ZONE)
     with running(network, rendered) as lab:
-        return _told(lab) | {
-            "names": _asked(lab),
+        return _observed(lab) | {
+            "names": _resolved(lab),
             "attacker": str(lab.psql("attacker", seconds=2)),
             "postgres": _by_name(lab, "postgres"),
             "plain": _by_name(lab, "sallyport_readonly", sslmode="disable"),
         }
 
 
-def _told(lab: Testbed) -> dict[str, Any]:
+def _observed(lab: RunningLab) -> dict[str, Any]:
     results = Jobs(lab).everything()
     return {
         "code": lab.code,
@@ -95,26 +95,26 @@ def _told(lab: Testbed) -> dict[str, Any]:
             for job in results.jobs
         ],
         "checks": [[check.zone, check.published, check.seen, check.verdict] for check in results.checks],
-        "shown": [[one["address"], one["verdict"]] for one in results.shown],
+        "shown": [[address["address"], address["verdict"]] for address in results.shown],
         "left": sorted({str(source) for source, _ in lab.lab.ledger()}),
         "caller": lab.caller.host,
     }
 
 
-def _asked(lab: Testbed) -> Mapping[str, list[str]]:
+def _resolved(lab: RunningLab) -> Mapping[str, list[str]]:
     """What the resolver answers each interface of the VPC, over UDP and TCP."""
-    found: dict[str, list[str]] = {}
+    answers: dict[str, list[str]] = {}
     for interface in lab.network.interfaces:
         with lab.lab.inside(interface.id):
             for tcp in (False, True):
                 answer = DNSRecord.question(HOST).send(str(lab.network.cidr[2]), tcp=tcp, timeout=5)
-                found.setdefault(interface.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
+                answers.setdefault(interface.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
     with lab.lab.inside(lab.database.interface):
         answer = DNSRecord.question("no.such.name").send(str(lab.network.cidr[2]), timeout=5)
-    return found | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
+    return answers | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
 
 
-def _by_name(lab: Testbed, role: str, **more: str) -> str:
+def _by_name(lab: RunningLab, role: str, **more: str) -> str:
     """Log in to the database as a function does, from its namespace."""
     import psycopg
 
@@ -149,13 +149,13 @@ def test_each_zones_jobs_reach_the_third_party_from_the_zones_own_address(public
 
 @pytest.mark.parametrize("egress", ["single", "regional"])
 def test_each_attempt_records_the_address_that_the_partner_saw(egress: str) -> None:
-    found = inside(_modes, egress)
-    assert found["partner"] == [
+    jobs = inside(_modes, egress)
+    assert jobs["partner"] == [
         ["us-east-1a", [FIRST], [FIRST]],
         ["us-east-1b", *[[FIRST if egress == "single" else SECOND]] * 2],
     ]
-    for _, seen, recorded in found["corporate"]:
-        assert [IPv4Address(one) in IPv4Network("10.64.0.0/16") for one in seen] == [True]  # through the VPN
+    for _, seen, recorded in jobs["corporate"]:
+        assert [IPv4Address(source) in IPv4Network("10.64.0.0/16") for source in seen] == [True]  # through the VPN
         assert recorded == []
 
 
@@ -216,33 +216,33 @@ def internal() -> Mapping[str, Any]:
 
 
 def test_internal_only_serves_the_corporate_network_and_nothing_leaves(internal: Mapping[str, Any]) -> None:
-    found = internal
-    assert found["caller"] == "corporate"
-    for job in found["jobs"]:
+    observed = internal
+    assert observed["caller"] == "corporate"
+    for job in observed["jobs"]:
         assert job["arrived"], job
         assert all(IPv4Address(source) in IPv4Network("10.64.0.0/16") for source in job["seen"])
         assert job["recorded"] == []
-    assert found["left"] == []
-    assert (found["checks"], found["shown"]) == ([], [])
-    assert found["migration"][0] == "SUCCESS"
-    assert found["bastion"] == [["6"]]
+    assert observed["left"] == []
+    assert (observed["checks"], observed["shown"]) == ([], [])
+    assert observed["migration"][0] == "SUCCESS"
+    assert observed["bastion"] == [["6"]]
 
 
 def test_the_real_programs_do_their_work_for_a_corporate_network_behind_a_sealed_vpc(
     internal: Mapping[str, Any],
 ) -> None:
-    assert len(internal["checks"]) > 5
-    assert [check for check in internal["checks"] if not check[1]] == []
+    assert len(internal["program checks"]) > 5
+    assert [check for check in internal["program checks"] if not check[1]] == []
 
 
 def _internal() -> Mapping[str, Any]:
     """One lab for what the programs tell and for what they must do: starting it costs more than using it."""
     case = case_of("internal-only-single-people")
     with _lab(case, case.network) as lab:
-        told = _told(lab)
+        observed = _observed(lab)
         counted = lab.psql("BastionHost.Bastion/Network.PrivateSubnetA", "SELECT count(*) FROM delivery")
         bastion = list(map(list, counted.rows)) if isinstance(counted, QueryResult) else str(counted)
-        return told | {"bastion": bastion, "checks": _program_checks(lab, case)}
+        return observed | {"bastion": bastion, "program checks": _program_checks(lab, case)}
 
 
 def case_of(name: str) -> Case:
@@ -251,15 +251,15 @@ def case_of(name: str) -> Case:
     return chosen
 
 
-def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextManager[Testbed]:
+def _lab(case: Case, network: Network, *, jobs: bool = True) -> AbstractContextManager[RunningLab]:
     assert case.rendered is not None
     return running(network, case.rendered, jobs=jobs)
 
 
-def _program_checks(lab: Testbed, case: Case) -> list[tuple[str, bool, str]]:
+def _program_checks(lab: RunningLab, case: Case) -> list[tuple[str, bool, str]]:
     """Everything that the programs must do and must not be able to, judged as the unchanged design promises it."""
-    found = checks.within(lab, Scenario(case, lab.network))
-    return [(check.sentence, check.holds, "; ".join(check.evidence)) for check in found]
+    program_checks = checks.within(lab, Scenario(case, lab.network))
+    return [(check.sentence, check.holds, "; ".join(check.evidence)) for check in program_checks]
 
 
 # ---- What must fail, does
@@ -345,10 +345,10 @@ def test_kill_9_leaves_none_of_the_programs() -> None:
     directory = lab.stdout.readline().strip()
     try:
         if not directory:
-            said = lab.communicate()[1]
-            assert lab.returncode == SKIPPED, said
-            assert not REQUIRED, said
-            pytest.skip(f"THE LAB DID NOT RUN: {said.strip()}")
+            errors = lab.communicate()[1]
+            assert lab.returncode == SKIPPED, errors
+            assert not REQUIRED, errors
+            pytest.skip(f"THE LAB DID NOT RUN: {errors.strip()}")
         assert len(_with(directory)) >= 5  # PostgreSQL's and the migration's
         os.kill(lab.pid, signal.SIGKILL)
     finally:
@@ -370,9 +370,11 @@ def _stays() -> None:
 
 def _with(directory: str) -> list[str]:
     """Processes that name the lab's directory in their command or environment, and all that such ones started."""
-    told = {path.name: _read(path / "cmdline") + _read(path / "environ") for path in Path("/proc").glob("[0-9]*")}
-    named = {process for process, text in told.items() if directory.encode() in text}
-    children = {process for process in told if _read(Path("/proc", process, "status")) and _parent(process) in named}
+    processes = {path.name: _read(path / "cmdline") + _read(path / "environ") for path in Path("/proc").glob("[0-9]*")}
+    named = {process for process, text in processes.items() if directory.encode() in text}
+    children = {
+        process for process in processes if _read(Path("/proc", process, "status")) and _parent(process) in named
+    }
     return sorted(named | children)
 
 
@@ -434,9 +436,9 @@ def test_a_neighbour_gets_a_free_address() -> None:
 
 
 def test_variables_get_what_only_aws_would_know() -> None:
-    item = {"Environment": {"Variables": {"A": Symbol("Api.example.com"), "B": "Api", "C": Symbol("Q"), "D": ""}}}
+    properties = {"Environment": {"Variables": {"A": Symbol("Api.example.com"), "B": "Api", "C": Symbol("Q"), "D": ""}}}
     values, variables = {"Api": "abc", "Q": "url"}, {"D": "put in"}
-    assert environment("F", item, values=values, variables=variables) == {
+    assert environment("F", properties, values=values, variables=variables) == {
         "A": "abc.example.com",
         "B": "Api",  # no reference: it says so
         "C": "url",
@@ -452,13 +454,15 @@ def test_a_variable_without_a_value_is_named() -> None:
 def test_every_function_of_every_topology_gets_an_environment() -> None:
     """Nothing that the templates refer to is left without a value."""
     published = {"EGRESS_ADDRESSES": f"us-east-1a={FIRST}", "EGRESS_ZONE_IDS": "us-east-1a=use1-az4"}
-    for one in (combination for combination in combinations() if combination.refused is None):
-        network, rendered = lab_of(one.parameters)
+    for combination in (combination for combination in combinations() if combination.refused is None):
+        network, rendered = lab_of(combination.parameters)
         arns = dict.fromkeys(rendered.of_type("AWS::SecretsManager::Secret"), "arn:aws:secretsmanager")
         values = stand_ins(arns, dict.fromkeys(rendered.of_type("AWS::SQS::Queue"), "https://sqs"))
         for name in {interface.owner for interface in network.interfaces if interface.kind == "function"}:
-            found = environment(name, rendered.resources[name]["Properties"], values=values, variables=published)
-            assert not any(address in text for text in found.values() for address in ("Database.", "Network.", "Api."))
+            variables = environment(name, rendered.resources[name]["Properties"], values=values, variables=published)
+            assert not any(
+                address in text for text in variables.values() for address in ("Database.", "Network.", "Api.")
+            )
 
 
 def test_rds_proxy_is_refused_by_name() -> None:
@@ -471,12 +475,12 @@ def test_certificates_are_good_for_their_names_and_no_others(tmp_path: Path) -> 
     authority = Authority(tmp_path)
     certificate = authority.issue("one", ["one.example.com"])
     assert certificate.key.stat().st_mode & 0o077 == 0
-    assert _shaken(authority, certificate.server(), "one.example.com") == "one.example.com"
+    assert _handshake(authority, certificate.server(), "one.example.com") == "one.example.com"
     with pytest.raises(ssl.SSLCertVerificationError):
-        _shaken(authority, certificate.server(), "two.example.com")
+        _handshake(authority, certificate.server(), "two.example.com")
 
 
-def _shaken(authority: Authority, server: ssl.SSLContext, name: str) -> str:
+def _handshake(authority: Authority, server: ssl.SSLContext, name: str) -> str:
     """A handshake in memory; returns the name that the certificate shows."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client().wrap_bio(to_client, to_server, server_hostname=name)
@@ -504,5 +508,5 @@ def test_an_empty_cluster_is_kept_for_the_next_lab_whole_or_not_at_all(
 
 
 def test_sources_run_where_there_is_no_package() -> None:
-    assert code(["NoSuchFunction"]).words == "src (there is no built package)"
+    assert code(["NoSuchFunction"]).description == "src (there is no built package)"
     assert code(["NoSuchFunction"]).directory("NoSuchFunction").name == "src"

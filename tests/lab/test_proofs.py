@@ -32,30 +32,30 @@ def test_every_design_of_the_templates_has_a_case() -> None:
         for combination in combinations()
         if combination.refused is None
     }
-    found = {(one.parameters["Topology"], one.parameters["Egress"]) for one in cases()}
-    assert found == designs
+    with_cases = {(case.parameters["Topology"], case.parameters["Egress"]) for case in cases()}
+    assert with_cases == designs
 
 
 def test_every_proof_has_a_control_in_every_design_that_it_applies_to() -> None:
     without = [
-        (one.name, proof.name)
-        for one in cases()
+        (case_.name, proof.name)
+        for case_ in cases()
         for proof in PROOFS
-        if proof.unless(Scenario(one)) is None
-        and all(control.change(one.network) is None for control in proof.controls)
+        if proof.unless(Scenario(case_)) is None
+        and all(control.change(case_.network) is None for control in proof.controls)
     ]
     assert without == []
 
 
 def test_every_proof_applies_somewhere_and_all_six_groups_are_there() -> None:
-    everywhere = [Scenario(one) for one in cases()]
-    assert [proof.name for proof in PROOFS if all(proof.unless(one) for one in everywhere)] == []
+    everywhere = [Scenario(case_) for case_ in cases()]
+    assert [proof.name for proof in PROOFS if all(proof.unless(case_) for case_ in everywhere)] == []
     assert {proof.group for proof in PROOFS} == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("name", WITH_CONTROLS)
 def test_every_proof_holds_and_every_control_makes_it_fail(name: str) -> None:
-    found = inside(_proved, name, True)
+    found = inside(_prove, name, True)
     assert found["fails"] == []
     assert found["disagreements"] == []
     assert len(found["controls"]) >= 10
@@ -64,21 +64,23 @@ def test_every_proof_holds_and_every_control_makes_it_fail(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["public-private-single", "on-premises-single-people"])
 def test_every_proof_holds_with_one_nat_gateway_and_with_people(name: str) -> None:
-    found = inside(_proved, name, False)
+    found = inside(_prove, name, False)
     assert (found["fails"], found["disagreements"]) == ([], [])
 
 
-def _proved(name: str, controls: bool) -> Mapping[str, Any]:
-    (chosen,) = [one for one in cases() if one.name == name]
+def _prove(name: str, controls: bool) -> Mapping[str, Any]:
+    (chosen,) = [case_ for case_ in cases() if case_.name == name]
     evidence = prove(chosen, controls=controls)
     return {
         "fails": [
             proof_result.proof.name
-            for proof_result in evidence.proven
-            if not all(found.holds for found in proof_result.found)
+            for proof_result in evidence.proofs
+            if not all(assertion.holds for assertion in proof_result.assertions)
         ],
         "controls": [
-            (each.words, bool(each.failed)) for proof_result in evidence.proven for each in proof_result.controls or ()
+            (control.change, bool(control.refuted))
+            for proof_result in evidence.proofs
+            for control in proof_result.controls or ()
         ],
         "disagreements": list(evidence.disagreements),
     }
@@ -93,11 +95,11 @@ def test_a_sentence_about_nobody_does_not_hold() -> None:
 
 def _about_nobody() -> list[bool]:
     """A design without a bastion, whose parameters say that there is one."""
-    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
+    (chosen,) = [case_ for case_ in cases("public-private", "single") if not case_.name.endswith("people")]
     promised = replace(chosen, parameters={**chosen.parameters, "Bastion": "yes"})
     (only,) = [proof for proof in PROOFS if proof.name == "only_its_users_open_the_database"]
-    (proven,) = prove(promised, proofs=[only], controls=False).proven
-    return [found.holds for found in proven.found if "bastion" in found.sentence]
+    (proven,) = prove(promised, proofs=[only], controls=False).proofs
+    return [assertion.holds for assertion in proven.assertions if "bastion" in assertion.sentence]
 
 
 def test_a_control_that_changes_nothing_fails_the_proof() -> None:
@@ -107,30 +109,32 @@ def test_a_control_that_changes_nothing_fails_the_proof() -> None:
 def _idle_control() -> bool:
     from lab.proofs.catalogue import Control
 
-    (chosen,) = [one for one in cases("public-private", "single") if not one.name.endswith("people")]
+    (chosen,) = [case_ for case_ in cases("public-private", "single") if not case_.name.endswith("people")]
     (only,) = [proof for proof in PROOFS if proof.name == "the_database_has_no_other_port"]
     idle = replace(only, controls=(Control(change=lambda network: network),))
     return prove(chosen, proofs=[idle]).holds
 
 
-def _line(verdict: ProbeResult) -> TriedConnection:
+def _connection(result: ProbeResult) -> TriedConnection:
     return TriedConnection(
-        source="attacker", destination=IPv4Address("10.0.0.4"), port=5432, verdict=verdict, let_by=(), as_claimed=False
+        source="attacker", destination=IPv4Address("10.0.0.4"), port=5432, result=result, let_by=(), as_claimed=False
     )
 
 
 @pytest.mark.parametrize(
-    ("lines", "is_refuted"),
+    ("connections", "is_refuted"),
     [
         ((), False),
-        ((_line(Unexplained(reason="no answer and no record")),), False),
-        ((_line(Arrived(seen_as=None)),), True),
-        ((_line(Unexplained(reason="no answer and no record")), _line(Arrived(seen_as=None))), True),
+        ((_connection(Unexplained(reason="no answer and no record")),), False),
+        ((_connection(Arrived(seen_as=None)),), True),
+        ((_connection(Unexplained(reason="no answer and no record")), _connection(Arrived(seen_as=None))), True),
     ],
     ids=["about nobody", "unexplained", "arrived", "both"],
 )
-def test_a_control_is_good_by_evidence_alone(lines: tuple[TriedConnection, ...], is_refuted: bool) -> None:
-    found = AssertionResult(sentence="an attacker cannot reach the database", given="", lines=lines, strangers=())
+def test_a_control_is_good_by_evidence_alone(connections: tuple[TriedConnection, ...], is_refuted: bool) -> None:
+    found = AssertionResult(
+        sentence="an attacker cannot reach the database", assumption="", connections=connections, strangers=()
+    )
     assert (found.holds, found.is_refuted) == (False, is_refuted)
 
 
@@ -143,7 +147,7 @@ def test_nobody_stands_at_an_endpoint_that_is_missing() -> None:
 def test_it_is_said_of_every_function_what_it_is_for() -> None:
     """One that is in no list is nobody whom a sentence is about; one that is in a list and nowhere else neither."""
     known = {*DATABASE_USERS, *CALLERS, *STAY_INSIDE}
-    found = {name for one in cases() for name in Scenario(one).functions}
+    found = {name for case_ in cases() for name in Scenario(case_).functions}
     assert found == known
 
 
@@ -168,5 +172,5 @@ def test_a_route_that_leads_to_nothing_stops_with_its_logical_id() -> None:
 
 
 def test_a_case_is_named_and_has_the_parameters_that_it_was_made_of() -> None:
-    one = case("mine", {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"})
-    assert (one.name, one.parameters["Topology"], one.network.internet_gateway) == ("mine", "internal-only", None)
+    case_ = case("mine", {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"})
+    assert (case_.name, case_.parameters["Topology"], case_.network.internet_gateway) == ("mine", "internal-only", None)

@@ -56,10 +56,10 @@ def said(data: Mapping[str, Any]) -> str:
 
 def test_each_proof_is_told_with_what_arrived_and_by_which_rules(found: Mapping[str, Any]) -> None:
     text = said(found["data"])
-    assert "✔ the functions that use it reach the database on 5432" in text
+    assert "✔ the functions that use it reach the database on port 5432" in text
     assert "Network.DatabaseFromOutboundFunctionIngress" in text
-    assert "arrived as 203.0.113.10, let by Network.OutboundFunctionSecurityGroup egress 1" in text
-    assert "✔ a corporate host reaches the execute-api endpoint on 443" in text
+    assert "arrived as 203.0.113.10, allowed by Network.OutboundFunctionSecurityGroup egress 1" in text
+    assert "✔ a corporate host reaches the execute-api endpoint on port 443" in text
 
 
 def test_each_refusal_is_told_with_the_stage_and_the_resource(found: Mapping[str, Any]) -> None:
@@ -71,14 +71,14 @@ def test_each_refusal_is_told_with_the_stage_and_the_resource(found: Mapping[str
 
 def test_each_control_is_told_with_what_it_broke(found: Mapping[str, Any]) -> None:
     text = said(found["data"])
-    assert "control: when the NAT gateways have addresses that are not published, it fails as it must" in text
+    assert "control: when the NAT gateways have addresses that are not published, the proof fails, as it must" in text
     assert "seen as 203.0.113.99" in text
 
 
 def test_a_proof_that_does_not_apply_says_why(found: Mapping[str, Any]) -> None:
     text = said(found["data"])
-    assert "Not here: Egress is single: both zones leave by one NAT gateway, and its loss takes both." in text
-    assert "Not here: the design has a way to the internet." in text
+    assert "Not applicable: Egress is single: both zones leave by one NAT gateway, and its loss takes both." in text
+    assert "Not applicable: the design has a way to the internet." in text
 
 
 def test_what_is_not_modelled_is_printed_with_every_report(found: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ def test_the_map_has_what_was_tried(found: Mapping[str, Any]) -> None:
 def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken: Mapping[str, Any]) -> None:
     assert broken["data"]["holds"] is False
     text = said(broken["data"])
-    assert "✘ the internet cannot reach the database on 5432" in text
+    assert "✘ the internet cannot reach the database on port 5432" in text
     assert "not as claimed: attacker arrived at 203.0.113.150:5432, seen as 192.0.43.66" in text
     assert {proof["name"] for proof in broken["data"]["proofs"] if proof["holds"] is False} == {
         "only_its_users_open_the_database",
