@@ -38,7 +38,7 @@ class Cold:
     function: str
     plain: str
     environment: Callable[[Stage], Mapping[str, str]]
-    event: Callable[[Stage], events.Event]
+    event: Callable[[Stage], events.LambdaEvent]
 
     @property
     def handler(self) -> str:
@@ -59,7 +59,7 @@ class Start:
         return self.init + self.call
 
 
-def _batch_of_one(stage: Stage) -> events.Event:
+def _batch_of_one(stage: Stage) -> events.LambdaEvent:
     return events.batch(stage, pending(stage, 1))
 
 
@@ -164,7 +164,7 @@ def _start(emulator: Path, package: Path, handler: str, cold: Cold, stage: Stage
         process.wait()
 
 
-def _invoke(port: int, event: events.Event) -> str:
+def _invoke(port: int, event: events.LambdaEvent) -> str:
     url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
     with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=DEADLINE_SECONDS) as response:
         return str(response.read().decode())

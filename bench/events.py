@@ -26,10 +26,10 @@ ORDER = {
     "metadata": {"order": "42", "shop": "north"},
 }
 
-type Event = dict[str, Any]
+type LambdaEvent = dict[str, Any]
 
 
-def post(stage: Stage, *, destination: str = "partner", **headers: str) -> Event:
+def post(stage: Stage, *, destination: str = "partner", **headers: str) -> LambdaEvent:
     """POST /v1/deliveries with about 1 KB of JSON and a key of its own."""
     event = _of_tenant("api-post-delivery.json", stage)
     given = event["headers"] | {"Idempotency-Key": str(uuid4())} | headers
@@ -39,7 +39,7 @@ def post(stage: Stage, *, destination: str = "partner", **headers: str) -> Event
     return event
 
 
-def get(stage: Stage, delivery_id: UUID | str) -> Event:
+def get(stage: Stage, delivery_id: UUID | str) -> LambdaEvent:
     """GET /v1/deliveries/{id}."""
     event = _of_tenant("api-get.json", stage)
     path = f"/v1/deliveries/{delivery_id}"
@@ -53,7 +53,7 @@ def get(stage: Stage, delivery_id: UUID | str) -> Event:
     return event
 
 
-def authorize(stage: Stage) -> Event:
+def authorize(stage: Stage) -> LambdaEvent:
     """Of the authorizer."""
     event = _read("authorize.json")
     event["headers"]["Authorization"] = f"Bearer {stage.token}"
@@ -61,7 +61,7 @@ def authorize(stage: Stage) -> Event:
     return event
 
 
-def batch(stage: Stage, delivery_ids: Sequence[UUID | str]) -> Event:
+def batch(stage: Stage, delivery_ids: Sequence[UUID | str]) -> LambdaEvent:
     """An SQS batch of due wake-ups."""
     event = _read("attempt.json")
     record = event["Records"][0]
@@ -69,17 +69,17 @@ def batch(stage: Stage, delivery_ids: Sequence[UUID | str]) -> Event:
     return event
 
 
-def migrate() -> Event:
+def migrate() -> LambdaEvent:
     """A migration by hand."""
     return {"action": "migrate"}
 
 
-def admin() -> Event:
+def admin() -> LambdaEvent:
     """One more token for the tenant."""
     return {"action": "issue_token", "tenant": "acme", "scopes": ["read", "send"]}
 
 
-def _message(record: Event, stage: Stage, delivery_id: UUID | str) -> Event:
+def _message(record: LambdaEvent, stage: Stage, delivery_id: UUID | str) -> LambdaEvent:
     wakeup = {
         "delivery_id": str(delivery_id),
         "due_at": "2026-01-01T00:00:00+00:00",
@@ -89,12 +89,12 @@ def _message(record: Event, stage: Stage, delivery_id: UUID | str) -> Event:
     return copy.deepcopy(record) | {"messageId": str(uuid4()), "body": json.dumps(wakeup)}
 
 
-def _of_tenant(name: str, stage: Stage) -> Event:
+def _of_tenant(name: str, stage: Stage) -> LambdaEvent:
     event = _read(name)
     event["requestContext"]["authorizer"] |= {"tenant_id": str(stage.tenant_id), "principalId": str(stage.tenant_id)}
     return event
 
 
-def _read(name: str) -> Event:
-    event: Event = json.loads((REPOSITORY / "events" / name).read_text(encoding="utf-8"))
+def _read(name: str) -> LambdaEvent:
+    event: LambdaEvent = json.loads((REPOSITORY / "events" / name).read_text(encoding="utf-8"))
     return event

@@ -29,5 +29,5 @@ def run(stage: Stage) -> None:
     table(["call", "statements", "budget"], rows)
 
 
-def _count(side: Side, event: events.Event) -> str:
+def _count(side: Side, event: events.LambdaEvent) -> str:
     return str(side.do("statements", handler=OURS, event=event))

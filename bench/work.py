@@ -10,11 +10,10 @@ from uuid import uuid4
 
 from local.environment import Context
 
-type Event = dict[str, Any]
-type Handler = Callable[[Any, Any], Any]
+type MeasuredHandler = Callable[[Any, Any], Any]
 
 
-def calls(handler: str, events: list[Event], *, status: int | None = None) -> list[float]:
+def calls(handler: str, events: list[dict[str, Any]], *, status: int | None = None) -> list[float]:
     """Calls a handler (`module:function`) with each event; microseconds of each. `status` is what HTTP must answer."""
     function = _handler(handler)
     taken = []
@@ -28,10 +27,10 @@ def calls(handler: str, events: list[Event], *, status: int | None = None) -> li
     return taken
 
 
-_held: list[Event] = []
+_held: list[dict[str, Any]] = []
 
 
-def hold(events: list[Event]) -> None:
+def hold(events: list[dict[str, Any]]) -> None:
     """Keeps events for `calls_held`, so that reading them is not part of what is counted."""
     _held[:] = events
 
@@ -41,13 +40,13 @@ def calls_held(handler: str, *, status: int) -> None:
     calls(handler, _held, status=status)
 
 
-def last_answer(handler: str, event: Event) -> Any:
+def last_answer(handler: str, event: dict[str, Any]) -> Any:
     """What one call answers, its body decoded."""
     result = _handler(handler)(event, _context())
     return json.loads(result["body"])
 
 
-def wait_calls(events: list[Event], url: str) -> dict[str, list[float]]:
+def wait_calls(events: list[dict[str, Any]], url: str) -> dict[str, list[float]]:
     """Each event (a POST with Prefer: wait) through the API, and after each the same request straight to the partner
     with the same client; microseconds of each."""
     from domain.destinations import Timeouts
@@ -74,7 +73,7 @@ def wait_calls(events: list[Event], url: str) -> dict[str, list[float]]:
     return {"through": through, "direct": direct}
 
 
-def statements(handler: str, event: Event, *, attempts: bool = False) -> int:
+def statements(handler: str, event: dict[str, Any], *, attempts: bool = False) -> int:
     """How many statements one call executes on the wire."""
     from handlers import wiring
     from local.wire import statements_of
@@ -192,9 +191,9 @@ def loaded(names: list[str]) -> list[str]:
     return [name for name in names if name in sys.modules]
 
 
-def _handler(name: str) -> Handler:
+def _handler(name: str) -> MeasuredHandler:
     module, _, function = name.partition(":")
-    found: Handler = getattr(importlib.import_module(module), function)
+    found: MeasuredHandler = getattr(importlib.import_module(module), function)
     return found
 
 

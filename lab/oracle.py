@@ -23,9 +23,9 @@ from stack.network.model import (
     NatTarget,
     Network,
     RouteTable,
+    RouteTarget,
     Rule,
     Subnet,
-    Target,
     VpnTarget,
 )
 
@@ -188,7 +188,7 @@ class _Walk:
         self.filter(subnet, None, sender, None, packet)
         return Reached(host.name, packet)
 
-    def target(self, table: RouteTable, destination: IPv4Address) -> Target | None:
+    def target(self, table: RouteTable, destination: IPv4Address) -> RouteTarget | None:
         """None for the local route.
 
         The longest prefix wins; of two to the same range the static one. The local route wins over propagated ones

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from local.template import ApiTemplate, GatewayResponse, Route
+from local.template import ApiRoute, ApiTemplate, GatewayResponse
 
 type HeaderList = tuple[tuple[str, str], ...]
 
@@ -87,7 +87,7 @@ class HttpResponse:
 class Match:
     """The route that a request takes, with its path parameters, decoded."""
 
-    route: Route
+    route: ApiRoute
     path_parameters: Mapping[str, str]
 
 
@@ -95,7 +95,7 @@ class MalformedProxyResponse(Exception):
     """A function answered something that API Gateway does not take; the message says what."""
 
 
-def matched(routes: Iterable[Route], *, method: str, path: str) -> Match | None:
+def matched(routes: Iterable[ApiRoute], *, method: str, path: str) -> Match | None:
     """The most exact route for a request: fixed segments before `{name}` before `{name+}`. None for no route."""
     found = [
         (route.path.count("+}"), route.path.count("{"), route.method == "ANY", route, parameters)

@@ -56,7 +56,7 @@ class FunctionTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class ApiRoute:
     """A path and method (or ANY) of the API and its function; `authorizer` is None for an open route."""
 
     path: str
@@ -89,7 +89,7 @@ class ApiTemplate:
     """The REST API."""
 
     stage: str
-    routes: tuple[Route, ...]
+    routes: tuple[ApiRoute, ...]
     authorizers: Mapping[str, Authorizer]
     gateway_responses: Mapping[str, GatewayResponse]
     binary_media_types: tuple[str, ...]
@@ -274,7 +274,7 @@ class Template:
             variables={key: str(value) for key, value in variables.items() if value is not UNRESOLVED},
         )
 
-    def _routes(self, default_authorizer: str | None) -> list[Route]:
+    def _routes(self, default_authorizer: str | None) -> list[ApiRoute]:
         return [
             self._route(function, properties, default_authorizer)
             for function, kind, properties in self._events()
@@ -306,9 +306,9 @@ class Template:
         )
 
     @staticmethod
-    def _route(function: str, properties: dict[str, Any], default_authorizer: str | None) -> Route:
+    def _route(function: str, properties: dict[str, Any], default_authorizer: str | None) -> ApiRoute:
         authorizer = properties.get("Auth", {}).get("Authorizer", default_authorizer)
-        return Route(
+        return ApiRoute(
             path=properties["Path"],
             method=properties["Method"].upper(),
             function=function,

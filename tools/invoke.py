@@ -42,7 +42,7 @@ ZONE = "local"
 INVOKE_SECONDS = 600  # the first one also makes SAM's own image, and some storage drivers copy it whole each time
 PULL_SECONDS = 600
 
-type Event = dict[str, Any]
+type StoredEvent = dict[str, Any]
 
 
 class InvokeError(Exception):
@@ -61,7 +61,7 @@ class Functions:
     partner_url: str
     invoked: set[str] = field(default_factory=set)
 
-    def invoke(self, name: str, event: Event, *, raises: bool = False) -> Any:
+    def invoke(self, name: str, event: StoredEvent, *, raises: bool = False) -> Any:
         """The function's result. Raises InvokeError for one that raised, unless it should (`raises`)."""
         command = [str(SAM), "local", "invoke", name, "--template", str(BUILT), "--event", "-"]
         command += ["--parameter-overrides", "Architecture=x86_64", "--env-vars", str(self.variables)]
@@ -234,21 +234,21 @@ def _variables(bridge: str, partner_port: int) -> dict[str, str]:
     }
 
 
-def _event(name: str) -> Event:
-    event: Event = json.loads((ROOT / f"events/{name}.json").read_text(encoding="utf-8"))
+def _event(name: str) -> StoredEvent:
+    event: StoredEvent = json.loads((ROOT / f"events/{name}.json").read_text(encoding="utf-8"))
     return event
 
 
-def _with_token(event: Event, token: str) -> Event:
+def _with_token(event: StoredEvent, token: str) -> StoredEvent:
     headers = event["headers"] | {"Authorization": f"Bearer {token}"}
     return {**event, "headers": headers, "multiValueHeaders": {name: [value] for name, value in headers.items()}}
 
 
-def _as_caller(event: Event, caller: Mapping[str, str]) -> Event:
+def _as_caller(event: StoredEvent, caller: Mapping[str, str]) -> StoredEvent:
     return {**event, "requestContext": event["requestContext"] | {"authorizer": dict(caller)}}
 
 
-def _call(event: Event, caller: Mapping[str, str], method: str, path: str, body: object = None) -> Event:
+def _call(event: StoredEvent, caller: Mapping[str, str], method: str, path: str, body: object = None) -> StoredEvent:
     """A call like that of `event`, to another route."""
     context = event["requestContext"] | {"httpMethod": method, "path": f"/dev{path}"}
     return _as_caller(

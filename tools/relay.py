@@ -13,7 +13,7 @@ class Relay:
     """Listens on a free port of `address` and joins each connection with one that `connect` makes."""
 
     def __init__(self, address: str, connect: Callable[[], socket.socket]) -> None:
-        class Handler(BaseRequestHandler):
+        class RelayHandler(BaseRequestHandler):
             def handle(self) -> None:
                 with contextlib.suppress(OSError), connect() as inside:
                     back = threading.Thread(target=_pour, args=(inside, self.request), daemon=True)
@@ -21,7 +21,7 @@ class Relay:
                     _pour(self.request, inside)
                     back.join()
 
-        self._server = ThreadingTCPServer((address, 0), Handler)
+        self._server = ThreadingTCPServer((address, 0), RelayHandler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -17,8 +17,8 @@ from stack.network.model import (
     GatewayEndpoint,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     Nacl,
     NaclEntry,
     NatAddress,
@@ -27,10 +27,10 @@ from stack.network.model import (
     Network,
     Route,
     RouteTable,
+    RouteTarget,
     Rule,
     SecurityGroup,
     Subnet,
-    Target,
     Vpn,
     VpnTarget,
 )
@@ -154,7 +154,7 @@ class _Maker:
             yield Interface(
                 id=f"host-{place}",
                 owner=f"host-{place}",
-                kind=self.dice.choice((Kind.FUNCTION, Kind.DATABASE, Kind.BASTION)),
+                kind=self.dice.choice((InterfaceKind.FUNCTION, InterfaceKind.DATABASE, InterfaceKind.BASTION)),
                 subnet=subnet.id,
                 address=subnet.cidr[10 + place],
                 security_groups=tuple(groups),
@@ -164,7 +164,7 @@ class _Maker:
     # ---- Routes
 
     def _table(self, name: str) -> RouteTable:
-        routes: dict[tuple[IPv4Network, bool], Target] = {}
+        routes: dict[tuple[IPv4Network, bool], RouteTarget] = {}
         if (target := self._default(name)) is not None:
             routes[ANYWHERE, False] = target
         if self.has_endpoint and self.chance(0.5):
@@ -186,7 +186,7 @@ class _Maker:
             ),
         )
 
-    def _default(self, name: str) -> Target | None:
+    def _default(self, name: str) -> RouteTarget | None:
         if "public" in name and self.internet and self.chance(0.85):
             return InternetGatewayTarget(gateway="igw")
         if "private" in name and self.nats and self.chance(0.8):
@@ -195,8 +195,8 @@ class _Maker:
             return None
         return self._any_target()
 
-    def _any_target(self) -> Target:
-        choices: list[Target] = [Blackhole(was="nat-deleted")]
+    def _any_target(self) -> RouteTarget:
+        choices: list[RouteTarget] = [Blackhole(was="nat-deleted")]
         if self.internet:
             choices += [InternetGatewayTarget(gateway="igw")] * 2
         choices += [NatTarget(nat=nat.id) for nat in self.nats]

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from lab.model.errors import ProgramCannotRun
 from lab.model.outside import OutsideHost
-from stack.network.model import ANYWHERE, Interface, Kind, Network, Rule, SecurityGroup, Subnet
+from stack.network.model import ANYWHERE, Interface, InterfaceKind, Network, Rule, SecurityGroup, Subnet
 
 PARTNER, ECHO, AWS, API, CALLER, ATTACKER = "partner", "echo", "aws", "api", "caller", "attacker"
 DEVELOPER, CORPORATE, S3, NEIGHBOUR = "developer", "corporate", "s3", "neighbour"
@@ -56,7 +56,7 @@ def with_neighbour(network: Network) -> Network:
     host = Interface(
         id=NEIGHBOUR,
         owner=NEIGHBOUR,
-        kind=Kind.BASTION,
+        kind=InterfaceKind.BASTION,
         subnet=subnet.id,
         address=_free(network, subnet),
         security_groups=(NEIGHBOUR,),

@@ -22,7 +22,7 @@ from lab.model.errors import ProgramCannotRun
 from lab.programs.authority import Authority
 from local.functions import REPOSITORY
 from local.postgres import SUPERUSER, Postgres, binaries
-from stack.network.model import POSTGRESQL, Interface, Kind, Network
+from stack.network.model import POSTGRESQL, Interface, InterfaceKind, Network
 from stack.render import Rendered
 
 HOST = "sallyport.cluster-lab.us-east-1.rds.amazonaws.com"
@@ -46,7 +46,7 @@ class QueryFailure:
 
 def writer(network: Network, rendered: Rendered) -> Interface:
     """The interface of the instance that the cluster's name leads to. Raises ProgramCannotRun."""
-    if any(interface.kind is Kind.PROXY for interface in network.interfaces):
+    if any(interface.kind is InterfaceKind.PROXY for interface in network.interfaces):
         raise ProgramCannotRun("Database.Proxy", "RDS Proxy is not among the lab's programs")
     wanted = str(rendered.outputs["Database.WriterInstanceIdentifier"])
     interfaces = [interface for interface in network.interfaces if interface.owner == wanted]

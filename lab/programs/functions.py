@@ -19,7 +19,7 @@ from lab.kernel.apply import Lab
 from lab.model.errors import ProgramCannotRun
 from lab.programs.metadata import Metadata, zone_ids
 from local.functions import REPOSITORY, Function, FunctionConfiguration
-from stack.network.model import Interface, Kind, Network
+from stack.network.model import Interface, InterfaceKind, Network
 from stack.render import Rendered, Symbol
 
 _BUILD = REPOSITORY / ".aws-sam" / "build"
@@ -163,7 +163,7 @@ class FunctionPlacer:
 
     def all(self) -> dict[str, PlacedFunction]:
         """All functions that stand in the VPC. Raises ProgramCannotRun for a variable that stays without a value."""
-        interfaces = [interface for interface in self.network.interfaces if interface.kind is Kind.FUNCTION]
+        interfaces = [interface for interface in self.network.interfaces if interface.kind is InterfaceKind.FUNCTION]
         return {
             name: PlacedFunction(
                 name,

@@ -37,7 +37,7 @@ from local.event_source import EventSourceMapping
 from local.functions import REGION, REPOSITORY, FunctionError
 from local.template import EventSource, Template
 from stack.functions import Trigger, functions_where
-from stack.network.model import POSTGRESQL, Kind, Network
+from stack.network.model import POSTGRESQL, InterfaceKind, Network
 from stack.render import Rendered
 
 _ROOT = Path("/run/lab")
@@ -257,7 +257,7 @@ class _LabBuilder:
 
     def _make_functions(self, *, ahead: Iterable[str]) -> list["Future[None]"]:
         """Those named are started ahead, which goes on beside."""
-        names = [interface.owner for interface in self._network.interfaces if interface.kind is Kind.FUNCTION]
+        names = [interface.owner for interface in self._network.interfaces if interface.kind is InterfaceKind.FUNCTION]
         self._code = placing.code(list(dict.fromkeys(names)))
         self._functions = placing.FunctionPlacer(
             lab=self._lab,

@@ -12,7 +12,7 @@ from lab.model.case import Case
 from lab.model.checkpoints import Checkpoint
 from lab.model.outside import OutsideHost
 from lab.model.world import ATTACKER, DEVELOPER, PARTNER, world
-from stack.network.model import Interface, Kind, Network
+from stack.network.model import Interface, InterfaceKind, Network
 
 SERVICES = ("execute-api", "secretsmanager", "sqs")  # which some design reaches at an endpoint
 NEWCOMER = "newcomer"  # the owner of interfaces that a proof adds to see what a stranger in the VPC can do
@@ -181,16 +181,16 @@ class Scenario:
     @cached_property
     def functions(self) -> Mapping[str, HostGroup]:
         """By their logical id; one host for each subnet that the function may run in."""
-        return self._by_owner(Kind.FUNCTION)
+        return self._by_owner(InterfaceKind.FUNCTION)
 
     @cached_property
     def database(self) -> HostGroup:
-        return self._inside("the database", lambda interface: interface.kind is Kind.DATABASE)
+        return self._inside("the database", lambda interface: interface.kind is InterfaceKind.DATABASE)
 
     @cached_property
     def bastion(self) -> HostGroup:
         return self._inside(
-            "the bastion", lambda interface: interface.kind is Kind.BASTION and interface.owner != NEWCOMER
+            "the bastion", lambda interface: interface.kind is InterfaceKind.BASTION and interface.owner != NEWCOMER
         )
 
     @cached_property
@@ -274,7 +274,7 @@ class Scenario:
             is_singular=is_singular,
         )
 
-    def _by_owner(self, kind: Kind) -> dict[str, HostGroup]:
+    def _by_owner(self, kind: InterfaceKind) -> dict[str, HostGroup]:
         owners = dict.fromkeys(interface.owner for interface in self.network.interfaces if interface.kind is kind)
         return {self.case.address(owner): self._inside(self.case.address(owner), _owned_by(owner)) for owner in owners}
 

@@ -27,8 +27,8 @@ from stack.network.model import (
     POSTGRESQL,
     Blackhole,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     NatAddress,
     NatGateway,
     NatTarget,
@@ -53,14 +53,14 @@ _GATEWAY = "a gateway that was added"
 
 def group_opened(network: Network) -> Network | None:
     """the database's security group lets the world in on 5432"""
-    groups = _groups_of(network, Kind.DATABASE)
+    groups = _groups_of(network, InterfaceKind.DATABASE)
     rule = Rule(id="opened to the world", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=ANYWHERE)
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
 
 
 def place_opened(network: Network) -> Network | None:
     """the database has a public address and a route to the internet gateway"""
-    if any(interface.public_address for interface in network.interfaces if interface.kind is Kind.DATABASE):
+    if any(interface.public_address for interface in network.interfaces if interface.kind is InterfaceKind.DATABASE):
         return None
     network = _with_gateway(network)
     tables = {_subnet(network, database).route_table for database in _databases(network)}
@@ -106,23 +106,23 @@ def all_but_one(network: Network) -> tuple[tuple[str, Network], ...]:
 
 def group_opened_to_the_vpc(network: Network) -> Network | None:
     """the database's security group lets the whole VPC in"""
-    groups = _groups_of(network, Kind.DATABASE)
+    groups = _groups_of(network, InterfaceKind.DATABASE)
     rule = Rule(id="opened to the VPC", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=network.cidr)
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
 
 
 def users_forgotten(network: Network) -> Network | None:
     """the database's security group names nobody"""
-    return _with_groups(network, _groups_of(network, Kind.DATABASE), lambda group: replace(group, ingress=()))
+    return _with_groups(network, _groups_of(network, InterfaceKind.DATABASE), lambda group: replace(group, ingress=()))
 
 
 def database_listens_to_all_ports(network: Network) -> Network | None:
     """the database's group and ACL let all ports through"""
     network = acl_opened(network) or network
     rule = Rule(id="all ports", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
-    users = _groups_of(network, Kind.FUNCTION)
+    users = _groups_of(network, InterfaceKind.FUNCTION)
     network = _with_groups(network, users, lambda group: replace(group, egress=(*group.egress, rule)))
-    groups = _groups_of(network, Kind.DATABASE)
+    groups = _groups_of(network, InterfaceKind.DATABASE)
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
 
 
@@ -145,7 +145,7 @@ def _newcomer(network: Network, subnet: Subnet) -> Interface:
     return Interface(
         id=f"{NEWCOMER} in {subnet.id}",
         owner=NEWCOMER,
-        kind=Kind.BASTION,
+        kind=InterfaceKind.BASTION,
         subnet=subnet.id,
         address=_free(network, subnet),
         security_groups=(f"{NEWCOMER}'s group",),
@@ -182,7 +182,7 @@ def functions_with_public_addresses(network: Network) -> Network | None:
     led = straight_to_the_gateway(network)
     if led is None:
         return None
-    functions = [interface.id for interface in network.interfaces if interface.kind is Kind.FUNCTION]
+    functions = [interface.id for interface in network.interfaces if interface.kind is InterfaceKind.FUNCTION]
     public = {name: _PUBLIC + 30 + place for place, name in enumerate(functions)}
     return _with_interfaces(
         led, lambda interface: replace(interface, public_address=public.get(interface.id, interface.public_address))
@@ -261,13 +261,13 @@ def gateway_given_and_groups_opened(network: Network) -> Network | None:
     if given is None:
         return None
     rule = Rule(id="all out", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
-    groups = _groups_of(given, Kind.FUNCTION)
+    groups = _groups_of(given, InterfaceKind.FUNCTION)
     return _with_groups(given, groups, lambda group: replace(group, egress=(*group.egress, rule)))
 
 
 def endpoints_forgotten(network: Network) -> Network | None:
     """the security groups of the interface endpoints name nobody"""
-    groups = _groups_of(network, Kind.ENDPOINT)
+    groups = _groups_of(network, InterfaceKind.ENDPOINT)
     return _with_groups(network, groups, lambda group: replace(group, ingress=())) if groups else None
 
 
@@ -372,13 +372,13 @@ def acl_without_answers(network: Network) -> Network | None:
 
 def groups_without_answers(network: Network) -> Network:
     """the database's security groups let nothing out, and the functions' nothing in"""
-    silent = _with_groups(network, _groups_of(network, Kind.DATABASE), lambda group: replace(group, egress=()))
-    return _with_groups(silent, _groups_of(network, Kind.FUNCTION), lambda group: replace(group, ingress=()))
+    silent = _with_groups(network, _groups_of(network, InterfaceKind.DATABASE), lambda group: replace(group, egress=()))
+    return _with_groups(silent, _groups_of(network, InterfaceKind.FUNCTION), lambda group: replace(group, ingress=()))
 
 
 def users_may_not_call(network: Network) -> Network | None:
     """the functions' security groups let nothing out"""
-    return _with_groups(network, _groups_of(network, Kind.FUNCTION), lambda group: replace(group, egress=()))
+    return _with_groups(network, _groups_of(network, InterfaceKind.FUNCTION), lambda group: replace(group, egress=()))
 
 
 # ---- Tools
@@ -390,7 +390,7 @@ def description_of(change: Callable[..., object]) -> str:
 
 
 def _databases(network: Network) -> list[Interface]:
-    return [interface for interface in network.interfaces if interface.kind is Kind.DATABASE]
+    return [interface for interface in network.interfaces if interface.kind is InterfaceKind.DATABASE]
 
 
 def _subnet(network: Network, interface: Interface) -> Subnet:
@@ -401,7 +401,7 @@ def _subnets_in(network: Network, zone: str) -> set[str]:
     return {subnet.id for subnet in network.subnets if subnet.zone == zone}
 
 
-def _groups_of(network: Network, kind: Kind) -> set[str]:
+def _groups_of(network: Network, kind: InterfaceKind) -> set[str]:
     return {group for interface in network.interfaces if interface.kind is kind for group in interface.security_groups}
 
 

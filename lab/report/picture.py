@@ -15,7 +15,7 @@ from lab.proofs.runner import Evidence, TriedConnection
 from stack.diagram.badges import Flow, acl_of, routes_of
 from stack.diagram.picture import draw
 from stack.network.access_table import name_of
-from stack.network.model import Interface, Kind, NatGateway, Subnet
+from stack.network.model import Interface, InterfaceKind, NatGateway, Subnet
 from stack.network.serialize import renamed
 
 MOST = 14  # entries of a picture
@@ -26,13 +26,13 @@ CALLED = {
     "third party": "a third party",
     "inside": "anything else in the VPC",
     "nat": "a fixed address",
-    Kind.DATABASE: "the database",
+    InterfaceKind.DATABASE: "the database",
     "public database": "the database's public address",
-    Kind.PROXY: "the database's proxy",
-    Kind.BASTION: "the bastion",
+    InterfaceKind.PROXY: "the database's proxy",
+    InterfaceKind.BASTION: "the bastion",
 }
 # Whose connections tell most, where not all have room.
-_FIRST = ("internet", Kind.FUNCTION, "corporate", DEVELOPER, Kind.DATABASE)
+_FIRST = ("internet", InterfaceKind.FUNCTION, "corporate", DEVELOPER, InterfaceKind.DATABASE)
 _INTO = {
     Checkpoint.GROUP_IN,
     Checkpoint.NACL_IN,
@@ -160,7 +160,7 @@ class _Places:
                 return "nat"
             case OutsideHost():
                 return {"internet": "third party", "service": there.name}.get(there.place, there.place)
-        if there.kind is Kind.DATABASE:
+        if there.kind is InterfaceKind.DATABASE:
             return "public database" if line.destination == there.public_address else there.kind
         from_outside = isinstance(self.source(line), OutsideHost)
         return "inside" if from_outside and isinstance(line.result, Died) else there.kind
@@ -208,7 +208,7 @@ class _Places:
             return CALLED[kind]
         all_of_them = dict.fromkeys(interface.owner for interface in self.network.interfaces if interface.kind == kind)
         owners = [owner for owner in all_of_them if owner in {member.owner for member in members}]
-        if kind == Kind.ENDPOINT:
+        if kind == InterfaceKind.ENDPOINT:
             services = {owner: service for service, owner in self.network.service_endpoints}
             words = ", ".join(services.get(owner, owner) for owner in owners)
             return f"{'the endpoint' if len(owners) == 1 else 'endpoints'} of {words}"

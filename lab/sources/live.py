@@ -21,8 +21,8 @@ from stack.network.model import (
     GatewayEndpoint,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     Nacl,
     NaclEntry,
     NatAddress,
@@ -31,10 +31,10 @@ from stack.network.model import (
     Network,
     Route,
     RouteTable,
+    RouteTarget,
     Rule,
     SecurityGroup,
     Subnet,
-    Target,
     Vpn,
     VpnTarget,
 )
@@ -244,7 +244,7 @@ class _LiveReader:
                 propagated=route.get("Origin") == "EnableVgwRoutePropagation",
             )
 
-    def _target(self, table: str, route: Description) -> Target:
+    def _target(self, table: str, route: Description) -> RouteTarget:
         named = [str(route[key]) for key in (*_TARGETS, *_OTHER_TARGETS) if route.get(key)]
         if route.get("State") == "blackhole":
             return Blackhole(was=named[0] if named else "a target that AWS no longer names")
@@ -435,14 +435,17 @@ class _LiveReader:
         for described in self._endpoints("Interface"):
             for name in described["NetworkInterfaceIds"]:
                 yield self._read_interface(
-                    self._by_id(name, of=described["VpcEndpointId"]), described["VpcEndpointId"], Kind.ENDPOINT, HTTPS
+                    self._by_id(name, of=described["VpcEndpointId"]),
+                    described["VpcEndpointId"],
+                    InterfaceKind.ENDPOINT,
+                    HTTPS,
                 )
         for described in self._all("describe_network_interfaces"):
             instance = (described.get("Attachment") or {}).get("InstanceId")
             if instance and described["NetworkInterfaceId"] not in self.used:
                 if described.get("SourceDestCheck") is False:
                     raise Unmodelled(instance, "an instance that passes on what is not for itself")
-                yield self._read_interface(described, instance, Kind.BASTION)
+                yield self._read_interface(described, instance, InterfaceKind.BASTION)
 
     def _function(self, function: Description, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
         place, name = _vpc_config(function), function["FunctionName"]
@@ -453,7 +456,7 @@ class _LiveReader:
             yield Interface(
                 id=f"{name}/{subnet}",
                 owner=name,
-                kind=Kind.FUNCTION,
+                kind=InterfaceKind.FUNCTION,
                 subnet=subnet,
                 address=self._of_lambda(subnet, groups) or self._free(subnets[subnet]),
                 security_groups=groups,
@@ -487,7 +490,7 @@ class _LiveReader:
                     name, f"{len(shown)} network interfaces of Amazon RDS fit its zone and groups, not one"
                 )
             interface = self._read_interface(
-                shown[0], name, Kind.DATABASE, int(instance.get("Endpoint", {}).get("Port", POSTGRESQL))
+                shown[0], name, InterfaceKind.DATABASE, int(instance.get("Endpoint", {}).get("Port", POSTGRESQL))
             )
             if bool(instance.get("PubliclyAccessible")) != (interface.public_address is not None):
                 raise Unmodelled(name, "whether it has a public address: its interface and the instance disagree")
@@ -504,7 +507,7 @@ class _LiveReader:
             and interface["AvailabilityZone"] == instance["AvailabilityZone"]
         ]
 
-    def _read_interface(self, interface: Description, owner: str, kind: Kind, *listens: int) -> Interface:
+    def _read_interface(self, interface: Description, owner: str, kind: InterfaceKind, *listens: int) -> Interface:
         self.used.add(interface["NetworkInterfaceId"])
         public = (interface.get("Association") or {}).get("PublicIp")
         if len(interface.get("PrivateIpAddresses", ())) > 1:

@@ -27,8 +27,8 @@ from stack.network.model import (
     ANYWHERE,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     Nacl,
     NatTarget,
     Network,
@@ -56,7 +56,12 @@ ROLES = {
     "database": ("#e9f6ec", "#8fcea0", "#216e3a"),
 }
 UNUSED = ("#f8fafc", "#cbd2d9", "#52606d")
-BARS = {Kind.FUNCTION: "#1d5fa8", Kind.BASTION: "#52606d", Kind.ENDPOINT: PRIVATE, Kind.PROXY: IN}
+BARS = {
+    InterfaceKind.FUNCTION: "#1d5fa8",
+    InterfaceKind.BASTION: "#52606d",
+    InterfaceKind.ENDPOINT: PRIVATE,
+    InterfaceKind.PROXY: IN,
+}
 # Left edge, room and weight of each column of the list.
 COLUMNS = ((44, 310, "normal"), (370, 270, "normal"), (680, 160, "bold"), (860, 316, "normal"))
 STAND_INS = IPv4Network("203.0.113.0/24")  # stack/network/from_templates.py takes its stand-ins from there
@@ -148,20 +153,22 @@ class _Map:
 
     def _above_bars(self, role: str) -> float:
         subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
-        if any(each.kind is Kind.DATABASE and each.subnet in subnets for each in self.network.interfaces):
+        if any(each.kind is InterfaceKind.DATABASE and each.subnet in subnets for each in self.network.interfaces):
             return 92 + self._room_in_databases()
         return 48 if any(nat.subnet in subnets for nat in self.network.nat_gateways) else 0
 
     def _room_in_databases(self) -> int:
         """For the badges of what ended at a database."""
-        databases = [each.id for each in self.network.interfaces if each.kind is Kind.DATABASE]
+        databases = [each.id for each in self.network.interfaces if each.kind is InterfaceKind.DATABASE]
         return 26 if ending_at(self.flows, *databases) else 0
 
     def _bars(self, role: str) -> list[Party]:
         """The parties that stand in subnets of a role and are drawn as bars across the zones."""
         subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
         return [
-            party for party in self.parties if party.kind is not Kind.DATABASE and party.interfaces[0].subnet in subnets
+            party
+            for party in self.parties
+            if party.kind is not InterfaceKind.DATABASE and party.interfaces[0].subnet in subnets
         ]
 
     @property
@@ -279,7 +286,7 @@ class _Map:
         """The left edge of what a row calls by this name."""
         (party,) = (party for party in self.parties if access_table.called(party) == whom)
         y = self.anchors[party.interfaces[0].id][1]
-        if party.kind is Kind.DATABASE:
+        if party.kind is InterfaceKind.DATABASE:
             return self.anchors[party.interfaces[0].id][0] - 176, y
         return self._reach(party)[0] - 2, y + 10
 
@@ -431,7 +438,7 @@ class _Map:
     # ---- who stands in the subnets
 
     def _members(self) -> None:
-        databases = [each for each in self.network.interfaces if each.kind is Kind.DATABASE]
+        databases = [each for each in self.network.interfaces if each.kind is InterfaceKind.DATABASE]
         self._to_nat()
         for interface in databases:
             self._to_database(interface)
@@ -486,13 +493,13 @@ class _Map:
 
     def _heading(self, party: Party) -> str:
         kinds = {
-            Kind.FUNCTION: "functions: " if len(party.names) > 1 else "function: ",
-            Kind.ENDPOINT: "interface endpoints: " if len(party.names) > 1 else "interface endpoint: ",
+            InterfaceKind.FUNCTION: "functions: " if len(party.names) > 1 else "function: ",
+            InterfaceKind.ENDPOINT: "interface endpoints: " if len(party.names) > 1 else "interface endpoint: ",
         }
         return kinds.get(party.kind, "") + party.label
 
     def _may(self, party: Party) -> list[str]:
-        if party.kind is Kind.ENDPOINT:
+        if party.kind is InterfaceKind.ENDPOINT:
             words = "private addresses of AWS services; open nothing"
         else:
             told: dict[str, list[str]] = {}

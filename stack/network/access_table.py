@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from stack.network.model import ANYWHERE, GatewayEndpointTarget, Interface, Kind, NatTarget, Network, VpnTarget
+from stack.network.model import ANYWHERE, GatewayEndpointTarget, Interface, InterfaceKind, NatTarget, Network, VpnTarget
 from stack.network.reachability import Passage, inside, inward, outward, route_to, subnet_of
 
 # An address that nobody has and no route of ours names (RFC 2544): it stands for the internet at large.
@@ -24,7 +24,7 @@ SPELLED = {"Api": "API", "Nat": "NAT", "Vpn": "VPN"}
 class Party:
     """Interfaces of one kind with the same security groups. `names` are their owners', as people call them."""
 
-    kind: Kind
+    kind: InterfaceKind
     names: tuple[str, ...]
     interfaces: tuple[Interface, ...]
 
@@ -51,25 +51,30 @@ class AccessRow:
 
 def parties(network: Network) -> tuple[Party, ...]:
     """The parties of the VPC: those who call first, in the order in which the templates name them."""
-    found: dict[tuple[Kind, tuple[str, ...]], list[Interface]] = {}
+    found: dict[tuple[InterfaceKind, tuple[str, ...]], list[Interface]] = {}
     for interface in network.interfaces:
         found.setdefault((interface.kind, interface.security_groups), []).append(interface)
     made = [
         Party(kind=kind, names=_names(kind, network, members), interfaces=tuple(members))
         for (kind, _), members in found.items()
     ]
-    return tuple(sorted(made, key=lambda party: (list(Kind).index(party.kind), -_ways_out(network, party))))
+    return tuple(sorted(made, key=lambda party: (list(InterfaceKind).index(party.kind), -_ways_out(network, party))))
 
 
 def rows(network: Network) -> tuple[AccessRow, ...]:
     """All that may be opened, then what the internet may not."""
     everyone = parties(network)
-    callers = [party for party in everyone if party.kind in {Kind.FUNCTION, Kind.BASTION}]
+    callers = [party for party in everyone if party.kind in {InterfaceKind.FUNCTION, InterfaceKind.BASTION}]
     listeners = [party for party in everyone if any(interface.listens for interface in party.interfaces)]
     return (
         *(row for party in callers for row in _outside(network, party)),
         *(row for party in callers for row in _within(network, party, listeners)),
-        *(row for party in listeners if party.kind is Kind.PROXY for row in _within(network, party, listeners)),
+        *(
+            row
+            for party in listeners
+            if party.kind is InterfaceKind.PROXY
+            for row in _within(network, party, listeners)
+        ),
         *_from_inside(network, listeners),
         *_from_outside(network, listeners),
         _from_strangers(network, everyone),
@@ -124,8 +129,8 @@ def _named(network: Network, party: Party, side: str) -> list[IPv4Network]:
     return list(dict.fromkeys(rule.peer for rule in rules if isinstance(rule.peer, IPv4Network)))
 
 
-def _names(kind: Kind, network: Network, members: list[Interface]) -> tuple[str, ...]:
-    if kind is Kind.ENDPOINT:
+def _names(kind: InterfaceKind, network: Network, members: list[Interface]) -> tuple[str, ...]:
+    if kind is InterfaceKind.ENDPOINT:
         services = {owner: service for service, owner in network.service_endpoints}
         return tuple(dict.fromkeys(services.get(member.owner, name_of(member.owner)) for member in members))
     return tuple(dict.fromkeys(name_of(member.owner) for member in members))
@@ -276,7 +281,7 @@ def _from_strangers(network: Network, everyone: tuple[Party, ...]) -> AccessRow:
 
 def called(party: Party) -> str:
     """What a listening party is called in `whom`."""
-    if party.kind is Kind.ENDPOINT:
+    if party.kind is InterfaceKind.ENDPOINT:
         return f"interface endpoints ({party.label})"
     return f"the {party.label}"
 

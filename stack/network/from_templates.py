@@ -22,8 +22,8 @@ from stack.network.model import (
     GatewayEndpoint,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     Nacl,
     NaclEntry,
     NatAddress,
@@ -32,10 +32,10 @@ from stack.network.model import (
     Network,
     Route,
     RouteTable,
+    RouteTarget,
     Rule,
     SecurityGroup,
     Subnet,
-    Target,
     Vpn,
     VpnTarget,
 )
@@ -248,7 +248,7 @@ class _Reading:
             written[table].append(route)
         return tuple(RouteTable(id=table, routes=tuple(routes)) for table, routes in written.items())
 
-    def _target(self, address: str, item: Mapping[str, Any]) -> Target:
+    def _target(self, address: str, item: Mapping[str, Any]) -> RouteTarget:
         targets = [key for key in item if key not in {"RouteTableId", "DestinationCidrBlock"}]
         if len(targets) != 1 or targets[0] not in ROUTE_TARGETS:
             raise Unmodelled(address, f"a route to {targets}")
@@ -466,11 +466,16 @@ class _Reading:
         yield from self._databases(by_id)
         for address, item in self._of("AWS::RDS::DBProxy"):
             yield from self._each(
-                address, Kind.PROXY, item["VpcSubnetIds"], item.get("VpcSecurityGroupIds"), by_id, (POSTGRESQL,)
+                address,
+                InterfaceKind.PROXY,
+                item["VpcSubnetIds"],
+                item.get("VpcSecurityGroupIds"),
+                by_id,
+                (POSTGRESQL,),
             )
         for address, item in self._endpoints("Interface"):
             yield from self._each(
-                address, Kind.ENDPOINT, item["SubnetIds"], item.get("SecurityGroupIds"), by_id, (HTTPS,)
+                address, InterfaceKind.ENDPOINT, item["SubnetIds"], item.get("SecurityGroupIds"), by_id, (HTTPS,)
             )
         yield from self._bastions(by_id)
 
@@ -479,13 +484,13 @@ class _Reading:
             place = item.get("VpcConfig")
             if place:
                 yield from self._each(
-                    address, Kind.FUNCTION, place["SubnetIds"], place.get("SecurityGroupIds"), subnets, ()
+                    address, InterfaceKind.FUNCTION, place["SubnetIds"], place.get("SecurityGroupIds"), subnets, ()
                 )
 
     def _each(
         self,
         owner: str,
-        kind: Kind,
+        kind: InterfaceKind,
         places: list[Any],
         groups: list[Any] | None,
         subnets: Mapping[str, Subnet],
@@ -499,7 +504,7 @@ class _Reading:
     def _interface(
         self,
         owner: str,
-        kind: Kind,
+        kind: InterfaceKind,
         subnet: Subnet,
         groups: list[Any] | None,
         listens: tuple[int, ...] = (),
@@ -527,7 +532,7 @@ class _Reading:
             is_public = _is_true(item.get("PubliclyAccessible", False))
             yield self._interface(
                 address,
-                Kind.DATABASE,
+                InterfaceKind.DATABASE,
                 self._chosen(address, item, candidates, place),
                 properties.get("VpcSecurityGroupIds"),
                 (int(properties.get("Port", POSTGRESQL)),),
@@ -572,7 +577,7 @@ class _Reading:
             gives = self.rendered.resources[subnet.id]["Properties"].get("MapPublicIpOnLaunch", False)
             is_public = _is_true(card.get("AssociatePublicIpAddress", gives))
             public = PUBLIC + 20 + number if is_public else None
-            yield self._interface(address, Kind.BASTION, subnet, groups, (), public)
+            yield self._interface(address, InterfaceKind.BASTION, subnet, groups, (), public)
 
 
 # ---- Values

@@ -18,7 +18,7 @@ ANYWHERE = IPv4Network("0.0.0.0/0")
 POSTGRESQL = 5432
 
 
-class Kind(StrEnum):
+class InterfaceKind(StrEnum):
     """What an interface belongs to."""
 
     FUNCTION = "function"
@@ -67,7 +67,7 @@ class Blackhole:
     was: str
 
 
-type Target = InternetGatewayTarget | NatTarget | VpnTarget | GatewayEndpointTarget | Blackhole
+type RouteTarget = InternetGatewayTarget | NatTarget | VpnTarget | GatewayEndpointTarget | Blackhole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Route:
 
     id: str
     destination: IPv4Network
-    target: Target
+    target: RouteTarget
     propagated: bool = False  # by the VPN; a static route to the same range wins
 
 
@@ -161,7 +161,7 @@ class Interface:
 
     id: str
     owner: str
-    kind: Kind
+    kind: InterfaceKind
     subnet: str
     address: IPv4Address
     security_groups: tuple[str, ...]

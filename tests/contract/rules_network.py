@@ -20,8 +20,8 @@ from stack.network.model import (
     POSTGRESQL,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     NatTarget,
     Network,
     Route,
@@ -119,7 +119,7 @@ def no_two_roles_share_a_route_table(case: Case) -> Iterator[str]:
 def everything_stands_in_its_own_subnets(case: Case) -> Iterator[str]:
     """The database in the database's, all else in the private ones, NAT gateways in the public ones."""
     for interface in case.network.interfaces:
-        wanted = "database" if interface.kind is Kind.DATABASE else "private"
+        wanted = "database" if interface.kind is InterfaceKind.DATABASE else "private"
         if subnet_of(case.network, interface).role != wanted:
             yield f"{interface.owner} stands in {interface.subnet}"
     roles = {subnet.id: subnet.role for subnet in case.network.subnets}
@@ -138,9 +138,12 @@ def everything_stands_in_its_own_subnets(case: Case) -> Iterator[str]:
 @everywhere
 def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
     """Functions that use it, proxy and bastion, from every subnet to every instance, whichever zone it stands in."""
-    users = {*_hosts(case), *(one.owner for one in case.network.interfaces if one.kind in {Kind.PROXY, Kind.BASTION})}
+    users = {
+        *_hosts(case),
+        *(one.owner for one in case.network.interfaces if one.kind in {InterfaceKind.PROXY, InterfaceKind.BASTION}),
+    }
     for network in case.networks:
-        databases = [one for one in network.interfaces if one.kind is Kind.DATABASE]
+        databases = [one for one in network.interfaces if one.kind is InterfaceKind.DATABASE]
         for source in network.interfaces:
             may = source.owner in users
             for database in databases:
@@ -155,7 +158,7 @@ def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
 def functions_reach_the_host_that_they_are_told(case: Case) -> Iterator[str]:
     """The cluster, or RDS Proxy where there is one; nobody reaches the proxy who shares no group with those told."""
     told = _hosts(case)
-    proxies = [one for one in case.network.interfaces if one.kind is Kind.PROXY]
+    proxies = [one for one in case.network.interfaces if one.kind is InterfaceKind.PROXY]
     for proxy in proxies:
         clients = [one for one in case.network.interfaces if told.get(one.owner) == proxy.owner]
         groups = {group for one in clients for group in one.security_groups}
@@ -183,7 +186,7 @@ def from_outside_only_those_asked_for_reach_the_database(case: Case) -> Iterator
     invited = _invited(case)
     visitors = [*STRANGERS, *(network[1] for network in invited), *(block[1] for block in _corporate(case))]
     for network in case.networks:
-        for database in (one for one in network.interfaces if one.kind is Kind.DATABASE):
+        for database in (one for one in network.interfaces if one.kind is InterfaceKind.DATABASE):
             for visitor in visitors:
                 may = any(visitor in block for block in invited)
                 if inward(network, visitor, database, POSTGRESQL).open != may:
@@ -196,7 +199,7 @@ def from_outside_only_those_asked_for_reach_the_database(case: Case) -> Iterator
 def the_database_group_names_nobody_else(case: Case) -> Iterator[str]:
     """No range beyond those asked for, no group of nobody's, no port but 5432: what no visitor above would notice."""
     members = {group for one in case.network.interfaces for group in one.security_groups}
-    for kind, invited in ((Kind.DATABASE, _invited(case)), (Kind.PROXY, [])):
+    for kind, invited in ((InterfaceKind.DATABASE, _invited(case)), (InterfaceKind.PROXY, [])):
         groups = {group for one in case.network.interfaces if one.kind is kind for group in one.security_groups}
         for rule in (rule for group in case.network.security_groups if group.id in groups for rule in group.ingress):
             asked = rule.peer in invited if isinstance(rule.peer, IPv4Network) else rule.peer in members - groups
@@ -208,7 +211,7 @@ def the_database_group_names_nobody_else(case: Case) -> Iterator[str]:
 def the_access_list_alone_keeps_others_from_the_database(case: Case) -> Iterator[str]:
     """With every security group open it still stops strangers and public subnets: one lock holds without the other."""
     network = _with_open_groups(case.network)
-    for database in (one for one in network.interfaces if one.kind is Kind.DATABASE):
+    for database in (one for one in network.interfaces if one.kind is InterfaceKind.DATABASE):
         placed = replace(database, public_address=IPv4Address("203.0.113.200"), listens=PORTS)
         visitors = {*STRANGERS, *(block[1] for block in _corporate(case))}
         for visitor in visitors - {one for one in visitors for block in _invited(case) if one in block}:
@@ -233,7 +236,7 @@ def _acl_lets_in(network: Network, visitor: IPv4Address, database: Interface, po
 @everywhere
 def the_database_opens_nothing_outwards(case: Case) -> Iterator[str]:
     """Not to the internet, not within the VPC."""
-    for source in (one for one in case.network.interfaces if one.kind is Kind.DATABASE):
+    for source in (one for one in case.network.interfaces if one.kind is InterfaceKind.DATABASE):
         faults = [
             f"{address}" for address in STRANGERS for port in PORTS if _leaves(case.network, source, address, port)
         ]
@@ -317,7 +320,7 @@ def given_addresses_are_used_and_no_new_ones_made(case: Case) -> Iterator[str]:
 def no_way_round_the_nat_gateway(case: Case) -> Iterator[str]:
     """No public address but the database's where that is asked for, no subnet that hands any out, no IPv6."""
     for interface in case.network.interfaces:
-        if interface.public_address and interface.kind is not Kind.DATABASE:
+        if interface.public_address and interface.kind is not InterfaceKind.DATABASE:
             yield f"{interface.owner} has an address of its own"
     for name, item in case.rendered.of_type("AWS::EC2::Subnet").items():
         if item["Properties"].get("MapPublicIpOnLaunch") is not False:
@@ -367,7 +370,7 @@ def functions_let_nothing_in(case: Case) -> Iterator[str]:
     groups = {
         group
         for one in case.network.interfaces
-        if one.kind in {Kind.FUNCTION, Kind.BASTION}
+        if one.kind in {InterfaceKind.FUNCTION, InterfaceKind.BASTION}
         for group in one.security_groups
     }
     for group in (group for group in case.network.security_groups if group.id in groups):
@@ -378,7 +381,7 @@ def functions_let_nothing_in(case: Case) -> Iterator[str]:
 def functions_reach_out_only_as_far_as_they_must(case: Case) -> Iterator[str]:
     """To ranges: those that call out on ALLOWED_PORTS, the egress check on an echo service's, the migration on 443."""
     groups = {group.id: group for group in case.network.security_groups}
-    for interface in {one.owner: one for one in case.network.interfaces if one.kind is Kind.FUNCTION}.values():
+    for interface in {one.owner: one for one in case.network.interfaces if one.kind is InterfaceKind.FUNCTION}.values():
         found = {
             (rule.peer, port)
             for group in interface.security_groups
@@ -463,11 +466,11 @@ def endpoints_open_to_those_who_call_them(case: Case) -> Iterator[str]:
     network = case.network
     called = _called_by(case)
     services = {owner: service for service, owner in network.service_endpoints}
-    for endpoint in (one for one in network.interfaces if one.kind is Kind.ENDPOINT):
+    for endpoint in (one for one in network.interfaces if one.kind is InterfaceKind.ENDPOINT):
         service = services[endpoint.owner]
         for source in network.interfaces:
             needs = service in called.get(source.owner, set())
-            needs |= source.kind is Kind.BASTION and service in BASTION_SERVICES
+            needs |= source.kind is InterfaceKind.BASTION and service in BASTION_SERVICES
             if needs and not case.can.has_internet and not inside(network, source, endpoint, HTTPS).open:
                 yield f"{source.id} cannot reach {service}"
         asked = {network.cidr, *_corporate(case), *_callers(case)} if service == "execute-api" else set()
@@ -494,7 +497,7 @@ def the_corporate_network_reaches_what_it_should(case: Case) -> Iterator[str]:
     for block in _corporate(case):
         for one in case.network.interfaces:
             may = services.get(one.owner) == "execute-api"
-            may |= one.kind is Kind.DATABASE and case.says("CorporateDatabaseAccess") == "yes"
+            may |= one.kind is InterfaceKind.DATABASE and case.says("CorporateDatabaseAccess") == "yes"
             if any(inward(case.network, block[9], one, port).open for port in one.listens) != may:
                 yield f"{block} {'cannot' if may else 'can'} reach {one.id}"
 
@@ -536,7 +539,7 @@ def _standing_in(network: Network, subnet: Subnet) -> Interface:
     return Interface(
         id=f"anything/{subnet.id}",
         owner="anything",
-        kind=Kind.FUNCTION,
+        kind=InterfaceKind.FUNCTION,
         subnet=subnet.id,
         address=subnet.cidr[200],
         security_groups=tuple(group.id for group in network.security_groups),

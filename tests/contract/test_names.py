@@ -8,11 +8,6 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("src", "stack", "lab", "local", "tools", "bench")
-# Names that still mean two things. The list only shrinks: delete a name once its double is renamed, and add none.
-STILL_DOUBLED = {
-    *("Event", "Handler", "Route"),
-    *("Rule", "Span", "Template"),
-}
 
 
 def types(source: str) -> Iterator[str]:
@@ -37,7 +32,7 @@ def doubled(repository: Path) -> set[str]:
 
 
 def test_no_two_types_have_one_name(repository: Path) -> None:
-    assert sorted(doubled(repository) - STILL_DOUBLED) == []
+    assert sorted(doubled(repository)) == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from local.errors import LocalError
 from local.front import Front, Gateway, listening
 from local.functions import Function, FunctionConfiguration
 from local.gateway import HttpResponse
-from local.template import ApiTemplate, Route, Template
+from local.template import ApiRoute, ApiTemplate, Template
 
 HANDLERS = """
 import base64, json, os, signal, time
@@ -217,7 +217,7 @@ def test_without_a_time_to_live_the_authorizer_is_asked_every_time(
 
 
 def test_an_open_route_needs_no_authorizer(gateway_of: Callable[[ApiTemplate], Front], api: ApiTemplate) -> None:
-    route = Route(path="/open", method="GET", function="ApiFunction", authorizer=None)
+    route = ApiRoute(path="/open", method="GET", function="ApiFunction", authorizer=None)
     front = gateway_of(replace(api, routes=(route,)))
     assert call(front, "GET", "/open", token=None)[0] == 200
 

@@ -10,7 +10,7 @@ import pytest
 from local import gateway
 from local.front import Gateway
 from local.gateway import HttpRequest, MalformedProxyResponse, Match
-from local.template import ApiTemplate, GatewayResponse, Route, Template
+from local.template import ApiRoute, ApiTemplate, GatewayResponse, Template
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +119,10 @@ def test_an_authorizer_is_asked_about_the_method_and_path(api: ApiTemplate) -> N
 )
 def test_the_most_exact_route_wins(path: str, method: str, expected: str | None) -> None:
     routes = (
-        Route(path="/things/{rest+}", method="GET", function="all", authorizer=None),
-        Route(path="/things/{id}", method="ANY", function="any", authorizer=None),
-        Route(path="/things/{id}", method="GET", function="one", authorizer=None),
-        Route(path="/things/new", method="GET", function="exact", authorizer=None),
+        ApiRoute(path="/things/{rest+}", method="GET", function="all", authorizer=None),
+        ApiRoute(path="/things/{id}", method="ANY", function="any", authorizer=None),
+        ApiRoute(path="/things/{id}", method="GET", function="one", authorizer=None),
+        ApiRoute(path="/things/new", method="GET", function="exact", authorizer=None),
     )
     found = gateway.matched(routes, method=method, path=path)
     assert (found.route.function if found else None) == expected

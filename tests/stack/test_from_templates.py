@@ -11,8 +11,8 @@ from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     NatTarget,
     Network,
     Route,
@@ -213,12 +213,12 @@ def test_everything_in_a_subnet_has_an_address_of_its_own() -> None:
     addresses = [one.address for one in found.interfaces] + [one.address for one in found.nat_gateways]
     assert len(set(addresses)) == len(addresses)
     assert {one.owner: one.kind for one in found.interfaces} == {
-        "Function": Kind.FUNCTION,
-        "Writer": Kind.DATABASE,
-        "Reader": Kind.DATABASE,
-        "Proxy": Kind.PROXY,
-        "Queues": Kind.ENDPOINT,
-        "Bastion": Kind.BASTION,
+        "Function": InterfaceKind.FUNCTION,
+        "Writer": InterfaceKind.DATABASE,
+        "Reader": InterfaceKind.DATABASE,
+        "Proxy": InterfaceKind.PROXY,
+        "Queues": InterfaceKind.ENDPOINT,
+        "Bastion": InterfaceKind.BASTION,
     }
     assert found.service_endpoints == (("sqs", "Queues"),)
     places = {subnet.id: subnet.cidr for subnet in found.subnets}
@@ -226,8 +226,11 @@ def test_everything_in_a_subnet_has_an_address_of_its_own() -> None:
 
 
 def test_instances_of_the_database_stand_in_different_zones_either_way_round() -> None:
-    assert [one.subnet for one in read().interfaces if one.kind is Kind.DATABASE] == ["DataA", "DataB"]
-    assert [one.subnet for one in read(first_zone=1).interfaces if one.kind is Kind.DATABASE] == ["DataB", "DataA"]
+    assert [one.subnet for one in read().interfaces if one.kind is InterfaceKind.DATABASE] == ["DataA", "DataB"]
+    assert [one.subnet for one in read(first_zone=1).interfaces if one.kind is InterfaceKind.DATABASE] == [
+        "DataB",
+        "DataA",
+    ]
 
 
 def test_only_a_public_instance_has_a_public_address() -> None:

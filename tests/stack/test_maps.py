@@ -16,7 +16,7 @@ from stack.diagram.maps import MAPS, PICTURES, pictures
 from stack.diagram.picture import draw
 from stack.network import from_templates
 from stack.network.access_table import UNCONNECTED
-from stack.network.model import ANYWHERE, Kind, Network, Rule
+from stack.network.model import ANYWHERE, InterfaceKind, Network, Rule
 from tests.support.pictures import SVG, badges, boxes, outside, overlaps, texts
 
 DRAWN = pictures()
@@ -157,7 +157,7 @@ def test_two_badges_have_room_at_every_place(name: str) -> None:
 
 def test_flows_are_told_in_words_and_numbered_where_they_ended() -> None:
     found = network()
-    database = next(each for each in found.interfaces if each.kind is Kind.DATABASE)
+    database = next(each for each in found.interfaces if each.kind is InterfaceKind.DATABASE)
     acl = acl_of(database.subnet)
     drawn = draw(found, [flow(database.id, arrived=True), flow(acl), flow(acl, "internet")], note="7 of 8")
     told = texts(drawn)

@@ -14,7 +14,7 @@ import boto3
 from moto.ec2.models import ec2_backends
 
 from stack.network.from_templates import SERVICE_RANGES
-from stack.network.model import Kind, Network
+from stack.network.model import InterfaceKind, Network
 from stack.render import Rendered
 
 REGION = "us-east-1"
@@ -250,7 +250,7 @@ class Deployed:
                 SubnetIds=[self._id(subnet) for subnet in item["SubnetIds"]],
             )
         for one in self.network.interfaces:
-            if one.kind is not Kind.DATABASE:
+            if one.kind is not InterfaceKind.DATABASE:
                 continue
             self.ids[one.owner] = f"lab-{one.owner.rpartition('.')[2].lower()}"
             groups = [self.ids[group] for group in one.security_groups]

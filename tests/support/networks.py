@@ -9,8 +9,8 @@ from stack.network.model import (
     GatewayEndpoint,
     GatewayEndpointTarget,
     Interface,
+    InterfaceKind,
     InternetGatewayTarget,
-    Kind,
     Nacl,
     NaclEntry,
     NatAddress,
@@ -19,10 +19,10 @@ from stack.network.model import (
     Network,
     Route,
     RouteTable,
+    RouteTarget,
     Rule,
     SecurityGroup,
     Subnet,
-    Target,
     Vpn,
     VpnTarget,
 )
@@ -33,7 +33,7 @@ CORPORATE = IPv4Network("192.168.0.0/20")
 SERVICE = IPv4Network("52.216.0.0/24")
 
 
-def route(destination: str, target: Target, *, propagated: bool = False) -> Route:
+def route(destination: str, target: RouteTarget, *, propagated: bool = False) -> Route:
     where = IPv4Network(destination)
     return Route(id=f"to {destination}", destination=where, target=target, propagated=propagated)
 
@@ -65,7 +65,13 @@ def subnet(name: str, third: int, table: str, nacl: str | None = None, zone: str
 
 def interface(name: str, where: str, address: IPv4Address, group: str, **more: Any) -> Interface:
     return Interface(
-        id=name, owner=name, kind=Kind.FUNCTION, subnet=where, address=address, security_groups=(group,), **more
+        id=name,
+        owner=name,
+        kind=InterfaceKind.FUNCTION,
+        subnet=where,
+        address=address,
+        security_groups=(group,),
+        **more,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 STRATA = ("python", "sql", "template")
 SHOWN_CHARACTERS = 150
 
+type Span = tuple[int, int, str]  # where an edit starts and ends, and the new text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Edit:

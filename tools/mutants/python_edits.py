@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tools.mutants.edits import Edit, once
+from tools.mutants.edits import Edit, Span, once
 from tools.mutants.sql_edits import sql_edits
 
-type Span = tuple[int, int, str]
-type Rule = Callable[["Source", ast.AST], Iterator[Span]]
+type PythonRule = Callable[["Source", ast.AST], Iterator[Span]]
 
 LOGGERS = {"logger", "log"}
 # Calls that say something to people, to the type checker or to the class machinery.
@@ -383,7 +382,7 @@ def _jumps(source: Source, node: ast.AST) -> Iterator[Span]:
         yield source.start(node), source.end(node), "continue" if isinstance(node, ast.Break) else "break"
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, PythonRule] = {
     "turns a comparison": _comparisons,
     "swaps and/or": _connectives,
     "drops an operand": _operands,

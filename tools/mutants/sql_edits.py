@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tools.mutants.edits import Edit, once
+from tools.mutants.edits import Edit, Span, once
 
-type Span = tuple[int, int, str]
-type Rule = Callable[["Statement"], Iterator[Span]]
+type SqlRule = Callable[["Statement"], Iterator[Span]]
 
 TOKEN = re.compile(
     r"(?P<comment>--[^\n]*)|(?P<string>'(?:[^']|'')*')|(?P<given>%\(\w+\)s|%s)|(?P<word>[A-Za-z_]\w*(?:\.\w+)*)"
@@ -350,7 +349,7 @@ def _rights(sql: Statement) -> Iterator[Span]:
                     yield sql.dropped(columns, which)
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, SqlRule] = {
     "drops a lock": _locks,
     "changes a condition": _conditions,
     "turns a comparison": _comparisons,

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from tools.mutants.edits import Edit, once
+from tools.mutants.edits import Edit, Span, once
 
-type Span = tuple[int, int, str]
-type Rule = Callable[["Template", yaml.Node, "Place"], Iterator[Span]]
+type TemplateRule = Callable[["TemplateText", yaml.Node, "NodePath"], Iterator[Span]]
 
 SECTIONS = ("Parameters", "Rules", "Mappings", "Conditions", "Globals", "Resources", "Outputs")
 # Read by people or by scanners.
@@ -34,7 +33,7 @@ MIN_ITEMS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class NodePath:
     """Where in a template a node is: the keys that lead to it, numbers for a list's places."""
 
     keys: tuple[str, ...]
@@ -44,12 +43,12 @@ class Place:
         """The innermost key that is no number."""
         return next((key for key in reversed(self.keys) if not key.isdigit()), "")
 
-    def below(self, key: str) -> "Place":
-        return Place(keys=(*self.keys, key))
+    def below(self, key: str) -> "NodePath":
+        return NodePath(keys=(*self.keys, key))
 
 
 @dataclass(slots=True)
-class Template:
+class TemplateText:
     """A template's text, its tree, and its logical ids."""
 
     text: str
@@ -103,10 +102,10 @@ class Template:
 
 def template_edits(path: str, text: str) -> list[Edit]:
     """All edits of a template, in the order of the text. Some leave no template: see `reads`."""
-    template = Template(text)
+    template = TemplateText(text)
     edits = [
         Edit(path=path, start=start, end=end, new=new, stratum="template", rule=name)
-        for node, place in _nodes(template.tree, Place(keys=()))
+        for node, place in _nodes(template.tree, NodePath(keys=()))
         for name, rule in RULES.items()
         for start, end, new in rule(template, node, place)
     ]
@@ -124,14 +123,16 @@ def reads(text: str) -> bool:
 def place_of(text: str, offset: int) -> tuple[str, ...]:
     """The keys that lead to what stands at `offset`, down to the innermost entry that holds it."""
     found: tuple[str, ...] = ()
-    template = Template(text)
-    for node, place in _nodes(template.tree, Place(keys=()), mute=frozenset()):
+    template = TemplateText(text)
+    for node, place in _nodes(template.tree, NodePath(keys=()), mute=frozenset()):
         if template.start(node) <= offset <= template.end(node):
             found = max(found, place.keys, key=len)
     return found
 
 
-def _nodes(node: yaml.Node, place: Place, mute: frozenset[str] = frozenset(MUTE)) -> Iterator[tuple[yaml.Node, Place]]:
+def _nodes(
+    node: yaml.Node, place: NodePath, mute: frozenset[str] = frozenset(MUTE)
+) -> Iterator[tuple[yaml.Node, NodePath]]:
     yield node, place
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -142,7 +143,7 @@ def _nodes(node: yaml.Node, place: Place, mute: frozenset[str] = frozenset(MUTE)
             yield from _nodes(item, place.below(str(at)), mute)
 
 
-def _numbers(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
+def _numbers(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
     if isinstance(node, yaml.ScalarNode) and NUMBER.fullmatch(node.value) and node.style in {None, "'", '"'}:
         quote = node.style or ""
         value = float(node.value) if "." in node.value else int(node.value)
@@ -150,7 +151,7 @@ def _numbers(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
             yield template.start(node), template.end(node), f"{quote}{other}{quote}"
 
 
-def _flips(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]:
+def _flips(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
     plain = isinstance(node, yaml.ScalarNode) and not node.tag.startswith("!")
     if plain and node.value in FLIPS and len(place.keys) > 1:
         yield template.start(node), template.end(node), template.of(node).replace(node.value, FLIPS[node.value])
@@ -160,7 +161,7 @@ def _flips(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]:
                 yield template.start(key), template.end(key), template.of(key).replace(key.value, FLIPS[key.value])
 
 
-def _entries(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]:
+def _entries(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
     """A property or an attribute of a resource, a bound of a parameter, an item of a list."""
     if isinstance(node, yaml.MappingNode) and len(place.keys) >= MIN_ITEMS and len(node.value) >= MIN_ITEMS:
         begins = [template.start(key) for key, _ in node.value]
@@ -180,7 +181,7 @@ def _lists(node: yaml.SequenceNode) -> bool:
     return not node.tag.startswith("!") or (node.tag in {"!And", "!Or"} and len(node.value) > MIN_ITEMS)
 
 
-def _choices(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
+def _choices(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
     """Of the intrinsic functions: the other side of an If, the opposite of a condition."""
     if not isinstance(node, yaml.SequenceNode):
         return
@@ -197,7 +198,7 @@ def _choices(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
         yield template.start(node), template.end(node), template.of(node.value[0])
 
 
-def _ranges(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]:
+def _ranges(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
     """An address range becomes the whole internet."""
     given = place.keys and place.keys[-1] in {"CidrIp", "CidrBlock"} and node.tag.startswith("!")
     if given or (isinstance(node, yaml.ScalarNode) and CIDR.fullmatch(node.value)):
@@ -205,7 +206,7 @@ def _ranges(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]
         yield template.start(node), template.end(node), wide
 
 
-def _rights(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]:
+def _rights(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
     """One action becomes all of its service, one resource all."""
     if not isinstance(node, yaml.ScalarNode):
         return
@@ -217,7 +218,7 @@ def _rights(template: Template, node: yaml.Node, place: Place) -> Iterator[Span]
         yield template.start(node), template.end(node), "'*'"
 
 
-def _twins(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
+def _twins(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
     """The other zone's: PrivateSubnetA where PrivateSubnetB was meant."""
     if isinstance(node, yaml.ScalarNode) and node.tag in {"!Ref", "!GetAtt", "!Sub"}:
         old = template.of(node)
@@ -228,7 +229,7 @@ def _twins(template: Template, node: yaml.Node, _: Place) -> Iterator[Span]:
                 yield start + match.start(), start + match.end(), twin
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, TemplateRule] = {
     "changes a number": _numbers,
     "flips a switch": _flips,
     "drops an entry": _entries,
