@@ -18,24 +18,24 @@ from flows.services import Services
 from runtime.metrics import Metric
 from runtime.observability import count, logger
 
-CALL_SECONDS = 28.0  # of a call of the API, which API Gateway answers itself after 29 s
+CALL_SECONDS = 28.0  # how long a call of the API may take: API Gateway answers it itself after 29 s
 
 
 def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) -> Acceptance:
-    """Takes a delivery into the books; with `wait_seconds`, leases it to the caller where it can be sent within them.
+    """Stores a new delivery; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
     Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these
-    cases has anything been
-    accepted, but for a database that went away just as it committed: then the delivery takes its course.
+    cases has anything been accepted, unless the connection broke just as the row was committed: then the delivery is
+    made as usual.
     """
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)
     now = services.clock()
-    services.database.connection()  # where it is away, nobody needs to be woken
+    services.database.connection()  # where it is unavailable, no wake-up is needed
     delivery_id = DeliveryId(services.new_id(now))
     lease = services.new_lease(now)
-    leave_alone_until = lease.until if wait_seconds is not None else new.not_before or now
-    first = Wakeup(delivery_id=delivery_id, due_at=leave_alone_until, group=services.groups.of_new(new))
+    first_due_at = lease.until if wait_seconds is not None else new.not_before or now
+    first = Wakeup(delivery_id=delivery_id, due_at=first_due_at, group=services.groups.of_new(new))
     services.queue.send([first], now=now)
     request_fingerprint = fingerprint(
         destination=new.destination, method=new.method, path=new.path, query=new.query, body=new.body
@@ -55,30 +55,30 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     if acceptance.replayed and acceptance.delivery.fingerprint != request_fingerprint:
         raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
     if not acceptance.replayed:
-        _tell(acceptance)
+        _log_accepted(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
         _wake_now(replace(first, due_at=now), services=services)
     return acceptance
 
 
 def _time_to_send(wait_seconds: float | None, *, since: datetime, services: Services) -> float | None:
-    """How long an attempt may take that is made here: as long as the caller waits, and as this function still lives."""
+    """How long an attempt made here may take: as long as the caller waits and this function may still run."""
     if wait_seconds is None:
         return None
-    gone_seconds = (services.clock() - since).total_seconds()
-    return min(wait_seconds, CALL_SECONDS - gone_seconds)
+    elapsed_seconds = (services.clock() - since).total_seconds()
+    return min(wait_seconds, CALL_SECONDS - elapsed_seconds)
 
 
-def _tell(acceptance: Acceptance) -> None:
+def _log_accepted(acceptance: Acceptance) -> None:
     delivery = acceptance.delivery
     logger.info("delivery accepted", delivery_id=str(delivery.delivery_id), destination=delivery.destination_name)
     count(Metric.DELIVERIES_ACCEPTED)
 
 
 def _wake_now(wakeup: Wakeup, *, services: Services) -> None:
-    """The first message was meant for after a lease that was not taken: the worker is to send it, and at once.
+    """The first message is due after a lease that was not taken: the worker is to send the delivery, and at once.
 
-    Where the queue fails now, that first message still comes: the delivery is late, not lost.
+    If the queue fails now, that first message still comes: the delivery is late, not lost.
     """
     try:
         services.queue.send([wakeup], now=wakeup.due_at)

@@ -35,12 +35,12 @@ from flows.settle import CARRY_SECONDS, BatchMessage, Recorded, queue, record_al
 from runtime.isolation import isolated
 from runtime.observability import logger
 
-WORKER_SECONDS = 45.0  # how long the attempt function lives (template.yaml)
+WORKER_SECONDS = 45.0  # how long the attempt function may run (template.yaml)
 SETTLE_SECONDS = 14.0  # of them are reserved for queueing and recording, whatever partners do
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
 LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
 RETRY_AFTER_SECONDS = 5
-# What outcomes that came in wake-ups get of a batch: they can travel on, and what is new needs the time to be sent.
+# The share of a batch's time for outcomes that came in wake-ups: they can be queued again, and new ones must be sent.
 CARRIED_SECONDS = 4.0
 
 type Due = Mapping[DeliveryId, BatchMessage]
@@ -126,7 +126,7 @@ def make_attempts(
 def _first_of_each(early: Sequence[BatchMessage]) -> list[BatchMessage]:
     """One message per delivery, the first that is due: a duplicate is not queued again.
 
-    Messages that carry an outcome are all kept.
+    Messages that carry an outcome all stay.
     """
     firsts: dict[DeliveryId, BatchMessage] = {}
     for message in sorted(early, key=lambda message: message.wakeup.due_at, reverse=True):
@@ -144,7 +144,7 @@ def _with_messages(attempts: Sequence[JudgedAttempt], due: Due) -> list[tuple[Ba
 
 
 def _sent(requests: Sequence[OutboundRequest], *, early: EarlyResults | None, services: Services) -> Sequence[Exchange]:
-    """Step 3. Where the client itself fails, nobody knows which requests of the batch went out."""
+    """Step 3. Where the client itself fails, it is unknown which requests of the batch were sent."""
     return isolated(
         partial(services.client.send_all, requests, early=early),
         otherwise=lambda _: [Exchange(outcome=LOST)] * len(requests),
@@ -158,9 +158,10 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
     Recording is given up after CARRIED_SECONDS and the outcomes are queued again: however long the database takes,
     the deliveries of the same batch still have time to be sent.
 
-    Where the delivery is to be tried again and the lease is over, the wake-up of that retry may have found the delivery
-    finished and been dropped, so another one is queued. An outcome that the database refuses is lost: its delivery is
-    looked at when the lease is over, as after a crash. Where its row is gone (a restored database), so is the outcome.
+    Where the delivery is to be tried again and the lease has expired, the wake-up of that retry may have found the
+    delivery finished and been dropped, so another one is queued. An outcome that the database refuses is lost: its
+    delivery is woken when the lease has expired, as after a crash. Where its row is gone (a restored database), so is
+    the outcome.
     """
     records = [message.wakeup.record for message in carried if message.wakeup.record is not None]
     give_up_at = min(end_at, services.clock() + timedelta(seconds=CARRIED_SECONDS + CARRY_SECONDS))
@@ -169,7 +170,9 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
         later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
         return [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in carried]
     return [
-        again for message in carried for again in _after_carried(message, refused=recorded.refused, services=services)
+        next_message
+        for message in carried
+        for next_message in _after_carried(message, refused=recorded.refused, services=services)
     ]
 
 
@@ -177,10 +180,10 @@ def _after_carried(message: BatchMessage, *, refused: frozenset[DeliveryId], ser
     record = message.wakeup.record
     if record is None:
         return []
-    lease_over_at = record.attempt.started_at + timedelta(seconds=services.lease_seconds)
+    lease_ends_at = record.attempt.started_at + timedelta(seconds=services.lease_seconds)
     if message.wakeup.delivery_id in refused:
-        return [replace(message, wakeup=replace(message.wakeup, due_at=lease_over_at, record=None))]
-    if record.due_at is None or services.clock() < lease_over_at:
+        return [replace(message, wakeup=replace(message.wakeup, due_at=lease_ends_at, record=None))]
+    if record.due_at is None or services.clock() < lease_ends_at:
         return []
     return [replace(message, wakeup=replace(message.wakeup, due_at=record.due_at, record=None))]
 
@@ -211,7 +214,7 @@ def _look_again(result: ClaimResult, wakeup: Wakeup, *, now: datetime) -> list[W
 
 
 def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
-    """Its row may be committed in a moment (message first, row second); later on it never was, or was a repeat's."""
+    """Its row may be committed in a moment (message first, row second). Later, it never was, or a repeat's was."""
     delay = next_miss_delay_seconds(wakeup, now=now)
     if delay is None:
         logger.info("wake-up without a delivery dropped", delivery_id=str(wakeup.delivery_id))

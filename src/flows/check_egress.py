@@ -1,6 +1,7 @@
-"""Does the outside still see our fixed address? Asked on a schedule in each zone; shown, and asked again, by the API.
+"""The egress check: whether the outside still sees our fixed address. It runs on a schedule in each zone; the API shows
+the results, and runs it on request.
 
-Nothing here knows of the database: an idle one stays paused.
+Nothing here uses the database: an idle one stays paused.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +17,12 @@ from runtime.metrics import Metric
 from runtime.observability import count, count_by, logger
 from runtime.settings import EgressAddress, SettingsError
 
-NO_FIXED_ADDRESS = "this stack has no way to the internet, and so no fixed address"
+NO_FIXED_ADDRESS = "this stack cannot reach the internet, and so has no fixed address"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EgressChecks:
-    """What a check works with. `addresses` are the published ones, none where there is no way to the internet."""
+    """What a check needs. `addresses` are the published ones, none where the stack cannot reach the internet."""
 
     client: Client
     store: CheckStore
@@ -31,8 +32,8 @@ class EgressChecks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """What was seen just now, from the zone that happened to serve the call: any published address is right there."""
+class Verification:
+    """What was seen just now, from the zone that happened to serve the call: any published address is right."""
 
     published: tuple[str, ...]
     verdict: CheckStatus
@@ -42,76 +43,77 @@ class Verified:
 
 
 def check(zone: str, *, checks: EgressChecks) -> Check:
-    """Asks the echo service from `zone`, counts and logs what it says, and keeps it.
+    """Asks the echo service from `zone`; counts, logs and stores the result.
 
-    The counts are made before anything is kept: an alarm needs no SSM. Raises SettingsError for a zone that has no
-    published address, and ChecksUnavailable where the result cannot be kept.
+    It is counted before it is stored: the alarms do not depend on SSM. Raises SettingsError for a zone that has no
+    published address, and ChecksUnavailable where the result cannot be stored.
     """
     published = _published(zone, checks.addresses)
-    found = observe(checks.client, checks.echo_url)
-    result = checked(found, published=published, previous=_previous(zone, checks=checks), now=checks.clock())
-    _count(found, result, zone=zone)
+    observation = observe(checks.client, checks.echo_url)
+    result = checked(observation, published=published, previous=_previous(zone, checks=checks), now=checks.clock())
+    _count(observation, result, zone=zone)
     checks.store.store(zone, result)
     return result
 
 
 def shown(*, checks: EgressChecks) -> list[tuple[EgressAddress, Check]]:
-    """Each published address with what is known about it. Where SSM is out of reach nothing is, and the reason says
-    so.
-    """
+    """Each published address with what is known about it. Where SSM is not available nothing is, and the reason says
+    so."""
     now, addresses = checks.clock(), checks.addresses
-    kept = _lately(now, checks=checks)
-    if isinstance(kept, str):
-        return [(item, unverified(item.address, reason=kept)) for item in addresses]
-    return [(item, as_of(now, kept.get(item.availability_zone), published=item.address)) for item in addresses]
+    stored = _stored_results(now, checks=checks)
+    if isinstance(stored, str):
+        return [(fixed, unverified(fixed.address, reason=stored)) for fixed in addresses]
+    return [(fixed, as_of(now, stored.get(fixed.availability_zone), published=fixed.address)) for fixed in addresses]
 
 
-def verify(*, checks: EgressChecks) -> Verified:
-    """Asks the echo service now. Keeps nothing: the zone is not known to a function that may run in either."""
-    published = tuple(dict.fromkeys(item.address for item in checks.addresses))
+def verify(*, checks: EgressChecks) -> Verification:
+    """Asks the echo service now. Stores nothing: the function may run in either zone, and does not know in which."""
+    published = tuple(dict.fromkeys(fixed.address for fixed in checks.addresses))
     if not published:
-        return Verified(
+        return Verification(
             published=(), verdict=CheckStatus.UNVERIFIED, seen=None, reason=NO_FIXED_ADDRESS, checked_at=checks.clock()
         )
-    found = observe(checks.client, checks.echo_url)
-    verdict, reason = judge(found, published=published)
-    return Verified(published=published, verdict=verdict, seen=_seen(found), reason=reason, checked_at=checks.clock())
+    observation = observe(checks.client, checks.echo_url)
+    verdict, reason = judge(observation, published=published)
+    return Verification(
+        published=published, verdict=verdict, seen=_seen(observation), reason=reason, checked_at=checks.clock()
+    )
 
 
 def _published(zone: str, addresses: tuple[EgressAddress, ...]) -> str:
-    found = next((item.address for item in addresses if item.availability_zone == zone), None)
-    if found is None:
-        raise SettingsError(f"AVAILABILITY_ZONE must be a zone of EGRESS_ADDRESSES, '{zone}' is none")
-    return found
+    address = next((fixed.address for fixed in addresses if fixed.availability_zone == zone), None)
+    if address is None:
+        raise SettingsError(f"AVAILABILITY_ZONE must be a zone of EGRESS_ADDRESSES, '{zone}' is not")
+    return address
 
 
 def _previous(zone: str, *, checks: EgressChecks) -> Check | None:
     try:
         return checks.store.results([zone]).get(zone)
     except ChecksUnavailable as error:
-        logger.warning("last egress check is out of reach", zone=zone, reason=str(error))
+        logger.warning("the last egress check is not available", zone=zone, reason=str(error))
         return None
 
 
-def _lately(now: datetime, *, checks: EgressChecks) -> Mapping[str, Check] | str:
-    """What is kept, or in words why nobody knows."""
+def _stored_results(now: datetime, *, checks: EgressChecks) -> Mapping[str, Check] | str:
+    """The stored results, or why they are not available."""
     if not checks.addresses:
         return {}
     try:
-        return checks.store.cached_results([item.availability_zone for item in checks.addresses], now=now)
+        return checks.store.cached_results([fixed.availability_zone for fixed in checks.addresses], now=now)
     except ChecksUnavailable as error:
-        logger.warning("egress checks are out of reach", reason=str(error))
+        logger.warning("egress checks are not available", reason=str(error))
         return str(error)
 
 
-def _count(found: Observation, result: Check, *, zone: str) -> None:
+def _count(observation: Observation, result: Check, *, zone: str) -> None:
     """EgressCheckFailed by every check, EgressAddressMatches by those that saw an address.
 
-    The alarms in infra/observability.yaml lean on that: a check that failed says nothing about the address.
+    The alarms in infra/observability.yaml rely on that: a check that failed says nothing about the address.
     """
     count_by("zone", zone)
-    count(Metric.EGRESS_CHECK_FAILED, int(isinstance(found, NotObserved)))
-    if isinstance(found, Observed):
+    count(Metric.EGRESS_CHECK_FAILED, int(isinstance(observation, NotObserved)))
+    if isinstance(observation, Observed):
         count(Metric.EGRESS_ADDRESS_MATCHES, int(result.verdict is CheckStatus.MATCHES))
     log = logger.info if result.verdict is CheckStatus.MATCHES else logger.error
     log(
@@ -124,5 +126,5 @@ def _count(found: Observation, result: Check, *, zone: str) -> None:
     )
 
 
-def _seen(found: Observation) -> str | None:
-    return found.address if isinstance(found, Observed) else None
+def _seen(observation: Observation) -> str | None:
+    return observation.address if isinstance(observation, Observed) else None

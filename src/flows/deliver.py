@@ -1,6 +1,6 @@
-"""Deliver while the caller waits: accept, send at once, and answer with what became of it.
+"""Deliver while the caller waits: accept, send at once, and answer with the outcome.
 
-Whatever goes wrong on the way, the wake-up that `accept` queued remains. It arrives when the lease is over, and then a
+Whatever goes wrong on the way, the wake-up that `accept` queued remains. It is due when the lease expires, and then a
 worker continues the delivery.
 """
 
@@ -21,9 +21,9 @@ from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, carrying, queue, record, retry
 from runtime.observability import logger
 
-WATCH_SECONDS = 0.1  # between two looks at a delivery that the worker sends
+WATCH_SECONDS = 0.1  # between two reads of a delivery that the worker sends
 RETRY_AFTER_SECONDS = 2
-RECORD_SECONDS = 10.0  # how long a caller waits at most, with the answer there, for a database that is away
+RECORD_SECONDS = 10.0  # how long a caller with an answer waits at most for a database that is not available
 # However late the answer came, the database is asked: a caller who was told "delivered" must not read "sending" next.
 LEAST_RECORD_SECONDS = 1.0
 
@@ -47,7 +47,7 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
     """Accepts a delivery and waits up to `wait_seconds` for its end.
 
     The attempt is made here when the destination's total deadline fits into the wait. Otherwise the worker makes it
-    while this watches, so that an attempt is never cut short because somebody stopped waiting.
+    while this watches, so that no attempt is cut short because a caller stopped waiting.
 
     Raises what `accept` raises, and StillInFlight where the key's first request has no result yet.
     """
@@ -82,31 +82,31 @@ def _stored_result(delivery: Delivery, *, services: Services) -> Progress:
 
 
 def _send(acceptance: Acceptance, claim: Claim, *, answer_by: datetime, services: Services) -> Progress:
-    # How long it may take was settled when it was accepted, so that its own deadline fits.
+    # When it was accepted, its own deadline fitted into the time that is left.
     sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
     judged = make_attempts([claim], end_at=sent_by, services=services)[0]
     _wake(judged, services=services)
     _record(judged, answer_by=answer_by, services=services)
     outcome = judged.exchange.outcome
     return Progress(
-        delivery=_moved_on(acceptance.delivery, judged, services=services),
+        delivery=_after_attempt(acceptance.delivery, judged, services=services),
         attempts=[judged.attempt],
         answer=outcome if isinstance(outcome, Answered) else None,
     )
 
 
 def _wake(judged: JudgedAttempt, *, services: Services) -> None:
-    """Queues the retry. Where the queue fails, the wake-up of the lease's end finds the delivery due instead."""
+    """Queues the retry. If the queue fails, the wake-up for the end of the lease finds the delivery due instead."""
     retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in retry(judged)]
     if queue(retries, services=services):
-        logger.error("the retry starts when the lease is over", delivery_id=str(judged.claim.delivery_id))
+        logger.error("the retry starts when the lease has expired", delivery_id=str(judged.claim.delivery_id))
 
 
 def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -> None:
     """Records, for as long as the caller can wait for that; then the outcome travels in a wake-up.
 
-    The caller learns what the partner said in any case: an error would invite it to send again. Only where the queue is
-    away too does the delivery end as any whose worker died, in `unknown` or with a retry.
+    The caller gets the partner's answer in any case: an error would invite it to send again. Only if the queue fails
+    too does the delivery end like one whose worker crashed, in `unknown` or with a retry.
     """
     now = services.clock()
     latest = min(answer_by, now + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
@@ -117,7 +117,7 @@ def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -
             logger.error("an attempt could not be recorded", delivery_id=str(judged.claim.delivery_id))
 
 
-def _moved_on(delivery: Delivery, judged: JudgedAttempt, *, services: Services) -> Delivery:
+def _after_attempt(delivery: Delivery, judged: JudgedAttempt, *, services: Services) -> Delivery:
     state = state_after(judged.verdict)
     return replace(
         delivery,
@@ -128,8 +128,8 @@ def _moved_on(delivery: Delivery, judged: JudgedAttempt, *, services: Services) 
 
 
 def _watch(delivery: Delivery, *, until: float, services: Services) -> Progress:
-    """Where the database goes away meanwhile, the caller gets the delivery as it was accepted: an error would invite it
-    to send again."""
+    """If the database becomes unavailable meanwhile, the caller gets the delivery as it was accepted: an error would
+    invite it to send again."""
     try:
         return show(_last_state(delivery, until=until, services=services), services=services)
     except DatabaseUnavailable:

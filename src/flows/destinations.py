@@ -14,7 +14,7 @@ from flows.services import Services
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDestination:
-    """What a caller asks for, its form already validated."""
+    """A destination that a caller asks for, its form already validated."""
 
     tenant_id: TenantId
     name: str
@@ -29,8 +29,8 @@ class NewDestination:
 def create(new: NewDestination, *, own_host: str, services: Services) -> Destination:
     """Stores a destination with its credentials sealed.
 
-    `own_host` is the name this API was called by, which is no third party. Raises InvalidRequest where our guard would
-    never let a request out to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
+    `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
+    guard would refuse every request to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
     fault = services.guard.check_url(new.base_url) or base_url_fault(new.base_url)
     if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
@@ -44,18 +44,19 @@ def create(new: NewDestination, *, own_host: str, services: Services) -> Destina
 
 def find(reference: str, *, tenant_id: TenantId, services: Services) -> Destination:
     """The tenant's destination of that name or id. Raises NotFound."""
-    named = is_reference(reference)
-    found = destinations.find(services.database, tenant_id=tenant_id, reference=reference) if named else None
-    if found is None:
+    if not is_reference(reference):
         raise NotFound("destination", reference)
-    return found
+    destination = destinations.find(services.database, tenant_id=tenant_id, reference=reference)
+    if destination is None:
+        raise NotFound("destination", reference)
+    return destination
 
 
 def _sealed(new: NewDestination, *, services: Services) -> Destination:
     now = services.clock()
     destination_id = DestinationId(services.new_id(now))
     kind = auth_type(new.auth)
-    # No credentials, no need for the key: it is fetched at its first use.
+    # Without credentials the key is not needed: it is fetched at its first use.
     secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=services.seal_key)
     return Destination(
         destination_id=destination_id,

@@ -43,17 +43,17 @@ class EarlyRecorder:
         self._thread: threading.Thread | None = None
 
     def begin(self, claims: Sequence[Claim], ended: Mapping[int, Exchange], *, started_at: datetime) -> None:
-        """Judges, queues retries and records, as for the whole batch; returns at once. `ended` goes by the places of
-        `claims`."""
+        """Judges, queues retries and records, as for the whole batch; returns at once. The keys of `ended` are
+        positions in `claims`."""
         work = partial(
             self._settle, [(claims[position], exchange) for position, exchange in ended.items()], started_at=started_at
         )
-        run = partial(isolated, work, otherwise=lambda _: None, step="ahead")
+        run = partial(isolated, work, otherwise=lambda _: None, step="record early")
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     def end(self, *, until: datetime) -> Mapping[DeliveryId, JudgedAttempt]:
-        """The attempts that were made. Waits for them to be settled, a moment; then cuts the connection, after which
+        """The attempts that were made. Waits a moment for them to be recorded; then cuts the connection, after which
         they may still use the database until `until`."""
         if self._thread is None:
             return {}

@@ -1,4 +1,4 @@
-"""From what became of a request to what is recorded of it: a verdict, and the attempt as it is logged."""
+"""Judges the outcome of a request: the verdict, and the attempt as it is logged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from runtime.isolation import isolated
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedAttempt:
-    """One attempt that was made: what it was for, what became of it, and what the delivery does next."""
+    """One attempt that was made: its claim, its outcome, and the verdict on what the delivery does next."""
 
     claim: Claim
     exchange: Exchange
@@ -26,7 +26,7 @@ class JudgedAttempt:
 
     @property
     def record(self) -> Record:
-        """What the database is to be told."""
+        """What is written to the database."""
         return Record(
             attempt=self.attempt,
             lease_id=self.claim.lease_id,
@@ -36,7 +36,7 @@ class JudgedAttempt:
 
 
 def judged(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> JudgedAttempt:
-    """The attempt that `exchange` was, whatever is in it: an answer is recorded even where it cannot be judged."""
+    """The attempt that `exchange` belongs to. An answer is recorded even where it cannot be judged."""
     return JudgedAttempt(
         claim=claim,
         exchange=exchange,
@@ -46,7 +46,7 @@ def judged(claim: Claim, exchange: Exchange, *, started_at: datetime, services: 
 
 
 def _verdict(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
-    """Where it cannot be judged: as if the answer had no headers, and where even that fails, held for a person."""
+    """An answer that cannot be judged is judged without its headers; where even that fails, the delivery is held."""
     bare = replace(outcome, headers=()) if isinstance(outcome, Answered) else outcome
     return _isolated(
         claim,
@@ -106,7 +106,7 @@ def _stored(outcome: Outcome) -> StoredResponse | None:
 
 
 def _status_only(outcome: Outcome) -> StoredResponse | None:
-    """Of an answer that cannot be kept, that it came and its status."""
+    """For an answer that cannot be stored: that it came, and its status."""
     if not isinstance(outcome, Answered):
         return None
     return StoredResponse(status=outcome.status, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)

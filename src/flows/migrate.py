@@ -1,4 +1,4 @@
-"""Bring the schema up to date: wait for the database to be there, then apply what is missing."""
+"""Bring the schema up to date: wait for the database, then apply the migrations that are missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PAUSE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """Which migrations ran now, the number of the newest one that the database has, and that of the one asked for."""
+    """The migrations that ran now, the number of the newest that the database has, and that of the one asked for."""
 
     applied: list[int]
     version: int
@@ -21,7 +21,7 @@ class Migrated:
 
     @property
     def ahead(self) -> bool:
-        """Whether the database is newer than what was asked for, as after a roll-back. It is left so."""
+        """Whether the database is newer than what was asked for, as after a roll-back. It is left as it is."""
         return self.version > self.wanted
 
 
@@ -34,15 +34,15 @@ def bring_up_to_date(
 ) -> Migrated:
     """Applies all missing migrations up to `latest` (a file's name without its ending; None for all that there are).
 
-    A database that was just created or resumes is waited for; one that is newer is left as it is. Raises
-    DatabaseUnavailable when it is not there before the time is up, and MigrationError.
+    Waits for a database that was just created or is resuming; leaves one that is newer as it is. Raises
+    DatabaseUnavailable when it is not available before the time is up, and MigrationError.
     """
     files = migrations() if latest is None else up_to(latest, migrations())
     connection = _connection(database, seconds_left=seconds_left, sleep=sleep)
     applied = migrate(connection, files=files, seconds_left=seconds_left, sleep=sleep)
     migrated = Migrated(applied=applied, version=version_of(connection), wanted=files[-1].number)
     if migrated.ahead:
-        logger.warning("the schema is newer than asked for, and stays so", version=migrated.version)
+        logger.warning("the schema is newer than asked for, and is left as it is", version=migrated.version)
     logger.info("schema is up to date", applied=applied, wanted=migrated.wanted)
     return migrated
 

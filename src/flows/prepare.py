@@ -1,4 +1,4 @@
-"""From a claim to the request that goes out, or to why nothing does."""
+"""Makes the request of a claim, or says why none can be sent."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,13 +19,13 @@ from runtime.settings import SettingsError
 
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
 NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
-CLOSED = Unreachable(reason="the destination's credentials could not be opened; nothing was sent")
+UNSEALABLE = Unreachable(reason="the destination's credentials could not be unsealed; nothing was sent")
 
 
 def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
-    """The key for the credentials of this batch, asked for once; None where none is needed or it is out of reach.
+    """The key for the credentials of this batch, fetched once; None where none is needed or it is not available.
 
-    The claims' leases run already, so that a slow answer must not be waited for once per claim.
+    The claims' leases are running, so a slow answer must not be waited for once per claim.
     """
     if all(claim.destination.sealed_credentials is None for claim in claims):
         return None
@@ -33,11 +33,11 @@ def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
 
 
 def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> OutboundRequest | Exchange:
-    """The request to send; or, where nothing may be or can be sent, what became of the attempt already.
+    """The request to send; or the attempt's outcome where nothing may or can be sent.
 
-    `within_seconds` is all the time that there is for it, whatever the destination's own deadline.
+    `within_seconds` is all the time that is left for it, whatever the destination's own deadline.
 
-    Nothing has been sent yet, so whatever goes wrong here leaves nothing in doubt.
+    Nothing has been sent yet, so an error here never leaves the outcome unknown.
     """
     return isolated(
         partial(_prepared, claim, key=key, within_seconds=within_seconds),
@@ -57,7 +57,7 @@ def _seal_key(services: Services) -> SealKey | None:
     try:
         return services.seal_key
     except (SecretUnavailable, SettingsError):
-        logger.exception("the seal key is out of reach")
+        logger.exception("the seal key is not available")
         return None
 
 
@@ -74,8 +74,8 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
     try:
         credentials = _credentials(claim, key=key)
     except Unsealable:
-        logger.exception("credentials could not be opened", delivery_id=str(claim.delivery_id))
-        return Exchange(outcome=CLOSED)
+        logger.exception("credentials could not be unsealed", delivery_id=str(claim.delivery_id))
+        return Exchange(outcome=UNSEALABLE)
     return OutboundRequest(
         method=claim.method,
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
@@ -106,7 +106,7 @@ def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
     if destination.sealed_credentials is None:
         return ()
     if key is None:
-        raise Unsealable("the seal key is out of reach")
+        raise Unsealable("the seal key is not available")
     auth = unseal(
         destination.sealed_credentials,
         auth_type=destination.auth_type,

@@ -1,4 +1,4 @@
-"""What the flows work with: built once per process by the handlers, handed to every flow as its argument."""
+"""What the flows need: built once per process by the handlers, and passed to every flow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,8 @@ from flows.groups import WakeupGroups
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue
 
-# RFC 1918 and RFC 6598: what the internet does not route is reached without the NAT gateway, over a VPN or a peering.
+# RFC 1918 and RFC 6598: what the internet does not route is reached without the NAT gateway, over a VPN or a peering
+# connection.
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
 
@@ -25,9 +26,9 @@ _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16
 class Services:
     """The outside world of one process.
 
-    `load_seal_key` is called at the first use of the key only: most calls need none. `own_zone` gives the name of the
-    zone that this process runs in, None where nobody knows. `chance` gives numbers in [0, 1), `randomness` that many
-    random bytes; tests hand in their own, as they do with `clock` (aware, UTC).
+    `load_seal_key` is called only at the first use of the key: most calls do not need it. `own_zone` returns the name
+    of the zone that this process runs in, None where it is not known. `chance` returns numbers in [0, 1), `randomness`
+    that many random bytes; tests pass their own, as they do for `clock` (aware, UTC).
     """
 
     database: Database
@@ -53,7 +54,7 @@ class Services:
     def egress_address(self) -> str | None:
         """The address that every request of this process leaves from; None where that is not known.
 
-        Where zones have different ones the zone is asked for, once: a process stays where it is.
+        Where zones have different ones the zone is looked up, once: a process does not move.
         """
         addresses = {fixed.address for fixed in self.egress_addresses}
         if len(addresses) > 1:
@@ -63,13 +64,13 @@ class Services:
 
     def address_towards(self, remote_address: str | None) -> str | None:
         """The fixed address that a request to `remote_address` left from; None where nothing left, where it is not
-        known, and where the other side is in a private network, which sees a private address of ours."""
+        known, and where the destination is in a private network, which sees a private address of ours."""
         if remote_address is None or any(ip_address(remote_address) in network for network in _PRIVATE):
             return None
         return self.egress_address
 
     def new_id(self, now: datetime) -> UUID:
-        """A fresh UUIDv7."""
+        """A new UUIDv7."""
         return uuid7(now=now, randomness=self.randomness(RANDOM_BYTES))
 
     def new_lease(self, now: datetime) -> Lease:

@@ -1,4 +1,4 @@
-"""After sending: retries are queued and attempts recorded. What cannot be recorded yet travels in a wake-up."""
+"""After sending: retries are queued and attempts recorded. What cannot be recorded yet is carried in a wake-up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ def settle(
 
     The retries are queued first, so that no row is left without a message; then all attempts are recorded. Whatever
     `early_recorder` has done is not done again. An outcome that the database does not accept before `end_at`, less the
-    time that queueing takes, travels in a wake-up.
+    time that queueing takes, is carried in a wake-up.
 
     Returns the positions of failed messages: SQS did not accept what was to replace them.
     """
@@ -122,7 +122,7 @@ def retry(attempt: JudgedAttempt) -> list[Wakeup]:
 def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
     """The wake-up that carries an outcome until it can be recorded."""
     claim = attempt.claim
-    logger.warning("an outcome travels in its wake-up", delivery_id=str(claim.delivery_id))
+    logger.warning("an outcome is carried in its wake-up", delivery_id=str(claim.delivery_id))
     later = now + timedelta(seconds=CARRIED_AFTER_SECONDS)
     return Wakeup(delivery_id=claim.delivery_id, due_at=later, group=group_of(claim), record=attempt.record)
 
@@ -206,4 +206,6 @@ def _log_attempt(judged: JudgedAttempt, *, moved: bool) -> None:
     if state.finished:
         count(DELIVERIES_BY_STATE[state])
     if not moved:
-        logger.warning("the lease had passed on, only the log was written", delivery_id=str(judged.claim.delivery_id))
+        logger.warning(
+            "another worker has the lease, only the attempt was logged", delivery_id=str(judged.claim.delivery_id)
+        )

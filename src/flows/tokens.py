@@ -13,7 +13,7 @@ from domain.errors import Fault, InvalidRequest, NotFound, Unauthorized
 from domain.ids import RANDOM_BYTES, TenantId, TokenId, uuid7
 from domain.scopes import ALL_SCOPES
 
-PREFIX = "spt_"  # lets a secret scanner, and a person, tell what was leaked
+PREFIX = "spt_"  # so that secret scanners and people recognise a leaked token
 SECRET_BYTES = 32
 _TOKEN = re.compile(r"spt_[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -32,9 +32,9 @@ class IssuedToken:
 def issue(
     database: Database, *, tenant_name: str, scopes: tuple[str, ...], now: datetime, randomness: bytes
 ) -> IssuedToken:
-    """A new token for a tenant, which is made where it is new. `randomness` is 32 + 10 + 10 bytes of it.
+    """A new token for a tenant, which is created if it does not exist. `randomness` is 32 + 10 + 10 bytes of it.
 
-    Raises InvalidRequest for a name or a scope that cannot be.
+    Raises InvalidRequest for an invalid name or scope.
     """
     _check(tenant_name, scopes)
     secret, rest = randomness[:SECRET_BYTES], randomness[SECRET_BYTES:]
@@ -53,7 +53,7 @@ def issue(
 
 
 def revoke(database: Database, *, token_id: TokenId, now: datetime) -> datetime:
-    """Revokes a token; returns since when it is revoked. Raises NotFound."""
+    """Revokes a token; returns when it was revoked. Raises NotFound."""
     revoked_at = tenants.revoke_token(database, token_id=token_id, now=now)
     if revoked_at is None:
         raise NotFound("token", str(token_id))
@@ -61,10 +61,11 @@ def revoke(database: Database, *, token_id: TokenId, now: datetime) -> datetime:
 
 
 def check(database: Database, *, authorization: str, now: datetime) -> Caller:
-    """The caller behind an `Authorization` header. Raises Unauthorized; DatabaseUnavailable where nobody can tell."""
+    """The caller behind an `Authorization` header. Raises Unauthorized; DatabaseUnavailable where it cannot be
+    checked."""
     scheme, _, token = authorization.strip().partition(" ")
     if scheme.lower() != "bearer" or not _TOKEN.fullmatch(token.strip()):
-        raise Unauthorized("a token of the form 'Bearer spt_...' is needed")
+        raise Unauthorized("a token of the form 'Bearer spt_...' is required")
     caller = tenants.caller_of(database, token_sha256=_sha256(token.strip()), now=now)
     if caller is None:
         raise Unauthorized("this token is not valid")

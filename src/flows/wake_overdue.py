@@ -1,7 +1,7 @@
-"""Wake the deliveries that stand still: their rows are there, their messages are gone.
+"""Wake overdue deliveries: their rows exist, their messages are gone.
 
-That is so after a restore of the database, a purged queue, and dead letters that expired. For an operator to call;
-nothing here looks by itself.
+That happens after a restore of the database, a purged queue, and dead letters that expired. An operator calls this;
+nothing runs it by itself.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from flows.services import Services
 from runtime.observability import logger
 from wakeups.sqs import BATCH_ENTRIES, SEND_SECONDS
 
-WORKER_SECONDS = 45.0  # how long the function lives (template.yaml)
+WORKER_SECONDS = 45.0  # how long the function may run (template.yaml)
 _BATCH_SECONDS = 2 * SEND_SECONDS + 1.0  # SQS has two chances to accept a batch; the rest is for the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken:
-    """How many wake-ups were queued; `next_after` is where the next call goes on, None where none are left."""
+    """How many wake-ups were queued; `next_after` is where the next call continues, None where none are left."""
 
     count: int
     next_after: DeliveryId | None
@@ -46,15 +46,19 @@ def wake_overdue(
     """
     now = services.clock()
     since = now - timedelta(seconds=overdue_seconds)
-    found = deliveries.overdue(services.database, since=since, after=after, limit=limit)
+    overdue = deliveries.overdue(services.database, since=since, after=after, limit=limit)
     wakeups = [
-        Wakeup(delivery_id=item.delivery_id, due_at=now, group=group_name(item.tenant_id, item.destination_name))
-        for item in found
+        Wakeup(
+            delivery_id=delivery.delivery_id,
+            due_at=now,
+            group=group_name(delivery.tenant_id, delivery.destination_name),
+        )
+        for delivery in overdue
     ]
     count = _queued(wakeups, now=now, end_at=now + timedelta(seconds=seconds_left), services=services)
     logger.info("overdue deliveries woken", count=count)
-    is_last_page = count == len(found) < limit
-    return Woken(count=count, next_after=None if is_last_page else found[count - 1].delivery_id)
+    is_last_page = count == len(overdue) < limit
+    return Woken(count=count, next_after=None if is_last_page else overdue[count - 1].delivery_id)
 
 
 def _queued(wakeups: Sequence[Wakeup], *, now: datetime, end_at: datetime, services: Services) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from flows.network import NetworkRefused, Patience, empty_default_group, public_addresses, zone_ids
+from flows.network import NetworkRefused, RetryTime, empty_default_group, public_addresses, zone_ids
 from runtime.aws import AwsCallFailed
 from runtime.cloudformation import CustomResourceEvent, answer
 from runtime.ec2 import Ec2
@@ -54,25 +54,25 @@ def _made(event: CustomResourceEvent, context: LambdaContext) -> dict[str, str]:
     def seconds_left() -> float:
         return context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
 
-    ec2, patience = Ec2(NetworkSettings.from_environment()), Patience(seconds_left=seconds_left, sleep=time.sleep)
+    ec2, retry_time = Ec2(NetworkSettings.from_environment()), RetryTime(seconds_left=seconds_left, sleep=time.sleep)
     match event["ResourceType"]:
         case "Custom::EgressAddresses":
-            return _egress_addresses(event, ec2, patience)
+            return _egress_addresses(event, ec2, retry_time)
         case "Custom::ZoneIds":
             asked = event["ResourceProperties"]
-            found = zone_ids((asked["ZoneA"], asked["ZoneB"]), ec2=ec2, patience=patience)
+            found = zone_ids((asked["ZoneA"], asked["ZoneB"]), ec2=ec2, retry_time=retry_time)
             return {"ZoneIds": ",".join(f"{zone}={zone_id}" for zone, zone_id in found.items())}
         case "Custom::DefaultSecurityGroup":
             group_id = event["ResourceProperties"]["SecurityGroupId"]
-            return {"RulesRevoked": str(empty_default_group(group_id, ec2=ec2, patience=patience))}
+            return {"RulesRevoked": str(empty_default_group(group_id, ec2=ec2, retry_time=retry_time))}
         case other:
             raise NetworkRefused(f"this function makes no {other}")
 
 
-def _egress_addresses(event: CustomResourceEvent, ec2: Ec2, patience: Patience) -> dict[str, str]:
+def _egress_addresses(event: CustomResourceEvent, ec2: Ec2, retry_time: RetryTime) -> dict[str, str]:
     """AddressA and AddressB, the latter empty where only one id is given."""
     given = event["ResourceProperties"]["AllocationIds"].split(",")
     # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID
     _, _, _, region, _, stack = event["StackId"].split(":", 5)
-    found = public_addresses(given, stack=stack.split("/")[1], region=region, ec2=ec2, patience=patience)
+    found = public_addresses(given, stack=stack.split("/")[1], region=region, ec2=ec2, retry_time=retry_time)
     return {"AddressA": found[0], "AddressB": found[1] if len(found) > 1 else ""}

@@ -20,15 +20,15 @@ from runtime.roots import ca_bundle
 from runtime.settings import AwsSettings
 from runtime.version import VERSION
 
-RDS_TOKEN_SECONDS = 900  # the longest that RDS takes; it is checked at connect alone
+RDS_TOKEN_SECONDS = 900  # the longest that RDS accepts; it is checked only when connecting
 # Each service's "JSON protocol" in its API model.
 _JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1"}
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
-# A kept connection may have died without a word: while a function is frozen, what stands in between forgets it. Only
-# the answer that does not come shows that, so waiting for it must leave most of the time for a new connection.
-_KEPT_SHARE = 1 / 3
-_KEPT_SECONDS = 50  # idle for longer, it is not even tried; load balancers close after 60 s
+# An idle connection may be dead without notice: while a function is frozen, NAT gateways and load balancers drop it.
+# That shows only by the answer that does not come, so waiting for it must leave most of the time for a new connection.
+_REUSED_SHARE = 1 / 3
+_MAX_IDLE_SECONDS = 50  # idle for longer, it is not tried at all; load balancers close after 60 s
 _NO_ANSWER = "ConnectionFailed"
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
 _THROTTLES = re.compile(
@@ -59,7 +59,7 @@ class AwsCallFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _HttpAnswer:
     status: int
     body: bytes
 
@@ -79,10 +79,10 @@ def call(
 ) -> dict[str, Any]:
     """One signed call of an AWS API that speaks JSON, such as `call("sqs", "AmazonSQS.SendMessageBatch", {...})`.
 
-    It is made once more after a failed connection, a 5xx or a throttle, if `timeout_seconds`, which covers all of it,
-    are not over: so it must be one that may happen twice. Over a connection that was kept from an earlier call, the
-    first try has a third of that time, and the second is made over a new connection. Credentials and Region are the
-    function's own unless `settings` hands them in; `endpoint_url` is for an API that is not AWS's own.
+    It is repeated once after a failed connection, a 5xx or a throttle, if time is left of `timeout_seconds`, which
+    covers everything: so it must be a call that may happen twice. Over a reused connection the first try has a third of
+    that time, and the second is made over a new connection. Credentials and Region are the function's own unless
+    `settings` has others; `endpoint_url` is for an API that is not AWS's own.
 
     Raises AwsCallFailed.
     """
@@ -91,14 +91,14 @@ def call(
     url = f"{(endpoint_url or endpoint(service, account.aws_region)).rstrip('/')}/"
     once = partial(_call_once, service, target, payload, url=url, deadline=deadline, account=account)
     try:
-        return once(kept_by=time.monotonic() + timeout_seconds * _KEPT_SHARE)
+        return once(reused_by=time.monotonic() + timeout_seconds * _REUSED_SHARE)
     except AwsCallFailed as failure:
         if not failure.retryable or time.monotonic() + _RETRY_PAUSE_SECONDS >= deadline:
             raise
         if failure.code == _NO_ANSWER:
             _close(url)  # whatever ended this connection may have ended the others
     time.sleep(_RETRY_PAUSE_SECONDS)
-    return once(kept_by=deadline)
+    return once(reused_by=deadline)
 
 
 def endpoint(service: str, region: str) -> str:
@@ -108,7 +108,7 @@ def endpoint(service: str, region: str) -> str:
 
 
 def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: AwsSettings | None = None) -> str:
-    """An IAM token to log in to RDS with as `user`, good for 15 minutes from `now`. Made locally, no call.
+    """An IAM token to log in to RDS with as `user`, valid for 15 minutes from `now`. Made locally, without a call.
 
     It is a presigned URL without its scheme (Amazon RDS user guide, "Connecting to your DB instance using IAM
     authentication"). Raises AwsCallFailed where the function has no credentials to sign with.
@@ -127,17 +127,17 @@ def rds_auth_token(*, host: str, port: int, user: str, now: datetime, settings: 
     }
     if account.aws_session_token:
         query["X-Amz-Security-Token"] = account.aws_session_token
-    place = f"{host}:{port}"
+    host_port = f"{host}:{port}"
     canonical = "\n".join(
-        ("GET", "/", _encoded(dict(sorted(query.items()))), f"host:{place}", "", "host", _sha256(b""))
+        ("GET", "/", _encoded(dict(sorted(query.items()))), f"host:{host_port}", "", "host", _sha256(b""))
     )
     to_sign = "\n".join(("AWS4-HMAC-SHA256", stamp, scope, _sha256(canonical.encode())))
     signature = _hmac(_signing_key(account.aws_secret_access_key, scope), to_sign).hex()
-    return f"{place}/?{_encoded(query)}&X-Amz-Signature={signature}"
+    return f"{host_port}/?{_encoded(query)}&X-Amz-Signature={signature}"
 
 
 def forget() -> None:
-    """Lets go of open connections and of credentials, as after a restore from a snapshot."""
+    """Closes open connections and drops credentials, as after a restore from a snapshot."""
     for url in list(_handles):
         _close(url)
     _handles.clear()
@@ -163,14 +163,14 @@ def _call_once(
     payload: Mapping[str, object],
     *,
     url: str,
-    kept_by: float,
+    reused_by: float,
     deadline: float,
     account: AwsSettings,
 ) -> dict[str, Any]:
-    """`kept_by` is when an answer over a kept connection must be there, `deadline` when any must."""
-    kept = _kept_handle(url)
-    handle = kept or pycurl.Curl()
-    end_by = deadline if kept is None else min(kept_by, deadline)
+    """`reused_by` is the deadline of an answer over a reused connection, `deadline` that of any."""
+    idle = _idle_handle(url)
+    handle = idle or pycurl.Curl()
+    end_by = deadline if idle is None else min(reused_by, deadline)
     _prepare(handle, service, target, payload, url=url, account=account)
     answer = _performed(handle, seconds=max(end_by - time.monotonic(), 0.001))
     _handles[url].append(handle)
@@ -179,16 +179,16 @@ def _call_once(
     return _parsed(answer.body)
 
 
-def _kept_handle(url: str) -> pycurl.Curl | None:
+def _idle_handle(url: str) -> pycurl.Curl | None:
     try:
         return _handles[url].pop()
     except IndexError:
         return None
 
 
-def _performed(handle: pycurl.Curl, *, seconds: float) -> _Answer:
-    """As `_perform`. A handle without an answer is closed with its connection, one with an answer forgets the
-    credentials and keeps it."""
+def _performed(handle: pycurl.Curl, *, seconds: float) -> _HttpAnswer:
+    """As `_perform`. A handle without an answer is closed with its connection; one with an answer drops the credentials
+    and keeps its connection open."""
     try:
         answer = _perform(handle, seconds=seconds)
     except AwsCallFailed:
@@ -225,44 +225,46 @@ def _prepare(
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.MAXAGE_CONN, _KEPT_SECONDS)
+    handle.setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_SECONDS)
     if url.startswith("https:"):
         handle.setopt(pycurl.CAINFO, ca_bundle())
 
 
-def _perform(handle: pycurl.Curl, *, seconds: float) -> _Answer:
+def _perform(handle: pycurl.Curl, *, seconds: float) -> _HttpAnswer:
     body = bytearray()
 
-    def keep(piece: bytes) -> int:
+    def collect(piece: bytes) -> int:
         if len(body) + len(piece) > _ANSWER_LIMIT_BYTES:
             return 0  # libcurl stops the transfer
         body.extend(piece)
         return len(piece)
 
-    handle.setopt(pycurl.WRITEFUNCTION, keep)
+    handle.setopt(pycurl.WRITEFUNCTION, collect)
     handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(min(seconds, _CONNECT_SECONDS) * 1000)))
     try:
         handle.perform()
     except pycurl.error as error:
-        raise AwsCallFailed(code=_NO_ANSWER, message=_words(error), retryable=True) from None
-    return _Answer(status=handle.getinfo(pycurl.RESPONSE_CODE), body=bytes(body))
+        raise AwsCallFailed(code=_NO_ANSWER, message=_curl_message(error), retryable=True) from None
+    return _HttpAnswer(status=handle.getinfo(pycurl.RESPONSE_CODE), body=bytes(body))
 
 
-def _words(error: pycurl.error) -> str:
+def _curl_message(error: pycurl.error) -> str:
     code = error.args[0]
     if code in _UNSENT:
         return "no connection to the service"
     return (
-        "the service did not answer in time" if code == pycurl.E_OPERATION_TIMEDOUT else f"the call broke (curl {code})"
+        "the service did not answer in time"
+        if code == pycurl.E_OPERATION_TIMEDOUT
+        else f"the call failed (curl {code})"
     )
 
 
-def _failure(answer: _Answer, account: AwsSettings) -> AwsCallFailed:
-    """What a status other than 200 says. AWS's texts quote parts of the request, so they are cleaned of our secrets."""
-    told = _told(answer.body)
-    code = str(told.get("__type", "")).rpartition("#")[2] or f"Http{answer.status}"
-    message = str(told.get("message") or told.get("Message") or "no further words")
+def _failure(answer: _HttpAnswer, account: AwsSettings) -> AwsCallFailed:
+    """The error that a status other than 200 means. AWS's texts quote parts of the request, so secrets are masked."""
+    fields = _error_fields(answer.body)
+    code = str(fields.get("__type", "")).rpartition("#")[2] or f"Http{answer.status}"
+    message = str(fields.get("message") or fields.get("Message") or "no message")
     if "signature" in message.lower():
         message = (
             "the request's signature does not match"  # the full text would quote the signed headers, token and all
@@ -273,12 +275,12 @@ def _failure(answer: _Answer, account: AwsSettings) -> AwsCallFailed:
     return AwsCallFailed(code=code, message=message[:500], retryable=retryable)
 
 
-def _told(body: bytes) -> dict[str, Any]:
+def _error_fields(body: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(body)
+        fields = json.loads(body)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -286,10 +288,12 @@ def _parsed(body: bytes) -> dict[str, Any]:
         parsed = json.loads(body or b"{}")
     except ValueError:
         raise AwsCallFailed(
-            code="UnreadableAnswer", message="the service's answer is no JSON", retryable=True
+            code="UnreadableAnswer", message="the service's answer is not JSON", retryable=True
         ) from None
     if not isinstance(parsed, dict):
-        raise AwsCallFailed(code="UnreadableAnswer", message="the service's answer is no object", retryable=True)
+        raise AwsCallFailed(
+            code="UnreadableAnswer", message="the service's answer is not a JSON object", retryable=True
+        )
     return parsed
 
 

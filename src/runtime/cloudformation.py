@@ -18,7 +18,7 @@ type CustomResourceEvent = Mapping[str, Any]  # AWS: "Custom resource request ob
 
 
 class AnswerRefused(OSError):
-    """The address does not want the answer (any more): trying again is of no use."""
+    """The response URL rejected the answer: trying again is of no use."""
 
 
 def answer(
@@ -30,8 +30,8 @@ def answer(
     data: Mapping[str, str] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Sends the verdict to the presigned URL of the event, three times if need be. Raises OSError where that does not
-    take it.
+    """Sends the result to the presigned URL of the event, in up to three tries. Raises OSError where it is not
+    accepted.
     """
     body = _body(event, succeeded=succeeded, physical_id=physical_id, reason=reason, data=dict(data or {}))
     url = urlsplit(event["ResponseURL"])
@@ -48,17 +48,17 @@ def answer(
 def _body(
     event: CustomResourceEvent, *, succeeded: bool, physical_id: str, reason: str, data: Mapping[str, str]
 ) -> bytes:
-    words = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
-    told = {
+    short_reason = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
+    fields = {
         "Status": "SUCCESS" if succeeded else "FAILED",
-        "Reason": words or "see the log of the function",
+        "Reason": short_reason or "see the log of the function",
         "PhysicalResourceId": physical_id,
         "StackId": event.get("StackId", ""),
         "RequestId": event.get("RequestId", ""),
         "LogicalResourceId": event.get("LogicalResourceId", ""),
         "Data": data,
     }
-    return json.dumps(told, ensure_ascii=False).encode()  # not ASCII, where an escape takes six bytes
+    return json.dumps(fields, ensure_ascii=False).encode()  # not ASCII, where an escape takes six bytes
 
 
 def _put(url: SplitResult, body: bytes) -> None:
@@ -68,17 +68,17 @@ def _put(url: SplitResult, body: bytes) -> None:
         connection.request("PUT", f"{url.path}?{url.query}", body=body, headers={"Content-Type": ""})
         status = connection.getresponse().status
     except HTTPException as error:
-        raise OSError(f"CloudFormation's answer address speaks no HTTP: {type(error).__name__}") from None
+        raise OSError(f"CloudFormation's response URL does not speak HTTP: {type(error).__name__}") from None
     finally:
         connection.close()
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise OSError(f"CloudFormation's answer address took the answer with status {status}")
-    if status >= HTTPStatus.MULTIPLE_CHOICES:  # a redirect is none, either: who follows it has told nobody
-        raise AnswerRefused(f"CloudFormation's answer address took the answer with status {status}")
+        raise OSError(f"CloudFormation's response URL answered with status {status}")
+    if status >= HTTPStatus.MULTIPLE_CHOICES:  # nor is a redirect a success: it stored nothing
+        raise AnswerRefused(f"CloudFormation's response URL answered with status {status}")
 
 
 def _connection(url: SplitResult) -> HTTPConnection:
-    """TLS, verified; plain HTTP to this machine alone, which is where tests listen."""
+    """TLS, verified; plain HTTP only to this machine, where tests listen."""
     if url.scheme == "http" and url.hostname == "127.0.0.1":
         return HTTPConnection(url.netloc, timeout=ANSWER_TIMEOUT_SECONDS)
     return HTTPSConnection(url.netloc, timeout=ANSWER_TIMEOUT_SECONDS, context=ssl.create_default_context())

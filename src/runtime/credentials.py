@@ -17,16 +17,16 @@ import pycurl
 from runtime.settings import AwsSettings, ContainerSettings
 
 FETCH_SECONDS = 2.0  # the endpoint is on this machine
-RENEWED_SECONDS_BEFORE_THE_END = 300.0
+RENEWED_BEFORE_EXPIRY_SECONDS = 300.0
 _ANSWER_LIMIT_BYTES = 64 * 1024
 
 
 class CredentialsUnavailable(Exception):
-    """The credentials endpoint gave none. The message holds no secret."""
+    """The credentials endpoint gave none. The message contains no secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
+class _Fetched:
     settings: AwsSettings = field(repr=False)
     expires_at: float
 
@@ -34,39 +34,39 @@ class _Kept:
         return self.expires_at - time.time() > seconds
 
 
-_kept: _Kept | None = None
+_cached: _Fetched | None = None
 
 
 def current(*, timeout_seconds: float = FETCH_SECONDS) -> AwsSettings:
-    """Credentials that are good now, with the Region; after `timeout_seconds` or FETCH_SECONDS at the latest.
+    """Credentials that are valid now, with the Region; after `timeout_seconds` or FETCH_SECONDS at the latest.
 
-    Fetched ones are kept until five minutes before they expire, and until they do where the endpoint fails then. Raises
-    SettingsError where the environment names neither credentials nor an endpoint, CredentialsUnavailable.
+    Fetched ones are cached until five minutes before they expire, and until they do where the endpoint fails then.
+    Raises SettingsError where the environment names neither credentials nor an endpoint, CredentialsUnavailable.
     """
-    global _kept  # noqa: PLW0603 - one set of credentials per process, as it has one environment
+    global _cached  # noqa: PLW0603 - one set of credentials per process, as it has one environment
     container = ContainerSettings.from_environment()
     if not container.aws_container_credentials_full_uri:
         return AwsSettings.from_environment()
-    if _kept is not None and _kept.lasts(RENEWED_SECONDS_BEFORE_THE_END):
-        return _kept.settings
+    if _cached is not None and _cached.lasts(RENEWED_BEFORE_EXPIRY_SECONDS):
+        return _cached.settings
     try:
-        _kept = _read(_fetched(container, seconds=min(timeout_seconds, FETCH_SECONDS)), container)
+        _cached = _read(_fetched(container, seconds=min(timeout_seconds, FETCH_SECONDS)), container)
     except CredentialsUnavailable:
-        if _kept is None or not _kept.lasts(0):
+        if _cached is None or not _cached.lasts(0):
             raise
-    return _kept.settings
+    return _cached.settings
 
 
 def forget() -> None:
-    """Lets go of fetched credentials, which belong to the process that a snapshot was made of."""
-    global _kept  # noqa: PLW0603 - see above
-    _kept = None
+    """Drops fetched credentials, which belong to the process that a snapshot was made of."""
+    global _cached  # noqa: PLW0603 - see above
+    _cached = None
 
 
 def _fetched(container: ContainerSettings, *, seconds: float) -> bytes:
     body = bytearray()
 
-    def keep(piece: bytes) -> int:
+    def collect(piece: bytes) -> int:
         body.extend(piece)
         return len(piece) if len(body) <= _ANSWER_LIMIT_BYTES else 0  # 0 stops the transfer
 
@@ -77,7 +77,7 @@ def _fetched(container: ContainerSettings, *, seconds: float) -> bytes:
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.NOSIGNAL, 1)
     handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
-    handle.setopt(pycurl.WRITEFUNCTION, keep)
+    handle.setopt(pycurl.WRITEFUNCTION, collect)
     try:
         handle.perform()
         status = handle.getinfo(pycurl.RESPONSE_CODE)
@@ -90,17 +90,17 @@ def _fetched(container: ContainerSettings, *, seconds: float) -> bytes:
     return bytes(body)
 
 
-def _read(body: bytes, container: ContainerSettings) -> _Kept:
+def _read(body: bytes, container: ContainerSettings) -> _Fetched:
     try:
-        told = json.loads(body)
-        return _Kept(
+        fields = json.loads(body)
+        return _Fetched(
             settings=AwsSettings(
                 aws_region=container.aws_region,
-                aws_access_key_id=str(told["AccessKeyId"]),
-                aws_secret_access_key=str(told["SecretAccessKey"]),
-                aws_session_token=str(told["Token"]),
+                aws_access_key_id=str(fields["AccessKeyId"]),
+                aws_secret_access_key=str(fields["SecretAccessKey"]),
+                aws_session_token=str(fields["Token"]),
             ),
-            expires_at=datetime.fromisoformat(told["Expiration"]).timestamp(),
+            expires_at=datetime.fromisoformat(fields["Expiration"]).timestamp(),
         )
     except (ValueError, KeyError, TypeError):
-        raise CredentialsUnavailable("the credentials endpoint answered something else than credentials") from None
+        raise CredentialsUnavailable("the answer of the credentials endpoint is not a set of credentials") from None

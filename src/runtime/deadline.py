@@ -1,10 +1,10 @@
-"""Work that is given up when its time is over, whatever it waits for: a host that froze ends nothing by itself."""
+"""Work that is given up when its time is over, whatever it waits for: a frozen host never ends a call by itself."""
 
 import threading
 from collections.abc import Callable
 from typing import Any
 
-CUT_SECONDS = 2.0  # what the work gets to notice that it was cut off
+CUT_SECONDS = 2.0  # how long the work gets to notice that it was cut off
 
 
 class OutOfTime(Exception):
@@ -22,7 +22,7 @@ def within[T](seconds: float, work: Callable[[], T], *, cut: Callable[[], Any]) 
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed on below, all of it
+        except BaseException as error:  # noqa: BLE001 - all of them are raised again below
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

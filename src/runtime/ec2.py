@@ -1,7 +1,7 @@
-"""The few calls of EC2 that a custom resource makes, with the boto3 that Lambda's runtime brings along.
+"""The few EC2 calls that a custom resource makes, with the boto3 of Lambda's own runtime.
 
 EC2 speaks XML and not the JSON of runtime/aws.py, and nobody waits for this function's cold start. boto3 is imported at
-the first use and is no part of our package.
+the first use and is not part of our package.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from runtime.settings import NetworkSettings
 CONNECT_SECONDS = 3
 ANSWER_SECONDS = 10
 TRIES = 3
-_GONE = "InvalidPermission.NotFound"  # another has revoked the rule a moment ago
+_GONE = "InvalidPermission.NotFound"  # somebody else has just revoked the rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,76 +75,76 @@ class Ec2:
 
     def address(self, allocation_id: str) -> ElasticIp:
         """The code is `InvalidAllocationID.NotFound` for an id that this account and Region do not have."""
-        (found,) = _asked(lambda: self._client.describe_addresses(AllocationIds=[allocation_id]))["Addresses"]
+        (address,) = _translated(lambda: self._client.describe_addresses(AllocationIds=[allocation_id]))["Addresses"]
         return ElasticIp(
             allocation_id=allocation_id,
-            public_ip=found["PublicIp"],
-            domain=found["Domain"],
-            border_group=found.get("NetworkBorderGroup", ""),
-            held=bool(found.get("AssociationId")),
+            public_ip=address["PublicIp"],
+            domain=address["Domain"],
+            border_group=address.get("NetworkBorderGroup", ""),
+            held=bool(address.get("AssociationId")),
         )
 
     def nat_gateways(self) -> tuple[Ec2NatGateway, ...]:
-        """All that hold their addresses still, also those that are on their way out."""
+        """All that still hold their addresses, including those that are being deleted."""
         states = [{"Name": "state", "Values": ["pending", "available", "deleting"]}]
         pages = self._client.get_paginator("describe_nat_gateways").paginate(Filters=states)
-        return tuple(_asked(lambda: list(_nat_gateways(pages))))
+        return tuple(_translated(lambda: list(_nat_gateways(pages))))
 
     def zone_ids(self, zones: Sequence[str]) -> dict[str, str]:
         """The ID of each of these zones by its name. The code is `InvalidParameterValue` for one that this Region does
         not have."""
-        found = _asked(lambda: self._client.describe_availability_zones(ZoneNames=list(zones)))["AvailabilityZones"]
-        return {item["ZoneName"]: item["ZoneId"] for item in found}
+        response = _translated(lambda: self._client.describe_availability_zones(ZoneNames=list(zones)))
+        return {zone["ZoneName"]: zone["ZoneId"] for zone in response["AvailabilityZones"]}
 
     def security_group(self, group_id: str) -> Ec2SecurityGroup:
         """The code is `InvalidGroup.NotFound` for one that does not exist."""
-        (found,) = _asked(lambda: self._client.describe_security_groups(GroupIds=[group_id]))["SecurityGroups"]
+        (group,) = _translated(lambda: self._client.describe_security_groups(GroupIds=[group_id]))["SecurityGroups"]
         return Ec2SecurityGroup(
             group_id=group_id,
-            name=found["GroupName"],
-            ingress=tuple(found["IpPermissions"]),
-            egress=tuple(found["IpPermissionsEgress"]),
+            name=group["GroupName"],
+            ingress=tuple(group["IpPermissions"]),
+            egress=tuple(group["IpPermissionsEgress"]),
         )
 
     def revoke(self, group: Ec2SecurityGroup) -> None:
-        """Takes the rules of `group` away. One that is gone by now is no fault."""
-        for rules, take in (
+        """Revokes all rules of `group`. One that no longer exists is no error."""
+        for rules, revoke in (
             (group.ingress, self._client.revoke_security_group_ingress),
             (group.egress, self._client.revoke_security_group_egress),
         ):
             for rule in rules:
-                _revoke(take, group.group_id, rule)
+                _revoke(revoke, group.group_id, rule)
 
 
 def _nat_gateways(pages: Any) -> Iterator[Ec2NatGateway]:
     for page in pages:
-        for found in page["NatGateways"]:
-            tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
-            addresses = found.get("NatGatewayAddresses", [])
+        for gateway in page["NatGateways"]:
+            tags = {tag["Key"]: tag["Value"] for tag in gateway.get("Tags", [])}
+            addresses = gateway.get("NatGatewayAddresses", [])
             yield Ec2NatGateway(
-                nat_gateway_id=found["NatGatewayId"],
+                nat_gateway_id=gateway["NatGatewayId"],
                 stack=tags.get("aws:cloudformation:stack-name", ""),  # CloudFormation's own tag
-                allocation_ids=frozenset(item["AllocationId"] for item in addresses if "AllocationId" in item),
+                allocation_ids=frozenset(address["AllocationId"] for address in addresses if "AllocationId" in address),
             )
 
 
-def _revoke(take: Callable[..., Any], group_id: str, rule: Mapping[str, Any]) -> None:
+def _revoke(revoke: Callable[..., Any], group_id: str, rule: Mapping[str, Any]) -> None:
     try:
-        _asked(lambda: take(GroupId=group_id, IpPermissions=[rule]))
+        _translated(lambda: revoke(GroupId=group_id, IpPermissions=[rule]))
     except AwsCallFailed as failure:
         if failure.code != _GONE:
             raise
 
 
-def _asked[Result](call: Callable[[], Result]) -> Result:
-    """boto3 makes a class for each of its errors; ours carries the code."""
+def _translated[Result](call: Callable[[], Result]) -> Result:
+    """What `call` returns; boto3's errors become AwsCallFailed, which has the code."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return call()
     except ClientError as error:
-        told = error.response["Error"]
+        details = error.response["Error"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        raise AwsCallFailed(code=told["Code"], message=told["Message"], retryable=status >= 500) from error
+        raise AwsCallFailed(code=details["Code"], message=details["Message"], retryable=status >= 500) from error
     except BotoCoreError as error:
         raise AwsCallFailed(code="ConnectionFailed", message=str(error), retryable=True) from error

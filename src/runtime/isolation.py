@@ -1,8 +1,8 @@
-"""Keeps an exception that nobody foresaw to the one piece of work that raised it.
+"""Confines an unexpected exception to the one piece of work that raised it.
 
 The only place where every exception is caught, for one reason: the deliveries of a batch belong to different tenants.
-What an odd stored row, a partner's header or a fault of ours does to one of them must not take the outcomes of the
-others along, which would then be unknown or sent again. What can be foreseen is caught by name where it happens.
+What an odd stored row, a partner's header or a fault of ours does to one of them must not lose the outcomes of the
+others, which would then be unknown or sent again. Expected errors are caught by name where they happen.
 """
 
 import traceback
@@ -14,7 +14,7 @@ from runtime.observability import count, logger
 
 
 def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: str = "") -> T:
-    """What `work` returns; what `otherwise` does where it raises anything.
+    """What `work` returns; what `otherwise` returns where it raises anything.
 
     That is logged as an error with `step` and `delivery_id` ("" where only the caller knows it), and counted as
     `DeliveryFaults`. The log has the exception's type and where it was raised, and not its message: that may quote a
@@ -26,7 +26,7 @@ def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], s
         frames = traceback.extract_tb(error.__traceback__)
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
         keys = {"delivery_id": delivery_id} if delivery_id else {}
-        told = {"step": step, "error": type(error).__name__, "where": where, **keys}
-        logger.error("one delivery met a fault of ours", extra=told)
+        details = {"step": step, "error": type(error).__name__, "where": where, **keys}
+        logger.error("one delivery met a fault of ours", extra=details)
         count(Metric.DELIVERY_FAULTS)
         return otherwise(error)

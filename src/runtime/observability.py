@@ -15,8 +15,8 @@ type LambdaHandler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
 def _as_json(entry: dict[str, Any]) -> str:
-    """A log entry as a line. Powertools' own serializer makes a new encoder for each, which takes longer than all else
-    that it does for a line."""
+    """A log entry as a line. Powertools' own serializer makes a new encoder for each, which takes longer than
+    everything else that it does for a line."""
     return msgspec.json.encode(entry, enc_hook=str).decode()
 
 
@@ -31,14 +31,14 @@ def count(metric: Metric, value: int = 1) -> None:
 
 
 def count_by(dimension: str, value: str) -> None:
-    """Has the counts of this invocation carry one more dimension, next to the service."""
+    """Adds a dimension to the counts of this invocation, next to the service."""
     metrics.add_dimension(name=dimension, value=value)
 
 
 def writes_counts(handler: LambdaHandler) -> LambdaHandler:
-    """Has what an invocation counted written when it ends, however it ends.
+    """Writes what an invocation counted when it ends, however it ends.
 
-    Powertools' own decorator warns of every invocation that counted nothing, as most calls of the API do.
+    Powertools' own decorator warns about every invocation that counted nothing, as most calls of the API do.
     """
 
     @wraps(handler)

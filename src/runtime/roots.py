@@ -1,4 +1,4 @@
-"""Where the public root certificates are: libcurl's own default is the path of the machine its wheel was built on."""
+"""Finds the public root certificates: libcurl's own default is the path on the machine that built its wheel."""
 
 import sys
 from pathlib import Path
@@ -17,12 +17,12 @@ CA_BUNDLES = (
 def ca_bundle(configured: str = "") -> str:
     """The path of a PEM file of trusted roots: `configured`, or else the system's.
 
-    Raises SettingsError that names CA_BUNDLE when `configured` is no file, or when the system has none at the usual
+    Raises SettingsError that names CA_BUNDLE when `configured` is not a file, or when the system has none in the usual
     places.
     """
     if configured:
         if not Path(configured).is_file():
-            raise SettingsError(f"CA_BUNDLE must be a file of PEM certificates, '{configured}' is none")
+            raise SettingsError(f"CA_BUNDLE must be a file of PEM certificates, '{configured}' is not")
         return configured
     for path in CA_BUNDLES:
         if Path(path).is_file():

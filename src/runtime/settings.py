@@ -1,7 +1,7 @@
 """Settings: one frozen dataclass per function, read from the environment once, failing early and by name.
 
-The only module that reads `os.environ`. The template's environment variables and these fields are held equal by
-tests/contract.
+The only module that reads `os.environ`. Tests in tests/contract compare these fields with the template's
+environment variables.
 """
 
 import os
@@ -28,7 +28,7 @@ def _number(name: str, raw: str) -> int:
         raise SettingsError(f"{name} must be a whole number, got '{raw}'") from None
 
 
-def _answer(name: str, raw: str) -> bool:
+def _yes_or_no(name: str, raw: str) -> bool:
     if raw not in {"yes", "no"}:
         raise SettingsError(f"{name} must be yes or no, got '{raw}'")
     return raw == "yes"
@@ -50,7 +50,7 @@ def _ports(name: str, raw: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressAddress:
-    """A fixed address that partners allowlist, and the Availability Zone whose traffic leaves by it."""
+    """A fixed address that partners allowlist, and the Availability Zone whose traffic leaves from it."""
 
     availability_zone: str
     address: str
@@ -86,7 +86,7 @@ def _pairs(name: str, raw: str, *, of: str) -> list[tuple[str, str]]:
 _READERS: dict[object, Callable[[str, str], object]] = {
     str: _text,
     int: _number,
-    bool: _answer,
+    bool: _yes_or_no,
     tuple[IpNetwork, ...]: _networks,
     tuple[int, ...]: _ports,
     tuple[EgressAddress, ...]: _egress_addresses,
@@ -106,15 +106,15 @@ class FromEnvironment:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """The settings of one function. Raises SettingsError that names the first variable at fault."""
         source = os.environ if environment is None else environment
-        values = {item.name: _value(item, source) for item in _fields(cls)}
+        values = {setting.name: _value(setting, source) for setting in _fields(cls)}
         return cls(**{name: value for name, value in values.items() if value is not MISSING})
 
     @classmethod
     def variables(cls) -> frozenset[str]:
         """The names of all environment variables that these settings read."""
         names: set[str] = set()
-        for item in _fields(cls):
-            names |= item.type.variables() if _is_settings(item.type) else {item.name.upper()}
+        for setting in _fields(cls):
+            names |= setting.type.variables() if _is_settings(setting.type) else {setting.name.upper()}
         return frozenset(names)
 
 
@@ -126,14 +126,14 @@ def _is_settings(kind: object) -> TypeGuard[type[FromEnvironment]]:
     return isinstance(kind, type) and issubclass(kind, FromEnvironment)
 
 
-def _value(item: Field[Any], source: Mapping[str, str]) -> object:
-    if _is_settings(item.type):
-        return item.type.from_environment(source)
-    name = item.name.upper()
+def _value(setting: Field[Any], source: Mapping[str, str]) -> object:
+    if _is_settings(setting.type):
+        return setting.type.from_environment(source)
+    name = setting.name.upper()
     raw = source.get(name, "")
     if raw:
-        return _READERS[item.type](name, raw)
-    if item.default is MISSING:
+        return _READERS[setting.type](name, raw)
+    if setting.default is MISSING:
         raise SettingsError(f"{name} must be set")
     return MISSING
 
@@ -150,8 +150,8 @@ class AwsSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSettings(FromEnvironment):
-    """What Lambda puts there instead of credentials for a function with SnapStart: where they are fetched from, and the
-    value of the Authorization header that opens it. Both are empty everywhere else."""
+    """What Lambda puts into the environment of a function with SnapStart instead of credentials: the URL to fetch them
+    from, and the value of the Authorization header for it. Both are empty everywhere else."""
 
     aws_region: str
     aws_container_credentials_full_uri: str = ""
@@ -162,9 +162,9 @@ class ContainerSettings(FromEnvironment):
 class DatabaseSettings(FromEnvironment):
     """How to reach PostgreSQL.
 
-    `database_url` (libpq URL) wins and is for local use; on AWS it is empty and host, port, name and user name the
-    cluster, with an IAM token as the password and TLS verified against `database_root_certificates` (a PEM file).
-    `database_proxy` says whether that host is RDS Proxy.
+    `database_url` (libpq URL) takes precedence and is for local use; on AWS it is empty and host, port, name and user
+    name the cluster, with an IAM token as the password and TLS verified against `database_root_certificates` (a PEM
+    file). `database_proxy` says whether that host is RDS Proxy.
     """
 
     database_url: str = ""
@@ -186,10 +186,10 @@ class QueueSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressSettings(FromEnvironment):
-    """The way out.
+    """Which addresses requests leave from, and where they may go.
 
-    `allowed_private_cidrs` opens single ranges that the SSRF guard refuses otherwise; `blocked_cidrs` closes more (the
-    VPC's own range); `blocked_hosts` are names never to be called (the stack's own API), separated by commas.
+    `allowed_private_cidrs` allows single ranges that the SSRF guard refuses otherwise; `blocked_cidrs` blocks more (the
+    VPC's own range); `blocked_hosts` are names that are never called (the stack's own API), separated by commas.
     `ca_bundle` is a PEM file of public roots; empty means the system's.
     """
 
@@ -203,16 +203,16 @@ class EgressSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneSettings(FromEnvironment):
-    """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, by which Lambda tells a function where it
-    runs. Empty where all zones share one address."""
+    """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, which is how Lambda tells a function where
+    it runs. Empty where all zones share one address."""
 
     egress_zone_ids: tuple[ZoneId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealKeySettings(FromEnvironment):
-    """Where the key is that credentials are sealed with: `seal_key_secret_arn` names a secret, `seal_key_file` a local
-    file instead."""
+    """The key that credentials are sealed with: in the secret `seal_key_secret_arn`, or in the local file
+    `seal_key_file`."""
 
     seal_key_secret_arn: str = ""
     seal_key_file: str = ""
@@ -223,7 +223,7 @@ class CheckSettings(FromEnvironment):
     """The egress check.
 
     `egress_echo_url` is the service that is asked which address it sees, `egress_results_path` the path of the SSM
-    parameters, one per zone, that keep what it said. Both are empty where there is no way to the internet.
+    parameters, one per zone, that store its answers. Both are empty where the stack cannot reach the internet.
     `ssm_endpoint_url` is empty on AWS; locally it names the emulated API.
     """
 

@@ -1,8 +1,8 @@
 """SnapStart: Lambda initialises a function once, keeps a snapshot of its memory, and starts from that.
 
 What was made before the snapshot then exists in every process that is restored from it, some of them days later: open
-connections whose other end is gone, credentials that expired, and one and the same state of every random generator.
-Modules whose processes may be restored register here what brings them back to a clean start.
+connections whose other end is gone, credentials that expired, and the same state of every random generator. Modules
+whose processes may be restored register here what resets them.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ except ImportError:  # only Lambda's own runtime has the library, and only there
 
 
 def after_restore(action: Callable[[], None]) -> None:
-    """Has `action` run after each restore, before the first event. Where there are no snapshots, nothing happens.
+    """Runs `action` after each restore, before the first event. Where there are no snapshots, nothing happens.
 
     Lambda gives all actions together ten seconds (AWS Lambda developer guide, "Lambda SnapStart runtime hooks for
     Python").

@@ -1,7 +1,7 @@
-"""In which Availability Zone this process runs, as Lambda tells it.
+"""Finds the Availability Zone that this process runs in.
 
-Lambda's metadata endpoint tells the zone's ID (AWS Lambda developer guide, "Using the Lambda metadata endpoint"), which
-is the same zone in every account. Subnets have zone names, which are not. The template hands over the pairs.
+Lambda's metadata endpoint returns the zone's ID (AWS Lambda developer guide, "Using the Lambda metadata endpoint"),
+which is the same zone in every account. Subnets have zone names, which are not. The template passes the pairs.
 """
 
 import sys
@@ -15,29 +15,29 @@ _METADATA = "aws_lambda_powertools.utilities.metadata"
 
 
 def own_zone(known: Sequence[ZoneId]) -> str | None:
-    """The name of the zone that this process runs in, out of `known`; where there is none, nobody is asked.
+    """The name of the zone that this process runs in, out of `known`; with none known, nothing is asked.
 
-    None where it cannot be found out, which a log line explains; nothing is raised for it.
+    None where it cannot be found, which a log line explains; this never raises.
     """
     if not known:
         return None
-    found, reason = _told()
-    zone = next((item.availability_zone for item in known if item.zone_id == found), None)
+    zone_id, reason = _zone_id()
+    zone = next((pair.availability_zone for pair in known if pair.zone_id == zone_id), None)
     if zone is None:
-        logger.warning("availability zone is unknown", reason=reason or f"EGRESS_ZONE_IDS does not name '{found}'")
+        logger.warning("availability zone is unknown", reason=reason or f"EGRESS_ZONE_IDS does not name '{zone_id}'")
     return zone
 
 
 def forget() -> None:
-    """Lets go of what Lambda told, as after a restore from a snapshot, which may happen in another zone."""
+    """Drops Lambda's answer, as after a restore from a snapshot, which may happen in another zone."""
     if _METADATA in sys.modules:
         sys.modules[_METADATA].clear_metadata_cache()
 
 
-def _told() -> tuple[object, str]:
-    """The zone's ID as Lambda tells it, or why it does not. What it tells may be anything that JSON can hold.
+def _zone_id() -> tuple[object, str]:
+    """The zone's ID as Lambda returns it, or why it does not. It may be anything that JSON can contain.
 
-    Powertools' utility is imported here: where there is one address only, it is never loaded.
+    Powertools' utility is imported here: where there is only one address, it is never loaded.
     """
     from aws_lambda_powertools.utilities.metadata import LambdaMetadataError, get_lambda_metadata
 
@@ -45,5 +45,5 @@ def _told() -> tuple[object, str]:
         return get_lambda_metadata(timeout=ANSWER_SECONDS).availability_zone_id, ""
     except LambdaMetadataError as error:
         return None, str(error)
-    except (AttributeError, TypeError, ValueError):  # its answer is JSON, and no object
-        return None, "the metadata endpoint answered something else than metadata"
+    except (AttributeError, TypeError, ValueError):  # its answer is JSON, but not an object
+        return None, "the answer of the metadata endpoint is not metadata"

@@ -18,7 +18,8 @@ from runtime.observability import logger
 from runtime.settings import QueueSettings
 
 BATCH_ENTRIES = 10  # SendMessageBatch takes no more
-# A message and a call hold 256 KiB everywhere, in most places more by now; with room for what else SQS counts.
+# A message and a call may have 256 KiB in every Region, in most of them more; this leaves room for what else SQS
+# counts.
 BATCH_LIMIT_BYTES = 250_000
 MESSAGE_LIMIT_BYTES = 240_000
 SEND_SECONDS = 5.0
@@ -35,33 +36,33 @@ class WakeupQueue:
         self._endpoint_url = settings.sqs_endpoint_url
 
     def send(self, wakeups: Sequence[Wakeup], *, now: datetime) -> None:
-        """Queues all of `wakeups`, each held back until it is due (or by the longest delay that SQS knows).
+        """Queues all of `wakeups`, each delayed until it is due (or by the longest delay that SQS allows).
 
-        A wake-up may end up in the queue twice; that is harmless. Raises QueueUnavailable when any was not taken, after
-        SQS had a second chance to: some of the others may then be in the queue.
+        A wake-up may end up in the queue twice; that is harmless. Raises QueueUnavailable when any was not accepted,
+        not even at a second try: some of the others may then be in the queue.
         """
-        for batch in _batches([_entry(str(place), wakeup, now=now) for place, wakeup in enumerate(wakeups)]):
-            if self._left(batch):
+        for batch in _batches([_entry(str(position), wakeup, now=now) for position, wakeup in enumerate(wakeups)]):
+            if self._rejected_twice(batch):
                 raise QueueUnavailable("SQS refused a wake-up twice", retry_after_seconds=RETRY_AFTER_SECONDS)
 
     def send_some(self, wakeups: Sequence[Wakeup], *, now: datetime) -> frozenset[int]:
-        """The same; the places in `wakeups` of those that were not taken, or perhaps not."""
-        left: list[_Entry] = []
-        for batch in _batches([_entry(str(place), wakeup, now=now) for place, wakeup in enumerate(wakeups)]):
+        """The same; returns the positions in `wakeups` of those that were not accepted, or perhaps not."""
+        rejected: list[_Entry] = []
+        for batch in _batches([_entry(str(position), wakeup, now=now) for position, wakeup in enumerate(wakeups)]):
             try:
-                left += self._left(batch)
+                rejected += self._rejected_twice(batch)
             except QueueUnavailable as error:
                 logger.warning("wake-ups were not queued", reason=str(error), count=len(batch))
-                left += batch
-        return frozenset(int(str(entry["Id"])) for entry in left)
+                rejected += batch
+        return frozenset(int(str(entry["Id"])) for entry in rejected)
 
-    def _left(self, entries: list[_Entry]) -> list[_Entry]:
-        """What SQS does not take, not even the second time."""
+    def _rejected_twice(self, entries: list[_Entry]) -> list[_Entry]:
+        """What SQS does not accept, not even at the second try."""
         refused = self._refused(entries)
         return self._refused(refused) if refused else []
 
     def _refused(self, entries: list[_Entry]) -> list[_Entry]:
-        """Sends `entries`; returns those that SQS did not take."""
+        """Sends `entries`; returns those that SQS did not accept."""
         payload = {"QueueUrl": self._url, "Entries": entries}
         try:
             answer = call(
@@ -73,14 +74,14 @@ class WakeupQueue:
             )
         except AwsCallFailed as failure:
             raise QueueUnavailable(f"SQS: {failure.code}", retry_after_seconds=RETRY_AFTER_SECONDS) from failure
-        taken = {entry.get("Id") for entry in answer.get("Successful") or ()}
-        return [entry for entry in entries if entry["Id"] not in taken]
+        accepted = {entry.get("Id") for entry in answer.get("Successful") or ()}
+        return [entry for entry in entries if entry["Id"] not in accepted]
 
 
 def encode(wakeup: Wakeup) -> str:
     """The message body of `wakeup`: JSON with its four fields, and the outcome that it carries, if any.
 
-    An outcome that makes the message too large leaves behind the response's body, then its headers too.
+    Where an outcome makes the message too large, the response's body is left out, then its headers too.
     """
     fields = {
         "delivery_id": str(wakeup.delivery_id),
@@ -88,12 +89,12 @@ def encode(wakeup: Wakeup) -> str:
         "group": wakeup.group,
         "misses": wakeup.misses,
     }
-    texts = (_json(fields | extra) for extra in _carried(wakeup.record))
+    texts = (_json(fields | extra) for extra in _shrinking(wakeup.record))
     return next(text for text in texts if len(text) <= MESSAGE_LIMIT_BYTES)
 
 
 def decode(text: str) -> Wakeup:
-    """The wake-up in a message body. Raises ValueError with the reason when it holds none."""
+    """The wake-up in a message body. Raises ValueError with the reason when there is none."""
     fields = _object(text)
     return Wakeup(
         delivery_id=DeliveryId(UUID(_text(fields, "delivery_id"))),
@@ -114,14 +115,14 @@ def _entry(name: str, wakeup: Wakeup, *, now: datetime) -> _Entry:
 
 
 def _json(fields: Mapping[str, object]) -> str:
-    return json.dumps(fields, separators=(",", ":"))  # ASCII, so that its length is its bytes
+    return json.dumps(fields, separators=(",", ":"))  # ASCII, so that its length is its number of bytes
 
 
-def _carried(record: Record | None) -> Iterator[dict[str, object]]:
-    """The outcome as it is, then with less and less of the response, then none: the wake-up itself must go out."""
+def _shrinking(record: Record | None) -> Iterator[dict[str, object]]:
+    """The outcome as it is, then with less and less of the response, then none: the wake-up itself must be sent."""
     if record is not None:
-        for left in _with_less(record):
-            yield {"record": msgspec.to_builtins(left)}
+        for smaller in _with_less(record):
+            yield {"record": msgspec.to_builtins(smaller)}
     yield {}
 
 
@@ -130,14 +131,14 @@ def _with_less(record: Record) -> Iterator[Record]:
     response = record.attempt.response
     if response is not None:
         bodiless = replace(response, body=b"", truncated=True)
-        for left in (bodiless, replace(bodiless, headers=())):
-            yield replace(record, attempt=replace(record.attempt, response=left))
+        for smaller in (bodiless, replace(bodiless, headers=())):
+            yield replace(record, attempt=replace(record.attempt, response=smaller))
 
 
 def _record(fields: Mapping[str, Any]) -> Record | None:
     """None where there is none, and where it cannot be read or is another delivery's: the wake-up itself still counts.
 
-    Then the delivery's outcome is lost, which its guarantee deals with.
+    Then the delivery's outcome is lost, and its guarantee decides what follows.
     """
     if fields.get("record") is None:
         return None
@@ -150,7 +151,7 @@ def _record(fields: Mapping[str, Any]) -> Record | None:
 
 
 def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """As many in each as SQS takes in one call, by their number and their size."""
+    """As many in each as SQS accepts in one call, by number and by size."""
     batch: list[_Entry] = []
     size = 0
     for entry in entries:

@@ -110,12 +110,12 @@ def test_after_a_restore_they_are_fetched_anew(endpoint: StartPartner) -> None:
     ("body", "words"),
     [
         (answer(403, b"no"), "status 403"),
-        (answer(200, b"no json"), "something else"),
-        (answer(200, []), "something else"),
-        (answer(200, {"AccessKeyId": "A"}), "something else"),
+        (answer(200, b"no json"), "not a set of credentials"),
+        (answer(200, []), "not a set of credentials"),
+        (answer(200, {"AccessKeyId": "A"}), "not a set of credentials"),
         (
             answer(200, {"AccessKeyId": "A", "SecretAccessKey": "B", "Token": "C", "Expiration": "soon"}),
-            "something else",
+            "not a set of credentials",
         ),
         (b"", "no answer"),
         (answer(200, b" " * 100_000), "no answer"),
@@ -160,4 +160,4 @@ def test_without_an_endpoint_they_come_from_the_environment(
 
 def test_no_repr_shows_them(endpoint: StartPartner) -> None:
     endpoint(keys("FIRST", lasting=HOUR))
-    assert SECRET not in repr(credentials.current()) + repr(credentials._kept)
+    assert SECRET not in repr(credentials.current()) + repr(credentials._cached)

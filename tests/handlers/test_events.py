@@ -115,4 +115,4 @@ def test_network(queue: EmulatedQueue, event: Read, partner: StartPartner, monke
     found = event("network") | {"ResponseURL": cloudformation.url("/answer")}
     assert network.handler(found, Context()) == {}  # made-up ids, which no account has
     assert b'"Status": "FAILED"' in cloudformation.requests[0]
-    assert b"eipalloc-0a1b2c3d4e5f60718 is no Elastic IP" in cloudformation.requests[0]
+    assert b"eipalloc-0a1b2c3d4e5f60718 is not an Elastic IP" in cloudformation.requests[0]

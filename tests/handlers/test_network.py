@@ -100,7 +100,7 @@ def test_an_operator_may_ask_and_gets_the_answer_or_the_error_itself(ec2: Any, r
     given, address = allocate(ec2)
     asked = stored | {"ResourceProperties": {"AllocationIds": given}}
     assert network.handler(asked, Context()) == {"AddressA": address, "AddressB": ""}
-    with pytest.raises(flow.NetworkRefused, match="eipalloc-0a1b2c3d4e5f60718 is no Elastic IP"):
+    with pytest.raises(flow.NetworkRefused, match="eipalloc-0a1b2c3d4e5f60718 is not an Elastic IP"):
         network.handler(stored, Context())
 
 
@@ -145,12 +145,12 @@ def test_an_address_on_an_instance_is_refused(ec2: Any, ask: Ask, subnet: str) -
     given, _ = allocate(ec2)
     interface = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
     ec2.associate_address(AllocationId=given, NetworkInterfaceId=interface)
-    assert refused(ask(given)) == f"{given} is in use by something that is no NAT gateway; disassociate it"
+    assert refused(ask(given)) == f"{given} is in use by something other than a NAT gateway; disassociate it"
 
 
 def test_an_id_that_does_not_exist_here_is_refused_by_name(ec2: Any, ask: Ask) -> None:
     reason = refused(ask(f"{allocate(ec2)[0]},eipalloc-0123456789abcdef0"))
-    assert "eipalloc-0123456789abcdef0 is no Elastic IP of this account and Region" in reason
+    assert "eipalloc-0123456789abcdef0 is not an Elastic IP of this account and Region" in reason
 
 
 def test_an_id_of_another_region_is_refused(queue_server: QueueServer, ec2: Any, ask: Ask) -> None:
@@ -224,7 +224,9 @@ def test_zones_get_their_ids_in_their_order(ec2: Any, ask: Ask, kind: str) -> No
 
 def test_a_zone_that_ec2_does_not_know_is_refused_by_name(ec2: Any, ask: Ask) -> None:
     zones = {"ZoneA": f"{REGION}a", "ZoneB": "us-east-1a"}
-    assert refused(ask(ResourceType="Custom::ZoneIds", properties=zones)).startswith("EC2 tells no ID of us-east-1a; ")
+    assert refused(ask(ResourceType="Custom::ZoneIds", properties=zones)).startswith(
+        "EC2 returned no ID of us-east-1a; "
+    )
 
 
 def test_what_ec2_itself_says_of_a_zone_is_told_on(scripted: Callable[..., None], ask: Ask) -> None:

@@ -99,7 +99,7 @@ from runtime import aws, credentials
 links = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if number.isdigit() and
          os.path.islink(f"/proc/self/fd/{number}")]
 assert not [link for link in links if link.startswith("socket:")], links
-assert wiring.api.cache_info().currsize == 0 and not aws._handles and credentials._kept is None
+assert wiring.api.cache_info().currsize == 0 and not aws._handles and credentials._cached is None
 """
     subprocess.run([sys.executable, "-c", program], env=_environment(repository), check=True, stdin=subprocess.DEVNULL)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from domain.checks import Check, CheckStatus
-from flows.check_egress import NO_FIXED_ADDRESS, Verified
+from flows.check_egress import NO_FIXED_ADDRESS, Verification
 from runtime.settings import EgressAddress
 
 EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; null when nothing is")]
@@ -58,25 +58,25 @@ def egress_body(shown: Iterable[tuple[EgressAddress, Check]]) -> EgressBody:
     """The fixed addresses with what is known about each."""
     addresses = [
         EgressAddressBody(
-            availability_zone=item.availability_zone,
-            address=item.address,
+            availability_zone=fixed.availability_zone,
+            address=fixed.address,
             verdict=check.verdict,
             seen_address=check.seen,
             reason=check.reason,
             last_checked_at=check.checked_at,
             last_verified_at=check.verified_at,
         )
-        for item, check in shown
+        for fixed, check in shown
     ]
     return EgressBody(addresses=addresses, reason=None if addresses else NO_FIXED_ADDRESS)
 
 
-def verified_egress_body(found: Verified) -> VerifiedEgressBody:
+def verified_egress_body(verification: Verification) -> VerifiedEgressBody:
     """What was seen just now."""
     return VerifiedEgressBody(
-        addresses=list(found.published),
-        verdict=found.verdict,
-        seen_address=found.seen,
-        reason=found.reason,
-        checked_at=found.checked_at,
+        addresses=list(verification.published),
+        verdict=verification.verdict,
+        seen_address=verification.seen,
+        reason=verification.reason,
+        checked_at=verification.checked_at,
     )
