@@ -155,6 +155,7 @@ class _Batch:
             roots=self._roots,
             sockets=self._engine.sockets,
             encrypted=transfer.request.url[:6].lower() == "https:",
+            owner=transfer.request.owner,
         )
         self._start_run(transfer, route, fresh=not transfer.request.may_repeat)
 

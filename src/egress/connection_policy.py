@@ -23,7 +23,7 @@ _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\
 class PinnedRoute:
     """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
 
-    `encrypted` says that it uses TLS, and so may use HTTP/2.
+    `encrypted` says that it uses TLS, and so may use HTTP/2. `owner` is whose open connections it may use.
     """
 
     target: UrlTarget
@@ -31,14 +31,16 @@ class PinnedRoute:
     roots: str
     sockets: OpenSockets
     encrypted: bool
+    owner: str = ""
 
 
 class ConnectionPolicy:
     """Watches one transfer connect and send.
 
     `reached` is the address that the request is going to, `unchecked` one that was refused at the last moment; both are
-    None where there is none. `stale` says that a reused connection had ended, or leads to an address that was not
-    checked this time; either was seen before anything was sent. `not_processed` says that the partner stated that it
+    None where there is none. `stale` says that a reused connection had ended, has an answer that nobody asked for,
+    belongs to another owner, or leads to an address that was not checked this time; each was seen before anything was
+    sent. `not_processed` says that the partner stated that it
     did nothing with the request, as HTTP/2 allows (RFC 9113 section 8.7).
     """
 
@@ -63,6 +65,12 @@ class ConnectionPolicy:
             handle.setopt(pycurl.DEBUGFUNCTION, self._read_log)
         handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
         handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
+
+    def ended(self, handle: pycurl.Curl) -> None:
+        """The transfer is over. What comes next on a connection of HTTP/1.1 without being asked for is no answer."""
+        if handle.getinfo(pycurl.INFO_HTTP_VERSION) in (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1):
+            local = (handle.getinfo(pycurl.LOCAL_IP), handle.getinfo(pycurl.LOCAL_PORT))
+            self._route.sockets.expect_silence(local)
 
     def _open_socket(self, _purpose: int, to: Any) -> socket.socket | int:
         """libcurl is about to connect: the last check of the address, of exactly the one that is used."""
@@ -100,8 +108,8 @@ class ConnectionPolicy:
             return int(pycurl.PREREQFUNC_ABORT)
         local = (local_address, local_port)
         if self._descriptors:
-            self._route.sockets.note(local, self._descriptors)
-        elif not self._is_checked(remote_address) or not self._route.sockets.is_usable(local):
+            self._route.sockets.note(local, self._descriptors, owner=self._route.owner)
+        elif not self._is_checked(remote_address) or not self._route.sockets.is_usable(local, owner=self._route.owner):
             self.stale = True
             return int(pycurl.PREREQFUNC_ABORT)
         self.reached = remote_address

@@ -21,7 +21,8 @@ class OutboundRequest:
     `url` is absolute and percent-encoded, and is sent byte for byte. `headers` are final: the client adds Host and
     Content-Length, and a User-Agent where there is none. `may_repeat` says that it may be sent again whatever became of
     it (`domain.destinations.RepeatRule`): only such a request uses a connection that was open before, since one that
-    turns out to be dead leaves unknown whether the request arrived. `secrets` are masked in what comes back.
+    turns out to be dead leaves unknown whether the request arrived. `owner` is whose connection that must have been,
+    since an answer to one owner must not be read by another. `secrets` are masked in what comes back.
     """
 
     method: str
@@ -30,6 +31,7 @@ class OutboundRequest:
     body: bytes = field(default=b"", repr=False)
     timeouts: Timeouts = field(default_factory=Timeouts)
     may_repeat: bool = False
+    owner: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 

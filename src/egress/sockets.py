@@ -1,7 +1,8 @@
-"""Whether an idle connection can still be used for a request.
+"""Whether an idle connection can be used for a request.
 
 libcurl checks by itself, but only once a second: in between it would send a request into a connection that the partner
-has closed, and then it is unknown whether the request arrived.
+has closed, and then it is unknown whether the request arrived; or into one on which an answer has come that nobody
+asked for, and would take that for the answer.
 """
 
 import os
@@ -9,6 +10,7 @@ import select
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 OPEN_CONNECTIONS = 100
 _ENDING = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even with data still to be read
@@ -17,32 +19,48 @@ _ENDED = _ENDING | select.POLLHUP | select.POLLERR | select.POLLNVAL
 type LocalEndpoint = tuple[str, int]
 
 
+@dataclass(slots=True, kw_only=True)
+class _OpenSocket:
+    descriptor: int
+    owner: str
+    silent: bool = False
+
+
 class OpenSockets:
     """libcurl's sockets by their local address and port. It does not say when it closes one, so each is checked
     twice."""
 
     def __init__(self) -> None:
-        self._descriptors: dict[LocalEndpoint, int] = {}
+        self._open: dict[LocalEndpoint, _OpenSocket] = {}
 
     def __len__(self) -> int:
-        return len(self._descriptors)
+        return len(self._open)
 
-    def note(self, local: LocalEndpoint, candidates: Iterable[int]) -> None:
-        """The connection at `local` was made over one of the descriptors `candidates`."""
+    def note(self, local: LocalEndpoint, candidates: Iterable[int], *, owner: str = "") -> None:
+        """The connection at `local` was made for `owner` over one of the descriptors `candidates`."""
         for descriptor in candidates:
             if _local_of(descriptor) == local:
-                self._descriptors[local] = descriptor
-        while len(self._descriptors) > OPEN_CONNECTIONS:
-            del self._descriptors[next(iter(self._descriptors))]
+                self._open[local] = _OpenSocket(descriptor=descriptor, owner=owner)
+        while len(self._open) > OPEN_CONNECTIONS:
+            del self._open[next(iter(self._open))]
 
-    def is_usable(self, local: LocalEndpoint) -> bool:
-        """Whether the connection at `local` can still be sent on. Also True where that cannot be known."""
-        descriptor = self._descriptors.get(local)
-        if descriptor is None or _local_of(descriptor) != local:
+    def expect_silence(self, local: LocalEndpoint) -> None:
+        """Nothing may arrive at `local` before the next request is sent, as in HTTP/1.1."""
+        if local in self._open:
+            self._open[local].silent = True
+
+    def is_usable(self, local: LocalEndpoint, *, owner: str = "") -> bool:
+        """Whether the connection at `local` is of `owner` and can be sent on. What cannot be known does not count
+        against it, but for whose it is."""
+        known = self._open.get(local)
+        if known is None or known.owner != owner:
+            return known is None and not owner
+        if _local_of(known.descriptor) != local:
             return True
+        arrival = select.POLLIN if known.silent else 0
         poll = select.poll()
-        poll.register(descriptor, _ENDING)
-        return not any(events & _ENDED for _, events in poll.poll(0))
+        poll.register(known.descriptor, _ENDING | arrival)
+        return not any(events & (_ENDED | arrival) for _, events in poll.poll(0))
 
 
 def _local_of(descriptor: int) -> LocalEndpoint | None:

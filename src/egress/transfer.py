@@ -99,6 +99,7 @@ class Run:
             timings=self._timings(now=now),
             remote_address=self._policy.reached or self._peer(),
         )
+        self._policy.ended(self.handle)
         self.handle.close()
 
     def _set(self, *, fresh: bool) -> None:

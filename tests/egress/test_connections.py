@@ -18,6 +18,7 @@ from egress.engine import Engine
 from egress.transfer import Run, Transfer
 from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Line, Partner, Server, says, says_and_closes
+from tests.egress.test_http2 import answers_ok, speaks_http2
 
 type StartPartner = Callable[..., Partner]
 type Send = Callable[..., Exchange]
@@ -50,6 +51,45 @@ def test_a_tls_connection_is_kept_too(partner: StartPartner, send: Send, authori
     for _ in range(2):
         assert isinstance(send(there.url(), may_repeat=True).outcome, Answered)
     assert there.connections == 1
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_an_answer_that_nobody_asked_for_is_not_read_as_that_of_the_next_request(
+    partner: StartPartner, send: Send, authority: Authority, encrypted: bool
+) -> None:
+    sent = threading.Event()
+
+    def script(line: Line) -> None:
+        line.read_request()
+        line.send(OK)
+        if line.number == 1:
+            time.sleep(0.1)  # not together with the answer: libcurl looks for that
+            line.send(OK.replace(b"ok", b"no"))
+            sent.set()
+        while line.read_request():
+            line.send(OK)
+
+    there = partner(script, tls=authority.context("127.0.0.1", protocols=("http/1.1",)) if encrypted else None)
+    assert isinstance(send(there.url("/first"), method="GET", may_repeat=True).outcome, Answered)
+    assert sent.wait(20)
+    time.sleep(0.1)
+    outcome = send(there.url("/second"), method="GET", may_repeat=True).outcome
+    assert isinstance(outcome, Answered)
+    assert outcome.body == b"ok"
+    assert [request.split()[1] for request in there.requests] == [b"/first", b"/second"]
+
+
+@pytest.mark.parametrize("protocol", ["plain", "http/1.1", "h2"])
+def test_a_connection_serves_one_owner(
+    partner: StartPartner, client: Client, authority: Authority, protocol: str
+) -> None:
+    tls = None if protocol == "plain" else authority.context("127.0.0.1", protocols=(protocol,))
+    there = partner(speaks_http2(answers_ok) if protocol == "h2" else says(OK), tls=tls)
+    for owner, connections in (("a", 1), ("a", 1), ("b", 2)):
+        request = OutboundRequest(method="GET", url=there.url(), may_repeat=True, owner=owner)
+        (exchange,) = client.send_all([request])
+        assert isinstance(exchange.outcome, Answered)
+        assert there.connections == connections
 
 
 def test_a_request_that_may_not_repeat_has_a_connection_of_its_own(partner: StartPartner, send: Send) -> None:

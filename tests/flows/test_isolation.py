@@ -233,3 +233,13 @@ def test_a_retry_after_beyond_the_calendar_ruins_nobody_s_record(
     states = gateway.sql("SELECT name, state FROM delivery JOIN destination USING (destination_id)")
     assert {row["name"]: row["state"] for row in states} == {"partner": "pending", "second": "delivered"}
     assert gateway.queue.delays() == [5]
+
+
+def test_two_destinations_at_one_partner_share_no_connection(gateway: Gateway, partner: StartPartner) -> None:
+    """They may be two tenants', and what one makes the partner say must not reach the other."""
+    there = partner(answers(200))
+    for name in ("one", "two"):
+        gateway.destination(there.url(), name=name)
+    for name in ("one", "one", "two"):
+        deliver(gateway.new(destination=name, method="GET", body=b""), wait_seconds=20, services=gateway.services)
+    assert (len(there.requests), there.connections) == (3, 2)
