@@ -22,6 +22,13 @@ GATING := tests --ignore=tests/e2e/test_chaos.py
 # make/look has refused everything else before any target starts.
 switch = $(if $(filter yes 1,$($1)),$2)
 number = $(if $($1),$2 $($1))
+# $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
+# value. ARGS are words for another program. What an option means and takes, the program's parser says, and it alone.
+options = $(call options_of,$@)
+options_of = $(foreach name,$(filter-out ARGS,$(call taken,$1)),$(if $($(name)),--$(call option,$(name))=$(call quoted,$($(name)))))
+taken = $(shell awk -v names_of=$1 -f make/look.awk -- $(MAKEFILE_LIST) -- --)
+option = $(shell echo $1 | tr A-Z_ a-z-)
+quoted = '$(subst ','\'',$1)'
 
 ##@ Use it on this machine
 
@@ -99,7 +106,6 @@ include $(wildcard make/*.mk)
 # Check before anything starts: a variable that none of these targets takes, an invalid value, something that this
 # machine lacks. A make that a target calls gets the variables that the target passes and none of the command line's.
 MAKEOVERRIDES =
-quoted = '$(subst ','\'',$1)'
 given := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 wrong := $(shell $(if $(filter command,$(origin PYTHON)),PYTHON=$(call quoted,$(PYTHON))) make/look $(MAKEFILE_LIST) \
 	-- $(foreach goal,$(or $(MAKECMDGOALS),help),$(call quoted,$(goal))) -- $(foreach name,$(given),$(call quoted,$(name)=$($(name)))))

@@ -7,8 +7,7 @@ guard: $(DEV_READY) ## refuse a change set that deletes or replaces what must st
 #? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
 #? ALLOW=A,B to accept it for A and B; REGION=eu-central-1
 #! CHANGE_SET=|RECORDED=
-	@$(PY) -m stack.deploy.guard $(if $(CHANGE_SET),--change-set "$(CHANGE_SET)") $(if $(STACK),--stack "$(STACK)") \
-		$(if $(RECORDED),--recorded "$(RECORDED)") $(if $(ALLOW),--allow "$(ALLOW)") $(if $(REGION),--region "$(REGION)")
+	@$(PY) -m stack.deploy.guard $(options)
 
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy
 
@@ -16,12 +15,11 @@ DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m 
 deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
 #? ALLOW=A,B to accept the loss of A and B; YES=yes does not ask; NESTED=no checks the root stack only
 #! STAGE=
-	@architecture=$$($(DEPLOYER) ready --stage "$(STAGE)") || { echo "$$architecture"; exit 1; }; \
+	@architecture=$$($(DEPLOYER) ready $(options)) || { echo "$$architecture"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
-	@$(DEPLOYER) deploy --stage "$(STAGE)" $(if $(ALLOW),--allow "$(ALLOW)") $(call switch,YES,--yes) \
-		$(if $(NESTED),$(if $(call switch,NESTED,yes),,--without-nested))
+	@$(DEPLOYER) deploy $(options)
 
 .PHONY: protect
 protect: $(DEV_READY) ## set the stack policy on a stage's stack and on its nested stacks: STAGE=dev
 #! STAGE=
-	@$(DEPLOYER) protect --stage "$(STAGE)"
+	@$(DEPLOYER) protect $(options)

@@ -1,10 +1,11 @@
 # The part of make/look that compares the targets' help with what was asked for. Prints `stop` and one line
 # for what is wrong, otherwise what the machine must have, one word a line. `root` is the project's directory; the arguments
-# are files of make -- goals -- NAME=VALUE.
+# are files of make -- goals -- NAME=VALUE. With `names_of`, a target, it prints the NAMEs that its help mentions, and no more.
 
 BEGIN {
     read_arguments()
     for (i = 1; i <= file_count; i++) read_help(files[i])
+    if (names_of != "") { print names[names_of]; exit }
     read_templates()
     for (i = 1; i <= goal_count; i++)
         if (goals[i] in is_target) { known = known " " goals[i]; own = own names[goals[i]] }

@@ -62,7 +62,7 @@ class DatabaseAddress:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """psql's exit code; 2 where it was not even started, with the reason on stderr."""
-    options, for_psql = _parser().parse_known_args(arguments)
+    options, for_psql = parser().parse_known_args(arguments)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _exit)
     try:
@@ -74,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What make db-shell takes: each of its variables is an option here."""
     parser = argparse.ArgumentParser(
         prog="db-shell", usage=argparse.SUPPRESS, description="psql on the database of a deployed stack"
     )

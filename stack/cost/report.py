@@ -30,6 +30,7 @@ from stack.cost.bill import (
     read_load,
     total,
 )
+from stack.switches import add_switch
 
 LOADS = {"idle": 0, "1 M": 1_000_000, "100 M": 100_000_000}
 SHOWN_STAGES = ("dev", "prod")
@@ -51,7 +52,7 @@ class CostRow:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what was asked for. Returns 2 after saying what was wrong with the question."""
-    asked = _parsed(arguments)
+    asked = parser().parse_args(arguments)
     prices = load_prices()
     try:
         if asked.write:
@@ -66,14 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """What make cost takes: each of its variables is an option here."""
     parser = argparse.ArgumentParser(prog="make cost", description=__doc__)
     for name in ("topology", "egress", "stage", "deliveries"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", default="", help="more parameters of the stack: 'WebAcl=yes Bastion=yes'")
-    parser.add_argument("--free", action="store_true", help="list what costs nothing, and why")
-    parser.add_argument("--write", action="store_true", help="renew what docs/costs.md quotes")
-    return parser.parse_args(arguments)
+    add_switch(parser, "--free", words="list what costs nothing, and why")
+    add_switch(parser, "--write", words="renew what docs/costs.md quotes")
+    return parser
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------

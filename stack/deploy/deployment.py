@@ -31,6 +31,7 @@ from stack.deploy.events import Follower
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
 from stack.render import APPLICATION, ParametersRefused, render, templates, written
+from stack.switches import add_switch
 
 ROOT = Path(__file__).parents[2]
 BUILT = ".aws-sam/build/template.yaml"
@@ -399,7 +400,7 @@ def _show_outputs(deployment: Deployment) -> None:
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """`ready` (checks, and prints the processor to build for), `deploy` or `protect`; 1 and one line when it stops."""
-    console, options = console or Console(), _parser().parse_args(arguments)
+    console, options = console or Console(), parser().parse_args(arguments)
     try:
         return _run_command(options, console)
     except NoCredentialsError:
@@ -437,7 +438,7 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
             ask=(lambda _: True) if options.yes else (lambda question: _ask(question, console)),
             sam=options.sam,
             allow=split_names(options.allow),
-            nested=not options.without_nested,
+            nested=options.nested,
         )
     )
 
@@ -450,12 +451,13 @@ def _ask(question: str, console: Console) -> bool:
         return False
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What make deploy and make protect takes: each of their variables is an option here."""
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
     parser.add_argument("command", choices=("ready", "deploy", "protect"))
     parser.add_argument("--stage", default="")
     parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--without-nested", action="store_true", help="the guard sees the root stack alone")
+    add_switch(parser, "--yes", words="do not ask")
+    add_switch(parser, "--nested", default=True, words="no: the guard sees the root stack alone")
     parser.add_argument("--sam", default="sam")
     return parser

@@ -319,7 +319,7 @@ def _summary(change_set: ChangeSet, decision: GuardDecision) -> str:
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """0 passes, 1 refuses, 2 could not read the change set."""
-    console, options = console or Console(), _parser().parse_args(arguments)
+    console, options = console or Console(), parser().parse_args(arguments)
     if not options.change_set and not options.recorded:
         words = "Which change set? CHANGE_SET=arn:..., or CHANGE_SET=name STACK=name, or RECORDED=folder"
         console.print(words, soft_wrap=True)
@@ -363,7 +363,8 @@ def _region(options: argparse.Namespace) -> str | None:
     return options.region or of_arn or os.environ.get("AWS_REGION") or None
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What make guard takes: each of its variables is an option here."""
     parser = argparse.ArgumentParser(prog="make guard", description=__doc__)
     parser.add_argument("--change-set", default="", help="ARN, or a name together with --stack")
     parser.add_argument("--stack", default="", help="the stack that the change set's name belongs to")
