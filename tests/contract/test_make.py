@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from fnmatch import fnmatch
 
 import pytest
 
@@ -59,3 +60,11 @@ def test_only_yes_answers_for_the_person_who_deploys(value: str, option: str) ->
 @pytest.mark.parametrize(("value", "option"), [("0", "--seed 0"), ("120", "--seed 120"), ("", "")])
 def test_a_number_is_handed_on(value: str, option: str) -> None:
     assert make("--eval=show: ; @echo $(call number,SEED,--seed,1)", "show", f"SEED={value}").stdout.strip() == option
+
+
+def test_clean_deletes_all_that_git_ignores_but_the_data_of_make_run() -> None:
+    """Python's own caches, which are everywhere, stay too."""
+    deleted = make("--dry-run", "clean").stdout.split()
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split("\n") if line and line[0] != "#"}
+    left = {name for name in ignored if not any(fnmatch(word, name) for word in deleted)}
+    assert left == {".sallyport", "__pycache__", "*.pyc"}
