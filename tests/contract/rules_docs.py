@@ -206,6 +206,16 @@ def every_page_opens_with_what_one_can_do_after_it(texts: Texts) -> list[str]:
     ]
 
 
+def every_module_of_stack_and_lab_is_listed(texts: Texts) -> list[str]:
+    """stack/README.md and lab/README.md have a line for each module but those that only start a command."""
+    modules = (path for path in texts if re.fullmatch(r"(?:stack|lab)/.*[a-z]\w*\.py", path))
+    return [
+        f"{path} is not listed"
+        for path in modules
+        if not path.endswith("__.py") and f"| `{path}`" not in texts[f"{path.partition('/')[0]}/README.md"]
+    ]
+
+
 def _own_pages(texts: Texts) -> list[str]:
     return [path for path in texts if re.fullmatch(r"docs/[\w-]+\.md", path) and path != INDEX]
 
@@ -539,6 +549,7 @@ RULES: list[Rule] = [
     long_pages_begin_with_their_contents,
     every_page_is_listed_by_reader,
     every_page_opens_with_what_one_can_do_after_it,
+    every_module_of_stack_and_lab_is_listed,
     every_make_target_that_is_named_exists,
     every_variable_that_is_named_exists,
     every_name_of_the_stack_or_the_code_exists,

@@ -42,6 +42,8 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.long_pages_begin_with_their_contents, ARCHITECTURE, "- [Hops](#hops)\n", ""),
     (rules.every_page_is_listed_by_reader, INDEX, "(migrations.md)", "(adr)"),
     (rules.every_page_opens_with_what_one_can_do_after_it, RUNNING, "After this page you can", "This is how to"),
+    (rules.every_module_of_stack_and_lab_is_listed, "stack/README.md", "| `stack/functions.py` |", "| functions |"),
+    (rules.every_module_of_stack_and_lab_is_listed, "lab/README.md", "| `lab/plan/build.py` |", "| build |"),
     (rules.every_make_target_that_is_named_exists, README, "`make run`", "`make start`"),
     (rules.every_make_target_that_is_named_exists, README, "make test ", "make tests "),
     (rules.every_make_target_that_is_named_exists, "make/cost.mk", "cost:", "costs:"),
