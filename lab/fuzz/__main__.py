@@ -1,6 +1,7 @@
 """The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`"""
 
 import argparse
+import os
 import random
 import sys
 import time
@@ -68,7 +69,12 @@ def _report(network: Network, disagreement: Disagreement) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    """Raises SystemExit if nobody reads any more, as after `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def main() -> int:

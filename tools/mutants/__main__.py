@@ -1,6 +1,7 @@
 """The command line behind `make mutants`."""
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence, Set
@@ -122,10 +123,14 @@ def _tell(result: Result, chosen: Texts) -> None:
 
 
 def say(*lines: str) -> None:
-    """Prints at once: a run takes minutes, and is watched."""
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Prints at once: a run takes minutes, and is watched. Raises SystemExit if nobody reads on, as after `| head`."""
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":
