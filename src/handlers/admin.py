@@ -21,7 +21,7 @@ from runtime.observability import logger
 
 
 class IssueToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="issue_token"):
-    """A new token; the tenant is made where it is new."""
+    """A new token; the tenant is created if it does not exist."""
 
     tenant: str
     scopes: list[str] = msgspec.field(default_factory=lambda: list(ALL_SCOPES))
@@ -34,9 +34,7 @@ class ListTokens(msgspec.Struct, forbid_unknown_fields=True, tag_field="action",
 
 
 class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="revoke_token"):
-    """From now on the token is refused; API Gateway may let it pass for as long as it caches the authorizer's
-    answer.
-    """
+    """The token is refused from now on, except for as long as API Gateway caches the authorizer's answer."""
 
     token_id: UUID
 
@@ -52,8 +50,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         case IssueToken():
             return _issue(command)
         case ListTokens():
-            found = tokens_of(wiring.admin(), tenant_name=command.tenant)
-            return {"tokens": msgspec.to_builtins(found)}
+            return {"tokens": msgspec.to_builtins(tokens_of(wiring.admin(), tenant_name=command.tenant))}
         case RevokeToken():
             revoked_at = tokens.revoke(wiring.admin(), token_id=TokenId(command.token_id), now=wiring.utc_now())
             return {"token_id": str(command.token_id), "revoked_at": revoked_at.isoformat()}

@@ -1,6 +1,6 @@
 """How large an answer may be. Lambda returns 6 MB of JSON, in which the body is a string: each quote and each backslash
-of it takes one byte more there, and a body of bytes a third more as base64. What is larger never reaches the caller,
-who gets a 502 of API Gateway's instead. So lists and attempts end early, with a cursor to go on from.
+in it takes one byte more, and a body of bytes a third more as base64. A larger answer never reaches the caller, who
+gets a 502 from API Gateway instead. So lists and attempts end early, with a cursor for the rest.
 
 Source: "Lambda quotas" in AWS's developer guide, and the text of the error itself, which has the exact number.
 """
@@ -14,8 +14,8 @@ import msgspec
 
 LAMBDA_ANSWER_BYTES = 6_291_556
 ANSWER_BYTES = 6_200_000  # of a body of ours; the rest is for headers and for the object around it
-# No character takes more than seven bytes there and no partner's headers come near what is left, so that a body of so
-# many characters needs no measuring.
+# No character takes more than seven bytes and no partner's headers come near what is left, so that a body of so many
+# characters need not be measured.
 _SURELY_SMALL_CHARACTERS = 250_000
 
 

@@ -29,12 +29,12 @@ for routes in (about, egress, destinations, deliveries, via):
 @app.exception_handler(SallyportError)  # type: ignore[untyped-decorator]  # Powertools has no types here
 def expected(error: SallyportError) -> Response[Any]:
     """An error of our own tree becomes the problem that the table says."""
-    found = problem_of(error)
-    if found.status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.exception("a bug, or a key that is gone")
+    refusal = problem_of(error)
+    if refusal.status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.exception("a bug, or a seal key that no longer exists")
     else:
-        logger.info("request refused", kind=found.kind, status=int(found.status))
-    return respond(found)
+        logger.info("request refused", kind=refusal.kind, status=int(refusal.status))
+    return respond(refusal)
 
 
 @app.exception_handler(Exception)  # type: ignore[untyped-decorator]  # Powertools has no types here
@@ -49,7 +49,7 @@ def no_route(_error: NotFoundError) -> Response[Any]:
     """404, or 405 where the path is known and the method is not."""
     path, method = app.current_event.path, app.current_event.http_method
     methods = sorted({operation.method for operation in OPERATIONS if _matches(operation.path, path)})
-    if not methods or method in methods:  # Powertools takes fewer characters in a part of a path than RFC 3986
+    if not methods or method in methods:  # Powertools allows fewer characters in a part of a path than RFC 3986
         return respond(problem("not-found", HTTPStatus.NOT_FOUND, "there is nothing at this path"))
     detail = f"this resource takes {', '.join(methods)}"
     return respond(
@@ -66,19 +66,19 @@ def _matches(pattern: str, path: str) -> bool:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway REST proxy event in, proxy response out."""
     answer = app.resolve(event, context)
-    return answer if fits(answer) else _instead_of(answer)
+    return answer if fits(answer) else _replacement(answer)
 
 
-def _instead_of(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The last guard: everything is bounded where it is made, and where that was wrong the caller still gets a problem
-    and learns the delivery's id, in place of API Gateway's 502."""
-    logger.error("an answer is larger than Lambda returns")
-    named = answer["multiValueHeaders"].get("Sallyport-Delivery-Id")
-    found = respond(answer_too_large(named[0] if named else None))
-    own = {} if named is None else {"Sallyport-Delivery-Id": named}
+def _replacement(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The last resort: bodies are bounded where they are made; should one be too large anyway, the caller gets a
+    problem with the delivery's id instead of API Gateway's 502."""
+    logger.error("an answer is larger than Lambda can return")
+    delivery_ids = answer["multiValueHeaders"].get("Sallyport-Delivery-Id")
+    replacement = respond(answer_too_large(delivery_ids[0] if delivery_ids else None))
+    own = {} if delivery_ids is None else {"Sallyport-Delivery-Id": delivery_ids}
     return {
-        "statusCode": found.status_code,
-        "multiValueHeaders": {"Content-Type": [found.content_type], **own},
-        "body": found.body,
+        "statusCode": replacement.status_code,
+        "multiValueHeaders": {"Content-Type": [replacement.content_type], **own},
+        "body": replacement.body,
         "isBase64Encoded": False,
     }

@@ -1,8 +1,8 @@
 """SQS -> the attempts that are due. Partial batch failures are for messages that cannot be read, and for those whose
-follower SQS did not take: only these come back, or deliveries would have more and more messages. What a partner does
-wrong is a recorded attempt.
+replacement SQS did not accept: only these come back, or deliveries would have more and more messages. What a partner
+does wrong is a recorded attempt.
 
-For operators, by IAM invoke only, here because this function reaches database and queue anyway:
+For operators, by IAM invoke only; it is here because this function can reach database and queue anyway:
 
 {"action": "wake_overdue", "overdue_seconds": 600, "after": "...", "limit": 500}
 """
@@ -23,7 +23,7 @@ from handlers import wiring
 from runtime.observability import logger, writes_counts
 from wakeups.sqs import decode
 
-# A batch of unreadable messages only is no error of this function: each of them goes its way to the dead-letter queue.
+# A batch of only unreadable messages is not an error of this function: each of them ends in the dead-letter queue.
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
@@ -45,7 +45,7 @@ def read(record: SQSRecord) -> Wakeup:
 @logger.inject_lambda_context(clear_state=True)
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to get all of the batch again.
+    """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to receive the whole batch again.
 
     An operator's command in, what it did out. Raises msgspec.ValidationError or an error of ours, which the invoker
     sees.
@@ -55,11 +55,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return _wake(msgspec.convert(event, WakeOverdue), seconds_left=seconds_left)
     with processor(event["Records"], read):
         results = processor.process()
-    told = zip(event["Records"], results, strict=True)
-    readable = [(record["messageId"], found) for record, (status, found, _) in told if status == "success"]
-    back = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
+    pairs = zip(event["Records"], results, strict=True)
+    readable = [(record["messageId"], wakeup) for record, (status, wakeup, _) in pairs if status == "success"]
+    failed = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
     failures = [*processor.response()["batchItemFailures"]]
-    return {"batchItemFailures": [*failures, *({"itemIdentifier": readable[place][0]} for place in sorted(back))]}
+    return {
+        "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]
+    }
 
 
 def _wake(command: WakeOverdue, *, seconds_left: float) -> dict[str, Any]:

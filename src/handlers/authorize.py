@@ -21,7 +21,8 @@ class CallRefused(Exception):
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """The policy covers the whole stage, because API Gateway caches it for the token and not for the route.
 
-    Raises DatabaseUnavailable where nobody can tell: API Gateway answers 503 then (a gateway response of the template).
+    Raises DatabaseUnavailable where it cannot be checked: API Gateway answers 503 then (a gateway response of the
+    template).
     """
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     try:

@@ -1,4 +1,4 @@
-"""Schedule -> what address does the outside see, from this function's own zone? Never imports or asks the database."""
+"""Schedule -> the egress check of this function's own zone. It neither imports nor uses the database."""
 
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -16,7 +16,7 @@ from runtime.settings import CheckEgressSettings
 
 @cache
 def _wired() -> tuple[str, EgressChecks]:
-    """The zone and what a check works with, once per process. handlers/wiring.py would bring the database along."""
+    """The zone and what a check needs, once per process. handlers/wiring.py would import the database too."""
     settings = CheckEgressSettings.from_environment()
     client = Client(Guard.of(settings.egress), ca_bundle=settings.egress.ca_bundle)
     return settings.availability_zone, EgressChecks(
@@ -31,7 +31,7 @@ def _wired() -> tuple[str, EgressChecks]:
 @logger.inject_lambda_context(clear_state=True)
 @writes_counts
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Any event in, the verdict out. Raises SettingsError, and ChecksUnavailable where the result cannot be kept."""
+    """Any event in, the verdict out. Raises SettingsError, and ChecksUnavailable where the result cannot be stored."""
     zone, checks = _wired()
-    found = check(zone, checks=checks)
-    return {"zone": zone, "published": found.published, "seen": found.seen, "verdict": found.verdict.value}
+    result = check(zone, checks=checks)
+    return {"zone": zone, "published": result.published, "seen": result.seen, "verdict": result.verdict.value}

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of problems and of headers, beside what the table of operations knows.
+"""What the OpenAPI document says about problems and headers, in addition to the table of operations.
 
-Nothing else needs it; handlers/problems.py makes the problems, and a test holds each kind here to what is made there.
+Nothing else needs it; handlers/problems.py makes the problems, and a test compares each kind here with those.
 API Gateway makes three more kinds by itself (GatewayResponses in template.yaml).
 """
 
@@ -82,7 +82,7 @@ KINDS: Mapping[str, ProblemKind] = {
         members=_DELIVERY,
         headers=_RETRY,
     ),
-    "response-not-kept": ProblemKind(
+    "response-not-stored": ProblemKind(
         statuses=(409,),
         detail=f"the response of delivery {EXAMPLE_ID} (status 200) was not stored as it came",
         members=_PARTNER,
@@ -106,7 +106,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "internal": ProblemKind(statuses=(500, 502), detail="the details are in the log"),
     "answer-too-large": ProblemKind(
         statuses=(500,),
-        detail="what was asked for was done, but the answer to it is larger than Lambda returns",
+        detail="what was asked for was done, but the answer to it is larger than Lambda can return",
         members=_DELIVERY,
         some_headers=("Sallyport-Delivery-Id",),
     ),
@@ -148,7 +148,7 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
     "not-ended": ProblemKind(
         statuses=(504,),
-        detail=f"GET /v1/deliveries/{EXAMPLE_ID} tells what becomes of it; it will not be sent a second time",
+        detail=f"GET /v1/deliveries/{EXAMPLE_ID} shows its outcome; it will not be sent a second time",
         members=_DELIVERY,
         some_headers=_OF_CALL,
     ),

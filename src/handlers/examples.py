@@ -1,7 +1,7 @@
 """The examples of the OpenAPI document: whole bodies that fit together, made of the types that the API answers with.
 
-The examples of single properties are taken out of them, so that there is one truth. Requests work as they stand against
-`make run`, whose demo destination is `partner`. They are made when the document is asked for, not when it is imported.
+The examples of single properties are taken from them, so that they cannot differ. Requests work unchanged against `make
+run`, whose demo destination is `partner`. They are made when the document is requested, not on import.
 """
 
 from collections.abc import Iterator, Mapping
@@ -102,27 +102,27 @@ def shared() -> dict[str, Any]:
 
 def problem(kind: str, status: int) -> dict[str, Any]:
     """An example of a kind of problem."""
-    told = KINDS[kind]
+    described = KINDS[kind]
     return {
         "type": TYPE_PREFIX + kind,
         "title": ALL_TITLES[kind],
         "status": status,
-        "detail": told.detail,
-        **told.members,
+        "detail": described.detail,
+        **described.members,
     }
 
 
 def properties() -> dict[str, dict[str, Any]]:
-    """Of each schema the example of each property, as JSON: the first that is not null, or null."""
-    found: dict[str, dict[str, Any]] = {}
+    """The example of each property of each schema, as JSON: the first that is not null, or null."""
+    examples: dict[str, dict[str, Any]] = {}
     requested = [msgspec.convert(raw, kind) for kind, raws in REQUESTS.items() for raw in raws.values()]
     for body in (*requested, *_answers(), _in_bytes(), _problem_body()):
         for part in _parts(body):
-            known = found.setdefault(type(part).__name__, {})
+            known = examples.setdefault(type(part).__name__, {})
             for name, value in asdict(part).items():
                 if known.get(name) in (None, "", {}, []):
                     known[name] = msgspec.to_builtins(value)
-    return found
+    return examples
 
 
 def _parts(value: object) -> Iterator[Struct]:

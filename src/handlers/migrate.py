@@ -18,16 +18,16 @@ from runtime.observability import logger
 from runtime.settings import MigrateSettings, SettingsError
 
 PHYSICAL_ID = "sallyport-schema"
-RESERVE_SECONDS = 30.0  # what is left of the function's time for telling CloudFormation
-GRACE_SECONDS = 5.0  # of it, what PostgreSQL gets to end a migration by itself before it is given up
+RESERVE_SECONDS = 30.0  # how much of the function's time is reserved for the answer to CloudFormation
+GRACE_SECONDS = 5.0  # how much of it PostgreSQL gets to end a migration by itself before it is given up
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Create and Update migrate; Delete keeps the schema, which goes with the database.
+    """Create and Update migrate; Delete leaves the schema, which is deleted with the database.
 
-    Raises OSError where CloudFormation could not be told, so that Lambda tries once more. An operator gets the error
-    itself.
+    Raises OSError where CloudFormation could not be answered, so that Lambda tries once more. An operator gets the
+    error itself.
     """
     if "ResponseURL" in event:
         return _answered(event, context)
@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _answered(event: CustomResourceEvent, context: LambdaContext) -> dict[str, Any]:
-    """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
+    """Whatever happens, CloudFormation is answered: it would wait for its own time-out otherwise."""
     reason = "unexpected, see the log of the function"
     result: dict[str, Any] | None = None
     try:
@@ -49,8 +49,8 @@ def _answered(event: CustomResourceEvent, context: LambdaContext) -> dict[str, A
         answer(
             event,
             succeeded=result is not None,
-            # The same for ever, or CloudFormation would take an update for a replacement; but a resource that never
-            # came to be got an id from CloudFormation, and is deleted by it.
+            # It never changes, or CloudFormation would take an update for a replacement. A resource that could not be
+            # created got an id from CloudFormation, and is deleted by it.
             physical_id=event.get("PhysicalResourceId", PHYSICAL_ID),
             reason=reason,
             data={"Version": str(result["version"])} if result else None,
@@ -69,8 +69,8 @@ def _done(event: CustomResourceEvent, context: LambdaContext) -> dict[str, Any]:
 
 
 def _latest(event: CustomResourceEvent) -> str:
-    """What the template asks for. At a roll-back that is an older one, and the code may still be the newer: what failed
-    then is not tried again.
+    """The newest migration that the template asks for. In a roll-back that is an older one while the code may still be
+    the newer: the migration that failed is then not tried again.
     """
     latest = event.get("ResourceProperties", {}).get("LatestMigration")
     if not isinstance(latest, str) or not latest:

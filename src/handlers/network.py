@@ -1,8 +1,8 @@
 """CloudFormation custom resources of the network, outside the VPC: looks up given fixed addresses and the IDs of zones,
 empties the VPC's default security group. It always answers. Deleting any of them changes nothing.
 
-An operator may invoke it with such an event without its ResponseURL, to see beforehand whether ids can be taken over:
-the same, with the result as the function's answer.
+An operator may invoke it with such an event without its ResponseURL, to see beforehand whether addresses can be taken
+over: the same, with the result as the function's answer.
 """
 
 import time
@@ -17,14 +17,14 @@ from runtime.ec2 import Ec2
 from runtime.observability import logger
 from runtime.settings import NetworkSettings, SettingsError
 
-RESERVE_SECONDS = 60.0  # what is left for calls of EC2 under way and for telling CloudFormation
+RESERVE_SECONDS = 60.0  # reserved for EC2 calls that are running and for the answer to CloudFormation
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """A custom resource's event in; what the resource is told to be, out.
+    """A custom resource's event in, its attributes out.
 
-    Raises OSError where CloudFormation could not be told. An operator gets the error itself.
+    Raises OSError where CloudFormation could not be answered. An operator gets the error itself.
     """
     if "ResponseURL" not in event:
         return dict(_made(event, context))
@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _answered(event: CustomResourceEvent, context: LambdaContext, *, physical_id: str) -> dict[str, Any]:
-    """Whatever happens, CloudFormation is told: it would wait for its own time-out otherwise."""
+    """Whatever happens, CloudFormation is answered: it would wait for its own time-out otherwise."""
     reason = "unexpected, see the log of the function"
     data: dict[str, str] | None = None
     try:
@@ -59,14 +59,14 @@ def _made(event: CustomResourceEvent, context: LambdaContext) -> dict[str, str]:
         case "Custom::EgressAddresses":
             return _egress_addresses(event, ec2, retry_time)
         case "Custom::ZoneIds":
-            asked = event["ResourceProperties"]
-            found = zone_ids((asked["ZoneA"], asked["ZoneB"]), ec2=ec2, retry_time=retry_time)
-            return {"ZoneIds": ",".join(f"{zone}={zone_id}" for zone, zone_id in found.items())}
+            properties = event["ResourceProperties"]
+            ids = zone_ids((properties["ZoneA"], properties["ZoneB"]), ec2=ec2, retry_time=retry_time)
+            return {"ZoneIds": ",".join(f"{zone}={zone_id}" for zone, zone_id in ids.items())}
         case "Custom::DefaultSecurityGroup":
             group_id = event["ResourceProperties"]["SecurityGroupId"]
             return {"RulesRevoked": str(empty_default_group(group_id, ec2=ec2, retry_time=retry_time))}
         case other:
-            raise NetworkRefused(f"this function makes no {other}")
+            raise NetworkRefused(f"this function does not handle {other}")
 
 
 def _egress_addresses(event: CustomResourceEvent, ec2: Ec2, retry_time: RetryTime) -> dict[str, str]:
@@ -74,5 +74,5 @@ def _egress_addresses(event: CustomResourceEvent, ec2: Ec2, retry_time: RetryTim
     given = event["ResourceProperties"]["AllocationIds"].split(",")
     # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID
     _, _, _, region, _, stack = event["StackId"].split(":", 5)
-    found = public_addresses(given, stack=stack.split("/")[1], region=region, ec2=ec2, retry_time=retry_time)
-    return {"AddressA": found[0], "AddressB": found[1] if len(found) > 1 else ""}
+    addresses = public_addresses(given, stack=stack.split("/")[1], region=region, ec2=ec2, retry_time=retry_time)
+    return {"AddressA": addresses[0], "AddressB": addresses[1] if len(addresses) > 1 else ""}

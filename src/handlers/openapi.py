@@ -26,7 +26,7 @@ _TAGS = {
     "about": "Open to everyone, without a token",
 }
 _PATH: Mapping[str, dict[str, Any]] = {
-    # The id has no prefilled example: none would lead anywhere. The links of the answers say where it comes from.
+    # The id has no prefilled example, since none would exist. The links of the responses say where it comes from.
     "delivery_id": {
         "description": "The delivery's id",
         "schema": {"type": "string", "format": "uuid", "examples": [EXAMPLE_ID]},
@@ -53,7 +53,7 @@ _ANY = "*/*"
 
 
 def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
-    """The whole document; `server` is what stands before the paths, such as the stage."""
+    """The whole document; `server` is the prefix of the paths, such as the stage."""
     listed = list(operations)
     schemas = _schemas(listed)
     paths: dict[str, dict[str, Any]] = {}
@@ -144,7 +144,7 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    """The example stands in the schema: beside it the page would prefill the field, and so send what nobody chose."""
+    """The example is in the schema: next to it, the page would prefill the field, and so send a value nobody chose."""
     return {
         "name": parameter.name,
         "in": parameter.place,
@@ -155,11 +155,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _answers(operation: Operation) -> dict[str, Any]:
-    found = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
+    described = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
     if operation.passes:
         other = "The partner's response with any other status, marked by `Sallyport-Outcome: answered`"
-        found["default"] = found["200"] | {"description": other}
-    return found
+        described["default"] = described["200"] | {"description": other}
+    return described
 
 
 def _answer(answer: OperationResponse, operation: Operation) -> dict[str, Any]:

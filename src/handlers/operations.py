@@ -15,7 +15,7 @@ type View = Callable[..., Response[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A query parameter or a header. `place` is where it stands: query or header. `example` works as it stands."""
+    """A query parameter or a header; `place` says which. `example` works unchanged."""
 
     name: str
     place: str
@@ -26,7 +26,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResponse:
-    """One answer of an operation; `body` is None where it is no JSON of ours. `headers` are always there, those of
+    """One answer of an operation; `body` is None where it is not JSON of ours. `headers` are always there, those of
     `some_headers` only in some cases; handlers/descriptions.py describes them.
     """
 

@@ -71,8 +71,8 @@ def next_cursor(ids: Sequence[UUID], *, limit: int) -> str | None:
 
 
 def only(request: Request, known: Sequence[str]) -> None:
-    """Raises InvalidRequest where a query parameter is not `known`: a typo must not widen a list. It is not named, for
-    it may be a secret in the wrong place.
+    """Raises InvalidRequest where a query parameter is not `known`: a typo must not widen a list. It is not named,
+    since it may be a secret in the wrong place.
     """
     unknown = {name for name, _ in request.query} - set(known)
     if unknown:

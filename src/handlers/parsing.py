@@ -20,7 +20,8 @@ _MOST_POSITIONS = 10  # of unknown members that a fault lists
 
 
 def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
-    """The body as a `kind`. Raises Malformed where it is no JSON object, InvalidRequest with every fault otherwise."""
+    """The body as a `kind`. Raises Malformed where it is not a JSON object, InvalidRequest with every fault
+    otherwise."""
     text = _text(body)
     raw = _object(text)
     if _SURROGATE.search(text):
@@ -67,7 +68,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _first_repeated(names: Iterable[str]) -> int:
-    """The position, from 1, of the first name that stood before. One look at each: objects may have many members."""
+    """The position, from 1, of the first name that is repeated. Linear, since objects may have many members."""
     seen: set[str] = set()
     for position, name in enumerate(names, start=1):
         if name in seen:
@@ -105,7 +106,7 @@ def _no_constant(name: str) -> None:
     raise Malformed(f"{name} is not JSON (RFC 8259 section 6)")
 
 
-# An escape that may be half of a pair. Bodies without one, nearly all, need no closer look.
+# An escape that may be half of a pair. Bodies without one, nearly all, need no further check.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # As json.loads reads bytes, but made once instead of for each body.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
@@ -137,7 +138,7 @@ def _value_faults(value: Any, field: FieldInfo, *, pointer: str) -> Iterator[Fau
 
 
 def _unknown(positions: list[int], known: Iterable[str]) -> str:
-    """Where the unknown members stand, as they cannot be named: a misplaced secret may be one of the names."""
+    """The positions of the unknown members. They are not named: a misplaced secret may be one of the names."""
     listed = ", ".join(str(position) for position in positions[:_MOST_POSITIONS])
     more = ", ..." if len(positions) > _MOST_POSITIONS else ""
     members = f"member {listed}{more} is unknown" if len(positions) == 1 else f"members {listed}{more} are unknown"
@@ -147,19 +148,19 @@ def _unknown(positions: list[int], known: Iterable[str]) -> str:
 def _said(message: str, kind: Any) -> str:
     """msgspec's message in the words of JSON and without the value, which some of its messages quote."""
     for pattern, said in _MESSAGES:
-        if found := pattern.fullmatch(message):
-            return said(found, kind)
+        if match := pattern.fullmatch(message):
+            return said(match, kind)
     choices = _choices(kind)
     return f"must be one of {', '.join(choices)}" if choices else "has a value that this field cannot have"
 
 
-def _wrong_type(found: re.Match[str], kind: Any) -> str:
-    *others, last = (_TYPES.get(name, name) for name in found[1].split(" | "))
+def _wrong_type(match: re.Match[str], kind: Any) -> str:
+    *others, last = (_TYPES.get(name, name) for name in match[1].split(" | "))
     wanted = f"{', '.join(others)} or {last}" if others else last
-    return f"must be {wanted}, not {_TYPES.get(found[2], found[2])}"
+    return f"must be {wanted}, not {_TYPES.get(match[2], match[2])}"
 
 
-def _wrong_form(found: re.Match[str], kind: Any) -> str:
+def _wrong_form(match: re.Match[str], kind: Any) -> str:
     """What the type says of its pattern: a regular expression explains nothing to whoever made a slip."""
     said = [meta.extra["must"] for meta in _metas(kind) if meta.extra and "must" in meta.extra]
     return f"must be {said[0]}" if said else "does not have the form that the API's description gives"
@@ -191,17 +192,17 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]], ..
     (re.compile("Expected `str` matching regex .*", re.DOTALL), _wrong_form),
     (
         re.compile(r"Expected `str` of length (>=|<=) (\d+)"),
-        lambda found, _: f"must have {_BOUNDS[found[1]]} {found[2]} character{'' if found[2] == '1' else 's'}",
+        lambda match, _: f"must have {_BOUNDS[match[1]]} {match[2]} character{'' if match[2] == '1' else 's'}",
     ),
     (
         re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (-?[\d.]+?)(?:\.0)?"),
-        lambda found, _: f"must be {_BOUNDS[found[1]]} {found[2]}",
+        lambda match, _: f"must be {_BOUNDS[match[1]]} {match[2]}",
     ),
     (
         re.compile("Expected `datetime` with a timezone component|Invalid RFC3339.*"),
-        lambda found, _: "must be an RFC 3339 date and time with its offset, such as 2026-01-31T12:00:00Z",  # noqa: ARG005
+        lambda match, _: "must be an RFC 3339 date and time with its offset, such as 2026-01-31T12:00:00Z",  # noqa: ARG005
     ),
-    (re.compile("Object missing required field `(.*)`"), lambda found, _: f"must have the field '{found[1]}'"),
+    (re.compile("Object missing required field `(.*)`"), lambda match, _: f"must have the field '{match[1]}'"),
 )
 
 
@@ -221,7 +222,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
-    """The struct that an object is meant to be, where its type (or its tag, in a union) tells."""
+    """The struct that an object is meant to be, where its type (or its tag, in a union) says so."""
     if not isinstance(value, dict):
         return None
     kind = _bare(kind)

@@ -35,21 +35,21 @@ class Problem:
 TITLES = {
     "invalid-request": "The request has fields that cannot be accepted",
     "malformed-request": "The request cannot be read",
-    "unauthorized": "A valid bearer token is needed",
+    "unauthorized": "A valid bearer token is required",
     "forbidden": "The token does not allow this",
     "not-found": "The resource does not exist",
-    "method-not-allowed": "The resource does not take this method",
+    "method-not-allowed": "The resource does not support this method",
     "name-taken": "The name is in use",
     "in-flight": "The first request with this idempotency key is still in flight",
-    "response-not-kept": "The stored response is not complete",
+    "response-not-stored": "The stored response is not complete",
     "key-reused": "The idempotency key belongs to another request",
     "too-large": "The body is too large",
-    "unavailable": "Something Sallyport needs is out of reach for the moment",
+    "unavailable": "Something that Sallyport needs is unavailable at the moment",
     "partner-unreachable": "The partner could not be reached; nothing was sent",
     "outcome-unknown": "The request was sent and no complete answer came",
-    "egress-refused": "Sallyport does not let this request out",
+    "egress-refused": "Sallyport does not allow this request",
     "not-ended": "The delivery has not ended yet",
-    "response-too-large": "The partner's response cannot be passed through whole",
+    "response-too-large": "The partner's response cannot be passed through in full",
     "invalid-status": "The partner's status is not an HTTP status",
     "answer-too-large": "The answer is too large to be returned",
     "internal": "Sallyport failed",
@@ -139,7 +139,7 @@ def _conflict(error: errors.NameTaken | errors.StillInFlight | errors.ResponseNo
             )
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):
             return problem(
-                "response-not-kept",
+                "response-not-stored",
                 HTTPStatus.CONFLICT,
                 str(error),
                 extensions={"delivery_id": delivery_id, "partner_status": status},
@@ -148,20 +148,20 @@ def _conflict(error: errors.NameTaken | errors.StillInFlight | errors.ResponseNo
             assert_never(error)
 
 
-def respond(found: Problem) -> Response[str]:
+def respond(reported: Problem) -> Response[str]:
     """The HTTP answer that carries a problem."""
     members = {
-        "type": TYPE_PREFIX + found.kind,
-        "title": found.title,
-        "status": int(found.status),
-        "detail": found.detail,
-        **found.extensions,
+        "type": TYPE_PREFIX + reported.kind,
+        "title": reported.title,
+        "status": int(reported.status),
+        "detail": reported.detail,
+        **reported.extensions,
     }
     return Response(
-        status_code=int(found.status),
+        status_code=int(reported.status),
         content_type=CONTENT_TYPE,
         body=json.dumps(members),
-        headers=dict(found.headers),
+        headers=dict(reported.headers),
     )
 
 
@@ -181,7 +181,7 @@ def no_answer(delivery_id: str, outcome: OutcomeKind, reason: str) -> Problem:
 
 
 def too_large_to_return(delivery_id: str, status: int) -> Problem:
-    """What a pass-through caller is told when the partner answered with more than can be returned, or with an answer
+    """The problem of a pass-through call whose partner answered with more than can be returned, or with an answer
     that may be cut."""
     members = {"delivery_id": delivery_id, "partner_status": status}
     detail = "the partner answered with more than can be returned, or its TLS connection ended without a close_notify, "
@@ -189,21 +189,21 @@ def too_large_to_return(delivery_id: str, status: int) -> Problem:
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
 
 
-def odd_status(delivery_id: str, status: int) -> Problem:
-    """What a pass-through caller is told when the partner answered with a status that cannot be returned."""
+def unsupported_status(delivery_id: str, status: int) -> Problem:
+    """The problem of a pass-through call whose partner answered with a status that cannot be returned."""
     members = {"delivery_id": delivery_id, "partner_status": status}
     detail = "the partner answered with a status above 599; its answer is stored with the delivery"
     return problem("invalid-status", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
 
 
 def answer_too_large(delivery_id: str | None) -> Problem:
-    """What is told where Lambda would not return the answer; with the delivery that it was about, if any."""
-    detail = "what was asked for was done, but the answer to it is larger than Lambda returns"
+    """The problem where Lambda would not return the answer; with the delivery that it was about, if any."""
+    detail = "what was asked for was done, but the answer to it is larger than Lambda can return"
     members = {} if delivery_id is None else {"delivery_id": delivery_id}
     return problem("answer-too-large", HTTPStatus.INTERNAL_SERVER_ERROR, detail, extensions=members)
 
 
 def not_ended(delivery_id: str) -> Problem:
-    """What a pass-through caller is told when the time was up before the attempt was over."""
-    detail = f"GET /v1/deliveries/{delivery_id} tells what becomes of it; it will not be sent a second time"
+    """The problem of a pass-through call whose time was up before its attempt ended."""
+    detail = f"GET /v1/deliveries/{delivery_id} shows its outcome; it will not be sent a second time"
     return problem("not-ended", HTTPStatus.GATEWAY_TIMEOUT, detail, extensions={"delivery_id": delivery_id})

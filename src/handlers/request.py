@@ -18,9 +18,9 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """`path` is percent-encoded as the caller sent it, without the stage; `stage_path` is what stands before it.
+    """`path` is percent-encoded as the caller sent it, without the stage; `stage_path` is what precedes it.
 
-    `headers` and `query` keep repeated names and their order among each other; query values are decoded, because REST
+    `headers` and `query` have repeated names in their order; query values are decoded, because REST
     APIs hand them over so. `tenant_id` and `scopes` come from the authorizer and are empty on open routes.
     """
 
@@ -49,7 +49,7 @@ class Request:
         return [value for header, value in self.headers if header.lower() == name]
 
     def parameter(self, name: str) -> str | None:
-        """A query parameter that may stand once; None where it is absent. Raises InvalidRequest for a repeated one."""
+        """A query parameter that may appear once; None where it is absent. Raises InvalidRequest for a repeated one."""
         values = [value for parameter, value in self.query if parameter == name]
         if len(values) > 1:
             raise InvalidRequest(Fault(field=name, detail="must not be repeated"))
@@ -73,12 +73,12 @@ class Request:
         return bare
 
     def preferences(self) -> dict[str, str]:
-        """The Prefer headers (RFC 7240); of a preference that stands twice the first counts."""
-        found: dict[str, str] = {}
+        """The Prefer headers (RFC 7240); the first counts where one is repeated."""
+        preferences: dict[str, str] = {}
         for part in ",".join(self.values("prefer")).split(","):
             name, _, value = part.partition(";")[0].partition("=")
-            found.setdefault(name.strip().lower(), value.strip().strip('"'))
-        return found
+            preferences.setdefault(name.strip().lower(), value.strip().strip('"'))
+        return preferences
 
     def wait_seconds(self) -> int | None:
         """How long the caller prefers to wait, at most 25 s; None for not at all.
@@ -123,7 +123,7 @@ def _is_unicode(request: Request) -> bool:
 
 
 def uuid_of(text: str, *, noun: str) -> UUID:
-    """The id in a path. Raises NotFound where it is none: no thing has such an id."""
+    """The id in a path. Raises NotFound where it is not a UUID: nothing has such an id."""
     try:
         return UUID(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Builds what the flows work with from the settings, once per process and on first use."""
+"""Builds what the flows need from the settings, once per process and on first use."""
 
 import random
 import secrets
@@ -31,7 +31,7 @@ def api() -> "Services":
 
 @cache
 def egress_checks() -> "EgressChecks":
-    """Of the routes of handlers/api.py that tell about the fixed addresses; over the client that deliveries take."""
+    """For the routes of handlers/api.py about the fixed addresses; with the client that deliveries use."""
     from egress.check_store import CheckStore
     from flows.check_egress import EgressChecks
 
@@ -64,14 +64,14 @@ def admin() -> Database:
 
 
 def reset_after_restore() -> None:
-    """What was made before a snapshot is let go of, for it is in every process that starts from it: connections, keys
-    and credentials, the zone, and the state of the generator that spreads retries."""
+    """Drops what was made before a snapshot, since it is in every process that starts from it: connections, keys and
+    credentials, the zone, and the state of the generator that spreads retries."""
     if api.cache_info().currsize:
         services = api()
         services.database.close()
         services.client.close()
-    for made in (api, egress_checks):
-        made.cache_clear()
+    for cached in (api, egress_checks):
+        cached.cache_clear()
     aws.forget()
     zones.forget()
     random.seed()

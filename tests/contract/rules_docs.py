@@ -135,7 +135,7 @@ def _samples() -> Iterator[problems.Problem]:
     yield from (problems.no_answer("1", outcome, "") for outcome in OutcomeKind)
     yield problems.too_large_to_return("1", 200)
     yield problems.not_ended("1")
-    yield problems.odd_status("1", 600)
+    yield problems.unsupported_status("1", 600)
     yield problems.answer_too_large(None)
     yield problems.problem("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "")
 

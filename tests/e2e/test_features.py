@@ -320,7 +320,11 @@ def test_an_answer_that_cannot_be_handed_back_is_withheld(user: Consumer, key: s
     headers = {"Idempotency-Key": key}
     assert user.call("GET", "/v1/via/other/large", headers=headers).status == 200
     again = user.call("GET", "/v1/via/other/large", headers=headers)
-    assert (again.status, kind_of(again), again.headers["sallyport-outcome"]) == (409, "response-not-kept", "withheld")
+    assert (again.status, kind_of(again), again.headers["sallyport-outcome"]) == (
+        409,
+        "response-not-stored",
+        "withheld",
+    )
     odd = user.call("GET", "/v1/via/other/odd")
     assert (odd.status, kind_of(odd), odd.json["partner_status"]) == (502, "invalid-status", 799)
     huge = user.call("GET", "/v1/via/other/huge")

@@ -250,7 +250,7 @@ def test_a_group_that_does_not_exist_is_a_failure_with_ec2s_own_words(ec2: Any, 
 
 
 def test_a_resource_of_another_kind_is_a_failure(ec2: Any, ask: Ask) -> None:
-    assert refused(ask(ResourceType="Custom::Nothing")) == "this function makes no Custom::Nothing"
+    assert refused(ask(ResourceType="Custom::Nothing")) == "this function does not handle Custom::Nothing"
 
 
 def test_an_ec2_that_does_not_answer_is_a_failure(

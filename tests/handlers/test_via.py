@@ -337,7 +337,7 @@ def test_an_answer_that_was_cut_when_it_was_stored_is_not_played_back(api: Api, 
     headers = [("Idempotency-Key", "order-42")]
     assert len(api.call("GET", "/v1/via/partner/x", headers=headers).body) == 64 * 1024 + 1
     again = api.call("GET", "/v1/via/partner/x", headers=headers)
-    assert (again.status, again.kind, again.json["partner_status"]) == (409, "response-not-kept", 200)
+    assert (again.status, again.kind, again.json["partner_status"]) == (409, "response-not-stored", 200)
     assert len(server.requests) == 1
 
 

@@ -18,7 +18,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.NotFound("delivery", "42"), 404, "not-found", {}),
     (errors.NameTaken("taken"), 409, "name-taken", {}),
     (errors.StillInFlight(delivery_id="42", retry_after_seconds=2), 409, "in-flight", {"Retry-After": "2"}),
-    (errors.ResponseNotStored(delivery_id="42", status=200), 409, "response-not-kept", {}),
+    (errors.ResponseNotStored(delivery_id="42", status=200), 409, "response-not-stored", {}),
     (errors.KeyReused(delivery_id="42"), 422, "key-reused", {}),
     (errors.TooLarge(limit_bytes=5), 413, "too-large", {}),
     (errors.DatabaseUnavailable("away", retry_after_seconds=10), 503, "unavailable", {"Retry-After": "10"}),

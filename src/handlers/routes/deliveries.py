@@ -146,9 +146,9 @@ def list_deliveries(request: Request) -> Response[Any]:
     """Keyset pagination, stable under inserts."""
     only(request, [parameter.name for parameter in FILTERS])
     limit = limit_of(request)
-    found = table.page(wiring.api().database, _filter(request), limit=limit + 1)
-    shown = fitting([delivery_body(item) for item in found[:limit]])
-    following = next_cursor([item.delivery_id for item in found], limit=len(shown))
+    page = table.page(wiring.api().database, _filter(request), limit=limit + 1)
+    shown = fitting([delivery_body(delivery) for delivery in page[:limit]])
+    following = next_cursor([delivery.delivery_id for delivery in page], limit=len(shown))
     return as_json(200, DeliveriesBody(shown, following))
 
 
@@ -174,8 +174,8 @@ def show_one(request: Request, delivery_id: str) -> Response[Any]:
     only(request, [ATTEMPT_CURSOR.name])
     after = attempt_cursor_of(request)
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
-    found = find(wanted, tenant_id=request.tenant_id, services=wiring.api())
-    return as_json(200, delivery_details(found, after=after), {"Sallyport-Delivery-Id": str(wanted)})
+    progress = find(wanted, tenant_id=request.tenant_id, services=wiring.api())
+    return as_json(200, delivery_details(progress, after=after), {"Sallyport-Delivery-Id": str(wanted)})
 
 
 def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:

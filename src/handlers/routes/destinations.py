@@ -40,9 +40,9 @@ router = new_router()
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again."""
     new = new_destination(body_as(request.body, NewDestinationBody), tenant_id=request.tenant_id)
-    made = flow.create(new, own_host=request.host, services=wiring.api())
-    where = f"{request.stage_path}/v1/destinations/{made.destination_id}"
-    return as_json(201, destination_body(made), {"Location": where})
+    created = flow.create(new, own_host=request.host, services=wiring.api())
+    location = f"{request.stage_path}/v1/destinations/{created.destination_id}"
+    return as_json(201, destination_body(created), {"Location": location})
 
 
 @serves(
@@ -61,14 +61,14 @@ def list_destinations(request: Request) -> Response[Any]:
     """Keyset pagination."""
     only(request, [LIMIT.name, CURSOR.name])
     limit, before = limit_of(request), cursor_of(request)
-    found = table.page(
+    page = table.page(
         wiring.api().database,
         tenant_id=request.tenant_id,
         before=None if before is None else DestinationId(before),
         limit=limit + 1,
     )
-    shown = fitting([destination_body(item) for item in found[:limit]])
-    following = next_cursor([item.destination_id for item in found], limit=len(shown))
+    shown = fitting([destination_body(destination) for destination in page[:limit]])
+    following = next_cursor([destination.destination_id for destination in page], limit=len(shown))
     return as_json(200, DestinationsBody(shown, following))
 
 
@@ -86,5 +86,4 @@ def list_destinations(request: Request) -> Response[Any]:
 )
 def show(request: Request, destination: str) -> Response[Any]:
     """Never its credentials."""
-    found = flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())
-    return as_json(200, destination_body(found))
+    return as_json(200, destination_body(flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())))

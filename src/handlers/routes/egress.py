@@ -29,7 +29,7 @@ router = new_router()
     ),
 )
 def show(_request: Request) -> Response[Any]:
-    """As they are published, per Availability Zone; with no verdict where nobody knows."""
+    """As they are published, per Availability Zone; unverified where nothing is known."""
     return as_json(200, egress_body(flow.shown(checks=wiring.egress_checks())))
 
 

@@ -23,7 +23,15 @@ from flows.deliver import Progress, deliver
 from handlers import wiring
 from handlers.answers import fits
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
-from handlers.problems import Problem, no_answer, not_ended, odd_status, problem_of, respond, too_large_to_return
+from handlers.problems import (
+    Problem,
+    no_answer,
+    not_ended,
+    problem_of,
+    respond,
+    too_large_to_return,
+    unsupported_status,
+)
 from handlers.request import Request
 from handlers.routes.deliveries import IDEMPOTENCY_KEY
 from handlers.schemas.deliveries import DeliveryBody, delivery_body
@@ -33,8 +41,8 @@ router = new_router()
 
 PREFIX = "/v1/via/"
 REPLAYED = "Idempotency-Replayed"
-TARGET_LIMIT = 14_000  # path and query, encoded: with the longest base URL they are no longer than the guard takes
-HIGHEST_STATUS = 599  # RFC 9110 section 15; API Gateway takes no other from a function
+TARGET_LIMIT = 14_000  # path and query, encoded: with the longest base URL they are no longer than the guard allows
+HIGHEST_STATUS = 599  # RFC 9110 section 15; API Gateway accepts no other from a function
 NOT_MODIFIED = 304
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESPOND_ASYNC = Parameter(
@@ -76,7 +84,7 @@ def _operation(method: str) -> Operation:
             "not-found",
             "in-flight",
             "key-reused",
-            "response-not-kept",
+            "response-not-stored",
             "partner-unreachable",
             "egress-refused",
             "outcome-unknown",
@@ -151,17 +159,17 @@ def _live(progress: Progress, answer: Answered) -> Response[Any]:
     return _partner_response(progress, answer.status, answer.headers, answer.body)
 
 
-def _stored(progress: Progress, kept: StoredResponse) -> Response[Any]:
-    """The answer as it was stored: of the key's first request, or of an attempt that the worker made meanwhile."""
-    if kept.truncated:
-        cut = ResponseNotStored(delivery_id=str(progress.delivery.delivery_id), status=kept.status)
+def _stored(progress: Progress, stored: StoredResponse) -> Response[Any]:
+    """The answer as it was stored: to the key's first request, or to an attempt that the worker made meanwhile."""
+    if stored.truncated:
+        cut = ResponseNotStored(delivery_id=str(progress.delivery.delivery_id), status=stored.status)
         return _ours(progress, problem_of(cut))
-    return _partner_response(progress, kept.status, kept.headers, kept.body)
+    return _partner_response(progress, stored.status, stored.headers, stored.body)
 
 
-def _ours(progress: Progress, found: Problem) -> Response[Any]:
-    """An answer of our own. A header tells the attempt's outcome; no partner can send that through here."""
-    answer = respond(found)
+def _ours(progress: Progress, refusal: Problem) -> Response[Any]:
+    """An answer of our own. A header says the attempt's outcome; a partner's own header of that name is dropped."""
+    answer = respond(refusal)
     outcome = progress.attempts[-1].outcome if progress.attempts else None
     shown = "withheld" if outcome is OutcomeKind.ANSWERED else outcome and outcome.value
     own = _own_headers(progress.delivery, outcome=shown, replayed=progress.replayed)
@@ -172,21 +180,21 @@ def _ours(progress: Progress, found: Problem) -> Response[Any]:
 def _partner_response(progress: Progress, status: int, headers: Headers, body: bytes) -> Response[Any]:
     delivery_id = str(progress.delivery.delivery_id)
     if status > HIGHEST_STATUS:
-        return _ours(progress, odd_status(delivery_id, status))
+        return _ours(progress, unsupported_status(delivery_id, status))
     listed: dict[str, list[str]] = {}
     for name, value in returnable(headers):
         listed.setdefault(name, []).append(value)
     own = _own_headers(progress.delivery, outcome=OutcomeKind.ANSWERED.value, replayed=progress.replayed)
-    told = _told_length(headers) if progress.delivery.method == "HEAD" or status == NOT_MODIFIED else {}
+    length = _content_length(headers) if progress.delivery.method == "HEAD" or status == NOT_MODIFIED else {}
     text = b64encode(body).decode()
     if not fits({"body": text, "multiValueHeaders": listed}):
         return _ours(progress, too_large_to_return(delivery_id, status))
-    answer: Response[Any] = Response(status_code=status, body=text, headers={**listed, **told, **own})
-    answer.base64_encoded = True  # said here, because Powertools would take JSON in bytes for an object to serialise
+    answer: Response[Any] = Response(status_code=status, body=text, headers={**listed, **length, **own})
+    answer.base64_encoded = True  # set here, because Powertools would serialise a body of bytes that is JSON
     return answer
 
 
-def _told_length(headers: Headers) -> dict[str, str]:
+def _content_length(headers: Headers) -> dict[str, str]:
     """The Content-Length of an answer without a body, under another name: API Gateway writes a length of its own."""
     values = {value for name, value in headers if name.lower() == "content-length" and value.isdecimal()}
     return {"Sallyport-Content-Length": values.pop()} if len(values) == 1 else {}

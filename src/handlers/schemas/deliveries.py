@@ -119,7 +119,7 @@ class DeliveriesBody(Struct, frozen=True):
 
 
 class _Sent(Struct):
-    """A call's body, of which only the place where `body` stands is looked for."""
+    """A call's body, of which only the bytes of `body` are read."""
 
     body: msgspec.Raw
 
@@ -132,7 +132,7 @@ def new_delivery(
 ) -> NewDelivery:
     """Raises InvalidRequest with every field that the types alone cannot judge.
 
-    `sent` is the call's whole body: a JSON `body` in it goes on as it stands there, so that no number loses a digit.
+    `sent` is the call's whole body: a JSON `body` in it is sent byte for byte, so that no number loses a digit.
     """
     faults: list[Fault] = []
     headers = _request_headers(body.headers, faults)
@@ -201,7 +201,7 @@ def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
     if body.body is not None and body.body_base64 is not None:
         faults.append(Fault(field="/body_base64", detail="cannot be combined with body"))
     if body.method == "HEAD" and (body.body or body.body_base64):
-        faults.append(Fault(field="/body", detail="a HEAD request carries none"))
+        faults.append(Fault(field="/body", detail="a HEAD request has none"))
     if body.body_base64 is not None:
         try:
             return b64decode(body.body_base64, validate=True)
@@ -210,11 +210,11 @@ def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
             return b""
     if body.body is None:
         return b""
-    return body.body.encode() if isinstance(body.body, str) else _as_it_stands(body.body, sent)
+    return body.body.encode() if isinstance(body.body, str) else _bytes_as_sent(body.body, sent)
 
 
-def _as_it_stands(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
-    """The bytes of `content` in `sent`; encoded anew where the call is not UTF-8."""
+def _bytes_as_sent(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
+    """The bytes of `content` in `sent`; encoded again where the call is not UTF-8."""
     try:
         return bytes(_SENT.decode(sent).body)
     except msgspec.DecodeError:
