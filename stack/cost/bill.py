@@ -102,14 +102,14 @@ def bill(
     """
     month = Month(resources=resources, deliveries=deliveries, hours=prices.hours_per_month, load=load)
     charges = [charge for address in resources for charge in _charges(address, month, prices) if charge.quantity]
-    found = {name: [charge for charge in charges if charge.price == name] for name in prices.prices}
+    by_price = {name: [charge for charge in charges if charge.price == name] for name in prices.prices}
     return [
         BillLine(
             price=prices.prices[name],
             resources=len({charge.resource for charge in same}),
             quantity=sum(charge.quantity for charge in same),
         )
-        for name, same in found.items()
+        for name, same in by_price.items()
         if same
     ]
 
@@ -148,7 +148,7 @@ class Month:
 
     def of_type(self, kind: str) -> dict[str, RenderedResource]:
         """The resources of a type by address."""
-        return {address: found for address, found in self.resources.items() if found["Type"] == kind}
+        return {address: resource for address, resource in self.resources.items() if resource["Type"] == kind}
 
     def gb(self, count: float, kib: str) -> float:
         """`count` times the KiB that load.toml has under the name `kib`, in GB."""
@@ -157,18 +157,20 @@ class Month:
     @cached_property
     def scheduled(self) -> dict[str, float]:
         """Invocations by schedule: the function's address, and how often in a month."""
-        found: dict[str, float] = {}
+        runs: dict[str, float] = {}
         for address, schedule in self.schedules().items():
             for target in _targets(schedule["Properties"]):
                 function = self._function(target)
-                found[function] = found.get(function, 0) + self.runs(address)
-        return found
+                runs[function] = runs.get(function, 0) + self.runs(address)
+        return runs
 
     def schedules(self) -> dict[str, RenderedResource]:
         """Rules and schedules that fire by the clock."""
-        found = self.of_type("AWS::Events::Rule") | self.of_type("AWS::Scheduler::Schedule")
+        candidates = self.of_type("AWS::Events::Rule") | self.of_type("AWS::Scheduler::Schedule")
         return {
-            address: schedule for address, schedule in found.items() if "ScheduleExpression" in schedule["Properties"]
+            address: schedule
+            for address, schedule in candidates.items()
+            if "ScheduleExpression" in schedule["Properties"]
         }
 
     def runs(self, address: str) -> float:
@@ -182,8 +184,12 @@ class Month:
     def _function(self, target: str) -> str:
         """The address of the function behind an ARN, a reference or an alias."""
         address = target.removesuffix(".Arn")
-        found = self.resources.get(address, {"Type": ""})
-        return self._function(found["Properties"]["FunctionName"]) if found["Type"] == "AWS::Lambda::Alias" else address
+        resource = self.resources.get(address, {"Type": ""})
+        return (
+            self._function(resource["Properties"]["FunctionName"])
+            if resource["Type"] == "AWS::Lambda::Alias"
+            else address
+        )
 
     def invocations(self, address: str) -> float:
         """How often a function runs. Raises Unpriced for a function that nothing here accounts for."""
@@ -243,9 +249,9 @@ class Month:
     def endpoints(self, service: str) -> dict[str, RenderedResource]:
         """The interface endpoints of a service, such as sqs."""
         return {
-            address: found
-            for address, found in self.of_type("AWS::EC2::VPCEndpoint").items()
-            if found["Properties"]["ServiceName"].endswith(f".{service}") and _is_interface(found["Properties"])
+            address: endpoint
+            for address, endpoint in self.of_type("AWS::EC2::VPCEndpoint").items()
+            if endpoint["Properties"]["ServiceName"].endswith(f".{service}") and _is_interface(endpoint["Properties"])
         }
 
     # ---- the database
@@ -282,8 +288,8 @@ class Month:
 
 def _scaling(month: Month) -> Mapping[str, Any]:
     (cluster,) = month.of_type("AWS::RDS::DBCluster").values()
-    found: Mapping[str, Any] = cluster["Properties"]["ServerlessV2ScalingConfiguration"]
-    return found
+    scaling: Mapping[str, Any] = cluster["Properties"]["ServerlessV2ScalingConfiguration"]
+    return scaling
 
 
 def _targets(properties: Mapping[str, Any]) -> list[str]:
@@ -319,8 +325,8 @@ def _nat_gateway(address: str, month: Month) -> Priced:
     if len(gateways) == 1 and not zones:  # half of the functions are in the other zone
         yield "between_zones_gb", share / 2
     # Addresses that another stack made are billed to the same account.
-    given = [properties.get("AllocationId"), *(each for zone in zones for each in zone["AllocationIds"])]
-    yield "public_ipv4_hour", month.hours * sum(str(each).startswith("eipalloc-") for each in given)
+    given = [properties.get("AllocationId"), *(allocation for zone in zones for allocation in zone["AllocationIds"])]
+    yield "public_ipv4_hour", month.hours * sum(str(allocation).startswith("eipalloc-") for allocation in given)
 
 
 def _elastic_ip(_address: str, month: Month) -> Priced:

@@ -142,11 +142,11 @@ def stages(prices: Prices) -> str:
     by_stage = [_by_what(stage, prices) for stage in SHOWN_STAGES]
     names = list(dict.fromkeys(name for lines in by_stage for name in lines))
     lines = [
-        f"| {name} | {' | '.join(f'{found.get(name, 0):.2f}' for found in by_stage)} |"
+        f"| {name} | {' | '.join(f'{dollars.get(name, 0):.2f}' for dollars in by_stage)} |"
         for name in names
-        if len({round(found.get(name, 0), 2) for found in by_stage}) > 1
+        if len({round(dollars.get(name, 0), 2) for dollars in by_stage}) > 1
     ]
-    sums = f"| all that differs or not | {' | '.join(f'{sum(found.values()):.2f}' for found in by_stage)} |"
+    sums = f"| all lines together | {' | '.join(f'{sum(dollars.values()):.2f}' for dollars in by_stage)} |"
     head = f"| public-private, single, 1 M | {' | '.join(SHOWN_STAGES)} |"
     return "\n".join([head, f"| --- |{' ---: |' * len(SHOWN_STAGES)}", *lines, sums])
 

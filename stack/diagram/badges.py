@@ -63,8 +63,8 @@ def acl_of(subnet: str) -> str:
 
 def described(flows: Sequence[Flow]) -> str:
     """The list in one text, for who does not see it."""
-    told = (f"{flow.who} to {flow.whom}, ports {', '.join(map(str, flow.ports))}: {flow.became}" for flow in flows)
-    return f" Tried: {'; '.join(told)}." if flows else ""
+    tried = (f"{flow.who} to {flow.whom}, ports {', '.join(map(str, flow.ports))}: {flow.became}" for flow in flows)
+    return f" Tried: {'; '.join(tried)}." if flows else ""
 
 
 def ending_at(flows: Sequence[Flow], *places: str) -> int:

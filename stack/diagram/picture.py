@@ -90,7 +90,7 @@ class _Map:
     spots: dict[str, Spot] = field(default_factory=dict)
     parties: tuple[Party, ...] = ()
     rows: tuple[AccessRow, ...] = ()
-    told: tuple[AccessRow, ...] = ()  # the rows as they are listed
+    listed: tuple[AccessRow, ...] = ()  # the rows as they are listed
     tops: dict[str, float] = field(default_factory=dict)  # of each row of subnets
     heights: dict[str, float] = field(default_factory=dict)
     svg: Drawing = field(init=False)
@@ -99,7 +99,7 @@ class _Map:
         self._demand_room()
         self.parties = access_table.parties(self.network)
         self.rows = access_table.rows(self.network)
-        self.told = access_table.merged(self.rows)
+        self.listed = access_table.merged(self.rows)
         self._arrange()
         flows_top = self.bottom + 34
         list_top = flows_top + (list_height(self.flows) if self.flows else 0)
@@ -153,13 +153,16 @@ class _Map:
 
     def _above_bars(self, role: str) -> float:
         subnets = {subnet.id for subnet in self.network.subnets if subnet.role == role}
-        if any(each.kind is InterfaceKind.DATABASE and each.subnet in subnets for each in self.network.interfaces):
+        if any(
+            interface.kind is InterfaceKind.DATABASE and interface.subnet in subnets
+            for interface in self.network.interfaces
+        ):
             return 92 + self._room_in_databases()
         return 48 if any(nat.subnet in subnets for nat in self.network.nat_gateways) else 0
 
     def _room_in_databases(self) -> int:
         """For the badges of what ended at a database."""
-        databases = [each.id for each in self.network.interfaces if each.kind is InterfaceKind.DATABASE]
+        databases = [interface.id for interface in self.network.interfaces if interface.kind is InterfaceKind.DATABASE]
         return 26 if ending_at(self.flows, *databases) else 0
 
     def _bars(self, role: str) -> list[Party]:
@@ -199,12 +202,12 @@ class _Map:
 
     def _fixed(self) -> list[tuple[float, str]]:
         """Where each fixed address is drawn, and what it is."""
-        found = {
+        places = {
             str(address.public_address): NAT_AT[self._zone(address.zone)]
             for nat in self.network.nat_gateways
             for address in nat.addresses
         }
-        return sorted((at, address) for address, at in found.items())
+        return sorted((at, address) for address, at in places.items())
 
     def _third_parties(self) -> None:
         fixed = self._fixed()
@@ -346,10 +349,12 @@ class _Map:
         """The lines at the foot of a subnet, by the place that they are; they leave room for its badges."""
         (table,) = (table for table in self.network.route_tables if table.id == subnet.route_table)
         routes = "; ".join(self._route_words(table)) or "none but the VPC's own"
-        told = {routes_of(subnet.id): f"routes: {routes}"}
+        words_at = {routes_of(subnet.id): f"routes: {routes}"}
         if any(nacl.id == subnet.nacl and not _lets_all_pass(nacl) for nacl in self.network.nacls):
-            told[acl_of(subnet.id)] = "network ACL: only what is listed below"
-        return {place: wrap(words, SMALL, 320 - STEP * ending_at(self.flows, place)) for place, words in told.items()}
+            words_at[acl_of(subnet.id)] = "network ACL: only what is listed below"
+        return {
+            place: wrap(words, SMALL, 320 - STEP * ending_at(self.flows, place)) for place, words in words_at.items()
+        }
 
     def _route_words(self, table: RouteTable) -> list[str]:
         words = []
@@ -363,7 +368,7 @@ class _Map:
                 case VpnTarget():
                     words.append(f"{place} to the VPN{' (propagated)' if route.propagated else ''}")
                 case GatewayEndpointTarget(endpoint=endpoint):
-                    services = {each.id: each.service.upper() for each in self.network.gateway_endpoints}
+                    services = {endpoint.id: endpoint.service.upper() for endpoint in self.network.gateway_endpoints}
                     words.append(f"{services[endpoint]} to its gateway endpoint")
                 case _:
                     words.append(f"{place} to nowhere")
@@ -438,7 +443,7 @@ class _Map:
     # ---- who stands in the subnets
 
     def _members(self) -> None:
-        databases = [each for each in self.network.interfaces if each.kind is InterfaceKind.DATABASE]
+        databases = [interface for interface in self.network.interfaces if interface.kind is InterfaceKind.DATABASE]
         self._to_nat()
         for interface in databases:
             self._to_database(interface)
@@ -502,12 +507,12 @@ class _Map:
         if party.kind is InterfaceKind.ENDPOINT:
             words = "private addresses of AWS services; open nothing"
         else:
-            told: dict[str, list[str]] = {}
+            opened: dict[str, list[str]] = {}
             for row in self.rows:
                 if row.who == party.label and row.open:
-                    told.setdefault(", ".join(row.ports), []).append(row.whom)
-            words = "; ".join(f"{ports} to {', '.join(whom)}" for ports, whom in told.items())
-            words = f"opens {words}" if told else "opens nothing"
+                    opened.setdefault(", ".join(row.ports), []).append(row.whom)
+            words = "; ".join(f"{ports} to {', '.join(whom)}" for ports, whom in opened.items())
+            words = f"opens {words}" if opened else "opens nothing"
         left, right = self._reach(party)
         return wrap(words, SMALL, right - left - 28)
 
@@ -596,19 +601,19 @@ class _Map:
 
     def _cells(self) -> list[tuple[list[list[str]], str]]:
         """The lines of each cell of each row, and the row's colour."""
-        found = []
-        for row in self.told:
+        rows = []
+        for row in self.listed:
             texts = (row.who, row.whom, ", ".join(row.ports) or "none", row.how)
             cells = [
                 wrap(text, 15, room, bold=weight == "bold")
                 for text, (_, room, weight) in zip(texts, COLUMNS, strict=True)
             ]
-            found.append((cells, INK if row.open else SHUT))
-        return found
+            rows.append((cells, INK if row.open else SHUT))
+        return rows
 
     def _has_stand_ins(self) -> bool:
-        public = [each.public_address for each in self.network.interfaces if each.public_address]
-        fixed = [each.public_address for nat in self.network.nat_gateways for each in nat.addresses]
+        public = [interface.public_address for interface in self.network.interfaces if interface.public_address]
+        fixed = [address.public_address for nat in self.network.nat_gateways for address in nat.addresses]
         return any(address in STAND_INS for address in [*public, *fixed])
 
     def _list_height(self) -> float:
@@ -638,19 +643,21 @@ class _Map:
         return f"The network of Sallyport{': ' if self.name else ''}{self.name}"
 
     def _description(self) -> str:
-        subnets = "; ".join(f"{each.role} subnet {each.cidr} in {each.zone}" for each in self.network.subnets)
-        told = "; ".join(f"{row.who} to {row.whom}: {', '.join(row.ports) or 'none'}, {row.how}" for row in self.rows)
+        subnets = "; ".join(f"{subnet.role} subnet {subnet.cidr} in {subnet.zone}" for subnet in self.network.subnets)
+        connections = "; ".join(
+            f"{row.who} to {row.whom}: {', '.join(row.ports) or 'none'}, {row.how}" for row in self.rows
+        )
         return (
-            f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {told}."
+            f"VPC {self.network.cidr} with {subnets}. Connections that may be opened, with their ports: {connections}."
             + described(self.flows)
         )
 
 
 def _lets_all_pass(nacl: Nacl) -> bool:
     """As the one that AWS gives to subnets without a list of their own."""
-    first = {one.egress: one for one in sorted(nacl.entries, key=lambda one: -one.number)}
+    first = {entry.egress: entry for entry in sorted(nacl.entries, key=lambda entry: -entry.number)}
     return set(first) == {True, False} and all(
-        one.allow and one.protocol == "any" and one.cidr == ANYWHERE for one in first.values()
+        entry.allow and entry.protocol == "any" and entry.cidr == ANYWHERE for entry in first.values()
     )
 
 

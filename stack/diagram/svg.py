@@ -67,8 +67,8 @@ class Drawing:
 
     def element(self, kind: str, **attributes: str | float) -> ET.Element:
         """Any element; `stroke_width` becomes stroke-width."""
-        told = {name.replace("_", "-"): _number(value) for name, value in attributes.items()}
-        return ET.SubElement(self.root, kind, told)
+        written = {name.replace("_", "-"): _number(value) for name, value in attributes.items()}
+        return ET.SubElement(self.root, kind, written)
 
     def box(self, x: float, y: float, w: float, h: float, **attributes: str | float) -> None:
         """A rectangle."""

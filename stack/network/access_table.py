@@ -51,12 +51,12 @@ class AccessRow:
 
 def parties(network: Network) -> tuple[Party, ...]:
     """The parties of the VPC: those who call first, in the order in which the templates name them."""
-    found: dict[tuple[InterfaceKind, tuple[str, ...]], list[Interface]] = {}
+    alike: dict[tuple[InterfaceKind, tuple[str, ...]], list[Interface]] = {}
     for interface in network.interfaces:
-        found.setdefault((interface.kind, interface.security_groups), []).append(interface)
+        alike.setdefault((interface.kind, interface.security_groups), []).append(interface)
     made = [
         Party(kind=kind, names=_names(kind, network, members), interfaces=tuple(members))
-        for (kind, _), members in found.items()
+        for (kind, _), members in alike.items()
     ]
     return tuple(sorted(made, key=lambda party: (list(InterfaceKind).index(party.kind), -_ways_out(network, party))))
 
@@ -81,10 +81,10 @@ def rows(network: Network) -> tuple[AccessRow, ...]:
     )
 
 
-def merged(found: tuple[AccessRow, ...]) -> tuple[AccessRow, ...]:
+def merged(rows_of_callers: tuple[AccessRow, ...]) -> tuple[AccessRow, ...]:
     """Rows that say the same of different parties, in one."""
     callers: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
-    for row in found:
+    for row in rows_of_callers:
         callers.setdefault((row.whom, row.ports, row.how), []).append(row.who)
     return tuple(
         AccessRow(who=", ".join(who), whom=whom, ports=ports, how=how) for (whom, ports, how), who in callers.items()
@@ -152,7 +152,7 @@ def _ways_out(network: Network, party: Party) -> int:
 def _outside(network: Network, party: Party) -> Iterator[AccessRow]:
     ranges = outside_ranges(network, party, "egress")
     corporate = network.vpn.corporate if network.vpn else ()
-    for peer in dict.fromkeys([*ranges, *(each for each in corporate if ANYWHERE in ranges)]):
+    for peer in dict.fromkeys([*ranges, *(block for block in corporate if ANYWHERE in ranges)]):
         yield _to_range(network, party, peer)
     for endpoint in network.gateway_endpoints:
         row = _to_range(network, party, endpoint.ranges[0], name=f"{endpoint.service.upper()} in this Region")
@@ -163,10 +163,12 @@ def _outside(network: Network, party: Party) -> Iterator[AccessRow]:
 def _to_range(network: Network, party: Party, peer: IPv4Network, *, name: str | None = None) -> AccessRow:
     address = _somebody(peer)
     ports = _candidates(network, party, address)
-    passages = {port: [outward(network, each, address, port[0]) for each in party.interfaces] for port in ports}
-    let = [port for port, found in passages.items() if all(passage.open for passage in found)]
+    passages = {
+        port: [outward(network, interface, address, port[0]) for interface in party.interfaces] for port in ports
+    }
+    let = [port for port, of_port in passages.items() if all(passage.open for passage in of_port)]
     seen = [passage for port in let for passage in passages[port]]
-    stopped = [passage.stopped_by for found in passages.values() for passage in found if passage.stopped_by]
+    stopped = [passage.stopped_by for of_port in passages.values() for passage in of_port if passage.stopped_by]
     return AccessRow(
         who=party.label,
         whom=name or _partners_in(network, peer),
@@ -191,7 +193,7 @@ def _way(network: Network, party: Party, address: IPv4Address, seen: list[Passag
     route = route_to(network, subnet_of(network, party.interfaces[0]), address)
     match route.target if route else None:
         case NatTarget():
-            addresses = dict.fromkeys(str(each.seen_as) for each in seen)
+            addresses = dict.fromkeys(str(passage.seen_as) for passage in seen)
             return f"seen as {' or '.join(addresses)}{', by zone' if len(addresses) > 1 else ''}"
         case VpnTarget():
             return "through the VPN, by private address"
@@ -217,7 +219,7 @@ def _within(network: Network, party: Party, listeners: list[Party]) -> Iterator[
     for listener in listeners:
         if listener is party:
             continue
-        listens = sorted({port for each in listener.interfaces for port in each.listens})
+        listens = sorted({port for interface in listener.interfaces for port in interface.listens})
         let = [port for port in listens if _all_inside(network, party, listener, port)]
         if let:
             yield AccessRow(who=party.label, whom=called(listener), ports=tuple(map(str, let)), how="inside the VPC")
@@ -235,11 +237,11 @@ def _from_outside(network: Network, listeners: list[Party]) -> Iterator[AccessRo
     for listener in listeners:
         for peer in outside_ranges(network, listener, "ingress"):
             address = _somebody(peer)
-            ports = sorted({port for each in listener.interfaces for port in each.listens})
+            ports = sorted({port for interface in listener.interfaces for port in interface.listens})
             let = [
                 str(port)
                 for port in ports
-                if any(inward(network, address, each, port).open for each in listener.interfaces)
+                if any(inward(network, address, interface, port).open for interface in listener.interfaces)
             ]
             how = _way_in(network, peer) if let else "no route of this stack leads here"
             yield AccessRow(who=place_of(network, peer), whom=called(listener), ports=tuple(let), how=how)
@@ -250,7 +252,7 @@ def _from_inside(network: Network, listeners: list[Party]) -> Iterator[AccessRow
     for listener in listeners:
         for peer in _named(network, listener, "ingress"):
             if peer.subnet_of(network.cidr):
-                ports = sorted({port for each in listener.interfaces for port in each.listens})
+                ports = sorted({port for interface in listener.interfaces for port in interface.listens})
                 let = [str(port) for port in ports if _admits(network, listener, peer, port)]
                 who = "anything in the VPC" if peer == network.cidr else f"anything in {peer}"
                 yield AccessRow(who=who, whom=called(listener), ports=tuple(let), how="inside the VPC")
@@ -263,7 +265,7 @@ def _admits(network: Network, listener: Party, peer: IPv4Network, port: int) -> 
 
 
 def _way_in(network: Network, peer: IPv4Network) -> str:
-    corporate = network.vpn is not None and any(peer.subnet_of(each) for each in network.vpn.corporate)
+    corporate = network.vpn is not None and any(peer.subnet_of(block) for block in network.vpn.corporate)
     return "through the VPN" if corporate else "through the internet gateway"
 
 

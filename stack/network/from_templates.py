@@ -136,8 +136,8 @@ class _Reading:
 
     def network(self) -> Network:
         ground = {name for kind in GROUND for name in self.rendered.of_type(kind)}
-        for address, item in self.rendered.resources.items():
-            _refuse_unknown(address, item, ground)
+        for address, resource in self.rendered.resources.items():
+            _refuse_unknown(address, resource, ground)
         vpc, properties = self._only("AWS::EC2::VPC")
         subnets = self._subnets(vpc)
         return Network(
@@ -155,21 +155,21 @@ class _Reading:
             interfaces=tuple(self._interfaces(subnets)),
             published=self._published(),
             service_endpoints=tuple(
-                (_service(item["ServiceName"]), address) for address, item in self._endpoints("Interface")
+                (_service(resource["ServiceName"]), address) for address, resource in self._endpoints("Interface")
             ),
         )
 
     # ---- looking things up
 
     def _of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for address, item in self.rendered.of_type(kind).items():
-            yield address, item["Properties"]
+        for address, resource in self.rendered.of_type(kind).items():
+            yield address, resource["Properties"]
 
     def _only(self, kind: str) -> tuple[str, dict[str, Any]]:
-        found = list(self._of(kind))
-        if len(found) != 1:
-            raise Unmodelled(kind, f"there are {len(found)}, and one is known how to read")
-        return found[0]
+        matching = list(self._of(kind))
+        if len(matching) != 1:
+            raise Unmodelled(kind, f"there are {len(matching)}, and one is known how to read")
+        return matching[0]
 
     def _to(self, value: Any, kind: str, *, of: str) -> str:
         """The address of the resource that a Ref or an attribute stands for, which must be of a kind."""
@@ -183,21 +183,21 @@ class _Reading:
     def _attached(self, key: str) -> str | None:
         """The gateway of a kind that is attached to the VPC."""
         kind = {"InternetGatewayId": "AWS::EC2::InternetGateway", "VpnGatewayId": "AWS::EC2::VPNGateway"}[key]
-        found = [
-            self._to(item[key], kind, of=address)
-            for address, item in self._of("AWS::EC2::VPCGatewayAttachment")
-            if key in item
+        gateways = [
+            self._to(properties[key], kind, of=address)
+            for address, properties in self._of("AWS::EC2::VPCGatewayAttachment")
+            if key in properties
         ]
-        if len(found) > 1:
-            raise Unmodelled(found[1], "it is the second of its kind")
-        return found[0] if found else None
+        if len(gateways) > 1:
+            raise Unmodelled(gateways[1], "it is the second of its kind")
+        return gateways[0] if gateways else None
 
     def _endpoints(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for address, item in self._of("AWS::EC2::VPCEndpoint"):
-            if item.get("VpcEndpointType", "Gateway") not in {"Gateway", "Interface"}:
-                raise Unmodelled(address, f"an endpoint of the type {item['VpcEndpointType']}")
-            if item.get("VpcEndpointType", "Gateway") == kind:
-                yield address, item
+        for address, properties in self._of("AWS::EC2::VPCEndpoint"):
+            if properties.get("VpcEndpointType", "Gateway") not in {"Gateway", "Interface"}:
+                raise Unmodelled(address, f"an endpoint of the type {properties['VpcEndpointType']}")
+            if properties.get("VpcEndpointType", "Gateway") == kind:
+                yield address, properties
 
     # ---- subnets and routes
 
@@ -208,53 +208,56 @@ class _Reading:
             Subnet(
                 id=address,
                 role=self._role(address, tables.get(address)),
-                zone=str(item["AvailabilityZone"]),
-                cidr=_canonical(item["CidrBlock"]),
+                zone=str(properties["AvailabilityZone"]),
+                cidr=_canonical(properties["CidrBlock"]),
                 route_table=tables.get(address, _main(vpc)),
                 nacl=nacls.get(address),
             )
-            for address, item in self._of("AWS::EC2::Subnet")
+            for address, properties in self._of("AWS::EC2::Subnet")
         )
 
     def _associated(self, kind: str, key: str, other: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for address, item in self._of(kind):
-            subnet = self._to(item["SubnetId"], "AWS::EC2::Subnet", of=address)
-            if subnet in found:
+        associated: dict[str, str] = {}
+        for address, properties in self._of(kind):
+            subnet = self._to(properties["SubnetId"], "AWS::EC2::Subnet", of=address)
+            if subnet in associated:
                 raise Unmodelled(address, f"{subnet} has another {key} already")
-            found[subnet] = self._to(item[key], other, of=address)
-        return found
+            associated[subnet] = self._to(properties[key], other, of=address)
+        return associated
 
     def _role(self, subnet: str, table: str | None) -> str:
         """By what stands in it, and else by whether it leads to the internet gateway."""
         if any(subnet in self._in_group(address) for address, _ in self._of("AWS::RDS::DBSubnetGroup")):
             return "database"
         if any(
-            subnet in item.get("VpcConfig", {}).get("SubnetIds", []) for _, item in self._of("AWS::Lambda::Function")
+            subnet in properties.get("VpcConfig", {}).get("SubnetIds", [])
+            for _, properties in self._of("AWS::Lambda::Function")
         ):
             return "private"
-        ways = [item for _, item in self._of("AWS::EC2::Route") if item["RouteTableId"] == table]
+        routes = [properties for _, properties in self._of("AWS::EC2::Route") if properties["RouteTableId"] == table]
         gateway = self._attached("InternetGatewayId")
-        return "public" if gateway and any(item.get("GatewayId") == gateway for item in ways) else "unused"
+        return (
+            "public" if gateway and any(properties.get("GatewayId") == gateway for properties in routes) else "unused"
+        )
 
     def _route_tables(self, vpc: str) -> tuple[RouteTable, ...]:
         written: dict[str, list[Route]] = {_main(vpc): []}
         written |= {address: [] for address, _ in self._of("AWS::EC2::RouteTable")}
-        for address, item in self._of("AWS::EC2::Route"):
-            written[self._to(item["RouteTableId"], "AWS::EC2::RouteTable", of=address)].append(
-                Route(id=address, destination=_range(address, item), target=self._target(address, item))
+        for address, properties in self._of("AWS::EC2::Route"):
+            written[self._to(properties["RouteTableId"], "AWS::EC2::RouteTable", of=address)].append(
+                Route(id=address, destination=_range(address, properties), target=self._target(address, properties))
             )
         for table, route in [*self._endpoint_routes(), *self._propagated()]:
             written[table].append(route)
         return tuple(RouteTable(id=table, routes=tuple(routes)) for table, routes in written.items())
 
-    def _target(self, address: str, item: Mapping[str, Any]) -> RouteTarget:
-        targets = [key for key in item if key not in {"RouteTableId", "DestinationCidrBlock"}]
+    def _target(self, address: str, properties: Mapping[str, Any]) -> RouteTarget:
+        targets = [key for key in properties if key not in {"RouteTableId", "DestinationCidrBlock"}]
         if len(targets) != 1 or targets[0] not in ROUTE_TARGETS:
             raise Unmodelled(address, f"a route to {targets}")
         if targets == ["NatGatewayId"]:
-            return NatTarget(nat=self._to(item["NatGatewayId"], "AWS::EC2::NatGateway", of=address))
-        gateway = str(item["GatewayId"])
+            return NatTarget(nat=self._to(properties["NatGatewayId"], "AWS::EC2::NatGateway", of=address))
+        gateway = str(properties["GatewayId"])
         if gateway not in {self._attached("InternetGatewayId"), self._attached("VpnGatewayId")}:
             if gateway in self.rendered.resources:
                 return Blackhole(was=gateway)
@@ -278,23 +281,23 @@ class _Reading:
 
     def _propagated(self) -> Iterator[tuple[str, Route]]:
         vpn = self._vpn()
-        for address, item in self._of("AWS::EC2::VPNGatewayRoutePropagation"):
-            if vpn is None or self._to(item["VpnGatewayId"], "AWS::EC2::VPNGateway", of=address) != vpn.gateway:
+        for address, properties in self._of("AWS::EC2::VPNGatewayRoutePropagation"):
+            if vpn is None or self._to(properties["VpnGatewayId"], "AWS::EC2::VPNGateway", of=address) != vpn.gateway:
                 raise Unmodelled(address, "its gateway has no VPN connection to this VPC")
-            for table in item["RouteTableIds"]:
+            for table in properties["RouteTableIds"]:
                 for destination in vpn.corporate:
                     target = VpnTarget(gateway=vpn.gateway)
                     route = Route(id=address, destination=destination, target=target, propagated=True)
                     yield self._to(table, "AWS::EC2::RouteTable", of=address), route
 
     def _gateway_endpoints(self) -> tuple[GatewayEndpoint, ...]:
-        found = []
-        for address, item in self._endpoints("Gateway"):
-            service = _service(item["ServiceName"])
+        endpoints = []
+        for address, properties in self._endpoints("Gateway"):
+            service = _service(properties["ServiceName"])
             if service not in SERVICE_RANGES:
                 raise Unmodelled(address, f"the ranges of {service}")
-            found.append(GatewayEndpoint(id=address, service=service, ranges=SERVICE_RANGES[service]))
-        return tuple(found)
+            endpoints.append(GatewayEndpoint(id=address, service=service, ranges=SERVICE_RANGES[service]))
+        return tuple(endpoints)
 
     def _vpn(self) -> Vpn | None:
         """Behind it lie the ranges of its static routes, or with BGP what the parameter CorporateCidr says."""
@@ -304,29 +307,29 @@ class _Reading:
             return None
         if gateway is None or len(connections) != 1:
             raise Unmodelled("AWS::EC2::VPNConnection", f"{len(connections)} connections and the gateway {gateway}")
-        ((connection, item),) = connections
-        if self._to(item["VpnGatewayId"], "AWS::EC2::VPNGateway", of=connection) != gateway:
+        ((connection, properties),) = connections
+        if self._to(properties["VpnGatewayId"], "AWS::EC2::VPNGateway", of=connection) != gateway:
             raise Unmodelled(connection, f"it ends at another gateway than {gateway}")
-        customer = self._to(item["CustomerGatewayId"], "AWS::EC2::CustomerGateway", of=connection)
+        customer = self._to(properties["CustomerGatewayId"], "AWS::EC2::CustomerGateway", of=connection)
         return Vpn(
             gateway=gateway,
             connection=connection,
             customer_address=IPv4Address(self.rendered.resources[customer]["Properties"]["IpAddress"]),
-            corporate=self._corporate(connection, item),
+            corporate=self._corporate(connection, properties),
         )
 
-    def _corporate(self, connection: str, item: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
+    def _corporate(self, connection: str, properties: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
         static = tuple(
             _canonical(route["DestinationCidrBlock"])
             for address, route in self._of("AWS::EC2::VPNConnectionRoute")
             if self._to(route["VpnConnectionId"], "AWS::EC2::VPNConnection", of=address) == connection
         )
-        if _is_true(item.get("StaticRoutesOnly", False)):
+        if _is_true(properties.get("StaticRoutesOnly", False)):
             return static
-        told = self.rendered.parameters.get("CorporateCidr")
-        if not told:
-            raise Unmodelled(connection, "what the other end announces; CorporateCidr would tell")
-        return (_canonical(told),)
+        corporate = self.rendered.parameters.get("CorporateCidr")
+        if not corporate:
+            raise Unmodelled(connection, "what the other end announces; CorporateCidr would say")
+        return (_canonical(corporate),)
 
     # ---- filters
 
@@ -334,20 +337,20 @@ class _Reading:
         return tuple(
             SecurityGroup(
                 id=address,
-                ingress=tuple(self._rules(address, item, "Ingress")),
-                egress=tuple(self._egress(address, item)),
+                ingress=tuple(self._rules(address, properties, "Ingress")),
+                egress=tuple(self._egress(address, properties)),
             )
-            for address, item in self._of("AWS::EC2::SecurityGroup")
+            for address, properties in self._of("AWS::EC2::SecurityGroup")
         )
 
-    def _egress(self, group: str, item: Mapping[str, Any]) -> Iterator[Rule]:
+    def _egress(self, group: str, properties: Mapping[str, Any]) -> Iterator[Rule]:
         """A group that states no egress itself keeps the rule to anywhere that EC2 makes, whatever is added to it."""
-        if not item.get("SecurityGroupEgress"):
+        if not properties.get("SecurityGroupEgress"):
             yield Rule(id=f"{group} default", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
-        yield from self._rules(group, item, "Egress")
+        yield from self._rules(group, properties, "Egress")
 
-    def _rules(self, group: str, item: Mapping[str, Any], direction: str) -> Iterator[Rule]:
-        for place, rule in enumerate(item.get(f"SecurityGroup{direction}") or []):
+    def _rules(self, group: str, properties: Mapping[str, Any], direction: str) -> Iterator[Rule]:
+        for place, rule in enumerate(properties.get(f"SecurityGroup{direction}") or []):
             yield self._rule(f"{group} {direction.lower()} {place}", rule, of=group)
         for address, rule in self._of(f"AWS::EC2::SecurityGroup{direction}"):
             if self._to(rule["GroupId"], "AWS::EC2::SecurityGroup", of=address) == group:
@@ -390,19 +393,19 @@ class _Reading:
         """Every fixed address by its Elastic IP's resource or its given id, with the texts that stand for it."""
         made = {address: (address, f"{address}.PublicIp") for address, _ in self._of("AWS::EC2::EIP")}
         given: dict[str, tuple[str, ...]] = {}
-        for _, item in self._of("AWS::CloudFormation::Stack"):
-            told = item.get("Parameters", {})
+        for _, properties in self._of("AWS::CloudFormation::Stack"):
+            parameters = properties.get("Parameters", {})
             for letter in "AB":
-                if told.get(f"AllocationId{letter}"):
-                    given[str(told[f"AllocationId{letter}"])] = (str(told.get(f"Address{letter}")),)
+                if parameters.get(f"AllocationId{letter}"):
+                    given[str(parameters[f"AllocationId{letter}"])] = (str(parameters.get(f"Address{letter}")),)
         return made | given
 
     def _stand_ins(self) -> dict[str, IPv4Address]:
         """The public address of each allocation: the first zone's is .10, the second's .11."""
         letters: dict[str, str] = {}
-        for _, item in self._of("AWS::CloudFormation::Stack"):
-            told = item.get("Parameters", {})
-            letters |= {str(told.get(f"AllocationId{letter}")): letter for letter in "AB"}
+        for _, properties in self._of("AWS::CloudFormation::Stack"):
+            parameters = properties.get("Parameters", {})
+            letters |= {str(parameters.get(f"AllocationId{letter}")): letter for letter in "AB"}
         order = sorted(self._allocations(), key=lambda name: (letters.get(name, name[-1]), name))
         return {name: FIXED + place for place, name in enumerate(order)}
 
@@ -414,27 +417,29 @@ class _Reading:
 
     def _nat_gateways(self, subnets: tuple[Subnet, ...]) -> tuple[NatGateway, ...]:
         by_id = {subnet.id: subnet for subnet in subnets}
-        return tuple(self._nat_gateway(address, item, by_id) for address, item in self._of("AWS::EC2::NatGateway"))
+        return tuple(
+            self._nat_gateway(address, properties, by_id) for address, properties in self._of("AWS::EC2::NatGateway")
+        )
 
-    def _nat_gateway(self, address: str, item: Mapping[str, Any], subnets: Mapping[str, Subnet]) -> NatGateway:
-        if item.get("ConnectivityType", "public") != "public":
-            raise Unmodelled(address, f"a NAT gateway of the type {item['ConnectivityType']}")
-        if item.get("AvailabilityMode", "zonal") == "regional":
+    def _nat_gateway(self, address: str, properties: Mapping[str, Any], subnets: Mapping[str, Subnet]) -> NatGateway:
+        if properties.get("ConnectivityType", "public") != "public":
+            raise Unmodelled(address, f"a NAT gateway of the type {properties['ConnectivityType']}")
+        if properties.get("AvailabilityMode", "zonal") == "regional":
             return NatGateway(
-                id=address, subnet=None, address=None, addresses=tuple(self._regional_addresses(address, item))
+                id=address, subnet=None, address=None, addresses=tuple(self._regional_addresses(address, properties))
             )
-        subnet = subnets[self._to(item["SubnetId"], "AWS::EC2::Subnet", of=address)]
-        if "SecondaryAllocationIds" in item or "AllocationId" not in item:
+        subnet = subnets[self._to(properties["SubnetId"], "AWS::EC2::Subnet", of=address)]
+        if "SecondaryAllocationIds" in properties or "AllocationId" not in properties:
             raise Unmodelled(address, "a zonal NAT gateway with any but one address")
         return NatGateway(
             id=address,
             subnet=subnet.id,
             address=self._next_address(subnet),
-            addresses=(self._fixed(subnet.zone, item["AllocationId"], of=address),),
+            addresses=(self._fixed(subnet.zone, properties["AllocationId"], of=address),),
         )
 
-    def _regional_addresses(self, address: str, item: Mapping[str, Any]) -> Iterator[NatAddress]:
-        zones = item.get("AvailabilityZoneAddresses")
+    def _regional_addresses(self, address: str, properties: Mapping[str, Any]) -> Iterator[NatAddress]:
+        zones = properties.get("AvailabilityZoneAddresses")
         if not zones:
             raise Unmodelled(address, "a regional NAT gateway that chooses its own addresses")
         for place in zones:
@@ -444,16 +449,16 @@ class _Reading:
                 yield self._fixed(str(place["AvailabilityZone"]), allocation, of=address)
 
     def _published(self) -> tuple[NatAddress, ...]:
-        """What the output EgressAddresses tells partners, as zone=address pairs."""
-        told = str(self.rendered.outputs.get("EgressAddresses", ""))
+        """What the output EgressAddresses publishes, as zone=address pairs."""
+        published = str(self.rendered.outputs.get("EgressAddresses", ""))
         names = {text: allocation for allocation, texts in self._allocations().items() for text in texts}
-        found = []
-        for pair in filter(None, told.split(",")):
+        addresses = []
+        for pair in filter(None, published.split(",")):
             zone, _, text = pair.partition("=")
             if text not in names:
                 raise Unmodelled("EgressAddresses", f"the address {text}")
-            found.append(self._fixed(zone, names[text], of="EgressAddresses"))
-        return tuple(found)
+            addresses.append(self._fixed(zone, names[text], of="EgressAddresses"))
+        return tuple(addresses)
 
     # ---- interfaces
 
@@ -464,30 +469,35 @@ class _Reading:
         by_id = {subnet.id: subnet for subnet in subnets}
         yield from self._functions(by_id)
         yield from self._databases(by_id)
-        for address, item in self._of("AWS::RDS::DBProxy"):
-            yield from self._each(
+        for address, properties in self._of("AWS::RDS::DBProxy"):
+            yield from self._in_each_subnet(
                 address,
                 InterfaceKind.PROXY,
-                item["VpcSubnetIds"],
-                item.get("VpcSecurityGroupIds"),
+                properties["VpcSubnetIds"],
+                properties.get("VpcSecurityGroupIds"),
                 by_id,
                 (POSTGRESQL,),
             )
-        for address, item in self._endpoints("Interface"):
-            yield from self._each(
-                address, InterfaceKind.ENDPOINT, item["SubnetIds"], item.get("SecurityGroupIds"), by_id, (HTTPS,)
+        for address, properties in self._endpoints("Interface"):
+            yield from self._in_each_subnet(
+                address,
+                InterfaceKind.ENDPOINT,
+                properties["SubnetIds"],
+                properties.get("SecurityGroupIds"),
+                by_id,
+                (HTTPS,),
             )
         yield from self._bastions(by_id)
 
     def _functions(self, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
-        for address, item in self._of("AWS::Lambda::Function"):
-            place = item.get("VpcConfig")
-            if place:
-                yield from self._each(
-                    address, InterfaceKind.FUNCTION, place["SubnetIds"], place.get("SecurityGroupIds"), subnets, ()
+        for address, properties in self._of("AWS::Lambda::Function"):
+            config = properties.get("VpcConfig")
+            if config:
+                yield from self._in_each_subnet(
+                    address, InterfaceKind.FUNCTION, config["SubnetIds"], config.get("SecurityGroupIds"), subnets, ()
                 )
 
-    def _each(
+    def _in_each_subnet(
         self,
         owner: str,
         kind: InterfaceKind,
@@ -524,23 +534,23 @@ class _Reading:
         )
 
     def _databases(self, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
-        for place, (address, item) in enumerate(self._of("AWS::RDS::DBInstance")):
-            cluster = self._to(item["DBClusterIdentifier"], "AWS::RDS::DBCluster", of=address)
+        for place, (address, instance) in enumerate(self._of("AWS::RDS::DBInstance")):
+            cluster = self._to(instance["DBClusterIdentifier"], "AWS::RDS::DBCluster", of=address)
             properties = self.rendered.resources[cluster]["Properties"]
             group = self._in_group(self._to(properties["DBSubnetGroupName"], "AWS::RDS::DBSubnetGroup", of=cluster))
             candidates = [subnets[self._to(name, "AWS::EC2::Subnet", of=address)] for name in group]
-            is_public = _is_true(item.get("PubliclyAccessible", False))
+            is_public = _is_true(instance.get("PubliclyAccessible", False))
             yield self._interface(
                 address,
                 InterfaceKind.DATABASE,
-                self._chosen(address, item, candidates, place),
+                self._chosen(address, instance, candidates, place),
                 properties.get("VpcSecurityGroupIds"),
                 (int(properties.get("Port", POSTGRESQL)),),
                 PUBLIC + place if is_public else None,
             )
 
-    def _chosen(self, address: str, item: Mapping[str, Any], candidates: list[Subnet], place: int) -> Subnet:
-        zone = item.get("AvailabilityZone")
+    def _chosen(self, address: str, properties: Mapping[str, Any], candidates: list[Subnet], place: int) -> Subnet:
+        zone = properties.get("AvailabilityZone")
         fitting = [subnet for subnet in candidates if zone in (None, subnet.zone)]
         if not fitting:
             raise Unmodelled(address, f"it stands in {zone}, and its subnet group does not")
@@ -551,12 +561,12 @@ class _Reading:
 
     def _bastions(self, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
         """Instances, alone or in an Auto Scaling group; the group's may stand in each of its subnets."""
-        for address, item in self._of("AWS::EC2::Instance"):
-            launch = self._launch(address, item.get("LaunchTemplate"))
-            yield from self._instance(address, [item.get("SubnetId")], launch | item, subnets)
-        for address, item in self._of("AWS::AutoScaling::AutoScalingGroup"):
-            launch = self._launch(address, item.get("LaunchTemplate"))
-            yield from self._instance(address, item["VPCZoneIdentifier"], launch, subnets)
+        for address, properties in self._of("AWS::EC2::Instance"):
+            launch = self._launch(address, properties.get("LaunchTemplate"))
+            yield from self._instance(address, [properties.get("SubnetId")], launch | properties, subnets)
+        for address, properties in self._of("AWS::AutoScaling::AutoScalingGroup"):
+            launch = self._launch(address, properties.get("LaunchTemplate"))
+            yield from self._instance(address, properties["VPCZoneIdentifier"], launch, subnets)
 
     def _launch(self, address: str, named: Mapping[str, Any] | None) -> dict[str, Any]:
         if not named:
@@ -565,13 +575,13 @@ class _Reading:
         return dict(self.rendered.resources[template]["Properties"]["LaunchTemplateData"])
 
     def _instance(
-        self, address: str, places: list[Any], item: Mapping[str, Any], subnets: Mapping[str, Subnet]
+        self, address: str, places: list[Any], settings: Mapping[str, Any], subnets: Mapping[str, Subnet]
     ) -> Iterator[Interface]:
-        cards = item.get("NetworkInterfaces", [])
+        cards = settings.get("NetworkInterfaces", [])
         if len(cards) > 1:
             raise Unmodelled(address, "an instance with several interfaces")
         card = cards[0] if cards else {}
-        groups = card.get("GroupSet", card.get("Groups", item.get("SecurityGroupIds")))
+        groups = card.get("GroupSet", card.get("Groups", settings.get("SecurityGroupIds")))
         for number, place in enumerate([card.get("SubnetId", places[0])] if len(places) == 1 else places):
             subnet = subnets[self._to(place, "AWS::EC2::Subnet", of=address)]
             gives = self.rendered.resources[subnet.id]["Properties"].get("MapPublicIpOnLaunch", False)
@@ -583,13 +593,13 @@ class _Reading:
 # ---- Values
 
 
-def _refuse_unknown(address: str, item: Mapping[str, Any], ground: set[str]) -> None:
+def _refuse_unknown(address: str, resource: Mapping[str, Any], ground: set[str]) -> None:
     """Whatever stands in the VPC is read, or refused. `ground` has the addresses of the VPC, its subnets and groups."""
-    if item["Type"] in READ | HARMLESS:
+    if resource["Type"] in READ | HARMLESS:
         return
-    stands = PLACES & item["Properties"].keys() or not ground.isdisjoint(_texts(item["Properties"]))
-    if item["Type"].startswith("AWS::EC2::") or stands:
-        raise Unmodelled(address, f"what {item['Type']} does to the network")
+    stands = PLACES & resource["Properties"].keys() or not ground.isdisjoint(_texts(resource["Properties"]))
+    if resource["Type"].startswith("AWS::EC2::") or stands:
+        raise Unmodelled(address, f"what {resource['Type']} does to the network")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -597,8 +607,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 def _canonical(text: Any) -> IPv4Network:
@@ -611,10 +621,10 @@ def _main(vpc: str) -> str:
     return f"{vpc} main"
 
 
-def _range(address: str, item: Mapping[str, Any]) -> IPv4Network:
-    if "DestinationCidrBlock" not in item:
-        raise Unmodelled(address, f"a route for {sorted(item)}")
-    return _canonical(item["DestinationCidrBlock"])
+def _range(address: str, properties: Mapping[str, Any]) -> IPv4Network:
+    if "DestinationCidrBlock" not in properties:
+        raise Unmodelled(address, f"a route for {sorted(properties)}")
+    return _canonical(properties["DestinationCidrBlock"])
 
 
 def _protocol(address: str, value: Any) -> Literal["tcp", "udp", "icmp", "any"]:
@@ -632,21 +642,21 @@ def _ports(address: str, protocol: str, first: Any, last: Any) -> tuple[int, int
     return int(first), int(last)
 
 
-def _nacl_entry(address: str, item: Mapping[str, Any]) -> NaclEntry:
-    if "CidrBlock" not in item:
+def _nacl_entry(address: str, properties: Mapping[str, Any]) -> NaclEntry:
+    if "CidrBlock" not in properties:
         raise Unmodelled(address, "an entry without an IPv4 range")
-    protocol = _protocol(address, item["Protocol"])
-    ports = item.get("PortRange", {})
+    protocol = _protocol(address, properties["Protocol"])
+    ports = properties.get("PortRange", {})
     first, last = _ports(address, protocol, ports.get("From"), ports.get("To"))
     return NaclEntry(
         id=address,
-        number=int(item["RuleNumber"]),
-        egress=_is_true(item.get("Egress", False)),
-        allow=str(item["RuleAction"]).lower() == "allow",
+        number=int(properties["RuleNumber"]),
+        egress=_is_true(properties.get("Egress", False)),
+        allow=str(properties["RuleAction"]).lower() == "allow",
         protocol=protocol,
         first_port=first,
         last_port=last,
-        cidr=_canonical(item["CidrBlock"]),
+        cidr=_canonical(properties["CidrBlock"]),
     )
 
 

@@ -98,14 +98,14 @@ def route_to(network: Network, subnet: Subnet, address: IPv4Address) -> Route | 
 
 def subnet_of(network: Network, interface: Interface) -> Subnet:
     """The subnet that an interface stands in."""
-    (found,) = (subnet for subnet in network.subnets if subnet.id == interface.subnet)
-    return found
+    (own,) = (subnet for subnet in network.subnets if subnet.id == interface.subnet)
+    return own
 
 
 def _through_nat(network: Network, source: Interface, nat: NatGateway, address: IPv4Address) -> Passage:
     if nat.subnet is None:
         zone = subnet_of(network, source).zone
-        own = [each.public_address for each in nat.addresses if each.zone == zone]
+        own = [address.public_address for address in nat.addresses if address.zone == zone]
         return Passage(stopped_by=None if own else f"{nat.id} has no address in {zone}", seen_as=next(iter(own), None))
     (subnet,) = (subnet for subnet in network.subnets if subnet.id == nat.subnet)
     onward = route_to(network, subnet, address)
@@ -115,8 +115,8 @@ def _through_nat(network: Network, source: Interface, nat: NatGateway, address: 
 
 
 def _nat(network: Network, name: str) -> NatGateway:
-    (found,) = (nat for nat in network.nat_gateways if nat.id == name)
-    return found
+    (named,) = (nat for nat in network.nat_gateways if nat.id == name)
+    return named
 
 
 def _silent(destination: Interface, port: int) -> str | None:

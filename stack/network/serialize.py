@@ -30,18 +30,18 @@ def dump(network: Network) -> str:
 def load(text: str) -> Network:
     """Raises Unreadable."""
     try:
-        found = _made(Network, json.loads(text))
+        loaded = _made(Network, json.loads(text))
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"not a saved network: {error!r}") from error
-    if not isinstance(found, Network):
+    if not isinstance(loaded, Network):
         raise Unreadable("not a saved network")
-    return found
+    return loaded
 
 
 def renamed(network: Network, names: Mapping[str, str]) -> Network:
     """With other ids for those that `names` has, wherever they stand."""
-    found: Network = _renamed(network, names)
-    return found
+    changed: Network = _renamed(network, names)
+    return changed
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

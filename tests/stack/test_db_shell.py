@@ -277,7 +277,7 @@ def test_a_stack_of_somebody_else(
     stack: Callable[..., None], programs: Programs, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stack(DatabaseEndpoint="")
-    assert "names no DatabaseEndpoint" in stopped(capfd, "--region", REGION)
+    assert "has no output DatabaseEndpoint" in stopped(capfd, "--region", REGION)
 
 
 def test_a_stack_without_a_bastion(
@@ -313,7 +313,7 @@ def test_without_a_systems_psql_the_packages_is_taken(monkeypatch: pytest.Monkey
 
 def test_no_stack(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--stack", ""]) == 2
-    assert capfd.readouterr().err == "db-shell: name the stack: STACK=sallyport-dev\n"
+    assert capfd.readouterr().err == "db-shell: which stack? STACK=sallyport-dev\n"
 
 
 def test_no_region(stack: Callable[..., None], programs: Programs, capfd: pytest.CaptureFixture[str]) -> None:
@@ -341,7 +341,7 @@ def test_an_aws_that_cannot_be_reached(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert "AWS does not answer as hoped" in stopped(capfd, "--region", REGION)
+    assert "the request to AWS failed" in stopped(capfd, "--region", REGION)
 
 
 def test_a_session_that_does_not_start_says_why(

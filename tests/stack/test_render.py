@@ -198,7 +198,7 @@ def test_an_output_that_a_condition_leaves_out_is_missed() -> None:
 
 
 def test_a_circle_of_stacks_is_refused() -> None:
-    with pytest.raises(ValueError, match="circle"):
+    with pytest.raises(ValueError, match="circular"):
         rendered(ROOT.replace("!GetAtt Queue.QueueName", "!GetAtt Inner.Outputs.Told"), nested=NESTED)
 
 
