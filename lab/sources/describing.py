@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
 # (service, operation, what holds the answers). Of EC2 and RDS nothing is changed, and nothing outside of the VPC read
 # but addresses, customer gateways and the ranges of AWS's services.
 CALLS: tuple[tuple[str, str, str], ...] = (
@@ -67,6 +64,9 @@ class StackDescription:
 
 def describe(stack: str, *, region: str = "", session: Any = None) -> StackDescription:
     """Ask AWS, by boto3's own session when None is given. Raises NotDescribed."""
+    import boto3  # in here, since it takes a third of a second that all other commands of the lab would wait for
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         return _Describer(session or boto3.session.Session(region_name=region or None)).all(stack)
     except (BotoCoreError, ClientError) as error:
