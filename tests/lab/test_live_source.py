@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import boto3
@@ -53,11 +54,11 @@ class Session:
         stack = self._deployed.stack() | {"CreationTime": now, "StackStatus": "CREATE_COMPLETE"}
         stubber.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "lab"})
         for name in self._stacks("lab"):
-            found = [
+            summaries = [
                 summary | {"LastUpdatedTimestamp": now, "ResourceStatus": "CREATE_COMPLETE"}
                 for summary in self._deployed.summaries(name)
             ]
-            stubber.add_response("list_stack_resources", {"StackResourceSummaries": found}, {"StackName": name})
+            stubber.add_response("list_stack_resources", {"StackResourceSummaries": summaries}, {"StackName": name})
         stubber.activate()
 
     def _stacks(self, name: str) -> Iterator[str]:
@@ -76,11 +77,15 @@ def _credentials() -> Iterator[None]:
         yield
 
 
-def deployed(parameters: Mapping[str, str]) -> tuple[Deployed, StackDescription, Session]:
+@cache
+def deployed(design: str) -> tuple[Deployed, StackDescription, Session]:
+    """A stack in moto, what it describes, and what it was asked: each design is made once, since nothing changes it."""
+    parameters = DESIGNS[design]
     rendered = render({**NEEDS.get(parameters.get("Topology", ""), {}), **parameters})
-    made = Deployed(rendered, network(rendered))
-    session = Session(made)
-    return made, describe("lab", session=session), session
+    with mock_aws():
+        made = Deployed(rendered, network(rendered))
+        session = Session(made)
+        return made, describe("lab", session=session), session
 
 
 # ---- The same as the templates
@@ -88,46 +93,44 @@ def deployed(parameters: Mapping[str, str]) -> tuple[Deployed, StackDescription,
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_what_aws_describes_is_the_network_of_the_templates(design: str) -> None:
-    with mock_aws():
-        made, described, _ = deployed(DESIGNS[design])
+    made, described, _ = deployed(design)
     names = {identity: address for address, identity in made.ids.items()}
     assert _plain(read(described), names) == _plain(Case(name="templates", parameters={}, network=made.network), {})
 
 
 def _plain(case: Case, names: Mapping[str, str]) -> Any:
     """The network in the templates' names, without those of rules, and without the default group, list and table."""
-    found = json.loads(dump(case.network))
-    known = {group["id"] for group in found["security_groups"] if not names or group["id"] in names}
-    found["security_groups"] = [group for group in found["security_groups"] if group["id"] in known]
-    used = {subnet["route_table"] for subnet in found["subnets"]}
-    found["route_tables"] = [table for table in found["route_tables"] if table["id"] in used]
+    plain = json.loads(dump(case.network))
+    known = {group["id"] for group in plain["security_groups"] if not names or group["id"] in names}
+    plain["security_groups"] = [group for group in plain["security_groups"] if group["id"] in known]
+    used = {subnet["route_table"] for subnet in plain["subnets"]}
+    plain["route_tables"] = [table for table in plain["route_tables"] if table["id"] in used]
     if names:
-        found["nacls"] = [nacl for nacl in found["nacls"] if nacl["id"] in names]
-        for subnet in found["subnets"]:
+        plain["nacls"] = [nacl for nacl in plain["nacls"] if nacl["id"] in names]
+        for subnet in plain["subnets"]:
             subnet["nacl"] = subnet["nacl"] if subnet["nacl"] in names else None
-    return _sorted(_renamed(found, {**names, **case.names}))
+    return _sorted(_renamed(plain, {**names, **case.names}))
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         ruled = {"peer", "cidr", "destination"} & value.keys() and not {"role", "vpc"} & value.keys()
-        return {key: _renamed(one, names) for key, one in value.items() if not (ruled and key == "id")}
+        return {key: _renamed(part, names) for key, part in value.items() if not (ruled and key == "id")}
     if isinstance(value, list):
-        return [_renamed(one, names) for one in value]
+        return [_renamed(part, names) for part in value]
     return names.get(value, value) if isinstance(value, str) else value
 
 
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _sorted(one) for key, one in value.items()}
+        return {key: _sorted(part) for key, part in value.items()}
     if isinstance(value, list):
-        return sorted((_sorted(one) for one in value), key=lambda one: json.dumps(one, sort_keys=True))
+        return sorted((_sorted(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
     return value
 
 
 def test_the_proofs_hold_by_packets_on_what_aws_describes() -> None:
-    with mock_aws():
-        _, described, _ = deployed(DESIGNS["public-private-per-az"])
+    _, described, _ = deployed("public-private-per-az")
     case = read(described)
     assert inside(_failed, dump(case.network), dict(case.parameters), dict(case.names)) == []
 
@@ -146,8 +149,7 @@ def _failed(text: str, parameters: Mapping[str, str], names: Mapping[str, str]) 
 
 
 def test_the_policy_in_the_documents_allows_exactly_the_calls_that_are_made() -> None:
-    with mock_aws():
-        _, _, session = deployed(DESIGNS["public-private"])
+    _, _, session = deployed("public-private")
     made = {f"{service}:{operation}" for service, operation in session.asked}
     (policy,) = re.findall(r"```json\n(\{.*?\})\n```", (ROOT / "docs/lab.md").read_text(), re.DOTALL)
     allowed = {action for statement in json.loads(policy)["Statement"] for action in statement["Action"]}
@@ -164,14 +166,13 @@ def test_every_call_only_reads() -> None:
 
 @pytest.fixture(scope="module")
 def described() -> StackDescription:
-    with mock_aws():
-        return deployed(DESIGNS["public-private"])[1]
+    return deployed("public-private")[1]
 
 
 def _with(described: StackDescription, operation: str, place: int, **changed: Any) -> StackDescription:
-    items = list(described.answers[operation])
-    items[place] = dict(items[place]) | changed
-    return replace(described, answers={**described.answers, operation: tuple(items)})
+    answers = list(described.answers[operation])
+    answers[place] = dict(answers[place]) | changed
+    return replace(described, answers={**described.answers, operation: tuple(answers)})
 
 
 def _refusal(described: StackDescription) -> str:
@@ -227,27 +228,27 @@ def test_what_cannot_be_read_is_named(
 
 
 def test_an_interface_that_nobody_is_known_to_own_is_named(described: StackDescription) -> None:
-    items = described.answers["describe_network_interfaces"]
-    stranger = dict(items[0]) | {
+    interfaces = described.answers["describe_network_interfaces"]
+    stranger = dict(interfaces[0]) | {
         "NetworkInterfaceId": "eni-stranger",
         "InterfaceType": "load_balancer",
         "Description": "ELB app/x",
         "Status": "in-use",
         "Attachment": {},
     }
-    more = {**described.answers, "describe_network_interfaces": (*items, stranger)}
+    more = {**described.answers, "describe_network_interfaces": (*interfaces, stranger)}
     assert _refusal(replace(described, answers=more)) == "eni-stranger: whose it is (load_balancer: ELB app/x)"
 
 
 def test_a_deleted_gateways_route_is_a_blackhole(described: StackDescription) -> None:
     place, table = next(
-        (place, one)
-        for place, one in enumerate(described.answers["describe_route_tables"])
-        if any(route.get("NatGatewayId") for route in one["Routes"])
+        (place, table)
+        for place, table in enumerate(described.answers["describe_route_tables"])
+        if any(route.get("NatGatewayId") for route in table["Routes"])
     )
-    routes = [one | {"State": "blackhole"} if one.get("NatGatewayId") else one for one in table["Routes"]]
-    found = read(_with(described, "describe_route_tables", place, Routes=routes)).network
-    (read_table,) = [one for one in found.route_tables if one.id == table["RouteTableId"]]
+    routes = [route | {"State": "blackhole"} if route.get("NatGatewayId") else route for route in table["Routes"]]
+    network = read(_with(described, "describe_route_tables", place, Routes=routes)).network
+    (read_table,) = [known for known in network.route_tables if known.id == table["RouteTableId"]]
     assert [type(route.target).__name__ for route in read_table.routes if route.destination.prefixlen == 0] == [
         "Blackhole"
     ]
@@ -264,7 +265,9 @@ def test_a_regional_nat_gateway_has_an_address_in_each_zone(described: StackDesc
         ],
     }
     changed = _with(described, "describe_nat_gateways", 0, **regional)
-    freed = [dict(one) | {"Status": "available"} for one in described.answers["describe_network_interfaces"]]
+    freed = [
+        dict(interface) | {"Status": "available"} for interface in described.answers["describe_network_interfaces"]
+    ]
     answers = {**changed.answers, "describe_network_interfaces": tuple(freed)}
     (nat,) = read(replace(changed, answers=answers)).network.nat_gateways
     assert isinstance(nat, NatGateway)
@@ -287,10 +290,14 @@ def test_functions_of_a_group_and_subnet_share_lambdas_interface(described: Stac
         "Status": "in-use",
         "AvailabilityZone": "us-east-1a",
     }
-    items = (*described.answers["describe_network_interfaces"], shared)
-    more = replace(described, answers={**described.answers, "describe_network_interfaces": items})
-    found = read(more).network.interfaces
-    there = {one.owner: str(one.address) for one in found if one.subnet == place["SubnetIds"][0]}
+    interfaces = (*described.answers["describe_network_interfaces"], shared)
+    more = replace(described, answers={**described.answers, "describe_network_interfaces": interfaces})
+    read_interfaces = read(more).network.interfaces
+    there = {
+        interface.owner: str(interface.address)
+        for interface in read_interfaces
+        if interface.subnet == place["SubnetIds"][0]
+    }
     assert there["lab-ApiFunction"] == "10.64.4.77"
     assert len(set(there.values())) == len(there)
 
@@ -314,7 +321,7 @@ def test_a_vpn_is_read_with_its_static_routes(described: StackDescription) -> No
     }
     vpn = read(replace(described, answers=answers)).network.vpn
     assert vpn is not None
-    assert (vpn.gateway, [str(one) for one in vpn.corporate]) == ("vgw-1", ["172.20.0.0/16"])
+    assert (vpn.gateway, [str(cidr) for cidr in vpn.corporate]) == ("vgw-1", ["172.20.0.0/16"])
     without = {**answers, "describe_customer_gateways": ()}
     assert _refusal(replace(described, answers=without)) == "vpn-1: its customer gateway"
 
