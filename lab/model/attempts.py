@@ -1,4 +1,4 @@
-"""What is tried and what became of it: the words that the oracle and the packets share."""
+"""A connection attempt and its result, in the terms that the oracle and the packets share."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -9,9 +9,9 @@ from lab.model.checkpoints import Checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionAttempt:
-    """A TCP connection from a host to an address. `source_port` tells it from all others of one lab.
+    """A TCP connection from a host to an address. `source_port` is unique in one lab.
 
-    `spoofed_source` is the address that the host pretends to have; None for its own.
+    `spoofed_source` is the address that the host sends from instead of its own; None for its own.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Arrived:
 class Died:
     """A packet was refused at `checkpoint` by `resource`; `detail` names the entry or the reason.
 
-    `direction` tells whether it was on its way out, or the answer on its way back.
+    `direction` is "out" for a packet of the attempt itself and "back" for the answer to it.
     """
 
     checkpoint: Checkpoint

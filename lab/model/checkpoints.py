@@ -6,7 +6,7 @@ _VPC = "https://docs.aws.amazon.com/vpc/latest/userguide/"
 
 
 class Checkpoint(StrEnum):
-    """What refuses a packet, in the words of the report."""
+    """What refuses a packet, named as in the report."""
 
     SOURCE = "source check"
     RESOLVER = "resolver"

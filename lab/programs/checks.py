@@ -1,7 +1,8 @@
-"""What the real programs must do in a network: jobs end to end, SQL for those who may, and what all sides saw of it.
+"""What the real programs must do in a network: deliveries end to end, SQL for those who may run it, and what each
+side saw of it.
 
 The counterpart of lab/proofs/catalogue.py for what packets alone do not show. Each function yields program checks: a
-sentence, whether it held, and the evidence in words.
+sentence, whether it holds, and the evidence as text.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from stack.network.model import POSTGRESQL, Network
 _KINDS: Mapping[str, str] = {
     "sync": "A delivery whose caller waits",
     "queued": "A delivery through the queue",
-    "passed through": "A call that is passed through",
+    "passed through": "A pass-through call",
 }
 
 
@@ -76,7 +77,7 @@ def migration(lab: RunningLab) -> ProgramCheck:
     answer = lab.migration
     reason = answer.reason or answer.error or "CloudFormation got no answer"
     return ProgramCheck(
-        sentence="The migration's function makes the schema over TLS and answers CloudFormation",
+        sentence="The migration function creates the schema over TLS and answers CloudFormation",
         holds=answer.status == "SUCCESS",
         evidence=(f"answered {answer.status} from {answer.answered_from}, version {answer.version}",)
         if answer.status == "SUCCESS"
@@ -145,7 +146,7 @@ def _at_corporate(job: Job, scenario: Scenario, zone: str) -> ProgramCheck:
 def _at_nobody(job: Job, zone: str) -> ProgramCheck:
     outcomes = ", ".join(row.outcome for row in job.attempts) or "none"
     return ProgramCheck(
-        sentence=f"{_KINDS[job.kind]}, from {zone}, is attempted and leaves nowhere: nobody is at the allowed address",
+        sentence=f"{_KINDS[job.kind]}, from {zone}, is attempted and stays in the VPC: no host has the allowed address",
         holds=not job.arrived and not job.ledger and bool(job.attempts),
         evidence=(
             _answered(job),
@@ -168,7 +169,7 @@ def checks(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
         )
     strangers = {source for source, _ in lab.lab.ledger()} - scenario.published - _publics(scenario.network)
     yield ProgramCheck(
-        sentence="After all of that, the gateway's ledger has no source but what is published",
+        sentence="Afterwards, the gateway's ledger has only published sources",
         holds=not strangers,
         evidence=(f"sources: {_listed({source for source, _ in lab.lab.ledger()})}",),
     )
@@ -196,7 +197,7 @@ def sql(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
 
 
 def _attack(lab: RunningLab, at: IPv4Address) -> ProgramCheck:
-    """That psql gave up is no evidence; that its packets were refused is."""
+    """A failure of psql is no evidence; a record of its refused packets is."""
     before = set(lab.lab.drops())
     answer = lab.psql(ATTACKER, address=at, seconds=2)
     own = {host.address for host in lab.world if host.name == ATTACKER}
@@ -207,15 +208,15 @@ def _attack(lab: RunningLab, at: IPv4Address) -> ProgramCheck:
     }
     message = (str(answer.rows),) if isinstance(answer, QueryResult) else (answer.message,)
     return ProgramCheck(
-        sentence=f"An attacker on the internet does not run SQL at {at}",
+        sentence=f"An attacker on the internet cannot run SQL at {at}",
         holds=not isinstance(answer, QueryResult) and bool(died),
-        evidence=(*message, *(sorted(died) or ["no record says that its packets were refused"])),
+        evidence=(*message, *(sorted(died) or ["there is no record of a refused packet"])),
     )
 
 
 def _welcome(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for host in scenario.bastion.hosts if scenario.parameters.get("Bastion") == "yes" else ():
-        yield host, "Somebody on the bastion"
+        yield host, "A user on the bastion"
     if scenario.parameters.get("CorporateDatabaseAccess") == "yes":
         yield CORPORATE, "A corporate host"
     if scenario.parameters.get("DeveloperCidr"):

@@ -1,7 +1,7 @@
-"""Networks with one thing changed: what a proof supposes, and the negative controls that must make it fail.
+"""Networks with one thing changed: what a proof assumes, and the negative controls that must make it fail.
 
 A function here returns the changed network, or None where the network has nothing to change that way. Its docstring
-says in the words of the report what was changed.
+is how the report describes the change.
 """
 
 from collections.abc import Callable, Iterable

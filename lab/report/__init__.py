@@ -1,1 +1,1 @@
-"""What a run found, as text, as data and as a picture."""
+"""The report of a run, as text, as data and as a picture."""

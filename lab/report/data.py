@@ -1,4 +1,4 @@
-"""What a run found, as data: what the JSON file holds."""
+"""A report as data: the content of the JSON file."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -41,7 +41,7 @@ _INTO = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureEntries:
-    """The entries of a picture, of `kinds` that there are, which tell of `tried` connections."""
+    """The entries of a picture, of `kinds` that exist, which stand for `tried` connections."""
 
     flows: tuple[Flow, ...]
     kinds: int

@@ -137,9 +137,9 @@ def test_a_second_lab_does_not_write_into_the_firsts_files(tmp_path: Path) -> No
         fcntl.flock(first, fcntl.LOCK_EX)
         second = ran(["make", "lab", *ONE, f"OUT={tmp_path}"])
     assert second.stdout == ""
-    (line,) = [one for one in second.stderr.splitlines() if not one.startswith("make: ***")]
+    (line,) = [line for line in second.stderr.splitlines() if not line.startswith("make: ***")]
     assert line == f"lab: another lab writes its reports into {tmp_path}: wait for its end, or say OUT=folder"
-    assert [one.name for one in tmp_path.iterdir()] == ["lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 _BROKEN = """

@@ -45,7 +45,7 @@ def test_every_host_is_a_namespace_whose_only_link_leads_to_the_router_or_the_in
     for name in ("function", "database", "bastion", "web", "resolver", "partner", "attacker"):
         assert name in made.namespaces
         assert [link.near for link in made.links if link.far == name] in ([ROUTER], [INTERNET])
-        assert not any(one.near == name for one in made.links)
+        assert not any(link.near == name for link in made.links)
 
 
 def test_without_an_internet_gateway_nothing_links_the_vpc_to_the_internet() -> None:
@@ -56,10 +56,10 @@ def test_without_an_internet_gateway_nothing_links_the_vpc_to_the_internet() -> 
 def test_every_refusal_names_its_cause() -> None:
     for seed in range(20):
         for ruleset in plan(random_network(seed)).rulesets:
-            refusals = [one for chain in ruleset.chains for one in chain.filters if one.action == "refuse"]
+            refusals = [rule for chain in ruleset.chains for rule in chain.filters if rule.action == "refuse"]
             assert refusals
-            assert all(one.cause is not None and one.cause.detail for one in refusals)
-            assert "drop" not in [one.action for chain in ruleset.chains for one in chain.filters]
+            assert all(rule.cause is not None and rule.cause.detail for rule in refusals)
+            assert "drop" not in [rule.action for chain in ruleset.chains for rule in chain.filters]
 
 
 def test_a_refused_packet_is_dropped_even_when_it_cannot_be_recorded() -> None:
@@ -79,7 +79,7 @@ def test_network_acls_are_asked_before_connections_are_known() -> None:
         for chain in ruleset.chains
         if chain.name == "forward"
     )
-    matches = [one.match for one in forward.filters]
+    matches = [rule.match for rule in forward.filters]
     established = matches.index("ct state established,related")
     acls = [place for place, match in enumerate(matches) if match.startswith(("iifname @subnet", "oifname @subnet"))]
     assert acls
@@ -92,13 +92,15 @@ def test_of_two_routes_to_one_range_the_static_one_is_made() -> None:
         route("192.168.0.0/20", VpnTarget(gateway="vgw"), propagated=True),
     )
     made = plan(with_table(small_network(), "database-table", propagated, static))
-    assert [one.device for one in made.routes if one.destination == static.destination and one.table == 102] == ["n0"]
+    assert [
+        route.device for route in made.routes if route.destination == static.destination and route.table == 102
+    ] == ["n0"]
 
 
 def test_each_mutant_changes_some_plan() -> None:
     plans = [plan(random_network(seed)) for seed in range(10)]
     for mutant in MUTANTS:
-        assert any(mutant(one) != one for one in plans), mutant.__name__
+        assert any(mutant(made) != made for made in plans), mutant.__name__
 
 
 def small(**changes: Any) -> Network:
@@ -197,12 +199,12 @@ def test_more_hosts_can_be_put_outside() -> None:
 
 
 def test_everything_that_can_refuse_is_a_stage_of_the_report() -> None:
-    found = {
-        one.cause.checkpoint
+    checkpoints = {
+        rule.cause.checkpoint
         for seed in range(60)
         for ruleset in plan(random_network(seed)).rulesets
         for chain in ruleset.chains
-        for one in chain.filters
-        if one.cause is not None
+        for rule in chain.filters
+        if rule.cause is not None
     }
-    assert found == set(Checkpoint)
+    assert checkpoints == set(Checkpoint)

@@ -25,16 +25,16 @@ SCHEMA = json.loads((ROOT / "docs/lab-report.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def found() -> Mapping[str, Any]:
-    return dict(inside(_found, "on-premises-single", ""))
+def on_premises() -> Mapping[str, Any]:
+    return dict(inside(_report, "on-premises-single", ""))
 
 
 @pytest.fixture(scope="module")
 def broken() -> Mapping[str, Any]:
-    return dict(inside(_found, "public-private-single", "everything_opened"))
+    return dict(inside(_report, "public-private-single", "everything_opened"))
 
 
-def _found(name: str, change: str) -> Mapping[str, Any]:
+def _report(name: str, change: str) -> Mapping[str, Any]:
     """The report of a design, or of one that was changed and still promises the same."""
     (case,) = [case for case in cases() if case.name == name]
     if change:
@@ -44,7 +44,7 @@ def _found(name: str, change: str) -> Mapping[str, Any]:
     return {"data": as_data(evidence, seconds=1.5, checks=[check], code="src"), "svg": picture(evidence)}
 
 
-def said(data: Mapping[str, Any]) -> str:
+def printed(data: Mapping[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=400)
     pages = ReportPrinter(console)
     pages.case(data, files=".lab/x.json")
@@ -54,58 +54,63 @@ def said(data: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def test_each_proof_is_told_with_what_arrived_and_by_which_rules(found: Mapping[str, Any]) -> None:
-    text = said(found["data"])
+def test_each_proof_is_told_with_what_arrived_and_by_which_rules(on_premises: Mapping[str, Any]) -> None:
+    text = printed(on_premises["data"])
     assert "✔ the functions that use it reach the database on port 5432" in text
     assert "Network.DatabaseFromOutboundFunctionIngress" in text
     assert "arrived as 203.0.113.10, allowed by Network.OutboundFunctionSecurityGroup egress 1" in text
     assert "✔ a corporate host reaches the execute-api endpoint on port 443" in text
 
 
-def test_each_refusal_is_told_with_the_stage_and_the_resource(found: Mapping[str, Any]) -> None:
-    text = said(found["data"])
+def test_each_refusal_is_told_with_the_stage_and_the_resource(on_premises: Mapping[str, Any]) -> None:
+    text = printed(on_premises["data"])
     assert "died at the network ACL, inbound: Network.DatabaseNetworkAcl, no entry allows it" in text
     assert "died at the internet: internet, private addresses are not routed" in text
     assert "died at the VPN gateway: Vpn.VpnGateway, it leads into the VPC, not through it" in text
 
 
-def test_each_control_is_told_with_what_it_broke(found: Mapping[str, Any]) -> None:
-    text = said(found["data"])
+def test_each_control_is_told_with_what_it_broke(on_premises: Mapping[str, Any]) -> None:
+    text = printed(on_premises["data"])
     assert "control: when the NAT gateways have addresses that are not published, the proof fails, as it must" in text
     assert "seen as 203.0.113.99" in text
 
 
-def test_a_proof_that_does_not_apply_says_why(found: Mapping[str, Any]) -> None:
-    text = said(found["data"])
+def test_a_proof_that_does_not_apply_says_why(on_premises: Mapping[str, Any]) -> None:
+    text = printed(on_premises["data"])
     assert "Not applicable: Egress is single: both zones leave by one NAT gateway, and its loss takes both." in text
     assert "Not applicable: the design has a way to the internet." in text
 
 
-def test_what_is_not_modelled_is_printed_with_every_report(found: Mapping[str, Any]) -> None:
-    text = said(found["data"])
+def test_what_is_not_modelled_is_printed_with_every_report(on_premises: Mapping[str, Any]) -> None:
+    text = printed(on_premises["data"])
     assert [limit for limit in LIMITS if limit not in text] == []
-    assert found["data"]["not modelled"] == list(LIMITS)
+    assert on_premises["data"]["not modelled"] == list(LIMITS)
 
 
-def test_the_data_has_every_connection_and_the_page_of_each_rule(found: Mapping[str, Any]) -> None:
-    data = json.loads(written(found["data"]))
+def test_the_data_has_every_connection_and_the_page_of_each_rule(on_premises: Mapping[str, Any]) -> None:
+    data = json.loads(written(on_premises["data"]))
     assert [proof["name"] for proof in data["proofs"]] == [proof.name for proof in PROOFS]
-    lines = [line for proof in data["proofs"] for found in proof["sentences"] for line in found["connections"]]
-    assert {line["became"] for line in lines} == {"arrived", "died", "its answer died"}
-    assert all(line["as claimed"] for line in lines)
-    assert {line["at"] for line in lines if "at" in line} <= set(data["pages"])
+    connections = [
+        connection
+        for proof in data["proofs"]
+        for sentence in proof["sentences"]
+        for connection in sentence["connections"]
+    ]
+    assert {connection["became"] for connection in connections} == {"arrived", "died", "its answer died"}
+    assert all(connection["as claimed"] for connection in connections)
+    assert {connection["at"] for connection in connections if "at" in connection} <= set(data["pages"])
     assert set(data["pages"]) == {str(checkpoint) for checkpoint in Checkpoint}
     assert data["holds"] is True
 
 
-def test_the_map_has_what_was_tried(found: Mapping[str, Any]) -> None:
-    assert found["svg"].startswith("<svg")
-    assert "what was tried" in found["svg"]
+def test_the_map_has_what_was_tried(on_premises: Mapping[str, Any]) -> None:
+    assert on_premises["svg"].startswith("<svg")
+    assert "what was tried" in on_premises["svg"]
 
 
 def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken: Mapping[str, Any]) -> None:
     assert broken["data"]["holds"] is False
-    text = said(broken["data"])
+    text = printed(broken["data"])
     assert "✘ the internet cannot reach the database on port 5432" in text
     assert "not as claimed: attacker arrived at 203.0.113.150:5432, seen as 192.0.43.66" in text
     assert {proof["name"] for proof in broken["data"]["proofs"] if proof["holds"] is False} == {
@@ -119,9 +124,9 @@ def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken
     assert "2 of 8 proofs hold" in text
 
 
-def test_a_program_that_fails_fails_the_report(found: Mapping[str, Any]) -> None:
-    text = said(
-        {**found["data"], "programs": [{"sentence": "A job arrives", "holds": False, "evidence": ["it did not"]}]}
+def test_a_program_that_fails_fails_the_report(on_premises: Mapping[str, Any]) -> None:
+    text = printed(
+        {**on_premises["data"], "programs": [{"sentence": "A job arrives", "holds": False, "evidence": ["it did not"]}]}
     )
     assert "✘ A job arrives" in text
     assert "it did not" in text
@@ -136,9 +141,9 @@ def refusals(report: Mapping[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(report)]
 
 
-def test_reports_are_as_their_schema_says(found: Mapping[str, Any], broken: Mapping[str, Any]) -> None:
+def test_reports_are_as_their_schema_says(on_premises: Mapping[str, Any], broken: Mapping[str, Any]) -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert refusals(found["data"]) == []
+    assert refusals(on_premises["data"]) == []
     assert refusals(broken["data"]) == []
 
 

@@ -47,9 +47,9 @@ def test_nothing_goes_on_without_make_wherever_in_its_start_it_is_killed(depth: 
     if done.returncode == SKIPPED and not REQUIRED:
         pytest.skip(f"THE LAB DID NOT RUN: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["went on"] == ""
-    assert found["moments"] >= 3
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["went on"] == ""
+    assert outcome["moments"] >= 3
 
 
 def harness(depth: int, out: str) -> None:
