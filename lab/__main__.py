@@ -31,7 +31,7 @@ from stack.render import ParametersRefused as RefusedParameters
 
 OUT = Path(".lab")
 FAILED, CANNOT_RUN = 1, 2
-# The real programs take some seconds in each: when all designs are asked for, they run in these.
+# The real programs take some seconds in each: without a chosen design they run in these.
 WITH_PROGRAMS = (
     "public-private-single",
     "public-private-per-az",
@@ -45,11 +45,11 @@ WIDTH = 120  # of text that does not go to a terminal
 
 
 class UsageError(ValueError):
-    """A question that makes no sense, in words for the person who asked."""
+    """Arguments that contradict each other; the message is for the person who gave them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot be carried out."""
+    """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot run."""
     asked = _parsed(arguments)
     if asked.tied is not None:
         die_with_parent(asked.tied)
@@ -144,7 +144,7 @@ def _single_case(asked: argparse.Namespace) -> Case:
 
 
 def prove_all(case_runs: Sequence[CaseRun], *, out: Path = OUT, verbose: bool = False) -> int:
-    """Carry them out, keep what was found in `out`, and print the table of it; all of it where it is to be verbose.
+    """Run all cases, write their reports to `out`, and print the table; the reports too where `verbose`.
 
     Returns 0 where all holds, 1 where not. Raises UsageError where another lab writes into the same folder.
     """
@@ -244,7 +244,7 @@ def _of(held: int, all_of_them: int) -> str:
 
 
 class _Progress:
-    """What goes on, on one line of a terminal; elsewhere a line for each case that is done."""
+    """The progress, on one line of a terminal; elsewhere a line for each case that is done."""
 
     def __init__(self, case_runs: Sequence[CaseRun]) -> None:
         self._left = len(case_runs)
@@ -258,8 +258,8 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._rewrite("")
 
-    def step(self, name: str, words: str) -> None:
-        self._steps[name] = words
+    def step(self, name: str, step: str) -> None:
+        self._steps[name] = step
         going = "; ".join(f"{case}: {step}" for case, step in self._steps.items())
         self._rewrite(f"{self._of - self._left} of {self._of} done; {going}")
 

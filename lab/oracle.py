@@ -1,4 +1,4 @@
-"""What AWS's documents say should become of an attempt, worked out on the Network alone.
+"""The result that an attempt should have by AWS's documentation, worked out from the Network alone.
 
 It walks a TCP exchange, the opening packet and its answer, from place to place. It shares no code with the plan and
 its filters: that the two agree on networks made at random (lab/fuzz) is the check of both. It follows the pages of AWS
@@ -174,7 +174,7 @@ class _Walk:
                 raise AssertionError("a blackhole refuses when it is looked up")
 
     def to_nat(self, nat: NatGateway, subnet: str, sender: Interface | NatGateway, packet: Packet) -> Reached:
-        """A NAT gateway stands in its subnet, so the way to it leads over the subnets' edges."""
+        """A NAT gateway is in a subnet, so packets to it cross the edges of subnets."""
         if sender == nat:
             _refuse(Checkpoint.LOOP, nat.id, "it is routed to itself")
         self.filter(subnet, nat.subnet, sender, None, packet)

@@ -14,7 +14,7 @@ _TOOLS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin",
 
 
 class NoSuchHost(ValueError):
-    """There is no host of that name; the words list those that there are."""
+    """There is no host of that name; the message lists those that there are."""
 
 
 def shell(host: str, case: Case) -> int:
@@ -31,7 +31,7 @@ def shell(host: str, case: Case) -> int:
 
 
 def hosts(case: Case) -> Mapping[str, tuple[IPv4Address, ...]]:
-    """All hosts that one can stand on, with their addresses."""
+    """All hosts that a shell can be opened on, with their addresses."""
     inside = {
         interface.id: (interface.address,)
         if interface.public_address is None
@@ -62,7 +62,7 @@ def _open(host: str, case: Case) -> int:
         while True:
             try:
                 return started.wait()
-            except KeyboardInterrupt:  # the terminal tells the shell too, which stays
+            except KeyboardInterrupt:  # the terminal interrupts the shell too, which stays
                 continue
             except subprocess.SubprocessError:
                 return 1
@@ -74,5 +74,5 @@ def _welcome(host: str, names: Mapping[str, tuple[IPv4Address, ...]]) -> str:
     return f"You are on {host}. These names are known inside of the VPC:\n{known}\nLeave with exit."
 
 
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter
 from lab.model.case import Case
 
 _CONTEXT = get_context("fork")
-type Message = tuple[str, Any]  # ("step", words), ("result", CaseResult), ("forbidden", words), ("refused", words)
+type Message = tuple[str, Any]  # ("step", text), ("result", CaseResult), ("forbidden", text), ("refused", text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class CaseResult:
 
 
 class CaseRefused(ValueError):
-    """A case cannot be carried out; the words name the resource and what is missing."""
+    """A case cannot be run; the message names the resource and what is missing."""
 
 
 def run_cases(
@@ -120,7 +120,7 @@ def _work(case_run: CaseRun, results: Connection, parent: int) -> None:
     die_with_parent(parent)
     try:
         enter()
-        results.send(("result", _result(case_run, lambda words: results.send(("step", words)))))
+        results.send(("result", _result(case_run, lambda step: results.send(("step", step)))))
     except NamespacesForbidden as error:
         results.send(("forbidden", str(error)))
     except _refusals() as error:

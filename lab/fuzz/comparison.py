@@ -40,7 +40,7 @@ def compare(
     mutate: PlanMutation | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[dict[ConnectionAttempt, ProbeResult], tuple[Disagreement, ...]]:
-    """What the packets say, and where the oracle says something else. All attempts worth making when None are given."""
+    """What the packets say, and where the oracle says something else. `tried` defaults to all attempts worth making."""
     made = plan(network) if mutate is None else mutate(plan(network))
     tried = worth_trying(made) if tried is None else tried
     with applied(made) as lab:

@@ -118,7 +118,7 @@ def nacls_within_subnets(plan: Plan) -> Plan:
 
 
 def no_inbound_nacls(plan: Plan) -> Plan:
-    """Network ACLs asked only by whom one leaves."""
+    """Network ACLs applied only where a packet leaves a subnet."""
     return _without(plan, _at(ROUTER), lambda rule: rule.match.startswith("oifname @subnet"))
 
 
@@ -169,7 +169,7 @@ def edge_to_edge(plan: Plan) -> Plan:
 
 
 def everyone_has_a_public_address(plan: Plan) -> Plan:
-    """The internet gateway lets out those whom it cannot translate."""
+    """The internet gateway forwards packets that it cannot translate."""
     return _without(plan, _at(INTERNET), _of(Checkpoint.GATEWAY))
 
 

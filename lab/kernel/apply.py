@@ -1,4 +1,4 @@
-"""A Plan made real in the kernel: namespaces, links, addresses and routes by pyroute2, filters by nft.
+"""Applies a Plan to the kernel: namespaces, links, addresses and routes by pyroute2, filters by nft.
 
 Namespaces have no names; they are held by this process's file descriptors alone and are gone with it.
 To be used inside of the sandbox (lab.kernel.sandbox.enter), whose root may do all this.
@@ -35,11 +35,11 @@ _NOT_OFFERED = ("Operation not supported", "Protocol not supported", "Operation 
 
 
 class MissingRequirement(RuntimeError):
-    """A program that the lab needs is not installed, or the kernel lacks something; the words say which in one line."""
+    """A program that the lab needs is not installed, or the kernel lacks something; the message is one line."""
 
 
 class RecordsFull(RuntimeError):
-    """A set of records has no room left, so what is missing from it says nothing."""
+    """A set of records has no room left, so a missing record proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Lab:
 
     @contextmanager
     def inside(self, name: str) -> Iterator[None]:
-        """This thread stands in the namespace `name`: sockets made now belong to it, programs started now run in it."""
+        """This thread is in the namespace `name`: sockets made now belong to it, programs started now run in it."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             os.setns(self.namespaces[name], os.CLONE_NEWNET)

@@ -18,10 +18,10 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(words: list[str]) -> None:
-    """Set up what the words ask for and become the program."""
-    at = words.index("--")
-    options, command = words[:at], words[at + 1 :]
+def main(arguments: list[str]) -> None:
+    """Set up what the options ask for, and become the program."""
+    at = arguments.index("--")
+    options, command = arguments[:at], arguments[at + 1 :]
     values = [option.removeprefix("--").split("=", 1) for option in options]
     covers = [value.split("=", 1) for name, value in values if name == "cover"]
     single = dict(values)

@@ -1,4 +1,4 @@
-"""Rulesets as nft's own text, and the causes that the numbers in its records stand for."""
+"""Rulesets in nft's syntax, and the causes that the numbers in its records stand for."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lab.plan.parts import Chain, FilterCause, FilterRule, NamedSet, Ruleset
 
 TABLE = "lab"
-# Mark, source, destination, source port, destination port. A set that is full would drop records without a word, so
+# Mark, source, destination, source port, destination port. A set that is full would drop records silently, so
 # the size is far above what a run of all proofs leaves (some ten thousand), and lab.kernel.apply refuses a full one.
 _KEY_TYPE = "mark . ipv4_addr . ipv4_addr . inet_service . inet_service"
 _KEY = "meta mark . ip saddr . ip daddr . th sport . th dport"

@@ -87,7 +87,7 @@ class _Listener:
 
 @dataclass(slots=True)
 class _IncomingConnection:
-    """The far end of an attempt, before it has said its number."""
+    """The far end of an attempt, before it has sent its number."""
 
     socket: socket.socket
     peer: IPv4Address

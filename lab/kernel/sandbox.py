@@ -26,11 +26,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NamespacesForbidden(RuntimeError):
-    """This machine does not let us make namespaces; the words say in one line what to do."""
+    """This machine does not allow making namespaces; the message says in one line what to do."""
 
 
 def enter() -> None:
-    """Go on inside a private world, as its root; to be called before any thread is started.
+    """Continue inside a private world, as its root; to be called before any thread is started.
 
     The process that called waits outside and ends with the status of the one that returns from here.
     Raises NamespacesForbidden where the kernel does not allow it.
@@ -114,7 +114,7 @@ def _wait_for(child: int) -> None:
     while True:
         try:
             _, status = os.waitpid(child, 0)
-        except KeyboardInterrupt:  # the terminal tells the child too; its own words come first
+        except KeyboardInterrupt:  # the terminal interrupts the child too, whose message comes first
             continue
         ended = os.waitstatus_to_exitcode(status)
         os._exit(ended if ended >= 0 else 128 - ended)

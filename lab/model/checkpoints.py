@@ -1,4 +1,4 @@
-"""Where a packet can die, and the page of AWS that says so."""
+"""Where a packet can be refused, with the AWS page that documents it."""
 
 from enum import StrEnum
 
@@ -42,5 +42,5 @@ PAGES: dict[Checkpoint, str] = {
     Checkpoint.INTERNET: "https://www.rfc-editor.org/rfc/rfc1918",
     Checkpoint.VPN: "https://docs.aws.amazon.com/vpn/latest/s2svpn/VPNRoutingTypes.html",
     Checkpoint.ENDPOINT: "https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-endpoints.html",
-    Checkpoint.LOOP: "https://www.rfc-editor.org/rfc/rfc1812#section-5.3.1",  # no page of AWS tells what becomes of it
+    Checkpoint.LOOP: "https://www.rfc-editor.org/rfc/rfc1812#section-5.3.1",  # AWS does not document what happens
 }

@@ -1,4 +1,4 @@
-"""Who stands around the VPC when programs run, and which names lead to whom.
+"""The hosts around the VPC when programs run, and the DNS names.
 
 The functions' guard refuses addresses that are not public, documentation ranges among them, so the hosts of the lab's
 internet have addresses of 192.0.43.0/24, which belongs to the keepers of the example domains. No packet of the lab's
@@ -28,14 +28,14 @@ _S3_PLACE = 35  # where no gateway endpoint says which addresses S3 has
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Addresses by name, as the VPC's own resolver tells them and as the internet's do."""
+    """Addresses by name, as the VPC's resolver answers (`inside`) and as public resolvers do (`outside`)."""
 
     inside: Mapping[str, tuple[IPv4Address, ...]]
     outside: Mapping[str, tuple[IPv4Address, ...]]
 
 
 def world(network: Network, parameters: Mapping[str, str]) -> tuple[OutsideHost, ...]:
-    """The hosts around `network`; `parameters` are the root template's, of which DeveloperCidr counts."""
+    """The hosts around `network`; `parameters` are the root template's, of which it uses DeveloperCidr."""
     internet = tuple(
         OutsideHost(name=name, address=_INTERNET[place], place="internet", listens=(HTTPS,))
         for name, place in _HOSTS.items()
@@ -44,7 +44,8 @@ def world(network: Network, parameters: Mapping[str, str]) -> tuple[OutsideHost,
 
 
 def with_neighbour(network: Network) -> Network:
-    """`network` with a host of somebody else's in its first private subnet, whose own security group lets all out.
+    """`network` with an unrelated host in its first private subnet, whose own security group allows all outbound
+    traffic.
 
     It calls a private API that nobody outside of the VPC can reach. Raises ProgramCannotRun where there is no such
     subnet.
@@ -102,7 +103,7 @@ def names(
 
 
 def bucket(region: str) -> str:
-    """Where custom resources put their answers: a bucket of CloudFormation's in the same Region."""
+    """The host that custom resources send their responses to: CloudFormation's bucket in the Region."""
     return f"cloudformation-custom-resource-response-{region.replace('-', '')}.s3.amazonaws.com"
 
 
@@ -152,6 +153,6 @@ def _numbered(word: str, place: int) -> str:
 
 
 def _free(network: Network, subnet: Subnet) -> IPv4Address:
-    """From the end of the subnet, below the broadcast address, which AWS keeps."""
+    """From the end of the subnet, below the broadcast address, which AWS reserves."""
     taken = {interface.address for interface in network.interfaces} | {nat.address for nat in network.nat_gateways}
     return next(address for place in range(2, 250) if (address := subnet.cidr[-place]) not in taken)

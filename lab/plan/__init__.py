@@ -1,1 +1,1 @@
-"""From a network to what the kernel must be told; pure."""
+"""Turns a network into a plan of namespaces, routes and filters; pure."""

@@ -1,4 +1,4 @@
-"""From a Network to a Plan: who stands where, linked how, and by which routes. The filters are in lab/plan/filters.py.
+"""From a Network to a Plan: namespaces, links and routes. The filters are in lab/plan/filters.py.
 
 Pure: nothing is made here. Each rule of AWS that a function follows is named with the page that states it.
 """
@@ -195,7 +195,7 @@ def _regional(draft: Draft, network: Network, devices: Devices, nat: NatGateway,
     draft.hosts.append(Host(name=nat.id, addresses=publics, listens=(), sends=False))
 
 
-# ---- The world around
+# ---- Outside of the VPC
 
 
 def _internet(draft: Draft, network: Network, devices: Devices, around: tuple[OutsideHost, ...]) -> None:

@@ -29,7 +29,7 @@ class Devices:
         )
 
     def in_subnet(self, network: Network, subnet: str) -> tuple[str, ...]:
-        """Of all that stands in a subnet, NAT gateways among them."""
+        """Of everything in a subnet, including NAT gateways."""
         return (
             *(self.interfaces[interface.id] for interface in network.interfaces if interface.subnet == subnet),
             *(self.nats[nat.id] for nat in network.nat_gateways if nat.subnet == subnet),

@@ -49,7 +49,7 @@ def refuse(match: str, checkpoint: Checkpoint, resource: str, detail: str) -> Fi
 
 
 def _loops(where: str) -> Chain:
-    """The last hop of a packet that went round: the kernel would drop it without a word."""
+    """The last hop of a packet that went round: the kernel would drop it without a record."""
     return Chain(name="loops", hook=_FIRST, filters=(refuse("ip ttl 1", Checkpoint.LOOP, where, "it went round"),))
 
 
@@ -166,7 +166,7 @@ def _towards(destination: IPv4Network) -> str:
 
 
 def _origin(network: Network, devices: Devices, table: str) -> str:
-    """The devices whose packets are routed by a table; empty when nothing stands in its subnets."""
+    """The devices whose packets are routed by a table; empty when its subnets are."""
     subnets = [subnet.id for subnet in network.subnets if subnet.route_table == table]
     senders = [device for subnet in subnets for device in devices.in_subnet(network, subnet)]
     return f"iifname {_quoted(senders)}" if senders else ""

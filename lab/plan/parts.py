@@ -1,4 +1,4 @@
-"""What the kernel must be told to make a VPC: namespaces, links, addresses, routes and filters, as data.
+"""The kernel objects that make up a VPC: namespaces, links, addresses, routes and filters, as data.
 
 A host is a namespace with one interface whose only way out is the router, so every filter
 stands outside of the workload. The router is the VPC. NAT gateways, the internet, the VPN gateway, the services behind
@@ -19,7 +19,7 @@ from stack.network.model import ANYWHERE
 ROUTER, INTERNET, VPN = "router", "internet", "vpn"
 NOWHERE = "nowhere"  # the device that packets without a route are sent to, so that the filter can say why
 
-# Each hub answers for one address on all its links; they differ, for a NAT gateway stands on two of them.
+# Each hub answers for one address on all its links; they differ, since a NAT gateway is linked to two of them.
 ROUTER_ADDRESS = IPv4Address("169.254.1.1")
 INTERNET_ADDRESS = IPv4Address("169.254.2.1")
 VPN_ADDRESS = IPv4Address("169.254.3.1")
@@ -36,7 +36,7 @@ class UnsupportedNetwork(ValueError):
         self.resource, self.missing = resource, missing
 
 
-# ---- What the kernel is told
+# ---- The parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ type FilterAction = Literal["refuse", "pass", "return", "accept"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterRule:
-    """One line of a chain: `match` in nft's words, then what follows. Refusing and passing are recorded under `cause`.
+    """One line of a chain: `match` in nft's syntax, then what follows. Refusing and passing are recorded under `cause`.
 
     `action` may also be "jump <chain>"; None when the match is a statement that does its work itself.
     """
@@ -115,7 +115,7 @@ class FilterRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """`hook` in nft's words for a base chain, None for one that others jump to."""
+    """`hook` in nft's syntax for a base chain, None for one that others jump to."""
 
     name: str
     hook: str | None

@@ -156,7 +156,7 @@ def _nat_gateways(network: Network) -> Problems:
 
 
 def _circles(network: Network) -> Problems:
-    """NAT gateways that send to each other in a circle: no page of AWS says what becomes of a packet there."""
+    """NAT gateways that send to each other in a circle: AWS does not document what happens to a packet there."""
     tables = {subnet.id: subnet.route_table for subnet in network.subnets}
     targets = {
         table.id: {route.target.nat for route in table.routes if isinstance(route.target, NatTarget)}

@@ -1,4 +1,4 @@
-"""The API: API Gateway's part (local/front.py) behind TLS, and somebody who calls it.
+"""The API: API Gateway's part (local/front.py) behind TLS, and a caller of it.
 
 A public API stands on the internet and reaches its functions past the VPC, as API Gateway does; a private one stands on
 the interfaces of the execute-api endpoint.
@@ -25,7 +25,7 @@ from local.template import Template
 from stack.network.model import Network
 from stack.render import Rendered
 
-# What stands in the API's URL for the ids that AWS would give.
+# What replaces the ids that AWS would assign, in the API's URL.
 API_IDS = {"Api": "labapi1234", "Endpoints.ApiEndpoint": "vpce-lab1234"}
 _TIMEOUT_SECONDS = 40.0  # the API itself answers within 29
 
@@ -44,7 +44,7 @@ class ApiResponse:
 
 
 def url(rendered: Rendered) -> str:
-    """Where callers send their requests, as the stack's output says."""
+    """The API's URL, from the stack's output."""
     return filled("ApiUrl", rendered.outputs["ApiUrl"], API_IDS)
 
 
@@ -80,7 +80,7 @@ class Api:
         self._front.stop()
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
-        """The stage stands in front of the path, and functions never see it."""
+        """The path begins with the stage, which functions never see."""
         path = request.path.removeprefix(self._stage)
         return self._gateway.answer(dataclasses.replace(request, path=path or "/"))
 
@@ -92,7 +92,7 @@ def _listening(lab: Lab, host: str) -> socket.socket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiCaller:
-    """Somebody in the namespace `host` who calls the API at `address`."""
+    """A client in the namespace `host` that calls the API at `address`."""
 
     lab: Lab
     host: str

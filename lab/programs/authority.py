@@ -1,4 +1,5 @@
-"""The lab's certificate authority. It stands for Amazon's and for the public ones: whoever is in the lab trusts it."""
+"""The lab's certificate authority. It stands in for Amazon's and the public ones, and all of the lab's programs
+trust it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Authority:
         return made
 
     def client(self) -> SSLContext:
-        """For a client that verifies whom it talks to."""
+        """For a client that verifies the server."""
         return create_default_context(cafile=str(self.roots))
 
     def _root(self) -> x509.Certificate:

@@ -176,7 +176,7 @@ def checks(lab: RunningLab, scenario: Scenario) -> Iterator[ProgramCheck]:
 
 
 def _publics(network: Network) -> frozenset[IPv4Address]:
-    """Instances with a public address answer from it to those whom they let in."""
+    """The public addresses of interfaces, from which these answer the clients that they admit."""
     return frozenset(
         interface.public_address for interface in network.interfaces if interface.public_address is not None
     )

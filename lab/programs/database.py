@@ -68,7 +68,7 @@ def prepared(directory: Path) -> Path:
 
 
 def _keep(pattern: Path) -> None:
-    """Whole or not at all: copied beside its place, and then renamed."""
+    """Atomically: copied to a directory next to it, and then renamed."""
     _KEPT.parent.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=_KEPT.parent, prefix=f"{_KEPT.name}-") as unfinished:
         copied(pattern, Path(unfinished))

@@ -25,7 +25,7 @@ from stack.render import Rendered, Symbol
 _BUILD = REPOSITORY / ".aws-sam" / "build"
 _SOURCE = REPOSITORY / "src"
 _MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}
-_PLACES = 2  # environments for each function and subnet; what the lab runs comes one after the other
+_PLACES = 2  # environments for each function and subnet; the lab runs one job after another
 # Where libcurl and OpenSSL look for the public roots; runtime/roots.py.
 _SYSTEM_ROOTS = ("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
 
@@ -162,7 +162,7 @@ class FunctionPlacer:
     placement: ZoneChoice = field(default_factory=ZoneChoice)
 
     def all(self) -> dict[str, PlacedFunction]:
-        """All functions that stand in the VPC. Raises ProgramCannotRun for a variable that stays without a value."""
+        """All functions in the VPC. Raises ProgramCannotRun for a variable without a value."""
         interfaces = [interface for interface in self.network.interfaces if interface.kind is InterfaceKind.FUNCTION]
         return {
             name: PlacedFunction(
@@ -196,7 +196,7 @@ class FunctionPlacer:
         return next(subnet.zone for subnet in self.network.subnets if subnet.id == interface.subnet)
 
     def _metadata(self, own: Mapping[str, str], interface: Interface) -> Mapping[str, str]:
-        """Where Lambda tells the zone, for a function that asks."""
+        """The variables with Lambda's metadata endpoint, for a function that looks up its zone."""
         if not own.get("EGRESS_ZONE_IDS"):
             return {}
         metadata = Metadata(self.lab, interface.id, zone_ids(self.network.zones)[self._zone(interface)])

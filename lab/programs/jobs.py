@@ -36,7 +36,7 @@ _TIMEOUTS = {"connect_seconds": 1, "first_byte_seconds": 5, "total_seconds": 10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """One attempt as the database has it. `egress_address` is None where none of ours was used."""
+    """One attempt as the database has it. `egress_address` is None where it left by no fixed address."""
 
     outcome: str
     status: int | None
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def seen(self) -> frozenset[IPv4Address]:
-        """As whom the target saw us."""
+        """The source addresses that the target saw."""
         return frozenset(visit.source for visit in self.visits)
 
     @property
@@ -157,7 +157,7 @@ class Jobs:
     def answer(
         self, method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None
     ) -> ApiResponse:
-        """Any call of the API by somebody with a token."""
+        """Any call of the API, with a token."""
         own = {"Authorization": f"Bearer {self._issued()}"}
         return self._lab.caller.call(method, path, body=body, headers=own | dict(headers or {}))
 

@@ -1,4 +1,4 @@
-"""Lambda's metadata endpoint, which tells an execution environment the ID of its Availability Zone.
+"""Lambda's metadata endpoint, which gives an execution environment the ID of its Availability Zone.
 
 AWS Lambda developer guide, "Using the Lambda metadata endpoint". It stands on the loopback of the function's namespace,
 as it stands beside the function on Lambda: no packet to it passes the VPC.

@@ -34,14 +34,14 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomResourceAnswer:
-    """What a custom resource answered, and as whom the bucket saw it."""
+    """The response of a custom resource, and the source address that the bucket saw."""
 
     source: IPv4Address
     content: Mapping[str, Any]
 
 
 def load() -> None:
-    """Import what takes long, some two seconds of a processor: before a fork, for all; or beside something else."""
+    """Import moto's backends, which takes two seconds of processor time: before a fork, or in another thread."""
     create_backend_app("ssm")
     create_backend_app("secretsmanager")
     create_backend_app("sqs")
@@ -123,7 +123,7 @@ class AwsApis:
             connection.close()
 
     def _listen(self, tls: SSLContext) -> None:
-        """One more door to the same moto, on port 443 of the namespace that this thread stands in."""
+        """Serve the same moto on port 443 of this thread's namespace too."""
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         application = DomainDispatcherApplication(create_backend_app)
         server = make_server("0.0.0.0", HTTPS, application, threaded=True, request_handler=MotoRequestHandler)  # noqa: S104 - all of its namespace
@@ -153,7 +153,7 @@ class _BucketServer(ThreadingHTTPServer):
     bucket: Bucket
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that went away needs no report."""
+        """A caller that disconnected is not reported."""
 
 
 class _BucketHandler(BaseHTTPRequestHandler):

@@ -104,7 +104,7 @@ class RunningLab:
         address: IPv4Address | None = None,
         seconds: float = 3,
     ) -> QueryResult | QueryFailure:
-        """Run psql on `host`, at the cluster's name or at `address`; the certificate must be good for the name."""
+        """Run psql on `host`, at the cluster's name or at `address`; the certificate must be valid for the name."""
         return databases.psql(
             self.lab,
             host,
@@ -136,7 +136,7 @@ class _Stoppable(Protocol):
 
 
 class _LabBuilder:
-    """Puts one lab together. What takes long goes on beside: initdb, moto's import, the functions' starts."""
+    """Starts one lab. What takes long runs in other threads: initdb, moto's import, the starts of functions."""
 
     def __init__(
         self, network: Network, rendered: Rendered, *, stack: ExitStack, report: Callable[[str], None]
@@ -240,7 +240,7 @@ class _LabBuilder:
         return self._stopped_at_the_end(ThirdParty(self._lab, host, address, certificate, admits))
 
     def _make_aws(self) -> None:
-        """AWS, and what stands for its ids in the functions' environments."""
+        """The AWS APIs, and the values that replace AWS's ids in the functions' environments."""
         self._services = AwsApis(self._lab, self._network, region=REGION)
         self._services.start(self._authority)
         self._stopped_at_the_end(self._services)
@@ -256,7 +256,7 @@ class _LabBuilder:
     # ---- In the VPC
 
     def _make_functions(self, *, ahead: Iterable[str]) -> list["Future[None]"]:
-        """Those named are started ahead, which goes on beside."""
+        """The functions named in `ahead` are started at once, in other threads."""
         names = [interface.owner for interface in self._network.interfaces if interface.kind is InterfaceKind.FUNCTION]
         self._code = placing.code(list(dict.fromkeys(names)))
         self._functions = placing.FunctionPlacer(
@@ -275,7 +275,7 @@ class _LabBuilder:
         return [self._beside.submit(self._functions[name].start) for name in ahead]
 
     def _variables(self) -> Mapping[str, str]:
-        """What takes the place of the template's own: the published addresses and zones, and whom to trust."""
+        """What replaces the template's own variables: the published addresses and zones, and the roots to trust."""
         roots = str(self._authority.roots)
         return {
             "EGRESS_ADDRESSES": ",".join(
@@ -331,7 +331,7 @@ class _LabBuilder:
         return NEIGHBOUR if self._corporate is None else CORPORATE
 
     def _poll(self, source: EventSource) -> None:
-        """Lambda's pollers stand with SQS and not in the VPC: their thread is started there."""
+        """Lambda's pollers run next to SQS and not in the VPC, so their thread is started in that namespace."""
         function = self._functions[source.function]
         mapping = EventSourceMapping(source, queue=self._queues[source.queue], function=function, concurrency=_POLLERS)
         self._stopped_at_the_end(mapping)

@@ -13,7 +13,7 @@ from local.partner import Call, Partner, Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A request as the third party got it: from which address, and how it answered. `key` tells repeats."""
+    """A request as the third party got it, and the status of its response. `key` is the idempotency key."""
 
     source: IPv4Address
     method: str
@@ -61,4 +61,4 @@ def _refused(source: IPv4Address) -> Reply:
 
 
 def _quiet(line: str) -> None:
-    """The visits say it all."""
+    """`visits` has all of it."""

@@ -64,7 +64,7 @@ class HostGroup:
     def cannot_reach(
         self, other: "HostGroup", *ports: int, checkpoint: Checkpoint | None = None, answer: bool = False
     ) -> Assertion:
-        """No connection of ours to any of them opens, and of each there is a record of where it died."""
+        """No connection from us to any of them opens, and there is a record of where each one died."""
         where = "" if checkpoint is None else f": {'the answer' if answer else 'it'} dies at the {checkpoint}"
         sentence = f"{self.name} cannot reach {other.name} on {_ports(ports)}{where}"
         return Assertion(
@@ -115,12 +115,12 @@ class HostGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservingHost(HostGroup):
-    """A third party, who writes down whom he sees. `everyone` are all who could come."""
+    """A third party, which logs its callers. `everyone` are all hosts that could call it."""
 
     everyone: HostGroup = field(default_factory=lambda: HostGroup(name="nobody", hosts=()))
 
     def sees_only(self, addresses: Iterable[IPv4Address], *ports: int) -> Assertion:
-        """Whoever comes, by any of the ports, is seen as one of `addresses`; the gateway's ledger says the same."""
+        """Every caller, on any of the ports, is seen as one of `addresses`, which the gateway's ledger confirms."""
         known = frozenset(addresses)
         return Assertion(
             sentence=f"{self.name} sees only {_listed(known)}, whoever connects from the VPC",
@@ -156,7 +156,7 @@ class Scenario:
 
     @cached_property
     def internet(self) -> HostGroup:
-        """Everybody on the internet but the developers, whom one design lets in by their range."""
+        """All hosts on the internet except the developers, whose range one design admits."""
         return self._outside("the internet", "internet", without={DEVELOPER}, is_singular=True)
 
     @cached_property
@@ -195,13 +195,13 @@ class Scenario:
 
     @cached_property
     def newcomers(self) -> HostGroup:
-        """Strangers in the VPC, one in each subnet, whose own group lets all out."""
+        """One new host in each subnet, whose own security group allows all outbound traffic."""
         group = self._inside("newcomers", lambda interface: interface.owner == NEWCOMER)
         return replace(group, name="a newcomer in any subnet", is_singular=True)
 
     @cached_property
     def endpoints(self) -> Mapping[str, HostGroup]:
-        """By the service: "sqs", "execute-api". Nobody stands at one that is missing, so no sentence about it holds."""
+        """By the service: "sqs", "execute-api". A missing one has no hosts, so no sentence about it holds."""
         owners: dict[str, set[str]] = {service: set() for service in SERVICES}
         for service, owner in self.network.service_endpoints:
             owners.setdefault(service, set()).add(owner)
@@ -233,7 +233,7 @@ class Scenario:
         return union(name, groups)
 
     def in_zone(self, group: HostGroup, zone: str) -> HostGroup:
-        """Those of a place who stand in a zone."""
+        """The hosts of a group that are in a zone."""
         subnets = {subnet.id for subnet in self.network.subnets if subnet.zone == zone}
         there = {interface.id for interface in self.network.interfaces if interface.subnet in subnets}
         return replace(
@@ -247,7 +247,7 @@ class Scenario:
 
     @cached_property
     def published(self) -> frozenset[IPv4Address]:
-        """The fixed addresses that partners are told."""
+        """The fixed addresses that are published to partners."""
         return frozenset(address.public_address for address in self.case.network.published)
 
     def published_in(self, zone: str) -> frozenset[IPv4Address]:

@@ -257,7 +257,7 @@ def endpoints_stand_for_the_internet(lab: Scenario) -> Iterator[Assertion]:
 
 @proof(5, mutations.corporate_let_in, mutations.vpn_forgotten, unless=has_no_vpn)
 def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
-    """The corporate network reaches the private API (and the database where that is asked for) and nothing else."""
+    """The corporate network reaches the private API (and the database where that is enabled) and nothing else."""
     open_ones = []
     if promised(lab).private_api:
         open_ones.append(lab.endpoints["execute-api"])

@@ -52,7 +52,7 @@ _GATEWAY = "a gateway that was added"
 
 
 def group_opened(network: Network) -> Network | None:
-    """the database's security group lets the world in on 5432"""
+    """the database's security group allows the whole internet on port 5432"""
     groups = _groups_of(network, InterfaceKind.DATABASE)
     rule = Rule(id="opened to the world", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=ANYWHERE)
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
@@ -72,7 +72,7 @@ def place_opened(network: Network) -> Network | None:
 
 
 def acl_opened(network: Network) -> Network | None:
-    """the database's network ACL lets everything through"""
+    """the database's network ACL allows everything"""
     subnets = {_subnet(network, database).id for database in _databases(network)}
     if all(subnet.nacl is None for subnet in network.subnets if subnet.id in subnets):
         return None
@@ -105,19 +105,19 @@ def all_but_one(network: Network) -> tuple[tuple[str, Network], ...]:
 
 
 def group_opened_to_the_vpc(network: Network) -> Network | None:
-    """the database's security group lets the whole VPC in"""
+    """the database's security group allows the whole VPC"""
     groups = _groups_of(network, InterfaceKind.DATABASE)
     rule = Rule(id="opened to the VPC", protocol="tcp", first_port=POSTGRESQL, last_port=POSTGRESQL, peer=network.cidr)
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
 
 
 def users_forgotten(network: Network) -> Network | None:
-    """the database's security group names nobody"""
+    """the database's security group allows nobody"""
     return _with_groups(network, _groups_of(network, InterfaceKind.DATABASE), lambda group: replace(group, ingress=()))
 
 
 def database_listens_to_all_ports(network: Network) -> Network | None:
-    """the database's group and ACL let all ports through"""
+    """the database's group and ACL allow all ports"""
     network = acl_opened(network) or network
     rule = Rule(id="all ports", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
     users = _groups_of(network, InterfaceKind.FUNCTION)
@@ -130,7 +130,7 @@ def database_listens_to_all_ports(network: Network) -> Network | None:
 
 
 def with_newcomers(network: Network) -> Network:
-    """a newcomer stands in each subnet, in a security group of its own that lets all out"""
+    """each subnet has a newcomer, whose own security group allows all outbound traffic"""
     out = Rule(id=f"{NEWCOMER} egress", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
     group = SecurityGroup(id=f"{NEWCOMER}'s group", ingress=(), egress=(out,))
     added = tuple(_newcomer(network, subnet) for subnet in network.subnets)
@@ -256,7 +256,7 @@ def gateway_given(network: Network) -> Network | None:
 
 
 def gateway_given_and_groups_opened(network: Network) -> Network | None:
-    """the VPC has an internet gateway and a NAT gateway, and the functions' security groups let all out"""
+    """the VPC has an internet and a NAT gateway, and the functions' security groups allow all outbound traffic"""
     given = gateway_given(network)
     if given is None:
         return None
@@ -266,7 +266,7 @@ def gateway_given_and_groups_opened(network: Network) -> Network | None:
 
 
 def endpoints_forgotten(network: Network) -> Network | None:
-    """the security groups of the interface endpoints name nobody"""
+    """the security groups of the interface endpoints allow nobody"""
     groups = _groups_of(network, InterfaceKind.ENDPOINT)
     return _with_groups(network, groups, lambda group: replace(group, ingress=())) if groups else None
 
@@ -275,7 +275,7 @@ def endpoints_forgotten(network: Network) -> Network | None:
 
 
 def corporate_let_in(network: Network) -> Network | None:
-    """the database's group, ACL and routes let the corporate network in"""
+    """the database's group, ACL and routes admit the corporate network"""
     tables = {_subnet(network, database).route_table for database in _databases(network)}
     led = [table for table in network.route_tables if table.id in tables and any(map(_leads_to_vpn, table.routes))]
     if network.vpn is None or led:
@@ -371,13 +371,13 @@ def acl_without_answers(network: Network) -> Network | None:
 
 
 def groups_without_answers(network: Network) -> Network:
-    """the database's security groups let nothing out, and the functions' nothing in"""
+    """the database's security groups allow nothing outbound, and the functions' nothing inbound"""
     silent = _with_groups(network, _groups_of(network, InterfaceKind.DATABASE), lambda group: replace(group, egress=()))
     return _with_groups(silent, _groups_of(network, InterfaceKind.FUNCTION), lambda group: replace(group, ingress=()))
 
 
 def users_may_not_call(network: Network) -> Network | None:
-    """the functions' security groups let nothing out"""
+    """the functions' security groups allow nothing outbound"""
     return _with_groups(network, _groups_of(network, InterfaceKind.FUNCTION), lambda group: replace(group, egress=()))
 
 
@@ -470,6 +470,6 @@ def _without_filters(plan: Plan, namespace: str, beginning: str) -> Plan:
 
 
 def _free(network: Network, subnet: Subnet) -> IPv4Address:
-    """From the end of the subnet, below the last address, which AWS keeps."""
+    """From the end of the subnet, below the last address, which AWS reserves."""
     taken = {interface.address for interface in network.interfaces} | {nat.address for nat in network.nat_gateways}
     return next(address for place in range(2, 250) if (address := subnet.cidr[-place]) not in taken)

@@ -31,7 +31,7 @@ class TriedConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionResult:
-    """A sentence and what came of it. `assumption` says what was changed beforehand; empty for nothing."""
+    """A sentence and its outcome. `assumption` says what was changed beforehand; empty for nothing."""
 
     sentence: str
     assumption: str

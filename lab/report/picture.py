@@ -31,7 +31,7 @@ CALLED = {
     InterfaceKind.PROXY: "the database's proxy",
     InterfaceKind.BASTION: "the bastion",
 }
-# Whose connections tell most, where not all have room.
+# Whose connections are shown first where there is no room for all.
 _FIRST = ("internet", InterfaceKind.FUNCTION, "corporate", DEVELOPER, InterfaceKind.DATABASE)
 _INTO = {
     Checkpoint.GROUP_IN,
@@ -51,10 +51,10 @@ class PictureEntries:
     @property
     def note(self) -> str:
         """What the picture leaves out."""
-        words = f"{self.tried} connections in this network as it is."
+        text = f"{self.tried} connections in this network as it is."
         if self.kinds > len(self.flows):
-            words += f" {len(self.flows)} of {self.kinds} kinds of them are shown; the report has all."
-        return words + (f" {self.unexplained} are unexplained: see the report." if self.unexplained else "")
+            text += f" {len(self.flows)} of {self.kinds} kinds of them are shown; the report has all."
+        return text + (f" {self.unexplained} are unexplained: see the report." if self.unexplained else "")
 
 
 def picture(evidence: Evidence) -> str:
@@ -177,7 +177,7 @@ class _Places:
         source = self.source(line)
         return seen == source.address
 
-    # ---- in words
+    # ---- As text
 
     def flow(self, lines: Sequence[TriedConnection]) -> Flow:
         """One entry for lines that are alike."""
@@ -210,8 +210,8 @@ class _Places:
         owners = [owner for owner in all_of_them if owner in {member.owner for member in members}]
         if kind == InterfaceKind.ENDPOINT:
             services = {owner: service for service, owner in self.network.service_endpoints}
-            words = ", ".join(services.get(owner, owner) for owner in owners)
-            return f"{'the endpoint' if len(owners) == 1 else 'endpoints'} of {words}"
+            names = ", ".join(services.get(owner, owner) for owner in owners)
+            return f"{'the endpoint' if len(owners) == 1 else 'endpoints'} of {names}"
         if len(all_of_them) == len(owners) > 1:
             return f"every {kind}"
         return ", ".join(name_of(self.case.address(owner)) for owner in owners) or kind.upper()
@@ -245,7 +245,7 @@ class _Places:
         return f"their own addresses in {' and '.join(dict.fromkeys(map(str, ranges)))}"
 
     def _name(self, identity: str) -> str:
-        """A resource without the stack that it is nested in; other words as they are."""
+        """A resource without the stack that it is nested in; other text as it is."""
         known = "the internet" if identity == "internet" else self.case.address(identity)
         return known if " " in known else known.rpartition(".")[2]
 
@@ -302,7 +302,7 @@ class _Places:
                 return self.case.address(self.network.vpc)
 
     def _inside_ends(self, line: TriedConnection, died: Died) -> list[Interface]:
-        """Those of its ends that stand in the VPC, first the one at whose side it died."""
+        """Those of its ends that are in the VPC, first the one on whose side it died."""
         ends = [end for end in (self.source(line), self.at[line.destination]) if isinstance(end, Interface)]
         at_receiver = (died.checkpoint in _INTO) != (died.direction == "back")
         return ends[::-1] if at_receiver else ends

@@ -21,7 +21,7 @@ GROUPS: Mapping[int, str] = {
     5: "The corporate network",
     6: "With and without state",
 }
-_INSIDE = IPv4Network("10.0.0.0/8")  # who is seen as itself needs no words
+_INSIDE = IPv4Network("10.0.0.0/8")  # an address that is not translated is not printed
 
 
 @dataclass(frozen=True, slots=True)

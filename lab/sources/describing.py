@@ -1,4 +1,4 @@
-"""What AWS says of a deployed stack: the answers of read-only calls, collected and not interpreted.
+"""The AWS description of a deployed stack: the responses of read-only calls, not interpreted.
 
 CALLS are all that is asked; docs/lab.md has the IAM policy of exactly these, and a test holds them together.
 """
@@ -37,7 +37,7 @@ type Description = Mapping[str, Any]
 
 
 class NotDescribed(ValueError):
-    """AWS did not answer, or not what is needed; the words say which call."""
+    """AWS did not answer, or not with what is needed; the message says which call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class DeployedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackDescription:
-    """All answers. `answers` are by operation, `functions` the configurations of those that stand in the VPC."""
+    """All answers. `answers` are by operation, `functions` the configurations of those in the VPC."""
 
     stack: Description
     resources: tuple[DeployedResource, ...]

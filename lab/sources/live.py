@@ -63,7 +63,7 @@ def case(stack: str, *, region: str = "") -> Case:
 
 
 def read(described: StackDescription) -> Case:
-    """The case has the stack's own name, whatever it was asked for by. Raises Unmodelled."""
+    """The case has the stack's name, even where it was asked for by its ARN. Raises Unmodelled."""
     reading = _LiveReader(described)
     network = reading.network()
     names = {resource.id: resource.address for resource in described.resources if resource.id}
@@ -207,7 +207,7 @@ class _LiveReader:
         return tables, main
 
     def _role(self, subnet: str, table: str) -> str:
-        """As stack/network/from_templates.py has it: by what stands in it, else by whether it leads to the internet."""
+        """As stack/network/from_templates.py has it: by what is in it, else by its route to the internet."""
         groups = [description["DBSubnetGroup"]["Subnets"] for description in self._all("describe_db_instances")]
         if any(subnet == member["SubnetIdentifier"] for group in groups for member in group):
             return "database"
@@ -417,7 +417,7 @@ class _LiveReader:
         )
 
     def _published(self) -> Iterator[NatAddress]:
-        """What the stack's output EgressAddresses tells partners, as zone=address pairs."""
+        """The stack's output EgressAddresses, which is zone=address pairs."""
         outputs = {output["OutputKey"]: output["OutputValue"] for output in self.described.stack.get("Outputs", ())}
         allocations = {output["PublicIp"]: output.get("AllocationId", "") for output in self._all("describe_addresses")}
         for pair in filter(None, outputs.get("EgressAddresses", "").split(",")):
@@ -565,7 +565,7 @@ def _groups(interface: Description) -> set[str]:
 
 
 def _ports(first: Any, last: Any) -> tuple[int, int]:
-    """All ports where none are told; AWS writes -1 for that."""
+    """All ports where none are given, for which AWS also writes -1."""
     if first in {None, -1} or last in {None, -1}:
         return 0, 65535
     return int(first), int(last)

@@ -17,7 +17,7 @@ _PEOPLE = {"Bastion": "yes", "DatabaseReader": "yes"}
 
 
 class UnknownDesign(ValueError):
-    """No such case; the words name those that there are."""
+    """No such case; the message names those that there are."""
 
 
 def cases(topology: str = "", egress: str = "") -> tuple[Case, ...]:
