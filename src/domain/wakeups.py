@@ -17,7 +17,7 @@ ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wakeup:
     """`due_at` is when to look; `group` is the fair-queue key (one per destination); `misses` counts looks without
-    a row.
+    a row. `after_outage` says that the database was not available when it was last looked at.
 
     `record` is an outcome that is still to be recorded; None for the wake-ups that only say that something is due.
     """
@@ -26,6 +26,7 @@ class Wakeup:
     due_at: datetime
     group: str
     misses: int = 0
+    after_outage: bool = False
     record: Record | None = None
 
 

@@ -15,7 +15,7 @@ the next worker finds a *lapsed* claim: its request may have been sent, so it is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
@@ -38,12 +38,21 @@ from runtime.observability import logger
 WORKER_SECONDS = 45.0  # how long the attempt function may run (template.yaml)
 SETTLE_SECONDS = 14.0  # of them are reserved for queueing and recording, whatever partners do
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
+# The same for an outcome that is to be recorded: before the lease is over if possible, and before anybody else looks.
+CARRIED_PUT_BACK_SECONDS = 5
 LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
 RETRY_AFTER_SECONDS = 5
 # The share of a batch's time for outcomes that came in wake-ups: they can be queued again, and new ones must be sent.
 CARRIED_SECONDS = 4.0
 
 type Due = Mapping[DeliveryId, BatchMessage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NotLookedAt:
+    """A delivery that nothing is known of, because the database is not available."""
+
+    delivery_id: DeliveryId
 
 
 def attempt_due(
@@ -68,7 +77,7 @@ def attempt_due(
 
     # 2. Claim
     results = _claim(due, now=now, services=services)
-    claims = [result for result in results if isinstance(result, Claim)]
+    claims = [result for result in results if isinstance(result, Claim) and not _may_be_answered(result, due)]
 
     # 3. Send and 4. judge
     early_recorder = EarlyRecorder(
@@ -81,7 +90,7 @@ def attempt_due(
     postponed = [
         replace(due[result.delivery_id], wakeup=wakeup)
         for result in results
-        for wakeup in _look_again(result, due[result.delivery_id].wakeup, now=now)
+        for wakeup in _look_again(result, due[result.delivery_id].wakeup, now=now, services=services)
     ]
     failed = settle(
         _with_messages(attempts, due),
@@ -167,7 +176,7 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
     give_up_at = min(end_at, services.clock() + timedelta(seconds=CARRIED_SECONDS + CARRY_SECONDS))
     recorded = record_all(records, end_at=give_up_at, services=services) if records else Recorded()
     if recorded is None:
-        later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
+        later = services.clock() + timedelta(seconds=CARRIED_PUT_BACK_SECONDS)
         return [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in carried]
     return [
         next_message
@@ -188,7 +197,7 @@ def _after_carried(message: BatchMessage, *, refused: frozenset[DeliveryId], ser
     return [replace(message, wakeup=replace(message.wakeup, due_at=record.due_at, record=None))]
 
 
-def _claim(due: Due, *, now: datetime, services: Services) -> list[ClaimResult]:
+def _claim(due: Due, *, now: datetime, services: Services) -> Sequence[ClaimResult | _NotLookedAt]:
     """Step 2. Without a database the wake-ups are put back with a delay: an outage must not dead-letter them."""
     if not due:
         return []
@@ -196,17 +205,29 @@ def _claim(due: Due, *, now: datetime, services: Services) -> list[ClaimResult]:
         return deliveries.claim(services.database, list(due), lease=services.new_lease(now), now=now)
     except DatabaseUnavailable:
         logger.warning("the database is not available, wake-ups are put back", count=len(due))
-        later = now + timedelta(seconds=PUT_BACK_SECONDS)
-        return [NotDue(delivery_id=delivery_id, at=later) for delivery_id in due]
+        return [_NotLookedAt(delivery_id=delivery_id) for delivery_id in due]
 
 
-def _look_again(result: ClaimResult, wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
+def _may_be_answered(claim: Claim, due: Due) -> bool:
+    """Whether a lapse is not to be recorded yet: after an outage the outcome may still be on its way in a wake-up. That
+    finds the row under this lease and updates it."""
+    return claim.lapsed and due[claim.delivery_id].wakeup.after_outage
+
+
+def _look_again(
+    result: ClaimResult | _NotLookedAt, wakeup: Wakeup, *, now: datetime, services: Services
+) -> list[Wakeup]:
     """The wake-up that replaces this one; none where no further one is needed."""
+    later = Wakeup(delivery_id=wakeup.delivery_id, due_at=now, group=wakeup.group)
     match result:
+        case Claim(lapsed=True) if wakeup.after_outage:
+            return [replace(later, due_at=now + timedelta(seconds=services.lease_seconds))]
         case Claim() | Finished():
             return []
+        case _NotLookedAt():
+            return [replace(later, due_at=now + timedelta(seconds=PUT_BACK_SECONDS), after_outage=True)]
         case NotDue(at=at):
-            return [Wakeup(delivery_id=wakeup.delivery_id, due_at=at, group=wakeup.group)]
+            return [replace(later, due_at=at)]
         case Missing():
             return _missed(wakeup, now=now)
         case _:

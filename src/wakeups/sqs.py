@@ -79,16 +79,18 @@ class WakeupQueue:
 
 
 def encode(wakeup: Wakeup) -> str:
-    """The message body of `wakeup`: JSON with its four fields, and the outcome that it carries, if any.
+    """The message body of `wakeup`: JSON with its fields, and the outcome that it carries, if any.
 
     Where an outcome makes the message too large, the response's body is left out, then its headers too.
     """
-    fields = {
+    fields: dict[str, object] = {
         "delivery_id": str(wakeup.delivery_id),
         "due_at": wakeup.due_at.astimezone(UTC).isoformat(),
         "group": wakeup.group,
         "misses": wakeup.misses,
     }
+    if wakeup.after_outage:
+        fields["after_outage"] = True
     texts = (_json(fields | extra) for extra in _shrinking(wakeup.record))
     return next(text for text in texts if len(text) <= MESSAGE_LIMIT_BYTES)
 
@@ -101,6 +103,7 @@ def decode(text: str) -> Wakeup:
         due_at=_moment(_text(fields, "due_at")),
         group=_text(fields, "group"),
         misses=_misses(fields.get("misses", 0)),
+        after_outage=fields.get("after_outage") is True,
         record=_record(fields),
     )
 

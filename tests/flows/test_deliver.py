@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from db.connection import Database
+from db.deliveries import claim
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, State
 from domain.destinations import Timeouts
 from domain.errors import DatabaseUnavailable, KeyReused, NotFound, StillInFlight
@@ -359,6 +360,57 @@ def test_an_answer_is_recorded_before_the_caller_gets_it_however_late_it_came(
     progress = deliver(gateway.new(), wait_seconds=25, services=gateway.services)
     assert (progress.delivery.state, gateway.delivery()["state"]) == ("delivered", "delivered")
     assert [wakeup.record for wakeup in gateway.queue.wakeups()] == [None]
+
+
+@pytest.mark.parametrize("outage_seconds", [20, 120])
+def test_a_caller_who_was_told_delivered_never_reads_unknown_after_an_outage(
+    gateway: Gateway, partner: StartPartner, outage_seconds: int
+) -> None:
+    """However long it takes, and whichever message is looked at first."""
+    away = replace(gateway.services, database=Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none")))
+    database = gateway.services.database
+    url = database._settings
+
+    def script(line: Line) -> None:
+        line.read_request()
+        database._settings = away.database._settings
+        database.close()
+        line.send(OK)
+
+    gateway.destination(partner(script).url())
+    assert deliver(gateway.new(), wait_seconds=10, services=gateway.services).delivery.state is State.DELIVERED
+    over_at = gateway.clock() + timedelta(seconds=outage_seconds)
+    while gateway.clock() < over_at:
+        attempt_due(gateway.queue.take(), services=away)
+        gateway.clock.forward(5)
+    database._settings = url
+    read = []
+    while gateway.queue.wakeups():
+        plain_first = sorted(gateway.queue.take(), key=lambda wakeup: wakeup.record is not None)
+        for wakeup in plain_first:
+            attempt_due([wakeup], services=gateway.services)
+            read.append(gateway.delivery()["state"])
+        gateway.clock.forward(5)
+    assert "unknown" not in read
+    assert read[-1] == "delivered"
+
+
+def test_a_lapse_that_an_outage_hid_is_recorded_in_the_end(gateway: Gateway) -> None:
+    """Where the worker died with its outcome, waiting for that has an end."""
+    gateway.destination("https://bank.example")
+    accept(gateway.new(), wait_seconds=None, services=gateway.services)
+    (wakeup,) = gateway.queue.take()
+    lease = gateway.services.new_lease(gateway.clock())
+    claim(gateway.services.database, [wakeup.delivery_id], lease=lease, now=gateway.clock())
+    gateway.clock.forward(60)
+    away = replace(gateway.services, database=Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none")))
+    attempt_due([wakeup], services=away)
+    read = []
+    while wakeups := gateway.queue.take():
+        gateway.clock.forward(60)
+        attempt_due(wakeups, services=gateway.services)
+        read.append(gateway.delivery()["state"])
+    assert read == ["sending", "unknown"]
 
 
 def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:

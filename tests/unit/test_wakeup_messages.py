@@ -41,6 +41,7 @@ def test_a_message_has_four_fields() -> None:
         due_at=st.datetimes(timezones=st.just(UTC)),
         group=st.text(min_size=1),
         misses=st.integers(min_value=0),
+        after_outage=st.booleans(),
     )
 )
 def test_what_is_encoded_is_decoded(wakeup: Wakeup) -> None:
@@ -57,6 +58,12 @@ def test_times_are_utc_whatever_they_came_in() -> None:
 
 def test_misses_may_be_left_out() -> None:
     assert decode(message(misses=...)).misses == 0
+
+
+@pytest.mark.parametrize("value", [..., False, None, 1, "true"])
+def test_nothing_but_true_says_that_there_was_an_outage(value: object) -> None:
+    assert not decode(message(after_outage=value)).after_outage
+    assert decode(message(after_outage=True)).after_outage
 
 
 def carrying(body: bytes = b"\x00paid", headers: tuple[tuple[str, str], ...] = (("X", "1"),)) -> Wakeup:
