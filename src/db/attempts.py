@@ -1,4 +1,4 @@
-"""Statements on `attempt`: the log of what was tried."""
+"""Statements on `attempt`: the log of all attempts."""
 
 import json
 from base64 import b64encode
@@ -20,30 +20,30 @@ MOST_SMALLINT = 32767
 
 
 def record(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
-    """Logs attempts and moves their deliveries on; returns the deliveries that were moved.
+    """Logs attempts and updates their deliveries; returns the deliveries that were updated.
 
-    A delivery moves under the lease that the attempt was made with. Where that ran out and passed to another worker,
-    which knows nothing but that it lapsed, the truth wins over the lapse as long as no other attempt was begun: the log
-    gets it, and the delivery takes what it says for its end (docs/api.md, "Late truth"). Run twice, the statement
-    changes nothing the second time and gives the same answer, so a broken connection is answered by repeating it.
+    A delivery is updated under the lease that the attempt was made with. Where that expired and passed to another
+    worker, which only knows that it lapsed, the real outcome wins over the lapse as long as no other attempt was begun:
+    it is logged, and the delivery ends as it says (docs/api.md, "Late truth"). Run twice, the statement changes nothing
+    the second time and returns the same, so it is repeated when a connection breaks.
 
-    What PostgreSQL does not store of one attempt takes nothing along: not the others, and not what became of it. Raises
-    StatementRefused, after all others were recorded, where it takes not even that.
+    What PostgreSQL cannot store of one attempt affects neither the others nor that attempt's outcome. Raises
+    StatementRefused, after all others were recorded, where it cannot store even the outcome.
     """
     try:
         return _write(database, records, now=now)
     except StatementRefused as refused:
         if len(records) == 1:
             return _bare(database, records[0], refused, now=now)
-        return _each_apart(database, records, now=now)
+        return _one_by_one(database, records, now=now)
 
 
-def _each_apart(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
+def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
     moved: frozenset[DeliveryId] = frozenset()
     refused: StatementRefused | None = None
-    for item in records:
+    for single in records:
         try:
-            moved |= record(database, [item], now=now)
+            moved |= record(database, [single], now=now)
         except StatementRefused as error:
             refused = error
     if refused is not None:
@@ -51,23 +51,23 @@ def _each_apart(database: Database, records: Sequence[Record], *, now: datetime)
     return moved
 
 
-def _bare(database: Database, item: Record, refused: StatementRefused, *, now: datetime) -> frozenset[DeliveryId]:
-    """What became of the attempt, without whatever came from the partner or was measured."""
-    logger.error("an attempt is recorded bare", delivery_id=str(item.attempt.delivery_id), sqlstate=refused.sqlstate)
+def _bare(database: Database, full: Record, refused: StatementRefused, *, now: datetime) -> frozenset[DeliveryId]:
+    """The outcome of the attempt alone, without whatever came from the partner or was measured."""
+    logger.error("an attempt is recorded bare", delivery_id=str(full.attempt.delivery_id), sqlstate=refused.sqlstate)
     bare = replace(
-        item.attempt,
-        reason=item.attempt.reason and BARE_REASON,
+        full.attempt,
+        reason=full.attempt.reason and BARE_REASON,
         timings=Timings(),
         remote_address=None,
         egress_address=None,
-        response=item.attempt.response and _bare_response(item.attempt.response.status),
+        response=full.attempt.response and _bare_response(full.attempt.response.status),
     )
-    return _write(database, [replace(item, attempt=bare)], now=now)
+    return _write(database, [replace(full, attempt=bare)], now=now)
 
 
 def _bare_response(status: int) -> StoredResponse:
-    kept = min(max(status, 0), MOST_SMALLINT)
-    return StoredResponse(status=kept, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
+    storable = min(max(status, 0), MOST_SMALLINT)
+    return StoredResponse(status=storable, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
 
 
 def _write(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
@@ -130,14 +130,14 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
         FROM made JOIN attempt ON attempt.delivery_id = made.delivery_id AND attempt.number = made.number
         WHERE attempt.moved_lease_id = made.lease_id
         """,
-        {"records": _json([_row(item) for item in _in_one_order(records)]), "now": now},
+        {"records": _json([_row(ordered) for ordered in _in_one_order(records)]), "now": now},
         repeatable=True,
     )
     return frozenset(DeliveryId(row["delivery_id"]) for row in rows)
 
 
 def of_delivery(database: Database, delivery_id: DeliveryId) -> list[Attempt]:
-    """All attempts of a delivery, the first one first. The caller has checked whose delivery it is."""
+    """All attempts of a delivery in their order. The caller has checked whose delivery it is."""
     rows = database.rows(
         """
         SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
@@ -158,7 +158,7 @@ def with_delivery(
 ) -> tuple[Delivery, list[Attempt]] | None:
     """The tenant's delivery of that id and all its attempts, the first one first; None where it has no such delivery.
 
-    One statement for the call that is made most, instead of one for each table.
+    One statement for the most frequent call, instead of one for each table.
     """
     rows = database.rows(
         """
@@ -185,11 +185,11 @@ def with_delivery(
 
 def _in_one_order(records: Sequence[Record]) -> list[Record]:
     """By delivery, so that two workers that record the same ones lock their rows in the same order."""
-    return sorted(records, key=lambda item: item.attempt.delivery_id)
+    return sorted(records, key=lambda record: record.attempt.delivery_id)
 
 
 def _json(rows: list[dict[str, Any]]) -> str:
-    """As PostgreSQL takes it. It has no NUL in texts and no half of a surrogate pair; both read as U+FFFD."""
+    """JSON that PostgreSQL accepts. Its texts have no NUL and no half of a surrogate pair; both become U+FFFD."""
     text = json.dumps(rows)
     return json.dumps(_storable(rows)) if "\\u0000" in text or "\\ud" in text else text
 
@@ -199,16 +199,16 @@ def _storable(value: Any) -> Any:
         case str():
             return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case dict():
-            return {name: _storable(item) for name, item in value.items()}
+            return {name: _storable(member) for name, member in value.items()}
         case list() | tuple():
-            return [_storable(item) for item in value]
+            return [_storable(element) for element in value]
         case _:
             return value
 
 
-def _row(item: Record) -> dict[str, Any]:
+def _row(record: Record) -> dict[str, Any]:
     """As JSON: bytes in base64 or hex, which the statement decodes."""
-    attempt = item.attempt
+    attempt = record.attempt
     return {
         "attempt_id": str(attempt.attempt_id),
         "delivery_id": str(attempt.delivery_id),
@@ -224,9 +224,9 @@ def _row(item: Record) -> dict[str, Any]:
         "remote_address": attempt.remote_address,
         "egress_address": attempt.egress_address,
         **_response_columns(attempt.response),
-        "lease_id": str(item.lease_id),
-        "next_state": item.next_state.value,
-        "next_due_at": item.due_at and item.due_at.isoformat(),
+        "lease_id": str(record.lease_id),
+        "next_state": record.next_state.value,
+        "next_due_at": record.due_at and record.due_at.isoformat(),
     }
 
 

@@ -1,4 +1,4 @@
-"""One connection per process: made on first use, re-made when it broke, never waiting out a database that resumes."""
+"""One connection per process: made on first use, made again when it broke, without waiting for a database to resume."""
 
 import contextlib
 import os
@@ -20,36 +20,36 @@ type Row = DictRow
 type Parameters = Mapping[str, Any]
 type PasswordMaker = Callable[[], str]
 
-CONNECT_TIMEOUT_SECONDS = 5  # API Gateway answers at 29 s: a resume (about 15 s) is never waited out
+CONNECT_TIMEOUT_SECONDS = 5  # API Gateway answers at 29 s: nothing waits for a resume (about 15 s)
 RETRY_AFTER_SECONDS = 10
 # A statement here takes milliseconds. One that hangs (a failing host, a lock) must end well before the function does.
 # A frozen function cannot close its connection, and an open one keeps Aurora from pausing: so the server closes it. The
-# function, thawed, may not see that: the farewell came while it was frozen. So it trusts no connection for that long.
+# function may not notice that when it continues, so it does not use a connection that was idle for that long.
 _SERVER_OPTIONS = (
     "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000 -c idle_session_timeout=300000 "
     "-c timezone=UTC"
 )
-TRUSTED_IDLE_SECONDS = 240
+MAX_IDLE_SECONDS = 240
 _CLIENT_OPTIONS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "tcp_user_timeout": 10_000,  # milliseconds: a host that vanished is noticed within the life of a function
     "application_name": "sallyport",
 }
-# A frozen host says nothing on a connection that lives, not even that a time-out of its own is over. So there is a
-# bound here too: for one try, and for all of a call, which fits into the life of the authorizer (10 s), the shortest.
+# A frozen host sends nothing on an open connection, and does not enforce its own time-outs. So there is a bound here
+# too: for one try, and for a whole call, which must fit into the authorizer's time (10 s), the shortest.
 TRY_SECONDS = 4.0
 CALL_SECONDS = 9.0
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
-# PostgreSQL refused before it did anything, for what this session has kept: statements prepared before a migration
-# (0A000, "cached plan must not change result type"), or that whoever is in between forgot (26000) or took for another's
-# (42P05). A new session does not have it; nothing was done, so the statement is run again whatever it is.
+# PostgreSQL refused before it did anything, because of this session's prepared statements: prepared before a migration
+# (0A000, "cached plan must not change result type"), or lost (26000) or confused with another's (42P05) by a pooler in
+# between. A new session has none; nothing was done, so any statement is run again.
 _STALE = (
     psycopg.errors.FeatureNotSupported,
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
 )
-# PostgreSQL was there and took its time: it ran too long (57014), or another one held a lock (55P03); or it has no room
-# (class 53). Asking again at once would double the load.
+# PostgreSQL is overloaded: the statement ran too long (57014), another one held a lock (55P03), or resources are short
+# (class 53). Trying again at once would double the load.
 _BUSY = (
     psycopg.errors.QueryCanceled,
     psycopg.errors.LockNotAvailable,
@@ -67,7 +67,7 @@ class Connection(psycopg.Connection[Row]):
     give_up_at: float | None = None
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Raises an OperationalError when the time is over; the connection is then of no use any more."""
+        """Raises an OperationalError when the time is over; the connection can then not be used any more."""
         if self.give_up_at is not None:
             timeout = max(0.0, self.give_up_at - time.monotonic())
         return super().wait(gen, interval, timeout)
@@ -77,8 +77,8 @@ class Database:
     """Runs statements, each in its own transaction (autocommit), and each within CALL_SECONDS, connecting included.
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, goes away, or has become a read-only replica in a
-    fail-over; the next call then starts with a new connection, and so with a new look at DNS. Raises StatementRefused
-    for anything else that PostgreSQL does not do. Neither carries the server's own text.
+    fail-over; the next call then makes a new connection, and so resolves the name again. Raises StatementRefused
+    for anything else that PostgreSQL refuses. Neither contains the server's own text.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class Database:
         iam_password: PasswordMaker | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`iam_password` makes the token that serves as password; it is called at each connect and not kept.
+        """`iam_password` makes the token that serves as password; it is called at each connect and not stored.
 
-        `wall_clock` (seconds) must go on while a function is frozen, as a monotonic clock may not.
+        `wall_clock` (seconds) must advance while a function is frozen, which a monotonic clock may not.
         """
         self._settings = settings
         self._iam_password = iam_password
@@ -101,16 +101,16 @@ class Database:
     def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
         """All rows of one statement. A `repeatable` one is run once more where the connection broke under it, or where
         it lost against another one (40001, 40P01)."""
-        return self._within_its_time(statement, parameters, repeatable=repeatable, prepare=None)
+        return self._within_deadline(statement, parameters, repeatable=repeatable, prepare=None)
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
-        """All rows of a query whose best plan depends on its parameters: planned anew each time, repeatable."""
-        return self._within_its_time(statement, parameters, repeatable=True, prepare=False)
+        """All rows of a query whose best plan depends on its parameters: planned each time, repeatable."""
+        return self._within_deadline(statement, parameters, repeatable=True, prepare=False)
 
     def connection(self) -> Connection:
-        """The living connection, made if need be. What is run on it directly has no bound but the server's."""
+        """An open connection, made if necessary. What is run on it directly has only the server's time limits."""
         now = self._wall_clock()
-        idle_too_long = now - self._last_used_at > TRUSTED_IDLE_SECONDS
+        idle_too_long = now - self._last_used_at > MAX_IDLE_SECONDS
         self._last_used_at = now
         if self._connection is None or idle_too_long or _is_gone(self._connection):
             self.close()
@@ -118,14 +118,14 @@ class Database:
         return self._connection
 
     def close(self) -> None:
-        """Lets go of the connection; the next call makes a new one."""
+        """Closes the connection; the next call makes a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def cut(self) -> None:
         """Ends the connection under the thread that waits for it, which then gets an error. One that has just ended by
-        itself is no fault."""
+        itself is no error."""
         connection = self._connection
         if connection is None or connection.closed:
             return
@@ -135,7 +135,7 @@ class Database:
         ):
             other_end.shutdown(socket.SHUT_RDWR)
 
-    def _within_its_time(
+    def _within_deadline(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None
     ) -> list[Row]:
         give_up_at = time.monotonic() + CALL_SECONDS
@@ -177,15 +177,17 @@ class Database:
     def _connect(self) -> Connection:
         try:
             return Connection.connect(
-                make_conninfo(self._settings.database_url, **self._address(), **_CLIENT_OPTIONS, **self._asked()),
+                make_conninfo(
+                    self._settings.database_url, **self._address(), **_CLIENT_OPTIONS, **self._session_options()
+                ),
                 autocommit=True,
                 row_factory=dict_row,
             )
         except _GONE as error:
             raise unavailable(error) from None
 
-    def _asked(self) -> dict[str, str]:
-        """What the session asks for. RDS Proxy refuses every connection that asks ("Feature not supported: RDS Proxy
+    def _session_options(self) -> dict[str, str]:
+        """The session's options. RDS Proxy refuses every connection that has any ("Feature not supported: RDS Proxy
         currently doesn't support command-line options"); the settings of the roles hold there (0002_*.sql).
         """
         return {} if self._settings.database_proxy else {"options": _SERVER_OPTIONS}
@@ -206,7 +208,7 @@ class Database:
 
 
 def _is_gone(connection: Connection) -> bool:
-    """Whether the server hung up while nobody looked: an idle connection has nothing to read but a farewell."""
+    """Whether the server closed the connection: on an idle one there is nothing else to read."""
     if connection.closed:
         return True
     poll = select.poll()
@@ -219,6 +221,6 @@ def _refused(error: psycopg.Error) -> StatementRefused:
 
 
 def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
-    """Says which kind of trouble it is by its SQLSTATE, without the server's text: that may name hosts and roles."""
+    """Names the error by its SQLSTATE, without the server's text: that may name hosts and roles."""
     code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
     return DatabaseUnavailable(f"the database is not available{code}", retry_after_seconds=RETRY_AFTER_SECONDS)

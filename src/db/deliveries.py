@@ -1,4 +1,5 @@
-"""Statements on `delivery`: accept, claim, show, list, find overdue. What became of a claim is db/attempts.py."""
+"""Statements on `delivery`: accept, claim, show, list, find overdue. The outcome of a claim is recorded in
+db/attempts.py."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,8 @@ class Lease:
 class Acceptance:
     """What accepting led to.
 
-    `delivery` is the new one, or with `replayed` the earlier one of the same idempotency key. `claim` is there when the
-    new delivery was leased to the caller at once, None otherwise.
+    `delivery` is the new one, or with `replayed` the earlier one of the same idempotency key. `claim` is None unless
+    the new delivery was leased to the caller at once.
     """
 
     delivery: Delivery
@@ -48,7 +49,7 @@ def accept(
 ) -> Acceptance | None:
     """Stores a delivery, resolving destination and idempotency key on the way; None where there is no such destination.
 
-    Where the connection breaks, the statement is run again: it finds the row then, should the first have committed.
+    Where the connection breaks, the statement is run again: it then finds the row, if the first run had committed.
 
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
     the destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
@@ -118,9 +119,9 @@ def accept(
 def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[ClaimResult]:
     """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
 
-    A row in state `sending` whose lease is over comes back as a `lapsed` claim: its worker died before it recorded.
-    Where the connection breaks, the statement is run again: what the first leased without our seeing it is ours, and
-    lapsed if it was lapsed then, which the row remembers.
+    A row in state `sending` whose lease has expired comes back as a `lapsed` claim: its worker crashed before it
+    recorded. Where the connection breaks, the statement is run again: what the first run leased is ours, and lapsed if
+    it was lapsed then, which the row says.
     """
     rows = database.rows(
         """
@@ -164,7 +165,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         {"delivery_ids": list(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
         repeatable=True,
     )
-    return [_found(row, lease=lease, now=now) for row in rows]
+    return [_claim_result(row, lease=lease, now=now) for row in rows]
 
 
 def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> Delivery | None:
@@ -186,9 +187,9 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which deliveries a list shows; None leaves that side open.
+    """Which deliveries a list shows; None does not restrict it.
 
-    `since` (inclusive), `until` and `before` (exclusive) are bounds on the delivery's id, whose order is the time's.
+    `since` (inclusive), `until` and `before` (exclusive) are bounds on the delivery's id, which is ordered by time.
     """
 
     tenant_id: TenantId
@@ -200,7 +201,7 @@ class Filter:
 
 
 def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
-    """Up to `limit` deliveries, newest first. Pages stay stable while new deliveries come in: they come before them."""
+    """Up to `limit` deliveries, newest first. Pages stay stable while deliveries are added, since those come first."""
     rows = database.read(
         """
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
@@ -232,7 +233,7 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """An unfinished delivery that should have moved long ago."""
+    """An unfinished delivery that should have been attempted long ago."""
 
     delivery_id: DeliveryId
     tenant_id: TenantId
@@ -240,10 +241,10 @@ class Overdue:
 
 
 def overdue(database: Database, *, since: datetime, after: DeliveryId | None, limit: int) -> list[Overdue]:
-    """Up to `limit` deliveries of all tenants, by id, that were due or whose lease was over before `since`.
+    """Up to `limit` deliveries of all tenants, by id, that were due or whose lease expired before `since`.
 
-    `after` is the last id of the page before. What is finished is not read, however much of it there is: each tenant's
-    unfinished deliveries are read off the index by state.
+    `after` is the last id of the page before. Finished deliveries are not read, however many there are: each
+    tenant's unfinished ones are found by the index on states.
     """
     rows = database.read(
         """
@@ -287,7 +288,7 @@ def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: Delive
     )
 
 
-def _found(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> ClaimResult:
+def _claim_result(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> ClaimResult:
     delivery_id = DeliveryId(row["delivery_id"])
     if row["leased"]:
         return _claim(row, body=row["body"], lease=lease, lapsed=row["lapsed"])

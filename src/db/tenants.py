@@ -9,7 +9,7 @@ from domain.ids import TenantId, TokenId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who a bearer token stands for, and what it may do."""
+    """The tenant that a bearer token belongs to, and what the token may do."""
 
     tenant_id: TenantId
     token_id: TokenId
@@ -29,9 +29,9 @@ class TokenRecord:
 
 
 def caller_of(database: Database, *, token_sha256: bytes, now: datetime) -> Caller | None:
-    """The caller that a token stands for; None for a token that was never issued or is revoked.
+    """The caller that a token belongs to; None for a token that was never issued or is revoked.
 
-    Notes the use, at most once a minute per token, so that a busy token does not rewrite its row with every call.
+    Records the use, at most once a minute per token, so that a busy token does not rewrite its row with every call.
     """
     rows = database.rows(
         """
@@ -71,7 +71,7 @@ def issue_token(
 ) -> TenantId:
     """Stores a token and, where it is new, its tenant under `tenant_id`; returns the id of the tenant of that name.
 
-    Where the connection breaks, the statement is run again, and leaves the token that the first one stored.
+    Where the connection breaks, the statement is run again, and leaves the token that the first run stored.
     """
     rows = database.rows(
         """
@@ -102,7 +102,7 @@ def issue_token(
 
 
 def revoke_token(database: Database, *, token_id: TokenId, now: datetime) -> datetime | None:
-    """Revokes a token and returns since when it is revoked; None when there is no such token."""
+    """Revokes a token and returns when it was revoked; None when there is no such token."""
     rows = database.rows(
         """
         UPDATE token SET revoked_at = coalesce(revoked_at, %(now)s)

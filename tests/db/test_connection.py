@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from db import connection
-from db.connection import RETRY_AFTER_SECONDS, TRUSTED_IDLE_SECONDS, Database
+from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable, StatementRefused
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
@@ -65,9 +65,9 @@ def test_a_connection_that_rested_too_long_is_not_trusted(database: FreshDatabas
     now = [1_000_000.0]
     with closing(Database(DatabaseSettings(database_url=database.url), wall_clock=lambda: now[0])) as made:
         before = made.connection()
-        now[0] += TRUSTED_IDLE_SECONDS
+        now[0] += MAX_IDLE_SECONDS
         assert made.connection() is before
-        now[0] += TRUSTED_IDLE_SECONDS + 1
+        now[0] += MAX_IDLE_SECONDS + 1
         assert made.connection() is not before
         assert before.closed
 

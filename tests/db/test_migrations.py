@@ -213,7 +213,7 @@ def test_a_migration_that_finds_another_at_work_gives_up_in_time(empty: str) -> 
         def sleep(seconds: float) -> None:
             left[0] -= seconds
 
-        with pytest.raises(MigrationError, match="another migration is at work"):
+        with pytest.raises(MigrationError, match="another migration is running"):
             migrate(second, seconds_left=lambda: left[0], sleep=sleep)
     assert tables(empty) == set()
 

@@ -1,11 +1,11 @@
 """Migrations: numbered SQL files beside this one, applied once each, in order, under one lock.
 
-Append-only: a file that has been applied is never edited; its SHA-256 is kept and compared. A database that is newer
-than the code is left as it is: when a deployment is rolled back, older code meets the newer schema, and must be able to
-live with it (expand first, contract a release later). Each file runs in a transaction of its own together with the row
+Append-only: a file that has been applied is never edited; its SHA-256 is stored and compared. A database that is newer
+than the code is left as it is: when a deployment is rolled back, older code meets the newer schema, and must work
+with it (expand first, contract a release later). Each file runs in a transaction of its own together with the row
 that says it ran, so a failure leaves the files before it applied and nothing of itself.
 
-One kind of file cannot: CREATE INDEX CONCURRENTLY refuses to run in a transaction. It stands alone in a file that has
+One kind of file cannot: CREATE INDEX CONCURRENTLY refuses to run in a transaction. It is alone in a file that has
 the line `-- outside a transaction`, and is written so that it may run again (IF NOT EXISTS); the half-built index that
 a failure leaves behind is dropped before the next try.
 """
@@ -28,7 +28,7 @@ ADMIN_ROLE = "sallyport_admin"
 READONLY_ROLE = "sallyport_readonly"
 ROLES = (APPLICATION_ROLE, AUTHORIZER_ROLE, ADMIN_ROLE, READONLY_ROLE)
 OUTSIDE_A_TRANSACTION = "-- outside a transaction"
-# Whoever waits for a table's lock makes everyone wait behind it: so a migration gives up soon, and comes back.
+# A statement that waits for a table's lock makes all others wait behind it: so a migration gives up soon, and retries.
 LOCK_WAIT_SECONDS = 3
 LOCK_TRIES = 10
 PAUSE_SECONDS = 1.0
@@ -42,7 +42,7 @@ type Sleep = Callable[[float], None]
 class MigrationError(Exception):
     """The schema could not be brought up to date; nothing of the migration that failed is left.
 
-    The message says why in one line: of PostgreSQL's own text the first one only, for the others quote rows.
+    The message says why in one line: of PostgreSQL's own text only the first, since the others quote rows.
     """
 
 
@@ -67,13 +67,13 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Time:
-    """What a migration may still take, in seconds (infinite for no bound), and how to wait."""
+    """How long a migration may still take, in seconds (infinite for no limit), and how to wait."""
 
     left: SecondsLeft
     sleep: Sleep
 
     def bound(self) -> str:
-        """The same for PostgreSQL: milliseconds, at least one, for there 0 stands for no bound."""
+        """The same for PostgreSQL: milliseconds, at least one, since 0 means no limit there."""
         seconds = self.left()
         return "0" if math.isinf(seconds) else str(max(1, int(seconds * 1000)))
 
@@ -91,7 +91,7 @@ def migrations(folder: Path = _HERE) -> tuple[Migration, ...]:
 
 
 def up_to(latest: str, files: Sequence[Migration]) -> tuple[Migration, ...]:
-    """The files up to the one named `latest`. Raises MigrationError where there is none: the code is another one."""
+    """The files up to the one named `latest`. Raises MigrationError where there is none: this is other code."""
     names = [migration.name for migration in files]
     if latest not in names:
         raise MigrationError(f"this code has no migration {latest}, its newest is {names[-1]}")
@@ -113,7 +113,7 @@ def migrate(
     seconds_left: SecondsLeft = lambda: math.inf,
     sleep: Sleep = time.sleep,
 ) -> list[int]:
-    """Brings the database up to date and makes its roles; returns the numbers that were applied.
+    """Brings the database up to date and creates its roles; returns the numbers that were applied.
 
     `connection` belongs to the owner of the schema and is in autocommit mode. Two at once wait for each other. What
     takes longer than `seconds_left` is ended by PostgreSQL. Raises MigrationError.
@@ -147,7 +147,7 @@ def _lock(connection: Connection[Any], clock: _Time) -> None:
     cursor = connection.cursor(row_factory=tuple_row)
     while cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone() != (True,):
         if clock.left() < PAUSE_SECONDS:
-            raise MigrationError("another migration is at work and did not end in time")
+            raise MigrationError("another migration is running and did not end in time")
         clock.sleep(PAUSE_SECONDS)
 
 
@@ -210,7 +210,7 @@ def _apply_when_locks_are_free(connection: Connection[Any], migration: Migration
 
 
 def _apply_inside(connection: Connection[Any], migration: Migration, clock: _Time) -> None:
-    """The time is set for the transaction too: a statement's own is counted anew with each statement of the file."""
+    """The limit is set for the transaction too: statement_timeout starts again with each statement of the file."""
     with connection.transaction():
         for name in ("transaction_timeout", "statement_timeout"):
             _set(connection, name, clock.bound(), locally=True)
