@@ -27,7 +27,7 @@ def run(stage: Stage) -> None:
     rounds = [_round(stage, delivery_id, ours_first=number % 2 == 0) for number in range(stage.times(ROUNDS))]
     rows = []
     for what in (POST, GET):
-        ours, plain = ([found[side][what] for found in rounds] for side in (OURS, PLAIN))
+        ours, plain = ([round_[side][what] for round_ in rounds] for side in (OURS, PLAIN))
         rows.append([what, spread(ours, digits=0), spread(plain, digits=0), str(ratio(ours, plain)), "1.30"])
     table(["call", "ours p50, us", "plain p50, us", "ratio", "budget"], rows)
     say(f"\nLoaded by the API's process of {', '.join(HEAVY)}: {', '.join(rounds[0]['loaded']) or 'none'}")
@@ -59,7 +59,7 @@ def _round(stage: Stage, delivery_id: str, *, ours_first: bool) -> dict[str, Any
                 taken[name][GET] += _get(stage, sides[name], name, delivery_id, CALLS)
         loaded = ours.do("loaded", names=HEAVY)
     medians: dict[str, Any] = {
-        name: {what: median(found[what]) for what in (POST, GET)} for name, found in taken.items()
+        name: {what: median(calls[what]) for what in (POST, GET)} for name, calls in taken.items()
     }
     return medians | {"loaded": loaded}
 

@@ -23,7 +23,7 @@ def run(stage: Stage) -> None:
             if number > 0:  # the first warms up
                 through.append(median(found["through"]) / 1000)
                 direct.append(median(found["direct"]) / 1000)
-    overhead = [one - other for one, other in zip(through, direct, strict=True)]
+    overhead = [ours - other for ours, other in zip(through, direct, strict=True)]
     table(
         ["through the gateway", "directly", "overhead", "budget"],
         [[spread(through), spread(direct), spread(overhead), "2.00"]],

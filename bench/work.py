@@ -173,7 +173,7 @@ def claims(url: str, batches: list[list[str]]) -> list[float]:
         before = time.perf_counter_ns()
         found = claim(database, ids, lease=lease, now=now)
         taken.append((time.perf_counter_ns() - before) / 1000)
-        if not all(isinstance(item, Claim) for item in found):
+        if not all(isinstance(result, Claim) for result in found):
             raise AssertionError(f"not all of a batch were claimed: {found}")
     database.close()
     return taken

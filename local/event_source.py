@@ -104,7 +104,7 @@ class EventSourceMapping:
         if not answer:
             return set()
         try:
-            failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures") or ()}
+            failed = {failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or ()}
         except (AttributeError, KeyError, TypeError):
             return everything
         return failed if failed.issubset(everything) else everything

@@ -183,8 +183,8 @@ class Front:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(3)
-        for one in self._sockets:
-            one.close()
+        for listener in self._sockets:
+            listener.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self) -> None:

@@ -186,7 +186,7 @@ def _check_egress(functions: Functions, caller: Mapping[str, str]) -> None:
     result = functions.invoke("CheckEgressAFunction", _event("check_egress"))
     _expect(result["verdict"] == "matches", "the check said", result)
     shown = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", "/v1/egress")))
-    _expect([item["verdict"] for item in shown["addresses"]] == ["matches"], "the API shows", shown)
+    _expect([entry["verdict"] for entry in shown["addresses"]] == ["matches"], "the API shows", shown)
 
 
 def _look_up_addresses(functions: Functions) -> None:

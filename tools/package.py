@@ -224,7 +224,10 @@ def demand_pins(requirements: Path, installed: Path) -> None:
     """Raises PackageError unless exactly the pinned versions are in the directory `installed`, and nothing else."""
     lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     pinned = {_normal(name): version for name, _, version in (line.partition("==") for line in lines if line)}
-    found = {_normal(item.name): item.version for item in importlib.metadata.distributions(path=[str(installed)])}
+    found = {
+        _normal(distribution.name): distribution.version
+        for distribution in importlib.metadata.distributions(path=[str(installed)])
+    }
     other = sorted(pinned.items() ^ found.items())
     if other:
         raise PackageError(f"what was installed is not what {requirements} pins: {other}")

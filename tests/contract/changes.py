@@ -49,8 +49,8 @@ def together(*changes: Change) -> Change:
     """One change after the other."""
 
     def change(project: Project) -> Project:
-        for one in changes:
-            project = one(project)
+        for change in changes:
+            project = change(project)
         return project
 
     return change

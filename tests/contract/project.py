@@ -62,7 +62,9 @@ class Project:
         """The rendered resources of the stacks that a template makes, by address."""
         found = self.application(**parameters)
         stacks = {address for address, file in found.templates.items() if file == name}
-        return {address: item for address, item in found.resources.items() if address.rpartition(".")[0] in stacks}
+        return {
+            address: resource for address, resource in found.resources.items() if address.rpartition(".")[0] in stacks
+        }
 
     def of_type(self, name: str, kind: str, **parameters: str) -> Resources:
         """Those of one type."""

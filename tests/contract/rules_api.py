@@ -141,14 +141,14 @@ def callers_are_limited_where_they_enter(project: Project) -> list[str]:
     for parameters, kind, conditions in wanted:
         made = project.resources(APPLICATION, **parameters)["Api"]["Properties"]
         statements = made["Body"].get("x-amazon-apigateway-policy", {}).get("Statement", [])
-        allowed = [item for item in statements if item["Effect"] == "Allow"]
-        denied = [item["Condition"] for item in statements if item["Effect"] == "Deny"]
+        allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
+        denied = [statement["Condition"] for statement in statements if statement["Effect"] == "Deny"]
         if made["EndpointConfiguration"]["Types"] != [kind]:
             faults.append(f"with {parameters} the endpoint is {made['EndpointConfiguration']['Types']}")
         if (
             len(allowed) != 1
             or denied != conditions
-            or any(item["Resource"] != "execute-api:/*" for item in statements)
+            or any(statement["Resource"] != "execute-api:/*" for statement in statements)
         ):
             faults.append(f"with {parameters} the resource policy lets in {statements}")
     return faults
@@ -173,7 +173,7 @@ def _deployment(project: Project, parameters: dict[str, str]) -> str:
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     session = boto3.Session(region_name="us-east-1")
     made = Translator({}, Parser(), boto_session=session).translate(template, parameters)
-    (name,) = (key for key, item in made["Resources"].items() if item["Type"] == "AWS::ApiGateway::Deployment")
+    (name,) = (key for key, resource in made["Resources"].items() if resource["Type"] == "AWS::ApiGateway::Deployment")
     return str(name)
 
 
@@ -184,9 +184,9 @@ def the_alias_follows_every_setting_of_the_function(project: Project) -> list[st
     before = project.resources(APPLICATION)
     faults = [
         f"{name} is described otherwise than the function"
-        for name, item in before.items()
-        if item["Type"] == "AWS::Lambda::Version"
-        and item["Properties"].get("Description") != before["ApiFunction"]["Properties"]["Description"]
+        for name, resource in before.items()
+        if resource["Type"] == "AWS::Lambda::Version"
+        and resource["Properties"].get("Description") != before["ApiFunction"]["Properties"]["Description"]
     ]
     for parameters in SETTINGS_OF_THE_API:
         after = project.resources(APPLICATION, **parameters)["ApiFunction"]["Properties"]
@@ -233,13 +233,17 @@ def functions_without_a_route_have_no_caller(project: Project) -> list[str]:
     """Operators' function and migration: by IAM alone, and no function has a URL. Schedules call the checks alone."""
     resources = project.resources(APPLICATION)
     faults = [
-        f"{name} gives a function a URL" for name, item in resources.items() if item["Type"] == "AWS::Lambda::Url"
+        f"{name} gives a function a URL"
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Lambda::Url"
     ]
     return faults + [
-        f"{name} lets something call {item['Properties']['FunctionName']}"
-        for name, item in resources.items()
-        if item["Type"] == "AWS::Lambda::Permission"
-        and not str(item["Properties"]["FunctionName"]).startswith(CALLED_BY.get(item["Properties"]["Principal"], ()))
+        f"{name} lets something call {resource['Properties']['FunctionName']}"
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Lambda::Permission"
+        and not str(resource["Properties"]["FunctionName"]).startswith(
+            CALLED_BY.get(resource["Properties"]["Principal"], ())
+        )
     ]
 
 
@@ -302,9 +306,13 @@ def the_stage_is_throttled(project: Project) -> list[str]:
     faults = []
     for stage, parameters in project.stages().items():
         settings = project.resources(APPLICATION, **parameters)["ApiStage"]["Properties"].get("MethodSettings", [])
-        everything = [item for item in settings if (item["HttpMethod"], item["ResourcePath"]) == ("*", "/*")]
+        everything = [
+            setting for setting in settings if (setting["HttpMethod"], setting["ResourcePath"]) == ("*", "/*")
+        ]
         limits = [
-            int(item.get(name, 0)) for item in everything for name in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
+            int(setting.get(name, 0))
+            for setting in everything
+            for name in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
         ]
         if len(limits) != 2 or not all(limits):
             faults.append(f"{stage} is not throttled")

@@ -109,10 +109,12 @@ def instances_are_public_where_developers_come_in_and_nowhere_else(project: Proj
     faults = []
     for topology, needs in topologies.items():
         made = _rendered(project, {"Topology": topology, "DatabaseReader": "yes"} | needs)
-        for name, item in made.of_type("AWS::RDS::DBInstance").items():
+        for name, instance in made.of_type("AWS::RDS::DBInstance").items():
             public = capabilities(made.parameters).public_database
-            if (item["Properties"]["PubliclyAccessible"] == "true") is not public:
-                faults.append(f"{topology}: {name} has PubliclyAccessible {item['Properties']['PubliclyAccessible']}")
+            if (instance["Properties"]["PubliclyAccessible"] == "true") is not public:
+                faults.append(
+                    f"{topology}: {name} has PubliclyAccessible {instance['Properties']['PubliclyAccessible']}"
+                )
     return faults
 
 
@@ -121,10 +123,10 @@ def ones_own_key_encrypts_storage_and_logs(project: Project) -> list[str]:
     resources = _rendered(project, PROXY | {"KmsKeyArn": KEY}).resources
     return [
         f"{name} has another key"
-        for name, item in resources.items()
+        for name, resource in resources.items()
         if name.startswith("Database.")
-        and item["Type"] in {"AWS::RDS::DBCluster", "AWS::Logs::LogGroup"}
-        and item["Properties"].get("KmsKeyId") != KEY
+        and resource["Type"] in {"AWS::RDS::DBCluster", "AWS::Logs::LogGroup"}
+        and resource["Properties"].get("KmsKeyId") != KEY
     ]
 
 

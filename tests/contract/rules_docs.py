@@ -110,7 +110,7 @@ def problems_are_documented_with_their_status_and_title(texts: Texts) -> list[st
 
 
 def _problems(texts: Texts) -> Iterator[tuple[str, int, str]]:
-    ours = {found.kind: (int(found.status), found.title) for found in _samples()}
+    ours = {sample.kind: (int(sample.status), sample.title) for sample in _samples()}
     for kind, (status, title) in {**_gateway_problems(texts), **ours}.items():
         yield kind, status, title
 
@@ -343,7 +343,10 @@ def calls_are_those_of_the_code(texts: Texts) -> list[str]:
         for calls, scope in re.findall(r"^\| ([^|]*`/?[^|]+) \| (`\w+`|none) \|", section, re.MULTILINE)
         for call in calls.split(", ")
     }
-    right = {(_call(item.method, item.template), f"`{item.scope}`" if item.scope else "none") for item in OPERATIONS}
+    right = {
+        (_call(operation.method, operation.template), f"`{operation.scope}`" if operation.scope else "none")
+        for operation in OPERATIONS
+    }
     wrong = [f"{call} with {scope} is not in the code" for call, scope in sorted(told - right)]
     return wrong + [f"{call} with {scope} is missing" for call, scope in sorted(right - told)]
 
@@ -432,7 +435,7 @@ def every_alarm_has_its_section(texts: Texts) -> list[str]:
     told = set(re.findall(r"^## (\w+Alarm)$", texts[ALARMS_PAGE], re.MULTILINE))
     right = [[re.sub(r"(?<=Alarm)[AB]$", "", name).lower()] for name in names]
     wrong = [
-        f"{name} names {found}" for name, found, wanted in zip(names, named, right, strict=True) if found != wanted
+        f"{name} names {linked}" for name, linked, wanted in zip(names, named, right, strict=True) if linked != wanted
     ]
     missing = [f"{alarm} has no section" for alarm in sorted(sections - told)]
     return wrong + missing + [f"{alarm} does not exist" for alarm in sorted(told - sections)]

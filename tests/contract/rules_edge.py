@@ -42,7 +42,9 @@ def the_edge_is_there_when_it_is_asked_for(project: Project) -> list[str]:
     ]
     faults = []
     for parameters, kinds in wanted:
-        found = {item["Type"] for item in project.resources(EDGE, **parameters).values()} - {"AWS::Logs::LogGroup"}
+        found = {resource["Type"] for resource in project.resources(EDGE, **parameters).values()} - {
+            "AWS::Logs::LogGroup"
+        }
         if found != kinds:
             faults.append(f"with {sorted(parameters)} there are {sorted(found)}")
     return faults
@@ -54,9 +56,9 @@ def the_firewall_judges_no_body_and_stands_before_the_stage(project: Project) ->
     rules = made["Edge.WebAccessControlList"]["Properties"]["Rules"]
     groups = {
         rule["Statement"]["ManagedRuleGroupStatement"]["Name"]: {
-            item["Name"]
-            for item in rule["Statement"]["ManagedRuleGroupStatement"].get("RuleActionOverrides", [])
-            if item["ActionToUse"] == {"Count": {}}
+            override["Name"]
+            for override in rule["Statement"]["ManagedRuleGroupStatement"].get("RuleActionOverrides", [])
+            if override["ActionToUse"] == {"Count": {}}
         }
         for rule in rules
         if "ManagedRuleGroupStatement" in rule["Statement"]
@@ -109,7 +111,7 @@ def the_name_takes_current_tls_and_is_the_only_one(project: Project) -> list[str
         name: project.resources(APPLICATION, **given)["Api"]["Properties"]
         for name, given in (("no", {}), ("yes", DOMAIN))
     }
-    off = {name: _endpoint(item) for name, item in own.items()}
+    off = {name: _endpoint(resource) for name, resource in own.items()}
     blocked = root["AttemptFunction"]["Properties"]["Environment"]["Variables"]["BLOCKED_HOSTS"].split(",")
     checks = {
         "takes old TLS": domain["SecurityPolicy"].startswith("SecurityPolicy_TLS13_1_2_"),
@@ -133,8 +135,8 @@ def a_key_of_ones_own_encrypts_everything_that_rests(project: Project) -> list[s
     more = {"WebAcl": "yes", "FlowLogs": "all"}
     faults = []
     for parameters, wanted in (({"KmsKeyArn": KEY} | more, KEY), (more, None)):
-        for address, item in project.application(**parameters).resources.items():
-            found = item["Properties"].get(KEYED[item["Type"]]) if item["Type"] in KEYED else wanted
+        for address, resource in project.application(**parameters).resources.items():
+            found = resource["Properties"].get(KEYED[resource["Type"]]) if resource["Type"] in KEYED else wanted
             if found != wanted and not (wanted is None and str(found).startswith("alias/aws/")):
                 faults.append(f"{address} is encrypted with {found}, not {wanted}")
     return faults
@@ -145,9 +147,9 @@ def functions_may_use_the_key_and_no_other(project: Project) -> list[str]:
     faults = []
     for parameters in ({}, {"KmsKeyArn": KEY}):
         made = project.resources(APPLICATION, **parameters)
-        for name, item in made.items():
-            if item["Type"] == "AWS::Lambda::Function":
-                role = made[item["Properties"]["Role"].removesuffix(".Arn")]["Properties"]
+        for name, resource in made.items():
+            if resource["Type"] == "AWS::Lambda::Function":
+                role = made[resource["Properties"]["Role"].removesuffix(".Arn")]["Properties"]
                 rights = _key_rights(role, made)
                 sends = any("sqs:SendMessage" in str(policy) for policy in role["Policies"])
                 wanted = {("kms:Decrypt", KEY)} | ({("kms:GenerateDataKey", KEY)} if sends else set())
@@ -177,8 +179,8 @@ def traces_are_taken_when_asked_for(project: Project) -> list[str]:
         made = project.resources(APPLICATION, **parameters)
         if made["ApiStage"]["Properties"]["TracingEnabled"] is not active:
             faults.append(f"with {parameters} API Gateway does otherwise")
-        for name, item in project.functions(**parameters).items():
-            properties = item["Properties"]
+        for name, function in project.functions(**parameters).items():
+            properties = function["Properties"]
             role = made[properties["Role"].removesuffix(".Arn")]["Properties"]
             found = (
                 properties["TracingConfig"] == {"Mode": "Active" if active else "PassThrough"},
@@ -193,8 +195,8 @@ def traces_are_taken_when_asked_for(project: Project) -> list[str]:
 def events_that_nobody_waits_for_are_bounded_and_kept(project: Project) -> list[str]:
     """Lambda's own default is two repeats in six hours, and then silence."""
     kept = {
-        item["Properties"]["FunctionName"]: item["Properties"]
-        for item in project.of_type(APPLICATION, "AWS::Lambda::EventInvokeConfig").values()
+        config["Properties"]["FunctionName"]: config["Properties"]
+        for config in project.of_type(APPLICATION, "AWS::Lambda::EventInvokeConfig").values()
     }
     faults = [f"{name} is called by events that are not looked after" for name in sorted(UNAWAITED ^ kept.keys())]
     for name, properties in kept.items():
@@ -220,11 +222,13 @@ def dead_letters_come_from_the_one_queue(project: Project) -> list[str]:
 
 def snapshots_are_made_of_the_api_alone(project: Project) -> list[str]:
     """When asked for; and never with a layer, whose program would be in them."""
-    asked = {name: item["Properties"].get("SnapStart") for name, item in project.functions(SnapStart="yes").items()}
+    asked = {
+        name: function["Properties"].get("SnapStart") for name, function in project.functions(SnapStart="yes").items()
+    }
     faults = [
-        f"{name} has {found}"
-        for name, found in asked.items()
-        if found != ({"ApplyOn": "PublishedVersions"} if name == "ApiFunction" else None)
+        f"{name} has {snap_start}"
+        for name, snap_start in asked.items()
+        if snap_start != ({"ApplyOn": "PublishedVersions"} if name == "ApiFunction" else None)
     ]
     if project.functions()["ApiFunction"]["Properties"]["SnapStart"] != {"ApplyOn": "None"}:
         faults.append("a snapshot is made that nobody asked for")

@@ -35,7 +35,7 @@ def every_function_publishes_the_same_addresses(case: Case) -> Iterator[str]:
     published = {name: _published(case, name) for name in CALLERS if name in case.rendered.resources}
     if len(set(published.values())) != 1:
         yield f"the functions publish {published}"
-    zones = [item.availability_zone for item in published["ApiFunction"]]
+    zones = [published_address.availability_zone for published_address in published["ApiFunction"]]
     if len(set(zones)) != len(zones) or bool(zones) is not case.can.has_internet:
         yield f"addresses are published for the zones {zones}"
 
@@ -44,7 +44,7 @@ def every_function_publishes_the_same_addresses(case: Case) -> Iterator[str]:
 def functions_can_tell_which_address_is_theirs(case: Case) -> Iterator[str]:
     """Where addresses differ, those that record them are told the IDs of the zones, which one resource looks up; where
     there is one address they are told none, and never ask."""
-    addresses = {item.address for item in _published(case, "ApiFunction")}
+    addresses = {published_address.address for published_address in _published(case, "ApiFunction")}
     asked = case.rendered.resources.get("ZoneIds")
     if (asked is not None) is not (len(addresses) > 1):
         yield f"there are {len(addresses)} addresses, and the zones' IDs are {'not ' if asked is None else ''}looked up"
@@ -64,16 +64,16 @@ def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
     """Three may be lost before a result is too old to be shown; none is tried again, as the next is soon enough."""
     for name in EGRESS_CHECKS.keys() & case.rendered.resources.keys():
         rates = [
-            item["Properties"]["ScheduleExpression"]
-            for item in _of_type(case, "AWS::Events::Rule")
-            if f"{name}.Arn" in [target["Arn"] for target in item["Properties"]["Targets"]]
+            rule["Properties"]["ScheduleExpression"]
+            for rule in _of_type(case, "AWS::Events::Rule")
+            if f"{name}.Arn" in [target["Arn"] for target in rule["Properties"]["Targets"]]
         ]
         if len(rates) != 1 or _RATES.get(rates[0], 0) * 4 != LONGEST_AGE.total_seconds():
             yield f"{name} runs at {rates}"
         retries = [
-            item["Properties"]["MaximumRetryAttempts"]
-            for item in _of_type(case, "AWS::Lambda::EventInvokeConfig")
-            if item["Properties"]["FunctionName"] == name
+            config["Properties"]["MaximumRetryAttempts"]
+            for config in _of_type(case, "AWS::Lambda::EventInvokeConfig")
+            if config["Properties"]["FunctionName"] == name
         ]
         if retries != [0]:
             yield f"{name} is tried again {retries} times"
@@ -83,11 +83,13 @@ def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
 def results_are_kept_where_the_api_looks(case: Case) -> Iterator[str]:
     """In a parameter that CloudFormation makes and deletes, with the name that both functions make of path and zone."""
     path = _variables(case.rendered.resources["ApiFunction"])["EGRESS_RESULTS_PATH"]
-    made = {item["Properties"]["Name"]: item for item in _of_type(case, "AWS::SSM::Parameter")}
-    if made.keys() != {f"{path}/{item.availability_zone}" for item in _published(case, "ApiFunction")}:
+    made = {parameter["Properties"]["Name"]: parameter for parameter in _of_type(case, "AWS::SSM::Parameter")}
+    if made.keys() != {
+        f"{path}/{published_address.availability_zone}" for published_address in _published(case, "ApiFunction")
+    }:
         yield f"{sorted(made)} are made, and the API looks in {path}"
-    for name, item in made.items():
-        if (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")) != ("Delete", "Delete"):
+    for name, resource in made.items():
+        if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")) != ("Delete", "Delete"):
             yield f"{name} outlives its stack"
     for name in EGRESS_CHECKS.keys() & case.rendered.resources.keys():
         if _variables(case.rendered.resources[name])["EGRESS_RESULTS_PATH"] != path:
@@ -107,9 +109,9 @@ def the_check_is_not_told_where_the_database_is(case: Case) -> Iterator[str]:
 def alarms_watch_what_the_checks_count(case: Case) -> Iterator[str]:
     """Both counts of both zones, under the very dimensions that the functions count by."""
     watched = {
-        (item["Properties"]["MetricName"], _dimensions(item))
-        for item in _of_type(case, "AWS::CloudWatch::Alarm")
-        if item["Properties"].get("Namespace") == "Sallyport" and "Egress" in item["Properties"]["MetricName"]
+        (alarm["Properties"]["MetricName"], _dimensions(alarm))
+        for alarm in _of_type(case, "AWS::CloudWatch::Alarm")
+        if alarm["Properties"].get("Namespace") == "Sallyport" and "Egress" in alarm["Properties"]["MetricName"]
     }
     counted = {
         (count, (("service", variables["POWERTOOLS_SERVICE_NAME"]), ("zone", variables["AVAILABILITY_ZONE"])))
@@ -140,11 +142,11 @@ def _published(case: Case, function: str) -> tuple[EgressAddress, ...]:
 
 
 def _of_type(case: Case, kind: str) -> list[dict[str, Any]]:
-    return [item for item in case.rendered.resources.values() if item["Type"] == kind]
+    return [resource for resource in case.rendered.resources.values() if resource["Type"] == kind]
 
 
 def _dimensions(alarm: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((item["Name"], item["Value"]) for item in alarm["Properties"]["Dimensions"]))
+    return tuple(sorted((dimension["Name"], dimension["Value"]) for dimension in alarm["Properties"]["Dimensions"]))
 
 
 RULES = [

@@ -92,13 +92,13 @@ def functions_are_what_the_table_says(project: Project) -> list[str]:
 def _triggers(project: Project) -> dict[str, Trigger]:
     """What invokes a function, by its logical id. Those that nothing here invokes are left out."""
     triggers: dict[str, Trigger] = {}
-    for item in project.resources(APPLICATION).values():
-        properties = item["Properties"]
-        if item["Type"] == "AWS::Lambda::EventSourceMapping":
+    for resource in project.resources(APPLICATION).values():
+        properties = resource["Properties"]
+        if resource["Type"] == "AWS::Lambda::EventSourceMapping":
             triggers[properties["FunctionName"]] = Trigger.WAKEUP
-        elif item["Type"].startswith("Custom::"):
+        elif resource["Type"].startswith("Custom::"):
             triggers[properties["ServiceToken"].removesuffix(".Arn")] = Trigger.CUSTOM_RESOURCE
-        elif item["Type"] == "AWS::Lambda::Permission":
+        elif resource["Type"] == "AWS::Lambda::Permission":
             function = properties["FunctionName"].removesuffix(".Arn").removesuffix("Aliaslive")
             triggers[function] = _permitted(properties)
     return triggers
@@ -123,7 +123,7 @@ def the_bill_counts_each_use_once(project: Project) -> list[str]:
 
 def every_handler_exists(project: Project) -> list[str]:
     """As a callable in a module below CodeUri."""
-    return [fault for name, item in project.functions().items() for fault in _handler_faults(name, item)]
+    return [fault for name, function in project.functions().items() for fault in _handler_faults(name, function)]
 
 
 def _handler_faults(name: str, item: dict[str, Any]) -> Iterator[str]:
@@ -138,15 +138,15 @@ def code_and_nested_templates_exist(project: Project) -> list[str]:
     """`sam build` calls it a success when they do not."""
     template = project.written(APPLICATION)
     code = {template["Globals"]["Function"].get("CodeUri")}
-    code |= {item["Properties"].get("CodeUri") for item in template["Resources"].values()} - {None}
-    nested = [item["Properties"].get("TemplateURL") for item in template["Resources"].values()]
+    code |= {resource["Properties"].get("CodeUri") for resource in template["Resources"].values()} - {None}
+    nested = [resource["Properties"].get("TemplateURL") for resource in template["Resources"].values()]
     faults = [f"there is no directory {path}" for path in code if not (ROOT / str(path)).is_dir()]
     return faults + [f"there is no file {path}" for path in nested if path and path not in project.texts]
 
 
 def every_function_has_an_event_and_every_event_a_function(project: Project) -> list[str]:
     """events/NAME.json or events/NAME-more.json for handlers/NAME.py."""
-    handlers = {str(item["Properties"]["Handler"]).split(".")[1] for item in project.functions().values()}
+    handlers = {str(function["Properties"]["Handler"]).split(".")[1] for function in project.functions().values()}
     events = {name.removesuffix(".json").partition("-")[0] for name in project.events}
     faults = [f"there is no event for handlers/{name}.py" for name in handlers - events]
     return faults + [f"no function takes the event {name}" for name in events - handlers]
@@ -157,7 +157,7 @@ def every_function_can_be_built(project: Project) -> list[str]:
     written = project.written(APPLICATION)["Resources"]
     written_parameters = project.written(APPLICATION)["Parameters"]
     faults = []
-    for name, item in project.functions().items():
+    for name, function in project.functions().items():
         if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
             faults.append(f"src/Makefile has no target build-{name}")
         if (
@@ -165,14 +165,14 @@ def every_function_can_be_built(project: Project) -> list[str]:
             <= written[name].get("Metadata", {}).items()
         ):
             faults.append(f"{name} is not built by src/Makefile")
-        chosen = (item["Properties"]["Runtime"], item["Properties"]["Architectures"])
+        chosen = (function["Properties"]["Runtime"], function["Properties"]["Architectures"])
         if chosen != ("python3.13", [written_parameters["Architecture"]["Default"]]):
             faults.append(f"{name} runs on something that its package is not made for")
     offered = written_parameters["Architecture"]["AllowedValues"]
     return faults + [
-        f"there is no directory to build for {one} in"
-        for one in offered
-        if not (ROOT / "tools/processors" / one).is_dir()
+        f"there is no directory to build for {version} in"
+        for version in offered
+        if not (ROOT / "tools/processors" / version).is_dir()
     ]
 
 
@@ -185,9 +185,9 @@ def what_ships_is_pinned(project: Project) -> list[str]:
 def environment_is_what_the_settings_read(project: Project) -> list[str]:
     """Exactly, but for what is only for local use and for the one exception in LEFT_OUT."""
     functions = {
-        name: item
-        for name, item in project.translated()["Resources"].items()
-        if item["Type"] == "AWS::Lambda::Function"
+        name: resource
+        for name, resource in project.translated()["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function"
     }
     faults = []
     for name, function in functions.items():
@@ -212,8 +212,8 @@ def settings_of(handler: str) -> type[FromEnvironment]:
 def environment_says_where_things_are(project: Project) -> list[str]:
     """The values that name other things: the user that IAM allows, the queue, the ranges never to be called."""
     faults = []
-    for name, item in project.functions().items():
-        variables = item["Properties"]["Environment"]["Variables"]
+    for name, function in project.functions().items():
+        variables = function["Properties"]["Environment"]["Variables"]
         wanted = {
             "DATABASE_HOST": "Database.DatabaseCluster.Endpoint.Address",
             "DATABASE_USER": DATABASE_USERS.get(name),
@@ -235,10 +235,10 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
     """Every action on its one resource, and nothing else, for each function."""
     roles = project.of_type(APPLICATION, "AWS::IAM::Role")
     faults = []
-    for name, item in project.functions().items():
-        role = str(item["Properties"]["Role"]).removesuffix(".Arn")
+    for name, function in project.functions().items():
+        role = str(function["Properties"]["Role"]).removesuffix(".Arn")
         user = f"arn:aws:rds-db:us-east-1:555555555555:dbuser:{CLUSTER}/{DATABASE_USERS.get(name)}"
-        logs = f"{item['Properties']['LoggingConfig']['LogGroup']}.Arn"
+        logs = f"{function['Properties']['LoggingConfig']['LogGroup']}.Arn"
         wanted = {("logs:CreateLogStream", logs), ("logs:PutLogEvents", logs)} | MORE_RIGHTS.get(name, set())
         wanted |= {("rds-db:connect", user)} if name in DATABASE_USERS else set()
         given = set(_rights(roles.get(role, {"Properties": {}}), *_policies_apart(project, role)))
@@ -252,7 +252,7 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
 
 def functions_do_not_share_roles(project: Project) -> list[str]:
     """Nor does anything but Lambda assume them."""
-    roles = [str(item["Properties"]["Role"]).removesuffix(".Arn") for item in project.functions().values()]
+    roles = [str(function["Properties"]["Role"]).removesuffix(".Arn") for function in project.functions().values()]
     known = project.of_type(APPLICATION, "AWS::IAM::Role")
     faults = [f"{role} serves {roles.count(role)} functions" for role in sorted(set(roles)) if roles.count(role) > 1]
     for role in sorted(set(roles) & known.keys()):
@@ -300,8 +300,8 @@ def _stars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
         if "*" in str(node.value):
             yield node
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _stars(item)
+        for element in node.value:
+            yield from _stars(element)
     elif isinstance(node, yaml.MappingNode):
         for _, value in node.value:
             yield from _stars(value)
@@ -313,8 +313,8 @@ def _pairs(node: yaml.Node | None) -> Iterator[tuple[yaml.Node, yaml.Node]]:
             yield key, value
             yield from _pairs(value)
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _pairs(item)
+        for element in node.value:
+            yield from _pairs(element)
 
 
 def _allowed_stars(value: Any) -> Iterator[str]:
@@ -331,7 +331,7 @@ def _allowed_stars(value: Any) -> Iterator[str]:
 def every_function_has_a_log_group_of_its_own(project: Project) -> list[str]:
     """Made by this stack, not shared."""
     groups = project.of_type(APPLICATION, "AWS::Logs::LogGroup")
-    used = [item["Properties"]["LoggingConfig"].get("LogGroup") for item in project.functions().values()]
+    used = [function["Properties"]["LoggingConfig"].get("LogGroup") for function in project.functions().values()]
     return [
         f"the log group {group} is missing or shared" for group in used if group not in groups or used.count(group) > 1
     ]
@@ -341,8 +341,8 @@ def every_function_logs_at_the_level_asked_for(project: Project) -> list[str]:
     """Where Lambda formats the lines it has a level of its own, which Powertools follows before ours, and which at WARN
     keeps back what has no level, such as the counts (Lambda: log-level filtering). An alarm reads warnings."""
     faults = []
-    for name, item in project.functions().items():
-        properties = item["Properties"]
+    for name, function in project.functions().items():
+        properties = function["Properties"]
         if properties["LoggingConfig"].get("LogFormat", "Text") != "Text":
             faults.append(f"{name} logs at a level of Lambda's")
         if (
@@ -359,11 +359,11 @@ def every_function_logs_at_the_level_asked_for(project: Project) -> list[str]:
 @everywhere
 def every_log_group_ends(case: Case) -> Iterator[str]:
     """CloudWatch keeps logs for good unless told otherwise; and what logs by itself has a group here."""
-    for name, item in case.rendered.of_type("AWS::Logs::LogGroup").items():
-        if not item["Properties"].get("RetentionInDays"):
+    for name, log_group in case.rendered.of_type("AWS::Logs::LogGroup").items():
+        if not log_group["Properties"].get("RetentionInDays"):
             yield f"{name} keeps its lines for good"
-    for name, item in case.rendered.of_type("AWS::Lambda::Function").items():
-        if item["Properties"].get("LoggingConfig", {}).get("LogGroup") not in case.rendered.resources:
+    for name, function in case.rendered.of_type("AWS::Lambda::Function").items():
+        if function["Properties"].get("LoggingConfig", {}).get("LogGroup") not in case.rendered.resources:
             yield f"{name} makes a log group of its own"
 
 
@@ -371,7 +371,7 @@ def wakeups_outlive_their_workers(project: Project) -> list[str]:
     """Time-outs of functions, queue, partner and lease fit into each other."""
     queue = project.resources(APPLICATION)["WakeupQueue"]["Properties"]
     dead = project.resources(APPLICATION)["DeadLetterQueue"]["Properties"]
-    functions = {name: item["Properties"] for name, item in project.functions().items()}
+    functions = {name: function["Properties"] for name, function in project.functions().items()}
     attempt, api = functions["AttemptFunction"], functions["ApiFunction"]
     faults = []
     if queue.get("VisibilityTimeout", 30) < 6 * attempt["Timeout"]:
@@ -449,9 +449,9 @@ def _connections_of(capacity: dict[str, str]) -> int:
 def _reserved(project: Project, parameters: dict[str, str]) -> dict[str, int]:
     functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
     return {
-        name: int(item["Properties"]["ReservedConcurrentExecutions"])
-        for name, item in functions.items()
-        if item["Properties"].get("ReservedConcurrentExecutions")
+        name: int(function["Properties"]["ReservedConcurrentExecutions"])
+        for name, function in functions.items()
+        if function["Properties"].get("ReservedConcurrentExecutions")
     }
 
 
@@ -460,8 +460,9 @@ def the_migration_gates_what_uses_the_schema(project: Project) -> list[str]:
     resources = project.translated()["Resources"]
     gated = {
         name
-        for name, item in resources.items()
-        if item["Type"].split("::")[1] in {"ApiGateway", "Lambda"} and item["Type"] != "AWS::ApiGateway::Account"
+        for name, resource in resources.items()
+        if resource["Type"].split("::")[1] in {"ApiGateway", "Lambda"}
+        and resource["Type"] != "AWS::ApiGateway::Account"
     } - BEFORE_THE_SCHEMA
     faults = [
         f"{name} does not wait for the migration"
@@ -492,7 +493,7 @@ def nothing_waits_for_itself(project: Project) -> list[str]:
     for name in project.texts:
         template = project.translated() if name == APPLICATION else project.written(name)
         resources = template["Resources"]
-        waits = {one: _named(item, resources.keys()) - {one} for one, item in resources.items()}
+        waits = {waiting: _named(resource, resources.keys()) - {waiting} for waiting, resource in resources.items()}
         try:
             TopologicalSorter(waits).prepare()
         except CycleError as error:
@@ -514,14 +515,16 @@ def before(resources: dict[str, Any], name: str) -> set[str]:
 def _named(value: Any, names: Any) -> set[str]:
     """The resources that a part of a template refers to."""
     if isinstance(value, list):
-        return {found for item in value for found in _named(item, names)}
+        return {name for element in value for name in _named(element, names)}
     if not isinstance(value, dict):
         return set()
-    found = {str(item) for item in _listed(value.get("DependsOn"))} | {str(value.get("Ref"))}
+    found = {str(name) for name in _listed(value.get("DependsOn"))} | {str(value.get("Ref"))}
     found |= {str(part).partition(".")[0] for part in _listed(value.get("Fn::GetAtt"))[:1]}
     for text in _listed(value.get("Fn::Sub"))[:1]:
         found |= {match.partition(".")[0] for match in re.findall(r"\$\{([^}]+)\}", str(text))}
-    return {one for one in found if one in names} | {one for item in value.values() for one in _named(item, names)}
+    return {name for name in found if name in names} | {
+        name for element in value.values() for name in _named(element, names)
+    }
 
 
 def _policies_apart(project: Project, role: str) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def what_takes_something_away_says_who_stopped_using_it(files: Files) -> list[st
     """By naming a migration that came before, or a release."""
     faults = []
     for name, text in files.items():
-        taken = sorted({found[1].upper() for found in map(TAKES_AWAY.match, _statements(text)) if found})
+        taken = sorted({match[1].upper() for match in map(TAKES_AWAY.match, _statements(text)) if match})
         named = CONTRACT.search(text)
         if taken and not named:
             faults.append(f"{name} says {', '.join(taken)} without `-- contract: NNNN_name stopped using it`")
@@ -98,8 +98,8 @@ def squawk_finds_nothing(files: Files) -> list[str]:
 def _squawked(name: str, text: str) -> Iterator[str]:
     inside = OUTSIDE_A_TRANSACTION not in text.splitlines()
     excluded = [*NOT_ASKED, *([RERUNNABLE] if inside else []), *(BREAKING if CONTRACT.search(text) else [])]
-    for found in _complaints(text, ",".join(excluded), inside):
-        yield f"{name}:{found['line'] + 1}: {found['rule_name']}: {found['message']}"
+    for complaint in _complaints(text, ",".join(excluded), inside):
+        yield f"{name}:{complaint['line'] + 1}: {complaint['rule_name']}: {complaint['message']}"
 
 
 @cache

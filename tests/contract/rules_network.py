@@ -82,9 +82,9 @@ def _subnet_faults(network: Network) -> Iterator[str]:
     for subnet in network.subnets:
         if not subnet.cidr.subnet_of(network.cidr):
             yield f"{subnet.id} {subnet.cidr} lies outside the VPC's {network.cidr}"
-    for one, other in combinations(network.subnets, 2):
-        if one.cidr.overlaps(other.cidr):
-            yield f"{one.id} {one.cidr} overlaps {other.id} {other.cidr}"
+    for first, other in combinations(network.subnets, 2):
+        if first.cidr.overlaps(other.cidr):
+            yield f"{first.id} {first.cidr} overlaps {other.id} {other.cidr}"
 
 
 @everywhere
@@ -100,7 +100,7 @@ def each_role_spans_two_zones(case: Case) -> Iterator[str]:
 def every_subnet_has_one_route_table(case: Case) -> Iterator[str]:
     """Else it would use the VPC's main table, which nobody looks at."""
     associations = case.rendered.of_type("AWS::EC2::SubnetRouteTableAssociation").values()
-    count = Counter(str(item["Properties"]["SubnetId"]) for item in associations)
+    count = Counter(str(association["Properties"]["SubnetId"]) for association in associations)
     for subnet in case.network.subnets:
         if count[subnet.id] != 1:
             yield f"{subnet.id} has {count[subnet.id]} route tables"
@@ -126,9 +126,9 @@ def everything_stands_in_its_own_subnets(case: Case) -> Iterator[str]:
     for nat in case.network.nat_gateways:
         if nat.subnet and roles[nat.subnet] != "public":
             yield f"{nat.id} does not stand in a public subnet"
-    for name, item in case.rendered.of_type("AWS::Lambda::Function").items():
-        environment = item["Properties"].get("Environment", {}).get("Variables", {})
-        if "DATABASE_HOST" in environment and "VpcConfig" not in item["Properties"]:
+    for name, function in case.rendered.of_type("AWS::Lambda::Function").items():
+        environment = function["Properties"].get("Environment", {}).get("Variables", {})
+        if "DATABASE_HOST" in environment and "VpcConfig" not in function["Properties"]:
             yield f"{name} stands outside the VPC"
 
 
@@ -140,10 +140,14 @@ def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
     """Functions that use it, proxy and bastion, from every subnet to every instance, whichever zone it stands in."""
     users = {
         *_hosts(case),
-        *(one.owner for one in case.network.interfaces if one.kind in {InterfaceKind.PROXY, InterfaceKind.BASTION}),
+        *(
+            interface.owner
+            for interface in case.network.interfaces
+            if interface.kind in {InterfaceKind.PROXY, InterfaceKind.BASTION}
+        ),
     }
     for network in case.networks:
-        databases = [one for one in network.interfaces if one.kind is InterfaceKind.DATABASE]
+        databases = [interface for interface in network.interfaces if interface.kind is InterfaceKind.DATABASE]
         for source in network.interfaces:
             may = source.owner in users
             for database in databases:
@@ -158,15 +162,15 @@ def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
 def functions_reach_the_host_that_they_are_told(case: Case) -> Iterator[str]:
     """The cluster, or RDS Proxy where there is one; nobody reaches the proxy who shares no group with those told."""
     told = _hosts(case)
-    proxies = [one for one in case.network.interfaces if one.kind is InterfaceKind.PROXY]
+    proxies = [interface for interface in case.network.interfaces if interface.kind is InterfaceKind.PROXY]
     for proxy in proxies:
-        clients = [one for one in case.network.interfaces if told.get(one.owner) == proxy.owner]
-        groups = {group for one in clients for group in one.security_groups}
+        clients = [interface for interface in case.network.interfaces if told.get(interface.owner) == proxy.owner]
+        groups = {group for interface in clients for group in interface.security_groups}
         for source in case.network.interfaces:
             passage = inside(case.network, source, proxy, POSTGRESQL)
             if passage.open != bool(groups & set(source.security_groups)):
                 yield f"{source.id} {'reaches' if passage.open else 'cannot reach'} the proxy"
-    known = {one.owner for one in proxies} | set(case.rendered.of_type("AWS::RDS::DBCluster"))
+    known = {interface.owner for interface in proxies} | set(case.rendered.of_type("AWS::RDS::DBCluster"))
     yield from (f"{name} is told {host}" for name, host in told.items() if host not in known)
 
 
@@ -174,7 +178,7 @@ def _hosts(case: Case) -> dict[str, str]:
     """Which resource answers to the DATABASE_HOST of each function."""
     functions = case.rendered.of_type("AWS::Lambda::Function")
     variables = {
-        name: item["Properties"].get("Environment", {}).get("Variables", {}) for name, item in functions.items()
+        name: function["Properties"].get("Environment", {}).get("Variables", {}) for name, function in functions.items()
     }
     hosts = {name: str(given["DATABASE_HOST"]) for name, given in variables.items() if "DATABASE_HOST" in given}
     return {name: re.sub(r"\.Endpoint(\.Address)?$", "", host) for name, host in hosts.items()}
@@ -186,7 +190,7 @@ def from_outside_only_those_asked_for_reach_the_database(case: Case) -> Iterator
     invited = _invited(case)
     visitors = [*STRANGERS, *(network[1] for network in invited), *(block[1] for block in _corporate(case))]
     for network in case.networks:
-        for database in (one for one in network.interfaces if one.kind is InterfaceKind.DATABASE):
+        for database in (interface for interface in network.interfaces if interface.kind is InterfaceKind.DATABASE):
             for visitor in visitors:
                 may = any(visitor in block for block in invited)
                 if inward(network, visitor, database, POSTGRESQL).open != may:
@@ -198,9 +202,14 @@ def from_outside_only_those_asked_for_reach_the_database(case: Case) -> Iterator
 @everywhere
 def the_database_group_names_nobody_else(case: Case) -> Iterator[str]:
     """No range beyond those asked for, no group of nobody's, no port but 5432: what no visitor above would notice."""
-    members = {group for one in case.network.interfaces for group in one.security_groups}
+    members = {group for interface in case.network.interfaces for group in interface.security_groups}
     for kind, invited in ((InterfaceKind.DATABASE, _invited(case)), (InterfaceKind.PROXY, [])):
-        groups = {group for one in case.network.interfaces if one.kind is kind for group in one.security_groups}
+        groups = {
+            group
+            for interface in case.network.interfaces
+            if interface.kind is kind
+            for group in interface.security_groups
+        }
         for rule in (rule for group in case.network.security_groups if group.id in groups for rule in group.ingress):
             asked = rule.peer in invited if isinstance(rule.peer, IPv4Network) else rule.peer in members - groups
             if not asked or (rule.protocol, rule.first_port, rule.last_port) != ("tcp", POSTGRESQL, POSTGRESQL):
@@ -211,10 +220,12 @@ def the_database_group_names_nobody_else(case: Case) -> Iterator[str]:
 def the_access_list_alone_keeps_others_from_the_database(case: Case) -> Iterator[str]:
     """With every security group open it still stops strangers and public subnets: one lock holds without the other."""
     network = _with_open_groups(case.network)
-    for database in (one for one in network.interfaces if one.kind is InterfaceKind.DATABASE):
+    for database in (interface for interface in network.interfaces if interface.kind is InterfaceKind.DATABASE):
         placed = replace(database, public_address=IPv4Address("203.0.113.200"), listens=PORTS)
         visitors = {*STRANGERS, *(block[1] for block in _corporate(case))}
-        for visitor in visitors - {one for one in visitors for block in _invited(case) if one in block}:
+        for visitor in visitors - {
+            interface for interface in visitors for block in _invited(case) if interface in block
+        }:
             if any(_acl_lets_in(network, visitor, placed, port) for port in PORTS):
                 yield f"the access list lets {visitor} reach {database.id}"
         for subnet in network.subnets:
@@ -229,14 +240,17 @@ def _acl_lets_in(network: Network, visitor: IPv4Address, database: Interface, po
     """With a way to and from everywhere, so that nothing but the access list can stop it."""
     table = subnet_of(network, database).route_table
     way = Route(id="anything", destination=ANYWHERE, target=InternetGatewayTarget(gateway="any"))
-    tables = tuple(replace(one, routes=(way,)) if one.id == table else one for one in network.route_tables)
+    tables = tuple(
+        replace(route_table, routes=(way,)) if route_table.id == table else route_table
+        for route_table in network.route_tables
+    )
     return inward(replace(network, route_tables=tables), visitor, database, port).open
 
 
 @everywhere
 def the_database_opens_nothing_outwards(case: Case) -> Iterator[str]:
     """Not to the internet, not within the VPC."""
-    for source in (one for one in case.network.interfaces if one.kind is InterfaceKind.DATABASE):
+    for source in (interface for interface in case.network.interfaces if interface.kind is InterfaceKind.DATABASE):
         faults = [
             f"{address}" for address in STRANGERS for port in PORTS if _leaves(case.network, source, address, port)
         ]
@@ -271,7 +285,7 @@ def what_leaves_leaves_by_the_address_published_for_its_zone(case: Case) -> Iter
     if not case.can.has_internet:
         return
     told = {published.zone: published.public_address for published in case.network.published}
-    for subnet in (one for one in case.network.subnets if one.role == "private"):
+    for subnet in (subnet for subnet in case.network.subnets if subnet.role == "private"):
         seen = outward(_with_open_groups(case.network), _standing_in(case.network, subnet), STRANGERS[0], HTTPS).seen_as
         if seen is None or seen != told.get(subnet.zone):
             yield f"{subnet.id} leaves as {seen}, and partners are told {told.get(subnet.zone)}"
@@ -322,22 +336,22 @@ def no_way_round_the_nat_gateway(case: Case) -> Iterator[str]:
     for interface in case.network.interfaces:
         if interface.public_address and interface.kind is not InterfaceKind.DATABASE:
             yield f"{interface.owner} has an address of its own"
-    for name, item in case.rendered.of_type("AWS::EC2::Subnet").items():
-        if item["Properties"].get("MapPublicIpOnLaunch") is not False:
+    for name, subnet in case.rendered.of_type("AWS::EC2::Subnet").items():
+        if subnet["Properties"].get("MapPublicIpOnLaunch") is not False:
             yield f"{name} hands out addresses by itself"
-    for name, item in case.rendered.resources.items():
-        if item["Type"].split("::")[1] in {"EC2", "Lambda", "RDS"}:
-            yield from (f"{name} uses IPv6: {place}" for place in _ipv6(item["Properties"]))
+    for name, resource in case.rendered.resources.items():
+        if resource["Type"].split("::")[1] in {"EC2", "Lambda", "RDS"}:
+            yield from (f"{name} uses IPv6: {place}" for place in _ipv6(resource["Properties"]))
 
 
 def _ipv6(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for key, item in value.items():
-            if "ipv6" in key.lower() and item is not False:
+        for key, nested in value.items():
+            if "ipv6" in key.lower() and nested is not False:
                 yield key
-            yield from _ipv6(item)
+            yield from _ipv6(nested)
     elif isinstance(value, list):
-        yield from (fault for item in value for fault in _ipv6(item))
+        yield from (fault for element in value for fault in _ipv6(element))
     elif isinstance(value, str) and (
         "dualstack" in value.lower().replace("-", "") or re.fullmatch(r"[0-9a-f:]*::/\d+", value)
     ):
@@ -369,9 +383,9 @@ def functions_let_nothing_in(case: Case) -> Iterator[str]:
     """Nor does the bastion."""
     groups = {
         group
-        for one in case.network.interfaces
-        if one.kind in {InterfaceKind.FUNCTION, InterfaceKind.BASTION}
-        for group in one.security_groups
+        for interface in case.network.interfaces
+        if interface.kind in {InterfaceKind.FUNCTION, InterfaceKind.BASTION}
+        for group in interface.security_groups
     }
     for group in (group for group in case.network.security_groups if group.id in groups):
         yield from (f"{rule.id} lets {rule.peer} in" for rule in group.ingress)
@@ -381,7 +395,9 @@ def functions_let_nothing_in(case: Case) -> Iterator[str]:
 def functions_reach_out_only_as_far_as_they_must(case: Case) -> Iterator[str]:
     """To ranges: those that call out on ALLOWED_PORTS, the egress check on an echo service's, the migration on 443."""
     groups = {group.id: group for group in case.network.security_groups}
-    for interface in {one.owner: one for one in case.network.interfaces if one.kind is InterfaceKind.FUNCTION}.values():
+    for interface in {
+        interface.owner: interface for interface in case.network.interfaces if interface.kind is InterfaceKind.FUNCTION
+    }.values():
         found = {
             (rule.peer, port)
             for group in interface.security_groups
@@ -408,7 +424,10 @@ def _ranges_for(case: Case, function: str) -> set[tuple[IPv4Network, int]]:
 
 def _allowed_ports(case: Case) -> set[int]:
     functions = case.rendered.of_type("AWS::Lambda::Function").values()
-    lists = {item["Properties"].get("Environment", {}).get("Variables", {}).get("ALLOWED_PORTS") for item in functions}
+    lists = {
+        function["Properties"].get("Environment", {}).get("Variables", {}).get("ALLOWED_PORTS")
+        for function in functions
+    }
     return {int(port) for ports in lists if ports for port in ports.split(",")}
 
 
@@ -433,12 +452,12 @@ def _called(case: Case) -> set[str]:
 
 def _called_by(case: Case) -> dict[str, set[str]]:
     functions = case.rendered.of_type("AWS::Lambda::Function")
-    placed = {name: item for name, item in functions.items() if "VpcConfig" in item["Properties"]}
+    placed = {name: function for name, function in functions.items() if "VpcConfig" in function["Properties"]}
     failures = [
-        item["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
-        for item in case.rendered.of_type("AWS::Lambda::EventInvokeConfig").values()
+        config["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+        for config in case.rendered.of_type("AWS::Lambda::EventInvokeConfig").values()
     ]
-    return {name: _services(case, str(item["Properties"]["Role"]), failures) for name, item in placed.items()}
+    return {name: _services(case, str(function["Properties"]["Role"]), failures) for name, function in placed.items()}
 
 
 def _services(case: Case, role: str, failures: list[str]) -> set[str]:
@@ -450,12 +469,12 @@ def _services(case: Case, role: str, failures: list[str]) -> set[str]:
         if name in case.rendered.resources
     ]
     statements = [
-        one
+        statement
         for document in documents
-        for one in document["Statement"]
-        if one["Effect"] == "Allow" and one["Resource"] not in failures
+        for statement in document["Statement"]
+        if statement["Effect"] == "Allow" and statement["Resource"] not in failures
     ]
-    actions = {action for one in statements for action in _listed(one["Action"])} - NO_OF_SQS
+    actions = {action for statement in statements for action in _listed(statement["Action"])} - NO_OF_SQS
     silent = WITHOUT_NETWORK - ({"xray"} if case.says("Tracing") == "otel" else set())
     return {str(action).partition(":")[0] for action in actions} - silent
 
@@ -466,7 +485,7 @@ def endpoints_open_to_those_who_call_them(case: Case) -> Iterator[str]:
     network = case.network
     called = _called_by(case)
     services = {owner: service for service, owner in network.service_endpoints}
-    for endpoint in (one for one in network.interfaces if one.kind is InterfaceKind.ENDPOINT):
+    for endpoint in (interface for interface in network.interfaces if interface.kind is InterfaceKind.ENDPOINT):
         service = services[endpoint.owner]
         for source in network.interfaces:
             needs = service in called.get(source.owner, set())
@@ -487,7 +506,7 @@ def no_group_has_a_rule_twice(case: Case) -> Iterator[str]:
     for group in case.network.security_groups:
         for direction in (group.ingress, group.egress):
             alike = Counter((rule.protocol, rule.first_port, rule.last_port, rule.peer) for rule in direction)
-            yield from (f"{group.id} has a rule for {each[3]} twice" for each, count in alike.items() if count > 1)
+            yield from (f"{group.id} has a rule for {rule[3]} twice" for rule, count in alike.items() if count > 1)
 
 
 @everywhere
@@ -495,11 +514,11 @@ def the_corporate_network_reaches_what_it_should(case: Case) -> Iterator[str]:
     """The private API, the database if asked, and nothing else."""
     services = {owner: service for service, owner in case.network.service_endpoints}
     for block in _corporate(case):
-        for one in case.network.interfaces:
-            may = services.get(one.owner) == "execute-api"
-            may |= one.kind is InterfaceKind.DATABASE and case.says("CorporateDatabaseAccess") == "yes"
-            if any(inward(case.network, block[9], one, port).open for port in one.listens) != may:
-                yield f"{block} {'cannot' if may else 'can'} reach {one.id}"
+        for interface in case.network.interfaces:
+            may = services.get(interface.owner) == "execute-api"
+            may |= interface.kind is InterfaceKind.DATABASE and case.says("CorporateDatabaseAccess") == "yes"
+            if any(inward(case.network, block[9], interface, port).open for port in interface.listens) != may:
+                yield f"{block} {'cannot' if may else 'can'} reach {interface.id}"
 
 
 # ---- Common parts

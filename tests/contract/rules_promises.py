@@ -191,10 +191,12 @@ STATEMENTS: Mapping[str, set[Statement]] = {
 
 def every_statement_allows_what_it_promises(project: Project) -> list[str]:
     """Effect, principal, actions, resources and conditions of every policy, and no policy without a promise."""
-    of_functions = {str(item["Properties"]["Role"]).removesuffix(".Arn") for item in project.functions().values()}
+    of_functions = {
+        str(function["Properties"]["Role"]).removesuffix(".Arn") for function in project.functions().values()
+    }
     found = {
-        name: {_statement(each) for each in _statements(item["Properties"])}
-        for name, item in _everything(project).items()
+        name: {_statement(statement) for statement in _statements(resource["Properties"])}
+        for name, resource in _everything(project).items()
     }
     found = {name: statements for name, statements in found.items() if statements and name not in of_functions}
     return [
@@ -219,7 +221,7 @@ def _statement(given: Mapping[str, Any]) -> Statement:
 
 
 def _listed(value: Any) -> tuple[str, ...]:
-    return tuple(sorted(str(item) for item in (value if isinstance(value, list) else [value] if value else [])))
+    return tuple(sorted(str(element) for element in (value if isinstance(value, list) else [value] if value else [])))
 
 
 # ---- How large, how long, how often
@@ -241,13 +243,13 @@ def every_function_has_the_room_and_the_time_that_it_needs(project: Project) -> 
     """And no more: memory is paid for, and time outlasts who waits. Without ReserveConcurrency nothing is reserved."""
     faults = []
     made = project.application(**OUTSIDE).of_type("AWS::Lambda::Function")
-    for name, item in made.items():
-        own = item["Properties"]
+    for name, resource in made.items():
+        own = resource["Properties"]
         subnets = "".join(str(subnet)[-1] for subnet in own.get("VpcConfig", {}).get("SubnetIds", ()))
         found = (own["MemorySize"], own["Timeout"], str(own.get("ReservedConcurrentExecutions")), subnets)
         faults += [] if found == FUNCTIONS.get(name, ())[:4] else [f"{name} has {found}"]
     unreserved = project.functions(ReserveConcurrency="no")
-    faults += [f"{name} reserves" for name, item in unreserved.items() if _reserves(item)]
+    faults += [f"{name} reserves" for name, function in unreserved.items() if _reserves(function)]
     return faults + [f"there is no {name}" for name in FUNCTIONS.keys() - made.keys()]
 
 
@@ -535,8 +537,8 @@ def every_function_is_told_the_same(project: Project) -> list[str]:
     """Ports, roots, ranges, names and the lease; the echo service where there is a way out, and only there."""
     faults = []
     for parameters, echo in ((INSIDE, ""), (OUTSIDE, "https://checkip.amazonaws.com/")):
-        for name, item in project.functions(**parameters).items():
-            variables = item["Properties"]["Environment"]["Variables"]
+        for name, function in project.functions(**parameters).items():
+            variables = function["Properties"]["Environment"]["Variables"]
             ranges = str(parameters.get("AllowedPrivateCidrs", ""))
             wanted = {**TOLD, "ALLOWED_PRIVATE_CIDRS": ranges, "EGRESS_ECHO_URL": echo}
             faults += [
@@ -558,13 +560,15 @@ def what_one_function_makes_is_made_in_turn(project: Project) -> list[str]:
     """Its one place at a time is taken by one of them: of any two, one waits for the other."""
     resources = project.translated()["Resources"]
     made = sorted(
-        name for name, item in resources.items() if "NetworkFunction" in str(_at(item, "Properties.ServiceToken"))
+        name
+        for name, resource in resources.items()
+        if "NetworkFunction" in str(_at(resource, "Properties.ServiceToken"))
     )
     earlier = {name: before(resources, name) for name in made}
     return [f"there are only {made}" for _ in range(len(made) < len(MADE_BY_THE_NETWORK_FUNCTION))] + [
-        f"{one} and {other} may be made at once"
-        for one, other in combinations(made, 2)
-        if one not in earlier[other] and other not in earlier[one]
+        f"{first} and {other} may be made at once"
+        for first, other in combinations(made, 2)
+        if first not in earlier[other] and other not in earlier[first]
     ]
 
 

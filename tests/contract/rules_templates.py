@@ -69,8 +69,8 @@ def everything_is_described(project: Project) -> list[str]:
         faults += [
             f"{name}: {section[:-1]} {key} has no description"
             for section in ("Parameters", "Outputs")
-            for key, item in template.get(section, {}).items()
-            if not item.get("Description")
+            for key, described in template.get(section, {}).items()
+            if not described.get("Description")
         ]
     return faults
 
@@ -80,8 +80,8 @@ def every_parameter_is_limited(project: Project) -> list[str]:
     return [
         f"{name}: parameter {key} takes anything"
         for name in project.texts
-        for key, item in project.written(name).get("Parameters", {}).items()
-        if not any(limit in item for limit in LIMITS) and "AWS::" not in item["Type"]
+        for key, parameter in project.written(name).get("Parameters", {}).items()
+        if not any(limit in parameter for limit in LIMITS) and "AWS::" not in parameter["Type"]
     ]
 
 
@@ -92,9 +92,9 @@ def every_resource_is_as_aws_describes_its_type(case: Case) -> Iterator[str]:
     `make validate` holds the templates as they are written to the same, with both sides of each `!If` and without what
     SAM makes of them. What our own provider makes (Custom::) has no schema.
     """
-    for name, item in case.rendered.resources.items():
-        if not item["Type"].startswith("Custom::"):
-            yield from (f"{name}: {fault}" for fault in _schema_faults(item["Type"], item["Properties"]))
+    for name, resource in case.rendered.resources.items():
+        if not resource["Type"].startswith("Custom::"):
+            yield from (f"{name}: {fault}" for fault in _schema_faults(resource["Type"], resource["Properties"]))
 
 
 _checked: dict[str, tuple[str, ...]] = {}  # most resources are the same in most choices
@@ -184,29 +184,29 @@ def _render_faults(project: Project, stage: str, parameters: dict[str, str]) -> 
 @everywhere
 def what_keeps_state_says_what_becomes_of_it(case: Case) -> Iterator[str]:
     """Exactly those of the list: what is not on it has none, and what would keep state must be put on it."""
-    for name, item in case.rendered.resources.items():
-        stated = (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy"))
-        wanted = ("Retain", "Retain") if name == LOG_WRITER else POLICIES.get(item["Type"], (None, None))
+    for name, resource in case.rendered.resources.items():
+        stated = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        wanted = ("Retain", "Retain") if name == LOG_WRITER else POLICIES.get(resource["Type"], (None, None))
         if stated != wanted:
             yield f"{name} has the policies {stated}, not {wanted}"
-        if item["Type"] in STATEFUL - POLICIES.keys():
+        if resource["Type"] in STATEFUL - POLICIES.keys():
             yield f"{name} would keep state, and nobody says what becomes of it"
 
 
 @everywhere
 def nothing_is_public(case: Case) -> Iterator[str]:
     """No bucket, no policy that lets in others than this account, no address for the database unless asked for."""
-    for name, item in case.rendered.resources.items():
-        properties = item["Properties"]
-        if item["Type"].startswith("AWS::S3::"):
+    for name, resource in case.rendered.resources.items():
+        properties = resource["Properties"]
+        if resource["Type"].startswith("AWS::S3::"):
             yield f"{name} is a bucket, and nothing here needs one"
         is_public = str(properties.get("PubliclyAccessible", "false")).lower() != "false"
         if is_public and not case.can.public_database:
             yield f"{name} may get a public address"
-        if item["Type"] in LETTING_IN:
-            statements = properties[LETTING_IN[item["Type"]]]["Statement"]
+        if resource["Type"] in LETTING_IN:
+            statements = properties[LETTING_IN[resource["Type"]]]["Statement"]
             yield from (f"{name} lets others in" for statement in statements if _lets_others_in(statement))
-        if item["Type"] == "AWS::Lambda::Permission" and not {"SourceArn", "SourceAccount"} & properties.keys():
+        if resource["Type"] == "AWS::Lambda::Permission" and not {"SourceArn", "SourceAccount"} & properties.keys():
             yield f"{name} lets other accounts' services call a function"
 
 
@@ -215,7 +215,7 @@ def _lets_others_in(statement: dict[str, Any]) -> bool:
     if statement["Effect"] == "Deny":
         return False
     principal = statement.get("Principal")
-    conditions = {key for one in statement.get("Condition", {}).values() for key in one}
+    conditions = {key for condition in statement.get("Condition", {}).values() for key in condition}
     is_service = isinstance(principal, dict) and set(principal) == {"Service"}
     return not (is_service and conditions & {"aws:SourceAccount", "aws:SourceArn"})
 
@@ -225,21 +225,21 @@ def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
     queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
     denied = {
         statement["Resource"]
-        for item in project.of_type(APPLICATION, "AWS::SQS::QueuePolicy").values()
-        for statement in item["Properties"]["PolicyDocument"]["Statement"]
+        for policy in project.of_type(APPLICATION, "AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         if (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-        and [str(statement["Resource"]).removesuffix(".Arn")] == item["Properties"]["Queues"]
+        and [str(statement["Resource"]).removesuffix(".Arn")] == policy["Properties"]["Queues"]
     }
     faults = [f"{name} takes plain HTTP" for name in queues if f"{name}.Arn" not in denied]
     faults += [
         f"{name} is not encrypted"
-        for name, item in queues.items()
-        if item["Properties"].get("SqsManagedSseEnabled") is not True
+        for name, queue in queues.items()
+        if queue["Properties"].get("SqsManagedSseEnabled") is not True
     ]
     return faults + [
         f"{name} is not encrypted with our key"
-        for name, item in project.of_type(APPLICATION, "AWS::SQS::Queue", KmsKeyArn=KEY).items()
-        if item["Properties"].get("KmsMasterKeyId") != KEY or item["Properties"].get("SqsManagedSseEnabled")
+        for name, queue in project.of_type(APPLICATION, "AWS::SQS::Queue", KmsKeyArn=KEY).items()
+        if queue["Properties"].get("KmsMasterKeyId") != KEY or queue["Properties"].get("SqsManagedSseEnabled")
     ]
 
 
@@ -255,9 +255,9 @@ def no_password_exists(project: Project) -> list[str]:
     for template in project.texts:
         parameters = project.written(template).get("Parameters", {})
         faults += [f"{template}: parameter {key} could hold a secret" for key in parameters if PASSWORDS.search(key)]
-        for name, item in project.of_type(template, "AWS::SecretsManager::Secret").items():
-            generated = item["Properties"].get("GenerateSecretString", {})
-            if "SecretString" in item["Properties"] or generated.get("PasswordLength", 0) < 43:
+        for name, secret in project.of_type(template, "AWS::SecretsManager::Secret").items():
+            generated = secret["Properties"].get("GenerateSecretString", {})
+            if "SecretString" in secret["Properties"] or generated.get("PasswordLength", 0) < 43:
                 faults.append(f"{name} is not 256 random bits that AWS made")
     return faults
 
@@ -269,9 +269,9 @@ def the_database_is_closed_and_kept(project: Project) -> list[str]:
     instance = resources["Database.DatabaseInstance"]
     exports = cluster.get("EnableCloudwatchLogsExports", [])
     groups = {
-        item["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/Database.DatabaseCluster/"): name
-        for name, item in resources.items()
-        if item["Type"] == "AWS::Logs::LogGroup"
+        resource["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/Database.DatabaseCluster/"): name
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Logs::LogGroup"
     }
     holds = {
         "TLS is forced": group["Parameters"].get("rds.force_ssl") == "1",
@@ -307,14 +307,14 @@ def alarms_tell_what_to_do(project: Project) -> list[str]:
     """In prose, to the topic; and there is one for each way of losing deliveries."""
     alarms = project.of_type(OBSERVABILITY, "AWS::CloudWatch::Alarm")
     faults = []
-    for name, item in alarms.items():
-        properties = item["Properties"]
+    for name, alarm in alarms.items():
+        properties = alarm["Properties"]
         words = str(properties.get("AlarmDescription", "")).split()
         faults += [] if len(words) >= 20 else [f"{name} does not say what to do"]
         faults += [] if properties.get("AlarmActions") == ["Observability.AlarmTopic"] else [f"{name} tells nobody"]
         silence = _SILENCE.get(name.rpartition(".")[2].rstrip("AB"), "notBreaching")
         faults += [] if properties.get("TreatMissingData") == silence else [f"{name} takes silence for something else"]
-    watched = {_watched(item["Properties"]) for item in alarms.values() if "MetricName" in item["Properties"]}
+    watched = {_watched(alarm["Properties"]) for alarm in alarms.values() if "MetricName" in alarm["Properties"]}
     wanted = {
         ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue.QueueName"),
         ("ApproximateAgeOfOldestMessage", "sallyport-wakeups"),
@@ -355,9 +355,9 @@ def _cluster(project: Project, **parameters: str) -> dict[str, Any]:
 def _nested(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
     """Logical id, file and parameters of each nested stack."""
     return [
-        (name, item["Properties"]["TemplateURL"], item["Properties"].get("Parameters", {}))
-        for name, item in project.written(APPLICATION)["Resources"].items()
-        if item["Type"] == "AWS::CloudFormation::Stack" and item["Properties"]["TemplateURL"] in project.texts
+        (name, resource["Properties"]["TemplateURL"], resource["Properties"].get("Parameters", {}))
+        for name, resource in project.written(APPLICATION)["Resources"].items()
+        if resource["Type"] == "AWS::CloudFormation::Stack" and resource["Properties"]["TemplateURL"] in project.texts
     ]
 
 

@@ -19,7 +19,7 @@ def test_the_page_names_every_parameter_and_output_and_refusal() -> None:
     text = PAGE.read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert {*template["Parameters"], *template["Outputs"]} - rows == set()
-    told = [one["AssertDescription"] for rule in template["Rules"].values() for one in rule["Assertions"]]
+    told = [assertion["AssertDescription"] for rule in template["Rules"].values() for assertion in rule["Assertions"]]
     assert [words for words in told if " ".join(words.split()).rstrip(".") not in text] == []
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_or_missing_value_is_one_line_before_anything_is_set_up(
     assert placed(copy) == before
 
 
-@pytest.mark.parametrize("target", [one for one in TARGETS if one not in WITHOUT_PYTHON])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target not in WITHOUT_PYTHON])
 def test_without_a_python_each_target_says_so_in_one_line_and_sets_up_nothing(
     copy: Path, bare: Path, target: str
 ) -> None:
@@ -147,6 +147,6 @@ def test_what_a_machine_lacks_is_one_line_before_anything_is_set_up(
 
 
 def test_the_values_that_are_known_beforehand_are_those_of_the_templates() -> None:
-    topologies = {one.parameters["Topology"] for one in combinations()}
+    topologies = {combination.parameters["Topology"] for combination in combinations()}
     words = stopped(make("lab", "TOPOLOGY=x"))
     assert set(words.split(" is not one of ")[1].split(", ")) == topologies

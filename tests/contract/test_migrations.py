@@ -85,8 +85,8 @@ def test_ours_keep_the_rule(rule: Rule) -> None:
 def test_a_file_that_breaks_a_rule_is_noticed(rule: Rule, text: str, fault: str) -> None:
     written = text if rule is rules.each_opens_with_why else WHY + text
     found = rule(OURS | {NEXT: written})
-    assert all(one.startswith(NEXT) for one in found)
-    assert any(fault in one for one in found), found
+    assert all(finding.startswith(NEXT) for finding in found)
+    assert any(fault in finding for finding in found), found
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _connections(made: Mapping[str, Any]) -> int:
 def as_rendered(project: Project) -> Iterator[tuple[str, Rings]]:
     for name, resource in rendered(project, **EVERYTHING).of_type("AWS::CloudWatch::Alarm").items():
         own = resource["Properties"]
-        metrics = [each["MetricStat"] for each in own.get("Metrics", ()) if "MetricStat" in each]
+        metrics = [query["MetricStat"] for query in own.get("Metrics", ()) if "MetricStat" in query]
         seconds = {own["Period"]} if "Period" in own else {metric["Period"] for metric in metrics}
         beyond = {"GreaterThanThreshold": "above", "LessThanThreshold": "below"}[own["ComparisonOperator"]]
         yield (
@@ -126,7 +126,7 @@ def wrong_alarms(project: Project) -> list[str]:
 
 def test_every_alarm_rings_when_its_reason_says_and_there_is_none_without_a_reason() -> None:
     assert wrong_alarms(PROJECT) == []
-    assert all(one.because for one in alarms().values())
+    assert all(alarm.because for alarm in alarms().values())
     assert set(dict(as_rendered(PROJECT))) == set(alarms())
 
 
@@ -146,8 +146,8 @@ def openings(made: Rendered) -> Mapping[Opening, list[str]]:
                 key = (owner, side, rule.get("FromPort", 0), rule.get("ToPort", 0))
                 found.setdefault(key, []).append(str(rule.get("CidrIp", "a group")))
     for kind in ("SecurityGroupIngress", "SecurityGroupEgress"):
-        for each in made.of_type(f"AWS::EC2::{kind}").values():
-            rule = each["Properties"]
+        for separate_rule in made.of_type(f"AWS::EC2::{kind}").values():
+            rule = separate_rule["Properties"]
             key = (str(rule["GroupId"]), kind, rule.get("FromPort", 0), rule.get("ToPort", 0))
             found.setdefault(key, []).append(str(rule.get("CidrIp", "a group")))
     return found
@@ -170,7 +170,7 @@ def missing_of_lists(project: Project) -> list[str]:
 def _partly(made: Rendered, entries: list[str], what: str) -> Iterator[str]:
     named = 0
     for opening, ranges in openings(made).items():
-        listed = [one for one in ranges if one in entries or one == ""]
+        listed = [cidr for cidr in ranges if cidr in entries or cidr == ""]
         named += bool(listed)
         if listed and sorted(listed) != sorted(entries):
             yield f"{what}, {opening}: {listed}"
@@ -204,7 +204,7 @@ def early(project: Project) -> list[str]:
             for name, resource in project.written(path)["Resources"].items():
                 given = resource.get("DependsOn", [])
                 depends = {given} if isinstance(given, str) else set(given)
-                faults += [f"{path} {name}: {one}" for one in _needed(name, resource) - depends]
+                faults += [f"{path} {name}: {missing}" for missing in _needed(name, resource) - depends]
     return faults
 
 
@@ -241,22 +241,22 @@ def changed(path: str, old: re.Match[str], new: str) -> Project:
 def edits() -> Iterator[tuple[str, str, re.Match[str], str]]:
     """Kind, path, what stands there and what is put there; of the alarms and lists a few of many."""
     numbers = list(_NUMBER.finditer(PROJECT.texts["infra/observability.yaml"]))
-    for found in numbers[:: len(numbers) // 10]:
-        value = "1" if found[2] == "0" else f"{float(found[2]) * 10:g}"
-        yield "alarm", "infra/observability.yaml", found, found[1] + value
+    for number in numbers[:: len(numbers) // 10]:
+        value = "1" if number[2] == "0" else f"{float(number[2]) * 10:g}"
+        yield "alarm", "infra/observability.yaml", number, number[1] + value
     for path in ("infra/endpoints.yaml", "infra/network.yaml"):
-        for found in list(_PLACE.finditer(PROJECT.texts[path]))[::3]:
-            yield "list", path, found, found[0].replace(found[1], str((int(found[1]) + 1) % 10), 1)
+        for match in list(_PLACE.finditer(PROJECT.texts[path]))[::3]:
+            yield "list", path, match, match[0].replace(match[1], str((int(match[1]) + 1) % 10), 1)
     for path in ("infra/network.yaml", "infra/vpn.yaml", "infra/database.yaml"):
-        for found in _ORDER.finditer(PROJECT.texts[path]):
-            yield "order", path, found, ""
+        for match in _ORDER.finditer(PROJECT.texts[path]):
+            yield "order", path, match, ""
 
 
 EDITS = list(edits())
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "old", "new"), EDITS, ids=[f"{one[0]} {one[1]} {one[2].start()}" for one in EDITS]
+    ("kind", "path", "old", "new"), EDITS, ids=[f"{edit[0]} {edit[1]} {edit[2].start()}" for edit in EDITS]
 )
 def test_a_changed_number_place_or_order_is_noticed(kind: str, path: str, old: re.Match[str], new: str) -> None:
     rule = {"alarm": wrong_alarms, "list": missing_of_lists, "order": early}[kind]

@@ -20,7 +20,7 @@ from tests.contract.rules_functions import CONNECTIONS, CONNECTIONS_WHEN_SMALL
 
 PATH = "infra/observability.yaml"
 TEXT = templates()[PATH]
-ALLOWED = [found for found in combinations() if found.refused is None]
+ALLOWED = [combination for combination in combinations() if combination.refused is None]
 MORE = {"WebAcl": "yes", "DatabaseReader": "yes"}
 
 # Namespace, metric, dimensions.
@@ -69,11 +69,13 @@ def ours() -> set[Metric]:
 def filtered(rendered: Rendered) -> set[Metric]:
     """What metric filters count."""
     transformations = [
-        item
+        transformation
         for resource in rendered.of_type("AWS::Logs::MetricFilter").values()
-        for item in resource["Properties"]["MetricTransformations"]
+        for transformation in resource["Properties"]["MetricTransformations"]
     ]
-    return {(item["MetricNamespace"], str(item["MetricName"]), ()) for item in transformations}
+    return {
+        (transformation["MetricNamespace"], str(transformation["MetricName"]), ()) for transformation in transformations
+    }
 
 
 @cache
@@ -90,16 +92,19 @@ def changed(old: str, new: str, **parameters: str) -> Rendered:
 
 
 def alarms(rendered: Rendered) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for address, item in rendered.of_type("AWS::CloudWatch::Alarm").items():
-        yield address.rpartition(".")[2], item["Properties"]
+    for address, alarm in rendered.of_type("AWS::CloudWatch::Alarm").items():
+        yield address.rpartition(".")[2], alarm["Properties"]
 
 
 def watched(properties: Mapping[str, Any]) -> Iterator[tuple[Metric, tuple[str, ...]]]:
     """Each metric of an alarm with the values of its dimensions."""
-    metrics = [item["MetricStat"]["Metric"] for item in properties.get("Metrics", []) if "MetricStat" in item]
+    metrics = [query["MetricStat"]["Metric"] for query in properties.get("Metrics", []) if "MetricStat" in query]
     for metric in metrics or [properties]:
         dimensions = metric.get("Dimensions", [])
-        names, values = tuple(item["Name"] for item in dimensions), tuple(str(item["Value"]) for item in dimensions)
+        names, values = (
+            tuple(dimension["Name"] for dimension in dimensions),
+            tuple(str(dimension["Value"]) for dimension in dimensions),
+        )
         yield (metric["Namespace"], str(metric["MetricName"]), names), values
 
 
@@ -108,21 +113,21 @@ def shown(rendered: Rendered) -> Iterator[tuple[Metric, tuple[str, ...]]]:
     body = json.loads(rendered.resources["Observability.Dashboard"]["Properties"]["DashboardBody"])
     for widget in body["widgets"]:
         for namespace, name, *rest in widget["properties"]["metrics"]:
-            dimensions = [item for item in rest if isinstance(item, str)]
+            dimensions = [element for element in rest if isinstance(element, str)]
             yield (namespace, name, tuple(dimensions[::2])), tuple(dimensions[1::2])
 
 
 def faults(rendered: Rendered) -> list[str]:
     """Metrics that nobody writes, and dimensions without a value."""
     known = OF_AWS | ours() | filtered(rendered)
-    everything = [(name, found) for name, item in alarms(rendered) for found in watched(item)]
-    everything += [("the dashboard", found) for found in shown(rendered)]
+    everything = [(name, metric) for name, alarm in alarms(rendered) for metric in watched(alarm)]
+    everything += [("the dashboard", metric) for metric in shown(rendered)]
     unknown = [f"{name}: nobody writes {metric}" for name, (metric, _) in everything if metric not in known]
     return unknown + [f"{name}: {metric} of nothing" for name, (metric, values) in everything if "" in values]
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["plain", "with-options"])
-@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[found.name for found in ALLOWED])
+@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[allowed.name for allowed in ALLOWED])
 def test_alarms_and_dashboard_watch_what_exists(combination: int, more: bool) -> None:
     assert faults(application(combination, more=more)) == []
 
@@ -191,7 +196,7 @@ def wanted(combination: Combination, *, more: bool) -> set[str]:
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["plain", "with-options"])
-@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[found.name for found in ALLOWED])
+@pytest.mark.parametrize("combination", range(len(ALLOWED)), ids=[allowed.name for allowed in ALLOWED])
 def test_each_design_has_the_alarms_of_what_it_consists_of(combination: int, more: bool) -> None:
     found = {name for name, _ in alarms(application(combination, more=more))}
     assert found == wanted(ALLOWED[combination], more=more)
@@ -218,10 +223,10 @@ def test_an_option_brings_its_widget(parameters: dict[str, str], title: str) -> 
 
 
 def test_every_alarm_says_what_to_do_and_where_the_runbook_goes_on() -> None:
-    for name, item in alarms(application(0, more=True)):
+    for name, alarm in alarms(application(0, more=True)):
         anchor = re.sub(r"(?<=Alarm)[AB]$", "", name).lower()
-        assert str(item["AlarmDescription"]).endswith(f" Runbook: docs/alarms.md#{anchor}")
-        assert len(str(item["AlarmDescription"])) <= 1024, "CloudWatch takes no more"
+        assert str(alarm["AlarmDescription"]).endswith(f" Runbook: docs/alarms.md#{anchor}")
+        assert len(str(alarm["AlarmDescription"])) <= 1024, "CloudWatch takes no more"
 
 
 @pytest.mark.parametrize("least", ["0", "0.5", "1"])
@@ -242,32 +247,41 @@ def everything() -> Rendered:
 
 def test_every_alarm_tells_the_topic_when_it_rings_and_when_it_is_over() -> None:
     topic = ["Observability.AlarmTopic"]
-    for name, item in alarms(everything()):
-        assert (item.get("AlarmActions"), item.get("OKActions")) == (topic, topic), name
+    for name, alarm in alarms(everything()):
+        assert (alarm.get("AlarmActions"), alarm.get("OKActions")) == (topic, topic), name
 
 
 def test_an_alarm_of_several_metrics_adds_them_up_and_returns_what_it_works_out() -> None:
-    worked_out = {name: item["Metrics"] for name, item in alarms(everything()) if "Metrics" in item}
+    worked_out = {name: alarm["Metrics"] for name, alarm in alarms(everything()) if "Metrics" in alarm}
     assert worked_out
     for name, metrics in worked_out.items():
         *given, result = metrics
-        assert [item["ReturnData"] for item in metrics] == [False] * len(given) + [True], name
-        sums = {item["Id"] for item in given if item["MetricStat"]["Stat"] == "Sum"}
-        most = {item["Id"] for item in given if item["MetricStat"]["Stat"] == "Maximum"}
-        assert sums | most == {item["Id"] for item in given}, name
+        assert [query["ReturnData"] for query in metrics] == [False] * len(given) + [True], name
+        sums = {query["Id"] for query in given if query["MetricStat"]["Stat"] == "Sum"}
+        most = {query["Id"] for query in given if query["MetricStat"]["Stat"] == "Maximum"}
+        assert sums | most == {query["Id"] for query in given}, name
         assert most <= {"capacity"}, "what is counted is added up, of a size the most counts"
         assert "capacity" not in sums, name
         named = set(re.findall(r"[a-z_]+", result["Expression"]))
-        assert {item["Id"] for item in given} == named, name
+        assert {query["Id"] for query in given} == named, name
         assert result.get("Label"), name
 
 
 def test_each_line_that_a_filter_finds_counts_once_and_silence_as_none() -> None:
     """Without a value for silence CloudWatch has no data there, and two counts of an hour ago would be the last two."""
     filters = everything().of_type("AWS::Logs::MetricFilter")
-    found = [item for each in filters.values() for item in each["Properties"]["MetricTransformations"]]
-    assert [(item["MetricValue"], item["DefaultValue"], item["Unit"]) for item in found] == [("1", 0, "Count")] * 2
-    read = {name.rpartition(".")[2]: each["Properties"]["LogGroupName"] for name, each in filters.items()}
+    found = [
+        transformation
+        for metric_filter in filters.values()
+        for transformation in metric_filter["Properties"]["MetricTransformations"]
+    ]
+    assert [
+        (transformation["MetricValue"], transformation["DefaultValue"], transformation["Unit"])
+        for transformation in found
+    ] == [("1", 0, "Count")] * 2
+    read = {
+        name.rpartition(".")[2]: metric_filter["Properties"]["LogGroupName"] for name, metric_filter in filters.items()
+    }
     assert read == {"AuthorizerFailureFilter": "ApiAccessLogGroup", "DatabaseAwayFilter": "AttemptLogGroup"}
 
 
@@ -289,6 +303,6 @@ def test_the_topic_is_encrypted_with_a_key_of_ones_own_alone() -> None:
 
 def test_cloudwatch_of_this_account_may_publish_and_nobody_else() -> None:
     document = render({}).resources["Observability.AlarmTopicPolicy"]["Properties"]["PolicyDocument"]
-    allowed = [item for item in document["Statement"] if item["Effect"] == "Allow"]
-    assert [item["Principal"] for item in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
+    allowed = [statement for statement in document["Statement"] if statement["Effect"] == "Allow"]
+    assert [statement["Principal"] for statement in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
     assert allowed[0]["Condition"]["StringEquals"] == {"aws:SourceAccount": "555555555555"}

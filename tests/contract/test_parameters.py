@@ -304,7 +304,9 @@ def test_a_wrong_parameter_is_refused_and_told_what_it_must_be(name: str, value:
         check({name: value})
 
 
-CHOICES = [name for name, item in written(TEXTS[APPLICATION])["Parameters"].items() if "AllowedValues" in item]
+CHOICES = [
+    name for name, parameter in written(TEXTS[APPLICATION])["Parameters"].items() if "AllowedValues" in parameter
+]
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -351,7 +353,9 @@ _CHANGES: list[dict[str, str]] = [
     {"OpenTelemetryLayerArn": LAYER},
     {"SnapStart": "yes"},
 ]
-_DEFAULTS = {name: str(item.get("Default", "")) for name, item in written(TEXTS[APPLICATION])["Parameters"].items()}
+_DEFAULTS = {
+    name: str(parameter.get("Default", "")) for name, parameter in written(TEXTS[APPLICATION])["Parameters"].items()
+}
 _TOPOLOGIES = ("public-private", "internet-accessible", "on-premises", "internal-only")
 
 
@@ -398,8 +402,8 @@ def _is_taken(asked: Mapping[str, str]) -> bool:
 def test_what_agrees_is_taken_and_what_does_not_is_refused(topology: str) -> None:
     base = {"Topology": topology, **NEEDS.get(topology, {})}
     changes = [{}, *_CHANGES]
-    asked = [{**base, **one, **other} for place, one in enumerate(changes) for other in changes[place:]]
-    assert [each for each in asked if _is_taken(each) != bool(_agrees(each))] == []
+    asked = [{**base, **change, **other} for place, change in enumerate(changes) for other in changes[place:]]
+    assert [parameters for parameters in asked if _is_taken(parameters) != bool(_agrees(parameters))] == []
 
 
 def test_the_least_capacity_may_be_any_up_to_the_most() -> None:
@@ -423,7 +427,7 @@ def _ask(template: str, parameters: dict[str, str]) -> None:
 
 def test_every_limit_and_every_rule_has_its_test() -> None:
     declared = written(TEXTS[APPLICATION])["Parameters"]
-    limited = {name for name, item in declared.items() if "AllowedValues" not in item}
+    limited = {name for name, parameter in declared.items() if "AllowedValues" not in parameter}
     assert limited - BAD.keys() == set()
     told = [
         assertion["AssertDescription"]
@@ -470,11 +474,11 @@ def test_a_pattern_that_takes_a_range_off_its_boundary_is_noticed() -> None:
 def test_patterns_bind_both_ends_and_say_what_must_be() -> None:
     """CloudFormation's own words for a pattern are the pattern, which tells people little."""
     for template, text in TEXTS.items():
-        for name, item in written(text).get("Parameters", {}).items():
-            pattern = item.get("AllowedPattern", "^$")
+        for name, parameter in written(text).get("Parameters", {}).items():
+            pattern = parameter.get("AllowedPattern", "^$")
             assert (pattern[0], pattern[-1]) == ("^", "$"), f"{template}: {name}"
-            if template == APPLICATION and "AllowedPattern" in item:
-                assert item.get("ConstraintDescription", "").startswith("must be "), name
+            if template == APPLICATION and "AllowedPattern" in parameter:
+                assert parameter.get("ConstraintDescription", "").startswith("must be "), name
 
 
 def test_every_parameter_of_ours_stands_in_one_group() -> None:
@@ -502,11 +506,11 @@ RULE_FUNCTIONS = {
 
 def _functions(part: object) -> set[str]:
     if isinstance(part, list):
-        return {name for item in part for name in _functions(item)}
+        return {name for element in part for name in _functions(element)}
     if not isinstance(part, dict):
         return set()
     own = {key for key in part if key == "Condition" or key == "Ref" or key.startswith("Fn::")}
-    return own | {name for item in part.values() for name in _functions(item)}
+    return own | {name for element in part.values() for name in _functions(element)}
 
 
 def test_rules_use_only_what_rules_know() -> None:

@@ -5,7 +5,7 @@ from tests.contract import rules_docs
 
 
 def test_every_problem_that_is_made_has_its_status_in_the_document() -> None:
-    made = {found.kind: int(found.status) for found in rules_docs._samples()}
+    made = {sample.kind: int(sample.status) for sample in rules_docs._samples()}
     assert {kind: status for kind, status in made.items() if status not in KINDS[kind].statuses} == {}
 
 

@@ -13,7 +13,7 @@ from stack.deploy.stack_policy import DENIED_ACTIONS, POLICY, PROTECTED_STACKS
 from stack.render import Rendered, combinations, render, templates, translated
 
 STATEMENTS = json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]
-ALLOWED = [found.parameters for found in combinations() if found.refused is None]
+ALLOWED = [combination.parameters for combination in combinations() if combination.refused is None]
 VPN = {"Topology": "internal-only", "AllowedPrivateCidrs": "10.200.0.0/16"}
 VPN |= {"CorporateCidr": "172.20.0.0/16", "CustomerGatewayAddress": "198.51.100.7"}
 EVERYTHING = [*ALLOWED, VPN]
@@ -25,7 +25,7 @@ LEFT_BEHIND = {
 
 
 def policy_types() -> list[str]:
-    (denial,) = [item for item in STATEMENTS if item["Effect"] == "Deny"]
+    (denial,) = [statement for statement in STATEMENTS if statement["Effect"] == "Deny"]
     types: list[str] = denial["Condition"]["StringEquals"]["ResourceType"]
     return types
 
@@ -34,7 +34,7 @@ def template_types() -> set[str]:
     texts = dict(templates())
     root = translated(texts.pop("template.yaml"))
     everything = [root, *(json.loads(json.dumps(_parsed(text))) for text in texts.values())]
-    return {item["Type"] for template in everything for item in template["Resources"].values()}
+    return {resource["Type"] for template in everything for resource in template["Resources"].values()}
 
 
 def _parsed(text: str) -> Mapping[str, Any]:
@@ -46,9 +46,9 @@ def stateful(rendered: Rendered) -> dict[str, str]:
     """Address and type of what its own policies keep: DeletionPolicy or UpdateReplacePolicy is more than Delete."""
     keeping = ("Retain", "RetainExceptOnCreate", "Snapshot")
     return {
-        address: item["Type"]
-        for address, item in rendered.resources.items()
-        if {item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")} & set(keeping)
+        address: resource["Type"]
+        for address, resource in rendered.resources.items()
+        if {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")} & set(keeping)
     }
 
 
@@ -67,7 +67,7 @@ def test_every_type_of_the_policy_is_in_a_template() -> None:
     assert set(policy_types()) - template_types() == set()
 
 
-@pytest.mark.parametrize("parameters", EVERYTHING, ids=[" ".join(item.values()) for item in EVERYTHING])
+@pytest.mark.parametrize("parameters", EVERYTHING, ids=[" ".join(resource.values()) for resource in EVERYTHING])
 def test_what_keeps_state_is_in_the_policy(parameters: Mapping[str, str]) -> None:
     kept = stateful(render(parameters))
     assert kept, "nothing keeps state?"
@@ -83,8 +83,8 @@ def test_the_nested_stacks_that_may_not_go_are_those_that_hold_what_must_stay() 
     holding = {
         address.partition(".")[0]
         for parameters in EVERYTHING
-        for address, item in render(parameters).resources.items()
-        if "." in address and item["Type"] in PROTECTED
+        for address, resource in render(parameters).resources.items()
+        if "." in address and resource["Type"] in PROTECTED
     }
     assert holding == set(PROTECTED_STACKS)
 
@@ -100,12 +100,12 @@ def waiting(texts: Mapping[str, str]) -> set[tuple[str, str, str]]:
     replacement that may come (https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/759).
     """
     found = set[tuple[str, str, str]]()
-    for stack, item in _parsed(texts["template.yaml"])["Resources"].items():
-        if item["Type"] != STACK:
+    for stack, nested in _parsed(texts["template.yaml"])["Resources"].items():
+        if nested["Type"] != STACK:
             continue
-        given = item["Properties"].get("Parameters", {})
+        given = nested["Properties"].get("Parameters", {})
         late = {name for name, value in given.items() if "Outputs." in json.dumps(value)}
-        for name, resource in _parsed(texts[item["Properties"]["TemplateURL"]])["Resources"].items():
+        for name, resource in _parsed(texts[nested["Properties"]["TemplateURL"]])["Resources"].items():
             if resource["Type"] in PROTECTED:
                 properties = resource.get("Properties", {})
                 found |= {(stack, name, key) for key, value in properties.items() if late & _referred(value)}

@@ -194,7 +194,7 @@ def test_a_truth_of_an_earlier_attempt_moves_nothing(database: Database) -> None
     record(database, made(replace(LAPSE, number=2, attempt_id=AttemptId(UUID(int=45))), State.UNKNOWN, lease_id=C))
     assert record(database, made(ANSWERED, State.DELIVERED)) == set()
     assert rows(database)[0][0] == "unknown"
-    assert [(one.number, one.outcome) for one in read(database)] == [(1, "answered"), (2, "unknown")]
+    assert [(attempt.number, attempt.outcome) for attempt in read(database)] == [(1, "answered"), (2, "unknown")]
 
 
 @pytest.mark.parametrize("ended", [State.CANCELED, State.FAILED, State.DELIVERED])
@@ -210,7 +210,7 @@ def test_attempts_come_in_the_order_of_their_numbers(database: Database) -> None
     numbers = (3, 1, 4, 2)  # ids and rows in another order than the numbers
     for attempt_id, number in enumerate(numbers, 60):
         record(database, made(replace(ANSWERED, attempt_id=AttemptId(UUID(int=attempt_id)), number=number)))
-    assert [one.number for one in read(database)] == [1, 2, 3, 4]
+    assert [attempt.number for attempt in read(database)] == [1, 2, 3, 4]
 
 
 def test_a_delivery_without_attempts_is_shown(database: Database) -> None:

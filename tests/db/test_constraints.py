@@ -402,7 +402,7 @@ def test_a_rule_refuses_nothing_that_is_inside_of_its_bounds(connection: Connect
     takes(connection, CASES[name].table, change, without=nothing)
 
 
-@pytest.mark.parametrize(("table", "column"), NEVER_EMPTY, ids=[".".join(each) for each in NEVER_EMPTY])
+@pytest.mark.parametrize(("table", "column"), NEVER_EMPTY, ids=[".".join(column) for column in NEVER_EMPTY])
 def test_a_column_that_is_never_empty_is_refused_without_a_value(
     connection: Connection, table: str, column: str
 ) -> None:

@@ -156,9 +156,10 @@ def ready(database: Database, *delivery_ids: DeliveryId, to: str = "bank", due_a
 def claim(database: Database, *delivery_ids: DeliveryId, by: Any = A, at: float = 0) -> list[Any]:
     """Of each: its lapse for a claim, its time for what is not due, otherwise its kind."""
     made = deliveries.claim(database, delivery_ids, lease=lease(by, since=later(at)), now=later(at))
-    assert [item.delivery_id for item in made] == list(delivery_ids)
+    assert [result.delivery_id for result in made] == list(delivery_ids)
     return [
-        item.lapsed if isinstance(item, Claim) else item.at if isinstance(item, NotDue) else type(item) for item in made
+        result.lapsed if isinstance(result, Claim) else result.at if isinstance(result, NotDue) else type(result)
+        for result in made
     ]
 
 
@@ -242,7 +243,7 @@ def test_each_claim_has_its_own_destination(database: Database) -> None:
     ready(database, IDS[1], to="post")
     accept(database, IDS[2], tenant_id=OTHERS)
     made = deliveries.claim(database, IDS[:3], lease=lease(A), now=NOW)
-    whose = [(item.tenant_id, item.destination.destination_id) for item in made if isinstance(item, Claim)]
+    whose = [(result.tenant_id, result.destination.destination_id) for result in made if isinstance(result, Claim)]
     assert whose == [(TENANT, BANK), (TENANT, POST), (OTHERS, THEIR_BANK)]
 
 
@@ -256,7 +257,10 @@ def test_each_condition_of_a_list_narrows_it_alone(database: Database) -> None:
     claim(database, IDS[0], IDS[1])
 
     def page(limit: int = 9, **wanted: Any) -> list[DeliveryId]:
-        return [item.delivery_id for item in deliveries.page(database, Filter(tenant_id=TENANT, **wanted), limit=limit)]
+        return [
+            delivery.delivery_id
+            for delivery in deliveries.page(database, Filter(tenant_id=TENANT, **wanted), limit=limit)
+        ]
 
     newest_first = IDS[::-1]
     assert page() == newest_first
@@ -275,7 +279,7 @@ def test_what_is_overdue_is_told_once_however_many_destinations_its_tenant_has(d
     ready(database, IDS[1], to="post")
     ready(database, IDS[0], IDS[2])
     late = deliveries.overdue(database, since=later(1), after=None, limit=9)
-    assert [(item.delivery_id, item.destination_name) for item in late] == [
+    assert [(delivery.delivery_id, delivery.destination_name) for delivery in late] == [
         (IDS[0], "bank"),
         (IDS[1], "post"),
         (IDS[2], "bank"),

@@ -120,7 +120,7 @@ def test_a_list_is_read_off_an_index_in_its_order(gateway: Gateway, wanted: dict
 def overdue(gateway: Gateway, *, after: DeliveryId | None = None, limit: int = 9) -> list[DeliveryId]:
     since = gateway.clock() - timedelta(seconds=600)
     found = deliveries.overdue(gateway.services.database, since=since, after=after, limit=limit)
-    return [item.delivery_id for item in found]
+    return [delivery.delivery_id for delivery in found]
 
 
 def test_overdue_is_what_is_unfinished_and_was_due_or_leased_until_before_that_moment(gateway: Gateway) -> None:

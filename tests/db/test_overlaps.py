@@ -116,7 +116,7 @@ def pair(shared_database: FreshDatabase) -> Iterator[Pair]:
 
 def claimed(told: object) -> list[object]:
     assert isinstance(told, list)
-    return [found for found in told if found[0] == "claim"]
+    return [event for event in told if event[0] == "claim"]
 
 
 @pytest.mark.parametrize("before", [PENDING, (*PENDING, claims(C, at=later(-60)))], ids=["fresh", "lapsed"])
@@ -130,7 +130,7 @@ def test_what_one_worker_is_claiming_another_neither_gets_nor_waits_for(pair: Pa
 
 def claims_of(database: Database) -> list[Claim]:
     found = deliveries.claim(database, [FIRST, SECOND], lease=lease(B, since=later(10)), now=later(10))
-    return [item for item in found if isinstance(item, Claim)]
+    return [result for result in found if isinstance(result, Claim)]
 
 
 @pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
@@ -139,8 +139,8 @@ def test_a_worker_claims_what_another_leaves_whatever_the_order(pair: Pair, orde
     pair.scene(*PENDING)
     pair.first.connection().execute("BEGIN")
     taken = deliveries.claim(pair.first, [order[0]], lease=lease(A, since=later(10)), now=later(10))
-    assert [item.delivery_id for item in taken if isinstance(item, Claim)] == [order[0]]
-    assert [item.delivery_id for item in claims_of(pair.second)] == [order[1]]
+    assert [result.delivery_id for result in taken if isinstance(result, Claim)] == [order[0]]
+    assert [claim.delivery_id for claim in claims_of(pair.second)] == [order[1]]
     pair.end()
 
 

@@ -131,8 +131,8 @@ def claims(lease_id: LeaseId, *, at: datetime = NOW) -> Act:
     def act(database: Database) -> object:
         found = deliveries.claim(database, [SECOND, FIRST], lease=lease(lease_id, since=at), now=at)
         held = leases(database)
-        assert all(held[item.delivery_id] == lease_id for item in found if isinstance(item, Claim))
-        return [claimed(item) for item in found]
+        assert all(held[result.delivery_id] == lease_id for result in found if isinstance(result, Claim))
+        return [claimed(result) for result in found]
 
     return act
 
@@ -179,17 +179,17 @@ LAPSED_AND_RETRIED = records(B, attempt("unknown", attempt_id=31), State.PENDING
 
 def next_worker(database: Database) -> None:
     """Claims whatever is due by then, and records what becomes of it."""
-    for found in deliveries.claim(database, [FIRST], lease=lease(B, since=later(60)), now=later(60)):
-        if isinstance(found, Claim):
-            made = attempt("unknown" if found.lapsed else "answered", number=found.attempts_made, attempt_id=32)
-            state = State.UNKNOWN if found.lapsed else State.DELIVERED
+    for claim in deliveries.claim(database, [FIRST], lease=lease(B, since=later(60)), now=later(60)):
+        if isinstance(claim, Claim):
+            made = attempt("unknown" if claim.lapsed else "answered", number=claim.attempts_made, attempt_id=32)
+            state = State.UNKNOWN if claim.lapsed else State.DELIVERED
             records(B, made, state, at=later(61))(database)
 
 
 def both(*acts: Act) -> Act:
     def act(database: Database) -> None:
-        for one in acts:
-            one(database)
+        for act in acts:
+            act(database)
 
     return act
 
@@ -387,7 +387,7 @@ def _is_statement(node: ast.AST) -> bool:
 def _is_repeated(node: ast.AST) -> bool:
     assert isinstance(node, ast.Call)
     assert isinstance(node.func, ast.Attribute)
-    named = {item.arg: ast.unparse(item.value) for item in node.keywords}
+    named = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     return node.func.attr == "read" or named.get("repeatable") == "True"
 
 

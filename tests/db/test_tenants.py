@@ -59,7 +59,7 @@ def caller(database: Database, number: int, at: float) -> Caller | None:
 
 
 def last_used(database: Database) -> list[object]:
-    return [found.last_used_at for found in tenants.tokens_of(database, tenant_name="acme")]
+    return [token.last_used_at for token in tenants.tokens_of(database, tenant_name="acme")]
 
 
 def test_tokens_are_told_with_all_that_is_known_the_oldest_first_and_one_tenants_alone(database: Database) -> None:
@@ -153,7 +153,7 @@ def test_a_revoked_token_stays_revoked_since_then_and_one_that_is_not_there_is_t
     for at in (1, 2):
         assert tenants.revoke_token(database, token_id=TokenId(UUID(int=5)), now=later(at)) == later(1)
     assert tenants.revoke_token(database, token_id=TokenId(UUID(int=7)), now=NOW) is None
-    assert [found.revoked_at for found in tenants.tokens_of(database, tenant_name="acme")] == [later(1), None]
+    assert [token.revoked_at for token in tenants.tokens_of(database, tenant_name="acme")] == [later(1), None]
 
 
 # Destinations
@@ -194,7 +194,7 @@ def test_destinations_are_told_newest_first_page_by_page_and_one_tenants_alone(d
     def page(before: int | None, limit: int) -> list[int]:
         bound = None if before is None else DestinationId(UUID(int=before))
         found = destinations.page(database, tenant_id=TENANT, before=bound, limit=limit)
-        return [one.destination_id.int for one in found]
+        return [destination.destination_id.int for destination in found]
 
     assert page(None, 9) == [74, 73, 72, 71]
     assert page(None, 2) == [74, 73]

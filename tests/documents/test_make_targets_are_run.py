@@ -47,7 +47,7 @@ def _words(node: ast.AST) -> list[str]:
 
 
 def _texts(items: list[ast.expr]) -> list[str]:
-    return [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    return [element.value for element in items if isinstance(element, ast.Constant) and isinstance(element.value, str)]
 
 
 def test_every_target_of_make_is_run_by_a_test() -> None:

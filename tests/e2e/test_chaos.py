@@ -333,7 +333,7 @@ def settle(stack: Stack, session: Connection, say: Say) -> None:
     lost: set[str] = set()
     while time.monotonic() < give_up_at:
         bring_forward(queue, session, beyond_seconds=LEASE_SECONDS + 1, orphans=True)
-        open_ids = {found.delivery_id for found in stored(session).values() if not found.ended}
+        open_ids = {observed.delivery_id for observed in stored(session).values() if not observed.ended}
         awake = {str(decode(message.body).delivery_id) for message in held_messages(queue)}
         say(f"settling: {len(open_ids)} deliveries have not ended, {len(held_messages(queue))} messages")
         if (not open_ids and not awake) or lost & (open_ids - awake):
@@ -395,15 +395,15 @@ def broken_by_step(step: Step) -> Iterator[str]:
 def broken_by_keys(told: list[Told]) -> Iterator[str]:
     """One key is one delivery."""
     by_key: dict[str, set[str]] = {}
-    for item in told:
-        if item.order.key is not None and item.delivery_id is not None:
-            by_key.setdefault(item.order.key, set()).add(item.delivery_id)
+    for answer in told:
+        if answer.order.key is not None and answer.delivery_id is not None:
+            by_key.setdefault(answer.order.key, set()).add(answer.delivery_id)
     yield from (f"key {key} led to {sorted(ids)}" for key, ids in by_key.items() if len(ids) > 1)
 
 
 def broken_promises(rows: dict[str, Stored], steps: list[Step], told: list[Told], seen: list[Observed]) -> list[str]:
     """All of them, in plain words."""
-    requests: dict[str, list[Observed]] = {found.key: [] for found in rows.values()}
+    requests: dict[str, list[Observed]] = {observed.key: [] for observed in rows.values()}
     strange = [request.key for request in seen if request.key not in requests]
     for request in seen:
         requests.setdefault(request.key, []).append(request)
@@ -411,7 +411,7 @@ def broken_promises(rows: dict[str, Stored], steps: list[Step], told: list[Told]
         *(f"the partner saw {key}, which is no delivery" for key in strange),
         *broken_by_keys(told),
         *(f"{row}: it {text}" for row in rows.values() for text in broken_by_delivery(row, requests[row.key])),
-        *(f"{item}: {text}" for item in told for text in broken_by_answer(item, rows)),
+        *(f"{answer}: {text}" for answer in told for text in broken_by_answer(answer, rows)),
         *(f"{step.delivery_id} {text}" for step in steps for text in broken_by_step(step)),
     ]
 

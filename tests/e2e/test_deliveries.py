@@ -131,7 +131,7 @@ def test_what_needs_no_token_needs_no_token(consumer: Consumer) -> None:
 
 def test_the_published_addresses_are_the_configured_ones(consumer: Consumer) -> None:
     answer = consumer.call("GET", "/v1/egress")
-    assert {found["address"] for found in answer.json["addresses"]} == {"127.0.0.1"}  # one for each of two zones
+    assert {entry["address"] for entry in answer.json["addresses"]} == {"127.0.0.1"}  # one for each of two zones
 
 
 def test_a_body_over_the_limit_is_refused_and_nothing_is_sent(consumer: Consumer, key: str, calls: Calls) -> None:

@@ -16,13 +16,13 @@ def shown(consumer: Consumer) -> Any:
 def test_both_zones_are_checked_from_the_start_and_match(consumer: Consumer) -> None:
     def checked() -> Any:
         found = shown(consumer)
-        return found if {item["verdict"] for item in found} == {"matches"} else None
+        return found if {entry["verdict"] for entry in found} == {"matches"} else None
 
     found = eventually(checked)
-    assert [(item["availability_zone"], item["address"], item["seen_address"]) for item in found] == [
+    assert [(entry["availability_zone"], entry["address"], entry["seen_address"]) for entry in found] == [
         (zone, "127.0.0.1", "127.0.0.1") for zone in ZONES
     ]
-    assert all(item["last_verified_at"] == item["last_checked_at"] is not None for item in found)
+    assert all(entry["last_verified_at"] == entry["last_checked_at"] is not None for entry in found)
 
 
 def test_a_caller_may_ask_at_once(consumer: Consumer) -> None:

@@ -48,7 +48,7 @@ def _with_bodies(bare: Example, operation: dict[str, Any]) -> Iterator[Example]:
         yield bare
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         shown = {media_type: content["example"]} if "example" in content else {}
-        shown |= {name: item["value"] for name, item in content.get("examples", {}).items()}
+        shown |= {name: example["value"] for name, example in content.get("examples", {}).items()}
         for name, value in shown.items():
             text = value if isinstance(value, str) else json.dumps(value)
             yield replace(bare, media_type=media_type, body=text.encode(), named=name)

@@ -242,7 +242,7 @@ def test_each_state_is_seen_and_found_by_the_list(user: Consumer, other: Holding
 def ids(user: Consumer, query: str) -> list[str]:
     answer = user.call("GET", f"/v1/deliveries{query}")
     assert answer.status == 200, answer.body
-    return [item["delivery_id"] for item in answer.json["deliveries"]]
+    return [delivery["delivery_id"] for delivery in answer.json["deliveries"]]
 
 
 def test_lists_are_paged_and_filtered(user: Consumer) -> None:
@@ -341,8 +341,8 @@ def test_a_request_that_cannot_go_out_is_refused(user: Consumer) -> None:
 
 def test_each_scope_opens_its_calls_and_no_others(user: Consumer, limited: dict[str, Consumer]) -> None:
     for scope, method, path in every_call():
-        for held_scope, one in limited.items():
-            status = one.call(method, path).status
+        for held_scope, consumer in limited.items():
+            status = consumer.call(method, path).status
             assert (status == 403) == (held_scope != scope), (held_scope, method, path, status)
 
 
@@ -383,7 +383,7 @@ def test_what_is_not_there(user: Consumer) -> None:
 def test_the_fixed_addresses_are_shown_and_asked_for(
     stack: Stack, user: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {item["address"] for item in user.call("GET", "/v1/egress").json["addresses"]} == {"127.0.0.1"}
+    assert {entry["address"] for entry in user.call("GET", "/v1/egress").json["addresses"]} == {"127.0.0.1"}
     said = {"matches": "127.0.0.1\n", "differs": "8.8.4.4\n", "failed": "no address\n"}
     for verdict, text in said.items():
         echo = Reply(status=200, content=text)
@@ -435,9 +435,9 @@ def all_uses(request: pytest.FixtureRequest, user: Consumer) -> list[Use]:
 def test_nothing_that_the_api_offers_was_left_out(user: Consumer, all_uses: list[Use]) -> None:
     document = Document(user.call("GET", "/openapi.json").json)
     used = {
-        found
+        exercised
         for use in all_uses
-        for found in document.uses(use.method, use.target, sent=use.sent, body=use.body, answer=use.answer)
+        for exercised in document.uses(use.method, use.target, sent=use.sent, body=use.body, answer=use.answer)
     }
     excused = {use for use in document.all_uses if any(re.fullmatch(form, use) for form in UNUSED)}
     assert "\n".join(sorted(document.all_uses - used - excused)) == ""

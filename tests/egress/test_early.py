@@ -55,7 +55,7 @@ def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner
     slow, fast = partner(answers_after_the_hand_over), partner(answers(201))
     early = EarlyResults(report=report, half_after_seconds=0.0, any_after_seconds=0.0)
     exchanges = client.send_all([request(slow), request(fast), request(slow)], early=early)
-    statuses = [item.outcome.status for item in exchanges if isinstance(item.outcome, Answered)]
+    statuses = [exchange.outcome.status for exchange in exchanges if isinstance(exchange.outcome, Answered)]
     assert statuses == [200, 201, 200]
     assert seen == [{1: exchanges[1]}]
 

@@ -84,8 +84,8 @@ def test_only_so_many_connections_are_remembered() -> None:
     kept = OpenSockets()
     with ExitStack() as sockets:
         bound = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(OPEN_CONNECTIONS + 5)]
-        for one in bound:
-            kept.note(one.getsockname(), [one.fileno()])
+        for listener in bound:
+            kept.note(listener.getsockname(), [listener.fileno()])
         assert len(kept) == OPEN_CONNECTIONS
 
 

@@ -39,7 +39,7 @@ def test_a_partner_cannot_make_a_delivery_unreadable(functions: Functions, api: 
         assert size_of(api, target) <= limits.LAMBDA_ANSWER_BYTES
         shown = api.get(target).json
         assert shown["response"]["body"] == WORST.decode()
-        numbers += [item["number"] for item in shown["attempts"]]
+        numbers += [attempt["number"] for attempt in shown["attempts"]]
         cursor, pages = shown["next_cursor"], pages + 1
     assert numbers == list(range(1, 11))
     assert pages > 1
@@ -57,7 +57,7 @@ def test_a_waiting_call_whose_answer_is_full_leaves_the_attempt_to_the_next_page
     if body["next_cursor"] is not None:
         assert (body["attempts"], body["next_cursor"]) == ([], "0")
     shown = api.get(f"/v1/deliveries/{body['delivery_id']}?cursor=0").json
-    assert [item["number"] for item in shown["attempts"]] == [1]
+    assert [attempt["number"] for attempt in shown["attempts"]] == [1]
 
 
 def test_a_waiting_call_without_room_for_the_whole_response_gets_the_stored_one(
@@ -67,7 +67,7 @@ def test_a_waiting_call_without_room_for_the_whole_response_gets_the_stored_one(
     api.destination(partner(answers(200, bytes(1_000_000))).url(), timeouts={"total_seconds": 5})
     body = api.create_delivery(("Prefer", "wait=20")).json
     assert body["response"]["truncated"] is True
-    assert [item["response"] for item in body["attempts"]] == [body["response"]]
+    assert [attempt["response"] for attempt in body["attempts"]] == [body["response"]]
 
 
 @pytest.mark.parametrize("cursor", ["", "-1", "x", "1.5", "\u0661", "100000", "AAAA"])
@@ -87,7 +87,7 @@ def test_a_page_of_large_deliveries_ends_early_and_the_next_goes_on(api: Api) ->
         target = "/v1/deliveries?limit=200" + (f"&cursor={cursor}" if cursor else "")
         assert size_of(api, target) <= limits.LAMBDA_ANSWER_BYTES
         page = api.get(target).json
-        shown += [item["delivery_id"] for item in page["deliveries"]]
+        shown += [delivery["delivery_id"] for delivery in page["deliveries"]]
         cursor, pages = page["next_cursor"], pages + 1
     assert sorted(shown) == sorted(made)
     assert len(shown) == len(made)

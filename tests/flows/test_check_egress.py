@@ -142,8 +142,8 @@ def test_a_zone_without_a_published_address_is_named_before_anything_is_asked(
 def test_one_address_for_both_zones_is_shown_for_each_and_verified_once(
     checks: EgressChecks, partner: StartPartner
 ) -> None:
-    single = tuple(replace(item, address=OURS) for item in PUBLISHED)
+    single = tuple(replace(published, address=OURS) for published in PUBLISHED)
     there = replace(asking(checks, partner(answers(200, OURS.encode()))), addresses=single)
     check(ZONE, checks=there)
-    assert [found.verdict for _, found in shown(checks=there)] == [CheckStatus.MATCHES, CheckStatus.UNVERIFIED]
+    assert [result.verdict for _, result in shown(checks=there)] == [CheckStatus.MATCHES, CheckStatus.UNVERIFIED]
     assert verify(checks=there).published == (OURS,)

@@ -136,7 +136,7 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
     services, now = replace(gateway.services, database=hanging), gateway.clock()
     lease = services.new_lease(now)
     claims = [
-        item for item in deliveries.claim(hanging, [delivery_id], lease=lease, now=now) if isinstance(item, Claim)
+        claim for claim in deliveries.claim(hanging, [delivery_id], lease=lease, now=now) if isinstance(claim, Claim)
     ]
     recorder = EarlyRecorder(queue_retries=lambda _: frozenset(), services=services)
     recorder.begin(claims, {0: Exchange(outcome=Unreachable(reason="for this test"))}, started_at=now)
@@ -145,7 +145,7 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
 
     assert (
         settle(
-            [(BatchMessage(position=0, wakeup=wakeup), item) for item in made],
+            [(BatchMessage(position=0, wakeup=wakeup), claim) for claim in made],
             also=[],
             early_recorder=recorder,
             end_at=now,
@@ -168,7 +168,7 @@ def test_a_fast_batch_begins_nothing_ahead(gateway: Gateway, partner: StartPartn
     )
     recorder = EarlyRecorder(queue_retries=lambda _: frozenset(), services=gateway.services)
     end_at = gateway.clock() + 2 * (gateway.services.new_lease(gateway.clock()).until - gateway.clock())
-    claims = [item for item in found if isinstance(item, Claim)]
+    claims = [result for result in found if isinstance(result, Claim)]
     assert len(make_attempts(claims, end_at=end_at, early_recorder=recorder, services=gateway.services)) == 3
     assert recorder.attempts == {}
 

@@ -140,7 +140,7 @@ def three(gateway: Gateway, partner: StartPartner) -> tuple[Partner, list[Delive
     gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
     paths = ("/first", ODD, "/last")
     found = [accept(gateway.new(path=path), wait_seconds=None, services=gateway.services) for path in paths]
-    return server, [item.delivery.delivery_id for item in found]
+    return server, [claim.delivery.delivery_id for claim in found]
 
 
 def outcomes(gateway: Gateway) -> dict[str, tuple[str, str]]:

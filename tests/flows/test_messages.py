@@ -155,7 +155,7 @@ def fill(model: Model, partner: StartPartner) -> set[DeliveryId]:
     made = [
         accept(model.gateway.new(not_before=at), wait_seconds=None, services=model.gateway.services) for at in later
     ]
-    return {item.delivery.delivery_id for item in made}
+    return {claim.delivery.delivery_id for claim in made}
 
 
 @pytest.mark.parametrize(

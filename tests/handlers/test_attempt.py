@@ -43,7 +43,7 @@ def test_a_poison_message_alone_goes_its_way_and_the_others_are_attempted(
     api.create_delivery()
     good = [encode(wakeup) for wakeup in functions.queue.take()]
     answer = attempt_batch([good[0], *POISON, good[1]])
-    failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+    failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
     assert failed == [str(position) for position in range(1, len(POISON) + 1)]
     assert len(server.requests) == 2
     assert {row["state"] for row in functions.sql("SELECT state FROM delivery")} == {"delivered"}

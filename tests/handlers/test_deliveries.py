@@ -432,7 +432,7 @@ def test_every_attempt_is_shown_the_first_one_first(functions: Functions, api: A
     functions.work()
     functions.work_early()
     shown = api.get(f"/v1/deliveries/{delivery_id}").json
-    assert [(item["number"], item["response"]["status"]) for item in shown["attempts"]] == [(1, 503), (2, 200)]
+    assert [(attempt["number"], attempt["response"]["status"]) for attempt in shown["attempts"]] == [(1, 503), (2, 200)]
     assert (shown["state"], shown["response"]["status"]) == ("delivered", 200)
 
 
@@ -454,7 +454,7 @@ def cursor(delivery_id: str) -> str:
 
 
 def ids(api: Api, query: str = "") -> list[str]:
-    return [item["delivery_id"] for item in api.get(f"/v1/deliveries?{query}").json["deliveries"]]
+    return [delivery["delivery_id"] for delivery in api.get(f"/v1/deliveries?{query}").json["deliveries"]]
 
 
 def test_the_list_is_newest_first_and_stable_while_new_ones_come_in(api: Api) -> None:
@@ -464,7 +464,7 @@ def test_the_list_is_newest_first_and_stable_while_new_ones_come_in(api: Api) ->
     api.create_delivery()
     second = api.get(f"/v1/deliveries?limit=2&cursor={first['next_cursor']}").json
     last = api.get(f"/v1/deliveries?limit=2&cursor={second['next_cursor']}").json
-    pages = [[item["delivery_id"] for item in page["deliveries"]] for page in (first, second, last)]
+    pages = [[delivery["delivery_id"] for delivery in page["deliveries"]] for page in (first, second, last)]
     assert pages == [made[:2:-1], made[2:0:-1], made[:1]]
     assert last["next_cursor"] is None
 

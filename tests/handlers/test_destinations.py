@@ -96,7 +96,7 @@ def test_the_list_is_newest_first_and_its_pages_do_not_shift_while_new_ones_come
     second = api.get(f"/v1/destinations?limit=2&cursor={first['next_cursor']}").json
     last = api.get(f"/v1/destinations?limit=2&cursor={second['next_cursor']}").json
 
-    shown = [item["name"] for page in (first, second, last) for item in page["destinations"]]
+    shown = [destination["name"] for page in (first, second, last) for destination in page["destinations"]]
     assert shown == names[::-1]
     assert last["next_cursor"] is None
 

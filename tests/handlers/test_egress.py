@@ -43,13 +43,13 @@ def echo(store: CheckStore, partner: StartPartner, monkeypatch: pytest.MonkeyPat
 def test_the_addresses_are_those_of_the_stack_and_unverified_at_first(refusing: Functions, store: CheckStore) -> None:
     shown = refusing.api.get("/v1/egress").json
     assert shown["reason"] is None
-    assert [(item["availability_zone"], item["address"]) for item in shown["addresses"]] == list(
+    assert [(entry["availability_zone"], entry["address"]) for entry in shown["addresses"]] == list(
         zip(ZONES, ADDRESSES, strict=True)
     )
-    for item in shown["addresses"]:
-        assert item["verdict"] == "unverified"
-        assert item["reason"] == "this address has not been checked yet"
-        assert item["seen_address"] is item["last_checked_at"] is item["last_verified_at"] is None
+    for entry in shown["addresses"]:
+        assert entry["verdict"] == "unverified"
+        assert entry["reason"] == "this address has not been checked yet"
+        assert entry["seen_address"] is entry["last_checked_at"] is entry["last_verified_at"] is None
 
 
 def test_the_last_check_of_each_zone_is_shown(refusing: Functions, store: CheckStore) -> None:
@@ -83,9 +83,9 @@ def test_the_addresses_are_told_although_ssm_is_out_of_reach(
     monkeypatch.setenv("SSM_ENDPOINT_URL", "http://127.0.0.1:1")
     answer = refusing.api.get("/v1/egress")
     assert answer.status == 200
-    for item, address in zip(answer.json["addresses"], ADDRESSES, strict=True):
-        assert (item["address"], item["verdict"]) == (address, "unverified")
-        assert "not available" in item["reason"]
+    for entry, address in zip(answer.json["addresses"], ADDRESSES, strict=True):
+        assert (entry["address"], entry["verdict"]) == (address, "unverified")
+        assert "not available" in entry["reason"]
 
 
 def test_without_a_way_to_the_internet_there_are_no_addresses(

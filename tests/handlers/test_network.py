@@ -214,7 +214,7 @@ def test_the_default_group_loses_its_rules_and_stays_without(ec2: Any, ask: Ask)
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])
 def test_zones_get_their_ids_in_their_order(ec2: Any, ask: Ask, kind: str) -> None:
-    found = {item["ZoneName"]: item["ZoneId"] for item in ec2.describe_availability_zones()["AvailabilityZones"]}
+    found = {zone["ZoneName"]: zone["ZoneId"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]}
     second, first = sorted(found)[:2]
     answer = ask(ResourceType="Custom::ZoneIds", RequestType=kind, properties={"ZoneA": first, "ZoneB": second})
     assert answer["Status"] == "SUCCESS"

@@ -13,7 +13,7 @@ from tests.support.partners import answers
 
 def counts(written: str) -> list[dict[str, Any]]:
     """The lines in CloudWatch's embedded metric format."""
-    return [found for found in map(json.loads, written.splitlines()) if "_aws" in found]
+    return [line for line in map(json.loads, written.splitlines()) if "_aws" in line]
 
 
 def test_a_call_that_counts_nothing_writes_no_counts(api: Api, capsys: pytest.CaptureFixture[str]) -> None:

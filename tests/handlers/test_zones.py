@@ -28,7 +28,7 @@ KNOWN = (
     ZoneId(availability_zone="eu-central-1a", zone_id="euc1-az2"),
     ZoneId(availability_zone="eu-central-1b", zone_id="euc1-az3"),
 )
-ZONE_IDS = ",".join(f"{item.availability_zone}={item.zone_id}" for item in KNOWN)
+ZONE_IDS = ",".join(f"{zone.availability_zone}={zone.zone_id}" for zone in KNOWN)
 FIRST, SECOND = (pair.partition("=")[2] for pair in EGRESS_ADDRESSES.split(","))
 TOKEN = "of-this-environment"
 
@@ -147,7 +147,7 @@ def test_where_no_zone_is_to_be_told_from_another_nobody_is_asked(on_lambda: Lam
 def recorded(functions: Functions) -> list[str | None]:
     """The egress addresses of all attempts, as the API shows them."""
     ids = [str(row["delivery_id"]) for row in functions.sql("SELECT delivery_id FROM delivery ORDER BY created_at")]
-    shown = [functions.api.get(f"/v1/deliveries/{one}").json for one in ids]
+    shown = [functions.api.get(f"/v1/deliveries/{id_}").json for id_ in ids]
     return [attempt["egress_address"] for delivery in shown for attempt in delivery["attempts"]]
 
 

@@ -67,7 +67,9 @@ def prepared(server: SqsServer, tmp_path: Path) -> Iterator[Prepared]:
     stack = Stack(StackConfiguration(directory=tmp_path, port=0, partner_port=0, report=lambda _: None))
     stack._open_ports()
     functions = stack._template_on(server).functions()
-    yield Prepared(stack=stack, given={name: stack._function(item).variables for name, item in functions.items()})
+    yield Prepared(
+        stack=stack, given={name: stack._function(function).variables for name, function in functions.items()}
+    )
     stack.stop()
 
 
@@ -90,7 +92,7 @@ def test_a_function_has_here_what_the_template_gives_it_and_nothing_else(prepare
     }
     for name, variables in prepared.given.items():
         own = templates[name]["Properties"].get("Environment", {}).get("Variables", {}).keys()
-        wanted = {ours for each in own | shared for ours in stand_ins.STAND_INS.get(each, (each,))}
+        wanted = {ours for name in own | shared for ours in stand_ins.STAND_INS.get(name, (name,))}
         assert variables.keys() == wanted, name
 
 
@@ -128,13 +130,15 @@ def test_the_parameters_are_there_from_the_start_as_cloudformation_makes_them(
 ) -> None:
     """The functions that read and write them are given the path that they lie below."""
     templates = [
-        item["Properties"] for item in content()["Resources"].values() if item["Type"] == "AWS::SSM::Parameter"
+        resource["Properties"]
+        for resource in content()["Resources"].values()
+        if resource["Type"] == "AWS::SSM::Parameter"
     ]
     path = prepared.given["ApiFunction"]["EGRESS_RESULTS_PATH"]
     names = [f"{path}/{zone}" for zone in stand_ins.ZONES]
     assert {variables["EGRESS_RESULTS_PATH"] for name, variables in prepared.given.items() if "Check" in name} == {path}
     found = sqs.call(server.endpoint_url, "GetParameters", {"Names": names}, service="ssm")["Parameters"]
-    assert {item["Name"]: (item["Type"], item["Value"]) for item in found} == {
+    assert {record["Name"]: (record["Type"], record["Value"]) for record in found} == {
         name: (template["Type"], template["Value"]) for name, template in zip(names, templates, strict=True)
     }
 
@@ -153,7 +157,9 @@ def test_moto_has_loaded_from_the_start_what_the_functions_call(prepared: Prepar
 def test_the_queues_are_those_of_the_template(prepared: Prepared) -> None:
     """As SQS itself says it, which answers 0 or nothing for what the template is silent about."""
     templates = {
-        name: item["Properties"] for name, item in content()["Resources"].items() if item["Type"] == "AWS::SQS::Queue"
+        name: resource["Properties"]
+        for name, resource in content()["Resources"].items()
+        if resource["Type"] == "AWS::SQS::Queue"
     }
     assert prepared.stack.queues.keys() == templates.keys()
     for name, queue in prepared.stack.queues.items():

@@ -122,7 +122,7 @@ def test_schedules_come_at_their_rate(template: Template) -> None:
 def test_rates_are_read_as_eventbridge_writes_them(tmp_path: Path, rate: str, seconds: int) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(TEMPLATE.replace("rate(1 day)", rate))
-    assert [found.seconds for found in Template(path).schedules()] == [seconds]
+    assert [schedule.seconds for schedule in Template(path).schedules()] == [seconds]
 
 
 def test_a_schedule_that_is_no_rate_is_not_guessed_at(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Deployed:
 
     def stack(self) -> dict[str, Any]:
         """As describe_stacks has it."""
-        addresses = ",".join(f"{one.zone}={one.public_address}" for one in self.network.published)
+        addresses = ",".join(f"{published.zone}={published.public_address}" for published in self.network.published)
         return {
             "StackName": "lab",
             "Parameters": [
@@ -64,17 +64,21 @@ class Deployed:
         """As list_stack_resources has it; a nested stack is called by its address."""
         prefix = "" if stack == "lab" else f"{stack}."
         found = []
-        for address, item in self.rendered.resources.items():
+        for address, resource in self.rendered.resources.items():
             if address.startswith(prefix) and "." not in (name := address.removeprefix(prefix)):
-                identity = address if item["Type"] == "AWS::CloudFormation::Stack" else self.ids.get(address, address)
-                found.append({"LogicalResourceId": name, "ResourceType": item["Type"], "PhysicalResourceId": identity})
+                identity = (
+                    address if resource["Type"] == "AWS::CloudFormation::Stack" else self.ids.get(address, address)
+                )
+                found.append(
+                    {"LogicalResourceId": name, "ResourceType": resource["Type"], "PhysicalResourceId": identity}
+                )
         return found
 
     # ---- finding
 
     def _of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for address, item in self.rendered.of_type(kind).items():
-            yield address, item["Properties"]
+        for address, resource in self.rendered.of_type(kind).items():
+            yield address, resource["Properties"]
 
     def _id(self, value: Any) -> str:
         """AWS's id for a Ref or an attribute; the text itself for all else."""
@@ -86,17 +90,17 @@ class Deployed:
     # ---- making
 
     def _vpc(self) -> None:
-        for address, item in self._of("AWS::EC2::VPC"):
-            self.ids[address] = self.ec2.create_vpc(CidrBlock=item["CidrBlock"])["Vpc"]["VpcId"]
+        for address, vpc in self._of("AWS::EC2::VPC"):
+            self.ids[address] = self.ec2.create_vpc(CidrBlock=vpc["CidrBlock"])["Vpc"]["VpcId"]
 
     @property
     def vpc(self) -> str:
         return self.ids[self.network.vpc]
 
     def _subnets(self) -> None:
-        for address, item in self._of("AWS::EC2::Subnet"):
+        for address, subnet in self._of("AWS::EC2::Subnet"):
             made = self.ec2.create_subnet(
-                VpcId=self.vpc, CidrBlock=item["CidrBlock"], AvailabilityZone=item["AvailabilityZone"]
+                VpcId=self.vpc, CidrBlock=subnet["CidrBlock"], AvailabilityZone=subnet["AvailabilityZone"]
             )
             self.ids[address] = made["Subnet"]["SubnetId"]
 
@@ -111,14 +115,14 @@ class Deployed:
             self.ids[address] = made["GroupId"]
 
     def _rules(self) -> None:
-        for address, item in self._of("AWS::EC2::SecurityGroup"):
-            if item.get("SecurityGroupEgress"):  # CloudFormation takes EC2's own rule away where others are given
+        for address, group in self._of("AWS::EC2::SecurityGroup"):
+            if group.get("SecurityGroupEgress"):  # CloudFormation takes EC2's own rule away where others are given
                 self.ec2.revoke_security_group_egress(
                     GroupId=self.ids[address],
                     IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
                 )
             for direction in ("Ingress", "Egress"):
-                for rule in item.get(f"SecurityGroup{direction}", ()):
+                for rule in group.get(f"SecurityGroup{direction}", ()):
                     self._allow(self.ids[address], direction, rule)
         for direction in ("Ingress", "Egress"):
             for address, rule in self._of(f"AWS::EC2::SecurityGroup{direction}"):
@@ -140,35 +144,35 @@ class Deployed:
     def _acls(self) -> None:
         for address, _ in self._of("AWS::EC2::NetworkAcl"):
             self.ids[address] = self.ec2.create_network_acl(VpcId=self.vpc)["NetworkAcl"]["NetworkAclId"]
-        for _, item in self._of("AWS::EC2::NetworkAclEntry"):
-            ports = item.get("PortRange")
+        for _, entry in self._of("AWS::EC2::NetworkAclEntry"):
+            ports = entry.get("PortRange")
             self.ec2.create_network_acl_entry(
-                NetworkAclId=self._id(item["NetworkAclId"]),
-                RuleNumber=int(item["RuleNumber"]),
-                Protocol=str(item["Protocol"]),
-                RuleAction=item["RuleAction"],
-                Egress=str(item.get("Egress", False)).lower() == "true",
-                CidrBlock=item["CidrBlock"],
+                NetworkAclId=self._id(entry["NetworkAclId"]),
+                RuleNumber=int(entry["RuleNumber"]),
+                Protocol=str(entry["Protocol"]),
+                RuleAction=entry["RuleAction"],
+                Egress=str(entry.get("Egress", False)).lower() == "true",
+                CidrBlock=entry["CidrBlock"],
                 **({"PortRange": {"From": int(ports["From"]), "To": int(ports["To"])}} if ports else {}),
             )
-        for _, item in self._of("AWS::EC2::SubnetNetworkAclAssociation"):
-            subnet = self._id(item["SubnetId"])
+        for _, link in self._of("AWS::EC2::SubnetNetworkAclAssociation"):
+            subnet = self._id(link["SubnetId"])
             (association,) = [
-                one["NetworkAclAssociationId"]
+                association["NetworkAclAssociationId"]
                 for acl in self.ec2.describe_network_acls()["NetworkAcls"]
-                for one in acl["Associations"]
-                if one["SubnetId"] == subnet
+                for association in acl["Associations"]
+                if association["SubnetId"] == subnet
             ]
             self.ec2.replace_network_acl_association(
-                AssociationId=association, NetworkAclId=self._id(item["NetworkAclId"])
+                AssociationId=association, NetworkAclId=self._id(link["NetworkAclId"])
             )
 
     def _tables(self) -> None:
         for address, _ in self._of("AWS::EC2::RouteTable"):
             self.ids[address] = self.ec2.create_route_table(VpcId=self.vpc)["RouteTable"]["RouteTableId"]
-        for _, item in self._of("AWS::EC2::SubnetRouteTableAssociation"):
+        for _, association in self._of("AWS::EC2::SubnetRouteTableAssociation"):
             self.ec2.associate_route_table(
-                RouteTableId=self._id(item["RouteTableId"]), SubnetId=self._id(item["SubnetId"])
+                RouteTableId=self._id(association["RouteTableId"]), SubnetId=self._id(association["SubnetId"])
             )
 
     def _nat_gateways(self) -> None:
@@ -185,32 +189,36 @@ class Deployed:
             self.backend.get_network_interface(place["networkInterfaceId"]).private_ip_address = str(nat.address)
 
     def _routes(self) -> None:
-        for _, item in self._of("AWS::EC2::Route"):
-            target = {key: self._id(item[key]) for key in ("GatewayId", "NatGatewayId") if key in item}
+        for _, route in self._of("AWS::EC2::Route"):
+            target = {key: self._id(route[key]) for key in ("GatewayId", "NatGatewayId") if key in route}
             self.ec2.create_route(
-                RouteTableId=self._id(item["RouteTableId"]), DestinationCidrBlock=item["DestinationCidrBlock"], **target
+                RouteTableId=self._id(route["RouteTableId"]),
+                DestinationCidrBlock=route["DestinationCidrBlock"],
+                **target,
             )
 
     def _endpoints(self) -> None:
         """moto: describe_prefix_lists tells no ranges; they are those that stack/network/from_templates.py takes."""
-        for one in self.backend.managed_prefix_lists.values():
-            known = SERVICE_RANGES.get(str(one.prefix_list_name).rpartition(".")[2], ())
-            vars(one)["cidrs"] = [str(cidr) for cidr in known]
-        for address, item in self._of("AWS::EC2::VPCEndpoint"):
-            kind = item.get("VpcEndpointType", "Gateway")
-            words: dict[str, Any] = {"VpcId": self.vpc, "ServiceName": item["ServiceName"], "VpcEndpointType": kind}
+        for prefix_list in self.backend.managed_prefix_lists.values():
+            known = SERVICE_RANGES.get(str(prefix_list.prefix_list_name).rpartition(".")[2], ())
+            vars(prefix_list)["cidrs"] = [str(cidr) for cidr in known]
+        for address, endpoint in self._of("AWS::EC2::VPCEndpoint"):
+            kind = endpoint.get("VpcEndpointType", "Gateway")
+            words: dict[str, Any] = {"VpcId": self.vpc, "ServiceName": endpoint["ServiceName"], "VpcEndpointType": kind}
             if kind == "Gateway":
-                words["RouteTableIds"] = [self._id(table) for table in item["RouteTableIds"]]
+                words["RouteTableIds"] = [self._id(table) for table in endpoint["RouteTableIds"]]
             else:
-                words["SubnetIds"] = [self._id(subnet) for subnet in item["SubnetIds"]]
-                words["SecurityGroupIds"] = [self._id(group) for group in item["SecurityGroupIds"]]
+                words["SubnetIds"] = [self._id(subnet) for subnet in endpoint["SubnetIds"]]
+                words["SecurityGroupIds"] = [self._id(group) for group in endpoint["SecurityGroupIds"]]
             made = self.ec2.create_vpc_endpoint(**words)["VpcEndpoint"]
             self.ids[address] = made["VpcEndpointId"]
             self._place(address, made.get("NetworkInterfaceIds", []), words.get("SecurityGroupIds", []))
 
     def _place(self, owner: str, interfaces: list[str], groups: list[str]) -> None:
         """moto: interfaces of endpoints have random addresses, and no groups."""
-        wanted = {self.ids[one.subnet]: one for one in self.network.interfaces if one.owner == owner}
+        wanted = {
+            self.ids[interface.subnet]: interface for interface in self.network.interfaces if interface.owner == owner
+        }
         for name in interfaces:
             found = self.backend.get_network_interface(name)
             found.private_ip_address = str(wanted[found.subnet.id].address)
@@ -223,8 +231,8 @@ class Deployed:
         lambdas, code = boto3.client("lambda", REGION), io.BytesIO()
         with zipfile.ZipFile(code, "w") as package:
             package.writestr("handler.py", "")
-        for address, item in self._of("AWS::Lambda::Function"):
-            place = item.get("VpcConfig")
+        for address, function in self._of("AWS::Lambda::Function"):
+            place = function.get("VpcConfig")
             self.ids[address] = f"lab-{address}"
             lambdas.create_function(
                 FunctionName=self.ids[address],
@@ -233,8 +241,8 @@ class Deployed:
                 Handler="handler.handle",
                 Code={"ZipFile": code.getvalue()},
                 VpcConfig={
-                    "SubnetIds": [self._id(one) for one in place["SubnetIds"]],
-                    "SecurityGroupIds": [self._id(one) for one in place["SecurityGroupIds"]],
+                    "SubnetIds": [self._id(subnet_id) for subnet_id in place["SubnetIds"]],
+                    "SecurityGroupIds": [self._id(group_id) for group_id in place["SecurityGroupIds"]],
                 }
                 if place
                 else {},
@@ -242,22 +250,22 @@ class Deployed:
 
     def _database(self) -> None:
         rds = boto3.client("rds", REGION)
-        for address, item in self._of("AWS::RDS::DBSubnetGroup"):
+        for address, subnet_group in self._of("AWS::RDS::DBSubnetGroup"):
             self.ids[address] = "lab"
             rds.create_db_subnet_group(
                 DBSubnetGroupName="lab",
                 DBSubnetGroupDescription="lab",
-                SubnetIds=[self._id(subnet) for subnet in item["SubnetIds"]],
+                SubnetIds=[self._id(subnet) for subnet in subnet_group["SubnetIds"]],
             )
-        for one in self.network.interfaces:
-            if one.kind is not InterfaceKind.DATABASE:
+        for interface in self.network.interfaces:
+            if interface.kind is not InterfaceKind.DATABASE:
                 continue
-            self.ids[one.owner] = f"lab-{one.owner.rpartition('.')[2].lower()}"
-            groups = [self.ids[group] for group in one.security_groups]
-            zone = next(subnet.zone for subnet in self.network.subnets if subnet.id == one.subnet)
+            self.ids[interface.owner] = f"lab-{interface.owner.rpartition('.')[2].lower()}"
+            groups = [self.ids[group] for group in interface.security_groups]
+            zone = next(subnet.zone for subnet in self.network.subnets if subnet.id == interface.subnet)
             # moto: an instance of a cluster has no groups and no subnets; one without a cluster has.
             rds.create_db_instance(
-                DBInstanceIdentifier=self.ids[one.owner],
+                DBInstanceIdentifier=self.ids[interface.owner],
                 DBInstanceClass="db.t4g.medium",
                 Engine="postgres",
                 AllocatedStorage=20,
@@ -266,16 +274,18 @@ class Deployed:
                 DBSubnetGroupName="lab",
                 VpcSecurityGroupIds=groups,
                 AvailabilityZone=zone,
-                PubliclyAccessible=one.public_address is not None,
+                PubliclyAccessible=interface.public_address is not None,
             )
             # moto: RDS makes no network interfaces.
             made = self.ec2.create_network_interface(
-                SubnetId=self.ids[one.subnet],
-                PrivateIpAddress=str(one.address),
+                SubnetId=self.ids[interface.subnet],
+                PrivateIpAddress=str(interface.address),
                 Groups=groups,
                 Description="RDSNetworkInterface",
             )["NetworkInterface"]["NetworkInterfaceId"]
             self.backend.get_network_interface(made).status = "in-use"
-            if one.public_address is not None:
-                allocated = self.ec2.allocate_address(Domain="vpc", Address=str(one.public_address))["AllocationId"]
+            if interface.public_address is not None:
+                allocated = self.ec2.allocate_address(Domain="vpc", Address=str(interface.public_address))[
+                    "AllocationId"
+                ]
                 self.ec2.associate_address(AllocationId=allocated, NetworkInterfaceId=made)

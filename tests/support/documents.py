@@ -49,9 +49,9 @@ def pages() -> dict[str, str]:
 def blocks() -> Iterator[Block]:
     """Every shell block. One without a language that starts with a program's name is one too."""
     for page, text in pages().items():
-        for found in _BLOCK.finditer(text):
-            script = textwrap.dedent(found["text"])
-            if found["language"] in _SHELLS or (not found["language"] and script.startswith(PROGRAMS)):
+        for match in _BLOCK.finditer(text):
+            script = textwrap.dedent(match["text"])
+            if match["language"] in _SHELLS or (not match["language"] and script.startswith(PROGRAMS)):
                 yield Block(page=page, text=script)
 
 

@@ -143,27 +143,31 @@ def small_network(**changes: Any) -> Network:
 
 def with_table(network: Network, name: str, *routes: Route) -> Network:
     """The network with other routes in one table."""
-    tables = tuple(replace(one, routes=routes) if one.id == name else one for one in network.route_tables)
+    tables = tuple(replace(table, routes=routes) if table.id == name else table for table in network.route_tables)
     return replace(network, route_tables=tables)
 
 
 def with_subnet(network: Network, name: str, **changes: Any) -> Network:
     """The network with one subnet changed."""
     return replace(
-        network, subnets=tuple(replace(one, **changes) if one.id == name else one for one in network.subnets)
+        network,
+        subnets=tuple(replace(subnet, **changes) if subnet.id == name else subnet for subnet in network.subnets),
     )
 
 
 def with_interface(network: Network, name: str, **changes: Any) -> Network:
     """The network with one interface changed."""
     return replace(
-        network, interfaces=tuple(replace(one, **changes) if one.id == name else one for one in network.interfaces)
+        network,
+        interfaces=tuple(
+            replace(interface, **changes) if interface.id == name else interface for interface in network.interfaces
+        ),
     )
 
 
 def with_group(network: Network, name: str, **changes: Any) -> Network:
     """The network with one security group changed."""
-    groups = tuple(replace(one, **changes) if one.id == name else one for one in network.security_groups)
+    groups = tuple(replace(group, **changes) if group.id == name else group for group in network.security_groups)
     return replace(network, security_groups=groups)
 
 

@@ -18,7 +18,9 @@ def texts(picture: str) -> list[str]:
 def boxes(picture: str) -> list[Box]:
     """Each text that stands in no badge."""
     found = [_box(element) for element in _parsed(picture).iter(f"{SVG}text")]
-    return [one for one in found if not (one[0].isdigit() and any(_touch(one, badge) for badge in badges(picture)))]
+    return [
+        label for label in found if not (label[0].isdigit() and any(_touch(label, badge) for badge in badges(picture)))
+    ]
 
 
 def badges(picture: str) -> list[Box]:
@@ -29,7 +31,7 @@ def badges(picture: str) -> list[Box]:
 def overlaps(picture: str) -> list[tuple[str, str]]:
     """The labels and badges that lie on each other."""
     pairs = combinations([*boxes(picture), *badges(picture)], 2)
-    return [(one[0], other[0]) for one, other in pairs if _touch(one, other)]
+    return [(first[0], other[0]) for first, other in pairs if _touch(first, other)]
 
 
 def outside(picture: str) -> list[str]:

@@ -110,8 +110,8 @@ class Document:
             if field in value:
                 yield from [f"{name}/{field}"] if fields else ()
                 yield from self._of_value(inner, value[field], name=f"{name}/{field}", fields=fields)
-        for item in value if isinstance(value, list) else ():
-            yield from self._of_value(schema.get("items", {}), item, name=name, fields=fields)
+        for element in value if isinstance(value, list) else ():
+            yield from self._of_value(schema.get("items", {}), element, name=name, fields=fields)
 
     def _resolved(self, schema: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], str]:
         if "$ref" not in schema:

@@ -17,7 +17,9 @@ def commands(command: click.Command, names: tuple[str, ...], parent: Any) -> Ite
             if inner := command.get_command(context, name):
                 yield from commands(inner, (*names, name), context)
     else:
-        options = [str(one.name) for one in command.get_params(context) if isinstance(one, click.Option)]
+        options = [
+            str(parameter.name) for parameter in command.get_params(context) if isinstance(parameter, click.Option)
+        ]
         yield "_".join(names).replace("-", "_"), sorted(options)
 
 

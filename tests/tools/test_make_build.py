@@ -43,7 +43,7 @@ def test_make_build_makes_a_package_of_every_function_and_of_nothing_else(
     built: tuple[str, Mapping[str, Path]],
 ) -> None:
     resources = load().written("template.yaml")["Resources"]
-    functions = {name for name, item in resources.items() if item["Type"] == "AWS::Serverless::Function"}
+    functions = {name for name, resource in resources.items() if resource["Type"] == "AWS::Serverless::Function"}
     assert built[1].keys() == functions
 
 

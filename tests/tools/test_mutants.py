@@ -198,7 +198,7 @@ def test_what_a_primary_key_says_by_itself_is_left_alone(columns: str, dropped: 
         text for text in of_sql(f"CREATE TABLE IF NOT EXISTS t ({columns});") if "t_pkey" in text or "PRIMARY" in text
     ]
     less = [text for text in found if text.count("NOT NULL") < columns.count("NOT NULL")]
-    assert less == [f"CREATE TABLE IF NOT EXISTS t ({each});" for each in dropped]
+    assert less == [f"CREATE TABLE IF NOT EXISTS t ({column});" for column in dropped]
 
 
 def test_sql_is_found_in_the_strings_of_python_and_not_taken_for_text() -> None:

@@ -137,7 +137,8 @@ def test_a_guided_deployment_of_someone_who_only_presses_return_asks_before_it_c
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("Deploy this changeset? [y/N]:")
     parameters = {
-        item["ParameterKey"]: item["ParameterValue"] for item in _change_set(account, "sam-app")["Parameters"]
+        parameter["ParameterKey"]: parameter["ParameterValue"]
+        for parameter in _change_set(account, "sam-app")["Parameters"]
     }
     assert (parameters["Stage"], parameters["Topology"]) == ("dev", "public-private")
     saved = tomllib.loads((unbuilt / "samconfig.toml").read_text())["default"]
@@ -151,9 +152,9 @@ def test_sam_deploy_makes_the_change_set_of_a_stage_and_asks(unbuilt: Path, acco
     done = sam("deploy", "--config-env", "dev", root=unbuilt, environment=account, typed="\n")
     assert "Deploy this changeset? [y/N]:" in done.stdout, done.stderr
     found = _change_set(account, "sallyport-new")
-    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in found["Parameters"]}
+    parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in found["Parameters"]}
     assert (parameters["Stage"], parameters["ReserveConcurrency"]) == ("dev", "no")
-    assert {"Network", "ApiFunction"} <= {item["ResourceChange"]["LogicalResourceId"] for item in found["Changes"]}
+    assert {"Network", "ApiFunction"} <= {change["ResourceChange"]["LogicalResourceId"] for change in found["Changes"]}
 
 
 def test_the_commands_for_an_account_say_in_one_line_that_a_region_is_missing(

@@ -42,7 +42,7 @@ def test_what_has_no_body_fits() -> None:
 
 def test_as_many_items_fit_as_there_is_room_for() -> None:
     items = ["a", "bb", "ccc"]  # five, six and seven bytes with their escaped quotes, and a comma each
-    assert [weight(item) for item in items] == [5, 6, 7]
+    assert [weight(element) for element in items] == [5, 6, 7]
     for room_bytes, shown in ((5, 0), (6, 1), (12, 1), (13, 2), (20, 2), (21, 3), (99, 3)):
         assert fitting(items, room_bytes=room_bytes) == items[:shown]
     assert fitting(items) == items

@@ -61,7 +61,7 @@ def test_every_problem_is_an_rfc_9457_problem(described: dict[str, Any]) -> None
 def test_every_part_of_a_path_is_a_parameter(described: dict[str, Any]) -> None:
     for template, operations in described["paths"].items():
         for operation in operations.values():
-            names = {item["name"] for item in operation["parameters"] if item["in"] == "path"}
+            names = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
             assert names == {part[1:-1] for part in template.split("/") if part.startswith("{")}
 
 
@@ -99,10 +99,10 @@ def _objects(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _schemas_of_properties(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for found in _objects({key: value for key, value in described.items() if key != "examples"}):
-        if isinstance(properties := found.get("properties"), dict):
+    for example in _objects({key: value for key, value in described.items() if key != "examples"}):
+        if isinstance(properties := example.get("properties"), dict):
             for name, schema in properties.items():
-                yield str(found.get("title")), name, schema
+                yield str(example.get("title")), name, schema
 
 
 def _operations(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,7 +159,9 @@ def test_every_request_body_has_examples_that_its_schema_takes(described: dict[s
     for body in bodies:
         content = body["content"]["application/json"]
         values = (
-            [item["value"] for item in content["examples"].values()] if "examples" in content else [content["example"]]
+            [example["value"] for example in content["examples"].values()]
+            if "examples" in content
+            else [content["example"]]
         )
         for value in values:
             must_conform(content["schema"], value)
@@ -197,7 +199,7 @@ def test_states_outcomes_guarantees_verdicts_and_kinds_of_credentials_are_those_
 ) -> None:
     schemas = described["components"]["schemas"]
     for kind in (State, Guarantee, CheckStatus, AuthType, OutcomeKind):
-        assert schemas[kind.__name__]["enum"] == sorted(item.value for item in kind)
+        assert schemas[kind.__name__]["enum"] == sorted(member.value for member in kind)
     unanswered = {outcome_kind(kind(reason="")) for kind in (Unreachable, Unknown, Refused)}
     assert {outcome_kind(Answered(status=200)), *unanswered} == set(OutcomeKind)
     assert {Answered, Unreachable, Unknown, Refused} == set(get_args(Outcome.__value__))
@@ -214,7 +216,7 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
         operation["operationId"]: {part["name"] for part in operation["parameters"]}
         for _, operation in _operations(described)
     }
-    links = [found["links"]["show"] for found in _objects(described) if "links" in found]
+    links = [schema["links"]["show"] for schema in _objects(described) if "links" in schema]
     assert {link["operationId"] for link in links} == {"get_deliveries_delivery_id", "get_destinations_destination"}
     for link in links:
         assert set(link["parameters"]) <= parameters[link["operationId"]]

@@ -31,4 +31,4 @@ def files(root: Path) -> list[str]:
 
 def within(path: str, wanted: Sequence[str]) -> bool:
     """Whether a file is one of those that were asked for, or below one; all are where nothing was."""
-    return not wanted or any(path == one or path.startswith(one.rstrip("/") + "/") for one in wanted)
+    return not wanted or any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in wanted)

@@ -122,9 +122,9 @@ def required_keywords(texts: Iterable[str]) -> dict[str, set[str]]:
 
 def _fields(node: ast.ClassDef) -> set[str]:
     return {
-        item.target.id
-        for item in node.body
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is None
+        statement.target.id
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is None
     }
 
 
@@ -153,7 +153,7 @@ def _living(source: Source, node: ast.AST) -> Iterator[ast.AST]:
     """
     for name, value in ast.iter_fields(node):
         if name == "annotation" and value is not None:
-            for bound in (found for found in ast.walk(value) if isinstance(found, ast.Call)):
+            for bound in (call for call in ast.walk(value) if isinstance(call, ast.Call)):
                 yield bound
                 yield from _living(source, bound)
         if name in {"annotation", "returns", "decorator_list", "type_params", "bases"}:

@@ -213,8 +213,8 @@ def _functions(sql: Statement) -> Iterator[Span]:
                 yield token.start, token.end, OTHERS[token.text.lower()]
             if token.key == "COALESCE":
                 begin, end, depth = sql.group(place + 1)
-                for item in sql.items(begin, end, depth):
-                    yield sql.span(place, end + 1, sql.of(item))
+                for argument in sql.items(begin, end, depth):
+                    yield sql.span(place, end + 1, sql.of(argument))
 
 
 def _values(sql: Statement) -> Iterator[Span]:
@@ -302,7 +302,7 @@ def _of_primary_keys(sql: Statement) -> set[int]:
     places: set[int] = set()
     for place in sql.at("CREATE", "TABLE"):
         items = sql.items(*sql.group(next(at for at in range(place, len(sql.tokens)) if sql.key(at) == "(")))
-        names = {name for item in items for name in _keyed(sql, *item)}
+        names = {name for definition in items for name in _keyed(sql, *definition)}
         places |= {at for first, end in items if sql.key(first) in names for at in range(first, end)}
     return places
 

@@ -139,8 +139,8 @@ def _nodes(
             if (place.keys or key.value in SECTIONS) and key.value not in mute:
                 yield from _nodes(value, place.below(str(key.value)), mute)
     if isinstance(node, yaml.SequenceNode):
-        for at, item in enumerate(node.value):
-            yield from _nodes(item, place.below(str(at)), mute)
+        for at, element in enumerate(node.value):
+            yield from _nodes(element, place.below(str(at)), mute)
 
 
 def _numbers(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
@@ -170,10 +170,10 @@ def _entries(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterat
                 yield template.entry(begins, which, template.end(value), flow=bool(node.flow_style))
     if isinstance(node, yaml.SequenceNode) and len(node.value) >= MIN_ITEMS and _lists(node):
         flow = bool(node.flow_style)
-        starts = [template.start(item) for item in node.value]
+        starts = [template.start(element) for element in node.value]
         begins = starts if flow else [template.text.rfind("-", 0, start) for start in starts]
-        for which, item in enumerate(node.value):
-            yield template.entry(begins, which, template.end(item), flow=flow)
+        for which, element in enumerate(node.value):
+            yield template.entry(begins, which, template.end(element), flow=flow)
 
 
 def _lists(node: yaml.SequenceNode) -> bool:
