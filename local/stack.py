@@ -151,6 +151,8 @@ class Stack:
                 name: dataclasses.replace(queue, visibility_timeout_seconds=override) for name, queue in queues.items()
             }
         self.queues = sqs.create_queues(queues)
+        (self._directory / QUEUE_FILE).write_text(f"{self.queues['WakeupQueue'].url}\n", encoding="utf-8")
+        self._cleanup.callback((self._directory / QUEUE_FILE).unlink, missing_ok=True)
 
     def _start_functions(self, template: Template) -> None:
         self._cleanup.callback(self._stop_functions)
