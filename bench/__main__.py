@@ -14,11 +14,11 @@ from bench.stage import Stage, stage
 from local.errors import LocalError
 from local.postgres import MAJOR_VERSION
 
-BUSY_LOAD = 0.5  # of all cores: from there on the figures say more about the others than about us
+BUSY_LOAD = 0.5  # of all cores: above it the figures show other load more than ours
 
 
 def main() -> int:
-    """Runs the parts that are asked for, all on one stage. Returns the exit status."""
+    """Runs the selected parts, all on one stage. Returns the exit status."""
     options = _options()
     parts = _parts(options.rows)
     wanted = options.only.split(",") if options.only else list(parts)
@@ -55,19 +55,19 @@ def _run(parts: list[Callable[[Stage], None]], *, small: bool) -> None:
     )
     say("Medians of rounds, with the least and the most of any round in brackets. Sides alternate within each round.")
     if load > cores * BUSY_LOAD:
-        say("\n!!! The machine is busy with other things: read nothing but the ratios, or better, come back later\n")
+        say("\n!!! The machine is busy with other work: trust only the ratios, or better, run it again later\n")
     if small:
-        say("\n!!! A small run: it shows that every side does the work. Read no figure.\n")
+        say("\n!!! A small run: it shows that every side does the work. Ignore the figures.\n")
     with stage(small=small) as ready:
         for part in parts:
             part(ready)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Sallyport beside the bare minimum.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
     parser.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     parser.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
-    parser.add_argument("--small", action="store_true", help="do everything a few times only, as the tests do")
+    parser.add_argument("--small", action="store_true", help="do everything only a few times, as the tests do")
     return parser.parse_args()
 
 

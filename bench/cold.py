@@ -27,12 +27,12 @@ ROUNDS = 5
 BUILD = REPOSITORY / ".aws-sam" / "build"
 RUNTIME = REPOSITORY / ".venv-bench" / "bin" / "python"
 DEADLINE_SECONDS = 60.0
-# What plain needs of the packages that ship.
+# The parts of the built packages that plain needs.
 PLAIN_PARTS = ("psycopg", "psycopg_binary*", "pycurl*", "typing_extensions*", "__pycache__", "curl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cold:
+class ColdCase:
     """A function by its logical id, plain's handler for the same work, and what both are called with."""
 
     function: str
@@ -47,7 +47,7 @@ class Cold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class ColdStart:
     """Milliseconds of one cold start: init, and the first call after it."""
 
     init: float
@@ -55,7 +55,7 @@ class Start:
 
     @property
     def together(self) -> float:
-        """What the first caller waits."""
+        """The wait of the first caller."""
         return self.init + self.call
 
 
@@ -63,18 +63,20 @@ def _batch_of_one(stage: Stage) -> events.LambdaEvent:
     return events.batch(stage, pending(stage, 1))
 
 
-# Of the functions that use the database. The others start less, and nobody waits for them.
+# The functions that use the database. The others start less often, and no caller waits for them.
 MEASURED = (
-    Cold(function="ApiFunction", plain="plain.handler", environment=Stage.environment, event=events.post),
-    Cold(function="AttemptFunction", plain="plain.attempt", environment=Stage.environment, event=_batch_of_one),
-    Cold(function="AuthorizeFunction", plain="plain.authorize", environment=Stage.environment, event=events.authorize),
-    Cold(
+    ColdCase(function="ApiFunction", plain="plain.handler", environment=Stage.environment, event=events.post),
+    ColdCase(function="AttemptFunction", plain="plain.attempt", environment=Stage.environment, event=_batch_of_one),
+    ColdCase(
+        function="AuthorizeFunction", plain="plain.authorize", environment=Stage.environment, event=events.authorize
+    ),
+    ColdCase(
         function="AdminFunction",
         plain="plain.admin",
         environment=Stage.admin_environment,
         event=lambda _stage: events.admin(),
     ),
-    Cold(
+    ColdCase(
         function="MigrateFunction",
         plain="plain.migrate",
         environment=Stage.migrate_environment,
@@ -90,7 +92,7 @@ def run(stage: Stage) -> None:
     if emulator is None or missing:
         skipped("cold starts and package sizes", missing)
         return
-    _warn_of_an_old_build()
+    _warn_of_outdated_build()
     plain = _plain_package(stage.directory)
     bare = _without_bytecode(stage.directory)
     heading(f"Cold starts under the Runtime Interface Emulator, {stage.times(ROUNDS)} rounds: init + first call, ms")
@@ -119,32 +121,32 @@ def _packages(plain: Path, bare: Path) -> list[tuple[str, Path, str]]:
     ]
 
 
-def _row(emulator: Path, cold: Cold, stage: Stage, *, plain: Path, bare: Path) -> list[str]:
+def _row(emulator: Path, cold: ColdCase, stage: Stage, *, plain: Path, bare: Path) -> list[str]:
     sides = {
         "ours": (BUILD / cold.function, cold.handler),
         "bare": (bare, cold.handler),
         "plain": (plain, cold.plain),
     }
-    starts: dict[str, list[Start]] = {name: [] for name in sides}
+    starts: dict[str, list[ColdStart]] = {name: [] for name in sides}
     for package, handler in sides.values():  # once for the page cache
         _start(emulator, package, handler, cold, stage)
     for _ in range(stage.times(ROUNDS)):
         for name, (package, handler) in sides.items():
             starts[name].append(_start(emulator, package, handler, cold, stage))
-    whole = {name: [start.together for start in of_side] for name, of_side in starts.items()}
+    totals = {name: [start.together for start in of_side] for name, of_side in starts.items()}
     return [
         cold.function,
-        spread(whole["ours"], digits=0),
+        spread(totals["ours"], digits=0),
         f"{median(start.init for start in starts['ours']):.0f}",
-        spread(whole["bare"], digits=0),
-        spread(whole["plain"], digits=0),
-        str(ratio(whole["ours"], whole["plain"])),
+        spread(totals["bare"], digits=0),
+        spread(totals["plain"], digits=0),
+        str(ratio(totals["ours"], totals["plain"])),
         "1.30",
-        f"{1 - ratio(whole['ours'], whole['bare']).middle:.0%}",
+        f"{1 - ratio(totals['ours'], totals['bare']).middle:.0%}",
     ]
 
 
-def _start(emulator: Path, package: Path, handler: str, cold: Cold, stage: Stage) -> Start:
+def _start(emulator: Path, package: Path, handler: str, cold: ColdCase, stage: Stage) -> ColdStart:
     """One cold start in a process of its own. Raises AssertionError where the function failed."""
     ports = [_free_port(), _free_port()]
     command = [str(emulator), "--log-level", "info"]
@@ -170,8 +172,8 @@ def _invoke(port: int, event: events.LambdaEvent) -> str:
         return str(response.read().decode())
 
 
-def _times(log: Path, answer: str) -> Start:
-    """From the emulator's log, which ends a moment after the answer."""
+def _times(log: Path, answer: str) -> ColdStart:
+    """From the emulator's log, which is complete shortly after the answer."""
     status = json.loads(answer)
     if "errorMessage" in status or status.get("statusCode", 202) >= 300 or status.get("batchItemFailures"):
         raise AssertionError(f"the function failed: {answer[:500]}")
@@ -181,13 +183,13 @@ def _times(log: Path, answer: str) -> Start:
         init = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", text)
         call = re.search(r"INVOKE RTDONE\(status: success.*duration: ([\d.]+)ms\)", text)
         if init and call:
-            return Start(init=float(init[1]), call=float(call[1]))
+            return ColdStart(init=float(init[1]), call=float(call[1]))
         time.sleep(0.01)
-    raise AssertionError(f"the emulator said nothing of the call, which answered {answer[:500]}")
+    raise AssertionError(f"the emulator logged no times of the call, which answered {answer[:500]}")
 
 
 def _plain_package(scratch: Path) -> Path:
-    """Plain with its dependencies, those that ship, and bytecode for all of it."""
+    """Plain with its dependencies from the built package, and bytecode for all of it."""
     package = scratch / "plain"
     package.mkdir()
     for pattern in PLAIN_PARTS:
@@ -221,7 +223,7 @@ def _missing(emulator: Path | None) -> str:
     if not (BUILD / "ApiFunction").is_dir():
         return "there is no build; run `make build` first"
     if emulator is None:
-        return "there is no emulator; `make build` installs the SAM CLI, which brings it"
+        return "there is no emulator; `make build` installs the SAM CLI, which contains it"
     built_for = architecture_of(BUILD / "ApiFunction")
     if not runs_here(built_for):
         here = "arm64" if os.uname().machine == "aarch64" else "x86_64"
@@ -229,12 +231,12 @@ def _missing(emulator: Path | None) -> str:
     return "" if RUNTIME.is_file() else "there is no .venv-bench; run this through `make bench`"
 
 
-def _warn_of_an_old_build() -> None:
+def _warn_of_outdated_build() -> None:
     built = BUILD / "ApiFunction"
     sources = [path.relative_to(REPOSITORY / "src") for path in sorted((REPOSITORY / "src").rglob("*.py"))]
     other = [str(path) for path in sources if not _same(REPOSITORY / "src" / path, built / path)]
     if other:
-        say(f"\n!!! The build is not of these sources ({', '.join(other[:3])}, ...); run `make build` first\n")
+        say(f"\n!!! The build is older than these sources ({', '.join(other[:3])}, ...); run `make build` first\n")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -31,7 +31,7 @@ type LambdaEvent = dict[str, Any]
 
 def post(stage: Stage, *, destination: str = "partner", **headers: str) -> LambdaEvent:
     """POST /v1/deliveries with about 1 KB of JSON and a key of its own."""
-    event = _of_tenant("api-post-delivery.json", stage)
+    event = _event_of_tenant("api-post-delivery.json", stage)
     given = event["headers"] | {"Idempotency-Key": str(uuid4())} | headers
     event["headers"] = given
     event["multiValueHeaders"] = {name: [value] for name, value in given.items()}
@@ -41,7 +41,7 @@ def post(stage: Stage, *, destination: str = "partner", **headers: str) -> Lambd
 
 def get(stage: Stage, delivery_id: UUID | str) -> LambdaEvent:
     """GET /v1/deliveries/{id}."""
-    event = _of_tenant("api-get.json", stage)
+    event = _event_of_tenant("api-get.json", stage)
     path = f"/v1/deliveries/{delivery_id}"
     event |= {
         "path": path,
@@ -89,7 +89,7 @@ def _message(record: LambdaEvent, stage: Stage, delivery_id: UUID | str) -> Lamb
     return copy.deepcopy(record) | {"messageId": str(uuid4()), "body": json.dumps(wakeup)}
 
 
-def _of_tenant(name: str, stage: Stage) -> LambdaEvent:
+def _event_of_tenant(name: str, stage: Stage) -> LambdaEvent:
     event = _read(name)
     event["requestContext"]["authorizer"] |= {"tenant_id": str(stage.tenant_id), "principalId": str(stage.tenant_id)}
     return event

@@ -1,4 +1,4 @@
-"""What is printed: medians, ratios and their spread."""
+"""The printed figures: medians, ratios and their spread."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """How ours compares with the other side, over rounds that ran interleaved: the median, and the least and the most
-    of any round."""
+    """Ours relative to the other side, over interleaved rounds: the median, and the minimum and the maximum of any
+    round."""
 
     middle: float
     least: float
@@ -31,7 +31,7 @@ def spread(values: Sequence[float], *, digits: int = 2) -> str:
 
 
 def heading(text: str) -> None:
-    """Opens a part."""
+    """Prints the heading of a part."""
     say(f"\n## {text}\n")
 
 
@@ -44,7 +44,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def skipped(what: str, why: str) -> None:
-    """Says loudly that a part did not run."""
+    """Prints prominently that a part did not run."""
     say(f"\n!!! SKIPPED: {what}: {why}\n")
 
 

@@ -1,4 +1,4 @@
-"""Instructions per warm call under valgrind's callgrind: the number that repeats, whatever else the machine does."""
+"""Instructions per warm call under valgrind's callgrind: a number that is reproducible on a busy machine."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ STATUS = {POST: 202, GET: 200}
 
 
 def run(stage: Stage) -> None:
-    """The process of the handler alone counts, not PostgreSQL's and not the queue's."""
+    """Only the process of the handler is measured, not PostgreSQL and not the queue."""
     if shutil.which("valgrind") is None:
         skipped("instructions", "valgrind is not installed (on Debian and Ubuntu: apt install valgrind)")
         return
@@ -36,9 +36,9 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
     environment = stage.environment() | {"PYTHONHASHSEED": "0"}
     with Side(environment, command=["valgrind", *options, sys.executable]) as side:
         _call(stage, side, handler, what, delivery_id, stage.times(WARM_UP))
-        _hold(stage, side, what, delivery_id, stage.times(CALLS))
+        _preload(stage, side, what, delivery_id, stage.times(CALLS))
         _switch(side, on=True)
-        side.do("calls_held", handler=handler, status=STATUS[what])
+        side.do("preloaded_calls", handler=handler, status=STATUS[what])
         _switch(side, on=False)
         said = side.close()
     found = re.search(r"Collected : (\d+)", said)
@@ -48,19 +48,19 @@ def count(stage: Stage, handler: str, what: str, delivery_id: str) -> float:
 
 
 def _call(stage: Stage, side: Side, handler: str, what: str, delivery_id: str, number: int) -> None:
-    _hold(stage, side, what, delivery_id, number)
-    side.do("calls_held", handler=handler, status=STATUS[what])
+    _preload(stage, side, what, delivery_id, number)
+    side.do("preloaded_calls", handler=handler, status=STATUS[what])
 
 
-def _hold(stage: Stage, side: Side, what: str, delivery_id: str, number: int) -> None:
+def _preload(stage: Stage, side: Side, what: str, delivery_id: str, number: int) -> None:
     if what == POST:
-        side.do("hold", events=[events.post(stage) for _ in range(number)])
+        side.do("preload", events=[events.post(stage) for _ in range(number)])
     else:
-        side.do("hold", events=[events.get(stage, delivery_id)] * number)
+        side.do("preload", events=[events.get(stage, delivery_id)] * number)
 
 
 def _switch(side: Side, *, on: bool) -> None:
-    """Counting starts and ends between two requests to the side, which are a line each."""
+    """Counting starts and stops between two requests to the side."""
     process_id = side.do("process_id")
     command = ["callgrind_control", "-i", "on" if on else "off", str(process_id)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -61,7 +61,7 @@ def run(stage: Stage, *, rows: int) -> None:
         for what, small_ones in found["small"].items()
     ]
     table(["what", f"at {rows:,}, us", f"at {SMALL:,}, us", "ratio", "budget"], lines)
-    say("\nA tenth is pending, one of a hundred failed, the rest delivered; every second one is for one destination.")
+    say("\nA tenth is pending, one of a hundred failed, the rest delivered; half are for one destination.")
 
 
 def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[UUID]:

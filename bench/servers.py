@@ -1,9 +1,9 @@
-"""Two quick servers on loopback, in a process of their own: a stand-in for SQS and a partner.
+"""Two fast servers on loopback, in a process of their own: a substitute for SQS and a partner.
 
     python -m bench.servers      prints {"queue": port, "partner": port} and serves until its standard input ends
 
-The stand-in answers SendMessageBatch alone and keeps nothing: moto, which the tests use, does some hundred messages a
-second and would be all that is measured. The partner answers 200 to everything.
+The substitute answers only SendMessageBatch and stores nothing: moto, which the tests use, handles some hundred
+messages a second and would dominate what is measured. The partner answers 200 to everything.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ PARTNER_ANSWER = b'{"taken":true}'
 
 
 class KeepAlive(asyncio.Protocol):
-    """HTTP/1.1 with Content-Length, as much of it as our own clients speak."""
+    """HTTP/1.1 with Content-Length, as much of it as our own clients use."""
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self._answer = answer
@@ -51,7 +51,7 @@ def _content_length(head: bytes) -> int:
 
 
 def _take_messages(body: bytes) -> bytes:
-    """The answer of SendMessageBatch: all entries were taken."""
+    """The answer of SendMessageBatch: all entries succeeded."""
     entries = json.loads(body)["Entries"]
     return json.dumps({"Successful": [{"Id": entry["Id"], "MessageId": "0" * 36} for entry in entries]}).encode()
 

@@ -1,8 +1,8 @@
-"""A process of one side of a comparison: runs functions of bench/work.py and says what they return.
+"""A process of one side of a comparison: runs functions of bench/work.py and returns their results.
 
     python -m bench.side      one JSON line per request on standard input: {"do": "calls", "with": {...}}
 
-Each is answered by one JSON line. What the handlers themselves write goes to /dev/null, on every side alike.
+Each is answered by one JSON line. The output of the handlers goes to /dev/null, on every side.
 """
 
 import json
@@ -18,11 +18,11 @@ from local.functions import REPOSITORY
 
 
 class SideFailed(Exception):
-    """A process ended in the middle of its work; the message is what it said last."""
+    """A process ended in the middle of its work; the message is the end of its output."""
 
 
 class Side:
-    """The other end of such a process. `command` is what comes before the module, such as valgrind."""
+    """The parent's end of such a process. `command` precedes the module, such as valgrind."""
 
     def __init__(self, environment: Mapping[str, str], *, command: Sequence[str] = (sys.executable,)) -> None:
         self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What every part runs on: an embedded PostgreSQL, the two servers, one tenant with its destinations."""
+"""What every part runs on: a local PostgreSQL, the two servers, one tenant with its destinations."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _SEAL_KEY = "a key for benchmarks, long enough to be one"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """`small` says that the work is to be done a few times only, which shows that it is done and measures nothing;
+    """`small` means to do the work only a few times, which shows that it is done and measures nothing;
     `directory` is scratch space; `token` is the tenant's, with all scopes; its destinations are `partner`, which may
     repeat requests, and `once`, which may not."""
 
@@ -49,7 +49,7 @@ class Stage:
         return f"http://127.0.0.1:{self.partner_port}"
 
     def environment(self, *, role: str = APPLICATION_ROLE, database: str = "postgres") -> dict[str, str]:
-        """The variables of a function, as Lambda would set them. Nothing of the shell but the way to programs."""
+        """The variables of a function, as Lambda would set them. Nothing of the shell but PATH."""
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}",
@@ -75,21 +75,21 @@ class Stage:
         }
 
     def admin_environment(self) -> dict[str, str]:
-        """Of the operators' function."""
+        """The variables of the operators' function."""
         return self.environment(role=ADMIN_ROLE)
 
     def migrate_environment(self) -> dict[str, str]:
-        """Of the migration, which connects as the superuser."""
+        """The variables of the migration, which connects as the superuser."""
         return self.environment(role="postgres")
 
 
 @contextmanager
 def stage(*, small: bool = False) -> Iterator[Stage]:
-    """Everything up and empty; gone afterwards. fsync is off: what is measured is the work, not a disk."""
+    """Everything started and empty; deleted afterwards. fsync is off: what is measured is the work, not a disk."""
     directory = Path(tempfile.mkdtemp(prefix="sallyport-bench-"))
     try:
         with Postgres(directory / "postgres", durable=False) as postgres, _servers() as ports:
-            issued = _furnish(postgres, directory)
+            issued = _prepare(postgres, directory)
             made = Stage(
                 small=small,
                 directory=directory,
@@ -122,11 +122,11 @@ def add_destinations(stage: Stage, *, database: str = "postgres") -> None:
 
 
 def superuser(stage: Stage, *, database: str = "postgres") -> Database:
-    """A session that may do anything, for setting scenes. Close it."""
+    """A session with all permissions, for preparing data. Close it."""
     return Database(DatabaseSettings(database_url=stage.postgres.url(database=database)))
 
 
-def _furnish(postgres: Postgres, directory: Path) -> IssuedToken:
+def _prepare(postgres: Postgres, directory: Path) -> IssuedToken:
     key = directory / "seal-key"
     key.write_text(_SEAL_KEY)
     key.chmod(0o600)

@@ -1,4 +1,4 @@
-"""What the processes of a side do (bench/side.py calls these): plain functions of JSON in and out."""
+"""The work of a side's process (bench/side.py calls these): functions whose arguments and results are JSON."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ type MeasuredHandler = Callable[[Any, Any], Any]
 
 
 def calls(handler: str, events: list[dict[str, Any]], *, status: int | None = None) -> list[float]:
-    """Calls a handler (`module:function`) with each event; microseconds of each. `status` is what HTTP must answer."""
+    """Calls a handler (`module:function`) with each event; microseconds of each. `status` is the expected one."""
     function = _handler(handler)
     taken = []
     for event in events:
@@ -27,17 +27,17 @@ def calls(handler: str, events: list[dict[str, Any]], *, status: int | None = No
     return taken
 
 
-_held: list[dict[str, Any]] = []
+_preloaded: list[dict[str, Any]] = []
 
 
-def hold(events: list[dict[str, Any]]) -> None:
-    """Keeps events for `calls_held`, so that reading them is not part of what is counted."""
-    _held[:] = events
+def preload(events: list[dict[str, Any]]) -> None:
+    """Stores events for `preloaded_calls`, so that parsing them is not measured."""
+    _preloaded[:] = events
 
 
-def calls_held(handler: str, *, status: int) -> None:
-    """Calls a handler with each event that is held."""
-    calls(handler, _held, status=status)
+def preloaded_calls(handler: str, *, status: int) -> None:
+    """Calls a handler with each stored event."""
+    calls(handler, _preloaded, status=status)
 
 
 def last_answer(handler: str, event: dict[str, Any]) -> Any:
@@ -47,7 +47,7 @@ def last_answer(handler: str, event: dict[str, Any]) -> Any:
 
 
 def wait_calls(events: list[dict[str, Any]], url: str) -> dict[str, list[float]]:
-    """Each event (a POST with Prefer: wait) through the API, and after each the same request straight to the partner
+    """Each event (a POST with Prefer: wait) through the API, and after each the same request directly to the partner
     with the same client; microseconds of each."""
     from domain.destinations import Timeouts
     from egress.client import OutboundRequest
@@ -85,9 +85,9 @@ def statements(handler: str, event: dict[str, Any], *, attempts: bool = False) -
 
 
 def bare_requests(url: str, count: int, at_once: int, *, fresh: bool) -> float:
-    """`count` POST requests, `at_once` at a time, with nothing but pycurl's multi interface; the seconds it took.
+    """`count` POST requests, `at_once` at a time, with pycurl's multi interface alone; seconds in total.
 
-    `fresh` makes a connection for each, as requests that must not be repeated are sent.
+    `fresh` opens a connection for each, as for requests that must not be repeated.
     """
     import pycurl
 
@@ -124,7 +124,7 @@ def _bare_request(url: str, *, fresh: bool) -> Any:
 
 
 def lists(url: str, tenant_id: str, destination_id: str, middle: str, rounds: int) -> dict[str, list[float]]:
-    """Pages of 51 deliveries, by what they are narrowed to; microseconds of each."""
+    """Pages of 51 deliveries, by filter; microseconds of each."""
     from uuid import UUID
 
     from db.connection import Database
@@ -135,17 +135,17 @@ def lists(url: str, tenant_id: str, destination_id: str, middle: str, rounds: in
 
     database = Database(DatabaseSettings(database_url=url))
     tenant = TenantId(UUID(tenant_id))
-    wanted = {
+    filters = {
         "newest": Filter(tenant_id=tenant),
         "from the middle on": Filter(tenant_id=tenant, before=DeliveryId(UUID(middle))),
         "failed (1 of 100)": Filter(tenant_id=tenant, state=State.FAILED),
         "one destination": Filter(tenant_id=tenant, destination_id=DestinationId(UUID(destination_id))),
     }
-    taken: dict[str, list[float]] = {name: [] for name in wanted}
+    taken: dict[str, list[float]] = {name: [] for name in filters}
     for _ in range(rounds):
-        for name, narrowed in wanted.items():
+        for name, filter_ in filters.items():
             before = time.perf_counter_ns()
-            found = page(database, narrowed, limit=51)
+            found = page(database, filter_, limit=51)
             taken[name].append((time.perf_counter_ns() - before) / 1000)
             if len(found) != 51:
                 raise AssertionError(f"{name}: a page of {len(found)}")

@@ -1,10 +1,10 @@
-"""What the functions of `sam local` need in their containers: a way to what listens on this machine, and its addresses.
+"""What the functions of `sam local` need in their containers: access to this machine's servers, and their addresses.
 
     PYTHONPATH=src:. .venv/bin/python -m tools.containers
 
 opens the database and the queue of `make run` to the containers on Docker's bridge until Ctrl-C, and writes the file
-for `--env-vars` (docs/sam.md). Whoever can reach the bridge, which is this machine and its containers, can then read
-and write that database.
+for `--env-vars` (docs/sam.md). Everything that can reach the bridge, which is this machine and its containers, can then
+read and write that database.
 """
 
 import argparse
@@ -63,13 +63,13 @@ USERS = _users()
 
 
 def write_variables(path: Path, addresses: Addresses, more: Mapping[str, str] | None = None) -> None:
-    """The file for `--env-vars`: the variables of each function, of which SAM sets those that the template names."""
+    """The file for `--env-vars`: the variables of each function; SAM sets those that the template names."""
     tables = {name: {**addresses.variables(name), **(more or {})} for name in USERS}
     write_private(path, json.dumps(tables, indent=2).encode())
 
 
 def bridge_address(network: str = "bridge") -> str:
-    """Of this machine, as containers on a network of Docker see it: the gateway, which is its first address.
+    """The address of this machine as containers on a Docker network see it: the gateway, the first address.
 
     Raises LocalError.
     """
@@ -103,7 +103,7 @@ def running_stack(directory: Path) -> tuple[str, str]:
         queue_url = (directory / QUEUE_FILE).read_text(encoding="utf-8").strip()
         return f"{lines[_SOCKET_LINE]}/.s.PGSQL.5432", queue_url
     except (FileNotFoundError, IndexError):
-        raise LocalError("`make run` does not run here. Start it in another terminal first.") from None
+        raise LocalError("`make run` is not running. Start it in another terminal first.") from None
 
 
 def open_stack(directory: Path, *, bridge: str, stack: ExitStack) -> Path:
@@ -131,7 +131,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the relays' threads begin, which take it over
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the relays' threads start, which inherit it
     try:
         with ExitStack() as stack:
             path = open_stack(asked.directory, bridge=bridge_address(asked.network), stack=stack)

@@ -1,10 +1,10 @@
-"""Runs the packages of `sam build` in Lambda's container image, one event after another, as `make invoke` does.
+"""Runs the packages of `sam build` in Lambda's container image, one event after another: `make invoke`.
 
     PYTHONPATH=src:. .venv/bin/python tools/invoke.py
 
-Each step is a `sam local invoke` of its own, so each function starts cold, from the very files that would be deployed,
+Each step is a separate `sam local invoke`, so each function starts cold, from the same files that would be deployed,
 with the events in events/. Database, queue and partner are those of the local stack; the containers reach them through
-relays on Docker's bridge. What this leaves out: IAM, Secrets Manager (the destination has no credentials), the answer
+relays on Docker's bridge. Not covered: IAM, Secrets Manager (the destination has no credentials), the answer
 to CloudFormation (tests/handlers has it) and everything between the functions.
 """
 
@@ -39,14 +39,14 @@ IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 IMAGE_WORKSPACE = ROOT / ".sallyport/lambda-image"
 BUILT = ROOT / ".aws-sam/build/template.yaml"
 ZONE = "local"
-INVOKE_SECONDS = 600  # the first one also makes SAM's own image, and some storage drivers copy it whole each time
+INVOKE_SECONDS = 600  # the first one also builds SAM's own image, and some storage drivers copy all of it each time
 PULL_SECONDS = 600
 
 type StoredEvent = dict[str, Any]
 
 
 class InvokeError(Exception):
-    """A step did not do what it should, or cannot be done here. The message is for the person at the keyboard."""
+    """A step had a wrong result, or cannot run here. The message is for the person who runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Functions:
     invoked: set[str] = field(default_factory=set)
 
     def invoke(self, name: str, event: StoredEvent, *, raises: bool = False) -> Any:
-        """The function's result. Raises InvokeError for one that raised, unless it should (`raises`)."""
+        """The function's result. Raises InvokeError if it raised, or with `raises` if it did not."""
         command = [str(SAM), "local", "invoke", name, "--template", str(BUILT), "--event", "-"]
         command += ["--parameter-overrides", "Architecture=x86_64", "--env-vars", str(self.variables)]
         command += ["--skip-pull-image", "--region", "us-east-1"]
@@ -82,12 +82,12 @@ class Functions:
         if failed is not raises:
             raise InvokeError(f"{name} answered {json.dumps(result)}; its log:\n{done.stderr}")
         self.invoked.add(name)
-        _say(f"  {name} answered after {time.monotonic() - started:.1f} s")
+        _print(f"  {name} answered after {time.monotonic() - started:.1f} s")
         return result
 
 
 def walk_through(functions: Functions) -> None:
-    """From the empty database to a delivery that the partner has got. Raises InvokeError at the first wrong answer."""
+    """From the empty database to a delivery that the partner received. Raises InvokeError at the first wrong answer."""
     _migrate(functions)
     token, tenant_id = _issue_token(functions)
     caller = _authorize(functions, token, tenant_id)
@@ -98,8 +98,8 @@ def walk_through(functions: Functions) -> None:
     _look_it_up(functions, caller, delivery)
     _check_egress(functions, caller)
     _look_up_addresses(functions)
-    forgotten = not_invoked(functions.invoked)
-    _expect(not forgotten, "no step invokes", forgotten)
+    missed = not_invoked(functions.invoked)
+    _expect(not missed, "no step invokes", missed)
 
 
 def not_invoked(invoked: Collection[str]) -> list[str]:
@@ -110,40 +110,40 @@ def not_invoked(invoked: Collection[str]) -> list[str]:
 
 
 def _migrate(functions: Functions) -> None:
-    _say("migrate: the empty database gets its schema")
-    # As an operator asks: the stored event would have the function answer CloudFormation instead of us.
+    _print("migrate: the empty database gets its schema")
+    # As an operator asks: with the stored event the function would answer CloudFormation instead of us.
     result = functions.invoke("MigrateFunction", {"action": "migrate"})
     _expect(result["version"] == len(result["applied"]) > 0, "migrated", result)
 
 
 def _issue_token(functions: Functions) -> tuple[str, str]:
-    _say("admin: an operator issues a token")
+    _print("admin: an operator issues a token")
     issued = functions.invoke("AdminFunction", _event("admin"))
     _expect(issued["token"].startswith("spt_"), "issued", list(issued))
     return issued["token"], issued["tenant_id"]
 
 
 def _authorize(functions: Functions, token: str, tenant_id: str) -> dict[str, str]:
-    _say("authorize: the token opens the whole stage, another one opens nothing")
+    _print("authorize: the token is allowed on the whole stage, an unknown one is refused")
     event = _event("authorize")
     found = functions.invoke("AuthorizeFunction", _with_token(event, token))
     (statement,) = found["policyDocument"]["Statement"]
     opened = statement["Effect"] == "Allow" and statement["Resource"].endswith("/dev/*")
-    _expect(opened and found["context"]["tenant_id"] == tenant_id, "the authorizer said", found)
+    _expect(opened and found["context"]["tenant_id"] == tenant_id, "the authorizer answered", found)
     refused = functions.invoke("AuthorizeFunction", _with_token(event, "spt_" + "0" * 43), raises=True)
-    _expect(refused["errorMessage"] == "Unauthorized", "the authorizer said", refused)
+    _expect(refused["errorMessage"] == "Unauthorized", "the authorizer answered", refused)
     context: dict[str, str] = found["context"]
     return context
 
 
 def _read_what_is_open(functions: Functions) -> None:
-    _say("api: the OpenAPI document")
+    _print("api: the OpenAPI document")
     answer = functions.invoke("ApiFunction", _call(_event("api-get"), {}, "GET", "/openapi.json"))
     _expect(answer["statusCode"] == 200 and _content(answer)["openapi"].startswith("3.1"), "got", answer["statusCode"])
 
 
 def _make_destination(functions: Functions, caller: Mapping[str, str]) -> None:
-    _say("api: a destination")
+    _print("api: a destination")
     body = {"name": "partner", "base_url": functions.partner_url}
     event = _call(_event("api-post-delivery"), caller, "POST", "/v1/destinations", body)
     answer = functions.invoke("ApiFunction", event)
@@ -151,14 +151,14 @@ def _make_destination(functions: Functions, caller: Mapping[str, str]) -> None:
 
 
 def _create_delivery(functions: Functions, caller: Mapping[str, str]) -> dict[str, Any]:
-    _say("api: a delivery is accepted")
+    _print("api: a delivery is accepted")
     answer = functions.invoke("ApiFunction", _as_caller(_event("api-post-delivery"), caller))
     _expect(answer["statusCode"] == 202, "got", answer)
     return _content(answer)
 
 
 def _attempt(functions: Functions, delivery: Mapping[str, Any]) -> None:
-    _say("attempt: the partner gets it")
+    _print("attempt: the partner receives the request")
     event = _event("attempt")
     (record,) = event["Records"]
     wakeup = json.loads(record["body"]) | {
@@ -166,35 +166,35 @@ def _attempt(functions: Functions, delivery: Mapping[str, Any]) -> None:
         "due_at": "2026-01-01T00:00:00+00:00",
     }
     result = functions.invoke("AttemptFunction", {"Records": [record | {"body": json.dumps(wakeup)}]})
-    _expect(result == {"batchItemFailures": []}, "the queue was told", result)
+    _expect(result == {"batchItemFailures": []}, "the queue was answered", result)
     (call,) = functions.partner.calls
-    _expect((call.method, call.path) == ("POST", "/orders"), "the partner got", call)
+    _expect((call.method, call.path) == ("POST", "/orders"), "the partner received", call)
 
 
 def _look_it_up(functions: Functions, caller: Mapping[str, str], delivery: Mapping[str, Any]) -> None:
-    _say("api: the delivery shows its attempt, and so does the list")
+    _print("api: the delivery shows its attempt, and so does the list")
     path = f"/v1/deliveries/{delivery['delivery_id']}"
     found = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", path)))
     (attempt,) = found["attempts"]
     _expect((found["state"], attempt["outcome"]) == ("delivered", "answered"), "the API shows", found)
     waiting = _content(functions.invoke("ApiFunction", _as_caller(_event("api-get"), caller)))
-    _expect(waiting["deliveries"] == [], "still pending are", waiting)
+    _expect(waiting["deliveries"] == [], "still pending:", waiting)
 
 
 def _check_egress(functions: Functions, caller: Mapping[str, str]) -> None:
-    _say("check egress: the echo service sees the published address, and the API shows it")
+    _print("check egress: the echo service sees the published address, and the API shows it")
     result = functions.invoke("CheckEgressAFunction", _event("check_egress"))
-    _expect(result["verdict"] == "matches", "the check said", result)
+    _expect(result["verdict"] == "matches", "the check answered", result)
     shown = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", "/v1/egress")))
     _expect([entry["verdict"] for entry in shown["addresses"]] == ["matches"], "the API shows", shown)
 
 
 def _look_up_addresses(functions: Functions) -> None:
-    _say("network: boto3 is there, and ids that EC2 does not have are refused")
+    _print("network: boto3 is there, and ids that EC2 does not have are refused")
     event = _event("network")
     del event["ResponseURL"]  # without it the function answers us
     refused = functions.invoke("NetworkFunction", event, raises=True)
-    _expect(refused["errorType"] == "NetworkRefused", "the function said", refused)
+    _expect(refused["errorType"] == "NetworkRefused", "the function answered", refused)
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def _surroundings() -> Iterator[Functions]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sallyport-invoke-")))
         postgres = stack.enter_context(Postgres(directory / "postgres", durable=False))
         postgres.make_database(DATABASE)
-        sqs, partner = SqsServer(), Partner(port=0, report=_say)
+        sqs, partner = SqsServer(), Partner(port=0, report=_print)
         for server in (sqs, partner):
             stack.callback(server.stop)
             server.start()
@@ -280,34 +280,34 @@ def _result(name: str, done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def _sam_environment() -> dict[str, str]:
-    """Credentials that open nothing: the functions sign their calls to the emulated queue with them."""
+    """Credentials without any permission: the functions sign their calls to the emulated queue with them."""
     made_up = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": "local"}
     return {**os.environ, **made_up, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-def _demand_container_engine() -> None:
+def _require_container_engine() -> None:
     if shutil.which("docker") is None or _quietly("docker", "info") != 0:
         raise InvokeError(
             "make invoke needs a running container engine: `docker info` fails. Start Docker and try again."
         )
 
 
-def _demand_image() -> None:
-    """Lambda's own image, or where its registry is out of reach a stand-in that is made here."""
+def _require_image() -> None:
+    """Lambda's own image, or a replacement that is built here if its registry cannot be reached."""
     if _quietly("docker", "image", "inspect", IMAGE) == 0:
         return
-    _say(f"pulling {IMAGE}")
+    _print(f"pulling {IMAGE}")
     if _quietly("docker", "pull", "--platform", "linux/amd64", IMAGE) == 0:
         return
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         raise InvokeError(
-            f"{IMAGE} cannot be pulled. Making a stand-in needs root and debootstrap (tools/lambda-image.sh)."
+            f"{IMAGE} cannot be pulled. Building a replacement needs root and debootstrap (tools/lambda-image.sh)."
         )
-    _say("the registry is out of reach: making a stand-in for the image, which takes some minutes")
+    _print("the registry cannot be reached: building a replacement for the image, which takes some minutes")
     IMAGE_WORKSPACE.mkdir(parents=True, exist_ok=True)
     command = [str(ROOT / "tools/lambda-image.sh"), str(SAM.parents[1]), sys.base_prefix, str(IMAGE_WORKSPACE)]
     if subprocess.run(command, check=False).returncode != 0:
-        raise InvokeError("tools/lambda-image.sh could not make the image; its words are above.")
+        raise InvokeError("tools/lambda-image.sh could not build the image; its output is above.")
 
 
 def _quietly(*command: str) -> int:
@@ -322,22 +322,22 @@ def _expect(true: bool, what: str, found: object) -> None:
         raise InvokeError(f"{what} {found}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
     try:
-        _demand_container_engine()
-        _demand_image()
+        _require_container_engine()
+        _require_image()
         with _surroundings() as functions:
             walk_through(functions)
     except (InvokeError, LocalError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    _say("All functions run in Lambda's image.")
+    _print("All functions run in Lambda's image.")
 
 
 if __name__ == "__main__":

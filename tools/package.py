@@ -1,16 +1,16 @@
-"""Makes the package of a Lambda function: our code, its pinned dependencies, and bytecode for all of it.
+"""Builds the package of a Lambda function: our code, its pinned dependencies, and bytecode for all of it.
 
-    python3.13 tools/package.py build SOURCE PACKAGE --for NAME  makes the package in the empty directory PACKAGE
+    python3.13 tools/package.py build SOURCE PACKAGE --for NAME  builds the package in the empty directory PACKAGE
     python3.13 tools/package.py check PACKAGE                    checks a built package and prints its size
     python3.13 tools/package.py built DIRECTORY [--for NAME]     prints what processor all packages in it are for; with
                                                                  --for fails unless it is NAME
 
 A package is for one processor, `arm64` or `x86_64`, which is written into it (the file ARCHITECTURE), so that a
-deployment to functions of the other kind can be stopped before it begins. src/Makefile says which, by the template's
+deployment to functions of the other kind can be stopped before it starts. src/Makefile chooses it by the template's
 parameter Architecture.
 
-Bytecode is compiled as unchecked-hash: Python then takes it without looking at the source, whose date in a Lambda
-package says nothing. That is safe because each file's hash is compared with its source here, at the end of each build.
+Bytecode is compiled as unchecked-hash: Python then uses it without checking the source, whose date in a Lambda
+package is meaningless. That is safe because each file's hash is compared with its source at the end of each build.
 """
 
 import argparse
@@ -31,30 +31,30 @@ import zipfile
 from pathlib import Path
 
 LAMBDA_PYTHON = (3, 13)
-LAMBDA_ROOT = "/var/task"  # where a package lies on Lambda, and so what tracebacks should name
+LAMBDA_ROOT = "/var/task"  # where a package is on Lambda, and so what tracebacks should name
 # Lambda's names for processors, those of wheels and of `uname -m`, and the machine's number in an ELF header.
 WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 ELF_MACHINES = {"arm64": 183, "x86_64": 62}
-# Amazon Linux 2023, which the python3.13 runtime is made of, has glibc 2.34.
+# Amazon Linux 2023, on which the python3.13 runtime is based, has glibc 2.34.
 WHEEL_TAGS = ["manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014"]
 MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is for
 SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
-# Of dependencies: their own tests, C sources and type stubs are of no use on Lambda.
-JUNK_DIRECTORIES = {"__pycache__", "tests", "bin"}
-# cffi is needed to build PyNaCl; at run time its compiled back end, which lies beside it, is enough.
+# Of dependencies: their own tests, C sources and type stubs are not used on Lambda.
+UNUSED_DIRECTORIES = {"__pycache__", "tests", "bin"}
+# cffi is needed to build PyNaCl; at run time its compiled back end, which is beside it, is enough.
 BUILD_ONLY = {"cffi", "pycparser"}
-JUNK_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
+UNUSED_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
 ZIPPED_BUDGET_BYTES = 16_000_000
 UNCHECKED_HASH = 0b01  # PEP 552: the flags of a hash-based pyc that is not compared with its source on import
 
 
 class PackageError(Exception):
-    """The package cannot be made or is not what it should be. The message is one line for the person who builds."""
+    """The package cannot be built or is wrong. The message is one line for the person who builds."""
 
 
 def build(source: Path, package: Path, *, architecture: str) -> None:
     """Fills the directory `package`. Raises PackageError."""
-    _demand_lambda_python()
+    _require_lambda_python()
     shutil.copytree(_dependencies(source / "requirements.txt", package, architecture), package, dirs_exist_ok=True)
     _copy_code(source, package)
     _compile(package)
@@ -63,10 +63,10 @@ def build(source: Path, package: Path, *, architecture: str) -> None:
     check_binaries(package)
 
 
-def demand_one_word(architecture: str) -> None:
+def require_same_architecture(architecture: str) -> None:
     """Raises PackageError where the environment variable ARCHITECTURE asks for another processor than `architecture`.
 
-    It is not what decides. Whoever sets it means it, though, and should not get the other one without a word.
+    The variable decides nothing, but whoever sets it should not silently get the other processor.
     """
     asked = os.environ.get("ARCHITECTURE", "")
     if asked not in {"", architecture}:
@@ -77,7 +77,7 @@ def demand_one_word(architecture: str) -> None:
 
 
 def architecture_of(package: Path) -> str:
-    """What a built package is for. Raises PackageError where it does not say."""
+    """The processor of a built package. Raises PackageError if its marker is missing."""
     marker = package / MARKER
     if not marker.is_file():
         raise PackageError(f"{package} does not say which processor it is for: build it again")
@@ -110,7 +110,7 @@ def runs_here(architecture: str) -> bool:
 
 
 def check_bytecode(package: Path) -> int:
-    """How many sources there are in `package`. Raises PackageError unless each has unchecked bytecode of its text."""
+    """How many sources there are in `package`. Raises PackageError unless each has unchecked bytecode of its own."""
     sources = sorted(package.rglob("*.py"))
     for path in sources:
         bytecode = Path(importlib.util.cache_from_source(str(path)))
@@ -122,7 +122,7 @@ def check_bytecode(package: Path) -> int:
                 f"{bytecode} is not unchecked-hash bytecode of Python {LAMBDA_PYTHON[0]}.{LAMBDA_PYTHON[1]}"
             )
         if source_hash != importlib.util.source_hash(path.read_bytes()):
-            raise PackageError(f"{bytecode} was compiled from another text than {path.name}")
+            raise PackageError(f"{bytecode} was compiled from another version of {path.name}")
     return len(sources)
 
 
@@ -161,7 +161,7 @@ def zipped_size(package: Path) -> int:
     return buffer.getbuffer().nbytes
 
 
-def _demand_lambda_python() -> None:
+def _require_lambda_python() -> None:
     if sys.version_info[:2] != LAMBDA_PYTHON:
         wanted = ".".join(map(str, LAMBDA_PYTHON))
         raise PackageError(f"building needs Python {wanted}, as Lambda has it; this is {sys.version.split()[0]}")
@@ -177,27 +177,27 @@ def _elf_machine(path: Path) -> int | None:
 def _dependencies(requirements: Path, package: Path, architecture: str) -> Path:
     """The directory of the installed dependencies, shared by all functions of a build and by later builds."""
     recipe = requirements.read_bytes() + Path(__file__).read_bytes()
-    shelf = package.parent.parent / "dependencies"
-    kept = shelf / f"{architecture}-{hashlib.sha256(recipe).hexdigest()[:16]}"
-    shelf.mkdir(parents=True, exist_ok=True)
-    with (shelf / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # sam build --parallel comes here for all functions at once
-        if not kept.is_dir():
-            _install_and_compile(requirements, kept, architecture)
-    return kept
+    cache = package.parent.parent / "dependencies"
+    installed = cache / f"{architecture}-{hashlib.sha256(recipe).hexdigest()[:16]}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # sam build --parallel runs this for all functions at once
+        if not installed.is_dir():
+            _install_and_compile(requirements, installed, architecture)
+    return installed
 
 
-def _install_and_compile(requirements: Path, kept: Path, architecture: str) -> None:
+def _install_and_compile(requirements: Path, installed: Path, architecture: str) -> None:
     others = tuple(f"{name}-" for name in WHEEL_MACHINES if name != architecture)
-    for older in kept.parent.iterdir():
+    for older in installed.parent.iterdir():
         if older.is_dir() and not older.name.startswith(others):
             shutil.rmtree(older)
-    unfinished = kept.with_suffix(".unfinished")
+    unfinished = installed.with_suffix(".unfinished")
     _install(requirements, unfinished, architecture)
-    demand_pins(requirements, unfinished)
+    require_pins(requirements, unfinished)
     _strip(unfinished)
     _compile(unfinished)
-    unfinished.rename(kept)
+    unfinished.rename(installed)
 
 
 def _install(requirements: Path, target: Path, architecture: str) -> None:
@@ -217,10 +217,10 @@ def _install(requirements: Path, target: Path, architecture: str) -> None:
     for tag in WHEEL_TAGS:
         command += ["--platform", f"{tag}_{WHEEL_MACHINES[architecture]}"]
     if subprocess.run([*command, "--target", str(target), "-r", str(requirements)], check=False).returncode != 0:
-        raise PackageError(f"pip could not install {requirements}; its words are above")
+        raise PackageError(f"pip could not install {requirements}; its output is above")
 
 
-def demand_pins(requirements: Path, installed: Path) -> None:
+def require_pins(requirements: Path, installed: Path) -> None:
     """Raises PackageError unless exactly the pinned versions are in the directory `installed`, and nothing else."""
     lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     pinned = {_normal(name): version for name, _, version in (line.partition("==") for line in lines if line)}
@@ -240,9 +240,11 @@ def _normal(name: str) -> str:
 
 def _strip(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
-        if path.is_dir() and (path.name in JUNK_DIRECTORIES or (path.parent == directory and path.name in BUILD_ONLY)):
+        if path.is_dir() and (
+            path.name in UNUSED_DIRECTORIES or (path.parent == directory and path.name in BUILD_ONLY)
+        ):
             shutil.rmtree(path)
-        elif path.is_file() and path.suffix in JUNK_SUFFIXES:
+        elif path.is_file() and path.suffix in UNUSED_SUFFIXES:
             path.unlink()
 
 
@@ -273,7 +275,7 @@ def _pyc_header(bytecode: Path) -> tuple[bytes, int, bytes]:
 
 
 def _report(package: Path) -> None:
-    _demand_lambda_python()
+    _require_lambda_python()
     size, architecture = zipped_size(package), architecture_of(package)
     sys.stdout.write(
         f"{package}: for {architecture}, {size / 1e6:.1f} MB zipped, {check_bytecode(package)} sources with"
@@ -284,13 +286,13 @@ def _report(package: Path) -> None:
 
 
 def _imported(package: Path, architecture: str) -> str:
-    """Imports every handler where this machine can, and says which."""
+    """Imports every handler if this machine can; a phrase for the report."""
     if not runs_here(architecture):
         return f"not imported, since this machine is {sys.platform} on {platform.machine()}"
     return f"{check_imports(package)} modules imported from it"
 
 
-def _demand_built_for(directory: Path, wanted: str | None) -> None:
+def _require_built_for(directory: Path, wanted: str | None) -> None:
     built = built_architecture(directory)
     if wanted is not None and built != wanted:
         raise PackageError(
@@ -302,7 +304,7 @@ def _demand_built_for(directory: Path, wanted: str | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Makes and checks the package of a Lambda function.")
+    parser = argparse.ArgumentParser(description="Builds and checks the package of a Lambda function.")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build")
     builder.add_argument("source", type=Path)
@@ -315,12 +317,12 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         if asked.command == "build":
-            demand_one_word(asked.wanted)
+            require_same_architecture(asked.wanted)
             build(asked.source, asked.package, architecture=asked.wanted)
         elif asked.command == "check":
             _report(asked.package)
         else:
-            _demand_built_for(asked.directory, asked.wanted)
+            _require_built_for(asked.directory, asked.wanted)
     except PackageError as error:
         sys.exit(str(error))
 

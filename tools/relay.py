@@ -16,9 +16,9 @@ class Relay:
         class RelayHandler(BaseRequestHandler):
             def handle(self) -> None:
                 with contextlib.suppress(OSError), connect() as inside:
-                    back = threading.Thread(target=_pour, args=(inside, self.request), daemon=True)
+                    back = threading.Thread(target=_copy_stream, args=(inside, self.request), daemon=True)
                     back.start()
-                    _pour(self.request, inside)
+                    _copy_stream(self.request, inside)
                     back.join()
 
         self._server = ThreadingTCPServer((address, 0), RelayHandler)
@@ -28,7 +28,7 @@ class Relay:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return self._server.server_address[1]
 
     def __enter__(self) -> "Relay":
@@ -60,8 +60,8 @@ def to_unix_socket(path: str) -> Callable[[], socket.socket]:
     return connect
 
 
-def _pour(source: socket.socket, target: socket.socket) -> None:
-    """All bytes of one direction, then its end."""
+def _copy_stream(source: socket.socket, target: socket.socket) -> None:
+    """Copies all bytes of one direction, then closes it."""
     with contextlib.suppress(OSError):
         while chunk := source.recv(CHUNK_BYTES):
             target.sendall(chunk)

@@ -10,7 +10,7 @@ import yaml
 from tests.contract.project import ROOT, load
 from tests.support.copies import copy_project, has_no_container_engine
 from tests.support.making import clean
-from tools.package import MARKER, SHIPPED_SUFFIXES, architecture_of, check_binaries, check_bytecode, demand_pins
+from tools.package import MARKER, SHIPPED_SUFFIXES, architecture_of, check_binaries, check_bytecode, require_pins
 
 BUILD_SECONDS = 600  # where the shelf is empty pip fetches every dependency first
 INVOKE_SECONDS = 1800  # the first one may have to make the image
@@ -57,7 +57,7 @@ def test_each_package_holds_our_code_as_it_stands(built: tuple[str, Mapping[str,
 
 def test_each_package_holds_exactly_the_pinned_dependencies(built: tuple[str, Mapping[str, Path]]) -> None:
     for package in built[1].values():
-        demand_pins(ROOT / "src/requirements.txt", package)
+        require_pins(ROOT / "src/requirements.txt", package)
 
 
 def test_each_package_is_for_the_templates_processor_and_has_bytecode_of_its_sources(

@@ -1,4 +1,4 @@
-"""`make mutants`: what it edits, what it leaves alone, and that it tells a test that notices from one that does not."""
+"""`make mutants`: what it edits, what it leaves alone, and whether it distinguishes a test that catches an edit."""
 
 import json
 import re
@@ -11,14 +11,14 @@ import pytest
 from tools.mutants import __main__ as command_line
 from tools.mutants import baseline as measuring
 from tools.mutants import running
-from tools.mutants.baseline import Baseline, _foreign, baseline
+from tools.mutants.baseline import Baseline, _is_unread, baseline
 from tools.mutants.edits import Edit
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
 from tools.mutants.python_edits import compiles, python_edits, required_keywords
 from tools.mutants.report import EQUIVALENT, caught_percent, equivalents, key, summary
-from tools.mutants.running import Result
-from tools.mutants.sample import all_edits, changed_since, draw, texts, touching, whole
+from tools.mutants.running import MutantResult
+from tools.mutants.sample import all_edits, changed_since, draw, is_readable, texts, touching
 from tools.mutants.sql_edits import sql_edits
 from tools.mutants.template_edits import template_edits
 from tools.mutants.trees import Tree
@@ -249,7 +249,7 @@ def test_the_same_seed_draws_the_same_and_another_one_others() -> None:
     assert drawn == draw(edits, chosen, count=30, seed=4)
     assert drawn != draw(edits, chosen, count=30, seed=5)
     assert [sum(edit.stratum == name for edit in drawn) for name in ("python", "sql", "template")] == [14, 8, 8]
-    assert all(whole(edit, chosen[edit.path]) and promise(edit, chosen[edit.path]) for edit in drawn)
+    assert all(is_readable(edit, chosen[edit.path]) and promise(edit, chosen[edit.path]) for edit in drawn)
 
 
 def test_a_change_alone_can_be_tried(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_every_equivalent_edit_is_still_one_of_ours_and_has_a_reason() -> None:
 def test_equivalent_edits_do_not_count() -> None:
     edit = python_edits("src/x.py", "A = 1\n", {})[0]
     verdicts = ["caught", "timeout", "text", "survived", "equivalent"]
-    results = [Result(edit=edit, verdict=verdict, by="") for verdict in verdicts]
+    results = [MutantResult(edit=edit, verdict=verdict, by="") for verdict in verdicts]
     assert caught_percent(results) == 75
     assert list(summary(results))[-1] == (
         "all        75.0 %: 3 caught, of these 1 by a time-out, 1 by a text alone, 1 survived, 1 equivalent"
@@ -290,12 +290,12 @@ def test_equivalent_edits_do_not_count() -> None:
 
 
 def test_tests_are_measured_again_when_what_they_read_changes() -> None:
-    assert not _foreign("src/domain/ids.py", "tests/unit", covered=True)
-    assert not _foreign("tests/unit/test_ids.py", "tests/unit/test_ids.py", covered=True)
-    assert not _foreign("tests/egress/servers.py", "tests/flows", covered=True)
-    assert _foreign("tests/lab/test_plan.py", "tests/unit", covered=True)
-    assert _foreign("docs/api.md", "tests/unit", covered=True)
-    assert not _foreign("docs/api.md", "tests/contract", covered=False)
+    assert not _is_unread("src/domain/ids.py", "tests/unit", covered=True)
+    assert not _is_unread("tests/unit/test_ids.py", "tests/unit/test_ids.py", covered=True)
+    assert not _is_unread("tests/egress/servers.py", "tests/flows", covered=True)
+    assert _is_unread("tests/lab/test_plan.py", "tests/unit", covered=True)
+    assert _is_unread("docs/api.md", "tests/unit", covered=True)
+    assert not _is_unread("docs/api.md", "tests/contract", covered=False)
 
 
 @pytest.fixture
@@ -327,7 +327,7 @@ def test_a_file_of_tests_is_measured_by_itself_and_what_all_read_measures_all(
         asked.append(wanted)
         tests = [f"tests/unit/test_{name}.py::test" for name in "ab"]
         lines = {"src/code.py": {len(asked): tests}}
-        return Baseline(seconds=dict.fromkeys(tests, 1.0), lines=lines, unsteady=())
+        return Baseline(seconds=dict.fromkeys(tests, 1.0), lines=lines, failing=())
 
     def known() -> Baseline:
         tree = Tree(files=small, scratch=small)
@@ -352,12 +352,12 @@ def test_a_file_of_each_language_can_be_tried_without_the_others(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {"tests/db/test_lists.py::test_one": 1.0}
-    monkeypatch.setattr(running, "baseline", lambda *_, **__: Baseline(seconds=seconds, lines={}, unsteady=()))
+    monkeypatch.setattr(running, "baseline", lambda *_, **__: Baseline(seconds=seconds, lines={}, failing=()))
     chosen = texts(ROOT, [path])
     edit = all_edits(ROOT, chosen)[0]
     trees: Queue[Tree] = Queue()
     trees.put(Tree(files=tmp_path, scratch=tmp_path))
-    ready = running.Bench(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
+    ready = running.Runner(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
     assert len(list(ready.prepare([edit]))) == len(owners(path))
     assert ready.chosen(edit) == seconds
 

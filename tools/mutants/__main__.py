@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
-from tools.mutants.baseline import KEPT, NotClean
+from tools.mutants.baseline import CACHE_DIRECTORY, NotClean
 from tools.mutants.edits import Edit
-from tools.mutants.report import caught_percent, equivalents, keep, kept, key, summary, told
-from tools.mutants.running import Bench, Result, bench, cores
+from tools.mutants.report import caught_percent, equivalents, key, lines_about, save_survivors, saved_survivors, summary
+from tools.mutants.running import MutantResult, Runner, cores, runner
 from tools.mutants.sample import Texts, all_edits, changed_since, draw, texts, touching
-from tools.mutants.trees import room
+from tools.mutants.trees import workspace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SURVIVORS = ROOT / KEPT / "survivors"
+SURVIVORS = ROOT / CACHE_DIRECTORY / "survivors"
 
 
 class NothingToTry(Exception):
@@ -23,14 +23,14 @@ class NothingToTry(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 where enough was caught, 1 where less was, 2 where nothing could be tried."""
+    """The exit status: 0 if enough were caught, 1 if not, 2 if nothing could be run."""
     options = _options(arguments)
     try:
-        chosen = texts(ROOT, _listed(options.only))
-        drawn = _drawn(options, chosen)
-        return _tried(options, drawn, chosen)
+        chosen = texts(ROOT, _split(options.only))
+        drawn = _sampled(options, chosen)
+        return _run_all(options, drawn, chosen)
     except (NotClean, NothingToTry, subprocess.CalledProcessError) as error:
-        sys.stderr.write(f"make mutants: {_words(error)}\n")
+        sys.stderr.write(f"make mutants: {_message(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("make mutants: interrupted\n")
@@ -53,16 +53,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _listed(names: str) -> list[str]:
+def _split(names: str) -> list[str]:
     return [name for name in names.split(",") if name]
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error.stderr).strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
 
 
-def _drawn(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
-    rules = _listed(options.rules)
+def _sampled(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
+    rules = _split(options.rules)
     edits = all_edits(ROOT, chosen)
     if not edits:
         raise NothingToTry("ONLY names no file that it edits")
@@ -71,7 +71,7 @@ def _drawn(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
     if not edits:
         raise NothingToTry("none of RULES has an edit in these files")
     if options.again:
-        before = kept(SURVIVORS)
+        before = saved_survivors(SURVIVORS)
         return [edit for edit in edits if key(edit, chosen) in before]
     if options.since:
         edits = touching(edits, chosen, changed_since(ROOT, options.since))
@@ -86,40 +86,40 @@ def _refuse_unknown(rules: Set[str]) -> None:
             raise NothingToTry(f"there is no rule '{min(unknown)}'; RULES takes {', '.join(sorted(known))}")
 
 
-def _tried(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) -> int:
+def _run_all(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) -> int:
     say(f"{len(drawn)} edits of {len(chosen)} files, SEED={options.seed} N={options.count}")
     known = equivalents()
     counted = [edit for edit in drawn if key(edit, chosen) not in known]
     results = [
-        Result(edit=edit, verdict="equivalent", by=known[key(edit, chosen)])
+        MutantResult(edit=edit, verdict="equivalent", by=known[key(edit, chosen)])
         for edit in drawn
         if key(edit, chosen) in known
     ]
     for result in results:
-        _tell(result, chosen)
+        _report(result, chosen)
     if options.list:
         for edit in counted:
-            _tell(Result(edit=edit, verdict="drawn", by="not tried"), chosen)
+            _report(MutantResult(edit=edit, verdict="drawn", by="not tried"), chosen)
         return 0
     for result in _run(options, counted, chosen):
         results.append(result)
-        _tell(result, chosen)
-    keep(results, chosen, SURVIVORS)
+        _report(result, chosen)
+    save_survivors(results, chosen, SURVIVORS)
     say("", *summary(results))
     return 0 if caught_percent(results) >= options.minimum else 1
 
 
-def _run(options: argparse.Namespace, counted: Sequence[Edit], chosen: Texts) -> Iterator[Result]:
-    with room() as directory:
-        jobs, tests = max(1, options.jobs), _listed(options.tests)
-        ready: Bench = bench(ROOT, directory, chosen, jobs=jobs, tests=tests, anyway=options.anyway)
+def _run(options: argparse.Namespace, counted: Sequence[Edit], chosen: Texts) -> Iterator[MutantResult]:
+    with workspace() as directory:
+        jobs, tests = max(1, options.jobs), _split(options.tests)
+        ready: Runner = runner(ROOT, directory, chosen, jobs=jobs, tests=tests, anyway=options.anyway)
         for line in ready.prepare(counted):
             say(f"clean: {line}")
         yield from ready.run(counted)
 
 
-def _tell(result: Result, chosen: Texts) -> None:
-    say(*told(result, chosen))
+def _report(result: MutantResult, chosen: Texts) -> None:
+    say(*lines_about(result, chosen))
 
 
 def say(*lines: str) -> None:

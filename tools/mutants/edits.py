@@ -1,4 +1,4 @@
-"""An edit of one place in one file, and how it is told."""
+"""An edit of one place in one file, and how it is shown."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 STRATA = ("python", "sql", "template")
 SHOWN_CHARACTERS = 150
 
+
 type Span = tuple[int, int, str]  # where an edit starts and ends, and the new text
 
 
@@ -14,7 +15,7 @@ type Span = tuple[int, int, str]  # where an edit starts and ends, and the new t
 class Edit:
     """`text[start:end]` of the file at `path` (from the root, with slashes) becomes `new`.
 
-    `stratum` is one of STRATA, `rule` says in a few words what the edit does, such as "drops a guard".
+    `stratum` is one of STRATA, `rule` describes the edit in a few words, such as "drops a guard".
     """
 
     path: str
@@ -43,7 +44,7 @@ class Edit:
         return line_of(text, self.start), line_of(text, max(self.start, self.end - 1))
 
     def as_diff(self, text: str) -> tuple[str, str]:
-        """The lines before and after, without indentation and in one line each."""
+        """The lines before and after the edit, without indentation, each joined into one line."""
         first = text.rfind("\n", 0, self.start) + 1
         last = text.find("\n", self.end)
         last = len(text) if last < 0 else last
@@ -53,7 +54,7 @@ class Edit:
 
 
 def line_of(text: str, offset: int) -> int:
-    """The number of the line in which the character at `offset` stands, from 1."""
+    """The number of the line that contains the character at `offset`, from 1."""
     return text.count("\n", 0, offset) + 1
 
 

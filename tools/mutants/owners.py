@@ -1,9 +1,9 @@
-"""Which files are edited, and which folders of tests have to notice it."""
+"""Which files are edited, and which folders of tests must catch it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-# The longest prefix of a path decides. What lies above a layer notices much of it too, but need not.
+# The longest prefix of a path decides. Tests of higher layers catch many edits too, but need not.
 OWNERS: dict[str, tuple[str, ...]] = {
     "src/domain/": ("tests/unit", "tests/flows"),
     "src/runtime/": ("tests/unit", "tests/egress", "tests/handlers"),
@@ -18,17 +18,17 @@ OWNERS: dict[str, tuple[str, ...]] = {
 
 
 def owners(path: str) -> tuple[str, ...]:
-    """The folders of tests, the quickest first. Raises KeyError for a file that nobody owns."""
+    """The folders of tests, the fastest first. Raises KeyError for a file without an owner."""
     prefix = max((prefix for prefix in OWNERS if path.startswith(prefix)), key=len, default="")
     return OWNERS[prefix]
 
 
 def files(root: Path) -> list[str]:
-    """All that is edited: the code, the migrations and the templates, by their path from the root."""
-    found = [*root.glob("src/**/*.py"), *root.glob("src/db/migrations/*.sql"), *root.glob("infra/*.yaml")]
-    return ["template.yaml", *sorted(path.relative_to(root).as_posix() for path in found)]
+    """All files that are edited: code, migrations and templates, by their path from the root."""
+    paths = [*root.glob("src/**/*.py"), *root.glob("src/db/migrations/*.sql"), *root.glob("infra/*.yaml")]
+    return ["template.yaml", *sorted(path.relative_to(root).as_posix() for path in paths)]
 
 
 def within(path: str, wanted: Sequence[str]) -> bool:
-    """Whether a file is one of those that were asked for, or below one; all are where nothing was."""
+    """Whether a file is one of those that are wanted, or below one; every file is if none are named."""
     return not wanted or any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in wanted)

@@ -1,4 +1,4 @@
-"""What `make mutants` hooks into pytest: which tests run, in which order, until one of them notices, and a log of it.
+"""The pytest plugin of `make mutants`: which tests run, in which order, until one of them fails, and a log of it.
 
 MUTANTS_WANTED names a file with the ids of the tests to run, one a line; without it all run, to the end.
 MUTANTS_LOG names the file to log to: one JSON object a line, {"test", "seconds", "failed", "why"}.
@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-# A test that changes a template's text to see a rule notice says so where the text is another one. That shows that the
-# text is pinned, and not that anything looks after what it means.
+# A test that changes a template's text to see a rule report it has this message if the text is another one. That shows
+# only that the text is pinned, not that a test checks what it means.
 ONLY_THE_TEXT = "no longer has:"
 WHY_CHARACTERS = 200
 
 
 class Watch:
-    """Chooses, orders, logs, and ends the run at the first test that fails for a reason."""
+    """Chooses, orders, logs, and ends the run at the first failure that is not about the text alone."""
 
     def __init__(self, log: Path, wanted: list[str] | None) -> None:
         self._log = log
@@ -50,7 +50,7 @@ class Watch:
         with self._log.open("a") as log:
             log.write(json.dumps(line | {"text_alone": text_alone}) + "\n")
         if failed and not text_alone and self._order is not None:
-            self._session.shouldstop = "noticed"
+            self._session.shouldstop = "caught"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""What an edit breaks, in the words that stand beside it: a comment, a docstring, a description."""
+"""The promise that an edit breaks, in the words next to it: a comment, a docstring, a description."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def promise(edit: Edit, text: str) -> str:
-    """One sentence, for a person who wonders why a test should mind."""
+    """One sentence, for a person who wonders why a test should catch the edit."""
     start = edit.start + len(edit.new) if edit.start == edit.end else edit.start
     line = edit.line(text)
     if edit.path.endswith(".yaml"):
@@ -27,13 +27,13 @@ def _line(text: str, line: int) -> str:
 
 
 def _in_a_module(text: str, line: int) -> str:
-    """The comment beside the line or above it, else the docstring of what holds it."""
+    """The comment beside the line or above it, otherwise the docstring of what contains it."""
     tree = ast.parse(text)
     documented = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS) and _holds(node, line)]
     for node in sorted(documented, key=lambda node: -node.lineno):
-        said = ast.get_docstring(node)
-        if said:
-            return _beside(text, line, "#") or f"{node.name}: {_sentence(said)}"
+        description = ast.get_docstring(node)
+        if description:
+            return _beside(text, line, "#") or f"{node.name}: {_sentence(description)}"
     names = "".join(f"{node.name}: " for node in documented[:1])
     return _beside(text, line, "#") or names + _sentence(ast.get_docstring(tree) or _line(text, line))
 
@@ -46,26 +46,28 @@ def _holds(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, line: in
 def _in_a_template(text: str, start: int, line: int) -> str:
     keys = place_of(text, start)
     where = ".".join(keys[1:] or keys)
-    said = _beside(text, line, "#") or _description(text, keys)
-    return f"{where}: {said}" if said else where
+    description = _beside(text, line, "#") or _description(text, keys)
+    return f"{where}: {description}" if description else where
 
 
 def _description(text: str, keys: tuple[str, ...]) -> str:
-    """Of the parameter, the alarm or the resource that holds a place."""
+    """The description of the parameter, the alarm or the resource that contains a place."""
     node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-    found = ""
+    sentence = ""
     for key in keys:
         entries = {str(name.value): value for name, value in node.value} if isinstance(node, yaml.MappingNode) else {}
-        said = next((entries[name] for name in ("AlarmDescription", "Description") if name in entries), None)
-        found = _sentence(said.value) if isinstance(said, yaml.ScalarNode) and key != keys[0] else found
+        description = next((entries[name] for name in ("AlarmDescription", "Description") if name in entries), None)
+        sentence = (
+            _sentence(description.value) if isinstance(description, yaml.ScalarNode) and key != keys[0] else sentence
+        )
         node = entries.get(key) if isinstance(node, yaml.MappingNode) else None
         if isinstance(node, yaml.MappingNode):
             properties = next((value for name, value in node.value if name.value == "Properties"), None)
-            found = _said_in(properties) or found
-    return found
+            sentence = _description_in(properties) or sentence
+    return sentence
 
 
-def _said_in(properties: yaml.Node | None) -> str:
+def _description_in(properties: yaml.Node | None) -> str:
     if not isinstance(properties, yaml.MappingNode):
         return ""
     for name, value in properties.value:
@@ -77,9 +79,9 @@ def _said_in(properties: yaml.Node | None) -> str:
 def _beside(text: str, line: int, mark: str) -> str:
     """The comment at the end of a line, or the lines of comment right above it."""
     lines = text.splitlines()
-    behind = re.search(rf"(?:^|\s){mark} (?!noqa|type:|pragma)(.+)$", lines[line - 1])
-    if behind:
-        return _sentence(behind[1])
+    trailing = re.search(rf"(?:^|\s){mark} (?!noqa|type:|pragma)(.+)$", lines[line - 1])
+    if trailing:
+        return _sentence(trailing[1])
     above: list[str] = []
     for text_above in reversed(lines[: line - 1]):
         comment = re.fullmatch(rf"\s*{mark} ?(.*)", text_above)

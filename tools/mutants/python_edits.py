@@ -1,4 +1,4 @@
-"""Edits of Python: what a slip of the hand would do. Texts for people, logs, annotations and decorators stay."""
+"""Edits of Python such as a slip would make. Texts for people, logs, annotations and decorators are left alone."""
 
 import ast
 import re
@@ -9,12 +9,12 @@ from itertools import pairwise
 from tools.mutants.edits import Edit, Span, once
 from tools.mutants.sql_edits import sql_edits
 
-type PythonRule = Callable[["Source", ast.AST], Iterator[Span]]
+type PythonRule = Callable[["PythonSource", ast.AST], Iterator[Span]]
 
 LOGGERS = {"logger", "log"}
-# Calls that say something to people, to the type checker or to the class machinery.
+# Calls that only concern people, the type checker or the definition of classes.
 MUTE_CALLS = {"NewType", "TypeVar", "cast", "assert_never", "field", "getLogger", "Logger", "overload"}
-# Arguments that are read by people, or that make values frozen, which mypy watches.
+# Arguments that people read, or that make values frozen, which mypy checks.
 MUTE_KEYWORDS = {
     "description", "title", "summary", "examples", "example", "help", "doc", "detail", "message", "reason",
     "frozen", "slots", "kw_only", "gc", "strict",
@@ -43,8 +43,8 @@ SQL = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|CREATE|GRANT|ALTER|REVOK
 
 
 @dataclass(slots=True)
-class Source:
-    """A module's text, its tree, and where in the text a node stands."""
+class PythonSource:
+    """A module's text, its tree, and where in the text a node is."""
 
     text: str
     required: dict[str, set[str]]
@@ -72,7 +72,7 @@ class Source:
         return self.text[self.start(node) : self.end(node)]
 
     def wide(self, node: ast.expr, inside: ast.expr) -> tuple[int, int]:
-        """Where the node stands, with the parentheses around it that lie within another node."""
+        """The span of the node, with the parentheses around it that are inside another node."""
         start, end = self.start(node), self.end(node)
         while True:
             before = len(self.text[:start].rstrip())
@@ -92,8 +92,8 @@ def python_edits(path: str, text: str, required: dict[str, set[str]]) -> list[Ed
 
     `required` has the keywords without which a call fails, by what is called; they are not dropped.
     """
-    source = Source(text, required)
-    nodes = list(_living(source, source.tree))
+    source = PythonSource(text, required)
+    nodes = list(_effective(source, source.tree))
     code = [
         Edit(path=path, start=start, end=end, new=new, stratum="python", rule=name)
         for node in nodes
@@ -111,13 +111,13 @@ def python_edits(path: str, text: str, required: dict[str, set[str]]) -> list[Ed
 
 def required_keywords(texts: Iterable[str]) -> dict[str, set[str]]:
     """Of functions and dataclasses, by their name: what has no default. Where two share a name, what both require."""
-    found: dict[str, set[str]] = {}
+    required: dict[str, set[str]] = {}
     for text in texts:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 needed = _fields(node) if isinstance(node, ast.ClassDef) else _parameters(node.args)
-                found[node.name] = found.get(node.name, needed) & needed
-    return found
+                required[node.name] = required.get(node.name, needed) & needed
+    return required
 
 
 def _fields(node: ast.ClassDef) -> set[str]:
@@ -147,21 +147,21 @@ def compiles(text: str) -> bool:
     return True
 
 
-def _living(source: Source, node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below this one that do something at run time and are not for people. Of annotations these are the
-    bounds that msgspec holds values to.
+def _effective(source: PythonSource, node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below this one that have an effect at run time and are not for people. Of annotations these are the
+    bounds that msgspec enforces.
     """
     for name, value in ast.iter_fields(node):
         if name == "annotation" and value is not None:
             for bound in (call for call in ast.walk(value) if isinstance(call, ast.Call)):
                 yield bound
-                yield from _living(source, bound)
+                yield from _effective(source, bound)
         if name in {"annotation", "returns", "decorator_list", "type_params", "bases"}:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _mute(child):
                 yield child
-                yield from _living(source, child)
+                yield from _effective(source, child)
 
 
 def _mute(node: ast.AST) -> bool:
@@ -187,29 +187,29 @@ def _logs(call: ast.Call) -> bool:
     return isinstance(value, ast.Name) and value.id in LOGGERS
 
 
-def _found(source: Source, begin: int, end: int, pattern: str, new: str) -> Iterator[Span]:
+def _matched(source: PythonSource, begin: int, end: int, pattern: str, new: str) -> Iterator[Span]:
     match = re.search(pattern, source.text[begin:end])
     if match:
         yield begin + match.start(), begin + match.end(), new
 
 
-def _comparisons(source: Source, node: ast.AST) -> Iterator[Span]:
+def _comparisons(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         for operator, left, right in zip(node.ops, sides, sides[1:], strict=False):
             pattern, others = OPERATORS[type(operator)]
             for other in others:
-                yield from _found(source, source.end(left), source.start(right), pattern, other)
+                yield from _matched(source, source.end(left), source.start(right), pattern, other)
 
 
-def _connectives(source: Source, node: ast.AST) -> Iterator[Span]:
+def _connectives(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.BoolOp):
         word, other = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
         for left, right in zip(node.values, node.values[1:], strict=False):
-            yield from _found(source, source.end(left), source.start(right), rf"\b{word}\b", other)
+            yield from _matched(source, source.end(left), source.start(right), rf"\b{word}\b", other)
 
 
-def _operands(source: Source, node: ast.AST) -> Iterator[Span]:
+def _operands(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.BoolOp):
         spans = [source.wide(value, node) for value in node.values]
         for (start, _), (following, _) in pairwise(spans):
@@ -217,20 +217,20 @@ def _operands(source: Source, node: ast.AST) -> Iterator[Span]:
         yield spans[-2][1], spans[-1][1], ""
 
 
-def _negations(source: Source, node: ast.AST) -> Iterator[Span]:
+def _negations(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         yield source.start(node), source.start(node.operand), ""
     if isinstance(node, (ast.If, ast.IfExp)) and not isinstance(node.test, (ast.Compare, ast.UnaryOp)):
         yield source.start(node.test), source.end(node.test), f"not ({source.of(node.test)})"
 
 
-def _filters(source: Source, node: ast.AST) -> Iterator[Span]:
+def _filters(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.comprehension):
         for condition in node.ifs:
             yield source.start(condition), source.end(condition), "True"
 
 
-def _numbers(source: Source, node: ast.AST) -> Iterator[Span]:
+def _numbers(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Constant) and type(node.value) in {int, float}:
         value = node.value
         assert isinstance(value, (int, float))  # noqa: S101 - for the type checker
@@ -239,20 +239,20 @@ def _numbers(source: Source, node: ast.AST) -> Iterator[Span]:
             yield source.start(node), source.end(node), f"({other})" if other < 0 else f"{other}"
 
 
-def _truths(source: Source, node: ast.AST) -> Iterator[Span]:
+def _truths(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield source.start(node), source.end(node), str(not node.value)
 
 
-def _strings(source: Source, node: ast.AST) -> Iterator[Span]:
-    """Those that decide something: sides of comparisons and patterns of `case`."""
+def _strings(source: PythonSource, node: ast.AST) -> Iterator[Span]:
+    """Those that decide something: operands of comparisons and patterns of `case`."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and not is_sql(node):
         parent = source.parents[node]
         if isinstance(parent, (ast.Compare, ast.MatchValue)):
             yield source.start(node), source.end(node), '"mutant"'
 
 
-def _guards(source: Source, node: ast.AST) -> Iterator[Span]:
+def _guards(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if (
         isinstance(node, ast.If)
         and not node.orelse
@@ -262,27 +262,27 @@ def _guards(source: Source, node: ast.AST) -> Iterator[Span]:
         yield source.start(node), source.end(node), "pass"
 
 
-def _raises(source: Source, node: ast.AST) -> Iterator[Span]:
+def _raises(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Raise):
         parent = source.parents[node]
         if not (isinstance(parent, ast.If) and not parent.orelse and len(parent.body) == 1):
             yield source.start(node), source.end(node), "pass"
 
 
-def _calls(source: Source, node: ast.AST) -> Iterator[Span]:
+def _calls(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _mute(node.value):
         yield source.start(node), source.end(node), "pass"
 
 
-def _assignments(source: Source, node: ast.AST) -> Iterator[Span]:
-    """To what others see: attributes, entries, sums. Without the name of a variable the rest would just break."""
+def _assignments(source: PythonSource, node: ast.AST) -> Iterator[Span]:
+    """To what others see: attributes, entries, sums. Without a variable the rest of the function would simply fail."""
     if isinstance(node, ast.AugAssign):
         yield source.start(node), source.end(node), "pass"
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Attribute, ast.Subscript)):
         yield source.start(node), source.end(node), "pass"
 
 
-def _returns(source: Source, node: ast.AST) -> Iterator[Span]:
+def _returns(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Return) and node.value is not None:
         value = source.of(node.value)
         yield source.start(node.value), source.end(node.value), "None"
@@ -291,13 +291,13 @@ def _returns(source: Source, node: ast.AST) -> Iterator[Span]:
             yield start, end, f"not ({value})"
 
 
-def _returns_bool(source: Source, node: ast.AST) -> bool:
+def _returns_bool(source: PythonSource, node: ast.AST) -> bool:
     while not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         node = source.parents[node]
     return isinstance(node.returns, ast.Name) and node.returns.id == "bool"
 
 
-def _swaps(source: Source, node: ast.AST) -> Iterator[Span]:
+def _swaps(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Call) and len(node.args) >= 2 and _called(node) not in {"min", "max"}:
         first, second = node.args[:2]
         if not isinstance(first, ast.Starred) and not isinstance(second, ast.Starred):
@@ -306,7 +306,7 @@ def _swaps(source: Source, node: ast.AST) -> Iterator[Span]:
                 yield source.start(first), source.end(second), source.of(second) + between + source.of(first)
 
 
-def _keywords(source: Source, node: ast.AST) -> Iterator[Span]:
+def _keywords(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, (ast.Call, ast.ClassDef)):
         needed = source.required.get(_called(node), set()) if isinstance(node, ast.Call) else set()
         for keyword in node.keywords:
@@ -314,7 +314,7 @@ def _keywords(source: Source, node: ast.AST) -> Iterator[Span]:
                 yield _without(source, source.start(keyword), source.end(keyword))
 
 
-def _without(source: Source, start: int, end: int) -> Span:
+def _without(source: PythonSource, start: int, end: int) -> Span:
     """One of a list's entries, with the comma behind it, or else the one before it."""
     behind = re.match(r"\s*,\s*", source.text[end:])
     if behind:
@@ -323,16 +323,16 @@ def _without(source: Source, start: int, end: int) -> Span:
     return (before.start() if before else start), end, ""
 
 
-def _handlers(source: Source, node: ast.AST) -> Iterator[Span]:
+def _handlers(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.ExceptHandler):
         start, end = source.start(node.body[0]), source.end(node.body[-1])
         yield start, end, "pass"
 
 
-def _arithmetic(source: Source, node: ast.AST) -> Iterator[Span]:
+def _arithmetic(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC and not _text(node.left) and not _text(node.right):
         pattern, other = ARITHMETIC[type(node.op)]
-        yield from _found(source, source.end(node.left), source.start(node.right), pattern, other)
+        yield from _matched(source, source.end(node.left), source.start(node.right), pattern, other)
 
 
 def _text(node: ast.expr) -> bool:
@@ -343,12 +343,12 @@ def _text(node: ast.expr) -> bool:
     return isinstance(node, (ast.JoinedStr, ast.List, ast.Tuple))
 
 
-def _extremes(source: Source, node: ast.AST) -> Iterator[Span]:
+def _extremes(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"min", "max"}:
         yield source.start(node.func), source.end(node.func), "min" if node.func.id == "max" else "max"
 
 
-def _members(source: Source, node: ast.AST) -> Iterator[Span]:
+def _members(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     """Of sets, lists and constant tuples of two and more."""
     for element in _elements(source, node):
         yield _without(source, source.start(element), source.end(element))
@@ -358,38 +358,38 @@ def _members(source: Source, node: ast.AST) -> Iterator[Span]:
                 yield _without(source, source.start(key), source.end(value))
 
 
-def _elements(source: Source, node: ast.AST) -> list[ast.expr]:
+def _elements(source: PythonSource, node: ast.AST) -> list[ast.expr]:
     if isinstance(node, (ast.Set, ast.List)) or (isinstance(node, ast.Tuple) and _constant(source, node)):
         return node.elts if len(node.elts) > 1 else []
     return []
 
 
-def _constant(source: Source, node: ast.Tuple) -> bool:
+def _constant(source: PythonSource, node: ast.Tuple) -> bool:
     parent = source.parents[node]
     plain = all(isinstance(element, (ast.Constant, ast.Name, ast.Attribute)) for element in node.elts)
     return plain and isinstance(parent, (ast.Compare, ast.Call, ast.Assign, ast.AnnAssign, ast.ExceptHandler))
 
 
-def _slices(source: Source, node: ast.AST) -> Iterator[Span]:
+def _slices(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, ast.Slice):
         for bound in (node.lower, node.upper):
             if bound is not None:
                 yield source.start(bound), source.end(bound), ""
 
 
-def _jumps(source: Source, node: ast.AST) -> Iterator[Span]:
+def _jumps(source: PythonSource, node: ast.AST) -> Iterator[Span]:
     if isinstance(node, (ast.Break, ast.Continue)):
         yield source.start(node), source.end(node), "continue" if isinstance(node, ast.Break) else "break"
 
 
 RULES: dict[str, PythonRule] = {
-    "turns a comparison": _comparisons,
+    "changes a comparison": _comparisons,
     "swaps and/or": _connectives,
     "drops an operand": _operands,
     "negates": _negations,
     "drops a filter": _filters,
     "changes a number": _numbers,
-    "flips a truth": _truths,
+    "flips a boolean": _truths,
     "changes a string": _strings,
     "drops a guard": _guards,
     "drops a raise": _raises,
@@ -402,6 +402,6 @@ RULES: dict[str, PythonRule] = {
     "changes arithmetic": _arithmetic,
     "swaps min/max": _extremes,
     "drops a member": _members,
-    "drops a bound": _slices,
+    "drops a slice bound": _slices,
     "changes a jump": _jumps,
 }

@@ -1,4 +1,4 @@
-"""One edit after the other, each in a tree of its own, under the tests that have to notice it."""
+"""Runs the tests that must catch an edit, one edit after the other, each in a tree of its own."""
 
 import ast
 import os
@@ -15,16 +15,16 @@ from tools.mutants.owners import owners
 from tools.mutants.sample import Texts
 from tools.mutants.trees import OUTPUT, TIMED_OUT, Tree, copied
 
-# A run may take three times as long as the same tests took, and what PostgreSQL and imports take on a busy machine.
+# A run may take three times as long as the same tests did, plus the start of PostgreSQL on a busy machine.
 TIMES_AS_LONG = 3
 SPARE_SECONDS = 60.0
-PASSED, FAILED, INTERRUPTED, USAGE, NOTHING = 0, 1, 2, 4, 5
+PASSED, FAILED, INTERRUPTED, USAGE, NO_TESTS = 0, 1, 2, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """`verdict` is caught, timeout, text, survived or equivalent. `text` is a catch by a text in a test alone, and
-    counts as caught; so does a time-out. `by` is the test, or the reason.
+class MutantResult:
+    """`verdict` is caught, timeout, text, survived or equivalent. `text` means that only a pinned text caught it; that
+    and a time-out count as caught. `by` is the test, or the reason.
     """
 
     edit: Edit
@@ -33,8 +33,8 @@ class Result:
 
 
 @dataclass(slots=True)
-class Bench:
-    """What runs need: trees, one for each job at a time, and the clean runs of the tests."""
+class Runner:
+    """Runs edits in its trees, one tree for each job at a time, and has the clean runs of the tests."""
 
     root: Path
     texts: Texts
@@ -45,22 +45,22 @@ class Bench:
     baselines: dict[tuple[str, bool], Baseline] = field(default_factory=dict)
 
     def folders(self, path: str) -> tuple[str, ...]:
-        """The tests that own a file, or those that were asked for instead."""
+        """The tests that own a file, or those that were named instead."""
         return self.tests or owners(path)
 
     def prepare(self, edits: Iterable[Edit]) -> Iterator[str]:
-        """The clean runs, as many at once as there are trees; what each took. Raises NotClean."""
+        """Makes the clean runs, as many at once as there are trees; a line about each. Raises NotClean."""
         needed = sorted({(tests, _covered(edit.path)) for edit in edits for tests in self.folders(edit.path)})
         with ThreadPoolExecutor(self.trees.qsize()) as pool:
             for key, made in zip(needed, pool.map(lambda key: self._clean(*key), needed), strict=True):
                 self.baselines[key] = made
-                unsteady = (
-                    f"; LEFT OUT, for they failed without any edit: {', '.join(made.unsteady)}" if made.unsteady else ""
+                failing = (
+                    f"; LEFT OUT, since they failed without any edit: {', '.join(made.failing)}" if made.failing else ""
                 )
-                yield f"{key[0]}: {len(made.seconds)} tests, {sum(made.seconds.values()):.0f} s{unsteady}"
+                yield f"{key[0]}: {len(made.seconds)} tests, {sum(made.seconds.values()):.0f} s{failing}"
 
-    def run(self, edits: Sequence[Edit]) -> Iterator[Result]:
-        """What became of each, in their order."""
+    def run(self, edits: Sequence[Edit]) -> Iterator[MutantResult]:
+        """The result of each edit, in their order."""
         with ThreadPoolExecutor(self.trees.qsize()) as pool:
             yield from pool.map(self._run, edits)
 
@@ -71,19 +71,19 @@ class Bench:
         finally:
             self.trees.put(tree)
 
-    def _run(self, edit: Edit) -> Result:
+    def _run(self, edit: Edit) -> MutantResult:
         chosen = self.chosen(edit)
         if not chosen:
-            return Result(edit=edit, verdict="survived", by="no test runs this line")
+            return MutantResult(edit=edit, verdict="survived", by="no test runs this line")
         tree = self.trees.get()
         try:
             tree.write(edit.path, edit.applied(self.texts[edit.path]))
-            return self._judged(edit, tree, chosen)
+            return self._tested(edit, tree, chosen)
         finally:
             tree.restore(edit.path, self.root)
             self.trees.put(tree)
 
-    def _judged(self, edit: Edit, tree: Tree, chosen: dict[str, float]) -> Result:
+    def _tested(self, edit: Edit, tree: Tree, chosen: dict[str, float]) -> MutantResult:
         log, wanted = tree.scratch / "run.jsonl", tree.scratch / "wanted.txt"
         log.unlink(missing_ok=True)
         wanted.write_text("\n".join(chosen))
@@ -93,22 +93,24 @@ class Bench:
             environment={"MUTANTS_LOG": str(log), "MUTANTS_WANTED": str(wanted), "PYTHONDONTWRITEBYTECODE": "1"},
             timeout_seconds=TIMES_AS_LONG * sum(chosen.values()) + SPARE_SECONDS,
         )
-        return Result(edit=edit, **_verdict(code, log, (tree.scratch / OUTPUT).read_text(errors="replace")))
+        return MutantResult(edit=edit, **_verdict(code, log, (tree.scratch / OUTPUT).read_text(errors="replace")))
 
     def chosen(self, edit: Edit) -> dict[str, float]:
         """The tests to run with how long they take: the quickest files first, each file in its own order.
 
-        Of Python those that run the line; a line that runs at import is everybody's, so all of them there.
+        For Python those that run the line; a line that runs at import concerns all of them.
         """
-        found: dict[str, float] = {}
+        wanted_tests: dict[str, float] = {}
         for tests in self.folders(edit.path):
             clean = self.baselines[tests, _covered(edit.path)]
-            found |= {test: clean.seconds[test] for test in clean.seconds if test in self._wanted(edit, clean)}
+            wanted_tests |= {test: clean.seconds[test] for test in clean.seconds if test in self._wanted(edit, clean)}
         files: dict[str, list[float]] = defaultdict(list)
-        for test, seconds in found.items():
+        for test, seconds in wanted_tests.items():
             files[test.partition("::")[0]].append(seconds)
         order = sorted(files, key=lambda file: sum(files[file]) / len(files[file]))
-        return {test: seconds for file in order for test, seconds in found.items() if test.startswith(f"{file}::")}
+        return {
+            test: seconds for file in order for test, seconds in wanted_tests.items() if test.startswith(f"{file}::")
+        }
 
     def _wanted(self, edit: Edit, clean: Baseline) -> set[str]:
         text = self.texts[edit.path]
@@ -116,17 +118,17 @@ class Bench:
         if function is None:
             return set(clean.seconds)
         first, last = edit.lines(text)
-        # A line of a statement that goes over several is counted with its first one: the function decides then.
+        # Coverage counts a statement of several lines at its first one: the function decides then.
         return clean.touching(edit.path, first, last) or clean.touching(edit.path, *function)
 
 
 def _covered(path: str) -> bool:
-    """Whether the clean run has to find out which tests run which lines: of Python alone."""
+    """Whether the clean run must measure which tests run which lines: only for Python."""
     return path.endswith(".py")
 
 
 def _function(text: str, line: int) -> tuple[int, int] | None:
-    """The lines of the body of the function that holds a line; None where that runs at import."""
+    """The lines of the body of the function that contains a line; None if the line runs at import."""
     functions = [
         (node.body[0].lineno, node.end_lineno or node.lineno)
         for node in ast.walk(ast.parse(text))
@@ -136,29 +138,32 @@ def _function(text: str, line: int) -> tuple[int, int] | None:
 
 
 def _verdict(code: int, log: Path, output: str) -> dict[str, str]:
-    told = logged(log)
-    noticed = [line for line in told if line["failed"]]
-    meant = [str(line["test"]) for line in noticed if not line["text_alone"]]
+    logged_tests = logged(log)
+    failures = [line for line in logged_tests if line["failed"]]
+    real_failures = [str(line["test"]) for line in failures if not line["text_alone"]]
     if code == TIMED_OUT:
-        return {"verdict": "timeout", "by": f"after {told[-1]['test']}" if told else "before the first test"}
-    if meant:
-        return {"verdict": "caught", "by": meant[0]}
-    if noticed:
-        return {"verdict": "text", "by": str(noticed[0]["test"])}
-    if code in {PASSED, NOTHING}:
-        return {"verdict": "survived", "by": f"{len(told)} tests passed"}
+        return {
+            "verdict": "timeout",
+            "by": f"after {logged_tests[-1]['test']}" if logged_tests else "before the first test",
+        }
+    if real_failures:
+        return {"verdict": "caught", "by": real_failures[0]}
+    if failures:
+        return {"verdict": "text", "by": str(failures[0]["test"])}
+    if code in {PASSED, NO_TESTS}:
+        return {"verdict": "survived", "by": f"{len(logged_tests)} tests passed"}
     if "conftest" in output and "Error" in output:
         return {"verdict": "caught", "by": "conftest.py, which cannot be imported"}
     raise RuntimeError(f"pytest ended with {code}:\n{output[-2000:]}")
 
 
-def bench(root: Path, directory: Path, texts: Texts, *, jobs: int, tests: Sequence[str], anyway: bool) -> Bench:
-    """With `jobs` trees in a directory; `anyway` goes on without the tests that fail before anything is edited."""
+def runner(root: Path, directory: Path, texts: Texts, *, jobs: int, tests: Sequence[str], anyway: bool) -> Runner:
+    """A runner with `jobs` trees in a directory; `anyway` goes on without the tests that fail without any edit."""
     trees: Queue[Tree] = Queue()
     for job in range(jobs):
         trees.put(copied(root, directory, str(job)))
     python = root / ".venv" / "bin" / "python"
-    return Bench(root=root, texts=texts, trees=trees, python=python, tests=tuple(tests), anyway=anyway)
+    return Runner(root=root, texts=texts, trees=trees, python=python, tests=tuple(tests), anyway=anyway)
 
 
 def cores() -> int:

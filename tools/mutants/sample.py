@@ -1,4 +1,4 @@
-"""A fresh sample of edits: seeded, in three strata, drawn by place, so that a rich line counts as much as any other."""
+"""A sample of edits: seeded, in three strata, drawn by place, so that a line with many edits counts as one."""
 
 import random
 import subprocess
@@ -37,7 +37,7 @@ def _edits(path: str, text: str, required: dict[str, set[str]]) -> list[Edit]:
 
 
 def draw(edits: Iterable[Edit], chosen: Texts, *, count: int, seed: int) -> list[Edit]:
-    """Up to `count` edits, parted among the strata that have any. The same seed and files give the same edits."""
+    """Up to `count` edits, divided among the strata that have any. The same seed and files give the same edits."""
     chance = random.Random(seed)  # noqa: S311 - a sample that can be drawn again
     by_stratum: dict[str, list[Edit]] = {name: [] for name in STRATA}
     for edit in edits:
@@ -49,9 +49,9 @@ def draw(edits: Iterable[Edit], chosen: Texts, *, count: int, seed: int) -> list
 
 
 def _shares(count: int, weights: dict[str, int]) -> dict[str, int]:
-    """`count` parted by weight; what is left over goes to the first ones."""
-    whole = sum(weights.values())
-    shares = {name: count * weight // whole for name, weight in weights.items()}
+    """`count` divided by weight; the remainder goes to the first ones."""
+    total = sum(weights.values())
+    shares = {name: count * weight // total for name, weight in weights.items()}
     for name in list(shares)[: count - sum(shares.values())]:
         shares[name] += 1
     return shares
@@ -68,13 +68,13 @@ def _drawn(edits: Iterable[Edit], chosen: Texts, *, share: int, chance: random.R
         if len(taken) == share:
             break
         edit = chance.choice(places[place])
-        if whole(edit, chosen[edit.path]):
+        if is_readable(edit, chosen[edit.path]):
             taken.append(edit)
     return taken
 
 
-def whole(edit: Edit, text: str) -> bool:
-    """Whether a file can still be read after the edit: one that cannot is noticed by everything."""
+def is_readable(edit: Edit, text: str) -> bool:
+    """Whether a file can still be parsed after the edit: every test would catch one that cannot."""
     checks: dict[str, Callable[[str], bool]] = {".py": compiles, ".yaml": reads}
     check = checks.get(Path(edit.path).suffix)
     return check is None or check(edit.applied(text))
@@ -98,7 +98,7 @@ def changed_since(root: Path, reference: str) -> Lines:
 
 
 def touching(edits: Iterable[Edit], chosen: Texts, lines: Lines) -> list[Edit]:
-    """Those that lie on these lines."""
+    """Those that are on these lines."""
     return [edit for edit in edits if _touches(edit, chosen[edit.path], lines.get(edit.path, set()))]
 
 

@@ -1,4 +1,4 @@
-"""Edits of SQL, in the strings of src/db and in its migrations: of locks, conditions, columns, rights, constraints."""
+"""Edits of SQL, in the strings of src/db and in its migrations: locks, conditions, columns, grants, constraints."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from tools.mutants.edits import Edit, Span, once
 
-type SqlRule = Callable[["Statement"], Iterator[Span]]
+type SqlRule = Callable[["SqlStatement"], Iterator[Span]]
 
 TOKEN = re.compile(
     r"(?P<comment>--[^\n]*)|(?P<string>'(?:[^']|'')*')|(?P<given>%\(\w+\)s|%s)|(?P<word>[A-Za-z_]\w*(?:\.\w+)*)"
@@ -22,7 +22,7 @@ BEHIND = {
     ")", ",", ";", "AS", "THEN", "ELSE", "END", "GROUP", "ORDER", "LIMIT", "FOR", "RETURNING", "JOIN", "LEFT", "CROSS",
     "INNER", "UNION", "DO", "FROM", "WHERE", "ON", "HAVING", "INCLUDE",
 }  # fmt: skip
-OTHERS = {"greatest": "least", "least": "greatest", "min": "max", "max": "min"}
+OPPOSITES = {"greatest": "least", "least": "greatest", "min": "max", "max": "min"}
 MIN_ITEMS = 2
 
 
@@ -43,8 +43,10 @@ class Token:
 
 
 @dataclass(slots=True)
-class Statement:
-    """A stretch of a file that is SQL, in tokens without its comments. Places are offsets in the file."""
+class SqlStatement:
+    """A part of a file that is SQL, as tokens without its comments. Places are indexes of tokens, spans are offsets in
+    the file.
+    """
 
     text: str
     start: int
@@ -86,7 +88,7 @@ class Statement:
         return len(self.tokens)
 
     def items(self, begin: int, end: int, depth: int) -> list[tuple[int, int]]:
-        """The places [begin, end) parted by the commas of that level."""
+        """The places [begin, end) split at the commas of that level."""
         commas = [at for at in range(begin, end) if self.key(at) == "," and self.tokens[at].depth == depth]
         edges = [begin - 1, *commas, end]
         return [(left + 1, right) for left, right in pairwise(edges) if left + 1 < right]
@@ -114,8 +116,8 @@ class Statement:
 
 
 def sql_edits(path: str, text: str, start: int, end: int) -> list[Edit]:
-    """All edits of the SQL that stands between two places of a file, in the order of the text."""
-    statement = Statement(text, start, end)
+    """All edits of the SQL between two offsets of a file, in the order of the text."""
+    statement = SqlStatement(text, start, end)
     edits = [
         Edit(path=path, start=begin, end=stop, new=new, stratum="sql", rule=name)
         for name, rule in RULES.items()
@@ -124,7 +126,7 @@ def sql_edits(path: str, text: str, start: int, end: int) -> list[Edit]:
     return list(once(sorted(edits), text))
 
 
-def _locks(sql: Statement) -> Iterator[Span]:
+def _locks(sql: SqlStatement) -> Iterator[Span]:
     for lock in ("UPDATE", "SHARE"):
         for place in sql.at("FOR", lock):
             end = sql.until(place, {")", ";"}, sql.level(place))
@@ -134,8 +136,8 @@ def _locks(sql: Statement) -> Iterator[Span]:
                     yield sql.span(skip, skip + 2)
 
 
-def _conditions(sql: Statement) -> Iterator[Span]:
-    """Each part of AND and OR; the whole WHERE where it has but one."""
+def _conditions(sql: SqlStatement) -> Iterator[Span]:
+    """Each operand of AND and OR; the whole WHERE where it has only one."""
     for place, token in enumerate(sql.tokens):
         if token.key in {"AND", "OR"} and sql.key(place - 2) != "BETWEEN":
             begin = _left(sql, place)
@@ -149,7 +151,7 @@ def _conditions(sql: Statement) -> Iterator[Span]:
             yield sql.span(place, end)
 
 
-def _left(sql: Statement, place: int) -> int:
+def _left(sql: SqlStatement, place: int) -> int:
     depth = sql.level(place)
     for at in range(place - 1, -1, -1):
         token = sql.tokens[at]
@@ -159,7 +161,7 @@ def _left(sql: Statement, place: int) -> int:
     return 0
 
 
-def _comparisons(sql: Statement) -> Iterator[Span]:
+def _comparisons(sql: SqlStatement) -> Iterator[Span]:
     for place, token in enumerate(sql.tokens):
         assigns = token.text == "=" and sql.key(place - 2) in {"SET", ","}
         if token.text in FLIPS and token.kind == "operator" and not assigns and sql.key(place - 3) != "ROLE":
@@ -167,20 +169,20 @@ def _comparisons(sql: Statement) -> Iterator[Span]:
                 yield token.start, token.end, other
 
 
-def _nulls(sql: Statement) -> Iterator[Span]:
+def _nulls(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("IS", "NULL"):
         yield sql.span(place, place + 2, "IS NOT NULL")
     for place in sql.at("IS", "NOT", "NULL"):
         yield sql.span(place, place + 3, "IS NULL")
 
 
-def _negations(sql: Statement) -> Iterator[Span]:
+def _negations(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("NOT"):
         if sql.key(place - 1) not in {"IS", "IF"} and sql.key(place + 1) != "NULL":
             yield sql.tokens[place].start, sql.tokens[place + 1].start, ""
 
 
-def _orders(sql: Statement) -> Iterator[Span]:
+def _orders(sql: SqlStatement) -> Iterator[Span]:
     indexes = any(True for _ in sql.at("INDEX"))
     for place in sql.at("DESC"):
         if not indexes:  # an index is read from both ends
@@ -192,32 +194,32 @@ def _orders(sql: Statement) -> Iterator[Span]:
             yield sql.tokens[end - 1].end, sql.tokens[end - 1].end, " DESC"
 
 
-def _limits(sql: Statement) -> Iterator[Span]:
+def _limits(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("LIMIT"):
         yield sql.span(place, place + 2)
     for place in sql.at("DISTINCT"):
         yield sql.span(place, place + 1)
 
 
-def _joins(sql: Statement) -> Iterator[Span]:
+def _joins(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("LEFT", "JOIN"):
         yield sql.span(place, place + 2, "JOIN")
     for place in sql.at("UNION", "ALL"):
         yield sql.span(place, place + 2, "UNION")
 
 
-def _functions(sql: Statement) -> Iterator[Span]:
+def _functions(sql: SqlStatement) -> Iterator[Span]:
     for place, token in enumerate(sql.tokens):
         if token.kind == "word" and sql.key(place + 1) == "(":
-            if token.text.lower() in OTHERS:
-                yield token.start, token.end, OTHERS[token.text.lower()]
+            if token.text.lower() in OPPOSITES:
+                yield token.start, token.end, OPPOSITES[token.text.lower()]
             if token.key == "COALESCE":
                 begin, end, depth = sql.group(place + 1)
                 for argument in sql.items(begin, end, depth):
                     yield sql.span(place, end + 1, sql.of(argument))
 
 
-def _values(sql: Statement) -> Iterator[Span]:
+def _values(sql: SqlStatement) -> Iterator[Span]:
     for token in sql.tokens:
         if token.kind == "number" and "." not in token.text:
             for other in (int(token.text) + 1, int(token.text) - 1, int(token.text) * 10):
@@ -227,7 +229,7 @@ def _values(sql: Statement) -> Iterator[Span]:
             yield token.start, token.end, f"'{int(number[1]) * 10}{number[2]}'" if number else "'mutant'"
 
 
-def _lists(sql: Statement) -> Iterator[Span]:
+def _lists(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("IN", "("):
         begin, end, depth = sql.group(place + 1)
         items = sql.items(begin, end, depth)
@@ -236,7 +238,7 @@ def _lists(sql: Statement) -> Iterator[Span]:
                 yield sql.dropped(items, which)
 
 
-def _assignments(sql: Statement) -> Iterator[Span]:
+def _assignments(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("SET"):
         if sql.key(place - 2) == "ROLE" or sql.key(place - 1) == "DELETE":
             continue
@@ -246,7 +248,7 @@ def _assignments(sql: Statement) -> Iterator[Span]:
             yield sql.dropped(items, which)
 
 
-def _inserts(sql: Statement) -> Iterator[Span]:
+def _inserts(sql: SqlStatement) -> Iterator[Span]:
     """A column together with its value."""
     for place in sql.at("INSERT", "INTO"):
         begin, end, depth = sql.group(place + 3)
@@ -254,22 +256,22 @@ def _inserts(sql: Statement) -> Iterator[Span]:
         if sql.key(end + 1) == "VALUES":
             values = sql.items(*sql.group(end + 2))
         else:
-            behind = sql.until(end + 2, {"FROM", "ON", ")", ";"}, sql.level(place))
-            values = sql.items(end + 2, behind, sql.level(place))
+            end_of_values = sql.until(end + 2, {"FROM", "ON", ")", ";"}, sql.level(place))
+            values = sql.items(end + 2, end_of_values, sql.level(place))
         if len(columns) == len(values):
             for which in range(len(columns)):
                 first, second = sql.dropped(columns, which), sql.dropped(values, which)
                 yield first[0], second[1], sql.text[first[1] : second[0]]
 
 
-def _conflicts(sql: Statement) -> Iterator[Span]:
+def _conflicts(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("DO", "UPDATE"):
         yield sql.span(place, sql.until(place, {"RETURNING", ")", ";"}, sql.level(place)), "DO NOTHING")
     for place in sql.at("ON", "DELETE", "CASCADE"):
         yield sql.span(place, place + 3)
 
 
-def _cases(sql: Statement) -> Iterator[Span]:
+def _cases(sql: SqlStatement) -> Iterator[Span]:
     for place in sql.at("CASE"):
         depth = sql.level(place)
         end = sql.until(place, {"END"}, depth)
@@ -279,8 +281,8 @@ def _cases(sql: Statement) -> Iterator[Span]:
         yield sql.span(place, end + 1, sql.of((other + 1, end)) if other < end else "NULL")
 
 
-def _constraints(sql: Statement) -> Iterator[Span]:
-    """Of tables: constraints, and what a column's line says behind its type."""
+def _constraints(sql: SqlStatement) -> Iterator[Span]:
+    """Of tables: constraints, and what follows a column's type."""
     for place in sql.at("CREATE", "TABLE"):
         opening = next(at for at in range(place, len(sql.tokens)) if sql.key(at) == "(")
         begin, end, depth = sql.group(opening)
@@ -297,7 +299,7 @@ def _constraints(sql: Statement) -> Iterator[Span]:
         yield sql.tokens[place - 1].end, sql.tokens[end - 1].end, ""
 
 
-def _of_primary_keys(sql: Statement) -> set[int]:
+def _of_primary_keys(sql: SqlStatement) -> set[int]:
     """The places of columns that are part of a primary key: PostgreSQL makes those NOT NULL by itself."""
     places: set[int] = set()
     for place in sql.at("CREATE", "TABLE"):
@@ -307,16 +309,16 @@ def _of_primary_keys(sql: Statement) -> set[int]:
     return places
 
 
-def _keyed(sql: Statement, first: int, end: int) -> Iterator[str]:
-    """The columns that one item of a table makes its primary key: those in parentheses, or the one it is about."""
+def _keyed(sql: SqlStatement, first: int, end: int) -> Iterator[str]:
+    """The columns that one entry of a table makes its primary key: those in parentheses, or its own."""
     for place in range(first, end):
         if sql.key(place) == "PRIMARY":
             named = sql.key(place + 2) == "("
             yield from (sql.key(at) for at in range(place + 3, sql.group(place + 2)[1])) if named else (sql.key(first),)
 
 
-def _statements(sql: Statement) -> Iterator[Span]:
-    """Whole ones that others do not need: indexes, rights, settings of roles, constraints that come later."""
+def _statements(sql: SqlStatement) -> Iterator[Span]:
+    """Whole statements that others do not need: indexes, grants, settings of roles, constraints added later."""
     for first, second in (("CREATE", "INDEX"), ("CREATE", "UNIQUE"), ("ALTER", "ROLE"), ("ALTER", "TABLE")):
         for place in sql.at(first, second):
             yield from _statement(sql, place)
@@ -327,14 +329,14 @@ def _statements(sql: Statement) -> Iterator[Span]:
         yield sql.span(place, place + 2, "INDEX")
 
 
-def _statement(sql: Statement, place: int) -> Iterator[Span]:
+def _statement(sql: SqlStatement, place: int) -> Iterator[Span]:
     end = sql.until(place, {";"}, 0)
     if end < len(sql.tokens):
         yield sql.span(place, end + 1)
 
 
-def _rights(sql: Statement) -> Iterator[Span]:
-    """One right of several, one column of several, and all columns where some were meant."""
+def _grants(sql: SqlStatement) -> Iterator[Span]:
+    """One privilege of several, one column of several, and all columns instead of some."""
     for place in sql.at("GRANT"):
         end = sql.until(place, {"ON", ";"}, 0)
         rights = sql.items(place + 1, end, 0)
@@ -352,8 +354,8 @@ def _rights(sql: Statement) -> Iterator[Span]:
 RULES: dict[str, SqlRule] = {
     "drops a lock": _locks,
     "changes a condition": _conditions,
-    "turns a comparison": _comparisons,
-    "turns a test for NULL": _nulls,
+    "changes a comparison": _comparisons,
+    "inverts a NULL test": _nulls,
     "drops a NOT": _negations,
     "changes an order": _orders,
     "drops a limit": _limits,
@@ -364,8 +366,8 @@ RULES: dict[str, SqlRule] = {
     "drops an assignment": _assignments,
     "drops a column": _inserts,
     "changes what follows a conflict or a deletion": _conflicts,
-    "decides a CASE": _cases,
+    "drops a branch of CASE": _cases,
     "drops a constraint": _constraints,
     "drops a statement": _statements,
-    "changes rights": _rights,
+    "changes a grant": _grants,
 }

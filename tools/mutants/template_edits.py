@@ -1,4 +1,4 @@
-"""Edits of CloudFormation templates: numbers, switches, rights, ranges and order; what people read stays."""
+"""Edits of CloudFormation templates: numbers, switches, permissions, ranges, order; texts for people are left alone."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from tools.mutants.edits import Edit, Span, once
 type TemplateRule = Callable[["TemplateText", yaml.Node, "NodePath"], Iterator[Span]]
 
 SECTIONS = ("Parameters", "Rules", "Mappings", "Conditions", "Globals", "Resources", "Outputs")
-# Read by people or by scanners.
+# Read only by people or by scanners.
 MUTE = {
     "Description", "ConstraintDescription", "AlarmDescription", "AssertDescription", "Metadata", "Tags", "Comment",
     "GroupDescription", "Export", "TemplateURL", "Version", "Type", "Default description",
@@ -34,7 +34,7 @@ MIN_ITEMS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePath:
-    """Where in a template a node is: the keys that lead to it, numbers for a list's places."""
+    """Where in a template a node is: the keys that lead to it, with indexes for the elements of a list."""
 
     keys: tuple[str, ...]
 
@@ -67,7 +67,7 @@ class TemplateText:
         return int(node.start_mark.index)
 
     def end(self, node: yaml.Node) -> int:
-        """Behind a node's last character; a block's own mark lies behind the blanks and comments that follow it."""
+        """After a node's last character; a block's own mark is after the blanks and comments that follow it."""
         if isinstance(node, yaml.ScalarNode) and node.style in {">", "|"}:
             return int(node.end_mark.index) - 1
         if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
@@ -79,7 +79,7 @@ class TemplateText:
         return self.text[self.start(node) : self.end(node)]
 
     def entry(self, begins: list[int], which: int, end: int, *, flow: bool) -> Span:
-        """What takes one of a collection's entries out: its lines in a block, the entry with a comma in a flow.
+        """Removes one entry of a collection: its lines in a block, the entry with a comma in a flow.
 
         `begins` has the start of each entry, `end` is where this one ends.
         """
@@ -101,7 +101,7 @@ class TemplateText:
 
 
 def template_edits(path: str, text: str) -> list[Edit]:
-    """All edits of a template, in the order of the text. Some leave no template: see `reads`."""
+    """All edits of a template, in the order of the text. Some leave invalid YAML: see `reads`."""
     template = TemplateText(text)
     edits = [
         Edit(path=path, start=start, end=end, new=new, stratum="template", rule=name)
@@ -121,7 +121,7 @@ def reads(text: str) -> bool:
 
 
 def place_of(text: str, offset: int) -> tuple[str, ...]:
-    """The keys that lead to what stands at `offset`, down to the innermost entry that holds it."""
+    """The keys that lead to the innermost entry that contains `offset`."""
     found: tuple[str, ...] = ()
     template = TemplateText(text)
     for node, place in _nodes(template.tree, NodePath(keys=()), mute=frozenset()):
@@ -177,12 +177,12 @@ def _entries(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterat
 
 
 def _lists(node: yaml.SequenceNode) -> bool:
-    """Functions of CloudFormation have their arguments in a list too, all of which must be there but for And and Or."""
+    """Intrinsic functions have their arguments in a list too, and need all of them, except And and Or."""
     return not node.tag.startswith("!") or (node.tag in {"!And", "!Or"} and len(node.value) > MIN_ITEMS)
 
 
-def _choices(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
-    """Of the intrinsic functions: the other side of an If, the opposite of a condition."""
+def _conditions(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
+    """Of the intrinsic functions: the other branch of an If, the opposite of a condition."""
     if not isinstance(node, yaml.SequenceNode):
         return
     if node.tag == "!If":
@@ -206,7 +206,7 @@ def _ranges(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterato
         yield template.start(node), template.end(node), wide
 
 
-def _rights(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
+def _permissions(template: TemplateText, node: yaml.Node, place: NodePath) -> Iterator[Span]:
     """One action becomes all of its service, one resource all."""
     if not isinstance(node, yaml.ScalarNode):
         return
@@ -233,8 +233,8 @@ RULES: dict[str, TemplateRule] = {
     "changes a number": _numbers,
     "flips a switch": _flips,
     "drops an entry": _entries,
-    "turns a choice": _choices,
+    "inverts a condition": _conditions,
     "widens a range": _ranges,
-    "widens a right": _rights,
-    "takes the other zone's": _twins,
+    "widens a permission": _permissions,
+    "uses the other zone's": _twins,
 }

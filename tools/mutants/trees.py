@@ -16,23 +16,23 @@ OUTPUT = "output.txt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """One copy. `files` is the root of the project in it; beside it stands what runs leave behind."""
+    """One copy. `files` is the root of the project in it; `scratch`, beside it, is for what runs leave behind."""
 
     files: Path
     scratch: Path
 
     def write(self, path: str, text: str) -> None:
-        """Edits one file. Its time becomes now, so that no bytecode of the former text passes for it."""
+        """Edits one file. Its time becomes now, so that bytecode of the previous text is not used for it."""
         (self.files / path).write_text(text)
 
     def restore(self, path: str, original: Path) -> None:
-        """Puts back one file as it was, its time too."""
+        """Restores one file, with its time."""
         shutil.copy2(original / path, self.files / path)
 
     def pytest(
         self, arguments: Sequence[str], *, python: Path, environment: Mapping[str, str], timeout_seconds: float | None
     ) -> int:
-        """Runs pytest in this tree; its exit code, or TIMED_OUT. What it says goes to OUTPUT in `scratch`.
+        """Runs pytest in this tree; its exit code, or TIMED_OUT. Its output goes to OUTPUT in `scratch`.
 
         It gets a session of its own, all of which is killed when the time is up.
         """
@@ -53,7 +53,7 @@ class Tree:
                 shutil.rmtree(self.scratch / "t", ignore_errors=True)
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        """Ours, with temporary files in this tree's own place, whose name is short: sockets lie in it."""
+        """Ours, with temporary files in this tree's own place, whose name is short, for the paths of sockets."""
         (self.scratch / "t").mkdir(exist_ok=True)
         return {**os.environ, "PYTHONPATH": "src:.", "TMPDIR": str(self.scratch / "t"), **more}
 
@@ -66,14 +66,14 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def room() -> Iterator[Path]:
+def workspace() -> Iterator[Path]:
     """A directory for all trees of one run, deleted at its end, also when that comes by Ctrl-C or SIGTERM."""
     directory = Path(tempfile.mkdtemp(prefix="mut-", dir=os.environ.get("TMPDIR", "/tmp")))  # noqa: S108
-    former = signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    previous = signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     try:
         yield directory
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -82,7 +82,7 @@ def _interrupt() -> None:
 
 
 def copied(root: Path, directory: Path, name: str) -> Tree:
-    """The files that git knows or would take, as they are now, and links to the virtual environments."""
+    """The files that git tracks or would add, as they are now, and links to the virtual environments."""
     tree = Tree(files=directory / name, scratch=directory / f"{name}s")
     tree.scratch.mkdir()
     for path in tracked(root):
