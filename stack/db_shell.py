@@ -29,6 +29,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
+from stack.aws import readable, region_name
 from stack.capabilities import capabilities
 
 ROOTS = Path(__file__).parents[1] / "src/certs/rds-global-bundle.pem"
@@ -96,7 +97,7 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
         raise ShellStopped("which stack? STACK=sallyport-dev")
     psql = _psql()
     try:
-        session = boto3.Session(region_name=options.region or os.environ.get("AWS_REGION"))
+        session = boto3.Session(region_name=region_name(options.region))
         address = find(session, options.stack)
         if address.bastion is not None:
             for program in ("aws", "session-manager-plugin"):
@@ -107,15 +108,9 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
             )
             return _run([psql, _conninfo(_connection_parameters(address, port, options)), *for_psql], token)
     except (NoCredentialsError, NoRegionError) as error:
-        raise ShellStopped(_missing_configuration(error)) from None
+        raise ShellStopped(readable(error)) from None
     except (BotoCoreError, ClientError) as error:
         raise ShellStopped(f"the request to AWS failed: {str(error).splitlines()[0]}") from None
-
-
-def _missing_configuration(error: Exception) -> str:
-    if isinstance(error, NoRegionError):
-        return "no Region is set: give REGION=eu-central-1, or set AWS_REGION"
-    return "no AWS credentials were found: log in first, as with `aws sso login`, or set AWS_PROFILE"
 
 
 def find(session: boto3.Session, stack: str) -> DatabaseAddress:

@@ -63,14 +63,16 @@ class StackDescription:
 
 
 def describe(stack: str, *, region: str = "", session: Any = None) -> StackDescription:
-    """Ask AWS, by boto3's own session when None is given. Raises NotDescribed."""
+    """Ask AWS, by a session of its own when None is given. Raises NotDescribed."""
     import boto3  # in here, since it takes a third of a second that all other commands of the lab would wait for
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from stack.aws import readable, region_name  # it imports botocore too
+
     try:
-        return _Describer(session or boto3.session.Session(region_name=region or None)).all(stack)
+        return _Describer(session or boto3.session.Session(region_name=region_name(region))).all(stack)
     except (BotoCoreError, ClientError) as error:
-        raise NotDescribed(f"{stack}: {error}") from error
+        raise NotDescribed(f"{stack}: {readable(error)}") from error
 
 
 class _Describer:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stack.aws import readable, region_name
 from stack.deploy.change_sets import (
     STACK,
     ChangeCause,
@@ -336,7 +337,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         return 1
     except (BotoCoreError, ClientError) as problem:
         console.print(
-            f"The change set cannot be read from AWS: {problem}", markup=False, highlight=False, soft_wrap=True
+            f"The change set cannot be read from AWS: {readable(problem)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return 2
     show(change_set, decision, console)
@@ -357,10 +361,10 @@ def _read_change_set(options: argparse.Namespace) -> tuple[ChangeSetSource, Chan
 
 
 def _region(options: argparse.Namespace) -> str | None:
-    """The option, else the Region of the change set's ARN, else AWS_REGION, which boto3 itself does not read."""
+    """The option, else the Region of the change set's ARN, else what the environment says."""
     parts = options.change_set.split(":")
     of_arn = parts[3] if parts[0] == "arn" and len(parts) > 3 else ""
-    return options.region or of_arn or os.environ.get("AWS_REGION") or None
+    return region_name(options.region or of_arn)
 
 
 def parser() -> argparse.ArgumentParser:

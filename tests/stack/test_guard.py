@@ -392,7 +392,8 @@ def test_without_credentials_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     code, text = said(["--change-set", "x", "--stack", "y", "--region", "eu-central-1"])
     assert code == 2
-    assert text == "The change set cannot be read from AWS: Unable to locate credentials\n"
+    missing = "no AWS credentials were found: sign in, as with `aws sso login`, or set AWS_PROFILE"
+    assert text == f"The change set cannot be read from AWS: {missing}\n"
 
 
 @pytest.mark.parametrize(
