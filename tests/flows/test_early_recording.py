@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from domain.wakeups import Wakeup
 from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts
 from flows.early_recording import EarlyRecorder
+from flows.judge import JudgedAttempt
 from flows.settle import BatchMessage, settle
 from runtime.settings import DatabaseSettings
 from tests.egress.servers import Line, Partner, Script
@@ -28,6 +30,7 @@ from tests.support.partners import answers
 type StartPartner = Callable[[Script], Partner]
 
 LONG = Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
+LEASE = timedelta(seconds=55)
 PATIENCE_SECONDS = 20.0  # of a partner who waits for something; less than it has
 
 
@@ -156,6 +159,33 @@ def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
     assert hanging.asked == 2
     (carrying,) = gateway.queue.wakeups()
     assert carrying.record == made[0].record
+
+
+def test_retries_that_could_not_be_queued_early_are_queued_with_the_whole_batch(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url())
+    delivery_id = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery.delivery_id
+    (wakeup,) = gateway.queue.take()
+    services, now = gateway.services, gateway.clock()
+    results = deliveries.claim(services.database, [delivery_id], lease=services.new_lease(now), now=now)
+    claims = [result for result in results if isinstance(result, Claim)]
+
+    def fails(attempts: Sequence[JudgedAttempt]) -> frozenset[int]:
+        raise RuntimeError("a fault of ours, before anything is queued")
+
+    recorder = EarlyRecorder(queue_retries=fails, services=services)
+    recorder.begin(claims, {0: Exchange(outcome=Unreachable(reason="for this test"))}, started_at=now)
+    judged = [*recorder.end(until=now).values()]
+    settle(
+        [(BatchMessage(position=0, wakeup=wakeup), attempt) for attempt in judged],
+        also=[],
+        early_recorder=recorder,
+        end_at=now + LEASE,
+        services=services,
+    )
+    assert [queued.delivery_id for queued in gateway.queue.wakeups()] == [delivery_id]
+    assert states(gateway) == {"/orders": "pending"}
 
 
 def test_a_fast_batch_begins_nothing_ahead(gateway: Gateway, partner: StartPartner) -> None:

@@ -220,3 +220,89 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
     assert {link["operationId"] for link in links} == {"get_deliveries_delivery_id", "get_destinations_destination"}
     for link in links:
         assert set(link["parameters"]) <= parameters[link["operationId"]]
+
+
+# operationId, tag, parameters, and of the body whether it is required and its media types
+OPERATION_SHAPES: dict[str, tuple[str, str, tuple[str, ...], tuple[bool | str, ...] | None]] = {
+    "GET /healthz": ("get_healthz", "about", (), None),
+    "GET /openapi.json": ("get_openapi_json", "about", (), None),
+    "GET /docs": ("get_docs", "about", (), None),
+    "POST /v1/deliveries": ("post_deliveries", "deliveries", ("Idempotency-Key", "Prefer"), (True, "application/json")),
+    "GET /v1/deliveries": (
+        "get_deliveries",
+        "deliveries",
+        ("state", "destination", "since", "until", "limit", "cursor"),
+        None,
+    ),
+    "GET /v1/deliveries/{delivery_id}": ("get_deliveries_delivery_id", "deliveries", ("delivery_id", "cursor"), None),
+    "POST /v1/destinations": ("post_destinations", "destinations", (), (True, "application/json")),
+    "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
+    "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),
+    "GET /v1/egress": ("get_egress", "egress", (), None),
+    "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
+    "GET /v1/via/{destination}/{path}": (
+        "get_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        None,
+    ),
+    "HEAD /v1/via/{destination}/{path}": (
+        "head_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        None,
+    ),
+    "POST /v1/via/{destination}/{path}": (
+        "post_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        (False, "application/json", "text/plain", "*/*"),
+    ),
+    "PUT /v1/via/{destination}/{path}": (
+        "put_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        (False, "application/json", "text/plain", "*/*"),
+    ),
+    "PATCH /v1/via/{destination}/{path}": (
+        "patch_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        (False, "application/json", "text/plain", "*/*"),
+    ),
+    "DELETE /v1/via/{destination}/{path}": (
+        "delete_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        (False, "application/json", "text/plain", "*/*"),
+    ),
+    "OPTIONS /v1/via/{destination}/{path}": (
+        "options_via_destination_path",
+        "via",
+        ("destination", "path", "Idempotency-Key", "Prefer"),
+        None,
+    ),
+}
+
+
+def test_client_generators_find_the_same_names_as_before(described: dict[str, Any]) -> None:
+    shapes = {
+        f"{method.upper()} {template}": (
+            operation["operationId"],
+            *operation["tags"],
+            tuple(parameter["name"] for parameter in operation["parameters"]),
+            (content["required"], *content["content"]) if (content := operation.get("requestBody")) else None,
+        )
+        for template, operations in described["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert shapes == OPERATION_SHAPES
+
+
+def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> None:
+    assert described["components"]["securitySchemes"] == {
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "spt_..."}
+    }
+    assert described["servers"] == [{"url": "/dev"}]
+    assert [tag["name"] for tag in described["tags"]] == ["deliveries", "via", "destinations", "egress", "about"]
+    assert described["info"]["title"] == "Sallyport"

@@ -7,10 +7,10 @@ from pathlib import Path
 OWNERS: dict[str, tuple[str, ...]] = {
     "src/domain/": ("tests/unit", "tests/flows"),
     "src/runtime/": ("tests/unit", "tests/egress", "tests/handlers"),
-    "src/db/": ("tests/db",),
+    "src/db/": ("tests/unit/test_constants.py", "tests/db"),
     "src/egress/": ("tests/unit", "tests/egress", "tests/faults"),
     "src/wakeups/": ("tests/unit", "tests/egress", "tests/handlers"),
-    "src/flows/": ("tests/flows", "tests/handlers"),
+    "src/flows/": ("tests/unit/test_constants.py", "tests/flows", "tests/handlers"),
     "src/handlers/": ("tests/unit", "tests/handlers", "tests/faults"),
     "template.yaml": ("tests/contract", "tests/stack"),
     "infra/": ("tests/contract", "tests/stack"),

@@ -1,0 +1,291 @@
+"""Every number that src is set by, written down a second time.
+
+A test that imports a limit and compares with it passes whatever the limit is. Who changes a number changes its line
+here, and looks at what else speaks of it: docs, templates and the other numbers that it must fit.
+"""
+
+import ast
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent.parent / "src"
+
+# By module and name.
+NUMBERS: dict[str, dict[str, Any]] = {
+    "db/attempts.py": {
+        "MOST_SMALLINT": 32_767,
+    },
+    "db/connection.py": {
+        "CONNECT_TIMEOUT_SECONDS": 5,
+        "RETRY_AFTER_SECONDS": 10,
+        "TRUSTED_IDLE_SECONDS": 240,
+        "TRY_SECONDS": 4.0,
+        "CALL_SECONDS": 9.0,
+    },
+    "db/deliveries.py": {
+        "BUSY_SECONDS": 1,
+    },
+    "db/migrations/__init__.py": {
+        "LOCK_WAIT_SECONDS": 3,
+        "LOCK_TRIES": 10,
+        "PAUSE_SECONDS": 1.0,
+        "_LOCK_KEY": 7_255_496,
+    },
+    "domain/bodies.py": {
+        "STORED_RESPONSE_BYTES": 65_536,
+        "INFLATED_LIMIT_BYTES": 33_554_432,
+        "MOST_MEMBERS": 1000,
+        "FEED_BYTES": 16_384,
+        "STORED_HEADERS": 100,
+        "STORED_HEADER_BYTES": 16_384,
+        "LONGEST_HEADER_CHARACTERS": 4096,
+        "_STEP_BYTES": 65_536,
+    },
+    "domain/checks.py": {
+        "LONGEST_AGE": timedelta(hours=1),
+    },
+    "domain/deliveries.py": {
+        "ASYNC_ATTEMPTS": 10,
+        "PASS_THROUGH_ATTEMPTS": 1,
+    },
+    "domain/destinations.py": {
+        "MAX_TOTAL_SECONDS": 25,
+    },
+    "domain/ids.py": {
+        "RANDOM_BYTES": 10,
+    },
+    "domain/masks.py": {
+        "LEAST_SECRET_CHARACTERS": 4,
+        "_LONGEST_ESCAPE_BYTES": 10,
+    },
+    "domain/retry.py": {
+        "SCHEDULE_SECONDS": (
+            0,
+            5,
+            300,
+            1800,
+            7200,
+            18_000,
+            36_000,
+            50_400,
+            72_000,
+            86_400,
+        ),
+        "JITTER": 0.2,
+        "RETRY_AFTER_CAP_SECONDS": 86_400,
+        "RETRIABLE_STATUSES": frozenset({408, 425, 429, 500, 502, 503, 504}),
+        "AMBIGUOUS_STATUSES": frozenset({408, 500, 502, 504}),
+        "LASTING_STATUSES": frozenset({501, 505, 506, 508, 510, 511}),
+        "_SERVER_ERROR": 500,
+        "_LONGEST_RETRY_AFTER": 1000,
+    },
+    "domain/targets.py": {
+        "_MOST_DECODINGS": 8,
+    },
+    "domain/wakeups.py": {
+        "LONGEST_DELAY_SECONDS": 900,
+        "MISS_DELAYS_SECONDS": (
+            1,
+            45,
+        ),
+        "ROW_COMES_WITHIN_SECONDS": 45,
+    },
+    "egress/addresses.py": {
+        "_ISATAP": frozenset({24_318, 33_578_750}),
+        "_MAX_URL_CHARACTERS": 16_384,
+        "_MAX_NAME_CHARACTERS": 253,
+    },
+    "egress/check_store.py": {
+        "_SECONDS": 2.0,
+        "_RETRY_AFTER_SECONDS": 5,
+        "CACHED_FOR": timedelta(seconds=30),
+        "INCOMPLETE_CACHED_FOR": timedelta(seconds=3),
+    },
+    "egress/connection_policy.py": {
+        "IDLE_CONNECTION_SECONDS": 15,
+        "LONGEST_CONNECTION_SECONDS": 60,
+    },
+    "egress/credentials.py": {
+        "FORMAT_VERSION": 1,
+        "KEY_BYTES": 32,
+        "_KEY_ID_BYTES": 4,
+        "_NONCE_BYTES": 12,
+        "_TAG_BYTES": 16,
+        "_HEAD_BYTES": 17,
+        "_LEAST_SECRET_CHARACTERS": 32,
+        "_SECRET_SECONDS": 5.0,
+        "_RETRY_AFTER_SECONDS": 5,
+    },
+    "egress/echo.py": {
+        "_LONGEST_ANSWER_BYTES": 64,
+    },
+    "egress/lookups.py": {
+        "MOST_THREADS": 32,
+    },
+    "egress/response.py": {
+        "RESPONSE_CAP_BYTES": 4_194_304,
+    },
+    "egress/sockets.py": {
+        "OPEN_CONNECTIONS": 100,
+        "_ENDING": 8192,
+        "_ENDED": 8248,
+    },
+    "egress/transfer.py": {
+        "_LONGEST_DETAIL": 200,
+        "_TLS_FAILURES": frozenset({35, 60}),
+        "_HTTP2_STREAM": 92,
+    },
+    "flows/accept.py": {
+        "CALL_SECONDS": 28.0,
+    },
+    "flows/attempt.py": {
+        "WORKER_SECONDS": 45.0,
+        "SETTLE_SECONDS": 14.0,
+        "PUT_BACK_SECONDS": 30,
+        "RETRY_AFTER_SECONDS": 5,
+        "CARRIED_SECONDS": 4.0,
+    },
+    "flows/deliver.py": {
+        "WATCH_SECONDS": 0.1,
+        "RETRY_AFTER_SECONDS": 2,
+        "RECORD_SECONDS": 10.0,
+        "LEAST_RECORD_SECONDS": 1.0,
+    },
+    "flows/early_recording.py": {
+        "GRACE_SECONDS": 1.0,
+    },
+    "flows/groups.py": {
+        "REMEMBERED_NAMES": 1000,
+    },
+    "flows/migrate.py": {
+        "PAUSE_SECONDS": 3.0,
+    },
+    "flows/network.py": {
+        "PAUSE_SECONDS": 5.0,
+    },
+    "flows/settle.py": {
+        "PAUSE_SECONDS": 1.0,
+        "CARRY_SECONDS": 8.0,
+        "CARRIED_AFTER_SECONDS": 10,
+    },
+    "flows/tokens.py": {
+        "SECRET_BYTES": 32,
+    },
+    "flows/wake_overdue.py": {
+        "WORKER_SECONDS": 45.0,
+        "_BATCH_SECONDS": 11.0,
+    },
+    "handlers/answers.py": {
+        "LAMBDA_ANSWER_BYTES": 6_291_556,
+        "ANSWER_BYTES": 6_200_000,
+        "_SURELY_SMALL_CHARACTERS": 250_000,
+    },
+    "handlers/migrate.py": {
+        "RESERVE_SECONDS": 30.0,
+        "GRACE_SECONDS": 5.0,
+    },
+    "handlers/network.py": {
+        "RESERVE_SECONDS": 60.0,
+    },
+    "handlers/paging.py": {
+        "DEFAULT_LIMIT": 50,
+        "MOST": 200,
+    },
+    "handlers/parsing.py": {
+        "_MOST_POSITIONS": 10,
+    },
+    "handlers/problems.py": {
+        "FAULTS_SHOWN": 100,
+    },
+    "handlers/request.py": {
+        "BODY_LIMIT_BYTES": 4_194_304,
+    },
+    "handlers/routes/via.py": {
+        "TARGET_LIMIT": 14_000,
+        "HIGHEST_STATUS": 599,
+        "NOT_MODIFIED": 304,
+    },
+    "handlers/schemas/deliveries.py": {
+        "METADATA_LIMIT_BYTES": 4096,
+        "SYNC_RESPONSE_BYTES": 4_194_304,
+        "NOT_BEFORE_LIMIT": timedelta(days=30),
+        "CLOCK_SKEW": timedelta(minutes=5),
+    },
+    "handlers/schemas/headers.py": {
+        "HEADERS_LIMIT_BYTES": 16_384,
+        "HEADERS_LIMIT": 100,
+    },
+    "runtime/aws.py": {
+        "RDS_TOKEN_SECONDS": 900,
+        "_RETRY_PAUSE_SECONDS": 0.1,
+        "_CONNECT_SECONDS": 3.0,
+        "_REUSED_SHARE": 1 / 3,
+        "_MAX_IDLE_SECONDS": 50,
+        "_ANSWER_LIMIT_BYTES": 2_097_152,
+        "_UNSENT": frozenset({6, 7, 35, 60}),
+    },
+    "runtime/cloudformation.py": {
+        "ANSWER_TIMEOUT_SECONDS": 5,
+        "PAUSES_SECONDS": (
+            1.0,
+            2.0,
+        ),
+        "_REASON_BYTES": 1000,
+    },
+    "runtime/credentials.py": {
+        "FETCH_SECONDS": 2.0,
+        "RENEWED_BEFORE_EXPIRY_SECONDS": 300.0,
+        "_ANSWER_LIMIT_BYTES": 65_536,
+    },
+    "runtime/deadline.py": {
+        "CUT_SECONDS": 2.0,
+    },
+    "runtime/ec2.py": {
+        "CONNECT_SECONDS": 3,
+        "ANSWER_SECONDS": 10,
+        "TRIES": 3,
+    },
+    "runtime/zones.py": {
+        "ANSWER_SECONDS": 0.5,
+    },
+    "wakeups/sqs.py": {
+        "BATCH_ENTRIES": 10,
+        "BATCH_LIMIT_BYTES": 250_000,
+        "MESSAGE_LIMIT_BYTES": 240_000,
+        "SEND_SECONDS": 5.0,
+        "RETRY_AFTER_SECONDS": 5,
+    },
+}
+
+
+def numbers(module: str) -> Iterator[str]:
+    """The constants of a module that are a number, a length of time, or a collection of numbers."""
+    for statement in ast.parse((SOURCE / module).read_text()).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if name.isupper() and is_number(value_of(module, name)):
+                    yield name
+
+
+def value_of(module: str, name: str) -> Any:
+    return getattr(import_module(module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")), name)
+
+
+def is_number(value: object) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return bool(value) and all(is_number(member) for member in value)
+    return isinstance(value, int | float | timedelta) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize("module", sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("**/*.py")))
+def test_the_numbers_of_a_module_are_those_that_are_written_down(module: str) -> None:
+    assert {name: value_of(module, name) for name in numbers(module)} == NUMBERS.get(module, {})
+
+
+def test_no_number_is_written_down_for_a_module_that_is_gone() -> None:
+    assert [module for module in NUMBERS if not (SOURCE / module).is_file()] == []
