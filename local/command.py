@@ -24,7 +24,7 @@ _ADVICE = {
     Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
     Advice.CHOOSE_PARTNER_PORT: "Stop what uses it, or choose another: make run PARTNER_PORT=9001",
     Advice.CHOOSE_ANY_PORT: "Choose another for one of them: make run PARTNER_PORT=9001",
-    Advice.START_AGAIN: "`make run` starts it again; the data are kept.",
+    Advice.START_AGAIN: "`make run` starts it again; the data are still there.",
     Advice.START_OVER: "`make run-clean` starts over with an empty database.",
 }
 
@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         if options.command == "clean":
-            kept = options.directory.exists()
+            existed = options.directory.exists()
             clean(options.directory)
-            _say(f"Deleted {options.directory}" if kept else "There was nothing to delete")
+            _say(f"Deleted {options.directory}" if existed else "There was nothing to delete")
         else:
             run(options)
     except LocalError as error:
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     )
     _say("Starting PostgreSQL, the queue and the functions")
     with _stoppable(), Stack(configuration) as stack:
-        token = working_token(stack, kept_in=options.directory / "token")
+        token = working_token(stack, stored_in=options.directory / "token")
         make_destination(stack, token=token)
         _say(_welcome(stack, token, options.directory))
         _watch(stack)
@@ -88,10 +88,10 @@ def _watch(stack: Stack) -> None:
 def hung_up(output: TextIO) -> bool:
     """Whether `output` is a terminal that is closed, or a pipe that nobody reads any more.
 
-    A signal says so of a terminal too, but not to us where `make` itself leads the terminal's session.
+    A closed terminal also sends a signal, but not to us where `make` itself leads the terminal's session.
     """
     watched = select.poll()
-    watched.register(output.fileno(), 0)  # asks for nothing: a hang-up and an error are told all the same
+    watched.register(output.fileno(), 0)  # no events requested: a hang-up and an error are always reported
     return any(state & (select.POLLHUP | select.POLLERR) for _, state in watched.poll(0))
 
 
@@ -100,13 +100,13 @@ def _stoppable() -> Iterator[None]:
     """Turns the first stop signal into an exception and ignores the others, so that stopping is not itself stopped."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
-        for each in _STOP_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+        for signal_number in _STOP_SIGNALS:
+            signal.signal(signal_number, signal.SIG_IGN)
         raise Stopped
 
-    for each in _STOP_SIGNALS:
-        if signal.getsignal(each) != signal.SIG_IGN:  # nohup and the like
-            signal.signal(each, stop)
+    for signal_number in _STOP_SIGNALS:
+        if signal.getsignal(signal_number) != signal.SIG_IGN:  # nohup and the like
+            signal.signal(signal_number, stop)
     try:
         yield
     except Stopped:
@@ -136,10 +136,10 @@ def _say(text: str, *, to_error: bool = False) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make run", usage=argparse.SUPPRESS, description="Sallyport on this machine.")
-    parser.add_argument("command", choices=("run", "clean"), help="run the stack, or delete what it keeps")
+    parser.add_argument("command", choices=("run", "clean"), help="run the stack, or delete what it stored")
     parser.add_argument("--port", type=_port, default=8080, help="of the API (default 8080)")
     parser.add_argument("--partner-port", type=_port, default=8081, help="of the demo partner (default 8081)")
-    parser.add_argument("--directory", type=Path, default=_default_directory(), help="where everything is kept")
+    parser.add_argument("--directory", type=Path, default=_default_directory(), help="where everything is stored")
     return parser
 
 

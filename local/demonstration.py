@@ -13,20 +13,20 @@ from local.stack import DATABASE, Stack
 
 TENANT = "demo"
 DESTINATION = "partner"
-_TOKEN = re.compile(rb"[!-~]{1,1000}")  # whatever may stand in a header: which of them work is the API's to say
+_TOKEN = re.compile(rb"[!-~]{1,1000}")  # whatever is allowed in a header: which of them work is the API's to say
 
 
-def working_token(stack: Stack, *, kept_in: Path) -> str:
-    """The token of the last run if it still works, else a new one, kept with mode 0600. Raises LocalError."""
-    token = read_token(kept_in)
+def working_token(stack: Stack, *, stored_in: Path) -> str:
+    """The token of the last run if it still works, otherwise a new one, stored with mode 0600. Raises LocalError."""
+    token = read_token(stored_in)
     if token is not None and _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
         return token
     command = {"action": "issue_token", "tenant": TENANT, "scopes": ["read", "send", "manage"]}
     try:
         issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
     except FunctionError as error:
-        raise LocalError(f"No token could be issued: {error}. The functions' logs tell more.") from error
-    write_private(kept_in, f"{issued}\n".encode("ascii"))
+        raise LocalError(f"No token could be issued: {error}. See the functions' logs.") from error
+    write_private(stored_in, f"{issued}\n".encode("ascii"))
     return issued
 
 
@@ -42,7 +42,7 @@ def make_destination(stack: Stack, *, token: str) -> None:
     """The destination of the lines to paste; there already, from the second run on. Raises LocalError.
 
     The partner may have another port than last time. No call of the API changes a destination, so its row is changed:
-    only where it names this machine, for a destination of that name may be the user's own.
+    only where it names this machine, because a destination of that name may be the user's own.
     """
     body = {"name": DESTINATION, "base_url": stack.partner.url}
     status, answer = _call(stack, "POST", "/v1/destinations", token=token, body=body)
@@ -54,7 +54,7 @@ def make_destination(stack: Stack, *, token: str) -> None:
             database=DATABASE,
         )
     elif status != http.client.CREATED:
-        raise LocalError(f"The API did not take the destination '{DESTINATION}': {status} {answer}")
+        raise LocalError(f"The API refused the destination '{DESTINATION}': {status} {answer}")
 
 
 def lines_to_paste(url: str, token: str) -> tuple[str, str, str]:

@@ -64,7 +64,7 @@ def main(handler_path: str, requests_fd: int, lifeline_fd: int) -> None:
 
 
 class ResultTooLarge(Exception):
-    """Lambda's words for it."""
+    """With Lambda's own message."""
 
     def __init__(self, size: int) -> None:
         super().__init__(

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 
 class Advice(Enum):
-    """What helps. The words are those of the command that was typed, so only local/command.py has them."""
+    """What to do. The texts are those of the command that was typed, so only local/command.py has them."""
 
     CHOOSE_PORT = auto()
     CHOOSE_PARTNER_PORT = auto()
@@ -14,7 +14,7 @@ class Advice(Enum):
 
 
 class LocalError(Exception):
-    """The local stack cannot go on. The message says in plain words what is wrong; it names no command, because tests,
+    """The local stack cannot go on. The message says what is wrong; it names no command, because tests,
     the bench and the lab run the same parts as `make run`. `advice` is what to do about it, None where the message
     says that too.
     """

@@ -68,11 +68,11 @@ class EventSourceMapping:
             if not messages:
                 self._places.release()
                 continue
-            with contextlib.suppress(RuntimeError):  # stopped in this very moment: the messages come back by themselves
+            with contextlib.suppress(RuntimeError):  # stopped just now: the messages become visible again
                 self._batches.submit(self._handle, messages).add_done_callback(self._told)
 
     def _told(self, batch: Future[None]) -> None:
-        """Nobody asks for a batch's result: what it raised is told here, and its messages come back by themselves."""
+        """Nobody asks for a batch's result: what it raised is logged here, and its messages become visible again."""
         if not batch.cancelled() and (error := batch.exception()) is not None:
             _LOGGER.error("a batch of %s failed", self._queue.name, exc_info=error)
 
@@ -90,7 +90,7 @@ class EventSourceMapping:
             self._queue.delete(message for message in messages if message["MessageId"] not in failures)
         except FunctionError as error:
             if not self._stopping.is_set():
-                _LOGGER.warning("%s failed, its messages come back: %s", self._source.function, error)
+                _LOGGER.warning("%s failed, its messages will be received again: %s", self._source.function, error)
         except (OSError, http.client.HTTPException, SqsFault) as error:
             if not self._stopping.is_set():
                 _LOGGER.warning("cannot delete from %s: %s", self._queue.name, error)

@@ -35,7 +35,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Permit:
-    """What an authorizer said, good until `expires_at` (monotonic)."""
+    """An authorizer's result, valid until `expires_at` (monotonic)."""
 
     policy: Mapping[str, Any]
     context: Mapping[str, Any]
@@ -88,7 +88,7 @@ class Gateway:
             result = self._functions[authorizer.function].invoke(event)
             return _Permit(
                 policy=result["policyDocument"],
-                # API Gateway hands every value on as text.
+                # API Gateway passes every value on as text.
                 context={
                     "principalId": result["principalId"],
                     **{name: _text(value) for name, value in (result.get("context") or {}).items()},

@@ -185,14 +185,14 @@ class _Environment:
                 stdout=log,
                 stderr=log,
                 pass_fds=(theirs.fileno(), lifeline, *configuration.descriptors),
-                start_new_session=True,  # Ctrl-C in the terminal reaches only the one who stops us in order
+                start_new_session=True,  # Ctrl-C in the terminal reaches only our parent, which stops us in order
             )
         theirs.close()
         os.close(lifeline)
 
     @property
     def alive(self) -> bool:
-        """For one that is idle: it has nothing to say but a farewell."""
+        """Of an idle environment: readable input can only be the end of the connection."""
         if self._process.poll() is not None:
             return False
         poll = select.poll()
@@ -247,7 +247,7 @@ class _Environment:
         return answer
 
     def close(self) -> None:
-        """Have the process end by itself: its next read finds the end."""
+        """Let the process end by itself: its next read gets the end of the connection."""
         with contextlib.suppress(OSError):
             self._requests.shutdown(socket.SHUT_RDWR)
 
@@ -257,7 +257,7 @@ class _Environment:
         self.kill()
 
     def kill(self) -> None:
-        """End it for good and let go of everything."""
+        """Kill the process and close all descriptors."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._requests.close()
@@ -287,7 +287,7 @@ def _variables(configuration: FunctionConfiguration) -> dict[str, str]:
     }
 
 
-# The way to programs and libraries, and coverage's switch for child processes; no proxies, no credentials.
+# Where programs and libraries are, and coverage's settings for child processes; no proxies, no credentials.
 _INHERITED = frozenset(
     {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}
 )

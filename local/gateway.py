@@ -92,7 +92,7 @@ class Match:
 
 
 class MalformedProxyResponse(Exception):
-    """A function answered something that API Gateway does not take; the message says what."""
+    """A function returned something that API Gateway does not accept; the message says what."""
 
 
 def matched(routes: Iterable[ApiRoute], *, method: str, path: str) -> Match | None:
@@ -109,7 +109,7 @@ def matched(routes: Iterable[ApiRoute], *, method: str, path: str) -> Match | No
 
 
 def _path_parameters(pattern: str, path: str) -> dict[str, str] | None:
-    """A greedy parameter takes one character or more; the others take no slash."""
+    """A greedy parameter matches one character or more; the others match no slash."""
     expression = re.sub(r"\\{(\w+)(\\\+)?\\}", lambda m: f"(?P<{m[1]}>{'.+' if m[2] else '[^/]+'})", re.escape(pattern))
     found = re.fullmatch(expression, path)
     return None if found is None else {name: unquote(value) for name, value in found.groupdict().items()}
@@ -237,7 +237,7 @@ def _body(result: Mapping[str, Any]) -> bytes:
 
 
 def _returned(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """`multiValueHeaders` wins over `headers` for a name that both have. Our connection's own headers are made anew."""
+    """`multiValueHeaders` wins over `headers` for a name that both have. The connection's own are replaced."""
     multiple = result.get("multiValueHeaders") or {}
     single = {name: [value] for name, value in (result.get("headers") or {}).items() if name not in multiple}
     for name, values in {**single, **multiple}.items():

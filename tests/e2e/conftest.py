@@ -115,7 +115,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def consumer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Consumer:
-    token = working_token(stack, kept_in=tmp_path_factory.mktemp("token") / "token")
+    token = working_token(stack, stored_in=tmp_path_factory.mktemp("token") / "token")
     make_destination(stack, token=token)
     return Consumer(port=stack.front.port, token=token)
 

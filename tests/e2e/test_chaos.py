@@ -469,7 +469,7 @@ def wild_stack(tmp_path: Path, partner: ChaosPartner, relay: QueueRelay) -> Iter
 
 @pytest.fixture
 def wild_consumer(wild_stack: Stack, partner: ChaosPartner, tmp_path: Path) -> Consumer:
-    consumer = Consumer(port=wild_stack.front.port, token=working_token(wild_stack, kept_in=tmp_path / "token"))
+    consumer = Consumer(port=wild_stack.front.port, token=working_token(wild_stack, stored_in=tmp_path / "token"))
     for name, guarantee in PARTNER.items():
         body = {
             "name": name,

@@ -12,7 +12,7 @@ from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
 from local.sqs import Queue, SqsFault, SqsServer
 from local.template import QueueTemplate
-from local.wakeups_again import WAITING_AT_MOST, WakeupsAgain
+from local.wakeups_again import MAX_WAITING, WakeupsAgain
 from wakeups.sqs import encode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,8 +77,8 @@ def test_each_costs_the_same_however_many_there_are(queue: Counting, count: int)
         found += received(queue)
     assert sorted(found) == sorted(encode(wakeup) for wakeup in wakeups(count))
     assert queue.calls["SendMessageBatch"] == count / 10
-    assert queue.calls["GetQueueAttributes"] <= count / 10 + count / WAITING_AT_MOST
-    assert queue.most_waiting <= WAITING_AT_MOST
+    assert queue.calls["GetQueueAttributes"] <= count / 10 + count / MAX_WAITING
+    assert queue.most_waiting <= MAX_WAITING
 
 
 def test_those_that_are_not_due_cost_nothing_and_go_in_their_turn(queue: Counting) -> None:

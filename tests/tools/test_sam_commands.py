@@ -282,7 +282,7 @@ def local_stack(built: Path) -> Iterator[Path]:
         directory=built / ".sallyport", port=0, partner_port=0, durable=False, report=lambda _: None
     )
     with Stack(configuration) as stack:
-        working_token(stack, kept_in=configuration.directory / "token")
+        working_token(stack, stored_in=configuration.directory / "token")
         yield configuration.directory
 
 
