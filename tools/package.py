@@ -88,8 +88,10 @@ def built_architecture(build_directory: Path) -> str:
     """What all packages below `build_directory` (.aws-sam/build) are for. Raises PackageError unless it is one."""
     packages = sorted(path for path in build_directory.glob("*/") if (path / "handlers").is_dir())
     found = {architecture_of(package) for package in packages}
+    if not found:
+        raise PackageError(f"there are no packages in {build_directory}: run make build first")
     if len(found) != 1:
-        raise PackageError(f"{build_directory} has packages for {' and '.join(sorted(found)) or 'nothing'}: make build")
+        raise PackageError(f"{build_directory} has packages for {' and '.join(sorted(found))}: run make build again")
     return found.pop()
 
 

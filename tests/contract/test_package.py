@@ -170,6 +170,11 @@ def test_the_whole_build_is_for_one_processor(built: Path) -> None:
         packaging.built_architecture(built.parent)
 
 
+def test_a_build_that_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"there are no packages in .*: run make build first"):
+        packaging.built_architecture(tmp_path / "build")
+
+
 def test_a_build_for_another_processor_than_the_deployment_s_is_refused(built: Path) -> None:
     command = [sys.executable, str(ROOT / "tools/package.py"), "built", str(built.parent)]
     fitting = subprocess.run([*command, "--for", "arm64"], capture_output=True, text=True, check=False)
