@@ -47,7 +47,7 @@ def accept(
     lease: Lease,
     wait_seconds: float | None,
 ) -> Acceptance | None:
-    """Stores a delivery, resolving destination and idempotency key on the way; None where there is no such destination.
+    """Stores a delivery, and resolves destination and idempotency key; None where there is no such destination.
 
     Where the connection breaks, the statement is run again: it then finds the row, if the first run had committed.
 

@@ -72,7 +72,7 @@ def _plain_places(data: bytes, secrets: tuple[str, ...]) -> Iterator[tuple[int, 
 
 
 def _escaped_places(data: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Where `forms` stand in `data` once escapes of one kind are read."""
+    """Where `forms` occur in `data` once escapes of one kind are read."""
     if not forms:
         return
     for escape in _ESCAPES:
@@ -82,15 +82,15 @@ def _escaped_places(data: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]
 
 
 def _places_read(data: bytes, escape: re.Pattern[bytes], forms: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Where `forms` stand in what `data` reads as, as places in `data` itself."""
+    """Where `forms` occur in the decoded `data`, as positions in `data` itself."""
     read, at = bytearray(), 0
     read_places, data_places = array("q", (0,)), array("q", (0,))
-    for found in escape.finditer(data):
-        read += data[at : found.start()]
+    for match in escape.finditer(data):
+        read += data[at : match.start()]
         read_places.append(len(read))
-        data_places.append(found.start())
-        read += _unescaped(found[0])
-        at = found.end()
+        data_places.append(match.start())
+        read += _unescaped(match[0])
+        at = match.end()
         read_places.append(len(read))
         data_places.append(at)
 
@@ -105,7 +105,7 @@ def _places_read(data: bytes, escape: re.Pattern[bytes], forms: list[bytes]) -> 
 
 
 def _unescaped(escape: bytes) -> bytes:
-    """What an escape of `_ESCAPES` stands for."""
+    """The bytes that an escape of `_ESCAPES` means."""
     if escape.startswith(b"%"):
         return bytes.fromhex(escape[1:].decode())
     if escape.startswith(b"&"):

@@ -67,7 +67,7 @@ class ConnectionPolicy:
         handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
 
     def ended(self, handle: pycurl.Curl) -> None:
-        """The transfer is over. What comes next on a connection of HTTP/1.1 without being asked for is no answer."""
+        """The transfer has ended. Whatever comes next unasked on an HTTP/1.1 connection is not an answer."""
         if handle.getinfo(pycurl.INFO_HTTP_VERSION) in (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1):
             local = (handle.getinfo(pycurl.LOCAL_IP), handle.getinfo(pycurl.LOCAL_PORT))
             self._route.sockets.expect_silence(local)

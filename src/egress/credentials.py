@@ -61,7 +61,7 @@ class SealKey:
 
     @classmethod
     def derived_from(cls, text: str) -> "SealKey":
-        """The key that a secret text stands for: HKDF-SHA256 (RFC 5869) of it, without salt.
+        """The key that is derived from a secret text: HKDF-SHA256 (RFC 5869) of it, without salt.
 
         Secrets Manager generates texts, not bits; HKDF spreads their entropy evenly over 256 bits and ties the key to
         this one purpose, so that the text may serve other purposes later. The text must be random (32 characters or

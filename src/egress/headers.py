@@ -24,7 +24,7 @@ def fault_in(headers: Headers) -> str | None:
 
 
 def field_line(name: str, value: str) -> bytes:
-    """The field as libcurl takes it: a semicolon stands for an empty value, as "Name:" would remove the field."""
+    """The field in libcurl's form: a semicolon stands for an empty value, as "Name:" would remove the field."""
     stripped = value.strip(" \t")
     return (f"{name}: {stripped}" if stripped else f"{name};").encode("latin-1")
 

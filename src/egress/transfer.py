@@ -69,7 +69,7 @@ class Transfer:
 
 
 class Run:
-    """A transfer on a libcurl handle. `fresh` keeps it off connections that were open before."""
+    """A transfer on a libcurl handle. With `fresh` it uses a new connection."""
 
     def __init__(self, transfer: Transfer, route: PinnedRoute, *, now: float, fresh: bool) -> None:
         self.transfer = transfer

@@ -1,6 +1,6 @@
 """Deliver while the caller waits: accept, send at once, and answer with the outcome.
 
-Whatever goes wrong on the way, the wake-up that `accept` queued remains. It is due when the lease expires, and then a
+Whatever goes wrong in between, the wake-up that `accept` queued remains. It is due when the lease expires, and then a
 worker continues the delivery.
 """
 
@@ -24,7 +24,7 @@ from runtime.observability import logger
 WATCH_SECONDS = 0.1  # between two reads of a delivery that the worker sends
 RETRY_AFTER_SECONDS = 2
 RECORD_SECONDS = 10.0  # how long a caller with an answer waits at most for a database that is not available
-# However late the answer came, the database is asked: a caller who was told "delivered" must not read "sending" next.
+# However late the answer came, the database is asked: a caller who got "delivered" must not read "sending" next.
 LEAST_RECORD_SECONDS = 1.0
 
 

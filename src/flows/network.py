@@ -69,7 +69,9 @@ def empty_default_group(group_id: str, *, ec2: Ec2, retry_time: RetryTime) -> in
     """
     group = _retried(lambda: ec2.security_group(group_id), retry_time)
     if group.name != "default":
-        raise NetworkRefused(f"{group_id} is the group '{group.name}', not a VPC's default group; it keeps its rules")
+        raise NetworkRefused(
+            f"{group_id} is the group '{group.name}', not a VPC's default group; its rules are not changed"
+        )
     _retried(lambda: ec2.revoke(group), retry_time)
     logger.info("default security group emptied", group_id=group_id, rules=_rules(group))
     return _rules(group)

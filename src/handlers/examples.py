@@ -87,12 +87,12 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
 
 
 def requests(kind: type[Struct]) -> dict[str, Any]:
-    """The examples of a body that comes in, as OpenAPI lists them."""
+    """The examples of a request body, as OpenAPI lists them."""
     return {name: {"value": dict(value)} for name, value in REQUESTS[kind].items()}
 
 
 def shared() -> dict[str, Any]:
-    """The examples of bodies that go out, each once, for the components: by their type, or by kind and status."""
+    """The examples of response bodies, each once, for the components: by their type, or by kind and status."""
     bodies = {type(body).__name__: {"value": msgspec.to_builtins(body)} for body in _answers()}
     problems = {
         f"{kind}-{status}": {"value": problem(kind, status)} for kind in KINDS for status in KINDS[kind].statuses

@@ -78,7 +78,7 @@ def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> di
 
 
 def _bodies(operation: Operation) -> list[type[msgspec.Struct]]:
-    answers = [answer.body for answer in operation.answers.values() if answer.body is not None]
+    answers = [answer.body for answer in operation.responses.values() if answer.body is not None]
     return answers if operation.body is None else [operation.body, *answers]
 
 
@@ -155,7 +155,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _answers(operation: Operation) -> dict[str, Any]:
-    described = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
+    described = {str(status): _answer(answer, operation) for status, answer in operation.responses.items()}
     if operation.passes:
         other = "The partner's response with any other status, marked by `Sallyport-Outcome: answered`"
         described["default"] = described["200"] | {"description": other}
@@ -194,7 +194,7 @@ def _problem(status: int, kinds: list[str], operation: Operation) -> dict[str, A
     content: dict[str, Any] = {CONTENT_TYPE: {"schema": _problem_schema(status, kinds), "examples": shown}}
     if operation.passes:
         content[_ANY] = {"schema": {}}  # the partner's own answer of that status
-        every |= {name for answer in operation.answers.values() for name in (*answer.headers, *answer.some_headers)}
+        every |= {name for answer in operation.responses.values() for name in (*answer.headers, *answer.some_headers)}
     phrase = HTTPStatus(status).phrase
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         phrase += ", to any method of this path that is not described here"

@@ -49,7 +49,7 @@ class Operation:
     path: str
     summary: str
     scope: str | None
-    answers: Mapping[int, OperationResponse]
+    responses: Mapping[int, OperationResponse]
     description: str = ""
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()

@@ -74,7 +74,7 @@ def _first_repeated(names: Iterable[str]) -> int:
         if name in seen:
             return position
         seen.add(name)
-    raise ValueError("no name stands twice")
+    raise ValueError("no name is repeated")
 
 
 def _refuse_lone_surrogates(raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:

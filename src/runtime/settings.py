@@ -203,8 +203,8 @@ class EgressSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneSettings(FromEnvironment):
-    """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, which is how Lambda tells a function where
-    it runs. Empty where all zones share one address."""
+    """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, which is how Lambda says where a function
+    runs. Empty where all zones share one address."""
 
     egress_zone_ids: tuple[ZoneId, ...] = ()
 

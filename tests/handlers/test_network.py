@@ -240,7 +240,7 @@ def test_a_group_that_is_no_default_group_keeps_its_rules(ec2: Any, ask: Ask, su
     vpc = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"]
     group_id = ec2.create_security_group(GroupName="database", Description="x", VpcId=vpc)["GroupId"]
     reason = refused(ask(ResourceType="Custom::DefaultSecurityGroup", properties={"SecurityGroupId": group_id}))
-    assert reason == f"{group_id} is the group 'database', not a VPC's default group; it keeps its rules"
+    assert reason == f"{group_id} is the group 'database', not a VPC's default group; its rules are not changed"
     assert len(described(ec2, GroupIds=[group_id])["IpPermissionsEgress"]) == 1
 
 

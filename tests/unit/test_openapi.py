@@ -43,7 +43,7 @@ def test_every_operation_is_there_with_its_scope_and_its_answers(described: dict
         found = described["paths"][operation.template][operation.method.lower()]
         assert found.get("x-scope") == operation.scope
         assert found["security"] == ([] if operation.scope is None else [{"token": []}])
-        assert {str(status) for status in operation.answers} <= set(found["responses"])
+        assert {str(status) for status in operation.responses} <= set(found["responses"])
 
 
 def test_every_problem_is_an_rfc_9457_problem(described: dict[str, Any]) -> None:

@@ -81,13 +81,15 @@ class _Time:
 def migrations(folder: Path = _HERE) -> tuple[Migration, ...]:
     """All files of `folder` in their order. Raises MigrationError for a number that is missing or used twice."""
     paths = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    found = tuple(
+    files = tuple(
         Migration(number=int(path.name[:4]), name=path.stem, statements=path.read_text(encoding="utf-8"))
         for path in paths
     )
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"migrations must be numbered 0001, 0002, ... without gaps: {[m.name for m in found]}")
-    return found
+    if [migration.number for migration in files] != list(range(1, len(files) + 1)):
+        raise MigrationError(
+            f"migrations must be numbered 0001, 0002, ... without gaps: {[migration.name for migration in files]}"
+        )
+    return files
 
 
 def up_to(latest: str, files: Sequence[Migration]) -> tuple[Migration, ...]:

@@ -26,9 +26,9 @@ _SWAGGER = Path(aws_lambda_powertools.event_handler.__file__).parent / "openapi"
     Operation(
         method="GET",
         path="/healthz",
-        summary="Is the API alive?",
+        summary="Check that the API is up",
         scope=None,
-        answers={200: OperationResponse(description="It is", body=HealthBody)},
+        responses={200: OperationResponse(description="It is", body=HealthBody)},
     ),
 )
 def healthz(_request: Request) -> Response[Any]:
@@ -43,7 +43,7 @@ def healthz(_request: Request) -> Response[Any]:
         path="/openapi.json",
         summary="This document",
         scope=None,
-        answers={200: OperationResponse(description="OpenAPI 3.1")},
+        responses={200: OperationResponse(description="OpenAPI 3.1")},
     ),
 )
 def openapi(request: Request) -> Response[Any]:
@@ -59,7 +59,7 @@ def openapi(request: Request) -> Response[Any]:
         path="/docs",
         summary="The documentation page",
         scope=None,
-        answers={
+        responses={
             200: OperationResponse(
                 description="Swagger UI",
                 media_type="text/html",

@@ -90,7 +90,7 @@ FILTERS = (
         scope=SEND,
         body=NewDeliveryBody,
         parameters=(IDEMPOTENCY_KEY, PREFER),
-        answers={
+        responses={
             200: OperationResponse(
                 description="The delivery has ended",
                 body=DeliveryDetailsBody,
@@ -138,7 +138,7 @@ def create(request: Request) -> Response[Any]:
         summary="List deliveries, newest first",
         scope=READ,
         parameters=FILTERS,
-        answers={200: OperationResponse(description="A page of deliveries", body=DeliveriesBody)},
+        responses={200: OperationResponse(description="A page of deliveries", body=DeliveriesBody)},
         problems=("not-found", "invalid-request"),
     ),
 )
@@ -161,7 +161,7 @@ def list_deliveries(request: Request) -> Response[Any]:
         scope=READ,
         description="Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
         parameters=(ATTEMPT_CURSOR,),
-        answers={
+        responses={
             200: OperationResponse(
                 description="The delivery", body=DeliveryDetailsBody, headers=("Sallyport-Delivery-Id",)
             )

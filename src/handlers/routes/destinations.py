@@ -33,7 +33,7 @@ router = new_router()
         summary="Create a destination",
         scope=MANAGE,
         body=NewDestinationBody,
-        answers={201: OperationResponse(description="Created", body=DestinationBody, headers=("Location",))},
+        responses={201: OperationResponse(description="Created", body=DestinationBody, headers=("Location",))},
         problems=("name-taken", "invalid-request"),
     ),
 )
@@ -53,7 +53,7 @@ def create(request: Request) -> Response[Any]:
         summary="List destinations, newest first",
         scope=READ,
         parameters=(LIMIT, CURSOR),
-        answers={200: OperationResponse(description="A page of destinations", body=DestinationsBody)},
+        responses={200: OperationResponse(description="A page of destinations", body=DestinationsBody)},
         problems=("invalid-request",),
     ),
 )
@@ -80,7 +80,7 @@ def list_destinations(request: Request) -> Response[Any]:
         summary="Show a destination",
         description="By its name or its id.",
         scope=READ,
-        answers={200: OperationResponse(description="The destination", body=DestinationBody)},
+        responses={200: OperationResponse(description="The destination", body=DestinationBody)},
         problems=("not-found",),
     ),
 )

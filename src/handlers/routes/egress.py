@@ -1,4 +1,4 @@
-"""/v1/egress: the fixed addresses, and whether the outside still sees them."""
+"""/v1/egress: the fixed addresses, and the results of their checks."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ router = new_router()
     Operation(
         method="GET",
         path="/v1/egress",
-        summary="Which addresses must a partner allowlist?",
+        summary="Show the addresses that partners must allowlist",
         description=(
             "And what the outside saw of each when it was last asked, every quarter of an hour. Neither the check nor "
             "this call asks the database."
         ),
         scope=READ,
-        answers={200: OperationResponse(description="The fixed addresses", body=EgressBody)},
+        responses={200: OperationResponse(description="The fixed addresses", body=EgressBody)},
     ),
 )
 def show(_request: Request) -> Response[Any]:
@@ -38,13 +38,13 @@ def show(_request: Request) -> Response[Any]:
     Operation(
         method="POST",
         path="/v1/egress/verify",
-        summary="What address does the outside see now?",
+        summary="Check the fixed address now",
         description=(
-            "Asks an echo service over the way that deliveries take, from whichever zone serves this call, and "
-            "compares with all published addresses. Takes 8 s at most. Takes no body, and keeps nothing."
+            "Asks an echo service over the same path as deliveries, from whichever zone serves this call, and compares "
+            "the answer with all published addresses. Takes 8 s at most. It has no body, and nothing is stored."
         ),
         scope=SEND,
-        answers={200: OperationResponse(description="What was seen, or why nothing was", body=VerifiedEgressBody)},
+        responses={200: OperationResponse(description="What was seen, or why nothing was", body=VerifiedEgressBody)},
     ),
 )
 def verify(_request: Request) -> Response[Any]:

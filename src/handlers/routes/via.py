@@ -65,7 +65,7 @@ def _operation(method: str) -> Operation:
         scope=SEND,
         parameters=(IDEMPOTENCY_KEY, RESPOND_ASYNC),
         passes=True,
-        answers={
+        responses={
             200: OperationResponse(
                 description="The partner's response",
                 media_type="*/*",

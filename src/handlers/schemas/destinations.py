@@ -65,14 +65,14 @@ class NoAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ
 class BearerAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="bearer"):
     """`Authorization: Bearer ...`"""
 
-    token: Annotated[Secret, Meta(description="What stands after `Bearer`")]
+    token: Annotated[Secret, Meta(description="The token after `Bearer`")]
 
 
 class BasicAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="basic"):
     """`Authorization: Basic ...`"""
 
     username: Annotated[Secret, Meta(description="Without a colon")]
-    password: Annotated[Secret, Meta(description="What stands after the colon")]
+    password: Annotated[Secret, Meta(description="The part after the colon")]
 
 
 class HeaderAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="header"):

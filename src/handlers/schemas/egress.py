@@ -14,18 +14,18 @@ EgressReason = Annotated[str | None, Meta(description="What is wrong, in words; 
 Judgement = Annotated[
     CheckStatus,
     Meta(
-        description="matches: seen from outside. differs: another address was seen. failed: the echo service was asked "
-        "in vain. unverified: no check has told anything lately"
+        description="matches: seen from outside. differs: another address was seen. failed: the echo service "
+        "gave no answer. unverified: there is no recent result"
     ),
 ]
 SeenAddress = Annotated[str | None, Meta(description="Where our request came from, as the echo service saw it")]
 
 
 class EgressAddressBody(Struct, frozen=True, kw_only=True):
-    """A fixed address, and what the last check of it found. Zones with one way out share their address.
+    """A fixed address, and what the last check of it found. Zones with one NAT gateway share their address.
 
-    `unverified` says that no check has told anything about this address lately; `failed` that the echo service was
-    asked in vain, which says nothing about the address.
+    `unverified` says that there is no recent result for this address; `failed` that the echo service gave no answer,
+    which says nothing about the address.
     """
 
     availability_zone: Annotated[str, Meta(description="The zone whose traffic leaves from this address")]
@@ -38,7 +38,7 @@ class EgressAddressBody(Struct, frozen=True, kw_only=True):
 
 
 class EgressBody(Struct, frozen=True):
-    """The addresses that partners must allowlist; none where the stack has no way to the internet."""
+    """The addresses that partners must allowlist; none where the stack cannot reach the internet."""
 
     addresses: Annotated[list[EgressAddressBody], Meta(description="One entry per Availability Zone")]
     reason: Annotated[str | None, Meta(description="Why there are none; null where there are")]
