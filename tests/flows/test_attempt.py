@@ -401,6 +401,7 @@ def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
     (carrying,) = gateway.queue.wakeups()
     assert carrying.delivery_id == delivery_id
     assert carrying.record is not None
+    assert gateway.queue.delays() == [10]  # the database gets a moment before it is asked again
     assert gateway.clock() - START <= timedelta(seconds=45 - CARRY_SECONDS + 1)  # it was tried for as long as it could
 
     gateway.clock.now = max(gateway.clock(), carrying.due_at)
