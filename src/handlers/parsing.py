@@ -42,6 +42,8 @@ def _text(body: bytes) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
+    if not text.strip():
+        raise Malformed("the body is empty, where a JSON object is expected")
     try:
         raw = _DECODER.decode(text)
     except json.JSONDecodeError as error:

@@ -229,7 +229,8 @@ def test_a_value_that_does_not_fit_as_a_whole_is_a_fault_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", "Expecting value"),
+        (b"", "^the body is empty"),
+        (b" \r\n", "^the body is empty"),
         (b"{", "line 1, column 2"),
         (b"\xff", "not UTF-8"),
         (b"[]", "must be a JSON object"),
