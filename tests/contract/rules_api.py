@@ -178,7 +178,7 @@ def _deployment(project: Project, parameters: dict[str, str]) -> str:
 
 
 def the_alias_follows_every_setting_of_the_function(project: Project) -> list[str]:
-    """API Gateway calls the version behind the alias. A version is made anew when its description changes, which must
+    """API Gateway calls the version of the alias. A new version is created when its description changes, which must
     therefore change with every setting of the function; and so must the function's own description, for Lambda
     publishes no version of a function that did not change. 256 characters hold the longest."""
     before = project.resources(APPLICATION)
@@ -195,7 +195,7 @@ def the_alias_follows_every_setting_of_the_function(project: Project) -> list[st
             faults.append(f"{parameters} does not reach the alias")
         host = after["Environment"]["Variables"]["DATABASE_HOST"].rpartition(".Endpoint")[0]
         if host not in description:
-            faults.append(f"with {parameters} a {host} that is made anew does not reach the alias")
+            faults.append(f"with {parameters} a {host} that is created again does not reach the alias")
     url = "https://.com"
     url = url.replace(".", f"{'e' * (_longest_echo_url(project) - len(url))}.")
     made = project.resources(APPLICATION, **LONGEST_SETTINGS, EgressEchoUrl=url)

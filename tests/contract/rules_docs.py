@@ -295,7 +295,7 @@ def _prose(text: str) -> str:
 
 
 def _quoted(texts: Texts, form: str) -> Iterator[tuple[str, str]]:
-    """What stands in backticks and has the given form, alone or as NAME=value, with the page that it is on."""
+    """What is in backticks and has the given form, alone or as NAME=value, with the page that it is on."""
     for page, text in _pages(texts):
         for quoted in re.findall(r"`([^`\n]+)`", _prose(text)):
             name = re.split(r"[=:]", quoted, maxsplit=1)[0]

@@ -103,7 +103,7 @@ def the_firewall_shows_no_credentials(project: Project) -> list[str]:
 
 
 def the_name_takes_current_tls_and_is_the_only_one(project: Project) -> list[str]:
-    """It stands for the stage; the worker never calls it, and the name that API Gateway gives is switched off."""
+    """It maps to the stage; the worker never calls it, and the name that API Gateway gives is switched off."""
     made = project.resources(EDGE, **DOMAIN, HostedZoneId="Z0123")
     domain, mapping = made["Edge.CustomDomain"]["Properties"], made["Edge.CustomDomainMapping"]["Properties"]
     root = project.resources(APPLICATION, **DOMAIN)

@@ -14,7 +14,7 @@ _RATES = {f"rate({minutes} minutes)": minutes * 60 for minutes in range(2, 60)}
 
 @everywhere
 def each_zone_is_checked_from_inside(case: Case) -> Iterator[str]:
-    """By a function of its own that stands in that zone alone and is told it; without internet there is none."""
+    """By a function of its own that is in that zone alone and knows its name; without internet there is none."""
     for name, letter in EGRESS_CHECKS.items():
         function = case.rendered.resources.get(name)
         if function is None or not case.can.has_internet:

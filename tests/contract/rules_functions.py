@@ -358,10 +358,10 @@ def every_function_logs_at_the_level_asked_for(project: Project) -> list[str]:
 
 @everywhere
 def every_log_group_ends(case: Case) -> Iterator[str]:
-    """CloudWatch keeps logs for good unless told otherwise; and what logs by itself has a group here."""
+    """CloudWatch retains logs permanently by default; and what logs by itself has a group here."""
     for name, log_group in case.rendered.of_type("AWS::Logs::LogGroup").items():
         if not log_group["Properties"].get("RetentionInDays"):
-            yield f"{name} keeps its lines for good"
+            yield f"{name} retains its lines permanently"
     for name, function in case.rendered.of_type("AWS::Lambda::Function").items():
         if function["Properties"].get("LoggingConfig", {}).get("LogGroup") not in case.rendered.resources:
             yield f"{name} makes a log group of its own"

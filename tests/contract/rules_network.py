@@ -137,7 +137,7 @@ def everything_stands_in_its_own_subnets(case: Case) -> Iterator[str]:
 
 @everywhere
 def exactly_those_who_may_reach_the_database(case: Case) -> Iterator[str]:
-    """Functions that use it, proxy and bastion, from every subnet to every instance, whichever zone it stands in."""
+    """Functions that use it, proxy and bastion, from every subnet to every instance, whichever zone it is in."""
     users = {
         *_hosts(case),
         *(

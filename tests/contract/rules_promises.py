@@ -534,7 +534,7 @@ TOLD: Mapping[str, str] = {
 
 
 def every_function_is_told_the_same(project: Project) -> list[str]:
-    """Ports, roots, ranges, names and the lease; the echo service where there is a way out, and only there."""
+    """Ports, roots, ranges, names and the lease; the echo service where there is internet access, and only there."""
     faults = []
     for parameters, echo in ((INSIDE, ""), (OUTSIDE, "https://checkip.amazonaws.com/")):
         for name, function in project.functions(**parameters).items():

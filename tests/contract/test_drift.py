@@ -14,7 +14,7 @@ def test_the_page_of_parameters_is_what_make_parameters_writes() -> None:
 
 
 def test_the_page_names_every_parameter_and_output_and_refusal() -> None:
-    """Found in the page as it stands, so that a gap in the writing of it would show."""
+    """Found in the page itself, so that a gap in the writing of it would show."""
     template = written(templates()[APPLICATION])
     text = PAGE.read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
@@ -24,7 +24,7 @@ def test_the_page_names_every_parameter_and_output_and_refusal() -> None:
 
 
 def test_a_cell_of_the_page_can_be_read_at_a_glance() -> None:
-    """What takes more than one sentence stands below the table."""
+    """What needs more than one sentence is below the table."""
     cells = [
         cell for line in PAGE.read_text(encoding="utf-8").splitlines() if line[:1] == "|" for cell in line.split("|")
     ]

@@ -82,7 +82,7 @@ LAMBDA_ENDPOINT = """
 
 
 def route(table: str, target: str, condition: str = "") -> str:
-    """One more way out."""
+    """One more egress rule."""
     return TO_ANYWHERE.format(table=table, target=target, condition=condition and f"Condition: {condition}")
 
 
@@ -93,7 +93,7 @@ def let_in(group: str, *, block: str = "0.0.0.0/0", port: int = 5432, condition:
 
 
 def let_out(group: str, condition: str = "") -> Change:
-    """One more way out of a security group."""
+    """One more egress rule of a security group."""
     return added(
         NETWORK, "Resources", LETTING_OUT.format(group=group, condition=condition and f"Condition: {condition}")
     )

@@ -239,7 +239,7 @@ def changed(path: str, old: re.Match[str], new: str) -> Project:
 
 
 def edits() -> Iterator[tuple[str, str, re.Match[str], str]]:
-    """Kind, path, what stands there and what is put there; of the alarms and lists a few of many."""
+    """Kind, path, the old text and the new text; of the alarms and lists a few of many."""
     numbers = list(_NUMBER.finditer(PROJECT.texts["infra/observability.yaml"]))
     for number in numbers[:: len(numbers) // 10]:
         value = "1" if number[2] == "0" else f"{float(number[2]) * 10:g}"

@@ -418,7 +418,7 @@ def test_the_least_capacity_may_be_any_up_to_the_most() -> None:
 
 
 def _ask(template: str, parameters: dict[str, str]) -> None:
-    """Of one template, or with '' of the whole application, where a nested one refuses what the root hands down."""
+    """Of one template, or with '' of the whole application, where a nested one refuses what the root passes."""
     if template:
         check({**NESTED.get(template, {}), **parameters}, template=template)
     else:
@@ -472,7 +472,7 @@ def test_a_pattern_that_takes_a_range_off_its_boundary_is_noticed() -> None:
 
 
 def test_patterns_bind_both_ends_and_say_what_must_be() -> None:
-    """CloudFormation's own words for a pattern are the pattern, which tells people little."""
+    """CloudFormation's own message for a pattern is the pattern, which helps nobody."""
     for template, text in TEXTS.items():
         for name, parameter in written(text).get("Parameters", {}).items():
             pattern = parameter.get("AllowedPattern", "^$")

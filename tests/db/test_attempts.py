@@ -106,7 +106,7 @@ def read(database: Database) -> list[Attempt]:
 
 
 @pytest.mark.parametrize("one", [ANSWERED, UNANSWERED, LAPSE])
-def test_every_column_comes_back_as_it_was_recorded(database: Database, one: Attempt) -> None:
+def test_every_column_is_read_as_it_was_recorded(database: Database, one: Attempt) -> None:
     record(database, made(one, State.FAILED))
     assert read(database) == [one]
 
@@ -165,7 +165,7 @@ def test_a_batch_is_recorded_each_with_its_own(database: Database) -> None:
     assert attempts.of_delivery(database, SECOND) == [retried]
 
 
-def test_of_two_deliveries_under_one_lease_only_the_one_that_moved_is_told(database: Database) -> None:
+def test_of_two_deliveries_under_one_lease_only_the_one_that_moved_is_reported(database: Database) -> None:
     assert record(database, made(ANSWERED)) == {FIRST}
     database.connection().execute(
         "UPDATE delivery SET state = 'canceled', lease_id = NULL, leased_until = NULL, finished_at = %s "
@@ -224,7 +224,7 @@ def test_a_delivery_is_shown_to_its_tenant_alone(database: Database) -> None:
         assert deliveries.find(database, **ids) is None  # type: ignore[arg-type]
 
 
-def test_every_column_of_a_delivery_comes_back(database: Database) -> None:
+def test_every_column_of_a_delivery_is_read(database: Database) -> None:
     new = NewDelivery(
         tenant_id=TENANT,
         destination="partner",
@@ -305,7 +305,7 @@ def test_a_whole_pair_stays_a_character(database: Database) -> None:
 
 
 @pytest.mark.parametrize("one", NOT_STORABLE.values(), ids=NOT_STORABLE)
-def test_what_cannot_be_stored_of_one_takes_neither_the_others_along_nor_what_became_of_it(
+def test_an_answer_that_cannot_be_stored_affects_neither_other_deliveries_nor_the_outcome(
     database: Database, one: Attempt
 ) -> None:
     assert record(database, made(one), made(OTHER, State.FAILED)) == {FIRST, SECOND}
@@ -324,14 +324,14 @@ def test_an_attempt_without_an_answer_is_recorded_bare_too(database: Database) -
     assert (found.outcome, found.reason) == ("unreachable", BARE_REASON)
 
 
-def test_what_not_even_bare_can_be_is_told_after_the_others_were_recorded(database: Database) -> None:
+def test_an_outcome_that_cannot_be_recorded_at_all_is_reported_after_the_others(database: Database) -> None:
     impossible = replace(UNANSWERED, outcome=OutcomeKind.ANSWERED, delivery_id=FIRST)  # and no response
     with pytest.raises(StatementRefused):
         record(database, made(impossible), made(OTHER, State.FAILED))
     assert [row[0] for row in rows(database)] == ["sending", "failed"]
 
 
-def test_a_batch_takes_one_statement_as_long_as_nothing_is_odd(database: Database) -> None:
+def test_a_batch_needs_one_statement_unless_a_row_is_refused(database: Database) -> None:
     with statements_of(database.connection()) as ran:
         record(database, made(ANSWERED), made(OTHER))
     assert len(ran) == 1

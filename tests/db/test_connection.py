@@ -102,7 +102,7 @@ def test_a_repeatable_statement_is_run_again_on_a_new_connection(connected: Data
     assert found["survived"]
 
 
-def test_a_read_goes_the_same_way(connected: Database) -> None:
+def test_a_read_survives_a_broken_connection_too(connected: Database) -> None:
     statement = """
         SELECT CASE WHEN count(*) = 1 THEN pg_terminate_backend(pg_backend_pid()) ELSE true END AS survived
         FROM pg_stat_activity
@@ -178,7 +178,7 @@ def test_the_operators_role_cannot_read_business_data(database: FreshDatabase, t
         made.connection().execute(f"SELECT FROM {table}".encode())
 
 
-def test_what_the_schema_refuses_is_told_without_the_row(connected: Database, superuser: Database) -> None:
+def test_what_the_schema_refuses_is_reported_without_the_row(connected: Database, superuser: Database) -> None:
     row = {"name": "-".join(["A", "Secret"])}
     with pytest.raises(StatementRefused) as caught:
         superuser.rows("INSERT INTO tenant VALUES (gen_random_uuid(), %(name)s, now()) RETURNING tenant_id", row)

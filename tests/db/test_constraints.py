@@ -420,7 +420,7 @@ def test_a_migration_is_noted_with_the_time_and_no_other_column_has_a_value_of_i
     assert row == (True,)
 
 
-def test_a_delivery_takes_its_attempts_along_when_it_is_deleted(connection: Connection) -> None:
+def test_deleting_a_delivery_deletes_its_attempts(connection: Connection) -> None:
     with connection.transaction(force_rollback=True):
         connection.execute("DELETE FROM delivery WHERE delivery_id = %s", [DELIVERY])
         assert found(connection, "SELECT FROM attempt") == set()

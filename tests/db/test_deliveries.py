@@ -123,7 +123,7 @@ def test_it_is_leased_at_once_where_the_destinations_deadline_fits_into_the_wait
     assert tuple(row.values()) == expected
 
 
-def test_a_key_is_one_delivery_of_one_tenant_whatever_the_second_request_asks_for(database: Database) -> None:
+def test_a_key_is_one_delivery_of_one_tenant_whatever_the_second_request_contains(database: Database) -> None:
     first = accept(database, IDS[0], key="order-1")
     again = accept(database, IDS[1], "post", key="order-1", wait_seconds=20.0, query="other", attempts_allowed=3)
     assert first is not None
@@ -275,7 +275,7 @@ def test_each_condition_of_a_list_narrows_it_alone(database: Database) -> None:
     assert page(limit=0) == []
 
 
-def test_what_is_overdue_is_told_once_however_many_destinations_its_tenant_has(database: Database) -> None:
+def test_an_overdue_delivery_is_reported_once_however_many_destinations_its_tenant_has(database: Database) -> None:
     ready(database, IDS[1], to="post")
     ready(database, IDS[0], IDS[2])
     late = deliveries.overdue(database, since=later(1), after=None, limit=9)

@@ -52,7 +52,7 @@ def test_filters_narrow_the_list(gateway: Gateway) -> None:
     assert ids(gateway, state=State.PENDING) == pending[::-1]
 
 
-def test_since_takes_its_moment_in_and_until_leaves_it_out(gateway: Gateway) -> None:
+def test_since_is_inclusive_and_until_is_exclusive(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
     create_delivery(gateway, 1)
     (second,) = create_delivery(gateway, 1)

@@ -82,7 +82,7 @@ def test_one_that_fails_leaves_those_before_it_and_nothing_of_itself(empty: str)
         assert free == 0
 
 
-def test_why_one_failed_is_told_without_the_rows_that_postgresql_quotes(empty: str) -> None:
+def test_a_failure_is_reported_without_the_rows_that_postgresql_quotes(empty: str) -> None:
     rows = "CREATE TABLE one (n text UNIQUE); INSERT INTO one VALUES ('a secret'), ('a secret')"
     files = [Migration(number=1, name="0001_first", statements=rows)]
     with connect(empty) as connection, pytest.raises(MigrationError) as caught:
@@ -126,14 +126,14 @@ def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:
         ("INSERT INTO token VALUES (gen_random_uuid(), gen_random_uuid(), 'short', '{read}', now())", "sha256_length"),
     ],
 )
-def test_the_database_keeps_its_rules_by_name(empty: str, statement: str, constraint: str) -> None:
+def test_the_database_names_its_constraints(empty: str, statement: str, constraint: str) -> None:
     with connect(empty) as connection:
         migrate(connection)
         with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
             connection.execute(statement.encode())
 
 
-def test_a_user_without_the_right_to_migrate_is_told_so(postgres: Postgres, empty: str) -> None:
+def test_a_user_without_permission_to_migrate_gets_a_clear_error(postgres: Postgres, empty: str) -> None:
     with connect(empty) as connection:
         connection.execute("CREATE ROLE nobody_special LOGIN")
     try:
@@ -147,7 +147,7 @@ def test_a_user_without_the_right_to_migrate_is_told_so(postgres: Postgres, empt
             connection.execute("DROP ROLE nobody_special")
 
 
-def test_a_connection_that_breaks_under_a_migration_is_told_as_such(empty: str) -> None:
+def test_a_connection_that_breaks_during_a_migration_is_reported_as_such(empty: str) -> None:
     files = [Migration(number=1, name="0001_first", statements="SELECT pg_terminate_backend(pg_backend_pid())")]
     with connect(empty) as connection, pytest.raises(MigrationError, match=r"0001_first\.sql: terminating connection"):
         migrate(connection, files=files)
@@ -164,7 +164,7 @@ def test_a_file_whose_statements_take_too_long_together_is_ended_by_postgresql(e
     assert tables(empty) >= {"delivery"}
 
 
-def test_a_statement_that_takes_too_long_is_ended_and_its_file_named(empty: str) -> None:
+def test_a_statement_that_takes_too_long_is_cancelled_and_its_file_named(empty: str) -> None:
     with connect(empty) as connection:
         migrate(connection)
         slow = given("CREATE TABLE half_way (n integer); SELECT pg_sleep(30)")
@@ -265,7 +265,7 @@ def test_what_an_interrupted_build_left_behind_is_dropped_and_built_again(empty:
         assert valid(connection, "delivery_by_due")
 
 
-def test_an_index_that_somebody_is_building_by_hand_is_left_to_them(empty: str) -> None:
+def test_an_index_that_somebody_builds_by_hand_is_left_alone(empty: str) -> None:
     with connect(empty) as connection, psycopg.connect(empty) as slow, connect(empty) as builder:
         migrate(connection)
         slow.execute("INSERT INTO tenant VALUES (gen_random_uuid(), 'acme', now())")

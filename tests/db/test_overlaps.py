@@ -236,7 +236,7 @@ TRUTH_AND_LAPSE = {"the truth first": (DELIVERED, LAPSED), "the lapse first": (L
 
 
 @pytest.mark.parametrize(("first", "second"), TRUTH_AND_LAPSE.values(), ids=TRUTH_AND_LAPSE)
-def test_whoever_records_first_the_truth_stands_in_the_end(pair: Pair, first: Act, second: Act) -> None:
+def test_whoever_records_first_the_real_outcome_wins(pair: Pair, first: Act, second: Act) -> None:
     pair.scene(*HELD)
     pair.begin(first)
     pair.second_waits(second)

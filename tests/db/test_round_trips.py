@@ -161,12 +161,12 @@ def record(database: Database, attempt: Attempt, next_state: State, due_at: date
 
 
 @pytest.mark.parametrize("reference", ["bank", str(STORED.destination_id)])
-def test_a_destination_comes_back_whole(stored: Database, reference: str) -> None:
+def test_a_destination_is_read_back_complete(stored: Database, reference: str) -> None:
     assert destinations.find(stored, tenant_id=TENANT, reference=reference) == STORED
     assert destinations.page(stored, tenant_id=TENANT, before=None, limit=5) == [STORED]
 
 
-def test_an_accepted_delivery_comes_back_whole(stored: Database) -> None:
+def test_an_accepted_delivery_is_read_back_complete(stored: Database) -> None:
     found = accept(stored)
     assert (found.delivery, found.replayed, found.claim) == (ACCEPTED, False, None)
     assert told(stored) == ACCEPTED

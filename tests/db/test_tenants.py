@@ -1,4 +1,4 @@
-"""Tokens and who owns them: when their use is noted, in which order they are told, and whose they are."""
+"""Tokens and who owns them: when their use is recorded, in which order they are listed, and whose they are."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -62,7 +62,7 @@ def last_used(database: Database) -> list[object]:
     return [token.last_used_at for token in tenants.tokens_of(database, tenant_name="acme")]
 
 
-def test_tokens_are_told_with_all_that_is_known_the_oldest_first_and_one_tenants_alone(database: Database) -> None:
+def test_tokens_are_listed_complete_oldest_first_and_for_one_tenant_only(database: Database) -> None:
     for number, at in ((8, 1), (5, 9), (9, 2), (6, 3)):  # stored in another order than that of their ids
         issue(database, number, at=at)
     issue(database, 7, tenant_id=OTHERS, name="others")
@@ -134,7 +134,7 @@ def test_a_use_is_noted_once_a_minute_and_for_that_token_alone(database: Databas
     assert last_used(database) == [later(121), later(60)]
 
 
-def test_a_token_stands_for_its_tenant_until_it_is_revoked(database: Database) -> None:
+def test_a_token_identifies_its_tenant_until_it_is_revoked(database: Database) -> None:
     issue(database, 5)
     issue(database, 6, tenant_id=OTHERS, name="others")
     for number, owner in ((5, TENANT), (6, OTHERS)):
@@ -147,7 +147,7 @@ def test_a_token_stands_for_its_tenant_until_it_is_revoked(database: Database) -
     assert revoked.last_used_at == later(1)  # a use that was refused is none
 
 
-def test_a_revoked_token_stays_revoked_since_then_and_one_that_is_not_there_is_told(database: Database) -> None:
+def test_a_revoked_token_keeps_its_first_revocation_and_a_missing_one_is_reported(database: Database) -> None:
     for number in (5, 6):
         issue(database, number)
     for at in (1, 2):
@@ -173,7 +173,7 @@ FULL = Destination(
 )
 
 
-def test_every_column_of_a_destination_comes_back_by_name_and_by_id(database: Database) -> None:
+def test_every_column_of_a_destination_is_read_by_name_and_by_id(database: Database) -> None:
     issue(database, 5)
     destinations.insert(database, destination())
     destinations.insert(database, FULL)
@@ -183,7 +183,7 @@ def test_every_column_of_a_destination_comes_back_by_name_and_by_id(database: Da
     assert destinations.find(database, tenant_id=TENANT, reference="other") is None
 
 
-def test_destinations_are_told_newest_first_page_by_page_and_one_tenants_alone(database: Database) -> None:
+def test_destinations_are_listed_newest_first_in_pages_and_for_one_tenant_only(database: Database) -> None:
     issue(database, 5)
     issue(database, 6, tenant_id=OTHERS, name="others")
     for number in (72, 74, 71, 73):

@@ -47,7 +47,7 @@ def _run_in(tree: ast.AST) -> Iterator[tuple[str, ...]]:
 
 
 def objections(words: list[tuple[str, ...]], folder: Path) -> list[str]:
-    """What SAM's parser says to each, with the files that the documents name; empty where it takes the command."""
+    """The error of SAM's parser for each, with the documents' own files; empty where it accepts the command."""
     shutil.copy2(ROOT / "samconfig.toml", folder)
     shutil.copy2(ROOT / "template.yaml", folder)
     shutil.copytree(ROOT / "events", folder / "events")

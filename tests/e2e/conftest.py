@@ -50,7 +50,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """Somebody who uses the API with a token. `uses` tells of every call that was answered."""
+    """Somebody who uses the API with a token. `uses` lists every call that was answered."""
 
     port: int
     token: str

@@ -361,7 +361,7 @@ def broken_by_delivery(found: Stored, requests: list[Observed]) -> Iterator[str]
 
 
 def broken_by_answer(told: Told, rows: dict[str, Stored]) -> Iterator[str]:
-    """What a caller was told and is not so, or should not be told."""
+    """What a caller was told that is false, or should not have been told."""
     if told.status not in ANSWERS:
         yield f"{told.order.how} was answered {told.status}"
     if told.delivery_id is None:

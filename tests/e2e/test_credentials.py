@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_partner_gets_the_credentials_and_nobody_else_sees_them(
+def test_the_partner_receives_the_credentials_and_nobody_else_sees_them(
     stack: Stack, consumer: Consumer, key: str, calls: Callable[[], list[Call]], kind: str
 ) -> None:
     members, received, described = KINDS[kind]

@@ -79,7 +79,7 @@ def test_prefer_wait_brings_the_partners_answer(consumer: Consumer) -> None:
     assert answer.json["response"]["status"] == 201
 
 
-def test_a_wait_that_is_too_short_goes_on_by_itself(consumer: Consumer) -> None:
+def test_a_wait_that_is_too_short_continues_in_the_background(consumer: Consumer) -> None:
     answer = consumer.deliver(path="/slow", query="seconds=2", headers={"Prefer": "wait=1"})
     assert answer.status == 202, answer.body
     assert consumer.finished(answer.json["delivery_id"])["finished_at"]

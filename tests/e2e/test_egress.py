@@ -1,4 +1,4 @@
-"""The egress check in the whole stack: it runs by itself, the API shows it, and no database is in sight."""
+"""The egress check in the whole stack: it runs on its schedule, the API shows it, and it cannot reach the database."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every example of a request that the OpenAPI document shows works as it stands, with the demo partner."""
+"""Every example of a request that the OpenAPI document shows works unchanged, with the demo partner."""
 
 import json
 from collections.abc import Iterator
@@ -60,9 +60,7 @@ def document(consumer: Consumer) -> dict[str, Any]:
     return served
 
 
-def test_every_example_of_a_request_works_as_it_stands(
-    stack: Stack, consumer: Consumer, document: dict[str, Any]
-) -> None:
+def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Consumer, document: dict[str, Any]) -> None:
     led_to: dict[str, str] = {}
     tried = list(examples(document))
     waiting = [example for example in tried if _needs_a_link(example)]

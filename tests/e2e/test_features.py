@@ -294,7 +294,7 @@ def kind_of(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_passes_through_and_tells_what_became_of_it(
+def test_every_method_passes_through_and_reports_its_outcome(
     user: Consumer, other: Holding, key: str, method: str
 ) -> None:
     head = method == "HEAD"
@@ -304,8 +304,8 @@ def test_every_method_passes_through_and_tells_what_became_of_it(
     assert (running.result().status, running.result().headers["sallyport-outcome"]) == (200, "answered")
     replayed = user.call(method, "/v1/via/other/hold", headers={"Idempotency-Key": key})
     assert replayed.headers["idempotency-replayed"] == "true"
-    handed_over = user.call(method, "/v1/via/partner/orders", headers={"Prefer": "respond-async"})
-    assert (handed_over.status, handed_over.headers["preference-applied"]) == (202, "respond-async")
+    accepted = user.call(method, "/v1/via/partner/orders", headers={"Prefer": "respond-async"})
+    assert (accepted.status, accepted.headers["preference-applied"]) == (202, "respond-async")
     for path, status, kind in (
         ("/v1/via/nobody/orders", 502, "partner-unreachable"),
         ("/v1/via/partner/hang-up", 504, "outcome-unknown"),
@@ -316,7 +316,7 @@ def test_every_method_passes_through_and_tells_what_became_of_it(
         assert (answer.status, kind_of(answer)) == (status, "" if head else kind), path
 
 
-def test_an_answer_that_cannot_be_handed_back_is_withheld(user: Consumer, key: str) -> None:
+def test_an_answer_that_cannot_be_returned_is_withheld(user: Consumer, key: str) -> None:
     headers = {"Idempotency-Key": key}
     assert user.call("GET", "/v1/via/other/large", headers=headers).status == 200
     again = user.call("GET", "/v1/via/other/large", headers=headers)
@@ -346,7 +346,7 @@ def test_each_scope_opens_its_calls_and_no_others(user: Consumer, limited: dict[
             assert (status == 403) == (held_scope != scope), (held_scope, method, path, status)
 
 
-def test_what_cannot_be_accepted_is_told(user: Consumer, key: str) -> None:
+def test_what_cannot_be_accepted_is_refused_with_a_reason(user: Consumer, key: str) -> None:
     for _, method, path in every_call():
         answer = replace(user, token="wrong").call(method, path)
         assert answer.status == 401

@@ -26,7 +26,7 @@ def unknown(exchange: Exchange) -> str:
     return exchange.outcome.reason
 
 
-def test_an_answer_comes_back_whole(partner: StartPartner, send: Send) -> None:
+def test_an_answer_is_returned_complete(partner: StartPartner, send: Send) -> None:
     there = partner(
         says(b"HTTP/1.1 201 Created\r\nX-One: 1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 3\r\n\r\nyes")
     )
@@ -213,16 +213,16 @@ def test_a_connection_closed_in_the_middle_leaves_it_unknown(partner: StartPartn
     assert "closed" in unknown(send(partner(says_and_closes(answer)).url()))
 
 
-def test_whatever_comes_back_is_an_answer_or_unknown(partner: StartPartner, send: Send) -> None:
+def test_any_response_is_an_answer_or_unknown(partner: StartPartner, send: Send) -> None:
     chance = random.Random(7)
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n5\r\nhello\r\n0\r\nX-B: c\r\n\r\n"
 
     def script(line: Line) -> None:
         line.read_request()
-        spoilt = bytearray(answer[: chance.randrange(len(answer) + 1)] if chance.random() < 0.3 else answer)
-        for _ in range(chance.randrange(4) if spoilt else 0):
-            spoilt[chance.randrange(len(spoilt))] = chance.choice(b"\0\r\n 9A:\xff")
-        line.send(bytes(spoilt))
+        damaged = bytearray(answer[: chance.randrange(len(answer) + 1)] if chance.random() < 0.3 else answer)
+        for _ in range(chance.randrange(4) if damaged else 0):
+            damaged[chance.randrange(len(damaged))] = chance.choice(b"\0\r\n 9A:\xff")
+        line.send(bytes(damaged))
 
     there = partner(script)
     outcomes = [send(there.url()).outcome for _ in range(300)]
@@ -295,7 +295,7 @@ def test_a_zip_bomb_stays_packed_on_the_wire_and_is_unpacked_within_bounds(
     assert (len(kept.body), kept.truncated, kept.length_bytes) == (STORED_RESPONSE_BYTES, True, None)
 
 
-def test_a_compressed_answer_is_kept_unpacked(partner: StartPartner, send: Send) -> None:
+def test_a_compressed_answer_is_stored_decompressed(partner: StartPartner, send: Send) -> None:
     packed = gzip.compress(b"plain words")
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     answer = answered(send(partner(says(head + packed)).url()))

@@ -99,7 +99,7 @@ def test_credentials_come_from_the_environment(partner: StartPartner, monkeypatc
     assert b"application/x-amz-json-1.1" in there.requests[0]
 
 
-def test_the_connection_is_kept_between_calls(partner: StartPartner) -> None:
+def test_the_connection_is_reused_between_calls(partner: StartPartner) -> None:
     there = partner(says(answer(200, {})))
     for _ in range(3):
         ask(there)
@@ -157,14 +157,14 @@ def test_what_would_fail_again_is_not_tried_again(partner: StartPartner) -> None
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"nothing here"), (301, b""), (400, b'["a list"]')])
-def test_an_error_without_words_goes_by_its_status(partner: StartPartner, status: int, body: bytes) -> None:
+def test_an_error_without_a_message_is_named_by_its_status(partner: StartPartner, status: int, body: bytes) -> None:
     with pytest.raises(AwsCallFailed) as caught:
         ask(partner(says(answer(status, body))))
     assert caught.value.code == f"Http{status}"
     assert caught.value.message == "no message"
 
 
-def test_a_dead_service_is_told_within_the_time(partner: StartPartner) -> None:
+def test_a_dead_service_is_reported_in_time(partner: StartPartner) -> None:
     there = partner(says(b""))
     dead = Partner(scheme="http", port=1, host="127.0.0.1")
     with pytest.raises(AwsCallFailed, match="no connection") as caught:
@@ -207,7 +207,7 @@ class GoesSilent:
             line.send(answer(200, {"fine": True}))
 
 
-def test_a_kept_connection_that_died_without_a_word_costs_a_third_of_the_time(partner: StartPartner) -> None:
+def test_an_open_connection_that_died_silently_costs_a_third_of_the_time(partner: StartPartner) -> None:
     script = GoesSilent()
     there = partner(script)
     ask(there)
@@ -219,7 +219,7 @@ def test_a_kept_connection_that_died_without_a_word_costs_a_third_of_the_time(pa
     assert (len(script.met), there.connections) == (1, 2)
 
 
-def test_where_several_kept_connections_died_only_one_is_waited_for(partner: StartPartner) -> None:
+def test_when_several_open_connections_died_only_one_is_waited_for(partner: StartPartner) -> None:
     script = GoesSilent(at_once=3)
     there = partner(script)
     threads = [threading.Thread(target=ask, args=[there], kwargs={"timeout_seconds": 60}) for _ in range(3)]
@@ -279,7 +279,7 @@ def test_redirects_are_not_followed(partner: StartPartner) -> None:
         f"The request signature we calculated does not match.\nThe Canonical String: x-amz-security-token:{SESSION}",
     ],
 )
-def test_no_error_tells_credentials(partner: StartPartner, message: str) -> None:
+def test_no_error_contains_credentials(partner: StartPartner, message: str) -> None:
     there = partner(says(answer(403, {"__type": "InvalidSignatureException", "Message": message})))
     with pytest.raises(AwsCallFailed) as caught:
         ask(there)
@@ -322,7 +322,7 @@ def test_the_roots_of_this_system_are_found() -> None:
     assert Path(ca_bundle()).is_file()
 
 
-def test_a_system_without_roots_is_told_which_setting_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_root_certificates_is_told_which_setting_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roots, "CA_BUNDLES", ("/nowhere/a.pem", "/nowhere/b.pem"))
     with pytest.raises(SettingsError, match=r"CA_BUNDLE must be set: .*/nowhere/a.pem"):
         ca_bundle()

@@ -41,7 +41,7 @@ def ssm(ssm_url: str) -> Any:
     client.close()
 
 
-def test_what_is_kept_comes_back(settings: CheckSettings) -> None:
+def test_what_is_stored_is_read_back(settings: CheckSettings) -> None:
     store = CheckStore(settings)
     store.store("eu-central-1a", GOOD)
     store.store("eu-central-1b", BAD)
@@ -147,7 +147,7 @@ def denies(line: Line) -> None:
 
 
 @pytest.mark.parametrize(("script", "code"), [(hangs, "ConnectionFailed"), (denies, "AccessDeniedException")])
-def test_an_ssm_that_does_not_answer_is_told_by_its_code_alone(
+def test_an_ssm_that_does_not_answer_is_reported_by_its_code_alone(
     partner: Callable[[Script], Partner],
     aws_credentials: None,
     monkeypatch: pytest.MonkeyPatch,

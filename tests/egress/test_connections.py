@@ -46,7 +46,7 @@ def test_a_request_that_may_repeat_uses_the_connection_of_the_one_before(partner
     assert [exchange.remote_address for exchange in exchanges] == ["127.0.0.1"] * 3
 
 
-def test_a_tls_connection_is_kept_too(partner: StartPartner, send: Send, authority: Authority) -> None:
+def test_a_tls_connection_is_reused_too(partner: StartPartner, send: Send, authority: Authority) -> None:
     there = partner(says(OK), tls=authority.context("127.0.0.1"))
     for _ in range(2):
         assert isinstance(send(there.url(), may_repeat=True).outcome, Answered)
@@ -102,7 +102,7 @@ def test_a_request_that_may_not_repeat_has_a_connection_of_its_own(partner: Star
 
 @pytest.mark.parametrize("script", [resets_the_second_request, closes_after_the_second_request])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
-def test_a_request_that_reached_a_kept_connection_is_never_sent_again(
+def test_a_request_that_reached_a_reused_connection_is_never_sent_again(
     partner: StartPartner, send: Send, script: Callable[[Line], None], method: str
 ) -> None:
     there = partner(script)
@@ -134,7 +134,7 @@ def test_a_request_that_reached_a_partner_who_then_died_is_unknown_not_unreachab
     assert outcome == Unknown(reason="the connection broke before any answer")
 
 
-def test_a_kept_connection_that_the_partner_closed_is_not_used(partner: StartPartner, send: Send) -> None:
+def test_an_open_connection_that_the_partner_closed_is_not_used(partner: StartPartner, send: Send) -> None:
     there = partner(says_and_closes(OK))
     assert isinstance(send(there.url("/first"), may_repeat=True).outcome, Answered)
     time.sleep(0.1)  # for the close to arrive; without it the outcome may be unknown, never a second sending
@@ -202,7 +202,7 @@ def test_the_checked_address_is_used_whatever_the_name_resolves_to_later(
     assert there.requests[0].split(b"\r\n")[1] == b"Host: partner.example:%d" % there.port
 
 
-def test_a_kept_connection_is_not_used_once_its_name_leads_elsewhere(
+def test_an_open_connection_is_not_used_once_its_name_resolves_elsewhere(
     partner: StartPartner, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = partner(says(OK), host="127.0.0.1")
@@ -222,7 +222,7 @@ def test_a_connection_lives_a_minute_and_waits_a_quarter_of_one() -> None:
     assert (LONGEST_CONNECTION_SECONDS, IDLE_CONNECTION_SECONDS) == (60, 15)
 
 
-def test_a_secret_goes_along_with_the_answer_and_out_of_every_reason(partner: StartPartner, client: Client) -> None:
+def test_a_secret_is_removed_from_the_answer_and_from_every_reason(partner: StartPartner, client: Client) -> None:
     there = partner(says(OK))
     request = OutboundRequest(method="GET", url=there.url(), secrets=("hush-hush",))
     outcome = client.send_all([request])[0].outcome
@@ -287,7 +287,7 @@ def test_a_lookup_that_fails_makes_the_partner_unreachable(
     assert send("http://partner.example/").outcome == Unreachable(reason=words)
 
 
-def test_a_slow_name_holds_up_nobody_and_ends_at_its_connect_deadline(
+def test_a_slow_lookup_delays_no_other_request_and_ends_at_its_connect_deadline(
     partner: StartPartner, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = partner(says(OK))

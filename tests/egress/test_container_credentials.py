@@ -99,7 +99,7 @@ def test_expired_ones_are_not_used(endpoint: StartPartner) -> None:
         credentials.current()
 
 
-def test_after_a_restore_they_are_fetched_anew(endpoint: StartPartner) -> None:
+def test_after_a_restore_they_are_fetched_again(endpoint: StartPartner) -> None:
     endpoint(keys("BEFORE", lasting=HOUR), keys("AFTER", lasting=HOUR))
     credentials.current()
     aws.forget()
@@ -122,7 +122,9 @@ def test_after_a_restore_they_are_fetched_anew(endpoint: StartPartner) -> None:
     ],
     ids=["refused", "no json", "no object", "half", "no time", "closed", "endless"],
 )
-def test_an_endpoint_that_gives_none_is_told_without_secrets(endpoint: StartPartner, body: bytes, words: str) -> None:
+def test_an_endpoint_without_credentials_is_reported_without_secrets(
+    endpoint: StartPartner, body: bytes, words: str
+) -> None:
     endpoint(body)
     with pytest.raises(AwsCallFailed, match=words) as caught:
         call("sqs", "AmazonSQS.SendMessage", {}, endpoint_url="http://127.0.0.1:9", timeout_seconds=5)
@@ -141,7 +143,7 @@ def test_a_call_waits_for_them_no_longer_than_for_its_answer(
     assert time.monotonic() - started < 1
 
 
-def test_a_dead_endpoint_is_told(endpoint: StartPartner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_endpoint_is_reported(endpoint: StartPartner, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint(b"")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
     with pytest.raises(credentials.CredentialsUnavailable, match="no answer"):

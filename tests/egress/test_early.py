@@ -1,4 +1,4 @@
-"""What has ended is handed over once, while others are still on their way."""
+"""A finished request is reported once, while others are still under way."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -39,11 +39,11 @@ def test_it_is_time_when_half_have_ended_and_later_when_any_has(
     assert EarlyResults(report=lambda _: None).is_time(ended=ended, of=of, seconds=seconds) is is_time
 
 
-def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner: StartPartner) -> None:
+def test_a_finished_request_is_reported_once_by_its_position(client: Client, partner: StartPartner) -> None:
     handed = threading.Event()
     seen: list[Mapping[int, Exchange]] = []
 
-    def answers_after_the_hand_over(line: Line) -> None:
+    def answers_after_the_report(line: Line) -> None:
         line.read_request()
         status = 200 if handed.wait(20) else 500
         line.send(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\n\r\n" % status)
@@ -52,7 +52,7 @@ def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner
         seen.append(ended)
         handed.set()
 
-    slow, fast = partner(answers_after_the_hand_over), partner(answers(201))
+    slow, fast = partner(answers_after_the_report), partner(answers(201))
     early = EarlyResults(report=report, half_after_seconds=0.0, any_after_seconds=0.0)
     exchanges = client.send_all([request(slow), request(fast), request(slow)], early=early)
     statuses = [exchange.outcome.status for exchange in exchanges if isinstance(exchange.outcome, Answered)]
@@ -60,7 +60,7 @@ def test_what_has_ended_is_handed_over_once_by_its_place(client: Client, partner
     assert seen == [{1: exchanges[1]}]
 
 
-def test_one_request_is_never_handed_over(client: Client, partner: StartPartner) -> None:
+def test_a_single_request_is_never_reported_early(client: Client, partner: StartPartner) -> None:
     seen: list[Mapping[int, Exchange]] = []
     early = EarlyResults(report=seen.append, half_after_seconds=0.0, any_after_seconds=0.0)
     client.send_all([request(partner(answers(200)))], early=early)

@@ -73,7 +73,7 @@ def test_another_status_than_200_is_no_sighting(partner: StartPartner, client: C
     assert f"status {status}" in reason(client, partner(answers(status, body, "Location: /ip")).url("/"))
 
 
-def test_every_question_goes_over_a_connection_of_its_own(partner: StartPartner, client: Client) -> None:
+def test_every_request_uses_a_new_connection(partner: StartPartner, client: Client) -> None:
     there = partner(answers(200, b"203.0.113.10"))
     for _ in range(3):
         observe(client, there.url("/"))

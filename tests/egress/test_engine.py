@@ -39,7 +39,7 @@ def test_a_closed_engine_may_be_woken_and_closed_again() -> None:
     engine.close()
 
 
-def test_a_kept_connection_is_fit_until_the_other_end_goes(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_an_open_connection_is_usable_until_the_peer_closes_it(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     kept = OpenSockets()
     kept.note(ours.getsockname(), [ours.fileno()])
@@ -69,7 +69,7 @@ def test_the_descriptor_of_the_connection_is_picked_from_several(pair: tuple[soc
     _until(lambda: not kept.is_usable(ours.getsockname()))
 
 
-def test_a_descriptor_that_is_something_else_by_now_tells_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_descriptor_that_was_reused_says_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _theirs = pair
     local = ours.getsockname()
     kept = OpenSockets()

@@ -223,7 +223,9 @@ def test_a_long_body_is_cut_at_the_cap(partner: StartPartner, send: Send, author
     assert (len(outcome.body), outcome.complete) == (RESPONSE_CAP_BYTES, False)
 
 
-def test_a_kept_connection_serves_what_may_repeat(partner: StartPartner, client: Client, authority: Authority) -> None:
+def test_an_open_connection_is_reused_for_what_may_be_repeated(
+    partner: StartPartner, client: Client, authority: Authority
+) -> None:
     there = partner(speaks_http2(answers_ok), tls=context(authority))
     request = OutboundRequest(method="GET", url=there.url(), may_repeat=True)
     for _ in range(3):

@@ -47,7 +47,7 @@ def test_a_url_without_a_path_asks_for_the_root(partner: StartPartner, send: Sen
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE", "get"])
-def test_every_method_goes_out_as_it_is(partner: StartPartner, send: Send, method: str) -> None:
+def test_every_method_is_sent_unchanged(partner: StartPartner, send: Send, method: str) -> None:
     there = partner(says(b"HTTP/1.1 204 None\r\n\r\n"))
     assert isinstance(send(there.url("/x"), method=method).outcome, Answered)
     assert head_of(there.requests[0])[0] == f"{method} /x HTTP/1.1"

@@ -127,7 +127,7 @@ def test_what_sqs_refuses_is_sent_once_more_alone(partner: StartPartner) -> None
     assert [[entry["Id"] for entry in entries] for entries in sqs.calls] == [["0", "1", "2", "3", "4"], ["1", "3"]]
 
 
-def test_what_sqs_refuses_twice_is_told(partner: StartPartner) -> None:
+def test_what_sqs_refuses_twice_is_reported(partner: StartPartner) -> None:
     there = partner(Sqs(lambda _call, name: name == "1"))
     queue = WakeupQueue(QueueSettings(wakeup_queue_url="q", sqs_endpoint_url=there.url("")))
     with pytest.raises(QueueUnavailable, match="refused a wake-up twice"):
@@ -143,7 +143,7 @@ def test_each_is_held_back_until_it_is_due_or_for_the_longest_hop(partner: Start
     assert {entry["MessageGroupId"] for entry in sqs.calls[0]} == {"tenant:bank"}
 
 
-def test_the_seal_key_comes_out_of_secrets_manager(aws: str) -> None:
+def test_the_seal_key_is_read_from_secrets_manager(aws: str) -> None:
     client = boto3.client("secretsmanager", endpoint_url=aws)
     arn = client.create_secret(Name="seal-key", SecretString=SECRET_TEXT)["ARN"]
     key = load_seal_key(SealKeySettings(seal_key_secret_arn=arn), endpoint_url=aws)

@@ -30,7 +30,7 @@ def must_ask_to_come_back(answer: Reply) -> None:
 
 @contextmanager
 def locked(functions: Functions, table: str) -> Iterator[None]:
-    """Meanwhile every statement on `table` waits, and is cut off where it stands."""
+    """Meanwhile every statement on `table` waits, and is cut off at that point."""
     done = threading.Event()
 
     def cut_whoever_waits() -> None:

@@ -137,7 +137,7 @@ def zip_bomb(mebibytes: int) -> bytes:
 
 
 @pytest.mark.parametrize("call", ["deliveries", "via"])
-def test_a_zip_bomb_goes_off_in_a_bounded_room(
+def test_a_zip_bomb_is_decompressed_only_up_to_a_limit(
     functions: Functions, api: Api, partner: StartPartner, call: str
 ) -> None:
     bomb = zip_bomb(100)
@@ -182,7 +182,7 @@ def test_a_response_without_end_is_cut_at_the_cap(functions: Functions, api: Api
         (b"", "gzip", b""),
     ],
 )
-def test_a_body_that_is_not_what_it_says_is_kept_as_far_as_it_goes(
+def test_a_mislabelled_body_is_stored_as_far_as_it_can_be_decoded(
     functions: Functions, api: Api, partner: StartPartner, body: bytes, encoding: str, kept: bytes
 ) -> None:
     api.destination(partner(answers(200, body, f"Content-Encoding: {encoding}")).url())
@@ -201,9 +201,7 @@ ODD_ANSWERS = [
 
 
 @pytest.mark.parametrize("raw", ODD_ANSWERS)
-def test_odd_headers_are_stored_and_handed_back(
-    functions: Functions, api: Api, partner: StartPartner, raw: bytes
-) -> None:
+def test_odd_headers_are_stored_and_returned(functions: Functions, api: Api, partner: StartPartner, raw: bytes) -> None:
     server = partner(says(raw))
     api.destination(server.url())
     waited = api.create_delivery(WAIT)
@@ -251,7 +249,7 @@ def echoes(line: Line) -> None:
     "auth",
     [{"type": "bearer", "token": "tok-abcdefgh"}, {"type": "basic", "username": "joe", "password": "pass-abcdefgh"}],
 )
-def test_credentials_that_a_partner_echoes_are_neither_stored_nor_told(
+def test_credentials_that_a_partner_echoes_are_neither_stored_nor_returned(
     functions: Functions, api: Api, partner: StartPartner, auth: dict[str, str]
 ) -> None:
     server = partner(echoes)

@@ -51,7 +51,7 @@ def test_where_a_body_stops_being_json_is_said(refusing: Functions) -> None:
     assert "line 2, column 11" in answer.json["detail"]
 
 
-def test_where_a_name_stands_for_the_second_time_is_said(refusing: Functions) -> None:
+def test_the_position_of_a_duplicate_name_is_reported(refusing: Functions) -> None:
     answer = refusing.api.call("POST", "/v1/deliveries", body=b'{"destination": "a", "b": 1, "destination": "b"}')
     assert "same name; the second is number 3" in answer.json["detail"]
 
@@ -234,7 +234,7 @@ def test_a_body_with_nul_is_the_partners_to_judge(functions: Functions) -> None:
     assert {row["body"] for row in functions.sql("SELECT body FROM delivery")} == {b'{"a": "\\u0000"}', b"a\x00"}
 
 
-def test_what_stands_at_a_limit_is_taken(functions: Functions) -> None:
+def test_what_is_exactly_at_a_limit_is_accepted(functions: Functions) -> None:
     functions.api.destination("https://bank.example")
     at_the_limit: list[dict[str, Any]] = [
         {"path": "/" + "a" * 4095},

@@ -36,7 +36,7 @@ def test_without_a_queue_nothing_is_accepted(without_queue: Functions) -> None:
     assert without_queue.sql("SELECT FROM delivery") == []
 
 
-def test_without_a_queue_everything_else_goes_on(without_queue: Functions) -> None:
+def test_without_a_queue_everything_else_works(without_queue: Functions) -> None:
     api = without_queue.api
     assert api.get("/v1/deliveries").status == 200
     assert api.get("/v1/destinations/partner").status == 200

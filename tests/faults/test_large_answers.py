@@ -76,7 +76,7 @@ def test_a_cursor_of_attempts_is_a_next_cursor(refusing: Functions, cursor: str)
     assert answer.faults == ["cursor"]
 
 
-def test_a_page_of_large_deliveries_ends_early_and_the_next_goes_on(api: Api) -> None:
+def test_a_page_of_large_deliveries_ends_early_and_the_next_continues(api: Api) -> None:
     api.destination("https://bank.example")
     large: dict[str, Any] = {"metadata": {"a": '"' * 2040}, "headers": {"X-A": '"' * 16_000}}
     made = [api.create_delivery(**large).json["delivery_id"] for _ in range(110)]

@@ -264,7 +264,7 @@ def test_a_worker_that_died_leaves_an_unknown_outcome(
     assert len(server.requests) == requests
 
 
-def test_the_truth_that_comes_late_replaces_the_unknown_of_a_lapse(gateway: Gateway, partner: StartPartner) -> None:
+def test_a_late_outcome_replaces_the_unknown_of_a_lapsed_lease(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
     delivery_id = create_delivery(gateway)
@@ -313,7 +313,7 @@ def test_a_wake_up_whose_row_can_no_longer_come_is_dropped_at_the_first_look(gat
     assert gateway.queue.wakeups() == []
 
 
-def test_a_wake_up_whose_id_tells_a_time_to_come_is_dropped_after_a_few_looks(gateway: Gateway) -> None:
+def test_a_wake_up_whose_id_is_of_the_future_is_dropped_after_a_few_tries(gateway: Gateway) -> None:
     attempt_due(
         [Wakeup(delivery_id=DeliveryId(UUID(int=2**128 - 1)), due_at=START, group="g")], services=gateway.services
     )
@@ -325,7 +325,7 @@ def test_a_wake_up_whose_id_tells_a_time_to_come_is_dropped_after_a_few_looks(ga
     assert looks == 1 + len(MISS_DELAYS_SECONDS)
 
 
-def test_a_wake_up_that_overtakes_its_row_finds_it_at_the_second_look(gateway: Gateway, partner: StartPartner) -> None:
+def test_a_wake_up_that_overtakes_its_row_finds_it_at_the_second_try(gateway: Gateway, partner: StartPartner) -> None:
     server = partner(answers(200))
     gateway.destination(server.url())
     delivery_id = DeliveryId(gateway.services.new_id(START))
@@ -435,7 +435,7 @@ def test_an_outcome_is_recorded_as_soon_as_a_database_is_back(gateway: Gateway, 
     assert gateway.queue.wakeups() == []
 
 
-def test_an_outcome_that_the_database_never_takes_leaves_time_for_the_deliveries_of_its_batch(
+def test_an_outcome_that_the_database_never_accepts_leaves_time_for_the_rest_of_its_batch(
     gateway: Gateway, partner: StartPartner
 ) -> None:
     """The clock goes on by a second for each try: what is claimed then must still be sent."""
@@ -589,7 +589,7 @@ def test_at_most_once_also_holds_after_an_answer_that_leaves_it_open(
     assert gateway.delivery()["state"] == state
 
 
-def test_a_seal_key_out_of_reach_is_asked_for_once_a_batch_and_holds_up_nobody_else(
+def test_an_unavailable_seal_key_is_fetched_once_per_batch_and_delays_no_other_delivery(
     gateway: Gateway, partner: StartPartner
 ) -> None:
     server = partner(answers(200))

@@ -120,7 +120,7 @@ def test_a_failed_check_keeps_when_the_address_was_last_verified(
     assert second.verdict is CheckStatus.UNVERIFIED
 
 
-def test_a_result_that_cannot_be_kept_is_counted_all_the_same(
+def test_a_result_that_cannot_be_stored_is_still_counted(
     checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = CheckStore(CheckSettings(egress_results_path="/x", ssm_endpoint_url="http://127.0.0.1:1"))

@@ -159,7 +159,7 @@ def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_
     assert progress.attempts[0].response.status == 200
 
 
-def test_when_the_time_is_up_the_delivery_goes_on_by_itself(gateway: Gateway, partner: StartPartner) -> None:
+def test_when_the_time_is_up_the_delivery_continues_in_the_background(gateway: Gateway, partner: StartPartner) -> None:
     gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20))
     progress = deliver(gateway.new(), wait_seconds=3, services=gateway.services)
     assert progress.delivery.state is State.PENDING
@@ -264,7 +264,7 @@ def test_without_a_queue_a_delivery_left_to_the_worker_starts_late_and_is_accept
     assert gateway.delivery()["state"] == "delivered"
 
 
-def test_an_unknown_destination_is_not_found_and_its_message_comes_to_nothing(gateway: Gateway) -> None:
+def test_an_unknown_destination_is_not_found_and_its_message_has_no_effect(gateway: Gateway) -> None:
     with pytest.raises(NotFound, match="no such destination"):
         accept(gateway.new(destination="nobody"), wait_seconds=None, services=gateway.services)
     assert gateway.sql("SELECT FROM delivery") == []
@@ -282,7 +282,7 @@ def test_another_tenants_destination_is_not_found(gateway: Gateway, partner: Sta
         stranger.services.client.close()
 
 
-def test_a_destination_goes_by_its_id_too(gateway: Gateway, partner: StartPartner) -> None:
+def test_a_destination_can_be_named_by_its_id(gateway: Gateway, partner: StartPartner) -> None:
     made = gateway.destination(partner(answers(200)).url())
     progress = deliver(gateway.new(destination=str(made.destination_id)), wait_seconds=10, services=gateway.services)
     assert progress.delivery.destination_name == "partner"

@@ -130,7 +130,7 @@ def hanging(gateway: Gateway) -> Iterator[Hangs]:
     database.close()
 
 
-def test_a_database_that_hangs_for_good_is_left_alone_and_outcomes_travel(
+def test_a_database_that_hangs_permanently_is_left_alone_and_outcomes_travel_in_wake_ups(
     gateway: Gateway, partner: StartPartner, hanging: Hangs
 ) -> None:
     gateway.destination(partner(answers(200)).url())

@@ -187,7 +187,7 @@ def test_the_fault_names_its_delivery(
     assert str(odd) in {line.get("delivery_id") for line in told}
 
 
-def test_where_the_client_itself_fails_nobody_knows_what_went_out(
+def test_when_the_client_itself_fails_the_outcome_is_unknown(
     gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three(gateway, partner)
@@ -222,7 +222,7 @@ def test_a_waiting_caller_gets_an_answer_all_the_same(
 @pytest.mark.parametrize(
     "when", ["Thu, 01 Jan 99999999999999999999 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:00 +99999999999999999"]
 )
-def test_a_retry_after_beyond_the_calendar_ruins_nobody_s_record(
+def test_a_retry_after_beyond_the_calendar_does_not_break_other_records(
     gateway: Gateway, partner: StartPartner, when: str
 ) -> None:
     gateway.destination(partner(answers(503, b"", f"Retry-After: {when}")).url())

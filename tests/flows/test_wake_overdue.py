@@ -79,7 +79,7 @@ def test_a_delivery_that_has_a_message_is_sent_no_more_often_for_a_second_one(
     assert len(server.requests) == 2
 
 
-def test_a_call_wakes_as_many_as_it_may_and_says_where_the_next_one_goes_on(gateway: Gateway) -> None:
+def test_a_call_wakes_as_many_as_allowed_and_says_where_the_next_one_continues(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
     made = [create_delivery(gateway) for _ in range(4)]
     gateway.queue.take()
@@ -90,7 +90,7 @@ def test_a_call_wakes_as_many_as_it_may_and_says_where_the_next_one_goes_on(gate
     assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
 
 
-def test_where_the_queue_takes_none_the_caller_is_told_and_calls_again(gateway: Gateway) -> None:
+def test_when_the_queue_accepts_none_the_caller_is_told_to_call_again(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
     create_delivery(gateway)
     gateway.queue.take()
@@ -179,7 +179,7 @@ def test_the_time_is_what_the_function_has_left(gateway: Gateway, sqs: SlowSqs) 
     assert woken == Woken(count=20, next_after=made[19])
 
 
-def test_what_sqs_accepted_before_it_failed_is_reported_and_the_next_call_goes_on_behind_it(
+def test_what_sqs_accepted_before_it_failed_is_reported_and_the_next_call_continues_after_it(
     gateway: Gateway, sqs: SlowSqs
 ) -> None:
     made = create_many(gateway, 35)

@@ -34,7 +34,7 @@ POISON = [
 ]
 
 
-def test_a_poison_message_alone_goes_its_way_and_the_others_are_attempted(
+def test_a_poison_message_fails_alone_and_the_others_are_attempted(
     functions: Functions, api: Api, partner: StartPartner
 ) -> None:
     server = partner(answers(200))

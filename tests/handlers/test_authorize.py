@@ -122,7 +122,7 @@ def test_the_use_of_a_token_is_noted(functions: Functions) -> None:
     assert used[0] >= before
 
 
-def test_without_a_database_nobody_can_tell_and_api_gateway_answers_503(
+def test_without_a_database_no_token_is_checked_and_api_gateway_answers_503(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forget_services()  # as a new process has none

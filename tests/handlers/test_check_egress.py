@@ -94,7 +94,7 @@ def test_the_verdict_is_answered_logged_and_counted(
     assert (counts["EgressAddressMatches"], counts["EgressCheckFailed"], counts["zone"]) == ([1.0], [0.0], ZONE)
 
 
-def test_a_second_check_of_the_same_process_counts_anew(
+def test_a_second_check_of_the_same_process_counts_from_zero(
     echo: Callable[[bytes], Partner], event: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = echo(b"192.0.2.1")

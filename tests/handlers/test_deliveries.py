@@ -54,7 +54,7 @@ def answers_after(seconds: float) -> Script:
     return script
 
 
-def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Api, partner: StartPartner) -> None:
+def test_a_delivery_is_accepted_and_sent_later(functions: Functions, api: Api, partner: StartPartner) -> None:
     server = partner(answers(201, b'{"id":7}', "Content-Type: application/json", "X-Partner: a", "X-Partner: b"))
     destination = api.destination(server.url("/v1"))
     accepted = api.create_delivery(query="a=1")
@@ -117,7 +117,7 @@ def test_a_delivery_is_accepted_and_goes_out_later(functions: Functions, api: Ap
         ({"body": None, "body_base64": b64encode(bytes(range(256))).decode()}, bytes(range(256)), None),
     ],
 )
-def test_the_body_goes_out_as_it_was_meant(
+def test_the_body_is_sent_as_it_was_meant(
     api: Api, partner: StartPartner, fields: dict[str, Any], sent: bytes, content_type: bytes | None
 ) -> None:
     server = partner(answers(200))
@@ -141,7 +141,7 @@ def test_repeated_headers_go_out_in_their_order(api: Api, partner: StartPartner)
     assert [line for line in lines if line.startswith(b"X-")] == [b"X-Tag: b", b"X-Tag: a", b"X-Name: M\xfcller"]
 
 
-def test_metadata_comes_back_and_is_not_sent(api: Api, partner: StartPartner) -> None:
+def test_metadata_is_returned_and_not_sent(api: Api, partner: StartPartner) -> None:
     server = partner(answers(200))
     api.destination(server.url())
     metadata = {"order": "forty-two", "nested": {"emoji": "\U0001f600", "n": 1.5, "none": None}}
@@ -533,7 +533,7 @@ def test_any_moment_is_a_bound(refusing: Functions, moment: str) -> None:
     assert ids(refusing.api, f"since={moment}&until={moment}") == []
 
 
-def test_a_json_body_goes_out_as_it_was_written(api: Api, partner: StartPartner) -> None:
+def test_a_json_body_is_sent_as_it_was_written(api: Api, partner: StartPartner) -> None:
     server = partner(answers(200))
     api.destination(server.url())
     body = b'{"amount": 1.50, "exact": 0.12345678901234567890, "e": "\\u00e9"}'

@@ -58,7 +58,7 @@ def test_a_name_as_long_as_an_id_is_a_name_where_it_is_none(api: Api) -> None:
     assert api.get(f"/v1/destinations/{name}").json["name"] == name
 
 
-def test_a_destination_goes_by_its_name_and_by_its_id(api: Api) -> None:
+def test_a_destination_is_found_by_its_name_and_by_its_id(api: Api) -> None:
     made = api.destination("https://bank.example")
     assert api.get("/v1/destinations/partner").json == made
     assert api.get(f"/v1/destinations/{made['destination_id']}").json == made

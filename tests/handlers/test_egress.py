@@ -77,7 +77,7 @@ def test_the_last_check_of_each_zone_is_shown(refusing: Functions, store: CheckS
     assert [datetime.fromisoformat(second[name]) for name in ("last_checked_at", "last_verified_at")] == [now, before]
 
 
-def test_the_addresses_are_told_although_ssm_is_out_of_reach(
+def test_the_addresses_are_listed_although_ssm_is_unreachable(
     refusing: Functions, store: CheckStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSM_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -134,7 +134,7 @@ def test_whatever_the_echo_service_says_is_a_verdict(
     assert reason in answer.json["reason"]
 
 
-def test_verifying_keeps_nothing(refusing: Functions, store: CheckStore, echo: Callable[[Script], Partner]) -> None:
+def test_verifying_stores_nothing(refusing: Functions, store: CheckStore, echo: Callable[[Script], Partner]) -> None:
     echo(answers(200, ADDRESSES[0].encode()))
     refusing.api.call("POST", "/v1/egress/verify")
     assert store.results(ZONES) == {}

@@ -47,7 +47,7 @@ def empty(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def cloudformation(partner: StartPartner) -> Partner:
-    """Where the presigned URL leads: it takes whatever it is told."""
+    """The target of the presigned URL: it accepts whatever is sent."""
     return partner(answers(200))
 
 
@@ -79,7 +79,9 @@ def test_an_operator_migrates_and_gets_the_result(empty: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])
-def test_cloudformation_is_told_of_success(empty: str, cloudformation: Partner, repository: Path, kind: str) -> None:
+def test_success_is_reported_to_cloudformation(
+    empty: str, cloudformation: Partner, repository: Path, kind: str
+) -> None:
     asked = event(kind, cloudformation, repository)
     assert migrate.handler(asked, ticking(60)) == {"applied": NUMBERS, "version": NEWEST}
     answer = told(cloudformation)
@@ -89,7 +91,7 @@ def test_cloudformation_is_told_of_success(empty: str, cloudformation: Partner, 
     assert answer["PhysicalResourceId"] == migrate.PHYSICAL_ID
 
 
-def test_deleting_the_resource_keeps_the_schema(empty: str, cloudformation: Partner, repository: Path) -> None:
+def test_deleting_the_resource_leaves_the_schema(empty: str, cloudformation: Partner, repository: Path) -> None:
     migrate.handler({"action": "migrate"}, ticking(60))
     assert migrate.handler(event("Delete", cloudformation, repository), ticking(60)) == {}
     assert told(cloudformation)["Status"] == "SUCCESS"
@@ -207,7 +209,7 @@ def test_an_answer_that_gets_lost_is_sent_again(empty: str, partner: StartPartne
 
 @pytest.mark.usefixtures("_at_once")
 @pytest.mark.parametrize("script", [takes_and_closes, lambda line: line.send(b"SSH-2.0\r\n\r\n"), answers(500)])
-def test_an_answer_that_nobody_takes_fails_the_function_so_that_lambda_tries_again(
+def test_an_answer_that_cannot_be_delivered_fails_the_function_so_that_lambda_retries(
     empty: str, partner: StartPartner, repository: Path, script: Script
 ) -> None:
     cloudformation = partner(script)
@@ -218,7 +220,7 @@ def test_an_answer_that_nobody_takes_fails_the_function_so_that_lambda_tries_aga
 
 
 @pytest.mark.usefixtures("_at_once")
-def test_an_address_where_nobody_listens_is_tried_three_times_and_raised(
+def test_an_address_without_a_listener_is_tried_three_times_and_then_raised(
     empty: str, cloudformation: Partner, repository: Path
 ) -> None:
     nowhere = event("Create", cloudformation, repository) | {"ResponseURL": "http://127.0.0.1:1/answer"}
@@ -233,14 +235,16 @@ def test_an_address_that_has_expired_is_not_asked_again(empty: str, partner: Sta
     assert len(expired.requests) == 1
 
 
-def test_an_address_that_redirects_has_not_been_told(empty: str, partner: StartPartner, repository: Path) -> None:
+def test_an_address_that_redirects_has_not_received_the_answer(
+    empty: str, partner: StartPartner, repository: Path
+) -> None:
     elsewhere = partner(answers(307))
     with pytest.raises(OSError, match="status 307"):
         migrate.handler(event("Create", elsewhere, repository), ticking(60))
 
 
 @pytest.mark.parametrize("words", ["\N{PILE OF POO}" * 5000, "\ud800" * 5000, '"' * 5000, "plain" * 1000])
-def test_an_answer_with_a_long_reason_is_one_that_cloudformation_takes(
+def test_an_answer_with_a_long_reason_is_accepted_by_cloudformation(
     cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     def fails(*_: object, **__: object) -> None:
@@ -252,7 +256,7 @@ def test_an_answer_with_a_long_reason_is_one_that_cloudformation_takes(
     assert len(cloudformation.requests[0].partition(b"\r\n\r\n")[2]) <= 4096  # AWS: "Response objects"
 
 
-def test_the_answer_goes_to_nobody_who_cannot_prove_who_it_is(
+def test_the_answer_is_sent_to_no_server_without_a_valid_certificate(
     empty: str, partner: StartPartner, repository: Path, tmp_path: Path
 ) -> None:
     impostor = Server(answers(200), tls=Authority.new(tmp_path).context("127.0.0.1"))
@@ -340,7 +344,7 @@ def test_an_event_that_is_not_understood_is_a_failure_with_a_reason(
 
 
 @pytest.mark.parametrize("wrong", [{}, {"action": "drop"}, {"Records": []}])
-def test_an_event_of_nobody_knows_whom_migrates_nothing(empty: str, wrong: dict[str, Any]) -> None:
+def test_an_event_of_unknown_origin_migrates_nothing(empty: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match='must be "migrate"'):
         migrate.handler(wrong, ticking(60))
     assert rows(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
@@ -356,7 +360,7 @@ def test_a_missing_setting_is_a_failure_that_names_it(
     assert "DATABASE_PORT must be a whole number" in answer["Reason"]
 
 
-def test_what_nobody_foresaw_is_a_failure_too(
+def test_an_unforeseen_exception_is_a_failure_too(
     empty: str, cloudformation: Partner, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow, "migrate", lambda *_, **__: 1 / 0)
@@ -427,7 +431,7 @@ def test_a_database_that_freezes_in_the_middle_is_a_failure_in_time(
     assert answer["Reason"].startswith("OutOfTime: not done after")
 
 
-def test_a_server_that_takes_connections_and_says_nothing_is_a_failure_in_time(
+def test_a_server_that_accepts_connections_and_stays_silent_is_a_failure_in_time(
     cloudformation: Partner, partner: StartPartner, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = partner(lambda line: line.hang())

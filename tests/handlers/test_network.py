@@ -49,7 +49,7 @@ def cloudformation(partner: StartPartner) -> Partner:
 
 @pytest.fixture
 def ask(cloudformation: Partner, repository: Path) -> Ask:
-    """Invokes the function with the stack's own event, changed; returns what CloudFormation was told."""
+    """Invokes the function with the stack's own event, changed; returns what CloudFormation received."""
     stored: dict[str, Any] = json.loads((repository / "events" / "network.json").read_text())
 
     def invoke(allocation_ids: str = "", *, seconds: float = 180, **changes: Any) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def test_a_zone_that_ec2_does_not_know_is_refused_by_name(ec2: Any, ask: Ask) ->
     )
 
 
-def test_what_ec2_itself_says_of_a_zone_is_told_on(scripted: Callable[..., None], ask: Ask) -> None:
+def test_what_ec2_says_about_a_zone_is_passed_on(scripted: Callable[..., None], ask: Ask) -> None:
     """EC2 refuses unknown zones, which moto leaves out."""
     scripted((400, UNAUTHORIZED.replace(b"UnauthorizedOperation", b"InvalidParameterValue")))
     reason = refused(ask(ResourceType="Custom::ZoneIds", properties={"ZoneA": "eu-west-1a", "ZoneB": "eu-west-1b"}))
@@ -262,7 +262,7 @@ def test_an_ec2_that_does_not_answer_is_a_failure(
     assert refused(ask("eipalloc-0123456789abcdef0")).startswith("ConnectionFailed: ")
 
 
-def test_what_nobody_expected_is_told_to_cloudformation_too(ec2: Any, ask: Ask, cloudformation: Partner) -> None:
+def test_an_unexpected_error_is_reported_to_cloudformation_too(ec2: Any, ask: Ask, cloudformation: Partner) -> None:
     with pytest.raises(KeyError):
         ask(ResourceType="Custom::DefaultSecurityGroup", properties={})
     (request,) = cloudformation.requests
@@ -310,7 +310,7 @@ def test_a_right_that_iam_does_not_know_yet_is_waited_for(
     assert ask("eipalloc-0123456789abcdef0")["Data"]["AddressA"] == "203.0.113.10"
 
 
-def test_a_right_that_never_comes_is_a_failure_with_time_to_say_so(scripted: Callable[..., None], ask: Ask) -> None:
+def test_a_permission_that_never_arrives_is_a_failure_reported_in_time(scripted: Callable[..., None], ask: Ask) -> None:
     scripted((403, UNAUTHORIZED))
     reason = refused(ask("eipalloc-0123456789abcdef0", seconds=network.RESERVE_SECONDS + flow.PAUSE_SECONDS - 1))
     assert reason.startswith("UnauthorizedOperation: ")

@@ -1,4 +1,4 @@
-"""A process restored from a snapshot begins anew: what Lambda's runtime runs after a restore, run here by its own
+"""A process restored from a snapshot starts afresh: what Lambda's runtime runs after a restore, run here by its own
 library."""
 
 import os
@@ -35,7 +35,7 @@ def backend() -> int:
     return int(row["pid"])
 
 
-def test_the_api_function_connects_anew_after_a_restore(functions: Functions) -> None:
+def test_the_api_function_reconnects_after_a_restore(functions: Functions) -> None:
     assert functions.api.get("/v1/deliveries").status == 200
     before, services = backend(), wiring.api()
     restore()
@@ -64,7 +64,7 @@ def test_connections_to_aws_are_closed_at_a_restore(partner: StartPartner, aws_c
     assert there.connections == 2
 
 
-def test_chance_is_seeded_anew_so_that_restored_processes_differ() -> None:
+def test_randomness_is_reseeded_so_that_restored_processes_differ() -> None:
     def after_a_restore_of(state: object) -> float:
         random.setstate(state)  # type: ignore[arg-type]  # what getstate gave
         restore()
@@ -107,7 +107,7 @@ assert wiring.api.cache_info().currsize == 0 and not aws._handles and credential
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_no_library_draws_random_bits_before_the_snapshot(repository: Path, tmp_path: Path) -> None:
     """Else the keys of TLS would be the same in every restored process. Python itself draws: for the allocator, the
-    hashes of texts, and the module random, which is seeded anew."""
+    hashes of texts, and the module random, which is seeded again."""
     log = tmp_path / "strace"
     command = ["strace", "-f", "-k", "-e", "trace=getrandom,openat", "-o", str(log)]
     command += [sys.executable, "-c", "import handlers.api"]

@@ -23,7 +23,9 @@ def body_of(request: bytes) -> bytes:
     return request.partition(b"\r\n\r\n")[2]
 
 
-def test_a_call_goes_through_and_the_answer_comes_back(functions: Functions, api: Api, partner: StartPartner) -> None:
+def test_a_call_is_passed_through_and_the_answer_is_returned(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
     server = partner(answers(201, b"\x00\xff made", "Content-Type: application/x-bank", "X-Partner: yes"))
     api.destination(server.url("/v1"))
     answer = api.call("POST", "/v1/via/partner/orders?a=1", body=ALL_BYTES, headers=[("Content-Type", "x/y")])
@@ -53,7 +55,7 @@ def test_a_body_is_no_business_of_ours_whatever_it_says_it_is(api: Api, partner:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_the_method_goes_through(api: Api, partner: StartPartner, method: str) -> None:
+def test_the_method_is_passed_through(api: Api, partner: StartPartner, method: str) -> None:
     server = partner(answers(200))
     api.destination(server.url())
     assert api.call(method, "/v1/via/partner/x").body == b"ok"
@@ -97,7 +99,7 @@ def test_a_path_that_climbs_is_refused(refusing: Functions, path: str) -> None:
     assert refusing.api.call("GET", f"/v1/via/partner{path}").faults == ["path"]
 
 
-def test_repeated_headers_go_through_both_ways(api: Api, partner: StartPartner) -> None:
+def test_repeated_headers_are_passed_through_in_both_directions(api: Api, partner: StartPartner) -> None:
     server = partner(answers(200, b"", "Set-Cookie: a=1", "Set-Cookie: b=2, c", "X-Name: M\u00fcller"))
     api.destination(server.url())
     answer = api.call("GET", "/v1/via/partner/x", headers=[("X-Tag", "b"), ("X-Tag", "a")])
@@ -158,7 +160,7 @@ def test_a_partner_cannot_speak_for_us(functions: Functions, api: Api, partner: 
     assert answer.header("Idempotency-Replayed") is None
 
 
-def test_a_compressed_answer_comes_back_untouched(functions: Functions, api: Api, partner: StartPartner) -> None:
+def test_a_compressed_answer_is_returned_unchanged(functions: Functions, api: Api, partner: StartPartner) -> None:
     packed = gzip.compress(b"zipped" * 100)
     server = partner(answers(200, packed, "Content-Encoding: gzip"))
     api.destination(server.url())
@@ -169,7 +171,7 @@ def test_a_compressed_answer_comes_back_untouched(functions: Functions, api: Api
 
 
 @pytest.mark.parametrize("status", [204, 302, 304, 400, 404, 429, 500, 503])
-def test_the_partners_status_comes_back_and_there_is_one_attempt(
+def test_the_partners_status_is_returned_and_there_is_one_attempt(
     functions: Functions, api: Api, partner: StartPartner, status: int
 ) -> None:
     script = says(f"HTTP/1.1 {status} Told\r\nLocation: /elsewhere\r\nRetry-After: 1\r\n\r\n".encode())
@@ -237,7 +239,7 @@ def test_an_answer_of_four_mebibytes_fits_into_what_lambda_may_answer(api: Api, 
 def test_headers_that_leave_no_room_for_the_body_are_refused_with_the_delivery_s_id(
     functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch, count: int, status: int
 ) -> None:
-    """libcurl takes 300 KB of headers; each quote is two bytes to Lambda. A lower limit stands for a longer body."""
+    """libcurl accepts 300 KB of headers; each quote is two bytes to Lambda. A lower limit replaces a longer body."""
     monkeypatch.setattr(answers_module, "LAMBDA_ANSWER_BYTES", 5_900_000)
     quotes = [f"X-{number}: {chr(34) * 60_000}" for number in range(count)]
     api.destination(partner(answers(200, bytes(4 * 1024 * 1024), *quotes)).url())
@@ -249,7 +251,7 @@ def test_headers_that_leave_no_room_for_the_body_are_refused_with_the_delivery_s
 
 
 @pytest.mark.parametrize("status", [600, 700, 999])
-def test_a_status_that_http_does_not_have_is_told_with_the_delivery_s_id(
+def test_a_status_that_http_does_not_have_is_reported_with_the_delivery_id(
     functions: Functions, api: Api, partner: StartPartner, status: int
 ) -> None:
     api.destination(partner(answers(status, b"odd")).url())
@@ -262,13 +264,13 @@ def test_a_status_that_http_does_not_have_is_told_with_the_delivery_s_id(
     assert functions.attempts()[0]["response_body"] == b"odd"
 
 
-def test_the_highest_status_goes_through(api: Api, partner: StartPartner) -> None:
+def test_the_highest_status_is_passed_through(api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(599, b"odd")).url())
     assert api.call("GET", "/v1/via/partner/x").status == 599
 
 
 @pytest.mark.parametrize("status", [200, 304])
-def test_the_length_of_a_body_that_is_not_there_is_told(api: Api, partner: StartPartner, status: int) -> None:
+def test_the_length_of_an_absent_body_is_returned(api: Api, partner: StartPartner, status: int) -> None:
     head = f"HTTP/1.1 {status} Told\r\nContent-Length: 12345\r\n\r\n".encode()
     api.destination(partner(says(head)).url())
     method = "HEAD" if status == 200 else "GET"
@@ -297,7 +299,7 @@ def test_what_is_beyond_a_limit_is_refused(
     assert refusing.api.call("GET", f"/v1/via/partner{target}", headers=headers).faults == [field]
 
 
-def test_what_stands_at_a_limit_goes_through(api: Api, partner: StartPartner) -> None:
+def test_what_is_exactly_at_a_limit_is_passed_through(api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers(200)).url())
     for target, headers in (
         ("/" + "a" * 13_999, []),
@@ -386,7 +388,7 @@ def test_the_partner_answers_to_a_reused_connection_too(api: Api, partner: Start
     assert len(server.requests) == 3
 
 
-def test_who_waited_in_vain_is_told_where_to_look(
+def test_a_caller_whose_wait_ran_out_is_told_where_to_look(
     functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the queue took so long that the attempt was left to the worker, which has not come to it yet."""

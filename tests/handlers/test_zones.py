@@ -39,7 +39,7 @@ def tells(zone_id: object) -> Script:
 
 @pytest.fixture
 def on_lambda(partner: StartPartner, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
-    """Starts a metadata endpoint, and tells this process of it as Lambda does."""
+    """Starts a metadata endpoint, and passes its address to this process as Lambda does."""
 
     def start(script: Script) -> Partner:
         there = partner(script)
@@ -130,7 +130,7 @@ def test_an_endpoint_that_is_not_there_leaves_the_zone_unknown(
     assert [line["message"] for line in warnings(log)] == ["availability zone is unknown"] * 2
 
 
-def test_outside_of_lambda_nobody_is_asked(on_lambda: Lambda, log: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_lambda_nothing_is_looked_up(on_lambda: Lambda, log: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     there = on_lambda(tells("euc1-az2"))
     monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE")
     assert zones.own_zone(KNOWN) is None

@@ -152,7 +152,7 @@ def test_nothing_outlives_it_even_when_it_is_killed(run: Callable[..., Run]) -> 
     assert alive(children) == set()
 
 
-def test_what_it_prints_works_and_the_token_is_kept_for_the_next_run(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_what_it_prints_works_and_the_token_is_reused_by_the_next_run(run: Callable[..., Run], tmp_path: Path) -> None:
     first = run()
     text = first.until_ready()
     assert f"API docs  http://127.0.0.1:{first.port}/docs" in text
@@ -168,7 +168,7 @@ def test_what_it_prints_works_and_the_token_is_kept_for_the_next_run(run: Callab
     assert token_of(second.until_ready()) == token_of(text)
 
 
-def test_another_port_of_the_partner_is_that_of_the_kept_destination(run: Callable[..., Run]) -> None:
+def test_another_port_of_the_partner_becomes_that_of_the_stored_destination(run: Callable[..., Run]) -> None:
     """Every run of this file has another one."""
     first = run()
     first.until_ready()
@@ -253,7 +253,7 @@ def test_any_name_of_a_directory_will_do(run: Callable[..., Run], tmp_path: Path
     run(directory=tmp_path / name).until_ready()
 
 
-def test_a_reader_that_goes_away_ends_it(run: Callable[..., Run]) -> None:
+def test_a_closed_reader_ends_it(run: Callable[..., Run]) -> None:
     """`make run | head -1`."""
     running = run()
     running.until_ready()
@@ -264,7 +264,7 @@ def test_a_reader_that_goes_away_ends_it(run: Callable[..., Run]) -> None:
     assert alive(children) == set()
 
 
-def test_an_unfinished_delivery_goes_on_in_the_next_run(run: Callable[..., Run]) -> None:
+def test_an_unfinished_delivery_continues_in_the_next_run(run: Callable[..., Run]) -> None:
     first = run()
     curl = next(line for line in first.until_ready().splitlines() if "Idempotency-Key" in line)
     flaky = curl.replace('"path": "/orders"', '"path": "/status/503"')
@@ -297,7 +297,7 @@ sys.exit(command.main(sys.argv[1:]))
     assert "The event source of AttemptFunction ended. `make run` starts it again" in done.stdout.splitlines()[-1]
 
 
-def test_a_second_one_on_the_same_data_is_told_so(run: Callable[..., Run]) -> None:
+def test_a_second_run_on_the_same_data_is_refused(run: Callable[..., Run]) -> None:
     run().until_ready()
     status, said = run().ended()
     assert status == 1
@@ -352,7 +352,7 @@ def docstrings_of(tree: ast.AST) -> set[str]:
     return {ast.get_docstring(node, clean=False) or "" for node in ast.walk(tree) if isinstance(node, documented)}
 
 
-def test_every_advice_has_its_words() -> None:
+def test_every_advice_has_its_text() -> None:
     assert set(_ADVICE) == set(Advice)
 
 
@@ -421,7 +421,7 @@ def test_a_wrong_port_is_one_clear_line(port: str) -> None:
     ]
 
 
-def test_a_broken_data_directory_is_one_clear_line_and_clean_mends_it(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_broken_data_directory_is_one_clear_line_and_clean_fixes_it(run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "kept" / "postgres" / "data").mkdir(parents=True)
     status, said = run().ended()
     assert status == 1

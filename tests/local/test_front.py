@@ -151,7 +151,7 @@ def test_a_chunked_body_arrives_whole(front: Front) -> None:
     assert json.loads(body)["head"] == "one two"
 
 
-def test_more_than_lambda_takes_and_more_than_api_gateway_takes_are_413(front: Front) -> None:
+def test_more_than_lambda_or_api_gateway_accepts_is_413(front: Front) -> None:
     for mebibytes in (6, 11):
         status, headers, body = call(front, "POST", "/v1/via/x", body=b"x" * mebibytes * 1024 * 1024)
         assert (status, headers["content-type"]) == (413, "application/problem+json")
@@ -199,7 +199,7 @@ def test_the_authorizers_context_arrives_as_text(front: Front) -> None:
     assert json.loads(body)["context"]["authorizer"] == {"principalId": "p", "asked": "1", "flag": "true"}
 
 
-def test_the_authorizers_answer_is_kept_and_holds_for_other_routes_only_if_it_says_so(front: Front) -> None:
+def test_the_authorizers_result_is_cached_and_applies_to_other_routes_only_if_it_says_so(front: Front) -> None:
     for path in ("/v1/via/x", "/v1/via/y"):
         _, _, body = call(front, "GET", path)
         assert json.loads(body)["context"]["authorizer"]["asked"] == "1"

@@ -23,7 +23,7 @@ def test_a_function_answers_json_with_json(function_of: MakeFunction) -> None:
     assert function_of("echo").invoke(event) == event
 
 
-def test_the_environment_is_kept_for_the_next_request(function_of: MakeFunction) -> None:
+def test_the_environment_is_reused_for_the_next_request(function_of: MakeFunction) -> None:
     function = function_of("who")
     assert function.invoke({})["pid"] == function.invoke({})["pid"]
 
@@ -69,7 +69,7 @@ def test_more_requests_than_places_wait(function_of: MakeFunction) -> None:
     assert first["pid"] == second["pid"]
 
 
-def test_an_exception_is_reported_and_the_environment_goes_on(function_of: MakeFunction) -> None:
+def test_an_exception_is_reported_and_the_environment_continues(function_of: MakeFunction) -> None:
     function = function_of("fail")
     for _ in range(2):
         with pytest.raises(FunctionRaised, match="no such luck") as caught:

@@ -202,7 +202,7 @@ def test_what_the_gateway_answers_by_itself_is_a_problem_of_the_template(api: Ap
     assert problem.get("status", made.status) == made.status
 
 
-def test_an_authorizer_that_cannot_tell_says_when_to_come_back(api: ApiTemplate) -> None:
+def test_an_authorizer_that_fails_says_when_to_retry(api: ApiTemplate) -> None:
     made = gateway.gateway_response(api, "AUTHORIZER_FAILURE", request_id="r")
     assert made.status == 503
     assert dict(made.headers)["retry-after"] == "5"

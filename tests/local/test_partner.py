@@ -103,7 +103,7 @@ def test_a_busy_port_is_one_clear_line(partner: Partner) -> None:
         Partner(port=partner.port)
 
 
-def test_the_echo_says_where_the_caller_is_and_keeps_quiet_about_it(partner: Partner, lines: list[str]) -> None:
+def test_the_echo_returns_the_callers_address_and_does_not_report_it(partner: Partner, lines: list[str]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=10)
     connection.request("GET", "/ip")
     response = connection.getresponse()

@@ -94,7 +94,7 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path) -> None
     assert not Path(unquote(url.partition("host=")[2].partition("&")[0])).exists()
 
 
-def test_a_server_with_a_long_path_that_was_stopped_comes_back_at_its_address(tmp_path: Path) -> None:
+def test_a_server_with_a_long_path_restarts_at_its_address(tmp_path: Path) -> None:
     with Postgres(tmp_path / ("d" * 60) / ("e" * 60), durable=False) as server:
         url = server.url()
         server.stop()
@@ -104,7 +104,7 @@ def test_a_server_with_a_long_path_that_was_stopped_comes_back_at_its_address(tm
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_statement_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_statement_that_fails_is_reported(tmp_path: Path) -> None:
     with Postgres(tmp_path / "db", durable=False) as server:
         server.make_database("one")
         server.make_database("one")

@@ -133,7 +133,9 @@ def test_a_message_is_handled_and_deleted(running: Running) -> None:
     assert record["attributes"]["ApproximateReceiveCount"] == "1"
 
 
-def test_a_failed_message_comes_back_and_ends_as_a_dead_letter_while_the_others_are_done(running: Running) -> None:
+def test_a_failed_message_is_received_again_and_becomes_a_dead_letter_while_the_others_are_done(
+    running: Running,
+) -> None:
     for body in ("one", "fail", "two"):
         running.jobs.send(body, group="g")
     eventually(lambda: running.dead.count() == 1)

@@ -29,7 +29,7 @@ def test_it_runs_at_once_and_then_at_its_rate(function_of: MakeFunction) -> None
     schedule.stop()
 
 
-def test_a_rate_that_is_long_is_kept_and_stopping_does_not_wait_for_it(function_of: MakeFunction) -> None:
+def test_a_long_rate_is_observed_and_stopping_does_not_wait_for_it(function_of: MakeFunction) -> None:
     function = function_of("note")
     schedule = Schedule(function, seconds=900)
     schedule.start()
@@ -40,7 +40,7 @@ def test_a_rate_that_is_long_is_kept_and_stopping_does_not_wait_for_it(function_
     schedule.join()
 
 
-def test_a_run_that_fails_is_told_and_the_next_one_comes(
+def test_a_run_that_fails_is_logged_and_the_next_one_follows(
     function_of: MakeFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     schedule = Schedule(function_of("fail"), seconds=0.05)

@@ -38,7 +38,7 @@ type Pairs = Sequence[tuple[str, str]]
 
 
 class Context(LambdaContext):
-    """What Lambda tells a handler about its invocation."""
+    """What Lambda passes to a handler about its invocation."""
 
     def __init__(self, seconds_left: Callable[[], float] = lambda: 29.0) -> None:
         self._function_name = "sallyport"
@@ -65,7 +65,7 @@ class Reply:
         return [value for header, value in self.headers if header.lower() == name.lower()]
 
     def header(self, name: str) -> str | None:
-        """The value of a header that stands once; None where it is absent."""
+        """The value of a header that occurs once; None where it is absent."""
         values = self.values(name)
         assert len(values) <= 1, f"{name} stands {len(values)} times"
         return values[0] if values else None
@@ -317,12 +317,12 @@ def issue(tenant: str) -> str:
 
 
 def authorizer_context(token: str) -> dict[str, str]:
-    """What the authorizer tells the API of a token."""
+    """What the authorizer passes to the API about a token."""
     return dict(authorize.handler(authorizer_event(f"Bearer {token}"), Context())["context"])
 
 
 def forget_services() -> None:
-    """Closes what this process built, so that the next use builds it anew."""
+    """Closes what this process built, so that the next use builds it again."""
     for build in (wiring.api, wiring.attempt):
         if build.cache_info().currsize:
             build().client.close()

@@ -198,7 +198,7 @@ class Deployed:
             )
 
     def _endpoints(self) -> None:
-        """moto: describe_prefix_lists tells no ranges; they are those that stack/network/from_templates.py takes."""
+        """moto: describe_prefix_lists returns no ranges; they are those that stack/network/from_templates.py uses."""
         for prefix_list in self.backend.managed_prefix_lists.values():
             known = SERVICE_RANGES.get(str(prefix_list.prefix_list_name).rpartition(".")[2], ())
             vars(prefix_list)["cidrs"] = [str(cidr) for cidr in known]

@@ -1,4 +1,4 @@
-"""The commands that the project's documents show: what stands in their shell blocks and between backticks."""
+"""The commands that the project's documents show: the text of their shell blocks and between backticks."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Runs `make` as a person does, also where a `make` runs the tests: what that one was told is not for this one."""
+"""Runs `make` as a person does, also where a `make` runs the tests: the variables of that one are not for this one."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def taken(target: str) -> list[str]:
 
 
 def clean(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment without what a `make` around us was told."""
+    """An environment without the variables of a `make` around us."""
     given = os.environ if environment is None else environment
     variables = {name for target in targets() for name in taken(target)}
     return {name: value for name, value in given.items() if name not in _OF_MAKE | variables}

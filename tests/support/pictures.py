@@ -1,4 +1,4 @@
-"""What stands where in a picture."""
+"""The positions of texts and badges in a picture."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -16,7 +16,7 @@ def texts(picture: str) -> list[str]:
 
 
 def boxes(picture: str) -> list[Box]:
-    """Each text that stands in no badge."""
+    """Each text outside badges."""
     found = [_box(element) for element in _parsed(picture).iter(f"{SVG}text")]
     return [
         label for label in found if not (label[0].isdigit() and any(_touch(label, badge) for badge in badges(picture)))

@@ -28,13 +28,13 @@ def test_a_layer_that_moves_a_contract_that_goes_and_a_name_that_changes_are_not
         assert renewed(page, changed) != page
 
 
-def test_what_stands_side_by_side_is_one_layer_and_boxes_end_at_one_edge() -> None:
+def test_what_is_side_by_side_is_one_layer_and_boxes_end_at_one_edge() -> None:
     lines = drawn([["a"], ["b", "c"]]).splitlines()
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1::2]] == [["a"], ["b", "c"]]
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_package_inside_another_is_told_in_a_line() -> None:
+def test_a_package_inside_another_is_described_in_a_line() -> None:
     inner = {**CONTRACT, "containers": ["lab.plan"]}
     assert "- `lab.plan`: `a` → `b`, `c`\n" in written([CONTRACT, inner])
 
@@ -44,7 +44,7 @@ def test_a_page_without_its_marks_is_refused() -> None:
         renewed(f"# Layers\n{OPENED}", [CONTRACT])
 
 
-def test_make_layers_writes_what_stands_there(tmp_path: Path) -> None:
+def test_make_layers_writes_what_the_page_shows(tmp_path: Path) -> None:
     for name in ("make", "local", "tools", "src"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "template.yaml", "pyproject.toml", "requirements-dev.txt"):

@@ -47,7 +47,7 @@ def test_make_build_makes_a_package_of_every_function_and_of_nothing_else(
     assert built[1].keys() == functions
 
 
-def test_each_package_holds_our_code_as_it_stands(built: tuple[str, Mapping[str, Path]]) -> None:
+def test_each_package_contains_our_code_unchanged(built: tuple[str, Mapping[str, Path]]) -> None:
     ours = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED_SUFFIXES}
     assert ours
     for name, package in built[1].items():

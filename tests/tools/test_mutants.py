@@ -122,7 +122,7 @@ def of_sql(text: str) -> set[str]:
         ("return len(items) < wanted or bool(items)", "return not (len(items) < wanted or bool(items))"),
     ],
 )
-def test_python_is_edited_as_a_slip_of_the_hand_would(old: str, new: str) -> None:
+def test_python_is_edited_as_a_slip_would(old: str, new: str) -> None:
     assert (old, new) in of_python(PYTHON)
 
 
@@ -377,7 +377,7 @@ def test_a_few_edits_are_tried_and_the_working_tree_stays_as_it_is() -> None:
     assert (ROOT / "src/domain/ids.py").read_bytes() == before
 
 
-def test_tests_that_do_not_look_let_an_edit_survive_and_the_command_fails() -> None:
+def test_tests_that_check_nothing_let_an_edit_survive_and_the_command_fails() -> None:
     done = mutants("N=1", "ONLY=src/domain/ids.py", "TESTS=tests/unit/test_paging.py", "JOBS=1")
     assert done.returncode == 2
     assert "survived   src/domain/ids.py:" in done.stdout

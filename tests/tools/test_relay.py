@@ -42,7 +42,7 @@ def _asked(port: int, question: bytes) -> bytes:
         return _all_of(connection)
 
 
-def test_a_question_and_its_end_go_in_and_the_answer_comes_out(shouting: socket.socket) -> None:
+def test_a_request_and_its_end_are_relayed_and_so_is_the_answer(shouting: socket.socket) -> None:
     with Relay("127.0.0.1", to_loopback(shouting.getsockname()[1])) as relay:
         assert _asked(relay.port, MANY) == MANY.upper()
 
@@ -57,7 +57,7 @@ def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
             assert _asked(relay.port, b"who is there?") == b"WHO IS THERE?"
 
 
-def test_nobody_behind_it_ends_the_connection(tmp_path: Path) -> None:
+def test_without_a_server_behind_it_the_connection_ends(tmp_path: Path) -> None:
     with Relay("127.0.0.1", to_unix_socket(str(tmp_path / "nothing"))) as relay:
         assert _asked(relay.port, b"") == b""
 

@@ -113,7 +113,7 @@ def test_sam_build_of_one_function_alone_builds_for_the_default_processor(unbuil
     assert built_architecture(unbuilt / ".aws-sam/build") == "arm64"
 
 
-def test_sam_build_takes_the_template_as_it_is(unbuilt: Path, home: Path) -> None:
+def test_sam_build_accepts_the_template_unchanged(unbuilt: Path, home: Path) -> None:
     # The build itself is tests/tools/test_make_build.py's, which types `make build` and so this; here it stops at once.
     environment = surroundings(home) | {"ARCHITECTURE": "x86_64"}
     done = sam("build", root=unbuilt, environment=environment)

@@ -38,7 +38,7 @@ def packed(body: bytes, encoding: str) -> bytes:
 
 
 @given(st.binary(max_size=200), st.integers(0, 100), st.booleans())
-def test_what_is_kept_is_a_beginning_and_says_so(body: bytes, limit: int, complete: bool) -> None:
+def test_what_is_stored_is_the_beginning_and_is_marked_as_such(body: bytes, limit: int, complete: bool) -> None:
     kept = stored_response(Answered(status=200, body=body, complete=complete), limit_bytes=limit)
     assert kept.body == body[:limit]
     assert kept.truncated == (not complete or len(body) > limit)
@@ -51,7 +51,7 @@ def test_what_is_kept_is_a_beginning_and_says_so(body: bytes, limit: int, comple
     st.integers(0, 250),
     st.sampled_from(["gzip", "x-gzip", "GZIP", "deflate"]),
 )
-def test_a_packed_body_is_kept_unpacked(body: bytes, limit: int, encoding: str) -> None:
+def test_a_compressed_body_is_stored_decompressed(body: bytes, limit: int, encoding: str) -> None:
     headers: Headers = (("X-A", "1"), ("Content-Encoding", f" {encoding} "), ("X-B", "2"))
     kept = stored_response(Answered(status=201, headers=headers, body=packed(body, encoding)), limit_bytes=limit)
     assert (kept.status, kept.headers) == (201, (("X-A", "1"), ("X-B", "2")))
@@ -67,7 +67,7 @@ def test_no_bytes_can_make_it_fail(body: bytes, encoding: str) -> None:
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 20))
-def test_a_packed_body_that_ends_early_is_kept_as_far_as_it_goes(body: bytes, cut: int) -> None:
+def test_a_compressed_body_that_ends_early_is_stored_as_far_as_it_goes(body: bytes, cut: int) -> None:
     piece = gzip.compress(body)[:-cut]
     kept = stored_response(Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=piece))
     assert body.startswith(kept.body)
@@ -81,7 +81,7 @@ def test_a_packed_body_that_was_cut_at_the_cap_says_so() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "identity", "gzip, br", "compress"])
-def test_another_encoding_is_kept_as_it_came_with_its_name(encoding: str) -> None:
+def test_an_unknown_encoding_is_stored_unchanged_with_its_name(encoding: str) -> None:
     headers: Headers = (("Content-Encoding", encoding),)
     kept = stored_response(Answered(status=200, headers=headers, body=b"\x00raw"))
     assert (kept.body, kept.headers, kept.truncated) == (b"\x00raw", headers, False)
@@ -108,7 +108,7 @@ def test_several_members_are_one_body() -> None:
     assert (kept.body, kept.length_bytes, kept.truncated) == (b"one two", 7, False)
 
 
-def test_a_packed_body_with_something_else_behind_it_is_kept_as_it_came() -> None:
+def test_a_compressed_body_with_trailing_data_is_stored_unchanged() -> None:
     body, headers = gzip.compress(b"x") + b"trailing", (("Content-Encoding", "gzip"),)
     kept = stored_response(Answered(status=200, headers=headers, body=body))
     assert (kept.body, kept.headers) == (body, (*headers, (NOTE, "not decoded: the body is not gzip")))
@@ -161,7 +161,7 @@ def kept_of(body: bytes, encoding: str = "gzip") -> StoredResponse:
     [("gzip", gzip.compress(b"", mtime=0)), ("deflate", zlib.compress(b""))],
     ids=["gzip", "deflate"],
 )
-def test_thousands_of_empty_members_are_given_up_and_kept_as_they_came(encoding: str, empty: bytes) -> None:
+def test_thousands_of_empty_members_are_stored_unchanged(encoding: str, empty: bytes) -> None:
     body = empty * (1024 * 1024 // len(empty))
     with counted() as work:
         kept = kept_of(body, encoding)

@@ -15,7 +15,7 @@ def test_a_unit_test_that_reaches_for_the_network_fails() -> None:
         socket.create_connection(("localhost", 1))
 
 
-def test_what_else_runs_in_the_process_goes_on() -> None:
+def test_other_work_in_the_process_continues() -> None:
     def bound() -> int:
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))

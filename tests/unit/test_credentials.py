@@ -80,7 +80,7 @@ def test_each_kind_has_its_name(auth: Auth, kind: str) -> None:
     assert auth_type(auth) == kind
 
 
-def test_no_two_sealings_are_alike() -> None:
+def test_no_two_sealed_values_are_equal() -> None:
     values = {sealed(AUTHS[0]) for _ in range(50)}
     assert len({value[5:17] for value in values}) == 50
 

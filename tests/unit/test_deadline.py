@@ -18,7 +18,7 @@ def test_what_fails_in_time_fails_as_it_is() -> None:
         within(5, lambda: 1 / 0, cut=pytest.fail)
 
 
-def test_what_takes_too_long_is_cut_and_given_up() -> None:
+def test_what_takes_too_long_is_cut_off() -> None:
     hung_up = threading.Event()
     with pytest.raises(OutOfTime, match=r"not done after 0 s"):
         within(0.05, lambda: hung_up.wait(30), cut=hung_up.set)

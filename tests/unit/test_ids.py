@@ -14,7 +14,7 @@ MOMENTS = st.integers(0, int(LAST.timestamp() * 1000)).map(lambda number: EPOCH 
 RANDOMNESS = st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES)
 
 
-def test_the_example_of_rfc_9562_comes_out() -> None:
+def test_the_example_of_rfc_9562_is_reproduced() -> None:
     # Appendix A.6: 2022-02-22 14:22:22.00 GMT-5, rand_a 0xCC3, rand_b 0x18C4DC0C0C07398F
     now = datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
     randomness = bytes.fromhex("0cc318c4dc0c0c07398f")
@@ -48,7 +48,7 @@ def test_before_1970_the_floor_is_that_of_1970() -> None:
     assert uuid7_floor(datetime(1, 1, 1, tzinfo=UTC)) == uuid7_floor(EPOCH)
 
 
-def test_an_id_tells_how_long_ago_it_was_made() -> None:
+def test_the_age_of_an_id_follows_from_it() -> None:
     made_at = datetime(2026, 1, 1, tzinfo=UTC)
     made = uuid7(now=made_at, randomness=bytes(10))
     assert age_seconds(made, now=made_at + timedelta(seconds=45.5)) == pytest.approx(45.5)

@@ -60,7 +60,7 @@ def test_those_who_ask_for_a_name_meanwhile_share_its_answer() -> None:
     assert resolver.asked == ["slow"]
 
 
-def test_a_name_that_was_answered_is_looked_up_anew() -> None:
+def test_a_name_that_was_answered_is_looked_up_again() -> None:
     resolver, answers = Resolver(), Answers()
     lookups = Lookups(resolver)
     for _ in range(3):

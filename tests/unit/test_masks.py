@@ -179,7 +179,7 @@ def test_an_echo_in_names_and_values_of_headers_is_masked_before_they_are_cut() 
     assert (NOTE, "credentials were masked") in kept.headers
 
 
-def test_an_answer_says_nothing_of_its_secrets_and_without_an_echo_is_kept_as_it_is() -> None:
+def test_an_answer_hides_echoed_secrets_and_is_otherwise_unchanged() -> None:
     answer = Answered(status=200, headers=(("A", "1"),), body=b"fine", secrets=("hush-hush",))
     assert "hush" not in repr(answer)
     assert stored_response(answer) == stored_response(Answered(status=200, headers=(("A", "1"),), body=b"fine"))

@@ -20,5 +20,5 @@ def test_each_state_that_an_attempt_can_end_a_delivery_in_is_counted_under_its_o
     assert {state: f"Deliveries{state.value.capitalize()}" for state in ends} == DELIVERIES_BY_STATE
 
 
-def test_no_name_stands_twice() -> None:
+def test_no_name_occurs_twice() -> None:
     assert len(Metric.__members__) == len(Metric)

@@ -74,7 +74,7 @@ def test_credentials_are_write_only_and_in_no_answer(described: dict[str, Any]) 
     assert set(schemas["AuthTypeBody"]["properties"]) == {"type"}
 
 
-def test_only_a_body_that_comes_in_refuses_what_it_does_not_know(described: dict[str, Any]) -> None:
+def test_only_a_request_body_refuses_unknown_members(described: dict[str, Any]) -> None:
     for operation in OPERATIONS:
         if operation.body is not None:
             assert described["components"]["schemas"][operation.body.__name__]["additionalProperties"] is False

@@ -44,7 +44,7 @@ def faults(value: object) -> dict[str, str]:
     return {fault.field: fault.detail for fault in refused.value.faults}
 
 
-def test_a_body_that_fits_becomes_its_type() -> None:
+def test_a_valid_body_becomes_its_type() -> None:
     body = b'{"home": {"city": "Ulm", "pet": {"kind": "dog", "name": "Rex"}}}'
     assert body_as(body, House) == House(Home(city="Ulm", pet=Dog("Rex")))
 
@@ -88,7 +88,7 @@ def test_a_fault_in_a_mapping_points_at_the_mapping() -> None:
     assert list(faults({"home": {"city": "Ulm", "rooms": {"a": 1, "b": "x"}}})) == ["/home/rooms"]
 
 
-def test_unknown_members_are_told_by_their_position_ten_at_most() -> None:
+def test_unknown_members_are_reported_by_position_ten_at_most() -> None:
     ten = {f"x{number}": 1 for number in range(10)}
     known = "known are city, pet, second_pet, rooms"
     listed = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
@@ -163,13 +163,13 @@ def patterns(kind: Any) -> Iterator[Meta]:
             yield from patterns(part)
 
 
-def test_every_pattern_of_a_body_is_put_into_words() -> None:
+def test_every_pattern_of_a_body_has_a_description() -> None:
     found = [meta for kind in (NewDeliveryBody, NewDestinationBody) for meta in patterns(kind)]
     assert len(found) == 4
     assert all(meta.extra and meta.extra["must"] for meta in found)
 
 
-def test_a_pattern_that_nobody_put_into_words_is_not_shown() -> None:
+def test_a_pattern_without_a_description_is_not_shown() -> None:
     class Code(Struct):
         code: Annotated[str, Meta(pattern="^[0-9]{4}$")]
 
@@ -196,7 +196,7 @@ class CountedName:
         return isinstance(other, CountedName) and self.number == other.number
 
 
-def test_a_name_that_stands_twice_is_found_in_one_look_at_each() -> None:
+def test_a_duplicate_name_is_found_in_one_pass() -> None:
     names = [CountedName(number) for number in range(20_000)]
     pairs: Any = [(name, 1) for name in (*names, CountedName(19_999))]
     with pytest.raises(Malformed, match="number 20001"):

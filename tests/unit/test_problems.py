@@ -62,7 +62,7 @@ def test_a_conflict_that_the_table_does_not_know_is_no_other_one() -> None:
     assert problem_of(errors.Conflict("of a new kind")).kind == "internal"
 
 
-def test_what_went_wrong_inside_is_not_told() -> None:
+def test_an_internal_error_is_not_disclosed() -> None:
     assert "key" not in problem_of(errors.Unsealable("which key, and which destination")).detail
 
 

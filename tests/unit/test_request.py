@@ -48,7 +48,7 @@ def test_an_event_with_nothing_in_it_is_a_call_with_nothing_in_it() -> None:
     ("path", "in_context", "stage_path"),
     [("/v1/x", "/dev/v1/x", "/dev"), ("/v1/x", "/v1/x", ""), ("/v1/x", None, ""), ("/v1/x", "/base/v1/x", "/base")],
 )
-def test_what_stands_before_the_path_is_the_stage_or_the_base_path(
+def test_the_prefix_of_the_path_is_the_stage_or_the_base_path(
     path: str, in_context: str | None, stage_path: str
 ) -> None:
     assert request(path=path, requestContext={"path": in_context}).stage_path == stage_path

@@ -107,9 +107,9 @@ def test_what_is_too_large_for_a_message_is_left_behind(wakeup: Wakeup, body: in
     assert (len(record.attempt.response.body), len(record.attempt.response.headers)) == (body, headers)
 
 
-@pytest.mark.parametrize("spoilt", [7, {}, [], {"attempt": None}, "x"])
-def test_a_carried_outcome_that_cannot_be_read_does_not_lose_the_wake_up(spoilt: object) -> None:
-    assert decode(message(record=spoilt)) == WAKEUP
+@pytest.mark.parametrize("unreadable", [7, {}, [], {"attempt": None}, "x"])
+def test_a_carried_outcome_that_cannot_be_read_does_not_lose_the_wake_up(unreadable: object) -> None:
+    assert decode(message(record=unreadable)) == WAKEUP
 
 
 def test_another_delivery_s_outcome_is_not_carried() -> None:
@@ -143,6 +143,6 @@ def test_another_delivery_s_outcome_is_not_carried() -> None:
         message(misses=1.5),
     ],
 )
-def test_what_is_no_wake_up_is_told_with_the_reason(text: str) -> None:
+def test_what_is_not_a_wake_up_is_reported_with_the_reason(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode(text)
