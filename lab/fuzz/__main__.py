@@ -29,7 +29,7 @@ def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
         network = random_network(seed)
         packets, differences = compare(network)
         networks, total, wrong = networks + 1, total + len(packets), wrong + len(differences)
-        outcomes.update(_outcome(verdict) for verdict in packets.values())
+        outcomes.update(_outcome(result) for result in packets.values())
         if differences:
             say(f"seed {seed}: {len(differences)} of {len(packets)} attempts disagree, one of them made small:")
             say(_report(*smallest(network, differences[0])))
@@ -59,8 +59,8 @@ def _detected(mutant: PlanMutation, seed: int) -> bool:
     return mutant(made) != made and bool(compare(network, mutate=mutant, timeout_seconds=1)[1])
 
 
-def _outcome(verdict: ProbeResult) -> str:
-    return "arrived" if isinstance(verdict, Arrived) else str(getattr(verdict, "checkpoint", "unexplained"))
+def _outcome(result: ProbeResult) -> str:
+    return "arrived" if isinstance(result, Arrived) else str(getattr(result, "checkpoint", "unexplained"))
 
 
 def _report(network: Network, disagreement: Disagreement) -> str:

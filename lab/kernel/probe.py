@@ -188,7 +188,7 @@ class _ProbeBatch:
         return {attempt: self._with_peer(attempt) for attempt in self.tried}
 
     def _pending(self) -> list[ConnectionAttempt]:
-        """Those without a verdict, and those whose number is still on its way."""
+        """Those without a result, and those whose number is still on its way."""
         return [
             attempt for attempt in self.tried if attempt not in self.results or attempt.source_port in self.unidentified
         ]
@@ -252,7 +252,7 @@ def _ended(outcome: int) -> ProbeResult:
 def _explained(
     unanswered: Sequence[ConnectionAttempt], drops: Iterable[PacketRecord]
 ) -> Iterator[tuple[ConnectionAttempt, ProbeResult]]:
-    """The attempts without a verdict whose packets are among the refused ones."""
+    """The attempts without a result whose packets are among the refused ones."""
     out: dict[tuple[int, int], PacketRecord] = {}
     back: dict[tuple[int, int], PacketRecord] = {}
     for record in drops:

@@ -37,7 +37,7 @@ def ran(words: Sequence[str], text: str = "") -> "subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (
             ("--topology", "star"),
@@ -52,11 +52,11 @@ def ran(words: Sequence[str], text: str = "") -> "subprocess.CompletedProcess[st
         (("--region", "us-east-1"), "REGION goes with STACK"),
     ],
 )
-def test_a_wrong_value_gets_one_line_with_what_is_possible(words: Sequence[str], said: str) -> None:
-    done = subprocess.run([*COMMAND, *words], env=environment(), capture_output=True, text=True, check=False)
+def test_a_wrong_value_gets_one_line_with_what_is_possible(options: Sequence[str], message: str) -> None:
+    done = subprocess.run([*COMMAND, *options], env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_an_unknown_host_gets_the_hosts_that_there_are() -> None:
@@ -68,10 +68,10 @@ def test_an_unknown_host_gets_the_hosts_that_there_are() -> None:
 
 
 def test_a_machine_that_forbids_namespaces_gets_one_line() -> None:
-    status, said = inside(_forbidden)
+    status, error = inside(_forbidden)
     assert status == 2
-    assert len(said.splitlines()) == 1
-    assert said.startswith(FORBIDDEN)
+    assert len(error.splitlines()) == 1
+    assert error.startswith(FORBIDDEN)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def _output(lab: Lab, *words: str, **more: Any) -> str:
 
 def test_a_program_answers_on_a_low_port_and_the_probe_leaves_it_alone() -> None:
     seen = inside(_server)
-    assert seen["verdict"] == str(Arrived(seen_as=None))
+    assert seen["result"] == str(Arrived(seen_as=None))
     assert str(FIXED) in seen["log"]
 
 
@@ -65,10 +65,10 @@ def _server() -> Mapping[str, str]:
         fetch = f"import urllib.request as u; print(u.urlopen('http://{partner}:443', timeout=5).status)"
         assert _until(lambda: _output(lab, sys.executable, "-c", fetch), "200") == "200"
         (tried,) = attempts([("function", partner, 443)])
-        verdict = probe(lab, [tried])[tried]
+        result = probe(lab, [tried])[tried]
         server.kill()
         server.wait()
-        return {"verdict": str(verdict), "log": Path("/run/log").read_text()}
+        return {"result": str(result), "log": Path("/run/log").read_text()}
 
 
 def test_postgresql_answers_the_function_in_the_databases_namespace() -> None:
@@ -178,10 +178,10 @@ def _wait_until_gone(mark: str) -> None:
 
 
 def test_a_machine_that_forbids_namespaces_gets_one_line() -> None:
-    status, said = inside(_forbidden)
+    status, error = inside(_forbidden)
     assert status == SKIPPED
-    assert len(said.splitlines()) == 1
-    assert said.startswith("lab: this machine lets no process make namespaces of its own")
+    assert len(error.splitlines()) == 1
+    assert error.startswith("lab: this machine lets no process make namespaces of its own")
 
 
 def _forbidden() -> tuple[int, str]:

@@ -20,16 +20,16 @@ def test_packets_and_oracle_agree_on_our_own_templates() -> None:
         if combination.refused is None and combination.parameters["Stage"] == "dev"
     ]
     assert len(ours) >= 10
-    assert inside(_differences, [dump(read(render(one.parameters))) for one in ours]) == {}
+    assert inside(_differences, [dump(read(render(combination.parameters))) for combination in ours]) == {}
 
 
 def _differences(texts: list[str]) -> dict[str, list[str]]:
-    found = {}
+    differing = {}
     for place, text in enumerate(texts):
-        verdicts, differences = compare(load(text))
-        if differences or not any(isinstance(verdict, Arrived) for verdict in verdicts.values()):
-            found[str(place)] = [str(difference) for difference in differences]
-    return found
+        results, differences = compare(load(text))
+        if differences or not any(isinstance(result, Arrived) for result in results.values()):
+            differing[str(place)] = [str(difference) for difference in differences]
+    return differing
 
 
 def test_the_example_in_the_documents_runs() -> None:
@@ -39,8 +39,8 @@ def test_the_example_in_the_documents_runs() -> None:
 
 
 def _printed(example: str) -> str:
-    said = io.StringIO()
-    with redirect_stdout(said):
+    output = io.StringIO()
+    with redirect_stdout(output):
         exec(compile(example, "docs/lab.md", "exec"), {})  # noqa: S102 (the example is ours)
-    found = re.search(r"Arrived\(.*?\)\)", said.getvalue())
-    return found.group() if found else said.getvalue()
+    arrived = re.search(r"Arrived\(.*?\)\)", output.getvalue())
+    return arrived.group() if arrived else output.getvalue()

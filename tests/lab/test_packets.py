@@ -21,15 +21,15 @@ from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_net
 
 
 def test_packets_and_oracle_agree_on_random_networks() -> None:
-    said = finished([sys.executable, "-m", "lab.fuzz", "--networks", "10"]).stdout
-    assert "10 networks" in said, said
-    assert " 0 disagreements" in said, said
-    assert "unexplained" not in said, said
+    output = finished([sys.executable, "-m", "lab.fuzz", "--networks", "10"]).stdout
+    assert "10 networks" in output, output
+    assert " 0 disagreements" in output, output
+    assert "unexplained" not in output, output
 
 
 def test_every_mutant_of_a_plan_is_detected() -> None:
-    said = finished([sys.executable, "-m", "lab.fuzz", "--mutants", "--networks", "25", "--seed", "1"]).stdout
-    assert said.count(": detected in network") == len(MUTANTS), said
+    output = finished([sys.executable, "-m", "lab.fuzz", "--mutants", "--networks", "25", "--seed", "1"]).stdout
+    assert output.count(": detected in network") == len(MUTANTS), output
 
 
 def test_a_disagreement_is_made_small() -> None:
@@ -43,8 +43,8 @@ def _shrunk() -> Mapping[str, Any]:
     """With a plan that asks no receivers, the database lets everyone in."""
     network = small_network()
     tried = attempts([("bastion", DATABASE, 5432)])
-    (found,) = compare(network, tried, mutate=no_inbound_groups)[1]
-    less, still = smallest(network, found, mutate=no_inbound_groups)
+    (disagreement,) = compare(network, tried, mutate=no_inbound_groups)[1]
+    less, still = smallest(network, disagreement, mutate=no_inbound_groups)
     rules = sum(len(group.ingress) for group in less.security_groups) + len(less.nat_gateways) + len(less.nacls)
     return {"interfaces": len(less.interfaces), "rules": rules, "packets": str(still.packets)}
 
@@ -57,7 +57,7 @@ def test_the_lab_tells_who_arrived_as_whom_and_which_rule_let_them() -> None:
     refused = Died(
         checkpoint=Checkpoint.GROUP_IN, resource="database-group", detail="no rule allows it", direction="out"
     )
-    assert seen["verdicts"] == [str(Arrived(seen_as=FIXED)), str(Arrived(seen_as=FUNCTION)), str(refused)]
+    assert seen["results"] == [str(Arrived(seen_as=FIXED)), str(Arrived(seen_as=FUNCTION)), str(refused)]
     assert seen["ledger"] == [[str(FIXED), str(PARTNER.address)]]
     assert seen["drops"] == [["database-group", str(BASTION)]]
     assert seen["passes"] == [
@@ -77,9 +77,9 @@ def _sights() -> Mapping[str, Any]:
         tried = attempts(
             [("function", PARTNER.address, 443), ("function", DATABASE, 5432), ("bastion", DATABASE, 5432)]
         )
-        verdicts = probe(lab, tried)
+        results = probe(lab, tried)
         return {
-            "verdicts": [str(verdicts[attempt]) for attempt in tried],
+            "results": [str(results[attempt]) for attempt in tried],
             "ledger": sorted([str(source), str(to)] for source, to in lab.ledger()),
             "passes": [
                 sorted(f"{by.resource}: {by.detail}" for by in let_by(attempt, lab.passes())) for attempt in tried
@@ -120,8 +120,8 @@ def _strange_devices() -> list[str]:
 
 
 def test_packets_to_the_real_internet_die_in_the_lab() -> None:
-    said = inside(_abroad)
-    assert set(said.values()) == {
+    results = inside(_abroad)
+    assert set(results.values()) == {
         str(
             Died(
                 checkpoint=Checkpoint.INTERNET, resource="internet", detail="no host has this address", direction="out"
@@ -133,4 +133,4 @@ def test_packets_to_the_real_internet_die_in_the_lab() -> None:
 def _abroad() -> Mapping[str, str]:
     with applied(plan(small_network())) as lab:
         tried = attempts([(name, NOBODY_OUTSIDE, 443) for name in ("function", "web", "partner", "attacker")])
-        return {one.source: str(verdict) for one, verdict in probe(lab, tried).items()}
+        return {attempt.source: str(result) for attempt, result in probe(lab, tried).items()}

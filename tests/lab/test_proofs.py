@@ -55,17 +55,17 @@ def test_every_proof_applies_somewhere_and_all_six_groups_are_there() -> None:
 
 @pytest.mark.parametrize("name", WITH_CONTROLS)
 def test_every_proof_holds_and_every_control_makes_it_fail(name: str) -> None:
-    found = inside(_prove, name, True)
-    assert found["fails"] == []
-    assert found["disagreements"] == []
-    assert len(found["controls"]) >= 10
-    assert [words for words, broke in found["controls"] if not broke] == []
+    outcome = inside(_prove, name, True)
+    assert outcome["fails"] == []
+    assert outcome["disagreements"] == []
+    assert len(outcome["controls"]) >= 10
+    assert [change for change, broke in outcome["controls"] if not broke] == []
 
 
 @pytest.mark.parametrize("name", ["public-private-single", "on-premises-single-people"])
 def test_every_proof_holds_with_one_nat_gateway_and_with_people(name: str) -> None:
-    found = inside(_prove, name, False)
-    assert (found["fails"], found["disagreements"]) == ([], [])
+    outcome = inside(_prove, name, False)
+    assert (outcome["fails"], outcome["disagreements"]) == ([], [])
 
 
 def _prove(name: str, controls: bool) -> Mapping[str, Any]:
@@ -132,10 +132,10 @@ def _connection(result: ProbeResult) -> TriedConnection:
     ids=["about nobody", "unexplained", "arrived", "both"],
 )
 def test_a_control_is_good_by_evidence_alone(connections: tuple[TriedConnection, ...], is_refuted: bool) -> None:
-    found = AssertionResult(
+    result = AssertionResult(
         sentence="an attacker cannot reach the database", assumption="", connections=connections, strangers=()
     )
-    assert (found.holds, found.is_refuted) == (False, is_refuted)
+    assert (result.holds, result.is_refuted) == (False, is_refuted)
 
 
 def test_nobody_stands_at_an_endpoint_that_is_missing() -> None:
@@ -147,8 +147,8 @@ def test_nobody_stands_at_an_endpoint_that_is_missing() -> None:
 def test_it_is_said_of_every_function_what_it_is_for() -> None:
     """One that is in no list is nobody whom a sentence is about; one that is in a list and nowhere else neither."""
     known = {*DATABASE_USERS, *CALLERS, *STAY_INSIDE}
-    found = {name for case_ in cases() for name in Scenario(case_).functions}
-    assert found == known
+    in_designs = {name for case_ in cases() for name in Scenario(case_).functions}
+    assert in_designs == known
 
 
 # ---- What the templates cannot be
