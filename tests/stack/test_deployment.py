@@ -392,7 +392,7 @@ class Lifts:
         self.name = name
 
     def __eq__(self, text: object) -> bool:
-        denials = [item for item in json.loads(str(text))["Statement"] if item["Effect"] == "Deny"]
+        denials = [statement for statement in json.loads(str(text))["Statement"] if statement["Effect"] == "Deny"]
         if not self.name:
             return any("Condition" in item for item in denials)
         resources = [name for item in denials for name in item["Resource"]]
@@ -410,7 +410,7 @@ def protected(session: Session, *, lifts: str = "") -> None:
     ):
         names = ("LogicalResourceId", "PhysicalResourceId", "ResourceType")
         usual = {"LastUpdatedTimestamp": LONG_AGO, "ResourceStatus": "CREATE_COMPLETE"}
-        summaries = [dict(zip(names, item, strict=True)) | usual for item in resources]
+        summaries = [dict(zip(names, resource, strict=True)) | usual for resource in resources]
         session.queue("list_stack_resources", {"StackResourceSummaries": summaries}, StackName=stack)
         session.queue("set_stack_policy", {}, StackName=stack, StackPolicyBody=Lifts(lifts))
 

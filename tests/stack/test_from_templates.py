@@ -137,18 +137,18 @@ def read(old: str = "", new: str = "", *, parameters: Mapping[str, str] | None =
     return network(render(parameters, texts={"template.yaml": text}), first_zone=first_zone)
 
 
-def routes(found: Network, table: str) -> list[Route]:
-    return [route for one in found.route_tables if one.id == table for route in one.routes]
+def routes(vpc: Network, table: str) -> list[Route]:
+    return [route for one in vpc.route_tables if one.id == table for route in one.routes]
 
 
-def interfaces(found: Network, owner: str) -> list[Interface]:
-    return [one for one in found.interfaces if one.owner == owner]
+def interfaces(vpc: Network, owner: str) -> list[Interface]:
+    return [interface for interface in vpc.interfaces if interface.owner == owner]
 
 
 def test_subnets_have_their_roles_tables_and_filters() -> None:
-    found = read()
-    assert (found.vpc, found.cidr, found.zones) == ("Vpc", IPv4Network("10.0.0.0/16"), ZONES)
-    assert {one.id: (one.role, one.route_table, one.nacl) for one in found.subnets} == {
+    vpc = read()
+    assert (vpc.vpc, vpc.cidr, vpc.zones) == ("Vpc", IPv4Network("10.0.0.0/16"), ZONES)
+    assert {subnet.id: (subnet.role, subnet.route_table, subnet.nacl) for subnet in vpc.subnets} == {
         "Public": ("public", "PublicTable", None),
         "Private": ("private", "PrivateTable", None),
         "DataA": ("database", "Vpc main", "Filter"),
@@ -157,10 +157,10 @@ def test_subnets_have_their_roles_tables_and_filters() -> None:
 
 
 def test_routes_lead_to_gateways_endpoints_and_the_vpn() -> None:
-    found = read()
-    assert routes(found, "Vpc main") == []
-    assert [route.target for route in routes(found, "PublicTable")] == [InternetGatewayTarget(gateway="Gateway")]
-    default, *others = routes(found, "PrivateTable")
+    vpc = read()
+    assert routes(vpc, "Vpc main") == []
+    assert [route.target for route in routes(vpc, "PublicTable")] == [InternetGatewayTarget(gateway="Gateway")]
+    default, *others = routes(vpc, "PrivateTable")
     assert (default.destination, default.target) == (ANYWHERE, NatTarget(nat="Nat"))
     assert {route.target for route in others if not route.propagated} == {GatewayEndpointTarget(endpoint="Storage")}
     (learnt,) = [route for route in others if route.propagated]
@@ -180,14 +180,14 @@ def test_a_route_to_a_gateway_that_is_not_attached_ends_there() -> None:
 
 
 def test_static_routes_tell_what_lies_behind_the_vpn() -> None:
-    found = read(
+    vpc = read(
         "StaticRoutesOnly: false}\n",
         "StaticRoutesOnly: true}\n  Static: {Type: 'AWS::EC2::VPNConnectionRoute', Properties: "
         "{VpnConnectionId: !Ref Connection, DestinationCidrBlock: 192.168.0.0/16}}\n",
     )
-    assert found.vpn is not None
-    assert found.vpn.corporate == (IPv4Network("192.168.0.0/16"),)
-    assert found.vpn.customer_address == IPv4Address("198.51.100.7")
+    assert vpc.vpn is not None
+    assert vpc.vpn.corporate == (IPv4Network("192.168.0.0/16"),)
+    assert vpc.vpn.customer_address == IPv4Address("198.51.100.7")
 
 
 def test_security_groups_keep_the_egress_that_ec2_adds() -> None:
@@ -202,17 +202,17 @@ def test_security_groups_keep_the_egress_that_ec2_adds() -> None:
 
 def test_filters_are_in_the_order_of_their_numbers() -> None:
     (nacl,) = read().nacls
-    assert [(one.egress, one.number, one.allow, one.protocol, one.first_port) for one in nacl.entries] == [
+    assert [(entry.egress, entry.number, entry.allow, entry.protocol, entry.first_port) for entry in nacl.entries] == [
         (False, 100, True, "tcp", 5432),
         (True, 90, False, "any", 0),
     ]
 
 
 def test_everything_in_a_subnet_has_an_address_of_its_own() -> None:
-    found = read()
-    addresses = [one.address for one in found.interfaces] + [one.address for one in found.nat_gateways]
+    vpc = read()
+    addresses = [interface.address for interface in vpc.interfaces] + [nat.address for nat in vpc.nat_gateways]
     assert len(set(addresses)) == len(addresses)
-    assert {one.owner: one.kind for one in found.interfaces} == {
+    assert {interface.owner: interface.kind for interface in vpc.interfaces} == {
         "Function": InterfaceKind.FUNCTION,
         "Writer": InterfaceKind.DATABASE,
         "Reader": InterfaceKind.DATABASE,
@@ -220,14 +220,19 @@ def test_everything_in_a_subnet_has_an_address_of_its_own() -> None:
         "Queues": InterfaceKind.ENDPOINT,
         "Bastion": InterfaceKind.BASTION,
     }
-    assert found.service_endpoints == (("sqs", "Queues"),)
-    places = {subnet.id: subnet.cidr for subnet in found.subnets}
-    assert all(one.address in places[one.subnet] for one in found.interfaces)
+    assert vpc.service_endpoints == (("sqs", "Queues"),)
+    places = {subnet.id: subnet.cidr for subnet in vpc.subnets}
+    assert all(interface.address in places[interface.subnet] for interface in vpc.interfaces)
 
 
 def test_instances_of_the_database_stand_in_different_zones_either_way_round() -> None:
-    assert [one.subnet for one in read().interfaces if one.kind is InterfaceKind.DATABASE] == ["DataA", "DataB"]
-    assert [one.subnet for one in read(first_zone=1).interfaces if one.kind is InterfaceKind.DATABASE] == [
+    assert [interface.subnet for interface in read().interfaces if interface.kind is InterfaceKind.DATABASE] == [
+        "DataA",
+        "DataB",
+    ]
+    assert [
+        interface.subnet for interface in read(first_zone=1).interfaces if interface.kind is InterfaceKind.DATABASE
+    ] == [
         "DataB",
         "DataA",
     ]
@@ -247,26 +252,26 @@ def test_a_bastion_in_a_subnet_that_hands_out_addresses_is_public() -> None:
 
 
 def test_a_zonal_nat_gateway_has_its_zones_address_and_both_zones_are_told_it() -> None:
-    found = read()
-    (nat,) = found.nat_gateways
+    vpc = read()
+    (nat,) = vpc.nat_gateways
     assert nat.subnet == "Public"
-    assert [(one.zone, one.allocation, str(one.public_address)) for one in nat.addresses] == [
+    assert [(address.zone, address.allocation, str(address.public_address)) for address in nat.addresses] == [
         (ZONES[0], "Address", "203.0.113.10")
     ]
-    assert [(one.zone, str(one.public_address)) for one in found.published] == [
+    assert [(address.zone, str(address.public_address)) for address in vpc.published] == [
         (ZONES[0], "203.0.113.10"),
         (ZONES[1], "203.0.113.10"),
     ]
 
 
 def test_a_regional_nat_gateway_has_the_addresses_of_its_zones() -> None:
-    found = read(
+    vpc = read(
         "{SubnetId: !Ref Public, AllocationId: !GetAtt Address.AllocationId}",
         "{AvailabilityMode: regional, VpcId: !Ref Vpc, AvailabilityZoneAddresses: "
         "[{AvailabilityZone: us-east-1a, AllocationIds: [!GetAtt Address.AllocationId]}]}",
     )
-    (nat,) = found.nat_gateways
-    assert (nat.subnet, nat.address, [one.zone for one in nat.addresses]) == (None, None, ["us-east-1a"])
+    (nat,) = vpc.nat_gateways
+    assert (nat.subnet, nat.address, [address.zone for address in nat.addresses]) == (None, None, ["us-east-1a"])
 
 
 @pytest.mark.parametrize(
@@ -312,8 +317,8 @@ def test_what_cannot_be_read_is_refused(old: str, new: str, words: str) -> None:
 
 
 def test_our_own_network_is_read_for_the_defaults() -> None:
-    found = network(render())
-    assert {subnet.role for subnet in found.subnets} == {"public", "private", "database"}
-    assert {str(one.public_address) for one in found.published} == {
-        str(one.public_address) for nat in found.nat_gateways for one in nat.addresses
+    vpc = network(render())
+    assert {subnet.role for subnet in vpc.subnets} == {"public", "private", "database"}
+    assert {str(address.public_address) for address in vpc.published} == {
+        str(address.public_address) for nat in vpc.nat_gateways for address in nat.addresses
     }

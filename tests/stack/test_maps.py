@@ -40,7 +40,7 @@ OTHERS = {
     "a corporate network of one": network(Topology="on-premises", CorporateCidr="172.20.0.1/32"),
     "developers, two zones": network(Topology="internet-accessible", Egress="regional", DatabaseReader="yes"),
 }
-ALL = {**DRAWN, **{name: draw(found, name=name) for name, found in OTHERS.items()}}
+ALL = {**DRAWN, **{name: draw(vpc, name=name) for name, vpc in OTHERS.items()}}
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -65,27 +65,27 @@ def test_no_label_lies_on_another_or_leaves_the_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_names_ranges_addresses_and_what_is_closed(name: str) -> None:
-    found = network(**PICTURES[name])
-    told = " ".join(texts(DRAWN[name]))
-    for subnet in found.subnets:
-        assert f"{subnet.role} subnet {subnet.cidr}" in told
-    for nat in found.nat_gateways:
+    vpc = network(**PICTURES[name])
+    labels = " ".join(texts(DRAWN[name]))
+    for subnet in vpc.subnets:
+        assert f"{subnet.role} subnet {subnet.cidr}" in labels
+    for nat in vpc.nat_gateways:
         for address in nat.addresses:
-            assert f"Elastic IP {address.public_address}" in told
-    assert "no way in" in told
-    assert ("no way out" in told) == (name == "internal-only")
+            assert f"Elastic IP {address.public_address}" in labels
+    assert "no way in" in labels
+    assert ("no way out" in labels) == (name == "internal-only")
     assert f'<title id="title">The network of Sallyport: {PICTURES[name]["Topology"]}' in DRAWN[name]
     assert "Connections that may be opened" in DRAWN[name]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_picture_has_a_caller_and_a_reason_for_each_way_that_is_closed(name: str) -> None:
-    told = texts(ALL[name])
-    assert {"API consumers", "with the API's consumers"} & set(told)
-    assert "stopped" not in told
-    for words in told:
+    labels = texts(ALL[name])
+    assert {"API consumers", "with the API's consumers"} & set(labels)
+    assert "stopped" not in labels
+    for words in labels:
         if words.startswith("third parties in "):
-            assert {UNCONNECTED, "through the VPN, by private address"} & set(told)
+            assert {UNCONNECTED, "through the VPN, by private address"} & set(labels)
 
 
 def test_the_readme_says_of_each_design_what_its_picture_shows(repository: Path) -> None:
@@ -94,12 +94,14 @@ def test_the_readme_says_of_each_design_what_its_picture_shows(repository: Path)
     )
     assert [name for name, _, _ in table] == list(render.TOPOLOGIES)
     for name, seen, callers in table:
-        told = texts(DRAWN[name])
-        assert ("fixed address" in seen) == any(words.startswith("Elastic IP ") for words in told)
-        assert ("none on the internet" in seen) == ("Third parties on the internet" in told) == ("no way out" in told)
-        assert ("once their network is connected" in seen) == ("once you connect them" in told)
-        assert ("the VPC" in callers) == ("in the VPC" in told)
-        assert ("VPN" in callers) or ("API consumers" in told)
+        labels = texts(DRAWN[name])
+        assert ("fixed address" in seen) == any(words.startswith("Elastic IP ") for words in labels)
+        assert (
+            ("none on the internet" in seen) == ("Third parties on the internet" in labels) == ("no way out" in labels)
+        )
+        assert ("once their network is connected" in seen) == ("once you connect them" in labels)
+        assert ("the VPC" in callers) == ("in the VPC" in labels)
+        assert ("VPN" in callers) or ("API consumers" in labels)
 
 
 def readme(repository: Path) -> str:
@@ -113,16 +115,16 @@ def test_developers_and_the_corporate_network_are_shown_where_they_are_let_in() 
 
 
 def test_a_database_that_is_open_to_all_is_shown_open() -> None:
-    found = network(Topology="internet-accessible")
+    vpc = network(Topology="internet-accessible")
     everyone = Rule(id="opened", protocol="tcp", first_port=5432, last_port=5432, peer=ANYWHERE)
-    groups = tuple(replace(group, ingress=(*group.ingress, everyone)) for group in found.security_groups)
+    groups = tuple(replace(group, ingress=(*group.ingress, everyone)) for group in vpc.security_groups)
     acls = tuple(
         replace(nacl, entries=tuple(replace(entry, cidr=ANYWHERE, allow=True) for entry in nacl.entries))
-        for nacl in found.nacls
+        for nacl in vpc.nacls
     )
-    told = texts(draw(replace(found, security_groups=groups, nacls=acls)))
-    assert "OPEN" in told
-    assert "no way in" not in told
+    labels = texts(draw(replace(vpc, security_groups=groups, nacls=acls)))
+    assert "OPEN" in labels
+    assert "no way in" not in labels
 
 
 def flow(*at: str, arrived: bool = False) -> Flow:
@@ -130,16 +132,20 @@ def flow(*at: str, arrived: bool = False) -> Flow:
     return Flow(who="API", whom="the database", ports=(22, 443), tried=7, became=became, by="A", at=at, arrived=arrived)
 
 
-def places(found: Network) -> list[str]:
+def places(vpc: Network) -> list[str]:
     """Wherever a flow can end in the picture of a network."""
-    subnets = [place for one in found.subnets for place in (routes_of(one.id), *([acl_of(one.id)] if one.nacl else []))]
-    gateways = [nat.id for nat in found.nat_gateways] + ([found.internet_gateway] if found.internet_gateway else [])
-    corporate = [found.vpn.gateway, "corporate"] if found.vpn else []
+    subnets = [
+        place
+        for subnet in vpc.subnets
+        for place in (routes_of(subnet.id), *([acl_of(subnet.id)] if subnet.nacl else []))
+    ]
+    gateways = [nat.id for nat in vpc.nat_gateways] + ([vpc.internet_gateway] if vpc.internet_gateway else [])
+    corporate = [vpc.vpn.gateway, "corporate"] if vpc.vpn else []
     return [
         "internet",
         "third party",
-        found.vpc,
-        *(one.id for one in found.interfaces),
+        vpc.vpc,
+        *(interface.id for interface in vpc.interfaces),
         *subnets,
         *gateways,
         *corporate,
@@ -148,33 +154,33 @@ def places(found: Network) -> list[str]:
 
 @pytest.mark.parametrize("name", OTHERS | dict.fromkeys(PICTURES))
 def test_two_badges_have_room_at_every_place(name: str) -> None:
-    found = OTHERS[name] if name in OTHERS else network(**PICTURES[name])
-    drawn = draw(found, [flow(*places(found)), flow(*places(found), arrived=True)])
+    vpc = OTHERS[name] if name in OTHERS else network(**PICTURES[name])
+    drawn = draw(vpc, [flow(*places(vpc)), flow(*places(vpc), arrived=True)])
     assert overlaps(drawn) == []
     assert outside(drawn) == []
-    assert len(badges(drawn)) > 2 * (2 + len(found.subnets) + len(found.zones))
+    assert len(badges(drawn)) > 2 * (2 + len(vpc.subnets) + len(vpc.zones))
 
 
 def test_flows_are_told_in_words_and_numbered_where_they_ended() -> None:
-    found = network()
-    database = next(each for each in found.interfaces if each.kind is InterfaceKind.DATABASE)
+    vpc = network()
+    database = next(interface for interface in vpc.interfaces if interface.kind is InterfaceKind.DATABASE)
     acl = acl_of(database.subnet)
-    drawn = draw(found, [flow(database.id, arrived=True), flow(acl), flow(acl, "internet")], note="7 of 8")
-    told = texts(drawn)
-    assert {"API", "the database", "22, 443", "7", "arrived, seen as 203.0.113.10", "A", "7 of 8"} <= set(told)
-    assert [told.count(number) for number in "123"] == [2, 2, 3]  # each once in the list
+    drawn = draw(vpc, [flow(database.id, arrived=True), flow(acl), flow(acl, "internet")], note="7 of 8")
+    labels = texts(drawn)
+    assert {"API", "the database", "22, 443", "7", "arrived, seen as 203.0.113.10", "A", "7 of 8"} <= set(labels)
+    assert [labels.count(number) for number in "123"] == [2, 2, 3]  # each once in the list
     assert len(badges(drawn)) == 4 + 3 + 2  # with those of the list and of the legend
     assert "Tried: API to the database, ports 22, 443: arrived" in drawn
 
 
 def test_a_network_acl_that_lets_all_pass_is_not_said_to_list_something() -> None:
-    found = network()
-    (own,) = found.nacls
-    low = {one.egress: one for one in own.entries}
+    vpc = network()
+    (own,) = vpc.nacls
+    low = {entry.egress: entry for entry in own.entries}
     opened = [replace(one, number=1, allow=True, protocol="any", cidr=ANYWHERE) for one in low.values()]
     for entries, is_told in (((*own.entries, *opened), False), ((*own.entries, opened[0]), True)):
-        told = texts(draw(replace(found, nacls=(replace(own, entries=entries),))))
-        assert ("network ACL: only what is listed below" in told) is is_told
+        labels = texts(draw(replace(vpc, nacls=(replace(own, entries=entries),))))
+        assert ("network ACL: only what is listed below" in labels) is is_told
 
 
 def test_badges_beside_each_other_read_to_the_right() -> None:
@@ -185,8 +191,8 @@ def test_badges_beside_each_other_read_to_the_right() -> None:
 
 
 def test_the_lines_are_those_of_the_map_and_none_is_slanted() -> None:
-    found = network(Topology="on-premises", Egress="per-az")
-    drawn = draw(found, [flow(*places(found))])
+    vpc = network(Topology="on-premises", Egress="per-az")
+    drawn = draw(vpc, [flow(*places(vpc))])
     for words in re.findall(r'd="M([-0-9. ]+)" fill="none"', drawn):
         numbers = [float(word) for word in words.split()]
         points = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -200,25 +206,25 @@ def test_a_flow_that_ended_where_nothing_is_drawn_is_refused() -> None:
 
 
 def test_what_has_no_room_is_refused_and_not_left_out() -> None:
-    found = network()
+    vpc = network()
     with pytest.raises(ValueError, match="two zones"):
-        draw(replace(found, zones=("a", "b", "c")))
+        draw(replace(vpc, zones=("a", "b", "c")))
     with pytest.raises(ValueError, match="private and database subnets"):
-        draw(replace(found, subnets=tuple(each for each in found.subnets if each.role != "database")))
-    (nat,) = found.nat_gateways
+        draw(replace(vpc, subnets=tuple(subnet for subnet in vpc.subnets if subnet.role != "database")))
+    (nat,) = vpc.nat_gateways
     with pytest.raises(ValueError, match="one fixed address for each zone"):
-        draw(replace(found, nat_gateways=(nat, nat)))
+        draw(replace(vpc, nat_gateways=(nat, nat)))
 
 
 @pytest.mark.parametrize("role", ["public", "private", "database"])
 def test_whoever_stands_in_a_subnet_is_drawn_there(role: str) -> None:
-    found = network()
-    subnet = next(each for each in found.subnets if each.role == role)
+    vpc = network()
+    subnet = next(subnet for subnet in vpc.subnets if subnet.role == role)
     moved = tuple(
-        replace(each, subnet=subnet.id, security_groups=()) if each.owner == "AdminFunction" else each
-        for each in found.interfaces
+        replace(interface, subnet=subnet.id, security_groups=()) if interface.owner == "AdminFunction" else interface
+        for interface in vpc.interfaces
     )
-    drawn = draw(replace(found, interfaces=moved))
+    drawn = draw(replace(vpc, interfaces=moved))
     at = {words: top for words, _, top, _, _ in boxes(drawn)}
     following = {"public": "private", "private": "database"}.get(role)
     upper = at[next(words for words in at if words.startswith(f"{role} subnet"))]
@@ -227,18 +233,23 @@ def test_whoever_stands_in_a_subnet_is_drawn_there(role: str) -> None:
 
 
 def test_names_are_escaped() -> None:
-    found = network()
-    odd = tuple(replace(each, owner="a<b&c") if each.owner == "AdminFunction" else each for each in found.interfaces)
-    assert "a &lt; b &amp; c" in draw(replace(found, interfaces=odd))
+    vpc = network()
+    odd = tuple(
+        replace(interface, owner="a<b&c") if interface.owner == "AdminFunction" else interface
+        for interface in vpc.interfaces
+    )
+    assert "a &lt; b &amp; c" in draw(replace(vpc, interfaces=odd))
 
 
 def test_a_real_address_is_not_called_a_stand_in() -> None:
-    found = network()
-    (nat,) = found.nat_gateways
-    own = replace(nat, addresses=tuple(replace(each, public_address=IPv4Address("52.1.2.3")) for each in nat.addresses))
-    told = " ".join(texts(draw(replace(found, nat_gateways=(own,)))))
-    assert "Elastic IP 52.1.2.3" in told
-    assert "stand for" not in told
+    vpc = network()
+    (nat,) = vpc.nat_gateways
+    own = replace(
+        nat, addresses=tuple(replace(address, public_address=IPv4Address("52.1.2.3")) for address in nat.addresses)
+    )
+    labels = " ".join(texts(draw(replace(vpc, nat_gateways=(own,)))))
+    assert "Elastic IP 52.1.2.3" in labels
+    assert "stand for" not in labels
 
 
 def test_the_command_writes_the_pictures(

@@ -25,27 +25,27 @@ def network(**parameters: str) -> Network:
     return from_templates.network(render.render({**needs, **parameters}))
 
 
-def of(found: Network, owner: str) -> Interface:
-    return next(interface for interface in found.interfaces if interface.owner.endswith(owner))
+def of(vpc: Network, owner: str) -> Interface:
+    return next(interface for interface in vpc.interfaces if interface.owner.endswith(owner))
 
 
-def without_group_rules(found: Network, group: str, side: str) -> Network:
+def without_group_rules(vpc: Network, group: str, side: str) -> Network:
     groups = [
         each if each.id != group else replace(each, ingress=()) if side == "ingress" else replace(each, egress=())
-        for each in found.security_groups
+        for each in vpc.security_groups
     ]
-    return replace(found, security_groups=tuple(groups))
+    return replace(vpc, security_groups=tuple(groups))
 
 
-def without_routes(found: Network, role: str) -> Network:
-    tables = {subnet.route_table for subnet in found.subnets if subnet.role == role}
-    emptied = [replace(table, routes=()) if table.id in tables else table for table in found.route_tables]
-    return replace(found, route_tables=tuple(emptied))
+def without_routes(vpc: Network, role: str) -> Network:
+    tables = {subnet.route_table for subnet in vpc.subnets if subnet.role == role}
+    emptied = [replace(table, routes=()) if table.id in tables else table for table in vpc.route_tables]
+    return replace(vpc, route_tables=tuple(emptied))
 
 
-def without_acl(found: Network, *, egress: bool) -> Network:
-    acls = [replace(acl, entries=tuple(e for e in acl.entries if e.egress != egress)) for acl in found.nacls]
-    return replace(found, nacls=tuple(acls))
+def without_acl(vpc: Network, *, egress: bool) -> Network:
+    acls = [replace(acl, entries=tuple(e for e in acl.entries if e.egress != egress)) for acl in vpc.nacls]
+    return replace(vpc, nacls=tuple(acls))
 
 
 # ---- inside the VPC --------------------------------------------------------------------------------------------------
@@ -55,32 +55,32 @@ def without_acl(found: Network, *, egress: bool) -> Network:
     "owner", ["ApiFunction", "AttemptFunction", "AuthorizeFunction", "AdminFunction", "MigrateFunction"]
 )
 def test_every_function_of_the_api_reaches_the_database(owner: str) -> None:
-    found = network()
-    assert inside(found, of(found, owner), of(found, "DatabaseInstance"), 5432).open
+    vpc = network()
+    assert inside(vpc, of(vpc, owner), of(vpc, "DatabaseInstance"), 5432).open
 
 
 def test_a_function_reaches_no_other_function_and_no_other_port() -> None:
-    found = network()
-    assert not inside(found, of(found, "ApiFunction"), of(found, "AttemptFunction"), 443).open
-    assert not inside(found, of(found, "ApiFunction"), of(found, "DatabaseInstance"), 22).open
+    vpc = network()
+    assert not inside(vpc, of(vpc, "ApiFunction"), of(vpc, "AttemptFunction"), 443).open
+    assert not inside(vpc, of(vpc, "ApiFunction"), of(vpc, "DatabaseInstance"), 22).open
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda found: without_group_rules(found, FUNCTIONS_OUT, "egress"), "OutboundFunctionSecurityGroup: no egress"),
-        (lambda found: without_group_rules(found, DATABASE_GROUP, "ingress"), "DatabaseSecurityGroup: no ingress"),
-        (lambda found: without_acl(found, egress=False), "Acl: ingress"),
-        (lambda found: without_acl(found, egress=True), "Acl: egress"),
+        (lambda vpc: without_group_rules(vpc, FUNCTIONS_OUT, "egress"), "OutboundFunctionSecurityGroup: no egress"),
+        (lambda vpc: without_group_rules(vpc, DATABASE_GROUP, "ingress"), "DatabaseSecurityGroup: no ingress"),
+        (lambda vpc: without_acl(vpc, egress=False), "Acl: ingress"),
+        (lambda vpc: without_acl(vpc, egress=True), "Acl: egress"),
         (
-            lambda found: replace(found, interfaces=tuple(replace(each, listens=()) for each in found.interfaces)),
+            lambda vpc: replace(vpc, interfaces=tuple(replace(interface, listens=()) for interface in vpc.interfaces)),
             "does not listen on 5432",
         ),
     ],
 )
 def test_each_rule_on_the_way_to_the_database_is_needed(change: Callable[[Network], Network], words: str) -> None:
-    found = change(network())
-    passage = inside(found, of(found, "ApiFunction"), of(found, "DatabaseInstance"), 5432)
+    vpc = change(network())
+    passage = inside(vpc, of(vpc, "ApiFunction"), of(vpc, "DatabaseInstance"), 5432)
     assert not passage.open
     assert words.lower() in str(passage.stopped_by).lower()
 
@@ -89,69 +89,69 @@ def test_each_rule_on_the_way_to_the_database_is_needed(change: Callable[[Networ
 
 
 def test_third_parties_see_the_fixed_address() -> None:
-    found = network()
-    assert str(outward(found, of(found, "AttemptFunction"), PARTNER, 443).seen_as) == "203.0.113.10"
+    vpc = network()
+    assert str(outward(vpc, of(vpc, "AttemptFunction"), PARTNER, 443).seen_as) == "203.0.113.10"
 
 
 @pytest.mark.parametrize("egress", ["per-az", "regional"])
 def test_third_parties_see_the_address_of_the_zone(egress: str) -> None:
-    found = network(Egress=egress)
+    vpc = network(Egress=egress)
     seen = {
-        subnet_of(found, each).zone[-1]: str(outward(found, each, PARTNER, 443).seen_as)
-        for each in found.interfaces
-        if each.owner == "AttemptFunction"
+        subnet_of(vpc, interface).zone[-1]: str(outward(vpc, interface, PARTNER, 443).seen_as)
+        for interface in vpc.interfaces
+        if interface.owner == "AttemptFunction"
     }
     assert seen == {"a": "203.0.113.10", "b": "203.0.113.11"}
 
 
 def test_a_regional_nat_gateway_without_an_address_in_a_zone_stops_what_stands_there() -> None:
-    found = network(Egress="regional")
-    (nat,) = found.nat_gateways
-    found = replace(found, nat_gateways=(replace(nat, addresses=nat.addresses[:1]),))
+    vpc = network(Egress="regional")
+    (nat,) = vpc.nat_gateways
+    vpc = replace(vpc, nat_gateways=(replace(nat, addresses=nat.addresses[:1]),))
     stopped = {
-        str(outward(found, each, PARTNER, 443).stopped_by) for each in found.interfaces if each.owner == "ApiFunction"
+        str(outward(vpc, interface, PARTNER, 443).stopped_by)
+        for interface in vpc.interfaces
+        if interface.owner == "ApiFunction"
     }
     assert stopped == {"None", "Network.RegionalNatGateway has no address in us-east-1b"}
 
 
 def test_functions_that_need_only_the_database_reach_nothing_else() -> None:
-    found = network()
-    assert "no egress for 443" in str(outward(found, of(found, "AuthorizeFunction"), PARTNER, 443).stopped_by)
+    vpc = network()
+    assert "no egress for 443" in str(outward(vpc, of(vpc, "AuthorizeFunction"), PARTNER, 443).stopped_by)
 
 
 def test_a_port_that_is_not_allowed_is_stopped_by_the_group() -> None:
-    found = network()
-    assert not outward(found, of(found, "AttemptFunction"), PARTNER, 25).open
+    vpc = network()
+    assert not outward(vpc, of(vpc, "AttemptFunction"), PARTNER, 25).open
 
 
 def test_without_its_route_nothing_leaves() -> None:
-    found = network()
-    attempt = of(found, "AttemptFunction")
-    assert "no route to" in str(outward(without_routes(found, "private"), attempt, PARTNER, 443).stopped_by)
-    behind = outward(without_routes(found, "public"), attempt, PARTNER, 443)
+    vpc = network()
+    attempt = of(vpc, "AttemptFunction")
+    assert "no route to" in str(outward(without_routes(vpc, "private"), attempt, PARTNER, 443).stopped_by)
+    behind = outward(without_routes(vpc, "public"), attempt, PARTNER, 443)
     assert "does not lead to the internet" in str(behind.stopped_by)
 
 
 def test_s3_is_reached_past_the_nat_gateway() -> None:
-    found = network()
-    attempt = of(found, "AttemptFunction")
-    assert outward(found, attempt, IPv4Address("192.0.2.5"), 443).seen_as == attempt.address
+    vpc = network()
+    attempt = of(vpc, "AttemptFunction")
+    assert outward(vpc, attempt, IPv4Address("192.0.2.5"), 443).seen_as == attempt.address
     assert (
         str(outward(network(S3GatewayEndpoint="no"), attempt, IPv4Address("192.0.2.5"), 443).seen_as) == "203.0.113.10"
     )
 
 
 def test_a_static_route_wins_over_a_propagated_one() -> None:
-    found = network(Topology="on-premises")
-    subnet = next(subnet for subnet in found.subnets if subnet.role == "private")
-    (table,) = (table for table in found.route_tables if table.id == subnet.route_table)
+    vpc = network(Topology="on-premises")
+    subnet = next(subnet for subnet in vpc.subnets if subnet.role == "private")
+    (table,) = (table for table in vpc.route_tables if table.id == subnet.route_table)
     propagated = next(route for route in table.routes if isinstance(route.target, VpnTarget))
     assert propagated.propagated
     static = replace(propagated, id="static", propagated=False)
-    tables = tuple(
-        replace(each, routes=(*each.routes, static)) if each == table else each for each in found.route_tables
-    )
-    chosen = route_to(replace(found, route_tables=tables), subnet, IPv4Address("172.20.0.9"))
+    tables = tuple(replace(each, routes=(*each.routes, static)) if each == table else each for each in vpc.route_tables)
+    chosen = route_to(replace(vpc, route_tables=tables), subnet, IPv4Address("172.20.0.9"))
     assert chosen == static
 
 
@@ -160,18 +160,18 @@ def test_a_static_route_wins_over_a_propagated_one() -> None:
 
 @pytest.mark.parametrize("topology", render.TOPOLOGIES)
 def test_strangers_reach_nothing(topology: str) -> None:
-    found = network(Topology=topology)
-    for interface in found.interfaces:
+    vpc = network(Topology=topology)
+    for interface in vpc.interfaces:
         for port in (*interface.listens, 22, 443, 5432):
-            assert not inward(found, access_table.STRANGER, interface, port).open, interface
+            assert not inward(vpc, access_table.STRANGER, interface, port).open, interface
 
 
 def test_developers_reach_the_database_and_only_from_their_range() -> None:
-    found = network(Topology="internet-accessible")
-    database = of(found, "DatabaseInstance")
-    assert inward(found, DEVELOPER, database, 5432).open
-    assert not inward(found, IPv4Address("198.51.101.9"), database, 5432).open
-    without = replace(found, interfaces=tuple(replace(each, public_address=None) for each in found.interfaces))
+    vpc = network(Topology="internet-accessible")
+    database = of(vpc, "DatabaseInstance")
+    assert inward(vpc, DEVELOPER, database, 5432).open
+    assert not inward(vpc, IPv4Address("198.51.101.9"), database, 5432).open
+    without = replace(vpc, interfaces=tuple(replace(interface, public_address=None) for interface in vpc.interfaces))
     assert "has no public address" in str(inward(without, DEVELOPER, of(without, "DatabaseInstance"), 5432).stopped_by)
 
 
@@ -196,16 +196,16 @@ def test_the_rows_of_the_default_stack() -> None:
 
 
 def test_an_open_database_is_told_of() -> None:
-    found = network(Topology="internet-accessible")
+    vpc = network(Topology="internet-accessible")
     groups = [
         replace(group, ingress=tuple(replace(rule, peer=ANYWHERE) for rule in group.ingress))
-        for group in found.security_groups
+        for group in vpc.security_groups
     ]
     acls = [
         replace(acl, entries=tuple(replace(entry, cidr=ANYWHERE, allow=True) for entry in acl.entries))
-        for acl in found.nacls
+        for acl in vpc.nacls
     ]
-    row = access_table.rows(replace(found, security_groups=tuple(groups), nacls=tuple(acls)))[-1]
+    row = access_table.rows(replace(vpc, security_groups=tuple(groups), nacls=tuple(acls)))[-1]
     assert (row.ports, row.how) == (("5432",), "open to all")
 
 

@@ -313,7 +313,7 @@ Resources:
     theirs = Template(json.loads(json.dumps(render.written(text)))).render(region="us-east-1")
     ours = rendered(text).resources
     assert {name: item["Properties"] for name, item in ours.items()} == {
-        name: item["Properties"] for name, item in theirs["Resources"].items()
+        name: resource["Properties"] for name, resource in theirs["Resources"].items()
     }
 
 

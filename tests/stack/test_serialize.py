@@ -32,11 +32,11 @@ def test_a_group_as_peer_is_told_from_a_range() -> None:
 
 def test_ids_are_renamed_wherever_they_stand() -> None:
     network = random_network(3)
-    ids = [one.id for one in network.subnets] + [one.id for one in network.route_tables]
+    ids = [subnet.id for subnet in network.subnets] + [table.id for table in network.route_tables]
     names = {one: f"new {one}" for one in ids}
     other = renamed(network, names)
-    assert {one.subnet for one in other.interfaces} <= {one.id for one in other.subnets}
-    assert {one.route_table for one in other.subnets} <= set(names.values())
+    assert {interface.subnet for interface in other.interfaces} <= {subnet.id for subnet in other.subnets}
+    assert {subnet.route_table for subnet in other.subnets} <= set(names.values())
     assert renamed(other, {new: old for old, new in names.items()}) == network
 
 
