@@ -22,7 +22,7 @@ from lab.report.data import written
 from lab.report.text import ReportPrinter
 from lab.shell import NoSuchHost, shell
 from lab.sources import live, templates
-from lab.sources.describing import NotDescribed
+from lab.sources.description import NotDescribed
 from lab.workers import CaseRefused, CaseResult, CaseRun, run_cases
 from local.errors import LocalError
 from stack.network.from_templates import Unmodelled

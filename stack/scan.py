@@ -109,10 +109,10 @@ def scan(rendered: Iterable[Rendered], tools: Path) -> set[Finding]:
 
 def _file(place: Path, number: int, rendered: Rendered) -> tuple[Path, Path, dict[str, str]]:
     """The application as one template, its part for cfripper, and the address of each logical id in them."""
-    kept = {address: item for address, item in rendered.resources.items() if item["Type"] != STACK}
+    kept = {address: resource for address, resource in rendered.resources.items() if resource["Type"] != STACK}
     flat = {address: address.replace(".", "") for address in kept}
-    resources = {flat[address]: _without_metadata(item) for address, item in kept.items()}
-    part = {name: item for name, item in resources.items() if item["Type"].startswith(OF_CFRIPPER)}
+    resources = {flat[address]: _without_metadata(resource) for address, resource in kept.items()}
+    part = {name: resource for name, resource in resources.items() if resource["Type"].startswith(OF_CFRIPPER)}
     files = place / f"{number}.json", place / f"{number}-cfripper.json"
     for file, content in zip(files, (resources, part), strict=True):
         file.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": content}), encoding="utf-8")
@@ -177,8 +177,8 @@ def exemptions(rendered: Iterable[Rendered], texts: Mapping[str, str] | None = N
             prefix = f"{stack}." if stack else ""
             source = written(texts[template])
             stated |= set(_stated(source.get("Metadata", {}), template, None))
-            for name, item in source["Resources"].items():
-                stated |= set(_stated(item.get("Metadata", {}), template, f"{prefix}{name}"))
+            for name, resource in source["Resources"].items():
+                stated |= set(_stated(resource.get("Metadata", {}), template, f"{prefix}{name}"))
     return stated
 
 

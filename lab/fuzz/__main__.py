@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from lab.fuzz.comparison import Disagreement, compare
 from lab.fuzz.mutants import MUTANTS
 from lab.fuzz.networks import random_network
-from lab.fuzz.shrinking import smallest
+from lab.fuzz.shrinker import smallest
 from lab.kernel.apply import MissingRequirement
 from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter, main_or_skip
 from lab.model.attempts import Arrived, ProbeResult

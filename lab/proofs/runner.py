@@ -127,7 +127,7 @@ class _Schedule:
         around = world(network, self.case.parameters)
         made = plan(network, around)
         connections = tuple(
-            dict.fromkeys(each for pending in network_run.pending for each in pending.assertion.connections)
+            dict.fromkeys(connection for pending in network_run.pending for connection in pending.assertion.connections)
         )
         tried = attempts(connections)
         with applied(made if network_run.mutate is None else network_run.mutate(made)) as lab:

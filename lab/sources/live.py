@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from lab.model.case import Case
-from lab.sources.describing import Description, StackDescription, describe
+from lab.sources.description import Description, StackDescription, describe
 from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
 from stack.network.model import (
     POSTGRESQL,

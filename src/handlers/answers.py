@@ -34,5 +34,5 @@ def weight(body: object) -> int:
 
 def fitting[T](items: Sequence[T], *, room_bytes: int = ANSWER_BYTES) -> list[T]:
     """As many of `items`, from the first on, as fit into a list of that size."""
-    sizes = accumulate(weight(item) + 1 for item in items)  # a comma each
-    return [item for item, size in zip(items, sizes, strict=True) if size <= room_bytes]
+    sizes = accumulate(weight(body) + 1 for body in items)  # a comma each
+    return [body for body, size in zip(items, sizes, strict=True) if size <= room_bytes]

@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from lab.model.case import Case
-from lab.sources.describing import CALLS, NotDescribed, StackDescription, describe
+from lab.sources.description import CALLS, NotDescribed, StackDescription, describe
 from lab.sources.live import read
 from stack.network.from_templates import Unmodelled, network
 from stack.network.model import NatGateway

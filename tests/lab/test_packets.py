@@ -7,7 +7,7 @@ from typing import Any
 
 from lab.fuzz.comparison import NOBODY_OUTSIDE, compare
 from lab.fuzz.mutants import MUTANTS, no_inbound_groups, silent_refusals
-from lab.fuzz.shrinking import smallest
+from lab.fuzz.shrinker import smallest
 from lab.kernel.apply import applied
 from lab.kernel.probe import attempts, let_by, probe
 from lab.model.attempts import Arrived, Died, Unexplained

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from rich.console import Console
 
-from lab.sources.describing import NotDescribed, describe
+from lab.sources.description import NotDescribed, describe
 from stack import db_shell
 from stack.deploy import guard
 

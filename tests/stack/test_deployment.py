@@ -394,8 +394,8 @@ class Lifts:
     def __eq__(self, text: object) -> bool:
         denials = [statement for statement in json.loads(str(text))["Statement"] if statement["Effect"] == "Deny"]
         if not self.name:
-            return any("Condition" in item for item in denials)
-        resources = [name for item in denials for name in item["Resource"]]
+            return any("Condition" in statement for statement in denials)
+        resources = [name for statement in denials for name in statement["Resource"]]
         return bool(resources) and f"LogicalResourceId/{self.name}" not in resources
 
     def __hash__(self) -> int:

@@ -138,7 +138,7 @@ def read(old: str = "", new: str = "", *, parameters: Mapping[str, str] | None =
 
 
 def routes(vpc: Network, table: str) -> list[Route]:
-    return [route for one in vpc.route_tables if one.id == table for route in one.routes]
+    return [route for candidate in vpc.route_tables if candidate.id == table for route in candidate.routes]
 
 
 def interfaces(vpc: Network, owner: str) -> list[Interface]:

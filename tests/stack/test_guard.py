@@ -52,7 +52,7 @@ def said(arguments: list[str]) -> tuple[int, str]:
 def answered(case: str, **parts: dict[str, Any]) -> RecordedSource:
     """A recorded case whose changes of the given logical ids have other members; `name=None` takes one away."""
     answers = [deepcopy(dict(answer)) for answer in recorded(case).answers]
-    for change in (item["ResourceChange"] for answer in answers for item in answer.get("Changes", [])):
+    for change in (entry["ResourceChange"] for answer in answers for entry in answer.get("Changes", [])):
         for name, value in parts.get(change["LogicalResourceId"], {}).items():
             change[name] = value
             if value is None:
@@ -85,14 +85,14 @@ def test_an_answer_that_the_service_never_sends_is_noticed() -> None:
 def _not_in_the_model(value: Any, shape: Shape, path: str) -> Iterator[str]:
     """Members and enumerated values that the model does not have; botocore's own validator looks for neither."""
     if shape.type_name == "structure":
-        for name, item in value.items():
+        for name, member in value.items():
             if name in shape.members:
-                yield from _not_in_the_model(item, shape.members[name], f"{path}.{name}")
+                yield from _not_in_the_model(member, shape.members[name], f"{path}.{name}")
             else:
                 yield f"{path}.{name}"
     elif shape.type_name == "list":
-        for item in value:
-            yield from _not_in_the_model(item, shape.member, path)
+        for member in value:
+            yield from _not_in_the_model(member, shape.member, path)
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{path}={value}"
 
@@ -325,7 +325,7 @@ def queue(stub: Stubber, case: str) -> str:
         stub.add_response("describe_change_set", dict(page), asks(page["ChangeSetId"], **token))
         token = {"NextToken": page["NextToken"]} if "NextToken" in page else {}
     by_id: dict[str, Page] = {page["ChangeSetId"]: page for page in pages}
-    for change in (item["ResourceChange"] for page in root for item in page["Changes"]):
+    for change in (entry["ResourceChange"] for page in root for entry in page["Changes"]):
         if "ChangeSetId" in change:
             stub.add_response("describe_change_set", dict(by_id[change["ChangeSetId"]]), asks(change["ChangeSetId"]))
     return str(root[0]["ChangeSetId"])
@@ -342,7 +342,7 @@ def test_aws_is_asked_what_a_stack_holds_that_goes(stub: Stubber) -> None:
     root = queue(stub, "network-goes")
     held = next(answer["StackResources"] for answer in recorded("network-goes").answers if "StackResources" in answer)
     kept = ("LogicalResourceId", "PhysicalResourceId", "ResourceType", "ResourceStatus")
-    summaries = [{name: item[name] for name in kept} | {"LastUpdatedTimestamp": item["Timestamp"]} for item in held]
+    summaries = [{name: event[name] for name in kept} | {"LastUpdatedTimestamp": event["Timestamp"]} for event in held]
     stack = {"StackName": held[0]["StackId"]}
     stub.add_response("list_stack_resources", {"StackResourceSummaries": summaries[:2], "NextToken": "2"}, stack)
     stub.add_response("list_stack_resources", {"StackResourceSummaries": summaries[2:]}, {**stack, "NextToken": "2"})

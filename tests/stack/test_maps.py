@@ -177,7 +177,7 @@ def test_a_network_acl_that_lets_all_pass_is_not_said_to_list_something() -> Non
     vpc = network()
     (own,) = vpc.nacls
     low = {entry.egress: entry for entry in own.entries}
-    opened = [replace(one, number=1, allow=True, protocol="any", cidr=ANYWHERE) for one in low.values()]
+    opened = [replace(entry, number=1, allow=True, protocol="any", cidr=ANYWHERE) for entry in low.values()]
     for entries, is_told in (((*own.entries, *opened), False), ((*own.entries, opened[0]), True)):
         labels = texts(draw(replace(vpc, nacls=(replace(own, entries=entries),))))
         assert ("network ACL: only what is listed below" in labels) is is_told
@@ -186,7 +186,7 @@ def test_a_network_acl_that_lets_all_pass_is_not_said_to_list_something() -> Non
 def test_badges_beside_each_other_read_to_the_right() -> None:
     drawn = draw(network(), [flow("internet"), flow("internet")])
     root = ET.fromstring(drawn)  # noqa: S314 - our own
-    at = {one.text: float(one.attrib["x"]) for one in root.iter(f"{SVG}text") if float(one.attrib["y"]) < 132}
+    at = {label.text: float(label.attrib["x"]) for label in root.iter(f"{SVG}text") if float(label.attrib["y"]) < 132}
     assert at["1"] < at["2"]
 
 

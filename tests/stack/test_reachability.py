@@ -31,8 +31,12 @@ def of(vpc: Network, owner: str) -> Interface:
 
 def without_group_rules(vpc: Network, group: str, side: str) -> Network:
     groups = [
-        each if each.id != group else replace(each, ingress=()) if side == "ingress" else replace(each, egress=())
-        for each in vpc.security_groups
+        candidate
+        if candidate.id != group
+        else replace(candidate, ingress=())
+        if side == "ingress"
+        else replace(candidate, egress=())
+        for candidate in vpc.security_groups
     ]
     return replace(vpc, security_groups=tuple(groups))
 
@@ -150,7 +154,10 @@ def test_a_static_route_wins_over_a_propagated_one() -> None:
     propagated = next(route for route in table.routes if isinstance(route.target, VpnTarget))
     assert propagated.propagated
     static = replace(propagated, id="static", propagated=False)
-    tables = tuple(replace(each, routes=(*each.routes, static)) if each == table else each for each in vpc.route_tables)
+    tables = tuple(
+        replace(candidate, routes=(*candidate.routes, static)) if candidate == table else candidate
+        for candidate in vpc.route_tables
+    )
     chosen = route_to(replace(vpc, route_tables=tables), subnet, IPv4Address("172.20.0.9"))
     assert chosen == static
 

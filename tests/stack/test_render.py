@@ -312,7 +312,7 @@ Resources:
 """
     theirs = Template(json.loads(json.dumps(render.written(text)))).render(region="us-east-1")
     ours = rendered(text).resources
-    assert {name: item["Properties"] for name, item in ours.items()} == {
+    assert {name: resource["Properties"] for name, resource in ours.items()} == {
         name: resource["Properties"] for name, resource in theirs["Resources"].items()
     }
 
@@ -349,11 +349,11 @@ def _without_hash(found: render.Rendered) -> Any:
 
 
 def test_every_combination_is_rendered_or_refused_with_words() -> None:
-    found = render.combinations()
-    assert len(found) == 36
-    refused = {one.name: one.refused for one in found if one.refused}
+    combinations = render.combinations()
+    assert len(combinations) == 36
+    refused = {combination.name: combination.refused for combination in combinations if combination.refused}
     assert all("Topology" in words for words in refused.values())
     assert {name.split()[0] for name in refused} == {"internet-accessible", "internal-only"}
-    for one in found:
-        if one.refused is None:
-            assert render.render(one.parameters).resources["Network.Vpc"]
+    for combination in combinations:
+        if combination.refused is None:
+            assert render.render(combination.parameters).resources["Network.Vpc"]

@@ -70,14 +70,14 @@ def test_an_exemption_needs_a_reason() -> None:
 def test_every_exemption_of_ours_has_a_reason() -> None:
     stated = exemptions(applications())
     assert stated
-    assert [one for one in stated if len(one.reason.split()) < 4] == []
+    assert [exemption for exemption in stated if len(exemption.reason.split()) < 4] == []
 
 
 @pytest.mark.skipif(not (TOOLS / "checkov").exists(), reason="the scanners are not set up; make check-scan does that")
 def test_the_scanners_find_an_open_door() -> None:
     texts = templates()
     network = texts["infra/network.yaml"].replace("\nResources:\n", f"\nResources:\n{OPEN_DOOR}", 1)
-    spoilt = render(texts={**texts, "infra/network.yaml": network})
-    found = {(one.scanner, one.address) for one in scan([spoilt], TOOLS)}
+    mutated = render(texts={**texts, "infra/network.yaml": network})
+    found = {(finding.scanner, finding.address) for finding in scan([mutated], TOOLS)}
     assert {("checkov", "Network.Everything"), ("cfripper", "Network.Everything")} <= found
     assert ("cfripper", "Network.OpenDoor") in found or ("checkov", "Network.OpenDoor") in found

@@ -33,7 +33,7 @@ def test_a_group_as_peer_is_told_from_a_range() -> None:
 def test_ids_are_renamed_wherever_they_stand() -> None:
     network = random_network(3)
     ids = [subnet.id for subnet in network.subnets] + [table.id for table in network.route_tables]
-    names = {one: f"new {one}" for one in ids}
+    names = {old: f"new {old}" for old in ids}
     other = renamed(network, names)
     assert {interface.subnet for interface in other.interfaces} <= {subnet.id for subnet in other.subnets}
     assert {subnet.route_table for subnet in other.subnets} <= set(names.values())

@@ -10,14 +10,14 @@ import pytest
 
 from tools.mutants import __main__ as command_line
 from tools.mutants import baseline as measuring
-from tools.mutants import running
+from tools.mutants import runner
 from tools.mutants.baseline import Baseline, _is_unread, baseline
 from tools.mutants.edits import Edit
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
 from tools.mutants.python_edits import compiles, python_edits, required_keywords
 from tools.mutants.report import EQUIVALENT, caught_percent, equivalents, key, summary
-from tools.mutants.running import MutantResult
+from tools.mutants.runner import MutantResult
 from tools.mutants.sample import all_edits, changed_since, draw, is_readable, texts, touching
 from tools.mutants.sql_edits import sql_edits
 from tools.mutants.template_edits import template_edits
@@ -352,12 +352,12 @@ def test_a_file_of_each_language_can_be_tried_without_the_others(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {"tests/db/test_lists.py::test_one": 1.0}
-    monkeypatch.setattr(running, "baseline", lambda *_, **__: Baseline(seconds=seconds, lines={}, failing=()))
+    monkeypatch.setattr(runner, "baseline", lambda *_, **__: Baseline(seconds=seconds, lines={}, failing=()))
     chosen = texts(ROOT, [path])
     edit = all_edits(ROOT, chosen)[0]
     trees: Queue[Tree] = Queue()
     trees.put(Tree(files=tmp_path, scratch=tmp_path))
-    ready = running.Runner(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
+    ready = runner.Runner(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
     assert len(list(ready.prepare([edit]))) == len(owners(path))
     assert ready.chosen(edit) == seconds
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.mutants.baseline import CACHE_DIRECTORY, NotClean
 from tools.mutants.edits import Edit
 from tools.mutants.report import caught_percent, equivalents, key, lines_about, save_survivors, saved_survivors, summary
-from tools.mutants.running import MutantResult, Runner, cores, runner
+from tools.mutants.runner import MutantResult, Runner, cores, runner
 from tools.mutants.sample import Texts, all_edits, changed_since, draw, texts, touching
 from tools.mutants.trees import workspace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.mutants.edits import STRATA, Edit
 from tools.mutants.promises import promise
-from tools.mutants.running import MutantResult
+from tools.mutants.runner import MutantResult
 from tools.mutants.sample import Texts
 
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
