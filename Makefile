@@ -17,11 +17,6 @@ CHECKED := src local stack tests $(wildcard tools bench lab)
 # The chaos test breaks things at random, so it has a command of its own (make chaos) and never blocks a change by chance.
 GATING := tests --ignore=tests/e2e/test_chaos.py
 
-# $(call switch,YES,--yes) is the option where YES=yes (or 1), and nothing where it is no (or 0) or not given.
-# $(call number,SEED,--seed) is the option with the value of SEED, and nothing where SEED is empty.
-# make/look has refused everything else before any target starts.
-switch = $(if $(filter yes 1,$($1)),$2)
-number = $(if $($1),$2 $($1))
 # $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
 # value. ARGS are words for another program. What an option means and takes, the program's parser says, and it alone.
 options = $(call options_of,$@)

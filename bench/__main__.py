@@ -13,13 +13,14 @@ from bench.figures import say
 from bench.stage import Stage, stage
 from local.errors import LocalError
 from local.postgres import MAJOR_VERSION
+from stack.switches import add_switch
 
 BUSY_LOAD = 0.5  # of all cores: above it the figures show other load more than ours
 
 
 def main() -> int:
     """Runs the selected parts, all on one stage. Returns the exit status."""
-    options = _options()
+    options = parser().parse_args()
     parts = _parts(options.rows)
     wanted = options.only.split(",") if options.only else list(parts)
     unknown = [name for name in wanted if name not in parts]
@@ -63,12 +64,13 @@ def _run(parts: list[Callable[[Stage], None]], *, small: bool) -> None:
             part(ready)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
-    parser.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
-    parser.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
-    parser.add_argument("--small", action="store_true", help="do everything only a few times, as the tests do")
-    return parser.parse_args()
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables."""
+    made = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
+    made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
+    made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
+    add_switch(made, "--small", words="do everything only a few times, as the tests do")
+    return made
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from local.errors import LocalError
 from stack.network.from_templates import Unmodelled
 from stack.render import ROOT
 from stack.render import ParametersRefused as RefusedParameters
+from stack.switches import add_switch
 
 OUT = Path(".lab")
 FAILED, CANNOT_RUN = 1, 2
@@ -50,7 +51,7 @@ class UsageError(ValueError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all proofs hold, 1 when one fails, 2 when they cannot run."""
-    asked = _parsed(arguments)
+    asked = parser().parse_args(arguments)
     if asked.tied is not None:
         die_with_parent(asked.tied)
 
@@ -91,19 +92,20 @@ _EXPECTED_ERRORS = (
 )
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("--topology", default="", help="one of the templates' (all)")
-    parser.add_argument("--egress", default="", help="one of the templates' (all)")
-    parser.add_argument("--stack", default="", help="a deployed stack, from its live description; packets only")
-    parser.add_argument("--region", default="", help="of the stack")
-    parser.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
-    parser.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
-    parser.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
-    parser.add_argument("--out", type=Path, default=OUT, help="the folder of the reports (.lab)")
-    parser.add_argument("--verbose", action="store_true", help="print the reports in full")
-    parser.add_argument("--host", default=None, help="open a shell there instead")
-    return parser.parse_args(arguments)
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables, and of --tied."""
+    made = argparse.ArgumentParser(prog="lab", description=__doc__)
+    made.add_argument("--topology", default="", help="one of the templates' (all)")
+    made.add_argument("--egress", default="", help="one of the templates' (all)")
+    made.add_argument("--stack", default="", help="a deployed stack, from its live description; packets only")
+    made.add_argument("--region", default="", help="of the stack")
+    made.add_argument("--controls", default="", help="yes: run the negative controls in all cases, no: in none")
+    made.add_argument("--programs", default="", help="yes: run the real programs in all cases, no: in none")
+    made.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    made.add_argument("--out", type=Path, default=OUT, help="the folder of the reports (.lab)")
+    add_switch(made, "--verbose", words="print the reports in full")
+    made.add_argument("--host", default=None, help="open a shell there instead")
+    return made
 
 
 def _refuse_contradictions(asked: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum that does the same work
 #? ONLY=handler,cold for parts, ROWS=1000000 for a large table
 #? SMALL=yes for a few rounds, too few to measure anything
-	@$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(call number,ROWS,--rows,1000000) $(call switch,SMALL,--small)
+	@$(PY) -m bench $(options)
 
 $(BENCH_READY): requirements-bench.txt local/set-up
 	@local/set-up $(BENCH_VENV) requirements-bench.txt

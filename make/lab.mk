@@ -13,17 +13,16 @@ lab: $(DEV_READY) ## prove the network with packets, on this machine: all design
 #? STACK=sallyport-dev REGION=eu-central-1 for a deployed one
 #? VERBOSE=yes to print what is otherwise only written to .lab; OUT=folder to write elsewhere
 #! nft namespaces
-	@exec $(PY) -m lab $(TIED) --topology="$(TOPOLOGY)" --egress="$(EGRESS)" --controls="$(CONTROLS)" --programs="$(PROGRAMS)" \
-		--stack="$(STACK)" --region="$(REGION)" $(call switch,VERBOSE,--verbose) $(if $(OUT),--out="$(OUT)")
+	@exec $(PY) -m lab $(TIED) $(options)
 
 .PHONY: lab-shell
 lab-shell: $(DEV_READY) ## a shell on a host of the lab, with all programs running: HOST=attacker; without it, list the hosts
 #? TOPOLOGY= EGRESS= for another design
 #! nft namespaces
-	@exec $(PY) -m lab $(TIED) --host="$(HOST)" --topology="$(TOPOLOGY)" --egress="$(EGRESS)"
+	@exec $(PY) -m lab $(TIED) --host= $(options)
 
 .PHONY: lab-fuzz
 lab-fuzz: $(DEV_READY) ## compare the lab's oracle with packets, on random networks
 #? N=100 of them, SEED=1 to repeat a run, MUTANTS=yes for plans with a deliberate mistake
 #! nft namespaces
-	@exec $(PY) -m lab.fuzz $(TIED) $(or $(call number,N,--networks),--networks 100) $(call number,SEED,--seed) $(call switch,MUTANTS,--mutants)
+	@exec $(PY) -m lab.fuzz $(TIED) $(options)

@@ -1,4 +1,4 @@
-"""The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`"""
+"""The oracle against packets, on networks made at random. `python -m lab.fuzz --n 100 --seed 1`"""
 
 import argparse
 import os
@@ -19,6 +19,7 @@ from lab.plan.build import plan
 from lab.plan.parts import PlanMutation
 from stack.network.model import Network
 from stack.network.serialize import dump
+from stack.switches import add_switch
 
 
 def run(seeds: Iterable[int], say: Callable[[str], None]) -> int:
@@ -77,23 +78,26 @@ def _say(text: str) -> None:
         sys.exit(1)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables, and of --tied."""
+    made = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
+    made.add_argument("--n", type=int, default=100, help="how many networks (100)")
+    made.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
+    add_switch(made, "--mutants", words="run plans with a deliberate mistake; each must be detected")
+    made.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
+    return made
+
+
 def main() -> int:
     """The exit status: 0 when all agree, 1 when not, 77 where the machine does not let us try."""
-    parser = argparse.ArgumentParser(prog="lab.fuzz", description=__doc__)
-    parser.add_argument("--networks", type=int, default=20, help="how many (20)")
-    parser.add_argument("--seed", type=int, default=None, help="of the first one, the others follow (random)")
-    parser.add_argument(
-        "--mutants", action="store_true", help="run plans with a deliberate mistake; each must be detected"
-    )
-    parser.add_argument("--tied", type=int, metavar="PID", help="end with this parent, such as make")
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     if asked.tied is not None:
         die_with_parent(asked.tied)
     first = random.SystemRandom().randrange(1_000_000_000) if asked.seed is None else asked.seed
     _say(f"seed {first}")
     try:
         enter()
-        seeds = range(first, first + asked.networks)
+        seeds = range(first, first + asked.n)
         return 1 if (detect(MUTANTS, seeds, _say) if asked.mutants else run(seeds, _say)) else 0
     except NamespacesForbidden as error:
         return main_or_skip(error)

@@ -1,4 +1,4 @@
-"""The oracle against packets, on networks made at random. `python -m lab.fuzz --networks 100 --seed 1`
+"""The oracle against packets, on networks made at random. `python -m lab.fuzz --n 100 --seed 1`
 
 Any difference in whether a packet arrives, as whom it is seen, or where, by what and in which direction it dies, is a
 disagreement: the plan, the oracle or our understanding of AWS is wrong.

@@ -52,14 +52,10 @@ def test_a_wrong_value_is_one_line_and_nothing_begins(target: str, value: str, w
     assert words in lines[0]
 
 
-@pytest.mark.parametrize(("value", "option"), [("yes", "--yes"), ("1", "--yes"), ("no", ""), ("0", ""), ("", "")])
-def test_only_yes_answers_for_the_person_who_deploys(value: str, option: str) -> None:
-    assert make("--eval=show: ; @echo $(call switch,YES,--yes)", "show", f"YES={value}").stdout.strip() == option
-
-
-@pytest.mark.parametrize(("value", "option"), [("0", "--seed 0"), ("120", "--seed 120"), ("", "")])
-def test_a_number_is_handed_on(value: str, option: str) -> None:
-    assert make("--eval=show: ; @echo $(call number,SEED,--seed,1)", "show", f"SEED={value}").stdout.strip() == option
+@pytest.mark.parametrize(("value", "option"), [("0", "--seed=0"), ("120", "--seed=120"), ("", "")])
+def test_a_number_is_passed_on_zero_included(value: str, option: str) -> None:
+    shown = make("--eval=show: ; @echo $(call options_of,mutants)", "show", f"SEED={value}", "ONLY=")
+    assert shown.stdout.strip() == option
 
 
 def test_clean_deletes_all_that_git_ignores_but_the_data_of_make_run() -> None:

@@ -187,9 +187,7 @@ def test_a_machine_that_forbids_namespaces_gets_one_line() -> None:
 def _forbidden() -> tuple[int, str]:
     """The limit holds for this user namespace and those below it alone."""
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
-    done = subprocess.run(
-        [sys.executable, "-m", "lab.fuzz", "--networks", "1"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "lab.fuzz", "--n", "1"], capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
 

@@ -21,14 +21,14 @@ from tests.support.networks import BASTION, DATABASE, FIXED, FUNCTION, small_net
 
 
 def test_packets_and_oracle_agree_on_random_networks() -> None:
-    output = finished([sys.executable, "-m", "lab.fuzz", "--networks", "10"]).stdout
+    output = finished([sys.executable, "-m", "lab.fuzz", "--n", "10"]).stdout
     assert "10 networks" in output, output
     assert " 0 disagreements" in output, output
     assert "unexplained" not in output, output
 
 
 def test_every_mutant_of_a_plan_is_detected() -> None:
-    output = finished([sys.executable, "-m", "lab.fuzz", "--mutants", "--networks", "25", "--seed", "1"]).stdout
+    output = finished([sys.executable, "-m", "lab.fuzz", "--mutants", "--n", "25", "--seed", "1"]).stdout
     assert output.count(": detected in network") == len(MUTANTS), output
 
 

@@ -4,11 +4,15 @@ import argparse
 
 import pytest
 
+from bench import __main__ as bench
+from lab import __main__ as lab
+from lab.fuzz import __main__ as fuzz
 from stack import db_shell
 from stack.cost import report
 from stack.deploy import deployment, guard
 from stack.switches import add_switch
 from tests.support.making import make, taken
+from tools.mutants import __main__ as mutants
 
 PARSERS = {
     "cost": report.parser,
@@ -16,9 +20,23 @@ PARSERS = {
     "deploy": deployment.parser,
     "protect": deployment.parser,
     "db-shell": db_shell.parser,
+    "lab": lab.parser,
+    "lab-shell": lab.parser,
+    "lab-fuzz": fuzz.parser,
+    "mutants": mutants.parser,
+    "bench": bench.parser,
 }
 # Options for tests and other programs, which no variable of make stands for.
-OTHERS = {"cost": {"help"}, "guard": {"help"}, "deploy": {"help", "sam"}, "db-shell": {"help", "roots"}}
+OTHERS = {
+    "cost": {"help"},
+    "guard": {"help"},
+    "deploy": {"help", "sam"},
+    "db-shell": {"help", "roots"},
+    "lab": {"help", "tied", "host"},
+    "lab-fuzz": {"help", "tied"},
+    "mutants": {"help"},
+    "bench": {"help"},
+}
 
 
 def declared(target: str) -> set[str]:
@@ -35,8 +53,9 @@ def test_each_variable_in_the_help_is_an_option_and_each_option_a_variable(targe
     assert variables(target) == declared(target) - OTHERS[target]
 
 
-def test_what_protect_takes_is_among_the_options_of_deploy() -> None:
-    assert variables("protect") <= declared("protect")
+@pytest.mark.parametrize("target", ["protect", "lab-shell"])
+def test_what_a_target_takes_is_among_the_options_of_the_program_it_shares(target: str) -> None:
+    assert variables(target) <= declared(target)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +66,7 @@ def test_what_protect_takes_is_among_the_options_of_deploy() -> None:
         ("cost FREE=no STAGE=", "stack.cost --free='no'"),
         ("guard CHANGE_SET=name STACK=s", "stack.deploy.guard --change-set='name' --stack='s'"),
         ("protect STAGE=dev", "stack.deploy protect --stage='dev'"),
+        ("mutants N=3 LIST=yes", "tools.mutants --n='3' --list='yes'"),
         ("db-shell STACK=s ROLE=owner ARGS=-l", "stack.db_shell --stack='s' --role='owner' -l"),
     ],
 )

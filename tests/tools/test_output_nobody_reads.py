@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
     "arguments",
     [
         ["tools.mutants", "--only", "src/domain/ids.py", "--list"],
-        ["lab.fuzz", "--networks", "1"],
+        ["lab.fuzz", "--n", "1"],
         ["stack.cost"],
         ["stack.cost", "--topology", "on-premises", "--free"],
     ],

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
+from stack.switches import add_switch
 from tools.mutants.baseline import CACHE_DIRECTORY, NotClean
 from tools.mutants.edits import Edit
 from tools.mutants.report import caught_percent, equivalents, key, lines_about, save_survivors, saved_survivors, summary
@@ -24,7 +25,7 @@ class NothingToTry(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 if enough were caught, 1 if not, 2 if nothing could be run."""
-    options = _options(arguments)
+    options = parser().parse_args(arguments)
     try:
         chosen = texts(ROOT, _split(options.only))
         drawn = _sampled(options, chosen)
@@ -37,20 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("--count", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--since", default="")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--tests", default="")
-    parser.add_argument("--rules", default="")
-    parser.add_argument("--jobs", type=int, default=cores())
-    parser.add_argument("--minimum", type=int, default=95)
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--anyway", action="store_true")
-    parser.add_argument("--list", action="store_true")
-    return parser.parse_args(arguments)
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables."""
+    made = argparse.ArgumentParser(prog="make mutants")
+    made.add_argument("--n", type=int, default=150)
+    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--since", default="")
+    made.add_argument("--only", default="")
+    made.add_argument("--tests", default="")
+    made.add_argument("--rules", default="")
+    made.add_argument("--jobs", type=int, default=cores())
+    made.add_argument("--minimum", type=int, default=95)
+    add_switch(made, "--again", words="those that survived last time")
+    add_switch(made, "--anyway", words="skip tests that fail without an edit")
+    add_switch(made, "--list", words="list the edits without running them")
+    return made
 
 
 def _split(names: str) -> list[str]:
@@ -75,7 +77,7 @@ def _sampled(options: argparse.Namespace, chosen: Texts) -> list[Edit]:
         return [edit for edit in edits if key(edit, chosen) in before]
     if options.since:
         edits = touching(edits, chosen, changed_since(ROOT, options.since))
-    return draw(edits, chosen, count=options.count, seed=options.seed)
+    return draw(edits, chosen, count=options.n, seed=options.seed)
 
 
 def _refuse_unknown(rules: Set[str]) -> None:
@@ -87,7 +89,7 @@ def _refuse_unknown(rules: Set[str]) -> None:
 
 
 def _run_all(options: argparse.Namespace, drawn: Sequence[Edit], chosen: Texts) -> int:
-    say(f"{len(drawn)} edits of {len(chosen)} files, SEED={options.seed} N={options.count}")
+    say(f"{len(drawn)} edits of {len(chosen)} files, SEED={options.seed} N={options.n}")
     known = equivalents()
     counted = [edit for edit in drawn if key(edit, chosen) not in known]
     results = [
