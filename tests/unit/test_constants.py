@@ -23,7 +23,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "db/connection.py": {
         "CONNECT_TIMEOUT_SECONDS": 5,
         "RETRY_AFTER_SECONDS": 10,
-        "TRUSTED_IDLE_SECONDS": 240,
+        "MAX_IDLE_SECONDS": 240,
         "TRY_SECONDS": 4.0,
         "CALL_SECONDS": 9.0,
     },
@@ -147,6 +147,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "WORKER_SECONDS": 45.0,
         "SETTLE_SECONDS": 14.0,
         "PUT_BACK_SECONDS": 30,
+        "CARRIED_PUT_BACK_SECONDS": 5,
         "RETRY_AFTER_SECONDS": 5,
         "CARRIED_SECONDS": 4.0,
     },
