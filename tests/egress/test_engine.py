@@ -80,6 +80,15 @@ def test_a_descriptor_that_was_reused_says_nothing(pair: tuple[socket.socket, so
     assert kept.is_usable(("127.0.0.1", 1))
 
 
+def test_a_connection_that_nothing_is_known_about_is_nobodys(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _theirs = pair
+    sockets = OpenSockets()
+    assert not sockets.is_usable(ours.getsockname(), owner="destination-1")
+    sockets.note(ours.getsockname(), [ours.fileno()], owner="destination-1")
+    assert sockets.is_usable(ours.getsockname(), owner="destination-1")
+    assert not sockets.is_usable(ours.getsockname(), owner="destination-2")
+
+
 def test_only_so_many_connections_are_remembered() -> None:
     kept = OpenSockets()
     with ExitStack() as sockets:

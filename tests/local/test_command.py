@@ -129,6 +129,15 @@ def test_ctrl_c_before_there_is_anything_to_stop_ends_it_without_a_traceback(
     assert run(environment={**os.environ, "PYTHONPATH": search}).ended() == (-signal.SIGINT, "")
 
 
+@pytest.fixture
+def hangups_reach_children() -> Iterator[None]:
+    """Under nohup they are ignored, and a child inherits that; a handler of ours it does not inherit."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_reach_children")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all_of_it(run: Callable[..., Run], number: signal.Signals) -> None:
     running = run()

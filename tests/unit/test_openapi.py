@@ -306,3 +306,15 @@ def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> N
     assert described["servers"] == [{"url": "/dev"}]
     assert [tag["name"] for tag in described["tags"]] == ["deliveries", "via", "destinations", "egress", "about"]
     assert described["info"]["title"] == "Sallyport"
+
+
+def test_headers_that_are_numbers_are_described_as_numbers(described: dict[str, Any]) -> None:
+    types = {
+        name: header["schema"]["type"]
+        for operations in described["paths"].values()
+        for operation in operations.values()
+        for response in operation["responses"].values()
+        for name, header in response.get("headers", {}).items()
+    }
+    assert {name for name, kind in types.items() if kind == "integer"} == {"Retry-After", "Sallyport-Content-Length"}
+    assert set(types.values()) <= {"integer", "string"}

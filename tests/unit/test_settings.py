@@ -10,6 +10,7 @@ from runtime.settings import (
     AttemptSettings,
     AuthorizeSettings,
     AwsSettings,
+    DatabaseSettings,
     EgressAddress,
     EgressSettings,
     FromEnvironment,
@@ -45,6 +46,12 @@ def test_every_kind_of_value_is_read() -> None:
     )
     assert found.allowed_private_cidrs == (ip_network("10.0.0.0/16"), ip_network("fd00::/64"))
     assert (found.allowed_ports, found.blocked_hosts) == ((443, 8443), "api.example")
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False)])
+def test_a_choice_of_yes_and_no_is_read(text: str, value: bool) -> None:
+    settings = DatabaseSettings.from_environment({"DATABASE_PROXY": text})
+    assert settings.database_proxy is value
 
 
 def test_zones_are_read_with_their_ids() -> None:
