@@ -18,11 +18,11 @@ from local.front import Front, Gateway
 from local.functions import REPOSITORY, Function, FunctionConfiguration, FunctionError
 from local.partner import ECHO_PATH, Partner
 from local.postgres import SUPERUSER, Postgres
+from local.restored_wakeups import RestoredWakeups, unfinished
 from local.schedule import Schedule
 from local.seal_key import make_seal_key
 from local.sqs import Queue, SqsServer
 from local.template import FunctionTemplate, Template
-from local.wakeups_again import WakeupsAgain, unfinished
 
 DATABASE = "sallyport"
 QUEUE_FILE = "wakeup-queue"  # in the stack's directory: the queue's URL, for tools/containers.py
@@ -111,7 +111,7 @@ class Stack:
         self._start_functions(template)
         again = unfinished(self.postgres, database=DATABASE)  # before new deliveries can be created
         self._start_event_sources(template)
-        self._send_again(WakeupsAgain(again, queue=self.queues["WakeupQueue"]))
+        self._send_again(RestoredWakeups(again, queue=self.queues["WakeupQueue"]))
         self.partner.start()
         self._start_schedules(template)
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
@@ -204,12 +204,12 @@ class Stack:
             "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
         }
 
-    def _send_again(self, again: WakeupsAgain) -> None:
+    def _send_again(self, again: RestoredWakeups) -> None:
         if again:
             self._configuration.report(f"Unfinished deliveries of the last run that go on: {len(again)}")
         self._cleanup.callback(again.stop)
         again.start()
-        self._parts["The sender of the last run's wake-ups"] = again.is_well
+        self._parts["The sender of the last run's wake-ups"] = again.is_healthy
 
     def _start_event_sources(self, template: Template) -> None:
         for source in template.event_sources():

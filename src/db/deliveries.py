@@ -284,7 +284,9 @@ def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: Delive
     # Not the state alone: by the time the statement is repeated, a worker may have taken the row.
     at_once = row["lease_id"] == lease.lease_id
     return Acceptance(
-        delivery=delivery, replayed=False, claim=_claim(row, body=new.body, lease=lease) if at_once else None
+        delivery=delivery,
+        replayed=False,
+        claim=_claim(row, body=new.body, lease=lease, lapsed=False) if at_once else None,
     )
 
 
@@ -300,7 +302,7 @@ def _claim_result(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> Cla
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
 
-def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool = False) -> Claim:
+def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool) -> Claim:
     return Claim(
         delivery_id=DeliveryId(row["delivery_id"]),
         tenant_id=TenantId(row["tenant_id"]),

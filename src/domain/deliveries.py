@@ -102,7 +102,7 @@ class Claim:
     idempotency_key: str
     attempts_made: int
     attempts_allowed: int
-    lapsed: bool = False
+    lapsed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

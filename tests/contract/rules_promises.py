@@ -5,6 +5,7 @@ miss it: a denial that became a permission, a queue that keeps its messages for 
 Two stacks have everything between them. Each rule returns its faults in words; none is good.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
@@ -626,6 +627,46 @@ def every_nested_output_is_read(project: Project) -> list[str]:
     ]
 
 
+def every_nested_output_is_of_the_zone_in_its_name(project: Project) -> list[str]:
+    """What is called A or B leads to what is called so too."""
+    return [
+        f"{path}: {name} leads to {target}"
+        for path in project.texts
+        if path != APPLICATION
+        for name, output in project.written(path).get("Outputs", {}).items()
+        if (zone := re.search(r"[a-z]([AB])(Id)?$", name))
+        for target in _targets(output["Value"])
+        if target[-1] in "AB" and target[-1] != zone[1]
+    ]
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """The logical ids that a value refers to, attributes left out."""
+    match value:
+        case {"Ref": str(name)}:
+            yield name
+        case {"Fn::GetAtt": str(text)}:
+            yield text.partition(".")[0]
+        case {"Fn::GetAtt": [str(name), *_]}:
+            yield name
+        case dict():
+            for inner in value.values():
+                yield from _targets(inner)
+        case list():
+            for inner in value:
+                yield from _targets(inner)
+
+
+def every_address_is_one_for_vpcs(project: Project) -> list[str]:
+    """Said in the template, where EC2's own default depends on the account."""
+    return [
+        f"{path}: {name} does not say Domain: vpc"
+        for path in project.texts
+        for name, made in project.written(path).get("Resources", {}).items()
+        if made["Type"] == "AWS::EC2::EIP" and made["Properties"].get("Domain") != "vpc"
+    ]
+
+
 def _everything(project: Project) -> Mapping[str, dict[str, Any]]:
     """Every resource that there can be, by its address; of both stacks' the inner one's."""
     inside: Rendered = project.application(**INSIDE)
@@ -640,4 +681,6 @@ RULES = [
     what_one_function_makes_is_made_in_turn,
     every_output_leads_where_it_says,
     every_nested_output_is_read,
+    every_nested_output_is_of_the_zone_in_its_name,
+    every_address_is_one_for_vpcs,
 ]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.contract import rules_promises as rules
-from tests.contract.changes import Change, Rule, added, name_of, resource, without
+from tests.contract.changes import Change, Rule, added, name_of, resource, reworded, without
 from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
 
 ENDPOINTS, BASTION, FLOW_LOGS = "infra/endpoints.yaml", "infra/bastion.yaml", "infra/flow-logs.yaml"
@@ -60,6 +60,22 @@ BROKEN: dict[Rule, list[Change]] = {
     ],
     rules.every_nested_output_is_read: [
         added(NETWORK, "Outputs", UNREAD),
+    ],
+    rules.every_nested_output_is_of_the_zone_in_its_name: [
+        reworded(NETWORK, "    Value: !Ref NatGatewayB\n", "    Value: !Ref NatGatewayA\n"),
+        reworded(
+            NETWORK,
+            "    Value: !GetAtt PrivateSubnetA.AvailabilityZone",
+            "    Value: !GetAtt PrivateSubnetB.AvailabilityZone",
+        ),
+        reworded(
+            NETWORK,
+            "    Value: !If [UsesRegionalNat, !Ref RegionalNatGateway, !Ref NatGatewayA]\n",
+            "    Value: !If [UsesRegionalNat, !Ref RegionalNatGateway, !Ref NatGatewayB]\n",
+        ),
+    ],
+    rules.every_address_is_one_for_vpcs: [
+        resource(NETWORK, "EgressAddressB", "      Domain: vpc\n", ""),
     ],
 }
 

@@ -61,7 +61,7 @@ def test_a_connection_that_was_closed_while_idle_is_remade_without_an_error(
     assert connected.connection() is not before
 
 
-def test_a_connection_that_rested_too_long_is_not_trusted(database: FreshDatabase) -> None:
+def test_a_connection_that_was_idle_too_long_is_not_trusted(database: FreshDatabase) -> None:
     now = [1_000_000.0]
     with closing(Database(DatabaseSettings(database_url=database.url), wall_clock=lambda: now[0])) as made:
         before = made.connection()

@@ -82,6 +82,7 @@ CLAIM = Claim(
     idempotency_key="order-7",
     attempts_made=1,
     attempts_allowed=4,
+    lapsed=False,
 )
 UNANSWERED = Attempt(
     attempt_id=AttemptId(UUID(int=30)),

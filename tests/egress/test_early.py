@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Mapping
 
+import pycurl
 import pytest
 
 from domain.destinations import Timeouts
-from domain.outcomes import Answered, Exchange
+from domain.outcomes import Answered, Exchange, Unknown
 from egress.client import Client, EarlyResults, OutboundRequest
+from egress.engine import Engine
 from tests.egress.servers import Line, Partner, Script
 from tests.support.partners import answers
 
@@ -58,6 +60,31 @@ def test_a_finished_request_is_reported_once_by_its_position(client: Client, par
     statuses = [exchange.outcome.status for exchange in exchanges if isinstance(exchange.outcome, Answered)]
     assert statuses == [200, 201, 200]
     assert seen == [{1: exchanges[1]}]
+
+
+def test_a_transfer_that_meets_a_fault_is_taken_from_libcurl_and_the_others_go_on(
+    client: Client, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([RuntimeError("a fault of ours, once libcurl has the transfer")])
+    add = Engine.add
+
+    def adds_and_fails_once(engine: Engine, handle: pycurl.Curl) -> None:
+        add(engine, handle)
+        for fault in faults:
+            raise fault
+
+    monkeypatch.setattr(Engine, "add", adds_and_fails_once)
+    fast, slow = partner(answers(201)), partner(slow_answers)
+    first, second = client.send_all([request(fast), request(slow)])
+    assert isinstance(first.outcome, Unknown)
+    assert isinstance(second.outcome, Answered)
+
+
+def slow_answers(line: Line) -> None:
+    """Long enough for the other transfer to end, had it been left with libcurl."""
+    line.read_request()
+    threading.Event().wait(0.5)
+    line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 def test_a_single_request_is_never_reported_early(client: Client, partner: StartPartner) -> None:

@@ -449,7 +449,7 @@ def test_a_server_that_accepts_connections_and_stays_silent_is_a_failure_in_time
 def test_two_stacks_events_at_once_apply_each_file_once(
     empty: str, partner: StartPartner, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda may hand over an event twice."""
+    """Lambda may deliver an event twice."""
     addresses = [partner(answers(200)) for _ in range(3)]
     done: list[list[int]] = []
 

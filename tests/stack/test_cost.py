@@ -95,7 +95,7 @@ def test_a_private_api_costs_its_requests_and_the_data_of_its_endpoint_but_none_
         "AWS::EC2::VPCEndpoint", VpcEndpointType="Interface", ServiceName="x.execute-api", SubnetIds=["a"]
     )
     told = billed({"Api": resource("AWS::ApiGateway::RestApi"), "Endpoint": endpoint}, deliveries=MILLION)
-    assert told["rest_api_million"] == 7.0  # a million handed over, a million looked at
+    assert told["rest_api_million"] == 7.0  # a million created, a million looked at
     assert told["interface_endpoint_gb"] == round(2 * MILLION * 4 / 2**20 * 0.01, 4)
     assert "data_out_gb" not in told
 
@@ -139,7 +139,7 @@ def test_a_database_that_does_not_pause_costs_its_least_capacity_for_each_instan
 
 
 def test_statements_take_capacity_and_too_many_of_them_are_refused() -> None:
-    # 100 million handed over, looked at, two statements for each of 105 million attempts, and 219,000 tokens checked
+    # 100 million created, looked at, two statements for each of 105 million attempts, and 219,000 tokens checked
     statements = 100 + 100 + 210 + 0.219
     assert billed(CLUSTER, deliveries=100 * MILLION)["aurora_capacity_unit_hour"] == round(statements * 2.5 * 0.12, 4)
     with pytest.raises(Overloaded, match="raise DatabaseMaxCapacity"):

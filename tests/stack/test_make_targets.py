@@ -66,7 +66,7 @@ def test_make_cost_prints_one_bill_and_renews_what_the_pages_quote(copy: Path) -
     assert "Bastion (t4g.nano)" in more.stdout
     page = copy / "docs/costs.md"
     text = page.read_text()
-    page.write_text(text.replace("| --- | ---: | --- |", "| spoilt |"))
+    page.write_text(text.replace("| --- | ---: | --- |", "| changed |"))
     assert make("cost", "WRITE=yes", root=copy).stdout.splitlines() == ["docs/costs.md"]
     assert page.read_text() == text, "run make cost WRITE=yes"
 

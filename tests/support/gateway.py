@@ -150,7 +150,7 @@ class Gateway:
         return made
 
     def new(self, **overrides: Any) -> NewDelivery:
-        """A delivery to hand over: POST /orders to `partner` unless `overrides` say otherwise."""
+        """A delivery to create: POST /orders to `partner` unless `overrides` say otherwise."""
         values: dict[str, Any] = {
             "tenant_id": self.tenant_id,
             "destination": "partner",

@@ -223,11 +223,15 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
 
 
 # operationId, tag, parameters, and of the body whether it is required and its media types
-OPERATION_SHAPES: dict[str, tuple[str, str, tuple[str, ...], tuple[bool | str, ...] | None]] = {
+type Shape = tuple[str, str, tuple[str, ...], tuple[bool | str, ...] | None]
+JSON_BODY = (True, "application/json")
+PASSED_ON = ("destination", "path", "Idempotency-Key", "Prefer")
+ANY_BODY = (False, "application/json", "text/plain", ANY)
+OPERATION_SHAPES: dict[str, Shape] = {
     "GET /healthz": ("get_healthz", "about", (), None),
     "GET /openapi.json": ("get_openapi_json", "about", (), None),
     "GET /docs": ("get_docs", "about", (), None),
-    "POST /v1/deliveries": ("post_deliveries", "deliveries", ("Idempotency-Key", "Prefer"), (True, "application/json")),
+    "POST /v1/deliveries": ("post_deliveries", "deliveries", ("Idempotency-Key", "Prefer"), JSON_BODY),
     "GET /v1/deliveries": (
         "get_deliveries",
         "deliveries",
@@ -235,53 +239,24 @@ OPERATION_SHAPES: dict[str, tuple[str, str, tuple[str, ...], tuple[bool | str, .
         None,
     ),
     "GET /v1/deliveries/{delivery_id}": ("get_deliveries_delivery_id", "deliveries", ("delivery_id", "cursor"), None),
-    "POST /v1/destinations": ("post_destinations", "destinations", (), (True, "application/json")),
+    "POST /v1/destinations": ("post_destinations", "destinations", (), JSON_BODY),
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
     "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),
     "GET /v1/egress": ("get_egress", "egress", (), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
-    "GET /v1/via/{destination}/{path}": (
-        "get_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        None,
-    ),
-    "HEAD /v1/via/{destination}/{path}": (
-        "head_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        None,
-    ),
-    "POST /v1/via/{destination}/{path}": (
-        "post_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        (False, "application/json", "text/plain", "*/*"),
-    ),
-    "PUT /v1/via/{destination}/{path}": (
-        "put_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        (False, "application/json", "text/plain", "*/*"),
-    ),
-    "PATCH /v1/via/{destination}/{path}": (
-        "patch_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        (False, "application/json", "text/plain", "*/*"),
-    ),
-    "DELETE /v1/via/{destination}/{path}": (
-        "delete_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        (False, "application/json", "text/plain", "*/*"),
-    ),
-    "OPTIONS /v1/via/{destination}/{path}": (
-        "options_via_destination_path",
-        "via",
-        ("destination", "path", "Idempotency-Key", "Prefer"),
-        None,
-    ),
+    **{
+        f"{method} /v1/via/{{destination}}/{{path}}": (f"{method.lower()}_via_destination_path", "via", PASSED_ON, None)
+        for method in ("GET", "HEAD", "OPTIONS")
+    },
+    **{
+        f"{method} /v1/via/{{destination}}/{{path}}": (
+            f"{method.lower()}_via_destination_path",
+            "via",
+            PASSED_ON,
+            ANY_BODY,
+        )
+        for method in ("POST", "PUT", "PATCH", "DELETE")
+    },
 }
 
 

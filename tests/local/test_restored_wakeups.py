@@ -10,9 +10,9 @@ import pytest
 
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
+from local.restored_wakeups import MAX_WAITING, RestoredWakeups
 from local.sqs import Queue, SqsFault, SqsServer
 from local.template import QueueTemplate
-from local.wakeups_again import MAX_WAITING, WakeupsAgain
 from wakeups.sqs import encode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,7 +70,7 @@ def received(queue: Queue) -> list[str]:
 
 @pytest.mark.parametrize("count", [100, 600])
 def test_each_costs_the_same_however_many_there_are(queue: Counting, count: int) -> None:
-    again = WakeupsAgain(wakeups(count), queue=queue)
+    again = RestoredWakeups(wakeups(count), queue=queue)
     found = []
     while again:
         again.feed(now=NOW)
@@ -83,7 +83,7 @@ def test_each_costs_the_same_however_many_there_are(queue: Counting, count: int)
 
 def test_those_that_are_not_due_cost_nothing_and_go_in_their_turn(queue: Counting) -> None:
     listed = wakeups(25, isolated=timedelta(hours=1))
-    again = WakeupsAgain(reversed(listed), queue=queue)
+    again = RestoredWakeups(reversed(listed), queue=queue)
     again.feed(now=NOW - timedelta(seconds=1))
     assert queue.calls == {}
     again.feed(now=NOW + timedelta(hours=11))
@@ -92,7 +92,7 @@ def test_those_that_are_not_due_cost_nothing_and_go_in_their_turn(queue: Countin
 
 
 def test_one_that_the_queue_did_not_take_is_kept(queue: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
-    again = WakeupsAgain(wakeups(1), queue=queue)
+    again = RestoredWakeups(wakeups(1), queue=queue)
     with monkeypatch.context() as broken:
         broken.setattr(queue, "_call", lambda *_: {"Attributes": {"ApproximateNumberOfMessages": "0"}, "Failed": ["x"]})
         with pytest.raises(SqsFault):
@@ -103,12 +103,12 @@ def test_one_that_the_queue_did_not_take_is_kept(queue: Counting, monkeypatch: p
 
 
 def test_it_sends_by_itself_and_says_when_it_cannot_go_on(queue: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
-    again = WakeupsAgain(wakeups(20), queue=queue)
+    again = RestoredWakeups(wakeups(20), queue=queue)
     again.start()
     again._thread.join(90)
-    assert (len(again), again.is_well(), len(received(queue))) == (0, True, 20)
-    broken = WakeupsAgain(wakeups(1), queue=queue)
+    assert (len(again), again.is_healthy(), len(received(queue))) == (0, True, 20)
+    broken = RestoredWakeups(wakeups(1), queue=queue)
     monkeypatch.setattr(broken, "feed", lambda: None)  # nobody foresaw that it would be called with a word
     broken.start()
     broken._thread.join(90)
-    assert not broken.is_well()
+    assert not broken.is_healthy()

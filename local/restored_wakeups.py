@@ -44,7 +44,7 @@ def unfinished(postgres: Postgres, *, database: str) -> list[Wakeup]:
     ]
 
 
-class WakeupsAgain:
+class RestoredWakeups:
     """Sends each of `wakeups` once its delivery is due, the earliest first."""
 
     def __init__(self, wakeups: Iterable[Wakeup], *, queue: Queue) -> None:
@@ -61,7 +61,7 @@ class WakeupsAgain:
         """Send from now on."""
         self._thread.start()
 
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether it sends on, or has sent them all. An unexpected error ends it, so its owner must check."""
         return not self._left or self._thread.is_alive()
 
