@@ -7,6 +7,7 @@ come back in the answer, and end up in somebody's log.
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
@@ -36,7 +37,7 @@ def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
 
 def _text(body: bytes) -> str:
     try:
-        return body.decode(json.detect_encoding(body))
+        return body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise Malformed("the body is not JSON: it is not UTF-8 text") from None
 

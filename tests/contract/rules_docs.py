@@ -367,7 +367,7 @@ def _phrases() -> Iterable[tuple[str, str]]:
     surely = [str(status) for status in sorted(RETRIABLE_STATUSES - AMBIGUOUS_STATUSES)]
     open_ = [str(status) for status in sorted(AMBIGUOUS_STATUSES)]
     misses = _listed([f"{seconds} s" for seconds in MISS_DELAYS_SECONDS])
-    limits = f"{paging.DEFAULT_LIMIT} items a page, `limit` makes that 1 to {paging.MOST}"
+    limits = f"{paging.DEFAULT_LIMIT} items a page; `limit` sets this, from 1 to {paging.MOST}"
     deadlines = (
         f"{timeouts.connect_seconds:g} s to connect (name and TLS included), {timeouts.first_byte_seconds:g} s to the "
         f"first byte, {timeouts.total_seconds:g} s in all; each can be set, to {MAX_TOTAL_SECONDS} s at most"

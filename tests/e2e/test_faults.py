@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -59,12 +60,22 @@ def test_a_crash_of_the_api_is_a_502_and_the_next_call_works(stack: Stack, consu
         before = set(stack.functions["ApiFunction"].process_ids)
         running = threads.submit(consumer.call, "GET", "/v1/via/partner/slow?seconds=2")
         eventually(lambda: any(call.path == "/slow" and call.method == "GET" for call in list(stack.partner.calls)))
-        for pid in before | set(stack.functions["ApiFunction"].process_ids):
+        killed = before | set(stack.functions["ApiFunction"].process_ids)
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
         answer = running.result(30)
+    eventually(lambda: not any(is_running(pid) for pid in killed))  # the kernel takes a moment to end a process
     assert answer.status == 502
     assert answer.headers["content-type"] == "application/problem+json"
     assert consumer.call("GET", "/v1/egress").status == 200
+
+
+def is_running(pid: int) -> bool:
+    """Of a process that was killed: it counts until it is dead, and no longer, though nobody has waited for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def noted_invocations(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> list[object]:

@@ -1,7 +1,6 @@
 """/v1/deliveries: events in, rows and responses out."""
 
 import gzip
-import json
 import threading
 import time
 from base64 import b64decode, b64encode, urlsafe_b64encode
@@ -130,15 +129,17 @@ def test_the_body_is_sent_as_it_was_meant(
     assert types == ([] if content_type is None else [content_type])
 
 
-def test_a_body_in_a_call_that_is_not_utf_8_is_sent_as_utf_8(api: Api, partner: StartPartner) -> None:
+def test_a_byte_order_mark_is_ignored_and_other_encodings_than_utf_8_are_refused(
+    api: Api, partner: StartPartner
+) -> None:
     server = partner(answers(200))
     api.destination(server.url())
-    call = json.dumps(
-        {"destination": "partner", "path": "/orders", "body": {"city": "Z\u00fcrich"}}, ensure_ascii=False
-    )
-    sent = api.call("POST", "/v1/deliveries", body=call.encode("utf-16"), headers=[WAIT])
+    call = '{"destination": "partner", "path": "/orders", "body": {"city": "Z\u00fcrich"}}'
+    sent = api.call("POST", "/v1/deliveries", body=call.encode("utf-8-sig"), headers=[WAIT])
     assert sent.status == 200
-    assert server.requests[0].partition(b"\r\n\r\n")[2] == '{"city":"Z\u00fcrich"}'.encode()
+    assert server.requests[0].partition(b"\r\n\r\n")[2] == '{"city": "Z\u00fcrich"}'.encode()
+    for encoding in ("utf-16", "utf-16-be", "utf-32", "latin-1"):
+        assert api.call("POST", "/v1/deliveries", body=call.encode(encoding)).kind == "malformed-request"
 
 
 def test_repeated_headers_go_out_in_their_order(api: Api, partner: StartPartner) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("make", "local", "infra", "src", "events", "tools", "bench")
+FOLDERS = ("make", "local", "infra", "src", "events", "tools", "bench", "stack")
 FILES = (
     "Makefile",
     "template.yaml",

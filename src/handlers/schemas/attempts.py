@@ -64,7 +64,10 @@ class AttemptBody(Struct, frozen=True, kw_only=True):
         ),
     ]
     reason: Annotated[str | None, Meta(description="Why no answer came, in words; null when answered")]
-    started_at: Annotated[datetime, Meta(description="When the attempt began")]
+    started_at: Annotated[
+        datetime,
+        Meta(description="When the attempt began; of one whose worker crashed, when that was found, after its lease"),
+    ]
     timings: Annotated[TimingsBody, Meta(description="How long its steps took")]
     remote_address: Annotated[str | None, Meta(description="The partner's address that was connected to")]
     egress_address: Annotated[str | None, Meta(description="The fixed address it left from, where one is known")]

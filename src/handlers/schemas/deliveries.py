@@ -3,6 +3,7 @@
 import json
 import re
 from base64 import b64decode
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -210,15 +211,12 @@ def _content(body: NewDeliveryBody, sent: bytes, faults: list[Fault]) -> bytes:
             return b""
     if body.body is None:
         return b""
-    return body.body.encode() if isinstance(body.body, str) else _bytes_as_sent(body.body, sent)
+    return body.body.encode() if isinstance(body.body, str) else _bytes_as_sent(sent)
 
 
-def _bytes_as_sent(content: dict[str, Any] | list[Any], sent: bytes) -> bytes:
-    """The bytes of `content` in `sent`; encoded again where the call is not UTF-8."""
-    try:
-        return bytes(_SENT.decode(sent).body)
-    except msgspec.DecodeError:
-        return msgspec.json.encode(content)
+def _bytes_as_sent(sent: bytes) -> bytes:
+    """The bytes of the member `body` in the call, byte for byte."""
+    return bytes(_SENT.decode(sent.removeprefix(BOM_UTF8)).body)
 
 
 def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
