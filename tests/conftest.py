@@ -159,7 +159,7 @@ def gateway(database: FreshDatabase, queue: "EmulatedQueue") -> "Iterator[Gatewa
 @pytest.fixture
 def partner() -> "Iterator[Callable[[Script], Partner]]":
     """Starts partners that follow a script: `partner(script).url()`; they stop after the test."""
-    from tests.egress.servers import Server
+    from tests.egress.servers import Server, stop_all
 
     servers: list[Server] = []
 
@@ -168,8 +168,7 @@ def partner() -> "Iterator[Callable[[Script], Partner]]":
         return servers[-1].partner
 
     yield start
-    for server in servers:
-        server.stop()
+    stop_all(servers)
 
 
 @pytest.fixture

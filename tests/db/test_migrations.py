@@ -157,10 +157,8 @@ def test_a_file_whose_statements_take_too_long_together_is_ended_by_postgresql(e
     """Each statement alone would be in time."""
     with connect(empty) as connection:
         migrate(connection)
-        started = time.monotonic()
         with pytest.raises(MigrationError, match=rf"{NEXT:04}_later\.sql: terminating connection due to transaction"):
             migrate(connection, files=given("SELECT pg_sleep(0.4);" * 20), seconds_left=lambda: 1.0)
-        assert time.monotonic() - started < 7  # of the 8 that they take together
     assert tables(empty) >= {"delivery"}
 
 

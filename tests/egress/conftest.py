@@ -1,6 +1,7 @@
 """Fixtures of the egress tests: partners, a certificate authority, the real client."""
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 
@@ -8,10 +9,11 @@ import pytest
 
 from domain.destinations import Timeouts
 from domain.outcomes import Exchange, Headers
+from egress import client as client_module
 from egress.addresses import Guard
 from egress.client import Client, OutboundRequest
 from tests.egress.authorities import Authority
-from tests.egress.servers import Partner, Script, Server
+from tests.egress.servers import Partner, Script, Server, stop_all
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 EVERY_PORT = range(1, 65536)
@@ -27,8 +29,7 @@ def partner() -> Iterator[Callable[..., Partner]]:
         return servers[-1].partner
 
     yield start
-    for server in servers:
-        server.stop()
+    stop_all(servers)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,27 @@ def client(authority: Authority) -> Iterator[Client]:
     client = Client(guard, ca_bundle=str(authority.roots))
     yield client
     client.close()
+
+
+class Clock:
+    """The real clock, until a test puts it forward."""
+
+    def __init__(self) -> None:
+        self._ahead_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead_seconds
+
+    def put_forward(self, seconds: float) -> None:
+        self._ahead_seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that the client compares its deadlines with whenever something has happened."""
+    clock = Clock()
+    monkeypatch.setattr(client_module, "time", clock)
+    return clock
 
 
 @pytest.fixture

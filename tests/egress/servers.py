@@ -1,15 +1,25 @@
 """Servers on loopback that say byte for byte what a test wants of a partner, well-behaved or not."""
 
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
+# For how long a partner waits for the other end to give up. Deadlines in tests are far shorter, or far longer where
+# another one is to end the call; so that a call which gave up before its partner did was ended by its deadline.
+SAFETY_SECONDS = 60.0
+_DRIP_SECONDS = 0.02
+
 type Script = Callable[["Line"], None]
+
+
+class NobodyGaveUpError(Exception):
+    """The other end was still waiting after SAFETY_SECONDS."""
 
 
 class Line:
@@ -40,8 +50,19 @@ class Line:
         self.connection.sendall(data)
 
     def hang(self) -> None:
-        """Says nothing until the test is over."""
-        self.stopping.wait(30)
+        """Says nothing until the test is over. Raises NobodyGaveUpError where the other end waits for too long."""
+        if not self.stopping.wait(SAFETY_SECONDS) and _is_open(self.connection):
+            raise NobodyGaveUpError
+
+    def drip(self, piece: bytes) -> None:
+        """Sends `piece` again and again until the test is over or the other end has closed. Raises NobodyGaveUpError
+        where that takes too long.
+        """
+        for _ in range(int(SAFETY_SECONDS / _DRIP_SECONDS)):
+            if self.stopping.wait(_DRIP_SECONDS):
+                return
+            self.send(piece)
+        raise NobodyGaveUpError
 
     def reset(self) -> None:
         """Closes with a TCP reset."""
@@ -51,13 +72,16 @@ class Line:
 
 @dataclass(kw_only=True)
 class Partner:
-    """A server and what it was sent: `requests` in order, `connections` counted."""
+    """A server and what it was sent: `requests` in order, `connections` counted, and how often it `waited_in_vain` for
+    the other end to give up.
+    """
 
     scheme: str
     port: int
     host: str = "127.0.0.1"
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    waited_in_vain: int = 0
 
     def url(self, target: str = "/", *, host: str | None = None) -> str:
         return f"{self.scheme}://{host or self.host}:{self.port}{target}"
@@ -113,6 +137,8 @@ class Server:
             line = _Recorder(connection, number, self._stopping, self.partner.requests)
             try:
                 self._script(line)
+            except NobodyGaveUpError:
+                self.partner.waited_in_vain += 1
             finally:
                 connection.close()
 
@@ -131,6 +157,22 @@ class _Recorder(Line):
         if request:
             self._requests.append(request)
         return request
+
+
+def stop_all(servers: Iterable[Server]) -> None:
+    """Ends a test's servers. Fails where one of them waited in vain: then a deadline does not hold."""
+    partners = []
+    for server in servers:
+        server.stop()
+        partners.append(server.partner)
+    assert not [partner for partner in partners if partner.waited_in_vain], "nobody gave up waiting for a partner"
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether the other end has not closed, whatever is left to read."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return not poll.poll(0)
 
 
 def has_ipv6_loopback() -> bool:

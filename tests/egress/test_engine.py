@@ -2,13 +2,15 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from queue import SimpleQueue
 
 import pytest
 
-from egress.engine import Engine
+from egress.engine import Ended, Engine
 from egress.sockets import OPEN_CONNECTIONS, OpenSockets
 
 
@@ -26,9 +28,9 @@ def test_a_wake_ends_a_turn_early_however_often_it_comes() -> None:
     engine = Engine()
     for _ in range(70_000):  # more than a pipe holds
         engine.wake()
-    began = time.monotonic()
-    assert engine.turn(until=began + 30) == []
-    assert time.monotonic() - began < 15
+    turns: SimpleQueue[list[Ended]] = SimpleQueue()
+    threading.Thread(target=lambda: turns.put(engine.turn(until=time.monotonic() + 3600)), daemon=True).start()
+    assert turns.get(timeout=60) == []
     engine.close()
 
 
@@ -99,7 +101,7 @@ def test_only_so_many_connections_are_remembered() -> None:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -134,7 +134,7 @@ def test_a_result_over_lambdas_limit_is_an_error_of_the_function(function_of: Ma
 
 
 def test_stopping_ends_a_request_under_way(function_of: MakeFunction) -> None:
-    function = function_of("sleep")
+    function = function_of("sleep", timeout_seconds=90)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(function.invoke, {"seconds": 30})
         while not function.process_ids:
@@ -142,7 +142,7 @@ def test_stopping_ends_a_request_under_way(function_of: MakeFunction) -> None:
         time.sleep(0.3)
         function.stop()
         with pytest.raises(FunctionCrashed):
-            running.result(5)
+            running.result(60)
 
 
 def test_after_stopping_nothing_is_invoked(function_of: MakeFunction) -> None:
@@ -154,7 +154,7 @@ def test_after_stopping_nothing_is_invoked(function_of: MakeFunction) -> None:
 
 def _wait_for_end(pid: int) -> None:
     """Until our child has ended with all of its threads; the last one closes its files."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
