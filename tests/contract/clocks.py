@@ -88,8 +88,8 @@ def _faults(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
         claim = _claim(node)
         if claim is not None and id(node) not in waits and _is_bounded(*claim, readings):
             yield f"{claim[0].lineno}: {ast.unparse(claim[0])}"
-        if isinstance(node, ast.Assign) and _is_too_soon(node.value):
-            yield f"{node.lineno}: {ast.unparse(node)} (a wait lasts at least {GENEROUS_SECONDS} s before it fails)"
+        if (isinstance(node, ast.Assign) and _is_too_soon(node.value)) or _is_short_wait(node):
+            yield f"{getattr(node, 'lineno', 0)}: {ast.unparse(node)} (wait at least {GENEROUS_SECONDS} s)"
 
 
 def _readings(function: ast.AST) -> _Readings:
@@ -174,10 +174,30 @@ def _is_length(node: ast.expr) -> bool:
 
 def _is_too_soon(value: ast.expr) -> bool:
     """Whether it is a moment less than GENEROUS_SECONDS from now."""
-    if not (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and _is_clock(value.left)):
+    if not (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
         return False
-    seconds = value.right.value if isinstance(value.right, ast.Constant) else GENEROUS_SECONDS
-    return isinstance(seconds, int | float) and seconds < GENEROUS_SECONDS
+    return _is_clock(value.left) and _is_short(value.right)
+
+
+def _is_short_wait(node: ast.AST) -> bool:
+    """Whether it fails what takes GENEROUS_SECONDS: a call with a `timeout`, the result of a future, or the wait of an
+    assertion. That something does not happen (`assert not ended.wait(0.3)`) may be looked at for a shorter time.
+    """
+    if isinstance(node, ast.Assert) and not isinstance(node.test, ast.UnaryOp):
+        return any(_is_wait(part, "wait") for part in ast.walk(node.test))
+    if not isinstance(node, ast.Call):
+        return False
+    return _is_wait(node, "result") or any(_is_short(word.value) for word in node.keywords if word.arg == "timeout")
+
+
+def _is_wait(node: ast.AST, method: str) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method):
+        return False
+    return any(_is_short(given) for given in node.args)
+
+
+def _is_short(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float) and 0 < node.value < GENEROUS_SECONDS
 
 
 def _is_clock(node: ast.AST) -> bool:

@@ -41,6 +41,11 @@ BOUNDS = [
     "assert all(exchange.timings.total_ms < exchanges[4].timings.total_ms for exchange in others)",
     "assert took_ms < 3 and attempt['total_ms'] < 900",
     "assert answer.elapsed < timedelta(seconds=1)",
+    "assert sent.wait(20)",
+    "assert process.wait(30) == 0",
+    "assert running.result(5) == 3",
+    "assert answers.get(timeout=10) == 3",
+    "subprocess.run(command, check=True, timeout=20)",
     "deadline = time.monotonic() + 5\nwhile not done():\n    assert time.monotonic() < deadline",
 ]
 FINE = [
@@ -55,6 +60,10 @@ FINE = [
     "assert ends - NOTICE > datetime.now(UTC)",
     "assert 0 <= timings.dns_ms <= timings.connect_ms <= timings.total_ms",
     "assert attempt['total_ms'] == 5.25",
+    "assert sent.wait(60) and running.result(90) == 3",
+    "subprocess.run(command, check=True, timeout=60)",
+    "stopping.wait(0.3)",
+    "assert not ended.wait(0.3)",
     "assert clock.slept_seconds < 3",
     "end = time.monotonic() + seconds; return Context(seconds_left=lambda: end - time.monotonic())",
 ]

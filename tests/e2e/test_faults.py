@@ -63,7 +63,7 @@ def test_a_crash_of_the_api_is_a_502_and_the_next_call_works(stack: Stack, consu
         killed = before | set(stack.functions["ApiFunction"].process_ids)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        answer = running.result(30)
+        answer = running.result(60)
     eventually(lambda: not any(is_running(pid) for pid in killed))  # the kernel takes a moment to end a process
     assert answer.status == 502
     assert answer.headers["content-type"] == "application/problem+json"

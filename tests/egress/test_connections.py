@@ -72,7 +72,7 @@ def test_an_answer_that_nobody_asked_for_is_not_read_as_that_of_the_next_request
 
     there = partner(script, tls=authority.context("127.0.0.1", protocols=("http/1.1",)) if encrypted else None)
     assert isinstance(send(there.url("/first"), method="GET", may_repeat=True).outcome, Answered)
-    assert sent.wait(20)
+    assert sent.wait(60)
     time.sleep(0.1)
     outcome = send(there.url("/second"), method="GET", may_repeat=True).outcome
     assert isinstance(outcome, Answered)

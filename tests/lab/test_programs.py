@@ -107,10 +107,10 @@ def _resolved(lab: RunningLab) -> Mapping[str, list[str]]:
     for interface in lab.network.interfaces:
         with lab.lab.inside(interface.id):
             for tcp in (False, True):
-                answer = DNSRecord.question(HOST).send(str(lab.network.cidr[2]), tcp=tcp, timeout=5)
+                answer = DNSRecord.question(HOST).send(str(lab.network.cidr[2]), tcp=tcp, timeout=60)
                 answers.setdefault(interface.id, []).append(str(DNSRecord.parse(answer).get_a().rdata))
     with lab.lab.inside(lab.database.interface):
-        answer = DNSRecord.question("no.such.name").send(str(lab.network.cidr[2]), timeout=5)
+        answer = DNSRecord.question("no.such.name").send(str(lab.network.cidr[2]), timeout=60)
     return answers | {"unknown": [RCODE[DNSRecord.parse(answer).header.rcode]]}
 
 

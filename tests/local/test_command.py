@@ -436,7 +436,7 @@ def test_a_broken_data_directory_is_one_clear_line_and_clean_fixes_it(run: Calla
     assert status == 1
     assert "is not a PostgreSQL data directory. `make run-clean` starts over" in said.splitlines()[1]
     clean = [sys.executable, "-m", "local", "clean", "--directory", str(tmp_path / "kept")]
-    cleaned = subprocess.run(clean, cwd=REPOSITORY, check=True, timeout=20, capture_output=True, text=True)
+    cleaned = subprocess.run(clean, cwd=REPOSITORY, check=True, timeout=60, capture_output=True, text=True)
     assert cleaned.stdout == f"Deleted {tmp_path / 'kept'}\n"
     assert not (tmp_path / "kept").exists()
     run().until_ready()
@@ -450,7 +450,7 @@ def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
     assert nothing.returncode == 0
     run().until_ready()
     refused = subprocess.run(
-        [*clean, str(tmp_path / "kept")], cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=20
+        [*clean, str(tmp_path / "kept")], cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 1
     assert "already running" in refused.stderr

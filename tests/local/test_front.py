@@ -103,7 +103,7 @@ def front(gateway_of: Callable[[ApiTemplate], Front], api: ApiTemplate) -> Front
 def call(
     front: Front, method: str, path: str, *, token: str | None = "good", body: Any = None, **headers: str
 ) -> tuple[int, Mapping[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=60)
     try:
         sent = headers | ({} if token is None else {"Authorization": token})
         connection.request(method, path, body, sent, encode_chunked=not isinstance(body, bytes))
@@ -115,7 +115,7 @@ def call(
 
 def raw(front: Front, request: bytes, *, answers: int) -> bytes:
     """Bytes out, and back until `answers` status lines came and nothing follows for a moment."""
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as connection:
         connection.sendall(request)
         received = b""
         while received.count(b"HTTP/1.1 ") < answers or not received.endswith(b"}"):
@@ -173,7 +173,7 @@ def test_two_requests_in_one_go_are_answered_in_order(front: Front) -> None:
 def test_a_client_that_waits_for_100_continue_is_served(front: Front) -> None:
     request = b"POST /v1/via/x HTTP/1.1\r\nHost: h\r\nAuthorization: good\r\nContent-Length: 2\r\n"
     request += b"Expect: 100-continue\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as connection:
         connection.sendall(request)
         assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
         connection.sendall(b"ok")
@@ -181,7 +181,7 @@ def test_a_client_that_waits_for_100_continue_is_served(front: Front) -> None:
 
 
 def test_nonsense_is_a_400(front: Front) -> None:
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
 
@@ -260,7 +260,7 @@ def test_a_front_with_a_certificate_serves_all_its_listeners_over_tls(tmp_path: 
     front.start(lambda request: HttpResponse(status=200, headers=(), body=request.path.encode()))
     try:
         for listener in listeners:
-            plain = socket.create_connection(listener.getsockname(), timeout=10)
+            plain = socket.create_connection(listener.getsockname(), timeout=60)
             connection = http.client.HTTPSConnection("api.example.com")
             connection.sock = authority.client().wrap_socket(plain, server_hostname="api.example.com")
             with closing(connection):

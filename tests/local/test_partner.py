@@ -28,7 +28,7 @@ def partner(lines: list[str]) -> Iterator[Partner]:
 
 
 def call(partner: Partner, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=60)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -46,7 +46,7 @@ def test_a_silent_caller_does_not_hold_up_the_others_of_a_partner_with_tls(tmp_p
     try:
         with (
             socket.create_connection(("127.0.0.1", partner.port)),  # it says nothing, not even hello
-            socket.create_connection(("127.0.0.1", partner.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", partner.port), timeout=60) as plain,
             authority.client().wrap_socket(plain, server_hostname="partner.example.com") as caller,
         ):
             caller.sendall(b"GET /ip HTTP/1.1\r\nHost: partner.example.com\r\nConnection: close\r\n\r\n")
@@ -104,7 +104,7 @@ def test_a_busy_port_is_one_clear_line(partner: Partner) -> None:
 
 
 def test_the_echo_returns_the_callers_address_and_does_not_report_it(partner: Partner, lines: list[str]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", partner.port, timeout=60)
     connection.request("GET", "/ip")
     response = connection.getresponse()
     assert (response.status, response.getheader("Content-Type"), response.read()) == (200, "text/plain", b"127.0.0.1\n")

@@ -394,7 +394,7 @@ def test_whatever_ends_us_ends_the_session_too(
     with closing(Shell(authority, repository)) as shell:
         shell.wait_for_psql()
         shell.process.send_signal(number)
-        assert shell.process.wait(30) == code
+        assert shell.process.wait(60) == code
         assert programs.ended()
         assert not shell.children()
 
@@ -412,7 +412,7 @@ def test_ctrl_c_ends_psqls_statement_and_not_the_session(
         shell.say("SELECT 'still ' || 'here';\n")
         shell.wait_for("still here")
         shell.say("\\q\n")
-        assert shell.process.wait(30) == 0
+        assert shell.process.wait(60) == 0
         assert programs.ended()
 
 

@@ -112,7 +112,7 @@ class QueueRelay:
 
     def _forward(self, headers: Mapping[str, str], content: bytes) -> tuple[int, bytes]:
         self.wakeups += [entry["MessageBody"] for entry in json.loads(content).get("Entries", ())]
-        connection = http.client.HTTPConnection(self.endpoint_url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(self.endpoint_url.removeprefix("http://"), timeout=60)
         try:
             connection.request("POST", "/", content, dict(headers))
             response = connection.getresponse()

@@ -36,7 +36,7 @@ def _all_of(connection: socket.socket) -> bytes:
 
 
 def _asked(port: int, question: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(question)
         connection.shutdown(socket.SHUT_WR)
         return _all_of(connection)
@@ -66,4 +66,4 @@ def test_it_stops_listening(shouting: socket.socket) -> None:
     with Relay("127.0.0.1", to_loopback(shouting.getsockname()[1])) as relay:
         port = relay.port
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
