@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 # Test files are distributed over processes, each with its own PostgreSQL and local stack; ARGS=-n0 runs them in one process.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-CHECKED := src local stack tests $(wildcard tools bench lab)
+CHECKED := src local stack tests $(wildcard tools bench lab simulator)
 # The chaos test breaks things at random, so it has a command of its own (make chaos) and never blocks a change by chance.
 GATING := tests --ignore=tests/e2e/test_chaos.py
 

@@ -66,7 +66,21 @@ UNRELEASED_WORDS = 3000
 WRITTEN_BY_A_TOOL = {"docs/parameters.md"}
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
-_FOLDERS = (".ci", "bench", "docs", "events", "infra", "lab", "local", "make", "src", "stack", "tests", "tools")
+_FOLDERS = (
+    ".ci",
+    "bench",
+    "docs",
+    "events",
+    "infra",
+    "lab",
+    "local",
+    "make",
+    "simulator",
+    "src",
+    "stack",
+    "tests",
+    "tools",
+)
 _KINDS = {".md", ".svg", ".toml", ".yaml", ".yml", ".mk", ".py", ".sql", ".json", ".txt", ".pem", ""}
 _SETTINGS: tuple[type[FromEnvironment], ...] = (
     AdminSettings,
