@@ -13,6 +13,7 @@ from psycopg import sql
 
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrate
 from local.postgres import Postgres
+from runtime import credentials
 from runtime.observability import metrics
 
 if TYPE_CHECKING:  # at run time they would import this file again
@@ -110,6 +111,12 @@ def operator_database_url(database: FreshDatabase) -> str:
 def repository() -> Path:
     """The root of the project."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _credentials_of_this_test() -> None:
+    """A process reads its credentials once; a test sets others than the test before it."""
+    credentials.forget()
 
 
 @pytest.fixture

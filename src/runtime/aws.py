@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import msgspec
 import pycurl
 
 from runtime import credentials
@@ -64,8 +65,82 @@ class _HttpAnswer:
     body: bytes
 
 
+# Service, target, URL and credentials of a call.
+type _Operation = tuple[str, str, str, AwsSettings]
+
+
+class _Handle:
+    """A libcurl handle with its open connection, prepared for the calls of one operation with one set of credentials.
+
+    Preparing costs as much as all else that we do for a call, so it is done once for calls alike; each call sets its
+    own body and deadline. Between two calls the handle holds neither body nor answer.
+    """
+
+    def __init__(self) -> None:
+        self._curl = pycurl.Curl()
+        self._answer = bytearray()
+        self._prepared_for: _Operation | None = None
+
+    def prepare(self, operation: _Operation) -> None:
+        """Makes the next call one of `operation`. Nothing of another operation's calls is left, but the connection."""
+        if self._prepared_for != operation:
+            self._curl.reset()
+            self._set(*operation)
+            self._prepared_for = operation
+
+    def perform(self, body: bytes, *, seconds: float) -> _HttpAnswer:
+        """Sends `body`. Raises AwsCallFailed where there is no answer; the handle must then be closed."""
+        curl = self._curl
+        self._answer.clear()
+        curl.setopt(pycurl.POSTFIELDS, body)
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(min(seconds, _CONNECT_SECONDS) * 1000)))
+        try:
+            curl.perform()
+        except pycurl.error as error:
+            raise AwsCallFailed(code=_NO_ANSWER, message=_curl_message(error), retryable=True) from None
+        answer = _HttpAnswer(status=curl.getinfo(pycurl.RESPONSE_CODE), body=bytes(self._answer))
+        curl.setopt(pycurl.POSTFIELDS, b"")
+        self._answer.clear()
+        return answer
+
+    def close(self) -> None:
+        """Closes the connection too."""
+        self._curl.close()
+
+    def _set(self, service: str, target: str, url: str, account: AwsSettings) -> None:
+        headers = [
+            f"Content-Type: application/x-amz-json-{_JSON_VERSIONS[service]}",
+            f"X-Amz-Target: {target}",
+            "Accept:",
+            "Expect:",
+        ]
+        if account.aws_session_token:
+            headers.append(f"X-Amz-Security-Token: {account.aws_session_token}")
+        curl = self._curl
+        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.HTTPHEADER, headers)
+        curl.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
+        curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{account.aws_region}:{service}")
+        curl.setopt(pycurl.USERNAME, account.aws_access_key_id)
+        curl.setopt(pycurl.PASSWORD, account.aws_secret_access_key)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.NOPROXY, "*")
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_SECONDS)
+        curl.setopt(pycurl.WRITEFUNCTION, self._collect)
+        if url.startswith("https:"):
+            curl.setopt(pycurl.CAINFO, ca_bundle())
+
+    def _collect(self, piece: bytes) -> int:
+        if len(self._answer) + len(piece) > _ANSWER_LIMIT_BYTES:
+            return 0  # libcurl stops the transfer
+        self._answer.extend(piece)
+        return len(piece)
+
+
 # Idle handles with their open connections, by URL; a call takes one for itself.
-_handles: Final[defaultdict[str, deque[pycurl.Curl]]] = defaultdict(deque)
+_handles: Final[defaultdict[str, deque[_Handle]]] = defaultdict(deque)
 
 
 def call(
@@ -169,84 +244,25 @@ def _call_once(
 ) -> dict[str, Any]:
     """`reused_by` is the deadline of an answer over a reused connection, `deadline` that of any."""
     idle = _idle_handle(url)
-    handle = idle or pycurl.Curl()
+    handle = idle or _Handle()
+    handle.prepare((service, target, url, account))
     end_by = deadline if idle is None else min(reused_by, deadline)
-    _prepare(handle, service, target, payload, url=url, account=account)
-    answer = _performed(handle, seconds=max(end_by - time.monotonic(), 0.001))
+    try:
+        answer = handle.perform(msgspec.json.encode(payload), seconds=max(end_by - time.monotonic(), 0.001))
+    except AwsCallFailed:
+        handle.close()
+        raise
     _handles[url].append(handle)
     if answer.status != 200:
         raise _failure(answer, account)
     return _parsed(answer.body)
 
 
-def _idle_handle(url: str) -> pycurl.Curl | None:
+def _idle_handle(url: str) -> _Handle | None:
     try:
         return _handles[url].pop()
     except IndexError:
         return None
-
-
-def _performed(handle: pycurl.Curl, *, seconds: float) -> _HttpAnswer:
-    """As `_perform`. A handle without an answer is closed with its connection; one with an answer drops the credentials
-    and keeps its connection open."""
-    try:
-        answer = _perform(handle, seconds=seconds)
-    except AwsCallFailed:
-        handle.close()
-        raise
-    handle.reset()
-    return answer
-
-
-def _prepare(
-    handle: pycurl.Curl,
-    service: str,
-    target: str,
-    payload: Mapping[str, object],
-    *,
-    url: str,
-    account: AwsSettings,
-) -> None:
-    headers = [
-        f"Content-Type: application/x-amz-json-{_JSON_VERSIONS[service]}",
-        f"X-Amz-Target: {target}",
-        "Accept:",
-        "Expect:",
-    ]
-    if account.aws_session_token:
-        headers.append(f"X-Amz-Security-Token: {account.aws_session_token}")
-    handle.setopt(pycurl.URL, url)
-    handle.setopt(pycurl.POSTFIELDS, json.dumps(payload, separators=(",", ":")).encode())
-    handle.setopt(pycurl.HTTPHEADER, headers)
-    handle.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
-    handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{account.aws_region}:{service}")
-    handle.setopt(pycurl.USERNAME, account.aws_access_key_id)
-    handle.setopt(pycurl.PASSWORD, account.aws_secret_access_key)
-    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    handle.setopt(pycurl.NOPROXY, "*")
-    handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_SECONDS)
-    if url.startswith("https:"):
-        handle.setopt(pycurl.CAINFO, ca_bundle())
-
-
-def _perform(handle: pycurl.Curl, *, seconds: float) -> _HttpAnswer:
-    body = bytearray()
-
-    def collect(piece: bytes) -> int:
-        if len(body) + len(piece) > _ANSWER_LIMIT_BYTES:
-            return 0  # libcurl stops the transfer
-        body.extend(piece)
-        return len(piece)
-
-    handle.setopt(pycurl.WRITEFUNCTION, collect)
-    handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
-    handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(min(seconds, _CONNECT_SECONDS) * 1000)))
-    try:
-        handle.perform()
-    except pycurl.error as error:
-        raise AwsCallFailed(code=_NO_ANSWER, message=_curl_message(error), retryable=True) from None
-    return _HttpAnswer(status=handle.getinfo(pycurl.RESPONSE_CODE), body=bytes(body))
 
 
 def _curl_message(error: pycurl.error) -> str:
@@ -285,7 +301,7 @@ def _error_fields(body: bytes) -> dict[str, Any]:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(body or b"{}")
+        parsed = msgspec.json.decode(body or b"{}")
     except ValueError:
         raise AwsCallFailed(
             code="UnreadableAnswer", message="the service's answer is not JSON", retryable=True

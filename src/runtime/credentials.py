@@ -11,6 +11,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 import pycurl
 
@@ -44,13 +45,13 @@ def current(*, timeout_seconds: float = FETCH_SECONDS) -> AwsSettings:
     Raises SettingsError where the environment names neither credentials nor an endpoint, CredentialsUnavailable.
     """
     global _cached  # noqa: PLW0603 - one set of credentials per process, as it has one environment
-    container = ContainerSettings.from_environment()
-    if not container.aws_container_credentials_full_uri:
-        return AwsSettings.from_environment()
+    given = _given()
+    if isinstance(given, AwsSettings):
+        return given
     if _cached is not None and _cached.lasts(RENEWED_BEFORE_EXPIRY_SECONDS):
         return _cached.settings
     try:
-        _cached = _read(_fetched(container, seconds=min(timeout_seconds, FETCH_SECONDS)), container)
+        _cached = _read(_fetched(given, seconds=min(timeout_seconds, FETCH_SECONDS)), given)
     except CredentialsUnavailable:
         if _cached is None or not _cached.lasts(0):
             raise
@@ -58,9 +59,18 @@ def current(*, timeout_seconds: float = FETCH_SECONDS) -> AwsSettings:
 
 
 def forget() -> None:
-    """Drops fetched credentials, which belong to the process that a snapshot was made of."""
+    """Drops what was read and fetched, which belongs to the process that a snapshot was made of."""
     global _cached  # noqa: PLW0603 - see above
     _cached = None
+    _given.cache_clear()
+
+
+@cache
+def _given() -> AwsSettings | ContainerSettings:
+    """The credentials of the environment, or where it says to fetch them; read once per process, since reading costs a
+    call to SQS a sixth of its work. Raises SettingsError; then the next call reads again."""
+    container = ContainerSettings.from_environment()
+    return container if container.aws_container_credentials_full_uri else AwsSettings.from_environment()
 
 
 def _fetched(container: ContainerSettings, *, seconds: float) -> bytes:

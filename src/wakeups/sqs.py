@@ -118,7 +118,11 @@ def _entry(name: str, wakeup: Wakeup, *, now: datetime) -> _Entry:
 
 
 def _json(fields: Mapping[str, object]) -> str:
-    return json.dumps(fields, separators=(",", ":"))  # ASCII, so that its length is its number of bytes
+    """ASCII, so that its length is its number of bytes, and so that SQS accepts each of its characters."""
+    if "record" in fields:
+        return json.dumps(fields, separators=(",", ":"))
+    encoded = msgspec.json.encode(fields)
+    return encoded.decode() if encoded.isascii() else json.dumps(fields, separators=(",", ":"))
 
 
 def _shrinking(record: Record | None) -> Iterator[dict[str, object]]:

@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from runtime import roots
-from runtime.aws import AwsCallFailed, call, endpoint, rds_auth_token
+from runtime.aws import AwsCallFailed, _handles, call, endpoint, forget, rds_auth_token
 from runtime.roots import ca_bundle
 from runtime.settings import AwsSettings, SettingsError
 from tests.egress.authorities import Authority
@@ -96,6 +96,51 @@ def test_credentials_come_from_the_environment(partner: StartPartner, monkeypatc
     assert b"Credential=AKIDEXAMPLE/" in there.requests[0]
     assert b"/eu-central-1/secretsmanager/aws4_request" in there.requests[0]
     assert b"application/x-amz-json-1.1" in there.requests[0]
+
+
+def test_the_environment_is_read_once_until_it_is_forgotten(
+    partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = partner(says(answer(200, {})))
+
+    def key_used(named: str) -> bytes:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", named)
+        call("ssm", "AmazonSSM.GetParameter", {}, endpoint_url=there.url(""), timeout_seconds=10)
+        return there.requests[-1].partition(b"Credential=")[2].partition(b"/")[0]
+
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert (key_used("AKIDFIRST"), key_used("AKIDSECOND")) == (b"AKIDFIRST", b"AKIDFIRST")
+    forget()
+    assert key_used("AKIDSECOND") == b"AKIDSECOND"
+
+
+def test_a_reused_handle_carries_nothing_from_one_call_to_the_next(partner: StartPartner) -> None:
+    """Neither body nor answer, and of other credentials or another operation nothing at all."""
+    there = partner(in_turn(answer(200, {"first": "x" * 1000}), answer(200, b""), answer(200, {"third": 3})))
+    url = there.url("")
+    assert call("sqs", "A.First", {"body": "y" * 1000}, endpoint_url=url, timeout_seconds=10, settings=ACCOUNT) == {
+        "first": "x" * 1000
+    }
+    assert call("ssm", "B.Second", {}, endpoint_url=url, timeout_seconds=10, settings=LONG_TERM) == {}
+    assert call("sqs", "A.First", {"a": 1}, endpoint_url=url, timeout_seconds=10, settings=ACCOUNT) == {"third": 3}
+    first, second, third = (request.partition(b"\r\n\r\n") for request in there.requests)
+    assert there.connections == 1
+    assert (second[2], third[2]) == (b"{}", b'{"a":1}')
+    for named in (b"sqs", SESSION.encode(), b"First", b"x-amz-security-token"):
+        assert named.lower() in first[0].lower()
+        assert named.lower() not in second[0].lower()
+        assert named.lower() in third[0].lower()
+
+
+def test_an_idle_handle_holds_no_body(partner: StartPartner) -> None:
+    """It may be idle for long, and wake-ups may be a quarter of a megabyte."""
+    there = partner(says(answer(200, {"answer": "x" * 1000})))
+    ask(there)
+    (idle,) = _handles[f"{there.url('').rstrip('/')}/"]
+    assert not idle._answer
+    idle._curl.perform()
+    assert there.requests[-1].endswith(b"\r\n\r\n")
 
 
 def test_the_connection_is_reused_between_calls(partner: StartPartner) -> None:

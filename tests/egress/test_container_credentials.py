@@ -159,6 +159,7 @@ def test_without_an_endpoint_they_come_from_the_environment(
 ) -> None:
     monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", raising=False)
     assert credentials.current().aws_access_key_id == "test"
+    credentials.forget()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID must be set"):
         credentials.current()
