@@ -35,12 +35,16 @@ def group_name(tenant_id: TenantId, destination: str) -> str:
     return f"{tenant_id}:{destination}"
 
 
-def next_miss_delay_seconds(wakeup: Wakeup, *, now: datetime) -> int | None:
-    """When to look again for the row of a wake-up that has none, seconds from `now`; None where none can come any more.
+def next_miss_delay_seconds(wakeup: Wakeup) -> int | None:
+    """When to look again for the row of a wake-up that has none, in seconds; None where none can come any more.
 
-    For an id without a timestamp, or with one in the future, the number of looks is the bound.
+    How old its id is by the clock of this process says nothing: the clock of the one that made it may differ by more
+    than a row takes. What counts is the time that the queue has surely held the message for, from the making of its id
+    until it was due, both by the maker's clock. A wake-up that was looked for before has its due time from the one who
+    looked, so the number of looks is the bound; it is one too for an id without a timestamp, or with one in the future.
     """
-    if wakeup.misses >= len(MISS_DELAYS_SECONDS) or age_seconds(wakeup.delivery_id, now=now) > ROW_COMES_WITHIN_SECONDS:
+    held_seconds = age_seconds(wakeup.delivery_id, now=wakeup.due_at) if wakeup.misses == 0 else 0.0
+    if wakeup.misses >= len(MISS_DELAYS_SECONDS) or held_seconds > ROW_COMES_WITHIN_SECONDS:
         return None
     return MISS_DELAYS_SECONDS[wakeup.misses]
 

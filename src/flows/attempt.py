@@ -236,7 +236,7 @@ def _look_again(
 
 def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:
     """Its row may be committed in a moment (message first, row second). Later, it never was, or a repeat's was."""
-    delay = next_miss_delay_seconds(wakeup, now=now)
+    delay = next_miss_delay_seconds(wakeup)
     if delay is None:
         logger.info("wake-up without a delivery dropped", delivery_id=str(wakeup.delivery_id))
         return []

@@ -306,11 +306,21 @@ def test_a_wake_up_without_a_row_is_looked_at_a_few_times_and_then_dropped(gatew
     assert tuple(delays) == MISS_DELAYS_SECONDS
 
 
-def test_a_wake_up_whose_row_can_no_longer_come_is_dropped_at_the_first_look(gateway: Gateway) -> None:
-    old = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START, group="g")
+def test_a_wake_up_that_was_due_after_its_row_could_come_is_dropped_at_the_first_look(gateway: Gateway) -> None:
+    due_at = START + timedelta(seconds=ROW_COMES_WITHIN_SECONDS + 1)
+    old = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=due_at, group="g")
     gateway.clock.forward(ROW_COMES_WITHIN_SECONDS + 1)
     assert attempt_due([old], services=gateway.services) == frozenset()
     assert gateway.queue.wakeups() == []
+
+
+@pytest.mark.parametrize("ahead_seconds", [-60, 60, 3600])
+def test_a_worker_whose_clock_is_wrong_still_waits_for_a_row(gateway: Gateway, ahead_seconds: int) -> None:
+    """The wake-up overtakes its row, and by the worker's clock no row can come any more for so old an id."""
+    wakeup = Wakeup(delivery_id=DeliveryId(gateway.services.new_id(START)), due_at=START, group="g")
+    gateway.clock.forward(ahead_seconds)
+    attempt_due([wakeup], services=gateway.services)
+    assert [again.delivery_id for again in gateway.queue.wakeups()] == [wakeup.delivery_id]
 
 
 def test_a_wake_up_whose_id_is_of_the_future_is_dropped_after_a_few_tries(gateway: Gateway) -> None:
