@@ -215,7 +215,6 @@ def forget() -> None:
     """Closes open connections and drops credentials, as after a restore from a snapshot."""
     for url in list(_handles):
         _close(url)
-    _handles.clear()
     credentials.forget()
 
 
