@@ -6,6 +6,7 @@ from domain.outcomes import Answered
 from egress.headers import received
 
 RESPONSE_CAP_BYTES = 4 * 1024 * 1024
+_SWITCHING = 101  # a server may send it only to a request with Upgrade (RFC 9110 section 7.8), which is never sent
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?=[ \t\r\n])")  # libcurl reads three digits of any text
 
@@ -14,12 +15,13 @@ class Response:
     """The answer to one request, as far as it has come.
 
     `begun` says that some of it has come (an interim answer counts), `capped` that its body was longer than
-    `RESPONSE_CAP_BYTES`.
+    `RESPONSE_CAP_BYTES`. `fault` says why no answer can come of it; None as long as one can.
     """
 
     def __init__(self) -> None:
         self.begun = False
         self.capped = False
+        self.fault: str | None = None
         self._status_comes = True  # only the first line of a header section is a status line, whatever others look like
         self._status = 0
         self._version = b""
@@ -38,14 +40,18 @@ class Response:
         names = {name.lower() for name, _ in received(self._lines)}
         return self.has_status and self._version.startswith(b"HTTP/1") and not names & _LENGTHS
 
-    def take_header(self, line: bytes) -> None:
+    def take_header(self, line: bytes) -> int:
         """One line of a header section. Fields after the body (trailers) are dropped: unknown ones must not be merged.
 
-        RFC 9110 section 6.5.1 has the rule; 15.2 that interim answers (1xx) precede the final one.
+        RFC 9110 section 6.5.1 has the rule; 15.2 that interim answers (1xx) precede the final one. Returns how many
+        bytes were taken: none makes libcurl end the transfer, which has a `fault` then.
         """
         self.begun = True
-        if self._headers_done:
-            return
+        if not self._headers_done:
+            self._take(line)
+        return len(line) if self.fault is None else 0
+
+    def _take(self, line: bytes) -> None:
         if line in (b"\r\n", b"\n"):
             self._headers_done = self._status >= 200
             self._status_comes = True
@@ -58,6 +64,10 @@ class Response:
         match = _STATUS_LINE.match(line)
         self._version, self._status, self._lines = line[:8], int(match[1]) if match else 0, []
         self._status_comes = False
+        if match is None:
+            self.fault = "the status line of the answer is not HTTP"
+        elif self._status == _SWITCHING:  # whatever follows is of a protocol that we do not speak
+            self.fault = "the partner switched to another protocol without being asked to"
 
     def take_body(self, piece: bytes) -> int:
         """One piece of the body. Returns how many bytes were taken; fewer than it has make libcurl end the transfer."""

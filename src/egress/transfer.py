@@ -17,7 +17,9 @@ _LONGEST_DETAIL = 200
 # A failed handshake, and a bad certificate (E_SSL_PEER_CERTIFICATE by its other name). libcurl's other codes for TLS
 # come with options that are not set here.
 _TLS_FAILURES = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CACERT})
-_HTTP2_STREAM = 92  # CURLE_HTTP2_STREAM, for which pycurl has no name
+# CURLE_HTTP2_STREAM and CURLE_TOO_LARGE, for which pycurl has no names
+_HTTP2_STREAM = 92
+_TOO_LARGE = 100
 _BROKEN = {
     pycurl.E_OK: "the connection was closed in the middle of the answer",  # before the headers were whole
     pycurl.E_GOT_NOTHING: "the connection was closed before any answer",
@@ -32,7 +34,14 @@ _BROKEN = {
     pycurl.E_SSL_CONNECT_ERROR: "the connection broke before any answer",
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP",
+    _TOO_LARGE: "the headers of the answer are too long",
 }
+# What E_RECV_ERROR means, by libcurl's own text; where its words change, the reason says less and is still true.
+_RECEIVED = (
+    ("Connection reset by peer", "the connection was reset before the answer was complete"),
+    ("chunk", "the chunked coding of the answer is malformed"),
+    ("Too large response headers", "the headers of the answer are too long"),  # all of them, interim answers included
+)
 
 
 class Transfer:
@@ -118,14 +127,16 @@ class Run:
         if self._policy.not_processed and not self._response.begun:
             return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
-            return Unknown(reason=self._why_unknown(ended.code))
+            return Unknown(reason=self._why_unknown(ended))
         if self._policy.unchecked is not None:
             return Refused(reason=f"the name led to {self._policy.unchecked}, which was not checked")
         return Unreachable(reason=self._why_unreachable(ended))
 
-    def _why_unknown(self, code: int) -> str:
-        if code != pycurl.E_OPERATION_TIMEDOUT:
-            return _BROKEN.get(code, "the answer cannot be read")
+    def _why_unknown(self, ended: Ended) -> str:
+        if self._response.fault is not None:
+            return self._response.fault
+        if ended.code != pycurl.E_OPERATION_TIMEDOUT:
+            return _why_broken(ended)
         timeouts = self.transfer.request.timeouts
         if self._response.begun or timeouts.first_byte_seconds >= timeouts.total_seconds:
             return f"no complete answer within {timeouts.total_seconds:.3g} s"
@@ -154,6 +165,12 @@ class Run:
         """The other end of a connection that was made but not used, as when TLS fails."""
         connected = self.handle.getinfo(pycurl.CONNECT_TIME)
         return self.handle.getinfo(pycurl.PRIMARY_IP) or None if connected else None
+
+
+def _why_broken(ended: Ended) -> str:
+    texts = _RECEIVED if ended.code == pycurl.E_RECV_ERROR else ()
+    known = next((reason for text, reason in texts if text in ended.detail), None)
+    return known or _BROKEN.get(ended.code, "the answer cannot be read")
 
 
 def _ended_without_close_notify(ended: Ended) -> bool:

@@ -213,6 +213,62 @@ def test_a_connection_closed_in_the_middle_leaves_it_unknown(partner: StartPartn
     assert "closed" in unknown(send(partner(says_and_closes(answer)).url()))
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (CHUNKED + b"zz\r\nhello\r\n", "the chunked coding of the answer is malformed"),
+        (CHUNKED + b"f" * 21 + b"\r\nhello\r\n", "the chunked coding of the answer is malformed"),
+        (CHUNKED + b"5\r\nhelloXX5\r\n", "the chunked coding of the answer is malformed"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 30_000, "the headers of the answer are too long"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"v" * 2_000_000, "the headers of the answer are too long"),
+        (b"HTTP/1.1 1000\r\nContent-Length: 2\r\n\r\nok", "the status line of the answer is not HTTP"),
+        (b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", "the status line of the answer is not HTTP"),
+        (b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 1000\r\n\r\n", "the status line of the answer is not HTTP"),
+        (SWITCHED, "the partner switched to another protocol without being asked to"),
+        (b"SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "the answer is not HTTP"),
+    ],
+    ids=[
+        "chunk size in letters",
+        "huge chunk size",
+        "overlong chunk",
+        "endless interim answers",
+        "endless header",
+        "status of four digits",
+        "status of four digits that begins like another",
+        "status of four digits after an interim answer",
+        "another protocol",
+        "no status line",
+        "negative length",
+    ],
+)
+def test_what_no_answer_can_come_of_is_given_up_at_once_and_says_why(
+    partner: StartPartner, send: Send, answer: bytes, reason: str
+) -> None:
+    """The partner would keep the connection open; the reason is not that time ran out."""
+
+    def script(line: Line) -> None:
+        line.read_request()
+        line.send(answer)
+        line.hang()
+
+    assert unknown(send(partner(script).url())) == reason
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"], ids=["no", "half an"])
+def test_a_reset_after_an_answer_that_is_not_whole_is_named(partner: StartPartner, send: Send, begun: bytes) -> None:
+    def script(line: Line) -> None:
+        line.read_request()
+        line.send(begun)
+        line.reset()
+
+    assert unknown(send(partner(script).url())) == "the connection was reset before the answer was complete"
+
+
 def test_any_response_is_an_answer_or_unknown(partner: StartPartner, send: Send) -> None:
     chance = random.Random(7)
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n5\r\nhello\r\n0\r\nX-B: c\r\n\r\n"
@@ -238,7 +294,7 @@ def test_a_reset_after_the_request_leaves_it_unknown(partner: StartPartner, send
         line.reset()
 
     there = partner(script)
-    assert "broke" in unknown(send(there.url(), body=b"pay"))
+    assert "reset" in unknown(send(there.url(), body=b"pay"))
     assert len(there.requests) == 1
 
 

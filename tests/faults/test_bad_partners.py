@@ -58,7 +58,7 @@ UNANSWERED = [
     (takes_and_closes, "closed"),
     (closes_in_the_middle, "closed"),
     (closes_in_the_headers, "closed"),
-    (resets, "broke"),
+    (resets, "reset"),
     (says_and_closes(b"\x00\x01\x02 this is not HTTP\r\n\r\n"), "not HTTP"),
     (says_and_closes(b"HTTP/1.1 200 OK\r\nX-Nul: a\x00b\r\nContent-Length: 2\r\n\r\nok"), "not HTTP"),
     (says_and_closes(b"HTTP/1.1 200 OK\r\nno colon here\r\nContent-Length: 2\r\n\r\nok"), "not HTTP"),

@@ -129,6 +129,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "egress/response.py": {
         "RESPONSE_CAP_BYTES": 4_194_304,
+        "_SWITCHING": 101,
     },
     "egress/sockets.py": {
         "OPEN_CONNECTIONS": 100,
@@ -139,6 +140,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_LONGEST_DETAIL": 200,
         "_TLS_FAILURES": frozenset({35, 60}),
         "_HTTP2_STREAM": 92,
+        "_TOO_LARGE": 100,
     },
     "flows/accept.py": {
         "CALL_SECONDS": 28.0,
