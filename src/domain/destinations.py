@@ -9,6 +9,7 @@ from typing import assert_never
 from domain.ids import DestinationId, TenantId
 
 MAX_TOTAL_SECONDS = 25  # a synchronous call must end before API Gateway's 29 s
+MIN_TIMEOUT_SECONDS = 0.1  # a name lookup and a handshake alone take some hundredths
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}|[0-9A-Fa-f-]{36}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 
 from domain.checks import CheckStatus
@@ -120,7 +120,7 @@ def properties() -> dict[str, dict[str, Any]]:
         for part in _parts(body):
             known = examples.setdefault(type(part).__name__, {})
             for name, value in asdict(part).items():
-                if known.get(name) in (None, "", {}, []):
+                if value is not UNSET and known.get(name) in (None, "", {}, []):
                     known[name] = msgspec.to_builtins(value)
     return examples
 
@@ -162,7 +162,7 @@ def _destination() -> DestinationBody:
         name="partner",
         base_url="https://api.partner.example/v1",
         auth=AuthTypeBody(type=AuthType.BEARER),
-        timeouts=TimeoutsBody(),
+        timeouts=TimeoutsBody(connect_seconds=5.0, first_byte_seconds=15.0, total_seconds=20.0),
         guarantee=Guarantee.AUTO,
         idempotent=False,
         idempotency_header="Idempotency-Key",

@@ -120,7 +120,7 @@ def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str)
     tag = kind.__struct_config__.tag_field
     unknown = [position for position, name in enumerate(raw, start=1) if name not in known and name != tag]
     if unknown:
-        yield Fault(field=pointer, detail=_unknown(unknown, known))
+        yield Fault(field=pointer, detail=_unknown(unknown, [*([tag] if tag else []), *known]))
     for name, field in known.items():
         if name in raw:
             yield from _value_faults(raw[name], field, pointer=f"{pointer}/{name}")

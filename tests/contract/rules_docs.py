@@ -15,7 +15,7 @@ from domain import errors
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
-from domain.destinations import MAX_TOTAL_SECONDS, AuthType, Guarantee, Timeouts
+from domain.destinations import MAX_TOTAL_SECONDS, MIN_TIMEOUT_SECONDS, AuthType, Guarantee, Timeouts
 from domain.errors import SallyportError
 from domain.headers import FRAMING, HOP_BY_HOP, OUR_PREFIXES, OURS
 from domain.outcomes import OutcomeKind
@@ -384,7 +384,8 @@ def _phrases() -> Iterable[tuple[str, str]]:
     limits = f"{paging.DEFAULT_LIMIT} items a page; `limit` sets this, from 1 to {paging.MOST}"
     deadlines = (
         f"{timeouts.connect_seconds:g} s to connect (name and TLS included), {timeouts.first_byte_seconds:g} s to the "
-        f"first byte, {timeouts.total_seconds:g} s in all; each can be set, to {MAX_TOTAL_SECONDS} s at most"
+        f"first byte, {timeouts.total_seconds:g} s in all; each can be set, "
+        f"from {MIN_TIMEOUT_SECONDS} s to {MAX_TOTAL_SECONDS} s"
     )
     body, stored = f"{BODY_LIMIT_BYTES // 1024**2} MiB", f"{STORED_RESPONSE_BYTES // 1024} KiB"
     hours = f"about {round(sum(SCHEDULE_SECONDS) / 3600)} hours"

@@ -46,9 +46,34 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
     assert row["sealed_credentials"] is None
 
 
-def test_deadlines_within_the_total_are_cut_to_it(api: Api) -> None:
-    made = api.destination("https://bank.example", timeouts={"total_seconds": 3})
-    assert made["timeouts"] == {"connect_seconds": 3.0, "first_byte_seconds": 3.0, "total_seconds": 3.0}
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, (5.0, 15.0, 20.0)),
+        ({"total_seconds": 3}, (3.0, 3.0, 3.0)),
+        ({"total_seconds": 10}, (5.0, 10.0, 10.0)),
+        ({"total_seconds": 25, "first_byte_seconds": 25, "connect_seconds": 25}, (25.0, 25.0, 25.0)),
+        ({"total_seconds": 0.1, "first_byte_seconds": 0.1}, (0.1, 0.1, 0.1)),
+        ({"connect_seconds": 1, "first_byte_seconds": 2}, (1.0, 2.0, 20.0)),
+    ],
+)
+def test_deadlines_that_are_not_given_fit_into_the_total(
+    api: Api, given: dict[str, float], made: tuple[float, float, float]
+) -> None:
+    timeouts = api.destination("https://bank.example", timeouts=given)["timeouts"]
+    assert (timeouts["connect_seconds"], timeouts["first_byte_seconds"], timeouts["total_seconds"]) == made
+
+
+def test_deadlines_longer_than_the_total_are_refused_and_not_cut(refusing: Functions) -> None:
+    timeouts = {"connect_seconds": 3.5, "first_byte_seconds": 4, "total_seconds": 3}
+    body = {"name": "bank", "base_url": "https://bank.example"}
+    refused = refusing.api.post("/v1/destinations", body | {"timeouts": timeouts})
+    assert (refused.status, refused.faults) == (422, ["/timeouts/connect_seconds", "/timeouts/first_byte_seconds"])
+    assert {fault["detail"] for fault in refused.json["faults"]} == {"must be at most total_seconds, which is 3"}
+    refused = refusing.api.post("/v1/destinations", body | {"timeouts": {"first_byte_seconds": 20.5}})
+    assert refused.json["faults"] == [
+        {"field": "/timeouts/first_byte_seconds", "detail": "must be at most total_seconds, which is 20"}
+    ]
 
 
 def test_a_name_as_long_as_an_id_is_a_name_where_it_is_none(api: Api) -> None:

@@ -55,6 +55,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "domain/destinations.py": {
         "MAX_TOTAL_SECONDS": 25,
+        "MIN_TIMEOUT_SECONDS": 0.1,
     },
     "domain/ids.py": {
         "RANDOM_BYTES": 10,

@@ -61,7 +61,7 @@ def test_all_faults_are_found_however_deep() -> None:
         }
     )
     assert found == {
-        "/home/pet": "member 3 is unknown; known are name, tricks",
+        "/home/pet": "member 3 is unknown; known are kind, name, tricks",
         "/home/pet/name": "is required",
         "/home/pet/tricks/0": "must be a string, not an integer",
         "/home/second_pet/lives": "must be at most 9",
@@ -118,7 +118,12 @@ def test_what_a_value_could_be_is_listed_instead_of_the_value() -> None:
         ),
         ({"idempotent": "yes"}, "must be a boolean, not a string"),
         ({"timeouts": {"total_seconds": 90}}, "must be at most 25"),
-        ({"timeouts": {"total_seconds": 0}}, "must be more than 0"),
+        ({"timeouts": {"total_seconds": 0}}, "must be at least 0.1"),
+        ({"timeouts": {"total_seconds": 0.09}}, "must be at least 0.1"),
+        ({"timeouts": {"connect_seconds": 1e-9}}, "must be at least 0.1"),
+        ({"timeouts": {"first_byte_seconds": 25.5}}, "must be at most 25"),
+        ({"timeouts": {"first_byte_seconds": "x"}}, "must be a number, not a string"),
+        ({"timeouts": {"first_byte_seconds": None}}, "must be a number, not null"),
         ({"timeouts": {"total_seconds": 10**400}}, "has a value that this field cannot have"),
         ({"auth": {"type": "bearer", "token": ""}}, "must have at least 1 character"),
         ({"auth": {"token": "hunter2"}}, "must have the field 'type'"),

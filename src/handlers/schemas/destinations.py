@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Annotated, assert_never
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from domain.destinations import (
+    MAX_TOTAL_SECONDS,
+    MIN_TIMEOUT_SECONDS,
     Auth,
     AuthType,
     BasicAuth,
@@ -31,7 +33,7 @@ Secret = Annotated[str, Meta(min_length=1, max_length=8192, extra_json_schema={"
 _IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
 _IS_HEADER = {"must": "the name of a header: 1 to 100 letters, digits and characters of !#$%&'*+-.^_`|~"}
 Name = Annotated[str, Meta(pattern=NAME, extra=_IS_NAME, description="1 to 63 lower-case letters, digits and hyphens")]
-Seconds = Annotated[float, Meta(gt=0, le=25)]
+Seconds = Annotated[float, Meta(ge=MIN_TIMEOUT_SECONDS, le=MAX_TOTAL_SECONDS)]
 BaseUrl = Annotated[
     str,
     Meta(
@@ -85,15 +87,26 @@ class HeaderAuthBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 AuthBody = NoAuthBody | BearerAuthBody | BasicAuthBody | HeaderAuthBody
 
 
-class TimeoutsBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Deadlines of one attempt in seconds, the total at most 25; the other two are cut to the total."""
+class NewTimeoutsBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Deadlines of one attempt in seconds. Neither of the first two may be longer than `total_seconds`."""
 
-    connect_seconds: Annotated[Seconds, Meta(description="To a connection, name and TLS included")] = 5.0
-    first_byte_seconds: Annotated[Seconds, Meta(description="To the first byte of the answer")] = 15.0
-    total_seconds: Annotated[Seconds, Meta(description="To the end of the answer")] = 20.0
+    connect_seconds: Annotated[
+        Seconds | UnsetType,
+        Meta(description="To a connection, name and TLS included. Without it 5, or total_seconds if that is less"),
+    ] = UNSET
+    first_byte_seconds: Annotated[
+        Seconds | UnsetType,
+        Meta(description="To the first byte of the answer. Without it 15, or total_seconds if that is less"),
+    ] = UNSET
+    total_seconds: Annotated[Seconds, Meta(description="To the end of the answer")] = Timeouts().total_seconds
 
 
-Deadlines = Annotated[TimeoutsBody, Meta(description="How long an attempt may take")]
+class TimeoutsBody(Struct, frozen=True):
+    """Deadlines of one attempt in seconds."""
+
+    connect_seconds: Annotated[float, Meta(description="To a connection, name and TLS included")]
+    first_byte_seconds: Annotated[float, Meta(description="To the first byte of the answer")]
+    total_seconds: Annotated[float, Meta(description="To the end of the answer")]
 
 
 class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,7 +115,7 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name: Name
     base_url: BaseUrl
     auth: Annotated[AuthBody, Meta(description="Write-only: sealed, and never shown again")] = NoAuthBody()
-    timeouts: Deadlines = TimeoutsBody()
+    timeouts: Annotated[NewTimeoutsBody, Meta(description="How long an attempt may take")] = NewTimeoutsBody()
     guarantee: Promise = Guarantee.AUTO
     idempotent: Idempotent = False
     idempotency_header: KeyHeader = "Idempotency-Key"
@@ -121,7 +134,7 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     name: Name
     base_url: BaseUrl
     auth: Annotated[AuthTypeBody, Meta(description="The kind of its credentials, without them")]
-    timeouts: Deadlines
+    timeouts: Annotated[TimeoutsBody, Meta(description="How long an attempt may take")]
     guarantee: Promise
     idempotent: Idempotent
     idempotency_header: KeyHeader
@@ -139,6 +152,7 @@ def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDest
     """Raises InvalidRequest with every field that the types alone cannot judge."""
     faults = _auth_faults(body.auth)
     faults += _key_faults(body)
+    faults += _timeout_faults(body.timeouts)
     if len(body.name) == 36 and _is_uuid(body.name):
         faults.append(Fault(field="/name", detail="must not have the form of an id"))
     if faults:
@@ -151,11 +165,7 @@ def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDest
         guarantee=body.guarantee,
         idempotent=body.idempotent,
         idempotency_header=body.idempotency_header,
-        timeouts=Timeouts(
-            connect_seconds=min(body.timeouts.connect_seconds, body.timeouts.total_seconds),
-            first_byte_seconds=min(body.timeouts.first_byte_seconds, body.timeouts.total_seconds),
-            total_seconds=body.timeouts.total_seconds,
-        ),
+        timeouts=_timeouts(body.timeouts),
     )
 
 
@@ -176,6 +186,27 @@ def destination_body(destination: Destination) -> DestinationBody:
         idempotency_header=destination.idempotency_header,
         created_at=destination.created_at,
     )
+
+
+def _timeouts(body: NewTimeoutsBody) -> Timeouts:
+    default, total = Timeouts(), body.total_seconds
+    connect, first_byte = body.connect_seconds, body.first_byte_seconds
+    return Timeouts(
+        connect_seconds=min(default.connect_seconds, total) if connect is UNSET else connect,
+        first_byte_seconds=min(default.first_byte_seconds, total) if first_byte is UNSET else first_byte,
+        total_seconds=total,
+    )
+
+
+def _timeout_faults(body: NewTimeoutsBody) -> list[Fault]:
+    """A deadline that could never be reached is a slip, and is not cut silently."""
+    parts = {"connect_seconds": body.connect_seconds, "first_byte_seconds": body.first_byte_seconds}
+    detail = f"must be at most total_seconds, which is {body.total_seconds:g}"
+    return [
+        Fault(field=f"/timeouts/{name}", detail=detail)
+        for name, seconds in parts.items()
+        if seconds is not UNSET and seconds > body.total_seconds
+    ]
 
 
 def _auth(body: AuthBody) -> Auth:
