@@ -41,6 +41,7 @@ AGAINST_PARTNERS: Options = {
 ACCOUNT = AwsSettings(
     aws_region="eu-central-1", aws_access_key_id="AKID", aws_secret_access_key="secret", aws_session_token="token"
 )
+LONG_TERM = AwsSettings(aws_region="eu-west-1", aws_access_key_id="AKIE", aws_secret_access_key="another")
 
 
 class RecordingHandle(pycurl.Curl):  # type: ignore[misc]  # pycurl has no types
@@ -54,6 +55,9 @@ class RecordingHandle(pycurl.Curl):  # type: ignore[misc]  # pycurl has no types
 
     def setopt(self, option: int, value: object) -> None:
         self.options[option] = value
+
+    def reset(self) -> None:
+        self.options.clear()
 
     def perform(self) -> None:
         raise pycurl.error(pycurl.E_COULDNT_CONNECT, "nothing is sent here")
@@ -69,11 +73,15 @@ def handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordingHandle]]:
         handle.close()
 
 
-def options_of_a_call(url: str = "http://127.0.0.1:1/") -> Options:
-    """Of a call of an AWS API."""
-    handle = RecordingHandle()
-    aws._prepare(handle, "sqs", "AmazonSQS.SendMessageBatch", {"a": "ü"}, url=url, account=ACCOUNT)
-    return handle.options
+def options_of_a_call(
+    *, url: str = "http://127.0.0.1:1/", account: AwsSettings = ACCOUNT, seconds: float = 5.0
+) -> Options:
+    """Of a call of an AWS API, when it is about to be sent."""
+    handle = aws._Handle()
+    handle.prepare(("sqs", "AmazonSQS.SendMessageBatch", url, account))
+    with pytest.raises(aws.AwsCallFailed):
+        handle.perform(b"{}", seconds=seconds)
+    return RecordingHandle.made[-1].options
 
 
 def options_of_a_fetch(*, seconds: float = 2.0) -> Options:
@@ -85,8 +93,7 @@ def options_of_a_fetch(*, seconds: float = 2.0) -> Options:
     )
     with pytest.raises(credentials.CredentialsUnavailable):
         credentials._fetched(container, seconds=seconds)
-    (handle,) = RecordingHandle.made
-    return handle.options
+    return RecordingHandle.made[-1].options
 
 
 def options_of_a_transfer(*, url: str = "https://partner.example/", fresh: bool = True, late: float = 0.0) -> Options:
@@ -144,10 +151,7 @@ def test_libcurl_gets_what_is_left_of_each_deadline_and_never_0_which_means_none
 def test_a_call_of_aws_gets_its_time_and_at_most_three_seconds_to_connect(
     seconds: float, connect_ms: int, total_ms: int
 ) -> None:
-    handle = RecordingHandle()
-    with pytest.raises(aws.AwsCallFailed):
-        aws._perform(handle, seconds=seconds)
-    options = handle.options
+    options = options_of_a_call(seconds=seconds)
     assert (options[pycurl.CONNECTTIMEOUT_MS], options[pycurl.TIMEOUT_MS]) == (connect_ms, total_ms)
 
 
@@ -158,10 +162,25 @@ def test_a_fetch_of_credentials_gets_its_time(seconds: float, total_ms: int) -> 
 
 def test_a_call_of_aws_is_signed_and_its_connection_does_not_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aws, "ca_bundle", lambda: "roots.pem")
-    options = options_of_a_call("https://sqs.eu-central-1.amazonaws.com/")
+    options = options_of_a_call(url="https://sqs.eu-central-1.amazonaws.com/")
     assert options[pycurl.AWS_SIGV4] == "aws:amz:eu-central-1:sqs"
     assert (options[pycurl.USERNAME], options[pycurl.PASSWORD]) == ("AKID", "secret")
     assert options[pycurl.MAXAGE_CONN] == 50
     assert options[pycurl.CAINFO] == "roots.pem"
-    assert options[pycurl.POSTFIELDS] == b'{"a":"\\u00fc"}'
-    assert pycurl.CAINFO not in options_of_a_call("http://127.0.0.1:1/")
+    assert pycurl.CAINFO not in options_of_a_call()
+
+
+def test_a_handle_that_serves_another_account_has_nothing_of_the_one_before() -> None:
+    handle = aws._Handle()
+    handle.prepare(("sqs", "AmazonSQS.SendMessageBatch", "http://127.0.0.1:1/", ACCOUNT))
+    (made,) = RecordingHandle.made
+    made.options[pycurl.COOKIE] = "something of the call before"
+    handle.prepare(("ssm", "AmazonSSM.PutParameter", "http://127.0.0.1:1/", LONG_TERM))
+    assert pycurl.COOKIE not in made.options
+    assert made.options[pycurl.AWS_SIGV4] == "aws:amz:eu-west-1:ssm"
+    assert made.options[pycurl.HTTPHEADER] == [
+        "Content-Type: application/x-amz-json-1.1",
+        "X-Amz-Target: AmazonSSM.PutParameter",
+        "Accept:",
+        "Expect:",
+    ]

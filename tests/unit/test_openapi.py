@@ -18,6 +18,7 @@ from handlers.operations import OPERATIONS
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
 from runtime.version import VERSION
 from tests.support.contract import must_conform
+from tools.openapi import NOTES, ROOT, notes
 
 ANY = "*/*"
 SECRETS = ("token", "username", "password", "value")
@@ -26,6 +27,24 @@ SECRETS = ("token", "username", "password", "value")
 @pytest.fixture
 def described() -> dict[str, Any]:
     return document(server="/dev")
+
+
+def test_the_contract_is_the_one_that_was_noted() -> None:
+    """Every operation and every component but the texts for people, so that none changes by accident."""
+    noted = set((ROOT / NOTES).read_text(encoding="utf-8").splitlines())
+    changed = sorted(noted ^ set(notes(document(server="")).splitlines()))
+    assert not changed, f"if the contract is to change, run make openapi and write it to CHANGELOG.md: {changed}"
+
+
+def test_another_value_changes_the_notes_and_another_word_does_not(described: dict[str, Any]) -> None:
+    before = notes(described)
+    described["paths"]["/healthz"]["get"]["responses"]["200"]["description"] = "It is running"
+    assert notes(described) == before
+    described["paths"]["/healthz"]["get"]["responses"]["204"] = {"description": "It is not"}
+    described["components"]["schemas"]["HealthBody"]["properties"]["status"]["type"] = "integer"
+    after = notes(described)
+    changed = {line.rpartition(" ")[0] for line in set(before.splitlines()) ^ set(after.splitlines())}
+    assert changed == {"GET /healthz", "schemas/HealthBody"}
 
 
 def test_it_is_openapi_3_1_of_this_version(described: dict[str, Any]) -> None:
