@@ -17,7 +17,7 @@ from domain.ids import RANDOM_BYTES, TokenId
 from domain.scopes import ALL_SCOPES
 from flows import tokens
 from handlers import wiring
-from runtime.observability import logger
+from runtime.observability import logger, observed
 
 
 class IssueToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="issue_token"):
@@ -42,7 +42,7 @@ class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action"
 Command = IssueToken | ListTokens | RevokeToken
 
 
-@logger.inject_lambda_context(clear_state=True)
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Carries out one command. Raises msgspec.ValidationError or an error of ours, which the invoker sees."""
     command = msgspec.convert(event, Command)

@@ -7,7 +7,6 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from domain.errors import SallyportError
@@ -16,7 +15,7 @@ from handlers.answers import fits
 from handlers.operations import OPERATIONS
 from handlers.problems import answer_too_large, problem, problem_of, respond
 from handlers.routes import about, deliveries, destinations, egress, via
-from runtime.observability import logger, writes_counts
+from runtime.observability import logger, observed
 from runtime.snapshots import after_restore
 
 after_restore(wiring.reset_after_restore)
@@ -61,8 +60,7 @@ def _matches(pattern: str, path: str) -> bool:
     return re.fullmatch(re.sub(r"<\w+>", "[^/]+", pattern), path) is not None
 
 
-@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
-@writes_counts
+@observed(correlated=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway REST proxy event in, proxy response out."""
     answer = app.resolve(event, context)

@@ -20,7 +20,7 @@ from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
-from runtime.observability import logger, writes_counts
+from runtime.observability import observed
 from wakeups.sqs import decode
 
 # A batch of only unreadable messages is not an error of this function: each of them ends in the dead-letter queue.
@@ -42,8 +42,7 @@ def read(record: SQSRecord) -> Wakeup:
     return decode(record.body)
 
 
-@logger.inject_lambda_context(clear_state=True)
-@writes_counts
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """SQS event in, `batchItemFailures` out. Raises QueueUnavailable to receive the whole batch again.
 

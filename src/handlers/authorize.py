@@ -7,7 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from domain import errors
 from flows import tokens
 from handlers import wiring
-from runtime.observability import logger
+from runtime.observability import logger, observed
 
 
 class CallRefused(Exception):
@@ -17,7 +17,7 @@ class CallRefused(Exception):
         super().__init__("Unauthorized")
 
 
-@logger.inject_lambda_context(clear_state=True)
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """The policy covers the whole stage, because API Gateway caches it for the token and not for the route.
 

@@ -10,7 +10,7 @@ from egress.addresses import Guard
 from egress.check_store import CheckStore
 from egress.client import Client
 from flows.check_egress import EgressChecks, check
-from runtime.observability import logger, writes_counts
+from runtime.observability import observed
 from runtime.settings import CheckEgressSettings
 
 
@@ -28,8 +28,7 @@ def _wired() -> tuple[str, EgressChecks]:
     )
 
 
-@logger.inject_lambda_context(clear_state=True)
-@writes_counts
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Any event in, the verdict out. Raises SettingsError, and ChecksUnavailable where the result cannot be stored."""
     zone, checks = _wired()

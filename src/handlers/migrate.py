@@ -14,7 +14,7 @@ from flows.migrate import Migrated, bring_up_to_date
 from handlers import wiring
 from runtime.cloudformation import CustomResourceEvent, answer
 from runtime.deadline import OutOfTime, within
-from runtime.observability import logger
+from runtime.observability import logger, observed
 from runtime.settings import MigrateSettings, SettingsError
 
 PHYSICAL_ID = "sallyport-schema"
@@ -22,7 +22,7 @@ RESERVE_SECONDS = 30.0  # how much of the function's time is reserved for the an
 GRACE_SECONDS = 5.0  # how much of it PostgreSQL gets to end a migration by itself before it is given up
 
 
-@logger.inject_lambda_context(clear_state=True)
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Create and Update migrate; Delete leaves the schema, which is deleted with the database.
 

@@ -14,13 +14,13 @@ from flows.network import NetworkRefused, RetryTime, empty_default_group, public
 from runtime.aws import AwsCallFailed
 from runtime.cloudformation import CustomResourceEvent, answer
 from runtime.ec2 import Ec2
-from runtime.observability import logger
+from runtime.observability import logger, observed
 from runtime.settings import NetworkSettings, SettingsError
 
 RESERVE_SECONDS = 60.0  # reserved for EC2 calls that are running and for the answer to CloudFormation
 
 
-@logger.inject_lambda_context(clear_state=True)
+@observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """A custom resource's event in, its attributes out.
 
