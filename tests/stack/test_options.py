@@ -7,6 +7,7 @@ import pytest
 from bench import __main__ as bench
 from lab import __main__ as lab
 from lab.fuzz import __main__ as fuzz
+from simulator import __main__ as simulate
 from stack import db_shell
 from stack.cost import report
 from stack.deploy import deployment, guard
@@ -25,6 +26,7 @@ PARSERS = {
     "lab-fuzz": fuzz.parser,
     "mutants": mutants.parser,
     "bench": bench.parser,
+    "simulate": simulate.parser,
 }
 # Options for tests and other programs, which no variable of make stands for.
 OTHERS = {
@@ -36,6 +38,7 @@ OTHERS = {
     "lab-fuzz": {"help", "tied"},
     "mutants": {"help"},
     "bench": {"help"},
+    "simulate": {"help"},
 }
 
 

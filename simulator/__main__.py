@@ -1,0 +1,180 @@
+"""`make simulate`: the real flows over a real PostgreSQL, under a seeded schedule of everything that can go wrong."""
+
+import argparse
+import itertools
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.errors import LocalError
+from simulator.marks import SEEDS_NEEDED, never_visited
+from simulator.pool import Pool, ProcessLost, SeedResult, processors
+from simulator.setting import Databases
+from simulator.trace import Story, lines
+from stack.switches import add_switch
+
+FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
+SECONDS = 60.0  # without N
+PROGRESS_SECONDS = 5.0
+HIGHEST_SEED = 2**32
+PROCESS_MB = 150  # what a process of the simulator and its sessions in PostgreSQL need
+POSTGRES_MB = 200
+
+
+class CannotSimulate(Exception):
+    """Why it cannot, for the person who asked for it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What has been found so far."""
+
+    began_at: float
+    seeds: int = 0
+    deliveries: int = 0
+    arrivals: int = 0
+    faults: int = 0
+    marks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: SeedResult) -> None:
+        """Counts one more seed."""
+        self.seeds += 1
+        self.deliveries += result.deliveries
+        self.arrivals += result.arrivals
+        self.faults += result.faults
+        self.marks += result.marks
+
+    def text(self) -> str:
+        """In one line."""
+        seconds = max(0.001, time.monotonic() - self.began_at)
+        return (
+            f"{self.seeds:,} seeds, {self.deliveries:,} deliveries, {self.arrivals:,} requests at partners, "
+            f"{self.faults:,} faults in {seconds:.0f} s: {self.seeds / seconds:.1f} seeds/s, "
+            f"{self.deliveries / seconds:.0f} deliveries/s"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 when all promises were kept, 1 when one was not, 2 when it cannot run."""
+    asked = parser().parse_args(arguments)
+    tally = Tally(began_at=time.monotonic())
+    try:
+        return _simulate(asked, tally)
+    except (LocalError, CannotSimulate, ProcessLost) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return CANNOT_RUN
+    except KeyboardInterrupt:
+        print(f"\nsimulate: stopped. So far no promise was broken: {tally.text()}", file=sys.stderr)
+        return STOPPED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables."""
+    made = argparse.ArgumentParser(prog="simulator", description=__doc__)
+    made.add_argument("--n", type=_count, help="how many seeds (as many as fit into a minute)")
+    made.add_argument("--seed", type=_seed, help="the first one (random)")
+    made.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
+    add_switch(made, "--show", words="print what happened, also where all promises were kept")
+    return made
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seeds, such as 1000")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= HIGHEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number below {HIGHEST_SEED}")
+    return int(text)
+
+
+def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
+    seed = secrets.randbelow(HIGHEST_SEED) if asked.seed is None else asked.seed
+    size = min(processors(), asked.n or processors())
+    _need_memory(size)
+    print(f"simulate: seeds from SEED={seed} on, in {size} processes", flush=True)
+    with _directory() as directory, Databases(directory) as databases, Pool(databases, size=size) as pool:
+        tally.began_at = time.monotonic()
+        for result in _with_progress(pool.results(_seeds(asked, seed)), tally):
+            tally.add(result)
+            if result.story is not None:
+                return _failed(result.story, tally)
+    print(f"simulate: all promises kept. {tally.text()}")
+    return _judge_marks(tally)
+
+
+def _seeds(asked: argparse.Namespace, first: int) -> Iterable[int]:
+    if asked.until:
+        return itertools.count(first)
+    if asked.n:
+        return range(first, first + asked.n)
+    end_at = time.monotonic() + SECONDS
+    return itertools.takewhile(lambda _: time.monotonic() < end_at, itertools.count(first))
+
+
+def _with_progress(results: Iterator[SeedResult], tally: Tally) -> Iterator[SeedResult]:
+    next_at = time.monotonic() + PROGRESS_SECONDS
+    for result in results:
+        yield result
+        if time.monotonic() >= next_at:
+            print(f"  {tally.text()}", flush=True)
+            next_at = time.monotonic() + PROGRESS_SECONDS
+
+
+def _failed(story: Story, tally: Tally) -> int:
+    for line in lines(story):
+        print(line)
+    print(f"simulate: a promise was broken after {tally.text()}")
+    print(f"To repeat it: make simulate SEED={story.seed} N=1")
+    return FAILED
+
+
+def _judge_marks(tally: Tally) -> int:
+    """A simulator that does not come to all places proves nothing of them."""
+    missing = never_visited(tally.marks)
+    if not missing:
+        return 0
+    names = "; ".join(missing)
+    if tally.seeds < SEEDS_NEEDED:
+        print(f"simulate: too few seeds to visit everything (N={SEEDS_NEEDED} does). Not visited: {names}")
+        return 0
+    print(f"simulate: never visited in {tally.seeds:,} seeds: {names}", file=sys.stderr)
+    return FAILED
+
+
+def _need_memory(size: int) -> None:
+    needed = size * PROCESS_MB + POSTGRES_MB
+    free = _free_mb()
+    if free is not None and free < needed:
+        raise CannotSimulate(f"too little memory: {free} MB are free, and {size} processes need {needed} MB")
+
+
+def _free_mb() -> int | None:
+    """None where this system does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in text.splitlines() if line.startswith("MemAvailable:")), None)
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="sallyport-simulator-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The HTTP client as the flows use it: all requests of a batch at once, outcomes in the end, some of them early.
+
+It follows egress.client.Client and its deadlines; what that does on the wire is proved by tests/egress.
+"""
+
+from collections.abc import Sequence
+
+from domain.outcomes import Exchange
+from egress.client import EarlyResults, OutboundRequest
+from simulator.database import Server
+from simulator.faults import Seam
+from simulator.partner import Flight, Partners
+from simulator.world import Process, World
+
+
+class SimulatedClient:
+    """The client of one process."""
+
+    def __init__(self, world: World, partners: Partners, server: Server, process: Process) -> None:
+        self._world = world
+        self._server = server
+        self._partners = partners
+        self._process = process
+
+    def send_all(self, requests: Sequence[OutboundRequest], *, early: EarlyResults | None = None) -> list[Exchange]:
+        """As egress.client.Client.send_all."""
+        if not requests:
+            return []
+        if self._server.transaction_open:
+            self._world.evidence.misuse.append("a transaction is open while requests are sent")
+        self._world.step(Seam.REQUEST)
+        began_at = self._world.now
+        flights = [self._partners.send(request, self._process) for request in requests]
+        while (now := self._world.now) < max(flight.ends_at for flight in flights):
+            early = self._report(early, flights, began_at=began_at)
+            self._world.scheduler.pause(_next_moment(early, flights, began_at=began_at, now=now) - now)
+        self._world.step(Seam.RESPONSE)
+        self._hear()
+        return [flight.exchange for flight in flights]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _report(self, early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float) -> EarlyResults | None:
+        """Reports what has ended, if it is time to; returns what is still to be reported to."""
+        now = self._world.now
+        ended = {place: flight.exchange for place, flight in enumerate(flights) if flight.ends_at <= now}
+        if early is None or not early.is_time(ended=len(ended), of=len(flights), seconds=now - began_at):
+            return early
+        self._hear()
+        self._world.mark("client: reports early")
+        if self._process.invocation is not None:
+            self._process.invocation.early = True
+        early.report(ended)
+        return None
+
+    def _hear(self) -> None:
+        """Notes which answers this process has by now."""
+        for arrival in self._world.evidence.arrivals:
+            if arrival.process == self._process.name and 0 < arrival.heard_at <= self._world.now:
+                arrival.heard = True
+
+
+def _next_moment(early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float, now: float) -> float:
+    moments = [flight.ends_at for flight in flights]
+    if early is not None:
+        moments += [began_at + early.half_after_seconds, began_at + early.any_after_seconds]
+    return min(moment for moment in moments if moment > now)

@@ -1,0 +1,319 @@
+"""PostgreSQL as a process sees it: real statements, over a connection that can do what connections do.
+
+The statements run on one real connection, whole and one after the other: what the simulator interleaves is statements.
+What two of them do to each other's locks is for `make chaos` and tests/db/test_overlaps.py. The code under test is
+db.connection.Database with its own repeats and time limits; only the connection that it makes is of this file.
+
+A connection follows libpq: after a failure it is closed, and a statement that was sent may have been carried out or
+not. It has a real socket, so that what Database reads from that (whether the server hung up) and does to it (cutting it
+off) is its own code too.
+"""
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from db.connection import CONNECT_TIMEOUT_SECONDS, Row
+from simulator.evidence import RecordRun
+from simulator.faults import Kind, Seam
+from simulator.scheduler import Signal
+from simulator.world import EPOCH, Process, World
+
+RUNS_LATE_SECONDS = (3.0, 6.0, 9.0)  # statement_timeout is 10 s: no statement of a host that hung runs later than that
+HANG_SECONDS = 15.0
+_WRITES = ("INSERT INTO", "UPDATE delivery")
+# What each statement of the flows is called here, by a line that only it has.
+_NAMES = {
+    "WITH target AS": "accept",
+    "WITH wanted AS": "claim",
+    "WITH made AS": "record",
+    "AS late": "overdue",
+    "ORDER BY attempt.number": "show",
+    "FROM attempt": "attempts",
+    "FROM delivery JOIN destination": "find",
+}
+
+
+class SimulatedRows:
+    """What a statement returned."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def fetchall(self) -> list[Row]:
+        return self._rows
+
+
+class SimulatedConnection:
+    """A connection of one process; `give_up_at` is set by Database."""
+
+    give_up_at: float | None = None
+
+    def __init__(self, server: "Server", process: Process) -> None:
+        self.process = process
+        self.closed = False
+        self.cut_off = Signal(server.world.scheduler)
+        self.prepared: set[str] = set()
+        self._server = server
+        self._near, self._far = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def execute(self, statement: str, parameters: Mapping[str, Any], *, prepare: bool | None) -> SimulatedRows:
+        return SimulatedRows(self._server.run(self, statement, parameters, prepare=prepare is not False))
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._near.close()
+            self._far.close()
+
+    def hang_up(self) -> None:
+        """The server closes its end."""
+        self._far.close()
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed its end."""
+        return self._far.fileno() < 0
+
+    def fail(self, text: str) -> psycopg.OperationalError:
+        """The connection is over; the error that says so."""
+        self.close()
+        return psycopg.OperationalError(text)
+
+
+class Server:
+    """The database of one run."""
+
+    def __init__(self, world: World, real: psycopg.Connection[Row]) -> None:
+        self.world = world
+        self.states: dict[str, str] = {}
+        self._real = real
+        self._connections: list[SimulatedConnection] = []
+        self._away_until = 0.0
+        self._refuses = True
+        self._reader_until = 0.0
+
+    # ---- What happens to all connections
+
+    def go_away(self, seconds: float, *, refuses: bool) -> None:
+        """Unavailable for a while: connections break, and new ones are refused, or get no answer."""
+        self._away_until, self._refuses = self.world.now + seconds, refuses
+        self._break_all()
+
+    def fail_over(self, seconds: float) -> None:
+        """The writer is a reader for so long, for those whose connection survived and those who look its name up."""
+        self._reader_until = self.world.now + seconds
+        for connection in self._connections[::2]:
+            connection.hang_up()
+
+    def recover(self) -> None:
+        """Faults stop."""
+        self._away_until = self._reader_until = self.world.now
+
+    def close(self) -> None:
+        """Closes what is left at the end of a run."""
+        for connection in self._connections:
+            connection.close()
+
+    @property
+    def transaction_open(self) -> bool:
+        """Whether somebody left a transaction open."""
+        return self._real.info.transaction_status != TransactionStatus.IDLE
+
+    def _break_all(self) -> None:
+        for connection in self._connections:
+            connection.hang_up()
+            connection.cut_off.fire()
+
+    # ---- Connecting
+
+    def connect(self, process: Process) -> SimulatedConnection:
+        """A new connection. Raises psycopg.OperationalError."""
+        kind = self.world.step(Seam.CONNECT)
+        away = self.world.now < self._away_until
+        if kind is Kind.CONNECT_HANGS or (away and not self._refuses):
+            self.world.scheduler.pause(CONNECT_TIMEOUT_SECONDS)
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+        if kind is Kind.CONNECT_REFUSED or away:
+            raise psycopg.OperationalError("connection refused")
+        connection = SimulatedConnection(self, process)
+        self._connections = [*(other for other in self._connections if not other.closed), connection]
+        return connection
+
+    # ---- One statement
+
+    def run(
+        self, connection: SimulatedConnection, statement: str, parameters: Mapping[str, Any], *, prepare: bool
+    ) -> list[Row]:
+        """The rows. Raises what psycopg raises."""
+        name = name_of(statement)
+        if connection.process.invocation is not None:
+            connection.process.invocation.statements[name] += 1
+        self._before(connection, statement, parameters)
+        connection.prepared.add(statement)
+        rows = self._execute(connection.process, statement, parameters, prepare=prepare)
+        self._after(connection)
+        return rows
+
+    def _before(self, connection: SimulatedConnection, statement: str, parameters: Mapping[str, Any]) -> None:
+        kind = self.world.step(Seam.STATEMENT)
+        if connection.hung_up or connection.closed:
+            raise connection.fail("the connection is closed")
+        if kind is Kind.RUNS_LATE:
+            seconds = self.world.choices.of(RUNS_LATE_SECONDS)
+            late = partial(self._execute_unheard, connection.process, statement, parameters)
+            self.world.scheduler.call_at(self.world.now + seconds, late)
+        if kind in (Kind.RUNS_LATE, Kind.HANGS) or self.world.now < self._away_until:
+            raise self._hangs(connection)
+        if kind is not None and (refused := self._refusal(kind, connection, statement)) is not None:
+            raise refused
+        if self.world.now < self._reader_until and any(word in statement for word in _WRITES):
+            self.world.mark("database: refuses to write, being a reader")
+            raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+
+    def _refusal(self, kind: Kind, connection: SimulatedConnection, statement: str) -> psycopg.Error | None:
+        """What the statement ends with before it has done anything."""
+        match kind:
+            case Kind.BROKEN_BEFORE:
+                return connection.fail("server closed the connection unexpectedly")
+            case Kind.STALE_PLAN if statement in connection.prepared:
+                return psycopg.errors.FeatureNotSupported("cached plan must not change result type")
+            case Kind.DEADLOCK:
+                return psycopg.errors.DeadlockDetected("deadlock detected")
+            case Kind.BUSY:
+                return psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+        return None
+
+    def _after(self, connection: SimulatedConnection) -> None:
+        kind = self.world.step(Seam.ROWS)
+        if kind is Kind.BROKEN_AFTER or connection.hung_up:
+            raise connection.fail("server closed the connection unexpectedly")
+        if kind is Kind.ROWS_LATE or self._too_late(connection):
+            raise self._hangs(connection)
+        if connection.closed:
+            raise connection.fail("the connection is closed")
+
+    def _too_late(self, connection: SimulatedConnection) -> bool:
+        return connection.give_up_at is not None and self.world.now > connection.give_up_at
+
+    def _hangs(self, connection: SimulatedConnection) -> psycopg.OperationalError:
+        """Waits until Database gives up, or somebody cuts the connection."""
+        give_up_at = connection.give_up_at or self.world.now + HANG_SECONDS
+        self.world.scheduler.wait(connection.cut_off, give_up_at - self.world.now)
+        return connection.fail("no answer in time")
+
+    def _execute_unheard(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> None:
+        """What nobody waits for any more. Another statement's rows may forbid it by now, which nobody hears either."""
+        try:
+            self._execute(process, statement, parameters, prepare=True)
+        except psycopg.Error:
+            self.world.mark("database: a late statement is refused")
+
+    def _execute(self, process: Process, statement: str, parameters: Mapping[str, Any], *, prepare: bool) -> list[Row]:
+        rows = self._real.execute(statement.encode(), parameters, prepare=prepare).fetchall()
+        match name_of(statement):
+            case "accept":
+                self._note_accepted(process, parameters, rows)
+            case "claim":
+                self._note_claimed(process, rows)
+            case "record":
+                self._note_recorded(process, parameters, rows)
+        return rows
+
+    # ---- What it did
+
+    def _note_accepted(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        for row in rows:
+            delivery = str(row["delivery_id"])
+            if delivery in self.states:
+                self.world.mark("database: a key is found again")
+                self._log(process, "accepts nothing new: the key exists", delivery)
+                continue
+            self._enter(delivery, row["state"])
+            self._log(process, f"stores the delivery, {row['state']}", delivery)
+            if row["lease_id"] == parameters["lease_id"]:
+                self._note_lease(process, row)
+
+    def _note_claimed(self, process: Process, rows: Sequence[Row]) -> None:
+        for row in rows:
+            delivery = str(row["delivery_id"])
+            if row["leased"]:
+                kind = "lapsed" if row["lapsed"] else "fresh"
+                self.world.mark(f"claim: {kind}")
+                self._enter(delivery, "sending")
+                self._note_lease(process, row)
+                self._log(process, f"leases attempt {row['attempts_made']}, {kind}", delivery)
+            else:
+                before = row["state_before"]
+                self.world.mark(f"claim: {'missing' if before is None else before + ', not leased'}")
+                self._log(process, f"leases nothing: {before or 'no such row'}", delivery)
+
+    def _note_lease(self, process: Process, row: Row) -> None:
+        key = (str(row["destination_id"]), row["idempotency_key"])
+        process.attempts[key] = (str(row["delivery_id"]), row["attempts_made"])
+
+    def _note_recorded(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        moved = {str(row["delivery_id"]) for row in rows}
+        records = json.loads(parameters["records"])
+        after = self._states_now([record["delivery_id"] for record in records])
+        for record in records:
+            run = self._record_run(process, record, moved=moved)
+            self.world.evidence.records.append(run)
+            self.world.mark(f"record: {run.outcome}, {'moved' if run.moved else 'only logged'}")
+            if run.delivery in after:
+                self._enter(run.delivery, after[run.delivery])
+            done = f"now {self.states.get(run.delivery)}" if run.moved else "which changes nothing else"
+            self._log(process, f"records attempt {run.number}: {run.outcome}, {done}", run.delivery)
+
+    def _states_now(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+        """Read, not derived: a statement that runs a second time says what its first run did."""
+        rows = self._real.execute(
+            "SELECT delivery_id, state FROM delivery WHERE delivery_id = ANY(%s::uuid[])", (list(deliveries),)
+        )
+        return {str(row["delivery_id"]): row["state"] for row in rows}
+
+    def _record_run(self, process: Process, record: Mapping[str, Any], *, moved: set[str]) -> RecordRun:
+        delivery = record["delivery_id"]
+        return RecordRun(
+            at=self.world.now,
+            process=process.name,
+            delivery=delivery,
+            number=record["number"],
+            outcome=record["outcome"],
+            status=record["status"],
+            next_state=record["next_state"],
+            next_due_at=_seconds(record["next_due_at"]),
+            started_at=_seconds(record["started_at"]) or 0.0,
+            moved=delivery in moved,
+            state_before=self.states.get(delivery, ""),
+        )
+
+    def _enter(self, delivery: str, state: str) -> None:
+        before = self.states.get(delivery, "new")
+        if before != state:
+            self.world.mark(f"state: {before} -> {state}")
+            self.world.evidence.changes.append((self.world.now, delivery, before, state))
+        self.states[delivery] = state
+
+    def _log(self, process: Process, text: str, delivery: str) -> None:
+        knows = {"database": self.states.get(delivery, "")}
+        self.world.log("database", "statement", f"for {process.name}: {text}", delivery=delivery, knows=knows)
+
+
+def name_of(statement: str) -> str:
+    """What a statement is called here."""
+    return next((name for line, name in _NAMES.items() if line in statement), "other")
+
+
+def _seconds(text: str | None) -> float | None:
+    """A moment in a record, as virtual seconds."""
+    return None if text is None else (datetime.fromisoformat(text) - EPOCH).total_seconds()

@@ -1,0 +1,124 @@
+"""What a run leaves to judge it by: what arrived, what was recorded, what callers were told, which faults there were.
+
+The models write it while the run goes on; simulator/promises.py reads it. Moments are virtual seconds; those that come
+from the flows' own clocks are off by the skew of their process.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.faults import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultStruck:
+    """A fault that the schedule brought about; `process` is None where it is nobody's own."""
+
+    at: float
+    kind: Kind
+    process: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Arrival:
+    """A request that reached the partner.
+
+    `number` is the attempt that it belongs to. `acted` says that the partner did what it was asked to; `status` is what
+    it answered, None for nothing; `heard` that the answer was complete before the client gave up. `refused` means that
+    the partner said in HTTP/2 that it did nothing. `again` marks the second arrival of one attempt, over a reused
+    connection that had broken. `retry_after_seconds` is what the answer asked for, None where it did not, or in words
+    that mean nothing.
+    """
+
+    at: float
+    process: str
+    destination: str
+    key: str
+    number: int
+    request: tuple[str, str, bytes]
+    acted: bool = False
+    status: int | None = None
+    heard: bool = False
+    heard_at: float = 0.0
+    refused: bool = False
+    again: bool = False
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRun:
+    """An outcome in a statement that recorded. `moved` says that the delivery was updated by it, or by an earlier run
+    of it; `state_before` is the delivery's state then."""
+
+    at: float
+    process: str
+    delivery: str
+    number: int
+    outcome: str
+    status: int | None
+    next_state: str
+    next_due_at: float | None
+    started_at: float
+    moved: bool
+    state_before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a caller was told of a delivery by the call that it made at `asked_at`.
+
+    `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "in flight", "key reused",
+    "not found" and "error". `state` and `status` (of the last answer) are None where the call did not say.
+    """
+
+    asked_at: float
+    at: float
+    caller: str
+    how: str
+    process: str | None = None
+    tenant: str = ""
+    destination: str = ""
+    key: str | None = None
+    request: tuple[str, str, bytes] | None = None
+    delivery: str | None = None
+    state: str | None = None
+    status: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Invocation:
+    """One call of a function. `faults` counts what happened to its process meanwhile."""
+
+    process: str
+    what: str
+    began_at: float
+    ended_at: float | None = None
+    statements: Counter[str] = field(default_factory=Counter)
+    faults: int = 0
+    result: str = "running"
+    early: bool = False
+    carried: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class RunEvidence:
+    """All of it.
+
+    `changes` are moments, deliveries, and their states before and after. `deliveries` and `attempts` are the rows at
+    the end, `waiting` the deliveries that have a message left, `ended` how the run ended.
+    """
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    records: list[RecordRun] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    faults: list[FaultStruck] = field(default_factory=list)
+    invocations: list[Invocation] = field(default_factory=list)
+    changes: list[tuple[float, str, str, str]] = field(default_factory=list)
+    misuse: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    deliveries: Sequence[Mapping[str, Any]] = ()
+    attempts: Sequence[Mapping[str, Any]] = ()
+    waiting: frozenset[str] = frozenset()
+    ended: str = ""

@@ -1,0 +1,109 @@
+"""What happens to everybody at once, for a while; and the operator who puts right what only a person can."""
+
+from collections.abc import Callable
+
+from flows.services import Services
+from flows.wake_overdue import Woken, wake_overdue
+from simulator.database import Server
+from simulator.faults import INCIDENTS, Kind
+from simulator.functions import Fleet
+from simulator.sqs import ModelledQueue
+from simulator.world import World
+
+OUTAGES_SECONDS = (5.0, 60.0, 400.0)
+RESUME_SECONDS = 15.0  # Aurora Serverless v2 user guide: about 15 s from a pause to the first connection
+FAILOVER_SECONDS = (5.0, 30.0)
+OVERDUE_SECONDS = 600
+ROUND_SECONDS = 3600.0
+MOST_ROUNDS = 200
+_SHARE_PERCENT = 30
+
+
+class Incidents:
+    """Draws when each of the possible incidents happens, if at all, within `within_seconds`."""
+
+    def __init__(self, world: World, server: Server, queue: ModelledQueue, fleets: tuple[Fleet, ...]) -> None:
+        self._world = world
+        self._server = server
+        self._queue = queue
+        self._fleets = fleets
+        self.purged = False
+
+    def plan(self, *, within_seconds: float) -> None:
+        """Makes them due."""
+        for kind in INCIDENTS:
+            if kind in self._world.weather.possible and self._world.choices.happens(_SHARE_PERCENT):
+                at = within_seconds * self._world.choices.choose(50) / 50
+                self._world.scheduler.call_at(at, self._acts(kind))
+
+    def _acts(self, kind: Kind) -> Callable[[], None]:
+        def act() -> None:
+            if not self._world.weather.over:
+                self._world.strike(kind)
+                self._happen(kind)
+
+        return act
+
+    def _happen(self, kind: Kind) -> None:
+        choices = self._world.choices
+        match kind:
+            case Kind.OUTAGE:
+                self._server.go_away(choices.of(OUTAGES_SECONDS), refuses=choices.choose(2) == 0)
+            case Kind.PAUSED:
+                self._server.go_away(RESUME_SECONDS, refuses=False)
+            case Kind.FAILOVER:
+                self._server.fail_over(choices.of(FAILOVER_SECONDS))
+            case Kind.SQS_OUTAGE:
+                self._queue.go_away(choices.of(OUTAGES_SECONDS))
+            case Kind.PURGED:
+                self.purged = True
+                self._queue.purge()
+            case Kind.DEPLOYMENT:
+                for fleet in self._fleets:
+                    fleet.replace_idle()
+
+
+class Operator:
+    """Redrives dead letters, and wakes what a purge left without a message, as docs/operations.md says."""
+
+    def __init__(self, world: World, server: Server, queue: ModelledQueue, workers: Fleet) -> None:
+        self._world = world
+        self._server = server
+        self._queue = queue
+        self._workers = workers
+
+    def begin(self, *, purged: bool) -> None:
+        """Sets to work once faults have stopped."""
+        self._world.scheduler.spawn(lambda: self._work(purged=purged))
+
+    def _work(self, *, purged: bool) -> None:
+        for _ in range(MOST_ROUNDS):
+            if self._queue.dead:
+                self._world.mark("operator: redrives dead letters")
+                self._world.log("operator", "redrive", f"moves {len(self._queue.dead)} dead letters back")
+                self._queue.redrive()
+            if purged and self._unfinished():
+                self._wake()
+            if not self._unfinished() and not self._queue.dead:
+                return
+            if not purged and not self._queue.dead and not self._queue.messages:
+                return
+            self._world.scheduler.pause(ROUND_SECONDS)
+
+    def _unfinished(self) -> bool:
+        return any(state in ("pending", "sending") for state in self._server.states.values())
+
+    def _wake(self) -> None:
+        after = None
+        while True:
+
+            def work(services: Services, _: float, after: object = after) -> Woken:
+                return wake_overdue(overdue_seconds=OVERDUE_SECONDS, after=after, limit=5, services=services)  # type: ignore[arg-type]
+
+            woken, _ = self._workers.invoke(work, what="wake overdue")
+            self._world.log("operator", "wake", f"wakes {woken.count} overdue deliveries")
+            if woken.count:
+                self._world.mark("operator: wakes what has no message")
+            if woken.next_after is None:
+                return
+            after = woken.next_after

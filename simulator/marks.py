@@ -1,0 +1,76 @@
+"""Where the seeds of a whole run must have come at least once: each kind of fault, each state, each branch of interest.
+
+A simulator that quietly never does something would go on to prove that nothing can go wrong with it.
+"""
+
+from collections.abc import Mapping
+
+from simulator.faults import WEATHERS, Kind
+from simulator.partner import BEHAVIOURS
+from simulator.promises import CHANGES
+
+SEEDS_NEEDED = 1000
+
+_OTHERS = (
+    "batch: ends with NoAnswer",
+    "batch: ends with QueueUnavailable",
+    "batch: some messages failed",
+    "caller: does not wait",
+    "caller: passes through",
+    "caller: uses a key for something else",
+    "caller: waits",
+    "claim: delivered, not leased",
+    "claim: failed, not leased",
+    "claim: fresh",
+    "claim: lapsed",
+    "claim: missing",
+    "claim: pending, not leased",
+    "claim: sending, not leased",
+    "claim: unknown, not leased",
+    "client: reports early",
+    "database: a key is found again",
+    "database: a late statement is refused",
+    "database: refuses to write, being a reader",
+    "lambda: a thread is frozen after the invocation",
+    "lambda: api timed out",
+    "lambda: worker timed out",
+    "message: to the dead-letter queue",
+    "operator: redrives dead letters",
+    "operator: wakes what has no message",
+    "partner: recognizes a repeat",
+    "partner: the process ended before it had sent the request",
+    "record: answered, moved",
+    "record: answered, only logged",
+    "record: refused, moved",
+    "record: unknown, moved",
+    "record: unknown, only logged",
+    "record: unreachable, moved",
+    "record: unreachable, only logged",
+    "told: accepted",
+    "told: ended",
+    "told: error",
+    "told: in flight",
+    "told: key reused",
+    "told: read",
+    "told: replayed",
+    "wake-up: after an outage",
+    "wake-up: carries an outcome",
+    "wake-up: hops",
+    "wake-up: without a row, look 1",
+    "wake-up: without a row, look 2",
+)
+
+EXPECTED = frozenset(
+    {
+        *_OTHERS,
+        *(f"fault: {kind.name}" for kind in Kind),
+        *(f"partner: {behaviour}" for behaviour in BEHAVIOURS),
+        *(f"state: {before} -> {after}" for before, after in CHANGES),
+        *(f"weather: {name}" for name in WEATHERS),
+    }
+)
+
+
+def never_visited(marks: Mapping[str, int]) -> list[str]:
+    """Those of EXPECTED that are not in `marks`, in order."""
+    return sorted(EXPECTED - marks.keys())

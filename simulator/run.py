@@ -1,0 +1,98 @@
+"""One run, from a seed or a tape to its story.
+
+In order: choose the weather, the callers and the partners; let everything happen until faults stop; let everything come
+to rest; read the rows; hold all promises against the evidence.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulator.callers import Callers
+from simulator.choices import Choices
+from simulator.database import Server
+from simulator.evidence import RunEvidence
+from simulator.faults import draw_weather
+from simulator.functions import API_SECONDS, Fleet, Pollers
+from simulator.incidents import Incidents, Operator
+from simulator.partner import Partners
+from simulator.promises import broken_promises
+from simulator.scheduler import NeverEnds, Scheduler
+from simulator.seams import STAGE, seams
+from simulator.setting import IDEMPOTENT, RealConnection, emptied
+from simulator.sqs import ModelledQueue
+from simulator.trace import Story
+from simulator.world import World
+
+WORKER_TIMEOUT_SECONDS = 45.0  # template.yaml
+TROUBLE_PERCENTS = (0, 10, 35, 80)
+COUNTS = (3, 5, 8, 12, 20)
+CALLS_WITHIN_SECONDS = (30.0, 0.5, 5.0, 300.0)
+FAULTS_UNTIL_SECONDS = (600.0, 120.0, 2_000.0, 9_000.0)
+CONCURRENCIES = (2, 1, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A run's story, where it came, and how much it did."""
+
+    story: Story
+    marks: Counter[str]
+    evidence: RunEvidence
+
+
+def run_tape(source: int | Sequence[int], connection: RealConnection) -> Story:
+    """The story of a seed, or of a tape."""
+    return play(source, connection).story
+
+
+def play(source: int | Sequence[int], connection: RealConnection) -> RunResult:
+    """Runs a seed or a tape on an empty database."""
+    choices = Choices(source) if isinstance(source, int) else Choices(tape=source)
+    emptied(connection)
+    with seams():
+        world = _live(choices, connection)
+    story = Story(
+        seed=source if isinstance(source, int) else 0,
+        tape=tuple(choices.tape),
+        events=tuple(world.events),
+        broken=tuple(broken_promises(world.evidence)),
+    )
+    return RunResult(story=story, marks=world.marks, evidence=world.evidence)
+
+
+def _live(choices: Choices, connection: RealConnection) -> World:
+    world = World(choices=choices, scheduler=Scheduler(choices), weather=draw_weather(choices))
+    world.mark(f"weather: {world.weather.name}")
+    server, queue = Server(world, connection), ModelledQueue(world)
+    STAGE.world, STAGE.server, STAGE.queue = world, server, queue
+    partners = Partners(world, trouble_percent=choices.of(TROUBLE_PERCENTS), idempotent=IDEMPOTENT)
+    api = Fleet("api", world, partners, server, timeout_seconds=API_SECONDS)
+    workers = Fleet("worker", world, partners, server, timeout_seconds=WORKER_TIMEOUT_SECONDS)
+    faults_until = choices.of(FAULTS_UNTIL_SECONDS)
+    Pollers(world, queue, workers, concurrency=choices.of(CONCURRENCIES))
+    Callers(world, api, count=choices.of(COUNTS), within_seconds=choices.of(CALLS_WITHIN_SECONDS))
+    incidents = Incidents(world, server, queue, (api, workers))
+    incidents.plan(within_seconds=faults_until)
+    try:
+        world.scheduler.run(until=faults_until)
+        world.weather.calm_down()
+        server.recover()
+        queue.recover()
+        world.log("faults", "calm", "no more faults from now on")
+        Operator(world, server, queue, workers).begin(purged=incidents.purged)
+        world.scheduler.run()
+        world.evidence.ended = "at rest"
+    except NeverEnds as error:
+        world.evidence.ended = str(error)
+    for fleet in (api, workers):
+        fleet.close()
+    server.close()
+    _read_rows(world.evidence, connection, queue)
+    return world
+
+
+def _read_rows(evidence: RunEvidence, connection: RealConnection, queue: ModelledQueue) -> None:
+    evidence.deliveries = connection.execute("SELECT * FROM delivery ORDER BY delivery_id").fetchall()
+    evidence.attempts = connection.execute("SELECT * FROM attempt ORDER BY delivery_id, number").fetchall()
+    evidence.waiting = queue.waiting()

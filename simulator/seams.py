@@ -1,0 +1,122 @@
+"""Where the simulator takes hold of the code under test, all in one place.
+
+Most of it goes through `flows.services.Services`, which is made for that. What the code takes from the standard library
+and from psycopg has no such seam, and is replaced in the modules that use it, for a whole process of the simulator:
+
+- `threading.Thread` in flows/early_recording.py and runtime/deadline.py becomes a task of the scheduler
+- `time` in db/connection.py becomes virtual time
+- `Connection` in db/connection.py, psycopg's connection, becomes the model's
+- `call` in wakeups/sqs.py, the signed call of AWS, becomes the model's queue
+- counts and logs: counts are kept for the promises, logs are dropped
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from db import connection as db_connection
+from flows import early_recording
+from runtime import deadline, observability
+from simulator.database import Server, SimulatedConnection
+from simulator.scheduler import Task
+from simulator.sqs import ModelledQueue
+from simulator.world import World
+from wakeups import sqs
+
+
+class OnStage:
+    """What the seams lead to at the moment: the models of the run that is going on."""
+
+    def __init__(self) -> None:
+        self.world: World | None = None
+        self.server: Server | None = None
+        self.queue: ModelledQueue | None = None
+
+
+STAGE: Final = OnStage()
+
+
+def _world() -> World:
+    assert STAGE.world is not None
+    return STAGE.world
+
+
+class _Thread:
+    """`threading.Thread`, as far as the flows use it."""
+
+    def __init__(self, *, target: Callable[[], object], daemon: bool) -> None:
+        del daemon
+        self._target = target
+        self._task: Task | None = None
+
+    def start(self) -> None:
+        world = _world()
+        self._task = world.scheduler.spawn(self._target, sandbox=world.process)
+
+    def join(self, timeout: float) -> None:
+        if self._task is not None and not self._task.ended:
+            _world().scheduler.wait(self._task.done, timeout)
+
+    def is_alive(self) -> bool:
+        return self._task is not None and not self._task.ended
+
+
+class _Threading:
+    Thread = _Thread
+
+
+class _Time:
+    """`time`, as far as db/connection.py uses it. A frozen process does not notice that time passes, and neither does
+    its monotonic clock; that it does here makes nothing run longer."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return _world().now
+
+    @staticmethod
+    def time() -> float:
+        return _world().wall_clock().timestamp()
+
+
+class _Connections:
+    @staticmethod
+    def connect(conninfo: str, **_: object) -> SimulatedConnection:
+        del conninfo
+        assert STAGE.server is not None
+        return STAGE.server.connect(_world().process)
+
+
+class _Counts:
+    """Powertools' Metrics, as far as the flows use it."""
+
+    @staticmethod
+    def add_metric(*, name: str, unit: object, value: int) -> None:
+        del unit
+        _world().evidence.counts[name] += value
+
+
+def _call(
+    service: str, target: str, payload: Mapping[str, Any], *, timeout_seconds: float, endpoint_url: str
+) -> dict[str, Any]:
+    del endpoint_url
+    assert (service, target) == ("sqs", "AmazonSQS.SendMessageBatch")
+    assert STAGE.queue is not None
+    return STAGE.queue.call(payload, timeout_seconds=timeout_seconds)
+
+
+@contextmanager
+def seams() -> Iterator[None]:
+    """The code under test leads to the models meanwhile."""
+    logger = logging.getLogger(observability.logger.name)
+    with (
+        patch.object(early_recording, "threading", _Threading),
+        patch.object(deadline, "threading", _Threading),
+        patch.object(db_connection, "time", _Time),
+        patch.object(db_connection, "Connection", _Connections),
+        patch.object(sqs, "call", _call),
+        patch.object(observability, "metrics", _Counts),
+        patch.object(logger, "disabled", True),
+    ):
+        yield

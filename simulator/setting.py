@@ -1,0 +1,131 @@
+"""What is there before a run begins: the database, two tenants, and their destinations with each guarantee."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from db import destinations
+from db.connection import Database, Row
+from db.migrations import APPLICATION_ROLE, migrate
+from domain.destinations import AuthType, BearerAuth, Destination, Guarantee, Timeouts
+from domain.ids import DestinationId, TenantId
+from egress.credentials import seal
+from local.postgres import Postgres
+from runtime.settings import DatabaseSettings
+from simulator.functions import SEAL_KEY
+from simulator.partner import GUARDED
+from simulator.world import EPOCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A destination, as callers and promises know it."""
+
+    tenant_id: TenantId
+    destination_id: DestinationId
+    name: str
+    guarantee: Guarantee
+    idempotent: bool = False
+    total_seconds: float = 20.0
+    first_byte_seconds: float = 15.0
+    bearer: bool = False
+    host: str = "partner.example"
+
+
+def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: object) -> Target:
+    return Target(
+        tenant_id=TENANTS[tenant],
+        destination_id=DestinationId(UUID(int=0xD0 + number)),
+        name=name,
+        guarantee=guarantee,
+        **more,  # type: ignore[arg-type]  # a shorthand of this file
+    )
+
+
+TENANTS = (TenantId(UUID(int=0xA1)), TenantId(UUID(int=0xA2)))
+DESTINATIONS = (
+    _target(0, 1, "auto", Guarantee.AUTO),
+    _target(0, 2, "once", Guarantee.AT_MOST_ONCE),
+    _target(0, 3, "again", Guarantee.AT_LEAST_ONCE),
+    _target(0, 4, "idempotent", Guarantee.AUTO, idempotent=True, bearer=True),
+    _target(0, 5, "quick", Guarantee.AT_MOST_ONCE, total_seconds=3.0, first_byte_seconds=2.0),
+    _target(1, 6, "auto", Guarantee.AUTO, total_seconds=5.0, first_byte_seconds=5.0),
+    _target(1, 7, "once", Guarantee.AT_MOST_ONCE, idempotent=True),
+    _target(1, 8, "guarded", Guarantee.AT_LEAST_ONCE, host=GUARDED),
+)
+IDEMPOTENT = frozenset(str(target.destination_id) for target in DESTINATIONS if target.idempotent)
+BY_ID = {str(target.destination_id): target for target in DESTINATIONS}
+
+type RealConnection = psycopg.Connection[Row]
+
+
+class Databases:
+    """One embedded PostgreSQL with a database for each process of the simulator."""
+
+    def __init__(self, directory: Path) -> None:
+        self._server = Postgres(directory, durable=False)
+
+    def __enter__(self) -> "Databases":
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def make(self, name: str) -> str:
+        """A migrated database with tenants and destinations; its URL, for the role of the functions."""
+        self._server.make_database(name)
+        url = self._server.url(database=name)
+        with psycopg.connect(url, autocommit=True) as owner:
+            migrate(owner)
+            for number, tenant in enumerate(TENANTS):
+                owner.execute("INSERT INTO tenant VALUES (%s, %s, %s)", (tenant, f"tenant-{number}", EPOCH))
+            owner.execute(f"GRANT DELETE ON delivery, attempt TO {APPLICATION_ROLE}")  # to empty it between runs
+        application = self._server.url(user=APPLICATION_ROLE, database=name)
+        _fill(application)
+        return application
+
+
+def _fill(url: str) -> None:
+    database = Database(DatabaseSettings(database_url=url))
+    for target in DESTINATIONS:
+        destinations.insert(database, _destination(target))
+    database.close()
+
+
+def _destination(target: Target) -> Destination:
+    auth = BearerAuth(token="made up") if target.bearer else None  # noqa: S106 - nobody's token
+    return Destination(
+        destination_id=target.destination_id,
+        tenant_id=target.tenant_id,
+        name=target.name,
+        base_url=f"http://{target.host}",
+        auth_type=AuthType.BEARER if auth else AuthType.NONE,
+        sealed_credentials=seal(auth, destination_id=target.destination_id, key=SEAL_KEY) if auth else None,
+        guarantee=target.guarantee,
+        idempotent=target.idempotent,
+        idempotency_header="Idempotency-Key",
+        timeouts=Timeouts(
+            connect_seconds=2.0, first_byte_seconds=target.first_byte_seconds, total_seconds=target.total_seconds
+        ),
+        created_at=EPOCH,
+    )
+
+
+@contextmanager
+def connected(url: str) -> Iterator[RealConnection]:
+    """The one real connection of a process of the simulator."""
+    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+        connection.prepare_threshold = 2
+        yield connection
+
+
+def emptied(connection: RealConnection) -> None:
+    """As before a run."""
+    connection.execute("DELETE FROM attempt")
+    connection.execute("DELETE FROM delivery")

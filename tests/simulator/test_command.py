@@ -1,0 +1,99 @@
+"""`make simulate`: what it prints, how it ends, and what it says of input that means nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simulator import __main__ as command
+from tests.support.making import ROOT, make
+
+
+def test_a_few_seeds_end_in_one_line_that_counts_them() -> None:
+    done = make("simulate", "N=3", "SEED=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all promises kept. 3 seeds" in done.stdout
+    assert "seeds from SEED=1 on" in done.stdout
+    assert "Not visited:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--seed=x"], "'x' is no seed: a whole number below 4294967296"),
+        (["--seed=-1"], "'-1' is no seed: a whole number below 4294967296"),
+        (["--seed=4294967296"], "'4294967296' is no seed: a whole number below 4294967296"),
+        (["--n=0"], "'0' is no number of seeds, such as 1000"),
+        (["--n=many"], "'many' is no number of seeds, such as 1000"),
+        (["--until=tomorrow"], "invalid choice: 'tomorrow'"),
+    ],
+)
+def test_input_that_means_nothing_is_one_clear_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_too_little_memory_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_free_mb", lambda: 100)
+    assert command.main(["--n=1"]) == 2
+    assert capsys.readouterr().err == "simulate: too little memory: 100 MB are free, and 1 processes need 350 MB\n"
+
+
+def test_no_postgresql_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("initdb", "postgres"):
+        (programs / name).write_text("#!/bin/sh\necho 'FATAL:  no memory for this' >&2\nexit 1\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr("local.postgres.binaries", lambda: programs)
+    assert command.main(["--n=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("simulate: PostgreSQL")
+
+
+def test_ctrl_c_leaves_no_process_and_says_what_was_found() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "simulator", "--until=failure", "--seed=1"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "src:."},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    while "seeds/s" not in process.stdout.readline():
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "simulate: stopped. So far no promise was broken: " in errors
+    assert "Traceback" not in errors
+    assert not _alive(process.pid)
+
+
+def _alive(session: int) -> list[str]:
+    """The processes of the session, once those that are ending had a minute for it."""
+    give_up_at = time.monotonic() + 60
+    while (left := _processes(session)) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+    return left
+
+
+def _processes(session: int) -> list[str]:
+    command = ["ps", "-s", str(session), "-o", "args="]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
