@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-FAULT = "fault"  # the kind of every event that the schedule did to somebody; other kinds are named by whoever logs them
+FAULT = "fault"  # the kind of every event that the schedule did to somebody; others are named by whoever logs them
+ARRIVAL = "arrival"  # the kind of every event in which a request arrives at a partner
 DAY_SECONDS = 86_400
 _SHORT_NAME = 8  # how much of a delivery's id tells it from the others of a run
 
