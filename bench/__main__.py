@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from bench import attempts, cold, handler, instructions, rows, statements, wait
+from bench import attempts, cold, handler, instructions, logs, rows, statements, wait
 from bench.figures import say
 from bench.stage import Stage, stage
 from local.errors import LocalError
@@ -40,6 +40,7 @@ def _parts(count: int) -> dict[str, Callable[[Stage], None]]:
         "handler": handler.run,
         "instructions": instructions.run,
         "statements": statements.run,
+        "logs": logs.run,
         "wait": wait.run,
         "attempts": attempts.run,
         "rows": partial(rows.run, rows=count),

@@ -3,8 +3,11 @@
 import importlib
 import json
 import os
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -38,6 +41,29 @@ def preload(events: list[dict[str, Any]]) -> None:
 def preloaded_calls(handler: str, *, status: int) -> None:
     """Calls a handler with each stored event."""
     calls(handler, _preloaded, status=status)
+
+
+def written(handler: str, events: list[dict[str, Any]]) -> list[str]:
+    """The lines that calls of a handler write to standard output, which is where Lambda reads logs and counts."""
+    with tempfile.TemporaryFile() as output, standard_output_in(output.fileno()):
+        calls(handler, events)
+        sys.stdout.flush()
+        output.seek(0)
+        return output.read().decode().splitlines()
+
+
+@contextmanager
+def standard_output_in(descriptor: int) -> Iterator[None]:
+    """Sends the process's standard output to another file for a while."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    os.dup2(descriptor, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def last_answer(handler: str, event: dict[str, Any]) -> Any:
@@ -186,8 +212,6 @@ def process_id() -> int:
 
 def loaded(names: list[str]) -> list[str]:
     """Which of these modules this process has loaded."""
-    import sys
-
     return [name for name in names if name in sys.modules]
 
 

@@ -18,6 +18,7 @@ from stack.functions import FUNCTIONS, Trigger
 
 HERE = Path(__file__).resolve().parent
 KIB_PER_GB = 2**20  # AWS counts a GB as 2**30 bytes
+BYTES_PER_GB = 2**30
 MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 
 type RenderedResource = Mapping[str, Any]
@@ -218,6 +219,31 @@ class Month:
         starts = self.load["starts_per_invocation"] * self.load["start_milliseconds"]
         return invocations * (call + starts) / 1000
 
+    def logged(self, address: str) -> float:
+        """What Lambda and the function's own code write to its log, in GB."""
+        ours = {
+            Trigger.REQUEST: ("post", "look"),
+            Trigger.TOKEN: ("authorization",),
+            Trigger.WAKEUP: ("attempt", "batch"),
+        }
+        written = sum(self.log_bytes(what) for what in ours.get(FUNCTIONS[address].trigger, ()))
+        checks = self.scheduled.get(address, 0) * self.load["log_bytes_per_check"]
+        lambdas_own = self.invocations(address) * self.load["log_bytes_per_invocation"]
+        return (written + checks + lambdas_own) / BYTES_PER_GB
+
+    def log_bytes(self, what: str) -> float:
+        """What is written in a month for all of `what`, such as post."""
+        invocations = self.requests + self.authorizations + self.batches + sum(self.scheduled.values())
+        counts = {
+            "invocation": invocations,
+            "post": self.deliveries,
+            "look": self.looks,
+            "authorization": self.authorizations,
+            "attempt": self.attempts,
+            "batch": self.batches,
+        }
+        return counts[what] * self.load[f"log_bytes_per_{what}"]
+
     @property
     def starts(self) -> float:
         """New environments of the functions that read the seal key."""
@@ -390,7 +416,7 @@ def _function(address: str, month: Month) -> Priced:
     invocations = month.invocations(address)
     yield "lambda_request_million", invocations / 1e6
     yield f"lambda_{architecture}_gb_second", gigabytes * month.seconds(address)
-    yield "log_gb", month.gb(invocations, "log_kib_per_invocation")
+    yield "log_gb", month.logged(address)
     if properties.get("TracingConfig", {}).get("Mode") == "Active":
         yield "trace_million", invocations * month.load["trace_share"] / 1e6
     if "SnapStart" in properties and properties["SnapStart"].get("ApplyOn") == "PublishedVersions":

@@ -19,7 +19,9 @@ from rich.table import Table
 from stack import render
 from stack.capabilities import capabilities
 from stack.cost.bill import (
+    BYTES_PER_GB,
     BillLine,
+    Month,
     Overloaded,
     Prices,
     RenderedResource,
@@ -118,6 +120,7 @@ def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
     for page, name, text in (
         ("docs/costs.md", "table", markdown(prices)),
         ("docs/costs.md", "stages", stages(prices)),
+        ("docs/costs.md", "logs", logs(prices)),
         ("docs/costs.md", "load", assumptions()),
         ("docs/costs.md", "unsourced", unsourced(prices)),
     ):
@@ -155,6 +158,25 @@ def _by_what(stage: str, prices: Prices) -> dict[str, float]:
     resources = _resources(render.TOPOLOGIES[0], render.EGRESSES[0], stage)
     lines = bill(resources, deliveries=LOADS["1 M"], prices=prices, load=load_load())
     return {line.price.what: line.dollars for line in lines}
+
+
+def logs(prices: Prices) -> str:
+    """What a million deliveries write to the first design's logs, by writer, and Lambda's time beside it."""
+    resources = _resources(render.TOPOLOGIES[0], render.EGRESSES[0], SHOWN_STAGES[0])
+    month = Month(resources=resources, deliveries=LOADS["1 M"], hours=prices.hours_per_month, load=load_load())
+    gigabytes = {what: month.log_bytes(what) / BYTES_PER_GB for what in ("invocation", "post", "attempt", "batch")}
+    written = {
+        "API Gateway's access log": month.gb(month.requests, "access_log_kib"),
+        "Lambda's START, END and REPORT": gigabytes["invocation"],
+        "a line and counts for each POST": gigabytes["post"],
+        "a line for each attempt, counts for each batch": gigabytes["attempt"] + gigabytes["batch"],
+    }
+    dollars = {what: amount * prices.prices["log_gb"].dollars for what, amount in written.items()}
+    lines = [f"| {what} | {amount:.2f} | {dollars[what]:.2f} |" for what, amount in written.items()]
+    sums = f"| logs together | {sum(written.values()):.2f} | {sum(dollars.values()):.2f} |"
+    time = _by_what(SHOWN_STAGES[0], prices)[prices.prices["lambda_arm64_gb_second"].what]
+    head = ["| a million deliveries | GB | dollars |", "| --- | ---: | ---: |"]
+    return "\n".join([*head, *lines, sums, f"| Lambda's time | | {time:.2f} |"])
 
 
 def assumptions() -> str:

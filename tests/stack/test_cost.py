@@ -176,6 +176,20 @@ def test_a_vpn_costs_its_hours_and_two_addresses() -> None:
     }
 
 
+def test_logs_cost_what_is_written_for_each_call_and_not_the_same_for_all() -> None:
+    functions = ("ApiFunction", "AuthorizeFunction", "AttemptFunction")
+    written = {
+        name: billed({name: resource("AWS::Lambda::Function")}, deliveries=MILLION)["log_gb"] for name in functions
+    }
+    # two requests for each delivery, one of which writes lines; 219,000 tokens; 1.05 attempts in batches of one
+    own = LOAD["log_bytes_per_invocation"]
+    api = 2 * MILLION * own + MILLION * LOAD["log_bytes_per_post"]
+    attempts = 1_050_000 * (own + LOAD["log_bytes_per_attempt"] + LOAD["log_bytes_per_batch"])
+    assert written["ApiFunction"] == round(api / 2**30 * 0.5, 4)
+    assert written["AuthorizeFunction"] == round(219_000 * own / 2**30 * 0.5, 4)
+    assert written["AttemptFunction"] == round(attempts / 2**30 * 0.5, 4)
+
+
 def test_what_has_no_price_is_named() -> None:
     with pytest.raises(Unpriced, match=r"Extra is a AWS::EC2::TransitGateway"):
         billed({"Extra": resource("AWS::EC2::TransitGateway")})
