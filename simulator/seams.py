@@ -89,7 +89,7 @@ class _Connections:
 
 
 class _Counts:
-    """Powertools' Metrics, as far as the flows use it."""
+    """The provider of runtime.observability.metrics, as far as `count` uses it."""
 
     @staticmethod
     def add_metric(*, name: str, unit: object, value: int) -> None:
@@ -116,7 +116,7 @@ def seams() -> Iterator[None]:
         patch.object(db_connection, "time", _Time),
         patch.object(db_connection, "Connection", _Connections),
         patch.object(sqs, "call", _call),
-        patch.object(observability, "metrics", _Counts),
+        patch.object(observability.metrics, "provider", _Counts),
         patch.object(logger, "disabled", True),
     ):
         yield
