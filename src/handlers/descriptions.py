@@ -50,6 +50,7 @@ ALWAYS = (
     "blocked",
     "method-not-allowed",
     "too-large",
+    "invalid-request",
     "too-many-requests",
     "internal",
     "answer-too-large",

@@ -8,7 +8,8 @@ import msgspec
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.api_gateway import Router
 
-from handlers.request import request_of
+from domain.errors import Fault, InvalidRequest, Malformed
+from handlers.request import Request, request_of
 
 type View = Callable[..., Response[Any]]
 
@@ -74,7 +75,8 @@ def new_router() -> Router:
 def serves(router: Router, operation: Operation) -> Callable[[View], View]:
     """Routes the decorated view under `operation` and enters it into the table.
 
-    The view gets the Request first and the parts of the path by name, once the token's scope has been checked.
+    The view gets the Request first and the parts of the path by name, once the token's scope has been checked and
+    nothing was sent that the operation does not take.
     """
 
     def decorate(view: View) -> View:
@@ -82,6 +84,8 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
             request = request_of(router.current_event.raw_event)
             if operation.scope is not None:
                 request.need(operation.scope)
+            if not operation.passes:
+                _refuse_surplus(request, operation)
             return view(request, **parts)
 
         OPERATIONS.append(operation)
@@ -89,6 +93,20 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
         return view
 
     return decorate
+
+
+def _refuse_surplus(request: Request, operation: Operation) -> None:
+    """Raises InvalidRequest for a query parameter that the operation does not have: a typo must not widen a list. It is
+    not named, since it may be a secret in the wrong place. Raises Malformed for a body that nothing would read, but not
+    with GET, where it has no meaning (RFC 9110 section 9.3.1).
+    """
+    known = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
+    unknown = {name for name, _ in request.query} - set(known)
+    if unknown:
+        detail = f"{len(unknown)} unknown; known are {', '.join(known) or 'none'}"
+        raise InvalidRequest(Fault(field="query", detail=detail))
+    if request.body and operation.body is None and operation.method != "GET":
+        raise Malformed("this call takes no body")
 
 
 def as_json(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Response[str]:

@@ -68,13 +68,3 @@ def next_cursor(ids: Sequence[UUID], *, limit: int) -> str | None:
     if len(ids) <= limit:
         return None
     return urlsafe_b64encode(ids[limit - 1].bytes).rstrip(b"=").decode()
-
-
-def only(request: Request, known: Sequence[str]) -> None:
-    """Raises InvalidRequest where a query parameter is not `known`: a typo must not widen a list. It is not named,
-    since it may be a secret in the wrong place.
-    """
-    unknown = {name for name, _ in request.query} - set(known)
-    if unknown:
-        detail = f"{len(unknown)} unknown; known are {', '.join(known)}"
-        raise InvalidRequest(Fault(field="query", detail=detail))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InvalidRequest
-from handlers.paging import DEFAULT_LIMIT, MOST, cursor_of, limit_of, next_cursor, only
+from handlers.paging import DEFAULT_LIMIT, MOST, cursor_of, limit_of, next_cursor
 from handlers.request import Request, request_of
 
 
@@ -50,10 +50,3 @@ def test_any_other_limit_is_refused(text: str) -> None:
 
 def test_without_a_limit_there_is_a_default() -> None:
     assert limit_of(asking()) == DEFAULT_LIMIT
-
-
-def test_unknown_parameters_are_counted_and_not_named() -> None:
-    only(asking(a="1"), ["a", "b"])
-    with pytest.raises(InvalidRequest) as refused:
-        only(asking(z="1", a="2", y="3"), ["a"])
-    assert [(fault.field, fault.detail) for fault in refused.value.faults] == [("query", "2 unknown; known are a")]

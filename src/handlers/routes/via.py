@@ -80,7 +80,6 @@ def _operation(method: str) -> Operation:
             ),
         },
         problems=(
-            "invalid-request",
             "not-found",
             "in-flight",
             "key-reused",
