@@ -40,7 +40,7 @@ UNUSED = {
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
     r".* default": "the partner's own, counted as 200 here; tests/e2e/test_examples.py",
     r"GET /(healthz|openapi.json|docs) 403": "the firewall's, of which there is none on one machine",
-    r"(GET /(?!v1/via)|POST /v1/egress/verify).* 400": "API Gateway's own: these read neither a body nor a key",
+    r"GET /(?!v1/via).* 400": "API Gateway's own: these read neither a body nor a key",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
     r"(DeliveryBody/|DeliveryDetailsBody/)?[Ss]tate = canceled": "reserved: no call cancels a delivery yet",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
@@ -378,6 +378,15 @@ def test_what_is_not_there(user: Consumer) -> None:
     refused = user.call("PUT", "/v1/deliveries")
     assert (refused.status, kind_of(refused)) == (405, "method-not-allowed")
     assert refused.headers["allow"]
+
+
+def test_what_a_call_does_not_take_is_refused(user: Consumer) -> None:
+    nobody = replace(user, token="")
+    answers = [nobody.call(method, f"{path}?x=1") for method, path in OPEN]
+    answers += [user.call(method, f"{path}?x=1") for _, method, path in every_call() if "/via/" not in path]
+    assert [(answer.status, kind_of(answer)) for answer in answers] == [(422, "invalid-request")] * len(answers)
+    refused = user.call("POST", "/v1/egress/verify", body={})
+    assert (refused.status, kind_of(refused)) == (400, "malformed-request")
 
 
 def test_the_fixed_addresses_are_shown_and_asked_for(
