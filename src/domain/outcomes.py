@@ -12,14 +12,16 @@ class Answered:
     """The partner answered.
 
     `body` holds the bytes as they came over the wire (still content-encoded), at most the cap of the request;
-    `complete` is False when reading stopped at the cap. `secrets` are the credentials that were sent, which must not be
-    stored where the partner sent them back (domain/masks.py).
+    `complete` is False when reading stopped at the cap, which `capped` says, and where TLS ended in a way that leaves
+    open whether more was to come. `secrets` are the credentials that were sent, which must not be stored where the
+    partner sent them back (domain/masks.py).
     """
 
     status: int
     headers: Headers = ()
     body: bytes = field(default=b"", repr=False)
     complete: bool = True
+    capped: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 

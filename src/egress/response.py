@@ -83,4 +83,5 @@ class Response:
             headers=received(self._lines),
             body=bytes(self._body),
             complete=complete and not self.capped,
+            capped=self.capped,
         )

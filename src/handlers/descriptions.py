@@ -125,7 +125,8 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
     "response-too-large": ProblemKind(
         statuses=(502,),
-        detail="the partner answered with more than can be returned; what came is stored with it",
+        detail="the partner answered with more than 4 MiB; what came of its answer is stored with the delivery, "
+        "up to 64 KiB",
         members=_PARTNER,
         some_headers=_OF_CALL,
     ),

@@ -180,12 +180,10 @@ def no_answer(delivery_id: str, outcome: OutcomeKind, reason: str) -> Problem:
             assert_never(outcome)
 
 
-def too_large_to_return(delivery_id: str, status: int) -> Problem:
-    """The problem of a pass-through call whose partner answered with more than can be returned, or with an answer
-    that may be cut."""
+def not_whole(delivery_id: str, status: int, *, reason: str) -> Problem:
+    """The problem of a pass-through call whose partner's answer cannot be returned in full; `reason` says why."""
     members = {"delivery_id": delivery_id, "partner_status": status}
-    detail = "the partner answered with more than can be returned, or its TLS connection ended without a close_notify, "
-    detail += "so that its answer may be cut; what came of it is stored with the delivery, up to 64 KiB"
+    detail = f"{reason}; what came of its answer is stored with the delivery, up to 64 KiB"
     return problem("response-too-large", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
 
 

@@ -147,7 +147,7 @@ def _samples() -> Iterator[problems.Problem]:
     )
     yield from map(problems.problem_of, samples)
     yield from (problems.no_answer("1", outcome, "") for outcome in OutcomeKind)
-    yield problems.too_large_to_return("1", 200)
+    yield problems.not_whole("1", 200, reason="")
     yield problems.not_ended("1")
     yield problems.unsupported_status("1", 600)
     yield problems.answer_too_large(None)

@@ -320,9 +320,9 @@ def test_a_body_is_read_up_to_the_cap(partner: StartPartner, send: Send) -> None
     body = b"x" * RESPONSE_CAP_BYTES
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
     exactly = answered(send(partner(says(head % len(body) + body)).url()))
-    assert (len(exactly.body), exactly.complete) == (RESPONSE_CAP_BYTES, True)
+    assert (len(exactly.body), exactly.complete, exactly.capped) == (RESPONSE_CAP_BYTES, True, False)
     beyond = answered(send(partner(says(head % (len(body) + 1) + body + b"x")).url()))
-    assert (len(beyond.body), beyond.complete) == (RESPONSE_CAP_BYTES, False)
+    assert (len(beyond.body), beyond.complete, beyond.capped) == (RESPONSE_CAP_BYTES, False, True)
 
 
 def test_a_partner_that_streams_forever_is_cut_off(partner: StartPartner, send: Send) -> None:

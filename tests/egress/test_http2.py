@@ -220,7 +220,7 @@ def test_a_long_body_is_cut_at_the_cap(partner: StartPartner, send: Send, author
 
     outcome = send(partner(script, tls=context(authority)).url()).outcome
     assert isinstance(outcome, Answered)
-    assert (len(outcome.body), outcome.complete) == (RESPONSE_CAP_BYTES, False)
+    assert (len(outcome.body), outcome.complete, outcome.capped) == (RESPONSE_CAP_BYTES, False, True)
 
 
 def test_an_open_connection_is_reused_for_what_may_be_repeated(

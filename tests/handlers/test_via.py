@@ -2,12 +2,14 @@
 
 import gzip
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from handlers import answers as answers_module
-from tests.egress.servers import OK, Partner, Script, says
-from tests.support.api import Api, Functions
+from tests.egress.authorities import Authority
+from tests.egress.servers import OK, Partner, Script, Server, says, says_and_closes
+from tests.support.api import Api, Functions, forget_services
 from tests.support.partners import answers, closes_in_the_middle, hangs, takes_and_closes
 
 type StartPartner = Callable[[Script], Partner]
@@ -225,6 +227,7 @@ def test_an_answer_over_four_mebibytes_is_not_cut_but_refused(
     answer = api.call("GET", "/v1/via/partner/x", headers=[("Idempotency-Key", "big")])
     assert (answer.status, answer.kind) == (502, "response-too-large")
     assert answer.json["partner_status"] == 200
+    assert answer.json["detail"].startswith("the partner answered with more than 4 MiB; ")
     assert functions.delivery()["state"] == "delivered"
     assert len(functions.attempts()[0]["response_body"]) == 64 * 1024
 
@@ -233,6 +236,22 @@ def test_an_answer_of_four_mebibytes_fits_into_what_lambda_may_answer(api: Api, 
     whole = bytes(4 * 1024 * 1024)
     api.destination(partner(answers(200, whole)).url())
     assert api.call("GET", "/v1/via/partner/x").body == whole
+
+
+def test_an_answer_whose_tls_ends_without_a_farewell_says_that_it_may_be_cut(
+    functions: Functions, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.new(tmp_path)
+    monkeypatch.setenv("CA_BUNDLE", str(authority.roots))
+    forget_services()
+    server = Server(says_and_closes(b"HTTP/1.1 201 Made\r\n\r\nall"), tls=authority.context("127.0.0.1"))
+    api.destination(server.partner.url())
+    answer = api.call("GET", "/v1/via/partner/x")
+    server.stop()
+    assert (answer.status, answer.kind, answer.json["partner_status"]) == (502, "response-too-large", 201)
+    assert "without a close_notify" in answer.json["detail"]
+    assert "4 MiB" not in answer.json["detail"]
+    assert functions.delivery()["state"] == "delivered"
 
 
 @pytest.mark.parametrize(("count", "status"), [(2, 200), (4, 502)])
@@ -248,6 +267,7 @@ def test_headers_that_leave_no_room_for_the_body_are_refused_with_the_delivery_s
     assert answer.header("Sallyport-Delivery-Id") == str(functions.delivery()["delivery_id"])
     if status == 502:
         assert (answer.kind, answer.json["partner_status"]) == ("response-too-large", 200)
+        assert answer.json["detail"].startswith("the partner's answer and its headers are together larger than ")
 
 
 @pytest.mark.parametrize("status", [600, 700, 999])

@@ -8,7 +8,7 @@ import pytest
 from domain import errors
 from domain.errors import Fault, SallyportError
 from domain.outcomes import OutcomeKind
-from handlers.problems import TITLES, no_answer, problem_of, respond, too_large_to_return
+from handlers.problems import TITLES, no_answer, not_whole, problem_of, respond
 
 CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.InvalidRequest(Fault(field="/a", detail="is required")), 422, "invalid-request", {}),
@@ -102,7 +102,8 @@ def test_a_partner_that_did_not_answer_is_a_problem_of_its_own(outcome: OutcomeK
 
 
 def test_an_answer_that_is_too_large_says_where_its_beginning_is() -> None:
-    found = too_large_to_return("42", 200)
+    found = not_whole("42", 200, reason="the reason")
+    assert found.detail == "the reason; what came of its answer is stored with the delivery, up to 64 KiB"
     assert (found.status, found.extensions) == (502, {"delivery_id": "42", "partner_status": 200})
 
 

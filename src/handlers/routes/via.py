@@ -27,9 +27,9 @@ from handlers.problems import (
     Problem,
     no_answer,
     not_ended,
+    not_whole,
     problem_of,
     respond,
-    too_large_to_return,
     unsupported_status,
 )
 from handlers.request import Request
@@ -44,6 +44,9 @@ REPLAYED = "Idempotency-Replayed"
 TARGET_LIMIT = 14_000  # path and query, encoded: with the longest base URL they are no longer than the guard allows
 HIGHEST_STATUS = 599  # RFC 9110 section 15; API Gateway accepts no other from a function
 NOT_MODIFIED = 304
+TOO_LONG = "the partner answered with more than 4 MiB"
+MAY_BE_CUT = "the partner's TLS connection ended without a close_notify, so that its answer may be cut"
+NO_ROOM = "the partner's answer and its headers are together larger than Lambda can return"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESPOND_ASYNC = Parameter(
     name="Prefer",
@@ -154,7 +157,8 @@ def _faults(path: str, query: str, headers: Headers) -> Iterator[Fault]:
 def _live(progress: Progress, answer: Answered) -> Response[Any]:
     """The answer as it came, byte for byte."""
     if not answer.complete:
-        return _ours(progress, too_large_to_return(str(progress.delivery.delivery_id), answer.status))
+        reason = TOO_LONG if answer.capped else MAY_BE_CUT
+        return _ours(progress, not_whole(str(progress.delivery.delivery_id), answer.status, reason=reason))
     return _partner_response(progress, answer.status, answer.headers, answer.body)
 
 
@@ -187,7 +191,7 @@ def _partner_response(progress: Progress, status: int, headers: Headers, body: b
     length = _content_length(headers) if progress.delivery.method == "HEAD" or status == NOT_MODIFIED else {}
     text = b64encode(body).decode()
     if not fits({"body": text, "multiValueHeaders": listed}):
-        return _ours(progress, too_large_to_return(delivery_id, status))
+        return _ours(progress, not_whole(delivery_id, status, reason=NO_ROOM))
     answer: Response[Any] = Response(status_code=status, body=text, headers={**listed, **length, **own})
     answer.base64_encoded = True  # set here, because Powertools would serialise a body of bytes that is JSON
     return answer
