@@ -9,6 +9,8 @@ BEGIN {
     read_templates()
     for (i = 1; i <= goal_count; i++)
         if (goals[i] in is_target) { known = known " " goals[i]; own = own names[goals[i]] }
+    for (i = 1; i <= goal_count; i++)
+        if (!(goals[i] in is_target) && (near = meant(goals[i], all_targets)) != "") stop("there is no make " goals[i] near)
     if (known == "") exit  # make itself reports that there is no such target
     for (i = 1; i <= given_count; i++)
         if (!has(own names["*"], order[i]))
@@ -55,6 +57,7 @@ function read_help(file,    line, target) {
 function before_colon(text) { sub(/:.*/, "", text); return text }
 
 function read_target(target, line,    first) {
+    if (!(target in is_target)) all_targets = all_targets " " target
     is_target[target]
     if (line ~ / ## /) take(target, substr(line, index(line, " ## ")))
     first = line

@@ -74,9 +74,24 @@ def test_a_misspelt_variable_is_answered_with_the_nearest_right_one(target: str,
             assert f"It takes {', '.join(dict.fromkeys(taken(target)))}" in words
 
 
-def test_the_variables_of_two_targets_may_be_given_to_both_and_a_target_that_is_not_there_is_told_by_make() -> None:
+def test_the_variables_of_two_targets_may_be_given_to_both() -> None:
     assert make("--dry-run", "lab-fuzz", "cost", "N=1", "TOPOLOGY=on-premises").returncode == 0
-    assert "No rule to make target 'lba'" in make("lba", "TOPOLGY=x").stderr
+
+
+@pytest.mark.parametrize("target", targets())
+def test_a_misspelt_target_is_answered_with_the_nearest_right_one(target: str) -> None:
+    """The last letter twice."""
+    goal = target + target[-1]
+    assert stopped(make("run", goal, "NONSENSICAL=x")) == f"there is no make {goal} (did you mean {target}?)"
+
+
+def test_a_misspelt_target_alone_is_answered_too() -> None:
+    assert stopped(make("tests")) == "there is no make tests (did you mean test?)"
+
+
+def test_a_target_like_no_other_is_reported_by_make_and_a_file_is_made() -> None:
+    assert "No rule to make target 'nonsensical'" in make("nonsensical", "NONSENSICAL=x").stderr
+    assert make("--dry-run", ".venv/.ready-to-develop").returncode == 0
 
 
 @pytest.mark.parametrize(
