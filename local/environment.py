@@ -63,6 +63,9 @@ def main(handler_path: str, requests_fd: int, lifeline_fd: int) -> None:
             write_frame(requests, _answer(handler, request))
 
 
+REFUSAL = "Unauthorized"  # the message by which an authorizer refuses a token, as API Gateway requires
+
+
 class ResultTooLarge(Exception):
     """With Lambda's own message."""
 
@@ -102,8 +105,10 @@ def _answer(handler: Callable[[Any, Context], Any], request: dict[str, Any]) -> 
 
 
 def _described(error: Exception) -> dict[str, Any]:
-    """As Lambda's runtime describes it; the trace also goes to the log."""
-    traceback.print_exception(error)
+    """As Lambda's runtime describes it; the trace also goes to the log, but for a refusal: that is an answer."""
+    lines = [f"{error}\n"] if str(error) == REFUSAL else traceback.format_exception(error)
+    sys.stderr.writelines(lines)
+    sys.stderr.flush()
     return {
         "errorType": type(error).__name__,
         "errorMessage": str(error),

@@ -25,6 +25,9 @@ def note(event, context):
 def fail(event, context):
     raise ValueError("no such luck")
 
+def refuse(event, context):
+    raise ValueError("Unauthorized")
+
 def vanish(event, context):
     os.kill(os.getpid(), signal.SIGKILL)
 

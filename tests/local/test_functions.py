@@ -69,13 +69,20 @@ def test_more_requests_than_places_wait(function_of: MakeFunction) -> None:
     assert first["pid"] == second["pid"]
 
 
-def test_an_exception_is_reported_and_the_environment_continues(function_of: MakeFunction) -> None:
+def test_an_exception_is_reported_and_the_environment_continues(function_of: MakeFunction, tmp_path: Path) -> None:
     function = function_of("fail")
     for _ in range(2):
         with pytest.raises(FunctionRaised, match="no such luck") as caught:
             function.invoke({})
         assert caught.value.error_type == "ValueError"
     assert len(function.process_ids) == 1
+    assert (tmp_path / "fail.log").read_text().count("Traceback (most recent call last)") == 2
+
+
+def test_a_refused_token_is_one_line_of_the_log_and_no_traceback(function_of: MakeFunction, tmp_path: Path) -> None:
+    with pytest.raises(FunctionRaised, match=r"^Unauthorized$"):
+        function_of("refuse").invoke({})
+    assert (tmp_path / "refuse.log").read_text() == "Unauthorized\n"
 
 
 def test_a_result_that_is_no_json_is_an_error_of_the_function(function_of: MakeFunction) -> None:
