@@ -31,6 +31,8 @@ def path_fault(path: str) -> str | None:
     """
     if not _PATH.fullmatch(path):
         return "must be empty or start with '/', with everything but RFC 3986 path characters percent-encoded"
+    if "." not in path and "%" not in path:  # of what a path may consist of, only these can become a dot
+        return None
     return _dot_segment_fault(path)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -14,13 +14,14 @@ from handlers import wiring
 from handlers.answers import fits
 from handlers.operations import OPERATIONS
 from handlers.problems import answer_too_large, problem, problem_of, respond
+from handlers.resolver import TableResolver
 from handlers.routes import about, deliveries, destinations, egress, via
 from runtime.observability import logger, observed
 from runtime.snapshots import after_restore
 
 after_restore(wiring.reset_after_restore)
 
-app = APIGatewayRestResolver()
+app = TableResolver()
 for routes in (about, egress, destinations, deliveries, via):
     app.include_router(routes.router)
 

@@ -23,6 +23,12 @@ _MOST_POSITIONS = 10  # of unknown members that a fault lists
 def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
     """The body as a `kind`. Raises Malformed where it is not a JSON object, InvalidRequest with every fault
     otherwise."""
+    plain = _read(body)
+    if plain is not None:
+        try:
+            return msgspec.convert(plain, kind)
+        except msgspec.ValidationError:
+            pass  # what is wrong is looked for below
     text = _text(body)
     raw = _object(text)
     if _SURROGATE.search(text):
@@ -33,6 +39,28 @@ def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
         faults = tuple(_faults(raw, kind, pointer=""))
         # Without the cause: its text repeats values, and a log of the whole chain would have them.
         raise InvalidRequest(*(faults or (Fault(field="", detail="its members do not fit together"),))) from None
+
+
+def _read(body: bytes) -> object:
+    """The body as msgspec reads it, in a third of the time that a decoder with hooks takes; None where it refuses the
+    body or where a name occurs twice in an object, which it does not tell. What else it accepts, the other does too.
+
+    A member that another one of the same name has replaced is missing from what is encoded again, and with it the
+    quotes around its name.
+    """
+    try:
+        read = _READER.decode(body)
+        again = msgspec.json.encode(read)
+    except (ValueError, RecursionError):
+        return None
+    return read if _quotes(body) == _quotes(again) else None
+
+
+def _quotes(text: bytes) -> int:
+    """How many quotes begin or end a string of this JSON. An escape begins with a backslash, and only in a string."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return text.count(b'"')
 
 
 def _text(body: bytes) -> str:
@@ -111,6 +139,7 @@ def _no_constant(name: str) -> None:
 
 # An escape that may be half of a pair. Bodies without one, nearly all, need no further check.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_READER = msgspec.json.Decoder()
 # As json.loads reads bytes, but made once instead of for each body.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
 

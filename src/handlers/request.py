@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -113,10 +114,9 @@ def request_of(event: Mapping[str, Any]) -> Request:
 
 def _is_unicode(request: Request) -> bool:
     """JSON can carry half of a surrogate pair, and so can an event; nothing behind here could encode it."""
+    texts = chain((request.path,), *request.query, *request.headers)
     try:
-        for name, value in (("", request.path), *request.query, *request.headers):
-            name.encode()
-            value.encode()
+        "\n".join(texts).encode()  # apart, or two halves could become a pair
     except UnicodeEncodeError:
         return False
     return True

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any, get_args
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from domain.errors import InvalidRequest, Malformed
-from handlers.parsing import _without_duplicates, body_as
+from handlers.parsing import _read, _without_duplicates, body_as
 from handlers.schemas.deliveries import NewDeliveryBody
 from handlers.schemas.destinations import NewDestinationBody
 
@@ -283,3 +284,94 @@ def test_no_body_fails_in_any_other_way(value: dict[str, Any]) -> None:
 def test_nor_do_any_bytes(body: bytes) -> None:
     with suppress(Malformed, InvalidRequest):
         body_as(body, NewDeliveryBody)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+PIECES = st.sampled_from(
+    [
+        *'{}[]",:\\',
+        "\\\\",
+        '\\"',
+        '"a":1,',
+        '"a": 1, "a": 2',
+        '"\\u0061":1,',
+        "\\ud83d",
+        "\\ude00",
+        "\\u0000",
+        "1e999",
+        "-0",
+        "NaN",
+        *(
+            "\ufeff",
+            "\x00",
+            "\n",
+            "\t",
+            " ",
+            "01",
+            "1.",
+            "9" * 25,
+            "9" * 4400,
+            "\x7f",
+            "null",
+            "true",
+            "é",
+            "\U0001f600",
+        ),
+    ]
+)
+
+
+def read_by(body: bytes) -> object:
+    """What a body is read as, or why it is not."""
+    try:
+        read = body_as(body, Anything)
+    except (InvalidRequest, Malformed) as error:
+        return repr(getattr(error, "faults", str(error)))
+    return repr(read)  # tells 1 from 1.0 and from True, and 0.0 from -0.0
+
+
+class Anything(Struct, forbid_unknown_fields=True):
+    a: Any = None
+    b: dict[str, Any] | list[Any] | str | int | float | None = None
+
+
+@given(
+    members=st.dictionaries(st.sampled_from("abc"), JSON_VALUES, max_size=3),
+    ascii_only=st.booleans(),
+    pieces=st.lists(st.tuples(st.floats(0, 1), PIECES), max_size=3),
+)
+def test_the_quick_reading_of_a_body_comes_to_the_same_as_the_thorough_one(
+    members: dict[str, Any], ascii_only: bool, pieces: list[tuple[float, str]]
+) -> None:
+    text = json.dumps(members, ensure_ascii=ascii_only)
+    for where, piece in pieces:
+        at = round(where * len(text))
+        text = text[:at] + piece + text[at:]
+    body = text.encode("utf-8", "surrogatepass")
+    quick = read_by(body)
+    with patch("handlers.parsing._read", return_value=None):
+        assert quick == read_by(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": {"x": 1, "x": 1}}',
+        b'{"a": [{"x": "\\"", "x": "\\""}]}',
+        b'{"a": 1, "\\u0061": 1}',
+        b'{"a": {"\\\\": 1, "\\\\": "\\\\\\""}}',
+        b'{"a": [' + b'{"k": 1},' * 1000 + b'{"k": 1, "k": 1}]}',
+    ],
+)
+def test_a_name_that_occurs_twice_is_found_wherever_it_is_and_however_it_is_written(body: bytes) -> None:
+    with pytest.raises(Malformed, match="same name"):
+        body_as(body, Anything)
+
+
+@pytest.mark.parametrize("body", [b'{"a": "\\\\\\"x"}', b'{"\\"": {"\\\\": "\\u0022"}}'.replace(b'"\\""', b'"a"')])
+def test_the_quick_reading_is_taken_for_escaped_quotes_too(body: bytes) -> None:
+    assert _read(body) == json.loads(body)

@@ -220,6 +220,11 @@ def _bytes_as_sent(sent: bytes) -> bytes:
 
 
 def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
+    """Its size is that of JSON as Python writes it, with a blank after each comma and colon: at most twice as much as
+    without them."""
+    compact = msgspec.json.encode(metadata)
+    if 2 * len(compact) <= METADATA_LIMIT_BYTES and b"\\u0000" not in compact:
+        return []
     encoded = _AS_TEXT.encode(metadata)
     if len(encoded.encode()) > METADATA_LIMIT_BYTES:
         return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} bytes of JSON")]
