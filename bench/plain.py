@@ -78,15 +78,21 @@ def create(event: Any) -> Any:
         connection()
         .execute(
             """
-            INSERT INTO delivery (
-                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
-                body, metadata, state, attempts_made, attempts_allowed, due_at, created_at)
-            SELECT %s, tenant_id, destination_id, %s, %s, %s, %s, %s, %s::text::jsonb, %s, %s::text::jsonb, 'pending',
-                   0, 10, %s, %s
-            FROM destination WHERE tenant_id = %s AND name = %s
-            ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
-            RETURNING delivery_id, %s, destination_id, state, method, path, query, headers, metadata, idempotency_key,
-                      attempts_made, attempts_allowed, due_at, created_at, finished_at, fingerprint
+            WITH written AS (
+                INSERT INTO delivery (
+                    delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+                    metadata, state, attempts_made, attempts_allowed, due_at, created_at)
+                SELECT %s, tenant_id, destination_id, %s, %s, %s, %s, %s, %s::text::jsonb, %s::text::jsonb, 'pending',
+                       0, 10, %s, %s
+                FROM destination WHERE tenant_id = %s AND name = %s
+                ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
+                RETURNING delivery_id, %s, destination_id, state, method, path, query, headers, metadata,
+                          idempotency_key, attempts_made, attempts_allowed, due_at, created_at, finished_at, fingerprint
+            ), stored AS (
+                INSERT INTO delivery_body (delivery_id, body)
+                SELECT delivery_id, %s FROM written WHERE delivery_id = %s
+            )
+            SELECT * FROM written
             """,
             (
                 delivery_id,
@@ -96,13 +102,14 @@ def create(event: Any) -> Any:
                 new["path"],
                 new["query"],
                 json.dumps(list(new["headers"].items())),
-                content,
                 json.dumps(new["metadata"]),
                 now,
                 now,
                 caller["tenant_id"],
                 new["destination"],
                 new["destination"],
+                content,
+                delivery_id,
             ),
         )
         .fetchone()
@@ -283,10 +290,11 @@ def attempt(event: Any, context: Any) -> Any:
             """
             UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
                    attempts_made = attempts_made + 1
-            FROM destination
-            WHERE delivery_id = ANY (%s) AND state = 'pending' AND due_at <= %s
+            FROM destination, delivery_body
+            WHERE delivery.delivery_id = ANY (%s) AND state = 'pending' AND due_at <= %s
               AND destination.destination_id = delivery.destination_id
-            RETURNING delivery_id, method, base_url || path, headers, body, attempts_made, idempotent
+              AND delivery_body.delivery_id = delivery.delivery_id
+            RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent
             """,
             (
                 now + timedelta(seconds=40),

@@ -24,15 +24,19 @@ _FILL = """
         FROM generate_series(1, %(count)s) AS n
     ), listed AS (
         SELECT array_agg(destination_id ORDER BY name) AS ids FROM destination WHERE tenant_id = %(tenant_id)s
+    ), made AS (
+        INSERT INTO delivery (
+            delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+            metadata, state, attempts_made, attempts_allowed, due_at, created_at, finished_at)
+        SELECT id, %(tenant_id)s, ids[1 + n %% 2], 'key-' || n, sha256(n::text::bytea), 'POST', '/orders', '',
+               '[["Content-Type", "application/json"]]', '{"order": "42"}', state,
+               CASE WHEN state = 'pending' THEN 0 ELSE 1 END, 10, '2026-01-01Z', '2026-01-01Z',
+               CASE WHEN state <> 'pending' THEN timestamptz '2026-01-01Z' END
+        FROM numbered CROSS JOIN listed
+        RETURNING delivery_id
     )
-    INSERT INTO delivery (
-        delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers, body,
-        metadata, state, attempts_made, attempts_allowed, due_at, created_at, finished_at)
-    SELECT id, %(tenant_id)s, ids[1 + n %% 2], 'key-' || n, sha256(n::text::bytea), 'POST', '/orders', '',
-           '[["Content-Type", "application/json"]]', convert_to(repeat('x', 800), 'UTF8'), '{"order": "42"}', state,
-           CASE WHEN state = 'pending' THEN 0 ELSE 1 END, 10, '2026-01-01Z', '2026-01-01Z',
-           CASE WHEN state <> 'pending' THEN timestamptz '2026-01-01Z' END
-    FROM numbered CROSS JOIN listed
+    INSERT INTO delivery_body (delivery_id, body)
+    SELECT delivery_id, convert_to(repeat('x', 800), 'UTF8') FROM made
 """
 
 
@@ -69,14 +73,19 @@ def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[U
     with closing(superuser(stage)) as session:
         found = session.connection().execute(
             """
-            INSERT INTO delivery (
-                delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
-                body, metadata, state, attempts_made, attempts_allowed, due_at, created_at)
-            SELECT id, tenant_id, destination_id, id::text, sha256(''), 'POST', '/orders', '',
-                   '[["Content-Type", "application/json"]]', convert_to(repeat('x', 800), 'UTF8'), '{}', 'pending',
-                   0, 10, '2026-01-01Z', '2026-01-01Z'
-            FROM destination CROSS JOIN (SELECT gen_random_uuid() AS id FROM generate_series(1, %(count)s)) AS made
-            WHERE name = %(destination)s AND tenant_id = %(tenant_id)s
+            WITH made AS (
+                INSERT INTO delivery (
+                    delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
+                    metadata, state, attempts_made, attempts_allowed, due_at, created_at)
+                SELECT id, tenant_id, destination_id, id::text, sha256(''), 'POST', '/orders', '',
+                       '[["Content-Type", "application/json"]]', '{}', 'pending', 0, 10, '2026-01-01Z', '2026-01-01Z'
+                FROM destination
+                CROSS JOIN (SELECT gen_random_uuid() AS id FROM generate_series(1, %(count)s)) AS listed
+                WHERE name = %(destination)s AND tenant_id = %(tenant_id)s
+                RETURNING delivery_id
+            )
+            INSERT INTO delivery_body (delivery_id, body)
+            SELECT delivery_id, convert_to(repeat('x', 800), 'UTF8') FROM made
             RETURNING delivery_id
             """,
             {"count": count, "destination": destination, "tenant_id": stage.tenant_id},

@@ -113,7 +113,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
                    response_length, response_sha256, response_truncated,
                    CASE WHEN moved.delivery_id IS NOT NULL THEN made.lease_id END
             FROM made LEFT JOIN moved USING (delivery_id)
-            ON CONFLICT ON CONSTRAINT attempt_number_once DO UPDATE
+            ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE
             SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, started_at = EXCLUDED.started_at,
                 dns_ms = EXCLUDED.dns_ms, connect_ms = EXCLUDED.connect_ms, tls_ms = EXCLUDED.tls_ms,
                 first_byte_ms = EXCLUDED.first_byte_ms, total_ms = EXCLUDED.total_ms,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from db.connection import Database
 from db.destinations import as_id, destination
@@ -13,6 +14,7 @@ from domain.deliveries import Claim, ClaimResult, Delivery, Finished, Missing, N
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 
+PHASES = sorted({state.phase for state in State})  # together all deliveries
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
@@ -65,9 +67,9 @@ def accept(
         ), written AS (
             INSERT INTO delivery (
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
-                body, metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
+                metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
             SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s,
-                   %(path)s, %(query)s, %(headers)s::text::jsonb, %(body)s, %(metadata)s::text::jsonb,
+                   %(path)s, %(query)s, %(headers)s::text::jsonb, %(metadata)s::text::jsonb,
                    CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
                    CASE WHEN at_once THEN 1 ELSE 0 END,
                    %(attempts_allowed)s, %(due_at)s,
@@ -81,6 +83,10 @@ def accept(
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at
+        ), stored AS (
+            INSERT INTO delivery_body (delivery_id, body)
+            SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
+            ON CONFLICT ON CONSTRAINT delivery_body_pkey DO NOTHING  -- it is there where this is run again
         )
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
@@ -146,18 +152,19 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             FROM free
             WHERE delivery.delivery_id = free.delivery_id
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
-                      delivery.headers, delivery.body, delivery.idempotency_key, delivery.attempts_made,
-                      delivery.attempts_allowed, free.lapsed
+                      delivery.headers, delivery.idempotency_key, delivery.attempts_made, delivery.attempts_allowed,
+                      free.lapsed
         )
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
-               leased.headers, leased.body, leased.idempotency_key, leased.attempts_made, leased.attempts_allowed,
-               leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
+               leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
+               leased.attempts_allowed, leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
                destination.destination_id, destination.tenant_id, destination.name, destination.base_url,
                destination.auth_type, destination.sealed_credentials, destination.guarantee, destination.idempotent,
                destination.idempotency_header, destination.connect_seconds, destination.first_byte_seconds,
                destination.total_seconds, destination.created_at
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
+        LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
         LEFT JOIN destination ON destination.destination_id = leased.destination_id
         ORDER BY wanted.position
@@ -208,23 +215,38 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
                delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at
-        FROM delivery JOIN destination USING (destination_id)
+        FROM (
+            SELECT newest.*
+            FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
+            -- The newest of each phase, read off the end of its part of an index. Arrays of one: compared by = alone,
+            -- the order is that of the ids, for which the planner may read the primary key end to end. CASE is gone
+            -- before the statement is planned.
+            CROSS JOIN LATERAL (
+                SELECT *
+                FROM delivery
+                WHERE CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END
+                      = ANY (ARRAY [%(owner_id)s::uuid])
+                  AND phase = ANY (ARRAY [listed.phase])
+                  AND delivery_id >= %(since)s AND delivery_id < %(below)s
+                  AND (listed.state IS NULL OR delivery.state = listed.state)
+                ORDER BY CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END DESC, phase DESC,
+                         delivery_id DESC
+                LIMIT %(limit)s
+            ) AS newest
+            ORDER BY newest.delivery_id DESC
+            LIMIT %(limit)s
+        ) AS delivery JOIN destination USING (destination_id)
         WHERE delivery.tenant_id = %(tenant_id)s
-          AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
-          AND (%(destination_id)s::uuid IS NULL OR delivery.destination_id = %(destination_id)s)
-          AND (%(since)s::uuid IS NULL OR delivery.delivery_id >= %(since)s)
-          AND (%(until)s::uuid IS NULL OR delivery.delivery_id < %(until)s)
-          AND (%(before)s::uuid IS NULL OR delivery.delivery_id < %(before)s)
         ORDER BY delivery.delivery_id DESC
-        LIMIT %(limit)s
         """,
         {
             "tenant_id": wanted.tenant_id,
-            "state": wanted.state and wanted.state.value,
-            "destination_id": wanted.destination_id,
-            "since": wanted.since,
-            "until": wanted.until,
-            "before": wanted.before,
+            "of_one_destination": wanted.destination_id is not None,
+            "owner_id": wanted.destination_id or wanted.tenant_id,
+            "phases": [wanted.state.phase] if wanted.state else PHASES,
+            "states": [wanted.state.value] if wanted.state else [None] * len(PHASES),
+            "since": wanted.since or UUID(int=0),
+            "below": min(filter(None, (wanted.until, wanted.before)), default=UUID(int=2**128 - 1)),
             "limit": limit,
         },
     )
@@ -244,17 +266,16 @@ def overdue(database: Database, *, since: datetime, after: DeliveryId | None, li
     """Up to `limit` deliveries of all tenants, by id, that were due or whose lease expired before `since`.
 
     `after` is the last id of the page before. Finished deliveries are not read, however many there are: each
-    tenant's unfinished ones are found by the index on states.
+    tenant's unfinished ones are found by the index on phases.
     """
     rows = database.read(
         """
         SELECT late.delivery_id, late.tenant_id, destination.name
         FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
-        CROSS JOIN (VALUES ('pending'), ('sending')) AS unfinished (state)
         CROSS JOIN LATERAL (
             SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id
             FROM delivery
-            WHERE delivery.tenant_id = sender.tenant_id AND delivery.state = unfinished.state
+            WHERE delivery.tenant_id = sender.tenant_id AND delivery.phase = 'open'
               AND CASE delivery.state WHEN 'pending' THEN delivery.due_at ELSE delivery.leased_until END < %(since)s
               AND (%(after)s::uuid IS NULL OR delivery.delivery_id > %(after)s)
             ORDER BY delivery.delivery_id

@@ -31,6 +31,11 @@ class State(StrEnum):
         """Whether the state is final: nothing more happens to the delivery by itself."""
         return self not in (State.PENDING, State.SENDING)
 
+    @property
+    def phase(self) -> str:
+        """What lists are read by (column `phase` of `delivery`): `open` until the delivery ends, then its state."""
+        return self.value if self.finished else "open"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:

@@ -39,7 +39,7 @@ from tests.db.test_repeats import (
 def database(shared_database: FreshDatabase) -> Iterator[Database]:
     """Two deliveries, leased to one worker."""
     with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as made:
-        made.connection().execute("TRUNCATE tenant, token, destination, delivery, attempt")
+        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
         both(*PENDING, claims(A))(made)
         yield made
 
@@ -238,7 +238,7 @@ def test_every_column_of_a_delivery_is_read(database: Database) -> None:
         not_before=later(30),
         attempts_allowed=7,
     )
-    database.connection().execute("TRUNCATE delivery, attempt")
+    database.connection().execute("TRUNCATE delivery, delivery_body, attempt")
     accepts(SECOND)(database)
     found = deliveries.accept(
         database,

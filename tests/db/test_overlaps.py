@@ -109,7 +109,7 @@ def pair(shared_database: FreshDatabase) -> Iterator[Pair]:
         made = Pair(
             **{name: stack.enter_context(closing(Database(settings))) for name in ("first", "second", "superuser")}
         )
-        made.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, attempt")
+        made.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
         made.second.connection()
         yield made
 

@@ -5,7 +5,7 @@ or after what the others did. A statement that has no case here fails the first 
 """
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ import pytest
 from db import attempts, deliveries, destinations, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE
+from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
 from domain.destinations import AuthType, Destination, Guarantee, Timeouts
 from domain.errors import NameTaken
@@ -128,8 +128,12 @@ def leases(database: Database) -> dict[UUID, UUID | None]:
 
 
 def claims(lease_id: LeaseId, *, at: datetime = NOW) -> Act:
+    return claims_all(lease_id, [SECOND, FIRST], at=at)
+
+
+def claims_all(lease_id: LeaseId, delivery_ids: Sequence[DeliveryId], *, at: datetime = NOW) -> Act:
     def act(database: Database) -> object:
-        found = deliveries.claim(database, [SECOND, FIRST], lease=lease(lease_id, since=at), now=at)
+        found = deliveries.claim(database, delivery_ids, lease=lease(lease_id, since=at), now=at)
         held = leases(database)
         assert all(held[result.delivery_id] == lease_id for result in found if isinstance(result, Claim))
         return [claimed(result) for result in found]
@@ -240,6 +244,7 @@ CASES = [
         statement="tenants.caller_of",
         before=TENANCY,
         runs=lambda database: tenants.caller_of(database, token_sha256=TOKEN.int.to_bytes(32), now=NOW),
+        role=AUTHORIZER_ROLE,
         meanwhile={"revoked": revokes},
     ),
     Case(
@@ -404,11 +409,11 @@ class Stage:
         return Database(DatabaseSettings(database_url=f"postgresql:///{self.database.name}?host={host}&user={role}"))
 
     def set_scene(self, case: Case) -> None:
-        self.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, attempt")
+        self.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
         both(*case.before)(self.superuser)
 
     def rows(self) -> dict[str, list[Any]]:
-        tables = ("tenant", "token", "destination", "delivery", "attempt")
+        tables = ("tenant", "token", "destination", "delivery", "delivery_body", "attempt")
         query = "SELECT to_jsonb({0}) AS row FROM {0} ORDER BY to_jsonb({0})"
         connection = self.superuser.connection()
         return {name: connection.execute(query.format(name).encode()).fetchall() for name in tables}

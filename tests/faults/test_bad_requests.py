@@ -231,7 +231,7 @@ def test_a_body_with_nul_is_the_partners_to_judge(functions: Functions) -> None:
     functions.api.destination("https://bank.example")
     assert functions.api.create_delivery(body={"a": NUL}).status == 202
     assert functions.api.create_delivery(body=f"a{NUL}").status == 202
-    assert {row["body"] for row in functions.sql("SELECT body FROM delivery")} == {b'{"a": "\\u0000"}', b"a\x00"}
+    assert {row["body"] for row in functions.sql("SELECT body FROM delivery_body")} == {b'{"a": "\\u0000"}', b"a\x00"}
 
 
 def test_what_is_exactly_at_a_limit_is_accepted(functions: Functions) -> None:

@@ -107,14 +107,7 @@ def create_many(gateway: Gateway, count: int) -> list[DeliveryId]:
     """Overdue deliveries without a message, by id."""
     gateway.destination("http://127.0.0.1:1")
     create_delivery(gateway)
-    gateway.sql(
-        """
-        INSERT INTO delivery
-        SELECT (jsonb_populate_record(delivery, jsonb_build_object('delivery_id', id, 'idempotency_key', id))).*
-        FROM delivery, (SELECT gen_random_uuid() AS id FROM generate_series(2, %s)) AS another
-        """,
-        count,
-    )
+    gateway.copy_deliveries(count - 1, states=["pending"])
     gateway.queue.take()
     gateway.clock.forward(1000)
     return [row["delivery_id"] for row in gateway.sql("SELECT delivery_id FROM delivery ORDER BY delivery_id")]

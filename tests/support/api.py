@@ -202,7 +202,7 @@ class Functions:
 
     def delivery(self) -> dict[str, Any]:
         """The only delivery's row."""
-        (row,) = self.sql("SELECT * FROM delivery")
+        (row,) = self.sql("SELECT * FROM delivery JOIN delivery_body USING (delivery_id)")
         return row
 
     def attempts(self) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@ otherwise.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -161,15 +161,43 @@ class Gateway:
         return NewDelivery(**(values | overrides))
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Runs a statement as the superuser, for looking at rows and for setting scenes."""
+        """Runs a statement as the superuser, for looking at rows and for setting scenes. The parameters are those of
+        its places, or one mapping for those of its names."""
+        named = parameters[0] if len(parameters) == 1 and isinstance(parameters[0], dict) else parameters
         with closing(Database(DatabaseSettings(database_url=self.database.admin_url))) as database:
-            cursor = database.connection().execute(statement.encode(), parameters)
+            cursor = database.connection().execute(statement.encode(), named)
             return cursor.fetchall() if cursor.description else []
 
     def delivery(self) -> dict[str, Any]:
         """The only delivery's row."""
-        (row,) = self.sql("SELECT * FROM delivery")
+        (row,) = self.sql("SELECT * FROM delivery JOIN delivery_body USING (delivery_id)")
         return row
+
+    def copy_deliveries(self, count: int, *, states: Sequence[str] = ("delivered",)) -> None:
+        """Copies each delivery `count` times, with random ids, in these states by turns; one attempt was made for what
+        is not pending."""
+        self.sql(
+            """
+            WITH copied AS (
+                INSERT INTO delivery (
+                    delivery_id, tenant_id, destination_id, created_at, attempts_allowed, idempotency_key, fingerprint,
+                    method, path, query, headers, metadata, due_at, attempts_made, state, finished_at, leased_until,
+                    lease_id)
+                SELECT gen_random_uuid(), tenant_id, destination_id, created_at, attempts_allowed,
+                       idempotency_key || n, fingerprint, method, path, query, headers, metadata, due_at,
+                       CASE turn WHEN 'pending' THEN 0 ELSE 1 END, turn,
+                       CASE WHEN turn NOT IN ('pending', 'sending') THEN created_at END,
+                       CASE turn WHEN 'sending' THEN created_at END,
+                       CASE turn WHEN 'sending' THEN gen_random_uuid() END
+                FROM delivery
+                CROSS JOIN (SELECT n, (%(states)s::text[])[1 + n %% cardinality(%(states)s::text[])] AS turn
+                            FROM generate_series(1, %(count)s) AS n) AS numbered
+                RETURNING delivery_id
+            )
+            INSERT INTO delivery_body (delivery_id, body) SELECT delivery_id, '{"amount":1}' FROM copied
+            """,
+            {"count": count, "states": list(states)},
+        )
 
     def attempts(self) -> list[dict[str, Any]]:
         """All rows of the attempt log, the first attempt first."""

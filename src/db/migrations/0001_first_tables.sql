@@ -54,29 +54,38 @@ CREATE TABLE destination (
     CONSTRAINT destination_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenant
 );
 
+-- A delivery without its body, which is in a table of its own so that an update does not copy it. Columns that change
+-- come last, as the log of an update then has only the end of the row. The fillfactor leaves room on each page for the
+-- next version of a batch's rows.
 CREATE TABLE delivery (
     delivery_id      uuid        NOT NULL,
     tenant_id        uuid        NOT NULL,
     destination_id   uuid        NOT NULL,
+    created_at       timestamptz NOT NULL,
+    attempts_allowed smallint    NOT NULL,
     idempotency_key  text        NOT NULL,
     fingerprint      bytea       NOT NULL,
     method           text        NOT NULL,
     path             text        NOT NULL,
     query            text        NOT NULL,
     headers          jsonb       NOT NULL,
-    body             bytea       NOT NULL,
     metadata         jsonb       NOT NULL,
-    state            text        NOT NULL,
-    attempts_made    smallint    NOT NULL,
-    attempts_allowed smallint    NOT NULL,
     due_at           timestamptz NOT NULL,
-    lease_id         uuid,
-    leased_until     timestamptz,
-    created_at       timestamptz NOT NULL,
+    attempts_made    smallint    NOT NULL,
+    state            text        NOT NULL,
+    -- What lists are read by. Unlike `state` it changes only when the delivery ends: so no index has a column that
+    -- claims and retries change, and they write no index (heap-only tuples).
+    phase            text        NOT NULL
+        GENERATED ALWAYS AS (CASE WHEN state IN ('pending', 'sending') THEN 'open' ELSE state END) STORED,
     finished_at      timestamptz,
+    leased_until     timestamptz,
+    lease_id         uuid,
+    -- The lease that was taken over from one that had run out; it stays when the lease is over. A claim that is run
+    -- again, as its connection broke after it committed, sees by it that the row was lapsed.
+    lapsed_lease_id  uuid,
     CONSTRAINT delivery_pkey PRIMARY KEY (delivery_id),
-    -- The promise behind Idempotency-Key: per tenant, one key is one delivery, as long as the delivery is kept. Where the
-    -- caller gave none it is the delivery's id, so that an INSERT may be run again after a connection broke under it.
+    -- The promise behind Idempotency-Key: per tenant, one key is one delivery, as long as the delivery is stored. Where
+    -- the caller gave none it is the delivery's id, so that an INSERT may be run again after its connection broke.
     CONSTRAINT delivery_key_once UNIQUE (tenant_id, idempotency_key),
     CONSTRAINT delivery_state_known
         CHECK (state IN ('pending', 'sending', 'delivered', 'failed', 'unknown', 'canceled')),
@@ -89,16 +98,25 @@ CREATE TABLE delivery (
     -- Both columns, so that no delivery can ever point at another tenant's destination.
     CONSTRAINT delivery_destination_exists
         FOREIGN KEY (tenant_id, destination_id) REFERENCES destination (tenant_id, destination_id)
+) WITH (fillfactor = 50);
+-- Lists, of a tenant or of a destination, of one phase or merged from all. They are read from the end, the newest first:
+-- a UUIDv7's order is the time's. In this direction new entries come last, where PostgreSQL fills pages and halves none.
+CREATE INDEX delivery_by_tenant ON delivery (tenant_id, phase, delivery_id);
+CREATE INDEX delivery_by_destination ON delivery (destination_id, phase, delivery_id);
+
+-- Written by the statement that writes the delivery, and read by the claim. It may be deleted before the delivery is.
+CREATE TABLE delivery_body (
+    delivery_id uuid  NOT NULL,
+    body        bytea NOT NULL,
+    CONSTRAINT delivery_body_pkey PRIMARY KEY (delivery_id),
+    -- So that nobody's data stays behind when a delivery is deleted.
+    CONSTRAINT delivery_body_delivery_exists FOREIGN KEY (delivery_id) REFERENCES delivery ON DELETE CASCADE
 );
--- Lists: newest first, by tenant; then narrowed to a destination or a state. The id is a UUIDv7: its order is the time's.
-CREATE INDEX delivery_by_tenant ON delivery (tenant_id, delivery_id DESC);
-CREATE INDEX delivery_by_destination ON delivery (tenant_id, destination_id, delivery_id DESC);
-CREATE INDEX delivery_by_state ON delivery (tenant_id, state, delivery_id DESC);
 
 CREATE TABLE attempt (
-    attempt_id           uuid             NOT NULL,
     delivery_id          uuid             NOT NULL,
     number               smallint         NOT NULL,
+    attempt_id           uuid             NOT NULL,
     outcome              text             NOT NULL,
     reason               text,
     started_at           timestamptz      NOT NULL,
@@ -115,8 +133,11 @@ CREATE TABLE attempt (
     response_length      bigint,
     response_sha256      bytea,
     response_truncated   boolean,
-    CONSTRAINT attempt_pkey PRIMARY KEY (attempt_id),
-    CONSTRAINT attempt_number_once UNIQUE (delivery_id, number),
+    -- The lease under which recording this attempt moved its delivery on; empty where only the log was written. A
+    -- record that is run again, as its connection broke after it committed, sees by it what the first run moved.
+    moved_lease_id       uuid,
+    -- No index on attempt_id: nothing looks an attempt up by it, and each index costs every attempt an entry.
+    CONSTRAINT attempt_pkey PRIMARY KEY (delivery_id, number),
     CONSTRAINT attempt_outcome_known CHECK (outcome IN ('answered', 'unreachable', 'unknown', 'refused')),
     CONSTRAINT attempt_answered_has_response CHECK (
         (outcome = 'answered') = (status IS NOT NULL)
