@@ -9,12 +9,12 @@ import contextlib
 import http.client
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from local.functions import REGION, FunctionError, Invocable
-from local.sqs import Queue, SqsFault, hang_up
+from local.sqs import SqsFault, hang_up
 from local.template import EventSource
 
 _WAIT_SECONDS = (
@@ -24,13 +24,29 @@ _PAUSE_SECONDS = 0.2
 _LOGGER = logging.getLogger(__name__)
 
 
+class ReceivingQueue(Protocol):
+    """What an event source needs of a queue; see local.sqs.Queue."""
+
+    name: str
+
+    @property
+    def arn(self) -> str:
+        """The queue's name in full."""
+
+    def receive(self, count: int, *, wait_seconds: int) -> list[dict[str, Any]]:
+        """See Queue.receive."""
+
+    def delete(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """See Queue.delete."""
+
+
 class EventSourceMapping:
     """One queue's messages to one function, at most `concurrency` batches at a time.
 
     One thread receives, as moto may hand a message to two receivers at once; the batches run side by side.
     """
 
-    def __init__(self, source: EventSource, *, queue: Queue, function: Invocable, concurrency: int) -> None:
+    def __init__(self, source: EventSource, *, queue: ReceivingQueue, function: Invocable, concurrency: int) -> None:
         self._source = source
         self._queue = queue
         self._function = function
