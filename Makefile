@@ -13,9 +13,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 # Test files are distributed over processes, each with its own PostgreSQL and local stack; ARGS=-n0 runs them in one process.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-CHECKED := src local stack tests $(wildcard tools bench lab simulator)
-# The chaos test breaks things at random, so it has a command of its own (make chaos) and never blocks a change by chance.
-GATING := tests --ignore=tests/e2e/test_chaos.py
+CHECKED := src local stack tests $(wildcard tools bench lab simulator faults)
 
 # $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
 # value. ARGS are words for another program. What an option means and takes, the program's parser says, and it alone.
@@ -39,16 +37,16 @@ run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, to
 ##@ Work on it
 
 .PHONY: test
-test: $(DEV_READY) ## all tests, with short runs of make chaos and make bench, and make invoke where Docker runs
+test: $(DEV_READY) ## all tests, short runs of make chaos, faults and bench too, and make invoke where Docker runs
 #? ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
-	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),$(GATING))
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),tests)
 	@$(if $(ONLY)$(ARGS),,echo "== branch coverage of the core"; \
 		$(PY) -m coverage report --include='src/domain/*,src/flows/*,src/db/*,src/egress/*' --fail-under=99)
 
 .PHONY: cov
 cov: $(DEV_READY) ## all tests, then htmlcov/index.html: the branches that no test covers
 #? ONLY=tests/unit for some of them, ARGS="-x" for pytest
-	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),$(GATING))
+	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term --cov-report=html $(ARGS) $(or $(ONLY),tests)
 	@echo "See htmlcov/index.html"
 
 .PHONY: check

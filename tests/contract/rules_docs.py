@@ -71,6 +71,7 @@ _FOLDERS = (
     "bench",
     "docs",
     "events",
+    "faults",
     "infra",
     "lab",
     "local",

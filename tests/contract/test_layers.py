@@ -30,7 +30,7 @@ def test_runtime_imports_none_of_the_other_layers(repository: Path) -> None:
         assert not imports(path) & (OURS - {"runtime"}), path
 
 
-@pytest.mark.parametrize("stranger", ["local", "lab", "bench", "simulator", "tests", "tools"])
+@pytest.mark.parametrize("stranger", ["local", "lab", "bench", "simulator", "faults", "tests", "tools"])
 def test_what_ships_imports_nothing_that_stays_at_home(repository: Path, stranger: str) -> None:
     for path in (repository / "src").rglob("*.py"):
         assert stranger not in imports(path), path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator")
+PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator", "faults")
 
 
 def types(source: str) -> Iterator[str]:

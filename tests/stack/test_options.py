@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from bench import __main__ as bench
+from faults import __main__ as faults
 from lab import __main__ as lab
 from lab.fuzz import __main__ as fuzz
 from simulator import __main__ as simulate
@@ -27,6 +28,7 @@ PARSERS = {
     "mutants": mutants.parser,
     "bench": bench.parser,
     "simulate": simulate.parser,
+    "faults": faults.parser,
 }
 # Options for tests and other programs, which no variable of make stands for.
 OTHERS = {
@@ -39,6 +41,7 @@ OTHERS = {
     "mutants": {"help"},
     "bench": {"help"},
     "simulate": {"help"},
+    "faults": {"help", "seconds"},  # make chaos has the seconds
 }
 
 

@@ -1,0 +1,153 @@
+"""The command line behind `make chaos` and `make faults`."""
+
+import argparse
+import contextlib
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from faults.disk import NoSuchDisk, enter_namespace
+
+if TYPE_CHECKING:
+    from faults.run import FaultPlan, FaultRun, Say
+
+RECORDED = Path("docs/measured")
+LEAST_DELIVERIES, LEAST_FAULTS = 100_000, 500  # of a run that is recorded
+FAULTS_PER_SECOND = 0.75  # of `make chaos`
+LEAST_OF_CHAOS = 4
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
+
+
+class Interrupted(BaseException):
+    """Somebody asked us to stop."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 where every promise held, 1 where one is broken, 2 where nothing could be started, 130 after Ctrl-C."""
+    asked = parser().parse_args(arguments)
+    because = _namespace()
+    with _stoppable():
+        directory = Path(tempfile.mkdtemp(prefix="sallyport-faults-"))
+        try:
+            return _run(asked, directory, because, _saying())
+        except Interrupted:
+            return _INTERRUPTED
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _namespace() -> str:
+    """Why no disk can be mounted; empty where it can."""
+    try:
+        enter_namespace()
+    except NoSuchDisk as error:
+        return str(error)
+    return ""
+
+
+def _run(asked: argparse.Namespace, directory: Path, because: str, say: "Say") -> int:
+    from faults.report import told  # late: a namespace must be entered before a library starts a thread
+    from faults.run import carry_out
+    from local.errors import LocalError
+
+    begun: list[FaultRun] = []
+    try:
+        plan = _plan(asked)
+        done = carry_out(plan, directory=directory, no_disk_because=because, say=say, begun=begun.append)
+    except LocalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except Interrupted:
+        for run in begun:
+            say(f"stopped after {len(run.load.accepted)} deliveries and the faults {dict(run.monkey.done())}")
+        raise
+    return told(done, out=_out(asked), say=say)
+
+
+def _plan(asked: argparse.Namespace) -> "FaultPlan":
+    from faults.run import FaultPlan
+    from faults.site import Pace
+
+    seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    if asked.seconds is None:
+        return FaultPlan(
+            deliveries=asked.n,
+            faults=asked.faults,
+            seed=seed,
+            pace=Pace(lease_seconds=8, visibility_seconds=14.0),
+            per_second=60.0,
+            over_http=False,
+        )
+    return FaultPlan(
+        deliveries=asked.n,
+        faults=max(LEAST_OF_CHAOS, int(asked.seconds * FAULTS_PER_SECOND)),
+        seed=seed,
+        pace=Pace(lease_seconds=4, visibility_seconds=6.0),
+        per_second=18.0,
+        over_http=True,
+        seconds=max(1, asked.seconds),
+    )
+
+
+def _out(asked: argparse.Namespace) -> Path | None:
+    """Where the report goes: a run that is too short for it replaces no recorded one."""
+    if asked.out is not None:
+        return Path(asked.out)
+    long = asked.seconds is None and asked.n >= LEAST_DELIVERIES and asked.faults >= LEAST_FAULTS
+    return RECORDED if long else None
+
+
+def _saying() -> "Say":
+    """One line at once, with the seconds since the start. A terminal that is gone is no reason to fail."""
+    started_at = time.monotonic()
+
+    def say(text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"{time.monotonic() - started_at:7.1f} s  {text}\n")
+            sys.stdout.flush()
+
+    return say
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the options, which are make's variables."""
+    made = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    made.add_argument("--seconds", type=int, default=None, help="make chaos: for how long (N and FAULTS do not matter)")
+    made.add_argument("--n", type=_from_one, default=LEAST_DELIVERIES, help=f"deliveries ({LEAST_DELIVERIES})")
+    made.add_argument("--faults", type=_from_one, default=LEAST_FAULTS, help=f"faults ({LEAST_FAULTS})")
+    made.add_argument("--seed", type=int, default=None, help="of orders and faults")
+    made.add_argument("--out", default=None, help=f"the folder of the report ({RECORDED})")
+    return made
+
+
+def _from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turns the first signal to stop into an exception and ignores the others: stopping is not itself stopped."""
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
+        for signal_number in _SIGNALS:
+            signal.signal(signal_number, signal.SIG_IGN)
+        raise Interrupted
+
+    for signal_number in _SIGNALS:
+        if signal.getsignal(signal_number) != signal.SIG_IGN:  # nohup and the like
+            signal.signal(signal_number, stop)
+    yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What the faults are made of does what it says: a full disk is full, a clock is off, a deck has every kind."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import cast
+
+import pytest
+
+from faults.load import Load
+from faults.monkey import Monkey
+from faults.shifted import CLOCKS, set_clock
+from faults.site import Pace, Session, Site
+
+FILL = """
+import errno, sys
+from pathlib import Path
+from faults.disk import Disk, NoSuchDisk, enter_namespace
+try:
+    enter_namespace()
+    disk = Disk(Path(sys.argv[1]), size_bytes=3 << 20)
+except NoSuchDisk as error:
+    sys.exit(f"skip: {error}")
+(disk.directory / "before").write_bytes(b"x" * 5000)
+disk.fill()
+try:
+    (disk.directory / "more").write_bytes(b"x" * 5000)
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+else:
+    sys.exit("the disk was not full")
+disk.free()
+(disk.directory / "more").write_bytes(b"x" * 5000)
+disk.unmount()
+"""
+SHIFTED = """
+import os, sys, time
+before = time.time()
+import faults.shifted
+handler = faults.shifted.attempt
+from handlers import wiring
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+print(time.time() - before, (wiring.utc_now().timestamp() - before), time.monotonic() - time.monotonic())
+"""
+
+
+def python(program: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": "src:.", **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_full_disk_takes_nothing_until_it_is_freed_and_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    with python(FILL, str(tmp_path)) as process:
+        _, error = process.communicate(timeout=120)
+    if error.startswith("skip: "):
+        pytest.skip(error.strip())
+    assert process.returncode == 0, error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("off_seconds", [3600, -3600])
+def test_a_clock_that_is_set_is_off_for_its_process_at_once(tmp_path: Path, off_seconds: int) -> None:
+    (tmp_path / CLOCKS).mkdir()
+    with python(SHIFTED, SEAL_KEY_FILE=str(tmp_path / "seal.key")) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        set_clock(tmp_path / CLOCKS, pid, off_seconds=off_seconds)
+        said, error = process.communicate("\n", timeout=120)
+    assert error == ""
+    wall, utc, _ = map(float, said.split())
+    assert round(wall / off_seconds) == round(utc / off_seconds) == 1
+
+
+class Unmade:
+    """As much of a site as dealing a deck needs."""
+
+    disk = object()
+    pace = Pace(lease_seconds=8, visibility_seconds=14.0)
+
+    def session(self) -> Session | None:
+        return None
+
+
+@pytest.mark.parametrize("count", [18, 40, 500])
+def test_a_deck_has_so_many_faults_and_every_kind(count: int) -> None:
+    monkey = Monkey(cast(Site, Unmade()), cast(Load, None), Random(1))
+    dealt = Counter(monkey.deck(count))
+    assert dealt.total() == count
+    assert len(dealt) == 18
+
+
+def test_without_a_disk_of_our_own_it_is_never_full() -> None:
+    bare = Unmade()
+    bare.disk = cast(object, None)
+    assert "full disk" not in Monkey(cast(Site, bare), cast(Load, None), Random(1)).deck(500)
