@@ -44,7 +44,7 @@ class CallableApi(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class PlannedCall:
     """One call to make. `how` is accept, wait, watch or via; `key` None for none. `again` says that the caller repeats
     the call although it was answered well."""
 
@@ -57,7 +57,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class CallResult:
     """What one call was answered."""
 
     how: str
@@ -68,11 +68,11 @@ class Told:
     partner_status: int | None = None
 
 
-def order(randomness: random.Random, number: int) -> Order:
+def order(randomness: random.Random, number: int) -> PlannedCall:
     """The order of that number."""
     keyed = randomness.random() < 0.6
     (behaviour,) = randomness.choices(tuple(_BEHAVIOURS), tuple(_BEHAVIOURS.values()))
-    return Order(
+    return PlannedCall(
         how=randomness.choices(tuple(_HOW), tuple(_HOW.values()))[0],
         method=randomness.choices(("POST", "PUT"), (70, 30))[0],
         destination=randomness.choices(tuple(GUARANTEES), (50, 25, 25))[0],
@@ -82,7 +82,7 @@ def order(randomness: random.Random, number: int) -> Order:
     )
 
 
-def place(api: CallableApi, wanted: Order) -> Told:
+def place(api: CallableApi, wanted: PlannedCall) -> CallResult:
     """One call."""
     headers = {} if wanted.key is None else {"Idempotency-Key": wanted.key}
     if wanted.how == "via":
@@ -93,9 +93,9 @@ def place(api: CallableApi, wanted: Order) -> Told:
     return _told(wanted, api.call("POST", "/v1/deliveries", body=fields, headers=headers | wait))
 
 
-def _told(wanted: Order, answer: HttpResponse) -> Told:
+def _told(wanted: PlannedCall, answer: HttpResponse) -> CallResult:
     content: dict[str, Any] = json.loads(answer.body) if answer.status in (200, 202) else {}
-    return Told(
+    return CallResult(
         how=wanted.how,
         key=wanted.key,
         status=answer.status,
@@ -104,10 +104,10 @@ def _told(wanted: Order, answer: HttpResponse) -> Told:
     )
 
 
-def _told_by_partner(wanted: Order, answer: HttpResponse) -> Told:
+def _told_by_partner(wanted: PlannedCall, answer: HttpResponse) -> CallResult:
     headers = {name.lower(): value for name, value in answer.headers}
     own = headers.get("content-type") == PROBLEM
-    return Told(
+    return CallResult(
         how=wanted.how,
         key=wanted.key,
         status=answer.status,
@@ -121,12 +121,12 @@ class Load:
     who looks at deliveries meanwhile. `told` and `looks` grow; `accepted` are the deliveries that callers know of."""
 
     def __init__(self, api: CallableApi, *, seed: int, per_second: float) -> None:
-        self.told: list[Told] = []
+        self.told: list[CallResult] = []
         self.looks: list[tuple[str, str]] = []  # a delivery's id, and the state that it was shown in
         self.accepted: dict[str, None] = {}
         self.placed_in: Counter[int] = Counter()  # orders by the second in which their time came
         self._api = api
-        self._orders: queue.Queue[Order] = queue.Queue()
+        self._orders: queue.Queue[PlannedCall] = queue.Queue()
         self._seed = seed
         self._per_second = per_second
         self._stopping = threading.Event()
@@ -148,7 +148,7 @@ class Load:
         for work in running:
             work.result()
 
-    def place(self, wanted: Order) -> Told:
+    def place(self, wanted: PlannedCall) -> CallResult:
         """One call, outside of the steady rate."""
         told = place(self._api, wanted)
         self.told.append(told)
@@ -162,7 +162,7 @@ class Load:
             number = int((told.key or "").rpartition("-")[2])
             self.place(self._order(number))
 
-    def _order(self, number: int) -> Order:
+    def _order(self, number: int) -> PlannedCall:
         return order(random.Random(f"{self._seed}-{number}"), number)  # noqa: S311 - it shall be repeatable
 
     def _emit(self) -> None:
@@ -181,7 +181,7 @@ class Load:
             with contextlib.suppress(queue.Empty):
                 self._carry_out(self._orders.get(timeout=0.2))
 
-    def _carry_out(self, wanted: Order) -> None:
+    def _carry_out(self, wanted: PlannedCall) -> None:
         for _ in range(1 if wanted.key is None else REPEATS):
             told = self.place(wanted)
             if told.delivery_id is not None:
@@ -203,6 +203,6 @@ class Load:
                     self.looks.append((wanted, json.loads(answer.body)["state"]))
 
 
-def answers(told: list[Told]) -> dict[str, int]:
+def answers(told: list[CallResult]) -> dict[str, int]:
     """How often each status was answered."""
     return {str(status): count for status, count in sorted(Counter(answer.status for answer in told).items())}

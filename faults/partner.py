@@ -12,7 +12,7 @@ SLOW_SECONDS = 0.3
 
 
 @dataclass(slots=True, kw_only=True)
-class Arrival:
+class SeenRequest:
     """A request at the partner. `status` is what it answers, None where it does not, or long after the deadline;
     `answered_at` is when it had written that. Monotonic times."""
 
@@ -30,7 +30,7 @@ class PartnerLedger:
     """
 
     def __init__(self) -> None:
-        self.arrivals: dict[str, list[Arrival]] = {}
+        self.arrivals: dict[str, list[SeenRequest]] = {}
         self.behaviours: Counter[str] = Counter()
 
     async def answer(self, request: WireRequest) -> WireResponse | None:
@@ -39,7 +39,7 @@ class PartnerLedger:
         earlier = self.arrivals.setdefault(request.headers["idempotency-key"], [])
         hangs = behaviour == "hang-once" and not earlier
         status = None if hangs else _status(behaviour, first=not earlier)
-        arrival = Arrival(status=status, arrived_at=time.monotonic())
+        arrival = SeenRequest(status=status, arrived_at=time.monotonic())
         earlier.append(arrival)
         self.behaviours[behaviour] += 1
         if hangs or behaviour == "slow":

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from domain.retry import AMBIGUOUS_STATUSES, RETRIABLE_STATUSES
-from faults.load import Told
-from faults.partner import Arrival
+from faults.load import CallResult
+from faults.partner import SeenRequest
 from faults.site import TOTAL_SECONDS, Session
 from flows.prepare import LAPSED
 
@@ -167,9 +167,9 @@ def counted(
     *,
     rows: Mapping[str, Stored],
     journal: Iterable[Step],
-    told: Sequence[Told],
+    told: Sequence[CallResult],
     looks: Sequence[tuple[str, str]],
-    arrivals: Mapping[str, Sequence[Arrival]],
+    arrivals: Mapping[str, Sequence[SeenRequest]],
     windows: Sequence[Window],
     lease_seconds: int,
 ) -> Count:
@@ -194,7 +194,7 @@ def counted(
     return count
 
 
-def _count_repeats(row: Stored, seen: Sequence[Arrival], windows: Sequence[Window], count: Count) -> None:
+def _count_repeats(row: Stored, seen: Sequence[SeenRequest], windows: Sequence[Window], count: Count) -> None:
     """Each request but the last was repeated: by right, explained, or not."""
     for number, earlier in enumerate(seen[:-1], start=1):
         if may_be_repeated(row, earlier):
@@ -209,14 +209,16 @@ def _count_repeats(row: Stored, seen: Sequence[Arrival], windows: Sequence[Windo
             count.unexplained.append(f"{what}: {row.state}, {row.outcomes}, {row.reasons}, {row.statuses}")
 
 
-def may_be_repeated(row: Stored, earlier: Arrival) -> bool:
+def may_be_repeated(row: Stored, earlier: SeenRequest) -> bool:
     """Whether its answer says that the partner did nothing, or leaves that open where the guarantee says so."""
     if earlier.status not in RETRIABLE_STATUSES:
         return False
     return not (row.strict and earlier.status in AMBIGUOUS_STATUSES)
 
 
-def explanation(row: Stored, number: int, earlier: Arrival, *, requests: int, windows: Sequence[Window]) -> str | None:
+def explanation(
+    row: Stored, number: int, earlier: SeenRequest, *, requests: int, windows: Sequence[Window]
+) -> str | None:
     """Why a request that may have had its effect was repeated where that is allowed; None for no reason at all."""
     if earlier.status is None:
         return "the partner did not answer"
@@ -251,7 +253,7 @@ def _too_late(row: Stored, number: int, requests: int) -> bool:
     return any(outcome == "unknown" and reason != LAPSED.reason for outcome, reason in pairs)
 
 
-def broken_by_record(row: Stored, seen: Sequence[Arrival]) -> Iterator[str]:
+def broken_by_record(row: Stored, seen: Sequence[SeenRequest]) -> Iterator[str]:
     """What a delivery's state, log and requests at the partner say against each other."""
     if row.numbers != list(range(1, row.attempts_made + 1)):
         yield f"has attempts {row.numbers} and counts {row.attempts_made}"
@@ -267,7 +269,7 @@ def broken_by_record(row: Stored, seen: Sequence[Arrival]) -> Iterator[str]:
         yield f"failed without a reason: {row.outcomes}"
 
 
-def broken_by_answer(told: Told, rows: Mapping[str, Stored]) -> Iterator[str]:
+def broken_by_answer(told: CallResult, rows: Mapping[str, Stored]) -> Iterator[str]:
     """What a caller was told that is false, or should not have been told."""
     if told.status not in ANSWERS or (told.status == 500 and told.partner_status != 500):
         yield f"is no answer to {told.how}"
@@ -277,7 +279,7 @@ def broken_by_answer(told: Told, rows: Mapping[str, Stored]) -> Iterator[str]:
 
 
 def changed_after_delivered(
-    told: Sequence[Told], looks: Sequence[tuple[str, str]], rows: Mapping[str, Stored]
+    told: Sequence[CallResult], looks: Sequence[tuple[str, str]], rows: Mapping[str, Stored]
 ) -> list[str]:
     """Who read "delivered" never reads anything else."""
     read = {answer.delivery_id for answer in told if answer.delivery_id and answer.state == "delivered"}
@@ -308,7 +310,7 @@ def broken_by_step(step: Step, *, lease_seconds: int) -> Iterator[str]:
             yield f"was taken over {step.until_before - claimed_at} before the lease was over"
 
 
-def broken_by_keys(told: Iterable[Told]) -> list[str]:
+def broken_by_keys(told: Iterable[CallResult]) -> list[str]:
     """One key is one delivery."""
     by_key: dict[str, set[str]] = {}
     for answer in told:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults import site as sites
-from faults.load import Load, Order
+from faults.load import Load, PlannedCall
 from faults.monkey import Monkey
 from faults.promises import Count, counted, keep_journal, steps, stored
 from faults.run import settle
@@ -16,7 +16,7 @@ from faults.site import DISK, Pace, Site
 from tests.e2e.conftest import eventually
 
 PACE = Pace(lease_seconds=2, visibility_seconds=4.0)
-SLOW = Order(how="accept", method="POST", destination="once", path="/hang-once/1", key="order-1", again=False)
+SLOW = PlannedCall(how="accept", method="POST", destination="once", path="/hang-once/1", key="order-1", again=False)
 
 
 def killed_while_the_partner_thinks(directory: Path) -> Count:

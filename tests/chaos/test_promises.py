@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from faults.load import Told
-from faults.partner import Arrival
+from faults.load import CallResult
+from faults.partner import SeenRequest
 from faults.promises import Count, Step, Stored, Window, counted, disturbed_seconds
 from flows.prepare import LAPSED
 
@@ -33,19 +33,19 @@ LAPSED_ONCE = replace(
     reasons=[LAPSED.reason, None],
     statuses=[None, 200],
 )
-ANSWER = Told(how="accept", key="k", status=202, delivery_id="d", state="pending")
+ANSWER = CallResult(how="accept", key="k", status=202, delivery_id="d", state="pending")
 
 
-def arrived(at: float, status: int | None = 200) -> Arrival:
-    return Arrival(status=status, arrived_at=at, answered_at=at)
+def arrived(at: float, status: int | None = 200) -> SeenRequest:
+    return SeenRequest(status=status, arrived_at=at, answered_at=at)
 
 
 def count(
     row: Stored = GOOD,
     *,
-    told: Sequence[Told] = (ANSWER,),
+    told: Sequence[CallResult] = (ANSWER,),
     looks: Sequence[tuple[str, str]] = (),
-    seen: Sequence[Arrival] = (arrived(10.0),),
+    seen: Sequence[SeenRequest] = (arrived(10.0),),
     windows: Sequence[Window] = (),
     journal: Sequence[Step] = (),
 ) -> Count:
