@@ -34,8 +34,10 @@ class SimulatedClient:
         while (now := self._world.now) < max(flight.ends_at for flight in flights):
             early = self._report(early, flights, began_at=began_at)
             self._world.scheduler.pause(_next_moment(early, flights, began_at=began_at, now=now) - now)
-        self._world.step(Seam.RESPONSE)
+        kind = self._world.step(Seam.RESPONSE)
         self._hear()
+        if kind is not None:
+            self._world.happen(kind)
         return [flight.exchange for flight in flights]
 
     def close(self) -> None:

@@ -84,7 +84,7 @@ class Seam(Enum):
     QUEUE_CALL = (Kind.CRASH, Kind.STALL, Kind.SQS_REFUSES, Kind.SQS_UNREACHABLE, Kind.SQS_PARTIAL)
     QUEUE_ANSWER = (Kind.SQS_REPLY_LOST, Kind.SQS_TWICE, Kind.CRASH, Kind.STALL)
     REQUEST = (Kind.STALL, Kind.CRASH)
-    RESPONSE = (Kind.CRASH, Kind.STALL)
+    RESPONSE = (Kind.CRASH, Kind.STALL, Kind.OUTAGE, Kind.SQS_OUTAGE)  # just when there is something to record
     SLEEP = (Kind.CRASH,)
     SEAL_KEY = (Kind.NO_SEAL_KEY, Kind.CRASH)
     RECEIVE = (Kind.RECEIVED_TWICE, Kind.DELAYED)
@@ -134,7 +134,7 @@ class Weather:
 
 def draw_weather(choices: Choices) -> Weather:
     """The weather of a run; the benign one is calm."""
-    name = choices.of(tuple(WEATHERS))
+    name = choices.of(("calm", "fair", "mixed", "mixed", "rough", "rough", "rough", "storm", "storm"))
     if name == "calm":
         return Weather(choices=choices, name=name, possible=frozenset())
     share = choices.of((25, 50, 75, 100))

@@ -10,13 +10,14 @@ from simulator.functions import Fleet
 from simulator.sqs import ModelledQueue
 from simulator.world import World
 
-OUTAGES_SECONDS = (5.0, 60.0, 400.0)
+OUTAGES_SECONDS = (5.0, 60.0, 400.0, 20.0, 40.0)
 RESUME_SECONDS = 15.0  # Aurora Serverless v2 user guide: about 15 s from a pause to the first connection
 FAILOVER_SECONDS = (5.0, 30.0)
 OVERDUE_SECONDS = 600
 ROUND_SECONDS = 3600.0
 MOST_ROUNDS = 200
 _SHARE_PERCENT = 30
+_SOON_SECONDS = 60.0  # most deliveries are attempted by then
 
 
 class Incidents:
@@ -33,18 +34,20 @@ class Incidents:
         """Makes them due."""
         for kind in INCIDENTS:
             if kind in self._world.weather.possible and self._world.choices.happens(_SHARE_PERCENT):
-                at = within_seconds * self._world.choices.choose(50) / 50
+                latest = self._world.choices.of((_SOON_SECONDS, within_seconds))
+                at = latest * self._world.choices.choose(50) / 50
                 self._world.scheduler.call_at(at, self._acts(kind))
 
     def _acts(self, kind: Kind) -> Callable[[], None]:
         def act() -> None:
             if not self._world.weather.over:
                 self._world.strike(kind)
-                self._happen(kind)
+                self.happen(kind)
 
         return act
 
-    def _happen(self, kind: Kind) -> None:
+    def happen(self, kind: Kind) -> None:
+        """Brings it about, now."""
         choices = self._world.choices
         match kind:
             case Kind.OUTAGE:

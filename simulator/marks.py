@@ -29,7 +29,6 @@ _OTHERS = (
     "claim: unknown, not leased",
     "client: reports early",
     "database: a key is found again",
-    "database: a late statement is refused",
     "database: refuses to write, being a reader",
     "lambda: a thread is frozen after the invocation",
     "lambda: api timed out",

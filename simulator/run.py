@@ -73,6 +73,7 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     Pollers(world, queue, workers, concurrency=choices.of(CONCURRENCIES))
     Callers(world, api, count=choices.of(COUNTS), within_seconds=choices.of(CALLS_WITHIN_SECONDS))
     incidents = Incidents(world, server, queue, (api, workers))
+    world.happen = incidents.happen
     incidents.plan(within_seconds=faults_until)
     try:
         world.scheduler.run(until=faults_until)

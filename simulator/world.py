@@ -1,7 +1,7 @@
 """One run's world: its time, its weather, its evidence, and the list of what happened."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ class Process(Sandbox):
 
 @dataclass(slots=True, kw_only=True)
 class World:
-    """What the models of one run share."""
+    """What the models of one run share. `happen` brings about what happens to everybody (incidents.py)."""
 
     choices: Choices
     scheduler: Scheduler
@@ -36,6 +36,7 @@ class World:
     evidence: RunEvidence = field(default_factory=RunEvidence)
     events: list[Event] = field(default_factory=list)
     marks: Counter[str] = field(default_factory=Counter)
+    happen: Callable[[Kind], None] = field(default=lambda _: None)
 
     @property
     def now(self) -> float:

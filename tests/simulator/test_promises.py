@@ -1,0 +1,283 @@
+"""Each promise is found broken where a made-up run breaks it, and in that promise's words; a good run breaks none."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain.deliveries import fingerprint
+from simulator.evidence import Arrival, FaultStruck, Invocation, RecordRun, RunEvidence, Told
+from simulator.faults import Kind
+from simulator.promises import PROMISES, Facts, broken_promises
+from simulator.setting import BY_ID, DESTINATIONS, Target
+from simulator.world import EPOCH
+
+AUTO, ONCE, AGAIN = (next(each for each in DESTINATIONS if each.name == name) for name in ("auto", "once", "again"))
+DELIVERY = UUID(int=0xD)
+BODY = b"body"
+
+
+def row(target: Target = AGAIN, **overrides: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "delivery_id": DELIVERY,
+        "tenant_id": target.tenant_id,
+        "destination_id": target.destination_id,
+        "idempotency_key": "key",
+        "fingerprint": fingerprint(destination=target.name, method="POST", path="/orders", query="", body=BODY),
+        "method": "POST",
+        "path": "/orders",
+        "query": "",
+        "body": BODY,
+        "state": "delivered",
+        "attempts_made": 1,
+        "attempts_allowed": 10,
+        "created_at": EPOCH + timedelta(seconds=1),
+    }
+    return values | overrides
+
+
+def attempt(number: int = 1, outcome: str = "answered", status: int | None = 200) -> dict[str, Any]:
+    return {"delivery_id": DELIVERY, "number": number, "outcome": outcome, "status": status}
+
+
+def arrival(number: int = 1, *, target: Target = AGAIN, **overrides: Any) -> Arrival:
+    values: dict[str, Any] = {
+        "at": 10.0 * number,
+        "process": "worker 1",
+        "destination": str(target.destination_id),
+        "key": "key",
+        "number": number,
+        "request": ("POST", f"http://{target.host}/orders", BODY),
+        "acted": True,
+        "status": 200,
+        "heard": True,
+    }
+    return Arrival(**(values | overrides))
+
+
+def record(number: int = 1, **overrides: Any) -> RecordRun:
+    values: dict[str, Any] = {
+        "at": 10.0 * number + 1,
+        "process": "worker 1",
+        "delivery": str(DELIVERY),
+        "number": number,
+        "outcome": "answered",
+        "status": 200,
+        "next_state": "delivered",
+        "next_due_at": None,
+        "started_at": 10.0 * number,
+        "moved": True,
+        "state_before": "sending",
+    }
+    return RecordRun(**(values | overrides))
+
+
+def told(how: str = "accepted", **overrides: Any) -> Told:
+    values: dict[str, Any] = {
+        "asked_at": 0.0,
+        "at": 1.0,
+        "caller": "caller 1",
+        "how": how,
+        "process": "api 1",
+        "tenant": str(AGAIN.tenant_id),
+        "destination": AGAIN.name,
+        "key": "key",
+        "request": ("POST", "/orders", BODY),
+        "delivery": str(DELIVERY),
+        "state": "pending",
+    }
+    return Told(**(values | overrides))
+
+
+def invocation(what: str, **statements: int) -> Invocation:
+    made = Invocation(process="worker 1", what=what, began_at=0.0, ended_at=1.0, result="returned")
+    made.statements.update(statements)
+    return made
+
+
+def good(**overrides: Any) -> RunEvidence:
+    """A delivery that was accepted, arrived once, was answered 200 and recorded; a fault elsewhere, so that what holds
+    only in calm runs is not looked at."""
+    values: dict[str, Any] = {
+        "arrivals": [arrival()],
+        "records": [record()],
+        "told": [told()],
+        "faults": [FaultStruck(at=0.5, kind=Kind.STALE_PLAN, process="api 9")],
+        "invocations": [invocation("accept", accept=1), invocation("batch", claim=1, record=1)],
+        "deliveries": [row()],
+        "attempts": [attempt()],
+        "ended": "at rest",
+    }
+    return RunEvidence(**(values | overrides))
+
+
+def twice(target: Target, first: dict[str, Any], **overrides: Any) -> RunEvidence:
+    """The same with a second attempt, the first having been as `first` says."""
+    return good(
+        arrivals=[arrival(target=target, **first), arrival(2, target=target)],
+        told=[],
+        deliveries=[row(target, attempts_made=2)],
+        attempts=[
+            attempt(1, "answered" if first.get("heard", True) else "unknown", first.get("status", 200)),
+            attempt(2),
+        ],
+        records=[],
+        **overrides,
+    )
+
+
+RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
+CRASH = FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")
+BUSY: dict[str, Any] = {"status": 503, "acted": False}
+SILENT: dict[str, Any] = {"heard": False, "status": None}
+READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
+
+BROKEN: dict[str, tuple[str, RunEvidence]] = {
+    "a run without an end": ("everything ends", good(ended="200,000 steps, and it goes on")),
+    "pending at the end": ("everything ends", good(deliveries=[row(state="pending")])),
+    "a message left": ("everything ends", good(waiting=frozenset({str(DELIVERY)}))),
+    "accepted and gone": (
+        "accepted is accepted",
+        good(deliveries=[], attempts=[], records=[], arrivals=[], invocations=[]),
+    ),
+    "sent again after silence": ("at most once", twice(ONCE, SILENT)),
+    "sent again after a 500": ("at most once", twice(ONCE, {"status": 500})),
+    "sent again after a 503 that came after the deed": ("at most once", twice(ONCE, {"status": 503})),
+    "a POST again after silence": ("not after an open outcome", twice(AUTO, SILENT)),
+    "again for nothing": ("repeats are explained", twice(AGAIN, {})),
+    "one attempt twice": (
+        "at most once",
+        good(arrivals=[arrival(target=ONCE), arrival(target=ONCE)], deliveries=[row(ONCE)]),
+    ),
+    "another key": ("the same key", good(arrivals=[arrival(key="another")])),
+    "another body": (
+        "the same request",
+        good(arrivals=[arrival(request=("POST", "http://partner.example/orders", b""))]),
+    ),
+    "another path": ("the same request", good(arrivals=[arrival(request=("POST", "http://partner.example/", BODY))])),
+    "not in the log": ("arrivals are logged", good(attempts=[])),
+    "logged as not sent": ("arrivals are logged", good(attempts=[attempt(1, "unreachable", None)])),
+    "an answer lost without a fault": (
+        "answers are logged",
+        good(attempts=[attempt(1, "unknown", None)], deliveries=[row(state="unknown")]),
+    ),
+    "an answer lost by the database alone": (
+        "answers are logged",
+        good(
+            attempts=[attempt(1, "unknown", None)],
+            deliveries=[row(state="unknown")],
+            faults=[FaultStruck(at=10.5, kind=Kind.BROKEN_AFTER, process="worker 1")],
+        ),
+    ),
+    "another status": ("answers are logged", good(attempts=[attempt(1, "answered", 201)])),
+    "more than allowed": ("no attempt too many", good(deliveries=[row(attempts_made=11)])),
+    "a gap in the log": ("numbers agree", good(deliveries=[row(attempts_made=2)])),
+    "delivered without a yes": ("states agree with the log", good(attempts=[attempt(1, "answered", 400)])),
+    "failed in spite of a yes": ("states agree with the log", good(deliveries=[row(state="failed")])),
+    "failed though unknown": (
+        "states agree with the log",
+        good(deliveries=[row(state="failed")], attempts=[attempt(1, "unknown", None)]),
+    ),
+    "delivered and pending again": (
+        "a final state is final",
+        good(changes=[(1.0, str(DELIVERY), "delivered", "pending")]),
+    ),
+    "failed and then unknown": ("a final state is final", good(changes=[(1.0, str(DELIVERY), "failed", "unknown")])),
+    "read otherwise": (
+        "told is told",
+        good(
+            told=[
+                told(**READ | {"state": "delivered"}),
+                told(**READ | {"asked_at": 30.0, "at": 31.0, "state": "sending"}),
+            ]
+        ),
+    ),
+    "ends otherwise": ("told is told", good(told=[told(**READ | {"state": "failed"})])),
+    "ends otherwise than the waiting caller heard": ("told is told", good(told=[told("ended", state="failed")])),
+    "two for a key": (
+        "one delivery for a key",
+        good(told=[told(), told("replayed", delivery=str(UUID(int=0xE)))]),
+    ),
+    "a replay of something else": (
+        "the same answer for a key",
+        good(told=[told("replayed", request=("POST", "/other", BODY))]),
+    ),
+    "a refusal of the same": ("the same answer for a key", good(told=[told("key reused", state=None)])),
+    "two statuses": (
+        "the same answer for a key",
+        good(told=[told("ended", state="delivered", status=200), told("replayed", state="delivered", status=201)]),
+    ),
+    "due too early": ("retries keep their schedule", good(records=[record(**RETRIED, next_due_at=13.0)])),
+    "due too late": ("retries keep their schedule", good(records=[record(**RETRIED, next_due_at=30.0)])),
+    "Retry-After ignored": (
+        "retries keep their schedule",
+        good(
+            arrivals=[arrival(**BUSY, retry_after_seconds=60.0)],
+            records=[record(next_state="pending", status=503, next_due_at=15.0)],
+        ),
+    ),
+    "sent before its time": (
+        "retries keep their schedule",
+        replace(twice(AGAIN, BUSY), records=[record(at=30.0, started_at=26.0, **RETRIED, next_due_at=31.0)]),
+    ),
+    "two statements to accept": ("statements stay few", good(invocations=[invocation("accept", accept=2)])),
+    "two claims for a batch": ("statements stay few", good(invocations=[invocation("batch", claim=2, record=1)])),
+    "a record for each": ("statements stay few", good(invocations=[invocation("batch", claim=1, record=3)])),
+    "two records for a waiting caller": (
+        "statements stay few",
+        good(invocations=[invocation("deliver", accept=1, record=2)]),
+    ),
+    "a call that SQS would refuse": ("nothing is misused", good(misuse=["eleven entries"])),
+    "a count that is off": ("counts are right", good(faults=[])),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_run_that_breaks_a_promise_is_found(name: str) -> None:
+    promise, evidence = BROKEN[name]
+    assert promise in {broken.promise for broken in broken_promises(evidence)}
+
+
+def test_a_good_run_breaks_none() -> None:
+    assert list(broken_promises(good())) == []
+
+
+def test_every_promise_has_a_run_that_breaks_it() -> None:
+    found = {broken.promise for _, evidence in BROKEN.values() for broken in broken_promises(evidence)}
+    assert found == {promise for promise, _ in BROKEN.values()}
+    silent = [
+        promise.__name__
+        for promise in PROMISES
+        if not any(list(promise(Facts(evidence))) for _, evidence in BROKEN.values())
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        twice(AGAIN, SILENT),
+        twice(AGAIN, {}, faults=[CRASH]),
+        twice(ONCE, BUSY),
+        twice(ONCE, {"refused": True, "acted": False}),
+        twice(AUTO, {"status": 500}),
+        good(
+            attempts=[attempt(1, "unknown", None)],
+            deliveries=[row(state="unknown")],
+            faults=[CRASH],
+        ),
+        good(
+            told=[told("ended", state="failed")], faults=[FaultStruck(at=0.5, kind=Kind.SQS_REFUSES, process="api 1")]
+        ),
+        good(invocations=[invocation("batch", claim=1, record=1), replace(invocation("batch", record=2), early=True)]),
+        good(records=[record(**RETRIED, next_due_at=14.0)]),
+    ],
+)
+def test_what_the_documents_allow_breaks_none(evidence: RunEvidence) -> None:
+    assert list(broken_promises(evidence)) == []
+
+
+def test_the_targets_have_each_guarantee() -> None:
+    assert {target.guarantee.value for target in BY_ID.values()} == {"auto", "at_least_once", "at_most_once"}
