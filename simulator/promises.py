@@ -153,7 +153,7 @@ def every_attempt_is_the_same(facts: Facts) -> Iterator[Broken]:
             yield Broken(promise="the same key", text=f"a request with key {arrivals[0].key} belongs to no delivery")
             continue
         row = facts.rows[delivery]
-        wanted = (row["method"], row["path"], bytes(row["body"]))
+        wanted = (row["method"], row["path"], bytes(row["body"] or b""))
         for arrival in arrivals:
             method, url, body = arrival.request
             if (method, url.partition("//")[2].partition("/")[2], body) != (wanted[0], wanted[1][1:], wanted[2]):
@@ -414,14 +414,19 @@ def _by_key(told: Sequence[Told]) -> Mapping[tuple[str, str], Sequence[Told]]:
 def _differs(told: Told, row: Mapping[str, Any]) -> bool:
     """Whether the caller's request is not that of the row. A destination must be named in the same way."""
     assert told.request is not None
-    return (*told.request, told.destination) != (row["method"], row["path"], bytes(row["body"]), _named(told, row))
+    return (*told.request, told.destination) != (
+        row["method"],
+        row["path"],
+        bytes(row["body"] or b""),
+        _named(told, row),
+    )
 
 
 def _named(told: Told, row: Mapping[str, Any]) -> str:
     """How the first caller named the destination: what is stored of that is only in the fingerprint."""
     target = next(each for each in DESTINATIONS if each.destination_id == row["destination_id"])
     for name in (target.name, str(target.destination_id)):
-        body, stored = bytes(row["body"]), bytes(row["fingerprint"])
+        body, stored = bytes(row["body"] or b""), bytes(row["fingerprint"])
         if (
             fingerprint(destination=name, method=row["method"], path=row["path"], query=row["query"], body=body)
             == stored

@@ -94,6 +94,8 @@ def _live(choices: Choices, connection: RealConnection) -> World:
 
 
 def _read_rows(evidence: RunEvidence, connection: RealConnection, queue: ModelledQueue) -> None:
-    evidence.deliveries = connection.execute("SELECT * FROM delivery ORDER BY delivery_id").fetchall()
+    evidence.deliveries = connection.execute(
+        "SELECT * FROM delivery LEFT JOIN delivery_body USING (delivery_id) ORDER BY delivery_id"
+    ).fetchall()
     evidence.attempts = connection.execute("SELECT * FROM attempt ORDER BY delivery_id, number").fetchall()
     evidence.waiting = queue.waiting()
