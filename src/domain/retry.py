@@ -25,6 +25,7 @@ LASTING_STATUSES = frozenset({501, 505, 506, 508, 510, 511})
 _SERVER_ERROR = 500
 _DIGITS = re.compile(r"[0-9]+")
 _LONGEST_RETRY_AFTER = 1000  # Python reads numbers of 4,300 digits and raises for longer ones; no date needs this
+_MOST_RETRY_AFTER = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,16 +113,20 @@ def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Heade
 def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
     """The moment a `Retry-After` header (RFC 9110 section 10.2.3, both forms) asks for, at most 24 hours off.
 
-    None where the header is absent or cannot be read; no text in it makes this raise.
+    None where the header is absent or cannot be read; no text in it makes this raise. A partner may send it once; of
+    several, ten at most, the latest moment counts, whichever program on the way added it.
     """
     values = [value.strip(" \t") for name, value in headers if name.lower() == "retry-after"]
-    if not values or len(values[0]) > _LONGEST_RETRY_AFTER:
-        return None
+    moments = [_moment(value, now=now) for value in values[:_MOST_RETRY_AFTER] if len(value) <= _LONGEST_RETRY_AFTER]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _moment(value: str, *, now: datetime) -> datetime | None:
     latest = now + timedelta(seconds=RETRY_AFTER_CAP_SECONDS)
-    if _DIGITS.fullmatch(values[0]):
-        return min(latest, now + timedelta(seconds=min(int(values[0]), RETRY_AFTER_CAP_SECONDS)))
-    asked = _http_date(values[0])
-    return None if asked is None else min(asked, latest)
+    if _DIGITS.fullmatch(value):
+        return min(latest, now + timedelta(seconds=min(int(value), RETRY_AFTER_CAP_SECONDS)))
+    named = _http_date(value)
+    return None if named is None else min(named, latest)
 
 
 def _http_date(value: str) -> datetime | None:

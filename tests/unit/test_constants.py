@@ -84,6 +84,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "LASTING_STATUSES": frozenset({501, 505, 506, 508, 510, 511}),
         "_SERVER_ERROR": 500,
         "_LONGEST_RETRY_AFTER": 1000,
+        "_MOST_RETRY_AFTER": 10,
     },
     "domain/targets.py": {
         "_MOST_DECODINGS": 8,

@@ -195,5 +195,19 @@ def test_retry_after_wins_only_where_it_is_later() -> None:
     assert judged(Answered(status=429, headers=earlier)) == after(5)
 
 
-def test_of_two_the_first_counts() -> None:
-    assert retry_after((("Retry-After", "7"), ("Retry-After", "9")), now=NOW) == NOW + timedelta(seconds=7)
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        (["7", "9"], 9),
+        (["9", "7"], 9),
+        (["soon", "7"], 7),
+        (["7", "9" * 1001], 7),
+        (["7", format_datetime(NOW + timedelta(hours=1), usegmt=True)], 3600),
+        (["7", "9" * 1000], 86_400),
+        ([*["1"] * 9, "2"], 2),
+        ([*["1"] * 10, "2"], 1),
+    ],
+)
+def test_of_several_the_latest_of_the_first_ten_counts(values: list[str], seconds: int) -> None:
+    headers = tuple(("Retry-After", value) for value in values)
+    assert retry_after(headers, now=NOW) == NOW + timedelta(seconds=seconds)
