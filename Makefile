@@ -30,6 +30,11 @@ run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C
 #? PORT=9000 and PARTNER_PORT=9001 for other ports
 	@exec $(PY) -m local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
 
+.PHONY: token
+token: $(RUN_READY) ## another token for the stack that `make run` runs, with all scopes
+#? TENANT=acme for another tenant, SCOPES=read,send for some scopes
+	@$(PY) -m local token $(options)
+
 .PHONY: run-clean
 run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, token, logs
 	@$(PY) -m local clean

@@ -1,4 +1,4 @@
-"""The command line behind `make run` and `make run-clean`: python -m local run | clean."""
+"""The command line behind `make run`, `make token` and `make run-clean`: python -m local run | token | clean."""
 
 import argparse
 import contextlib
@@ -12,10 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from local.demonstration import lines_to_paste, make_destination, working_token
+from local.demonstration import SCOPES, TENANT, lines_to_paste, make_destination, working_token
 from local.errors import Advice, LocalError
 from local.functions import REPOSITORY
 from local.stack import Stack, StackConfiguration, clean
+from local.tokens import issue
 
 _WATCH_SECONDS = 0.5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,6 +25,7 @@ _ADVICE = {
     Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
     Advice.CHOOSE_PARTNER_PORT: "Stop what uses it, or choose another: make run PARTNER_PORT=9001",
     Advice.CHOOSE_ANY_PORT: "Choose another for one of them: make run PARTNER_PORT=9001",
+    Advice.START_FIRST: "Start one in another terminal: make run",
     Advice.START_AGAIN: "`make run` starts it again; the data are still there.",
     Advice.START_OVER: "`make run-clean` starts over with an empty database.",
 }
@@ -38,12 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        if options.command == "clean":
-            existed = options.directory.exists()
-            clean(options.directory)
-            _say(f"Deleted {options.directory}" if existed else "There was nothing to delete")
-        else:
-            run(options)
+        _COMMANDS[options.command](options)
     except LocalError as error:
         _say(_advised(error), to_error=True)
         return 1
@@ -52,6 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
         _say(f"{place} cannot be used ({error.strerror or error}).", to_error=True)
         return 1
     return 0
+
+
+def _clean(options: argparse.Namespace) -> None:
+    existed = options.directory.exists()
+    clean(options.directory)
+    _say(f"Deleted {options.directory}" if existed else "There was nothing to delete")
+
+
+def _token(options: argparse.Namespace) -> None:
+    _say(issue(options.directory, tenant=options.tenant, scopes=options.scopes))
 
 
 def _advised(error: LocalError) -> str:
@@ -72,6 +79,9 @@ def run(options: argparse.Namespace) -> None:
         make_destination(stack, token=token)
         _say(_welcome(stack, token, options.directory))
         _watch(stack)
+
+
+_COMMANDS = {"run": run, "clean": _clean, "token": _token}
 
 
 def _watch(stack: Stack) -> None:
@@ -136,9 +146,11 @@ def _say(text: str, *, to_error: bool = False) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make run", usage=argparse.SUPPRESS, description="Sallyport on this machine.")
-    parser.add_argument("command", choices=("run", "clean"), help="run the stack, or delete what it stored")
+    parser.add_argument("command", choices=_COMMANDS, help="run the stack, delete what it stored, or issue a token")
     parser.add_argument("--port", type=_port, default=8080, help="of the API (default 8080)")
     parser.add_argument("--partner-port", type=_port, default=8081, help="of the demo partner (default 8081)")
+    parser.add_argument("--tenant", default=TENANT, help=f"whose token (default {TENANT})")
+    parser.add_argument("--scopes", type=_words, default=list(SCOPES), help="of the token, separated by commas")
     parser.add_argument("--directory", type=Path, default=_default_directory(), help="where everything is stored")
     return parser
 
@@ -148,6 +160,10 @@ def _default_directory() -> Path:
     directory = REPOSITORY / ".sallyport"
     here = Path.cwd()
     return directory.relative_to(here) if directory.is_relative_to(here) else directory
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _port(text: str) -> int:

@@ -12,6 +12,7 @@ from local.functions import FunctionError
 from local.stack import DATABASE, Stack
 
 TENANT = "demo"
+SCOPES = ("read", "send", "manage")
 DESTINATION = "partner"
 _TOKEN = re.compile(rb"[!-~]{1,1000}")  # whatever is allowed in a header: which of them work is the API's to say
 
@@ -21,7 +22,7 @@ def working_token(stack: Stack, *, stored_in: Path) -> str:
     token = read_token(stored_in)
     if token is not None and _call(stack, "GET", "/v1/egress", token=token)[0] == http.client.OK:
         return token
-    command = {"action": "issue_token", "tenant": TENANT, "scopes": ["read", "send", "manage"]}
+    command = {"action": "issue_token", "tenant": TENANT, "scopes": list(SCOPES)}
     try:
         issued: str = stack.functions["AdminFunction"].invoke(command)["token"]
     except FunctionError as error:

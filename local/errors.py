@@ -9,6 +9,7 @@ class Advice(Enum):
     CHOOSE_PORT = auto()
     CHOOSE_PARTNER_PORT = auto()
     CHOOSE_ANY_PORT = auto()
+    START_FIRST = auto()
     START_AGAIN = auto()
     START_OVER = auto()
 

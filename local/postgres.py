@@ -30,7 +30,21 @@ STOP_TIMEOUT_SECONDS = 10.0
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included
 _DISK_FULL = "No space left on device"  # strerror(ENOSPC) in the C locale, which the cluster has
 _FATAL = ("FATAL:", "PANIC:", "postgres: ", "initdb: error:")
+_SOCKET_LINE = 4  # of postmaster.pid: the directory of the Unix socket (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_...)
 _PORT = 5432  # only names the socket's file
+
+
+def socket_directory(directory: Path) -> str | None:
+    """Where the server that another process runs in `directory` has its Unix socket; None where none runs."""
+    try:
+        return (directory / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[_SOCKET_LINE]
+    except (FileNotFoundError, IndexError):
+        return None
+
+
+def url_at(sockets: str, *, user: str, database: str) -> str:
+    """A libpq URL for a server with its Unix socket in the directory `sockets`."""
+    return f"postgresql:///{quote(database)}?host={quote(sockets, safe='')}&user={quote(user)}"
 
 
 class Postgres:
@@ -61,7 +75,7 @@ class Postgres:
 
     def url(self, *, user: str = SUPERUSER, database: str = "postgres") -> str:
         """A libpq URL for this server."""
-        return f"postgresql:///{quote(database)}?host={quote(str(self._sockets), safe='')}&user={quote(user)}"
+        return url_at(str(self._sockets), user=user, database=database)
 
     def start(self) -> None:
         """Make the cluster if there is none, start the server and wait until it accepts connections.

@@ -22,13 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 from local.errors import LocalError
 from local.files import write_private
 from local.functions import REPOSITORY
-from local.postgres import SUPERUSER
+from local.postgres import SUPERUSER, socket_directory
 from local.stack import DATABASE, QUEUE_FILE
 from local.template import Template
 from tools.relay import Relay, to_loopback, to_unix_socket
 
 VARIABLES_FILE = "sam-variables.json"
-_SOCKET_LINE = 4  # of postmaster.pid: the directory of the Unix socket (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_...)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +97,10 @@ def running_stack(directory: Path) -> tuple[str, str]:
 
     Raises LocalError where none runs.
     """
-    try:
-        lines = (directory / "postgres/data/postmaster.pid").read_text(encoding="utf-8").splitlines()
-        queue_url = (directory / QUEUE_FILE).read_text(encoding="utf-8").strip()
-        return f"{lines[_SOCKET_LINE]}/.s.PGSQL.5432", queue_url
-    except (FileNotFoundError, IndexError):
-        raise LocalError("`make run` is not running. Start it in another terminal first.") from None
+    sockets, queue = socket_directory(directory / "postgres"), directory / QUEUE_FILE
+    if sockets is None or not queue.exists():
+        raise LocalError("`make run` is not running. Start it in another terminal first.")
+    return f"{sockets}/.s.PGSQL.5432", queue.read_text(encoding="utf-8").strip()
 
 
 def open_stack(directory: Path, *, bridge: str, stack: ExitStack) -> Path:

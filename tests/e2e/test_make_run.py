@@ -1,8 +1,9 @@
-"""`make run` and `make run-clean` in a copy of the project, as a newcomer types them: up, used, stopped, wiped.
+"""`make run`, `make token` and `make run-clean` in a copy of the project, as a newcomer types them: up, used, wiped.
 
 What it prints is what the README quotes.
 """
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,12 @@ def the_same_in_every_run(text: str) -> str:
     return re.sub(r"(?<=127\.0\.0\.1:)\d+", "PORT", re.sub(r"(?<= key=)\S+", "KEY", text))
 
 
+def destinations(url: str, token: str, *options: str) -> Any:
+    """What the API answers to a holder of `token` who asks for destinations."""
+    command = ["curl", "-s", *options, f"{url}/v1/destinations", "-H", f"Authorization: Bearer {token}"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=90).stdout)
+
+
 def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
     copy: Path, running: "subprocess.Popen[str]"
 ) -> None:
@@ -90,6 +98,12 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
         assert done.returncode == 0, done.stderr
         assert "urn:sallyport:problem" not in done.stdout
         assert re.search(r'"delivery_id"|"received"', done.stdout)
+    issued = make("token", "TENANT=acme", "SCOPES=read,send", root=copy)
+    assert (issued.returncode, issued.stderr) == (0, "")
+    url = re.search(r"http://127\.0\.0\.1:\d+", text)
+    assert url
+    assert destinations(url[0], issued.stdout.strip(), "-f") == {"destinations": [], "next_cursor": None}
+    assert destinations(url[0], issued.stdout.strip(), "-d", "{}")["detail"] == "this token lacks the scope 'manage'"
     os.killpg(running.pid, signal.SIGTERM)
     output, _ = running.communicate(timeout=90)
     assert quoted("partner:") in the_same_in_every_run(output)

@@ -1,4 +1,4 @@
-"""`python -m local`, which is `make run` and `make run-clean`: what it prints, how it ends, and what is left."""
+"""`python -m local`, for `make run`, `make token` and `make run-clean`: what it prints, how it ends, what is left."""
 
 import ast
 import inspect
@@ -454,6 +454,36 @@ def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
     )
     assert refused.returncode == 1
     assert "already running" in refused.stderr
+
+
+def another_token(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "local", "token", "--directory", str(directory), *options]
+    return subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=90)
+
+
+def test_another_token_is_printed_alone_and_what_is_refused_is_one_line(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    first = token_of(run().until_ready())
+    issued = another_token(tmp_path / "kept")
+    assert (issued.returncode, issued.stderr) == (0, "")
+    (token,) = issued.stdout.splitlines()
+    assert token.startswith("spt_")
+    assert token != first
+    for options, words in (
+        (["--tenant", "Acme"], "/tenant: must be 1 to 63 lower-case letters, digits and hyphens."),
+        (["--scopes", "read,everything"], "/scopes: must be one or more of read, send, manage."),
+        (["--scopes", ","], "/scopes: must be one or more of read, send, manage."),
+    ):
+        refused = another_token(tmp_path / "kept", *options)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == f"No token was issued: {words}\n"
+
+
+def test_without_a_stack_there_is_no_token(tmp_path: Path) -> None:
+    refused = another_token(tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"No stack runs with {tmp_path}. Start one in another terminal: make run\n"
 
 
 def test_a_closed_terminal_is_noticed() -> None:
