@@ -67,7 +67,7 @@ class Incidents:
 
 
 class Operator:
-    """Redrives dead letters, and wakes what a purge left without a message, as docs/operations.md says."""
+    """Redrives dead letters, and wakes what a purge left without a message, as docs/running.md says."""
 
     def __init__(self, world: World, server: Server, queue: ModelledQueue, workers: Fleet) -> None:
         self._world = world

@@ -315,7 +315,7 @@ def nothing_is_misused(facts: Facts) -> Iterator[Broken]:
 
 
 def counts_are_right(facts: Facts) -> Iterator[Broken]:
-    """docs/operations.md: the metrics count what happened; a crash may lose some, so this looks at runs without one."""
+    """docs/running.md: the metrics count what happened; a crash may lose some, so this looks at runs without one."""
     if facts.evidence.faults or facts.evidence.ended != "at rest":
         return
     expected = Counter(

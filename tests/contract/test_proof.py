@@ -1,0 +1,42 @@
+"""docs/proof.md lists what the simulator really checks and breaks, no more and no less."""
+
+import re
+from pathlib import Path
+
+from simulator.faults import Kind
+from simulator.partner import BEHAVIOURS
+
+
+def test_every_promise_that_can_be_broken_is_in_the_table(repository: Path) -> None:
+    source = (repository / "simulator/promises.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'(?:promise=|_broken\(\s*)"([^"]+)"', source))
+    assert len(named) > 15
+    assert set(_first_cells(_section(repository, "### The promises"))) == named
+
+
+def test_every_fault_is_in_the_table(repository: Path) -> None:
+    cells = [row[1] for row in _rows(_section(repository, "### What goes wrong"))]
+    written = [fault for cell in cells for fault in cell.split("; ")]
+    assert sorted(written) == sorted(kind.value for kind in Kind)
+
+
+def test_every_way_of_a_partner_is_named(repository: Path) -> None:
+    text = " ".join(_section(repository, "### What goes wrong").split())
+    sentence = re.search(r"A partner (.*?)\. Its", text)
+    assert sentence is not None
+    assert sentence[1].replace("; or ", "; ").split("; ") == list(BEHAVIOURS)
+
+
+def _section(repository: Path, heading: str) -> str:
+    text = (repository / "docs/proof.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition(f"\n{heading}\n")
+    return re.split(r"\n##+ ", rest)[0]
+
+
+def _rows(section: str) -> list[list[str]]:
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def _first_cells(section: str) -> list[str]:
+    return [row[0] for row in _rows(section)]
