@@ -22,6 +22,7 @@ JITTER = 0.2
 LONGEST_RETRY_AFTER_SECONDS = 86_400
 SKEW_SECONDS = 4.1  # between the clocks of two processes, and what rounding takes
 LATE_SECONDS = 180.0  # in calm weather a retry waits no longer than that for a worker that is free
+IDLE_SECONDS = 600.0  # what breaks a connection may show in the next call only
 SAFE_TO_REPEAT = frozenset({425, 429, 503})
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -240,7 +241,8 @@ def keys_are_kept(facts: Facts) -> Iterator[Broken]:
             if told.delivery in facts.rows and (told.how == "key reused") != _differs(told, facts.rows[told.delivery]):
                 yield _broken("the same answer for a key", f"{told.caller} was told: {told.how}", told.delivery)
     for delivery, tells in _by_delivery(facts.evidence.told).items():
-        statuses = {told.status for told in tells if told.state == "delivered" and told.status is not None}
+        recorded = [told for told in tells if told.state == "delivered" and not _own_words(facts, told)]
+        statuses = {told.status for told in recorded if told.status is not None}
         if len(statuses) > 1:
             yield _broken("the same answer for a key", f"callers were told {sorted(statuses)}", delivery)
 
@@ -266,7 +268,7 @@ def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:
     delay = SCHEDULE_SECONDS[min(record.number, len(SCHEDULE_SECONDS) - 1)]
     asked = _asked(facts, record)
     assert record.next_due_at is not None
-    earliest = record.started_at + max(delay * (1 - JITTER), asked - 1.0)
+    earliest = record.started_at + max(delay * (1 - JITTER), asked - SKEW_SECONDS)  # a date is by the partner's clock
     latest = record.at + SKEW_SECONDS + max(delay * (1 + JITTER), asked)
     if not earliest - 0.01 <= record.next_due_at <= latest:
         text = (
@@ -391,8 +393,17 @@ def _lost(facts: Facts, arrival: Arrival) -> bool:
 
 
 def _own_words(facts: Facts, told: Told) -> bool:
-    """Whether this was the answer of the process that made the attempt, which a fault then lost."""
-    return told.how == "ended" and facts.explained(told.process, since=told.asked_at, until=float("inf"))
+    """Whether this was the answer of the process that made the attempt, which it could not record before it told: then
+    the outcome travels in a wake-up, and what happens to that may lose it."""
+    recorded = any(
+        record.delivery == told.delivery and record.process == told.process and record.moved and record.at <= told.at
+        for record in facts.evidence.records
+    )
+    return (
+        told.how == "ended"
+        and not recorded
+        and facts.explained(told.process, since=told.asked_at - IDLE_SECONDS, until=told.at)
+    )
 
 
 def _by_delivery(told: Sequence[Told]) -> Mapping[str, Sequence[Told]]:
