@@ -7,7 +7,7 @@ import json
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
@@ -25,6 +25,7 @@ _ESCAPES = (
 )
 _LONGEST_ESCAPE_BYTES = 10
 _LOWER_ESCAPE = re.compile(r"%[0-9A-F]{2}")
+_LINE_BREAK = re.compile(rb"[\r\n]")
 
 
 def secrets_in(headers: Headers) -> tuple[str, ...]:
@@ -42,13 +43,14 @@ def masked_text(text: str, secrets: tuple[str, ...]) -> str:
 def masked(data: bytes, secrets: tuple[str, ...]) -> bytes:
     """`data` with each byte of a secret an asterisk, so that its length and all other positions stay the same.
 
-    Secrets are found as they are, and as base64, hex, percent-encoded, and escaped for JSON and HTML, whichever
-    characters the encoder escapes. Each form is searched for by itself, in time proportional to `data`: in a pattern of
-    them all, a long secret that repeats itself would be compared from each place again, and a tenant and its partner
-    can choose both.
+    Secrets are found as they are (in UTF-8, Latin-1 and UTF-16), and as base64 on one line or several, hex,
+    percent-encoded, and escaped for JSON and HTML, whichever characters the encoder escapes. Each form is searched for
+    by itself, in time proportional to `data`: in a pattern of them all, a long secret that repeats itself would be
+    compared from each place again, and a tenant and its partner can choose both.
     """
     result = bytearray(data)
-    for start, end in (*_plain_places(data, secrets), *_escaped_places(data, _escapable(secrets))):
+    escaped = _escaped_places(data, _escapable(secrets))
+    for start, end in (*_plain_places(data, secrets), *_wrapped_places(data, secrets), *escaped):
         result[start:end] = b"*" * (end - start)
     return bytes(result)
 
@@ -69,6 +71,19 @@ def _places(data: bytes, form: bytes) -> Iterator[tuple[int, int]]:
 def _plain_places(data: bytes, secrets: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     for form in _all_forms(secrets):
         yield from _places(data, form)
+
+
+def _wrapped_places(data: bytes, secrets: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where base64 of `secrets` goes over several lines, as in e-mail (RFC 2045 section 6.8)."""
+    text = data.translate(None, b"\r\n")
+    found = [place for form in _all_base64_forms(secrets) for place in _places(text, form)] if text != data else []
+    breaks = array("q", (match.start() for match in _LINE_BREAK.finditer(data)) if found else ())
+
+    def place_of(position: int) -> int:
+        return position + bisect_right(range(len(breaks)), position, key=lambda at: breaks[at] - at)
+
+    for start, end in found:
+        yield place_of(start), place_of(end - 1) + 1
 
 
 def _escaped_places(data: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]]:
@@ -136,11 +151,20 @@ def _of_basic(pair: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4)  # what is stored of one answer asks several times; the forms of long secrets take megabytes
 def _all_forms(secrets: tuple[str, ...]) -> frozenset[bytes]:
+    return _long_enough(secrets, lambda secret: (*_text_forms(secret), *_byte_forms(secret), *_base64_forms(secret)))
+
+
+@lru_cache(maxsize=4)
+def _all_base64_forms(secrets: tuple[str, ...]) -> frozenset[bytes]:
+    return _long_enough(secrets, _base64_forms)
+
+
+def _long_enough(secrets: tuple[str, ...], forms_of: Callable[[str], Iterable[bytes]]) -> frozenset[bytes]:
     return frozenset(
         form
         for secret in secrets
         if len(secret) >= LEAST_SECRET_CHARACTERS
-        for form in (*_text_forms(secret), *_byte_forms(secret))
+        for form in forms_of(secret)
         if len(form) >= LEAST_SECRET_CHARACTERS
     )
 
@@ -164,6 +188,12 @@ def _byte_forms(secret: str) -> Iterator[bytes]:
     raw = secret.encode()
     yield raw.hex().encode()
     yield raw.hex().upper().encode()
+    yield secret.encode("utf-16-le")
+    yield secret.encode("utf-16-be")
+
+
+def _base64_forms(secret: str) -> Iterator[bytes]:
+    raw = secret.encode()
     for before in range(3):  # base64 looks different by what precedes it; these are the digits that are its own
         digits = base64.b64encode(bytes(before) + raw)
         own = digits.rstrip(b"=")[(0, 2, 3)[before] :]

@@ -37,6 +37,16 @@ def test_what_is_secret_of_each_kind_of_credentials() -> None:
     assert secrets_in((("Authorization", "Basic /w=="),)) == ("Basic /w==", "/w==")
 
 
+def mime_lines(data: bytes) -> bytes:
+    """As in e-mail, with CRLF."""
+    return base64.encodebytes(data).replace(b"\n", b"\r\n")
+
+
+def lines_of_five(data: bytes) -> bytes:
+    digits = base64.b64encode(data)
+    return b"\n".join(digits[at : at + 5] for at in range(0, len(digits), 5))
+
+
 FORMS: list[Callable[[str], str]] = [
     str,
     quote,
@@ -130,6 +140,37 @@ def test_what_was_escaped_is_never_there_to_be_read(
         assert text not in found or set(text) <= {ord("*")}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_secret_in_utf_16_is_masked(encoding: str) -> None:
+    """And at most one byte beside it: of ASCII text, one byte order looks like the other one byte further on."""
+    before, secret, after = (text.encode(encoding) for text in ('{"a": "', SECRET, '"}'))
+    found = masked(before + secret + after, SECRETS)
+    assert len(found) == len(before + secret + after)
+    assert found[len(before) :][: len(secret)] == b"*" * len(secret)
+    assert found.startswith(before[:-1])
+    assert found.endswith(after[1:])
+
+
+@pytest.mark.parametrize("lines", [base64.encodebytes, mime_lines, lines_of_five])
+@pytest.mark.parametrize("before", [b"", b"1", b"12", b"x" * 70])
+def test_base64_over_several_lines_is_masked(lines: Callable[[bytes], bytes], before: bytes) -> None:
+    secret = SECRET * 9
+    data = b"a line\n\r\n" + lines(before + secret.encode() + b"--") + b"\nanother line\n"
+    found = masked(data, (secret,))
+    assert len(found) == len(data)
+    assert found.startswith(b"a line\n\r\n")
+    assert found.endswith(b"\nanother line\n")
+    own = base64.b64encode(secret.encode())[4:-4]  # what is before and behind shares digits with its neighbours
+    assert not any(own[at : at + 5] in found for at in range(len(own) - 5))
+    assert found.count(b"*") >= len(own)
+
+
+def test_lines_that_are_no_base64_of_a_secret_stay() -> None:
+    data = b"".join(b"line %d\r\n" % number for number in range(100))
+    assert masked(data, SECRETS) == data
+    assert masked(b"ab\ncd", ("abcd",)) == b"ab\ncd"
+
+
 def test_secrets_in_latin_1_are_masked_in_headers() -> None:
     assert masked_text(f"x {SECRET} y", SECRETS) == f"x {'*' * len(SECRET)} y"
 
@@ -203,6 +244,9 @@ for value in values:
     body = piece * (4 * 1024 * 1024 // len(piece))
     kept = stored_response(Answered(status=200, headers=headers, body=body, secrets=secrets), limit_bytes=len(body))
     assert kept.length_bytes == len(body)
+    body = base64.b64encode(secrets[-1].encode()) + b"a\\n" * (2 * 1024 * 1024 - 8192)
+    kept = stored_response(Answered(status=200, headers=(), body=body, secrets=secrets), limit_bytes=len(body))
+    assert kept.body.startswith(b"****")
 print("done")
 """
 
