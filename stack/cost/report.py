@@ -32,6 +32,7 @@ from stack.cost.bill import (
     read_load,
     total,
 )
+from stack.quotations import MarksLost, quotation, renew
 from stack.switches import add_switch
 
 LOADS = {"idle": 0, "1 M": 1_000_000, "100 M": 100_000_000}
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_one(asked, prices)
         else:
             _print_all(prices)
-    except (CostUsageError, render.ParametersRefused, render.Dangling, Unpriced, Overloaded) as error:
+    except (CostUsageError, render.ParametersRefused, render.Dangling, Unpriced, Overloaded, MarksLost) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -124,20 +125,12 @@ def quoted(prices: Prices) -> Iterator[tuple[str, str]]:
         ("docs/costs.md", "load", assumptions()),
         ("docs/costs.md", "unsourced", unsourced(prices)),
     ):
-        yield page, f"<!-- make cost WRITE=yes: {name} -->\n{text}\n<!-- end of {name} -->"
+        yield page, quotation("make cost", name, text)
 
 
 def write_quoted(prices: Prices, folder: Path = render.ROOT) -> list[str]:
-    """Renews what the pages quote, and names them. Raises CostUsageError for a page that has lost its marks."""
-    for page, block in quoted(prices):
-        first, last = block.splitlines()[0], block.splitlines()[-1]
-        text = (folder / page).read_text(encoding="utf-8")
-        before, opened, rest = text.partition(first)
-        _, closed, after = rest.partition(last)
-        if not opened or not closed:
-            raise CostUsageError(f"{page} has lost its marks: {first} and {last}")
-        (folder / page).write_text(f"{before}{block}{after}", encoding="utf-8")
-    return list(dict.fromkeys(page for page, _ in quoted(prices)))
+    """Renews what the pages quote, and names them. Raises MarksLost for a page that has lost its marks."""
+    return renew(quoted(prices), folder)
 
 
 def stages(prices: Prices) -> str:

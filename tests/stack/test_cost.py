@@ -327,7 +327,7 @@ def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repos
         assert block in (tmp_path / page).read_text(encoding="utf-8")
     assert "elsewhere" not in (tmp_path / "docs/costs.md").read_text(encoding="utf-8")
     (tmp_path / "docs/costs.md").write_text("# Costs\n")
-    with pytest.raises(report.CostUsageError, match=r"docs/costs\.md has lost its marks"):
+    with pytest.raises(report.MarksLost, match=r"docs/costs\.md has lost its marks"):
         report.write_quoted(PRICES, tmp_path)
 
 

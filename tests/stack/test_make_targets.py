@@ -71,6 +71,20 @@ def test_make_cost_prints_one_bill_and_renews_what_the_pages_quote(copy: Path) -
     assert page.read_text() == text, "run make cost WRITE=yes"
 
 
+def test_make_capacity_answers_one_rate_and_renews_what_the_page_quotes(copy: Path) -> None:
+    asked = make(
+        "capacity", "RATE=20", "TOPOLOGY=on-premises", "EGRESS=per-az", "PROXY=yes", "DESTINATIONS=3", root=copy
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert "20 a second: carried." in asked.stdout
+    assert '"DatabaseProxy=yes",' in asked.stdout
+    page = copy / "docs/capacity.md"
+    text = page.read_text()
+    page.write_text(text.replace("| stable |", "| changed |"))
+    assert make("capacity", "WRITE=yes", root=copy).stdout.splitlines() == ["docs/capacity.md"]
+    assert page.read_text() == text, "run make capacity WRITE=yes"
+
+
 @pytest.mark.parametrize(("recorded", "status"), [("routine", 0), ("network-goes", 2)])
 def test_make_guard_judges_a_recorded_change_set(recorded: str, status: int) -> None:
     done = make("guard", f"RECORDED=tests/stack/recorded/{recorded}")

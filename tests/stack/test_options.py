@@ -10,6 +10,7 @@ from lab import __main__ as lab
 from lab.fuzz import __main__ as fuzz
 from simulator import __main__ as simulate
 from stack import db_shell
+from stack.capacity import report as capacity
 from stack.cost import report
 from stack.deploy import deployment, guard
 from stack.switches import add_switch
@@ -17,6 +18,7 @@ from tests.support.making import make, taken
 from tools.mutants import __main__ as mutants
 
 PARSERS = {
+    "capacity": capacity.parser,
     "cost": report.parser,
     "guard": guard.parser,
     "deploy": deployment.parser,
@@ -32,6 +34,7 @@ PARSERS = {
 }
 # Options for tests and other programs, which no variable of make stands for.
 OTHERS = {
+    "capacity": {"help"},
     "cost": {"help"},
     "guard": {"help"},
     "deploy": {"help", "sam"},
@@ -70,6 +73,7 @@ def test_what_a_target_takes_is_among_the_options_of_the_program_it_shares(targe
         ("cost", "stack.cost"),
         ("cost TOPOLOGY=on-premises DELIVERIES=10", "stack.cost --topology='on-premises' --deliveries='10'"),
         ("cost FREE=no STAGE=", "stack.cost --free='no'"),
+        ("capacity RATE=1000 SET= PROXY=yes", "stack.capacity --rate='1000' --proxy='yes'"),
         ("guard CHANGE_SET=name STACK=s", "stack.deploy.guard --change-set='name' --stack='s'"),
         ("protect STAGE=dev", "stack.deploy protect --stage='dev'"),
         ("mutants N=3 LIST=yes", "tools.mutants --n='3' --list='yes'"),

@@ -1,0 +1,1 @@
+"""What one Region carries: the limits on the way of a delivery, on paper and by simulation."""
