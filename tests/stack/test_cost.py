@@ -13,6 +13,7 @@ from runtime.metrics import Metric
 from stack import render
 from stack.cost import report
 from stack.cost.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
+from stack.quotations import MarksLost
 
 PRICES = load_prices()
 LOAD = load_load()
@@ -327,7 +328,7 @@ def test_what_the_pages_quote_is_renewed_between_its_marks(tmp_path: Path, repos
         assert block in (tmp_path / page).read_text(encoding="utf-8")
     assert "elsewhere" not in (tmp_path / "docs/costs.md").read_text(encoding="utf-8")
     (tmp_path / "docs/costs.md").write_text("# Costs\n")
-    with pytest.raises(report.MarksLost, match=r"docs/costs\.md has lost its marks"):
+    with pytest.raises(MarksLost, match=r"docs/costs\.md has lost its marks"):
         report.write_quoted(PRICES, tmp_path)
 
 
