@@ -40,16 +40,6 @@ _NAMES = {
 }
 
 
-class SimulatedRows:
-    """What a statement returned."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self._rows = rows
-
-    def fetchall(self) -> list[Row]:
-        return self._rows
-
-
 class SimulatedConnection:
     """A connection of one process; `give_up_at` is set by Database."""
 
@@ -66,8 +56,9 @@ class SimulatedConnection:
     def fileno(self) -> int:
         return self._near.fileno()
 
-    def execute(self, statement: str, parameters: Mapping[str, Any], *, prepare: bool | None) -> SimulatedRows:
-        return SimulatedRows(self._server.run(self, statement, parameters, prepare=prepare is not False))
+    def run(self, statement: str, parameters: Mapping[str, Any], *, prepare: bool | None, binary: bool) -> list[Row]:
+        del binary  # changes how the values travel, not what they are
+        return self._server.run(self, statement, parameters, prepare=prepare is not False)
 
     def close(self) -> None:
         if not self.closed:

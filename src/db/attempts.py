@@ -149,6 +149,7 @@ def of_delivery(database: Database, delivery_id: DeliveryId) -> list[Attempt]:
         """,
         {"delivery_id": delivery_id},
         repeatable=True,
+        binary=True,
     )
     return [_attempt(row) for row in rows]
 
@@ -177,6 +178,7 @@ def with_delivery(
         """,
         {"delivery_id": delivery_id, "tenant_id": tenant_id},
         repeatable=True,
+        binary=True,
     )
     if not rows:
         return None

@@ -6,12 +6,15 @@ import select
 import socket
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, LiteralString
 
+import msgspec
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, TupleRow, dict_row, tuple_row
+from psycopg.types.json import set_json_loads
 
 from domain.errors import DatabaseUnavailable, StatementRefused
 from runtime.settings import DatabaseSettings
@@ -61,16 +64,46 @@ _BUSY = (
 )
 
 
+# psycopg parses a longer statement again at each call (MAX_CACHED_STATEMENT_LENGTH in psycopg/_queries.py).
+_PARSED_ONCE_CHARACTERS = 4096
+
+
 class Connection(psycopg.Connection[Row]):
-    """Waits for PostgreSQL until `give_up_at` (of a monotonic clock, in seconds; None for as long as it takes)."""
+    """Waits for PostgreSQL until `give_up_at` (of a monotonic clock, in seconds; None for as long as it takes).
+
+    `idle_cursor` may be used again, and `names` are the columns of the statements that have run: making a cursor, and
+    naming the columns of each result, costs more than all that is done with a row.
+    """
 
     give_up_at: float | None = None
+    idle_cursor: psycopg.Cursor[TupleRow] | None = None
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        set_json_loads(msgspec.json.decode, self)
+        self.names: dict[str, list[str]] = {}
+
+    def run(self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, binary: bool) -> list[Row]:
+        """All rows, by the names of their columns."""
+        cursor = self.idle_cursor or self.cursor(row_factory=tuple_row)
+        self.idle_cursor = None
+        cursor.execute(_parsed_once(statement), parameters, prepare=prepare, binary=binary)
+        rows = cursor.fetchall()
+        if statement not in self.names:
+            self.names[statement] = [column.name for column in cursor.description or ()]
+        if len(rows) <= 1:  # a cursor holds its last result, and many rows may be many megabytes
+            self.idle_cursor = cursor
+        names = self.names[statement]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Raises an OperationalError when the time is over; the connection can then not be used any more."""
         if self.give_up_at is not None:
             timeout = max(0.0, self.give_up_at - time.monotonic())
         return super().wait(gen, interval, timeout)
+
+
+type _Run = Callable[[Connection], list[Row]]
 
 
 class Database:
@@ -98,14 +131,21 @@ class Database:
         self._connection: Connection | None = None
         self._last_used_at = 0.0
 
-    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+    def rows(
+        self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
+    ) -> list[Row]:
         """All rows of one statement. A `repeatable` one is run once more where the connection broke under it, or where
-        it lost against another one (40001, 40P01)."""
-        return self._within_deadline(statement, parameters, repeatable=repeatable, prepare=None)
+        it lost against another one (40001, 40P01). `binary` is for results with bodies, which are twice as long as
+        text."""
+        return self._within_deadline(
+            lambda connection: connection.run(statement, parameters, prepare=None, binary=binary), repeatable=repeatable
+        )
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         """All rows of a query whose best plan depends on its parameters: planned each time, repeatable."""
-        return self._within_deadline(statement, parameters, repeatable=True, prepare=False)
+        return self._within_deadline(
+            lambda connection: connection.run(statement, parameters, prepare=False, binary=False), repeatable=True
+        )
 
     def connection(self) -> Connection:
         """An open connection, made if necessary. What is run on it directly has only the server's time limits."""
@@ -135,12 +175,10 @@ class Database:
         ):
             other_end.shutdown(socket.SHUT_RDWR)
 
-    def _within_deadline(
-        self, statement: LiteralString, parameters: Parameters, *, repeatable: bool, prepare: bool | None
-    ) -> list[Row]:
+    def _within_deadline(self, run: _Run, *, repeatable: bool) -> list[Row]:
         give_up_at = time.monotonic() + CALL_SECONDS
         try:
-            return self._try(statement, parameters, prepare=prepare, give_up_at=give_up_at)
+            return self._try(run, give_up_at=give_up_at)
         except _STALE:
             self.close()
         except _BUSY as error:
@@ -151,26 +189,22 @@ class Database:
                 raise unavailable(error) from None
         except psycopg.Error as error:
             raise _refused(error) from None  # PostgreSQL's text quotes the row
-        return self._once_more(statement, parameters, prepare=prepare, give_up_at=give_up_at)
+        return self._once_more(run, give_up_at=give_up_at)
 
-    def _once_more(
-        self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, give_up_at: float
-    ) -> list[Row]:
+    def _once_more(self, run: _Run, *, give_up_at: float) -> list[Row]:
         try:
-            return self._try(statement, parameters, prepare=prepare, give_up_at=give_up_at)
+            return self._try(run, give_up_at=give_up_at)
         except _GONE as error:
             self.close()
             raise unavailable(error) from None
         except psycopg.Error as error:
             raise _refused(error) from None
 
-    def _try(
-        self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, give_up_at: float
-    ) -> list[Row]:
+    def _try(self, run: _Run, *, give_up_at: float) -> list[Row]:
         connection = self.connection()
         connection.give_up_at = min(give_up_at, time.monotonic() + TRY_SECONDS)
         try:
-            return connection.execute(statement, parameters, prepare=prepare).fetchall()
+            return run(connection)
         finally:
             connection.give_up_at = None
 
@@ -205,6 +239,14 @@ class Database:
             "sslrootcert": self._settings.database_root_certificates,
         }
         return address if self._iam_password is None else address | {"password": self._iam_password()}
+
+
+@cache
+def _parsed_once(statement: LiteralString) -> LiteralString:
+    """The same statement without its indentation, where it is too long with it. No literal of ours has a line break."""
+    if len(statement) <= _PARSED_ONCE_CHARACTERS:
+        return statement
+    return "\n".join(line.strip() for line in statement.splitlines())
 
 
 def _is_gone(connection: Connection) -> bool:

@@ -1,12 +1,13 @@
 """Statements on `delivery`: accept, claim, show, list, find overdue. The outcome of a claim is recorded in
 db/attempts.py."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from db.connection import Database
 from db.destinations import as_id, destination
@@ -46,7 +47,7 @@ def accept(
     delivery_id: DeliveryId,
     fingerprint: bytes,
     now: datetime,
-    lease: Lease,
+    lease: Lease | None,
     wait_seconds: float | None,
 ) -> Acceptance | None:
     """Stores a delivery, and resolves destination and idempotency key; None where there is no such destination.
@@ -54,7 +55,8 @@ def accept(
     Where the connection breaks, the statement is run again: it then finds the row, if the first run had committed.
 
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
-    the destination's total deadline fits into the wait; otherwise it is left to the queue's worker.
+    the destination's total deadline fits into the wait; otherwise it is left to the queue's worker. Both are None where
+    the caller does not wait.
     """
     rows = database.rows(
         """
@@ -108,13 +110,13 @@ def accept(
             "method": new.method,
             "path": new.path,
             "query": new.query,
-            "headers": json.dumps(new.headers),
+            "headers": msgspec.json.encode(new.headers).decode(),
             "body": new.body,
-            "metadata": json.dumps(new.metadata),
+            "metadata": msgspec.json.encode(new.metadata).decode(),
             "attempts_allowed": new.attempts_allowed,
             "due_at": new.not_before or now,
-            "lease_id": lease.lease_id,
-            "leased_until": lease.until,
+            "lease_id": lease and lease.lease_id,
+            "leased_until": lease and lease.until,
             "now": now,
         },
         repeatable=True,
@@ -171,6 +173,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         """,
         {"delivery_ids": list(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
         repeatable=True,
+        binary=True,
     )
     return [_claim_result(row, lease=lease, now=now) for row in rows]
 
@@ -297,17 +300,19 @@ def overdue(database: Database, *, since: datetime, after: DeliveryId | None, li
     ]
 
 
-def _acceptance(row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease) -> Acceptance:
+def _acceptance(
+    row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease | None
+) -> Acceptance:
     same_destination = row["written_destination_id"] == row["destination_id"]
     delivery = delivery_of(row)
     if delivery.delivery_id != delivery_id or not same_destination:
         return Acceptance(delivery=delivery, replayed=True, claim=None)
     # Not the state alone: by the time the statement is repeated, a worker may have taken the row.
-    at_once = row["lease_id"] == lease.lease_id
+    leased = lease is not None and row["lease_id"] == lease.lease_id
     return Acceptance(
         delivery=delivery,
         replayed=False,
-        claim=_claim(row, body=new.body, lease=lease, lapsed=False) if at_once else None,
+        claim=_claim(row, body=new.body, lease=lease, lapsed=False) if lease is not None and leased else None,
     )
 
 

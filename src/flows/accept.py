@@ -33,8 +33,8 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     now = services.clock()
     services.database.connection()  # where it is unavailable, no wake-up is needed
     delivery_id = DeliveryId(services.new_id(now))
-    lease = services.new_lease(now)
-    first_due_at = lease.until if wait_seconds is not None else new.not_before or now
+    lease = None if wait_seconds is None else services.new_lease(now)
+    first_due_at = new.not_before or now if lease is None else lease.until
     first = Wakeup(delivery_id=delivery_id, due_at=first_due_at, group=services.groups.of_new(new))
     services.queue.send([first], now=now)
     request_fingerprint = fingerprint(

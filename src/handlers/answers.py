@@ -26,6 +26,11 @@ def fits(answer: Mapping[str, Any]) -> bool:
     return len(json.dumps(answer, ensure_ascii=False).encode()) <= LAMBDA_ANSWER_BYTES  # as the runtime encodes it
 
 
+def surely_fits(body: object, *, room_bytes: int) -> bool:
+    """Whether `body` has room even if each byte of its JSON had to be escaped."""
+    return 2 * len(msgspec.json.encode(body)) <= room_bytes
+
+
 def weight(body: object) -> int:
     """The bytes that `body` takes as a JSON string in Lambda's answer, once it is JSON itself."""
     encoded = msgspec.json.encode(body)

@@ -1,14 +1,18 @@
 """One connection per process: made on first use, re-made when it broke, never waited for too long."""
 
+import ast
 import os
+import re
 import signal
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from db import connection
 from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Database
@@ -49,6 +53,51 @@ def test_the_connection_is_kept(connected: Database) -> None:
     before = connected.connection()
     one(connected)
     assert connected.connection() is before
+
+
+def test_a_statement_finds_nothing_of_the_one_before(connected: Database) -> None:
+    """A cursor is used for many statements."""
+    for _ in range(3):
+        assert connected.rows("SELECT %(a)s::text AS a, 2 AS b", {"a": "x"}) == [{"a": "x", "b": 2}]
+        assert connected.rows("SELECT 1 AS one WHERE %(no)s", {"no": False}) == []
+        assert connected.rows("SELECT n AS b FROM generate_series(1, 3) AS n", {}) == [{"b": 1}, {"b": 2}, {"b": 3}]
+        with pytest.raises(StatementRefused, match="22012"):
+            connected.rows("SELECT 1 / %(zero)s::int AS b", {"zero": 0})
+
+
+def test_a_result_of_many_rows_is_not_held_once_they_are_read(connected: Database) -> None:
+    """It may be ten bodies of megabytes, for as long as it takes to send them."""
+    connected.rows("SELECT 1 AS one", {})
+    assert connected.connection().idle_cursor is not None
+    connected.rows("SELECT n FROM generate_series(1, 10) AS n", {})
+    assert connected.connection().idle_cursor is None
+
+
+def test_values_are_the_same_in_both_formats(connected: Database) -> None:
+    statement: LiteralString = """
+        SELECT '\\x00ff'::bytea AS body, '0198f0aa-0000-7000-8000-000000000001'::uuid AS id, true AS yes,
+               7::smallint AS n,
+               2.5::double precision AS ms, '{"a": [1, 2.5, 12345678901234567890123, null, "é"]}'::jsonb AS json,
+               'text' AS text, NULL::text AS nothing, '2026-11-27 12:00:00.25+00'::timestamptz AS at,
+               host('192.0.2.1'::inet) AS address
+        """
+    assert connected.rows(statement, {}, binary=True) == connected.rows(statement, {})
+
+
+def test_every_statement_is_short_enough_to_be_parsed_once(repository: Path) -> None:
+    """psycopg parses a longer one at each call, which would take as long as all the rest."""
+    literals = [
+        node.value
+        for path in (repository / "src" / "db").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "SELECT" in node.value
+    ]
+    assert max(map(len, literals)) > MAX_CACHED_STATEMENT_LENGTH
+    for literal in literals:
+        short = connection._parsed_once(literal)
+        assert len(short) <= MAX_CACHED_STATEMENT_LENGTH
+        assert short.split() == literal.split()
+        assert not re.search(r"'[^'\n]*\n[^'\n]*'", re.sub(r"--.*|'[^'\n]*'", "", literal))
 
 
 def test_a_connection_that_was_closed_while_idle_is_remade_without_an_error(

@@ -82,9 +82,11 @@ class Explained(Database):
 
     plan = ""
 
-    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+    def rows(
+        self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
+    ) -> list[Row]:
         self.plan = str(self.connection().execute("EXPLAIN " + statement, parameters).fetchall())
-        return super().rows(statement, parameters, repeatable=repeatable)
+        return super().rows(statement, parameters, repeatable=repeatable, binary=binary)
 
 
 @pytest.mark.parametrize(

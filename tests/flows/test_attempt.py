@@ -549,8 +549,8 @@ class _Cut:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def execute(self, *arguments: Any, **options: Any) -> None:
-        self._connection.execute(*arguments, **options)
+    def run(self, *arguments: Any, **options: Any) -> None:
+        self._connection.run(*arguments, **options)
         self._connection.close()
         raise psycopg.OperationalError("the connection is lost")
 
@@ -645,10 +645,12 @@ class NeverRecords(Database):
         super().__init__(settings)
         self._delivery_id = str(delivery_id)
 
-    def rows(self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False) -> list[Row]:
+    def rows(
+        self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
+    ) -> list[Row]:
         if self._delivery_id in str(parameters.get("records", "")):
             raise DatabaseUnavailable("busy", retry_after_seconds=1)
-        return super().rows(statement, parameters, repeatable=repeatable)
+        return super().rows(statement, parameters, repeatable=repeatable, binary=binary)
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "172.16.0.1", "172.31.255.254", "192.168.7.7", "100.64.0.1"])

@@ -327,12 +327,13 @@ def test_a_statement_that_failed_was_carried_out_or_not(real: RealConnection, ki
             connection = made.server.connect(process)
             connection.give_up_at = made.world.now + 4.0
             with pytest.raises(psycopg.OperationalError):
-                connection.execute(
+                connection.run(
                     "INSERT INTO destination SELECT %(id)s, tenant_id, 'made', base_url, auth_type, NULL, guarantee,"
                     " idempotent, idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at"
                     " FROM destination WHERE destination_id = %(like)s RETURNING destination_id",
                     {"id": UUID(int=0xDD), "like": DESTINATIONS[0].destination_id},
                     prepare=None,
+                    binary=False,
                 )
             assert connection.closed
 
@@ -350,7 +351,7 @@ def test_a_writer_that_became_a_reader_answers_questions_and_refuses_to_write(re
         process = Process("worker 1", skew_seconds=0)
 
         def write() -> None:
-            made.server.connect(process).execute("UPDATE delivery SET state = state", {}, prepare=None)
+            made.server.connect(process).run("UPDATE delivery SET state = state", {}, prepare=None, binary=False)
 
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             made.runs(write, process=process)

@@ -26,6 +26,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MAX_IDLE_SECONDS": 240,
         "TRY_SECONDS": 4.0,
         "CALL_SECONDS": 9.0,
+        "_PARSED_ONCE_CHARACTERS": 4096,
     },
     "db/deliveries.py": {
         "BUSY_SECONDS": 1,

@@ -20,7 +20,7 @@ from domain.ids import TenantId
 from domain.outcomes import Headers
 from domain.targets import path_fault, query_fault
 from flows.deliver import Progress
-from handlers.answers import ANSWER_BYTES, fitting, weight
+from handlers.answers import ANSWER_BYTES, fitting, surely_fits, weight
 from handlers.schemas.attempts import AttemptBody, ResponseBody, attempt_body, response_body
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
 from handlers.schemas.headers import HeaderValues, header_faults, header_values
@@ -173,12 +173,18 @@ def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBo
     """
     attempts = [attempt_body(attempt) for attempt in progress.attempts]
     stored = attempts[-1].response if attempts else None
-    bare = DeliveryDetailsBody(
-        **_delivery_fields(progress.delivery), attempts=[], response=_response_shown(progress, stored), next_cursor=None
+    left = [attempt for attempt in attempts if attempt.number > after]
+    whole = DeliveryDetailsBody(
+        **_delivery_fields(progress.delivery),
+        attempts=left,
+        response=_response_shown(progress, stored),
+        next_cursor=None,
     )
+    if surely_fits(whole, room_bytes=ANSWER_BYTES):
+        return whole
+    bare = replace(whole, attempts=[])
     if weight(bare) > ANSWER_BYTES:
         bare = replace(bare, response=stored)
-    left = [attempt for attempt in attempts if attempt.number > after]
     shown = fitting(left, room_bytes=ANSWER_BYTES - weight(bare))
     following = str(shown[-1].number if shown else after) if len(shown) < len(left) else None
     return replace(bare, attempts=shown, next_cursor=following)
