@@ -163,7 +163,7 @@ class Guard:
         Asks the name servers unless `host` is an address, and may block for as long as the system's resolver does.
         """
         try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             return Unreachable(reason=_lookup_failure(host, error))
         addresses = tuple(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers))

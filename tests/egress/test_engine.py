@@ -34,6 +34,21 @@ def test_a_wake_ends_a_turn_early_however_often_it_comes() -> None:
     engine.close()
 
 
+def test_neither_end_of_the_pipe_that_wakes_can_hold_up_a_thread() -> None:
+    engine = Engine()
+    assert not os.get_blocking(engine._wake_reader)
+    assert not os.get_blocking(engine._wake_writer)
+    engine.close()
+
+
+def test_a_closed_engine_has_closed_its_pipe() -> None:
+    engine = Engine()
+    engine.close()
+    for descriptor in (engine._wake_reader, engine._wake_writer):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
 def test_a_closed_engine_may_be_woken_and_closed_again() -> None:
     engine = Engine()
     engine.close()

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from domain.errors import DatabaseUnavailable
 from handlers import wiring
 from runtime import aws, credentials
 from runtime.settings import AuthorizeSettings
-from tests.egress.servers import Line, Partner, Script, says
+from tests.egress.servers import OK, Line, Partner, Script, says
 from tests.support.api import Functions
 
 type StartPartner = Callable[[Script], Partner]
@@ -42,6 +44,26 @@ def test_the_api_function_reconnects_after_a_restore(functions: Functions) -> No
     assert functions.api.get("/v1/deliveries").status == 200
     assert backend() != before
     assert wiring.api() is not services
+
+
+def test_what_was_open_before_a_restore_is_closed(functions: Functions, partner: StartPartner) -> None:
+    """The other ends would go on waiting for a process that no longer knows of them."""
+    closed = threading.Event()
+
+    def answers_until_closed(line: Line) -> None:
+        while line.read_request():
+            line.send(OK)
+        closed.set()
+
+    functions.api.destination(partner(answers_until_closed).url())
+    assert functions.api.call("GET", "/v1/via/partner/x").status == 200
+    before = backend()
+    restore()
+    assert closed.wait(60)
+    deadline = time.monotonic() + 60
+    while functions.sql("SELECT FROM pg_stat_activity WHERE pid = %s", before):
+        assert time.monotonic() < deadline, "the session of before is still there"
+        time.sleep(0.01)
 
 
 def test_a_connection_that_died_in_the_snapshot_is_not_missed(functions: Functions) -> None:
