@@ -16,6 +16,7 @@ _SELECTED = {
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
 }
+_WAKE_BYTES = 4096  # that are read at once; should the pipe hold more, the next turn is early too
 
 
 class Ended(NamedTuple):
@@ -68,7 +69,7 @@ class Engine:
         """Waits for something to happen, at most until the monotonic time `until`, and handles it."""
         for key, events in self._selector.select(self._seconds_to_wait(until)):
             if key.fd == self._wake_reader:
-                os.read(self._wake_reader, 4096)
+                os.read(self._wake_reader, _WAKE_BYTES)
             else:
                 self._multi.socket_action(key.fd, _curl_events(events))
         if self._due is not None and self._due <= time.monotonic():

@@ -14,6 +14,7 @@ from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound,
 from domain.ids import TenantId
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
+_LONG_WAIT_DIGITS = 6  # as good as more of them, of which Python does not read just any number
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -86,10 +87,10 @@ class Request:
 
         A wait that is no whole number is ignored, as RFC 7240 section 2 asks of a preference that cannot be honoured.
         """
-        wait = self.preferences().get("wait", "")
-        if not wait.isdecimal() or int(wait[:6]) == 0:
+        wait = self.preferences().get("wait", "").lstrip("0")
+        if not wait.isdecimal():
             return None
-        return min(int(wait[:6]), MAX_TOTAL_SECONDS)
+        return min(int(wait[:_LONG_WAIT_DIGITS]), MAX_TOTAL_SECONDS)
 
 
 def request_of(event: Mapping[str, Any]) -> Request:

@@ -31,6 +31,7 @@ _CONNECT_SECONDS = 3.0
 _REUSED_SHARE = 1 / 3
 _MAX_IDLE_SECONDS = 50  # idle for longer, it is not tried at all; load balancers close after 60 s
 _NO_ANSWER = "ConnectionFailed"
+_LONGEST_MESSAGE = 500
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
 _THROTTLES = re.compile(
     r"throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)", re.IGNORECASE
@@ -89,7 +90,8 @@ class _Handle:
             self._prepared_for = operation
 
     def perform(self, body: bytes, *, seconds: float) -> _HttpAnswer:
-        """Sends `body`. Raises AwsCallFailed where there is no answer; the handle must then be closed."""
+        """Sends `body`; `seconds` may be over already. Raises AwsCallFailed where there is no answer; the handle must
+        then be closed."""
         curl = self._curl
         self._answer.clear()
         curl.setopt(pycurl.POSTFIELDS, body)
@@ -247,7 +249,7 @@ def _call_once(
     handle.prepare((service, target, url, account))
     end_by = deadline if idle is None else min(reused_by, deadline)
     try:
-        answer = handle.perform(msgspec.json.encode(payload), seconds=max(end_by - time.monotonic(), 0.001))
+        answer = handle.perform(msgspec.json.encode(payload), seconds=end_by - time.monotonic())
     except AwsCallFailed:
         handle.close()
         raise
@@ -287,7 +289,7 @@ def _failure(answer: _HttpAnswer, account: AwsSettings) -> AwsCallFailed:
     for secret in (account.aws_secret_access_key, account.aws_session_token, account.aws_access_key_id):
         message = message.replace(secret, "***") if secret else message
     retryable = answer.status >= 500 or answer.status == 429 or _THROTTLES.search(code) is not None
-    return AwsCallFailed(code=code, message=message[:500], retryable=retryable)
+    return AwsCallFailed(code=code, message=message[:_LONGEST_MESSAGE], retryable=retryable)
 
 
 def _error_fields(body: bytes) -> dict[str, Any]:

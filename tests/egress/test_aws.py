@@ -208,6 +208,23 @@ def test_an_error_without_a_message_is_named_by_its_status(partner: StartPartner
     assert caught.value.message == "no message"
 
 
+def test_a_long_error_is_cut(partner: StartPartner) -> None:
+    there = partner(says(answer(400, {"__type": "ValidationException", "message": "x" * 501})))
+    with pytest.raises(AwsCallFailed) as caught:
+        ask(there)
+    assert caught.value.message == "x" * 500
+
+
+def test_a_call_whose_time_is_over_is_given_up_at_once(partner: StartPartner) -> None:
+    def hangs(line: Line) -> None:
+        line.read_request()
+        line.hang()
+
+    there = partner(hangs)
+    with pytest.raises(AwsCallFailed, match=r"did not answer in time|no connection"):
+        ask(there, timeout_seconds=-1.0)
+
+
 def test_a_dead_service_is_reported_in_time(partner: StartPartner) -> None:
     there = partner(says(b""))
     dead = Partner(scheme="http", port=1, host="127.0.0.1")

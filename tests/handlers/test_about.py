@@ -61,6 +61,7 @@ def test_the_documentation_page_brings_all_it_needs(refusing: Functions) -> None
     assert page.header("Content-Type") == "text/html; charset=utf-8"
     assert "openapi.json" in text
     assert f"script-src 'nonce-{nonce}'" in policy
+    assert len(nonce) == 22  # 128 bits (CSP, "Nonces"), in base64
     assert "default-src 'none'" in policy
     assert not re.findall(r'(?:src|href)="https?://', text)
     assert refusing.open_api.get("/docs").body != page.body  # a nonce is used once

@@ -127,6 +127,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "egress/echo.py": {
         "_LONGEST_ANSWER_BYTES": 64,
     },
+    "egress/engine.py": {
+        "_WAKE_BYTES": 4096,
+    },
     "egress/lookups.py": {
         "MOST_THREADS": 32,
     },
@@ -210,6 +213,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "handlers/request.py": {
         "BODY_LIMIT_BYTES": 4_194_304,
+        "_LONG_WAIT_DIGITS": 6,
     },
     "handlers/routes/via.py": {
         "TARGET_LIMIT": 14_000,
@@ -232,6 +236,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_CONNECT_SECONDS": 3.0,
         "_REUSED_SHARE": 1 / 3,
         "_MAX_IDLE_SECONDS": 50,
+        "_LONGEST_MESSAGE": 500,
         "_ANSWER_LIMIT_BYTES": 2_097_152,
         "_UNSENT": frozenset({6, 7, 35, 60}),
     },

@@ -118,6 +118,8 @@ def test_without_the_header_there_is_no_key() -> None:
         (("wait=25",), 25),
         (("wait=26",), 25),
         (("wait=99999999999999999999",), 25),
+        (("wait=" + "9" * 9000,), 25),
+        (("wait=00000000000012",), 12),
         (("Wait=5",), 5),
         ((' wait = "5" ; foo="a"',), 5),
         (("foo, wait=5", "wait=9"), 5),
