@@ -353,8 +353,9 @@ class CapacityPlan:
     def _of_database(self) -> Iterator[Demand]:
         most = float(self.pinned.get("DatabaseMaxCapacity") or limits()["capacity_units"].value)
         connections = self._demand("database_connections", self.connections, "DatabaseMaxCapacity")
-        yield replace(connections, limit=self._max_connections(most))
-        yield self._demand("new_connections", self._new_connections(), "DatabaseProxy")
+        yield replace(connections, what="Aurora, connections", limit=self._max_connections(most))
+        if not self.question.proxy:  # which holds its connections open, whoever starts
+            yield self._demand("new_connections", self._new_connections(), "DatabaseProxy")
         yield replace(self._demand("capacity_units", self.capacity_units, "DatabaseMaxCapacity"), limit=most)
         stored = self.deliveries * self.load["months_kept"] * self.load["stored_kib_per_delivery"] * 1024 / TIB
         yield self._demand("volume", stored, "")

@@ -179,28 +179,42 @@ def _print_one(plan: CapacityPlan, *, seed: int) -> None:
     console.print(_simulation_table(plan, queue_run(question, seed)))
     console.print(from_nothing(plan))
     console.print(f"\nParameters, as a stage's table in samconfig.toml has them:\n{parameters(plan)}")
+    if question.batch != CapacityQuestion(rate=question.rate).batch:
+        console.print(
+            f"BATCH={question.batch} has no parameter: it is BatchSize of WakeupQueue's event in template.yaml."
+        )
     console.print(f"\n{bill_in_words(plan)}")
+    console.print(f"\nSources, read on {looked_up()} (*: in a copy without an address):")
+    for number, page in enumerate(pages(plan), start=1):
+        console.print(f"  [{number}] {page}", soft_wrap=True, markup=False)
     console.print(
-        f"\nNothing of this was exercised against AWS. Limits of {looked_up()}, with their sources: "
-        "stack/capacity/limits.toml. Assumptions: stack/capacity/assumptions.toml and stack/cost/load.toml."
+        "\nNothing of this was exercised against AWS. Where each limit was read: stack/capacity/limits.toml. "
+        "Assumptions: stack/capacity/assumptions.toml and stack/cost/load.toml."
     )
 
 
 def _demands_table(plan: CapacityPlan, found: Sequence[Bottleneck]) -> Table:
     carries = {bottleneck.demand.key: bottleneck.carries for bottleneck in found}
+    sources = pages(plan)
     table = Table()
-    for name in ("Resource", "Needed", "Limit", "Share", "Carries", "Set, or raise"):
+    for name in ("Resource", "Needed", "Limit", "Share", "Carries", "Source", "Set, or raise"):
         table.add_column(name, justify="left" if name in ("Resource", "Set, or raise") else "right")
     for demand in plan.demands():
         table.add_row(
-            f"{demand.what}{_mark(demand.source)}",
+            demand.what,
             _number(demand.needed),
             f"{_number(demand.limit)} {demand.unit}".strip(),
             f"{demand.share:.0%}",
             _rate(carries[demand.key]),
+            f"{sources.index(demand.source.page) + 1}{_mark(demand.source)}",
             raised_by(demand),
         )
     return table
+
+
+def pages(plan: CapacityPlan) -> list[str]:
+    """AWS's pages with the limits of a plan, each once."""
+    return list(dict.fromkeys(demand.source.page for demand in plan.demands()))
 
 
 def raised_by(demand: Demand) -> str:
@@ -406,7 +420,7 @@ def limits_table() -> str:
         )
         for limit in limits().values()
     ]
-    return _markdown(("limit", "is", "raised by", "page"), rows)
+    return f"{_markdown(('limit', 'is', 'raised by', 'page'), rows)}\n\nRead on {looked_up()}."
 
 
 def assumptions_table() -> str:

@@ -160,6 +160,7 @@ def test_each_part_of_a_question_changes_what_depends_on_it() -> None:
     assert needed("api_requests", looks=0) == pytest.approx(1000, rel=1e-6)
     assert needed("nat_new_connections", destinations=1, egress="per-az") == pytest.approx(525)
     assert needed("database_connections", proxy=True) < needed("database_connections") / 10
+    assert "new_connections" not in demands(1000, proxy=True)
 
 
 def test_a_design_without_the_internet_has_no_nat_gateway_and_a_vpn_its_bandwidth() -> None:
@@ -267,7 +268,17 @@ def test_one_rate_is_answered_with_bottlenecks_parameters_and_a_bill(capsys: pyt
     assert "100 a second: carried. First bottleneck: Account, environments of Lambda at once" in told
     assert '"AttemptConcurrency=12",' in told
     assert "Bill: " in told
+    assert "[1] https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html" in told
     assert "Nothing of this was exercised against AWS." in told
+
+
+def test_a_size_of_batches_that_the_template_has_not_is_said_to_be_no_parameter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert report.main(["--rate=20", "--batch=5"]) == 0
+    assert "BATCH=5 has no parameter" in capsys.readouterr().out
+    assert report.main(["--rate=20", "--batch=10"]) == 0
+    assert "has no parameter" not in capsys.readouterr().out
 
 
 def test_a_rate_that_is_too_high_for_given_parameters_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
