@@ -238,3 +238,29 @@ def test_an_answer_that_was_not_read_to_its_end_has_neither_length_nor_digest(st
     )
     record(stored, cut, State.FAILED)
     assert logged(stored) == [cut]
+
+
+def test_large_bodies_are_compressed_by_lz4_and_come_back_as_they_were(stored: Database) -> None:
+    large = b'{"amount": 1}' * 5000
+    new = replace(NEW, body=large, not_before=None)
+    deliveries.accept(
+        stored,
+        new,
+        delivery_id=ACCEPTED.delivery_id,
+        fingerprint=ACCEPTED.fingerprint,
+        now=NOW,
+        lease=LEASE,
+        wait_seconds=None,
+    )
+    assert deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=NOW) == [replace(CLAIM, body=large)]
+    answered = replace(
+        UNANSWERED, reason=None, outcome=OutcomeKind.ANSWERED, response=replace(RESPONSE, body=large[:65_536])
+    )
+    record(stored, answered, State.DELIVERED)
+    assert logged(stored) == [answered]
+    (row,) = stored.rows(
+        "SELECT pg_column_compression(body) AS sent, pg_column_compression(response_body) AS answered"
+        " FROM delivery_body JOIN attempt USING (delivery_id)",
+        {},
+    )
+    assert row == {"sent": "lz4", "answered": "lz4"}
