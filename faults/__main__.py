@@ -66,6 +66,8 @@ def _run(asked: argparse.Namespace, directory: Path, because: str, say: "Say") -
         sys.stderr.write(f"{error}\n")
         return 2
     except Interrupted:
+        if not begun:
+            say("stopped before anything was struck")
         for run in begun:
             say(f"stopped after {len(run.load.accepted)} deliveries and the faults {dict(run.monkey.done())}")
         raise

@@ -1,12 +1,13 @@
 """A small disk of our own, which can be filled: a tmpfs in a mount namespace, which ends with us, as the disk does."""
 
 import contextlib
-import errno
+import ctypes
 import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 _CHUNKS = (1 << 24, 1 << 16, 1 << 12)
+_MS_REC, _MS_PRIVATE, _MNT_DETACH = 1 << 14, 1 << 18, 2  # <sys/mount.h>
 
 
 class NoSuchDisk(Exception):
@@ -14,25 +15,44 @@ class NoSuchDisk(Exception):
 
 
 def enter_namespace() -> None:
-    """From now on what we mount is ours alone. Before any thread is started. Raises NoSuchDisk."""
+    """From now on what we mount is ours alone. Before any thread is started. Raises NoSuchDisk.
+
+    A child tries it first: who is refused in the middle of it is left without a user.
+    """
     if not hasattr(os, "unshare"):
         raise NoSuchDisk("only Linux has mount namespaces")
+    if not _in_a_child(_enter):
+        raise NoSuchDisk("this machine lets nobody mount a disk of their own")
+    _enter()
+
+
+def _in_a_child(act: Callable[[], None]) -> bool:
+    """Whether it succeeds there."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            act()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _enter() -> None:
     user, group = os.geteuid(), os.getegid()
-    try:
-        os.unshare(os.CLONE_NEWNS if user == 0 else os.CLONE_NEWUSER | os.CLONE_NEWNS)
-        if user != 0:
-            maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
-            for name, line in maps.items():
-                Path("/proc/self", name).write_text(line, encoding="ascii")
-        _mount("--make-rprivate", "/")
-    except OSError as error:
-        raise NoSuchDisk(f"this machine lets nobody mount a disk of their own ({error.strerror})") from error
+    os.unshare(os.CLONE_NEWNS if user == 0 else os.CLONE_NEWUSER | os.CLONE_NEWNS)
+    if user != 0:
+        maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+        for name, line in maps.items():
+            Path("/proc/self", name).write_text(line, encoding="ascii")
+    _mount("none", "/", "", _MS_REC | _MS_PRIVATE, "")
 
 
-def _mount(*arguments: str) -> None:
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OSError(errno.EPERM, done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "mount failed")
+def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """mount(2), here and not by a program: whoever is not root would lose the right to it on the way there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    texts = [text.encode() or None for text in (source, target, kind)]
+    if libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 class Disk:
@@ -42,7 +62,7 @@ class Disk:
         self.directory = directory
         self._ballast = directory / "ballast"
         try:
-            _mount("-t", "tmpfs", "-o", f"size={size_bytes},mode=700", "tmpfs", str(directory))
+            _mount("tmpfs", str(directory), "tmpfs", 0, f"size={size_bytes},mode=700")
         except OSError as error:
             raise NoSuchDisk(f"this machine lets nobody mount a disk of their own ({error.strerror})") from error
 
@@ -60,4 +80,4 @@ class Disk:
 
     def unmount(self) -> None:
         """The disk is gone, and all that is on it."""
-        subprocess.run(["umount", "--lazy", str(self.directory)], capture_output=True, check=False)
+        ctypes.CDLL(None).umount2(os.fsencode(self.directory), _MNT_DETACH)

@@ -140,8 +140,9 @@ class Load:
     def running(self) -> Iterator[None]:
         """Meanwhile. Orders that no caller has taken at the end are not placed."""
         with ThreadPoolExecutor(CALLERS + 2, thread_name_prefix="caller") as threads:
-            running = [threads.submit(work) for work in (self._emit, self._look, *[self._take] * CALLERS)]
+            running = []
             try:
+                running += [threads.submit(work) for work in (self._emit, self._look, *[self._take] * CALLERS)]
                 yield
             finally:
                 self._stopping.set()

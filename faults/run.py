@@ -157,8 +157,10 @@ def progress(run: FaultRun, struck: int, seconds: float) -> str:
 
 
 def settle(site: Site, monkey: Monkey, say: Say) -> None:
-    """Waits, bounded, until all deliveries have ended and no message is left; gives up where a message is missing."""
+    """Waits, bounded, until all deliveries have ended and no message is left. Those without a message are not waited
+    for: nothing can end them."""
     give_up_at = time.monotonic() + SETTLE_SECONDS
+    without_message: set[str] = set()
     lost: set[str] = set()
     while time.monotonic() < give_up_at:
         monkey.tick()
@@ -166,10 +168,13 @@ def settle(site: Site, monkey: Monkey, say: Say) -> None:
         open_ids = _open_ids(monkey.session)
         awake = {str(decode(message.body).delivery_id) for message in site.queue.held()}
         say(f"settling: {len(open_ids)} deliveries have not ended, {site.queue.count()} messages")
-        if (not open_ids and not awake) or lost & (open_ids - awake):
-            return
-        lost = open_ids - awake
+        lost = (lost | without_message) & (open_ids - awake)
+        without_message = open_ids - awake
+        if not awake and open_ids <= lost:
+            break
         time.sleep(1.0)
+    for delivery_id in sorted(lost):
+        say(f"lost: {delivery_id} has no message")
 
 
 def _open_ids(session: Session) -> set[str]:

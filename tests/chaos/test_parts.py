@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -48,9 +49,9 @@ print(time.time() - before, (wiring.utc_now().timestamp() - before), time.monoto
 """
 
 
-def python(program: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+def python(program: str, *arguments: str, before: Sequence[str] = (), **variables: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [*before, sys.executable, "-c", program, *arguments],
         env={**os.environ, "PYTHONPATH": "src:.", **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -59,10 +60,15 @@ def python(program: str, *arguments: str, **variables: str) -> "subprocess.Popen
     )
 
 
-def test_a_full_disk_takes_nothing_until_it_is_freed_and_is_seen_by_nobody_else(tmp_path: Path) -> None:
-    with python(FILL, str(tmp_path)) as process:
+@pytest.mark.parametrize(
+    "before", [(), ("unshare", "--user", "--map-user=1000", "--map-group=1000")], ids=["as we are", "as a plain user"]
+)
+def test_a_full_disk_takes_nothing_until_it_is_freed_and_is_seen_by_nobody_else(
+    tmp_path: Path, before: Sequence[str]
+) -> None:
+    with python(FILL, str(tmp_path), before=before) as process:
         _, error = process.communicate(timeout=120)
-    if error.startswith("skip: "):
+    if error.startswith(("skip: ", "unshare: ")):
         pytest.skip(error.strip())
     assert process.returncode == 0, error
     assert list(tmp_path.iterdir()) == []
