@@ -87,10 +87,8 @@ class Operator:
                 self._queue.redrive()
             if purged and self._unfinished():
                 self._wake()
-            if not self._unfinished() and not self._queue.dead:
-                return
-            if not purged and not self._queue.dead and not self._queue.messages:
-                return
+            if not self._queue.messages and not self._queue.dead and not (purged and self._unfinished()):
+                return  # until then a message may become a dead letter, which raises an alarm
             self._world.scheduler.pause(ROUND_SECONDS)
 
     def _unfinished(self) -> bool:
