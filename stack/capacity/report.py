@@ -323,7 +323,8 @@ def rates() -> Iterator[tuple[str, ...]]:
     for rate in RATES:
         question = CapacityQuestion(rate=rate)
         plan, settings = CapacityPlan(question), CapacityPlan(question).settings
-        dollars = total(bill_of(plan))
+        lines = bill_of(plan)
+        dollars = total(lines)
         yield (
             f"{rate:,}",
             settings["ApiConcurrency"],
@@ -333,6 +334,7 @@ def rates() -> Iterator[tuple[str, ...]]:
             f"{queue_run(question, SEED).age_p95 * 1000:,.0f} ms",
             f"{dollars:,.0f}",
             f"{dollars / plan.deliveries * 1e6:,.2f}",
+            f"{logs_to_time(lines):.0%}",
             "; ".join(_short(demand) for demand in plan.demands() if demand.share > 1) or "nothing",
         )
 
@@ -346,8 +348,16 @@ RATES_HEAD = (
     "p95 of waiting",
     "$ a month",
     "$ a million",
+    "logs to Lambda's time",
     "does not suffice",
 )
+
+
+def logs_to_time(lines: Sequence[BillLine]) -> float:
+    """What logs cost, as a share of what Lambda's time costs."""
+    by_what = {line.price.what: line.dollars for line in lines}
+    prices = load_prices().prices
+    return by_what[prices["log_gb"].what] / by_what[prices["lambda_arm64_gb_second"].what]
 
 
 def _short(demand: Demand) -> str:

@@ -1,5 +1,6 @@
 """What `make cost` adds up: by hand for single resources, and complete for every combination of the templates."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -167,7 +168,7 @@ def test_a_log_of_blocked_requests_costs_nothing_and_one_of_all_requests_does() 
     blocked = resource("AWS::WAFv2::LoggingConfiguration", LoggingFilter={"DefaultBehavior": "DROP"})
     assert billed({"Log": blocked}, deliveries=MILLION) == {}
     told = billed({"Log": resource("AWS::WAFv2::LoggingConfiguration")}, deliveries=MILLION)
-    assert told == {"log_gb": round(2 * MILLION * 0.6 / 2**20 * 0.5, 4)}
+    assert told == {"log_gb": round(2 * MILLION * LOAD["access_log_kib"] / 2**20 * 0.5, 4)}
 
 
 def test_a_vpn_costs_its_hours_and_two_addresses() -> None:
@@ -249,6 +250,29 @@ def test_a_price_says_where_it_was_read_or_is_marked() -> None:
     for price in PRICES.prices.values():
         assert price.page.startswith("https://aws.amazon.com/"), price
         assert price.read is None or price.read.startswith("https://"), price
+
+
+def test_a_line_of_the_access_log_is_as_long_as_its_format_with_values() -> None:
+    values = {
+        "requestId": "6d9f1a9c-0b5e-4a5d-9d65-0d5c0f9e2a11",
+        "requestTimeEpoch": "1795780800000",
+        "identity.sourceIp": "198.51.100.100",
+        "tlsVersion": "TLSv1.3",
+        "httpMethod": "POST",
+        "resourcePath": "/v1/{proxy+}",
+        "status": "202",
+        "responseLength": "1024",
+        "responseLatency": "25",
+        "integrationLatency": "20",
+        "authorizer.latency": "12",
+        "authorizer.tenant_id": "0198f2c4-6f6e-7b5a-8c3d-2a1b0c9d8e7f",
+        "error.responseType": "-",
+    }
+    (stage,) = render.render().of_type("AWS::ApiGateway::Stage").values()
+    line = re.sub(
+        r"\$context\.([\w.]+)", lambda found: values[found[1]], stage["Properties"]["AccessLogSetting"]["Format"]
+    )
+    assert LOAD["access_log_kib"] == pytest.approx((len(line) + 26) / 1024, abs=0.01)
 
 
 def test_the_metrics_in_use_are_those_that_the_functions_count() -> None:
