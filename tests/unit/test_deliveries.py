@@ -1,5 +1,7 @@
 """Deliveries: fingerprints, states, guarantees, references."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,15 @@ def test_two_requests_have_one_fingerprint_exactly_where_they_are_the_same(
 ) -> None:
     assert (print_of(one) == print_of(other)) == (one == other)
     assert len(print_of(one)) == 32
+
+
+def test_a_fingerprint_is_the_same_in_every_version() -> None:
+    """It is stored with the delivery: another one would make a repeat after an upgrade a different request."""
+    of = fingerprint(destination="bank", method="POST", path="/orders", query="a=1", body=b"\x00body")
+    framed = b"".join(
+        len(part).to_bytes(8, "big") + part for part in (b"bank", b"POST", b"/orders", b"a=1", b"\x00body")
+    )
+    assert of == hashlib.sha256(framed).digest()
 
 
 def test_parts_do_not_run_together() -> None:
