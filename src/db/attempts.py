@@ -1,11 +1,12 @@
 """Statements on `attempt`: the log of all attempts."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from db.connection import Database
 from db.deliveries import delivery_of
@@ -192,8 +193,13 @@ def _in_one_order(records: Sequence[Record]) -> list[Record]:
 
 def _json(rows: list[dict[str, Any]]) -> str:
     """JSON that PostgreSQL accepts. Its texts have no NUL and no half of a surrogate pair; both become U+FFFD."""
-    text = json.dumps(rows)
-    return json.dumps(_storable(rows)) if "\\u0000" in text or "\\ud" in text else text
+    try:
+        encoded = msgspec.json.encode(rows)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or b"\\u0000" in encoded:
+        return json.dumps(_storable(msgspec.to_builtins(rows)))
+    return encoded.decode()
 
 
 def _storable(value: Any) -> Any:
@@ -209,15 +215,15 @@ def _storable(value: Any) -> Any:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """As JSON: bytes in base64 or hex, which the statement decodes."""
+    """As msgspec writes it as JSON: bytes in base64, the hash in hex, which the statement decodes."""
     attempt = record.attempt
     return {
-        "attempt_id": str(attempt.attempt_id),
-        "delivery_id": str(attempt.delivery_id),
+        "attempt_id": attempt.attempt_id,
+        "delivery_id": attempt.delivery_id,
         "number": attempt.number,
-        "outcome": attempt.outcome.value,
+        "outcome": attempt.outcome,
         "reason": attempt.reason,
-        "started_at": attempt.started_at.isoformat(),
+        "started_at": attempt.started_at,
         "dns_ms": attempt.timings.dns_ms,
         "connect_ms": attempt.timings.connect_ms,
         "tls_ms": attempt.timings.tls_ms,
@@ -226,9 +232,9 @@ def _row(record: Record) -> dict[str, Any]:
         "remote_address": attempt.remote_address,
         "egress_address": attempt.egress_address,
         **_response_columns(attempt.response),
-        "lease_id": str(record.lease_id),
-        "next_state": record.next_state.value,
-        "next_due_at": record.due_at and record.due_at.isoformat(),
+        "lease_id": record.lease_id,
+        "next_state": record.next_state,
+        "next_due_at": record.due_at,
     }
 
 
@@ -236,7 +242,7 @@ def _response_columns(response: StoredResponse | None) -> dict[str, Any]:
     return {
         "status": response and response.status,
         "response_headers": response and response.headers,
-        "response_body": None if response is None else b64encode(response.body).decode(),
+        "response_body": response and response.body,
         "response_length": response and response.length_bytes,
         "response_sha256": response and response.sha256 and response.sha256.hex(),
         "response_truncated": response and response.truncated,

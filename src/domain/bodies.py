@@ -134,6 +134,8 @@ def _drained(inflater: "zlib._Decompress", fed: memoryview) -> Iterator[bytes]:
 
 def _masked_headers(answer: Answered) -> Headers:
     """All in one go, a line each, for a partner may send very many. No secret holds a line break."""
+    if not answer.secrets:
+        return answer.headers
     joined = masked_text("\n".join(text for field in answer.headers for text in field), answer.secrets)
     masked_fields, at = [], 0
     for name, value in answer.headers:
@@ -147,6 +149,8 @@ def _masked_headers(answer: Answered) -> Headers:
 def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | None]:
     """The headers that are stored, and a note on what is missing; None when nothing is. `fields` are masked already."""
     wanted = [(name, value) for name, value in fields if _is_stored(name.lower(), decoded=decoded)]
+    if _surely_bounded(wanted):
+        return tuple(wanted), None
     stored: list[tuple[str, str]] = []
     left_bytes, cut_values = STORED_HEADER_BYTES, 0
     for name, value in wanted:
@@ -159,6 +163,13 @@ def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | 
     if len(stored) == len(wanted) and not cut_values:
         return tuple(stored), None
     return tuple(stored), f"headers were cut: {len(stored)} of {len(wanted)} are here, {cut_values} of them shortened"
+
+
+def _surely_bounded(fields: list[tuple[str, str]]) -> bool:
+    """Whether nothing has to be cut, even if each character took six bytes and each field eight more."""
+    characters = sum(len(name) + len(value) for name, value in fields)
+    longest = min(LONGEST_HEADER_CHARACTERS * 6, STORED_HEADER_BYTES)
+    return len(fields) <= STORED_HEADERS and 6 * characters + 8 * len(fields) <= longest
 
 
 def _is_stored(name: str, *, decoded: bool) -> bool:

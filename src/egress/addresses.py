@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, assert_never
 
@@ -60,6 +61,7 @@ REFUSED_RANGES: tuple[tuple[IpNetwork, str], ...] = tuple(
 _ASSIGNED = IPv6Network("2000::/3")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 section 6.1: an IPv4 address follows
 
+REMEMBERED = 1000  # targets, and addresses
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_URL_CHARACTERS = 16_384  # API Gateway takes 10,240 bytes of request line and headers
 _MAX_NAME_CHARACTERS = 253  # RFC 1035 section 2.3.4, without the root's dot
@@ -111,6 +113,9 @@ class Guard:
         self._blocked = tuple(blocked_cidrs)
         self._ports = frozenset(allowed_ports)
         self._hosts = frozenset(host.strip().lower().rstrip(".") for host in blocked_hosts if host.strip())
+        # Both depend on nothing but the text and this guard, and are asked for every request again.
+        self._target_of = lru_cache(maxsize=REMEMBERED)(self._judged)
+        self.check_address = lru_cache(maxsize=REMEMBERED)(self._check_address)
 
     @classmethod
     def of(cls, settings: EgressSettings) -> "Guard":
@@ -135,7 +140,7 @@ class Guard:
         except UrlRejected as rejected:
             return Refused(reason=str(rejected))
 
-    def check_address(self, address: IpAddress) -> str | None:
+    def _check_address(self, address: IpAddress) -> str | None:
         """Why `address` may not be connected to; None when it may."""
         judged = _embedded(address)
         allowed, blocked = _narrowest(judged, self._allowed), _narrowest(judged, self._blocked)
@@ -171,7 +176,9 @@ class Guard:
         return Refused(reason=f"{host}: {refusals[0]}") if refusals else Resolved(addresses=addresses)
 
     def _target(self, url: str) -> UrlTarget:
-        scheme, authority = _split(url)
+        return self._target_of(*_split(url))
+
+    def _judged(self, scheme: str, authority: str) -> UrlTarget:
         match = _AUTHORITY.fullmatch(authority)
         if match is None:
             raise UrlRejected("the URL's host or port cannot be read")

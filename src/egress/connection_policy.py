@@ -4,12 +4,13 @@ import re
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any
 
 import pycurl
 
-from egress.addresses import IpAddress, UrlTarget
+from egress.addresses import REMEMBERED, IpAddress, UrlTarget
 from egress.sockets import OpenSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
@@ -54,17 +55,16 @@ class ConnectionPolicy:
         self._descriptors: list[int] = []
 
     def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
-        """Sets the addresses and the roots to trust; `fresh` asks for a new connection."""
+        """Sets the addresses; `fresh` asks for a new connection."""
         _pin(handle, self._route)
         handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         handle.setopt(pycurl.SOCKOPTFUNCTION, self._socket_opened)
         handle.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
-        handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
+        if fresh:
+            handle.setopt(pycurl.FRESH_CONNECT, 1)
         if fresh and self._route.encrypted:
             handle.setopt(pycurl.VERBOSE, 1)
             handle.setopt(pycurl.DEBUGFUNCTION, self._read_log)
-        handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
-        handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
 
     def ended(self, handle: pycurl.Curl) -> None:
         """The transfer has ended. Whatever comes next unasked on an HTTP/1.1 connection is not an answer."""
@@ -116,14 +116,26 @@ class ConnectionPolicy:
         return int(pycurl.PREREQFUNC_OK)
 
     def _is_checked(self, address: str) -> bool:
-        return ip_address(address) in self._route.addresses
+        return _address(address) in self._route.addresses
 
 
-def _pin(handle: pycurl.Curl, route: PinnedRoute) -> None:
-    """The checked addresses, http(s) only, no proxy, no redirect, no .netrc, verified certificates."""
-    if route.target.address is None:
-        pinned = ",".join(f"[{address}]" if address.version == 6 else str(address) for address in route.addresses)
-        handle.setopt(pycurl.RESOLVE, [f"{route.target.host}:{route.target.port}:{pinned}"])
+@lru_cache(maxsize=REMEMBERED)
+def _address(text: str) -> IpAddress:
+    return ip_address(text)
+
+
+def new_handle(roots: str) -> pycurl.Curl:
+    """A handle for one transfer: http(s) only, no proxy, no redirect, no .netrc, certificates verified by `roots`.
+
+    It is a copy of one that is never used, which has nothing of any transfer. Setting its options one by one would take
+    three times as long.
+    """
+    return _unused_handle(roots).duphandle()
+
+
+@cache
+def _unused_handle(roots: str) -> pycurl.Curl:
+    handle = pycurl.Curl()
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.FOLLOWLOCATION, 0)
     handle.setopt(pycurl.PROXY, "")
@@ -133,4 +145,14 @@ def _pin(handle: pycurl.Curl, route: PinnedRoute) -> None:
     handle.setopt(pycurl.SSL_VERIFYPEER, 1)
     handle.setopt(pycurl.SSL_VERIFYHOST, 2)
     handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
-    handle.setopt(pycurl.CAINFO, route.roots)
+    handle.setopt(pycurl.CAINFO, roots)
+    handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
+    handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
+    return handle
+
+
+def _pin(handle: pycurl.Curl, route: PinnedRoute) -> None:
+    """The checked addresses, and no others."""
+    if route.target.address is None:
+        pinned = ",".join(f"[{address}]" if address.version == 6 else str(address) for address in route.addresses)
+        handle.setopt(pycurl.RESOLVE, [f"{route.target.host}:{route.target.port}:{pinned}"])

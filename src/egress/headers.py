@@ -41,7 +41,8 @@ def storable(raw: bytes) -> str:
 
     RFC 9110 section 5.5 asks for that where a message is not rejected; PostgreSQL takes no NUL in text and jsonb.
     """
-    return raw.decode("latin-1").translate(_CONTROLS)
+    text = raw.decode("latin-1")
+    return text if text.isprintable() else text.translate(_CONTROLS)  # nearly all are
 
 
 def _fault(name: str, value: str) -> str | None:

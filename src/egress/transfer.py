@@ -7,7 +7,7 @@ import pycurl
 
 from domain.masks import masked_text
 from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unknown, Unreachable
-from egress.connection_policy import ConnectionPolicy, PinnedRoute
+from egress.connection_policy import ConnectionPolicy, PinnedRoute, new_handle
 from egress.engine import Ended
 from egress.headers import storable
 from egress.request import OutboundRequest, set_request
@@ -83,7 +83,7 @@ class Run:
     def __init__(self, transfer: Transfer, route: PinnedRoute, *, now: float, fresh: bool) -> None:
         self.transfer = transfer
         self.route = route
-        self.handle = pycurl.Curl()
+        self.handle = new_handle(route.roots)
         self._began_at = now
         self._policy = ConnectionPolicy(route)
         self._response = Response()
@@ -180,6 +180,8 @@ def _ended_without_close_notify(ended: Ended) -> bool:
 
 def _with_secrets_masked(secrets: tuple[str, ...], outcome: Outcome) -> Outcome:
     """`outcome` with a reason without secrets; an answer notes which are to be masked in it when it is stored."""
+    if not secrets:
+        return outcome
     if isinstance(outcome, Answered):
         return replace(outcome, secrets=secrets)
     return replace(outcome, reason=masked_text(outcome.reason, secrets))

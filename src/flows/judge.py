@@ -47,13 +47,12 @@ def judged(claim: Claim, exchange: Exchange, *, started_at: datetime, services: 
 
 def _verdict(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
     """An answer that cannot be judged is judged without its headers; where even that fails, the delivery is held."""
-    bare = replace(outcome, headers=()) if isinstance(outcome, Answered) else outcome
-    return _isolated(
-        claim,
-        outcome,
-        otherwise=lambda _: _isolated(claim, bare, otherwise=lambda _: Held(), services=services),
-        services=services,
-    )
+
+    def without_headers(_error: Exception) -> Verdict:
+        bare = replace(outcome, headers=()) if isinstance(outcome, Answered) else outcome
+        return _isolated(claim, bare, otherwise=lambda _: Held(), services=services)
+
+    return _isolated(claim, outcome, otherwise=without_headers, services=services)
 
 
 def _isolated(

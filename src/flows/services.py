@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 from db.connection import Database
 from db.deliveries import Lease
 from domain.ids import RANDOM_BYTES, LeaseId, uuid7
-from egress.addresses import Guard
+from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
 from egress.credentials import SealKey
 from flows.groups import WakeupGroups
@@ -65,7 +65,7 @@ class Services:
     def address_towards(self, remote_address: str | None) -> str | None:
         """The fixed address that a request to `remote_address` left from; None where nothing left, where it is not
         known, and where the destination is in a private network, which sees a private address of ours."""
-        if remote_address is None or any(ip_address(remote_address) in network for network in _PRIVATE):
+        if remote_address is None or _is_private(remote_address):
             return None
         return self.egress_address
 
@@ -76,3 +76,9 @@ class Services:
     def new_lease(self, now: datetime) -> Lease:
         """A lease from now on, long enough to outlive the function that holds it."""
         return Lease(lease_id=LeaseId(self.new_id(now)), until=now + timedelta(seconds=self.lease_seconds))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _is_private(address: str) -> bool:
+    parsed = ip_address(address)
+    return any(parsed in network for network in _PRIVATE)

@@ -174,7 +174,7 @@ def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        fields = json.loads(text)
+        fields = msgspec.json.decode(text)
     except RecursionError:
         raise ValueError("a wake-up is not nested this deep") from None
     if not isinstance(fields, dict):

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from ipaddress import ip_network
 
+import pycurl
 import pytest
 
 from domain.outcomes import Answered, Exchange, Headers, Refused
 from egress.addresses import Guard
 from egress.client import Client, OutboundRequest
+from egress.connection_policy import _unused_handle
 from runtime.version import VERSION
+from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Partner, says
 
 type StartPartner = Callable[..., Partner]
@@ -210,3 +213,30 @@ def test_a_port_that_is_not_allowed_is_refused(partner: StartPartner) -> None:
 
 def test_no_requests_are_answered_by_none(client: Client) -> None:
     assert client.send_all([]) == []
+
+
+def test_a_request_carries_nothing_of_the_one_before_it_on_the_same_connection(
+    partner: StartPartner, send: Send
+) -> None:
+    there = partner(says(OK))
+    secret = ("Authorization", "Bearer of-the-first")
+    send(there.url("/first"), method="PUT", headers=(secret,), body=b"body of the first", may_repeat=True)
+    send(there.url("/second"), method="GET", may_repeat=True)
+    send(there.url("/third"), method="HEAD", may_repeat=True)
+    assert there.connections == 1
+    own = [f"Host: 127.0.0.1:{there.port}", f"User-Agent: Sallyport/{VERSION}"]
+    for request, line in zip(there.requests[1:], ("GET /second HTTP/1.1", "HEAD /third HTTP/1.1"), strict=True):
+        assert head_of(request) == [line, *own]
+        assert request.endswith(b"\r\n\r\n")
+
+
+def test_the_handle_that_others_are_copied_from_is_never_given_a_request(
+    partner: StartPartner, send: Send, authority: Authority
+) -> None:
+    there = partner(says(OK))
+    send(there.url("/x"), body=b"secret", headers=(("X-Key", "secret"),))
+    unused = _unused_handle(str(authority.roots))
+    for copied in (unused, unused.duphandle()):
+        with pytest.raises(pycurl.error) as failed:
+            copied.perform()
+        assert failed.value.args[0] == pycurl.E_URL_MALFORMAT  # no URL, and with it nothing else

@@ -102,6 +102,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_ISATAP": frozenset({24_318, 33_578_750}),
         "_MAX_URL_CHARACTERS": 16_384,
         "_MAX_NAME_CHARACTERS": 253,
+        "REMEMBERED": 1000,
     },
     "egress/check_store.py": {
         "_SECONDS": 2.0,
