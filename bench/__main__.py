@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
-from bench import attempts, cold, handler, instructions, logs, rows, statements, wait
+from bench import attempts, cold, handler, instructions, logs, rows, statements, tables, wait
 from bench.figures import say
 from bench.stage import Stage, stage
 from local.errors import LocalError
@@ -21,7 +22,7 @@ BUSY_LOAD = 0.5  # of all cores: above it the figures show other load more than 
 def main() -> int:
     """Runs the selected parts, all on one stage. Returns the exit status."""
     options = parser().parse_args()
-    parts = _parts(options.rows)
+    parts = _parts(options.rows, options.report)
     wanted = options.only.split(",") if options.only else list(parts)
     unknown = [name for name in wanted if name not in parts]
     if unknown:
@@ -35,7 +36,7 @@ def main() -> int:
     return 0
 
 
-def _parts(count: int) -> dict[str, Callable[[Stage], None]]:
+def _parts(count: int, report: Path | None = None) -> dict[str, Callable[[Stage], None]]:
     return {
         "handler": handler.run,
         "instructions": instructions.run,
@@ -44,6 +45,7 @@ def _parts(count: int) -> dict[str, Callable[[Stage], None]]:
         "wait": wait.run,
         "attempts": attempts.run,
         "rows": partial(rows.run, rows=count),
+        "tables": partial(tables.run, rows=count, report=report),
         "cold": cold.run,
     }
 
@@ -70,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
     made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
+    made.add_argument("--report", type=Path, help="the file for the figures of `tables`, as JSON")
     add_switch(made, "--small", words="do everything only a few times, as the tests do")
     return made
 

@@ -36,11 +36,18 @@ def heading(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table."""
+    say(markdown(columns, rows))
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns also line up on a terminal."""
     widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
     rule = ["-" * width for width in widths]
-    for row in (columns, rule, *rows):
-        say("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (columns, rule, *rows)
+    )
 
 
 def skipped(what: str, why: str) -> None:

@@ -1,16 +1,22 @@
 """`make bench` does the work of every part on every side: here a few times only, which measures nothing."""
 
+import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
-from bench import cold
+from bench import cold, tables
 from bench.__main__ import _parts
 from stack.functions import DATABASE_USERS
 from tests.contract.project import ROOT
 
 # Cold starts are those of built packages.
 PARTS = [name for name in _parts(0) if name != "cold"]
+MEASURED = ROOT / "docs/measured"
+BEFORE, AFTER = (json.loads((MEASURED / name).read_text("utf-8")) for name in ("tables-before.json", "tables.json"))
+TABLES = tables.tables(AFTER)
+COMPARED = 100_000
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,14 +25,49 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_part_of_make_bench_does_its_work() -> None:
-    done = bench("SMALL=yes", "ROWS=10500", f"ONLY={','.join(PARTS)}")
+def test_every_part_of_make_bench_does_its_work(tmp_path: Path) -> None:
+    report = tmp_path / "new" / "tables.json"
+    done = bench("SMALL=yes", "ROWS=10500", f"ONLY={','.join(PARTS)}", f"REPORT={report}")
     assert done.returncode == 0, done.stderr[-3000:]
     skipped = re.findall(r"SKIPPED: (\w+)", done.stdout)
     assert skipped == ([] if shutil.which("valgrind") else ["instructions"])
     headings = re.findall(r"^## ", done.stdout, re.MULTILINE)
-    tables = re.findall(r"^\| -+ \|", done.stdout, re.MULTILINE)
-    assert len(headings) == len(tables) == len(PARTS) - len(skipped)
+    printed = re.findall(r"^\| -+ \|", done.stdout, re.MULTILINE)
+    assert len(headings) == len(PARTS) - len(skipped)
+    assert len(printed) == len(headings) + len(TABLES) - 1
+    assert all(table in done.stdout for table in tables.tables(json.loads(report.read_text(encoding="utf-8"))))
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of each line of a page's tables."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_the_page_quotes_the_figures_of_the_tables_as_they_were_measured() -> None:
+    page = cells((ROOT / "docs/performance.md").read_text(encoding="utf-8"))
+    for table in TABLES:
+        head, _, *rows = cells(table)
+        assert head in page
+        assert [row for row in rows if row not in page] == []
+
+
+def test_the_record_quotes_the_figures_before_and_after() -> None:
+    record = cells((ROOT / "docs/adr/0032-an-attempt-writes-no-index.md").read_text(encoding="utf-8"))
+    before, after = (
+        next(size for size in measured["sizes"] if size["deliveries"] == COMPARED) for measured in (BEFORE, AFTER)
+    )
+    wanted = [
+        ["disk, bytes", *(f"{sum(size['disk_bytes'].values()):,.0f}" for size in (before, after))],
+        *(
+            [f"log of {step}, bytes", *(f"{size['log_bytes'][step]:,.0f}" for size in (before, after))]
+            for step in tables.STEPS
+        ),
+        *(
+            [f"{step} in place", *(f"{size['in_place'][step]:.0%}" for size in (before, after))]
+            for step in tables.STEPS[1:]
+        ),
+    ]
+    assert [row for row in wanted if row not in record] == []
 
 
 def test_cold_starts_are_those_of_every_function_that_uses_the_database() -> None:
