@@ -22,6 +22,7 @@ from simulator.setting import DESTINATIONS, TENANTS
 from simulator.world import World
 
 TRIES = 4
+_ONE_IS_ABSENT_OF = 10
 PAUSES_SECONDS = (1.0, 0.0, 3.0, 40.0)
 METHODS = ("POST", "POST", "PUT", "GET", "PATCH", "DELETE")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,10 +47,18 @@ class Callers:
         self._api = api
         self._orders: list[Order] = []
         for number in range(1, count + 1):
-            order = self._order(f"caller {number}")
-            self._orders.append(order)
-            at = within_seconds * world.choices.choose(20) / 20
-            world.scheduler.call_at(at, lambda order=order: world.scheduler.spawn(lambda: self._live(order)))  # type: ignore[misc]
+            with world.choices.of_stream(number):
+                self._add(number, within_seconds=within_seconds)
+
+    def _add(self, number: int, *, within_seconds: float) -> None:
+        """The first is always there; each other one is a choice, so that a story may do without it."""
+        choices, scheduler = self._world.choices, self._world.scheduler
+        if number > 1 and not choices.choose(_ONE_IS_ABSENT_OF):
+            return
+        order = self._order(f"caller {number}")
+        self._orders.append(order)
+        at = within_seconds * choices.choose(20) / 20
+        scheduler.call_at(at, lambda: scheduler.spawn(lambda: self._live(order)))
 
     # ---- What they want
 

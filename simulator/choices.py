@@ -1,22 +1,32 @@
-"""All that chance decides in a run comes from here, and is written down: the tape."""
+"""All that chance decides in a run comes from here, and is written down: the tape.
+
+What is done for one caller draws from a stream of its own, down to the last fault and the last answer, and so do each
+poller, the incidents and the operator. So a caller can be taken out of a run, and the others still get what they got:
+that is what makes a failing tape small (simulator/shrinking.py). The tape has the streams in turn: its first STREAMS
+numbers are the first choice of each, and so on.
+"""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 PERCENT = 100
+STREAMS = 32
+COMMON, POLLERS, OPERATOR, INCIDENTS = 0, 21, 30, 31  # callers have those from 1 to 20
 
 
 class Choices:
     """Chooses by a seed, or as a tape says; beyond the end of a tape everything is benign.
 
     `tape` holds each choice that was made. The same tape leads to the same run, whatever the seed was. A number that is
-    out of range, as happens in a tape that was shortened, counts as 0.
+    out of range, as happens in a tape that was shortened, counts as 0. `stream` is the one that is drawn from.
     """
 
     def __init__(self, seed: int | None = None, *, tape: Sequence[int] | None = None) -> None:
         if (seed is None) == (tape is None):
             raise ValueError("choices come from a seed or from a tape")
-        self.tape: list[int] = []
+        self.stream = COMMON
+        self._made: list[list[int]] = [[] for _ in range(STREAMS)]
         self._given = tape
         self._random = random.Random(seed).random
 
@@ -25,7 +35,7 @@ class Choices:
         if count <= 1:
             return 0
         number = self._drawn(count)
-        self.tape.append(number)
+        self._made[self.stream].append(number)
         return number
 
     def happens(self, percent: int) -> bool:
@@ -36,9 +46,28 @@ class Choices:
         """One of `options`, the first of which is the benign one."""
         return options[self.choose(len(options))]
 
+    @contextmanager
+    def of_stream(self, stream: int) -> Iterator[None]:
+        """Draws from that stream meanwhile."""
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    @property
+    def tape(self) -> list[int]:
+        """All choices that were made, without the zeros at the end."""
+        tape = [0] * (STREAMS * max(map(len, self._made)))
+        for stream, made in enumerate(self._made):
+            tape[stream : STREAMS * len(made) : STREAMS] = made
+        while tape and not tape[-1]:
+            tape.pop()
+        return tape
+
     def _drawn(self, count: int) -> int:
         if self._given is None:
             return int(self._random() * count)
-        place = len(self.tape)
+        place = STREAMS * len(self._made[self.stream]) + self.stream
         number = self._given[place] if place < len(self._given) else 0
         return number if 0 <= number < count else 0

@@ -8,6 +8,7 @@ function does not name as failed are deleted; after an error or a time-out none 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from db.connection import Database
@@ -18,6 +19,7 @@ from egress.credentials import SealKey
 from flows.attempt import WORKER_SECONDS, attempt_due
 from flows.services import Services
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
+from simulator.choices import COMMON, POLLERS
 from simulator.client import SimulatedClient
 from simulator.database import Server
 from simulator.evidence import Invocation
@@ -98,6 +100,11 @@ class Fleet:
             self.world.scheduler.end(process)
 
     def _take(self) -> tuple[Process, Services]:
+        """Drawn from the common stream: which processes there are is not the caller's choice alone."""
+        with self.world.choices.of_stream(COMMON):
+            return self._taken()
+
+    def _taken(self) -> tuple[Process, Services]:
         if self._idle and not self.world.choices.happens(0 if self.world.weather.calm else 5):
             process, services = self._idle.pop(-1 - self.world.choices.choose(len(self._idle)))
             self._grow_stale(process, services)
@@ -190,17 +197,20 @@ class Pollers:
         self._world = world
         self._queue = queue
         self._workers = workers
-        for _ in range(concurrency):
-            world.scheduler.spawn(self._poll)
+        for number in range(concurrency):
+            with world.choices.of_stream(POLLERS + number):
+                world.scheduler.spawn(partial(self._poll, POLLERS + number))
 
-    def _poll(self) -> None:
+    def _poll(self, stream: int) -> None:
         while True:
+            self._world.scheduler.follow(stream)
             at = self._queue.next_visible_at
             if at is None:
                 self._world.scheduler.wait(self._queue.changed)
             elif at > self._world.now:
                 self._world.scheduler.wait(self._queue.changed, at - self._world.now)
             elif messages := self._queue.receive():
+                self._world.scheduler.follow(messages[0].stream)
                 self._handle(messages)
 
     def _handle(self, messages: Sequence[QueuedMessage]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from flows.services import Services
 from flows.wake_overdue import Woken, wake_overdue
+from simulator.choices import INCIDENTS as INCIDENTS_STREAM
+from simulator.choices import OPERATOR
 from simulator.database import Server
 from simulator.faults import INCIDENTS, Kind
 from simulator.functions import Fleet
@@ -32,11 +34,12 @@ class Incidents:
 
     def plan(self, *, within_seconds: float) -> None:
         """Makes them due."""
-        for kind in INCIDENTS:
-            if kind in self._world.weather.possible and self._world.choices.happens(_SHARE_PERCENT):
-                latest = self._world.choices.of((_SOON_SECONDS, within_seconds))
-                at = latest * self._world.choices.choose(50) / 50
-                self._world.scheduler.call_at(at, self._acts(kind))
+        with self._world.choices.of_stream(INCIDENTS_STREAM):
+            for kind in INCIDENTS:
+                if kind in self._world.weather.possible and self._world.choices.happens(_SHARE_PERCENT):
+                    latest = self._world.choices.of((_SOON_SECONDS, within_seconds))
+                    at = latest * self._world.choices.choose(50) / 50
+                    self._world.scheduler.call_at(at, self._acts(kind))
 
     def _acts(self, kind: Kind) -> Callable[[], None]:
         def act() -> None:
@@ -77,7 +80,8 @@ class Operator:
 
     def begin(self, *, purged: bool) -> None:
         """Sets to work once faults have stopped."""
-        self._world.scheduler.spawn(lambda: self._work(purged=purged))
+        with self._world.choices.of_stream(OPERATOR):
+            self._world.scheduler.spawn(lambda: self._work(purged=purged))
 
     def _work(self, *, purged: bool) -> None:
         for _ in range(MOST_ROUNDS):

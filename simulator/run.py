@@ -26,7 +26,7 @@ from simulator.world import World
 
 WORKER_TIMEOUT_SECONDS = 45.0  # template.yaml
 TROUBLE_PERCENTS = (0, 10, 35, 80)
-COUNTS = (3, 5, 8, 12, 20)
+COUNTS = (1, 3, 5, 8, 12, 20)
 CALLS_WITHIN_SECONDS = (30.0, 0.5, 5.0, 300.0)
 FAULTS_UNTIL_SECONDS = (600.0, 120.0, 2_000.0, 9_000.0)
 CONCURRENCIES = (2, 1, 3, 4)

@@ -10,7 +10,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from simulator.choices import Choices
+from simulator.choices import COMMON, Choices
 
 MOST_STEPS = 200_000  # some hundred times what a run takes
 
@@ -62,6 +62,7 @@ class Task(greenlet):  # type: ignore[misc]  # greenlet has no type hints
         self.scheduler = scheduler
         self.sandbox = sandbox
         self.turn = 0
+        self.stream = scheduler.stream
         self.done = Signal(scheduler)
         self._work = work
 
@@ -98,8 +99,8 @@ class Scheduler:
         self.steps = 0
         self.home = getcurrent()
         self._choices = choices
-        self._heap: list[tuple[float, int, Any, int]] = []
-        self._due: list[tuple[Any, int]] = []
+        self._heap: list[tuple[float, int, Any, int, int]] = []
+        self._due: list[tuple[Any, int, int]] = []
         self._pushed = 0
 
     @property
@@ -108,6 +109,15 @@ class Scheduler:
         task = getcurrent()
         assert isinstance(task, Task)
         return task
+
+    @property
+    def stream(self) -> int:
+        """What chance decides now is drawn from this stream: new tasks and timers inherit it."""
+        return self._choices.stream
+
+    def follow(self, stream: int) -> None:
+        """The present task goes on for somebody else, whose stream this is."""
+        self.current.stream = self._choices.stream = stream
 
     def spawn(self, work: Callable[[], object], *, sandbox: Sandbox | None = None) -> Task:
         """A new task, which begins when it is its turn."""
@@ -124,7 +134,7 @@ class Scheduler:
     def push(self, at: float, what: Any, turn: int) -> None:
         """Makes a task or an action due at that moment."""
         self._pushed += 1
-        heapq.heappush(self._heap, (at, self._pushed, what, turn))
+        heapq.heappush(self._heap, (at, self._pushed, what, turn, self.stream))
 
     def pause(self, seconds: float) -> None:
         """Lets others run for so long."""
@@ -146,9 +156,9 @@ class Scheduler:
             while self._heap and (self._heap[0][0] <= self.now or not self._due):
                 if self._heap[0][0] > max(self.now, until):
                     return
-                at, _, what, turn = heapq.heappop(self._heap)
+                at, _, what, turn, stream = heapq.heappop(self._heap)
                 self.now = max(self.now, at)
-                self._due.append((what, turn))
+                self._due.append((what, turn, stream))
             self._step()
 
     def crash(self, sandbox: Sandbox) -> None:
@@ -180,7 +190,8 @@ class Scheduler:
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise NeverEnds(f"{MOST_STEPS:,} steps, and it goes on")
-        what, turn = self._due.pop(self._choices.choose(len(self._due)))
+        self._choices.stream = COMMON
+        what, turn, self._choices.stream = self._due.pop(self._choices.choose(len(self._due)))
         if not isinstance(what, Task):
             what()
         elif not what.ended and turn == what.turn:
@@ -191,6 +202,7 @@ class Scheduler:
             task.sandbox.parked.append((task, turn))
             return
         task.turn += 1
+        self._choices.stream = task.stream
         task.switch()
 
     def _living(self) -> Task:

@@ -12,6 +12,7 @@ language models among them.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 
 type Tape = tuple[int, ...]
 
@@ -31,22 +32,28 @@ def smallest(
     fails: Callable[[Tape], bool],
     *,
     budget: int = BUDGET_RUNS,
+    streams: int = 1,
     report: Callable[[str], None] = print,
 ) -> Tape:
-    """The simplest tape that was found with at most `budget` runs of `fails`; always one that fails.
+    """The simplest tape that was found with at most `budget` runs of `fails`; always one that fails. Ctrl-C ends the
+    search early.
+
+    A tape of several `streams` has them in turn, as simulator/choices.py writes it.
 
     `fails` says whether a run of a tape breaks the promise in question; the same tape must always give the same answer,
     and so does this function. Raises ValueError where `tape` itself does not fail, or no run is allowed to see it.
     """
     if budget < 1:
         raise ValueError("at least one run is needed, to see that the tape fails")
-    search = _Search(fails=fails, runs_left=budget, report=report)
+    search = _Search(fails=fails, runs_left=budget, streams=streams, report=report)
     try:
         if not search.improves(tuple(tape)):
             raise ValueError("this tape does not fail when it is run again")
         while _round(search):
             pass
-    except _OutOfRuns:
+    except (_OutOfRuns, KeyboardInterrupt):
+        if not search.runs:
+            raise
         report(f"shrinking: stopped after run {search.runs}")
     return search.best
 
@@ -57,6 +64,7 @@ class _Search:
 
     fails: Callable[[Tape], bool]
     runs_left: int
+    streams: int
     report: Callable[[str], None]
     best: Tape = ()
     runs: int = 0
@@ -64,7 +72,7 @@ class _Search:
 
     def improves(self, tape: Tape) -> bool:
         """Whether the tape fails, in which case it is the new best; one that was tried before is not tried again."""
-        candidate = _trimmed(tape)
+        candidate = trimmed(tape)
         if candidate in self.tried:
             return False
         if not self.runs_left:
@@ -80,8 +88,9 @@ class _Search:
 
 def _round(search: _Search) -> bool:
     """All passes once; those that need many runs only where the others changed nothing."""
-    changed = [simplify(search) for simplify in _PASSES]
-    return any(changed) or any(simplify(search) for simplify in _SLOW)
+    passes, slow = (_PASSES, _SLOW) if search.streams == 1 else (_PASSES_OF_STREAMS, _SLOW_OF_STREAMS)
+    changed = [simplify(search) for simplify in passes]
+    return any(changed) or any(simplify(search) for simplify in slow)
 
 
 def _cut_end(search: _Search) -> bool:
@@ -110,13 +119,19 @@ def _zero_chunks(search: _Search) -> bool:
     changed, size = False, len(_places(search.best))
     while size:
         done = 0  # of the choices that are not 0, those that were looked at and stay
-        while chunk := _places(search.best)[done : done + size]:
+        while chunk := _by_stream(search)[done : done + size]:
             if search.improves(_with(search.best, dict.fromkeys(chunk, 0))):
                 changed = True
             else:
                 done += size
         size //= 2
     return changed
+
+
+def _zero_pairs(search: _Search) -> bool:
+    """Two choices at once, of which neither can be 0 alone."""
+    pairs = combinations(_by_stream(search), 2)
+    return any(search.improves(_with(search.best, dict.fromkeys(pair, 0))) for pair in pairs)
 
 
 def _close_gaps(search: _Search) -> bool:
@@ -160,6 +175,9 @@ def _close_gaps_exactly(search: _Search) -> bool:
 
 
 _PASSES = (_cut_end, _delete_chunks, _zero_chunks, _close_gaps, _lower)
+# To move choices is no use here: each stream would read another's.
+_PASSES_OF_STREAMS = (_zero_chunks, _cut_end)
+_SLOW_OF_STREAMS = (_zero_pairs, _lower)
 _SLOW = (_zero_and_realign, _close_gaps_exactly)
 
 
@@ -174,6 +192,11 @@ def _most(limit: int, candidate: Callable[[int], Tape], search: _Search) -> bool
         middle = (enough + too_much) // 2
         enough, too_much = (middle, too_much) if search.improves(candidate(middle)) else (enough, middle)
     return enough > 0
+
+
+def _by_stream(search: _Search) -> list[int]:
+    """The places of choices that are not 0, those of a stream together."""
+    return sorted(_places(search.best), key=lambda place: (place % search.streams, place))
 
 
 def _zeros_before(place: int, tape: Tape) -> int:
@@ -198,7 +221,7 @@ def _places(tape: Tape) -> list[int]:
     return [place for place, choice in enumerate(tape) if choice]
 
 
-def _trimmed(tape: Tape) -> Tape:
+def trimmed(tape: Tape) -> Tape:
     """Without the zeros at its end, which change nothing."""
     places = _places(tape)
     return tape[: places[-1] + 1] if places else ()

@@ -8,7 +8,7 @@ distinct ids, a result of its own for each entry).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from domain.wakeups import Wakeup
@@ -29,10 +29,11 @@ LATE_SECONDS = (30.0, 120.0, 400.0)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueuedMessage:
-    """A message in the queue."""
+    """A message in the queue. `stream` is that of whoever sent it."""
 
     body: str
     visible_at: float
+    stream: int
     receives: int = 0
 
 
@@ -77,7 +78,10 @@ class ModelledQueue:
 
     def _add(self, entries: Sequence[Mapping[str, Any]]) -> None:
         for entry in entries:
-            message = QueuedMessage(body=entry["MessageBody"], visible_at=self.world.now + entry["DelaySeconds"])
+            visible_at = self.world.now + entry["DelaySeconds"]
+            message = QueuedMessage(
+                body=entry["MessageBody"], visible_at=visible_at, stream=self.world.scheduler.stream
+            )
             self.messages.append(message)
             wakeup = decode(message.body)
             self._mark(wakeup, int(entry["DelaySeconds"]))
@@ -138,7 +142,7 @@ class ModelledQueue:
         message.visible_at = self.world.now + VISIBILITY_SECONDS
         if kind is Kind.RECEIVED_TWICE:
             self.world.strike(kind, delivery=_delivery(message))
-            self.messages.append(QueuedMessage(body=message.body, visible_at=self.world.now, receives=message.receives))
+            self.messages.append(replace(message, visible_at=self.world.now))
         return True
 
     def delete(self, messages: Sequence[QueuedMessage]) -> None:
@@ -169,7 +173,7 @@ class ModelledQueue:
     def redrive(self) -> None:
         """An operator moves the dead letters back (StartMessageMoveTask)."""
         for message in self.dead:
-            self.messages.append(QueuedMessage(body=message.body, visible_at=self.world.now))
+            self.messages.append(replace(message, visible_at=self.world.now, receives=0))
         self.dead.clear()
         self.changed.fire()
 
