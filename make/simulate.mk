@@ -5,5 +5,6 @@
 .PHONY: simulate
 simulate: $(DEV_READY) ## break everything by a seeded plan in virtual time, then check every promise
 #? N=1000 seeds instead of a minute, SEED=1 for the first one, UNTIL=failure without an end
-#? SHOW=yes prints what happened also where all promises were kept
+#? SHOW=yes prints and draws what happened in the first seed, also where all promises were kept
+#? MUTANT="a lapsed claim is sent again" with this mistake in the code, see simulator/mutants.py
 	@exec $(PY) -m simulator $(options)

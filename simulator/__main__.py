@@ -14,16 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.errors import LocalError
+from simulator.failing import made_smaller, told
 from simulator.marks import SEEDS_NEEDED, never_visited
+from simulator.mutants import MUTANTS, mutated
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
-from simulator.setting import Databases
-from simulator.trace import Story, lines
+from simulator.run import run_tape
+from simulator.setting import Databases, RealConnection, connected
+from simulator.shrinking import BUDGET_RUNS
+from simulator.trace import Story
 from stack.switches import add_switch
 
 FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
 SECONDS = 60.0  # without N
 PROGRESS_SECONDS = 5.0
 HIGHEST_SEED = 2**32
+FOLDER = Path(".simulation")
 PROCESS_MB = 150  # what a process of the simulator and its sessions in PostgreSQL need
 POSTGRES_MB = 200
 
@@ -81,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--n", type=_count, help="how many seeds (as many as fit into a minute)")
     made.add_argument("--seed", type=_seed, help="the first one (random)")
     made.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
-    add_switch(made, "--show", words="print what happened, also where all promises were kept")
+    made.add_argument("--mutant", choices=list(MUTANTS), metavar="NAME", help="with this mistake in the code")
+    add_switch(made, "--show", words="print what happened in the first seed, also where all promises were kept")
     return made
 
 
@@ -102,14 +108,25 @@ def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
     size = min(processors(), asked.n or processors())
     _need_memory(size)
     print(f"simulate: seeds from SEED={seed} on, in {size} processes", flush=True)
-    with _directory() as directory, Databases(directory) as databases, Pool(databases, size=size) as pool:
-        tally.began_at = time.monotonic()
-        for result in _with_progress(pool.results(_seeds(asked, seed)), tally):
-            tally.add(result)
-            if result.story is not None:
-                return _failed(result.story, tally)
+    with _directory() as directory, Databases(directory) as databases:
+        with Pool(databases, size=size) as pool:
+            story = _first_failure(pool, _seeds(asked, seed), tally, mutant=asked.mutant)
+        with connected(databases.make("simulated_again")) as connection, mutated(asked.mutant):
+            if story is not None:
+                return _failed(story, tally, connection, again=_again(story.seed, asked))
+            if asked.show:
+                _print(told(run_tape(seed, connection), FOLDER))
     print(f"simulate: all promises kept. {tally.text()}")
-    return _judge_marks(tally)
+    return 0 if asked.mutant else _judge_marks(tally)
+
+
+def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, *, mutant: str | None) -> Story | None:
+    tally.began_at = time.monotonic()
+    for result in _with_progress(pool.results(seeds, mutant=mutant), tally):
+        tally.add(result)
+        if result.story is not None:
+            return result.story
+    return None
 
 
 def _seeds(asked: argparse.Namespace, first: int) -> Iterable[int]:
@@ -130,12 +147,27 @@ def _with_progress(results: Iterator[SeedResult], tally: Tally) -> Iterator[Seed
             next_at = time.monotonic() + PROGRESS_SECONDS
 
 
-def _failed(story: Story, tally: Tally) -> int:
-    for line in lines(story):
-        print(line)
-    print(f"simulate: a promise was broken after {tally.text()}")
-    print(f"To repeat it: make simulate SEED={story.seed} N=1")
+def _failed(story: Story, tally: Tally, connection: RealConnection, *, again: str) -> int:
+    """Makes it smaller, and says what happened. Ctrl-C ends that early, with what was found."""
+    broken = story.broken[0]
+    print(f"simulate: SEED={story.seed} broke a promise after {tally.text()}")
+    print(f"  {broken.promise}: {broken.text}", flush=True)
+    small = made_smaller(story, connection, budget=BUDGET_RUNS, report=lambda text: print(f"  {text}", flush=True))
+    print(
+        f"simulate: of {len(story.events)} events and {len(story.tape)} choices these are left, for the same promise:"
+    )
+    _print(told(small, FOLDER))
+    print(f"To repeat the seed: {again}")
     return FAILED
+
+
+def _print(text: Iterable[str]) -> None:
+    for line in text:
+        print(line)
+
+
+def _again(seed: int, asked: argparse.Namespace) -> str:
+    return f"make simulate SEED={seed} N=1" + (f" MUTANT={asked.mutant!r}" if asked.mutant else "")
 
 
 def _judge_marks(tally: Tally) -> int:

@@ -87,6 +87,7 @@ class Server:
     def __init__(self, world: World, real: psycopg.Connection[Row]) -> None:
         self.world = world
         self.states: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
         self._real = real
         self._connections: list[SimulatedConnection] = []
         self._away_until = 0.0
@@ -249,6 +250,7 @@ class Server:
                 self._log(process, f"leases nothing: {before or 'no such row'}", delivery)
 
     def _note_lease(self, process: Process, row: Row) -> None:
+        self._attempts[str(row["delivery_id"])] = row["attempts_made"]
         key = (str(row["destination_id"]), row["idempotency_key"])
         process.attempts[key] = (str(row["delivery_id"]), row["attempts_made"])
 
@@ -296,8 +298,9 @@ class Server:
         self.states[delivery] = state
 
     def _log(self, process: Process, text: str, delivery: str) -> None:
-        knows = {"database": self.states.get(delivery, "")}
-        self.world.log("database", "statement", f"for {process.name}: {text}", delivery=delivery, knows=knows)
+        made = self._attempts.get(delivery, 0)
+        knows = {"database": f"{self.states.get(delivery, '')}, {made} attempt{'' if made == 1 else 's'}"}
+        self.world.log(process.name, "statement", text, delivery=delivery, to="database", knows=knows)
 
 
 def name_of(statement: str) -> str:

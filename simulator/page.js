@@ -102,7 +102,7 @@ function remember(filter) {
 }
 
 function draw(filter) {
-  const picture = byId("picture"), wide = (places.at(-1) ?? 0) + 2 * MARGIN, high = AXIS + lanes.length * sizes.lane;
+  const picture = byId("picture"), wide = Math.max((places.at(-1) ?? 0) + 2 * MARGIN, byId("scroller").clientWidth), high = AXIS + lanes.length * sizes.lane;
   picture.replaceChildren();
   picture.setAttribute("width", wide);
   picture.setAttribute("height", high);

@@ -15,6 +15,7 @@ from domain.outcomes import Answered, Exchange, Headers, Outcome, Refused, Timin
 from egress.client import OutboundRequest
 from simulator.evidence import Arrival
 from simulator.faults import LATENCIES_SECONDS
+from simulator.trace import ARRIVAL
 from simulator.world import EPOCH, Process, World
 
 GUARDED = "10.0.0.1"  # a destination whose address our own guard refuses
@@ -225,12 +226,28 @@ class Partners:
         arrival.at = self._world.now
         self._world.evidence.arrivals.append(arrival)
         text = self._act(arrival)
-        self._world.log("partner", "arrival", f"gets attempt {arrival.number}, {text}", delivery=delivery)
+        self._world.log(
+            process.name,
+            ARRIVAL,
+            f"attempt {arrival.number} arrives; the partner {text}",
+            delivery=delivery,
+            to="partner",
+            knows={"partner": self._knows(arrival)},
+        )
+
+    def _knows(self, arrival: Arrival) -> str:
+        same = [
+            other
+            for other in self._world.evidence.arrivals
+            if (other.destination, other.key) == (arrival.destination, arrival.key)
+        ]
+        done = sum(other.acted for other in same)
+        return f"{len(same)} arrived, done {done} time{'' if done == 1 else 's'}"
 
     def _act(self, arrival: Arrival) -> str:
         known = (arrival.destination, arrival.key)
         if arrival.refused:
-            return "and refuses the stream"
+            return "refuses the stream"
         if known in self._done and arrival.destination in self._idempotent:
             self._world.mark("partner: recognizes a repeat")
             arrival.acted = False

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
+from simulator.mutants import mutated
 from simulator.run import play
 from simulator.setting import Databases, connected
 from simulator.trace import Story, from_json, to_json
@@ -62,25 +63,32 @@ class Pool:
             process.terminate()
             process.join(JOIN_SECONDS)
 
-    def results(self, seeds: Iterable[int]) -> Iterator[SeedResult]:
-        """Of each seed, as they come. Raises ProcessLost."""
+    def results(self, seeds: Iterable[int], *, mutant: str | None = None) -> Iterator[SeedResult]:
+        """Of each seed, as they come; with one of simulator/mutants.py in the code. Raises ProcessLost."""
+        self._finish_earlier()
         left = iter(seeds)
         for pipe in self._workers:
-            self._give(pipe, left)
+            self._give(pipe, left, mutant)
         while self._seeds:
             for ready in wait(list(self._seeds)):
                 assert isinstance(ready, Pipe)
                 result = self._take(ready)
-                self._give(ready, left)
+                self._give(ready, left, mutant)
                 yield result
 
-    def _give(self, pipe: Pipe, seeds: Iterator[int]) -> None:
+    def _finish_earlier(self) -> None:
+        """Waits for what an earlier call began and nobody wanted any more."""
+        for pipe in self._seeds:
+            self._take(pipe)
+        self._seeds.clear()
+
+    def _give(self, pipe: Pipe, seeds: Iterator[int], mutant: str | None) -> None:
         seed = next(seeds, None)
         if seed is None:
             self._seeds.pop(pipe, None)
             return
         self._seeds[pipe] = seed
-        pipe.send(seed)
+        pipe.send((seed, mutant))
 
     def _take(self, pipe: Pipe) -> SeedResult:
         seed = self._seeds[pipe]
@@ -104,8 +112,9 @@ def _serve(url: str, pipe: Pipe) -> None:
     with connected(url) as connection:
         while True:
             try:
-                seed = pipe.recv()
-                result = play(seed, connection)
+                seed, mutant = pipe.recv()
+                with mutated(mutant):
+                    result = play(seed, connection)
                 story = to_json(result.story) if result.story.broken else None
                 evidence = result.evidence
                 pipe.send((len(evidence.deliveries), len(evidence.arrivals), len(evidence.faults), result.marks, story))

@@ -15,6 +15,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
 
 
 @pytest.fixture(scope="module")
-def real(databases: Databases) -> Iterator[RealConnection]:
+def real(databases: Databases, request: pytest.FixtureRequest) -> Iterator[RealConnection]:
+    name = request.module.__name__.rpartition(".")[2]
     with ExitStack() as stack:
-        yield stack.enter_context(connected(databases.make("simulated_test")))
+        yield stack.enter_context(connected(databases.make(f"simulated_{name}")))

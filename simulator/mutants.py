@@ -1,0 +1,241 @@
+"""Deliberate mistakes in the code under test, each of which the simulator must find: that it can fail.
+
+Each is a textual edit of one function, Python or SQL, made in the running process alone: the function gets other code,
+wherever it was imported to. A mistake whose text is no longer in the code stops the run, and must be written again.
+Unlike those of `make mutants` these are kept: each is a mistake that somebody could make here, in words.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from textwrap import dedent
+from types import CodeType, FunctionType
+from typing import Any
+
+
+class MutantOutOfDate(Exception):
+    """The code is not as the mutant expects it: it must be written again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermanentMutant:
+    """A mistake. `function` is `module:name` or `module:Type.name`; each pair in `edits` is a text that is in it once,
+    and what it becomes."""
+
+    name: str
+    function: str
+    edits: tuple[tuple[str, str], ...]
+
+
+def _mutant(name: str, function: str, *edits: tuple[str, str]) -> PermanentMutant:
+    return PermanentMutant(name=name, function=function, edits=edits)
+
+
+_QUEUE_THEM = "    failed = queue([*also, *retried], services=services)\n"
+_CLAIM, _RECORD = "db.deliveries:claim", "db.attempts:_write"
+_MUTANTS = (
+    # Sent again
+    _mutant("a lapsed claim is sent again", "flows.prepare:_prepared", ("if claim.lapsed:", "if False:")),
+    _mutant(
+        "a lapsed claim counts as never sent",
+        "flows.prepare:_prepared",
+        ("Exchange(outcome=LAPSED)", "Exchange(outcome=NO_TIME)"),
+    ),
+    _mutant(
+        "a lapse is forgotten when the claim is repeated",
+        _CLAIM,
+        ("(delivery.lease_id <> %(lease_id)s\n", "(delivery.lease_id <> %(lease_id)s) IS TRUE AS lapsed\n"),
+        ("OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed", ""),
+    ),
+    _mutant(
+        "a lease keeps nobody off",
+        _CLAIM,
+        ("delivery.state = 'sending' AND delivery.leased_until <= %(now)s", "delivery.state = 'sending'"),
+        ("delivery.state = 'sending' AND (delivery.lease_id <>", "FALSE AND (delivery.lease_id <>"),
+    ),
+    _mutant(
+        "an open outcome is tried again under every guarantee",
+        "domain.retry:verdict",
+        ("if repeat_rule is RepeatRule.ALWAYS and left else Held()", "if left else Held()"),
+    ),
+    _mutant(
+        "an ambiguous status is tried again under at_most_once",
+        "domain.retry:_after_answer",
+        ("repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and status in AMBIGUOUS_STATUSES", "False"),
+    ),
+    _mutant(
+        "a key opens its delivery again",
+        "db.deliveries:accept",
+        (
+            "SET idempotency_key = EXCLUDED.idempotency_key",
+            "SET idempotency_key = EXCLUDED.idempotency_key, state = 'pending', finished_at = NULL, lease_id = NULL,\n"
+            "leased_until = NULL",
+        ),
+    ),
+    _mutant(
+        "each attempt has a key of its own",
+        "flows.prepare:_headers",
+        ("claim.idempotency_key", 'f"{claim.idempotency_key}-{claim.attempts_made}"'),
+    ),
+    # Lost
+    _mutant(
+        "the row is written before its message",
+        "flows.accept:accept",
+        ("    services.queue.send([first], now=now)\n", ""),
+        ("    if acceptance is None:\n", "    services.queue.send([first], now=now)\n    if acceptance is None:\n"),
+    ),
+    _mutant(
+        "attempts are recorded before their retries are queued",
+        "flows.settle:settle",
+        (_QUEUE_THEM, ""),
+        ("    now = services.clock()\n", _QUEUE_THEM + "    now = services.clock()\n"),
+    ),
+    _mutant(
+        "a wake-up that is early is dropped",
+        "flows.attempt:attempt_due",
+        ("also=[*early, *requeued", "also=[*requeued"),
+    ),
+    _mutant(
+        "a wake-up of what is not due is dropped",
+        "flows.attempt:_look_again",
+        ("return [replace(later, due_at=at)]", "return []"),
+    ),
+    _mutant(
+        "a wake-up without a row is dropped at once",
+        "domain.wakeups:next_miss_delay_seconds",
+        ("return MISS_DELAYS_SECONDS[wakeup.misses]", "return None"),
+    ),
+    _mutant(
+        "a wake-up is dropped while the database is away",
+        "flows.attempt:_look_again",
+        ("return [replace(later, due_at=now + timedelta(seconds=PUT_BACK_SECONDS), after_outage=True)]", "return []"),
+    ),
+    _mutant(
+        "a message is deleted though nothing replaced it",
+        "flows.attempt:attempt_due",
+        ("    return failed\n", "    return frozenset()\n"),
+    ),
+    _mutant(
+        "what SQS refuses counts as queued",
+        "wakeups.sqs:WakeupQueue._rejected_twice",
+        ("return self._refused(refused) if refused else []", "return []"),
+    ),
+    _mutant(
+        "an outcome is dropped while the database is away",
+        "flows.settle:settle",
+        ("early_recorder.failed | queue(carried, services=services)", "early_recorder.failed"),
+    ),
+    _mutant(
+        "a carried outcome is dropped at the second outage",
+        "flows.attempt:_record_carried",
+        (
+            "return [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in carried]",
+            "return []",
+        ),
+    ),
+    _mutant(
+        "after a carried outcome nothing wakes the retry",
+        "flows.attempt:_after_carried",
+        ("return [replace(message, wakeup=replace(message.wakeup, due_at=record.due_at, record=None))]", "return []"),
+    ),
+    _mutant(
+        "an operator wakes no delivery whose worker crashed",
+        "db.deliveries:overdue",
+        ("AND delivery.phase = 'open'", "AND delivery.state = 'pending'"),
+    ),
+    _mutant(
+        "wake-ups without a row go round for ever",
+        "wakeups.sqs:decode",
+        ('misses=_misses(fields.get("misses", 0))', "misses=0"),
+    ),
+    # Recorded wrongly
+    _mutant(
+        "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
+    ),
+    _mutant("the truth that comes late is not recorded", _RECORD, ("OR made.outcome <> 'unknown' AND", "OR FALSE AND")),
+    _mutant(
+        "the truth that comes late does not replace the lapse in the log",
+        _RECORD,
+        ("WHERE attempt.outcome = 'unknown'\n", "WHERE FALSE\n"),
+    ),
+    _mutant(
+        "attempts are not counted",
+        _CLAIM,
+        ("THEN attempts_made + 1 ELSE", "THEN greatest(attempts_made, 1) ELSE"),
+    ),
+    _mutant(
+        "an open outcome is called failed", "domain.retry:verdict", ("and left else Held()", "and left else Failed()")
+    ),
+    _mutant(
+        "a redirect counts as delivered",
+        "domain.retry:_after_answer",
+        ("200 <= answer.status < 300", "200 <= answer.status < 400"),
+    ),
+    # At the wrong time
+    _mutant(
+        "one attempt more is made than allowed",
+        "domain.retry:verdict",
+        ("attempts_made < attempts_allowed", "attempts_made <= attempts_allowed"),
+    ),
+    _mutant("the jitter has no bound", "domain.retry:retry_at", ("(1 - JITTER + 2 * JITTER * chance)", "(2 * chance)")),
+    _mutant(
+        "Retry-After is ignored",
+        "domain.retry:retry_at",
+        ("planned if asked is None else max(planned, asked)", "planned"),
+    ),
+    _mutant(
+        "Retry-After has no upper bound",
+        "domain.retry:retry_after",
+        ("timedelta(seconds=RETRY_AFTER_CAP_SECONDS)", "timedelta(seconds=9 * RETRY_AFTER_CAP_SECONDS)"),
+        ("min(int(value), RETRY_AFTER_CAP_SECONDS)", "int(value)"),
+    ),
+    _mutant(
+        "what is not due is claimed",
+        _CLAIM,
+        ("delivery.state = 'pending' AND delivery.due_at <= %(now)s", "delivery.state = 'pending'"),
+    ),
+    _mutant(
+        "a delay is not cut to what SQS allows",
+        "domain.wakeups:delay_seconds",
+        ("min(LONGEST_DELAY_SECONDS, -int(-remaining // 1))", "-int(-remaining // 1)"),
+    ),
+)
+MUTANTS: Mapping[str, PermanentMutant] = {mutant.name: mutant for mutant in _MUTANTS}
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """The code has this mistake meanwhile; none where that is None. Raises MutantOutOfDate."""
+    if name is None:
+        yield
+        return
+    mutant = MUTANTS[name]
+    function = _function(mutant.function)
+    code = function.__code__
+    function.__code__ = _edited(mutant, function)
+    try:
+        yield
+    finally:
+        function.__code__ = code
+
+
+def _edited(mutant: PermanentMutant, function: FunctionType) -> CodeType:
+    text = dedent(inspect.getsource(function))
+    for before, after in mutant.edits:
+        if text.count(before) != 1:
+            raise MutantOutOfDate(f"{mutant.name}: {mutant.function} has this {text.count(before)} times: {before!r}")
+        text = text.replace(before, after)
+    made: dict[str, FunctionType] = {}
+    exec(compile(text, function.__code__.co_filename, "exec"), function.__globals__, made)  # noqa: S102 - our own text
+    return made[function.__name__].__code__
+
+
+def _function(place: str) -> FunctionType:
+    module, _, path = place.partition(":")
+    found: Any = import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert isinstance(found, FunctionType), place
+    return found
