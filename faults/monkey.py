@@ -314,7 +314,9 @@ class Monkey:
         with self._window("redelivery storm"):
             now = time.monotonic()
             in_flight = [
-                message for message in self._site.queue.held() if message.receives and message.visible_at > now
+                message
+                for message in self._site.queue.held()
+                if 0 < message.receives < SPARED_AFTER_RECEIVES - 1 and message.visible_at > now
             ]
             self._site.queue.show_now(in_flight, lambda _: None)
             self._send_again(STORM_MESSAGES, later_seconds=0)

@@ -199,7 +199,7 @@ def _count(run: FaultRun) -> None:
         windows=run.monkey.windows,
         lease_seconds=run.plan.pace.lease_seconds,
     )
-    run.count.otherwise_broken += [f"a message is dead: {message.body}" for message in run.site.queue.dead]
+    run.count.lost[:0] = [f"a message is dead: {message.body}" for message in run.site.queue.dead]
 
 
 def _tally(names: Iterable[str]) -> dict[str, int]:
