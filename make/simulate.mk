@@ -8,3 +8,8 @@ simulate: $(DEV_READY) ## break everything by a seeded plan in virtual time, the
 #? SHOW=yes prints and draws what happened in the first seed, also where all promises were kept
 #? MUTANT="a lapsed claim is sent again" with this mistake in the code, see simulator/mutants.py
 	@exec $(PY) -m simulator $(options)
+
+.PHONY: simulate-mutants
+simulate-mutants: $(DEV_READY) ## put one deliberate mistake after the other into the code, which make simulate must find
+#? N=500 seeds at most for each, SEED=1 for the first one
+	@exec $(PY) -m simulator.search $(options)

@@ -33,7 +33,6 @@ def _mutant(name: str, function: str, *edits: tuple[str, str]) -> PermanentMutan
     return PermanentMutant(name=name, function=function, edits=edits)
 
 
-_QUEUE_THEM = "    failed = queue([*also, *retried], services=services)\n"
 _CLAIM, _RECORD = "db.deliveries:claim", "db.attempts:_write"
 _MUTANTS = (
     # Sent again
@@ -42,12 +41,6 @@ _MUTANTS = (
         "a lapsed claim counts as never sent",
         "flows.prepare:_prepared",
         ("Exchange(outcome=LAPSED)", "Exchange(outcome=NO_TIME)"),
-    ),
-    _mutant(
-        "a lapse is forgotten when the claim is repeated",
-        _CLAIM,
-        ("(delivery.lease_id <> %(lease_id)s\n", "(delivery.lease_id <> %(lease_id)s) IS TRUE AS lapsed\n"),
-        ("OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed", ""),
     ),
     _mutant(
         "a lease keeps nobody off",
@@ -74,23 +67,12 @@ _MUTANTS = (
             "leased_until = NULL",
         ),
     ),
-    _mutant(
-        "each attempt has a key of its own",
-        "flows.prepare:_headers",
-        ("claim.idempotency_key", 'f"{claim.idempotency_key}-{claim.attempts_made}"'),
-    ),
     # Lost
     _mutant(
         "the row is written before its message",
         "flows.accept:accept",
         ("    services.queue.send([first], now=now)\n", ""),
         ("    if acceptance is None:\n", "    services.queue.send([first], now=now)\n    if acceptance is None:\n"),
-    ),
-    _mutant(
-        "attempts are recorded before their retries are queued",
-        "flows.settle:settle",
-        (_QUEUE_THEM, ""),
-        ("    now = services.clock()\n", _QUEUE_THEM + "    now = services.clock()\n"),
     ),
     _mutant(
         "a wake-up that is early is dropped",
@@ -113,11 +95,6 @@ _MUTANTS = (
         ("return [replace(later, due_at=now + timedelta(seconds=PUT_BACK_SECONDS), after_outage=True)]", "return []"),
     ),
     _mutant(
-        "a message is deleted though nothing replaced it",
-        "flows.attempt:attempt_due",
-        ("    return failed\n", "    return frozenset()\n"),
-    ),
-    _mutant(
         "what SQS refuses counts as queued",
         "wakeups.sqs:WakeupQueue._rejected_twice",
         ("return self._refused(refused) if refused else []", "return []"),
@@ -136,29 +113,13 @@ _MUTANTS = (
         ),
     ),
     _mutant(
-        "after a carried outcome nothing wakes the retry",
-        "flows.attempt:_after_carried",
-        ("return [replace(message, wakeup=replace(message.wakeup, due_at=record.due_at, record=None))]", "return []"),
-    ),
-    _mutant(
         "an operator wakes no delivery whose worker crashed",
         "db.deliveries:overdue",
         ("AND delivery.phase = 'open'", "AND delivery.state = 'pending'"),
     ),
-    _mutant(
-        "wake-ups without a row go round for ever",
-        "wakeups.sqs:decode",
-        ('misses=_misses(fields.get("misses", 0))', "misses=0"),
-    ),
     # Recorded wrongly
     _mutant(
         "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
-    ),
-    _mutant("the truth that comes late is not recorded", _RECORD, ("OR made.outcome <> 'unknown' AND", "OR FALSE AND")),
-    _mutant(
-        "the truth that comes late does not replace the lapse in the log",
-        _RECORD,
-        ("WHERE attempt.outcome = 'unknown'\n", "WHERE FALSE\n"),
     ),
     _mutant(
         "attempts are not counted",
@@ -187,7 +148,7 @@ _MUTANTS = (
     ),
     _mutant(
         "Retry-After has no upper bound",
-        "domain.retry:retry_after",
+        "domain.retry:_moment",
         ("timedelta(seconds=RETRY_AFTER_CAP_SECONDS)", "timedelta(seconds=9 * RETRY_AFTER_CAP_SECONDS)"),
         ("min(int(value), RETRY_AFTER_CAP_SECONDS)", "int(value)"),
     ),
