@@ -67,7 +67,7 @@ class Kind(Enum):
 
 
 class Seam(Enum):
-    """Where the flows leave our code, with what can happen there."""
+    """Where the flows leave our code, with what can happen there; what is named more than once happens more often."""
 
     CONNECT = (Kind.CRASH, Kind.STALL, Kind.CONNECT_REFUSED, Kind.CONNECT_HANGS)
     STATEMENT = (
@@ -84,10 +84,13 @@ class Seam(Enum):
     QUEUE_CALL = (Kind.CRASH, Kind.STALL, Kind.SQS_REFUSES, Kind.SQS_UNREACHABLE, Kind.SQS_PARTIAL)
     QUEUE_ANSWER = (Kind.SQS_REPLY_LOST, Kind.SQS_TWICE, Kind.CRASH, Kind.STALL)
     REQUEST = (Kind.STALL, Kind.CRASH)
-    RESPONSE = (Kind.CRASH, Kind.STALL, Kind.OUTAGE, Kind.SQS_OUTAGE)  # just when there is something to record
+    # Just when there is something to record, which is when it matters most.
+    RESPONSE = (Kind.CRASH, Kind.STALL, Kind.OUTAGE, Kind.OUTAGE, Kind.OUTAGE, Kind.SQS_OUTAGE)
     SLEEP = (Kind.CRASH,)
     SEAL_KEY = (Kind.NO_SEAL_KEY, Kind.CRASH)
     RECEIVE = (Kind.RECEIVED_TWICE, Kind.DELAYED)
+    # Of a message that carries an outcome: only if it is late can the truth be late.
+    RECEIVE_OUTCOME = (Kind.RECEIVED_TWICE, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED)
     DELETE = (Kind.UNDELETED,)
     BEGIN = (Kind.CLOSED_WHILE_IDLE,)
     ANSWER = (Kind.ANSWER_LOST,)

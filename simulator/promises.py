@@ -22,6 +22,7 @@ JITTER = 0.2
 LONGEST_RETRY_AFTER_SECONDS = 86_400
 SKEW_SECONDS = 4.1  # between the clocks of two processes, and what rounding takes
 LATE_SECONDS = 180.0  # in calm weather a retry waits no longer than that for a worker that is free
+OUTAGE_SECONDS = 400.0  # the longest
 IDLE_SECONDS = 600.0  # what breaks a connection may show in the next call only
 SAFE_TO_REPEAT = frozenset({425, 429, 503})
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
@@ -386,8 +387,8 @@ def _lost(facts: Facts, arrival: Arrival) -> bool:
     """Whether a fault explains that an answer is not in the log. "An unavailable database alone does not cause that"
     (docs/api.md): only what happens to the process itself, or to the queue as well."""
     return any(
-        fault.at >= arrival.at
-        and ((fault.process == arrival.process and fault.kind in LOSES_ANSWERS) or fault.kind in LOSES_MESSAGES)
+        (fault.at >= arrival.at and fault.process == arrival.process and fault.kind in LOSES_ANSWERS)
+        or (fault.at >= arrival.at - OUTAGE_SECONDS and fault.kind in LOSES_MESSAGES)
         for fault in facts.evidence.faults
     )
 

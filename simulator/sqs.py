@@ -133,7 +133,8 @@ class ModelledQueue:
             self.world.mark("message: to the dead-letter queue")
             self._log("moves a message to the dead-letter queue", message)
             return False
-        _, kind = self.world.weather.draw(Seam.RECEIVE)
+        carries = decode(message.body).record is not None
+        _, kind = self.world.weather.draw(Seam.RECEIVE_OUTCOME if carries else Seam.RECEIVE)
         if kind is Kind.DELAYED:
             self.world.strike(kind, delivery=_delivery(message))
             message.visible_at = self.world.now + self.world.choices.of(LATE_SECONDS)
