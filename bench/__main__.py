@@ -22,7 +22,7 @@ BUSY_LOAD = 0.5  # of all cores: above it the figures show other load more than 
 def main() -> int:
     """Runs the selected parts, all on one stage. Returns the exit status."""
     options = parser().parse_args()
-    parts = _parts(options.rows, options.report)
+    parts = _parts(options.rows, options.out)
     wanted = options.only.split(",") if options.only else list(parts)
     unknown = [name for name in wanted if name not in parts]
     if unknown:
@@ -36,7 +36,7 @@ def main() -> int:
     return 0
 
 
-def _parts(count: int, report: Path | None = None) -> dict[str, Callable[[Stage], None]]:
+def _parts(count: int, out: Path | None = None) -> dict[str, Callable[[Stage], None]]:
     return {
         "handler": handler.run,
         "instructions": instructions.run,
@@ -45,7 +45,7 @@ def _parts(count: int, report: Path | None = None) -> dict[str, Callable[[Stage]
         "wait": wait.run,
         "attempts": attempts.run,
         "rows": partial(rows.run, rows=count),
-        "tables": partial(tables.run, rows=count, report=report),
+        "tables": partial(tables.run, rows=count, out=out),
         "cold": cold.run,
     }
 
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
     made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
-    made.add_argument("--report", type=Path, help="the file for the figures of `tables`, as JSON")
+    made.add_argument("--out", type=Path, help="the folder for the figures of `tables`, as JSON")
     add_switch(made, "--small", words="do everything only a few times, as the tests do")
     return made
 

@@ -123,8 +123,8 @@ class Measured:
     lists: Sequence[Listed]
 
 
-def run(stage: Stage, *, rows: int, report: Path | None) -> None:
-    """Prints the tables, and writes the figures to `report` as JSON."""
+def run(stage: Stage, *, rows: int, out: Path | None) -> None:
+    """Prints the tables, and writes the figures to `tables.json` in the folder `out`."""
     heading("What deliveries take of the database")
     sizes = [200] if stage.small else [size for size in SIZES if size <= rows]
     found = {
@@ -135,13 +135,13 @@ def run(stage: Stage, *, rows: int, report: Path | None) -> None:
     }
     for text in tables(found):
         say(f"{text}\n")
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "tables.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def tables(found: Mapping[str, Any]) -> list[str]:
-    """Of a report: the table by sizes, that of the lists in the largest one, and that of the turnovers."""
+    """Of the figures: the table by sizes, that of the lists in the largest one, and that of the turnovers."""
     sizes = found["sizes"]
     columns = ["per delivery", *(f"{size['deliveries']:,} deliveries" for size in sizes)]
     disk = {name for size in sizes for name in size["disk_bytes"]}

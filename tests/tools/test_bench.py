@@ -26,8 +26,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_part_of_make_bench_does_its_work(tmp_path: Path) -> None:
-    report = tmp_path / "new" / "tables.json"
-    done = bench("SMALL=yes", "ROWS=10500", f"ONLY={','.join(PARTS)}", f"REPORT={report}")
+    done = bench("SMALL=yes", "ROWS=10500", f"ONLY={','.join(PARTS)}", f"OUT={tmp_path}")
     assert done.returncode == 0, done.stderr[-3000:]
     skipped = re.findall(r"SKIPPED: (\w+)", done.stdout)
     assert skipped == ([] if shutil.which("valgrind") else ["instructions"])
@@ -35,7 +34,10 @@ def test_every_part_of_make_bench_does_its_work(tmp_path: Path) -> None:
     printed = re.findall(r"^\| -+ \|", done.stdout, re.MULTILINE)
     assert len(headings) == len(PARTS) - len(skipped)
     assert len(printed) == len(headings) + len(TABLES) - 1
-    assert all(table in done.stdout for table in tables.tables(json.loads(report.read_text(encoding="utf-8"))))
+    assert all(
+        table in done.stdout
+        for table in tables.tables(json.loads((tmp_path / "tables.json").read_text(encoding="utf-8")))
+    )
 
 
 def cells(text: str) -> list[list[str]]:
