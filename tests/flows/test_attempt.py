@@ -418,6 +418,7 @@ def test_an_outcome_that_cannot_be_recorded_travels_in_a_wake_up_until_it_can(
     dead = Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none"))
     attempt_due(gateway.queue.take(), services=replace(gateway.services, database=dead))
     (carrying,) = gateway.queue.wakeups()  # still without a database: it travels on, and there is one of it
+    assert gateway.queue.delays() == [5]
 
     gateway.clock.now = carrying.due_at
     twice = gateway.queue.take() * 2

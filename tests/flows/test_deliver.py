@@ -405,12 +405,17 @@ def test_a_lapse_that_an_outage_hid_is_recorded_in_the_end(gateway: Gateway) -> 
     gateway.clock.forward(60)
     away = replace(gateway.services, database=Database(DatabaseSettings(database_url="postgresql://127.0.0.1:1/none")))
     attempt_due([wakeup], services=away)
-    read = []
-    while wakeups := gateway.queue.take():
+    read, delays = [], []
+    while gateway.queue.wakeups():
+        delays += gateway.queue.delays()
         gateway.clock.forward(60)
-        attempt_due(wakeups, services=gateway.services)
+        attempt_due(gateway.queue.take(), services=gateway.services)
         read.append(gateway.delivery()["state"])
     assert read == ["sending", "unknown"]
+    assert delays == [
+        30,
+        gateway.services.lease_seconds,
+    ]  # for the database, then for as long as another worker may still record it
 
 
 def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:

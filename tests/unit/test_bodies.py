@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -271,3 +272,14 @@ def test_a_partner_cannot_write_our_notes() -> None:
         Answered(status=200, headers=((NOTE, "all is well"), ("SALLYPORT-Outcome", "x"), ("A", "1")))
     )
     assert kept.headers == (("A", "1"),)
+
+
+@pytest.mark.parametrize(("coding", "bits"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15)])
+def test_what_refers_back_by_the_whole_window_is_decoded(coding: str, bits: int) -> None:
+    """The second half is nothing but a reference to the first one, 32,000 bytes before."""
+    half = random.Random(5).randbytes(32_000)
+    packer = zlib.compressobj(9, wbits=bits)
+    packed = packer.compress(half + half) + packer.flush()
+    assert len(packed) < 34_000
+    stored = stored_response(Answered(status=200, headers=(("Content-Encoding", coding),), body=packed))
+    assert stored.body == half + half
