@@ -39,7 +39,7 @@ def main() -> int:
 def _parts(count: int, out: Path | None = None) -> dict[str, Callable[[Stage], None]]:
     return {
         "handler": handler.run,
-        "instructions": instructions.run,
+        "instructions": partial(instructions.run, out=out),
         "statements": statements.run,
         "logs": logs.run,
         "wait": wait.run,
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
     made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
-    made.add_argument("--out", type=Path, help="the folder for the figures of `tables`, as JSON")
+    made.add_argument("--out", type=Path, help="the folder for the figures of `tables` and `instructions`, as JSON")
     add_switch(made, "--small", words="do everything only a few times, as the tests do")
     return made
 

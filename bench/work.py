@@ -38,7 +38,7 @@ def preload(events: list[dict[str, Any]]) -> None:
     _preloaded[:] = events
 
 
-def preloaded_calls(handler: str, *, status: int) -> None:
+def preloaded_calls(handler: str, *, status: int | None) -> None:
     """Calls a handler with each stored event."""
     calls(handler, _preloaded, status=status)
 

@@ -8,7 +8,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 .PHONY: bench
 bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum that does the same work
 #? ONLY=handler,cold for parts, ROWS=1000000 for a large table
-#? OUT=folder to write the figures of the part tables there, as JSON
+#? OUT=folder to write the figures of the parts tables and instructions there, as JSON
 #? SMALL=yes for a few rounds, too few to measure anything
 	@$(PY) -m bench $(options)
 

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +137,9 @@ def test_a_setting_that_is_missing_is_our_fault_and_named_in_the_log_alone(
 
     monkeypatch.setenv("WAKEUP_QUEUE_URL", functions.queue.url)
     assert functions.api.get("/v1/egress").status == 200
+
+
+def test_the_api_starts_without_the_document_that_it_is_seldom_asked_for(repository: Path) -> None:
+    program = "import sys, handlers.api; assert not {'handlers.openapi', 'handlers.examples'} & sys.modules.keys()"
+    environment = {"PYTHONPATH": str(repository / "src"), "POWERTOOLS_SERVICE_NAME": "sallyport"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, stdin=subprocess.DEVNULL)
