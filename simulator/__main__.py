@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local.errors import LocalError
 from simulator.failing import made_smaller, told
-from simulator.marks import SEEDS_NEEDED, never_visited
+from simulator.marks import RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
 from simulator.mutants import MUTANTS, mutated
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
 from simulator.run import run_tape
@@ -172,15 +172,14 @@ def _again(seed: int, asked: argparse.Namespace) -> str:
 
 def _judge_marks(tally: Tally) -> int:
     """A simulator that does not come to all places proves nothing of them."""
-    missing = never_visited(tally.marks)
-    if not missing:
-        return 0
-    names = "; ".join(missing)
-    if tally.seeds < SEEDS_NEEDED:
-        print(f"simulate: too few seeds to visit everything (N={SEEDS_NEEDED} does). Not visited: {names}")
-        return 0
-    print(f"simulate: never visited in {tally.seeds:,} seeds: {names}", file=sys.stderr)
-    return FAILED
+    missing, late = never_visited(tally.marks), overdue(tally.marks, seeds=tally.seeds)
+    if late:
+        print(f"simulate: never visited in {tally.seeds:,} seeds: {'; '.join(late)}", file=sys.stderr)
+        return FAILED
+    if missing:
+        count = SEEDS_NEEDED if tally.seeds < SEEDS_NEEDED else RARE_SEEDS_NEEDED
+        print(f"simulate: too few seeds to visit everything (N={count} does). Not visited: {'; '.join(missing)}")
+    return 0
 
 
 def _need_memory(size: int) -> None:

@@ -9,7 +9,10 @@ from simulator.faults import WEATHERS, Kind
 from simulator.partner import BEHAVIOURS
 from simulator.promises import CHANGES
 
-SEEDS_NEEDED = 1000
+SEEDS_NEEDED = 3000
+# A truth that comes in the seconds between a lapse and its retry: an outage, a late message and a duplicate at once.
+RARE = frozenset({"state: pending -> delivered", "state: pending -> failed"})
+RARE_SEEDS_NEEDED = 50_000
 
 _OTHERS = (
     "batch: ends with NoAnswer",
@@ -73,3 +76,9 @@ EXPECTED = frozenset(
 def never_visited(marks: Mapping[str, int]) -> list[str]:
     """Those of EXPECTED that are not in `marks`, in order."""
     return sorted(EXPECTED - marks.keys())
+
+
+def overdue(marks: Mapping[str, int], *, seeds: int) -> list[str]:
+    """Those that so many seeds should have visited, and did not."""
+    needed = {name: RARE_SEEDS_NEEDED if name in RARE else SEEDS_NEEDED for name in never_visited(marks)}
+    return [name for name, count in needed.items() if seeds >= count]

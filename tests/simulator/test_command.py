@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from simulator import __main__ as command
+from simulator.marks import EXPECTED, RARE, SEEDS_NEEDED
 from tests.support.making import ROOT, make
 
 
@@ -39,6 +41,13 @@ def test_input_that_means_nothing_is_one_clear_line(
         command.main(arguments)
     assert ended.value.code == 2
     assert line in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_never_came_to_a_place_fails_once_it_had_seeds_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    visited = Counter(dict.fromkeys(EXPECTED - RARE - {"claim: lapsed"}, 1))
+    for seeds, status in ((SEEDS_NEEDED - 1, 0), (SEEDS_NEEDED, 1)):
+        assert command._judge_marks(command.Tally(began_at=0.0, seeds=seeds, marks=visited)) == status
+    assert capsys.readouterr().err == f"simulate: never visited in {SEEDS_NEEDED:,} seeds: claim: lapsed\n"
 
 
 def test_too_little_memory_is_one_clear_line(
