@@ -24,6 +24,7 @@ from runtime.observability import count, logger
 PAUSE_SECONDS = 1.0  # between two attempts to record
 CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
 CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
+LAPSE_LOOK_SECONDS = 30  # when a lapse is looked at again: it and whatever comes late have been recorded by then
 
 ATTEMPTS_BY_OUTCOME: Mapping[OutcomeKind, Metric] = {
     OutcomeKind.ANSWERED: Metric.ATTEMPTS_ANSWERED,
@@ -112,11 +113,19 @@ def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[Batc
 
 
 def retry(attempt: JudgedAttempt) -> list[Wakeup]:
-    """The wake-up of the next attempt; none where there is no next one."""
+    """The wake-up of the next attempt; none where there is no next one.
+
+    A lapse has one in any case. Until it is recorded the real outcome may come, be it that the delivery is to be tried
+    again; and the wake-up of that retry may be the one that found the lapse.
+    """
+    claim = attempt.claim
     if isinstance(attempt.verdict, RetryAt):
-        claim = attempt.claim
-        return [Wakeup(delivery_id=claim.delivery_id, due_at=attempt.verdict.at, group=group_of(claim))]
-    return []
+        due_at = attempt.verdict.at
+    elif claim.lapsed:
+        due_at = attempt.attempt.started_at + timedelta(seconds=LAPSE_LOOK_SECONDS)
+    else:
+        return []
+    return [Wakeup(delivery_id=claim.delivery_id, due_at=due_at, group=group_of(claim))]
 
 
 def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:

@@ -1,6 +1,6 @@
 """The life of a delivery, one worker's batch at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -282,6 +282,45 @@ def test_a_late_outcome_replaces_the_unknown_of_a_lapsed_lease(gateway: Gateway,
 
     (attempt,) = gateway.attempts()
     assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
+    assert gateway.delivery()["state"] == "delivered"
+
+
+class _Interrupted(WakeupQueue):
+    """Lets something happen while a worker queues: after it has claimed, and before it records."""
+
+    meanwhile: Callable[[], object]
+
+    def send_some(self, wakeups: Sequence[Wakeup], *, now: datetime) -> frozenset[int]:
+        self.meanwhile()
+        return super().send_some(wakeups, now=now)
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_a_late_retry_has_a_message_when_its_own_one_found_the_lapse(
+    gateway: Gateway, partner: StartPartner, guarantee: Guarantee
+) -> None:
+    """The slow worker records its 503 while the one that found the lapse has claimed and not recorded it yet."""
+    gateway.destination(partner(answers_in_turn(503, 200)).url(), guarantee=guarantee)
+    delivery_id = create_delivery(gateway)
+    gateway.queue.take()
+    found = deliveries.claim(
+        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
+    )
+    slow = make_attempts(
+        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), services=gateway.services
+    )
+    gateway.clock.forward(gateway.services.lease_seconds)
+    interrupted = _Interrupted(
+        QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url=gateway.queue.endpoint_url)
+    )
+    interrupted.meanwhile = lambda: record(slow, end_at=soon(gateway), services=gateway.services)
+    wakeup = Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")
+    attempt_due([wakeup], services=replace(gateway.services, queue=interrupted))
+    assert gateway.delivery()["state"] == "pending"
+
+    for _ in range(3):
+        gateway.clock.forward(600)
+        work(gateway)
     assert gateway.delivery()["state"] == "delivered"
 
 

@@ -182,6 +182,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 1.0,
         "CARRY_SECONDS": 8.0,
         "CARRIED_AFTER_SECONDS": 10,
+        "LAPSE_LOOK_SECONDS": 30,
     },
     "flows/tokens.py": {
         "SECRET_BYTES": 32,
