@@ -224,10 +224,8 @@ def test_of_a_tenant_with_more_overdue_than_a_page_the_oldest_come_first(gateway
     gateway.destination("http://127.0.0.1:1")
     made = create_delivery(gateway, 5)
     gateway.clock.forward(1000)
-    pages = [overdue(gateway, limit=2)]
-    while page := overdue(gateway, limit=2, after=pages[-1][-1]):
-        pages.append(page)
-    assert pages == [made[:2], made[2:4], made[4:]]
+    pages = [overdue(gateway, limit=2, after=after) for after in (None, made[1], made[3], made[4])]
+    assert pages == [made[:2], made[2:4], made[4:], []]
 
 
 def test_what_is_overdue_is_found_without_reading_what_is_finished(gateway: Gateway) -> None:
