@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.errors import LocalError
+from simulator import numbers
 from simulator.failing import made_smaller, told
 from simulator.marks import RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
 from simulator.mutants import MUTANTS, mutated
@@ -27,7 +28,6 @@ from stack.switches import add_switch
 FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
 SECONDS = 60.0  # without N
 PROGRESS_SECONDS = 5.0
-HIGHEST_SEED = 2**32
 FOLDER = Path(".simulation")
 PROCESS_MB = 150  # what a process of the simulator and its sessions in PostgreSQL need
 POSTGRES_MB = 200
@@ -83,34 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
     made = argparse.ArgumentParser(prog="simulator", description=__doc__)
-    made.add_argument("--n", type=_count, help="how many seeds (as many as fit into a minute)")
-    made.add_argument("--seed", type=_seed, help="the first one (random)")
+    made.add_argument("--n", type=numbers.count, help="how many seeds (as many as fit into a minute)")
+    made.add_argument("--deliveries", type=numbers.count, help="go on until there were so many")
+    made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
     made.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
     made.add_argument("--mutant", choices=list(MUTANTS), metavar="NAME", help="with this mistake in the code")
     add_switch(made, "--show", words="print what happened in the first seed, also where all promises were kept")
     return made
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seeds, such as 1000")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= HIGHEST_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number below {HIGHEST_SEED}")
-    return int(text)
-
-
 def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
-    seed = secrets.randbelow(HIGHEST_SEED) if asked.seed is None else asked.seed
+    seed = secrets.randbelow(numbers.HIGHEST_SEED) if asked.seed is None else asked.seed
     size = min(processors(), asked.n or processors())
     _need_memory(size)
     print(f"simulate: seeds from SEED={seed} on, in {size} processes", flush=True)
     with _directory() as directory, Databases(directory) as databases:
         with Pool(databases, size=size) as pool:
-            story = _first_failure(pool, _seeds(asked, seed), tally, mutant=asked.mutant)
+            story = _first_failure(pool, _seeds(asked, seed, tally), tally, mutant=asked.mutant)
         with connected(databases.make("simulated_again")) as connection, mutated(asked.mutant):
             if story is not None:
                 return _failed(story, tally, connection, again=_again(story.seed, asked))
@@ -129,11 +118,13 @@ def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, *, mutant: st
     return None
 
 
-def _seeds(asked: argparse.Namespace, first: int) -> Iterable[int]:
-    if asked.until:
-        return itertools.count(first)
+def _seeds(asked: argparse.Namespace, first: int, tally: Tally) -> Iterable[int]:
     if asked.n:
         return range(first, first + asked.n)
+    if asked.deliveries:
+        return itertools.takewhile(lambda _: tally.deliveries < asked.deliveries, itertools.count(first))
+    if asked.until:
+        return itertools.count(first)
     end_at = time.monotonic() + SECONDS
     return itertools.takewhile(lambda _: time.monotonic() < end_at, itertools.count(first))
 

@@ -8,21 +8,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from local.errors import LocalError
+from simulator import numbers
 from simulator.mutants import MUTANTS, MutantOutOfDate, mutated
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
 from simulator.setting import Databases
 
 FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
 SEEDS = 500
-HIGHEST_SEED = 2**32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all were found, 1 when one was not, 2 when it cannot run."""
     asked = parser().parse_args(arguments)
-    seed = secrets.randbelow(HIGHEST_SEED) if asked.seed is None else asked.seed
+    seed = secrets.randbelow(numbers.HIGHEST_SEED) if asked.seed is None else asked.seed
+    names = [name for name in MUTANTS if asked.only in name]
+    if not names:
+        print(f"simulate-mutants: no mistake has {asked.only!r} in its name; see simulator/mutants.py", file=sys.stderr)
+        return CANNOT_RUN
     try:
-        return _search(range(seed, seed + (asked.n or SEEDS)), [name for name in MUTANTS if asked.only in name])
+        return _search(range(seed, seed + (asked.n or SEEDS)), names)
     except (LocalError, ProcessLost, MutantOutOfDate) as error:
         print(f"simulate-mutants: {error}", file=sys.stderr)
         return CANNOT_RUN
@@ -34,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
     made = argparse.ArgumentParser(prog="simulator.search", description=__doc__)
-    made.add_argument("--n", type=int, help=f"how many seeds at most for each ({SEEDS})")
-    made.add_argument("--seed", type=int, help="the first one (random)")
+    made.add_argument("--n", type=numbers.count, help=f"how many seeds at most for each ({SEEDS})")
+    made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
     made.add_argument("--only", default="", help="those whose name has this")
     return made
 

@@ -1,6 +1,7 @@
 """`make simulate`: what it prints, how it ends, and what it says of input that means nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,14 +24,24 @@ def test_a_few_seeds_end_in_one_line_that_counts_them() -> None:
     assert "Not visited:" in done.stdout
 
 
+def test_it_goes_on_until_there_were_so_many_deliveries() -> None:
+    done = make("simulate", "DELIVERIES=25", "SEED=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = re.search(r"all promises kept\. ([0-9]+) seeds, ([0-9]+) deliveries", done.stdout)
+    assert said is not None
+    assert 25 <= int(said[2]) < 150
+    assert int(said[1]) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--seed=x"], "'x' is no seed: a whole number below 4294967296"),
         (["--seed=-1"], "'-1' is no seed: a whole number below 4294967296"),
         (["--seed=4294967296"], "'4294967296' is no seed: a whole number below 4294967296"),
-        (["--n=0"], "'0' is no number of seeds, such as 1000"),
-        (["--n=many"], "'many' is no number of seeds, such as 1000"),
+        (["--n=0"], "'0' is not a whole number from 1 on, such as 1000"),
+        (["--n=many"], "'many' is not a whole number from 1 on, such as 1000"),
+        (["--deliveries=0"], "'0' is not a whole number from 1 on, such as 1000"),
         (["--until=tomorrow"], "invalid choice: 'tomorrow'"),
     ],
 )

@@ -13,22 +13,22 @@ from simulator.setting import RealConnection
 from simulator.trace import ARRIVAL, Story, from_json
 
 SENT_AGAIN = "a lapsed claim is sent again"
-SEED = 2  # one at which that is found
 
 
 @pytest.fixture(scope="module")
 def failed(real: RealConnection) -> tuple[Story, Story]:
-    """The story of the seed, and what is left of it."""
+    """The story of the first seed at which something is sent twice, and what is left of it. Which seed that is changes
+    with the code."""
     with mutated(SENT_AGAIN):
-        story = run_tape(SEED, real)
+        stories = (run_tape(seed, real) for seed in range(500))
+        story = next(story for story in stories if story.broken and story.broken[0].promise == "at most once")
         return story, made_smaller(story, real, budget=250, report=lambda _: None)
 
 
 def test_a_failing_seed_becomes_a_short_story_of_the_same_broken_promise(failed: tuple[Story, Story]) -> None:
     story, small = failed
-    assert story.broken
     assert small.broken[0].promise == story.broken[0].promise
-    assert small.seed == SEED
+    assert small.seed == story.seed
     assert sum(map(bool, small.tape)) <= 20
     assert len(small.events) <= 40 < len(story.events)
 
@@ -45,10 +45,11 @@ def test_the_small_story_repeats_from_its_tape_and_breaks_nothing_without_the_mi
 def test_its_lines_its_page_and_the_story_itself_are_written(failed: tuple[Story, Story], tmp_path: Path) -> None:
     _, small = failed
     text = list(told(small, tmp_path))
+    page = tmp_path / f"{small.seed}.html"
     assert len(text) == len(small.events) + len(small.broken) + 1
-    assert text[-1] == f"To look at it: {tmp_path}/{SEED}.html"
-    assert small.broken[0].promise in (tmp_path / f"{SEED}.html").read_text(encoding="utf-8")
-    assert from_json((tmp_path / f"{SEED}.json").read_bytes()) == small
+    assert text[-1] == f"To look at it: {page}"
+    assert small.broken[0].promise in page.read_text(encoding="utf-8")
+    assert from_json(page.with_suffix(".json").read_bytes()) == small
 
 
 def test_both_arrivals_are_in_the_story_with_what_the_partner_knows(failed: tuple[Story, Story]) -> None:
@@ -60,16 +61,17 @@ def test_both_arrivals_are_in_the_story_with_what_the_partner_knows(failed: tupl
 
 
 def test_the_command_does_all_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    failed: tuple[Story, Story], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    seed = failed[0].seed
     monkeypatch.setattr("simulator.__main__.FOLDER", tmp_path)
     monkeypatch.setattr("simulator.__main__.BUDGET_RUNS", 40)
-    assert command.main([f"--seed={SEED}", "--n=1", f"--mutant={SENT_AGAIN}"]) == 1
+    assert command.main([f"--seed={seed}", "--n=1", f"--mutant={SENT_AGAIN}"]) == 1
     said = capsys.readouterr().out
-    assert f"simulate: SEED={SEED} broke a promise after 1 seeds" in said
+    assert f"simulate: SEED={seed} broke a promise after 1 seeds" in said
     assert "shrinking: stopped after run 40" in said
-    assert f"To repeat the seed: make simulate SEED={SEED} N=1 MUTANT='{SENT_AGAIN}'" in said
-    assert (tmp_path / f"{SEED}.html").exists()
+    assert f"To repeat the seed: make simulate SEED={seed} N=1 MUTANT='{SENT_AGAIN}'" in said
+    assert (tmp_path / f"{seed}.html").exists()
 
 
 def test_any_seed_can_be_looked_at(

@@ -9,6 +9,7 @@ from faults import __main__ as faults
 from lab import __main__ as lab
 from lab.fuzz import __main__ as fuzz
 from simulator import __main__ as simulate
+from simulator import search
 from stack import db_shell
 from stack.capacity import report as capacity
 from stack.cost import report
@@ -30,6 +31,7 @@ PARSERS = {
     "mutants": mutants.parser,
     "bench": bench.parser,
     "simulate": simulate.parser,
+    "simulate-mutants": search.parser,
     "faults": faults.parser,
 }
 # Options for tests and other programs, which no variable of make stands for.
@@ -44,6 +46,7 @@ OTHERS = {
     "mutants": {"help"},
     "bench": {"help"},
     "simulate": {"help"},
+    "simulate-mutants": {"help"},
     "faults": {"help", "seconds"},  # make chaos has the seconds
 }
 
