@@ -4,16 +4,14 @@ import argparse
 import contextlib
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from faults.disk import NoSuchDisk, enter_namespace
+from local.stopping import stoppable
 
 if TYPE_CHECKING:
     from faults.run import FaultPlan, FaultRun, Say
@@ -22,7 +20,6 @@ RECORDED = Path("docs/measured")
 LEAST_DELIVERIES, LEAST_FAULTS = 100_000, 500  # of a run that is recorded
 FAULTS_PER_SECOND = 0.75  # of `make chaos`
 LEAST_OF_CHAOS = 4
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 
 
@@ -34,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0 where every promise held, 1 where one is broken, 2 where nothing could be started, 130 after Ctrl-C."""
     asked = parser().parse_args(arguments)
     because = _namespace()
-    with _stoppable():
+    with stoppable(Interrupted):
         directory = Path(tempfile.mkdtemp(prefix="sallyport-faults-"))
         try:
             return _run(asked, directory, because, _saying())
@@ -134,21 +131,6 @@ def _from_one(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
     return int(text)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turns the first signal to stop into an exception and ignores the others: stopping is not itself stopped."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
-        for signal_number in _SIGNALS:
-            signal.signal(signal_number, signal.SIG_IGN)
-        raise Interrupted
-
-    for signal_number in _SIGNALS:
-        if signal.getsignal(signal_number) != signal.SIG_IGN:  # nohup and the like
-            signal.signal(signal_number, stop)
-    yield
 
 
 if __name__ == "__main__":

@@ -4,22 +4,20 @@ import argparse
 import contextlib
 import logging
 import select
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from local.demonstration import SCOPES, TENANT, lines_to_paste, make_destination, working_token
 from local.errors import Advice, LocalError
 from local.functions import REPOSITORY
 from local.stack import Stack, StackConfiguration, clean
+from local.stopping import stoppable
 from local.tokens import issue
 
 _WATCH_SECONDS = 0.5
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _ADVICE = {
     Advice.CHOOSE_PORT: "Stop what uses it, or choose another: make run PORT=9000",
@@ -107,18 +105,10 @@ def hung_up(output: TextIO) -> bool:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turns the first stop signal into an exception and ignores the others, so that stopping is not itself stopped."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
-        for signal_number in _STOP_SIGNALS:
-            signal.signal(signal_number, signal.SIG_IGN)
-        raise Stopped
-
-    for signal_number in _STOP_SIGNALS:
-        if signal.getsignal(signal_number) != signal.SIG_IGN:  # nohup and the like
-            signal.signal(signal_number, stop)
+    """Until a signal to stop, which ends it in order."""
     try:
-        yield
+        with stoppable(Stopped):
+            yield
     except Stopped:
         _say("\nStopped.")
 
