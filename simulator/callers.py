@@ -133,7 +133,7 @@ class Callers:
         return self._note(order, self._world.now, work, "accept" if order.wait_seconds is None else "deliver")
 
     def _note(self, order: Order, asked_at: float, work: Any, what: str) -> Told:
-        verb = "asks what became of it" if what == "read" else "hands a delivery over"
+        verb = "reads the delivery" if what == "read" else "asks for a delivery"
         self._world.log(order.caller, "call", verb, to="api")
         facts = self._facts(work, what)
         told = Told(

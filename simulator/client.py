@@ -5,11 +5,11 @@ It follows egress.client.Client and its deadlines; what that does on the wire is
 
 from collections.abc import Sequence
 
-from domain.outcomes import Exchange
+from domain.outcomes import Answered, Exchange, outcome_kind
 from egress.client import EarlyResults, OutboundRequest
 from simulator.database import Server
 from simulator.faults import Seam
-from simulator.partner import Flight, Partners
+from simulator.partner import Flight, Partners, key_of
 from simulator.world import Process, World
 
 
@@ -31,9 +31,12 @@ class SimulatedClient:
         self._world.step(Seam.REQUEST)
         began_at = self._world.now
         flights = [self._partners.send(request, self._process) for request in requests]
+        noted: set[int] = set()
+        self._note_silence(requests, flights, noted)
         while (now := self._world.now) < max(flight.ends_at for flight in flights):
             early = self._report(early, flights, began_at=began_at)
             self._world.scheduler.pause(_next_moment(early, flights, began_at=began_at, now=now) - now)
+            self._note_silence(requests, flights, noted)
         kind = self._world.step(Seam.RESPONSE)
         self._hear()
         if kind is not None:
@@ -55,6 +58,17 @@ class SimulatedClient:
             self._process.invocation.early = True
         early.report(ended)
         return None
+
+    def _note_silence(self, requests: Sequence[OutboundRequest], flights: Sequence[Flight], noted: set[int]) -> None:
+        """Logs each exchange that has ended without an answer, once: no arrival says so."""
+        for place, (request, flight) in enumerate(zip(requests, flights, strict=True)):
+            outcome = flight.exchange.outcome
+            if place in noted or flight.ends_at > self._world.now or isinstance(outcome, Answered):
+                continue
+            noted.add(place)
+            delivery, number = self._process.attempts[(request.owner, key_of(request))]
+            text = f"attempt {number} ends as {outcome_kind(outcome)}: {outcome.reason}"
+            self._world.log(self._process.name, "no answer", text, delivery=delivery)
 
     def _hear(self) -> None:
         """Notes which answers this process has by now."""

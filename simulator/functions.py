@@ -24,6 +24,7 @@ from simulator.client import SimulatedClient
 from simulator.database import Server
 from simulator.evidence import Invocation
 from simulator.faults import Kind, Seam
+from simulator.options import counted
 from simulator.partner import Partners
 from simulator.scheduler import Task
 from simulator.sqs import ModelledQueue, QueuedMessage
@@ -221,7 +222,7 @@ class Pollers:
             assert invocation is not None
             invocation.carried = any(wakeup.record is not None for wakeup in wakeups)
             name = self._world.process.name
-            self._world.log("queue", "batch", f"sends {len(wakeups)} to {name}", to=name)
+            self._world.log("queue", "batch", f"delivers {counted(len(wakeups), 'message')}", to=name)
             return attempt_due(wakeups, services=services, seconds_left=min(seconds_left, WORKER_SECONDS))
 
         try:

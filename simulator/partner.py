@@ -199,7 +199,7 @@ class Partners:
         again: bool = False,
         after: float | None = None,
     ) -> Arrival:
-        key = _key(request)
+        key = key_of(request)
         arrival = Arrival(
             at=0.0,
             process=process.name,
@@ -290,5 +290,6 @@ class Partners:
         return float(retry_after) if retry_after.isdecimal() else None
 
 
-def _key(request: OutboundRequest) -> str:
+def key_of(request: OutboundRequest) -> str:
+    """Its idempotency key."""
     return next(value for name, value in request.headers if name == "Idempotency-Key")

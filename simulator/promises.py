@@ -15,7 +15,7 @@ from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import INCIDENTS, Kind
 from simulator.setting import BY_ID, DESTINATIONS
-from simulator.trace import Broken
+from simulator.trace import Broken, clock_time
 
 SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
@@ -379,8 +379,9 @@ def _not_processed(arrival: Arrival) -> bool:
 
 
 def _repeated(first: Arrival, second: Arrival) -> str:
-    answer = f"answered {first.status}" if first.heard else "not answered"
-    return f"attempt {first.number} arrived at {first.at:.3f} s and was {answer}; attempt {second.number} arrived too"
+    heard = f"its answer {first.status} came back" if first.heard else "no answer came back"
+    times = [clock_time(arrival.at) for arrival in (first, second)]
+    return f"attempt {first.number} arrived at {times[0]} and {heard}; attempt {second.number} arrived at {times[1]}"
 
 
 def _lost(facts: Facts, arrival: Arrival) -> bool:
