@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-import secrets
+import os
 import shutil
 import sys
 import tempfile
@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.errors import LocalError
+from local.stopping import stoppable
 from simulator import numbers
 from simulator.failing import made_smaller, told
-from simulator.marks import RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
+from simulator.marks import EXPECTED, RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
 from simulator.mutants import MUTANTS, mutated
+from simulator.numbers import counted, random_seed, seeds_from
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
 from simulator.run import run_tape
 from simulator.setting import Databases, RealConnection, connected
@@ -28,6 +30,7 @@ from stack.switches import add_switch
 FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
 SECONDS = 60.0  # without N
 PROGRESS_SECONDS = 5.0
+FEW = 10  # so many places that were not visited are named
 FOLDER = Path(".simulation")
 PROCESS_MB = 150  # what a process of the simulator and its sessions in PostgreSQL need
 POSTGRES_MB = 200
@@ -47,6 +50,7 @@ class Tally:
     arrivals: int = 0
     faults: int = 0
     marks: Counter[str] = field(default_factory=Counter)
+    story: Story | None = None  # the first that broke a promise
 
     def add(self, result: SeedResult) -> None:
         """Counts one more seed."""
@@ -55,13 +59,15 @@ class Tally:
         self.arrivals += result.arrivals
         self.faults += result.faults
         self.marks += result.marks
+        self.story = self.story or result.story
 
     def text(self) -> str:
         """In one line."""
         seconds = max(0.001, time.monotonic() - self.began_at)
         return (
-            f"{self.seeds:,} seeds, {self.deliveries:,} deliveries, {self.arrivals:,} requests at partners, "
-            f"{self.faults:,} faults in {seconds:.0f} s: {self.seeds / seconds:.1f} seeds/s, "
+            f"{counted(self.seeds, 'seed')}, {counted(self.deliveries, 'delivery', 'deliveries')}, "
+            f"{counted(self.arrivals, 'request')} at partners, {counted(self.faults, 'fault')} in {seconds:.0f} s: "
+            f"{self.seeds / seconds:.1f} seeds/s, "
             f"{self.deliveries / seconds:.0f} deliveries/s"
         )
 
@@ -71,40 +77,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     tally = Tally(began_at=time.monotonic())
     try:
-        return _simulate(asked, tally)
-    except (LocalError, CannotSimulate, ProcessLost) as error:
+        with stoppable(KeyboardInterrupt):
+            return _simulate(asked, tally)
+    except BrokenPipeError:
+        return _nobody_reads()
+    except (LocalError, CannotSimulate, ProcessLost, OSError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return CANNOT_RUN
     except KeyboardInterrupt:
-        print(f"\nsimulate: stopped. So far no promise was broken: {tally.text()}", file=sys.stderr)
+        print(f"\nsimulate: stopped. {_so_far(tally, asked)}", file=sys.stderr)
         return STOPPED
+
+
+def _so_far(tally: Tally, asked: argparse.Namespace) -> str:
+    if tally.story is None:
+        return f"So far no promise was broken: {tally.text()}"
+    broken = tally.story.broken[0]
+    return f"A promise was broken ({broken.promise}: {broken.text}). To repeat it: {_again(tally.story.seed, asked)}"
+
+
+def _nobody_reads() -> int:
+    """As after `make simulate | head`. What is still buffered goes nowhere, or Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CANNOT_RUN
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
     made = argparse.ArgumentParser(prog="simulator", description=__doc__)
-    made.add_argument("--n", type=numbers.count, help="how many seeds (as many as fit into a minute)")
-    made.add_argument("--deliveries", type=numbers.count, help="go on until there were so many")
+    how_long = made.add_mutually_exclusive_group()
+    how_long.add_argument("--n", type=numbers.count, help="how many seeds (as many as fit into a minute)")
+    how_long.add_argument("--deliveries", type=numbers.count, help="go on until there were so many")
+    how_long.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
     made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
-    made.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
     made.add_argument("--mutant", choices=list(MUTANTS), metavar="NAME", help="with this mistake in the code")
     add_switch(made, "--show", words="print what happened in the first seed, also where all promises were kept")
     return made
 
 
 def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
-    seed = secrets.randbelow(numbers.HIGHEST_SEED) if asked.seed is None else asked.seed
+    first = random_seed() if asked.seed is None else asked.seed
     size = min(processors(), asked.n or processors())
     _need_memory(size)
-    print(f"simulate: seeds from SEED={seed} on, in {size} processes", flush=True)
+    print(f"simulate: seeds from SEED={first} on, in {counted(size, 'process', 'processes')}", flush=True)
     with _directory() as directory, Databases(directory) as databases:
         with Pool(databases, size=size) as pool:
-            story = _first_failure(pool, _seeds(asked, seed, tally), tally, mutant=asked.mutant)
+            story = _first_failure(pool, _seeds(asked, first, tally), tally, mutant=asked.mutant)
         with connected(databases.make("simulated_again")) as connection, mutated(asked.mutant):
             if story is not None:
                 return _failed(story, tally, connection, again=_again(story.seed, asked))
             if asked.show:
-                _print(told(run_tape(seed, connection), FOLDER))
+                _print(told(run_tape(first, connection), FOLDER, again=_again(first, asked)))
     print(f"simulate: all promises kept. {tally.text()}")
     return 0 if asked.mutant else _judge_marks(tally)
 
@@ -119,14 +142,14 @@ def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, *, mutant: st
 
 
 def _seeds(asked: argparse.Namespace, first: int, tally: Tally) -> Iterable[int]:
-    if asked.n:
-        return range(first, first + asked.n)
-    if asked.deliveries:
-        return itertools.takewhile(lambda _: tally.deliveries < asked.deliveries, itertools.count(first))
     if asked.until:
-        return itertools.count(first)
+        return seeds_from(first)
+    if asked.n:
+        return itertools.islice(seeds_from(first), asked.n)
+    if asked.deliveries:
+        return itertools.takewhile(lambda _: tally.deliveries < asked.deliveries, seeds_from(first))
     end_at = time.monotonic() + SECONDS
-    return itertools.takewhile(lambda _: time.monotonic() < end_at, itertools.count(first))
+    return itertools.takewhile(lambda _: time.monotonic() < end_at, seeds_from(first))
 
 
 def _with_progress(results: Iterator[SeedResult], tally: Tally) -> Iterator[SeedResult]:
@@ -147,14 +170,13 @@ def _failed(story: Story, tally: Tally, connection: RealConnection, *, again: st
     print(
         f"simulate: of {len(story.events)} events and {len(story.tape)} choices these are left, for the same promise:"
     )
-    _print(told(small, FOLDER))
-    print(f"To repeat the seed: {again}")
+    _print(told(small, FOLDER, again=again))
     return FAILED
 
 
 def _print(text: Iterable[str]) -> None:
     for line in text:
-        print(line)
+        print(line, flush=True)
 
 
 def _again(seed: int, asked: argparse.Namespace) -> str:
@@ -165,11 +187,13 @@ def _judge_marks(tally: Tally) -> int:
     """A simulator that does not come to all places proves nothing of them."""
     missing, late = never_visited(tally.marks), overdue(tally.marks, seeds=tally.seeds)
     if late:
-        print(f"simulate: never visited in {tally.seeds:,} seeds: {'; '.join(late)}", file=sys.stderr)
+        print(f"simulate: never visited in {counted(tally.seeds, 'seed')}: {'; '.join(late)}", file=sys.stderr)
         return FAILED
     if missing:
-        count = SEEDS_NEEDED if tally.seeds < SEEDS_NEEDED else RARE_SEEDS_NEEDED
-        print(f"simulate: too few seeds to visit everything (N={count} does). Not visited: {'; '.join(missing)}")
+        needed = SEEDS_NEEDED if tally.seeds < SEEDS_NEEDED else RARE_SEEDS_NEEDED
+        places = f"{len(missing)} of {len(EXPECTED)} faults, states and branches"
+        names = f": {'; '.join(missing)}" if len(missing) <= FEW else ""
+        print(f"simulate: too few seeds to visit everything (N={needed} does). Not visited: {places}{names}")
     return 0
 
 
@@ -177,7 +201,9 @@ def _need_memory(size: int) -> None:
     needed = size * PROCESS_MB + POSTGRES_MB
     free = _free_mb()
     if free is not None and free < needed:
-        raise CannotSimulate(f"too little memory: {free} MB are free, and {size} processes need {needed} MB")
+        raise CannotSimulate(
+            f"too little memory: {free} MB are free, and {counted(size, 'process', 'processes')} need {needed} MB"
+        )
 
 
 def _free_mb() -> int | None:

@@ -49,10 +49,17 @@ def _seldom(report: Callable[[str], None]) -> Callable[[str], None]:
     return reported
 
 
-def told(story: Story, folder: Path) -> Iterator[str]:
-    """The story's lines, and where its page is, which is written."""
-    path = folder / f"{story.seed}.html"
-    page.write(story, path)
-    path.with_suffix(".json").write_bytes(to_json(story))
+def told(story: Story, folder: Path, *, again: str) -> Iterator[str]:
+    """The story's lines, where its page is, which is written, and the command that repeats it."""
     yield from lines(story)
-    yield f"To look at it: {path}"
+    yield _drawn(story, folder / f"{story.seed}.html", again=again)
+    yield f"To repeat the seed: {again}"
+
+
+def _drawn(story: Story, path: Path, *, again: str) -> str:
+    try:
+        page.write(story, path, again=again)
+        path.with_suffix(".json").write_bytes(to_json(story))
+    except OSError as error:
+        return f"Its page could not be written: {error}"
+    return f"To look at it: {path}"

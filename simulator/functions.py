@@ -24,7 +24,7 @@ from simulator.client import SimulatedClient
 from simulator.database import Server
 from simulator.evidence import Invocation
 from simulator.faults import Kind, Seam
-from simulator.options import counted
+from simulator.numbers import counted
 from simulator.partner import Partners
 from simulator.scheduler import Task
 from simulator.sqs import ModelledQueue, QueuedMessage

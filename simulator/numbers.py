@@ -1,6 +1,9 @@
-"""Numbers that people give to `make simulate` and its like. Each function raises ArgumentTypeError, in words."""
+"""Numbers that people give to `make simulate` and its like, and that these print. Functions for argparse raise
+ArgumentTypeError, in words."""
 
 import argparse
+import secrets
+from collections.abc import Iterator
 
 HIGHEST_SEED = 2**32
 
@@ -17,3 +20,20 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= HIGHEST_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number below {HIGHEST_SEED}")
     return int(text)
+
+
+def random_seed() -> int:
+    """One to begin with, where nobody named one."""
+    return secrets.randbelow(HIGHEST_SEED)
+
+
+def seeds_from(first: int) -> Iterator[int]:
+    """`first` and those after it, without an end; after the last one comes 0. So all of them can be named again."""
+    while True:
+        yield first
+        first = (first + 1) % HIGHEST_SEED
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Such as "1 seed" and "1,000 seeds"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

@@ -18,14 +18,14 @@ from simulator.trace import ARRIVAL, FAULT, Broken, Event, Story, clock_time, on
 _HERE = Path(__file__)
 
 
-def write(story: Story, path: Path) -> None:
-    """Writes the page; its folder is made where it is missing."""
+def write(story: Story, path: Path, *, again: str) -> None:
+    """Writes the page; its folder is made where it is missing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(written(story), encoding="utf-8", errors="backslashreplace")
+    path.write_text(written(story, again=again), encoding="utf-8", errors="backslashreplace")
 
 
-def written(story: Story) -> str:
-    """The page. A link to it may end in #12, for the twelfth event."""
+def written(story: Story, *, again: str) -> str:
+    """The page, with the command `again` that repeats the run. A link to it may end in #12, for the twelfth event."""
     style, script = _asset(".css"), _asset(".js")
     names = short_names(story)
     return Template(_asset(".html")).substitute(
@@ -34,7 +34,7 @@ def written(story: Story) -> str:
         style=style,
         verdict="\n".join(_verdict(broken, story) for broken in story.broken) or _KEPT,
         log="\n".join(_line(place, event, names=names) for place, event in enumerate(story.events, 1)),
-        seed=story.seed,
+        again=escape(one_line(again)),
         choices=len(story.tape),
         tape=" ".join(map(str, story.tape)),
         story=_data(story, names=names),

@@ -5,14 +5,15 @@ A process gets one seed after the other over a pipe, and ends when the pipe does
 
 import multiprocessing
 import os
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
+from local.stopping import children_unstopped
 from simulator.mutants import mutated
 from simulator.run import play
 from simulator.setting import Databases, connected
@@ -48,11 +49,13 @@ class Pool:
         self._seeds: dict[Pipe, int] = {}
 
     def __enter__(self) -> "Pool":
+        resource_tracker.ensure_running()  # with the first process it would let signals through again
         for number in range(1, self._size + 1):
             ours, theirs = self._context.Pipe()
             url = self._databases.make(f"simulated_{number}")
             process = self._context.Process(target=_serve, args=(url, theirs), daemon=True)
-            process.start()
+            with children_unstopped():
+                process.start()
             theirs.close()
             self._workers[ours] = process
         return self
@@ -60,7 +63,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for pipe, process in self._workers.items():
             pipe.close()
-            process.terminate()
+            process.kill()
             process.join(JOIN_SECONDS)
 
     def results(self, seeds: Iterable[int], *, mutant: str | None = None) -> Iterator[SeedResult]:
@@ -108,7 +111,6 @@ class Pool:
 
 def _serve(url: str, pipe: Pipe) -> None:
     """A process of the simulator."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
     with connected(url) as connection:
         while True:
             try:

@@ -1,13 +1,14 @@
 """`make simulate-mutants`: each deliberate mistake of simulator/mutants.py must be found, from a fresh seed on."""
 
 import argparse
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from local.errors import LocalError
+from local.stopping import stoppable
 from simulator import numbers
 from simulator.mutants import MUTANTS, MutantOutOfDate, mutated
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
@@ -20,14 +21,14 @@ SEEDS = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when all were found, 1 when one was not, 2 when it cannot run."""
     asked = parser().parse_args(arguments)
-    seed = secrets.randbelow(numbers.HIGHEST_SEED) if asked.seed is None else asked.seed
     names = [name for name in MUTANTS if asked.only in name]
     if not names:
         print(f"simulate-mutants: no mistake has {asked.only!r} in its name; see simulator/mutants.py", file=sys.stderr)
         return CANNOT_RUN
     try:
-        return _search(range(seed, seed + (asked.n or SEEDS)), names)
-    except (LocalError, ProcessLost, MutantOutOfDate) as error:
+        with stoppable(KeyboardInterrupt):
+            return _search(names, first=numbers.random_seed() if asked.seed is None else asked.seed, most=asked.n)
+    except (LocalError, ProcessLost, MutantOutOfDate, OSError) as error:
         print(f"simulate-mutants: {error}", file=sys.stderr)
         return CANNOT_RUN
     except KeyboardInterrupt:
@@ -38,17 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
     made = argparse.ArgumentParser(prog="simulator.search", description=__doc__)
-    made.add_argument("--n", type=numbers.count, help=f"how many seeds at most for each ({SEEDS})")
+    made.add_argument("--n", type=numbers.count, default=SEEDS, help=f"how many seeds at most for each ({SEEDS})")
     made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
     made.add_argument("--only", default="", help="those whose name has this")
     return made
 
 
-def _search(seeds: range, names: Sequence[str]) -> int:
+def _search(names: Sequence[str], *, first: int, most: int) -> int:
     for name in names:
         with mutated(name):
             pass  # before anything starts: whether all of them fit the code
-    print(f"simulate-mutants: {len(names)} mistakes, each for {len(seeds)} seeds at most, from SEED={seeds.start} on")
+    mistakes, seeds = numbers.counted(len(names), "mistake"), numbers.counted(most, "seed")
+    print(f"simulate-mutants: {mistakes}, each for {seeds} at most, from SEED={first} on", flush=True)
     missed = 0
     with (
         tempfile.TemporaryDirectory(prefix="sallyport-simulator-") as directory,
@@ -56,7 +58,7 @@ def _search(seeds: range, names: Sequence[str]) -> int:
         Pool(databases, size=processors()) as pool,
     ):
         for name in names:
-            missed += not _found(name, pool.results(seeds, mutant=name))
+            missed += not _found(name, pool.results(islice(numbers.seeds_from(first), most), mutant=name))
     print(f"simulate-mutants: {len(names) - missed} of {len(names)} were found")
     return FAILED if missed else 0
 

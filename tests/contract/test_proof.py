@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 from simulator.faults import Kind
+from simulator.marks import SEEDS_NEEDED
+from simulator.mutants import MUTANTS
 from simulator.partner import BEHAVIOURS
+from simulator.shrinking import BUDGET_RUNS
 
 
 def test_every_promise_that_can_be_broken_is_in_the_table(repository: Path) -> None:
@@ -25,6 +28,14 @@ def test_every_way_of_a_partner_is_named(repository: Path) -> None:
     sentence = re.search(r"A partner (.*?)\. Its", text)
     assert sentence is not None
     assert sentence[1].replace("; or ", "; ").split("; ") == list(BEHAVIOURS)
+
+
+def test_its_numbers_are_those_of_the_code(repository: Path) -> None:
+    text = " ".join((repository / "docs/proof.md").read_text(encoding="utf-8").split())
+    assert f"# {len(MUTANTS)} deliberate mistakes in the code" in text
+    assert f"`simulator/mutants.py` has {len(MUTANTS)} such mistakes" in text
+    assert f"in {BUDGET_RUNS} runs at most" in text
+    assert f"A run of {SEEDS_NEEDED:,} seeds fails if it never came" in text
 
 
 def _section(repository: Path, heading: str) -> str:

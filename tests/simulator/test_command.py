@@ -1,19 +1,26 @@
 """`make simulate`: what it prints, how it ends, and what it says of input that means nothing."""
 
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from simulator import __main__ as command
 from simulator.marks import EXPECTED, RARE, SEEDS_NEEDED
+from simulator.numbers import seeds_from
 from tests.support.making import ROOT, make
+
+SHOWN = 11
 
 
 def test_a_few_seeds_end_in_one_line_that_counts_them() -> None:
@@ -21,13 +28,13 @@ def test_a_few_seeds_end_in_one_line_that_counts_them() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all promises kept. 3 seeds" in done.stdout
     assert "seeds from SEED=1 on" in done.stdout
-    assert "Not visited:" in done.stdout
+    assert re.search(r"Not visited: \d+ of \d+ faults, states and branches$", done.stdout, re.MULTILINE)
 
 
 def test_it_goes_on_until_there_were_so_many_deliveries() -> None:
     done = make("simulate", "DELIVERIES=25", "SEED=1")
     assert done.returncode == 0, done.stdout + done.stderr
-    said = re.search(r"all promises kept\. ([0-9]+) seeds, ([0-9]+) deliveries", done.stdout)
+    said = re.search(r"all promises kept\. ([0-9]+) seeds?, ([0-9]+) deliver", done.stdout)
     assert said is not None
     assert 25 <= int(said[2]) < 150
     assert int(said[1]) > 1
@@ -43,6 +50,8 @@ def test_it_goes_on_until_there_were_so_many_deliveries() -> None:
         (["--n=many"], "'many' is not a whole number from 1 on, such as 1000"),
         (["--deliveries=0"], "'0' is not a whole number from 1 on, such as 1000"),
         (["--until=tomorrow"], "invalid choice: 'tomorrow'"),
+        (["--n=5", "--until=failure"], "argument --until: not allowed with argument --n"),
+        (["--n=5", "--deliveries=5"], "argument --deliveries: not allowed with argument --n"),
     ],
 )
 def test_input_that_means_nothing_is_one_clear_line(
@@ -66,7 +75,7 @@ def test_too_little_memory_is_one_clear_line(
 ) -> None:
     monkeypatch.setattr(command, "_free_mb", lambda: 100)
     assert command.main(["--n=1"]) == 2
-    assert capsys.readouterr().err == "simulate: too little memory: 100 MB are free, and 1 processes need 350 MB\n"
+    assert capsys.readouterr().err == "simulate: too little memory: 100 MB are free, and 1 process need 350 MB\n"
 
 
 def test_no_postgresql_is_one_clear_line(
@@ -84,26 +93,80 @@ def test_no_postgresql_is_one_clear_line(
     assert line.startswith("simulate: PostgreSQL")
 
 
-def test_ctrl_c_leaves_no_process_and_says_what_was_found() -> None:
+@pytest.mark.parametrize(
+    ("until", "number"),
+    [("seeds from", signal.SIGINT), ("seeds/s", signal.SIGINT), ("seeds/s", signal.SIGTERM)],
+)
+def test_stopped_it_leaves_no_process_and_no_file_and_says_what_was_found(until: str, number: signal.Signals) -> None:
+    """The whole group gets the signal, as from a terminal, also while its processes are being started."""
+    own = Path(tempfile.mkdtemp(prefix="ss"))  # short enough for the path of a socket
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "simulator", "--until=failure", "--seed=1"],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": "src:."},
+        env=os.environ | {"PYTHONPATH": "src:.", "TMPDIR": str(own)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     assert process.stdout is not None
-    process.stdout.readline()
-    while "seeds/s" not in process.stdout.readline():
+    while until not in process.stdout.readline():
         pass
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "simulate: stopped. So far no promise was broken: " in errors
-    assert "Traceback" not in errors
+    assert errors.startswith("\nsimulate: stopped. So far no promise was broken: ")
+    assert errors.count("\n") == 2
     assert not _alive(process.pid)
+    assert list(own.iterdir()) == []
+    own.rmdir()
+
+
+def test_stopped_after_a_promise_was_broken_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where that was only just found, and nothing of it is printed."""
+    monkeypatch.setattr(command, "_failed", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    mutant = "a lapsed claim is sent again"
+    assert command.main(["--seed=0", "--n=500", f"--mutant={mutant}"]) == 130
+    said = capsys.readouterr().err
+    assert "stopped. A promise was broken (" in said
+    assert re.search(rf"To repeat it: make simulate SEED=\d+ N=1 MUTANT='{mutant}'$", said, re.MULTILINE)
+
+
+def test_after_the_last_seed_comes_the_first_so_each_can_be_named_again() -> None:
+    assert list(islice(seeds_from(4294967294), 4)) == [4294967294, 4294967295, 0, 1]
+
+
+def test_where_nobody_reads_on_it_ends_without_complaint() -> None:
+    """As in `make simulate SHOW=yes | head`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator", "--n=1", f"--seed={SHOWN}", "--show=yes"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "src:."},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("simulate: ")
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert process.wait(60) == 2
+
+
+def test_what_the_system_refuses_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.mkdtemp", _no_space)
+    assert command.main(["--n=1"]) == 2
+    assert capsys.readouterr().err == "simulate: [Errno 28] No space left on device\n"
+
+
+def _no_space(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _alive(session: int) -> list[str]:

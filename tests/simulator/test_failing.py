@@ -44,12 +44,20 @@ def test_the_small_story_repeats_from_its_tape_and_breaks_nothing_without_the_mi
 
 def test_its_lines_its_page_and_the_story_itself_are_written(failed: tuple[Story, Story], tmp_path: Path) -> None:
     _, small = failed
-    text = list(told(small, tmp_path))
+    text = list(told(small, tmp_path, again="make again"))
     page = tmp_path / f"{small.seed}.html"
-    assert len(text) == len(small.events) + len(small.broken) + 1
-    assert text[-1] == f"To look at it: {page}"
+    assert len(text) == len(small.events) + len(small.broken) + 2
+    assert text[-2:] == [f"To look at it: {page}", "To repeat the seed: make again"]
     assert small.broken[0].promise in page.read_text(encoding="utf-8")
     assert from_json(page.with_suffix(".json").read_bytes()) == small
+
+
+def test_its_lines_are_there_also_where_no_page_can_be_written(failed: tuple[Story, Story], tmp_path: Path) -> None:
+    _, small = failed
+    (tmp_path / "file").touch()
+    text = list(told(small, tmp_path / "file", again="make again"))
+    assert len(text) == len(small.events) + len(small.broken) + 2
+    assert text[-2].startswith("Its page could not be written: ")
 
 
 def test_both_arrivals_are_in_the_story_with_what_the_partner_knows(failed: tuple[Story, Story]) -> None:
@@ -68,7 +76,7 @@ def test_the_command_does_all_of_it(
     monkeypatch.setattr("simulator.__main__.BUDGET_RUNS", 40)
     assert command.main([f"--seed={seed}", "--n=1", f"--mutant={SENT_AGAIN}"]) == 1
     said = capsys.readouterr().out
-    assert f"simulate: SEED={seed} broke a promise after 1 seeds" in said
+    assert f"simulate: SEED={seed} broke a promise after 1 seed," in said
     assert "shrinking: stopped after run 40" in said
     assert f"To repeat the seed: make simulate SEED={seed} N=1 MUTANT='{SENT_AGAIN}'" in said
     assert (tmp_path / f"{seed}.html").exists()

@@ -65,13 +65,20 @@ def test_without_a_mistake_these_seeds_keep_every_promise(seed: int, real: RealC
 def test_the_search_says_what_found_each() -> None:
     done = make("simulate-mutants", "SEED=0", "N=500", "ONLY=a lapsed claim is sent again")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"found after +[0-9]+ seeds, by SEED=[0-9]+: a lapsed claim is sent again \(", done.stdout)
+    assert re.search(r"found after +[0-9]+ seeds?, by SEED=[0-9]+: a lapsed claim is sent again \(", done.stdout)
     assert "1 of 1 were found" in done.stdout
 
 
 def test_a_name_that_no_mistake_has_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main(["--only=paints it blue"]) == 2
     assert "no mistake has 'paints it blue' in its name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["--n=0", "--seed=4294967296"])
+def test_numbers_that_mean_nothing_are_refused(argument: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        search.main([argument])
+    assert ended.value.code == 2
 
 
 def test_the_search_fails_where_one_is_not_found(

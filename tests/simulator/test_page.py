@@ -5,6 +5,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from simulator.page import write, written
 from simulator.trace import ARRIVAL, FAULT, Broken, Event, Story
 from tests.support.browser import CHROMIUM, Browser, BrowserPage, browsing
 
+AGAIN = "make simulate SEED=4711 N=1 MUTANT='a <b>mistake</b>'"
 FIRST, OTHER = "0192f3c1-7a00-7abc-8def-00000000a001", "0192f3c1-7a00-7abc-8def-00000000b002"
 SENT_TWICE = Story(
     seed=4711,
@@ -106,7 +108,7 @@ class Elements(HTMLParser):
 
 @pytest.mark.parametrize("story", [SENT_TWICE, HOSTILE_STORY, Story(seed=0, tape=(), events=())])
 def test_the_policy_allows_the_one_script_and_the_styles_of_the_file_and_nothing_else(story: Story) -> None:
-    elements = Elements(written(story))
+    elements = Elements(written(story, again=AGAIN))
     raw = dict(elements.raw)
     assert [kind for kind, _ in elements.raw] == ["style", "script application/json", "script"]
     policy = next(value for tag, name, value in elements.attributes if (tag, name) == ("meta", "content"))
@@ -122,7 +124,7 @@ def sha256(text: str) -> str:
 
 @pytest.mark.parametrize("story", [SENT_TWICE, HOSTILE_STORY])
 def test_nothing_is_loaded_and_no_attribute_runs_or_styles_anything(story: Story) -> None:
-    attributes = Elements(written(story)).attributes
+    attributes = Elements(written(story, again=AGAIN)).attributes
     assert not [name for _, name, _ in attributes if name in {"src", "style", "action"} or name.startswith("on")]
     assert {tag for tag, name, _ in attributes if name == "href"} == {"a"}
     assert all(re.fullmatch(r"#\d+", value or "") for _, name, value in attributes if name == "href")
@@ -130,27 +132,31 @@ def test_nothing_is_loaded_and_no_attribute_runs_or_styles_anything(story: Story
 
 
 def test_the_texts_arrive_in_the_script_as_they_are_but_for_control_characters() -> None:
-    data = json.loads(dict(Elements(written(HOSTILE_STORY)).raw)["script application/json"])
+    data = json.loads(dict(Elements(written(HOSTILE_STORY, again=AGAIN)).raw)["script application/json"])
     assert data["events"][0]["text"] == HOSTILE.replace("\u2028\u202e\x00", " \u202e").strip()
 
 
 def test_the_list_of_events_is_complete_without_the_script() -> None:
-    page = written(SENT_TWICE)
+    page = written(SENT_TWICE, again=AGAIN)
     assert page.count("<li><a href=") == len(SENT_TWICE.events)
     assert "00:03:00.500" in page
     assert "Promise broken: <bdi>at most once</bdi>" in page
     assert '<a href="#4">event 4</a> (00:00:00.500), <a href="#6">event 6</a> (00:03:00.500)' in page
 
 
+def test_the_command_that_repeats_it_is_there_as_text() -> None:
+    assert f"<code>{escape(AGAIN)}</code>" in written(SENT_TWICE, again=AGAIN)
+
+
 def test_a_story_that_broke_nothing_says_so() -> None:
-    page = written(Story(seed=3, tape=(), events=SENT_TWICE.events))
+    page = written(Story(seed=3, tape=(), events=SENT_TWICE.events), again=AGAIN)
     assert "Every promise was kept." in page
     assert "<title>Seed 3 kept every promise</title>" in page
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
-    write(SENT_TWICE, tmp_path / "a" / "b" / "4711.html")
-    assert (tmp_path / "a" / "b" / "4711.html").read_text(encoding="utf-8") == written(SENT_TWICE)
+    write(SENT_TWICE, tmp_path / "a" / "b" / "4711.html", again=AGAIN)
+    assert (tmp_path / "a" / "b" / "4711.html").read_text(encoding="utf-8") == written(SENT_TWICE, again=AGAIN)
 
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -181,7 +187,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
     pages: list[BrowserPage] = []
 
     def opened(story: Story, *, fragment: str = "", width: int = 1280) -> BrowserPage:
-        write(story, tmp_path / "story.html")
+        write(story, tmp_path / "story.html", again=AGAIN)
         url = (tmp_path / "story.html").as_uri() + fragment
         pages.append(BrowserPage(browser, url, width=width, height=900))
         return pages[-1]
