@@ -55,6 +55,7 @@ def test_where_nothing_can_be_mounted_it_is_said_and_the_rest_is_run(repository:
         (("faults", "N=many"), "N=many is not a whole number"),
         (("faults", "FAULTS=-1"), "FAULTS=-1 is not a whole number"),
         (("faults", "N=0"), "'0' is no number from 1"),
+        (("chaos", "SECONDS=0"), "'0' is no number from 1"),
         (("chaos", "SEED=x"), "SEED=x is not a whole number"),
     ],
 )
