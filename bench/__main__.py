@@ -9,18 +9,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench import attempts, cold, handler, instructions, logs, rows, statements, tables, wait
+from bench import attempts, cold, frameworks, handler, instructions, logs, rows, statements, tables, wait
 from bench.figures import say
 from bench.stage import Stage, stage
 from local.errors import LocalError
 from local.postgres import MAJOR_VERSION
+from local.stopping import stoppable
 from stack.switches import add_switch
 
+INTERRUPTED = 130
 BUSY_LOAD = 0.5  # of all cores: above it the figures show other load more than ours
 
 
 def main() -> int:
-    """Runs the selected parts, all on one stage. Returns the exit status."""
+    """Runs the selected parts, all on one stage. Returns the exit status, 130 after Ctrl-C or a kill."""
     options = parser().parse_args()
     parts = _parts(options.rows, options.out)
     wanted = options.only.split(",") if options.only else list(parts)
@@ -29,10 +31,14 @@ def main() -> int:
         sys.stderr.write(f"No part '{unknown[0]}'; there are {', '.join(parts)}.\n")
         return 2
     try:
-        _run([parts[name] for name in wanted], small=options.small)
+        with stoppable(KeyboardInterrupt):
+            _run([parts[name] for name in wanted], small=options.small)
     except LocalError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted: what is printed above is not all. Nothing was left running.\n")
+        return INTERRUPTED
     return 0
 
 
@@ -40,6 +46,7 @@ def _parts(count: int, out: Path | None = None) -> dict[str, Callable[[Stage], N
     return {
         "handler": handler.run,
         "instructions": partial(instructions.run, out=out),
+        "peers": partial(frameworks.run, out=out),
         "statements": statements.run,
         "logs": logs.run,
         "wait": wait.run,
@@ -72,7 +79,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description="Sallyport compared with the bare minimum.")
     made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
-    made.add_argument("--out", type=Path, help="the folder for the figures of `tables` and `instructions`, as JSON")
+    made.add_argument(
+        "--out", type=Path, help="the folder for the figures of `tables`, `instructions` and `peers`, as JSON"
+    )
     add_switch(made, "--small", words="do everything only a few times, as the tests do")
     return made
 

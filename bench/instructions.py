@@ -77,11 +77,13 @@ def grown(counts: Mapping[str, Mapping[str, int]], recorded: Mapping[str, Mappin
     ]
 
 
-def count(stage: Stage, handler: str, work: Work, *, warm_up: int, calls: int) -> int:
-    """Instructions per piece of work."""
+def count(
+    stage: Stage, handler: str, work: Work, *, warm_up: int, calls: int, python: Path = Path(sys.executable)
+) -> int:
+    """Instructions per piece of work, in a process of `python`."""
     options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={stage.directory / 'callgrind.%p'}"]
     environment = stage.environment() | {"PYTHONHASHSEED": "0"}
-    with Side(environment, command=["valgrind", *options, sys.executable]) as side:
+    with Side(environment, command=["valgrind", *options, str(python)]) as side:
         side.do("preload", events=work.events(warm_up))
         side.do("preloaded_calls", handler=handler, status=work.status)
         counted = work.events(calls)

@@ -13,6 +13,7 @@ import re
 import secrets
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -25,7 +26,7 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-FIELDS = {"destination", "method", "path", "query", "headers", "body", "body_base64", "not_before", "metadata"}
+FIELDS = {"destination", "method", "path", "query", "headers", "body", "metadata"}
 RESERVED = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
 RESERVED |= {"expect", "authorization", "prefer", "idempotency-key", "via", "forwarded"}
 SHOWN = [
@@ -46,9 +47,19 @@ SHOWN = [
     "finished_at",
 ]
 
+COMPACT = partial(json.dumps, separators=(",", ":"))
+
 _connection: Any = None
 _curl = pycurl.Curl()
 _multi = pycurl.CurlMulti()
+
+
+class Declined(Exception):
+    """A status and its reason: not to be carried out as it was asked for."""
+
+    def __init__(self, status: Any, detail: Any) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 def handler(event: Any, context: Any) -> Any:
@@ -57,23 +68,43 @@ def handler(event: Any, context: Any) -> Any:
         if event["httpMethod"] == "POST":
             return create(event)
         return show(event)
+    except Declined as refused:
+        return answer(refused.status, {"detail": str(refused)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return answer(422, {"detail": str(error)})
 
 
 def create(event: Any) -> Any:
     caller = event["requestContext"]["authorizer"]
-    if "send" not in caller["scopes"].split():
-        return answer(403, {"detail": "this token lacks the scope 'send'"})
+    permit(caller, "send")
     new = checked(json.loads(base64.b64decode(event["body"])))
     keys = [value for name, value in event["headers"].items() if name.lower() == "idempotency-key"]
-    if keys and not KEY.fullmatch(keys[0]):
-        raise ValueError("Idempotency-Key")
-    body = new["body"]
-    content = body.encode() if isinstance(body, str) else json.dumps(body, separators=(",", ":")).encode()
+    row = stored(caller["tenant_id"], checked_key(keys[0]) if keys else None, **new)
+    print(json.dumps({"level": "INFO", "message": "delivery accepted", "delivery_id": str(row[0])}))
+    location = f"{event['requestContext']['path']}/{row[0]}"
+    return answer(202, shown(row), {"Location": [location]})
+
+
+def stored(
+    tenant_id: Any,
+    key: Any,
+    *,
+    destination: Any,
+    method: Any,
+    path: Any,
+    query: Any,
+    headers: Any,
+    body: Any,
+    metadata: Any,
+    dumps: Any = json.dumps,
+    compact: Any = COMPACT,
+) -> Any:
+    """The wake-up, then the statement; the row. This and `found` are also the work of bench/peers."""
+    content = body.encode() if isinstance(body, str) else compact(body).encode()
+    printed = fingerprint(destination, method, path, query, content)
     now = datetime.now(UTC)
     delivery_id = uuid7(now)
-    send(delivery_id, now, f"{caller['tenant_id']}:{new['destination']}")
+    send(delivery_id, now, f"{tenant_id}:{destination}", dumps)
     row = (
         connection()
         .execute(
@@ -96,18 +127,18 @@ def create(event: Any) -> Any:
             """,
             (
                 delivery_id,
-                keys[0] if keys else str(delivery_id),
-                printed := fingerprint(new, content),
-                new["method"],
-                new["path"],
-                new["query"],
-                json.dumps(list(new["headers"].items())),
-                json.dumps(new["metadata"]),
+                key or str(delivery_id),
+                printed,
+                method,
+                path,
+                query,
+                dumps(list(headers.items())),
+                dumps(metadata),
                 now,
                 now,
-                caller["tenant_id"],
-                new["destination"],
-                new["destination"],
+                tenant_id,
+                destination,
+                destination,
                 content,
                 delivery_id,
             ),
@@ -115,18 +146,20 @@ def create(event: Any) -> Any:
         .fetchone()
     )
     if row is None:
-        return answer(404, {"detail": "no such destination"})
+        raise Declined(404, "no such destination")
     if row[-1] != printed:
-        return answer(422, {"detail": "key reused"})
-    print(json.dumps({"level": "INFO", "message": "delivery accepted", "delivery_id": str(delivery_id)}))
-    location = f"{event['requestContext']['path']}/{row[0]}"
-    return answer(202, shown(row), {"Location": [location]})
+        raise Declined(422, "key reused")
+    return row
 
 
 def show(event: Any) -> Any:
     caller = event["requestContext"]["authorizer"]
-    if "read" not in caller["scopes"].split():
-        return answer(403, {"detail": "this token lacks the scope 'read'"})
+    permit(caller, "read")
+    return answer(200, found(uuid.UUID(event["path"].rpartition("/")[2]), caller["tenant_id"]))
+
+
+def found(delivery_id: Any, tenant_id: Any) -> Any:
+    """The statement of a GET, and the document."""
     rows = (
         connection()
         .execute(
@@ -139,18 +172,23 @@ def show(event: Any) -> Any:
             FROM delivery JOIN destination USING (destination_id) LEFT JOIN attempt USING (delivery_id)
             WHERE delivery.delivery_id = %s AND delivery.tenant_id = %s ORDER BY number
             """,
-            (uuid.UUID(event["path"].rpartition("/")[2]), caller["tenant_id"]),
+            (delivery_id, tenant_id),
         )
         .fetchall()
     )
     if not rows:
-        return answer(404, {"detail": "no such delivery"})
+        raise Declined(404, "no such delivery")
     attempts = [attempt_shown(row[15:]) for row in rows if row[15]]
     response = attempts[-1]["response"] if attempts else None
-    return answer(200, shown(rows[0]) | {"attempts": attempts, "response": response})
+    return shown(rows[0]) | {"attempts": attempts, "response": response}
 
 
-def checked(new: Any) -> Any:  # noqa: C901 - one test after the other
+def permit(caller: Any, scope: Any) -> Any:
+    if scope not in caller["scopes"].split():
+        raise Declined(403, f"this token lacks the scope '{scope}'")
+
+
+def checked(new: Any) -> Any:
     if new.keys() - FIELDS:
         raise ValueError("unknown field")
     new = {"method": "POST", "path": "", "query": "", "headers": {}, "body": "", "metadata": {}} | new
@@ -158,22 +196,40 @@ def checked(new: Any) -> Any:  # noqa: C901 - one test after the other
         raise ValueError("destination or method")
     if len(new["path"]) > 4096 or not PATH.fullmatch(new["path"]) or not QUERY.fullmatch(new["query"]):
         raise ValueError("path or query")
-    if any(segment in (".", "..") for segment in new["path"].split("/")):
-        raise ValueError("dots")
-    for name, value in new["headers"].items():
-        if not TOKEN.fullmatch(name) or not VALUE.fullmatch(value):
-            raise ValueError("header")
-        if name.lower() in RESERVED or name.lower().startswith(("sallyport-", "x-forwarded-", "x-amzn-")):
-            raise ValueError("reserved header")
-    if not isinstance(new["metadata"], dict) or len(json.dumps(new["metadata"])) > 4096:
-        raise ValueError("metadata")
+    check_segments(new["path"])
+    check_headers(new["headers"])
+    check_metadata(new["metadata"])
     if not isinstance(new["body"], str | dict | list):
         raise ValueError("body")
     return new
 
 
-def fingerprint(new: Any, content: Any) -> Any:
-    parts = (new["destination"].encode(), new["method"].encode(), new["path"].encode(), new["query"].encode(), content)
+def checked_key(key: Any) -> Any:
+    if not KEY.fullmatch(key):
+        raise ValueError("Idempotency-Key")
+    return key
+
+
+def check_segments(path: Any) -> Any:
+    if any(segment in (".", "..") for segment in path.split("/")):
+        raise ValueError("dots")
+
+
+def check_headers(headers: Any) -> Any:
+    for name, value in headers.items():
+        if not TOKEN.fullmatch(name) or not VALUE.fullmatch(value):
+            raise ValueError("header")
+        if name.lower() in RESERVED or name.lower().startswith(("sallyport-", "x-forwarded-", "x-amzn-")):
+            raise ValueError("reserved header")
+
+
+def check_metadata(metadata: Any, dumps: Any = json.dumps) -> Any:
+    if not isinstance(metadata, dict) or len(dumps(metadata)) > 4096:
+        raise ValueError("metadata")
+
+
+def fingerprint(destination: Any, method: Any, path: Any, query: Any, content: Any) -> Any:
+    parts = (destination.encode(), method.encode(), path.encode(), query.encode(), content)
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8))
@@ -220,14 +276,14 @@ def plain_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def send(delivery_id: Any, now: Any, group: Any) -> Any:
+def send(delivery_id: Any, now: Any, group: Any, dumps: Any) -> Any:
     """One signed SendMessageBatch on a connection that stays open."""
     message = {"delivery_id": str(delivery_id), "due_at": now.isoformat(), "group": group, "misses": 0}
-    entry = {"Id": "0", "MessageBody": json.dumps(message), "DelaySeconds": 0, "MessageGroupId": group}
+    entry = {"Id": "0", "MessageBody": dumps(message), "DelaySeconds": 0, "MessageGroupId": group}
     payload = {"QueueUrl": os.environ["WAKEUP_QUEUE_URL"], "Entries": [entry]}
     told: list[bytes] = []
     _curl.setopt(pycurl.URL, os.environ["SQS_ENDPOINT_URL"] + "/")
-    _curl.setopt(pycurl.POSTFIELDS, json.dumps(payload).encode())
+    _curl.setopt(pycurl.POSTFIELDS, dumps(payload).encode())
     _curl.setopt(
         pycurl.HTTPHEADER,
         [

@@ -50,7 +50,7 @@ def _content_length(head: bytes) -> int:
     return int(head[place + 15 :].partition(b"\r\n")[0]) if place >= 0 else 0
 
 
-def _take_messages(body: bytes) -> bytes:
+def taken(body: bytes) -> bytes:
     """The answer of SendMessageBatch: all entries succeeded."""
     entries = json.loads(body)["Entries"]
     return json.dumps({"Successful": [{"Id": entry["Id"], "MessageId": "0" * 36} for entry in entries]}).encode()
@@ -63,7 +63,7 @@ def _take_request(_body: bytes) -> bytes:
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
     ports = {}
-    for name, answer in (("queue", _take_messages), ("partner", _take_request)):
+    for name, answer in (("queue", taken), ("partner", _take_request)):
         server = await loop.create_server(partial(KeepAlive, answer), "127.0.0.1", 0, backlog=1024)
         ports[name] = server.sockets[0].getsockname()[1]
     sys.stdout.write(json.dumps(ports) + "\n")

@@ -110,6 +110,33 @@ def statements(handler: str, event: dict[str, Any], *, attempts: bool = False) -
     return len(found)
 
 
+def plain_work(handler: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What one call of plain or of what has plain's statements does: the status, the document, the Location, how many
+    statements on the wire and how many lines on standard output."""
+    from bench import plain
+    from local.wire import statements_of
+
+    function = _handler(handler)
+    with (
+        tempfile.TemporaryFile() as output,
+        standard_output_in(output.fileno()),
+        statements_of(plain.connection()) as found,
+    ):
+        result = function(event, _context())
+        sys.stdout.flush()
+        output.seek(0)
+        lines = output.read().splitlines()
+    several = {name.lower(): values[0] for name, values in (result.get("multiValueHeaders") or {}).items()}
+    headers = several | {name.lower(): value for name, value in (result.get("headers") or {}).items()}
+    return {
+        "status": result["statusCode"],
+        "document": json.loads(result["body"]),
+        "location": headers.get("location"),
+        "statements": len(found),
+        "lines": len(lines),
+    }
+
+
 def bare_requests(url: str, count: int, at_once: int, *, fresh: bool) -> float:
     """`count` POST requests, `at_once` at a time, with pycurl's multi interface alone; seconds in total.
 

@@ -6,11 +6,12 @@ BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: bench
-bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum that does the same work
+bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum that does the same work, and with frameworks
 #? ONLY=handler,cold for parts, ROWS=1000000 for a large table
-#? OUT=folder to write the figures of the parts tables and instructions there, as JSON
+#? ONLY=peers for the frameworks, which are installed when first needed
+#? OUT=folder to write the figures of the parts tables, instructions and peers there, as JSON
 #? SMALL=yes for a few rounds, too few to measure anything
-	@$(PY) -m bench $(options)
+	@exec $(PY) -m bench $(options)
 
 $(BENCH_READY): requirements-bench.txt local/set-up
 	@local/set-up $(BENCH_VENV) requirements-bench.txt

@@ -11,8 +11,8 @@ from bench.__main__ import _parts
 from stack.functions import DATABASE_USERS
 from tests.contract.project import ROOT
 
-# Cold starts are those of built packages.
-PARTS = [name for name in _parts(0) if name != "cold"]
+# Cold starts are those of built packages, and what the frameworks do is tested without valgrind (test_frameworks.py).
+PARTS = [name for name in _parts(0) if name not in ("cold", "peers")]
 MEASURED = ROOT / "docs/measured"
 BEFORE, AFTER = (json.loads((MEASURED / name).read_text("utf-8")) for name in ("tables-before.json", "tables.json"))
 TABLES = tables.tables(AFTER)
