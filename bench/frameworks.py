@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import events
+from bench.chart import Counts, chart
 from bench.environments import Environment, NotInstalled
 from bench.figures import heading, markdown, say, skipped
 from bench.handler import GET, OURS, PLAIN, POST, delivered
@@ -77,12 +78,10 @@ PEERS = (
     Peer(name="ours", handler=OURS),
 )
 
-type Counts = Mapping[str, Mapping[str, int]]
-
 
 def run(stage: Stage, *, out: Path | None = None, peers: Sequence[Peer] = PEERS) -> None:
-    """Prints the table, and with `out` records it in that folder. Who cannot be installed is named, and the rest runs.
-    When it is interrupted, the table of what was counted until then is printed and recorded as partial."""
+    """Prints the table, and with `out` records and draws it in that folder. Who cannot be installed is named, and the
+    rest runs. When it is interrupted, what was counted until then is printed, and recorded as partial."""
     if shutil.which("valgrind") is None:
         skipped("peers", "valgrind is not installed (on Debian and Ubuntu: apt install valgrind)")
         return
@@ -167,6 +166,8 @@ def _tell(recorded: Mapping[str, Any], out: Path | None) -> None:
         path = out / RECORDED.name
         path.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
         say(f"\nRecorded in {path}.")
+        if PLAIN_PEER.name in recorded["counts"]:
+            path.with_suffix(".svg").write_text(chart(recorded["counts"]), encoding="utf-8")
 
 
 def _works(stage: Stage, peer: Peer, delivery_id: str) -> Mapping[str, Work]:

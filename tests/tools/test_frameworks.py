@@ -21,6 +21,7 @@ from uuid import uuid4
 import pytest
 
 from bench import environments, events, frameworks, servers
+from bench.chart import chart
 from bench.environments import Environment, NotInstalled
 from bench.frameworks import PEERS, Peer
 from bench.handler import GET, POST
@@ -29,6 +30,7 @@ from bench.stage import Stage, stage
 from tests.contract.project import ROOT
 
 PAGE = ROOT / "docs/performance.md"
+PICTURE = frameworks.RECORDED.with_suffix(".svg")
 RECORDED = json.loads(frameworks.RECORDED.read_text(encoding="utf-8"))
 OTHERS = [peer for peer in PEERS if peer.name != "ours"]
 # Different at each call.
@@ -189,6 +191,7 @@ def test_a_peer_that_cannot_be_installed_is_named_and_the_rest_runs(
     assert f"!!! SKIPPED: peer absent: {recorded['missing']['absent']}" in capsys.readouterr().out
     assert recorded["partial"] is False
     assert recorded["counts"].keys() == {"plain"}
+    assert (tmp_path / "peers.svg").read_text(encoding="utf-8") == chart(recorded["counts"])
 
 
 def test_an_environment_is_installed_again_when_its_requirements_change(
@@ -271,6 +274,10 @@ def test_the_page_has_the_table_as_it_was_counted() -> None:
     head, _, *rows = cells(frameworks.table(RECORDED))
     page = cells(PAGE.read_text(encoding="utf-8"))
     assert page[page.index(head) + 2 :][: len(rows)] == rows
+
+
+def test_the_picture_is_that_of_the_record() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == chart(RECORDED["counts"])
 
 
 def test_the_page_names_ours_beside_each_framework_that_logs() -> None:
