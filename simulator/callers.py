@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from db.deliveries import Acceptance
+from db.deliveries import Acceptance, Filter, page
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, NewDelivery
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import KeyReused, NotFound, StillInFlight, Unavailable
@@ -18,14 +18,16 @@ from flows.services import Services
 from simulator.evidence import Told
 from simulator.faults import Kind, Seam
 from simulator.functions import Fleet, NoAnswer
-from simulator.setting import DESTINATIONS, TENANTS
-from simulator.world import World
+from simulator.setting import DESTINATIONS, TENANTS, Target
+from simulator.world import EPOCH, World
 
 TRIES = 4
 _ONE_IS_ABSENT_OF = 10
 PAUSES_SECONDS = (1.0, 0.0, 3.0, 40.0)
 METHODS = ("POST", "POST", "PUT", "GET", "PATCH", "DELETE")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# What the callers of a run choose from: if none waits, the worker makes all attempts, in batches.
+_MODES = (("later", "wait", "through", "later"), ("later",))
 _WAITS = (25.0, 20.0, 5.0, 1.0)
 
 
@@ -46,6 +48,7 @@ class Callers:
         self._world = world
         self._api = api
         self._orders: list[Order] = []
+        self._modes = world.choices.of(_MODES)
         for number in range(1, count + 1):
             with world.choices.of_stream(number):
                 self._add(number, within_seconds=within_seconds)
@@ -68,12 +71,12 @@ class Callers:
         if twin is not None:
             return self._like(caller, twin)
         target = choices.of(DESTINATIONS)
-        mode = choices.of(("later", "wait", "through", "later"))
+        mode = choices.of(self._modes)
         new = NewDelivery(
             tenant_id=target.tenant_id,
             destination=str(target.destination_id) if choices.happens(15) else target.name,
             method=choices.of(METHODS),
-            path="/orders",
+            path=choices.of(("/orders", "/orders/1")),
             body=f'{{"caller":"{caller}"}}'.encode(),
             idempotency_key=None if choices.happens(25) else f"order of {caller}",
             not_before=self._not_before() if mode == "later" else None,
@@ -83,10 +86,18 @@ class Callers:
 
     def _like(self, caller: str, twin: Order) -> Order:
         """Somebody with the same key: the same request again, another one, or another tenant's."""
-        match self._world.choices.of(("same", "other body", "other tenant", "waits")):
+        match self._world.choices.of(("same", "other body", "other tenant", "waits", "other way", "other destination")):
             case "other body":
                 self._world.mark("caller: uses a key for something else")
                 return replace(twin, caller=caller, new=replace(twin.new, body=b"another"))
+            case "other way":
+                self._world.mark("caller: uses a key for something else")
+                method = "PATCH" if twin.new.method == "POST" else "POST"
+                return replace(twin, caller=caller, new=replace(twin.new, method=method))
+            case "other destination":
+                self._world.mark("caller: uses a key for something else")
+                name = next(each.name for each in DESTINATIONS if _is_another(each, twin.new))
+                return replace(twin, caller=caller, new=replace(twin.new, destination=name))
             case "other tenant":
                 tenant = next(each for each in TENANTS if each != twin.new.tenant_id)
                 target = next(each for each in DESTINATIONS if each.tenant_id == tenant)
@@ -101,7 +112,7 @@ class Callers:
         return float(MAX_TOTAL_SECONDS) if mode == "through" else self._world.choices.of(_WAITS)
 
     def _not_before(self) -> Any:
-        seconds = self._world.choices.of((0, 0, 0, 20, 1000, 5000))
+        seconds = self._world.choices.of((0, 0, 0, 20, 20, 1000, 5000))  # some at the same moment
         return self._world.wall_clock() + timedelta(seconds=seconds) if seconds else None
 
     # ---- What they do
@@ -119,8 +130,19 @@ class Callers:
     def _read(self, order: Order, delivery: str) -> None:
         for _ in range(self._world.choices.choose(3)):
             self._world.scheduler.pause(self._world.choices.of((1.0, 10.0, 60.0, 600.0)))
-            asked_at = self._world.now
-            self._note(order, asked_at, lambda services, _: _read(services, order.new.tenant_id, delivery), "read")
+            self._look(order, delivery)
+
+    def _look(self, order: Order, delivery: str) -> None:
+        asked_at, tenant = self._world.now, order.new.tenant_id
+        match self._world.choices.of(("reads", "reads", "lists", "reads another's")):
+            case "lists":
+                self._note(order, asked_at, lambda services, _: _list(services, tenant), "list")
+                return
+            case "reads another's":
+                self._world.mark("caller: reads another tenant's delivery")
+                tenant = next(each for each in TENANTS if each != tenant)
+        stranger = replace(order, new=replace(order.new, tenant_id=tenant))
+        self._note(stranger, asked_at, lambda services, _: _read(services, tenant, delivery), "read", delivery=delivery)
 
     def _call(self, order: Order) -> Told:
         self._world.mark(f"caller: {'passes through' if order.passes_through else _mode(order)}")
@@ -132,8 +154,8 @@ class Callers:
 
         return self._note(order, self._world.now, work, "accept" if order.wait_seconds is None else "deliver")
 
-    def _note(self, order: Order, asked_at: float, work: Any, what: str) -> Told:
-        verb = "reads the delivery" if what == "read" else "asks for a delivery"
+    def _note(self, order: Order, asked_at: float, work: Any, what: str, *, delivery: str | None = None) -> Told:
+        verb = {"read": "reads the delivery", "list": "lists deliveries"}.get(what, "asks for a delivery")
         self._world.log(order.caller, "call", verb, to="api")
         facts = self._facts(work, what)
         told = Told(
@@ -142,9 +164,11 @@ class Callers:
             caller=order.caller,
             tenant=str(order.new.tenant_id),
             destination=order.new.destination,
-            key=order.new.idempotency_key,
+            key=order.new.idempotency_key if what in ("accept", "deliver") else None,
             request=(order.new.method, order.new.path, order.new.body),
-            **facts,
+            waits=what == "deliver",
+            not_before=_seconds(order.new.not_before),
+            **({"delivery": delivery} if facts["how"] == "not found" else {}) | facts,
         )
         self._world.evidence.told.append(told)
         self._world.mark(f"told: {told.how}")
@@ -174,6 +198,14 @@ class Callers:
         return {**facts, "process": invocation.process}
 
 
+def _is_another(target: Target, new: NewDelivery) -> bool:
+    return target.tenant_id == new.tenant_id and new.destination not in (target.name, str(target.destination_id))
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else (moment - EPOCH).total_seconds()
+
+
 def _mode(order: Order) -> str:
     return "waits" if order.wait_seconds is not None else "does not wait"
 
@@ -187,15 +219,24 @@ def _of_acceptance(acceptance: Acceptance) -> dict[str, Any]:
 def _of_progress(progress: Progress, how: str = "") -> dict[str, Any]:
     delivery = progress.delivery
     last = progress.attempts[-1] if progress.attempts else None
-    status = last.response.status if last and last.response else None
+    response = last.response if last else None
+    status = response.status if response else None
+    # The bytes as they came, or what is stored of them
+    body = progress.answer.body if progress.answer else response.body if response else None
     ended = "ended" if delivery.state.finished else "accepted"
     return {
         "how": how or ("replayed" if progress.replayed else ended),
         "delivery": str(delivery.delivery_id),
         "state": delivery.state.value,
         "status": status,
+        "body": body,
     }
 
 
 def _read(services: Services, tenant_id: TenantId, delivery: str) -> dict[str, Any]:
     return _of_progress(find(DeliveryId(UUID(delivery)), tenant_id=tenant_id, services=services), "read")
+
+
+def _list(services: Services, tenant_id: TenantId) -> dict[str, Any]:
+    found = page(services.database, Filter(tenant_id=tenant_id), limit=100)
+    return {"how": "listed", "listed": {str(each.delivery_id): each.state.value for each in found}}

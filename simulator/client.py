@@ -56,6 +56,9 @@ class SimulatedClient:
         self._world.mark("client: reports early")
         if self._process.invocation is not None:
             self._process.invocation.early = True
+        kind = self._world.step(Seam.EARLY)
+        if kind is not None:
+            self._world.happen(kind)
         early.report(ended)
         return None
 

@@ -12,7 +12,7 @@ off) is its own code too.
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ _NAMES = {
     "WITH wanted AS": "claim",
     "WITH made AS": "record",
     "AS late": "overdue",
+    "AS newest": "list",
     "ORDER BY attempt.number": "show",
     "FROM attempt": "attempts",
     "FROM delivery JOIN destination": "find",
@@ -93,6 +94,7 @@ class Server:
         self._away_until = 0.0
         self._refuses = True
         self._reader_until = 0.0
+        self._unstorable: dict[tuple[str, int], bool] = {}
 
     # ---- What happens to all connections
 
@@ -110,6 +112,7 @@ class Server:
     def recover(self) -> None:
         """Faults stop."""
         self._away_until = self._reader_until = self.world.now
+        self._unstorable.clear()
 
     def close(self) -> None:
         """Closes what is left at the end of a run."""
@@ -120,6 +123,15 @@ class Server:
     def transaction_open(self) -> bool:
         """Whether somebody left a transaction open."""
         return self._real.info.transaction_status != TransactionStatus.IDLE
+
+    def overdue(self, seconds: float) -> list[str]:
+        """The deliveries that should have been attempted so long ago."""
+        rows = self._real.execute(
+            "SELECT delivery_id FROM delivery WHERE state IN ('pending', 'sending') "
+            "AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %s ORDER BY delivery_id",
+            (self.world.wall_clock() - timedelta(seconds=seconds),),
+        )
+        return [str(row["delivery_id"]) for row in rows]
 
     def _break_all(self) -> None:
         for connection in self._connections:
@@ -152,6 +164,7 @@ class Server:
             connection.process.invocation.statements[name] += 1
         self._before(connection, statement, parameters)
         connection.prepared.add(statement)
+        self._refuse_rows(connection.process, name, parameters)
         rows = self._execute(connection.process, statement, parameters, prepare=prepare)
         self._after(connection)
         return rows
@@ -166,11 +179,34 @@ class Server:
             self.world.scheduler.call_at(self.world.now + seconds, late)
         if kind in (Kind.RUNS_LATE, Kind.HANGS) or self.world.now < self._away_until:
             raise self._hangs(connection)
+        if kind is Kind.ROW_REFUSED and name_of(statement) == "record":
+            self._make_unstorable(parameters)
         if kind is not None and (refused := self._refusal(kind, connection, statement)) is not None:
             raise refused
         if self.world.now < self._reader_until and any(word in statement for word in _WRITES):
             self.world.mark("database: refuses to write, being a reader")
             raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+
+    def _make_unstorable(self, parameters: Mapping[str, Any]) -> None:
+        """One of the attempts has something that PostgreSQL cannot store: what the partner answered, or all of it."""
+        record = self.world.choices.of(json.loads(parameters["records"]))
+        bare_too = self.world.choices.of((False, False, True))
+        self._unstorable[(record["delivery_id"], record["number"])] = bare_too
+        if bare_too:
+            self.world.evidence.unstorable.add((record["delivery_id"], record["number"]))
+
+    def _refuse_rows(self, process: Process, name: str, parameters: Mapping[str, Any]) -> None:
+        """Raises for a statement that is to store such an attempt: nothing of it is carried out."""
+        if name != "record" or not self._unstorable:
+            return
+        for record in json.loads(parameters["records"]):
+            bare_too = self._unstorable.get((record["delivery_id"], record["number"]))
+            if bare_too is None or (not bare_too and _is_bare(record)):
+                continue
+            if process.invocation is not None:
+                process.invocation.faults += 1
+            self.world.mark("record: refused by PostgreSQL")
+            raise psycopg.errors.UntranslatableCharacter("unsupported Unicode escape sequence")
 
     def _refusal(self, kind: Kind, connection: SimulatedConnection, statement: str) -> psycopg.Error | None:
         """What the statement ends with before it has done anything."""
@@ -306,6 +342,11 @@ class Server:
 def name_of(statement: str) -> str:
     """What a statement is called here."""
     return next((name for line, name in _NAMES.items() if line in statement), "other")
+
+
+def _is_bare(record: Mapping[str, Any]) -> bool:
+    """Whether it says no more than the outcome."""
+    return not record["response_body"] and record["remote_address"] is None
 
 
 def _seconds(text: str | None) -> float | None:

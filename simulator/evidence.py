@@ -14,11 +14,13 @@ from simulator.faults import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultStruck:
-    """A fault that the schedule brought about; `process` is None where it is nobody's own."""
+    """A fault that the schedule brought about; `process` is None where it is nobody's own, `delivery` is that of the
+    message that it struck."""
 
     at: float
     kind: Kind
     process: str | None
+    delivery: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Arrival:
     it answered, None for nothing; `heard` that the answer was complete before the client gave up. `refused` means that
     the partner said in HTTP/2 that it did nothing. `again` marks the second arrival of one attempt, over a reused
     connection that had broken. `retry_after_seconds` is what the answer asked for, None where it did not, or in words
-    that mean nothing.
+    that mean nothing; `body` is that of the answer, unlike that of every other.
     """
 
     at: float
@@ -45,6 +47,7 @@ class Arrival:
     refused: bool = False
     again: bool = False
     retry_after_seconds: float | None = None
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,10 @@ class RecordRun:
 class Told:
     """What a caller was told of a delivery by the call that it made at `asked_at`.
 
-    `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "in flight", "key reused",
-    "not found" and "error". `state` and `status` (of the last answer) are None where the call did not say.
+    `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "listed", "in flight", "key
+    reused", "not found" and "error". `state`, and `status` and `body` of the last answer, are None where the call did
+    not say. `waits` says that it asked for the result, `not_before` when the first attempt may start, `listed` are the
+    deliveries of a list with their states.
     """
 
     asked_at: float
@@ -85,11 +90,16 @@ class Told:
     delivery: str | None = None
     state: str | None = None
     status: int | None = None
+    body: bytes | None = None
+    waits: bool = False
+    not_before: float | None = None
+    listed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class Invocation:
-    """One call of a function. `faults` counts what happened to its process meanwhile."""
+    """One call of a function. `faults` counts what happened to its process meanwhile, `carried` the statements that the
+    outcomes take which its messages carry."""
 
     process: str
     what: str
@@ -99,14 +109,16 @@ class Invocation:
     faults: int = 0
     result: str = "running"
     early: bool = False
-    carried: bool = False
+    carried: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class RunEvidence:
     """All of it.
 
-    `changes` are moments, deliveries, and their states before and after. `deliveries` and `attempts` are the rows at
+    `changes` are moments, deliveries, and their states before and after; `queued` are the wake-ups that SQS accepted:
+    whose, and when they become visible. `missed` are deliveries that an operator's round left out; `unstorable` are
+    attempts (delivery and number) that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at
     the end, `waiting` the deliveries that have a message left, `ended` how the run ended.
     """
 
@@ -116,6 +128,9 @@ class RunEvidence:
     faults: list[FaultStruck] = field(default_factory=list)
     invocations: list[Invocation] = field(default_factory=list)
     changes: list[tuple[float, str, str, str]] = field(default_factory=list)
+    queued: list[tuple[str, float]] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     deliveries: Sequence[Mapping[str, Any]] = ()

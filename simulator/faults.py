@@ -32,6 +32,7 @@ class Kind(Enum):
     BROKEN_BEFORE = "the connection breaks before the statement arrives"
     STALE_PLAN = "PostgreSQL refuses the statement because of what this session prepared (0A000)"
     DEADLOCK = "PostgreSQL ends the statement in favour of another (40P01)"
+    ROW_REFUSED = "PostgreSQL refuses to store what came of one attempt"
     BUSY = "PostgreSQL cancels the statement, which took too long (57014)"
     HANGS = "the statement never arrives, and nothing answers"
     RUNS_LATE = "the statement waits at a host that hangs, and runs when nobody waits for it any more"
@@ -48,6 +49,7 @@ class Kind(Enum):
 
     # A message
     RECEIVED_TWICE = "SQS delivers a message to two receivers"
+    NOT_INVOKED = "Lambda has received messages, and throttles their invocation"
     UNDELETED = "SQS delivers a message again that was deleted"
     DELAYED = "SQS delivers a message minutes late"
 
@@ -77,6 +79,7 @@ class Seam(Enum):
         Kind.STALE_PLAN,
         Kind.DEADLOCK,
         Kind.BUSY,
+        Kind.ROW_REFUSED,
         Kind.HANGS,
         Kind.RUNS_LATE,
     )
@@ -86,11 +89,14 @@ class Seam(Enum):
     REQUEST = (Kind.STALL, Kind.CRASH)
     # Just when there is something to record, which is when it matters most.
     RESPONSE = (Kind.CRASH, Kind.STALL, Kind.OUTAGE, Kind.OUTAGE, Kind.OUTAGE, Kind.SQS_OUTAGE)
+    # Just when some of a batch is to be recorded early, which is rare
+    EARLY = (Kind.CRASH, Kind.STALL, *4 * (Kind.OUTAGE,), *4 * (Kind.SQS_OUTAGE,))
     SLEEP = (Kind.CRASH,)
     SEAL_KEY = (Kind.NO_SEAL_KEY, Kind.CRASH)
     RECEIVE = (Kind.RECEIVED_TWICE, Kind.DELAYED)
     # Of a message that carries an outcome: only if it is late can the truth be late.
     RECEIVE_OUTCOME = (Kind.RECEIVED_TWICE, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED, Kind.DELAYED)
+    INVOKE = (Kind.NOT_INVOKED,)
     DELETE = (Kind.UNDELETED,)
     BEGIN = (Kind.CLOSED_WHILE_IDLE,)
     ANSWER = (Kind.ANSWER_LOST,)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from db.connection import Database
 from domain.errors import SecretUnavailable
+from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
 from egress.credentials import SealKey
@@ -192,9 +193,13 @@ def services_of(process: Process, world: World, partners: Partners, server: Serv
 
 
 class Pollers:
-    """Lambda's pollers: receive, invoke, delete. As many as the worker's maximum concurrency."""
+    """Lambda's pollers: receive, invoke, delete. As many as the worker's maximum concurrency. Each pauses for
+    `pause_seconds` before it receives, in which messages gather to batches."""
 
-    def __init__(self, world: World, queue: ModelledQueue, workers: Fleet, *, concurrency: int) -> None:
+    def __init__(
+        self, world: World, queue: ModelledQueue, workers: Fleet, *, concurrency: int, pause_seconds: float = 0.0
+    ) -> None:
+        self._pause_seconds = pause_seconds
         self._world = world
         self._queue = queue
         self._workers = workers
@@ -210,18 +215,32 @@ class Pollers:
                 self._world.scheduler.wait(self._queue.changed)
             elif at > self._world.now:
                 self._world.scheduler.wait(self._queue.changed, at - self._world.now)
-            elif messages := self._queue.receive():
+            elif messages := self._receive():
                 self._world.scheduler.follow(messages[0].stream)
                 self._handle(messages)
 
+    def _receive(self) -> Sequence[QueuedMessage]:
+        if self._pause_seconds:
+            self._world.scheduler.pause(self._pause_seconds)
+        return self._queue.receive()
+
     def _handle(self, messages: Sequence[QueuedMessage]) -> None:
+        if len(messages) > 1:
+            self._world.mark("batch: of several messages")
+        _, kind = self._world.weather.draw(Seam.INVOKE)
+        if kind is not None:
+            for message in messages:
+                self._world.strike(kind, delivery=str(decode(message.body).delivery_id))
+            return  # they have been received once more, and become visible again
         wakeups = [decode(message.body) for message in messages]
 
         def work(services: Services, seconds_left: float) -> frozenset[int]:
             invocation = self._world.process.invocation
             assert invocation is not None
-            invocation.carried = any(wakeup.record is not None for wakeup in wakeups)
+            invocation.carried = _statements_for_carried(wakeups)
             name = self._world.process.name
+            if invocation.carried > 1:
+                self._world.mark("batch: carries one outcome several times")
             self._world.log("queue", "batch", f"delivers {counted(len(wakeups), 'message')}", to=name)
             return attempt_due(wakeups, services=services, seconds_left=min(seconds_left, WORKER_SECONDS))
 
@@ -233,3 +252,10 @@ class Pollers:
         if failed:
             self._world.mark("batch: some messages failed")
         self._queue.delete([message for place, message in enumerate(messages) if place not in failed])
+
+
+def _statements_for_carried(wakeups: Sequence[Wakeup]) -> int:
+    """One for all outcomes that wake-ups carry. PostgreSQL refuses a statement that stores one attempt twice, so that
+    each is recorded by itself where duplicates of a message arrive together."""
+    carried = [wakeup.delivery_id for wakeup in wakeups if wakeup.record is not None]
+    return min(1, len(carried)) if len(set(carried)) == len(carried) else 1 + len(carried)

@@ -1,14 +1,15 @@
 """What happens to everybody at once, for a while; and the operator who puts right what only a person can."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from domain.errors import Unavailable
 from flows.services import Services
 from flows.wake_overdue import Woken, wake_overdue
 from simulator.choices import INCIDENTS as INCIDENTS_STREAM
 from simulator.choices import OPERATOR
 from simulator.database import Server
 from simulator.faults import INCIDENTS, Kind
-from simulator.functions import Fleet
+from simulator.functions import Fleet, NoAnswer
 from simulator.sqs import ModelledQueue
 from simulator.world import World
 
@@ -18,6 +19,7 @@ FAILOVER_SECONDS = (5.0, 30.0)
 OVERDUE_SECONDS = 600
 ROUND_SECONDS = 3600.0
 MOST_ROUNDS = 200
+SKEW_SECONDS = 4.1
 _SHARE_PERCENT = 30
 _SOON_SECONDS = 60.0  # most deliveries are attempted by then
 
@@ -83,6 +85,21 @@ class Operator:
         with self._world.choices.of_stream(OPERATOR):
             self._world.scheduler.spawn(lambda: self._work(purged=purged))
 
+    def hurry(self, *, within_seconds: float) -> None:
+        """Perhaps sets to work while everything goes wrong: what is woken twice must do no harm."""
+        with self._world.choices.of_stream(OPERATOR):
+            if self._world.choices.happens(_SHARE_PERCENT):
+                at = within_seconds * self._world.choices.choose(10) / 10
+                self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._try_to_wake))
+
+    def _try_to_wake(self) -> None:
+        self._world.scheduler.follow(OPERATOR)
+        self._world.mark("operator: wakes while faults go on")
+        try:
+            self._wake(overdue_seconds=0)
+        except (Unavailable, NoAnswer) as error:
+            self._world.mark(f"operator: cannot wake, {type(error).__name__}")
+
     def _work(self, *, purged: bool) -> None:
         for _ in range(MOST_ROUNDS):
             if self._queue.dead:
@@ -98,17 +115,25 @@ class Operator:
     def _unfinished(self) -> bool:
         return any(state in ("pending", "sending") for state in self._server.states.values())
 
-    def _wake(self) -> None:
-        after = None
+    def _wake(self, *, overdue_seconds: int = OVERDUE_SECONDS) -> None:
+        calm, after = self._world.weather.over, None
+        overdue = self._server.overdue(overdue_seconds + SKEW_SECONDS)
+        limit = self._world.choices.of((5, 1, 100))
         while True:
 
             def work(services: Services, _: float, after: object = after) -> Woken:
-                return wake_overdue(overdue_seconds=OVERDUE_SECONDS, after=after, limit=5, services=services)  # type: ignore[arg-type]
+                return wake_overdue(overdue_seconds=overdue_seconds, after=after, limit=limit, services=services)  # type: ignore[arg-type]
 
             woken, _ = self._workers.invoke(work, what="wake overdue")
             self._world.log("operator", "wake", f"wakes {woken.count} overdue deliveries")
             if woken.count:
                 self._world.mark("operator: wakes what has no message")
             if woken.next_after is None:
+                self._world.evidence.missed += self._without_message(overdue) if calm else []
                 return
             after = woken.next_after
+
+    def _without_message(self, overdue: Sequence[str]) -> list[str]:
+        """Those of `overdue` that are unfinished and that no message will wake."""
+        waiting = self._queue.waiting()
+        return [name for name in overdue if name not in waiting and self._server.states[name] in ("pending", "sending")]

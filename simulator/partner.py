@@ -185,7 +185,7 @@ class Partners:
         arrival = self._arrives(request, process, acts=acts, status=status, retry_after=retry_after, again=again)
         arrival.heard_at = self._world.now + seconds
         headers: Headers = (("Retry-After", self._header(retry_after)),) if retry_after else ()
-        return self._ends(seconds, Answered(status=status, headers=headers, body=b'{"ok":true}'))
+        return self._ends(seconds, Answered(status=status, headers=headers, body=arrival.body))
 
     def _arrives(
         self,
@@ -212,6 +212,7 @@ class Partners:
             refused=refused,
             again=again,
             retry_after_seconds=self._asked_for(retry_after),
+            body=_answer_body(request.owner, key, process),
         )
         # It leaves with the others of its batch, before anything comes back.
         seconds = self._world.choices.of(UNDERWAY_SECONDS) if after is None else after
@@ -288,6 +289,13 @@ class Partners:
         if retry_after == "date":
             return 120.0 - self._world.now % 1
         return float(retry_after) if retry_after.isdecimal() else None
+
+
+def _answer_body(destination: str, key: str, process: Process) -> bytes:
+    """What it answers to that attempt and to no other, so that answers that were mixed up are noticed."""
+    return (
+        f'{{"destination":"{destination}","key":"{key}","attempt":{process.attempts[(destination, key)][1]}}}'.encode()
+    )
 
 
 def key_of(request: OutboundRequest) -> str:

@@ -6,14 +6,14 @@ Broken for each time that the promise did not hold. The numbers of the schedule 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, Invocation, RecordRun, RunEvidence, Told
-from simulator.faults import INCIDENTS, Kind
+from simulator.faults import Kind, Seam
 from simulator.setting import BY_ID, DESTINATIONS
 from simulator.trace import Broken, clock_time
 
@@ -22,15 +22,18 @@ JITTER = 0.2
 LONGEST_RETRY_AFTER_SECONDS = 86_400
 SKEW_SECONDS = 4.1  # between the clocks of two processes, and what rounding takes
 LATE_SECONDS = 180.0  # in calm weather a retry waits no longer than that for a worker that is free
-OUTAGE_SECONDS = 400.0  # the longest
-IDLE_SECONDS = 600.0  # what breaks a connection may show in the next call only
+LONGEST_OUTAGE_SECONDS = 400.0
+LONGEST_HOP_SECONDS = 900
+WATCHED_SECONDS = 3.0  # who waits for a worker's result hears of it so soon
 SAFE_TO_REPEAT = frozenset({425, 429, 503})
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-LOSES_ANSWERS = frozenset(
-    {Kind.CRASH, Kind.STALL, Kind.SQS_REFUSES, Kind.SQS_UNREACHABLE, Kind.SQS_PARTIAL, Kind.SQS_REPLY_LOST}
-)
-LOSES_MESSAGES = frozenset({Kind.SQS_OUTAGE, Kind.PURGED})
+REFUSES_MESSAGES = frozenset({Kind.SQS_REFUSES, Kind.SQS_UNREACHABLE, Kind.SQS_PARTIAL, Kind.SQS_REPLY_LOST})
+_STORED = ("new", "pending")
+# A stall may outlast the time that a statement has.
+FAILS_STATEMENTS = frozenset({*Seam.CONNECT.value, *Seam.STATEMENT.value, *Seam.ROWS.value, Kind.CLOSED_WHILE_IDLE})
+DATABASE_AWAY = frozenset({Kind.OUTAGE, Kind.PAUSED, Kind.FAILOVER})
+HOLDS_UP = frozenset({Kind.CRASH, Kind.STALL, Kind.SQS_OUTAGE}) | REFUSES_MESSAGES
 CHANGES = frozenset(
     {
         ("new", "pending"),
@@ -81,10 +84,53 @@ class Facts:
             found[(record.delivery, record.number)].append(record)
         return found
 
+    def names(self, arrival: Arrival) -> Sequence[str]:
+        """The delivery that it belongs to."""
+        known = (arrival.destination, arrival.key)
+        return [
+            name for name, row in self.rows.items() if (str(row["destination_id"]), row["idempotency_key"]) == known
+        ]
+
+    def tenant(self, delivery: str) -> str:
+        """Whose it is."""
+        return str(self.rows[delivery]["tenant_id"])
+
     @cached_property
-    def incidents(self) -> bool:
-        """Whether something happened to everybody."""
-        return any(fault.kind in INCIDENTS for fault in self.evidence.faults)
+    def states(self) -> Mapping[str, Sequence[tuple[float, str]]]:
+        """The states that each delivery had, with the moment from which on."""
+        found: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        for at, delivery, _, after in self.evidence.changes:
+            found[delivery].append((at, after))
+        return found
+
+    def calm(self, process: str | None, *, at: float) -> bool:
+        """Whether nothing went wrong in the invocation of that process that ran then, nor for everybody meanwhile."""
+        made = self.invocation(process, at=at)
+        return (
+            made is not None
+            and made.faults == 0
+            and made.result == "returned"
+            and not self.away(made, DATABASE_AWAY | {Kind.SQS_OUTAGE})
+        )
+
+    def away(self, made: Invocation, kinds: Set[Kind]) -> bool:
+        """Whether one of these may have been going on while that invocation ran."""
+        until = made.ended_at or float("inf")
+        return any(
+            fault.kind in kinds and made.began_at - LONGEST_OUTAGE_SECONDS <= fault.at <= until
+            for fault in self.evidence.faults
+        )
+
+    def invocation(self, process: str | None, *, at: float) -> Invocation | None:
+        """The one of that process that ran at that moment."""
+        return next(
+            (
+                made
+                for made in self.evidence.invocations
+                if made.process == process and made.began_at <= at <= (made.ended_at or float("inf"))
+            ),
+            None,
+        )
 
     def repeats(self, delivery: str) -> str:
         """The rule of docs/api.md for this delivery: "always", "when answered" or "when not processed"."""
@@ -97,10 +143,17 @@ class Facts:
                 return "when not processed"
         return "always" if target.idempotent or row["method"] in IDEMPOTENT_METHODS else "when answered"
 
-    def explained(self, process: str | None, *, since: float, until: float) -> bool:
-        """Whether a fault struck that process in this time, or something happened to everybody."""
+    def message_lost(self, process: str | None, *, since: float, until: float) -> bool:
+        """Whether a message of that process may not have been accepted in this time, or was purged after it."""
         return any(
-            since <= fault.at <= until and (fault.process == process or fault.kind in INCIDENTS)
+            (
+                since <= fault.at
+                and (
+                    fault.kind is Kind.PURGED
+                    or (fault.at <= until and fault.kind in REFUSES_MESSAGES and fault.process == process)
+                )
+            )
+            or (fault.kind is Kind.SQS_OUTAGE and since - LONGEST_OUTAGE_SECONDS <= fault.at <= until)
             for fault in self.evidence.faults
         )
 
@@ -116,6 +169,8 @@ def nothing_is_lost(facts: Facts) -> Iterator[Broken]:
             yield _broken("everything ends", f"it is {row['state']} when all is at rest, and {left}", delivery)
     for delivery in facts.evidence.waiting:
         yield _broken("everything ends", "a message is left that nobody receives", delivery)
+    for delivery in facts.evidence.missed:
+        yield _broken("everything ends", "an operator's round left it out", delivery)
 
 
 def what_was_accepted_exists(facts: Facts) -> Iterator[Broken]:
@@ -123,6 +178,27 @@ def what_was_accepted_exists(facts: Facts) -> Iterator[Broken]:
     for told in facts.evidence.told:
         if told.delivery is not None and told.delivery not in facts.rows:
             yield _broken("accepted is accepted", f"{told.caller} was told: {told.how}; there is no row", told.delivery)
+        if told.how == "not found" and told.delivery in facts.rows and facts.tenant(told.delivery) == told.tenant:
+            yield _broken("accepted is accepted", f"{told.caller} did not find it", told.delivery)
+        if told.how == "listed":
+            yield from _left_out(facts, told)
+
+
+def _left_out(facts: Facts, listed: Told) -> Iterator[Broken]:
+    for told in facts.evidence.told:
+        name = told.delivery or ""
+        earlier = name in facts.rows and told.at <= listed.asked_at
+        if earlier and facts.tenant(name) == listed.tenant and name not in listed.listed:
+            yield _broken("accepted is accepted", f"it is not in the list of {listed.caller}", name)
+
+
+def tenants_are_apart(facts: Facts) -> Iterator[Broken]:
+    """docs/people-and-database.md: nobody is told anything of another tenant's deliveries."""
+    for told in facts.evidence.told:
+        shown = [*told.listed, *([told.delivery] if told.delivery is not None and told.how != "not found" else [])]
+        for delivery in shown:
+            if delivery in facts.rows and facts.tenant(delivery) != told.tenant:
+                yield _broken("tenants are apart", f"{told.caller}, of another tenant, was told: {told.how}", delivery)
 
 
 def at_most_once(facts: Facts) -> Iterator[Broken]:
@@ -144,7 +220,7 @@ def repeats_are_explained(facts: Facts) -> Iterator[Broken]:
     """docs/architecture.md: a request whose answer arrived is sent again only where a fault lost that answer."""
     for delivery, first, second in _repeats(facts):
         final = first.heard and first.status not in RETRIED and not first.refused
-        if final and not facts.explained(first.process, since=first.at, until=second.at):
+        if final and not (_lost(facts, first) or _held_up(facts, first, delivery, until=second.at)):
             yield _broken("repeats are explained", f"{_repeated(first, second)}; nothing had gone wrong", delivery)
 
 
@@ -178,6 +254,25 @@ def arrivals_are_logged(facts: Facts) -> Iterator[Broken]:
             elif arrival.heard and attempt["status"] != arrival.status and not _lost(facts, arrival):
                 text = f"attempt {arrival.number} was answered {arrival.status}, logged is {attempt['outcome']}"
                 yield _broken("answers are logged", text, delivery)
+            elif arrival.heard and not _stored(attempt, arrival):
+                yield _broken("answers are logged", f"attempt {arrival.number} is logged with another answer", delivery)
+    yield from _records_are_logged(facts)
+
+
+def _stored(attempt: Mapping[str, Any], arrival: Arrival) -> bool:
+    """Whether the body in the log is that of the answer; less than all of it is marked."""
+    body = bytes(attempt.get("response_body") or b"")
+    return attempt["status"] is None or body == arrival.body or (bool(attempt["response_truncated"]) and not body)
+
+
+def _records_are_logged(facts: Facts) -> Iterator[Broken]:
+    """What a statement recorded stays, whatever went wrong; only an unknown outcome gives way to one that is known."""
+    for (delivery, number), records in facts.records.items():
+        known = {(record.outcome, record.status) for record in records if record.outcome != "unknown"}
+        attempt = facts.attempts.get(delivery, {}).get(number)
+        if known and attempt is not None and (attempt["outcome"], attempt["status"]) not in known:
+            text = f"attempt {number} was recorded as one of {sorted(map(str, known))}, logged is {attempt['outcome']}"
+            yield _broken("answers are logged", text, delivery)
 
 
 def no_attempt_too_many(facts: Facts) -> Iterator[Broken]:
@@ -200,12 +295,42 @@ def states_agree_with_the_log(facts: Facts) -> Iterator[Broken]:
         last = facts.attempts.get(delivery, {}).get(row["attempts_made"])
         if last is None or row["state"] in ("pending", "sending"):
             continue
-        delivered = last["outcome"] == "answered" and 200 <= last["status"] < 300
-        if delivered != (row["state"] == "delivered"):
+        if row["state"] not in _meant(facts, row, last):
             text = f"it is {row['state']}, and the last attempt was {last['outcome']} {last['status'] or ''}".rstrip()
             yield _broken("states agree with the log", text, delivery)
-        if row["state"] == "failed" and last["outcome"] == "unknown":
-            yield _broken("states agree with the log", "it is failed, and the last outcome is unknown", delivery)
+        if row["finished_at"] is None:
+            yield _broken("states agree with the log", f"it is {row['state']}, and nothing says since when", delivery)
+
+
+def _meant(facts: Facts, row: Mapping[str, Any], last: Mapping[str, Any]) -> frozenset[str]:
+    """The states in which a delivery may end with that last attempt; none where it is to be tried again. What would be
+    tried again, and came when the outcome had been recorded as unknown, changes only the attempt ("late truth")."""
+    delivery = str(row["delivery_id"])
+    rule, left = facts.repeats(delivery), row["attempts_made"] < row["attempts_allowed"]
+    judged = _judged(last["outcome"], last["status"], rule=rule, left=left)
+    lapsed = any(
+        record.moved and record.outcome == "unknown" for record in facts.records.get((delivery, last["number"]), ())
+    )
+    if judged == "again":
+        return frozenset({"unknown"}) if lapsed and last["outcome"] != "unknown" else frozenset()
+    return frozenset({judged})
+
+
+def _judged(outcome: str, status: int | None, *, rule: str, left: bool) -> str:
+    """docs/api.md, "What is never sent twice" and "When it is tried again": what follows an attempt."""
+    match outcome:
+        case "refused":
+            return "failed"
+        case "unreachable":
+            return "again" if left else "failed"
+        case "unknown":
+            return "again" if left and rule == "always" else "unknown"
+    assert status is not None
+    if 200 <= status < 300:
+        return "delivered"
+    if rule == "when not processed" and status in RETRIED - SAFE_TO_REPEAT:
+        return "unknown"
+    return "again" if left and status in RETRIED else "failed"
 
 
 def states_only_move_on(facts: Facts) -> Iterator[Broken]:
@@ -216,16 +341,52 @@ def states_only_move_on(facts: Facts) -> Iterator[Broken]:
 
 
 def told_is_told(facts: Facts) -> Iterator[Broken]:
-    """docs/api.md: who was told `delivered` or `failed` never reads otherwise. One exception: a waiting caller is told
-    the partner's answer even while the database is away, and a fault may lose what it was told."""
+    """docs/api.md: who was told `delivered` or `failed` never reads otherwise. One exception ("Waiting for the
+    answer"): a waiting caller is told the partner's answer even if the database does not accept it. Then others read it
+    once it is recorded, and never if the queue was unavailable too."""
     for delivery, tells in _by_delivery(facts.evidence.told).items():
         final = [told for told in tells if told.state in ("delivered", "failed")]
         for told in final:
             later = [other for other in tells if other.asked_at >= told.at and other.state not in (None, told.state)]
+            if later and _recorded_at(facts, told) <= later[-1].asked_at:
+                text = f"{told.caller} was told {told.state}, later it is {later[-1].state}"
+                yield _broken("told is told", text, delivery)
             state = facts.rows.get(delivery, {}).get("state")
-            others = [*(str(other.state) for other in later), *([state] if state != told.state else [])]
-            if others and not _own_words(facts, told):
-                yield _broken("told is told", f"{told.caller} was told {told.state}, later it is {others[0]}", delivery)
+            if state != told.state and not _own_words_lost(facts, told):
+                yield _broken(
+                    "told is told", f"{told.caller} was told {told.state}, in the end it is {state}", delivery
+                )
+        for told in tells:
+            yield from _was_so(facts, told, delivery)
+
+
+def _was_so(facts: Facts, told: Told, delivery: str) -> Iterator[Broken]:
+    """What a caller is told was so while it asked; what it waits for, it is told as soon as it is so."""
+    assert told.state is not None
+    states = facts.states.get(delivery, ())
+    calm = told.waits and facts.calm(told.process, at=told.at)
+    since = max(told.asked_at, told.at - WATCHED_SECONDS) if calm else told.asked_at
+    if states and not _made_it(facts, told) and told.state not in _states_between(states, since, told.at):
+        yield _broken(
+            "told is told", f"{told.caller} was told {told.state} at {told.at:.3f} s, when it was not", delivery
+        )
+    if told.waits and told.how == "replayed" and told.state in ("pending", "sending"):
+        yield _broken("told is told", f"{told.caller} asked for a result and was told {told.state}", delivery)
+    bodies = {arrival.body for arrival in facts.arrivals.get(delivery, ()) if arrival.heard}
+    if told.body and told.body not in bodies:
+        yield _broken("told is told", f"{told.caller} was told an answer that is not its own", delivery)
+
+
+def _made_it(facts: Facts, told: Told) -> bool:
+    """Whether it is the word of the process that made the first attempt itself, which may be recorded later."""
+    states = facts.states.get(told.delivery or "", ())
+    leased_at_once = not states or states[0][1] == "sending"
+    return told.waits and told.how in ("ended", "accepted") and leased_at_once
+
+
+def _states_between(states: Sequence[tuple[float, str]], since: float, until: float) -> frozenset[str]:
+    before = [state for at, state in states if at <= since][-1:]
+    return frozenset([*before, *(state for at, state in states if since <= at <= until)])
 
 
 def keys_are_kept(facts: Facts) -> Iterator[Broken]:
@@ -242,8 +403,7 @@ def keys_are_kept(facts: Facts) -> Iterator[Broken]:
             if told.delivery in facts.rows and (told.how == "key reused") != _differs(told, facts.rows[told.delivery]):
                 yield _broken("the same answer for a key", f"{told.caller} was told: {told.how}", told.delivery)
     for delivery, tells in _by_delivery(facts.evidence.told).items():
-        recorded = [told for told in tells if told.state == "delivered" and not _own_words(facts, told)]
-        statuses = {told.status for told in recorded if told.status is not None}
+        statuses = {told.status for told in tells if told.state == "delivered" and told.status is not None}
         if len(statuses) > 1:
             yield _broken("the same answer for a key", f"callers were told {sorted(statuses)}", delivery)
 
@@ -263,6 +423,49 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
         if due and following and not facts.evidence.faults and following[0].at > max(due) + LATE_SECONDS:
             text = f"attempt {number + 1} arrived {following[0].at - max(due):.0f} s late, and nothing had gone wrong"
             yield _broken("retries keep their schedule", text, delivery)
+
+
+def nothing_is_early(facts: Facts) -> Iterator[Broken]:
+    """docs/api.md: `not_before` delays the first attempt."""
+    for told in facts.evidence.told:
+        if told.how == "accepted" and told.not_before is not None and told.delivery is not None:
+            for arrival in facts.arrivals.get(told.delivery, ()):
+                if arrival.at < told.not_before - SKEW_SECONDS:
+                    text = f"it arrived at {arrival.at:.3f} s, and was not to before {told.not_before:.3f} s"
+                    yield _broken("not before its time", text, told.delivery)
+
+
+def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
+    """docs/architecture.md: each attempt that is due has a message that becomes visible then, not only one that finds
+    it late. Faults may delay it, and what is due later than a message can wait hops."""
+    queued = defaultdict(list)
+    for delivery, visible_at in facts.evidence.queued:
+        queued[delivery].append(visible_at)
+    for delivery, due_at in _dues(facts):
+        if not any(abs(visible_at - due_at) <= 2 * SKEW_SECONDS for visible_at in queued[delivery]):
+            yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
+
+
+def _dues(facts: Facts) -> Iterator[tuple[str, float]]:
+    for record in facts.evidence.records:
+        due_at = record.next_due_at
+        direct = due_at is not None and due_at - record.at < LONGEST_HOP_SECONDS
+        if due_at is not None and direct and record.moved and _made_calmly(facts, record):
+            yield record.delivery, due_at
+    stored = {delivery: at for at, delivery, before, after in facts.evidence.changes if (before, after) == _STORED}
+    for told in facts.evidence.told:
+        at = stored.get(told.delivery or "")
+        if told.how in ("accepted", "ended") and at is not None and facts.calm(told.process, at=told.at):
+            due_at = max(at, told.not_before or 0.0)
+            if due_at - at < LONGEST_HOP_SECONDS:
+                yield str(told.delivery), due_at
+
+
+def _made_calmly(facts: Facts, record: RecordRun) -> bool:
+    """Whether it was recorded by the invocation that made the attempt, in which nothing went wrong."""
+    made = facts.invocation(record.process, at=record.at)
+    own = made is not None and not made.carried and made.began_at - SKEW_SECONDS <= record.started_at
+    return own and facts.calm(record.process, at=record.at)
 
 
 def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:
@@ -290,10 +493,9 @@ def _asked(facts: Facts, record: RecordRun) -> float:
 def statements_stay_few(facts: Facts) -> Iterator[Broken]:
     """docs/architecture.md: one statement to accept, two for a batch, three where outcomes are recorded early; one more
     for outcomes that a wake-up carried. Faults cost more."""
-    if facts.incidents:
-        return
     for invocation in facts.evidence.invocations:
-        if invocation.faults == 0 and invocation.result == "returned" and not _few(invocation):
+        calm = invocation.faults == 0 and invocation.result == "returned"
+        if calm and not _few(invocation) and not facts.away(invocation, DATABASE_AWAY):
             ran = ", ".join(f"{count} {name}" for name, count in sorted(invocation.statements.items()))
             text = f"{invocation.process} ran {ran} for one {invocation.what}, and nothing had gone wrong"
             yield Broken(promise="statements stay few", text=text)
@@ -338,6 +540,7 @@ def counts_are_right(facts: Facts) -> Iterator[Broken]:
 PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     nothing_is_lost,
     what_was_accepted_exists,
+    tenants_are_apart,
     at_most_once,
     repeats_are_explained,
     every_attempt_is_the_same,
@@ -348,6 +551,8 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     told_is_told,
     keys_are_kept,
     retries_keep_their_schedule,
+    nothing_is_early,
+    everything_is_woken_in_time,
     statements_stay_few,
     nothing_is_misused,
     counts_are_right,
@@ -386,25 +591,70 @@ def _repeated(first: Arrival, second: Arrival) -> str:
 
 def _lost(facts: Facts, arrival: Arrival) -> bool:
     """Whether a fault explains that an answer is not in the log. "An unavailable database alone does not cause that"
-    (docs/api.md): only what happens to the process itself, or to the queue as well."""
-    return any(
-        (fault.at >= arrival.at and fault.process == arrival.process and fault.kind in LOSES_ANSWERS)
-        or (fault.at >= arrival.at - OUTAGE_SECONDS and fault.kind in LOSES_MESSAGES)
+    (docs/api.md): only the end of the process that got the answer, or the queue, if the database failed as well."""
+    if any((delivery, arrival.number) in facts.evidence.unstorable for delivery in facts.names(arrival)):
+        return True
+    made = facts.invocation(arrival.process, at=arrival.at)
+    if made is None:
+        return False
+    if made.result in ("crashed", "timed out", "running"):
+        return made.faults > 0 or facts.away(made, DATABASE_AWAY | {Kind.SQS_OUTAGE})
+    until = made.ended_at or float("inf")
+    return _database_failed(facts, made) and facts.message_lost(made.process, since=made.began_at, until=until)
+
+
+def _held_up(facts: Facts, arrival: Arrival, delivery: str, *, until: float) -> bool:
+    """Whether an outcome that the database did not accept travelled in a wake-up that came too late: the message was
+    held up, or whoever received it could not finish."""
+    made = facts.invocation(arrival.process, at=arrival.at)
+    return (
+        made is not None
+        and made.result == "returned"
+        and _database_failed(facts, made)
+        and any(
+            arrival.at <= fault.at <= until
+            and (fault.delivery == delivery or fault.kind in HOLDS_UP)
+            and fault.process != arrival.process
+            for fault in facts.evidence.faults
+        )
+    )
+
+
+def _database_failed(facts: Facts, made: Invocation) -> bool:
+    """Whether the database failed for that process while it ran, so that it may not have been able to record."""
+    until = made.ended_at or float("inf")
+    return facts.away(made, DATABASE_AWAY) or any(
+        fault.process == made.process and fault.kind in FAILS_STATEMENTS and made.began_at <= fault.at <= until
         for fault in facts.evidence.faults
     )
 
 
-def _own_words(facts: Facts, told: Told) -> bool:
-    """Whether this was the answer of the process that made the attempt, which it could not record before it told: then
-    the outcome travels in a wake-up, and what happens to that may lose it."""
-    recorded = any(
-        record.delivery == told.delivery and record.process == told.process and record.moved and record.at <= told.at
-        for record in facts.evidence.records
+def _recorded_at(facts: Facts, told: Told) -> float:
+    """When what a caller was told was recorded; before it was told, where it was read."""
+    if not _made_it(facts, told):
+        return told.at
+    return min(
+        (
+            record.at
+            for record in facts.evidence.records
+            if record.delivery == told.delivery and record.moved and record.next_state == told.state
+        ),
+        default=float("inf"),
     )
+
+
+def _own_words_lost(facts: Facts, told: Told) -> bool:
+    """Whether what a waiting caller was told could be recorded nowhere: not in the database, and not in the queue."""
+    made = facts.invocation(told.process, at=told.asked_at)
     return (
-        told.how == "ended"
-        and not recorded
-        and facts.explained(told.process, since=told.asked_at - IDLE_SECONDS, until=told.at)
+        _made_it(facts, told)
+        and made is not None
+        and _recorded_at(facts, told) == float("inf")
+        and _database_failed(facts, made)
+        and (
+            facts.message_lost(told.process, since=told.asked_at, until=told.at)
+            or any(delivery == told.delivery for delivery, _ in facts.evidence.unstorable)
+        )
     )
 
 

@@ -25,11 +25,12 @@ from simulator.trace import Story
 from simulator.world import World
 
 WORKER_TIMEOUT_SECONDS = 45.0  # template.yaml
-TROUBLE_PERCENTS = (0, 10, 35, 80)
-COUNTS = (1, 3, 5, 8, 12, 20)
-CALLS_WITHIN_SECONDS = (30.0, 0.5, 5.0, 300.0)
+TROUBLE_PERCENTS = (0, 10, 35, 35, 60, 80)
+COUNTS = (1, 3, 5, 8, 12, 20, 20)
+CALLS_WITHIN_SECONDS = (30.0, 0.5, 0.5, 0.5, 5.0, 300.0)  # in half a second they fill whole batches
 FAULTS_UNTIL_SECONDS = (600.0, 120.0, 2_000.0, 9_000.0)
-CONCURRENCIES = (2, 1, 3, 4)
+POLLER_PAUSES_SECONDS = (0.0, 1.0, 3.0, 10.0)
+CONCURRENCIES = (2, 1, 1, 3, 4)  # one alone gets the fullest batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +71,21 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     api = Fleet("api", world, partners, server, timeout_seconds=API_SECONDS)
     workers = Fleet("worker", world, partners, server, timeout_seconds=WORKER_TIMEOUT_SECONDS)
     faults_until = choices.of(FAULTS_UNTIL_SECONDS)
-    Pollers(world, queue, workers, concurrency=choices.of(CONCURRENCIES))
+    pause_seconds = choices.of(POLLER_PAUSES_SECONDS)
+    Pollers(world, queue, workers, concurrency=choices.of(CONCURRENCIES), pause_seconds=pause_seconds)
     Callers(world, api, count=choices.of(COUNTS), within_seconds=choices.of(CALLS_WITHIN_SECONDS))
     incidents = Incidents(world, server, queue, (api, workers))
     world.happen = incidents.happen
     incidents.plan(within_seconds=faults_until)
+    operator = Operator(world, server, queue, workers)
+    operator.hurry(within_seconds=faults_until)
     try:
         world.scheduler.run(until=faults_until)
         world.weather.calm_down()
         server.recover()
         queue.recover()
         world.log("faults", "calm", "no more faults from now on")
-        Operator(world, server, queue, workers).begin(purged=incidents.purged)
+        operator.begin(purged=incidents.purged)
         world.scheduler.run()
         world.evidence.ended = "at rest"
     except NeverEnds as error:

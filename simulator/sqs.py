@@ -84,6 +84,7 @@ class ModelledQueue:
             )
             self.messages.append(message)
             wakeup = decode(message.body)
+            self.world.evidence.queued.append((str(wakeup.delivery_id), visible_at))
             self._mark(wakeup, int(entry["DelaySeconds"]))
             what = "the outcome of an attempt" if wakeup.record else "a wake-up"
             text = f"accepts {what}, due in {entry['DelaySeconds']} s"
@@ -120,9 +121,11 @@ class ModelledQueue:
         return min((message.visible_at for message in self.messages), default=None)
 
     def receive(self) -> list[QueuedMessage]:
-        """Up to ten visible messages, in any order, invisible for a while from now on."""
+        """Up to ten visible messages, in any order, invisible for a while from now on. In half of the cases some are
+        left, as SQS asks only some of its servers ("short polling")."""
         visible = [message for message in self.messages if message.visible_at <= self.world.now]
-        count = min(BATCH_SIZE, len(visible)) - self.world.choices.choose(min(BATCH_SIZE, len(visible)))
+        most = min(BATCH_SIZE, len(visible))
+        count = most - (self.world.choices.choose(most) if self.world.choices.happens(50) else 0)
         taken = [visible.pop(self.world.choices.choose(len(visible))) for _ in range(count)]
         return [message for message in taken if self._received(message)]
 

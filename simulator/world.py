@@ -88,7 +88,7 @@ class World:
         """Notes a fault, and whose it is."""
         self.mark(f"fault: {kind.name}")
         name = process.name if process else None
-        self.evidence.faults.append(FaultStruck(at=self.now, kind=kind, process=name))
+        self.evidence.faults.append(FaultStruck(at=self.now, kind=kind, process=name, delivery=delivery))
         if process is not None and process.invocation is not None:
             process.invocation.faults += 1
         self.log("faults", FAULT, text or kind.value, delivery=delivery, to=name)

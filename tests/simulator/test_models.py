@@ -1,5 +1,6 @@
 """The models do what they follow: SQS, Lambda, a connection to PostgreSQL, partners, and time itself."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from runtime.settings import DatabaseSettings
 from simulator.choices import Choices
 from simulator.database import Server, name_of
 from simulator.faults import Kind, Seam, Weather
-from simulator.functions import Fleet, NoAnswer
+from simulator.functions import Fleet, NoAnswer, Pollers
 from simulator.partner import Partners
 from simulator.scheduler import Killed, NeverEnds, Scheduler, Signal
 from simulator.seams import STAGE, seams
@@ -232,6 +233,19 @@ def test_messages_are_delivered_twice_late_and_in_spite_of_their_deletion(real: 
         assert left.visible_at > made.world.now
 
 
+def test_throttled_messages_count_as_received_and_come_back(real: RealConnection) -> None:
+    with models(real, {Seam.INVOKE: [Kind.NOT_INVOKED]}) as made:
+        workers = fleet(made)
+        sends(made, 0)
+        Pollers(made.world, made.queue, workers, concurrency=1)
+        made.world.scheduler.run(until=VISIBILITY_SECONDS - 1)
+        assert [message.receives for message in made.queue.messages] == [1]
+        assert made.world.evidence.invocations == []
+        made.world.scheduler.run(until=VISIBILITY_SECONDS + 5)
+        assert [each.what for each in made.world.evidence.invocations] == ["batch"]
+        workers.close()
+
+
 @pytest.mark.parametrize(
     ("seam", "kind", "queued", "answered"),
     [
@@ -342,6 +356,28 @@ def test_a_statement_that_failed_was_carried_out_or_not(real: RealConnection, ki
             made.runs(insert, process=process)
             after = real.execute("SELECT count(*) AS rows FROM destination").fetchall()
         assert (after != before) is executed
+
+
+def test_what_cannot_be_stored_of_an_attempt_is_refused_until_faults_stop(real: RealConnection) -> None:
+    text = "SELECT %(records)s::text AS made -- WITH made AS"
+    full = {"delivery_id": "a", "number": 1, "response_body": "eA==", "remote_address": "203.0.113.1"}
+    bare = full | {"response_body": "", "remote_address": None}
+    with models(real, {Seam.STATEMENT: [Kind.ROW_REFUSED]}) as made:
+        process = Process("worker 1", skew_seconds=0)
+
+        def store(record: dict[str, Any]) -> str:
+            connection = made.server.connect(process)
+            try:
+                made.server.run(connection, text, {"records": json.dumps([record])}, prepare=False)
+            except psycopg.errors.UntranslatableCharacter:
+                return "refused"
+            return "stored"
+
+        made.server._note_recorded = lambda *_: None  # type: ignore[method-assign]
+        stored = made.runs(lambda: [store(each) for each in (full, full, bare, full | {"number": 2})], process=process)
+        assert stored == ["refused", "refused", "stored", "stored"]
+        made.server.recover()
+        assert made.runs(lambda: store(full), process=process) == "stored"
 
 
 def test_a_writer_that_became_a_reader_answers_questions_and_refuses_to_write(real: RealConnection) -> None:

@@ -17,6 +17,7 @@ from simulator.world import EPOCH
 AUTO, ONCE, AGAIN = (next(each for each in DESTINATIONS if each.name == name) for name in ("auto", "once", "again"))
 DELIVERY = UUID(int=0xD)
 BODY = b"body"
+ANSWER = b"the answer to this one"
 
 
 def row(target: Target = AGAIN, **overrides: Any) -> dict[str, Any]:
@@ -34,12 +35,20 @@ def row(target: Target = AGAIN, **overrides: Any) -> dict[str, Any]:
         "attempts_made": 1,
         "attempts_allowed": 10,
         "created_at": EPOCH + timedelta(seconds=1),
+        "finished_at": EPOCH + timedelta(seconds=30),
     }
     return values | overrides
 
 
 def attempt(number: int = 1, outcome: str = "answered", status: int | None = 200) -> dict[str, Any]:
-    return {"delivery_id": DELIVERY, "number": number, "outcome": outcome, "status": status}
+    return {
+        "delivery_id": DELIVERY,
+        "number": number,
+        "outcome": outcome,
+        "status": status,
+        "response_body": None if status is None else ANSWER,
+        "response_truncated": None if status is None else False,
+    }
 
 
 def arrival(number: int = 1, *, target: Target = AGAIN, **overrides: Any) -> Arrival:
@@ -53,6 +62,7 @@ def arrival(number: int = 1, *, target: Target = AGAIN, **overrides: Any) -> Arr
         "acted": True,
         "status": 200,
         "heard": True,
+        "body": ANSWER,
     }
     return Arrival(**(values | overrides))
 
@@ -91,8 +101,8 @@ def told(how: str = "accepted", **overrides: Any) -> Told:
     return Told(**(values | overrides))
 
 
-def invocation(what: str, **statements: int) -> Invocation:
-    made = Invocation(process="worker 1", what=what, began_at=0.0, ended_at=1.0, result="returned")
+def invocation(what: str, *, process: str = "worker 1", **statements: int) -> Invocation:
+    made = Invocation(process=process, what=what, began_at=0.0, ended_at=100.0, result="returned")
     made.statements.update(statements)
     return made
 
@@ -105,7 +115,7 @@ def good(**overrides: Any) -> RunEvidence:
         "records": [record()],
         "told": [told()],
         "faults": [FaultStruck(at=0.5, kind=Kind.STALE_PLAN, process="api 9")],
-        "invocations": [invocation("accept", accept=1), invocation("batch", claim=1, record=1)],
+        "invocations": [invocation("accept", process="api 1", accept=1), invocation("batch", claim=1, record=1)],
         "deliveries": [row()],
         "attempts": [attempt()],
         "ended": "at rest",
@@ -129,7 +139,18 @@ def twice(target: Target, first: dict[str, Any], **overrides: Any) -> RunEvidenc
 
 
 RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
-CRASH = FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")
+CRASH: dict[str, Any] = {
+    "faults": [FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")],
+    "invocations": [replace(invocation("batch"), result="crashed", faults=1)],
+}
+TROUBLED: dict[str, Any] = {"invocations": [replace(invocation("deliver", process="api 1"), faults=2)]}
+OTHERS = next(target for target in DESTINATIONS if target.tenant_id != AGAIN.tenant_id)
+UNKNOWN: dict[str, Any] = {
+    "told": [],
+    "deliveries": [row(ONCE, state="unknown")],
+    "attempts": [attempt(1, "unknown", None)],
+    "arrivals": [arrival(target=ONCE)],
+}
 BUSY: dict[str, Any] = {"status": 503, "acted": False}
 SILENT: dict[str, Any] = {"heard": False, "status": None}
 READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
@@ -147,6 +168,15 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "sent again after a 503 that came after the deed": ("at most once", twice(ONCE, {"status": 503})),
     "a POST again after silence": ("not after an open outcome", twice(AUTO, SILENT)),
     "again for nothing": ("repeats are explained", twice(AGAIN, {})),
+    "again because the database failed alone": (
+        "repeats are explained",
+        twice(
+            AGAIN,
+            {},
+            faults=[FaultStruck(at=10.5, kind=Kind.OUTAGE, process="worker 1")],
+            invocations=[replace(invocation("batch"), faults=1)],
+        ),
+    ),
     "one attempt twice": (
         "at most once",
         good(arrivals=[arrival(target=ONCE), arrival(target=ONCE)], deliveries=[row(ONCE)]),
@@ -161,16 +191,104 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "logged as not sent": ("arrivals are logged", good(attempts=[attempt(1, "unreachable", None)])),
     "an answer lost without a fault": (
         "answers are logged",
-        good(attempts=[attempt(1, "unknown", None)], deliveries=[row(state="unknown")]),
+        good(**UNKNOWN, records=[]),
     ),
     "an answer lost by the database alone": (
         "answers are logged",
         good(
-            attempts=[attempt(1, "unknown", None)],
-            deliveries=[row(state="unknown")],
+            **UNKNOWN,
+            records=[],
             faults=[FaultStruck(at=10.5, kind=Kind.BROKEN_AFTER, process="worker 1")],
+            invocations=[replace(invocation("batch"), faults=1)],
         ),
     ),
+    "an answer lost by a stall of a process that went on": (
+        "answers are logged",
+        good(
+            **UNKNOWN,
+            records=[],
+            faults=[FaultStruck(at=10.5, kind=Kind.STALL, process="worker 1")],
+            invocations=[replace(invocation("batch"), faults=1)],
+        ),
+    ),
+    "a record that did not stay": (
+        "answers are logged",
+        good(**UNKNOWN, **CRASH),
+    ),
+    "another answer": ("answers are logged", good(attempts=[attempt() | {"response_body": b"somebody's"}])),
+    "the answer of another": ("told is told", good(told=[told("ended", state="delivered", body=b"somebody's")])),
+    "a replayed call without its result": ("told is told", good(told=[told("replayed", waits=True)])),
+    "a state that it never had": (
+        "told is told",
+        good(told=[told(**READ | {"state": "sending"})], changes=[(1.0, str(DELIVERY), "new", "pending")]),
+    ),
+    "a result that nobody waited for": (
+        "told is told",
+        good(
+            told=[told("ended", state="delivered", waits=True), told(**READ | {"state": "unknown"})],
+            records=[record(at=5.0)],
+        ),
+    ),
+    "lost by the queue although the database worked": (
+        "told is told",
+        good(
+            told=[told("ended", state="failed", waits=True)],
+            faults=[FaultStruck(at=0.5, kind=Kind.SQS_REFUSES, process="api 1")],
+            **TROUBLED,
+        ),
+    ),
+    "lost although the queue had it": (
+        "told is told",
+        good(
+            told=[told("ended", state="failed", waits=True)],
+            faults=[FaultStruck(at=0.5, kind=Kind.BROKEN_AFTER, process="api 1")],
+            **TROUBLED,
+        ),
+    ),
+    "not found by its own tenant": ("accepted is accepted", good(told=[told("not found", state=None)])),
+    "left out of a list": (
+        "accepted is accepted",
+        good(told=[told(), told("listed", asked_at=2.0, at=3.0, delivery=None, state=None)]),
+    ),
+    "read by another tenant": ("tenants are apart", good(told=[told("read", tenant=str(OTHERS.tenant_id), key=None)])),
+    "listed for another tenant": (
+        "tenants are apart",
+        good(
+            told=[
+                told(
+                    "listed",
+                    tenant=str(OTHERS.tenant_id),
+                    key=None,
+                    delivery=None,
+                    state=None,
+                    listed={str(DELIVERY): "pending"},
+                )
+            ]
+        ),
+    ),
+    "left out by the operator": ("everything ends", good(missed=[str(DELIVERY)])),
+    "given up with attempts left": (
+        "states agree with the log",
+        good(
+            deliveries=[row(state="failed")],
+            attempts=[attempt(1, "unreachable", None)],
+            arrivals=[],
+            records=[record(outcome="unreachable", status=None, next_state="failed")],
+        ),
+    ),
+    "held where a repeat is allowed": (
+        "states agree with the log",
+        good(
+            deliveries=[row(state="unknown")],
+            attempts=[attempt(1, "unknown", None)],
+            arrivals=[],
+            records=[record(outcome="unknown", status=None, next_state="unknown")],
+        ),
+    ),
+    "ended without a time": ("states agree with the log", good(deliveries=[row(finished_at=None)])),
+    "sent before not_before": ("not before its time", good(told=[told(not_before=100.0)])),
+    "a retry that nobody woke": ("woken in time", good(records=[record(**RETRIED, next_due_at=14.0)])),
+    "a delivery that nobody woke": ("woken in time", good(changes=[(0.5, str(DELIVERY), "new", "pending")])),
     "another status": ("answers are logged", good(attempts=[attempt(1, "answered", 201)])),
     "more than allowed": ("no attempt too many", good(deliveries=[row(attempts_made=11)])),
     "a gap in the log": ("numbers agree", good(deliveries=[row(attempts_made=2)])),
@@ -259,20 +377,52 @@ def test_every_promise_has_a_run_that_breaks_it() -> None:
     "evidence",
     [
         twice(AGAIN, SILENT),
-        twice(AGAIN, {}, faults=[CRASH]),
+        twice(AGAIN, {}, **CRASH),
+        twice(
+            AGAIN,
+            {},
+            faults=[
+                FaultStruck(at=10.5, kind=Kind.OUTAGE, process="worker 1"),
+                FaultStruck(at=15.0, kind=Kind.DELAYED, process=None, delivery=str(DELIVERY)),
+            ],
+            invocations=[replace(invocation("batch"), faults=1)],
+        ),
         twice(ONCE, BUSY),
         twice(ONCE, {"refused": True, "acted": False}),
         twice(AUTO, {"status": 500}),
+        good(**UNKNOWN, records=[], **CRASH),
+        good(**UNKNOWN, records=[], unstorable={(str(DELIVERY), 1)}),
         good(
-            attempts=[attempt(1, "unknown", None)],
-            deliveries=[row(state="unknown")],
-            faults=[CRASH],
+            told=[told("ended", state="failed", waits=True)],
+            faults=[
+                FaultStruck(at=0.4, kind=Kind.BROKEN_AFTER, process="api 1"),
+                FaultStruck(at=0.5, kind=Kind.SQS_REFUSES, process="api 1"),
+            ],
+            **TROUBLED,
         ),
         good(
-            told=[told("ended", state="failed")], faults=[FaultStruck(at=0.5, kind=Kind.SQS_REFUSES, process="api 1")]
+            told=[
+                told("ended", state="delivered", waits=True),
+                told(**READ | {"asked_at": 2.0, "at": 3.0, "state": "sending"}),
+            ]
+        ),
+        good(
+            deliveries=[row(state="unknown")],
+            attempts=[attempt(1, "answered", 503)],
+            arrivals=[arrival(**BUSY)],
+            records=[
+                record(outcome="unknown", status=None, next_state="unknown"),
+                record(status=503, next_state="pending", moved=False),
+            ],
         ),
         good(invocations=[invocation("batch", claim=1, record=1), replace(invocation("batch", record=2), early=True)]),
-        good(records=[record(**RETRIED, next_due_at=14.0)]),
+        good(
+            arrivals=[arrival(2)],
+            records=[record(**RETRIED, next_due_at=14.0)],
+            queued=[(str(DELIVERY), 14.5)],
+            deliveries=[row(attempts_made=2)],
+            attempts=[attempt(1, "unreachable", None), attempt(2)],
+        ),
     ],
 )
 def test_what_the_documents_allow_breaks_none(evidence: RunEvidence) -> None:
