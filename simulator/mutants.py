@@ -117,9 +117,55 @@ _MUTANTS = (
         "db.deliveries:overdue",
         ("AND delivery.phase = 'open'", "AND delivery.state = 'pending'"),
     ),
+    _mutant(
+        "what SQS refused while a batch was recorded early is forgotten",
+        "flows.settle:settle",
+        ("early_recorder.failed | ", ""),
+    ),
+    _mutant(
+        "what the database did not accept early counts as recorded",
+        "flows.early_recording:EarlyRecorder._settle",
+        (
+            "    except (DatabaseUnavailable, StatementRefused) as error:\n",
+            "    except (DatabaseUnavailable, StatementRefused) as error:\n        self.moved = frozenset()\n",
+        ),
+    ),
+    _mutant(
+        "an outcome that a waiting caller was told is not carried",
+        "flows.deliver:_record",
+        ("for unrecorded in record([judged], end_at=end_at, services=services):", "for unrecorded in []:"),
+        ("now = services.clock()\n", "now = services.clock()\n    record([judged], end_at=now, services=services)\n"),
+    ),
+    _mutant("the wrong messages are reported as failed", "flows.settle:queue", ("messages[number].position", "number")),
+    _mutant(
+        "an operator's first page is the last",
+        "flows.wake_overdue:wake_overdue",
+        ("count == len(overdue) < limit", "True"),
+    ),
+    _mutant("a 503 ends a delivery", "domain.retry:_after_answer", ("in RETRIABLE_STATUSES", "in {500, 429}")),
+    _mutant(
+        "a partner out of reach ends a delivery",
+        "domain.retry:verdict",
+        ("return RetryAt(at=again()) if left else Failed()", "return Failed()"),
+    ),
+    _mutant(
+        "an open outcome is held under every guarantee",
+        "domain.retry:verdict",
+        ("return RetryAt(at=again()) if repeat_rule is RepeatRule.ALWAYS and left else Held()", "return Held()"),
+    ),
+    _mutant(
+        "the last attempt is not made",
+        "domain.retry:verdict",
+        ("attempts_made < attempts_allowed", "attempts_made + 1 < attempts_allowed"),
+    ),
     # Recorded wrongly
     _mutant(
         "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
+    ),
+    _mutant(
+        "an outcome that comes late is only logged",
+        _RECORD,
+        ("OR delivery.state IN ('unknown', 'pending') AND", "OR FALSE AND"),
     ),
     _mutant(
         "attempts are not counted",
@@ -134,7 +180,43 @@ _MUTANTS = (
         "domain.retry:_after_answer",
         ("200 <= answer.status < 300", "200 <= answer.status < 400"),
     ),
+    # Told wrongly
+    _mutant("answers are mixed up", "flows.attempt:make_attempts", ("sent = iter(_sent(", "sent = reversed(_sent(")),
+    _mutant(
+        "a delivery without a result is replayed as one",
+        "flows.deliver:_stored_result",
+        ("if not delivery.state.finished:", "if False:"),
+    ),
+    _mutant(
+        "who waits does not see the end",
+        "flows.deliver:_last_state",
+        ("delivery = current or delivery", "assert current"),
+    ),
+    _mutant(
+        "another tenant reads a delivery",
+        "db.attempts:with_delivery",
+        ("AND delivery.tenant_id = %(tenant_id)s", ""),
+    ),
+    _mutant(
+        "a key may be used for another destination", "domain.deliveries:fingerprint", ("destination.encode(), ", "")
+    ),
+    _mutant("a key may be used for another method", "domain.deliveries:fingerprint", ("method.encode(), ", "")),
     # At the wrong time
+    _mutant(
+        "not_before is ignored",
+        "flows.accept:accept",
+        ("    now = services.clock()\n", "    now = services.clock()\n    new = replace(new, not_before=None)\n"),
+    ),
+    _mutant(
+        "nobody wakes what a waiting caller left to the worker",
+        "flows.accept:accept",
+        ("if wait_seconds is not None and acceptance.claim is None", "if False and acceptance.claim is None"),
+    ),
+    _mutant(
+        "nobody wakes the retry after a waiting call",
+        "flows.deliver:_send",
+        ("    _wake(judged, services=services)\n", ""),
+    ),
     _mutant(
         "one attempt more is made than allowed",
         "domain.retry:verdict",
