@@ -239,7 +239,8 @@ class Pollers:
             assert invocation is not None
             invocation.carried = _statements_for_carried(wakeups)
             name = self._world.process.name
-            if invocation.carried > 1:
+            outcomes = [wakeup.record.attempt.attempt_id for wakeup in wakeups if wakeup.record is not None]
+            if len(set(outcomes)) < len(outcomes):
                 self._world.mark("batch: carries one outcome several times")
             self._world.log("queue", "batch", f"delivers {counted(len(wakeups), 'message')}", to=name)
             return attempt_due(wakeups, services=services, seconds_left=min(seconds_left, WORKER_SECONDS))
@@ -256,6 +257,7 @@ class Pollers:
 
 def _statements_for_carried(wakeups: Sequence[Wakeup]) -> int:
     """One for all outcomes that wake-ups carry. PostgreSQL refuses a statement that stores one attempt twice, so that
-    each is recorded by itself where duplicates of a message arrive together."""
-    carried = [wakeup.delivery_id for wakeup in wakeups if wakeup.record is not None]
+    each is recorded by itself where two outcomes of one attempt, a lapse and the real one, arrive together."""
+    outcomes = {wakeup.record.attempt.attempt_id: wakeup.delivery_id for wakeup in wakeups if wakeup.record is not None}
+    carried = list(outcomes.values())
     return min(1, len(carried)) if len(set(carried)) == len(carried) else 1 + len(carried)

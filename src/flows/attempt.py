@@ -172,7 +172,9 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
     delivery is woken when the lease has expired, as after a crash. Where its row is gone (a restored database), so is
     the outcome.
     """
-    records = [message.wakeup.record for message in carried if message.wakeup.record is not None]
+    # SQS may deliver a message twice. A statement that has the same outcome twice would be refused.
+    found = (message.wakeup.record for message in carried)
+    records = list({record.attempt.attempt_id: record for record in found if record is not None}.values())
     give_up_at = min(end_at, services.clock() + timedelta(seconds=CARRIED_SECONDS + CARRY_SECONDS))
     recorded = record_all(records, end_at=give_up_at, services=services) if records else Recorded()
     if recorded is None:

@@ -529,6 +529,23 @@ def test_a_carried_retry_leaves_one_message(gateway: Gateway, partner: StartPart
     assert gateway.queue.wakeups() == []
 
 
+def test_a_carried_outcome_that_comes_twice_is_recorded_by_one_statement(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers(200)).url())
+    create_delivery(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky))
+    (carrying,) = gateway.queue.take()
+    gateway.clock.now = carrying.due_at
+    with statements(gateway) as counted:
+        attempt_due([carrying, carrying], services=gateway.services)
+    assert len(counted) == 1
+    assert gateway.delivery()["state"] == "delivered"
+    assert gateway.queue.wakeups() == []
+
+
 def test_a_worker_with_little_time_left_ends_what_is_on_its_way_and_records_it(
     gateway: Gateway, partner: StartPartner
 ) -> None:
