@@ -220,6 +220,17 @@ def _lets_others_in(statement: dict[str, Any]) -> bool:
     return not (is_service and conditions & {"aws:SourceAccount", "aws:SourceArn"})
 
 
+@everywhere
+def every_statement_about_a_resource_names_a_principal(case: Case) -> Iterator[str]:
+    """Whom it allows or denies something. No schema asks for it; AWS refuses the policy while it makes the stack."""
+    places = {**LETTING_IN, "AWS::EC2::VPCEndpoint": "PolicyDocument", "AWS::ApiGateway::RestApi": "Policy"}
+    places |= {"AWS::IAM::Role": "AssumeRolePolicyDocument"}
+    for name, resource in case.rendered.resources.items():
+        document = resource["Properties"].get(places.get(resource["Type"], ""), {})
+        if any("Principal" not in statement for statement in document.get("Statement", ())):
+            yield f"{name}: a statement of its policy names no principal"
+
+
 def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
     """At rest by SQS's own key or by ours, on the way by a policy that denies plain HTTP."""
     queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
@@ -374,6 +385,7 @@ RULES = [
     stages_are_deployable,
     what_keeps_state_says_what_becomes_of_it,
     nothing_is_public,
+    every_statement_about_a_resource_names_a_principal,
     every_queue_is_encrypted_and_takes_tls_only,
     no_password_exists,
     the_database_is_closed_and_kept,

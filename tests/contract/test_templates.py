@@ -365,6 +365,12 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(OBSERVABILITY, "AlarmTopicPolicy", "Principal: {Service: cloudwatch.amazonaws.com}", "Principal: '*'"),
         added(APPLICATION, "Resources", ANYBODYS_PERMISSION),
     ],
+    rules_templates.every_statement_about_a_resource_names_a_principal: [
+        resource(NETWORK, "S3Endpoint", "              Principal: '*'\n", ""),
+        reworded("infra/endpoints.yaml", "            Principal: '*'\n", ""),
+        reworded(APPLICATION, "            Principal: '*'\n", ""),
+        reworded("infra/bastion.yaml", "Principal: {Service: ec2.amazonaws.com}, ", ""),
+    ],
     rules_templates.every_queue_is_encrypted_and_takes_tls_only: [
         resource(APPLICATION, "DeadLetterQueuePolicy", "Queues: [!Ref DeadLetterQueue]", "Queues: [!Ref WakeupQueue]"),
         resource(APPLICATION, "WakeupQueuePolicy", "'false'", "'true'"),
