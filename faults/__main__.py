@@ -119,7 +119,9 @@ def _saying() -> "Say":
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
     made = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    made.add_argument("--seconds", type=_from_one, default=None, help="make chaos: for how long (N and FAULTS do not matter)")
+    made.add_argument(
+        "--seconds", type=_from_one, default=None, help="make chaos: for how long (N and FAULTS do not matter)"
+    )
     made.add_argument("--n", type=_from_one, default=LEAST_DELIVERIES, help=f"deliveries ({LEAST_DELIVERIES})")
     made.add_argument("--faults", type=_from_one, default=LEAST_FAULTS, help=f"faults ({LEAST_FAULTS})")
     made.add_argument("--seed", type=int, default=None, help="of orders and faults")
