@@ -403,9 +403,18 @@ def keys_are_kept(facts: Facts) -> Iterator[Broken]:
             if told.delivery in facts.rows and (told.how == "key reused") != _differs(told, facts.rows[told.delivery]):
                 yield _broken("the same answer for a key", f"{told.caller} was told: {told.how}", told.delivery)
     for delivery, tells in _by_delivery(facts.evidence.told).items():
-        statuses = {told.status for told in tells if told.state == "delivered" and told.status is not None}
+        delivered = [told for told in tells if told.state == "delivered"]
+        final = [told.status for told in delivered if not _made_it(facts, told) or _became_final(facts, told)]
+        statuses = {status for status in final if status is not None}
         if len(statuses) > 1:
             yield _broken("the same answer for a key", f"callers were told {sorted(statuses)}", delivery)
+
+
+def _became_final(facts: Facts, told: Told) -> bool:
+    """Whether the delivery ended by the answer that a waiting caller was told. Where the database did not accept it
+    before the lease was over ("Waiting for the answer"), another attempt may have ended it."""
+    records = facts.records.get((told.delivery or "", 1), ())
+    return any(record.moved and record.status == told.status for record in records)
 
 
 def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:

@@ -10,7 +10,7 @@ import pytest
 from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, FaultStruck, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind
-from simulator.promises import PROMISES, Facts, broken_promises
+from simulator.promises import PROMISES, Facts, broken_promises, keys_are_kept
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
 
@@ -427,6 +427,21 @@ def test_every_promise_has_a_run_that_breaks_it() -> None:
 )
 def test_what_the_documents_allow_breaks_none(evidence: RunEvidence) -> None:
     assert list(broken_promises(evidence)) == []
+
+
+@pytest.mark.parametrize(("moved", "kept"), [(True, False), (False, True)])
+def test_an_answer_that_was_told_and_came_too_late_to_count_may_differ_from_the_final_one(
+    moved: bool, kept: bool
+) -> None:
+    """A waiting caller is told 201 while the database is away; a second attempt, answered 200, ends the delivery."""
+    evidence = good(
+        told=[
+            told("ended", state="delivered", status=201, waits=True),
+            told(**READ | {"state": "delivered", "status": 200}),
+        ],
+        records=[record(status=201, moved=moved), record(2)],
+    )
+    assert (list(keys_are_kept(Facts(evidence))) == []) is kept
 
 
 def test_the_targets_have_each_guarantee() -> None:
