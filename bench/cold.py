@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -68,7 +69,10 @@ MEASURED = (
     ColdCase(function="ApiFunction", plain="plain.handler", environment=Stage.environment, event=events.post),
     ColdCase(function="AttemptFunction", plain="plain.attempt", environment=Stage.environment, event=_batch_of_one),
     ColdCase(
-        function="AuthorizeFunction", plain="plain.authorize", environment=Stage.environment, event=events.authorize
+        function="AuthorizeFunction",
+        plain="plain.authorize",
+        environment=partial(Stage.environment, role="sallyport_authorizer"),
+        event=events.authorize,
     ),
     ColdCase(
         function="AdminFunction",

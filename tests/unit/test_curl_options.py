@@ -9,6 +9,7 @@ import pycurl
 import pytest
 
 from domain.destinations import Timeouts
+from egress import connection_policy
 from egress.addresses import UrlTarget
 from egress.connection_policy import PinnedRoute
 from egress.request import OutboundRequest
@@ -59,6 +60,11 @@ class RecordingHandle(pycurl.Curl):  # type: ignore[misc]  # pycurl has no types
     def reset(self) -> None:
         self.options.clear()
 
+    def duphandle(self) -> "RecordingHandle":
+        copy = RecordingHandle()
+        copy.options.update(self.options)
+        return copy
+
     def perform(self) -> None:
         raise pycurl.error(pycurl.E_COULDNT_CONNECT, "nothing is sent here")
 
@@ -68,7 +74,9 @@ def handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordingHandle]]:
     """Every handle that the test makes."""
     RecordingHandle.made = []
     monkeypatch.setattr(pycurl, "Curl", RecordingHandle)
+    connection_policy._unused_handle.cache_clear()
     yield RecordingHandle.made
+    connection_policy._unused_handle.cache_clear()
     for handle in RecordingHandle.made:
         handle.close()
 
@@ -136,7 +144,7 @@ def test_libcurl_s_log_is_read_on_a_new_encrypted_connection_alone() -> None:
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_new_connection_is_asked_for_where_it_is_wanted(fresh: bool) -> None:
-    assert options_of_a_transfer(fresh=fresh)[pycurl.FRESH_CONNECT] == int(fresh)
+    assert options_of_a_transfer(fresh=fresh).get(pycurl.FRESH_CONNECT, 0) == int(fresh)  # a copy of an unused handle
 
 
 @pytest.mark.parametrize(("late", "connect_ms", "total_ms"), [(0.0, 3000, 20_000), (1.25, 1750, 18_750), (30.0, 1, 1)])

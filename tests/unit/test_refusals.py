@@ -87,6 +87,11 @@ DESTINATIONS: list[tuple[str, Members, Members]] = [
         header("X-Key", idempotency_header="x-KEY"),
         header("X-Key", idempotency_header="X-Key-2"),
     ),
+    (
+        "/timeouts/connect_seconds",
+        {"timeouts": {"connect_seconds": 20.5, "total_seconds": 20}},
+        {"timeouts": {"connect_seconds": 20, "total_seconds": 20}},
+    ),
 ]
 
 
