@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,8 +119,9 @@ def test_stopped_it_leaves_no_process_and_no_file_and_says_what_was_found(until:
     assert errors.startswith("\nsimulate: stopped. So far no promise was broken: ")
     assert errors.count("\n") == 2
     assert not _alive(process.pid)
-    assert list(own.iterdir()) == []
-    own.rmdir()
+    # Python tries a directory for temporary files by writing one, which stays if the process is ended just then.
+    assert [path for path in own.iterdir() if path.is_dir() or path.read_bytes() not in (b"", b"blat")] == []
+    shutil.rmtree(own)
 
 
 def test_stopped_after_a_promise_was_broken_it_says_so(
