@@ -5,7 +5,7 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 
-from egress.credentials import KEY_BYTES, load_seal_key
+from egress.sealing import KEY_BYTES, load_seal_key
 from local.errors import Advice, LocalError
 from local.files import write_private
 from local.template import SecretTemplate

@@ -16,7 +16,7 @@ from domain.errors import SecretUnavailable
 from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
-from egress.credentials import SealKey
+from egress.sealing import SealKey
 from flows.attempt import WORKER_SECONDS, attempt_due
 from flows.services import Services
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings

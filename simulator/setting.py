@@ -14,7 +14,7 @@ from db.connection import Database, Row
 from db.migrations import APPLICATION_ROLE, migrate
 from domain.destinations import AuthType, BearerAuth, Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
-from egress.credentials import seal
+from egress.credentials import seal_auth
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
 from simulator.functions import SEAL_KEY
@@ -106,7 +106,7 @@ def _destination(target: Target) -> Destination:
         name=target.name,
         base_url=f"http://{target.host}",
         auth_type=AuthType.BEARER if auth else AuthType.NONE,
-        sealed_credentials=seal(auth, destination_id=target.destination_id, key=SEAL_KEY) if auth else None,
+        sealed_credentials=seal_auth(auth, destination_id=target.destination_id, key=SEAL_KEY) if auth else None,
         guarantee=target.guarantee,
         idempotent=target.idempotent,
         idempotency_header="Idempotency-Key",

@@ -41,10 +41,24 @@ MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is
 SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
 # Of dependencies: their own tests, C sources and type stubs are not used on Lambda.
 UNUSED_DIRECTORIES = {"__pycache__", "tests", "bin"}
-# cffi is needed to build PyNaCl; at run time its compiled back end, which is beside it, is enough.
+# cffi is needed to build cryptography; at run time its compiled back end, which is beside it, is enough.
 BUILD_ONLY = {"cffi", "pycparser"}
+# Parts of Powertools that nothing here imports; they would be a thirtieth of the package.
+UNUSED_PARTS = frozenset(
+    Path("aws_lambda_powertools/utilities") / name
+    for name in (
+        "auth_alpha",
+        "circuit_breaker",
+        "data_masking",
+        "feature_flags",
+        "idempotency",
+        "kafka",
+        "parameters",
+        "streaming",
+    )
+)
 UNUSED_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
-ZIPPED_BUDGET_BYTES = 16_000_000
+ZIPPED_BUDGET_BYTES = 20_000_000
 UNCHECKED_HASH = 0b01  # PEP 552: the flags of a hash-based pyc that is not compared with its source on import
 
 
@@ -242,12 +256,15 @@ def _normal(name: str) -> str:
 
 def _strip(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
-        if path.is_dir() and (
-            path.name in UNUSED_DIRECTORIES or (path.parent == directory and path.name in BUILD_ONLY)
-        ):
+        if path.is_dir() and _is_unused(path.relative_to(directory)):
             shutil.rmtree(path)
         elif path.is_file() and path.suffix in UNUSED_SUFFIXES:
             path.unlink()
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether the directory `path`, relative to the dependencies, is not used on Lambda."""
+    return path.name in UNUSED_DIRECTORIES or path in UNUSED_PARTS or str(path) in BUILD_ONLY
 
 
 def _copy_code(source: Path, package: Path) -> None:

@@ -8,7 +8,7 @@ from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
 from domain.targets import base_url_fault
-from egress.credentials import auth_type, seal
+from egress.credentials import auth_type, seal_auth
 from flows.services import Services
 
 
@@ -57,7 +57,9 @@ def _sealed(new: NewDestination, *, services: Services) -> Destination:
     destination_id = DestinationId(services.new_id(now))
     kind = auth_type(new.auth)
     # Without credentials the key is not needed: it is fetched at its first use.
-    secret = None if kind is AuthType.NONE else seal(new.auth, destination_id=destination_id, key=services.seal_key)
+    secret = (
+        None if kind is AuthType.NONE else seal_auth(new.auth, destination_id=destination_id, key=services.seal_key)
+    )
     return Destination(
         destination_id=destination_id,
         tenant_id=new.tenant_id,

@@ -11,7 +11,8 @@ from domain.masks import secrets_in
 from domain.outcomes import Exchange, Headers, Unknown, Unreachable
 from domain.targets import partner_url
 from egress.client import OutboundRequest
-from egress.credentials import SealKey, auth_headers, unseal
+from egress.credentials import auth_headers, unseal_auth
+from egress.sealing import SealKey
 from flows.services import Services
 from runtime.isolation import isolated
 from runtime.observability import logger
@@ -108,7 +109,7 @@ def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
         return ()
     if key is None:
         raise Unsealable("the seal key is not available")
-    auth = unseal(
+    auth = unseal_auth(
         destination.sealed_credentials,
         auth_type=destination.auth_type,
         destination_id=destination.destination_id,

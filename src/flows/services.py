@@ -12,7 +12,7 @@ from db.deliveries import Lease
 from domain.ids import RANDOM_BYTES, LeaseId, uuid7
 from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
-from egress.credentials import SealKey
+from egress.sealing import SealKey
 from flows.groups import WakeupGroups
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue

@@ -99,7 +99,7 @@ def _services(settings: ApiSettings | AttemptSettings) -> "Services":
     """Imports what only API and worker need, which have it loaded by now: a fifth of the others' cold start."""
     from egress.addresses import Guard
     from egress.client import Client
-    from egress.credentials import load_seal_key
+    from egress.sealing import load_seal_key
     from flows.services import Services
     from wakeups.sqs import WakeupQueue
 

@@ -1,8 +1,10 @@
 """The packages that `sam build` makes: all of our code, none of the junk, bytecode that is what it says, and binaries
 for one processor."""
 
+import importlib.util
 import os
 import py_compile
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.contract.project import ROOT
 from tools import package as packaging
 from tools.package import PackageError
 
+UNUSED = "aws_lambda_powertools/utilities/kafka/consumer.py"
 UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
@@ -21,7 +24,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of our code alone, as `sam build` leaves it; dependencies need a package index."""
 
     def one_dependency(_requirements: Path, target: Path, _architecture: str) -> None:
-        for name in ("bank/__init__.py", "bank/tests/test_bank.py", "bank/bank.pyi", "bin/bank", "cffi/api.py"):
+        for name in ("bank/__init__.py", "bank/tests/test_bank.py", "bank/bank.pyi", "bin/bank", "cffi/api.py", UNUSED):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_text("BALANCE = 0\n")
 
@@ -45,6 +48,20 @@ def test_the_package_holds_all_code_certificates_and_migrations_and_nothing_else
     }
     more = {Path("bank/__init__.py"), Path("ARCHITECTURE")}
     assert shipped == source - {Path("Makefile"), Path("requirements.txt")} | more
+
+
+def test_no_part_that_is_left_out_is_imported_by_what_is_left() -> None:
+    spec = importlib.util.find_spec("aws_lambda_powertools")
+    assert spec is not None
+    assert spec.origin is not None
+    powertools = Path(spec.origin).parent
+    left_out = {str(part.relative_to(powertools.name)) for part in packaging.UNUSED_PARTS}
+    assert all((powertools / part).is_dir() for part in left_out)
+    imported = re.compile(r"aws_lambda_powertools\.utilities\.(\w+)")
+    for source in (*powertools.rglob("*.py"), *(ROOT / "src").rglob("*.py")):
+        if not any(source.is_relative_to(powertools / part) for part in left_out):
+            names = {f"utilities/{name}" for name in imported.findall(source.read_text(encoding="utf-8"))}
+            assert not names & left_out, source
 
 
 def test_every_source_has_bytecode_of_its_very_text(built: Path) -> None:
@@ -195,11 +212,13 @@ def installed(directory: Path, **versions: str) -> Path:
 
 def test_an_older_version_than_the_pinned_one_is_noticed(tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text("psycopg-binary==3.3.9  # a reason\nPyNaCl==1.6.2\n")
-    packaging.require_pins(requirements, installed(tmp_path / "right", psycopg_binary="3.3.9", pynacl="1.6.2"))
+    requirements.write_text("psycopg-binary==3.3.9  # a reason\ncryptography==50.0.2\n")
+    packaging.require_pins(requirements, installed(tmp_path / "right", psycopg_binary="3.3.9", cryptography="50.0.2"))
     with pytest.raises(PackageError, match=r"3\.2\.13"):
-        packaging.require_pins(requirements, installed(tmp_path / "older", psycopg_binary="3.2.13", pynacl="1.6.2"))
-    with pytest.raises(PackageError, match="pynacl"):
+        packaging.require_pins(
+            requirements, installed(tmp_path / "older", psycopg_binary="3.2.13", cryptography="50.0.2")
+        )
+    with pytest.raises(PackageError, match="cryptography"):
         packaging.require_pins(requirements, installed(tmp_path / "fewer", psycopg_binary="3.3.9"))
 
 

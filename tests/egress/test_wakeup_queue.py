@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from domain.errors import QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
-from egress.credentials import SealKey, load_seal_key
+from egress.sealing import SealKey, load_seal_key
 from runtime.settings import QueueSettings, SealKeySettings, SettingsError
 from tests.egress.servers import Line, Partner
 from wakeups.sqs import WakeupQueue, decode

@@ -17,7 +17,8 @@ from domain.destinations import BearerAuth, Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import MISS_DELAYS_SECONDS, ROW_COMES_WITHIN_SECONDS, Wakeup
-from egress.credentials import SealKey, auth_type, seal
+from egress.credentials import auth_type, seal_auth
+from egress.sealing import SealKey
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
 from flows.deliver import deliver
@@ -183,7 +184,7 @@ def test_the_credentials_go_out_and_are_nowhere_in_what_is_stored(gateway: Gatew
     server = partner(answers(200))
     auth = BearerAuth(token="the-partners-secret")
     made = gateway.destination(server.url())
-    sealed = seal(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
+    sealed = seal_auth(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
     create_delivery(gateway)
     work(gateway)
@@ -196,7 +197,7 @@ def test_credentials_that_do_not_open_send_nothing_and_are_tried_again(gateway: 
     server = partner(answers(200))
     made = gateway.destination(server.url())
     other = SealKey.derived_from("another key for tests, also long enough")
-    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=other)
+    sealed = seal_auth(BearerAuth(token="x"), destination_id=made.destination_id, key=other)
     gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
     create_delivery(gateway)
     work(gateway)
@@ -661,7 +662,7 @@ def test_an_unavailable_seal_key_is_fetched_once_per_batch_and_delays_no_other_d
 ) -> None:
     server = partner(answers(200))
     made = gateway.destination(server.url(), name="sealed")
-    sealed = seal(BearerAuth(token="x"), destination_id=made.destination_id, key=gateway.services.seal_key)
+    sealed = seal_auth(BearerAuth(token="x"), destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = 'bearer', sealed_credentials = %s", sealed)
     gateway.destination(server.url())
     for destination in ("sealed", "sealed", "partner"):

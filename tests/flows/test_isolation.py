@@ -11,7 +11,7 @@ from domain.destinations import BearerAuth
 from domain.ids import DeliveryId
 from domain.outcomes import OutcomeKind
 from egress import client as egress_client
-from egress.credentials import auth_type, seal
+from egress.credentials import auth_type, seal_auth
 from egress.transfer import Run
 from flows import attempt, judge, prepare, settle
 from flows.accept import accept
@@ -136,7 +136,7 @@ def three(gateway: Gateway, partner: StartPartner) -> tuple[Partner, list[Delive
     server = partner(answers_oddly)
     made = gateway.destination(server.url())
     auth = BearerAuth(token=SECRET)
-    sealed = seal(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
+    sealed = seal_auth(auth, destination_id=made.destination_id, key=gateway.services.seal_key)
     gateway.sql("UPDATE destination SET auth_type = %s, sealed_credentials = %s", auth_type(auth).value, sealed)
     paths = ("/first", ODD, "/last")
     found = [accept(gateway.new(path=path), wait_seconds=None, services=gateway.services) for path in paths]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from egress.credentials import SealKey, load_seal_key
+from egress.sealing import SealKey, load_seal_key
 from local.errors import Advice, LocalError
 from local.seal_key import generated, make_seal_key
 from local.template import SecretTemplate, Template

@@ -24,7 +24,7 @@ from domain.scopes import ALL_SCOPES
 from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
-from egress.credentials import SealKey
+from egress.sealing import SealKey
 from flows.services import Services
 from flows.tokens import issue
 from local.wire import statements_of

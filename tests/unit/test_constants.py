@@ -114,17 +114,6 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "IDLE_CONNECTION_SECONDS": 15,
         "LONGEST_CONNECTION_SECONDS": 60,
     },
-    "egress/credentials.py": {
-        "FORMAT_VERSION": 1,
-        "KEY_BYTES": 32,
-        "_KEY_ID_BYTES": 4,
-        "_NONCE_BYTES": 12,
-        "_TAG_BYTES": 16,
-        "_HEAD_BYTES": 17,
-        "_LEAST_SECRET_CHARACTERS": 32,
-        "_SECRET_SECONDS": 5.0,
-        "_RETRY_AFTER_SECONDS": 5,
-    },
     "egress/echo.py": {
         "_LONGEST_ANSWER_BYTES": 64,
     },
@@ -137,6 +126,17 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "egress/response.py": {
         "RESPONSE_CAP_BYTES": 4_194_304,
         "_SWITCHING": 101,
+    },
+    "egress/sealing.py": {
+        "FORMAT_VERSION": 1,
+        "KEY_BYTES": 32,
+        "_KEY_ID_BYTES": 4,
+        "_NONCE_BYTES": 12,
+        "_TAG_BYTES": 16,
+        "_HEAD_BYTES": 17,
+        "_LEAST_SECRET_CHARACTERS": 32,
+        "_SECRET_SECONDS": 5.0,
+        "_RETRY_AFTER_SECONDS": 5,
     },
     "egress/sockets.py": {
         "OPEN_CONNECTIONS": 100,

@@ -2,27 +2,23 @@
 
 import base64
 import hashlib
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.destinations import Auth, AuthType, BasicAuth, BearerAuth, HeaderAuth, NoAuth
 from domain.errors import Unsealable
 from domain.ids import DestinationId
-from egress.credentials import SealKey, auth_headers, auth_type, load_seal_key, seal, unseal
-from runtime.settings import SealKeySettings, SettingsError
+from egress.credentials import auth_headers, auth_type, seal_auth, unseal_auth
+from egress.sealing import SealKey
 
 KEY = SealKey(bytes(range(32)))
 OTHER_KEY = SealKey(bytes(32))
 HERE = DestinationId(UUID(int=1))
 ELSEWHERE = DestinationId(UUID(int=2))
-SECRET_TEXT = "0123456789abcdef0123456789abcdef"
 
 AUTHS: list[Auth] = [
     BearerAuth(token="tok-en"),
@@ -32,7 +28,7 @@ AUTHS: list[Auth] = [
 
 
 def sealed(auth: Auth, *, destination_id: DestinationId = HERE, key: SealKey = KEY) -> bytes:
-    value = seal(auth, destination_id=destination_id, key=key)
+    value = seal_auth(auth, destination_id=destination_id, key=key)
     assert value is not None
     return value
 
@@ -40,7 +36,7 @@ def sealed(auth: Auth, *, destination_id: DestinationId = HERE, key: SealKey = K
 def opened(
     value: bytes | None, kind: AuthType, *, destination_id: DestinationId = HERE, keys: list[SealKey] | None = None
 ) -> Auth:
-    return unseal(value, auth_type=kind, destination_id=destination_id, keys=[KEY] if keys is None else keys)
+    return unseal_auth(value, auth_type=kind, destination_id=destination_id, keys=[KEY] if keys is None else keys)
 
 
 @pytest.mark.parametrize("auth", AUTHS)
@@ -49,7 +45,7 @@ def test_what_is_sealed_opens_as_it_was(auth: Auth) -> None:
 
 
 def test_no_credentials_need_no_seal() -> None:
-    assert seal(NoAuth(), destination_id=HERE, key=KEY) is None
+    assert seal_auth(NoAuth(), destination_id=HERE, key=KEY) is None
     assert opened(None, AuthType.NONE) == NoAuth()
 
 
@@ -65,6 +61,12 @@ def test_the_format_is_version_key_nonce_and_aes_256_gcm() -> None:
     assert value[1:5] == KEY.key_id == hashlib.sha256(b"sallyport key id" + KEY.secret).digest()[:4]
     plain = AESGCM(KEY.secret).decrypt(value[5:17], value[17:], HERE.bytes + b"bearer")
     assert plain == b'["tok-en"]'
+
+
+def test_what_libsodium_sealed_still_opens() -> None:
+    """PyNaCl 1.6.2 sealed this value, in the version of Sallyport before `cryptography`."""
+    value = bytes.fromhex("01603744ef4661777298df45867140b5ed8759408eaf4a64f96b2547f466b3735bbc83cdcde8be8acc60c1")
+    assert opened(value, AuthType.BEARER) == BearerAuth(token="tok-en")
 
 
 def test_a_seal_around_nothing_opens_as_no_credentials() -> None:
@@ -119,18 +121,6 @@ def test_the_key_is_found_among_several() -> None:
             opened(value, AuthType.BEARER, keys=keys)
 
 
-def test_a_key_derived_from_a_text_is_hkdf_sha256_of_it() -> None:
-    expected = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"sallyport seal key 1")
-    assert SealKey.derived_from(SECRET_TEXT).secret == expected.derive(SECRET_TEXT.encode())
-
-
-def test_weak_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match="32 bytes"):
-        SealKey(b"short")
-    with pytest.raises(ValueError, match="32 characters"):
-        SealKey.derived_from(SECRET_TEXT[:-1])
-
-
 @pytest.mark.parametrize(
     ("auth", "headers"),
     [
@@ -162,52 +152,3 @@ def test_nothing_secret_shows_in_what_might_be_logged() -> None:
         base64.b64encode(KEY.secret).decode(),
     ):
         assert secret not in shown
-
-
-def test_a_private_key_file_is_taken(tmp_path: Path) -> None:
-    file = tmp_path / "seal.key"
-    file.write_text(f"{SECRET_TEXT}\n")
-    file.chmod(0o600)
-    assert load_seal_key(SealKeySettings(seal_key_file=str(file))) == SealKey.derived_from(SECRET_TEXT)
-
-
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o400, 0o700])
-def test_a_key_file_of_another_mode_is_refused(tmp_path: Path, mode: int) -> None:
-    file = tmp_path / "seal.key"
-    file.write_text(SECRET_TEXT)
-    file.chmod(mode)
-    with pytest.raises(SettingsError, match="SEAL_KEY_FILE must be of mode 0600") as caught:
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
-    assert SECRET_TEXT not in str(caught.value)
-
-
-def test_a_key_file_of_someone_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "seal.key"
-    file.write_text(SECRET_TEXT)
-    file.chmod(0o600)
-    monkeypatch.setattr("os.geteuid", lambda: file.stat().st_uid + 1)
-    with pytest.raises(SettingsError, match="owned by us"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
-
-
-def test_a_key_file_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "seal.key"
-    with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
-    file.write_bytes(b"\xff" * 40)
-    file.chmod(0o600)
-    with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
-
-
-def test_a_key_file_with_too_little_in_it_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "seal.key"
-    file.write_text("short")
-    file.chmod(0o600)
-    with pytest.raises(SettingsError, match=r"SEAL_KEY_FILE: .*32 characters"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
-
-
-def test_a_key_must_be_set_somewhere() -> None:
-    with pytest.raises(SettingsError, match="SEAL_KEY_SECRET_ARN must be set"):
-        load_seal_key(SealKeySettings())
