@@ -11,10 +11,13 @@ import json
 import os
 import re
 import secrets
+import socket
 import uuid
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pycurl
@@ -338,7 +341,7 @@ def authorize(event: Any, context: Any) -> Any:
 
 
 def attempt(event: Any, context: Any) -> Any:
-    """The worker: claim a batch, send all of it at once, record it."""
+    """The worker: claim a batch, send all of it at once, record each attempt with its answer."""
     now = datetime.now(UTC)
     claimed = (
         connection()
@@ -350,64 +353,124 @@ def attempt(event: Any, context: Any) -> Any:
             WHERE delivery.delivery_id = ANY (%s) AND state = 'pending' AND due_at <= %s
               AND destination.destination_id = delivery.destination_id
               AND delivery_body.delivery_id = delivery.delivery_id
-            RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent
+            RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent,
+                      idempotency_header, idempotency_key, connect_seconds, total_seconds
             """,
             (
                 now + timedelta(seconds=40),
                 [uuid.UUID(json.loads(record["body"])["delivery_id"]) for record in event["Records"]],
                 now,
             ),
+            binary=True,
         )
         .fetchall()
     )
     connection().execute(
         """
         WITH made AS (
-            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::smallint[], %s::double precision[], %s::smallint[],
-                                 %s::bytea[]) AS listed (attempt_id, delivery_id, number, total_ms, status, body)
+            SELECT * FROM json_to_recordset(%s::text::json) AS listed (
+                attempt_id uuid, delivery_id uuid, number smallint, dns_ms double precision,
+                connect_ms double precision, tls_ms double precision, first_byte_ms double precision,
+                total_ms double precision, remote_address inet, status smallint, headers jsonb, body text,
+                length bigint, sha256 text)
         ), logged AS (
-            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, total_ms, status,
-                                 response_headers, response_body, response_truncated)
-            SELECT attempt_id, delivery_id, number, 'answered', %s, total_ms, status, '[]', body, false FROM made)
-        UPDATE delivery SET state = 'delivered', lease_id = NULL, leased_until = NULL, finished_at = %s
+            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, dns_ms, connect_ms, tls_ms,
+                                 first_byte_ms, total_ms, remote_address, status, response_headers, response_body,
+                                 response_length, response_sha256, response_truncated)
+            SELECT attempt_id, delivery_id, number, 'answered', %s, dns_ms, connect_ms, tls_ms, first_byte_ms,
+                   total_ms, remote_address, status, headers, decode(body, 'base64'), length, decode(sha256, 'hex'),
+                   length > 65536
+            FROM made)
+        UPDATE delivery SET state = CASE WHEN status < 300 THEN 'delivered' ELSE 'failed' END, lease_id = NULL,
+               leased_until = NULL, finished_at = %s
         FROM made WHERE delivery.delivery_id = made.delivery_id
         """,
-        (*map(list, zip(*sent(claimed, now), strict=True)), now, datetime.now(UTC)),
+        (json.dumps(sent(claimed, now)), now, datetime.now(UTC)),
     )
     return {"batchItemFailures": []}
 
 
 def sent(claimed: Any, now: Any) -> Any:
-    """A row for each: attempt_id, delivery_id, number, total_ms, status, body."""
-    handles = [request(*row[1:5], fresh=not row[6]) for row in claimed]
-    for handle, _ in handles:
+    """What is recorded of each."""
+    handles = [request(*row[1:5], *row[6:]) for row in claimed]
+    for handle, _, _ in handles:
         _multi.add_handle(handle)
     left = len(handles)
     while left:
         _, left = _multi.perform()
         if left:
             _multi.select(1.0)
-    rows = []
-    for row, (handle, told) in zip(claimed, handles, strict=True):
-        status, total_ms = handle.getinfo(pycurl.RESPONSE_CODE), handle.getinfo(pycurl.TOTAL_TIME) * 1000
-        _multi.remove_handle(handle)
-        handle.close()
-        print(json.dumps({"message": "attempt made", "delivery_id": str(row[0]), "status": status}))
-        rows.append((uuid7(now), row[0], row[5], total_ms, status, b"".join(told)))
-    return rows
+    return [made(row, now, *each) for row, each in zip(claimed, handles, strict=True)]
 
 
-def request(method: Any, url: Any, headers: Any, body: Any, *, fresh: Any) -> Any:
-    told: list[bytes] = []
+def made(row: Any, now: Any, handle: Any, lines: Any, pieces: Any) -> Any:
+    status, body = handle.getinfo(pycurl.RESPONSE_CODE), b"".join(pieces)
+    fields = [line.decode("latin-1").strip().partition(":") for line in lines[1:] if line.strip()]
+    attempt = {
+        "attempt_id": str(uuid7(now)),
+        "delivery_id": str(row[0]),
+        "number": row[5],
+        "dns_ms": handle.getinfo(pycurl.NAMELOOKUP_TIME) * 1000,
+        "connect_ms": handle.getinfo(pycurl.CONNECT_TIME) * 1000,
+        "tls_ms": handle.getinfo(pycurl.APPCONNECT_TIME) * 1000,
+        "first_byte_ms": handle.getinfo(pycurl.STARTTRANSFER_TIME) * 1000,
+        "total_ms": handle.getinfo(pycurl.TOTAL_TIME) * 1000,
+        "remote_address": handle.getinfo(pycurl.PRIMARY_IP),
+        "status": status,
+        "headers": [(name, value.strip()) for name, _, value in fields],
+        "body": base64.b64encode(body[:65536]).decode(),
+        "length": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+    _multi.remove_handle(handle)
+    handle.close()
+    print(json.dumps({"message": "attempt made", "delivery_id": attempt["delivery_id"], "status": status}))
+    return attempt
+
+
+def request(
+    method: Any,
+    url: Any,
+    headers: Any,
+    body: Any,
+    idempotent: Any,
+    key_header: Any,
+    key: Any,
+    connect_seconds: Any,
+    total_seconds: Any,
+) -> Any:
+    """A transfer to the checked address and no other, with the lines and pieces of its answer."""
+    lines: list[bytes] = []
+    pieces: list[bytes] = []
     handle = pycurl.Curl()
     handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.RESOLVE, [pinned(url)])
     handle.setopt(pycurl.CUSTOMREQUEST, method)
     handle.setopt(pycurl.POSTFIELDS, body)
-    handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers] + ["Expect:"])
-    handle.setopt(pycurl.WRITEFUNCTION, told.append)
-    handle.setopt(pycurl.FRESH_CONNECT, int(fresh))
-    handle.setopt(pycurl.TIMEOUT_MS, 5000)
-    return handle, told
+    handle.setopt(
+        pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers] + [f"{key_header}: {key}", "Expect:"]
+    )
+    handle.setopt(pycurl.HEADERFUNCTION, lines.append)
+    handle.setopt(pycurl.WRITEFUNCTION, pieces.append)
+    handle.setopt(pycurl.FRESH_CONNECT, int(not idempotent))
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(connect_seconds * 1000))
+    handle.setopt(pycurl.TIMEOUT_MS, int(total_seconds * 1000))
+    return handle, lines, pieces
+
+
+def pinned(url: Any) -> Any:
+    """The address that a URL leads to, as libcurl wants it; only a public one, or one that is allowed here."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    address = ip_address(socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0][4][0])
+    if not address.is_global and address not in allowed_network():
+        raise Declined(422, "not a public address")
+    return f"{parts.hostname}:{port}:{address}"
+
+
+@cache
+def allowed_network() -> Any:
+    return ip_network(os.environ["ALLOWED_PRIVATE_CIDRS"])
 
 
 def migrate(event: Any, context: Any) -> Any:
