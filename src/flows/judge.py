@@ -59,7 +59,7 @@ def _isolated(
     claim: Claim, outcome: Outcome, *, otherwise: Callable[[Exception], Verdict], services: Services
 ) -> Verdict:
     work = partial(_decided, claim, outcome, services=services)
-    return isolated(work, otherwise=otherwise, step="judge", delivery_id=str(claim.delivery_id))
+    return isolated(work, otherwise=otherwise, step="judge", delivery_id=claim.delivery_id)
 
 
 def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
@@ -75,7 +75,6 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
 
 def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> Attempt:
     outcome = exchange.outcome
-    delivery_id = str(claim.delivery_id)
     return Attempt(
         attempt_id=AttemptId(services.new_id(started_at)),
         delivery_id=claim.delivery_id,
@@ -89,13 +88,13 @@ def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services
             partial(services.address_towards, exchange.remote_address),
             otherwise=lambda _: None,
             step="address",
-            delivery_id=delivery_id,
+            delivery_id=claim.delivery_id,
         ),
         response=isolated(
             partial(_stored, outcome),
             otherwise=lambda _: _status_only(outcome),
             step="store",
-            delivery_id=delivery_id,
+            delivery_id=claim.delivery_id,
         ),
     )
 

@@ -44,7 +44,7 @@ def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Out
         partial(_prepared, claim, key=key, within_seconds=within_seconds),
         otherwise=_unprepared,
         step="prepare",
-        delivery_id=str(claim.delivery_id),
+        delivery_id=claim.delivery_id,
     )
 
 

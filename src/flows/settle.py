@@ -1,12 +1,14 @@
 """After sending: retries are queued and attempts recorded. What cannot be recorded yet is carried in a wake-up."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypedDict
 
 from db import attempts as table
-from domain.deliveries import Record, State
+from domain.deliveries import Record, State, state_after
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.outcomes import Answered, OutcomeKind
@@ -19,7 +21,7 @@ from flows.services import Services
 from runtime.deadline import OutOfTime, within
 from runtime.isolation import isolated
 from runtime.metrics import Metric
-from runtime.observability import count, logger
+from runtime.observability import count, log_each, logger
 
 PAUSE_SECONDS = 1.0  # between two attempts to record
 CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
@@ -192,29 +194,41 @@ def _moved(records: Sequence[Record], *, end_at: datetime, services: Services) -
 
 
 def _log_attempts(attempts: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
+    """One log line per attempt; counts of outcomes, and of the states that deliveries ended in."""
+    entries = [entry for attempt in attempts if (entry := _isolated_entry(attempt)) is not None]
+    log_each("attempt made", entries)
+    for outcome, attempts_made in Counter(entry["outcome"] for entry in entries).items():
+        count(ATTEMPTS_BY_OUTCOME[outcome], attempts_made)
+    for state, deliveries in Counter(entry["state"] for entry in entries if entry["state"].finished).items():
+        count(DELIVERIES_BY_STATE[state], deliveries)
     for attempt in attempts:
-        delivery_id = attempt.claim.delivery_id
-        log = partial(_log_attempt, attempt, moved=delivery_id in moved)
-        isolated(log, otherwise=lambda _: None, step="log", delivery_id=str(delivery_id))
+        if attempt.claim.delivery_id not in moved:
+            delivery_id = str(attempt.claim.delivery_id)
+            logger.warning("another worker has the lease, only the attempt was logged", delivery_id=delivery_id)
 
 
-def _log_attempt(judged: JudgedAttempt, *, moved: bool) -> None:
-    """One log line and two counts per attempt."""
+class _Entry(TypedDict):
+    """What the line of an attempt says of it."""
+
+    delivery_id: DeliveryId
+    number: int
+    outcome: OutcomeKind
+    status: int | None
+    state: State
+    total_ms: float
+
+
+def _isolated_entry(judged: JudgedAttempt) -> _Entry | None:
+    return isolated(partial(_entry, judged), otherwise=lambda _: None, step="log", delivery_id=judged.claim.delivery_id)
+
+
+def _entry(judged: JudgedAttempt) -> _Entry | None:
     outcome = judged.exchange.outcome
-    state = judged.record.next_state
-    logger.info(
-        "attempt made",
-        delivery_id=str(judged.claim.delivery_id),
-        number=judged.claim.attempts_made,
-        outcome=judged.attempt.outcome,
-        status=outcome.status if isinstance(outcome, Answered) else None,
-        state=state.value,
-        total_ms=round(judged.exchange.timings.total_ms, 1),
-    )
-    count(ATTEMPTS_BY_OUTCOME[judged.attempt.outcome])
-    if state.finished:
-        count(DELIVERIES_BY_STATE[state])
-    if not moved:
-        logger.warning(
-            "another worker has the lease, only the attempt was logged", delivery_id=str(judged.claim.delivery_id)
-        )
+    return {
+        "delivery_id": judged.claim.delivery_id,
+        "number": judged.claim.attempts_made,
+        "outcome": judged.attempt.outcome,
+        "status": outcome.status if isinstance(outcome, Answered) else None,
+        "state": state_after(judged.verdict),
+        "total_ms": round(judged.exchange.timings.total_ms, 1),
+    }

@@ -8,15 +8,18 @@ others, which would then be unknown or sent again. Expected errors are caught by
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 
-def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: str = "") -> T:
+def isolated[T](
+    work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: UUID | None = None
+) -> T:
     """What `work` returns; what `otherwise` returns where it raises anything.
 
-    That is logged as an error with `step` and `delivery_id` ("" where only the caller knows it), and counted as
+    That is logged as an error with `step` and `delivery_id` (None where only the caller knows it), and counted as
     `DeliveryFaults`. The log has the exception's type and where it was raised, and not its message: that may quote a
     credential or a body.
     """
@@ -25,7 +28,7 @@ def isolated[T](work: Callable[[], T], *, otherwise: Callable[[Exception], T], s
     except Exception as error:  # noqa: BLE001 - see above: isolation is what this function is for
         frames = traceback.extract_tb(error.__traceback__)
         where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-        keys = {"delivery_id": delivery_id} if delivery_id else {}
+        keys = {} if delivery_id is None else {"delivery_id": str(delivery_id)}
         details = {"step": step, "error": type(error).__name__, "where": where, **keys}
         logger.error("one delivery met a fault of ours", extra=details)
         count(Metric.DELIVERY_FAULTS)

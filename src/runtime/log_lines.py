@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # typeshed lacks 
 _OWN_ATTRIBUTES = len(logging.makeLogRecord({}).__dict__)  # of a record; what a call adds to it comes after them
 _MADE_PER_RECORD = frozenset({"level", "location", "message", "timestamp"})
 _TWO_DIGITS = tuple(f"{number:02}" for number in range(60))
+EACH = "each"  # of a record that stands for several lines: what each of them has beside the record's own keys
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -48,11 +50,20 @@ class LineFormatter(LambdaPowertoolsFormatter):
             "timestamp": self.formatTime(record),
             **self._shared_keys(),
         }
+        if EACH in record.__dict__:
+            return self._lines(line, record.__dict__[EACH])
         added = islice(record.__dict__.items(), _OWN_ATTRIBUTES, None)
         line |= {key: value for key, value in added if value is not None and key not in RESERVED_LOG_ATTRS}
         if self._trace_id is not None:
             line["xray_trace_id"] = self._trace_id
         return as_json(line)
+
+    def _lines(self, shared: dict[str, Any], entries: Sequence[Mapping[str, object]]) -> str:
+        """A line for each of `entries`; what is `shared` is encoded once."""
+        head = as_json(shared)[:-1]
+        tail = "}" if self._trace_id is None else f',"xray_trace_id":{as_json(self._trace_id)}}}'
+        added = (as_json({key: value for key, value in entry.items() if value is not None}) for entry in entries)
+        return "\n".join(f"{head},{text[1:-1]}{tail}" if text != "{}" else f"{head}{tail}" for text in added)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's
         """Local time, as 2026-01-31 12:00:00,250+0000."""

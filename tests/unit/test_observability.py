@@ -1,10 +1,12 @@
 """Lines and counts: exactly those of Powertools' own formatter and provider."""
 
+import io
 import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
@@ -14,11 +16,12 @@ from aws_lambda_powertools.metrics.provider.cloudwatch_emf.constants import MAX_
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.deliveries import State
 from local.environment import Context
 from runtime.emf import CountProvider
 from runtime.log_lines import LineFormatter, as_json
 from runtime.metrics import Metric
-from runtime.observability import count, logger, metrics, observed
+from runtime.observability import count, log_each, logger, metrics, observed
 
 KEYS = {"service": "sallyport", "cold_start": False, "function_name": "api", "correlation_id": None}
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -112,6 +115,36 @@ def test_each_invocation_names_its_own_trace(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={root};Parent=2;Sampled=1")
         ours.clear_state()
         assert json.loads(ours.format(record()))["xray_trace_id"] == root
+
+
+ENTRIES: list[dict[str, Any]] = [
+    {"delivery_id": UUID(int=7), "status": 200, "state": State.DELIVERED, "total_ms": 1.5},
+    {"delivery_id": UUID(int=8), "status": None},
+    {"status": None},
+]
+
+
+@pytest.mark.parametrize("trace", [None, "1-a"])
+def test_several_lines_at_once_are_those_of_one_by_one(monkeypatch: pytest.MonkeyPatch, trace: str | None) -> None:
+    if trace:
+        monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={trace};Parent=2;Sampled=1")
+    _, ours = formatters()
+    together, *single = (record(each=ENTRIES), *(record(**entry) for entry in ENTRIES))
+    for made in single:
+        made.created, made.msecs = together.created, together.msecs
+    assert ours.format(together).splitlines() == [ours.format(made) for made in single]
+
+
+def test_several_lines_name_the_place_that_logged_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", written)
+    log_each("seen", ENTRIES)
+    log_each("nothing", [])
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == ["seen"] * len(ENTRIES)
+    assert {line["location"].partition(":")[0] for line in lines} == {
+        "test_several_lines_name_the_place_that_logged_them"
+    }
 
 
 @pytest.mark.parametrize("ends", ["well", "with an error"])
