@@ -14,12 +14,13 @@ from db.destinations import as_id, destination
 from domain.deliveries import Claim, ClaimResult, Delivery, Finished, Missing, NewDelivery, NotDue, State
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
+from domain.values import value_class
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Lease:
     """The right of one worker to send a delivery, until `until`."""
 
@@ -27,7 +28,7 @@ class Lease:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """What accepting led to.
 

@@ -4,11 +4,11 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from domain.deliveries import StoredResponse
 from domain.masks import longest_form, masked, masked_text
 from domain.outcomes import Answered, Headers
+from domain.values import value_class
 
 STORED_RESPONSE_BYTES = 64 * 1024
 INFLATED_LIMIT_BYTES = 32 * 1024 * 1024  # a compressed body is decoded this far and no further
@@ -23,7 +23,7 @@ _STEP_BYTES = 64 * 1024
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class _Content:
     """A body to be stored. `beginning` has a few bytes more than will be stored, for secrets across the cut."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
@@ -11,6 +11,7 @@ from domain.destinations import Destination
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
+from domain.values import value_class
 
 ASYNC_ATTEMPTS = 10  # one per entry of the retry schedule
 PASS_THROUGH_ATTEMPTS = 1  # the caller sees the partner's own answer and decides
@@ -37,7 +38,7 @@ class State(StrEnum):
         return self.value if self.finished else "open"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
     """A delivery that a caller asks for, already validated.
 
@@ -59,7 +60,7 @@ class NewDelivery:
     attempts_allowed: int = ASYNC_ATTEMPTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """A delivery as it is stored, without its request body.
 
@@ -86,7 +87,7 @@ class Delivery:
     finished_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A delivery leased to one worker, with everything that the attempt needs.
 
@@ -110,7 +111,7 @@ class Claim:
     lapsed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NotDue:
     """A delivery that must not be touched before `at`: it is due later, or another worker holds its lease."""
 
@@ -118,14 +119,14 @@ class NotDue:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Finished:
     """A delivery that is finished: its wake-up has nothing left to do."""
 
     delivery_id: DeliveryId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Missing:
     """No such row: it was never committed, or it is about to be."""
 
@@ -135,7 +136,7 @@ class Missing:
 type ClaimResult = Claim | NotDue | Finished | Missing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
     """The part of a partner's response that is stored.
 
@@ -152,7 +153,7 @@ class StoredResponse:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt, as it is logged.
 
@@ -172,7 +173,7 @@ class Attempt:
     response: StoredResponse | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Record:
     """An attempt together with the delivery's next state. `due_at` is None unless the next state is `pending`."""
 

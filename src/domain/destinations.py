@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from domain.ids import DestinationId, TenantId
+from domain.values import value_class
 
 MAX_TOTAL_SECONDS = 25  # a synchronous call must end before API Gateway's 29 s
 MIN_TIMEOUT_SECONDS = 0.1  # a name lookup and a handshake alone take some hundredths
@@ -39,7 +40,7 @@ class RepeatRule(StrEnum):
     WHEN_NOT_PROCESSED = "when_not_processed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Deadlines of one attempt, in seconds: to connect (with TLS), to the first byte of the answer, and in all."""
 
@@ -88,7 +89,7 @@ class AuthType(StrEnum):
     HEADER = "header"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Destination:
     """A third party as it is stored, its credentials sealed; None when it has none."""
 

@@ -1,13 +1,15 @@
 """The outcome of one attempt: a value, never an exception."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import assert_never
+
+from domain.values import value_class
 
 type Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Answered:
     """The partner answered.
 
@@ -25,21 +27,21 @@ class Answered:
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Unreachable:
     """Nothing of the request was sent: no address, no connection, no TLS."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """The request, or some of it, was sent and no complete answer came: the partner may or may not have acted."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Refused:
     """Our own guard refused the request; nothing was sent."""
 
@@ -73,7 +75,7 @@ def outcome_kind(outcome: Outcome) -> OutcomeKind:
             assert_never(outcome)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Timings:
     """Milliseconds since the attempt began until each step was done; None where it was not reached."""
 
@@ -84,7 +86,7 @@ class Timings:
     total_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """One request on the wire: its outcome, how long it took, and the address it was sent to.
 

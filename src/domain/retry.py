@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -10,6 +9,7 @@ from typing import assert_never
 
 from domain.destinations import RepeatRule
 from domain.outcomes import Answered, Headers, Outcome, Refused, Unknown, Unreachable
+from domain.values import value_class
 
 # Standard Webhooks, "Deliverability and reliability": the delay before each attempt, in seconds.
 SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -28,24 +28,24 @@ _LONGEST_RETRY_AFTER = 1000  # Python reads numbers of 4,300 digits and raises f
 _MOST_RETRY_AFTER = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """The partner accepted it (2xx)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class RetryAt:
     """Another attempt is due at `at`."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Failed:
     """It was not delivered and no further attempt will be made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Held:
     """The partner may have acted and a repeat is not allowed: a person or the caller decides."""
 

@@ -1,11 +1,11 @@
 """Wake-ups: the messages that say that a delivery may have something due. They carry only the delivery's id, and an
 outcome that the database did not accept, until it does."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from domain.deliveries import Record
 from domain.ids import DeliveryId, TenantId, age_seconds
+from domain.values import value_class
 
 LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; beyond that it is sent again
 # A missing row is written within a moment, or while the call that made its id runs (29 s) and its statement after that
@@ -14,7 +14,7 @@ MISS_DELAYS_SECONDS = (1, 45)
 ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Wakeup:
     """`due_at` is when to look; `group` is the fair-queue key (one per destination); `misses` counts looks without
     a row. `after_outage` says that the database was not available when it was last looked at.

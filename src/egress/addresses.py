@@ -7,12 +7,12 @@ The table is written out, row by row, and does not rely on `ipaddress.is_global`
 import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, assert_never
 
 from domain.outcomes import Refused, Unreachable
+from domain.values import value_class
 from runtime.settings import EgressSettings, IpNetwork
 
 type IpAddress = IPv4Address | IPv6Address
@@ -84,7 +84,7 @@ class UrlTarget(NamedTuple):
     address: IpAddress | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """The addresses of a host, every one of them checked, in the order of preference (RFC 6724)."""
 

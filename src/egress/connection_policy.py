@@ -3,13 +3,13 @@
 import re
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any
 
 import pycurl
 
+from domain.values import value_class
 from egress.addresses import REMEMBERED, IpAddress, UrlTarget
 from egress.sockets import OpenSockets
 
@@ -20,7 +20,7 @@ LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are checked again, ho
 _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class PinnedRoute:
     """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
 

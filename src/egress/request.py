@@ -1,12 +1,13 @@
 """The request on the wire: as it was asked for, without anything that libcurl would add by itself."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import pycurl
 
 from domain.destinations import Timeouts
 from domain.outcomes import Headers
+from domain.values import value_class
 from egress.headers import fault_in, field_line, is_token
 from runtime.version import VERSION
 
@@ -14,7 +15,7 @@ _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length:
 _BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class OutboundRequest:
     """A request as it is sent.
 

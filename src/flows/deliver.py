@@ -4,7 +4,7 @@ Whatever goes wrong in between, the wake-up that `accept` queued remains. It is 
 worker continues the delivery.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from db import attempts, deliveries
@@ -14,6 +14,7 @@ from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
 from domain.retry import RetryAt
+from domain.values import value_class
 from flows.accept import CALL_SECONDS, accept
 from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.judge import JudgedAttempt
@@ -28,7 +29,7 @@ RECORD_SECONDS = 10.0  # how long a caller with an answer waits at most for a da
 LEAST_RECORD_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Progress:
     """A delivery with its attempts so far, the first one first.
 

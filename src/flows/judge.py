@@ -1,7 +1,7 @@
 """Judges the outcome of a request: the verdict, and the attempt as it is logged."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -10,12 +10,13 @@ from domain.deliveries import Attempt, Claim, Record, StoredResponse, state_afte
 from domain.ids import AttemptId
 from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
 from domain.retry import Held, RetryAt, Verdict, verdict
+from domain.values import value_class
 from flows.prepare import repeat_rule_of
 from flows.services import Services
 from runtime.isolation import isolated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class JudgedAttempt:
     """One attempt that was made: its claim, its outcome, and the verdict on what the delivery does next."""
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypedDict
@@ -13,6 +13,7 @@ from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.outcomes import Answered, OutcomeKind
 from domain.retry import RetryAt
+from domain.values import value_class
 from domain.wakeups import Wakeup
 from flows.early_recording import EarlyRecorder
 from flows.groups import group_of
@@ -41,7 +42,7 @@ DELIVERIES_BY_STATE: Mapping[State, Metric] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class BatchMessage:
     """A wake-up, and the position in the batch of the message that brought it or that it replaces."""
 
@@ -49,7 +50,7 @@ class BatchMessage:
     wakeup: Wakeup
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """The result of recording: the deliveries that were updated (`moved`), and those the database `refused`."""
 
