@@ -12,6 +12,7 @@ from egress.headers import fault_in, field_line, is_token
 from runtime.version import VERSION
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 (RFC 9110 section 8.6)
+_USER_AGENT = f"Sallyport/{VERSION}"
 _BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
 
 
@@ -48,13 +49,25 @@ def fault_in_request(request: OutboundRequest) -> str | None:
 def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
     """Gives libcurl the request to send."""
     handle.setopt(pycurl.URL, request.url)
-    handle.setopt(pycurl.REQUEST_TARGET, _target_of(request.url))  # libcurl would rewrite dots and %2f in the URL's
+    handle.setopt(pycurl.REQUEST_TARGET, target_of(request.url))  # libcurl would rewrite dots and %2f in the URL's
     _set_method(handle, request)
     given = {name.lower() for name, _ in request.headers}
     unwanted = [f"{name}:".encode() for name in ("Accept", "Content-Type", "Expect") if name.lower() not in given]
     handle.setopt(pycurl.HTTPHEADER, [field_line(name, value) for name, value in request.headers] + unwanted)
     if "user-agent" not in given:
-        handle.setopt(pycurl.USERAGENT, f"Sallyport/{VERSION}")
+        handle.setopt(pycurl.USERAGENT, _USER_AGENT)
+
+
+def implied_headers(method: str, *, headers: Headers, body: bytes) -> Headers:
+    """The headers that such a request is sent with beside its own and Host: a signature may cover them."""
+    agent = () if any(name.lower() == "user-agent" for name, _ in headers) else (("User-Agent", _USER_AGENT),)
+    return (*agent, ("Content-Length", str(len(body)))) if body or method in _BODY_METHODS else agent
+
+
+def target_of(url: str) -> str:
+    """The request target (RFC 9112 section 3.2.1): path and query exactly as in `url`."""
+    target = _BEFORE_PATH.sub("", url, count=1)
+    return target if target.startswith("/") else f"/{target}"
 
 
 def _set_method(handle: pycurl.Curl, request: OutboundRequest) -> None:
@@ -64,9 +77,3 @@ def _set_method(handle: pycurl.Curl, request: OutboundRequest) -> None:
         handle.setopt(pycurl.NOBODY, 1)  # or libcurl would wait for the body that Content-Length announces
     else:
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
-
-
-def _target_of(url: str) -> str:
-    """The request target (RFC 9112 section 3.2.1): path and query exactly as in `url`."""
-    target = _BEFORE_PATH.sub("", url, count=1)
-    return target if target.startswith("/") else f"/{target}"

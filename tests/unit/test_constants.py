@@ -90,6 +90,13 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "domain/targets.py": {
         "_MOST_DECODINGS": 8,
     },
+    "domain/signing.py": {
+        "MAX_SCHEMES": 5,
+        "MAX_KEYS": 5,
+        "MAX_COMPONENTS": 50,
+        "DEFAULT_OVERLAP_SECONDS": 86_400,
+        "MAX_OVERLAP_SECONDS": 2_592_000,
+    },
     "domain/wakeups.py": {
         "LONGEST_DELAY_SECONDS": 900,
         "MISS_DELAYS_SECONDS": (
@@ -138,6 +145,17 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_SECRET_SECONDS": 5.0,
         "_RETRY_AFTER_SECONDS": 5,
     },
+    "egress/signing/keys.py": {
+        "LEAST_RSA_BITS": 2048,
+        "MOST_RSA_BITS": 8192,
+        "NEW_RSA_BITS": 3072,
+        "NEW_SECRET_BYTES": 32,
+        "LEAST_WEBHOOK_BYTES": 24,
+        "MOST_WEBHOOK_BYTES": 64,
+        "LEAST_SECRET_BYTES": 16,
+        "_ED25519_BYTES": 32,
+    },
+    "egress/signing/message_signatures.py": {"_NONCE_BYTES": 16},
     "egress/sockets.py": {
         "OPEN_CONNECTIONS": 100,
         "_ENDING": 8192,

@@ -1,0 +1,39 @@
+"""Templates such as `{timestamp}.{body}`: text with fields, filled in as bytes.
+
+`{{` and `}}` stand for the braces themselves, as in Python's format strings. Nothing else is special.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+
+_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
+_LITERAL_BRACES = {"{{": "{", "}}": "}"}
+
+
+def template_fault(template: str, *, fields: Collection[str]) -> str | None:
+    """Why `template` cannot be filled in with `fields` alone; None when it can. Names each field that is unknown."""
+    matches = list(_PART.finditer(template))
+    lone = next((match[0] for match in matches if match[0] in ("{", "}")), None)
+    if lone is not None:
+        return f"has a '{lone}' without its counterpart; a literal brace is written twice"
+    unknown = {match[1]: None for match in matches if match[1] is not None and match[1] not in fields}
+    if not unknown:
+        return None
+    named = ", ".join(f"{{{name}}}" for name in unknown)
+    return f"there is no field {named}; the fields are {', '.join(f'{{{name}}}' for name in fields)}"
+
+
+def fields_in(template: str) -> frozenset[str]:
+    """The names of the fields in `template`."""
+    return frozenset(match[1] for match in _PART.finditer(template) if match[1] is not None)
+
+
+def filled(template: str, values: Mapping[str, bytes]) -> bytes:
+    """`template`, in UTF-8, with each field's value in its place, byte for byte.
+
+    Values are never read as templates. Raises KeyError for a field that has no value.
+    """
+    return b"".join(
+        values[match[1]] if match[1] is not None else _LITERAL_BRACES.get(match[0], match[0]).encode()
+        for match in _PART.finditer(template)
+    )
