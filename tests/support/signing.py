@@ -9,9 +9,12 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, algorithms
 from http_message_signatures.algorithms import HTTPSignatureAlgorithm
+from joserfc import jws
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc.registry import HeaderParameter
 
 from domain.outcomes import Headers
-from domain.signing import Form, KeyInfo, KeyKind, MessageAlgorithm, Scheme, scheme
+from domain.signing import DetachedJws, Form, KeyInfo, KeyKind, MessageAlgorithm, Scheme, key_kind, scheme
 from egress.signing import UnsignedRequest, signed_headers
 from egress.signing.keys import Key, new_private_key
 
@@ -111,3 +114,25 @@ def _joined(headers: Headers) -> dict[str, str]:
     for name, text in headers:
         joined[name.lower()] = f"{joined[name.lower()]}, {text}" if name.lower() in joined else text
     return joined
+
+
+def _jwk_of(form: DetachedJws) -> Any:
+    pem = key_of(key_kind(form)).public or ""
+    match key_kind(form):
+        case KeyKind.RSA:
+            return RSAKey.import_key(pem)
+        case KeyKind.ED25519:
+            return OKPKey.import_key(pem)
+        case _:
+            return ECKey.import_key(pem)
+
+
+def verify_jws(text: str, payload: bytes, form: DetachedJws) -> Any:
+    """The protected header of a detached JWS, as another implementation verified it. Raises its JoseError."""
+    registry = jws.JWSRegistry(
+        algorithms=[form.algorithm.value],
+        header_registry={name: HeaderParameter(name, lambda _: None) for name in form.critical},
+        strict_check_header=False,
+    )
+    registry.max_header_length, registry.max_payload_length = 4096, 10_000_000
+    return jws.deserialize_compact(text, _jwk_of(form), registry=registry, payload=payload).headers()

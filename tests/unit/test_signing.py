@@ -6,17 +6,13 @@ import hmac
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import standardwebhooks
 import truelayer_signing
 from hypothesis import given
 from hypothesis import strategies as st
-from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, RSAKey
-from joserfc.registry import HeaderParameter
 
 from domain.signing import (
     DetachedJws,
@@ -45,7 +41,18 @@ from egress.signing.keys import (
     webhook_private_key,
     webhook_secret,
 )
-from tests.support.signing import AT, key_info, key_of, one_key, public_key, sign, unsigned, value, verify_message
+from tests.support.signing import (
+    AT,
+    key_info,
+    key_of,
+    one_key,
+    public_key,
+    sign,
+    unsigned,
+    value,
+    verify_jws,
+    verify_message,
+)
 
 # Of the specification of Standard Webhooks.
 V1_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -203,34 +210,12 @@ def test_any_bytes_are_signed_as_they_are(body: bytes, secret: bytes) -> None:
 JWS_FORMS = [DetachedJws(algorithm=algorithm, header="x-jws-signature") for algorithm in JwsAlgorithm]
 
 
-def jwk_of(form: DetachedJws) -> Any:
-    pem = key_of(key_kind(form)).public or ""
-    match key_kind(form):
-        case KeyKind.RSA:
-            return RSAKey.import_key(pem)
-        case KeyKind.ED25519:
-            return OKPKey.import_key(pem)
-        case _:
-            return ECKey.import_key(pem)
-
-
-def verified(text: str, payload: bytes, form: DetachedJws) -> Any:
-    """The protected header of a detached JWS, as another implementation verified it. Raises its JoseError."""
-    registry = jws.JWSRegistry(
-        algorithms=[form.algorithm.value],
-        header_registry={name: HeaderParameter(name, lambda _: None) for name in form.critical},
-        strict_check_header=False,
-    )
-    registry.max_header_length = 4096
-    return jws.deserialize_compact(text, jwk_of(form), registry=registry, payload=payload).headers()
-
-
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # partners still ask for that name
 @pytest.mark.parametrize("form", JWS_FORMS, ids=lambda form: form.algorithm.value)
 def test_another_implementation_accepts_every_algorithm_of_jws(form: DetachedJws) -> None:
     text = value(sign(form, key_of(key_kind(form)).secret, unsigned()), "x-jws-signature")
     assert text.split(".")[1] == ""
-    assert verified(text, b'{"amount": 5}', form) == {"alg": form.algorithm.value, "kid": "id-of-k"}
+    assert verify_jws(text, b'{"amount": 5}', form) == {"alg": form.algorithm.value, "kid": "id-of-k"}
 
 
 OPEN_BANKING = DetachedJws(
@@ -252,7 +237,7 @@ OPEN_BANKING = DetachedJws(
 
 def test_another_implementation_accepts_a_jws_as_open_banking_wants_it() -> None:
     text = value(sign(OPEN_BANKING, key_of(KeyKind.RSA).secret, unsigned()), "x-jws-signature")
-    assert verified(text, b'{"amount": 5}', OPEN_BANKING) == {
+    assert verify_jws(text, b'{"amount": 5}', OPEN_BANKING) == {
         "alg": "PS256",
         "kid": "id-of-k",
         "typ": "JOSE",
@@ -267,7 +252,9 @@ def test_an_unencoded_payload_says_so_in_crit_first() -> None:
     """Up to version 3.1.3 Open Banking wanted RFC 7797's b64: false."""
     form = replace(OPEN_BANKING, unencoded=True)
     body = bytes(range(256)) + b".."
-    header = verified(value(sign(form, key_of(KeyKind.RSA).secret, unsigned(body=body)), "x-jws-signature"), body, form)
+    header = verify_jws(
+        value(sign(form, key_of(KeyKind.RSA).secret, unsigned(body=body)), "x-jws-signature"), body, form
+    )
     assert header["b64"] is False
     assert header["crit"] == ["b64", *OPEN_BANKING.critical]
 
@@ -275,7 +262,7 @@ def test_an_unencoded_payload_says_so_in_crit_first() -> None:
 def test_a_changed_body_is_noticed() -> None:
     text = value(sign(OPEN_BANKING, key_of(KeyKind.RSA).secret, unsigned()), "x-jws-signature")
     with pytest.raises(JoseError):
-        verified(text, b'{"amount": 6}', OPEN_BANKING)
+        verify_jws(text, b'{"amount": 6}', OPEN_BANKING)
 
 
 TRUELAYER = DetachedJws(
@@ -322,7 +309,7 @@ def test_texts_of_a_header_are_templates_and_other_members_stay() -> None:
             "f": None,
         },
     )
-    header = verified(value(sign(form, key_of(KeyKind.P256).secret, unsigned()), "X"), b'{"amount": 5}', form)
+    header = verify_jws(value(sign(form, key_of(KeyKind.P256).secret, unsigned()), "X"), b'{"amount": 5}', form)
     assert {name: header[name] for name in form.members} == {
         "jti": "key-1",
         "htm": "POST /v1/payments?x=1",

@@ -17,7 +17,7 @@ _HASHES = {DigestAlgorithm.SHA256: hashlib.sha256, DigestAlgorithm.SHA512: hashl
 
 _DERIVED: Mapping[str, Callable[[UnsignedRequest], str]] = {
     "@method": lambda request: request.method,
-    "@target-uri": lambda request: f"{request.scheme}://{request.authority}{request.target}",
+    "@target-uri": lambda request: f"{request.scheme}://{request.host}{request.target}",
     "@authority": lambda request: request.authority,
     "@scheme": lambda request: request.scheme,
     "@request-target": lambda request: request.target,

@@ -10,7 +10,7 @@ from domain.outcomes import Headers
 from domain.signing import TimestampFormat
 from egress.request import implied_headers, target_of
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,14 @@ class UnsignedRequest:
         return urlsplit(self.url).scheme.lower()
 
     @property
+    def host(self) -> str:
+        """Host and port as they are sent: libcurl leaves out the port that is the scheme's own."""
+        return urlsplit(self.url).netloc.removesuffix(_DEFAULT_PORTS[self.scheme])
+
+    @property
     def authority(self) -> str:
-        """Host and port in lower case, the port left out where it is the scheme's own (RFC 9421 section 2.2.3)."""
-        parts = urlsplit(self.url)
-        host = (parts.hostname or "").lower()
-        host = f"[{host}]" if ":" in host else host
-        return host if parts.port in (None, _DEFAULT_PORTS.get(self.scheme)) else f"{host}:{parts.port}"
+        """Host and port in their normal form (RFC 9421 section 2.2.3)."""
+        return self.host.lower()
 
     @property
     def unix_seconds(self) -> int:
