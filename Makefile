@@ -122,6 +122,9 @@ $(RUN_READY): src/requirements.txt local/requirements.txt local/set-up
 	@local/set-up $(VENV) src/requirements.txt local/requirements.txt
 	@touch $@
 
-$(DEV_READY): $(RUN_READY) requirements-dev.txt
+$(DEV_READY): $(RUN_READY) requirements-dev.txt tests/node/package-lock.json
 	@local/set-up $(VENV) requirements-dev.txt
+	@# What a test runs with Node.js; without npm, or without its registry, that test is skipped and says so.
+	@mkdir -p $(VENV)/node && cp tests/node/package*.json $(VENV)/node
+	@! command -v npm >/dev/null || { cd -P $(VENV)/node && npm ci --ignore-scripts --no-audit --no-fund --silent; } || true
 	@touch $@
