@@ -1,7 +1,7 @@
 """One libcurl multi handle with its open connections, and the event loop that drives it."""
 
 import os
-import selectors
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ import pycurl
 
 from egress.sockets import OPEN_CONNECTIONS, OpenSockets
 
-_SELECTED = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+_POLLED = {
+    pycurl.POLL_IN: select.POLLIN,
+    pycurl.POLL_OUT: select.POLLOUT,
+    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
 }
 _WAKE_BYTES = 4096  # that are read at once; should the pipe hold more, the next turn is early too
 
@@ -40,8 +40,9 @@ class Engine:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        # The standard library's selectors do for each socket in Python what this does in C.
+        self._poll = select.poll()
+        self._poll.register(self._wake_reader, select.POLLIN)
         self._due: float | None = None
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -67,11 +68,11 @@ class Engine:
 
     def turn(self, *, until: float) -> list[Ended]:
         """Waits for something to happen, at most until the monotonic time `until`, and handles it."""
-        for key, events in self._selector.select(self._seconds_to_wait(until)):
-            if key.fd == self._wake_reader:
+        for descriptor, events in self._poll.poll(self._milliseconds_to_wait(until)):
+            if descriptor == self._wake_reader:
                 os.read(self._wake_reader, _WAKE_BYTES)
             else:
-                self._multi.socket_action(key.fd, _curl_events(events))
+                self._multi.socket_action(descriptor, _curl_events(events))
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -84,13 +85,12 @@ class Engine:
                 return
             self._closed = True
         self._multi.close()
-        self._selector.close()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
 
-    def _seconds_to_wait(self, until: float) -> float:
+    def _milliseconds_to_wait(self, until: float) -> float:
         soonest = until if self._due is None else min(until, self._due)
-        return max(0.0, soonest - time.monotonic())
+        return max(0.0, soonest - time.monotonic()) * 1000
 
     def _ended(self) -> Iterator[Ended]:
         more = True
@@ -101,11 +101,9 @@ class Engine:
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
-            self._selector.unregister(descriptor)
-        elif descriptor in self._selector.get_map():
-            self._selector.modify(descriptor, _SELECTED[what])
+            self._poll.unregister(descriptor)
         else:
-            self._selector.register(descriptor, _SELECTED[what])
+            self._poll.register(descriptor, _POLLED[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
@@ -119,6 +117,7 @@ def _write_wake_byte(writer: int) -> None:
 
 
 def _curl_events(events: int) -> int:
-    readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
-    writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+    """What has happened on a socket. An error or its end (POLLERR, POLLHUP) is noticed by reading or by writing."""
+    readable = pycurl.CSELECT_IN if events & ~select.POLLOUT else 0
+    writable = pycurl.CSELECT_OUT if events & ~select.POLLIN else 0
     return int(readable | writable)

@@ -21,8 +21,12 @@ type LocalEndpoint = tuple[str, int]
 
 @dataclass(slots=True, kw_only=True)
 class _OpenSocket:
+    """`inode` is the kernel's number of the socket, by which another one that got the same descriptor shows."""
+
     descriptor: int
+    inode: int
     owner: str
+    poll: "select.poll"
     silent: bool = False
 
 
@@ -40,7 +44,7 @@ class OpenSockets:
         """The connection at `local` was made for `owner` over one of the descriptors `candidates`."""
         for descriptor in candidates:
             if _local_of(descriptor) == local:
-                self._open[local] = _OpenSocket(descriptor=descriptor, owner=owner)
+                self._open[local] = _opened(descriptor, owner)
         while len(self._open) > OPEN_CONNECTIONS:
             del self._open[next(iter(self._open))]
 
@@ -55,12 +59,24 @@ class OpenSockets:
         known = self._open.get(local)
         if known is None or known.owner != owner:
             return known is None and not owner
-        if _local_of(known.descriptor) != local:
+        if _inode_of(known.descriptor) != known.inode:
             return True
-        arrival = select.POLLIN if known.silent else 0
-        poll = select.poll()
-        poll.register(known.descriptor, _ENDING | arrival)
-        return not any(events & (_ENDED | arrival) for _, events in poll.poll(0))
+        unwanted = _ENDED | select.POLLIN if known.silent else _ENDED
+        return not any(events & unwanted for _, events in known.poll.poll(0))
+
+
+def _opened(descriptor: int, owner: str) -> _OpenSocket:
+    poll = select.poll()
+    poll.register(descriptor, _ENDING | select.POLLIN)
+    return _OpenSocket(descriptor=descriptor, inode=_inode_of(descriptor) or 0, owner=owner, poll=poll)
+
+
+def _inode_of(descriptor: int) -> int | None:
+    """None where nothing is open under that number."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return None
 
 
 def _local_of(descriptor: int) -> LocalEndpoint | None:
