@@ -59,6 +59,8 @@ def masked(data: bytes, secrets: tuple[str, ...]) -> bytes:
 
 def longest_form(secrets: tuple[str, ...]) -> int:
     """How many bytes the longest form of a secret has; 0 where there is none."""
+    if not secrets:
+        return 0
     escaped = (_LONGEST_ESCAPE_BYTES * len(form) for form in _escapable(secrets))
     return max((*map(len, _all_forms(secrets)), *escaped), default=0)
 

@@ -2,7 +2,6 @@
 
 import re
 import socket
-from contextlib import ExitStack
 from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -11,6 +10,7 @@ import pycurl
 
 from domain.values import value_class
 from egress.addresses import REMEMBERED, IpAddress, UrlTarget
+from egress.request import USER_AGENT
 from egress.sockets import OpenSockets
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
@@ -51,7 +51,7 @@ class ConnectionPolicy:
         self.unchecked: str | None = None
         self.stale = False
         self._route = route
-        self._opened = ExitStack()
+        self._opened: list[socket.socket] = []
         self._descriptors: list[int] = []
 
     def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
@@ -79,13 +79,16 @@ class ConnectionPolicy:
             self.unchecked = address
             return int(pycurl.SOCKET_BAD)
         try:
-            return self._opened.enter_context(socket.socket(to.family, to.socktype, to.protocol))
+            opened = socket.socket(to.family, to.socktype, to.protocol)
         except OSError:  # no IPv6 here, or no descriptor left: libcurl goes on to the next address, if any
             return int(pycurl.SOCKET_BAD)
+        self._opened.append(opened)
+        return opened
 
     def _socket_opened(self, descriptor: int, _purpose: int) -> int:
         """libcurl has a duplicate of our socket; ours is closed, or the connection would live as long as either."""
-        self._opened.close()
+        while self._opened:
+            self._opened.pop().close()
         self._descriptors.append(descriptor)
         return int(pycurl.SOCKOPT_OK)
 
@@ -146,6 +149,7 @@ def _unused_handle(roots: str) -> pycurl.Curl:
     handle.setopt(pycurl.SSL_VERIFYHOST, 2)
     handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
     handle.setopt(pycurl.CAINFO, roots)
+    handle.setopt(pycurl.USERAGENT, USER_AGENT)  # a header of that name takes its place
     handle.setopt(pycurl.MAXAGE_CONN, IDLE_CONNECTION_SECONDS)
     handle.setopt(pycurl.MAXLIFETIME_CONN, LONGEST_CONNECTION_SECONDS)
     return handle

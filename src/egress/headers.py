@@ -10,6 +10,8 @@ from domain.outcomes import Headers
 CLIENT_FIELDS = FRAMING | HOP_BY_HOP
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5, obs-text included
+# On one line, without white space before the colon and without control characters.
+_PLAIN_FIELD = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]++):([\t\x20-\x7e\x80-\xff]*+)\r?\n", re.MULTILINE)
 _CONTROLS = {code: " " for code in (*range(0x20), 0x7F) if code != 0x09}
 
 
@@ -20,7 +22,10 @@ def is_token(text: str) -> bool:
 
 def fault_in(headers: Headers) -> str | None:
     """Why `headers` cannot be sent as they are; None when they can. The text names the field, never its value."""
-    return next((fault for name, value in headers if (fault := _fault(name, value)) is not None), None)
+    for name, value in headers:
+        if (fault := _fault(name, value)) is not None:
+            return fault
+    return None
 
 
 def field_line(name: str, value: str) -> bytes:
@@ -30,7 +35,19 @@ def field_line(name: str, value: str) -> bytes:
 
 
 def received(lines: Iterable[bytes]) -> Headers:
-    """The fields of an answer, in their order, as storable text. Lines that are not fields are left out."""
+    """The fields of an answer, in their order, as storable text. Lines that are not fields are left out.
+
+    Most answers have nothing but plain fields, which one expression reads, several times as fast.
+    """
+    listed = list(lines)
+    plain = _PLAIN_FIELD.findall(b"".join(listed).decode("latin-1"))
+    if len(plain) == len(listed):
+        return tuple([(name, value.strip()) for name, value in plain])
+    return received_in_any_form(listed)
+
+
+def received_in_any_form(lines: Iterable[bytes]) -> Headers:
+    """The same for folded lines, control characters and whatever else comes."""
     pairs = (line.partition(b":")[::2] for line in _unfolded(lines))
     texts = ((storable(name).rstrip(), storable(value).strip()) for name, value in pairs)
     return tuple((name, value) for name, value in texts if is_token(name))
@@ -46,7 +63,7 @@ def storable(raw: bytes) -> str:
 
 
 def _fault(name: str, value: str) -> str | None:
-    if not is_token(name):
+    if not _TOKEN.fullmatch(name):
         return "a header's name contains characters that RFC 9110 does not allow"
     if name.lower() in CLIENT_FIELDS:
         return f"the header {name} is set by the client"

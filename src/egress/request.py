@@ -12,7 +12,8 @@ from egress.headers import fault_in, field_line, is_token
 from runtime.version import VERSION
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 (RFC 9110 section 8.6)
-_USER_AGENT = f"Sallyport/{VERSION}"
+USER_AGENT = f"Sallyport/{VERSION}"
+_UNWANTED = (("accept", b"Accept:"), ("content-type", b"Content-Type:"), ("expect", b"Expect:"))
 _BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
 
 
@@ -52,15 +53,13 @@ def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
     handle.setopt(pycurl.REQUEST_TARGET, target_of(request.url))  # libcurl would rewrite dots and %2f in the URL's
     _set_method(handle, request)
     given = {name.lower() for name, _ in request.headers}
-    unwanted = [f"{name}:".encode() for name in ("Accept", "Content-Type", "Expect") if name.lower() not in given]
-    handle.setopt(pycurl.HTTPHEADER, [field_line(name, value) for name, value in request.headers] + unwanted)
-    if "user-agent" not in given:
-        handle.setopt(pycurl.USERAGENT, _USER_AGENT)
+    lines = [field_line(name, value) for name, value in request.headers]
+    handle.setopt(pycurl.HTTPHEADER, lines + [line for name, line in _UNWANTED if name not in given])
 
 
 def implied_headers(method: str, *, headers: Headers, body: bytes) -> Headers:
     """The headers that such a request is sent with beside its own and Host: a signature may cover them."""
-    agent = () if any(name.lower() == "user-agent" for name, _ in headers) else (("User-Agent", _USER_AGENT),)
+    agent = () if any(name.lower() == "user-agent" for name, _ in headers) else (("User-Agent", USER_AGENT),)
     return (*agent, ("Content-Length", str(len(body)))) if body or method in _BODY_METHODS else agent
 
 

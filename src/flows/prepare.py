@@ -84,7 +84,7 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
         may_repeat=repeat_rule_of(claim) is RepeatRule.ALWAYS,
-        owner=str(claim.destination.destination_id),
+        owner=claim.destination.destination_id.hex,
         secrets=secrets_in(credentials),
     )
 

@@ -97,6 +97,21 @@ def test_a_descriptor_that_was_reused_says_nothing(pair: tuple[socket.socket, so
     assert kept.is_usable(("127.0.0.1", 1))
 
 
+def test_the_end_of_a_socket_that_reuses_the_descriptor_is_not_the_connection_s(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, _theirs = pair
+    kept = OpenSockets()
+    descriptor = os.dup(ours.fileno())
+    kept.note(ours.getsockname(), [descriptor])
+    left, right = socket.socketpair()
+    with left:
+        os.dup2(left.fileno(), descriptor)
+        right.close()
+        assert kept.is_usable(ours.getsockname())
+        os.close(descriptor)
+
+
 def test_a_connection_that_nothing_is_known_about_is_nobodys(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _theirs = pair
     sockets = OpenSockets()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress.headers import CLIENT_FIELDS, fault_in, field_line, is_token, received, storable
+from egress.headers import CLIENT_FIELDS, fault_in, field_line, is_token, received, received_in_any_form, storable
 
 
 @pytest.mark.parametrize("name", ["X-Api-Key", "x", "!#$%&'*+.^_`|~09azAZ-"])
@@ -51,6 +51,20 @@ def test_stored_text_is_latin_1_without_control_characters_and_as_long(raw: byte
 def test_fields_keep_their_order_and_duplicates() -> None:
     lines = [b"B: 1\r\n", b"a:2\r\n", b"B:  3 \r\n", b"C:\r\n"]
     assert received(lines) == (("B", "1"), ("a", "2"), ("B", "3"), ("C", ""))
+
+
+LINE = st.builds(
+    lambda name, colon, value, end: name + colon + value + end,
+    st.one_of(st.sampled_from([b"Name", b"", b" folded", b"Bad Name", b"\xa0"]), st.binary(max_size=3)),
+    st.sampled_from([b":", b": ", b" :", b"::", b""]),
+    st.one_of(st.sampled_from([b"value", b" \t", b"\xa0a\x85", b"a\rb", b"\x00"]), st.binary(max_size=5)),
+    st.sampled_from([b"\r\n", b"\n", b""]),
+).filter(lambda line: b"\n" not in line[:-1])  # libcurl splits there
+
+
+@given(st.lists(LINE, max_size=4))
+def test_plain_fields_are_read_as_those_of_any_form_are(lines: list[bytes]) -> None:
+    assert received(lines) == received_in_any_form(lines)
 
 
 def test_lines_that_are_no_field_are_left_out() -> None:
