@@ -1,7 +1,7 @@
 """Statements on `delivery`: accept, claim, show, list, find overdue. The outcome of a claim is recorded in
 db/attempts.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ import msgspec
 from db.connection import Database
 from db.destinations import as_id, destination
 from domain.deliveries import Claim, ClaimResult, Delivery, Finished, Missing, NewDelivery, NotDue, State
+from domain.destinations import Destination
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 from domain.values import value_class
@@ -136,7 +137,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         """
         WITH wanted AS (
             SELECT delivery_id, position
-            FROM unnest(%(delivery_ids)s::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
+            FROM unnest(%(delivery_ids)s::text::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
         ), free AS (
             -- SKIP LOCKED: two workers never wait for each other, whatever the order, and never get the same row.
             SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
@@ -172,11 +173,12 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         LEFT JOIN destination ON destination.destination_id = leased.destination_id
         ORDER BY wanted.position
         """,
-        {"delivery_ids": list(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
+        {"delivery_ids": _array(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
         repeatable=True,
         binary=True,
     )
-    return [_claim_result(row, lease=lease, now=now) for row in rows]
+    destinations: dict[UUID, Destination] = {}
+    return [_claim_result(row, destinations, lease=lease, now=now) for row in rows]
 
 
 def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> Delivery | None:
@@ -313,14 +315,27 @@ def _acceptance(
     return Acceptance(
         delivery=delivery,
         replayed=False,
-        claim=_claim(row, body=new.body, lease=lease, lapsed=False) if lease is not None and leased else None,
+        claim=_claim(row, destination(row), body=new.body, lease=lease, lapsed=False)
+        if lease is not None and leased
+        else None,
     )
 
 
-def _claim_result(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> ClaimResult:
+def _array(ids: Iterable[UUID]) -> str:
+    """As PostgreSQL reads one: psycopg makes it out of a list member by member, an eighth of a claim."""
+    return f"{{{','.join([listed.hex for listed in ids])}}}"
+
+
+def _claim_result(
+    row: Mapping[str, Any], destinations: dict[UUID, Destination], *, lease: Lease, now: datetime
+) -> ClaimResult:
+    """`destinations` are those of the rows before: all rows of one statement have the same of each."""
     delivery_id = DeliveryId(row["delivery_id"])
     if row["leased"]:
-        return _claim(row, body=row["body"], lease=lease, lapsed=row["lapsed"])
+        if row["destination_id"] not in destinations:
+            destinations[row["destination_id"]] = destination(row)
+        claimed_for = destinations[row["destination_id"]]
+        return _claim(row, claimed_for, body=row["body"], lease=lease, lapsed=row["lapsed"])
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
     if State(row["state_before"]).finished:
@@ -329,12 +344,12 @@ def _claim_result(row: Mapping[str, Any], *, lease: Lease, now: datetime) -> Cla
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
 
-def _claim(row: Mapping[str, Any], *, body: bytes, lease: Lease, lapsed: bool) -> Claim:
+def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lease: Lease, lapsed: bool) -> Claim:
     return Claim(
         delivery_id=DeliveryId(row["delivery_id"]),
         tenant_id=TenantId(row["tenant_id"]),
         lease_id=lease.lease_id,
-        destination=destination(row),
+        destination=claimed_for,
         method=row["method"],
         path=row["path"],
         query=row["query"],

@@ -25,7 +25,7 @@ from domain.deliveries import Claim, ClaimResult, Finished, Missing, NotDue
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange, Unknown
-from domain.wakeups import Wakeup, delay_seconds, next_miss_delay_seconds
+from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, OutboundRequest
 from flows.early_recording import EarlyRecorder
 from flows.judge import JudgedAttempt, judged
@@ -69,8 +69,8 @@ def attempt_due(
     messages = [BatchMessage(position=position, wakeup=wakeup) for position, wakeup in enumerate(wakeups)]
 
     # 1. Sort
-    early = _first_of_each([message for message in messages if delay_seconds(message.wakeup, now=now) > 0])
-    arrived = [message for message in messages if delay_seconds(message.wakeup, now=now) == 0]
+    arrived = [message for message in messages if message.wakeup.due_at <= now]
+    early = _first_of_each([message for message in messages if message.wakeup.due_at > now])
     carried = [message for message in arrived if message.wakeup.record is not None]
     due = {message.wakeup.delivery_id: message for message in arrived if message.wakeup.record is None}
     requeued = _record_carried(carried, end_at=end_at, services=services)
@@ -220,20 +220,24 @@ def _look_again(
     result: ClaimResult | _NotLookedAt, wakeup: Wakeup, *, now: datetime, services: Services
 ) -> list[Wakeup]:
     """The wake-up that replaces this one; none where no further one is needed."""
-    later = Wakeup(delivery_id=wakeup.delivery_id, due_at=now, group=wakeup.group)
     match result:
         case Claim(lapsed=True) if wakeup.after_outage:
-            return [replace(later, due_at=now + timedelta(seconds=services.lease_seconds))]
+            return [_at(now + timedelta(seconds=services.lease_seconds), wakeup)]
         case Claim() | Finished():
             return []
         case _NotLookedAt():
-            return [replace(later, due_at=now + timedelta(seconds=PUT_BACK_SECONDS), after_outage=True)]
+            return [replace(_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup), after_outage=True)]
         case NotDue(at=at):
-            return [replace(later, due_at=at)]
+            return [_at(at, wakeup)]
         case Missing():
             return _missed(wakeup, now=now)
         case _:
             assert_never(result)
+
+
+def _at(due_at: datetime, wakeup: Wakeup) -> Wakeup:
+    """As if it were the first of its delivery."""
+    return Wakeup(delivery_id=wakeup.delivery_id, due_at=due_at, group=wakeup.group)
 
 
 def _missed(wakeup: Wakeup, *, now: datetime) -> list[Wakeup]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,20 @@ BATCH_LIMIT_BYTES = 250_000
 MESSAGE_LIMIT_BYTES = 240_000
 SEND_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 5
+
+
+class _Usual(msgspec.Struct):
+    """A wake-up without an outcome. What is of another form is not necessarily wrong."""
+
+    delivery_id: UUID
+    due_at: str
+    group: Annotated[str, msgspec.Meta(min_length=1)]
+    misses: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after_outage: bool = False
+    record: None = None
+
+
+_USUAL = msgspec.json.Decoder(_Usual)
 
 type _Entry = dict[str, object]
 
@@ -97,6 +111,21 @@ def encode(wakeup: Wakeup) -> str:
 
 def decode(text: str) -> Wakeup:
     """The wake-up in a message body. Raises ValueError with the reason when there is none."""
+    try:
+        usual = _USUAL.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return decode_any(text)
+    return Wakeup(
+        delivery_id=DeliveryId(usual.delivery_id),
+        due_at=_moment(usual.due_at),
+        group=usual.group,
+        misses=usual.misses,
+        after_outage=usual.after_outage,
+    )
+
+
+def decode_any(text: str) -> Wakeup:
+    """The same for those with an outcome, and for what is faulty: this says what is wrong."""
     fields = _object(text)
     return Wakeup(
         delivery_id=DeliveryId(UUID(_text(fields, "delivery_id"))),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from domain.deliveries import Attempt, Record, State, StoredResponse
 from domain.ids import AttemptId, DeliveryId, LeaseId
 from domain.outcomes import OutcomeKind, Timings
 from domain.wakeups import Wakeup
-from wakeups.sqs import MESSAGE_LIMIT_BYTES, decode, encode
+from wakeups.sqs import MESSAGE_LIMIT_BYTES, decode, decode_any, encode
 
 DELIVERY = DeliveryId(UUID("01936f5e-0000-7000-8000-000000000001"))
 DUE = datetime(2026, 11, 22, 15, 30, 0, 250_000, tzinfo=UTC)
@@ -46,6 +47,26 @@ def test_a_message_has_four_fields() -> None:
 )
 def test_what_is_encoded_is_decoded(wakeup: Wakeup) -> None:
     assert decode(encode(wakeup)) == wakeup
+
+
+ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.lists(st.none()))
+MEMBER_NAMES = st.sampled_from(["delivery_id", "due_at", "group", "misses", "after_outage", "record", "other"])
+ODD_MEMBERS = st.dictionaries(
+    MEMBER_NAMES, st.one_of(ODD, st.uuids().map(str), st.uuids().map(lambda made: made.hex), st.just(...))
+)
+
+
+@given(ODD_MEMBERS)
+def test_the_usual_form_is_read_as_any_other(members: dict[str, Any]) -> None:
+    text = message(**members)
+    try:
+        expected: Wakeup | None = decode_any(text)
+    except ValueError:
+        expected = None
+    try:
+        assert decode(text) == expected
+    except ValueError:
+        assert expected is None
 
 
 def test_times_are_utc_whatever_they_came_in() -> None:
