@@ -11,7 +11,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 
 from lab.model.case import Case
 from lab.sources.description import CALLS, NotDescribed, StackDescription, describe
@@ -22,6 +21,7 @@ from stack.network.serialize import dump, load
 from stack.render import NEEDS, render
 from tests.support.deployed import REGION, Deployed
 from tests.support.enclosed import ROOT, inside
+from tests.support.mocked_aws import mocked_aws
 
 DESIGNS: Mapping[str, Mapping[str, str]] = {
     "public-private": {"DatabaseReader": "yes"},
@@ -82,7 +82,7 @@ def deployed(design: str) -> tuple[Deployed, StackDescription, Session]:
     """A stack in moto, what it describes, and what it was asked: each design is made once, since nothing changes it."""
     parameters = DESIGNS[design]
     rendered = render({**NEEDS.get(parameters.get("Topology", ""), {}), **parameters})
-    with mock_aws():
+    with mocked_aws():
         made = Deployed(rendered, network(rendered))
         session = Session(made)
         return made, describe("lab", session=session), session
@@ -332,5 +332,5 @@ def test_a_stack_that_was_asked_for_by_its_arn_has_its_own_name(described: Stack
 
 
 def test_a_stack_that_is_not_there_gets_one_line() -> None:
-    with mock_aws(), pytest.raises(NotDescribed, match=r"nothing: .*does not exist"):
+    with mocked_aws(), pytest.raises(NotDescribed, match=r"nothing: .*does not exist"):
         describe("nothing", region=REGION)

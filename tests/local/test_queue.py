@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from moto.backends import get_backend
 
@@ -17,6 +18,7 @@ from local.functions import REGION, Function, FunctionConfiguration
 from local.sqs import Queue, SqsFault, SqsServer
 from local.template import EventSource, QueueTemplate
 from tests.egress.servers import Line, Partner, Script
+from tests.support.mocked_aws import mocked_aws
 
 ACCOUNT = "123456789012"  # moto's
 HANDLERS = '''
@@ -282,3 +284,18 @@ class Noting:
     def invoke(self, event: Any, *, limit_seconds: float = 0.0) -> Any:  # noqa: ARG002 - as a function has it
         self.bodies += [record["body"] for record in event["Records"]]
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}
+
+
+def test_its_messages_stay_when_a_test_beside_it_uses_moto_for_something_else(server: SqsServer) -> None:
+    jobs, _ = queues_of(server, "kept")
+    jobs.send("{}", group="kept")
+    with mocked_aws():
+        boto3.client("ec2", region_name=REGION).create_vpc(CidrBlock="10.0.0.0/16")
+    with mocked_aws():
+        assert (
+            boto3.client("ec2", region_name=REGION).describe_vpcs(
+                Filters=[{"Name": "cidr", "Values": ["10.0.0.0/16"]}]
+            )["Vpcs"]
+            == []
+        )
+    assert [message["Body"] for message in jobs.receive(1, wait_seconds=1)] == ["{}"]

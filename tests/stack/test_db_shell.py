@@ -20,13 +20,13 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
-from moto import mock_aws
 
 from db.migrations import migrate
 from local.postgres import Postgres
 from stack import db_shell
 from stack.db_shell import ShellStopped, main
 from tests.egress.authorities import Authority
+from tests.support.mocked_aws import mocked_aws
 
 HOST = "sallyport-dev-database.cluster-abc123.eu-central-1.rds.amazonaws.com"
 REGION = "eu-central-1"
@@ -122,7 +122,7 @@ def stack() -> Iterator[Callable[..., None]]:
             Parameters=[{"ParameterKey": "Topology", "ParameterValue": topology}],
         )
 
-    with mock_aws():
+    with mocked_aws():
         yield make
 
 

@@ -17,7 +17,6 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
-from moto import mock_aws
 from rich.console import Console
 
 from stack.deploy import deployment
@@ -35,6 +34,7 @@ from stack.deploy.deployment import (
 )
 from stack.deploy.stack_policy import policy_allowing, policy_for, protect
 from stack.render import render
+from tests.support.mocked_aws import mocked_aws
 
 REGION = "eu-central-1"
 TEMPLATE = {
@@ -224,7 +224,7 @@ def test_two_regions_or_none_stop_it(wanted: str, environment: dict[str, str], w
 @pytest.fixture
 def aws() -> Iterator[Any]:
     """moto, with the bucket of SAM that `sam package --resolve-s3` would have made."""
-    with mock_aws():
+    with mocked_aws():
         session = boto3.Session()
         location = {"LocationConstraint": REGION}
         session.client("s3", region_name=REGION).create_bucket(Bucket="packages", CreateBucketConfiguration=location)
@@ -689,7 +689,7 @@ def test_no_credentials_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     template = {"Parameters": {"Architecture": {"Type": "String"}}, "Resources": TEMPLATE["Resources"]}
-    with mock_aws():
+    with mocked_aws():
         assert said("ready", "--stage", "dev") == (0, "arm64\n")
         boto3.client("cloudformation", region_name=REGION).create_stack(
             StackName="sallyport-dev",
@@ -701,7 +701,7 @@ def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: p
 
 def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
-    with mock_aws():
+    with mocked_aws():
         code, text = said("protect", "--stage", "dev")
     assert code == 1
     assert "sallyport-dev does not exist" in text
