@@ -7,11 +7,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faults.disk import NoSuchDisk, enter_namespace
-from local.stopping import stoppable
+from local.stopping import stoppable, unstopped
 
 if TYPE_CHECKING:
     from faults.run import FaultPlan, FaultRun, Say
@@ -31,13 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
     """0 where every promise held, 1 where one is broken, 2 where nothing could be started, 130 after Ctrl-C."""
     asked = parser().parse_args(arguments)
     because = _namespace()
-    with stoppable(Interrupted):
-        directory = Path(tempfile.mkdtemp(prefix="sallyport-faults-"))
-        try:
+    try:
+        with stoppable(Interrupted), _directory() as directory:
             return _run(asked, directory, because, _saying())
-        except Interrupted:
-            return _INTERRUPTED
-        finally:
+    except Interrupted:
+        return _INTERRUPTED
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="sallyport-faults-"))
+    try:
+        yield directory
+    finally:
+        with unstopped():
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.errors import LocalError
-from local.stopping import stoppable
+from local.stopping import stoppable, unstopped
 from simulator import numbers
 from simulator.failing import made_smaller, told
 from simulator.marks import EXPECTED, RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
@@ -221,7 +221,8 @@ def _directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        with unstopped():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

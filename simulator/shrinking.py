@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 
+from local.stopping import stoppable
+
 type Tape = tuple[int, ...]
 
 BUDGET_RUNS = 500
@@ -47,15 +49,20 @@ def smallest(
         raise ValueError("at least one run is needed, to see that the tape fails")
     search = _Search(fails=fails, runs_left=budget, streams=streams, report=report)
     try:
-        if not search.improves(tuple(tape)):
-            raise ValueError("this tape does not fail when it is run again")
-        while _round(search):
-            pass
+        with stoppable(KeyboardInterrupt):
+            _go_through(search, tuple(tape))
     except (_OutOfRuns, KeyboardInterrupt):
         if not search.runs:
             raise
         report(f"shrinking: stopped after run {search.runs}")
     return search.best
+
+
+def _go_through(search: "_Search", tape: Tape) -> None:
+    if not search.improves(tape):
+        raise ValueError("this tape does not fail when it is run again")
+    while _round(search):
+        pass
 
 
 @dataclass(slots=True, kw_only=True)

@@ -64,10 +64,9 @@ class DatabaseAddress:
 def main(arguments: Sequence[str] | None = None) -> int:
     """psql's exit code; 2 where it was not even started, with the reason on stderr."""
     options, for_psql = parser().parse_known_args(arguments)
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _exit)
     try:
-        return shell(options, for_psql)
+        with _exiting():
+            return shell(options, for_psql)
     except ShellStopped as error:
         sys.stderr.write(f"db-shell: {error}\n")
         return 2
@@ -85,6 +84,17 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--region", default=None, help="of the stack; else that of the AWS configuration")
     parser.add_argument("--roots", default=str(ROOTS), help="file of the roots that the certificate is checked with")
     return parser
+
+
+@contextlib.contextmanager
+def _exiting() -> Iterator[None]:
+    """Meanwhile these signals unwind, as Ctrl-C does."""
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:

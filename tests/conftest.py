@@ -1,11 +1,12 @@
 """Fixtures for every kind of test. Databases are real: one PostgreSQL per session, one fresh database per test."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrate
 from local.postgres import Postgres
+from local.stopping import STOP_SIGNALS
 from runtime import credentials
 from runtime.observability import metrics
 
@@ -111,6 +113,34 @@ def operator_database_url(database: FreshDatabase) -> str:
 def repository() -> Path:
     """The root of the project."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_heeded() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and processes inherit that. What is started here
+    is to heed it, whoever started the tests."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A test that leaves a signal ignored or blocked changes every program that later tests start."""
+    before = _signals()
+    yield
+    after = _signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before[0])
+    for number, handler in before[1].items():
+        signal.signal(number, handler)
+    assert after == before
+
+
+def _signals() -> tuple[set[signal.Signals | int], dict[signal.Signals, Any]]:
+    """Those that are blocked, and the handlers of those that end a program."""
+    numbers = (*STOP_SIGNALS, signal.SIGALRM)
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ()), {number: signal.getsignal(number) for number in numbers}
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Functions of our own making, in real processes."""
 
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,14 +40,6 @@ def large(event, context):
 def odd(event, context):
     return {"bytes": b"not JSON"}
 """
-
-
-@pytest.fixture(autouse=True)
-def interrupts() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and processes hand that on. What is started here
-    is to heed it, whoever started the tests."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 type MakeFunction = Callable[..., Function]
