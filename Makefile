@@ -7,6 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# Our programs, which Ctrl-C ends without a traceback: where env can, it waits until Python has started. Those with
+# $(TIED) end with make, even by kill -9: that is make's process id, read while make certainly runs.
+PROGRAM = $(shell env --block-signal=INT true 2>/dev/null && echo env --block-signal=INT) $(PY) -m local.program
+TIED = --tied=$(shell echo $$PPID)
 export PYTHONPATH := src:.
 
 RUN_READY := $(VENV)/.ready-to-run
@@ -28,16 +32,16 @@ quoted = '$(subst ','\'',$1)'
 .PHONY: run
 run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C
 #? PORT=9000 and PARTNER_PORT=9001 for other ports
-	@exec $(PY) -m local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
+	@exec $(PROGRAM) $(TIED) local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
 
 .PHONY: token
 token: $(RUN_READY) ## another token for the stack that `make run` runs, with all scopes
 #? TENANT=acme for another tenant, SCOPES=read,send for some scopes
-	@$(PY) -m local token $(options)
+	@$(PROGRAM) local token $(options)
 
 .PHONY: run-clean
 run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, token, logs
-	@$(PY) -m local clean
+	@$(PROGRAM) local clean
 
 ##@ Work on it
 

@@ -11,7 +11,7 @@ bench: $(RUN_READY) $(BENCH_READY) ## compare Sallyport with the bare minimum th
 #? ONLY=peers for the frameworks, which are installed when first needed
 #? OUT=folder to write the figures of the parts tables, instructions and peers there, as JSON
 #? SMALL=yes for a few rounds, too few to measure anything
-	@exec $(PY) -m bench $(options)
+	@exec $(PROGRAM) $(TIED) bench $(options)
 
 $(BENCH_READY): requirements-bench.txt local/set-up
 	@local/set-up $(BENCH_VENV) requirements-bench.txt

@@ -6,4 +6,4 @@ capacity: $(DEV_READY) ## what one Region carries: bottlenecks, parameters and t
 #? RETRIES=5 and LOOKS=100 for a hundred deliveries, DESTINATIONS=10 that share them
 #? TOPOLOGY= EGRESS= PROXY=yes BATCH=10 SET="AttemptConcurrency=50"
 #? SEED=1 of the simulation; WRITE=yes updates the numbers in docs/capacity.md
-	@$(PY) -m stack.capacity $(options)
+	@$(PROGRAM) stack.capacity $(options)

@@ -7,9 +7,9 @@ guard: $(DEV_READY) ## refuse a change set that deletes or replaces what must st
 #? CHANGE_SET=arn, or CHANGE_SET=name STACK=name, or RECORDED=folder
 #? ALLOW=A,B to accept it for A and B; REGION=eu-central-1
 #! CHANGE_SET=|RECORDED=
-	@$(PY) -m stack.deploy.guard $(options)
+	@$(PROGRAM) stack.deploy.guard $(options)
 
-DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PY) -m stack.deploy
+DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PROGRAM) stack.deploy
 
 .PHONY: deploy
 deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev

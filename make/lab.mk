@@ -4,25 +4,22 @@
 
 ##@ Prove it
 
-# The command ends with make, even by kill -9: this is make's process id, read while make certainly runs.
-TIED = --tied=$(shell echo $$PPID)
-
 .PHONY: lab
 lab: $(DEV_READY) ## prove the network with packets, on this machine: all designs
 #? TOPOLOGY= EGRESS= for one design; CONTROLS=yes PROGRAMS=yes to run all of these
 #? STACK=sallyport-dev REGION=eu-central-1 for a deployed one
 #? VERBOSE=yes to print what is otherwise only written to .lab; OUT=folder to write elsewhere
 #! nft namespaces
-	@exec $(PY) -m lab $(TIED) $(options)
+	@exec $(PROGRAM) lab $(TIED) $(options)
 
 .PHONY: lab-shell
 lab-shell: $(DEV_READY) ## a shell on a host of the lab, with all programs running: HOST=attacker; without it, list the hosts
 #? TOPOLOGY= EGRESS= for another design
 #! nft namespaces
-	@exec $(PY) -m lab $(TIED) --host= $(options)
+	@exec $(PROGRAM) lab $(TIED) --host= $(options)
 
 .PHONY: lab-fuzz
 lab-fuzz: $(DEV_READY) ## compare the lab's oracle with packets, on random networks
 #? N=100 of them, SEED=1 to repeat a run, MUTANTS=yes for plans with a deliberate mistake
 #! nft namespaces
-	@exec $(PY) -m lab.fuzz $(TIED) $(options)
+	@exec $(PROGRAM) lab.fuzz $(TIED) $(options)

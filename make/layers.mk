@@ -2,4 +2,4 @@
 
 .PHONY: layers
 layers: $(DEV_READY) ## draw the layers in docs/architecture.md from the import contracts
-	@$(PY) -m tools.layers
+	@$(PROGRAM) tools.layers

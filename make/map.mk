@@ -2,4 +2,4 @@
 
 .PHONY: map
 map: $(DEV_READY) ## draw the network of each design from the templates into docs/maps
-	@$(PY) -m stack.diagram
+	@$(PROGRAM) stack.diagram

@@ -9,4 +9,4 @@ mutants: $(DEV_READY) ## mutation tests: small edits of code, SQL and templates,
 #? RULES="drops a guard,drops a raise" for some kinds of edits, by their names in the report
 #? AGAIN=yes for those that survived last time, LIST=yes to list them without running
 #? MINIMUM=95 percent must be caught, JOBS=2 at once; ANYWAY=yes skips tests that fail without an edit
-	@$(PY) -m tools.mutants $(options)
+	@exec $(PROGRAM) $(TIED) tools.mutants $(options)

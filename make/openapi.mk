@@ -2,4 +2,4 @@
 
 .PHONY: openapi
 openapi: $(DEV_READY) ## note the contract of the API in tests/unit/contract.txt, after a change of it
-	@$(PY) -m tools.openapi
+	@$(PROGRAM) tools.openapi

@@ -6,4 +6,4 @@
 db-shell: $(DEV_READY) ## psql on a stack's database through its bastion: STACK=sallyport-dev
 #? ROLE=owner, REGION=eu-central-1, ARGS="-c 'SELECT 1'" for psql
 #! STACK=
-	@$(PY) -m stack.db_shell $(options) $(ARGS)
+	@$(PROGRAM) stack.db_shell $(options) $(ARGS)

@@ -15,7 +15,7 @@ check-links: $(SCAN_READY)
 .PHONY: check-scan
 check-scan: $(DEV_READY) $(SCAN_READY) ## run checkov and cfripper on every topology; part of make check
 	@echo "== scanners"
-	@$(PY) -m stack.scan $(SCAN_VENV)/bin
+	@$(PROGRAM) stack.scan $(SCAN_VENV)/bin
 
 $(SCAN_READY): requirements-scan.txt local/set-up
 	@local/set-up $(SCAN_VENV) requirements-scan.txt

@@ -7,10 +7,10 @@ simulate: $(DEV_READY) ## break everything by a seeded plan in virtual time, the
 #? N=1000 seeds instead of a minute, or DELIVERIES=1000000, or UNTIL=failure; SEED=1 for the first seed
 #? SHOW=yes prints and draws what happened in the first seed, also where all promises were kept
 #? MUTANT="a lapsed claim is sent again" with this mistake in the code, see simulator/mutants.py
-	@exec $(PY) -m simulator $(options)
+	@exec $(PROGRAM) $(TIED) simulator $(options)
 
 .PHONY: simulate-mutants
 simulate-mutants: $(DEV_READY) ## put one deliberate mistake after the other into the code, which make simulate must find
 #? N=500 seeds at most for each, SEED=1 for the first one
 #? ONLY="a lapsed claim" for the mistakes with this in their names
-	@exec $(PY) -m simulator.search $(options)
+	@exec $(PROGRAM) $(TIED) simulator.search $(options)

@@ -30,7 +30,7 @@ build: $(SAM_READY) ## build and check the functions' packages in .aws-sam/build
 invoke: override ARCHITECTURE := x86_64
 invoke: $(RUN_READY) container-engine build ## run the built functions in Lambda's image on the events in events/; needs Docker
 #! docker
-	@$(PY) tools/invoke.py
+	@$(PROGRAM) tools.invoke
 
 .PHONY: container-engine
 container-engine:

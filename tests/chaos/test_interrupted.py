@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,8 @@ def own_tmp(tmp_path: Path) -> Path:
 
 @contextmanager
 def running(repository: Path, own_tmp: Path, *, until: str) -> Iterator[subprocess.Popen[str]]:
-    """`make faults`, in a process group of its own, once it has said `until`."""
+    """`make faults`, in a process group of its own, once it has said `until`. It is killed if all of this takes too
+    long, so that nobody reads for ever."""
     process = subprocess.Popen(
         ["make", "faults", "N=100000", "FAULTS=1000", "SEED=3"],
         cwd=repository,
@@ -36,16 +38,24 @@ def running(repository: Path, own_tmp: Path, *, until: str) -> Iterator[subproce
         start_new_session=True,
     )
     assert process.stdout is not None
+    too_late = threading.Timer(WAIT_SECONDS, kill, [process])
+    too_late.start()
     try:
         for line in process.stdout:
             if until in line:
                 break
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        too_late.cancel()
+        kill(process)
         process.stdout.close()
         process.wait(60)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """All of its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def alive(own_tmp: Path) -> list[str]:
@@ -68,8 +78,15 @@ def to_make(process: subprocess.Popen[str]) -> None:
     os.kill(process.pid, signal.SIGTERM)
 
 
+def kill_make(process: subprocess.Popen[str]) -> None:
+    """It has no time to pass anything on."""
+    os.kill(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
-    ("stop", "until"), [(to_the_group, "1000 faults"), (to_make, "deliveries accepted")], ids=["Ctrl-C", "kill"]
+    ("stop", "until"),
+    [(to_the_group, "1000 faults"), (to_make, "deliveries accepted"), (kill_make, "1000 faults")],
+    ids=["Ctrl-C", "kill", "kill -9"],
 )
 def test_interrupted_it_says_what_was_done_and_leaves_nothing(
     repository: Path, own_tmp: Path, stop: Callable[[subprocess.Popen[str]], None], until: str
