@@ -156,6 +156,7 @@ class _Batch:
             sockets=self._engine.sockets,
             encrypted=transfer.request.url[:6].lower() == "https:",
             owner=transfer.request.owner,
+            tls=transfer.request.tls,
         )
         self._start_run(transfer, route, fresh=not transfer.request.may_repeat)
 

@@ -12,6 +12,7 @@ from domain.values import value_class
 from egress.addresses import REMEMBERED, IpAddress, UrlTarget
 from egress.request import USER_AGENT
 from egress.sockets import OpenSockets
+from egress.tls import Handshake, RequestTls, set_tls
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
 IDLE_CONNECTION_SECONDS = 15
@@ -24,7 +25,8 @@ _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\
 class PinnedRoute:
     """Where a request goes: one of `addresses`, all checked. `roots` is the CA bundle, `sockets` the engine's.
 
-    `encrypted` says that it uses TLS, and so may use HTTP/2. `owner` is whose open connections it may use.
+    `encrypted` says that it uses TLS, and so may use HTTP/2; `tls` is what it needs of that beside the usual.
+    `owner` is whose open connections it may use.
     """
 
     target: UrlTarget
@@ -33,6 +35,7 @@ class PinnedRoute:
     sockets: OpenSockets
     encrypted: bool
     owner: str = ""
+    tls: RequestTls | None = None
 
 
 class ConnectionPolicy:
@@ -42,7 +45,7 @@ class ConnectionPolicy:
     None where there is none. `stale` says that a reused connection had ended, has an answer that nobody asked for,
     belongs to another owner, or leads to an address that was not checked this time; each was seen before anything was
     sent. `not_processed` says that the partner stated that it
-    did nothing with the request, as HTTP/2 allows (RFC 9113 section 8.7).
+    did nothing with the request, as HTTP/2 allows (RFC 9113 section 8.7). `handshake` is that of a new connection.
     """
 
     def __init__(self, route: PinnedRoute) -> None:
@@ -50,9 +53,15 @@ class ConnectionPolicy:
         self.reached: str | None = None
         self.unchecked: str | None = None
         self.stale = False
+        self.handshake = Handshake()
         self._route = route
         self._opened: list[socket.socket] = []
         self._descriptors: list[int] = []
+
+    @property
+    def refused_by_partner(self) -> bool:
+        """Whether the partner ended the handshake of a new connection because of our certificate."""
+        return bool(self._descriptors) and self.handshake.refused_us
 
     def set(self, handle: pycurl.Curl, *, fresh: bool) -> None:
         """Sets the addresses; `fresh` asks for a new connection."""
@@ -62,15 +71,20 @@ class ConnectionPolicy:
         handle.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
         if fresh:
             handle.setopt(pycurl.FRESH_CONNECT, 1)
-        if fresh and self._route.encrypted:
-            handle.setopt(pycurl.VERBOSE, 1)
-            handle.setopt(pycurl.DEBUGFUNCTION, self._read_log)
+        if self._route.encrypted:
+            self._set_encryption(handle, fresh=fresh)
 
     def ended(self, handle: pycurl.Curl) -> None:
         """The transfer has ended. Whatever comes next unasked on an HTTP/1.1 connection is not an answer."""
         if handle.getinfo(pycurl.INFO_HTTP_VERSION) in (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1):
             local = (handle.getinfo(pycurl.LOCAL_IP), handle.getinfo(pycurl.LOCAL_PORT))
             self._route.sockets.expect_silence(local)
+
+    def _set_encryption(self, handle: pycurl.Curl, *, fresh: bool) -> None:
+        if self._route.tls is not None:
+            set_tls(handle, self._route.tls)
+        handle.setopt(pycurl.VERBOSE, 1)
+        handle.setopt(pycurl.DEBUGFUNCTION, self._read_log if fresh else self._read_handshake)
 
     def _open_socket(self, _purpose: int, to: Any) -> socket.socket | int:
         """libcurl is about to connect: the last check of the address, of exactly the one that is used."""
@@ -98,8 +112,16 @@ class ConnectionPolicy:
         A request on a connection of its own is stream 1, so that only a GOAWAY whose last stream is 0 excludes it. On a
         reused connection the log does not say which stream it is, so it is not read (docs/adr/0003).
         """
-        if kind == pycurl.INFOTYPE_TEXT and _NOT_PROCESSED.match(line):
-            self.not_processed = True
+        if kind == pycurl.INFOTYPE_TEXT:
+            self.not_processed = self.not_processed or _NOT_PROCESSED.match(line) is not None
+        else:
+            self._read_handshake(kind, line)
+
+    def _read_handshake(self, kind: int, message: bytes) -> None:
+        if kind == pycurl.INFOTYPE_SSL_DATA_IN:
+            self.handshake.read(message)
+        elif kind == pycurl.INFOTYPE_SSL_DATA_OUT:
+            self.handshake.sent(message)
 
     def _about_to_send(self, remote_address: str, local_address: str, _remote_port: int, local_port: int) -> int:
         """libcurl has a connection and is about to send the request over it.

@@ -9,6 +9,7 @@ from domain.destinations import Timeouts
 from domain.outcomes import Headers
 from domain.values import value_class
 from egress.headers import fault_in, field_line, is_token
+from egress.tls import RequestTls
 from runtime.version import VERSION
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 (RFC 9110 section 8.6)
@@ -25,7 +26,8 @@ class OutboundRequest:
     Content-Length, and a User-Agent where there is none. `may_repeat` says that it may be sent again whatever became of
     it (`domain.destinations.RepeatRule`): only such a request uses a connection that was open before, since one that
     turns out to be dead leaves unknown whether the request arrived. `owner` is whose connection that must have been,
-    since an answer to one owner must not be read by another. `secrets` are masked in what comes back.
+    since an answer to one owner must not be read by another; it changes with `tls`, which a connection began with.
+    `secrets` are masked in what comes back.
     """
 
     method: str
@@ -35,6 +37,7 @@ class OutboundRequest:
     timeouts: Timeouts = field(default_factory=Timeouts)
     may_repeat: bool = False
     owner: str = ""
+    tls: RequestTls | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 

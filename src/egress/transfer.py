@@ -14,9 +14,16 @@ from egress.request import OutboundRequest, set_request
 from egress.response import Response
 
 _LONGEST_DETAIL = 200
-# A failed handshake, and a bad certificate (E_SSL_PEER_CERTIFICATE by its other name). libcurl's other codes for TLS
-# come with options that are not set here.
-_TLS_FAILURES = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CACERT})
+# What we refuse: a bad certificate (E_SSL_PEER_CERTIFICATE by its other name), and a key that is none of the pins.
+_TLS_REFUSALS = frozenset({pycurl.E_SSL_CACERT, pycurl.E_SSL_PINNEDPUBKEYNOTMATCH})
+# And a failed handshake, or roots or a certificate of ours that OpenSSL does not accept.
+_TLS_FAILURES = _TLS_REFUSALS | {
+    pycurl.E_SSL_CONNECT_ERROR,
+    pycurl.E_SSL_CERTPROBLEM,
+    pycurl.E_SSL_CACERT_BADFILE,
+    pycurl.E_SSL_CIPHER,
+    pycurl.E_BAD_FUNCTION_ARGUMENT,  # a key that is not the certificate's
+}
 # CURLE_HTTP2_STREAM and CURLE_TOO_LARGE, for which pycurl has no names
 _HTTP2_STREAM = 92
 _TOO_LARGE = 100
@@ -36,6 +43,7 @@ _BROKEN = {
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP",
     _TOO_LARGE: "the headers of the answer are too long",
 }
+_CLOSED_AFTER_ASKING = "the connection was closed after a handshake in which the partner asked for a certificate"
 # What E_RECV_ERROR means, by libcurl's own text; where its words change, the reason says less and is still true.
 _RECEIVED = (
     ("Connection reset by peer", "the connection was reset before the answer was complete"),
@@ -126,6 +134,8 @@ class Run:
             return self._response.answered(complete=False)
         if self._policy.not_processed and not self._response.begun:
             return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
+        if self._policy.refused_by_partner and not self._response.begun:
+            return Unreachable(reason=self._why_no_tls(ended))
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended))
         if self._policy.unchecked is not None:
@@ -146,9 +156,15 @@ class Run:
         if ended.code == pycurl.E_OPERATION_TIMEDOUT:
             return f"no connection within {self.transfer.connect_seconds:.3g} s"
         if ended.code in _TLS_FAILURES:
-            return f"TLS: {storable(ended.detail.encode('latin-1', 'replace'))[:_LONGEST_DETAIL]}"
+            return self._why_no_tls(ended)
+        if self._policy.handshake.asked:
+            return self._policy.handshake.failure(_CLOSED_AFTER_ASKING, ours=False)
         number = self.handle.getinfo(pycurl.OS_ERRNO)
         return f"no connection: {os.strerror(number)}" if number else "no connection"
+
+    def _why_no_tls(self, ended: Ended) -> str:
+        detail = storable(ended.detail.encode("latin-1", "replace"))[:_LONGEST_DETAIL]
+        return self._policy.handshake.failure(detail, ours=ended.code in _TLS_REFUSALS)
 
     def _timings(self, *, now: float) -> Timings:
         waited_ms = _since(self.transfer.started_at, self._began_at)

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and servers' TLS set-ups under it."""
+"""A certificate authority of the tests' own, servers' TLS set-ups under it, and clients' certificates."""
 
 import ssl
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 
@@ -53,6 +54,40 @@ class Authority:
             context.set_alpn_protocols(list(protocols))
         return context
 
+    def insisting(self, *names: str, clients: "Authority", version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+        """For a server that only clients with a certificate of `clients` may use, by this version of TLS alone."""
+        context = self.context(*names)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients.roots)
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        return context
+
+    def client(
+        self,
+        name: str,
+        *,
+        key: CertificateIssuerPrivateKeyTypes | None = None,
+        starts_in: timedelta = timedelta(days=-1),
+        lasts: timedelta = timedelta(days=2),
+        self_signed: bool = False,
+    ) -> tuple[str, str]:
+        """A client's certificate and its key, both in PEM."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        starts = datetime.now(UTC) + starts_in
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if self_signed else self.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(starts)
+            .not_valid_after(starts + lasts)
+            .sign(key if self_signed else self.key, None if _is_edwards(key, self_signed) else hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM).decode(), unencrypted(key)
+
     def _files(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
         certificate_file = self.directory / f"{certificate.serial_number}.pem"
         key_file = self.directory / f"{certificate.serial_number}.key"
@@ -63,6 +98,27 @@ class Authority:
             )
         )
         return certificate_file, key_file
+
+
+def unencrypted(key: CertificateIssuerPrivateKeyTypes) -> str:
+    """The key in PEM."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def encrypted(key: CertificateIssuerPrivateKeyTypes, passphrase: str) -> str:
+    """The key in PEM, encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
+    ).decode()
+
+
+def _is_edwards(key: CertificateIssuerPrivateKeyTypes, self_signed: bool) -> bool:
+    """Whether the signature has a hash of its own."""
+    return self_signed and isinstance(key, ed25519.Ed25519PrivateKey)
 
 
 def _builder(

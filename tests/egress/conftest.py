@@ -12,6 +12,7 @@ from domain.outcomes import Exchange, Headers
 from egress import client as client_module
 from egress.addresses import Guard
 from egress.client import Client, OutboundRequest
+from egress.tls import RequestTls
 from tests.egress.authorities import Authority
 from tests.egress.servers import Partner, Script, Server, stop_all
 
@@ -70,7 +71,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def send(client: Client) -> Callable[..., Exchange]:
-    """Sends one request: `send(url, method="POST", headers=(), body=b"", timeouts=..., may_repeat=False)`."""
+    """Sends one request: `send(url, method="POST", headers=(), body=b"", timeouts=..., may_repeat=False, owner="",
+    tls=None)`."""
 
     def one(
         url: str,
@@ -80,6 +82,8 @@ def send(client: Client) -> Callable[..., Exchange]:
         body: bytes = b"",
         timeouts: Timeouts | None = None,
         may_repeat: bool = False,
+        owner: str = "",
+        tls: RequestTls | None = None,
     ) -> Exchange:
         request = OutboundRequest(
             method=method,
@@ -88,6 +92,8 @@ def send(client: Client) -> Callable[..., Exchange]:
             body=body,
             timeouts=timeouts or Timeouts(),
             may_repeat=may_repeat,
+            owner=owner,
+            tls=tls,
         )
         return client.send_all([request])[0]
 

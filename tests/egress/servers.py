@@ -132,7 +132,7 @@ class Server:
     def _serve(self, connection: socket.socket, number: int) -> None:
         with suppress(OSError):
             if self._tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+                connection = self._shake_hands(self._tls, connection)
                 self._open.append(connection)
             line = _Recorder(connection, number, self._stopping, self.partner.requests)
             try:
@@ -141,6 +141,15 @@ class Server:
                 self.partner.waited_in_vain += 1
             finally:
                 connection.close()
+
+    def _shake_hands(self, tls: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
+        """After a failure the connection stays open, or a reset might overtake the alert that says why."""
+        left_open = connection.dup()
+        self._open.append(left_open)
+        encrypted = tls.wrap_socket(connection, server_side=True)
+        self._open.remove(left_open)
+        left_open.close()
+        return encrypted
 
 
 class _Recorder(Line):

@@ -4,6 +4,7 @@ test that only looks at answers would miss one.
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from types import MethodType
 
 import pycurl
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from domain.destinations import Timeouts
 from egress import connection_policy
 from egress.addresses import UrlTarget
-from egress.connection_policy import PinnedRoute
+from egress.connection_policy import ConnectionPolicy, PinnedRoute
 from egress.request import OutboundRequest
 from egress.sockets import OpenSockets
 from egress.transfer import Run, Transfer
@@ -135,10 +136,12 @@ def test_a_name_is_pinned_to_all_its_checked_addresses() -> None:
     assert options_of_a_transfer()[pycurl.RESOLVE] == ["partner.example:443:203.0.113.9,[2001:db8::9]"]
 
 
-def test_libcurl_s_log_is_read_on_a_new_encrypted_connection_alone() -> None:
+def test_libcurl_s_trace_is_read_on_encrypted_connections_and_its_log_on_new_ones_alone() -> None:
     read = {pycurl.VERBOSE, pycurl.DEBUGFUNCTION}
     assert read <= options_of_a_transfer(fresh=True).keys()
-    assert not read & options_of_a_transfer(fresh=False).keys()
+    reader = options_of_a_transfer(fresh=False)[pycurl.DEBUGFUNCTION]
+    assert isinstance(reader, MethodType)
+    assert reader.__func__ is ConnectionPolicy._read_handshake
     assert not read & options_of_a_transfer(fresh=True, url="http://partner.example/").keys()
 
 
