@@ -167,7 +167,7 @@ def found(delivery_id: Any, tenant_id: Any) -> Any:
         connection()
         .execute(
             """
-            SELECT delivery.delivery_id, destination.name, destination_id, state, method, path, query, headers,
+            SELECT delivery.delivery_id, destination.name, destination_id, delivery.state, method, path, query, headers,
                    metadata, idempotency_key, attempts_made, attempts_allowed, due_at, delivery.created_at, finished_at,
                    attempt_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
                    total_ms, host(remote_address), host(egress_address), status, response_headers, response_body,
@@ -350,7 +350,7 @@ def attempt(event: Any, context: Any) -> Any:
             UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
                    attempts_made = attempts_made + 1
             FROM destination, delivery_body
-            WHERE delivery.delivery_id = ANY (%s) AND state = 'pending' AND due_at <= %s
+            WHERE delivery.delivery_id = ANY (%s) AND delivery.state = 'pending' AND due_at <= %s
               AND destination.destination_id = delivery.destination_id
               AND delivery_body.delivery_id = delivery.delivery_id
             RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent,

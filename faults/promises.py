@@ -152,7 +152,7 @@ def steps(session: Session) -> Iterator[Step]:
 def stored(session: Session) -> dict[str, Stored]:
     """All deliveries by id."""
     rows: Sequence[dict[str, Any]] = session.execute("""
-        SELECT delivery_id::text, idempotency_key AS key, method, path, guarantee, state,
+        SELECT delivery_id::text, idempotency_key AS key, method, path, guarantee, delivery.state,
                attempts_made, array_remove(array_agg(number ORDER BY number), NULL) AS numbers,
                array_remove(array_agg(outcome ORDER BY number), NULL) AS outcomes,
                array_agg(reason ORDER BY number) AS reasons,

@@ -11,11 +11,22 @@ import msgspec
 
 from db.connection import Database
 from db.destinations import as_id, destination
-from domain.deliveries import Claim, ClaimResult, Delivery, Finished, Missing, NewDelivery, NotDue, State
-from domain.destinations import Destination
+from domain.deliveries import (
+    WAITING_IN,
+    Claim,
+    ClaimResult,
+    Delivery,
+    Finished,
+    Missing,
+    NewDelivery,
+    NotDue,
+    State,
+)
+from domain.destinations import Destination, DestinationState
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 from domain.values import value_class
+from domain.wakeups import next_look
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
@@ -65,9 +76,11 @@ def accept(
         WITH target AS (
             SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
+                   nullif(options, '{}') AS options, sealed_certificate, sealed_signing,
                    %(wait_seconds)s::double precision >= total_seconds AS at_once  -- NULL, so no, without a wait
             FROM destination
             WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
+              AND deleted_at IS NULL
         ), written AS (
             INSERT INTO delivery (
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
@@ -95,6 +108,7 @@ def accept(
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
                target.connect_seconds, target.first_byte_seconds, target.total_seconds, target.created_at,
+               target.options, target.sealed_certificate, target.sealed_signing,
                written.delivery_id, written.written_destination_id, written.state, written.lease_id, written.method,
                written.path, written.query, written.headers, written.metadata, written.idempotency_key,
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
@@ -127,7 +141,7 @@ def accept(
 
 
 def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[ClaimResult]:
-    """Leases all of `delivery_ids` that are due, and says of each other one why it is not; in the order given.
+    """Leases all of `delivery_ids` that can be sent now, and says of each other one why it cannot; in the order given.
 
     A row in state `sending` whose lease has expired comes back as a `lapsed` claim: its worker crashed before it
     recorded. Where the connection breaks, the statement is run again: what the first run leased is ours, and lapsed if
@@ -143,8 +157,8 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
                    delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
                                                    OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
-            FROM delivery JOIN wanted USING (delivery_id)
-            WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
+            FROM delivery JOIN wanted USING (delivery_id) JOIN destination USING (destination_id)
+            WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s AND destination.state = 'active'
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
                OR delivery.state = 'sending' AND delivery.lease_id = %(lease_id)s
             FOR UPDATE OF delivery SKIP LOCKED
@@ -162,15 +176,17 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
                leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
                leased.attempts_allowed, leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
-               destination.destination_id, destination.tenant_id, destination.name, destination.base_url,
-               destination.auth_type, destination.sealed_credentials, destination.guarantee, destination.idempotent,
-               destination.idempotency_header, destination.connect_seconds, destination.first_byte_seconds,
-               destination.total_seconds, destination.created_at
+               destination.state AS destination_state, destination.destination_id, destination.tenant_id,
+               destination.name, destination.base_url, destination.auth_type, destination.sealed_credentials,
+               destination.guarantee, destination.idempotent, destination.idempotency_header,
+               destination.connect_seconds, destination.first_byte_seconds, destination.total_seconds,
+               destination.created_at, nullif(destination.options, '{}') AS options, destination.sealed_certificate,
+               destination.sealed_signing
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
-        LEFT JOIN destination ON destination.destination_id = leased.destination_id
+        LEFT JOIN destination ON destination.destination_id = stored.destination_id
         ORDER BY wanted.position
         """,
         {"delivery_ids": _array(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
@@ -340,6 +356,9 @@ def _claim_result(
         return Missing(delivery_id=delivery_id)
     if State(row["state_before"]).finished:
         return Finished(delivery_id=delivery_id)
+    waiting_for = WAITING_IN[DestinationState(row["destination_state"])]
+    if waiting_for and row["leased_until"] is None and row["due_at"] <= now:
+        return NotDue(delivery_id=delivery_id, at=next_look(since=row["due_at"], now=now), waiting_for=waiting_for)
     busy = now + timedelta(seconds=BUSY_SECONDS)
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 

@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from db.connection import Database
-from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import (
+    AuthType,
+    Destination,
+    DestinationState,
+    Guarantee,
+    ManagedDestination,
+    Timeouts,
+)
 from domain.errors import NameTaken
 from domain.ids import DestinationId, TenantId
+from domain.options import PLAIN, DestinationOptions
 
 
 def insert(database: Database, destination: Destination) -> None:
@@ -20,11 +30,13 @@ def insert(database: Database, destination: Destination) -> None:
         WITH stored AS (
             INSERT INTO destination (
                 destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
-                idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at)
+                idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at, options,
+                sealed_certificate, sealed_signing)
             VALUES (
                 %(destination_id)s, %(tenant_id)s, %(name)s, %(base_url)s, %(auth_type)s, %(sealed_credentials)s,
                 %(guarantee)s, %(idempotent)s, %(idempotency_header)s, %(connect_seconds)s, %(first_byte_seconds)s,
-                %(total_seconds)s, %(created_at)s)
+                %(total_seconds)s, %(created_at)s, %(options)s::text::jsonb, %(sealed_certificate)s,
+                %(sealed_signing)s)
             ON CONFLICT ON CONSTRAINT destination_name_once DO NOTHING
             RETURNING destination_id
         )
@@ -46,6 +58,9 @@ def insert(database: Database, destination: Destination) -> None:
             "first_byte_seconds": destination.timeouts.first_byte_seconds,
             "total_seconds": destination.timeouts.total_seconds,
             "created_at": destination.created_at,
+            "options": options_json(destination.options),
+            "sealed_certificate": destination.sealed_certificate,
+            "sealed_signing": destination.sealed_signing,
         },
         repeatable=True,
     )
@@ -53,35 +68,43 @@ def insert(database: Database, destination: Destination) -> None:
         raise NameTaken("there is a destination of that name already")
 
 
-def find(database: Database, *, tenant_id: TenantId, reference: str) -> Destination | None:
+def find(database: Database, *, tenant_id: TenantId, reference: str) -> ManagedDestination | None:
     """The tenant's destination of that name or id; None where it has none."""
     rows = database.rows(
         """
         SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
-               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at
+               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
+               nullif(options, '{}') AS options, sealed_certificate, sealed_signing, state, state_reason,
+               state_changed_at, state_changed_by, version, credentials_changed_at
         FROM destination
         WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(destination_id)s)
+          AND deleted_at IS NULL
         """,
         {"tenant_id": tenant_id, "reference": reference, "destination_id": as_id(reference)},
         repeatable=True,
     )
-    return destination(rows[0]) if rows else None
+    return _managed(rows[0]) if rows else None
 
 
-def page(database: Database, *, tenant_id: TenantId, before: DestinationId | None, limit: int) -> list[Destination]:
+def page(
+    database: Database, *, tenant_id: TenantId, before: DestinationId | None, limit: int
+) -> list[ManagedDestination]:
     """Up to `limit` of the tenant's destinations, newest first, older than `before` (None: from the newest)."""
     rows = database.read(
         """
         SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
-               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at
+               idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
+               nullif(options, '{}') AS options, sealed_certificate, sealed_signing, state, state_reason,
+               state_changed_at, state_changed_by, version, credentials_changed_at
         FROM destination
         WHERE tenant_id = %(tenant_id)s AND (%(before)s::uuid IS NULL OR destination_id < %(before)s)
+          AND deleted_at IS NULL
         ORDER BY destination_id DESC
         LIMIT %(limit)s
         """,
         {"tenant_id": tenant_id, "before": before, "limit": limit},
     )
-    return [destination(row) for row in rows]
+    return [_managed(row) for row in rows]
 
 
 def as_id(reference: str) -> UUID | None:
@@ -93,21 +116,51 @@ def as_id(reference: str) -> UUID | None:
 
 
 def destination(row: Mapping[str, Any]) -> Destination:
-    """From a row that has all columns of `destination`."""
-    return Destination(
-        destination_id=DestinationId(row["destination_id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        name=row["name"],
-        base_url=row["base_url"],
-        auth_type=AuthType(row["auth_type"]),
-        sealed_credentials=row["sealed_credentials"],
-        guarantee=Guarantee(row["guarantee"]),
-        idempotent=row["idempotent"],
-        idempotency_header=row["idempotency_header"],
-        timeouts=Timeouts(
+    """From a row that has all columns of `destination` that an attempt needs."""
+    return Destination(**_attempted(row))
+
+
+def options_json(options: DestinationOptions) -> str:
+    """The options as they are stored: an object of those that were given, "{}" of a plain destination."""
+    given = {name: value for name, value in msgspec.to_builtins(options).items() if value is not None}
+    return msgspec.json.encode(given).decode()
+
+
+def _options(stored: object) -> DestinationOptions:
+    """None is that of a plain destination: the statements return nothing in place of an empty object."""
+    return PLAIN if stored is None else msgspec.convert(stored, DestinationOptions)
+
+
+def _attempted(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "destination_id": DestinationId(row["destination_id"]),
+        "tenant_id": TenantId(row["tenant_id"]),
+        "name": row["name"],
+        "base_url": row["base_url"],
+        "auth_type": AuthType(row["auth_type"]),
+        "sealed_credentials": row["sealed_credentials"],
+        "guarantee": Guarantee(row["guarantee"]),
+        "idempotent": row["idempotent"],
+        "idempotency_header": row["idempotency_header"],
+        "timeouts": Timeouts(
             connect_seconds=row["connect_seconds"],
             first_byte_seconds=row["first_byte_seconds"],
             total_seconds=row["total_seconds"],
         ),
-        created_at=row["created_at"],
+        "created_at": row["created_at"],
+        "options": _options(row["options"]),
+        "sealed_certificate": row["sealed_certificate"],
+        "sealed_signing": row["sealed_signing"],
+    }
+
+
+def _managed(row: Mapping[str, Any]) -> ManagedDestination:
+    return ManagedDestination(
+        **_attempted(row),
+        state=DestinationState(row["state"]),
+        state_reason=row["state_reason"],
+        state_changed_at=row["state_changed_at"],
+        state_changed_by=row["state_changed_by"],
+        version=row["version"],
+        credentials_changed_at=row["credentials_changed_at"],
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from domain.destinations import Destination
+from domain.destinations import Destination, DestinationState
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
@@ -36,6 +36,23 @@ class State(StrEnum):
     def phase(self) -> str:
         """What lists are read by (column `phase` of `delivery`): `open` until the delivery ends, then its state."""
         return self.value if self.finished else "open"
+
+
+class WaitingFor(StrEnum):
+    """What a pending delivery waits for."""
+
+    NOT_BEFORE = "not_before"
+    RETRY = "retry"
+    DESTINATION_PAUSED = "destination_paused"
+    DESTINATION_DISABLED = "destination_disabled"
+
+
+# Why nothing is sent to a destination in this state; None where that is no reason.
+WAITING_IN: Mapping[DestinationState, WaitingFor | None] = {
+    DestinationState.ACTIVE: None,
+    DestinationState.PAUSED: WaitingFor.DESTINATION_PAUSED,
+    DestinationState.DISABLED: WaitingFor.DESTINATION_DISABLED,
+}
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -113,10 +130,15 @@ class Claim:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class NotDue:
-    """A delivery that must not be touched before `at`: it is due later, or another worker holds its lease."""
+    """A delivery that must not be touched before `at`: it is due later, or another worker holds its lease.
+
+    Or it is due and waits: for what, says `waiting_for`. Where nobody knows until when, `at` is the time of the next
+    look.
+    """
 
     delivery_id: DeliveryId
     at: datetime
+    waiting_for: WaitingFor | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from domain.ids import DestinationId, TenantId
+from domain.options import PLAIN, DestinationOptions
 from domain.values import value_class
 
 MAX_TOTAL_SECONDS = 25  # a synchronous call must end before API Gateway's 29 s
@@ -89,9 +90,23 @@ class AuthType(StrEnum):
     HEADER = "header"
 
 
+class DestinationState(StrEnum):
+    """`active`: what is due is sent. `paused`: deliveries are accepted and wait. `disabled`: new ones are refused, and
+    those that are pending wait.
+    """
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
 @value_class(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A third party as it is stored, its credentials sealed; None when it has none."""
+    """A third party as an attempt needs it.
+
+    What is secret is sealed (egress/credentials.py), each value for its purpose; None where it has none: the
+    credentials, the client certificate with its key, the keys that requests are signed with.
+    """
 
     destination_id: DestinationId
     tenant_id: TenantId
@@ -104,6 +119,26 @@ class Destination:
     idempotency_header: str
     timeouts: Timeouts
     created_at: datetime
+    options: DestinationOptions = PLAIN
+    sealed_certificate: bytes | None = field(default=None, repr=False)
+    sealed_signing: bytes | None = field(default=None, repr=False)
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class ManagedDestination(Destination):
+    """A destination as those see it who manage it. The defaults are those of a new one.
+
+    `version` counts its changes from 1. `state_changed_by` is the id of a token, or says that the partner did it; None,
+    as the time and perhaps the reason, where the state never changed. `credentials_changed_at` is None where they are
+    as they were when it was created.
+    """
+
+    state: DestinationState = DestinationState.ACTIVE
+    state_reason: str | None = None
+    state_changed_at: datetime | None = None
+    state_changed_by: str | None = None
+    version: int = 1
+    credentials_changed_at: datetime | None = None
 
 
 def is_reference(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Wake-ups: the messages that say that a delivery may have something due. They carry only the delivery's id, and an
 outcome that the database did not accept, until it does."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from domain.deliveries import Record
 from domain.ids import DeliveryId, TenantId, age_seconds
@@ -12,6 +12,10 @@ LONGEST_DELAY_SECONDS = 900  # SQS delays a message by at most 15 minutes; beyon
 # (10 s), or never. The first look covers the usual case, so that nothing is late; the second is final.
 MISS_DELAYS_SECONDS = (1, 45)
 ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
+# Between two looks at a delivery that waits for nobody knows how long. At the longest, an idle database has time to
+# pause between them.
+LEAST_LOOK_SECONDS = 60
+MOST_LOOK_SECONDS = 43_200
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,13 @@ def next_miss_delay_seconds(wakeup: Wakeup) -> int | None:
     if wakeup.misses >= len(MISS_DELAYS_SECONDS) or held_seconds > ROW_COMES_WITHIN_SECONDS:
         return None
     return MISS_DELAYS_SECONDS[wakeup.misses]
+
+
+def next_look(*, since: datetime, now: datetime) -> datetime:
+    """When to look again at a delivery that waits `since` then: after as long as it has waited, so each step is twice
+    the one before, within the bounds. Whoever ends the wait wakes it sooner."""
+    waited_seconds = (now - since).total_seconds()
+    return now + timedelta(seconds=min(MOST_LOOK_SECONDS, max(LEAST_LOOK_SECONDS, waited_seconds)))
 
 
 def delay_seconds(wakeup: Wakeup, *, now: datetime) -> int:

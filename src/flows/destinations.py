@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from db import destinations
-from domain.destinations import Auth, AuthType, Destination, Guarantee, Timeouts, is_reference
+from domain.destinations import Auth, AuthType, Guarantee, ManagedDestination, Timeouts, is_reference
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
+from domain.options import PLAIN, DestinationOptions
 from domain.targets import base_url_fault
 from egress.credentials import auth_type, seal_auth
+from flows.audit import Act, Actor, note_act
 from flows.services import Services
 
 
@@ -24,9 +26,10 @@ class NewDestination:
     idempotent: bool
     idempotency_header: str
     timeouts: Timeouts
+    options: DestinationOptions = PLAIN
 
 
-def create(new: NewDestination, *, own_host: str, services: Services) -> Destination:
+def create(new: NewDestination, *, own_host: str, actor: Actor, services: Services) -> ManagedDestination:
     """Stores a destination with its credentials sealed.
 
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
@@ -39,10 +42,12 @@ def create(new: NewDestination, *, own_host: str, services: Services) -> Destina
         raise InvalidRequest(Fault(field="/base_url", detail=fault))
     destination = _sealed(new, services=services)
     destinations.insert(services.database, destination)
+    act = Act(tenant_id=new.tenant_id, actor=actor, what="destination.created", on=destination.destination_id)
+    note_act(act, services=services)
     return destination
 
 
-def find(reference: str, *, tenant_id: TenantId, services: Services) -> Destination:
+def find(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedDestination:
     """The tenant's destination of that name or id. Raises NotFound."""
     if not is_reference(reference):
         raise NotFound("destination", reference)
@@ -52,7 +57,7 @@ def find(reference: str, *, tenant_id: TenantId, services: Services) -> Destinat
     return destination
 
 
-def _sealed(new: NewDestination, *, services: Services) -> Destination:
+def _sealed(new: NewDestination, *, services: Services) -> ManagedDestination:
     now = services.clock()
     destination_id = DestinationId(services.new_id(now))
     kind = auth_type(new.auth)
@@ -60,7 +65,7 @@ def _sealed(new: NewDestination, *, services: Services) -> Destination:
     secret = (
         None if kind is AuthType.NONE else seal_auth(new.auth, destination_id=destination_id, key=services.seal_key)
     )
-    return Destination(
+    return ManagedDestination(
         destination_id=destination_id,
         tenant_id=new.tenant_id,
         name=new.name,
@@ -72,4 +77,5 @@ def _sealed(new: NewDestination, *, services: Services) -> Destination:
         idempotency_header=new.idempotency_header,
         timeouts=new.timeouts,
         created_at=now,
+        options=new.options,
     )

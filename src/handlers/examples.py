@@ -22,13 +22,9 @@ from handlers.problems import TYPE_PREFIX
 from handlers.schemas.about import HealthBody
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
 from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
-from handlers.schemas.destinations import (
-    AuthTypeBody,
-    DestinationBody,
-    DestinationsBody,
-    NewDestinationBody,
-    TimeoutsBody,
-)
+from handlers.schemas.destinations import DestinationBody, DestinationsBody, NewDestinationBody
+from handlers.schemas.destinations.auth import AuthTypeBody
+from handlers.schemas.destinations.timeouts import TimeoutsBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
 from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION

@@ -23,7 +23,8 @@ class Request:
     """`path` is percent-encoded as the caller sent it, without the stage; `stage_path` is what precedes it.
 
     `headers` and `query` have repeated names in their order; query values are decoded, because REST
-    APIs hand them over so. `tenant_id` and `scopes` come from the authorizer and are empty on open routes.
+    APIs hand them over so. `tenant_id`, `token_id` and `scopes` come from the authorizer and are empty on open routes.
+    `source_address` is what API Gateway saw the call come from.
     """
 
     method: str
@@ -35,6 +36,8 @@ class Request:
     body: bytes = field(repr=False)
     tenant: str
     scopes: frozenset[str]
+    token_id: str = ""
+    source_address: str | None = None
 
     @property
     def tenant_id(self) -> TenantId:
@@ -107,6 +110,8 @@ def request_of(event: Mapping[str, Any]) -> Request:
         body=_body(event),
         tenant=authorizer.get("tenant_id") or "",
         scopes=frozenset((authorizer.get("scopes") or "").split()),
+        token_id=authorizer.get("token_id") or "",
+        source_address=(context.get("identity") or {}).get("sourceIp"),
     )
     if not _is_unicode(request):
         raise Malformed("the path, the query and the headers must be Unicode text")

@@ -13,13 +13,14 @@ import pytest
 
 type Texts = Mapping[str, str]
 
-# By module, the functions that together make a value of a row.
+# By module, the functions that together make a value of a row; a destination has more columns for those who manage it.
 READERS = {
-    "destinations.py": ("destination",),
+    "destinations.py": ("_attempted",),
+    "destinations.py, managed": ("_attempted", "_managed"),
     "deliveries.py": ("delivery_of",),
     "attempts.py": ("_attempt", "_response"),
 }
-MOST = 0.75  # a list that has so many of a type's columns is meant to have them all
+MOST = 0.8  # a list that has so many of a type's columns is meant to have them all
 
 
 def texts(folder: Path) -> Texts:
@@ -51,7 +52,7 @@ def lists(statement: str) -> Iterator[set[str]]:
 
 
 def faults(modules: Texts, owner: str) -> Iterator[str]:
-    wanted = columns_read(modules[owner], READERS[owner])
+    wanted = columns_read(modules[owner.partition(",")[0]], READERS[owner])
     for module, text in modules.items():
         for line, statement in statements(text):
             for columns in lists(statement):
@@ -68,6 +69,7 @@ def test_every_list_of_a_table_has_all_columns_that_are_read(owner: str, reposit
     ("owner", "module", "column"),
     [
         ("destinations.py", "destinations.py", "guarantee, idempotent,\n               idempotency_header"),
+        ("destinations.py, managed", "destinations.py", "state_changed_by, version"),
         ("destinations.py", "deliveries.py", "target.guarantee, "),
         ("deliveries.py", "deliveries.py", "delivery.attempts_allowed,\n"),
         ("deliveries.py", "attempts.py", "delivery.fingerprint, "),

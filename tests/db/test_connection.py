@@ -206,7 +206,7 @@ def test_each_connect_asks_for_a_fresh_token(database: FreshDatabase) -> None:
         "INSERT INTO tenant VALUES (gen_random_uuid(), 'x', now()) RETURNING tenant_id",
         "INSERT INTO token SELECT FROM token RETURNING token_id",
         "UPDATE token SET scopes = '{manage}' RETURNING token_id",
-        "UPDATE destination SET base_url = 'http://elsewhere' RETURNING destination_id",
+        "UPDATE destination SET tenant_id = NULL RETURNING destination_id",
         "DELETE FROM delivery RETURNING delivery_id",
         "DELETE FROM attempt RETURNING attempt_id",
         "SELECT * FROM schema_migration",

@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from domain.deliveries import State
-from domain.destinations import AuthType, Guarantee
+from domain.destinations import AuthType, DestinationState, Guarantee
 from domain.outcomes import OutcomeKind
 from domain.scopes import ALL_SCOPES
 from tests.conftest import FreshDatabase
@@ -58,6 +58,17 @@ ROWS: dict[str, dict[str, object]] = {
         "first_byte_seconds": 2.0,
         "total_seconds": 3.0,
         "created_at": NOW,
+        "state": "active",
+        "state_reason": None,
+        "state_changed_at": None,
+        "state_changed_by": None,
+        "version": 1,
+        "options": Jsonb({}),
+        "sealed_certificate": None,
+        "sealed_signing": None,
+        "credentials_changed_at": None,
+        "deleted_at": None,
+        "deleted_name": None,
     },
     "delivery": {
         "delivery_id": NEW_DELIVERY,
@@ -79,6 +90,7 @@ ROWS: dict[str, dict[str, object]] = {
         "created_at": NOW,
         "finished_at": None,
         "lapsed_lease_id": None,
+        "give_up_at": None,
     },
     "delivery_body": {"delivery_id": THEIR_DELIVERY, "body": b""},
     "attempt": {
@@ -212,6 +224,26 @@ CASES = {
             {"total_seconds": 25},
         ],
     ),
+    "destination_state_known": Case(
+        table="destination",
+        refused=[{"state": name} for name in ("", "Paused", "deleted")],
+        taken=[{"state": name} for name in DestinationState],
+    ),
+    "destination_state_has_author": Case(
+        table="destination",
+        refused=[{"state_changed_at": NOW}, {"state_changed_by": "somebody"}],
+        taken=[{"state_changed_at": NOW, "state_changed_by": "somebody"}],
+    ),
+    "destination_options_object": Case(
+        table="destination",
+        refused=[{"options": Jsonb([])}, {"options": Jsonb("text")}, {"options": Jsonb(1)}, {"options": Jsonb(None)}],
+        taken=[{"options": Jsonb({"allow": {}})}],
+    ),
+    "destination_deleted_has_name": Case(
+        table="destination",
+        refused=[{"deleted_at": NOW}, {"deleted_name": "bank"}],
+        taken=[{"deleted_at": NOW, "deleted_name": "bank"}],
+    ),
     "destination_tenant_exists": Case(
         table="destination", refused=[{"tenant_id": NOBODY}], taken=[{"tenant_id": OTHERS}]
     ),
@@ -304,8 +336,10 @@ CASES = {
 # All other columns are never empty.
 MAY_BE_EMPTY = {
     *(("token", name) for name in ("revoked_at", "last_used_at")),
-    ("destination", "sealed_credentials"),
-    *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id")),
+    *(("destination", name) for name in ("sealed_credentials", "sealed_certificate", "sealed_signing")),
+    *(("destination", name) for name in ("state_reason", "state_changed_at", "state_changed_by")),
+    *(("destination", name) for name in ("credentials_changed_at", "deleted_at", "deleted_name")),
+    *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
@@ -416,12 +450,15 @@ def test_a_column_that_is_never_empty_is_refused_without_a_value(
     assert (refused.value.diag.table_name, refused.value.diag.column_name) == (table, column)
 
 
-def test_a_migration_is_noted_with_the_time_and_no_other_column_has_a_value_of_its_own(connection: Connection) -> None:
+def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_of_their_own(
+    connection: Connection,
+) -> None:
     defaults = found(
         connection,
         f"SELECT relname::text, attname::text FROM {COLUMNS} AND atthasdef AND attgenerated = ''",  # noqa: S608
     )
-    assert defaults == {("schema_migration", "applied_at")}
+    later = {("destination", name) for name in ("state", "version", "options")}
+    assert defaults == {("schema_migration", "applied_at"), *later}
     with connection.transaction(force_rollback=True):
         connection.execute("INSERT INTO schema_migration (number, name, sha256) VALUES (901, 'x', 'x')")
         row = connection.execute("SELECT applied_at = now() FROM schema_migration WHERE number = 901").fetchone()

@@ -6,8 +6,9 @@ or taken for another one shows.
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from db import attempts, deliveries, destinations, tenants
 from db.connection import Database
 from db.deliveries import Filter, Lease
+from domain.allow import AllowRule
 from domain.deliveries import Attempt, Claim, Delivery, Finished, NewDelivery, NotDue, Record, State, StoredResponse
-from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import AuthType, Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.options import PLAIN, DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -36,7 +39,19 @@ STORED = Destination(
     idempotency_header="X-Request-Key",
     timeouts=Timeouts(connect_seconds=1.5, first_byte_seconds=2.5, total_seconds=3.5),
     created_at=NOW,
+    options=DestinationOptions(allow=AllowRule(methods=("PATCH", "POST"), paths=("/payments",))),
+    sealed_certificate=b"\x00certificate",
+    sealed_signing=b"\x00signing",
 )
+CHANGES: dict[str, Any] = {
+    "state": DestinationState.PAUSED,
+    "state_reason": "their cut-off",
+    "state_changed_at": NOW + timedelta(seconds=1),
+    "state_changed_by": "a token",
+    "version": 7,
+    "credentials_changed_at": NOW + timedelta(seconds=2),
+}
+MANAGED = ManagedDestination(**{field.name: getattr(STORED, field.name) for field in fields(STORED)}, **CHANGES)
 NEW = NewDelivery(
     tenant_id=TENANT,
     destination="bank",
@@ -163,8 +178,39 @@ def record(database: Database, attempt: Attempt, next_state: State, due_at: date
 
 @pytest.mark.parametrize("reference", ["bank", str(STORED.destination_id)])
 def test_a_destination_is_read_back_complete(stored: Database, reference: str) -> None:
-    assert destinations.find(stored, tenant_id=TENANT, reference=reference) == STORED
-    assert destinations.page(stored, tenant_id=TENANT, before=None, limit=5) == [STORED]
+    set_managed(stored)
+    assert destinations.find(stored, tenant_id=TENANT, reference=reference) == MANAGED
+    assert destinations.page(stored, tenant_id=TENANT, before=None, limit=5) == [MANAGED]
+
+
+def set_managed(database: Database) -> None:
+    database.rows(
+        """
+        UPDATE destination
+        SET state = %(state)s, state_reason = %(state_reason)s, state_changed_at = %(state_changed_at)s,
+            state_changed_by = %(state_changed_by)s, version = %(version)s,
+            credentials_changed_at = %(credentials_changed_at)s
+        RETURNING destination_id
+        """,
+        {name: getattr(MANAGED, name) for name in CHANGES},
+    )
+
+
+def test_the_options_of_a_plain_destination_are_one_value_that_is_shared(stored: Database) -> None:
+    plain = replace(STORED, destination_id=DestinationId(UUID(int=4)), name="plain", options=DestinationOptions())
+    destinations.insert(stored, plain)
+    found = destinations.find(stored, tenant_id=TENANT, reference="plain")
+    assert found is not None
+    assert found.options is PLAIN
+    (row,) = stored.rows("SELECT options::text FROM destination WHERE name = 'plain'", {})
+    assert row["options"] == "{}"
+
+
+def test_a_member_that_newer_code_stored_is_passed_over(stored: Database) -> None:
+    stored.rows("UPDATE destination SET options = options || '{\"later\": [1]}' RETURNING destination_id", {})
+    found = destinations.find(stored, tenant_id=TENANT, reference="bank")
+    assert found is not None
+    assert found.options == STORED.options
 
 
 def test_an_accepted_delivery_is_read_back_complete(stored: Database) -> None:

@@ -11,7 +11,7 @@ import pytest
 from db import destinations, tenants
 from db.connection import Database, Parameters, Row
 from db.tenants import Caller, TokenRecord
-from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import AuthType, Guarantee, ManagedDestination, Timeouts
 from domain.ids import DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -160,7 +160,7 @@ def test_a_revoked_token_keeps_its_first_revocation_and_a_missing_one_is_reporte
 
 # Destinations
 
-FULL = Destination(
+FULL = ManagedDestination(
     destination_id=DestinationId(UUID(int=70)),
     tenant_id=TENANT,
     name="bank",

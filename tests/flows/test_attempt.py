@@ -677,7 +677,7 @@ def test_an_unavailable_seal_key_is_fetched_once_per_batch_and_delays_no_other_d
     assert len(asked) == 1
     states = {
         row["name"]: row["state"]
-        for row in gateway.sql("SELECT name, state FROM delivery JOIN destination USING (destination_id)")
+        for row in gateway.sql("SELECT name, delivery.state FROM delivery JOIN destination USING (destination_id)")
     }
     assert states == {"sealed": "pending", "partner": "delivered"}
 

@@ -230,7 +230,7 @@ def test_a_retry_after_beyond_the_calendar_does_not_break_other_records(
     for destination in ("partner", "second"):
         accept(gateway.new(destination=destination), wait_seconds=None, services=gateway.services)
     attempt.attempt_due(gateway.queue.take(), services=gateway.services)
-    states = gateway.sql("SELECT name, state FROM delivery JOIN destination USING (destination_id)")
+    states = gateway.sql("SELECT name, delivery.state FROM delivery JOIN destination USING (destination_id)")
     assert {row["name"]: row["state"] for row in states} == {"partner": "pending", "second": "delivered"}
     assert gateway.queue.delays() == [5]
 

@@ -1,5 +1,6 @@
 """/v1/destinations: events in, rows and responses out."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,22 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
     (row,) = functions.sql("SELECT * FROM destination")
     assert row["destination_id"] == UUID(body["destination_id"])
     assert row["sealed_credentials"] is None
+
+
+def test_who_created_a_destination_is_noted_from_where_and_no_value(functions: Functions, api: Api) -> None:
+    made = api.destination("https://bank.example", auth={"type": "bearer", "token": SECRET})
+    (act,) = acts(functions)
+    assert act["what"] == "destination.created"
+    assert act["on"] == made["destination_id"]
+    assert act["by"] == (api.authorizer or {})["token_id"]
+    assert act["source_address"] == "198.51.100.7"
+    assert SECRET not in functions.log.getvalue()
+
+
+def acts(functions: Functions) -> list[dict[str, Any]]:
+    """The acts that were noted, in their order."""
+    lines = [json.loads(line) for line in functions.log.getvalue().splitlines()]
+    return [line for line in lines if line["message"] == "act"]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
             45,
         ),
         "ROW_COMES_WITHIN_SECONDS": 45,
+        "LEAST_LOOK_SECONDS": 60,
+        "MOST_LOOK_SECONDS": 43_200,
     },
     "egress/addresses.py": {
         "_ISATAP": frozenset({24_318, 33_578_750}),

@@ -8,6 +8,7 @@ from db import destinations as table
 from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
 from flows import destinations as flow
+from flows.audit import Actor
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
@@ -40,7 +41,7 @@ router = new_router()
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again."""
     new = new_destination(body_as(request.body, NewDestinationBody), tenant_id=request.tenant_id)
-    created = flow.create(new, own_host=request.host, services=wiring.api())
+    created = flow.create(new, own_host=request.host, actor=_actor(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{created.destination_id}"
     return as_json(201, destination_body(created), {"Location": location})
 
@@ -85,3 +86,7 @@ def list_destinations(request: Request) -> Response[Any]:
 def show(request: Request, destination: str) -> Response[Any]:
     """Never its credentials."""
     return as_json(200, destination_body(flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())))
+
+
+def _actor(request: Request) -> Actor:
+    return Actor(by=request.token_id, source_address=request.source_address)

@@ -1,0 +1,145 @@
+"""The bodies of /v1/destinations.
+
+Each group of members has a module of its own, with `faults` (what the types alone cannot judge), `domain` (the body as
+the flows take it) and `shown` (as the API shows it). A new group is added here in four places: the two bodies,
+`_faults` and what `new_destination` or `destination_body` passes on.
+"""
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from domain.destinations import Guarantee, ManagedDestination
+from domain.errors import Fault, InvalidRequest
+from domain.ids import TenantId
+from flows.destinations import NewDestination
+from handlers.schemas.common import CreatedAt, Cursor, DestinationId
+from handlers.schemas.destinations import auth, timeouts
+from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody
+from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
+from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
+_IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
+Name = Annotated[str, Meta(pattern=NAME, extra=_IS_NAME, description="1 to 63 lower-case letters, digits and hyphens")]
+BaseUrl = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        description="Paths go below it; http or https",
+    ),
+]
+Idempotent = Annotated[bool, Meta(description="The partner makes sure itself that a repeat does nothing")]
+KeyHeader = Annotated[
+    str,
+    Meta(
+        pattern=FIELD_NAME,
+        extra=IS_HEADER,
+        description="The header that carries the key which all attempts of a delivery share",
+    ),
+]
+Promise = Annotated[
+    Guarantee,
+    Meta(
+        description="What follows an attempt that was sent and not answered. at_least_once: it is tried again. "
+        "at_most_once: the delivery is held in state unknown. auto: tried again where a repeat is harmless "
+        "(an idempotent method, or idempotent is true), held otherwise"
+    ),
+]
+
+
+class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A third party to call."""
+
+    name: Name
+    base_url: BaseUrl
+    auth: Annotated[AuthBody, Meta(description="Write-only: sealed, and never shown again")] = NoAuthBody()
+    timeouts: Annotated[NewTimeoutsBody, Meta(description="How long an attempt may take")] = NewTimeoutsBody()
+    guarantee: Promise = Guarantee.AUTO
+    idempotent: Idempotent = False
+    idempotency_header: KeyHeader = "Idempotency-Key"
+
+
+class DestinationBody(Struct, frozen=True, kw_only=True):
+    """A third party, without its credentials."""
+
+    destination_id: DestinationId
+    name: Name
+    base_url: BaseUrl
+    auth: Annotated[AuthTypeBody, Meta(description="The kind of its credentials, without them")]
+    timeouts: Annotated[TimeoutsBody, Meta(description="How long an attempt may take")]
+    guarantee: Promise
+    idempotent: Idempotent
+    idempotency_header: KeyHeader
+    created_at: CreatedAt
+
+
+class DestinationsBody(Struct, frozen=True):
+    """A page of destinations, newest first. `next_cursor` is null on the last page."""
+
+    destinations: Annotated[list[DestinationBody], Meta(description="The destinations of this page")]
+    next_cursor: Cursor
+
+
+def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDestination:
+    """Raises InvalidRequest with every field that the types alone cannot judge."""
+    if faults := _faults(body):
+        raise InvalidRequest(*faults)
+    return NewDestination(
+        tenant_id=tenant_id,
+        name=body.name,
+        base_url=body.base_url,
+        auth=auth.domain(body.auth),
+        guarantee=body.guarantee,
+        idempotent=body.idempotent,
+        idempotency_header=body.idempotency_header,
+        timeouts=timeouts.domain(body.timeouts),
+    )
+
+
+def destination_body(destination: ManagedDestination) -> DestinationBody:
+    """What the API shows of a destination."""
+    return DestinationBody(
+        destination_id=destination.destination_id,
+        name=destination.name,
+        base_url=destination.base_url,
+        auth=auth.shown(destination),
+        timeouts=timeouts.shown(destination.timeouts),
+        guarantee=destination.guarantee,
+        idempotent=destination.idempotent,
+        idempotency_header=destination.idempotency_header,
+        created_at=destination.created_at,
+    )
+
+
+def _faults(body: NewDestinationBody) -> list[Fault]:
+    """Of all groups of members, then those of members together."""
+    return [
+        *auth.faults(body.auth),
+        *timeouts.faults(body.timeouts),
+        *_name_faults(body.name),
+        *_key_faults(body),
+    ]
+
+
+def _name_faults(name: str) -> list[Fault]:
+    """No name has the form of an id, so that a reference is one or the other."""
+    return [Fault(field="/name", detail="must not have the form of an id")] if _is_uuid(name) else []
+
+
+def _key_faults(body: NewDestinationBody) -> list[Fault]:
+    """The header of the key must be free: a credential of the same name would silently take its place."""
+    name = body.idempotency_header.lower()
+    if fault := reserved(name):
+        return [Fault(field="/idempotency_header", detail=fault)]
+    if name in auth.header_names(body.auth):
+        return [Fault(field="/idempotency_header", detail="must not be the header of the credentials")]
+    return []
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return len(text) == 36 and UUID(text) is not None
+    except ValueError:
+        return False
