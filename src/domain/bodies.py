@@ -51,7 +51,7 @@ def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTE
     notes = (content.note, cut, "credentials were masked" if was_masked else None)
     return StoredResponse(
         status=answer.status,
-        headers=(*headers, *((NOTE, note) for note in notes if note is not None)),
+        headers=(*headers, *[(NOTE, note) for note in notes if note is not None]),
         body=body,
         length_bytes=content.length_bytes if content.whole else None,
         sha256=content.sha256 if content.whole else None,
@@ -79,8 +79,7 @@ def _content(answer: Answered, most_bytes: int) -> _Content:
 
 
 def _content_encoding(answer: Answered) -> str:
-    values = [value.strip().lower() for name, value in answer.headers if name.lower() == "content-encoding"]
-    return ",".join(values)
+    return ",".join([value.strip().lower() for name, value in answer.headers if name.lower() == "content-encoding"])
 
 
 def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
@@ -167,7 +166,7 @@ def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | 
 
 def _surely_bounded(fields: list[tuple[str, str]]) -> bool:
     """Whether nothing has to be cut, even if each character took six bytes and each field eight more."""
-    characters = sum(len(name) + len(value) for name, value in fields)
+    characters = sum([len(name) + len(value) for name, value in fields])
     longest = min(LONGEST_HEADER_CHARACTERS * 6, STORED_HEADER_BYTES)
     return len(fields) <= STORED_HEADERS and 6 * characters + 8 * len(fields) <= longest
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from domain.headers import FRAMING, HOP_BY_HOP
 from domain.outcomes import Headers
@@ -63,13 +64,19 @@ def storable(raw: bytes) -> str:
 
 
 def _fault(name: str, value: str) -> str | None:
-    if not _TOKEN.fullmatch(name):
-        return "a header's name contains characters that RFC 9110 does not allow"
-    if name.lower() in CLIENT_FIELDS:
-        return f"the header {name} is set by the client"
+    if (fault := _name_fault(name)) is not None:
+        return fault
     if not _VALUE.fullmatch(value):
         return f"the value of the header {name} contains characters that RFC 9110 does not allow"
     return None
+
+
+@lru_cache(maxsize=1000)
+def _name_fault(name: str) -> str | None:
+    """Names come again with each request, and hold no secrets."""
+    if not is_token(name):
+        return "a header's name contains characters that RFC 9110 does not allow"
+    return f"the header {name} is set by the client" if name.lower() in CLIENT_FIELDS else None
 
 
 def _unfolded(lines: Iterable[bytes]) -> list[bytes]:

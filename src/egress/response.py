@@ -8,6 +8,7 @@ from egress.headers import received
 RESPONSE_CAP_BYTES = 4 * 1024 * 1024
 _SWITCHING = 101  # a server may send it only to a request with Upgrade (RFC 9110 section 7.8), which is never sent
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
+_BLANK = (b"\r\n", b"\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?=[ \t\r\n])")  # libcurl reads three digits of any text
 
 
@@ -22,7 +23,7 @@ class Response:
         self.begun = False
         self.capped = False
         self.fault: str | None = None
-        self._status_comes = True  # only the first line of a header section is a status line, whatever others look like
+        self._fields_come = False  # only the first line of a header section is a status line, whatever others look like
         self._status = 0
         self._version = b""
         self._lines: list[bytes] = []
@@ -46,24 +47,25 @@ class Response:
         RFC 9110 section 6.5.1 has the rule; 15.2 that interim answers (1xx) precede the final one. Returns how many
         bytes were taken: none makes libcurl end the transfer, which has a `fault` then.
         """
+        if self._fields_come and line not in _BLANK:
+            self._lines.append(line)
+            return len(line)
         self.begun = True
         if not self._headers_done:
-            self._take(line)
+            self._begin_or_end_section(line)
         return len(line) if self.fault is None else 0
 
-    def _take(self, line: bytes) -> None:
-        if line in (b"\r\n", b"\n"):
+    def _begin_or_end_section(self, line: bytes) -> None:
+        if line in _BLANK:
             self._headers_done = self._status >= 200
-            self._status_comes = True
-        elif self._status_comes:
-            self._begin_section(line)
+            self._fields_come = False
         else:
-            self._lines.append(line)
+            self._begin_section(line)
 
     def _begin_section(self, line: bytes) -> None:
         match = _STATUS_LINE.match(line)
         self._version, self._status, self._lines = line[:8], int(match[1]) if match else 0, []
-        self._status_comes = False
+        self._fields_come = match is not None
         if match is None:
             self.fault = "the status line of the answer is not HTTP"
         elif self._status == _SWITCHING:  # whatever follows is of a protocol that we do not speak

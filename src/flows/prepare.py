@@ -90,6 +90,8 @@ def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float) -> Ou
 
 
 def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
+    if seconds >= max(timeouts.connect_seconds, timeouts.first_byte_seconds, timeouts.total_seconds):
+        return timeouts
     return Timeouts(
         connect_seconds=min(seconds, timeouts.connect_seconds),
         first_byte_seconds=min(seconds, timeouts.first_byte_seconds),

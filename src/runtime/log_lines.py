@@ -59,11 +59,12 @@ class LineFormatter(LambdaPowertoolsFormatter):
         return as_json(line)
 
     def _lines(self, shared: dict[str, Any], entries: Sequence[Mapping[str, object]]) -> str:
-        """A line for each of `entries`; what is `shared` is encoded once."""
-        head = as_json(shared)[:-1]
-        tail = "}" if self._trace_id is None else f',"xray_trace_id":{as_json(self._trace_id)}}}'
-        added = (as_json({key: value for key, value in entry.items() if value is not None}) for entry in entries)
-        return "\n".join(f"{head},{text[1:-1]}{tail}" if text != "{}" else f"{head}{tail}" for text in added)
+        """A line for each of `entries`, all encoded in one go; what is `shared` is in each."""
+        trace = {} if self._trace_id is None else {"xray_trace_id": self._trace_id}
+        lines = [
+            shared | {key: value for key, value in entry.items() if value is not None} | trace for entry in entries
+        ]
+        return _ENCODER.encode_lines(lines).decode().removesuffix("\n")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's
         """Local time, as 2026-01-31 12:00:00,250+0000."""

@@ -131,6 +131,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "egress/connection_policy.py": {
         "IDLE_CONNECTION_SECONDS": 15,
         "LONGEST_CONNECTION_SECONDS": 60,
+        "SMALL_BUFFER_BYTES": 16_384,
     },
     "egress/echo.py": {
         "_LONGEST_ANSWER_BYTES": 64,
