@@ -135,11 +135,13 @@ class Database:
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
     ) -> list[Row]:
         """All rows of one statement. A `repeatable` one is run once more where the connection broke under it, or where
-        it lost against another one (40001, 40P01). `binary` is for results with bodies, which are twice as long as
+        it lost against another one (40001, 40P01, 23505). `binary` is for results with bodies, twice as long as
         text."""
-        return self._within_deadline(
-            lambda connection: connection.run(statement, parameters, prepare=None, binary=binary), repeatable=repeatable
-        )
+
+        def run(connection: Connection) -> list[Row]:
+            return connection.run(statement, parameters, prepare=None, binary=binary)
+
+        return self._within_deadline(_beside_itself(run) if repeatable else run, repeatable=repeatable)
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         """All rows of a query whose best plan depends on its parameters: planned each time, repeatable."""
@@ -239,6 +241,23 @@ class Database:
             "sslrootcert": self._settings.database_root_certificates,
         }
         return address if self._iam_password is None else address | {"password": self._iam_password()}
+
+
+def _beside_itself(run: _Run) -> _Run:
+    """Runs again what meets a row that is just being written.
+
+    A server that hung may carry out the first run of a statement, which was given up, while the second one goes on. ON
+    CONFLICT sees the first one's row by its own constraint only, and meets it at another where that row is not in all
+    indexes yet. By then the first run has committed, and ON CONFLICT finds it.
+    """
+
+    def run_beside(connection: Connection) -> list[Row]:
+        try:
+            return run(connection)
+        except psycopg.errors.UniqueViolation:
+            return run(connection)
+
+    return run_beside
 
 
 @cache

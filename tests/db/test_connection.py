@@ -328,8 +328,10 @@ def runs(failing: Database, code: str, times: int, *, repeatable: bool) -> str:
             "unavailable after 1",
             "unavailable after 1",
         ),
+        # Its own first run, given up and carried out all the same, may be writing the same row.
+        ("23505", "done after 2", "refused after 1", "refused after 2"),
         # Ours: a bug, or a rule of the schema.
-        ("23505 23514 22P05 22003 42501 42601 XX000", "refused after 1", "refused after 1", "refused after 1"),
+        ("23514 22P05 22003 42501 42601 XX000", "refused after 1", "refused after 1", "refused after 1"),
     ],
 )
 def test_what_postgresql_says_decides_whether_it_is_asked_again(

@@ -7,7 +7,7 @@ back. Were they to come one after the other, most of these promises would hold w
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,7 @@ class Pair:
         told: list[object] = []
         thread = threading.Thread(target=lambda: told.append(act(self.second)))
         thread.start()
-        while thread.is_alive() and not self._waits():
+        while thread.is_alive() and not self.waits(self.second):
             time.sleep(0.005)
         assert thread.is_alive(), "it did not wait"
         try:
@@ -89,8 +89,9 @@ class Pair:
             thread.join()
         return told[0]
 
-    def _waits(self) -> bool:
-        pid = self.second.connection().info.backend_pid
+    def waits(self, database: Database) -> bool:
+        """Whether it waits for a lock."""
+        pid = database.connection().info.backend_pid
         return bool(
             self.superuser.rows(
                 "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND wait_event_type = 'Lock'", {"pid": pid}
@@ -104,12 +105,19 @@ class Pair:
 
 @pytest.fixture
 def pair(shared_database: FreshDatabase) -> Iterator[Pair]:
-    settings = DatabaseSettings(database_url=shared_database.admin_url)
+    with connected(shared_database) as made:
+        made.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        yield made
+
+
+@contextmanager
+def connected(database: FreshDatabase) -> Iterator[Pair]:
+    settings = DatabaseSettings(database_url=database.admin_url)
     with ExitStack() as stack:
         made = Pair(
             **{name: stack.enter_context(closing(Database(settings))) for name in ("first", "second", "superuser")}
         )
-        made.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        made.first.connection()
         made.second.connection()
         yield made
 
@@ -193,6 +201,58 @@ def test_of_two_requests_with_one_key_one_becomes_a_delivery(pair: Pair, end: st
     pair.begin(accepts(FIRST, key="order-1"))
     assert pair.second_waits(accepts(SECOND, key="order-1"), end=end) == told
     assert pair.one("SELECT count(*) FROM delivery") == (1,)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "before", "runs"),
+    [
+        pytest.param("delivery_key_once", READY, accepts(), id="a delivery"),
+        pytest.param("delivery_key_once", READY, accepts(key="order-1"), id="a delivery with a key"),
+        pytest.param("destination_name_once", TENANCY, stores(destination()), id="a destination"),
+        pytest.param("tenant_name_once", (), issues, id="a tenant and a token"),
+    ],
+)
+def test_a_statement_that_runs_beside_its_own_first_run_finds_what_that_wrote(
+    database: FreshDatabase, constraint: str, before: tuple[Act, ...], runs: Act
+) -> None:
+    """The first run hung, was given up, and goes on just when the second one writes the same row: that is in the index
+    of the primary key already, and not yet in that of the constraint by which ON CONFLICT sees it."""
+    with connected(database) as pair:
+        pair.scene(*before)
+        hold_before(constraint, pair.superuser)
+        told: list[object] = []
+        first = threading.Thread(target=lambda: told.append(runs(pair.first)))
+        first.start()
+        while not pair.waits(pair.first):
+            time.sleep(0.005)
+        told.append(pair.second_waits(runs, end="SELECT", meanwhile=let_go))
+        first.join()
+    assert told[0] == told[1]
+
+
+def hold_before(constraint: str, superuser: Database) -> None:
+    """Whoever writes the index of a constraint waits, from now on, until `let_go`; the older indexes are written by
+    then: PostgreSQL writes the indexes of a table in the order in which they were made."""
+    found = superuser.rows(
+        "SELECT conrelid::regclass::text AS name, pg_get_constraintdef(oid) AS definition"
+        " FROM pg_constraint WHERE conname = %(constraint)s",
+        {"constraint": constraint},
+    )
+    table, definition = found[0].values()
+    column = definition.partition("(")[2].partition(")")[0].partition(",")[0]
+    for statement in (
+        "CREATE FUNCTION held(anyelement) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN 1; END'",
+        f"ALTER TABLE {table} DROP CONSTRAINT {constraint}",
+        f"CREATE INDEX ON {table} (held({column}))",
+        f"ALTER TABLE {table} ADD CONSTRAINT {constraint} {definition}",
+        "SELECT pg_advisory_lock(1)",
+    ):
+        superuser.connection().execute(statement.encode())
+
+
+def let_go(superuser: Database) -> None:
+    superuser.connection().execute(b"SELECT pg_advisory_unlock(1)")
 
 
 @pytest.mark.parametrize(("end", "told"), [("COMMIT", "taken"), ("ROLLBACK", "stored")])
