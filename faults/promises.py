@@ -49,7 +49,8 @@ class Window:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """A delivery as the database has it. `outcomes`, `reasons` and `statuses` are those of its attempts, the first one
-    first; `numbers` their numbers. `key` is what its partner sees in `Idempotency-Key`."""
+    first; `numbers` their numbers. `key` is what its partner sees in `Idempotency-Key`. Of a pass-through call one
+    attempt is allowed."""
 
     delivery_id: str
     key: str
@@ -58,6 +59,7 @@ class Stored:
     guarantee: str
     state: str
     attempts_made: int
+    attempts_allowed: int
     numbers: list[int]
     outcomes: list[str]
     reasons: list[str | None]
@@ -153,7 +155,7 @@ def stored(session: Session) -> dict[str, Stored]:
     """All deliveries by id."""
     rows: Sequence[dict[str, Any]] = session.execute("""
         SELECT delivery_id::text, idempotency_key AS key, method, path, guarantee, delivery.state,
-               attempts_made, array_remove(array_agg(number ORDER BY number), NULL) AS numbers,
+               attempts_made, attempts_allowed, array_remove(array_agg(number ORDER BY number), NULL) AS numbers,
                array_remove(array_agg(outcome ORDER BY number), NULL) AS outcomes,
                array_agg(reason ORDER BY number) AS reasons,
                array_agg(status ORDER BY number) AS statuses
@@ -265,8 +267,11 @@ def broken_by_record(row: Stored, seen: Sequence[SeenRequest]) -> Iterator[str]:
         yield f"is delivered, but its partner answered {[arrival.status for arrival in seen]}"
     if row.state == "delivered" and row.statuses[-1:] != [200]:
         yield f"is delivered, but its log says {row.statuses}"
-    if row.state == "failed" and not any(status and status >= 400 for status in row.statuses):
-        yield f"failed without a reason: {row.outcomes}"
+    if len(row.numbers) > row.attempts_allowed:
+        yield f"has {len(row.numbers)} attempts of {row.attempts_allowed}"
+    refused = any(status and status >= 400 for status in row.statuses)
+    if row.state == "failed" and not refused and row.attempts_made < row.attempts_allowed:
+        yield f"failed without a reason: {row.outcomes} of {row.attempts_allowed} attempts"
 
 
 def broken_by_answer(told: CallResult, rows: Mapping[str, Stored]) -> Iterator[str]:

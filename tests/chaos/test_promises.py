@@ -20,6 +20,7 @@ GOOD = Stored(
     guarantee="at_least_once",
     state="delivered",
     attempts_made=1,
+    attempts_allowed=10,
     numbers=[1],
     outcomes=["answered"],
     reasons=[None],
@@ -131,11 +132,26 @@ def test_who_read_delivered_must_not_read_anything_else(by_look: bool) -> None:
         (replace(GOOD, state="failed"), 1),
         (replace(GOOD, statuses=[503]), 1),
         (GOOD, 0),
+        (replace(LAPSED_ONCE, attempts_allowed=1), 2),
+        (replace(GOOD, state="failed", outcomes=["unreachable"], statuses=[None]), 0),
     ],
-    ids=["numbers", "unlogged request", "failed for nothing", "delivered by a 503", "delivered without a request"],
+    ids=[
+        "numbers",
+        "unlogged request",
+        "failed for nothing",
+        "delivered by a 503",
+        "delivered without a request",
+        "more than allowed",
+        "failed with attempts left",
+    ],
 )
 def test_record_and_ledger_must_agree(row: Stored, seen: int) -> None:
     assert count(row, seen=[arrived(10.0, 503 if number else 200) for number in range(seen)]).otherwise_broken
+
+
+def test_a_pass_through_call_that_did_not_reach_its_partner_has_failed() -> None:
+    row = replace(GOOD, state="failed", attempts_allowed=1, outcomes=["unreachable"], reasons=["late"], statuses=[None])
+    assert count(row, seen=[]).broken == []
 
 
 def test_an_answer_must_be_one_that_is_documented_and_true() -> None:
