@@ -7,6 +7,7 @@ object by these names (db/destinations.py), so a name is never changed, nor used
 from dataclasses import dataclass
 
 from domain.allow import AllowRule
+from domain.signing import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +15,7 @@ class DestinationOptions:
     """All options of one destination."""
 
     allow: AllowRule | None = None
+    signing: tuple[Scheme, ...] | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

@@ -386,7 +386,7 @@ def member_faults(members: Mapping[str, object], critical: Iterable[str]) -> lis
 
 JWS_MEMBER_FIELDS = tuple(name for name in SIGNED_FIELDS if name != "body")
 JWS_PAYLOAD_FIELDS = (*SIGNED_FIELDS, "headers")
-VALUE_FIELDS = ("signature", "key_id", *JWS_MEMBER_FIELDS)
+VALUE_FIELDS = ("signature", "keyid", *JWS_MEMBER_FIELDS)
 
 
 def value_fault(template: str) -> str | None:

@@ -115,7 +115,7 @@ def make_attempts(
     started_at = services.clock()
     key = seal_key(claims, services=services)
     within_seconds = (end_at - services.clock()).total_seconds() - SETTLE_SECONDS
-    ready = [(claim, prepared(claim, key=key, within_seconds=within_seconds)) for claim in claims]
+    ready = [(claim, prepared(claim, key=key, within_seconds=within_seconds, now=started_at)) for claim in claims]
     requests = [(claim, request) for claim, request in ready if isinstance(request, OutboundRequest)]
     sendable = [claim for claim, _ in requests]
     early_results = (

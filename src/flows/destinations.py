@@ -1,6 +1,7 @@
 """Create and look up destinations."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from db import destinations
@@ -12,6 +13,7 @@ from domain.targets import base_url_fault
 from egress.credentials import auth_type, seal_auth
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
+from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +29,20 @@ class NewDestination:
     idempotency_header: str
     timeouts: Timeouts
     options: DestinationOptions = PLAIN
+    signing: Sequence[WantedScheme] = ()
 
 
-def create(new: NewDestination, *, own_host: str, actor: Actor, services: Services) -> ManagedDestination:
-    """Stores a destination with its credentials sealed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedDestination:
+    """A destination as it was stored. `texts` are the shared secrets that were made with it, by the name of their
+    scheme: nobody can be told them again."""
+
+    destination: ManagedDestination
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def create(new: NewDestination, *, own_host: str, actor: Actor, services: Services) -> SavedDestination:
+    """Stores a destination with its credentials and signing keys sealed.
 
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
     guard would refuse every request to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
@@ -40,11 +52,12 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
         fault = "must not be this API itself"
     if fault is not None:
         raise InvalidRequest(Fault(field="/base_url", detail=fault))
-    destination = _sealed(new, services=services)
+    saved = _sealed(new, services=services)
+    destination = saved.destination
     destinations.insert(services.database, destination)
     act = Act(tenant_id=new.tenant_id, actor=actor, what="destination.created", on=destination.destination_id)
     note_act(act, services=services)
-    return destination
+    return saved
 
 
 def find(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedDestination:
@@ -57,15 +70,16 @@ def find(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedD
     return destination
 
 
-def _sealed(new: NewDestination, *, services: Services) -> ManagedDestination:
+def _sealed(new: NewDestination, *, services: Services) -> SavedDestination:
     now = services.clock()
     destination_id = DestinationId(services.new_id(now))
     kind = auth_type(new.auth)
-    # Without credentials the key is not needed: it is fetched at its first use.
+    # Without secrets the key is not needed: it is fetched at its first use.
     secret = (
         None if kind is AuthType.NONE else seal_auth(new.auth, destination_id=destination_id, key=services.seal_key)
     )
-    return ManagedDestination(
+    signing = schemes_with_keys(new.signing, stored=NO_SCHEMES, now=now, services=services)
+    destination = ManagedDestination(
         destination_id=destination_id,
         tenant_id=new.tenant_id,
         name=new.name,
@@ -77,5 +91,7 @@ def _sealed(new: NewDestination, *, services: Services) -> ManagedDestination:
         idempotency_header=new.idempotency_header,
         timeouts=new.timeouts,
         created_at=now,
-        options=new.options,
+        options=replace(new.options, signing=signing.schemes or None),
+        sealed_signing=sealed_keys(signing, destination_id=destination_id, services=services),
     )
+    return SavedDestination(destination=destination, texts=signing.texts)

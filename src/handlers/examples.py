@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import AuthType, Guarantee
 from domain.outcomes import OutcomeKind
+from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
 from handlers.schemas.about import HealthBody
@@ -24,6 +25,13 @@ from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
 from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
 from handlers.schemas.destinations import DestinationBody, DestinationsBody, NewDestinationBody
 from handlers.schemas.destinations.auth import AuthTypeBody
+from handlers.schemas.destinations.signing import (
+    HmacBody,
+    JwsBody,
+    KeyBody,
+    MessageSignaturesBody,
+    StandardWebhooksBody,
+)
 from handlers.schemas.destinations.timeouts import TimeoutsBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
 from handlers.schemas.problems import ProblemBody
@@ -33,6 +41,18 @@ _AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 _DELIVERY = UUID(EXAMPLE_ID)
 _DESTINATION = UUID("01a203c3-0d5e-7c11-8a4f-3f1d6f0b7a20")
 _CURSOR = "AaIDx3f7eI-gs1TUe4yVYQ"
+
+# Made for this document, and opened by the passphrase of the examples below.
+_ENCRYPTED_KEY = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBB+Sz5JOLGcluhQYNd3
+XzF/AgIIADAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQvw0KbOB4xdwDvEAS
+Wo2iGARAohuWPv7sCp947xf17H2nne+8umsrAvSdkuho//O1OeE/AdofHxwhw6Tp
+Ww1ewgL8Wa8qldOUO9u5JispE5Yj4w==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+_PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\n...\n-----END PUBLIC KEY-----\n"
+_ITS_PASSPHRASE = "of-the-example"  # noqa: S105 - of the key above, which protects nothing
 
 REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
     NewDeliveryBody: {
@@ -77,6 +97,101 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "auth": {"type": "none"},
             "idempotent": True,
             "idempotency_header": "Request-Id",
+        },
+        "webhooks": {
+            "name": "example-subscriber",
+            "base_url": "https://hooks.subscriber.example",
+            "signing": [
+                {"type": "standard_webhooks", "version": "v1a"},
+                {
+                    "type": "standard_webhooks",
+                    "version": "v1",
+                    "name": "with-a-secret",
+                    "secret": "whsec_c2lnbmVkLWJ5LXRoZS1leGFtcGxlLW9mLTIwMjU=",
+                    "keyid": "2025",
+                },
+            ],
+        },
+        "hmac": {
+            "name": "example-payments",
+            "base_url": "https://payments.example",
+            "signing": [
+                {
+                    "type": "hmac",
+                    "name": "as-stripe-does",
+                    "header": "Stripe-Signature",
+                    "signed": "{timestamp}.{body}",
+                    "value": "t={timestamp},v1={signature}",
+                    "repeat": ",v1={signature}",
+                    "algorithm": "sha256",
+                    "encoding": "hex",
+                    "secret": "what-you-agreed-on-with-them",
+                    "secret_encoding": "text",
+                    "keyid": "2026",
+                    "timestamp_header": "X-Timestamp",
+                    "timestamp_format": "unix",
+                }
+            ],
+        },
+        "rfc-9421": {
+            "name": "example-clearing",
+            "base_url": "https://clearing.example",
+            "signing": [
+                {
+                    "type": "http_message_signatures",
+                    "name": "ours",
+                    "algorithm": "ed25519",
+                    "keyid": "acme-2026",
+                    "private_key": _ENCRYPTED_KEY,
+                    "passphrase": _ITS_PASSPHRASE,
+                    "components": ["@method", "@target-uri", "content-digest"],
+                    "components_if_present": ["content-type"],
+                    "digest": "sha-256",
+                    "label": "sig1",
+                    "created": True,
+                    "expires_seconds": 300,
+                    "nonce": True,
+                    "alg": True,
+                    "tag": "clearing",
+                },
+                {
+                    "type": "http_message_signatures",
+                    "name": "shared",
+                    "algorithm": "hmac-sha256",
+                    "secret": "c2lnbmVkLWJ5LXRoZS1leGFtcGxlLW9mLTIwMjY=",
+                    "components": ["@authority"],
+                    "label": "sig2",
+                },
+            ],
+        },
+        "jws": {
+            "name": "example-open-banking",
+            "base_url": "https://bank.example/open-banking",
+            "signing": [
+                {
+                    "type": "jws_detached",
+                    "name": "open-banking",
+                    "algorithm": "EdDSA",
+                    "keyid": "of-the-directory",
+                    "private_key": _ENCRYPTED_KEY,
+                    "passphrase": _ITS_PASSPHRASE,
+                    "header": "x-jws-signature",
+                    "payload": "{headers}{body}",
+                    "headers": ["Content-Type"],
+                    "unencoded": False,
+                    "members": {
+                        "typ": "JOSE",
+                        "http://openbanking.org.uk/iat": "{timestamp}",
+                        "http://openbanking.org.uk/iss": "acme",
+                        "http://openbanking.org.uk/tan": "openbanking.org.uk",
+                    },
+                    "critical": [
+                        "http://openbanking.org.uk/iat",
+                        "http://openbanking.org.uk/iss",
+                        "http://openbanking.org.uk/tan",
+                    ],
+                }
+            ],
         },
     },
 }
@@ -162,7 +277,59 @@ def _destination() -> DestinationBody:
         guarantee=Guarantee.AUTO,
         idempotent=False,
         idempotency_header="Idempotency-Key",
+        signing=[_webhooks(), _message_signatures(), _hmac(), _jws()],
         created_at=_AT - timedelta(days=1),
+    )
+
+
+def _webhooks() -> StandardWebhooksBody:
+    return StandardWebhooksBody(
+        name="standard_webhooks",
+        keys=[
+            _key("v1", secret="whsec_c2lnbmVkLWJ5LXRoZS1leGFtcGxlLW9mLTIwMjY="),  # noqa: S106 - of an example
+            replace(_key("v1"), expires_at=_AT + timedelta(days=1)),
+        ],
+    )
+
+
+def _message_signatures() -> MessageSignaturesBody:
+    return MessageSignaturesBody(
+        name="ours",
+        algorithm=MessageAlgorithm.ED25519,
+        components=["@method", "@target-uri", "content-digest"],
+        components_if_present=["content-type"],
+        expires_seconds=300,
+        tag="clearing",
+        keys=[replace(_key("ed25519"), public_key=_PUBLIC_KEY)],
+    )
+
+
+def _hmac() -> HmacBody:
+    return HmacBody(name="hmac", header="X-Signature", timestamp_header="X-Timestamp", keys=[_key("sha256")])
+
+
+def _jws() -> JwsBody:
+    return JwsBody(
+        name="jws_detached",
+        algorithm=JwsAlgorithm.PS256,
+        header="x-jws-signature",
+        payload="{headers}{body}",
+        headers=["Content-Type"],
+        members={"iat": "{timestamp}"},
+        critical=["iat"],
+        keys=[replace(_key("PS256"), public_key=_PUBLIC_KEY)],
+    )
+
+
+def _key(algorithm: str, secret: str | UnsetType = UNSET) -> KeyBody:
+    return KeyBody(
+        keyid="2026",
+        algorithm=algorithm,
+        created_at=_AT,
+        signs_from=_AT,
+        expires_at=None,
+        public_key=None,
+        secret=secret,
     )
 
 

@@ -91,7 +91,7 @@ def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
             schema["properties"][member]["examples"] = [value]
     for schema in schemas.values():
         if (tag := schema.get("properties", {}).get("type", {})).keys() == {"enum"}:  # msgspec describes no tag
-            tag |= {"type": "string", "description": "The kind of credentials", "examples": tag["enum"]}
+            tag |= {"type": "string", "description": "The kind", "examples": tag["enum"]}
     return schemas
 
 

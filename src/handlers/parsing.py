@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
-from msgspec.structs import FieldInfo, fields
+from msgspec.structs import fields
 
 from domain.errors import Fault, InvalidRequest, Malformed
 
 _MOST_POSITIONS = 10  # of unknown members that a fault lists
+_MOST_ITEMS = 100  # of a list that are looked at for faults: no list may be so long
 
 
 def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
@@ -152,21 +153,33 @@ def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str)
         yield Fault(field=pointer, detail=_unknown(unknown, [*([tag] if tag else []), *known]))
     for name, field in known.items():
         if name in raw:
-            yield from _value_faults(raw[name], field, pointer=f"{pointer}/{name}")
+            yield from _value_faults(raw[name], field.type, pointer=f"{pointer}/{name}")
         elif field.required:
             yield Fault(field=f"{pointer}/{name}", detail="is required")
 
 
-def _value_faults(value: Any, field: FieldInfo, *, pointer: str) -> Iterator[Fault]:
-    kind = _struct_for(value, field.type)
-    if kind is not None:
-        yield from _faults(value, kind, pointer=pointer)
+def _value_faults(value: Any, kind: Any, *, pointer: str) -> Iterator[Fault]:
+    """Of objects and lists every fault, of anything else the first."""
+    struct = _struct_for(value, kind)
+    if struct is not None:
+        yield from _faults(value, struct, pointer=pointer)
         return
+    item = _item_of(kind) if isinstance(value, list) else None
+    inside = [] if item is None else list(_item_faults(value[:_MOST_ITEMS], item, pointer=pointer))
+    yield from inside or _first_fault(value, kind, pointer=pointer)
+
+
+def _item_faults(values: list[Any], kind: Any, *, pointer: str) -> Iterator[Fault]:
+    for position, value in enumerate(values):
+        yield from _value_faults(value, kind, pointer=f"{pointer}/{position}")
+
+
+def _first_fault(value: Any, kind: Any, *, pointer: str) -> Iterator[Fault]:
     try:
-        msgspec.convert(value, field.type)
+        msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        yield Fault(field=pointer + _pointer(where), detail=_said(message, field.type))
+        yield Fault(field=pointer + _pointer(where), detail=_said(message, kind))
 
 
 def _unknown(positions: list[int], known: Iterable[str]) -> str:
@@ -223,8 +236,11 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]], ..
     (re.compile("Expected `(.*)`, got `(.*)`"), _wrong_type),
     (re.compile("Expected `str` matching regex .*", re.DOTALL), _wrong_form),
     (
-        re.compile(r"Expected `str` of length (>=|<=) (\d+)"),
-        lambda match, _: f"must have {_BOUNDS[match[1]]} {match[2]} character{'' if match[2] == '1' else 's'}",
+        re.compile(r"Expected `(str|array)` of length (>=|<=) (\d+)"),
+        lambda match, _: (
+            f"must have {_BOUNDS[match[2]]} {match[3]} {'character' if match[1] == 'str' else 'item'}"
+            f"{'' if match[3] == '1' else 's'}"
+        ),
     ),
     (
         re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (-?[\d.]+?)(?:\.0)?"),
@@ -251,6 +267,12 @@ def _choices(kind: Any) -> list[str]:
 def _bare(kind: Any) -> Any:
     """A type without what is said about it: a description changes nothing of what is taken."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _item_of(kind: Any) -> Any:
+    """What a list consists of; None for any other type."""
+    kind = _bare(kind)
+    return get_args(kind)[0] if get_origin(kind) is list else next(filter(None, map(_item_of, get_args(kind))), None)
 
 
 def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:

@@ -40,6 +40,7 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "guarantee": "auto",
         "idempotent": False,
         "idempotency_header": "Idempotency-Key",
+        "signing": [],
         "created_at": body["created_at"],
     }
     (row,) = functions.sql("SELECT * FROM destination")

@@ -6,7 +6,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, load_pem_public_key
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, algorithms
 from http_message_signatures.algorithms import HTTPSignatureAlgorithm
 from joserfc import jws
@@ -73,6 +73,11 @@ def value(headers: Headers, name: str) -> str:
 def public_key(secret: bytes) -> Any:
     """The public key that belongs to a stored private one."""
     return load_der_private_key(secret, None).public_key()
+
+
+def public_key_of_public_pem(pem: str) -> Any:
+    """The public key of a PEM file."""
+    return load_pem_public_key(pem.encode())
 
 
 def public_key_of_pem(pem: str) -> Any:

@@ -249,6 +249,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "handlers/parsing.py": {
         "_MOST_POSITIONS": 10,
+        "_MOST_ITEMS": 100,
     },
     "handlers/problems.py": {
         "FAULTS_SHOWN": 100,
@@ -267,6 +268,13 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "SYNC_RESPONSE_BYTES": 4_194_304,
         "NOT_BEFORE_LIMIT": timedelta(days=30),
         "CLOCK_SKEW": timedelta(minutes=5),
+    },
+    "handlers/schemas/destinations/signing.py": {
+        "MEMBERS_LIMIT_BYTES": 4096,
+        "_LONGEST_TEMPLATE": 1024,
+        "_LONGEST_KEY_ID": 256,
+        "_LONGEST_SECRET": 1024,
+        "_LONGEST_PEM": 16_384,
     },
     "handlers/schemas/headers.py": {
         "HEADERS_LIMIT_BYTES": 16_384,

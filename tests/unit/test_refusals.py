@@ -12,14 +12,24 @@ from typing import Any, TypeGuard
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
 
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
+from domain.signing import KeyKind
 from handlers import schemas
 from handlers.parsing import body_as
 from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
 from handlers.schemas.destinations import NewDestinationBody, new_destination
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
+from tests.support.signing import key_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TENANT = TenantId(UUID(int=1))
@@ -42,6 +52,169 @@ def basic(username: str, password: str) -> Members:
 def header(name: str, value: str = "of-a-bank", **more: str) -> Members:
     return {"auth": {"type": "header", "name": name, "value": value}, **more}
 
+
+WEBHOOKS = {"type": "standard_webhooks"}
+A_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def schemes(*given: Members, **more: str) -> Members:
+    return {"signing": list(given), **more}
+
+
+def hmac(**members: Any) -> Members:
+    return {"type": "hmac", "header": "X-Sig", **members}
+
+
+def message(**members: Any) -> Members:
+    return {"type": "http_message_signatures", "algorithm": "ed25519", "components": ["@method"], **members}
+
+
+def jws(**members: Any) -> Members:
+    return {"type": "jws_detached", "algorithm": "ES256", "header": "X-Jws", **members}
+
+
+def pem(kind: KeyKind, *, passphrase: bytes = b"") -> str:
+    key = load_der_private_key(key_of(kind).secret, None)
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+def weak_rsa() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it must be refused
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+P256, RSA, LOCKED = pem(KeyKind.P256), pem(KeyKind.RSA), pem(KeyKind.P256, passphrase=b"open")
+SIGNING: list[tuple[str, Members, Members]] = [
+    ("/signing/0/secret", schemes({**WEBHOOKS, "secret": "whsec_AA=="}), schemes({**WEBHOOKS, "secret": A_SECRET})),
+    (
+        "/signing/0/secret",
+        schemes({**WEBHOOKS, "version": "v1a", "secret": A_SECRET}),
+        schemes({**WEBHOOKS, "version": "v1a"}),
+    ),
+    ("/signing/0/keyid", schemes({**WEBHOOKS, "keyid": "caf\u00e9"}), schemes({**WEBHOOKS, "keyid": "cafe"})),
+    ("/signing/0/keyid", schemes(jws(keyid="a\n")), schemes(jws(keyid="a"))),
+    (
+        "/signing/1/name",
+        schemes(WEBHOOKS, {**WEBHOOKS, "version": "v1a"}),
+        schemes(WEBHOOKS, {**WEBHOOKS, "version": "v1a", "name": "v1a"}),
+    ),
+    (
+        "/signing/1",
+        schemes(WEBHOOKS, {**WEBHOOKS, "name": "b"}),
+        schemes(WEBHOOKS, {**WEBHOOKS, "name": "b", "version": "v1a"}),
+    ),
+    (
+        "/signing/0",
+        schemes(WEBHOOKS, idempotency_header="Webhook-Timestamp"),
+        schemes(WEBHOOKS, idempotency_header="Webhook-Id"),
+    ),
+    (
+        "/signing/0/private_key",
+        schemes(jws(private_key=weak_rsa(), algorithm="PS256")),
+        schemes(jws(private_key=RSA, algorithm="PS256")),
+    ),
+    ("/signing/0/private_key", schemes(jws(private_key=RSA)), schemes(jws(private_key=P256))),
+    ("/signing/0/private_key", schemes(jws(private_key="no key")), schemes(jws(private_key=P256))),
+    ("/signing/0/passphrase", schemes(jws(private_key=LOCKED)), schemes(jws(private_key=LOCKED, passphrase="open"))),
+    (
+        "/signing/0/passphrase",
+        schemes(jws(private_key=LOCKED, passphrase="shut")),
+        schemes(jws(private_key=LOCKED, passphrase="open")),
+    ),
+    ("/signing/0/passphrase", schemes(jws(private_key=P256, passphrase="open")), schemes(jws(private_key=P256))),
+    ("/signing/0/passphrase", schemes(jws(passphrase="open")), schemes(jws())),
+    (
+        "/signing/0/secret",
+        schemes(message(secret="k" * 32)),
+        schemes(message(secret="a" * 24, algorithm="hmac-sha256")),
+    ),
+    (
+        "/signing/0/private_key",
+        schemes(message(private_key=P256, algorithm="hmac-sha256")),
+        schemes(message(private_key=P256, algorithm="ecdsa-p256-sha256")),
+    ),
+    ("/signing/0/secret", schemes(hmac(secret="k" * 15)), schemes(hmac(secret="k" * 16))),
+    (
+        "/signing/0/secret",
+        schemes(hmac(secret="xyz" * 16, secret_encoding="hex")),
+        schemes(hmac(secret="abc" * 16, secret_encoding="hex")),
+    ),
+    (
+        "/signing/0/secret",
+        schemes(hmac(secret="ab-" * 16, secret_encoding="base64")),
+        schemes(hmac(secret="abc" * 16, secret_encoding="base64")),
+    ),
+    (
+        "/signing/0/components/1",
+        schemes(message(components=["@path", "@status"])),
+        schemes(message(components=["@path", "@query"])),
+    ),
+    (
+        "/signing/0/components/0",
+        schemes(message(components=["Content-Digest"])),
+        schemes(message(components=["content-digest"])),
+    ),
+    (
+        "/signing/0/components/0",
+        schemes(message(components=["signature"])),
+        schemes(message(components=["x-signature"])),
+    ),
+    (
+        "/signing/0/components_if_present/0",
+        schemes(message(components_if_present=["@method"])),
+        schemes(message(components_if_present=["@path"])),
+    ),
+    ("/signing/0/label", schemes(message(label="Sig")), schemes(message(label="sig"))),
+    ("/signing/0/tag", schemes(message(tag="\u20ac")), schemes(message(tag="EUR"))),
+    ("/signing/1/label", schemes(message(), message(name="b")), schemes(message(), message(name="b", label="sig2"))),
+    (
+        "/signing/1/label",
+        schemes(message(), message(name="b", label="sig1-2")),
+        schemes(message(), message(name="b", label="sig1.2")),
+    ),
+    ("/signing/0/header", schemes(hmac(header="Host")), schemes(hmac(header="Hosts"))),
+    ("/signing/0/header", schemes(hmac(header="Content-Type")), schemes(hmac(header="Authorization"))),
+    (
+        "/signing/0/timestamp_header",
+        schemes(hmac(timestamp_header="Date", header="date")),
+        schemes(hmac(timestamp_header="Date")),
+    ),
+    ("/signing/0/timestamp_header", schemes(hmac(timestamp_header="Via")), schemes(hmac(timestamp_header="Date"))),
+    ("/signing/0/signed", schemes(hmac(signed="{nonce}.{body}")), schemes(hmac(signed="{{nonce}}.{body}"))),
+    ("/signing/0/value", schemes(hmac(value="t={timestamp}")), schemes(hmac(value="t={timestamp},v1={signature}"))),
+    ("/signing/0/repeat", schemes(hmac(repeat=",v1=")), schemes(hmac(repeat=",v1={signature}"))),
+    (
+        "/signing/1/header",
+        schemes(hmac(), hmac(name="b", header="X-SIG")),
+        schemes(hmac(), hmac(name="b", header="X-Sig-2")),
+    ),
+    ("/signing/1/header", schemes(WEBHOOKS, hmac(header="Webhook-Id")), schemes(WEBHOOKS, hmac(header="X-Webhook-Id"))),
+    ("/signing/0/header", {**header("X-Sig"), **schemes(hmac())}, {**header("X-Key"), **schemes(hmac())}),
+    (
+        "/signing/0/header",
+        {**basic("a", "b"), **schemes(hmac(header="Authorization"))},
+        schemes(hmac(header="Authorization")),
+    ),
+    ("/signing/0/header", schemes(hmac(), idempotency_header="X-sig"), schemes(hmac(), idempotency_header="X-key")),
+    ("/signing/0/header", schemes(jws(header="Expect")), schemes(jws(header="Expects"))),
+    ("/signing/0/payload", schemes(jws(payload="{metadata}")), schemes(jws(payload="{method}"))),
+    (
+        "/signing/0/headers",
+        schemes(jws(payload="{body}", headers=["A"])),
+        schemes(jws(payload="{headers}", headers=["A"])),
+    ),
+    ("/signing/0/headers", schemes(jws(payload="{headers}")), schemes(jws(payload="{{headers}}"))),
+    ("/signing/0/members/kid", schemes(jws(members={"kid": "a"})), schemes(jws(members={"x5t": "a"}))),
+    ("/signing/0/members/a", schemes(jws(members={"a": "{body}"})), schemes(jws(members={"a": "{id}"}))),
+    ("/signing/0/members", schemes(jws(members={"a": "x" * 4088})), schemes(jws(members={"a": "x" * 4087}))),
+    ("/signing/0/critical/0", schemes(jws(critical=["a"])), schemes(jws(critical=["a"], members={"a": 1}))),
+    (
+        "/signing/0/critical/0",
+        schemes(jws(critical=["typ"], members={"typ": 1})),
+        schemes(jws(critical=["a"], members={"a": 1})),
+    ),
+]
 
 # The field of the fault, a call at fault, and the nearest call that is not.
 DELIVERIES: list[tuple[str, Members, Members]] = [
@@ -105,7 +278,7 @@ def destination(members: Members) -> None:
     new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT)
 
 
-CASES = [(delivery, *case) for case in DELIVERIES] + [(destination, *case) for case in DESTINATIONS]
+CASES = [(delivery, *case) for case in DELIVERIES] + [(destination, *case) for case in (*DESTINATIONS, *SIGNING)]
 
 
 @pytest.mark.parametrize(("made", "field", "wrong", "right"), CASES)
@@ -145,3 +318,46 @@ def test_every_refusal_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert len(sites) > 10
     assert sites - made_at == set()
+
+
+def test_every_fault_of_all_schemes_is_said_at_once() -> None:
+    wrong = schemes(
+        hmac(signed="{nonce}", value="v1", secret="short"),
+        message(components=["@status", "host"], keyid="\u00e9", name="ours"),
+        jws(private_key=RSA, headers=["A"], members={"alg": "none"}, header="x-sig"),
+    )
+    with pytest.raises(InvalidRequest) as refused:
+        destination(wrong)
+    assert {fault.field for fault in refused.value.faults} == {
+        "/signing/0/signed",
+        "/signing/0/value",
+        "/signing/0/secret",
+        "/signing/1/components/0",
+        "/signing/1/components/1",
+        "/signing/1/keyid",
+        "/signing/2/private_key",
+        "/signing/2/headers",
+        "/signing/2/members/alg",
+        "/signing/2/header",
+    }
+
+
+def test_what_the_types_refuse_in_a_list_is_said_of_each_scheme() -> None:
+    wrong = schemes({"type": "none"}, hmac(algorithm="md5", encoding="rot13"), hmac(surplus=1), *[WEBHOOKS] * 3)
+    with pytest.raises(InvalidRequest) as refused:
+        destination(wrong)
+    assert [(fault.field, fault.detail) for fault in refused.value.faults][:3] == [
+        ("/signing/0/type", "must be one of standard_webhooks, http_message_signatures, hmac, jws_detached"),
+        ("/signing/1/algorithm", "must be one of sha256, sha512, sha1"),
+        ("/signing/1/encoding", "must be one of hex, base64, base64url"),
+    ]
+    assert refused.value.faults[3].field == "/signing/2"
+
+
+def test_there_are_at_most_five_schemes() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        destination(schemes(*[hmac(name=f"n{at}", header=f"X-{at}") for at in range(6)]))
+    assert [(fault.field, fault.detail) for fault in refused.value.faults] == [
+        ("/signing", "must have at most 5 items")
+    ]
+    destination(schemes(*[hmac(name=f"n{at}", header=f"X-{at}") for at in range(5)]))

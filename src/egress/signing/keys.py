@@ -162,7 +162,10 @@ def signed(secret: bytes, data: bytes, *, algorithm: str) -> bytes:
         return mac(secret, data, digest="sha256")
     # The key was checked when it came, and is sealed: to check an RSA key again takes longer than to sign with it.
     key = load_der_private_key(secret, None, unsafe_skip_rsa_key_validation=True)
-    return _SIGNERS[algorithm](key, data)
+    try:
+        return _SIGNERS[algorithm](key, data)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"the key is of another kind than {algorithm} needs") from error
 
 
 def _ed25519(key: Any, data: bytes) -> bytes:

@@ -23,7 +23,7 @@ def headers_of(form: TemplatedHmac, keys: Sequence[tuple[KeyInfo, bytes]], reque
 
 
 def _of_key(form: TemplatedHmac, info: KeyInfo, raw: bytes) -> Mapping[str, bytes]:
-    return {"key_id": info.key_id.encode(), "signature": _written(form, raw)}
+    return {"keyid": info.key_id.encode(), "signature": _written(form, raw)}
 
 
 def _written(form: TemplatedHmac, raw: bytes) -> bytes:

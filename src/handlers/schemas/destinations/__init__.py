@@ -5,6 +5,8 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 `_faults` and what `new_destination` or `destination_body` passes on.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 from uuid import UUID
 
@@ -15,9 +17,10 @@ from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from flows.destinations import NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
-from handlers.schemas.destinations import auth, timeouts
+from handlers.schemas.destinations import auth, signing, timeouts
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
+from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
@@ -59,6 +62,7 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     guarantee: Promise = Guarantee.AUTO
     idempotent: Idempotent = False
     idempotency_header: KeyHeader = "Idempotency-Key"
+    signing: NewSchemes = []
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -72,6 +76,7 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     guarantee: Promise
     idempotent: Idempotent
     idempotency_header: KeyHeader
+    signing: Schemes
     created_at: CreatedAt
 
 
@@ -95,11 +100,14 @@ def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDest
         idempotent=body.idempotent,
         idempotency_header=body.idempotency_header,
         timeouts=timeouts.domain(body.timeouts),
+        signing=signing.domain(body.signing),
     )
 
 
-def destination_body(destination: ManagedDestination) -> DestinationBody:
-    """What the API shows of a destination."""
+def destination_body(
+    destination: ManagedDestination, *, texts: Mapping[str, str] = MappingProxyType({})
+) -> DestinationBody:
+    """What the API shows of a destination. `texts` are shared secrets that were made by this very call."""
     return DestinationBody(
         destination_id=destination.destination_id,
         name=destination.name,
@@ -109,6 +117,7 @@ def destination_body(destination: ManagedDestination) -> DestinationBody:
         guarantee=destination.guarantee,
         idempotent=destination.idempotent,
         idempotency_header=destination.idempotency_header,
+        signing=signing.shown(destination.options.signing or (), texts=texts),
         created_at=destination.created_at,
     )
 
@@ -120,6 +129,11 @@ def _faults(body: NewDestinationBody) -> list[Fault]:
         *timeouts.faults(body.timeouts),
         *_name_faults(body.name),
         *_key_faults(body),
+        *signing.faults(
+            body.signing,
+            credentials=auth.header_names(body.auth),
+            key_header=body.idempotency_header.lower(),
+        ),
     ]
 
 

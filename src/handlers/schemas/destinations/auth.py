@@ -81,5 +81,11 @@ def shown(destination: Destination) -> AuthTypeBody:
 
 
 def header_names(body: AuthBody) -> frozenset[str]:
-    """The headers that carry the credentials, in lower case, beside `Authorization`."""
-    return frozenset({body.name.lower()}) if isinstance(body, HeaderAuthBody) else frozenset()
+    """The headers that carry the credentials, in lower case."""
+    match body:
+        case NoAuthBody():
+            return frozenset()
+        case HeaderAuthBody(name=name):
+            return frozenset({name.lower()})
+        case _:
+            return frozenset({"authorization"})
