@@ -13,6 +13,19 @@ LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1
 DOMAIN = {"DomainName": "api.example.com", "CertificateArn": CERTIFICATE}
 OTEL = {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER}
 SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "x-api-key"}
+# All rules on bodies of the groups that stand before the API, as AWS's pages listed them on 2026-11-27:
+# https://docs.aws.amazon.com/waf/latest/developerguide/aws-managed-rule-groups-list.html
+JUDGING_BODIES = {
+    "AWSManagedRulesAmazonIpReputationList": set[str](),
+    "AWSManagedRulesCommonRuleSet": {
+        "CrossSiteScripting_BODY",
+        "EC2MetaDataSSRF_BODY",
+        "GenericLFI_BODY",
+        "GenericRFI_BODY",
+        "SizeRestrictions_BODY",
+    },
+    "AWSManagedRulesKnownBadInputsRuleSet": {"JavaDeserializationRCE_BODY", "Log4JRCE_BODY", "ReactJSRCE_BODY"},
+}
 # Where a type of resource names the key that it is encrypted with.
 KEYED = {
     "AWS::Lambda::Function": "KmsKeyArn",
@@ -63,16 +76,12 @@ def the_firewall_judges_no_body_and_stands_before_the_stage(project: Project) ->
         for rule in rules
         if "ManagedRuleGroupStatement" in rule["Statement"]
     }
-    bodies = {
-        "SizeRestrictions_BODY",
-        "CrossSiteScripting_BODY",
-        "GenericLFI_BODY",
-        "GenericRFI_BODY",
-        "EC2MetaDataSSRF_BODY",
-    }
-    faults = [f"{name} blocks bodies" for name in sorted(bodies - groups.get("AWSManagedRulesCommonRuleSet", set()))]
-    java = {"JavaDeserializationRCE_BODY", "Log4JRCE_BODY"}
-    faults += [f"{name} blocks bodies" for name in java - groups.get("AWSManagedRulesKnownBadInputsRuleSet", set())]
+    faults = [f"nobody looked which rules of {name} judge bodies" for name in groups.keys() - JUDGING_BODIES.keys()]
+    faults += [
+        f"{name} blocks bodies"
+        for group, counting in sorted(groups.items())
+        for name in sorted(JUDGING_BODIES.get(group, set()) - counting)
+    ]
     if "AWSManagedRulesAmazonIpReputationList" not in groups:
         faults.append("known bad addresses come in")
     rates = [rule["Statement"]["RateBasedStatement"] for rule in rules if "RateBasedStatement" in rule["Statement"]]

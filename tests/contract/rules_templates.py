@@ -12,10 +12,11 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from stack.render import REGION, Symbol
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
+from tests.contract.rules_updates import nested_stacks
 
 _GOES = ("Delete", "Delete")  # said, so that nobody wonders, or a scanner
 POLICIES: Mapping[str, tuple[str | None, str | None]] = {  # (DeletionPolicy, UpdateReplacePolicy); of others none
-    "AWS::ApiGateway::Account": ("Retain", "Retain"),  # the account's: other APIs may use it by then
+    "AWS::ApiGateway::Account": ("RetainExceptOnCreate", "Retain"),  # the account's: other APIs may use it by then
     "AWS::CloudFormation::Stack": _GOES,  # what must stay says so itself
     "AWS::EC2::EIP": ("RetainExceptOnCreate", "Retain"),  # partners know it
     "AWS::Lambda::Version": ("Delete", None),  # nothing calls an older one than the alias names
@@ -25,7 +26,7 @@ POLICIES: Mapping[str, tuple[str | None, str | None]] = {  # (DeletionPolicy, Up
     "AWS::RDS::DBProxy": _GOES,  # it holds connections and nothing else
     "AWS::SQS::Queue": ("Delete", "Retain"),  # with the database they mean nothing; replaced, they are moved by hand
     "AWS::SSM::Parameter": _GOES,  # the last check's result
-    "AWS::SecretsManager::Secret": ("Retain", "Retain"),  # a restored database is of little use without it
+    "AWS::SecretsManager::Secret": ("RetainExceptOnCreate", "Retain"),  # a restored database needs it
     "Custom::DefaultSecurityGroup": _GOES,
     "Custom::EgressAddresses": _GOES,
     "Custom::Migration": _GOES,
@@ -53,7 +54,7 @@ LETTING_IN = {  # policies of resources, and where they stand; the API's and the
     "AWS::SecretsManager::ResourcePolicy": "ResourcePolicy",
 }
 LIMITS = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue", "MinLength")
-SAME = (*LIMITS, "Type", "ConstraintDescription")
+SAME = ("AllowedValues", "MinValue", "MaxValue", "MinLength", "Type")  # patterns stand in the root alone
 KEY = "arn:aws:kms:us-east-1:555555555555:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 SETTLED = {"DatabaseName", "EngineVersion", "MasterUsername"}  # by the database's own template, for every stage
 TYPED_TEXT = re.compile(r"-?\d+(\.\d+)?|true|false")
@@ -76,12 +77,11 @@ def everything_is_described(project: Project) -> list[str]:
 
 
 def every_parameter_is_limited(project: Project) -> list[str]:
-    """By a pattern, by values or bounds, or by a type that AWS looks up."""
+    """Of the root, which passes them on: by a pattern, by values or bounds."""
     return [
-        f"{name}: parameter {key} takes anything"
-        for name in project.texts
-        for key, parameter in project.written(name).get("Parameters", {}).items()
-        if not any(limit in parameter for limit in LIMITS) and "AWS::" not in parameter["Type"]
+        f"parameter {key} takes anything"
+        for key, parameter in project.written(APPLICATION)["Parameters"].items()
+        if not any(limit in parameter for limit in LIMITS)
     ]
 
 
@@ -127,7 +127,7 @@ def _is_open(error: ValidationError) -> bool:
 def nested_templates_get_what_they_ask_for(project: Project) -> list[str]:
     """Every parameter is passed, even one with a default, none that does not exist; outputs that are read exist."""
     faults = []
-    for name, nested, given in _nested(project):
+    for name, nested, given in nested_stacks(project):
         asked = project.written(nested).get("Parameters", {})
         faults += [f"{name} does not get {key}" for key in sorted(asked.keys() - given.keys() - SETTLED)]
         faults += [f"{name} gets an unknown {key}" for key in sorted(given.keys() - asked.keys())]
@@ -141,7 +141,7 @@ def nested_parameters_say_the_same_as_ours(project: Project) -> list[str]:
     """A parameter that is passed on under its own name has the same limits in both templates."""
     ours = project.written(APPLICATION)["Parameters"]
     faults = []
-    for name, nested, given in _nested(project):
+    for name, nested, given in nested_stacks(project):
         asked = project.written(nested)["Parameters"]
         passed = [key for key, value in given.items() if value == {"Ref": key} and key in asked and key in ours]
         limits = [(key, limit) for key in passed if key != "Stage" for limit in SAME]
@@ -186,7 +186,9 @@ def what_keeps_state_says_what_becomes_of_it(case: Case) -> Iterator[str]:
     """Exactly those of the list: what is not on it has none, and what would keep state must be put on it."""
     for name, resource in case.rendered.resources.items():
         stated = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
-        wanted = ("Retain", "Retain") if name == LOG_WRITER else POLICIES.get(resource["Type"], (None, None))
+        wanted = (
+            ("RetainExceptOnCreate", "Retain") if name == LOG_WRITER else POLICIES.get(resource["Type"], (None, None))
+        )
         if stated != wanted:
             yield f"{name} has the policies {stated}, not {wanted}"
         if resource["Type"] in STATEFUL - POLICIES.keys():
@@ -280,7 +282,7 @@ def the_database_is_closed_and_kept(project: Project) -> list[str]:
     instance = resources["Database.DatabaseInstance"]
     exports = cluster.get("EnableCloudwatchLogsExports", [])
     groups = {
-        resource["Properties"]["LogGroupName"].removeprefix("/aws/rds/cluster/Database.DatabaseCluster/"): name
+        resource["Properties"]["LogGroupName"].removeprefix(f"/aws/rds/cluster/{cluster['DBClusterIdentifier']}/"): name
         for name, resource in resources.items()
         if resource["Type"] == "AWS::Logs::LogGroup"
     }
@@ -295,7 +297,8 @@ def the_database_is_closed_and_kept(project: Project) -> list[str]:
         "snapshots keep their tags": cluster.get("CopyTagsToSnapshot") is True,
         "the instance is serverless": instance["Properties"]["DBInstanceClass"] == "db.serverless",
         "the logs have groups": bool(exports) and set(exports) == set(groups),
-        "the groups are made before the instance": set(groups.values()) <= set(instance.get("DependsOn", [])),
+        "the groups are made before the cluster": set(groups.values())
+        == set(resources["Database.DatabaseCluster"].get("DependsOn", [])),
         "deletion protection is passed on": cluster.get("DeletionProtection") in {"false", False},
     }
     return [f"it does not hold that {what}" for what, true in holds.items() if not true]
@@ -361,15 +364,6 @@ def the_application_tells_addresses_and_url(project: Project) -> list[str]:
 def _cluster(project: Project, **parameters: str) -> dict[str, Any]:
     cluster: dict[str, Any] = project.resources(DATABASE, **parameters)["Database.DatabaseCluster"]["Properties"]
     return cluster
-
-
-def _nested(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
-    """Logical id, file and parameters of each nested stack."""
-    return [
-        (name, resource["Properties"]["TemplateURL"], resource["Properties"].get("Parameters", {}))
-        for name, resource in project.written(APPLICATION)["Resources"].items()
-        if resource["Type"] == "AWS::CloudFormation::Stack" and resource["Properties"]["TemplateURL"] in project.texts
-    ]
 
 
 def _without_comments(text: str) -> str:

@@ -21,6 +21,8 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(
             EDGE, "{Name: Log4JRCE_BODY, ActionToUse: {Count: {}}}", "{Name: Log4JRCE_BODY, ActionToUse: {Block: {}}}"
         ),
+        reworded(EDGE, "Name: ReactJSRCE_BODY", "Name: Other"),
+        reworded(EDGE, "AWSManagedRulesAmazonIpReputationList", "AWSManagedRulesPHPRuleSet"),
         reworded(EDGE, "Limit: !Ref WebAclRate", "Limit: 100"),
         reworded(EDGE, "stages/${ApiStageName}", "stages/*"),
     ],

@@ -346,7 +346,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules.the_corporate_network_reaches_what_it_should: [
         without(NETWORK, "ApiEndpointFromCorporateIngress"),
         without(VPN, "PrivateCorporateRouteB"),
-        resource(VPN, "VpnRoutePropagation", "        - !Select [1, !Ref PrivateRouteTableIds]\n", ""),
+        resource(VPN, "VpnRoutePropagation", "        - !Ref PrivateRouteTableBId\n", ""),
     ],
 }
 

@@ -333,7 +333,7 @@ BROKEN: dict[Rule, list[Change]] = {
         without(NETWORK, "VpcCidr"),
     ],
     rules_templates.nested_parameters_say_the_same_as_ours: [
-        reworded(NETWORK, "ConstraintDescription: must be an RFC 1918", "ConstraintDescription: must be a private"),
+        resource(NETWORK, "Egress", "[single, per-az, regional]", "[single, per-az]"),
         resource(APPLICATION, "LogRetentionDays", "[1, 3, 5, 7,", "[1, 3, 7,"),
     ],
     rules_templates.stages_are_deployable: [
