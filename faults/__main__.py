@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import secrets
 import shutil
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from faults.run import FaultPlan, FaultRun, Say
 
 RECORDED = Path("docs/measured")
+KEPT = Path(".faults")  # logs of the last run that broke a promise
 LEAST_DELIVERIES, LEAST_FAULTS = 100_000, 500  # of a run that is recorded
 FAULTS_PER_SECOND = 0.75  # of `make chaos`
 LEAST_OF_CHAOS = 4
@@ -31,6 +33,7 @@ class Interrupted(BaseException):
 def main(arguments: list[str] | None = None) -> int:
     """0 where every promise held, 1 where one is broken, 2 where nothing could be started, 130 after Ctrl-C."""
     asked = parser().parse_args(arguments)
+    logging.getLogger("local").setLevel(logging.ERROR)  # functions that end and calls that fail are the point here
     because = _namespace()
     try:
         with stoppable(Interrupted), _directory() as directory:
@@ -59,7 +62,7 @@ def _namespace() -> str:
 
 
 def _run(asked: argparse.Namespace, directory: Path, because: str, say: "Say") -> int:
-    from faults.report import told  # late: a namespace must be entered before a library starts a thread
+    from faults.report import stopped, told  # late: a namespace must be entered before a library starts a thread
     from faults.run import carry_out
     from local.errors import LocalError
 
@@ -74,9 +77,21 @@ def _run(asked: argparse.Namespace, directory: Path, because: str, say: "Say") -
         if not begun:
             say("stopped before anything was struck")
         for run in begun:
-            say(f"stopped after {len(run.load.accepted)} deliveries and the faults {dict(run.monkey.done())}")
+            say(stopped(run))
         raise
-    return told(done, out=_out(asked), say=say)
+    status = told(done, out=_out(asked), say=say)
+    if status != 0:
+        _keep_logs(directory, say)
+    return status
+
+
+def _keep_logs(directory: Path, say: "Say") -> None:
+    """The functions' own, which would be deleted with the run's directory; they have errors only."""
+    shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir()
+    for log in directory.glob("*.log"):
+        shutil.copy2(log, KEPT)
+    say(f"what the functions logged is in {KEPT}/")
 
 
 def _plan(asked: argparse.Namespace) -> "FaultPlan":

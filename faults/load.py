@@ -58,7 +58,7 @@ class PlannedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallResult:
-    """What one call was answered."""
+    """What one call was answered. `problem` is the detail of an error of ours, empty for other answers."""
 
     how: str
     key: str | None
@@ -66,6 +66,12 @@ class CallResult:
     delivery_id: str | None
     state: str | None = None
     partner_status: int | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        called = f"{self.how} with the key {self.key}" if self.key else self.how
+        delivery = f" for delivery {self.delivery_id}" if self.delivery_id else ""
+        return f"{called}, answered {self.status}{delivery}" + (f" ({self.problem})" if self.problem else "")
 
 
 def order(randomness: random.Random, number: int) -> PlannedCall:
@@ -101,7 +107,15 @@ def _told(wanted: PlannedCall, answer: HttpResponse) -> CallResult:
         status=answer.status,
         delivery_id=content.get("delivery_id"),
         state=content.get("state"),
+        problem="" if content else _detail(answer),
     )
+
+
+def _detail(answer: HttpResponse) -> str:
+    """Of a problem."""
+    with contextlib.suppress(ValueError, AttributeError):
+        return str(json.loads(answer.body).get("detail", ""))
+    return ""
 
 
 def _told_by_partner(wanted: PlannedCall, answer: HttpResponse) -> CallResult:
@@ -113,6 +127,7 @@ def _told_by_partner(wanted: PlannedCall, answer: HttpResponse) -> CallResult:
         status=answer.status,
         delivery_id=headers.get("sallyport-delivery-id"),
         partner_status=None if own else answer.status,
+        problem=_detail(answer) if own else "",
     )
 
 

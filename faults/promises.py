@@ -186,7 +186,7 @@ def counted(
         count.otherwise_broken += [f"{row.delivery_id} {text}" for text in broken_by_record(row, seen)]
         _count_repeats(row, seen, windows, count)
     for answer in told:
-        count.otherwise_broken += [f"{answer} {text}" for text in broken_by_answer(answer, rows)]
+        count.otherwise_broken += [f"{answer}: {text}" for text in broken_by_answer(answer, rows)]
     count.otherwise_broken += broken_by_keys(told)
     count.changed += changed_after_delivered(told, looks, rows)
     for step in journal:
@@ -277,10 +277,10 @@ def broken_by_record(row: Stored, seen: Sequence[SeenRequest]) -> Iterator[str]:
 def broken_by_answer(told: CallResult, rows: Mapping[str, Stored]) -> Iterator[str]:
     """What a caller was told that is false, or should not have been told."""
     if told.status not in ANSWERS or (told.status == 500 and told.partner_status != 500):
-        yield f"is no answer to {told.how}"
+        yield "is no answer that is documented"
     row = rows.get(told.delivery_id or "")
     if row is not None and told.partner_status is not None and told.partner_status not in row.statuses:
-        yield f"has the partner's {told.partner_status}, the log says {row.statuses} and {row.state}"
+        yield f"it is the partner's {told.partner_status}, the log says {row.statuses} and {row.state}"
 
 
 def changed_after_delivered(

@@ -190,11 +190,8 @@ def told(run: FaultRun, *, out: Path | None, say: Say) -> int:
         out.mkdir(parents=True, exist_ok=True)
         (out / "faults.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         (out / "faults.md").write_text(text(report), encoding="utf-8")
-    say(f"faults { {kind: fault['times'] for kind, fault in report['faults']['by_kind'].items()} }")
-    for name in ("answers_by_status", "attempts_by_outcome", "repeats", "promises"):
-        say(f"{name} {report[name]}")
-    for what in report["broken"]:
-        say(f"broken: {what}")
+    for line in printed(report):
+        say(line)
     if report["broken"]:
         say(f"promises are broken; SEED={run.plan.seed} gives the same orders and faults")
         return 1
@@ -204,3 +201,29 @@ def told(run: FaultRun, *, out: Path | None, say: Say) -> int:
             f"{report['faults']['total']} faults"
         )
     return 0
+
+
+def printed(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report for a terminal: what was done, and what was broken, in aligned lines."""
+    faults = report["faults"]["by_kind"]
+    yield from _aligned("faults", {kind: fault["times"] for kind, fault in faults.items()})
+    yield from _aligned("answers of the API, by status", report["answers_by_status"])
+    yield from _aligned("attempts, by outcome", report["attempts_by_outcome"])
+    repeats = report["repeats"]
+    explained = {"an answer that allows it": repeats["after_an_answer_that_allows_one"]}
+    yield from _aligned("requests sent again, by what explains it", explained | repeats["of_what_may_have_been_done"])
+    yield from _aligned("promises broken", {PROMISES[name]: number for name, number in report["promises"].items()})
+    yield from (f"broken: {what}" for what in report["broken"])
+
+
+def _aligned(title: str, counts: Mapping[str, int]) -> Iterator[str]:
+    yield f"{title}:"
+    width = max(map(len, counts), default=0)
+    yield from (f"  {name.ljust(width)} {number:10,}" for name, number in counts.items())
+
+
+def stopped(run: FaultRun) -> str:
+    """What was done until somebody asked to stop."""
+    done = run.monkey.done()
+    kinds = f": {', '.join(f'{kind} {times}' for kind, times in sorted(done.items()))}" if done else ""
+    return f"stopped after {len(run.load.accepted):,} deliveries and {done.total()} faults{kinds}"

@@ -14,6 +14,7 @@ KINDS = 18  # one fault of each
 def run(repository: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.stderr == ""
     return done.stdout
 
 
@@ -26,7 +27,7 @@ def test_a_short_make_chaos_counts_the_promises(repository: Path) -> None:
 
 def test_a_short_make_faults_strikes_with_every_fault_and_reports_it(repository: Path, tmp_path: Path) -> None:
     out = tmp_path / "reports"
-    run(repository, *["make", "faults", "N=250", f"FAULTS={KINDS}", "SEED=1", f"OUT={out}"])
+    said = run(repository, *["make", "faults", "N=250", f"FAULTS={KINDS}", "SEED=1", f"OUT={out}"])
     report = json.loads((out / "faults.json").read_text())
     assert report["deliveries"]["total"] >= 250
     assert report["faults"]["total"] == KINDS
@@ -36,6 +37,9 @@ def test_a_short_make_faults_strikes_with_every_fault_and_reports_it(repository:
     assert ("full disk" in struck) == (report["setting"]["no_full_disk_because"] == "")
     assert report["faults"]["statements_refused_for_want_of_space"] == ("full disk" in struck)
     assert (out / "faults.md").read_text().startswith("# Faults")
+    assert not re.search(r"[{}\[\]]|\.log|None|CallResult", said), said
+    assert re.search(r"  Lost: accepted, and nowhere or never ended +0\n", said)
+    assert re.search(rf"  202 +{report['answers_by_status']['202']:,}\n", said)
 
 
 def test_where_nothing_can_be_mounted_it_is_said_and_the_rest_is_run(repository: Path) -> None:

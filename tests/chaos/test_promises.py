@@ -161,6 +161,14 @@ def test_an_answer_must_be_one_that_is_documented_and_true() -> None:
     assert count(told=[ANSWER, replace(ANSWER, delivery_id="e")]).otherwise_broken
 
 
+def test_a_broken_answer_is_named_in_words() -> None:
+    answer = CallResult(how="accept", key="order-1", status=500, delivery_id=None, problem="the details are in the log")
+    (said,) = count(told=[ANSWER, answer]).otherwise_broken
+    assert said == (
+        "accept with the key order-1, answered 500 (the details are in the log): is no answer that is documented"
+    )
+
+
 STEP = Step(
     delivery_id="d",
     state_before="sending",
