@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,14 +14,37 @@ from domain.deliveries import Attempt, Delivery, Record, StoredResponse
 from domain.errors import StatementRefused
 from domain.ids import AttemptId, DeliveryId, TenantId
 from domain.outcomes import OutcomeKind, Timings
+from domain.values import value_class
 from runtime.observability import logger
 
 BARE_REASON = "the reason could not be stored"
 MOST_SMALLINT = 32767
+PASSED_SECONDS = 5  # how long a slot waits for the delivery that it was passed on to
 
 
-def record(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
-    """Logs attempts and updates their deliveries; returns the deliveries that were updated.
+@value_class(frozen=True, slots=True, kw_only=True)
+class NextUp:
+    """A delivery that waited for one that has ended, and is to be woken."""
+
+    delivery_id: DeliveryId
+    tenant_id: TenantId
+    destination_name: str
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The deliveries that recording updated, and those that can go on because of that."""
+
+    moved: frozenset[DeliveryId] = frozenset()
+    woken: frozenset[NextUp] = frozenset()
+
+    def and_(self, other: "Written") -> "Written":
+        """Both together."""
+        return Written(moved=self.moved | other.moved, woken=self.woken | other.woken)
+
+
+def record(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
+    """Logs attempts and updates their deliveries; returns which were updated, and who waited for them.
 
     A delivery is updated under the lease that the attempt was made with. Where that expired and passed to another
     worker, which only knows that it lapsed, the real outcome wins over the lapse as long as no other attempt was begun:
@@ -39,20 +62,20 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> f
         return _one_by_one(database, records, now=now)
 
 
-def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
-    moved: frozenset[DeliveryId] = frozenset()
+def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
+    written = Written()
     refused: StatementRefused | None = None
     for single in records:
         try:
-            moved |= record(database, [single], now=now)
+            written = written.and_(record(database, [single], now=now))
         except StatementRefused as error:
             refused = error
     if refused is not None:
         raise refused
-    return moved
+    return written
 
 
-def _bare(database: Database, full: Record, refused: StatementRefused, *, now: datetime) -> frozenset[DeliveryId]:
+def _bare(database: Database, full: Record, refused: StatementRefused, *, now: datetime) -> Written:
     """The outcome of the attempt alone, without whatever came from the partner or was measured."""
     logger.error("an attempt is recorded bare", delivery_id=str(full.attempt.delivery_id), sqlstate=refused.sqlstate)
     bare = replace(
@@ -71,7 +94,7 @@ def _bare_response(status: int) -> StoredResponse:
     return StoredResponse(status=storable, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
 
 
-def _write(database: Database, records: Sequence[Record], *, now: datetime) -> frozenset[DeliveryId]:
+def _write(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
     rows = database.rows(
         """
         WITH made AS (
@@ -79,7 +102,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers,
                    decode(response_body, 'base64') AS response_body, response_length,
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
-                   next_due_at
+                   next_due_at, failed
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -87,13 +110,15 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
                 first_byte_ms double precision, total_ms double precision, remote_address inet, egress_address inet,
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
-                next_due_at timestamptz)
+                next_due_at timestamptz, failed boolean)
         ), moved AS (
             UPDATE delivery
             SET state = made.next_state,
                 due_at = coalesce(made.next_due_at, delivery.due_at),
                 lease_id = NULL,
                 leased_until = NULL,
+                waiting_for = NULL,
+                waits_until = NULL,
                 finished_at = CASE WHEN made.next_state <> 'pending' THEN %(now)s::timestamptz END
             FROM made
             WHERE delivery.delivery_id = made.delivery_id
@@ -103,7 +128,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
                            delivery.state = 'sending' AND delivery.lease_id = delivery.lapsed_lease_id
                            -- somebody recorded the lapse, under which nothing was sent since
                            OR delivery.state IN ('unknown', 'pending') AND made.next_state IN ('delivered', 'failed')))
-            RETURNING delivery.delivery_id
+            RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase, made.failed
         ), logged AS (
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
@@ -124,17 +149,51 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> f
                 response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated,
                 moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id)
             WHERE attempt.outcome = 'unknown'
+        ), moved_before AS (  -- by the first run, where this is the second
+            SELECT delivery_id
+            FROM made JOIN attempt USING (delivery_id, number)
+            WHERE attempt.moved_lease_id = made.lease_id
+        ), ended AS (
+            -- While nothing fails at a destination and nobody has a slot there, its row is only read.
+            SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed
+            FROM moved JOIN destination_flow USING (destination_id)
+            GROUP BY destination_id
+            HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}')
+            ORDER BY destination_id
+        ), woken AS (
+            SELECT return_turns(destination_id, ids, failed, %(passed_until)s, %(now)s) AS delivery_id FROM ended
+            UNION
+            SELECT leave_place(destination_id, ordering_key, delivery_id, phase)
+            FROM moved WHERE ordering_key IS NOT NULL
+            UNION
+            SELECT woken_before(delivery_id, %(passed_until)s) FROM moved_before
         )
-        SELECT delivery_id FROM moved
+        SELECT delivery_id, NULL::uuid AS tenant_id, NULL AS name FROM moved
         UNION
-        SELECT made.delivery_id  -- what the first run moved
-        FROM made JOIN attempt ON attempt.delivery_id = made.delivery_id AND attempt.number = made.number
-        WHERE attempt.moved_lease_id = made.lease_id
+        SELECT delivery_id, NULL, NULL FROM moved_before
+        UNION ALL
+        SELECT delivery_id, delivery.tenant_id, name
+        FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
         """,
-        {"records": _json([_row(ordered) for ordered in _in_one_order(records)]), "now": now},
+        {
+            "records": _json([_row(ordered) for ordered in _in_one_order(records)]),
+            "now": now,
+            "passed_until": now + timedelta(seconds=PASSED_SECONDS),
+        },
         repeatable=True,
     )
-    return frozenset(DeliveryId(row["delivery_id"]) for row in rows)
+    return Written(
+        moved=frozenset(DeliveryId(row["delivery_id"]) for row in rows if row["name"] is None),
+        woken=frozenset(_woken(row) for row in rows if row["name"] is not None),
+    )
+
+
+def _woken(row: Mapping[str, Any]) -> NextUp:
+    return NextUp(
+        delivery_id=DeliveryId(row["delivery_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        destination_name=row["name"],
+    )
 
 
 def of_delivery(database: Database, delivery_id: DeliveryId) -> list[Attempt]:
@@ -167,7 +226,8 @@ def with_delivery(
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
                delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
-               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at,
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
+               delivery.waiting_for, delivery.waits_until,
                attempt.attempt_id, attempt.number, attempt.outcome, attempt.reason, attempt.started_at, attempt.dns_ms,
                attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,
@@ -235,6 +295,7 @@ def _row(record: Record) -> dict[str, Any]:
         "lease_id": record.lease_id,
         "next_state": record.next_state,
         "next_due_at": record.due_at,
+        "failed": record.failed,
     }
 
 

@@ -262,10 +262,11 @@ def _beside_itself(run: _Run) -> _Run:
 
 @cache
 def _parsed_once(statement: LiteralString) -> LiteralString:
-    """The same statement without its indentation, where it is too long with it. No literal of ours has a line break."""
+    """The same statement without its comments and its indentation, where it is too long with them. No literal of ours
+    has a line break or two hyphens."""
     if len(statement) <= _PARSED_ONCE_CHARACTERS:
         return statement
-    return "\n".join(line.strip() for line in statement.splitlines())
+    return "\n".join(line.partition("--")[0].strip() for line in statement.splitlines())
 
 
 def _is_gone(connection: Connection) -> bool:

@@ -1,6 +1,7 @@
 """Statements on `delivery`: accept, claim, show, list, find overdue. The outcome of a claim is recorded in
 db/attempts.py."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,6 @@ import msgspec
 from db.connection import Database
 from db.destinations import as_id, destination
 from domain.deliveries import (
-    WAITING_IN,
     Claim,
     ClaimResult,
     Delivery,
@@ -21,12 +21,14 @@ from domain.deliveries import (
     NewDelivery,
     NotDue,
     State,
+    WaitingFor,
 )
-from domain.destinations import Destination, DestinationState
+from domain.destinations import Destination
+from domain.errors import NotNow
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 from domain.values import value_class
-from domain.wakeups import next_look
+from domain.wakeups import LEAST_LOOKS, next_look
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
@@ -69,7 +71,8 @@ def accept(
 
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
     the destination's total deadline fits into the wait; otherwise it is left to the queue's worker. Both are None where
-    the caller does not wait.
+    the caller does not wait. Nor is it leased where the destination's limits do not let it go: then it waits as any
+    other. Raises NotNow where `new` does not wait.
     """
     rows = database.rows(
         """
@@ -77,14 +80,28 @@ def accept(
             SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
                    nullif(options, '{}') AS options, sealed_certificate, sealed_signing,
-                   %(wait_seconds)s::double precision >= total_seconds AS at_once  -- NULL, so no, without a wait
-            FROM destination
+                   %(wait_seconds)s::double precision >= total_seconds AS fits,  -- NULL, so no, without a wait
+                   state <> 'active' OR options <> '{}' OR open_until IS NOT NULL OR %(ordering_key)s::text IS NOT NULL
+                       AS may_hold
+            FROM destination LEFT JOIN destination_flow USING (destination_id)
             WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
               AND deleted_at IS NULL
+        ), asked AS (
+            -- What is sent at once is subject to the same limits as what a worker claims.
+            SELECT destination_id, fits AND %(ordering_key)s IS NULL AS fits,
+                   CASE WHEN may_hold
+                        THEN ask_when_accepted(destination_id, %(idempotency_key)s, %(ordering_key)s, %(delivery_id)s,
+                                               fits AND %(ordering_key)s IS NULL IS TRUE, NOT %(or_not_at_all)s,
+                                               %(leased_until)s, %(now)s) END AS answer
+            FROM target
+        ), told AS (
+            SELECT destination_id, fits, (answer).reason, (answer).until, fits AND (answer).reason IS NULL AS at_once
+            FROM asked
         ), written AS (
             INSERT INTO delivery (
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
-                metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at)
+                metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at,
+                ordering_key, waiting_for, waits_until)
             SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s,
                    %(path)s, %(query)s, %(headers)s::text::jsonb, %(metadata)s::text::jsonb,
                    CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
@@ -92,18 +109,25 @@ def accept(
                    %(attempts_allowed)s, %(due_at)s,
                    CASE WHEN at_once THEN %(lease_id)s::uuid END,
                    CASE WHEN at_once THEN %(leased_until)s::timestamptz END,
-                   %(now)s
-            FROM target
+                   %(now)s, %(ordering_key)s,
+                   CASE WHEN told.fits AND until IS NOT NULL THEN reason END, CASE WHEN told.fits THEN until END
+            FROM target JOIN told USING (destination_id)
+            WHERE NOT %(or_not_at_all)s OR reason IS NULL
             -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
-                      created_at AS accepted_at, finished_at
+                      created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
             ON CONFLICT ON CONSTRAINT delivery_body_pkey DO NOTHING  -- it is there where this is run again
+        ), placed AS (
+            SELECT written.delivery_id,
+                   CASE WHEN written.ordering_key IS NOT NULL AND written.delivery_id = %(delivery_id)s
+                        THEN take_place(written_destination_id, written.ordering_key, written.delivery_id) END
+            FROM written
         )
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
@@ -112,8 +136,12 @@ def accept(
                written.delivery_id, written.written_destination_id, written.state, written.lease_id, written.method,
                written.path, written.query, written.headers, written.metadata, written.idempotency_key,
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
-               written.accepted_at, written.finished_at
-        FROM target CROSS JOIN written
+               written.accepted_at, written.finished_at, written.ordering_key,
+               CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
+                    THEN told.reason ELSE written.waiting_for END AS waiting_for,
+               CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
+                    THEN told.until ELSE written.waits_until END AS waits_until
+        FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
         """,
         {
             "wait_seconds": wait_seconds,
@@ -134,10 +162,16 @@ def accept(
             "lease_id": lease and lease.lease_id,
             "leased_until": lease and lease.until,
             "now": now,
+            "ordering_key": new.ordering_key,
+            "or_not_at_all": new.or_not_at_all,
         },
         repeatable=True,
     )
-    return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease) if rows else None
+    if not rows:
+        return None
+    if rows[0]["delivery_id"] is None:
+        raise _not_now(rows[0], now=now)
+    return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease)
 
 
 def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[ClaimResult]:
@@ -154,39 +188,74 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             FROM unnest(%(delivery_ids)s::text::uuid[]) WITH ORDINALITY AS listed (delivery_id, position)
         ), free AS (
             -- SKIP LOCKED: two workers never wait for each other, whatever the order, and never get the same row.
-            SELECT delivery.delivery_id, delivery.state = 'pending' AS fresh,
+            SELECT delivery.delivery_id, delivery.destination_id, delivery.ordering_key,
+                   delivery.state = 'pending' AS fresh,
                    delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
                                                    OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
-            FROM delivery JOIN wanted USING (delivery_id) JOIN destination USING (destination_id)
-            WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s AND destination.state = 'active'
+            FROM delivery JOIN wanted USING (delivery_id)
+            WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
                OR delivery.state = 'sending' AND delivery.lease_id = %(lease_id)s
             FOR UPDATE OF delivery SKIP LOCKED
+        ), met AS (
+            -- What holds a delivery back by itself, whatever other workers take at this moment.
+            SELECT delivery_id, destination_id, options ? 'limits' OR open_until IS NOT NULL AS limited,
+                   CASE WHEN destination.state <> 'active' OR options ? 'windows' OR free.ordering_key IS NOT NULL
+                        THEN hold_of(destination_id, free.ordering_key, delivery_id, %(now)s) END AS hold
+            FROM free JOIN destination USING (destination_id) LEFT JOIN destination_flow USING (destination_id)
+            WHERE fresh
+        ), turn AS (
+            -- The others share what the limits of their destination leave (0005_flow.sql).
+            SELECT answer.delivery_id, answer.reason, answer.until
+            FROM (
+                SELECT destination_id, array_agg(delivery_id) AS ids
+                FROM met
+                WHERE limited AND (hold).reason IS NULL
+                GROUP BY destination_id
+                ORDER BY destination_id
+            ) AS asking
+            CROSS JOIN LATERAL take_turns(destination_id, ids, %(leased_until)s, %(now)s, true) AS answer
+        ), verdict AS (
+            SELECT met.delivery_id, coalesce((hold).reason, turn.reason) AS reason,
+                   coalesce((hold).until, turn.until) AS until
+            FROM met LEFT JOIN turn USING (delivery_id)
         ), leased AS (
             UPDATE delivery
             SET state = 'sending', lease_id = %(lease_id)s, leased_until = %(leased_until)s,
                 lapsed_lease_id = CASE WHEN free.lapsed THEN %(lease_id)s::uuid END,
-                attempts_made = CASE WHEN free.fresh THEN attempts_made + 1 ELSE attempts_made END
-            FROM free
-            WHERE delivery.delivery_id = free.delivery_id
+                attempts_made = CASE WHEN free.fresh THEN attempts_made + 1 ELSE attempts_made END,
+                waiting_for = NULL, waits_until = NULL
+            FROM free LEFT JOIN verdict USING (delivery_id)
+            WHERE delivery.delivery_id = free.delivery_id AND verdict.reason IS NULL
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
                       delivery.headers, delivery.idempotency_key, delivery.attempts_made, delivery.attempts_allowed,
                       free.lapsed
+        ), waiting AS (
+            UPDATE delivery
+            SET waiting_for = verdict.reason, waits_until = verdict.until
+            FROM verdict
+            WHERE delivery.delivery_id = verdict.delivery_id AND verdict.reason NOT LIKE 'destination_%%'
+              AND (delivery.waiting_for, delivery.waits_until) IS DISTINCT FROM (verdict.reason, verdict.until)
         )
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
                leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
                leased.attempts_allowed, leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
-               destination.state AS destination_state, destination.destination_id, destination.tenant_id,
-               destination.name, destination.base_url, destination.auth_type, destination.sealed_credentials,
+               verdict.reason, verdict.until, destination.destination_id,
+               destination.tenant_id, destination.name, destination.base_url, destination.auth_type,
+               destination.sealed_credentials,
                destination.guarantee, destination.idempotent, destination.idempotency_header,
                destination.connect_seconds, destination.first_byte_seconds, destination.total_seconds,
                destination.created_at, nullif(destination.options, '{}') AS options, destination.sealed_certificate,
-               destination.sealed_signing
+               destination.sealed_signing,
+               -- whoever recorded the end may have stopped before it woke the next in order
+               CASE WHEN stored.phase <> 'open' AND stored.ordering_key IS NOT NULL
+                    THEN first_in_order(stored.destination_id, stored.ordering_key) END AS next_id
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
-        LEFT JOIN destination ON destination.destination_id = stored.destination_id
+        LEFT JOIN destination ON destination.destination_id = leased.destination_id
+        LEFT JOIN verdict ON verdict.delivery_id = wanted.delivery_id
         ORDER BY wanted.position
         """,
         {"delivery_ids": _array(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
@@ -204,7 +273,8 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
                delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
-               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
+               delivery.waiting_for, delivery.waits_until
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -236,7 +306,8 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
                delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
-               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
+               delivery.waiting_for, delivery.waits_until
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -337,6 +408,12 @@ def _acceptance(
     )
 
 
+def _not_now(row: Mapping[str, Any], *, now: datetime) -> NotNow:
+    """Says when another try makes sense; a slot may be free any moment."""
+    wait_seconds = 1.0 if row["waits_until"] is None else (row["waits_until"] - now).total_seconds()
+    return NotNow(waiting_for=row["waiting_for"], retry_after_seconds=max(1, math.ceil(wait_seconds)))
+
+
 def _array(ids: Iterable[UUID]) -> str:
     """As PostgreSQL reads one: psycopg makes it out of a list member by member, an eighth of a claim."""
     return f"{{{','.join([listed.hex for listed in ids])}}}"
@@ -355,10 +432,12 @@ def _claim_result(
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
     if State(row["state_before"]).finished:
-        return Finished(delivery_id=delivery_id)
-    waiting_for = WAITING_IN[DestinationState(row["destination_state"])]
-    if waiting_for and row["leased_until"] is None and row["due_at"] <= now:
-        return NotDue(delivery_id=delivery_id, at=next_look(since=row["due_at"], now=now), waiting_for=waiting_for)
+        next_id = row["next_id"]
+        return Finished(delivery_id=delivery_id, next_in_order=None if next_id is None else DeliveryId(next_id))
+    if row["reason"] is not None:
+        waiting_for = WaitingFor(row["reason"])
+        at = row["until"] or next_look(since=row["due_at"], now=now, least_seconds=LEAST_LOOKS[waiting_for])
+        return NotDue(delivery_id=delivery_id, at=at, waiting_for=waiting_for)
     busy = now + timedelta(seconds=BUSY_SECONDS)
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
@@ -401,6 +480,9 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         due_at=row["due_at"],
         created_at=row["accepted_at"],
         finished_at=row["finished_at"],
+        ordering_key=row["ordering_key"],
+        waiting_for=None if row["waiting_for"] is None else WaitingFor(row["waiting_for"]),
+        waits_until=row["waits_until"],
     )
 
 

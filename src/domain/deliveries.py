@@ -45,6 +45,11 @@ class WaitingFor(StrEnum):
     RETRY = "retry"
     DESTINATION_PAUSED = "destination_paused"
     DESTINATION_DISABLED = "destination_disabled"
+    ORDERING = "ordering"
+    SENDING_WINDOW = "sending_window"
+    CIRCUIT_BREAKER = "circuit_breaker"
+    RATE_LIMIT = "rate_limit"
+    CONCURRENCY = "concurrency"
 
 
 # Why nothing is sent to a destination in this state; None where that is no reason.
@@ -61,7 +66,8 @@ class NewDelivery:
 
     `destination` is the name or the id the caller gave. `path` is the percent-encoded path below the destination's
     base URL and starts with "/"; `query` is the raw query string without "?". `idempotency_key` is None when the caller
-    gave none; without `not_before` the first attempt may start at once.
+    gave none; without `not_before` the first attempt may start at once. `or_not_at_all` is for callers that wait for
+    the partner's own answer: where the destination's limits do not let the request go now, it is not accepted.
     """
 
     tenant_id: TenantId
@@ -75,6 +81,8 @@ class NewDelivery:
     idempotency_key: str | None = None
     not_before: datetime | None = None
     attempts_allowed: int = ASYNC_ATTEMPTS
+    ordering_key: str | None = None
+    or_not_at_all: bool = False
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,9 @@ class Delivery:
 
     `due_at` is when the next attempt may start. `idempotency_key` is what the partner gets on every attempt: the
     caller's key, or the delivery's id where it gave none.
+
+    `waiting_for` is what a pending one waits for besides its time, None for nothing; `waits_until` is when it is its
+    turn, None where nobody knows.
     """
 
     delivery_id: DeliveryId
@@ -102,6 +113,9 @@ class Delivery:
     due_at: datetime
     created_at: datetime
     finished_at: datetime | None
+    ordering_key: str | None = None
+    waiting_for: WaitingFor | None = None
+    waits_until: datetime | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -143,9 +157,13 @@ class NotDue:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A delivery that is finished: its wake-up has nothing left to do."""
+    """A delivery that is finished: its wake-up has nothing left to do.
+
+    `next_in_order` is the first one that its ordering key still has, which may not have been woken; None without one.
+    """
 
     delivery_id: DeliveryId
+    next_in_order: DeliveryId | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -197,12 +215,17 @@ class Attempt:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An attempt together with the delivery's next state. `due_at` is None unless the next state is `pending`."""
+    """An attempt together with the delivery's next state. `due_at` is None unless the next state is `pending`.
+
+    `failed` is what the destination's circuit breaker counts (domain/limits.py); None where the attempt says nothing
+    about the partner.
+    """
 
     attempt: Attempt
     lease_id: LeaseId
     next_state: State
     due_at: datetime | None
+    failed: bool | None = None
 
 
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:

@@ -76,6 +76,18 @@ class NotFound(SallyportError):
         self.reference = reference
 
 
+class NotNow(SallyportError):
+    """The destination's limits do not let a request go now that would not wait; nothing was accepted.
+
+    `waiting_for` is what it would wait for. Another try makes sense after `retry_after_seconds`.
+    """
+
+    def __init__(self, *, waiting_for: str, retry_after_seconds: int) -> None:
+        super().__init__(f"the request would have to wait ({waiting_for}); nothing was sent or recorded")
+        self.waiting_for = waiting_for
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Conflict(SallyportError):
     """The request is fine but does not fit the present state."""
 

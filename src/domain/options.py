@@ -7,7 +7,10 @@ object by these names (db/destinations.py), so a name is never changed, nor used
 from dataclasses import dataclass
 
 from domain.allow import AllowRule
+from domain.limits import CircuitBreaker, Limits
+from domain.ordering import Ordering
 from domain.signing import Scheme
+from domain.windows import SendingWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +19,10 @@ class DestinationOptions:
 
     allow: AllowRule | None = None
     signing: tuple[Scheme, ...] | None = None
+    limits: Limits | None = None
+    circuit_breaker: CircuitBreaker | None = None
+    windows: tuple[SendingWindow, ...] | None = None
+    ordering: Ordering | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

@@ -1,9 +1,11 @@
 """Wake-ups: the messages that say that a delivery may have something due. They carry only the delivery's id, and an
 outcome that the database did not accept, until it does."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from domain.deliveries import Record
+from domain.deliveries import Record, WaitingFor
 from domain.ids import DeliveryId, TenantId, age_seconds
 from domain.values import value_class
 
@@ -16,6 +18,11 @@ ROW_COMES_WITHIN_SECONDS = 45  # of the moment that the delivery's id was made
 # pause between them.
 LEAST_LOOK_SECONDS = 60
 MOST_LOOK_SECONDS = 43_200
+# What ends these waits wakes whom it sees waiting. It may not see one that begins to wait at the same moment, which
+# therefore looks again soon.
+LEAST_LOOKS: Mapping[WaitingFor, int] = defaultdict(
+    lambda: LEAST_LOOK_SECONDS, {WaitingFor.CONCURRENCY: 1, WaitingFor.ORDERING: 1}
+)
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -53,11 +60,11 @@ def next_miss_delay_seconds(wakeup: Wakeup) -> int | None:
     return MISS_DELAYS_SECONDS[wakeup.misses]
 
 
-def next_look(*, since: datetime, now: datetime) -> datetime:
+def next_look(*, since: datetime, now: datetime, least_seconds: int = LEAST_LOOK_SECONDS) -> datetime:
     """When to look again at a delivery that waits `since` then: after as long as it has waited, so each step is twice
     the one before, within the bounds. Whoever ends the wait wakes it sooner."""
     waited_seconds = (now - since).total_seconds()
-    return now + timedelta(seconds=min(MOST_LOOK_SECONDS, max(LEAST_LOOK_SECONDS, waited_seconds)))
+    return now + timedelta(seconds=min(MOST_LOOK_SECONDS, max(least_seconds, waited_seconds)))
 
 
 def delay_seconds(wakeup: Wakeup, *, now: datetime) -> int:

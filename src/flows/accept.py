@@ -24,9 +24,9 @@ CALL_SECONDS = 28.0  # how long a call of the API may take: API Gateway answers 
 def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) -> Acceptance:
     """Stores a new delivery; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
-    Raises NotFound for an unknown destination, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these
-    cases has anything been accepted, unless the connection broke just as the row was committed: then the delivery is
-    made as usual.
+    Raises NotFound for an unknown destination, NotNow, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of
+    these cases has anything been accepted, unless the connection broke just as the row was committed: then the delivery
+    is made as usual.
     """
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)
@@ -57,7 +57,7 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     if not acceptance.replayed:
         _log_accepted(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
-        _wake_now(replace(first, due_at=now), services=services)
+        _wake(replace(first, due_at=acceptance.delivery.waits_until or now), now=now, services=services)
     return acceptance
 
 
@@ -75,12 +75,13 @@ def _log_accepted(acceptance: Acceptance) -> None:
     count(Metric.DELIVERIES_ACCEPTED)
 
 
-def _wake_now(wakeup: Wakeup, *, services: Services) -> None:
-    """The first message is due after a lease that was not taken: the worker is to send the delivery, and at once.
+def _wake(wakeup: Wakeup, *, now: datetime, services: Services) -> None:
+    """The first message is due after a lease that was not taken: the worker is to send the delivery, and at once or in
+    its turn.
 
     If the queue fails now, that first message still comes: the delivery is late, not lost.
     """
     try:
-        services.queue.send([wakeup], now=wakeup.due_at)
+        services.queue.send([wakeup], now=now)
     except QueueUnavailable:
         logger.exception("the delivery waits for its first message", delivery_id=str(wakeup.delivery_id))

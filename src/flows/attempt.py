@@ -32,6 +32,7 @@ from flows.judge import JudgedAttempt, judged
 from flows.prepare import prepared, seal_key
 from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, Recorded, queue, record_all, retries, settle
+from flows.wake import wake
 from runtime.isolation import isolated
 from runtime.observability import logger
 
@@ -126,8 +127,16 @@ def make_attempts(
     judged_early: Mapping[DeliveryId, JudgedAttempt] = (
         early_recorder.end(until=end_at - timedelta(seconds=CARRY_SECONDS)) if early_recorder else {}
     )
+    asked = frozenset(claim.delivery_id for claim in sendable)
     return [
-        judged_early.get(claim.delivery_id) or judged(claim, exchange, started_at=started_at, services=services)
+        judged_early.get(claim.delivery_id)
+        or judged(
+            claim,
+            exchange,
+            started_at=started_at,
+            partners_doing=claim.delivery_id in asked and exchange.outcome is not LOST,
+            services=services,
+        )
         for claim, exchange in exchanges
     ]
 
@@ -180,6 +189,7 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
     if recorded is None:
         later = services.clock() + timedelta(seconds=CARRIED_PUT_BACK_SECONDS)
         return [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in carried]
+    wake(recorded.woken, services=services)
     return [
         next_message
         for message in carried
@@ -223,6 +233,8 @@ def _look_again(
     match result:
         case Claim(lapsed=True) if wakeup.after_outage:
             return [_at(now + timedelta(seconds=services.lease_seconds), wakeup)]
+        case Finished(next_in_order=next_id) if next_id is not None:
+            return [replace(_at(now, wakeup), delivery_id=next_id)]  # whoever recorded the end may not have woken it
         case Claim() | Finished():
             return []
         case _NotLookedAt():

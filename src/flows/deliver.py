@@ -20,6 +20,7 @@ from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.judge import JudgedAttempt
 from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, carrying, queue, record, retry
+from flows.wake import wake
 from runtime.observability import logger
 
 WATCH_SECONDS = 0.1  # between two reads of a delivery that the worker sends
@@ -112,7 +113,9 @@ def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -
     now = services.clock()
     latest = min(answer_by, now + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS))
     end_at = max(latest, now + timedelta(seconds=LEAST_RECORD_SECONDS + CARRY_SECONDS))
-    for unrecorded in record([judged], end_at=end_at, services=services):
+    rest = record([judged], end_at=end_at, services=services)
+    wake(rest.woken, services=services)
+    for unrecorded in rest.unrecorded:
         wakeup = carrying(unrecorded, now=services.clock())
         if queue([BatchMessage(position=0, wakeup=wakeup)], services=services):
             logger.error("an attempt could not be recorded", delivery_id=str(judged.claim.delivery_id))

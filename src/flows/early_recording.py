@@ -16,6 +16,7 @@ from domain.ids import DeliveryId
 from domain.outcomes import Exchange
 from flows.judge import JudgedAttempt, judged
 from flows.services import Services
+from flows.wake import wake
 from runtime.isolation import isolated
 from runtime.observability import logger
 
@@ -71,6 +72,9 @@ class EarlyRecorder:
         self.failed = self._queue_retries(attempts)
         self.queued = True
         try:
-            self.moved = table.record(services.database, [attempt.record for attempt in attempts], now=services.clock())
+            written = table.record(services.database, [attempt.record for attempt in attempts], now=services.clock())
         except (DatabaseUnavailable, StatementRefused) as error:
             logger.warning("what ended early is recorded with the others", reason=str(error), count=len(attempts))
+            return
+        self.moved = written.moved
+        wake(written.woken, services=services)

@@ -8,6 +8,7 @@ from functools import partial
 from domain.bodies import stored_response
 from domain.deliveries import Attempt, Claim, Record, StoredResponse, state_after
 from domain.ids import AttemptId
+from domain.limits import failed_for_the_breaker
 from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
 from domain.retry import Held, RetryAt, Verdict, verdict
 from domain.values import value_class
@@ -24,6 +25,7 @@ class JudgedAttempt:
     exchange: Exchange
     verdict: Verdict
     attempt: Attempt
+    failed: bool | None  # for the circuit breaker (domain/limits.py)
 
     @property
     def record(self) -> Record:
@@ -33,16 +35,23 @@ class JudgedAttempt:
             lease_id=self.claim.lease_id,
             next_state=state_after(self.verdict),
             due_at=self.verdict.at if isinstance(self.verdict, RetryAt) else None,
+            failed=self.failed,
         )
 
 
-def judged(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> JudgedAttempt:
-    """The attempt that `exchange` belongs to. An answer is recorded even where it cannot be judged."""
+def judged(
+    claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services, partners_doing: bool = True
+) -> JudgedAttempt:
+    """The attempt that `exchange` belongs to. An answer is recorded even where it cannot be judged.
+
+    Where the outcome is not the `partners_doing` (nothing was to be sent, or we failed), no circuit breaker counts it.
+    """
     return JudgedAttempt(
         claim=claim,
         exchange=exchange,
         verdict=_verdict(claim, exchange.outcome, services=services),
         attempt=_attempt(claim, exchange, started_at=started_at, services=services),
+        failed=failed_for_the_breaker(exchange.outcome) if partners_doing else None,
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypedDict
 
 from db import attempts as table
+from db.attempts import NextUp, Written
 from domain.deliveries import Record, State, state_after
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
@@ -19,6 +20,7 @@ from flows.early_recording import EarlyRecorder
 from flows.groups import group_of
 from flows.judge import JudgedAttempt
 from flows.services import Services
+from flows.wake import wake
 from runtime.deadline import OutOfTime, within
 from runtime.isolation import isolated
 from runtime.metrics import Metric
@@ -52,10 +54,20 @@ class BatchMessage:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The result of recording: the deliveries that were updated (`moved`), and those the database `refused`."""
+    """The result of recording: the deliveries that were updated (`moved`), those the database `refused`, and those that
+    waited for one of them and can go on (`woken`)."""
 
     moved: frozenset[DeliveryId] = frozenset()
     refused: frozenset[DeliveryId] = frozenset()
+    woken: frozenset[NextUp] = frozenset()
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What recording leaves to be done: attempts that could not be recorded, and deliveries that can go on."""
+
+    unrecorded: Sequence[JudgedAttempt] = ()
+    woken: frozenset[NextUp] = frozenset()
 
 
 def settle(
@@ -77,27 +89,29 @@ def settle(
     queued_early = early_recorder.attempts if early_recorder.queued else {}
     retried = retries([pair for pair in attempts if pair[1].claim.delivery_id not in queued_early])
     failed = queue([*also, *retried], services=services)
-    unrecorded = {
-        attempt.claim.delivery_id
-        for attempt in _record_rest(
-            [attempt for _, attempt in attempts], early_recorder=early_recorder, end_at=end_at, services=services
-        )
-    }
+    rest = _record_rest(
+        [attempt for _, attempt in attempts], early_recorder=early_recorder, end_at=end_at, services=services
+    )
+    unrecorded = {attempt.claim.delivery_id for attempt in rest.unrecorded}
     now = services.clock()
     carried = [
         replace(message, wakeup=carrying(attempt, now=now))
         for message, attempt in attempts
         if attempt.claim.delivery_id in unrecorded
     ]
-    return failed | early_recorder.failed | queue(carried, services=services)
+    failed |= early_recorder.failed | queue(carried, services=services)
+    wake(rest.woken, services=services)
+    return failed
 
 
 def _record_rest(
     attempts: Sequence[JudgedAttempt], *, early_recorder: EarlyRecorder, end_at: datetime, services: Services
-) -> list[JudgedAttempt]:
-    """Those that could not be recorded, neither early nor now."""
+) -> Rest:
+    """What is left after recording, early and now."""
+    if early_recorder.moved is None and early_recorder.stuck:
+        return Rest(unrecorded=attempts)
     if early_recorder.moved is None:
-        return list(attempts) if early_recorder.stuck else record(attempts, end_at=end_at, services=services)
+        return record(attempts, end_at=end_at, services=services)
     early = early_recorder.attempts
     _log_attempts([attempt for attempt in attempts if attempt.claim.delivery_id in early], moved=early_recorder.moved)
     rest = [attempt for attempt in attempts if attempt.claim.delivery_id not in early]
@@ -139,33 +153,34 @@ def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
     return Wakeup(delivery_id=claim.delivery_id, due_at=later, group=group_of(claim), record=attempt.record)
 
 
-def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Services) -> list[JudgedAttempt]:
-    """Logs the attempts and updates their deliveries, in one statement; returns those that could not be recorded.
+def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Services) -> Rest:
+    """Logs the attempts and updates their deliveries, in one statement; returns what is left to be done.
 
     While the database is unavailable this is tried again until `end_at`, less the time it takes to queue them instead.
     """
     if not attempts:
-        return []
+        return Rest()
     recorded = record_all([attempt.record for attempt in attempts], end_at=end_at, services=services)
     if recorded is None:
-        return list(attempts)
+        return Rest(unrecorded=attempts)
     refused = recorded.refused
     _log_attempts([attempt for attempt in attempts if attempt.claim.delivery_id not in refused], moved=recorded.moved)
-    return [attempt for attempt in attempts if attempt.claim.delivery_id in refused]
+    unrecorded = [attempt for attempt in attempts if attempt.claim.delivery_id in refused]
+    return Rest(unrecorded=unrecorded, woken=recorded.woken)
 
 
 def record_all(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded | None:
     """None where the database did not answer in time. Where it refuses one record, each is tried in a statement of its
     own, so that the others are recorded."""
     try:
-        moved = _moved(records, end_at=end_at, services=services)
+        written = _written(records, end_at=end_at, services=services)
     except StatementRefused as error:
         if len(records) > 1:
             return _one_by_one(records, end_at=end_at, services=services)
         delivery_id = records[0].attempt.delivery_id
         logger.error("an attempt was refused by the database", delivery_id=str(delivery_id), reason=str(error))
         return Recorded(refused=frozenset({delivery_id}))
-    return None if moved is None else Recorded(moved=moved)
+    return None if written is None else Recorded(moved=written.moved, woken=written.woken)
 
 
 def _one_by_one(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded:
@@ -176,11 +191,12 @@ def _one_by_one(records: Sequence[Record], *, end_at: datetime, services: Servic
     return Recorded(
         moved=frozenset(delivery_id for result in answered for delivery_id in result.moved),
         refused=out_of_time.union(*(result.refused for result in answered)),
+        woken=frozenset(delivery for result in answered for delivery in result.woken),
     )
 
 
-def _moved(records: Sequence[Record], *, end_at: datetime, services: Services) -> frozenset[DeliveryId] | None:
-    """The deliveries that were updated; None where the database did not answer in time."""
+def _written(records: Sequence[Record], *, end_at: datetime, services: Services) -> Written | None:
+    """What the statement did; None where the database did not answer in time."""
     give_up_at = end_at - timedelta(seconds=CARRY_SECONDS)
     while (left_seconds := (give_up_at - services.clock()).total_seconds()) > 0:
         try:

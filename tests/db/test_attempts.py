@@ -39,7 +39,7 @@ from tests.db.test_repeats import (
 def database(shared_database: FreshDatabase) -> Iterator[Database]:
     """Two deliveries, leased to one worker."""
     with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as made:
-        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt CASCADE")
         both(*PENDING, claims(A))(made)
         yield made
 
@@ -93,7 +93,7 @@ def made(one: Attempt, state: State = State.DELIVERED, **overrides: Any) -> Reco
 
 
 def record(database: Database, *records: Record, at: float = 5) -> set[object]:
-    return set(attempts.record(database, list(records), now=later(at)))
+    return set(attempts.record(database, list(records), now=later(at)).moved)
 
 
 def read(database: Database) -> list[Attempt]:
@@ -238,7 +238,7 @@ def test_every_column_of_a_delivery_is_read(database: Database) -> None:
         not_before=later(30),
         attempts_allowed=7,
     )
-    database.connection().execute("TRUNCATE delivery, delivery_body, attempt")
+    database.connection().execute("TRUNCATE delivery, delivery_body, attempt CASCADE")
     accepts(SECOND)(database)
     found = deliveries.accept(
         database,

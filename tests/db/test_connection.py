@@ -96,7 +96,9 @@ def test_every_statement_is_short_enough_to_be_parsed_once(repository: Path) -> 
     for literal in literals:
         short = connection._parsed_once(literal)
         assert len(short) <= MAX_CACHED_STATEMENT_LENGTH
-        assert short.split() == literal.split()
+        bare = literal if len(literal) <= MAX_CACHED_STATEMENT_LENGTH else re.sub(r"--.*", "", literal)
+        assert short.split() == bare.split()
+        assert not re.search(r"'[^'\n]*--[^'\n]*'", literal)
         assert not re.search(r"'[^'\n]*\n[^'\n]*'", re.sub(r"--.*|'[^'\n]*'", "", literal))
 
 

@@ -91,7 +91,25 @@ ROWS: dict[str, dict[str, object]] = {
         "finished_at": None,
         "lapsed_lease_id": None,
         "give_up_at": None,
+        "ordering_key": None,
+        "waiting_for": None,
+        "waits_until": None,
     },
+    "destination_flow": {
+        "destination_id": BANK,
+        "full_at": NOW,
+        "line_until": NOW,
+        "in_flight": [],
+        "in_flight_until": [],
+        "counted_since": None,
+        "attempts": 0,
+        "failures": 0,
+        "open_until": None,
+        "probe_id": None,
+        "probe_until": None,
+    },
+    "slot_waiter": {"destination_id": BANK, "delivery_id": DELIVERY},
+    "ordering_place": {"destination_id": BANK, "ordering_key": "a", "place": 2, "delivery_id": DELIVERY},
     "delivery_body": {"delivery_id": THEIR_DELIVERY, "body": b""},
     "attempt": {
         "attempt_id": UUID(int=14),
@@ -135,6 +153,8 @@ PRESENT: list[tuple[str, Row]] = [
     ),
     ("delivery_body", {"delivery_id": DELIVERY}),
     ("attempt", {"attempt_id": ATTEMPT, "number": 1}),
+    ("slot_waiter", {"destination_id": THEIR_BANK}),
+    ("ordering_place", {"destination_id": THEIR_BANK, "delivery_id": THEIR_DELIVERY}),
 ]
 THEIRS: dict[str, object] = {"tenant_id": OTHERS, "destination_id": THEIR_BANK}
 SENDING: dict[str, object] = {"state": "sending", "lease_id": NOBODY, "leased_until": NOW}
@@ -295,6 +315,38 @@ CASES = {
         ],
         taken=[THEIRS],
     ),
+    "destination_flow_pkey": Case(table="destination_flow", refused=[{"destination_id": THEIR_BANK}], taken=[]),
+    "destination_flow_destination_exists": Case(
+        table="destination_flow", refused=[{"destination_id": NOBODY}], taken=[]
+    ),
+    "destination_flow_slots_paired": Case(
+        table="destination_flow",
+        refused=[{"in_flight": [DELIVERY]}, {"in_flight_until": [NOW]}],
+        taken=[{"in_flight": [DELIVERY], "in_flight_until": [NOW]}],
+    ),
+    "destination_flow_probe_while_open": Case(
+        table="destination_flow",
+        refused=[
+            {"open_until": NOW, "probe_id": DELIVERY},
+            {"open_until": NOW, "probe_until": NOW},
+            {"probe_id": DELIVERY, "probe_until": NOW},
+        ],
+        taken=[{"open_until": NOW}, {"open_until": NOW, "probe_id": DELIVERY, "probe_until": NOW}],
+    ),
+    "slot_waiter_pkey": Case(
+        table="slot_waiter", refused=[{"destination_id": THEIR_BANK}], taken=[{"delivery_id": THEIR_DELIVERY}]
+    ),
+    "slot_waiter_delivery_exists": Case(table="slot_waiter", refused=[{"delivery_id": NOBODY}], taken=[]),
+    "ordering_place_pkey": Case(
+        table="ordering_place", refused=[{"destination_id": THEIR_BANK}], taken=[{"ordering_key": "b"}, {"place": 3}]
+    ),
+    "ordering_place_of_delivery": Case(table="ordering_place", refused=[{"delivery_id": THEIR_DELIVERY}], taken=[]),
+    "ordering_place_key_length": Case(
+        table="ordering_place",
+        refused=[{"ordering_key": ""}, {"ordering_key": "k" * 201}],
+        taken=[{"ordering_key": "k" * 200}],
+    ),
+    "ordering_place_delivery_exists": Case(table="ordering_place", refused=[{"delivery_id": NOBODY}], taken=[]),
     "delivery_body_pkey": Case(table="delivery_body", refused=[{"delivery_id": DELIVERY}], taken=[]),
     "delivery_body_delivery_exists": Case(table="delivery_body", refused=[{"delivery_id": NOBODY}], taken=[]),
     "attempt_pkey": Case(
@@ -340,6 +392,8 @@ MAY_BE_EMPTY = {
     *(("destination", name) for name in ("state_reason", "state_changed_at", "state_changed_by")),
     *(("destination", name) for name in ("credentials_changed_at", "deleted_at", "deleted_name")),
     *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
+    *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until")),
+    *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
@@ -353,6 +407,7 @@ def connection(shared_database: FreshDatabase) -> Iterator[Connection]:
     with psycopg.connect(shared_database.admin_url, autocommit=True) as made:
         for table, changes in PRESENT:
             insert(made, table, changes)
+        made.execute("DELETE FROM destination_flow WHERE destination_id = %s", [BANK])  # each has one from the start
         yield made
 
 
@@ -458,6 +513,8 @@ def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_
         f"SELECT relname::text, attname::text FROM {COLUMNS} AND atthasdef AND attgenerated = ''",  # noqa: S608
     )
     later = {("destination", name) for name in ("state", "version", "options")}
+    names = ("full_at", "line_until", "in_flight", "in_flight_until", "attempts", "failures")
+    later |= {("destination_flow", name) for name in names}
     assert defaults == {("schema_migration", "applied_at"), *later}
     with connection.transaction(force_rollback=True):
         connection.execute("INSERT INTO schema_migration (number, name, sha256) VALUES (901, 'x', 'x')")

@@ -29,7 +29,7 @@ IDS = [DeliveryId(UUID(int=number)) for number in range(60, 66)]
 def database(shared_database: FreshDatabase) -> Iterator[Database]:
     """With two tenants and three destinations, of which `post` takes longer."""
     with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as made:
-        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt CASCADE")
         issues(made)
         tenants.issue_token(
             made,

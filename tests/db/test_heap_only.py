@@ -40,7 +40,7 @@ def records(database: Database, state: State, number: int) -> None:
             )
             for delivery_id in batch
         ]
-        assert len(attempts.record(database, made, now=NOW)) == len(batch)
+        assert len(attempts.record(database, made, now=NOW).moved) == len(batch)
 
 
 def updates(database: Database) -> tuple[int, int]:

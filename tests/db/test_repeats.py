@@ -34,6 +34,12 @@ TENANT, TOKEN, PARTNER = TenantId(UUID(int=1)), TokenId(UUID(int=2)), Destinatio
 FIRST, SECOND = DeliveryId(UUID(int=10)), DeliveryId(UUID(int=11))
 A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
+TABLES = (
+    *("tenant", "token", "destination", "destination_flow", "delivery", "delivery_body", "attempt"),
+    *("slot_waiter", "ordering_place"),
+)
+EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
+
 type Act = Callable[[Database], object]
 
 
@@ -409,14 +415,13 @@ class Stage:
         return Database(DatabaseSettings(database_url=f"postgresql:///{self.database.name}?host={host}&user={role}"))
 
     def set_scene(self, case: Case) -> None:
-        self.superuser.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        self.superuser.connection().execute(EMPTY)
         both(*case.before)(self.superuser)
 
     def rows(self) -> dict[str, list[Any]]:
-        tables = ("tenant", "token", "destination", "delivery", "delivery_body", "attempt")
         query = "SELECT to_jsonb({0}) AS row FROM {0} ORDER BY to_jsonb({0})"
         connection = self.superuser.connection()
-        return {name: connection.execute(query.format(name).encode()).fetchall() for name in tables}
+        return {name: connection.execute(query.format(name).encode()).fetchall() for name in TABLES}
 
 
 @pytest.fixture

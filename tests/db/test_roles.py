@@ -116,7 +116,16 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
 
 @pytest.mark.parametrize(
     ("role", "tables"),
-    [(APPLICATION_ROLE, {"destination", "delivery", "delivery_body", "attempt"}), (ADMIN_ROLE, {"tenant", "token"})],
+    [
+        (
+            APPLICATION_ROLE,
+            {
+                *("destination", "delivery", "delivery_body", "attempt"),
+                *("destination_flow", "slot_waiter", "ordering_place"),
+            },
+        ),
+        (ADMIN_ROLE, {"tenant", "token"}),
+    ],
 )
 def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres, role: str, tables: set[str]) -> None:
     assert readable(server, role) == {(table, column) for table, column in columns(server) if table in tables}
@@ -149,8 +158,11 @@ def test_the_other_functions_cannot_do_each_others_work(server: Postgres, role: 
 WRITTEN = {
     # role: the tables that it inserts into, the tables that it updates as a whole, the single columns that it updates
     APPLICATION_ROLE: (
-        {"destination", "delivery", "delivery_body", "attempt"},
-        {"destination", "delivery", "attempt"},
+        {
+            *("destination", "delivery", "delivery_body", "attempt"),
+            *("destination_flow", "slot_waiter", "ordering_place"),
+        },
+        {"destination", "destination_flow", "delivery", "attempt"},
         set[tuple[str, str]](),
     ),
     AUTHORIZER_ROLE: (set[str](), set[str](), {("token", "last_used_at")}),

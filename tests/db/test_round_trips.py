@@ -173,7 +173,7 @@ def logged(database: Database) -> list[Attempt]:
 
 def record(database: Database, attempt: Attempt, next_state: State, due_at: datetime | None = None) -> None:
     made = Record(attempt=attempt, lease_id=LEASE.lease_id, next_state=next_state, due_at=due_at)
-    assert attempts.record(database, [made], now=attempt.started_at) == {ACCEPTED.delivery_id}
+    assert attempts.record(database, [made], now=attempt.started_at).moved == {ACCEPTED.delivery_id}
 
 
 @pytest.mark.parametrize("reference", ["bank", str(STORED.destination_id)])

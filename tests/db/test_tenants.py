@@ -24,7 +24,7 @@ OTHERS = TenantId(UUID(int=50))
 def database(shared_database: FreshDatabase) -> Iterator[Database]:
     """Without rows."""
     with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as made:
-        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt")
+        made.connection().execute("TRUNCATE tenant, token, destination, delivery, delivery_body, attempt CASCADE")
         yield made
 
 

@@ -194,7 +194,7 @@ def stoppable(
         "admin_url": own_postgres.url(database="stoppable"),
     }
     with deployed(FreshDatabase(name="stoppable", **urls), queue, tmp_path, monkeypatch) as made:
-        made.sql("TRUNCATE delivery, delivery_body, attempt, destination")
+        made.sql("TRUNCATE delivery, delivery_body, attempt, destination CASCADE")
         yield made
 
 

@@ -19,6 +19,7 @@ SOURCE = Path(__file__).parent.parent.parent / "src"
 NUMBERS: dict[str, dict[str, Any]] = {
     "db/attempts.py": {
         "MOST_SMALLINT": 32_767,
+        "PASSED_SECONDS": 5,
     },
     "db/connection.py": {
         "CONNECT_TIMEOUT_SECONDS": 5,
@@ -61,9 +62,26 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "domain/ids.py": {
         "RANDOM_BYTES": 10,
     },
+    "domain/limits.py": {
+        "MIN_RATE": 0.001,
+        "MAX_RATE": 1000.0,
+        "MAX_BURST": 1000,
+        "MAX_CONCURRENCY": 200,
+        "MIN_WINDOW_SECONDS": 1,
+        "MAX_WINDOW_SECONDS": 3600,
+        "MIN_OPEN_SECONDS": 1,
+        "MAX_OPEN_SECONDS": 3600,
+        "MAX_MINIMUM_ATTEMPTS": 10_000,
+        "_REQUEST_TIMEOUT": 408,
+        "_TOO_MANY_REQUESTS": 429,
+        "_SERVER_ERROR": 500,
+    },
     "domain/masks.py": {
         "LEAST_SECRET_CHARACTERS": 4,
         "_LONGEST_ESCAPE_BYTES": 10,
+    },
+    "domain/ordering.py": {
+        "MAX_ORDERING_KEY": 200,
     },
     "domain/retry.py": {
         "SCHEDULE_SECONDS": (
@@ -106,6 +124,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "ROW_COMES_WITHIN_SECONDS": 45,
         "LEAST_LOOK_SECONDS": 60,
         "MOST_LOOK_SECONDS": 43_200,
+    },
+    "domain/windows.py": {
+        "MAX_WINDOWS": 20,
     },
     "egress/addresses.py": {
         "_ISATAP": frozenset({24_318, 33_578_750}),
