@@ -9,7 +9,7 @@ from domain.outcomes import Answered, Exchange, outcome_kind
 from egress.client import EarlyResults, OutboundRequest
 from simulator.database import Server
 from simulator.faults import Seam
-from simulator.partner import Flight, Partners, key_of
+from simulator.partner import Flight, Partners, destination_of, key_of
 from simulator.world import Process, World
 
 
@@ -69,7 +69,7 @@ class SimulatedClient:
             if place in noted or flight.ends_at > self._world.now or isinstance(outcome, Answered):
                 continue
             noted.add(place)
-            delivery, number = self._process.attempts[(request.owner, key_of(request))]
+            delivery, number = self._process.attempts[(destination_of(request), key_of(request))]
             text = f"attempt {number} ends as {outcome_kind(outcome)}: {outcome.reason}"
             self._world.log(self._process.name, "no answer", text, delivery=delivery)
 

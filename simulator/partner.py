@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import ClassVar
+from uuid import UUID
 
 from domain.outcomes import Answered, Exchange, Headers, Outcome, Refused, Timings, Unknown, Unreachable
 from egress.client import OutboundRequest
@@ -199,24 +200,24 @@ class Partners:
         again: bool = False,
         after: float | None = None,
     ) -> Arrival:
-        key = key_of(request)
+        key, destination = key_of(request), destination_of(request)
         arrival = Arrival(
             at=0.0,
             process=process.name,
-            destination=request.owner,
+            destination=destination,
             key=key,
-            number=process.attempts[(request.owner, key)][1],
+            number=process.attempts[(destination, key)][1],
             request=(request.method, request.url, request.body),
             acted=acts,
             status=status,
             refused=refused,
             again=again,
             retry_after_seconds=self._asked_for(retry_after),
-            body=_answer_body(request.owner, key, process),
+            body=_answer_body(destination, key, process),
         )
         # It leaves with the others of its batch, before anything comes back.
         seconds = self._world.choices.of(UNDERWAY_SECONDS) if after is None else after
-        delivery = process.attempts[(request.owner, key)][0]
+        delivery = process.attempts[(destination, key)][0]
         self._world.scheduler.call_at(self._world.now + seconds, lambda: self._arrived(arrival, process, delivery))
         return arrival
 
@@ -296,6 +297,11 @@ def _answer_body(destination: str, key: str, process: Process) -> bytes:
     return (
         f'{{"destination":"{destination}","key":"{key}","attempt":{process.attempts[(destination, key)][1]}}}'.encode()
     )
+
+
+def destination_of(request: OutboundRequest) -> str:
+    """The id of the destination that it goes to, as rows have it."""
+    return str(UUID(request.owner))
 
 
 def key_of(request: OutboundRequest) -> str:

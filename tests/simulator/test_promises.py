@@ -1,5 +1,6 @@
 """Each promise is found broken where a made-up run breaks it, and in that promise's words; a good run breaks none."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -348,6 +349,7 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
         good(invocations=[invocation("deliver", accept=1, record=2)]),
     ),
     "a call that SQS would refuse": ("nothing is misused", good(misuse=["eleven entries"])),
+    "an exception that the code isolated": ("nothing is misused", good(counts=Counter({"DeliveryFaults": 1}))),
     "a count that is off": ("counts are right", good(faults=[])),
 }
 

@@ -72,11 +72,14 @@ def test_a_tape_that_was_cut_is_a_run_as_well(real: RealConnection, seed: int) -
 def test_every_promise_holds_in_these_seeds_and_in_a_fresh_one(real: RealConnection) -> None:
     fresh = secrets.randbelow(2**32)
     visited: set[str] = set()
+    arrived = 0
     for seed in (*range(SEEDS), fresh):
         result = play(seed, real)
+        arrived += len(result.evidence.arrivals)
         visited |= result.marks.keys()
         assert not result.story.broken, "\n".join([f"SEED={seed}", *lines(result.story)])
     assert len(visited & EXPECTED) > len(EXPECTED) * 3 // 4
+    assert arrived > 3 * SEEDS
 
 
 def test_choices_are_on_the_tape_and_a_number_out_of_range_is_benign() -> None:
