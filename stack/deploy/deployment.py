@@ -9,13 +9,13 @@ import argparse
 import contextlib
 import hashlib
 import os
-import re
 import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from samtranslator.yaml_helper import yaml_parse
 
+from stack.deploy.afterwards import associate_private_api, protect_from_deletion
 from stack.deploy.change_sets import EMPTY_REASONS, ChangeSetUnreadable, LiveSource, read
 from stack.deploy.events import Follower
+from stack.deploy.failures import reason_of
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
+from stack.deploy.stack_states import Readiness, state_of
 from stack.render import APPLICATION, ParametersRefused, render, templates, written
 from stack.switches import add_switch
 
@@ -214,16 +217,12 @@ def _deleted_on_error(deployment: Deployment, change_set: str) -> Iterator[None]
 
 def _exists(deployment: Deployment) -> bool:
     """Whether there is a stack to update. Raises DeploymentStopped for one that takes no change set now."""
-    status = (_describe_stack(deployment.cloudformation, deployment.config.stack) or {}).get("StackStatus", "")
-    if status in ("", "REVIEW_IN_PROGRESS"):  # the second: a change set was created and never executed
-        return False
-    if status.endswith("_IN_PROGRESS"):
-        raise DeploymentStopped(f"{deployment.config.stack} is {status}: another deployment is running; wait for it")
-    if status == "ROLLBACK_COMPLETE":
-        raise DeploymentStopped(
-            f"the first deployment of {deployment.config.stack} failed; delete the stack, then deploy again"
-        )
-    return True
+    stack = deployment.config.stack
+    status = (_describe_stack(deployment.cloudformation, stack) or {}).get("StackStatus", "")
+    state = state_of(status, stack)
+    if state.readiness in (Readiness.WAIT, Readiness.REPAIR):
+        raise DeploymentStopped(f"{stack} is {status}: {state.advice}")
+    return state.readiness is Readiness.UPDATE
 
 
 def _describe_stack(client: Any, stack: str) -> dict[str, Any] | None:
@@ -284,7 +283,7 @@ def _create_change_set(deployment: Deployment, url: str, *, exists: bool) -> str
     )["Id"]
     with _deleted_on_error(deployment, change_set):
         page = _wait_for_change_set(deployment, change_set)
-        reason = _reason(deployment, page) if page["Status"] == "FAILED" else ""
+        reason = reason_of(deployment.cloudformation, page) if page["Status"] == "FAILED" else ""
     if page["Status"] == "CREATE_COMPLETE":
         return str(change_set)
     deployment.cloudformation.delete_change_set(ChangeSetName=change_set)
@@ -314,16 +313,6 @@ def _wait_for_change_set(deployment: Deployment, change_set: str) -> dict[str, A
         if page["Status"] in ("CREATE_COMPLETE", "FAILED"):
             return page
         deployment.pause()
-
-
-def _reason(deployment: Deployment, page: Mapping[str, Any]) -> str:
-    """Why it failed. Of a nested one AWS gives the reason in the nested change set alone."""
-    reason = str(page.get("StatusReason", "no reason given"))
-    nested = re.search(r"arn:\S+:changeSet/\S+", reason)
-    if nested is None or nested[0] == page.get("ChangeSetId"):
-        return reason
-    inner = deployment.cloudformation.describe_change_set(ChangeSetName=nested[0].rstrip(".,:"))
-    return f"{inner.get('StackName')}: {_reason(deployment, inner)}"
 
 
 def _decision(deployment: Deployment, change_set: str, *, exists: bool) -> GuardDecision:
@@ -374,15 +363,24 @@ def _follow_to_end(deployment: Deployment, follower: Follower) -> int:
         why = str(problem) or "interrupted"
         hint = f"when it has finished: make protect STAGE={deployment.config.stage}"
         raise DeploymentStopped(f"CloudFormation continues unwatched ({why}); {hint}") from None
-    if status != "ROLLBACK_COMPLETE":  # a first deployment that failed can only be deleted
+    state = state_of(status, deployment.config.stack)
+    if state.stays:
         protect(deployment.cloudformation, deployment.config.stack, deployment.console)
-    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-        _show_outputs(deployment)
+    if state.succeeded:
+        _finish(deployment)
         return 0
-    deployment.print_line(f"{deployment.config.stack} is {status}")
+    deployment.print_line(f"{deployment.config.stack} is {status}: {state.advice}")
     for line in follower.failures:
         deployment.print_line(f"  {line}")
     return 1
+
+
+def _finish(deployment: Deployment) -> None:
+    """What comes last, because a failed deployment could not be undone with it."""
+    place = (deployment.session, deployment.region, deployment.config.stack, deployment.print_line)
+    associate_private_api(*place)
+    protect_from_deletion(*place)
+    _show_outputs(deployment)
 
 
 def _show_outputs(deployment: Deployment) -> None:
@@ -428,6 +426,7 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
         return 0
     if options.command == "protect":
         protect(session.client("cloudformation", region_name=region), config.stack, console)
+        protect_from_deletion(session, region, config.stack, partial(console.print, markup=False, highlight=False))
         return 0
     return deploy(
         Deployment(

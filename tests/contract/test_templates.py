@@ -342,7 +342,6 @@ BROKEN: dict[Rule, list[Change]] = {
         samconfig("DatabaseMinCapacity=0.5", "DatabaseMinCapacity=16"),
         samconfig("DatabaseMaxCapacity=8", "DatabaseMaxCapacity=9"),
         samconfig('"Stage=dev",', '"Stage=dev", "AdminPassword=hunter2",'),
-        resource(APPLICATION, "Database", "!If [IsProd, 'true', 'false']", "!If [IsProd, 'false', 'false']"),
     ],
     rules_templates.what_keeps_state_says_what_becomes_of_it: [
         reworded(DATABASE, "    DeletionPolicy: Snapshot\n", "    DeletionPolicy: Delete\n"),
@@ -395,6 +394,7 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_templates.the_database_is_closed_and_kept: [
         reworded(DATABASE, "rds.force_ssl: '1'", "rds.force_ssl: '0'"),
         reworded(DATABASE, "StorageEncrypted: true", "StorageEncrypted: false"),
+        reworded(DATABASE, "StorageEncrypted: true", "StorageEncrypted: true\n      DeletionProtection: true"),
         reworded(DATABASE, "      DBClusterParameterGroupName: !Ref DatabaseParameterGroup\n", ""),
         reworded(DATABASE, "Family: aurora-postgresql17", "Family: aurora-postgresql16"),
         reworded(DATABASE, "[postgresql, instance, iam-db-auth-error]", "[postgresql, instance]"),

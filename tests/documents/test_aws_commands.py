@@ -136,6 +136,9 @@ def _furnish(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _furnish_stack(client: Any, stack: str) -> None:
+    client("rds").create_db_cluster(
+        DBClusterIdentifier=stack, Engine="aurora-postgresql", MasterUsername="u", MasterUserPassword="made-up-1"
+    )
     role = client("iam").create_role(RoleName=stack, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     queue = client("sqs").create_queue(QueueName=f"{stack}-dead")["QueueUrl"]
     source = client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -146,6 +149,7 @@ def _furnish_stack(client: Any, stack: str) -> None:
     functions = {name: _function(f"{stack}-{name}", role) for name in names}
     outputs = {
         "AdminFunctionName": f"{stack}-NetworkFunction",
+        "DatabaseEndpoint": f"{stack}.cluster-a1b2c3.{REGION}.rds.amazonaws.com",
         "DeadLetterQueueUrl": queue,
         "FixedAddresses": "203.0.113.10",
         "EgressAllocationIds": "eipalloc-0123456789abcdef0",
@@ -219,6 +223,7 @@ BEYOND_MOTO = {
     "VgwTelemetry": "moto keeps no telemetry of tunnels",
     "describe-events": "moto's RDS has no events",
     "start-message-move-task": "moto's SQS moves no messages",
+    "update-termination-protection": "moto's stacks are not protected from deletion",
 }
 
 

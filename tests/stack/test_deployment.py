@@ -20,6 +20,7 @@ from botocore.stub import ANY, Stubber
 from rich.console import Console
 
 from stack.deploy import deployment
+from stack.deploy.afterwards import associate_private_api
 from stack.deploy.change_sets import ChangeSetUnreadable, ExistingResource
 from stack.deploy.deployment import (
     Deployment,
@@ -33,6 +34,7 @@ from stack.deploy.deployment import (
     validate_parameters,
 )
 from stack.deploy.stack_policy import policy_allowing, policy_for, protect
+from stack.deploy.stack_states import STATES, Readiness, state_of
 from stack.render import render
 from tests.support.mocked_aws import mocked_aws
 
@@ -296,11 +298,14 @@ NESTED_CHANGE_SET = f"arn:aws:cloudformation:{REGION}:123456789012:changeSet/dep
 LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
 
 
+SERVICES = ("apigateway", "cloudformation", "rds", "s3", "sts")
+
+
 class Session:
     """boto3's session with one client of each service, each of which takes only the calls that are queued."""
 
     def __init__(self) -> None:
-        self.clients = {name: boto3.client(name, region_name=REGION) for name in ("cloudformation", "s3", "sts")}
+        self.clients = {name: boto3.client(name, region_name=REGION) for name in SERVICES}
         self.stubs = {name: Stubber(client) for name, client in self.clients.items()}
 
     def client(self, name: str, *, region_name: str) -> Any:
@@ -415,6 +420,28 @@ def protected(session: Session, *, lifts: str = "") -> None:
         session.queue("set_stack_policy", {}, StackName=stack, StackPolicyBody=Lifts(lifts))
 
 
+NETWORK = ("Network", NESTED_ID, "AWS::CloudFormation::Stack")
+
+
+def looked_after(session: Session, *more: tuple[str, str, str], stage: str = "dev") -> None:
+    """Once the stack is as wanted: is there a private API, and is it prod? `more` is what its nested stack has."""
+    resources_listed(session, *more)
+    parameters = [{"ParameterKey": "Stage", "ParameterValue": stage}]
+    session.queue("describe_stacks", stacks(Parameters=parameters), StackName="sallyport-dev")
+
+
+def resources_listed(session: Session, *inner: tuple[str, str, str]) -> None:
+    """The root's resources, a nested stack and an API, and those of the nested stack."""
+    api = ("Api", "a1b2c3", "AWS::ApiGateway::RestApi")
+    for stack, resources in (("sallyport-dev", (NETWORK, api)), (NESTED_ID, inner)):
+        summaries = [
+            {"LogicalResourceId": name, "PhysicalResourceId": physical, "ResourceType": kind}
+            | {"LastUpdatedTimestamp": LONG_AGO, "ResourceStatus": "CREATE_COMPLETE"}
+            for name, physical, kind in resources
+        ]
+        session.queue("list_stack_resources", {"StackResourceSummaries": summaries}, StackName=stack)
+
+
 def followed(session: Session, end: str, **more: Any) -> None:
     """Execution, and events that come in two lots; the nested stack's are asked for from the second lot on."""
     old = event(0, "sallyport-dev", "UPDATE_COMPLETE", PhysicalResourceId=STACK_ID)
@@ -439,6 +466,7 @@ def test_an_update_is_guarded_asked_about_followed_and_protected(session: Sessio
     protected(session)
     followed(session, "UPDATE_COMPLETE")
     protected(session)
+    looked_after(session)
     outputs = [{"OutputKey": "FixedAddresses", "OutputValue": "203.0.113.10"}]
     session.queue("describe_stacks", stacks(Outputs=outputs), StackName="sallyport-dev")
     asked: list[str] = []
@@ -467,6 +495,7 @@ def test_what_is_allowed_is_let_through_the_stack_policy_for_the_time_being(sess
     protected(session, lifts="EgressAddressB")
     followed(session, "UPDATE_COMPLETE")
     protected(session)  # put back
+    looked_after(session)
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
     deployment = deployment_of(folder, session=session, allow=["EgressAddressB"])
     assert deploy(deployment) == 0
@@ -482,9 +511,9 @@ def test_a_failed_update_tells_its_failures_and_puts_the_policy_back(session: Se
     protected(session)
     deployment = deployment_of(folder, session=session, allow=["EgressAddressB"])
     assert deploy(deployment) == 1
-    assert "sallyport-dev is UPDATE_ROLLBACK_COMPLETE\n  00:02:00 UPDATE_FAILED Network.EgressAddressA: " in text_of(
-        deployment
-    )
+    said = text_of(deployment)
+    assert "sallyport-dev is UPDATE_ROLLBACK_COMPLETE: the update failed, and the stack is as it was before" in said
+    assert "\n  00:02:00 UPDATE_FAILED Network.EgressAddressA: " in said
     assert text_of(deployment).endswith(f"{reason}\n")
 
 
@@ -516,6 +545,7 @@ def test_without_nested_change_sets_the_stack_policy_is_set_first_and_the_root_s
     protected(session)
     followed(session, "UPDATE_COMPLETE")
     protected(session)
+    looked_after(session)
     session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
     deployment = deployment_of(folder, session=session, nested=False)
     assert deploy(deployment) == 0
@@ -584,15 +614,138 @@ def test_a_policy_is_put_back_when_the_change_set_is_not_taken(session: Session,
     assert "make protect STAGE=dev" in text_of(deployment)
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [("UPDATE_IN_PROGRESS", "another deployment is running"), ("ROLLBACK_COMPLETE", "the first deployment .* failed")],
-)
-def test_a_stack_that_takes_no_change_now_stops_it(session: Session, folder: Path, status: str, words: str) -> None:
+# ---- Every state that a stack can be in
+
+KNOWN_STATES = boto3.client("cloudformation", region_name=REGION).meta.service_model.shape_for("StackStatus").enum
+TAKING_A_CHANGE_SET = {
+    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
+    *("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"),
+}
+ENDS = [status for status in KNOWN_STATES if not status.endswith("_IN_PROGRESS")]
+
+
+def test_every_state_of_cloudformation_has_its_words() -> None:
+    assert STATES.keys() == set(KNOWN_STATES)
+    silent = {status for status, state in STATES.items() if not state.advice}
+    assert silent == {status for status, state in STATES.items() if state.succeeded}
+    alike = [state.advice for state in STATES.values() if state.readiness is Readiness.REPAIR]
+    assert len(set(alike)) == len(alike)
+
+
+@pytest.mark.parametrize("status", sorted(set(KNOWN_STATES) - TAKING_A_CHANGE_SET))
+def test_a_stack_that_takes_no_change_set_stops_it_with_what_to_do(session: Session, folder: Path, status: str) -> None:
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
-    with pytest.raises(DeploymentStopped, match=words):
+    with pytest.raises(DeploymentStopped) as stopped:
         deploy(deployment_of(folder, session=session))
+    assert str(stopped.value) == f"sallyport-dev is {status}: {state_of(status, 'sallyport-dev').advice}"
+    assert "{" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("status", sorted(TAKING_A_CHANGE_SET))
+def test_a_stack_that_takes_a_change_set_gets_one(session: Session, folder: Path, status: str) -> None:
+    (folder / "sam").unlink()  # so that it ends before anything is made, and after the state was looked at
+    session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
+    session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
+    deployment = deployment_of(folder, session=session)
+    with pytest.raises(DeploymentStopped, match="sam cannot be run"):
+        deploy(deployment)
+    is_new = status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
+    assert ("a new stack" if is_new else "an update") in text_of(deployment)
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_a_deployment_that_ends_says_what_to_do(session: Session, folder: Path, status: str) -> None:
+    up_to_the_change_set(session)
+    guarded(session, HARMLESS)
+    protected(session)
+    followed(session, status)
+    state = STATES[status]
+    if state.stays:
+        protected(session)
+    if state.succeeded:
+        looked_after(session)
+        session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
+    deployment = deployment_of(folder, session=session)
+    assert deploy(deployment) == (0 if state.succeeded else 1)
+    words = "" if state.succeeded else f"sallyport-dev is {status}: {state_of(status, 'sallyport-dev').advice}\n"
+    assert words in text_of(deployment)
+
+
+def test_a_state_that_botocore_does_not_know_is_not_touched() -> None:
+    assert state_of("PONDERING", "sallyport-dev").readiness is Readiness.REPAIR
+
+
+# ---- What comes last
+
+
+def test_prod_is_protected_from_deletion_last(session: Session, folder: Path) -> None:
+    cluster = ("DatabaseCluster", "sallyport-1a2b", "AWS::RDS::DBCluster")
+    up_to_the_change_set(session)
+    guarded(session, HARMLESS)
+    protected(session)
+    followed(session, "UPDATE_COMPLETE")
+    protected(session)
+    looked_after(session, cluster, stage="prod")
+    session.queue("update_termination_protection", {}, StackName="sallyport-dev", EnableTerminationProtection=True)
+    resources_listed(session, cluster)
+    session.queue(
+        "modify_db_cluster",
+        {},
+        "rds",
+        DBClusterIdentifier="sallyport-1a2b",
+        DeletionProtection=True,
+        ApplyImmediately=True,
+    )
+    session.queue("describe_stacks", stacks(), StackName="sallyport-dev")
+    deployment = deployment_of(folder, session=session)
+    assert deploy(deployment) == 0
+    assert "Protected from deletion: the database sallyport-1a2b" in text_of(deployment)
+
+
+@pytest.mark.parametrize("found", [[], ["vpce-0a1b2c3d"]])
+def test_a_private_api_gets_back_the_endpoint_that_it_lost(session: Session, found: list[str]) -> None:
+    said: list[str] = []
+    endpoint = ("ApiEndpoint", "vpce-0a1b2c3d", "AWS::EC2::VPCEndpoint")
+    resources_listed(session, endpoint)
+    resources_listed(session, endpoint)
+    private = {"types": ["PRIVATE"], "vpcEndpointIds": found}
+    session.queue("get_rest_api", {"endpointConfiguration": private}, "apigateway", restApiId="a1b2c3")
+    if not found:
+        patch = {"op": "add", "path": "/endpointConfiguration/vpcEndpointIds", "value": "vpce-0a1b2c3d"}
+        session.queue("update_rest_api", {}, "apigateway", restApiId="a1b2c3", patchOperations=[patch])
+    associate_private_api(session, REGION, "sallyport-dev", said.append)
+    assert [line for line in said if "vpce-0a1b2c3d" in line] == said
+    assert bool(said) is not bool(found)
+
+
+# ---- Why there is no change set
+
+
+def test_an_early_validation_tells_which_resource_and_why(session: Session, folder: Path) -> None:
+    reason = (
+        "The following hook(s)/validation failed: [AWS::EarlyValidation::ResourceExistenceCheck]. "
+        "To troubleshoot Early Validation errors, use the DescribeEvents API."
+    )
+    up_to_the_change_set(session, status="FAILED", reason=reason)
+    found = {
+        "EventType": "VALIDATION_ERROR",
+        "LogicalResourceId": "ApiLogGroup",
+        "ResourceType": "AWS::Logs::LogGroup",
+        "ValidationPath": "/Resources/ApiLogGroup/Properties/LogGroupName",
+        "ValidationName": "NAME_CONFLICT_VALIDATION",
+        "ValidationStatusReason": "The log group '/aws/lambda/x' already exists.",
+    }
+    progress = {"EventType": "STACK_EVENT", "LogicalResourceId": "sallyport-dev"}
+    asked: dict[str, Any] = {"ChangeSetName": CHANGE_SET, "Filters": {"FailedEvents": True}}
+    session.queue("describe_events", {"OperationEvents": [progress], "NextToken": "2"}, **asked)
+    session.queue("describe_events", {"OperationEvents": [found, found]}, **asked, NextToken="2")
+    session.queue("delete_change_set", {}, ChangeSetName=CHANGE_SET)
+    with pytest.raises(DeploymentStopped) as stopped:
+        deploy(deployment_of(folder, session=session))
+    lines = str(stopped.value).splitlines()
+    assert [line for line in lines if "ApiLogGroup (AWS::Logs::LogGroup) at /Resources/" in line] == lines[1:]
+    assert "already exists" in lines[1]
 
 
 # ---- The policy ------------------------------------------------------------------------------------------------------
