@@ -12,7 +12,8 @@ from psycopg.rows import dict_row
 from db import destinations
 from db.connection import Database, Row
 from db.migrations import APPLICATION_ROLE, migrate
-from domain.destinations import AuthType, BearerAuth, Destination, Guarantee, Timeouts
+from domain.auth import AuthType, BearerAuth
+from domain.destinations import Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
 from egress.credentials import seal_auth
 from local.postgres import Postgres

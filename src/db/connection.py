@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -111,7 +112,8 @@ class Database:
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, goes away, or has become a read-only replica in a
     fail-over; the next call then makes a new connection, and so resolves the name again. Raises StatementRefused
-    for anything else that PostgreSQL refuses. Neither contains the server's own text.
+    for anything else that PostgreSQL refuses. Neither contains the server's own text. Threads take turns, statement by
+    statement.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Database:
         self._settings = settings
         self._iam_password = iam_password
         self._wall_clock = wall_clock
+        self._turn = threading.RLock()
         self._connection: Connection | None = None
         self._last_used_at = 0.0
 
@@ -178,6 +181,10 @@ class Database:
             other_end.shutdown(socket.SHUT_RDWR)
 
     def _within_deadline(self, run: _Run, *, repeatable: bool) -> list[Row]:
+        with self._turn:
+            return self._in_turn(run, repeatable=repeatable)
+
+    def _in_turn(self, run: _Run, *, repeatable: bool) -> list[Row]:
         give_up_at = time.monotonic() + CALL_SECONDS
         try:
             return self._try(run, give_up_at=give_up_at)

@@ -12,6 +12,7 @@ import msgspec
 
 from db.connection import Database
 from db.destinations import as_id, destination
+from db.oauth_tokens import stored_token
 from domain.deliveries import (
     Claim,
     ClaimResult,
@@ -80,10 +81,12 @@ def accept(
             SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
                    nullif(options, '{}') AS options, sealed_certificate, sealed_signing,
+                   to_jsonb(oauth_token) AS token,
                    %(wait_seconds)s::double precision >= total_seconds AS fits,  -- NULL, so no, without a wait
                    state <> 'active' OR options <> '{}' OR open_until IS NOT NULL OR %(ordering_key)s::text IS NOT NULL
                        AS may_hold
             FROM destination LEFT JOIN destination_flow USING (destination_id)
+                 LEFT JOIN oauth_token USING (destination_id)
             WHERE tenant_id = %(tenant_id)s AND (name = %(reference)s OR destination_id = %(reference_id)s)
               AND deleted_at IS NULL
         ), asked AS (
@@ -132,7 +135,7 @@ def accept(
         SELECT target.destination_id, target.tenant_id, target.name, target.base_url, target.auth_type,
                target.sealed_credentials, target.guarantee, target.idempotent, target.idempotency_header,
                target.connect_seconds, target.first_byte_seconds, target.total_seconds, target.created_at,
-               target.options, target.sealed_certificate, target.sealed_signing,
+               target.options, target.sealed_certificate, target.sealed_signing, target.token,
                written.delivery_id, written.written_destination_id, written.state, written.lease_id, written.method,
                written.path, written.query, written.headers, written.metadata, written.idempotency_key,
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
@@ -246,7 +249,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
                destination.guarantee, destination.idempotent, destination.idempotency_header,
                destination.connect_seconds, destination.first_byte_seconds, destination.total_seconds,
                destination.created_at, nullif(destination.options, '{}') AS options, destination.sealed_certificate,
-               destination.sealed_signing,
+               destination.sealed_signing, to_jsonb(oauth_token) AS token,
                -- whoever recorded the end may have stopped before it woke the next in order
                CASE WHEN stored.phase <> 'open' AND stored.ordering_key IS NOT NULL
                     THEN first_in_order(stored.destination_id, stored.ordering_key) END AS next_id
@@ -255,6 +258,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
         LEFT JOIN destination ON destination.destination_id = leased.destination_id
+        LEFT JOIN oauth_token ON oauth_token.destination_id = leased.destination_id
         LEFT JOIN verdict ON verdict.delivery_id = wanted.delivery_id
         ORDER BY wanted.position
         """,
@@ -457,6 +461,7 @@ def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lea
         attempts_made=row["attempts_made"],
         attempts_allowed=row["attempts_allowed"],
         lapsed=lapsed,
+        token=stored_token(row["token"]),
     )
 
 

@@ -7,14 +7,8 @@ from uuid import UUID
 import msgspec
 
 from db.connection import Database
-from domain.destinations import (
-    AuthType,
-    Destination,
-    DestinationState,
-    Guarantee,
-    ManagedDestination,
-    Timeouts,
-)
+from domain.auth import AuthType
+from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions

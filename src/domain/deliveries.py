@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
+from domain.auth import StoredToken
 from domain.destinations import Destination, DestinationState
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
@@ -124,7 +125,7 @@ class Claim:
 
     `attempts_made` counts the attempt that this claim is for. `lapsed` is True when an earlier worker took the lease
     and never recorded an outcome: its request may have been sent, so this claim must only record that, and send
-    nothing.
+    nothing. `token` is the destination's access token of OAuth 2.0; None where it never had one.
     """
 
     delivery_id: DeliveryId
@@ -140,6 +141,7 @@ class Claim:
     attempts_made: int
     attempts_allowed: int
     lapsed: bool
+    token: StoredToken | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Destinations: the third parties a tenant may call, and how."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
+from domain.auth import AuthType
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 from domain.values import value_class
@@ -48,46 +49,6 @@ class Timeouts:
     connect_seconds: float = 5.0
     first_byte_seconds: float = 15.0
     total_seconds: float = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAuth:
-    """The partner needs no credentials."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BearerAuth:
-    """`Authorization: Bearer <token>` (RFC 6750)."""
-
-    token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BasicAuth:
-    """`Authorization: Basic ...` (RFC 7617)."""
-
-    username: str = field(repr=False)
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderAuth:
-    """A header of the partner's own, such as `X-Api-Key`."""
-
-    name: str
-    value: str = field(repr=False)
-
-
-type Auth = NoAuth | BearerAuth | BasicAuth | HeaderAuth
-
-
-class AuthType(StrEnum):
-    """The kinds of credentials, as the API and the database name them."""
-
-    NONE = "none"
-    BEARER = "bearer"
-    BASIC = "basic"
-    HEADER = "header"
 
 
 class DestinationState(StrEnum):

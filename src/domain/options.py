@@ -7,6 +7,8 @@ object by these names (db/destinations.py), so a name is never changed, nor used
 from dataclasses import dataclass
 
 from domain.allow import AllowRule
+from domain.auth import AwsScope, OAuthClient
+from domain.certificates import CertificateFacts, TlsOptions
 from domain.limits import CircuitBreaker, Limits
 from domain.ordering import Ordering
 from domain.signing import Scheme
@@ -15,7 +17,11 @@ from domain.windows import SendingWindow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationOptions:
-    """All options of one destination."""
+    """All options of one destination.
+
+    `header_names`, `aws` and `oauth` are what is not secret of credentials of these kinds; `certificate` is what is
+    shown of the client certificate.
+    """
 
     allow: AllowRule | None = None
     signing: tuple[Scheme, ...] | None = None
@@ -23,6 +29,11 @@ class DestinationOptions:
     circuit_breaker: CircuitBreaker | None = None
     windows: tuple[SendingWindow, ...] | None = None
     ordering: Ordering | None = None
+    header_names: tuple[str, ...] | None = None
+    aws: AwsScope | None = None
+    oauth: OAuthClient | None = None
+    certificate: CertificateFacts | None = None
+    tls: TlsOptions | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

@@ -5,22 +5,25 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from queue import SimpleQueue
 
 import pycurl
 
-from domain.outcomes import Exchange, Outcome, Refused, Unknown, Unreachable
+from domain.outcomes import Answered, Exchange, Outcome, Refused, Unknown, Unreachable
 from egress.addresses import Guard, Resolved, UrlTarget
 from egress.connection_policy import PinnedRoute
 from egress.engine import Ended, Engine
 from egress.lookups import HostPort, LookupResult, Lookups
-from egress.request import OutboundRequest, fault_in_request
+from egress.request import OutboundRequest, PendingRequest, fault_in_request
 from egress.response import RESPONSE_CAP_BYTES
 from egress.transfer import Run, Transfer
 from runtime.isolation import isolated
 from runtime.roots import ca_bundle as find_ca_bundle
 
-__all__ = ["RESPONSE_CAP_BYTES", "Client", "EarlyResults", "OutboundRequest"]
+__all__ = ["RESPONSE_CAP_BYTES", "Client", "EarlyResults", "OutboundRequest", "PendingRequest", "Sendable"]
+
+type Sendable = OutboundRequest | PendingRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +57,10 @@ class Client:
         self._lookups = Lookups(guard.resolve)
         self._idle: deque[Engine] = deque()
 
-    def send_all(self, requests: Sequence[OutboundRequest], *, early: EarlyResults | None = None) -> list[Exchange]:
+    def send_all(self, requests: Sequence[Sendable], *, early: EarlyResults | None = None) -> list[Exchange]:
         """Sends all `requests` at once; returns their exchanges in the same order. Whatever a partner does is an
         outcome, and so is a fault of ours in one transfer: the others go on. With `early`, some are reported before the
-        last ends."""
+        last ends. One that waits for something holds up no other."""
         engine = self._engine()
         batch = _Batch(self._guard, self._lookups, engine, roots=self._roots, early=early)
         exchanges = batch.run(requests)
@@ -91,15 +94,18 @@ class _Batch:
         self._lookup_results: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
         self._waiting: dict[HostPort, list[tuple[Transfer, UrlTarget]]] = {}
         self._running: dict[pycurl.Curl, Run] = {}
+        self._pending: list[Transfer] = []
+        self._completed: SimpleQueue[tuple[Transfer, PendingRequest, OutboundRequest | Unreachable]] = SimpleQueue()
 
-    def run(self, requests: Sequence[OutboundRequest]) -> list[Exchange]:
+    def run(self, requests: Sequence[Sendable]) -> list[Exchange]:
         """Starts all, then runs the engine until all have ended."""
         transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
         for transfer in transfers:
             self._isolated(transfer, partial(self._start, transfer))
-        while self._waiting or self._running:
+        while self._waiting or self._running or self._pending:
             for ended in self._engine.turn(until=self._next_deadline()):
                 self._end(ended)
+            self._begin_completed()
             self._begin_resolved()
             self._end_late()
             self._report_early(transfers)
@@ -122,10 +128,37 @@ class _Batch:
             transfer.end_unsent(target, now=time.monotonic())
         elif (fault := fault_in_request(transfer.request)) is not None:
             transfer.end_unsent(Refused(reason=fault), now=time.monotonic())
+        elif transfer.pending is not None:
+            self._await(transfer, transfer.pending)
         elif target.address is not None:
             self._begin(transfer, target, Resolved(addresses=(target.address,)))
         else:
             self._look_up(transfer, target)
+
+    def _await(self, transfer: Transfer, pending: PendingRequest) -> None:
+        """Has what the transfer needs fetched; it comes on another thread, or perhaps at once."""
+        transfer.await_pending(pending, now=time.monotonic())
+        self._pending.append(transfer)
+
+        def completed(request: OutboundRequest | Unreachable) -> None:
+            self._completed.put((transfer, pending, request))
+            self._engine.wake()
+
+        pending.begin(completed)
+
+    def _begin_completed(self) -> None:
+        while not self._completed.empty():
+            transfer, pending, result = self._completed.get()
+            if transfer.pending is pending and transfer.exchange is None:  # and not given up since
+                self._isolated(transfer, partial(self._complete, transfer, result))
+        self._pending = [transfer for transfer in self._pending if transfer.pending and transfer.exchange is None]
+
+    def _complete(self, transfer: Transfer, result: OutboundRequest | Unreachable) -> None:
+        if isinstance(result, Unreachable):
+            transfer.end_unsent(result, now=time.monotonic())
+        else:
+            transfer.restart(result, now=time.monotonic())
+            self._start(transfer)
 
     def _look_up(self, transfer: Transfer, target: UrlTarget) -> None:
         host_port = (target.host, target.port)
@@ -176,6 +209,13 @@ class _Batch:
             self._start_run(run.transfer, run.route, fresh=True)
         else:
             run.end(ended, now=time.monotonic())
+            self._follow(run.transfer)
+
+    def _follow(self, transfer: Transfer) -> None:
+        """A 401 is answered with another request, where there is one."""
+        after_401, exchange = transfer.request.after_401, transfer.exchange
+        if after_401 is not None and exchange is not None and _is_unauthorized(exchange):
+            self._await(transfer, after_401)
 
     def _isolated(self, transfer: Transfer, step: Callable[[], None]) -> None:
         """Makes one step of one transfer; an unexpected exception in it ends that transfer."""
@@ -198,6 +238,10 @@ class _Batch:
             self._end_waits(host_port, waits, now=now)
         for run in [run for run in self._running.values() if run.answer_by <= now]:
             self._end(Ended(run.handle, pycurl.E_OPERATION_TIMEDOUT, ""))
+        for transfer in self._pending:
+            if transfer.pending is not None and transfer.wait_until <= now:
+                transfer.end_unsent(transfer.pending.late, now=now)
+        self._pending = [transfer for transfer in self._pending if transfer.exchange is None]
 
     def _end_waits(self, host_port: HostPort, waits: list[tuple[Transfer, UrlTarget]], *, now: float) -> None:
         """Ends those whose time to connect has passed while their name is still being looked up."""
@@ -212,7 +256,8 @@ class _Batch:
 
     def _next_deadline(self) -> float:
         waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
-        return min([*waiting, *self._early_moments(), *(run.answer_by for run in self._running.values())])
+        pending = [transfer.wait_until for transfer in self._pending]
+        return min([*waiting, *pending, *self._early_moments(), *(run.answer_by for run in self._running.values())])
 
     def _early_moments(self) -> list[float]:
         """When to check whether to report, even if nothing has happened."""
@@ -220,3 +265,7 @@ class _Batch:
             return []
         moments = [self._began_at + self._early.half_after_seconds, self._began_at + self._early.any_after_seconds]
         return [moment for moment in moments if moment > time.monotonic()]
+
+
+def _is_unauthorized(exchange: Exchange) -> bool:
+    return isinstance(exchange.outcome, Answered) and exchange.outcome.status == HTTPStatus.UNAUTHORIZED

@@ -1,85 +1,124 @@
-"""Partners' credentials: their kinds, sealed for the database and unsealed for one attempt, and as headers."""
+"""Partners' credentials: sealed for the database, unsealed for one attempt, and as headers.
+
+What is not secret of them is in the destination's options, so that it can be shown without opening a seal.
+"""
 
 import base64
 import json
 from collections.abc import Sequence
-from typing import assert_never
+from dataclasses import replace
+from typing import Any, assert_never
 
-from domain.destinations import Auth, AuthType, BasicAuth, BearerAuth, HeaderAuth, NoAuth
+from domain.auth import (
+    Auth,
+    AuthType,
+    AwsSigV4Auth,
+    BasicAuth,
+    BearerAuth,
+    HeaderAuth,
+    NoAuth,
+    OAuth2Auth,
+    auth_type,
+)
+from domain.certificates import ClientCertificate
+from domain.destinations import Destination
 from domain.errors import Unsealable
 from domain.ids import DestinationId
+from domain.options import DestinationOptions
 from domain.outcomes import Headers
 from egress.sealing import SealKey, seal, unseal
 
-
-def auth_type(auth: Auth) -> AuthType:
-    """The kind of `auth`, as the API and the database name it."""
-    match auth:
-        case NoAuth():
-            return AuthType.NONE
-        case BearerAuth():
-            return AuthType.BEARER
-        case BasicAuth():
-            return AuthType.BASIC
-        case HeaderAuth():
-            return AuthType.HEADER
-        case _:
-            assert_never(auth)
+CERTIFICATE = "certificate"  # the purpose of its seal
 
 
 def auth_headers(auth: Auth) -> Headers:
-    """The headers that carry `auth`. Basic is UTF-8, as RFC 7617 section 2.1 recommends."""
+    """The headers that carry `auth`. Basic is UTF-8, as RFC 7617 section 2.1 recommends.
+
+    Those of a signature are made by libcurl, and a token of OAuth 2.0 comes from the partner.
+    """
     match auth:
-        case NoAuth():
+        case NoAuth() | OAuth2Auth():
             return ()
         case BearerAuth(token=token):
             return (("Authorization", f"Bearer {token}"),)
         case BasicAuth(username=username, password=password):
             pair = base64.b64encode(f"{username}:{password}".encode()).decode()
             return (("Authorization", f"Basic {pair}"),)
-        case HeaderAuth(name=name, value=value):
-            return ((name, value),)
+        case HeaderAuth(headers=headers):
+            return headers
+        case AwsSigV4Auth(session_token=session_token):
+            return (("X-Amz-Security-Token", session_token),) if session_token is not None else ()
         case _:
             assert_never(auth)
 
 
+def with_auth(options: DestinationOptions, auth: Auth) -> DestinationOptions:
+    """`options` with what is not secret of `auth`, and nothing of another."""
+    header_names = tuple(name for name, _ in auth.headers) if isinstance(auth, HeaderAuth) else None
+    return replace(
+        options,
+        header_names=header_names,
+        aws=auth.scope if isinstance(auth, AwsSigV4Auth) else None,
+        oauth=auth.client if isinstance(auth, OAuth2Auth) else None,
+    )
+
+
 def seal_auth(auth: Auth, *, destination_id: DestinationId, key: SealKey) -> bytes | None:
-    """`auth` encrypted for the row of `destination_id`; None when there are none."""
-    plain = _plain(auth)
-    return None if plain is None else seal(plain, purpose=auth_type(auth), destination_id=destination_id, key=key)
+    """The secret of `auth` encrypted for the row of `destination_id`; None when there is none."""
+    parts = _secret_parts(auth)
+    if parts is None:
+        return None
+    return seal(json.dumps(parts).encode(), purpose=auth_type(auth), destination_id=destination_id, key=key)
 
 
-def unseal_auth(
-    sealed: bytes | None, *, auth_type: AuthType, destination_id: DestinationId, keys: Sequence[SealKey]
-) -> Auth:
-    """The credentials that `seal_auth` was given, for the same row; NoAuth for None where `auth_type` is none.
+def unseal_auth(destination: Destination, *, keys: Sequence[SealKey]) -> Auth:
+    """The credentials of a destination; NoAuth where it has none.
 
-    Raises Unsealable when none of `keys` opens it, or where there is nothing to open.
+    Raises Unsealable when none of `keys` opens them, or where there is nothing to open.
     """
+    sealed, kind, destination_id = destination.sealed_credentials, destination.auth_type, destination.destination_id
     if sealed is None:
-        if auth_type is AuthType.NONE:
+        if kind is AuthType.NONE:
             return NoAuth()
         raise Unsealable(f"the credentials of destination {destination_id} are missing")
-    return _auth(auth_type, unseal(sealed, purpose=auth_type, destination_id=destination_id, keys=keys))
+    plain = unseal(sealed, purpose=kind, destination_id=destination_id, keys=keys)
+    return _auth(kind, json.loads(plain), destination.options)
 
 
-def _plain(auth: Auth) -> bytes | None:
+def seal_certificate(certificate: ClientCertificate, *, destination_id: DestinationId, key: SealKey) -> bytes:
+    """A client certificate with its key, encrypted for the row of `destination_id`."""
+    plain = json.dumps([certificate.chain, certificate.key]).encode()
+    return seal(plain, purpose=CERTIFICATE, destination_id=destination_id, key=key)
+
+
+def unseal_certificate(destination: Destination, *, keys: Sequence[SealKey]) -> ClientCertificate | None:
+    """The client certificate of a destination; None where it has none. Raises Unsealable."""
+    sealed, destination_id = destination.sealed_certificate, destination.destination_id
+    if sealed is None:
+        return None
+    chain, key = json.loads(unseal(sealed, purpose=CERTIFICATE, destination_id=destination_id, keys=keys))
+    return ClientCertificate(chain=chain, key=key)
+
+
+def _secret_parts(auth: Auth) -> list[str | None] | None:
     match auth:
         case NoAuth():
             return None
         case BearerAuth(token=token):
-            parts = [token]
+            return [token]
         case BasicAuth(username=username, password=password):
-            parts = [username, password]
-        case HeaderAuth(name=name, value=value):
-            parts = [name, value]
+            return [username, password]
+        case HeaderAuth(headers=headers):
+            return [part for pair in headers for part in pair]
+        case AwsSigV4Auth(secret_access_key=secret_access_key, session_token=session_token):
+            return [secret_access_key, session_token]
+        case OAuth2Auth(secret=secret):
+            return [secret]
         case _:
             assert_never(auth)
-    return json.dumps(parts).encode()
 
 
-def _auth(kind: AuthType, plain: bytes) -> Auth:
-    parts = json.loads(plain)
+def _auth(kind: AuthType, parts: list[Any], options: DestinationOptions) -> Auth:
     match kind:
         case AuthType.NONE:
             return NoAuth()
@@ -88,6 +127,12 @@ def _auth(kind: AuthType, plain: bytes) -> Auth:
         case AuthType.BASIC:
             return BasicAuth(username=parts[0], password=parts[1])
         case AuthType.HEADER:
-            return HeaderAuth(name=parts[0], value=parts[1])
+            return HeaderAuth(headers=tuple(zip(parts[::2], parts[1::2], strict=True)))
+        case AuthType.AWS_SIGV4 if options.aws is not None:
+            return AwsSigV4Auth(scope=options.aws, secret_access_key=parts[0], session_token=parts[1])
+        case AuthType.OAUTH2 if options.oauth is not None:
+            return OAuth2Auth(client=options.oauth, secret=parts[0])
+        case AuthType.AWS_SIGV4 | AuthType.OAUTH2:
+            raise Unsealable(f"what is not secret of the credentials ({kind}) is missing")
         case _:
             assert_never(kind)

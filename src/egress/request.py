@@ -1,12 +1,14 @@
 """The request on the wire: as it was asked for, without anything that libcurl would add by itself."""
 
 import re
+from collections.abc import Callable
 from dataclasses import field
 
 import pycurl
 
+from domain.auth import AwsSigV4Auth
 from domain.destinations import Timeouts
-from domain.outcomes import Headers
+from domain.outcomes import Headers, Unreachable
 from domain.values import value_class
 from egress.headers import fault_in, field_line, is_token
 from egress.tls import RequestTls
@@ -27,7 +29,8 @@ class OutboundRequest:
     it (`domain.destinations.RepeatRule`): only such a request uses a connection that was open before, since one that
     turns out to be dead leaves unknown whether the request arrived. `owner` is whose connection that must have been,
     since an answer to one owner must not be read by another; it changes with `tls`, which a connection began with.
-    `secrets` are masked in what comes back.
+    `secrets` are masked in what comes back. `after_401` is the request in place of one that is answered 401: such an
+    answer says that nothing was done (RFC 9110 section 15.5.2). `aws` has libcurl sign it.
     """
 
     method: str
@@ -39,6 +42,23 @@ class OutboundRequest:
     owner: str = ""
     tls: RequestTls | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    after_401: "PendingRequest | None" = None
+    aws: AwsSigV4Auth | None = None
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class PendingRequest:
+    """A request that needs something which is still to come, such as an access token.
+
+    `draft` is the request without it. `begin` has it fetched, on another thread, and is given what is to be called
+    then, on any thread: with the request to send, or with why there will be none. Where that takes longer than
+    `within_seconds`, the outcome is `late`. The time that it takes is part of the request's total.
+    """
+
+    draft: OutboundRequest
+    begin: Callable[[Callable[[OutboundRequest | Unreachable], None]], None]
+    within_seconds: float
+    late: Unreachable
 
 
 def fault_in_request(request: OutboundRequest) -> str | None:

@@ -1,5 +1,6 @@
 """One request from its start to its end, and the outcome that follows from how it ended."""
 
+import math
 import os
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unkno
 from egress.connection_policy import ConnectionPolicy, PinnedRoute, new_handle
 from egress.engine import Ended
 from egress.headers import storable
-from egress.request import OutboundRequest, set_request
+from egress.request import OutboundRequest, PendingRequest, set_request
 from egress.response import Response
 
 _LONGEST_DETAIL = 200
@@ -55,14 +56,18 @@ _RECEIVED = (
 class Transfer:
     """One request, and in the end its `exchange`. All moments are monotonic seconds.
 
-    `may_be_sent` says that libcurl was given it, so that some of it may have been sent.
+    `may_be_sent` says that libcurl was given it, so that some of it may have been sent. `pending` is what it waits for
+    before that; None where it waits for nothing, or no longer.
     """
 
-    def __init__(self, request: OutboundRequest, *, started_at: float) -> None:
-        self.request = request
+    def __init__(self, wanted: OutboundRequest | PendingRequest, *, started_at: float) -> None:
+        self.pending = wanted if isinstance(wanted, PendingRequest) else None
+        self.request = wanted.draft if isinstance(wanted, PendingRequest) else wanted
         self.started_at = started_at
+        self.wait_until = math.inf
         self.may_be_sent = False
         self.exchange: Exchange | None = None
+        self._end_by = started_at + self.request.timeouts.total_seconds
 
     @property
     def connect_seconds(self) -> float:
@@ -73,12 +78,25 @@ class Transfer:
     @property
     def connect_by(self) -> float:
         """When there must be a connection."""
-        return self.started_at + self.connect_seconds
+        return min(self.started_at + self.connect_seconds, self.end_by)
 
     @property
     def end_by(self) -> float:
-        """When the transfer must have ended."""
-        return self.started_at + self.request.timeouts.total_seconds
+        """When the transfer must have ended, whatever it waited for."""
+        return self._end_by
+
+    def await_pending(self, pending: PendingRequest, *, now: float) -> None:
+        """It waits for `pending` from now on, as it has not been sent, or has for nothing."""
+        self.pending = pending
+        self.exchange = None
+        self.may_be_sent = False
+        self.wait_until = min(now + pending.within_seconds, self.end_by)
+
+    def restart(self, request: OutboundRequest, *, now: float) -> None:
+        """What it waited for has come: its time to connect and to the first byte begins now."""
+        self.pending = None
+        self.request = request
+        self.started_at = now
 
     def end_unsent(self, outcome: Outcome, *, now: float) -> None:
         """Ends a transfer that libcurl was not given, or that was taken from it."""

@@ -26,9 +26,10 @@ from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange, Unknown
 from domain.wakeups import Wakeup, next_miss_delay_seconds
-from egress.client import EarlyResults, OutboundRequest
+from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
 from flows.judge import JudgedAttempt, judged
+from flows.oauth import AccessTokens
 from flows.prepare import prepared, seal_key
 from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, Recorded, queue, record_all, retries, settle
@@ -116,14 +117,16 @@ def make_attempts(
     started_at = services.clock()
     key = seal_key(claims, services=services)
     within_seconds = (end_at - services.clock()).total_seconds() - SETTLE_SECONDS
-    ready = [(claim, prepared(claim, key=key, within_seconds=within_seconds, now=started_at)) for claim in claims]
-    requests = [(claim, request) for claim, request in ready if isinstance(request, OutboundRequest)]
+    tokens = AccessTokens(key=key, services=services)
+    prepare = partial(prepared, key=key, tokens=tokens, within_seconds=within_seconds, now=started_at)
+    ready = [(claim, prepare(claim)) for claim in claims]
+    requests = [(claim, request) for claim, request in ready if not isinstance(request, Exchange)]
     sendable = [claim for claim, _ in requests]
     early_results = (
         EarlyResults(report=partial(early_recorder.begin, sendable, started_at=started_at)) if early_recorder else None
     )
     sent = iter(_sent([request for _, request in requests], early=early_results, services=services))
-    exchanges = [(claim, next(sent) if isinstance(result, OutboundRequest) else result) for claim, result in ready]
+    exchanges = [(claim, result if isinstance(result, Exchange) else next(sent)) for claim, result in ready]
     judged_early: Mapping[DeliveryId, JudgedAttempt] = (
         early_recorder.end(until=end_at - timedelta(seconds=CARRY_SECONDS)) if early_recorder else {}
     )
@@ -161,7 +164,7 @@ def _with_messages(attempts: Sequence[JudgedAttempt], due: Due) -> list[tuple[Ba
     return [(due[attempt.claim.delivery_id], attempt) for attempt in attempts]
 
 
-def _sent(requests: Sequence[OutboundRequest], *, early: EarlyResults | None, services: Services) -> Sequence[Exchange]:
+def _sent(requests: Sequence[Sendable], *, early: EarlyResults | None, services: Services) -> Sequence[Exchange]:
     """Step 3. Where the client itself fails, it is unknown which requests of the batch were sent."""
     return isolated(
         partial(services.client.send_all, requests, early=early),

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from db import destinations
-from domain.destinations import Auth, AuthType, Guarantee, ManagedDestination, Timeouts, is_reference
+from domain.auth import Auth, AuthType, auth_type
+from domain.destinations import Guarantee, ManagedDestination, Timeouts, is_reference
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 from domain.targets import base_url_fault
-from egress.credentials import auth_type, seal_auth
+from egress.credentials import seal_auth, with_auth
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys
@@ -91,7 +92,7 @@ def _sealed(new: NewDestination, *, services: Services) -> SavedDestination:
         idempotency_header=new.idempotency_header,
         timeouts=new.timeouts,
         created_at=now,
-        options=replace(new.options, signing=signing.schemes or None),
+        options=with_auth(replace(new.options, signing=signing.schemes or None), new.auth),
         sealed_signing=sealed_keys(signing, destination_id=destination_id, services=services),
     )
     return SavedDestination(destination=destination, texts=signing.texts)

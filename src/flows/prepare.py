@@ -1,10 +1,13 @@
 """Makes the request of a claim, or says why none can be sent."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from domain.auth import Auth, AwsSigV4Auth, OAuth2Auth
+from domain.certificates import TlsOptions
 from domain.deliveries import Claim
 from domain.destinations import Destination, RepeatRule, Timeouts, repeat_rule
 from domain.errors import SecretUnavailable, Unsealable
@@ -13,9 +16,11 @@ from domain.masks import secrets_in
 from domain.outcomes import Exchange, Headers, Unknown, Unreachable
 from domain.signing import Scheme
 from domain.targets import partner_url
-from egress.client import OutboundRequest
-from egress.credentials import auth_headers, unseal_auth
+from egress.client import OutboundRequest, PendingRequest
+from egress.credentials import auth_headers, unseal_auth, unseal_certificate
 from egress.sealing import SealKey
+from egress.tls import RequestTls
+from flows.oauth import AccessTokens
 from flows.services import Services
 from runtime.isolation import isolated
 from runtime.observability import logger
@@ -37,8 +42,11 @@ def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
     return isolated(partial(_seal_key, services), otherwise=lambda _: None, step="seal key")
 
 
-def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float, now: datetime) -> OutboundRequest | Exchange:
-    """The request to send; or the attempt's outcome where nothing may or can be sent.
+def prepared(
+    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+) -> OutboundRequest | PendingRequest | Exchange:
+    """The request to send, perhaps once its access token is there; or the attempt's outcome where nothing may or can
+    be sent.
 
     `within_seconds` is all the time that is left for it, whatever the destination's own deadline. `now` is the time of
     the attempt, which signatures carry.
@@ -46,7 +54,7 @@ def prepared(claim: Claim, *, key: SealKey | None, within_seconds: float, now: d
     Nothing has been sent yet, so an error here never leaves the outcome unknown.
     """
     return isolated(
-        partial(_prepared, claim, key=key, within_seconds=within_seconds, now=now),
+        partial(_prepared, claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now),
         otherwise=_unprepared,
         step="prepare",
         delivery_id=claim.delivery_id,
@@ -73,36 +81,80 @@ def _unprepared(error: Exception) -> Exchange:
 
 
 def _has_secrets(destination: Destination) -> bool:
-    return destination.sealed_credentials is not None or destination.sealed_signing is not None
+    sealed = (destination.sealed_credentials, destination.sealed_certificate, destination.sealed_signing)
+    return any(secret is not None for secret in sealed)
 
 
-def _prepared(claim: Claim, *, key: SealKey | None, within_seconds: float, now: datetime) -> OutboundRequest | Exchange:
+def _prepared(
+    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+) -> OutboundRequest | PendingRequest | Exchange:
     if claim.lapsed:
         return Exchange(outcome=LAPSED)
     if within_seconds <= 0:
         return Exchange(outcome=NO_TIME)
     try:
-        credentials = _credentials(claim, key=key)
+        request = _with_credentials(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
     except Unsealable:
         logger.exception("credentials could not be unsealed", delivery_id=str(claim.delivery_id))
         return Exchange(outcome=UNSEALABLE)
-    request = OutboundRequest(
+    return Exchange(outcome=request) if isinstance(request, Unreachable) else request
+
+
+def _with_credentials(
+    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+) -> OutboundRequest | PendingRequest | Unreachable:
+    """Raises Unsealable."""
+    auth = _auth(claim.destination, key=key)
+    tls = _tls(claim.destination, key=key)
+    unsigned = partial(_unsigned, claim, auth, tls=tls, within_seconds=within_seconds)
+
+    def complete(credentials: Headers) -> OutboundRequest | Unreachable:
+        request, schemes = unsigned(credentials), claim.destination.options.signing
+        return request if schemes is None else _signed(request, claim, schemes, key=key, now=now)
+
+    if isinstance(auth, OAuth2Auth):
+        return tokens.request(claim, auth, draft=unsigned(()), complete=complete)
+    return complete(auth_headers(auth))
+
+
+def _unsigned(
+    claim: Claim, auth: Auth, credentials: Headers, *, tls: RequestTls | None, within_seconds: float
+) -> OutboundRequest:
+    return OutboundRequest(
         method=claim.method,
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
         headers=_headers(claim, credentials),
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
         may_repeat=repeat_rule_of(claim) is RepeatRule.ALWAYS,
-        owner=claim.destination.destination_id.hex,
+        owner=_owner(claim.destination),
+        tls=tls,
         secrets=secrets_in(credentials),
+        aws=auth if isinstance(auth, AwsSigV4Auth) else None,
     )
-    schemes = claim.destination.options.signing
-    return request if schemes is None else _signed(request, claim, schemes, key=key, now=now)
+
+
+def _owner(destination: Destination) -> str:
+    """Whose open connections its requests may use: those that were made for it, with the TLS that it has now."""
+    if destination.sealed_certificate is None and destination.options.tls is None:
+        return destination.destination_id.hex
+    made_with = repr((destination.sealed_certificate, destination.options.tls)).encode()
+    return f"{destination.destination_id.hex} {hashlib.sha256(made_with).hexdigest()}"
+
+
+def _tls(destination: Destination, *, key: SealKey | None) -> RequestTls | None:
+    """Raises Unsealable."""
+    if destination.sealed_certificate is None and destination.options.tls is None:
+        return None
+    return RequestTls(
+        options=destination.options.tls or TlsOptions(),
+        certificate=unseal_certificate(destination, keys=_available(destination.sealed_certificate, key)),
+    )
 
 
 def _signed(
     request: OutboundRequest, claim: Claim, schemes: Sequence[Scheme], *, key: SealKey | None, now: datetime
-) -> OutboundRequest | Exchange:
+) -> OutboundRequest | Unreachable:
     """The final request with its signatures: last of all, since they cover what is sent."""
     from egress.signing import NotSigned, UnsignedRequest, signed_headers
     from egress.signing.given import unseal_keys
@@ -122,10 +174,10 @@ def _signed(
         )
         return replace(request, headers=signed_headers(unsigned, schemes, secrets=secrets))
     except NotSigned as error:
-        return Exchange(outcome=Unreachable(reason=f"{error}; nothing was sent"))
+        return Unreachable(reason=f"{error}; nothing was sent")
     except (Unsealable, KeyError, ValueError):
         logger.exception("a request could not be signed", delivery_id=str(claim.delivery_id))
-        return Exchange(outcome=UNSIGNABLE)
+        return UNSIGNABLE
 
 
 def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
@@ -144,16 +196,13 @@ def _headers(claim: Claim, credentials: Headers) -> Headers:
     return merged(claim.headers, keyed, credentials)
 
 
-def _credentials(claim: Claim, *, key: SealKey | None) -> Headers:
-    destination = claim.destination
-    if destination.sealed_credentials is None:
-        return ()
-    if key is None:
+def _auth(destination: Destination, *, key: SealKey | None) -> Auth:
+    """Raises Unsealable."""
+    return unseal_auth(destination, keys=_available(destination.sealed_credentials, key))
+
+
+def _available(sealed: bytes | None, key: SealKey | None) -> list[SealKey]:
+    """The key, where one is needed. Raises Unsealable where it is not available then."""
+    if key is None and sealed is not None:
         raise Unsealable("the seal key is not available")
-    auth = unseal_auth(
-        destination.sealed_credentials,
-        auth_type=destination.auth_type,
-        destination_id=destination.destination_id,
-        keys=[key],
-    )
-    return auth_headers(auth)
+    return [] if key is None else [key]

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
+from domain.auth import AuthType
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
-from domain.destinations import AuthType, Guarantee
+from domain.destinations import Guarantee
 from domain.outcomes import OutcomeKind
 from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS

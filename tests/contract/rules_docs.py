@@ -12,10 +12,11 @@ from pathlib import Path
 
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, LOCK_WAIT_SECONDS, READONLY_ROLE
 from domain import errors
+from domain.auth import AuthType
 from domain.bodies import INFLATED_LIMIT_BYTES, STORED_RESPONSE_BYTES
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
-from domain.destinations import MAX_TOTAL_SECONDS, MIN_TIMEOUT_SECONDS, AuthType, Guarantee, Timeouts
+from domain.destinations import MAX_TOTAL_SECONDS, MIN_TIMEOUT_SECONDS, Guarantee, Timeouts
 from domain.errors import SallyportError
 from domain.headers import FRAMING, HOP_BY_HOP, OUR_PREFIXES, OURS
 from domain.outcomes import OutcomeKind

@@ -16,8 +16,9 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from domain.auth import AuthType
 from domain.deliveries import State
-from domain.destinations import AuthType, DestinationState, Guarantee
+from domain.destinations import DestinationState, Guarantee
 from domain.outcomes import OutcomeKind
 from domain.scopes import ALL_SCOPES
 from tests.conftest import FreshDatabase
@@ -31,6 +32,8 @@ ACME, OTHERS = UUID(int=1), UUID(int=2)
 TOKEN, BANK, THEIR_BANK = UUID(int=3), UUID(int=4), UUID(int=5)
 DELIVERY, THEIR_DELIVERY, ATTEMPT = UUID(int=6), UUID(int=7), UUID(int=8)
 NEW_DELIVERY, NOBODY = UUID(int=13), UUID(int=99)
+
+TOKEN_PARTS = ("token_id", "sealed_token", "token_basis", "usable_until", "renew_at")
 
 # A valid row of each table, beside those that are there.
 ROWS: dict[str, dict[str, object]] = {
@@ -69,6 +72,18 @@ ROWS: dict[str, dict[str, object]] = {
         "credentials_changed_at": None,
         "deleted_at": None,
         "deleted_name": None,
+    },
+    "oauth_token": {
+        "destination_id": THEIR_BANK,
+        "token_id": UUID(int=15),
+        "sealed_token": b"x",
+        "token_basis": b"b" * 32,
+        "usable_until": NOW,
+        "renew_at": NOW,
+        "renewal_id": None,
+        "renewing_until": None,
+        "failed_renewal_id": None,
+        "failure": None,
     },
     "delivery": {
         "delivery_id": NEW_DELIVERY,
@@ -142,6 +157,7 @@ PRESENT: list[tuple[str, Row]] = [
     ("destination", {"destination_id": BANK, "name": "bank"}),
     ("destination", {"destination_id": THEIR_BANK, "name": "their-bank", "tenant_id": OTHERS}),
     ("delivery", {"delivery_id": DELIVERY, "idempotency_key": "key"}),
+    ("oauth_token", {"destination_id": BANK}),
     (
         "delivery",
         {
@@ -267,6 +283,23 @@ CASES = {
     "destination_tenant_exists": Case(
         table="destination", refused=[{"tenant_id": NOBODY}], taken=[{"tenant_id": OTHERS}]
     ),
+    "oauth_token_pkey": Case(table="oauth_token", refused=[{"destination_id": BANK}], taken=[]),
+    "oauth_token_whole": Case(
+        table="oauth_token",
+        refused=[{name: None} for name in TOKEN_PARTS],
+        taken=[dict.fromkeys(TOKEN_PARTS)],
+    ),
+    "oauth_token_renewal_ends": Case(
+        table="oauth_token",
+        refused=[{"renewal_id": NOBODY}, {"renewing_until": NOW}],
+        taken=[{"renewal_id": NOBODY, "renewing_until": NOW}],
+    ),
+    "oauth_token_failure_said": Case(
+        table="oauth_token",
+        refused=[{"failed_renewal_id": NOBODY}, {"failure": "why"}],
+        taken=[{"failed_renewal_id": NOBODY, "failure": "why"}],
+    ),
+    "oauth_token_of_destination": Case(table="oauth_token", refused=[{"destination_id": NOBODY}], taken=[]),
     "delivery_pkey": Case(table="delivery", refused=[{"delivery_id": DELIVERY}], taken=[]),
     "delivery_key_once": Case(
         table="delivery", refused=[{"idempotency_key": "key"}], taken=[{"idempotency_key": "key", **THEIRS}]
@@ -391,6 +424,7 @@ MAY_BE_EMPTY = {
     *(("destination", name) for name in ("sealed_credentials", "sealed_certificate", "sealed_signing")),
     *(("destination", name) for name in ("state_reason", "state_changed_at", "state_changed_by")),
     *(("destination", name) for name in ("credentials_changed_at", "deleted_at", "deleted_name")),
+    *(("oauth_token", name) for name in ROWS["oauth_token"] if name != "destination_id"),
     *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
     *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until")),
     *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until")),

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.destinations import AuthType
+from domain.auth import AuthType
 from domain.errors import NameTaken, StatementRefused
 from domain.ids import TenantId
 from tests.support.gateway import Gateway

@@ -16,12 +16,13 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, deliveries, destinations, tenants
+from db import attempts, deliveries, destinations, oauth_tokens, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
+from domain.auth import AuthType, StoredToken
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
-from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import Destination, Guarantee, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
 from domain.outcomes import OutcomeKind, Timings
@@ -32,10 +33,11 @@ from tests.support.wires import Wire
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT, TOKEN, PARTNER = TenantId(UUID(int=1)), TokenId(UUID(int=2)), DestinationId(UUID(int=3))
 FIRST, SECOND = DeliveryId(UUID(int=10)), DeliveryId(UUID(int=11))
+RENEWAL, OTHER_RENEWAL = UUID(int=40), UUID(int=41)
 A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
 TABLES = (
-    *("tenant", "token", "destination", "destination_flow", "delivery", "delivery_body", "attempt"),
+    *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
     *("slot_waiter", "ordering_place"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
@@ -151,6 +153,35 @@ def claimed(found: ClaimResult) -> object:
     if isinstance(found, Claim):
         return "claim", found.delivery_id, found.lapsed, found.attempts_made
     return type(found).__name__, found.delivery_id
+
+
+def takes(renewal: UUID = RENEWAL, *, at: datetime = NOW, instead_of: UUID | None = None) -> Act:
+    def act(database: Database) -> object:
+        found = oauth_tokens.take(
+            database, PARTNER, renewal_id=renewal, instead_of=instead_of, until=at + timedelta(seconds=15), now=at
+        )
+        assert found is not None
+        row = database.rows("SELECT renewal_id FROM oauth_token", {})[0]
+        assert found.ours == (row["renewal_id"] == renewal)
+        return found.ours
+
+    return act
+
+
+def stores_token(renewal: UUID = RENEWAL) -> Act:
+    token = StoredToken(
+        token_id=renewal,
+        sealed_token=b"sealed",
+        basis=b"basis",
+        usable_until=later(300),
+        renew_at=later(240),
+        renewing_until=None,
+    )
+    return lambda database: oauth_tokens.store(database, PARTNER, token, renewal_id=renewal)
+
+
+def fails_to_renew(renewal: UUID = RENEWAL) -> Act:
+    return lambda database: oauth_tokens.fail(database, PARTNER, renewal_id=renewal, failure="why", again_at=later(30))
 
 
 def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
@@ -273,6 +304,31 @@ CASES = [
         before=TENANCY,
         runs=lambda database: destinations.page(database, tenant_id=TENANT, before=None, limit=9),
         meanwhile={"stored": stores(destination())},
+    ),
+    Case(
+        statement="oauth_tokens.take",
+        before=READY,
+        runs=takes(),
+        meanwhile={"another": takes(OTHER_RENEWAL), "another, later": takes(OTHER_RENEWAL, at=later(15))},
+    ),
+    Case(
+        statement="oauth_tokens.take",
+        told="again",
+        before=(*READY, takes(OTHER_RENEWAL), stores_token(OTHER_RENEWAL)),
+        runs=takes(instead_of=OTHER_RENEWAL),
+        meanwhile={"another": takes(OTHER_RENEWAL, instead_of=OTHER_RENEWAL)},
+    ),
+    Case(
+        statement="oauth_tokens.store",
+        before=(*READY, takes()),
+        runs=stores_token(),
+        meanwhile={"another": takes(OTHER_RENEWAL, at=later(15), instead_of=RENEWAL)},
+    ),
+    Case(
+        statement="oauth_tokens.fail",
+        before=(*READY, takes()),
+        runs=fails_to_renew(),
+        meanwhile={"another": takes(OTHER_RENEWAL)},
     ),
     *(
         Case(

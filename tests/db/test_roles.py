@@ -23,9 +23,16 @@ HIDDEN = {
     ("destination", "sealed_credentials"),
     ("destination", "sealed_certificate"),
     ("destination", "sealed_signing"),
+    ("oauth_token", "sealed_token"),
+    ("oauth_token", "token_basis"),  # a hash over credentials
 }
 # What never changes of a destination.
-LASTING = {("destination", "destination_id"), ("destination", "tenant_id"), ("destination", "created_at")}
+LASTING = {
+    ("destination", "destination_id"),
+    ("destination", "tenant_id"),
+    ("destination", "created_at"),
+    ("oauth_token", "destination_id"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +127,7 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
         (
             APPLICATION_ROLE,
             {
-                *("destination", "delivery", "delivery_body", "attempt"),
+                *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
                 *("destination_flow", "slot_waiter", "ordering_place"),
             },
         ),
@@ -159,10 +166,10 @@ WRITTEN = {
     # role: the tables that it inserts into, the tables that it updates as a whole, the single columns that it updates
     APPLICATION_ROLE: (
         {
-            *("destination", "delivery", "delivery_body", "attempt"),
+            *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
             *("destination_flow", "slot_waiter", "ordering_place"),
         },
-        {"destination", "destination_flow", "delivery", "attempt"},
+        {"destination", "oauth_token", "destination_flow", "delivery", "attempt"},
         set[tuple[str, str]](),
     ),
     AUTHORIZER_ROLE: (set[str](), set[str](), {("token", "last_used_at")}),

@@ -13,12 +13,21 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, deliveries, destinations, tenants
+from db import attempts, deliveries, destinations, oauth_tokens, tenants
 from db.connection import Database
 from db.deliveries import Filter, Lease
 from domain.allow import AllowRule
+from domain.auth import (
+    AssertionAlgorithm,
+    AuthType,
+    AwsScope,
+    ClientAuthentication,
+    OAuthClient,
+    StoredToken,
+)
+from domain.certificates import CertificateFacts, TlsOptions, TlsVersion
 from domain.deliveries import Attempt, Claim, Delivery, Finished, NewDelivery, NotDue, Record, State, StoredResponse
-from domain.destinations import AuthType, Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
+from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
 from domain.options import PLAIN, DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
@@ -39,7 +48,31 @@ STORED = Destination(
     idempotency_header="X-Request-Key",
     timeouts=Timeouts(connect_seconds=1.5, first_byte_seconds=2.5, total_seconds=3.5),
     created_at=NOW,
-    options=DestinationOptions(allow=AllowRule(methods=("PATCH", "POST"), paths=("/payments",))),
+    options=DestinationOptions(
+        allow=AllowRule(methods=("PATCH", "POST"), paths=("/payments",)),
+        header_names=("X-Api-Key", "X-Api-Secret"),
+        aws=AwsScope(region="eu-central-1", service="execute-api", access_key_id="AKID"),
+        oauth=OAuthClient(
+            token_url="https://bank.example/token",
+            client_id="sallyport",
+            client_authentication=ClientAuthentication.PRIVATE_KEY_JWT,
+            scope="payments",
+            audience="https://bank.example",
+            parameters=(("resource", "a"), ("tenant", "b")),
+            algorithm=AssertionAlgorithm.EDDSA,
+            key_id="key-1",
+            assertion_audience="https://bank.example/issuer",
+        ),
+        certificate=CertificateFacts(
+            subject="CN=acme",
+            issuer="CN=bank",
+            serial_number="1f",
+            not_before=NOW - timedelta(days=1),
+            not_after=NOW + timedelta(days=365),
+            sha256="ab" * 32,
+        ),
+        tls=TlsOptions(ca="-----BEGIN", pins=("sha256/x",), minimum_version=TlsVersion.TLS_1_3),
+    ),
     sealed_certificate=b"\x00certificate",
     sealed_signing=b"\x00signing",
 )
@@ -226,6 +259,44 @@ def test_a_delivery_that_is_sent_at_once_is_claimed_whole(stored: Database) -> N
     found = accept(stored, wait_seconds=STORED.timeouts.total_seconds)
     assert (found.delivery, found.claim) == (sending, CLAIM)
     assert told(stored) == sending
+
+
+def test_a_claim_brings_the_access_token_whole_and_who_renews_it(stored: Database) -> None:
+    first, second = UUID(int=40), UUID(int=41)
+    token = StoredToken(
+        token_id=first,
+        sealed_token=b"\x00token",
+        basis=bytes(range(32)),
+        usable_until=NOW + timedelta(seconds=295, microseconds=7),
+        renew_at=NOW + timedelta(seconds=240),
+        renewing_until=None,
+    )
+    destination_id, until = STORED.destination_id, NOW + timedelta(seconds=15)
+    for renewal_id in (first, second):
+        oauth_tokens.take(stored, destination_id, renewal_id=renewal_id, instead_of=None, until=until, now=NOW)
+    oauth_tokens.store(stored, destination_id, token, renewal_id=second)  # it was never theirs
+    oauth_tokens.store(stored, destination_id, token, renewal_id=first)
+    assert accept(stored, wait_seconds=STORED.timeouts.total_seconds).claim == replace(CLAIM, token=token)
+    found = oauth_tokens.take(stored, destination_id, renewal_id=second, instead_of=first, until=until, now=NOW)
+    assert found == oauth_tokens.Renewal(
+        ours=True,
+        token=replace(token, renewing_until=until),
+        renewal_id=second,
+        failed_renewal_id=None,
+        failure=None,
+    )
+    again_at = NOW + timedelta(seconds=300)
+    oauth_tokens.fail(stored, destination_id, renewal_id=second, failure="why", again_at=again_at)
+    claims = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=NOW)
+    assert claims == [replace(CLAIM, token=replace(token, renew_at=again_at))]
+    third = oauth_tokens.take(stored, destination_id, renewal_id=first, instead_of=None, until=until, now=NOW)
+    assert third == oauth_tokens.Renewal(
+        ours=False,
+        token=replace(token, renew_at=again_at),
+        renewal_id=None,
+        failed_renewal_id=second,
+        failure="why",
+    )
 
 
 def test_a_wait_shorter_than_the_total_deadline_leaves_it_to_the_queue(stored: Database) -> None:

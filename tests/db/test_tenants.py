@@ -11,7 +11,8 @@ import pytest
 from db import destinations, tenants
 from db.connection import Database, Parameters, Row
 from db.tenants import Caller, TokenRecord
-from domain.destinations import AuthType, Guarantee, ManagedDestination, Timeouts
+from domain.auth import AuthType
+from domain.destinations import Guarantee, ManagedDestination, Timeouts
 from domain.ids import DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase

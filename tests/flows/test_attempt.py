@@ -12,12 +12,13 @@ import pytest
 
 from db import deliveries
 from db.connection import Connection, Database, Parameters, Row
+from domain.auth import BearerAuth, auth_type
 from domain.deliveries import Claim, State
-from domain.destinations import BearerAuth, Guarantee, Timeouts
+from domain.destinations import Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import MISS_DELAYS_SECONDS, ROW_COMES_WITHIN_SECONDS, Wakeup
-from egress.credentials import auth_type, seal_auth
+from egress.credentials import seal_auth
 from egress.sealing import SealKey
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts

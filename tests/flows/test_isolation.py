@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from domain.auth import BearerAuth, auth_type
 from domain.deliveries import Claim
-from domain.destinations import BearerAuth
 from domain.ids import DeliveryId
 from domain.outcomes import OutcomeKind
 from egress import client as egress_client
-from egress.credentials import auth_type, seal_auth
+from egress.credentials import seal_auth
 from egress.transfer import Run
 from flows import attempt, judge, prepare, settle
 from flows.accept import accept
@@ -58,7 +58,7 @@ def of_odd_claim(claim: Claim, *_: Any, **__: Any) -> bool:
 STEPS = [
     Step(
         name="open credentials",
-        breaks=breaks(prepare, "_credentials", at=of_odd_claim),
+        breaks=breaks(prepare, "_with_credentials", at=of_odd_claim),
         outcome=OutcomeKind.UNREACHABLE,
         state="pending",
         sent=False,

@@ -17,8 +17,9 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from db.connection import Database
 from db.destinations import insert
+from domain.auth import AuthType
 from domain.deliveries import NewDelivery
-from domain.destinations import AuthType, Destination, Guarantee, Timeouts
+from domain.destinations import Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
 from domain.scopes import ALL_SCOPES
 from domain.wakeups import Wakeup

@@ -134,6 +134,11 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_MAX_NAME_CHARACTERS": 253,
         "REMEMBERED": 1000,
     },
+    "egress/assertions.py": {
+        "LIFE_SECONDS": 300,
+        "_P256_BYTES": 32,
+        "_PSS_SALT_BYTES": 32,
+    },
     "egress/certificates.py": {
         "MOST_CERTIFICATES": 10,
         "MOST_ROOTS": 50,
@@ -166,6 +171,13 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "egress/response.py": {
         "RESPONSE_CAP_BYTES": 4_194_304,
         "_SWITCHING": 101,
+    },
+    "egress/oauth.py": {
+        "MOST_TOKEN_CHARACTERS": 16_384,
+        "MOST_ANSWER_BYTES": 65_536,
+        "ASSUMED_SECONDS": 300,
+        "MOST_SECONDS": 2_592_000,
+        "_LONGEST_DETAIL": 200,
     },
     "egress/sealing.py": {
         "FORMAT_VERSION": 1,
@@ -229,6 +241,15 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/early_recording.py": {
         "GRACE_SECONDS": 1.0,
+    },
+    "flows/oauth.py": {
+        "WAIT_SECONDS": 8.0,
+        "LEASE_SECONDS": 15.0,
+        "PAUSES_SECONDS": (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+        "AGAIN_SECONDS": 30.0,
+        "RENEWED_BEFORE": 0.2,
+        "LEAST_RENEWED_BEFORE_SECONDS": 30.0,
+        "_MARGIN_SECONDS": 5.0,
     },
     "flows/groups.py": {
         "REMEMBERED_NAMES": 1000,

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,10 +11,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.destinations import Auth, AuthType, BasicAuth, BearerAuth, HeaderAuth, NoAuth
+from domain.auth import (
+    Auth,
+    AuthType,
+    AwsScope,
+    AwsSigV4Auth,
+    BasicAuth,
+    BearerAuth,
+    ClientAuthentication,
+    HeaderAuth,
+    NoAuth,
+    OAuth2Auth,
+    OAuthClient,
+    auth_type,
+)
+from domain.certificates import TlsOptions
+from domain.destinations import Destination, Guarantee, Timeouts
 from domain.errors import Unsealable
-from domain.ids import DestinationId
-from egress.credentials import auth_headers, auth_type, seal_auth, unseal_auth
+from domain.ids import DestinationId, TenantId
+from domain.options import PLAIN, DestinationOptions
+from egress.credentials import auth_headers, seal_auth, unseal_auth, with_auth
 from egress.sealing import SealKey
 
 KEY = SealKey(bytes(range(32)))
@@ -20,10 +38,22 @@ OTHER_KEY = SealKey(bytes(32))
 HERE = DestinationId(UUID(int=1))
 ELSEWHERE = DestinationId(UUID(int=2))
 
+AWS = AwsScope(region="eu-central-1", service="execute-api", access_key_id="AKID")
+CLIENT = OAuthClient(
+    token_url="https://bank.example/token",
+    client_id="sallyport",
+    client_authentication=ClientAuthentication.CLIENT_SECRET_BASIC,
+    scope="payments",
+    parameters=(("resource", "https://bank.example"),),
+)
 AUTHS: list[Auth] = [
     BearerAuth(token="tok-en"),
     BasicAuth(username="user:name", password="pass:wörd"),
-    HeaderAuth(name="X-Api-Key", value="k€y"),
+    HeaderAuth(headers=(("X-Api-Key", "k€y"),)),
+    HeaderAuth(headers=(("X-Api-Key", "k€y"), ("X-Api-Secret", "secret"))),
+    AwsSigV4Auth(scope=AWS, secret_access_key="s3cret"),
+    AwsSigV4Auth(scope=AWS, secret_access_key="s3cret", session_token="token"),
+    OAuth2Auth(client=CLIENT, secret="s3cret"),
 ]
 
 
@@ -34,14 +64,46 @@ def sealed(auth: Auth, *, destination_id: DestinationId = HERE, key: SealKey = K
 
 
 def opened(
-    value: bytes | None, kind: AuthType, *, destination_id: DestinationId = HERE, keys: list[SealKey] | None = None
+    value: bytes | None,
+    kind: AuthType,
+    *,
+    destination_id: DestinationId = HERE,
+    keys: list[SealKey] | None = None,
+    options: DestinationOptions = PLAIN,
 ) -> Auth:
-    return unseal_auth(value, auth_type=kind, destination_id=destination_id, keys=[KEY] if keys is None else keys)
+    destination = Destination(
+        destination_id=destination_id,
+        tenant_id=TenantId(UUID(int=3)),
+        name="bank",
+        base_url="https://bank.example",
+        auth_type=kind,
+        sealed_credentials=value,
+        guarantee=Guarantee.AUTO,
+        idempotent=False,
+        idempotency_header="Idempotency-Key",
+        timeouts=Timeouts(),
+        created_at=datetime(2026, 11, 27, tzinfo=UTC),
+        options=options,
+    )
+    return unseal_auth(destination, keys=[KEY] if keys is None else keys)
 
 
 @pytest.mark.parametrize("auth", AUTHS)
-def test_what_is_sealed_opens_as_it_was(auth: Auth) -> None:
-    assert opened(sealed(auth), auth_type(auth)) == auth
+def test_what_is_sealed_opens_as_it_was_beside_what_is_shown_of_it(auth: Auth) -> None:
+    assert opened(sealed(auth), auth_type(auth), options=with_auth(PLAIN, auth)) == auth
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_what_is_shown_of_one_kind_is_nothing_of_another(auth: Auth) -> None:
+    before = replace(PLAIN, header_names=("X-Old",), aws=AWS, oauth=CLIENT, tls=TlsOptions())
+    assert with_auth(before, auth) == replace(with_auth(PLAIN, auth), tls=TlsOptions())
+    assert "s3cret" not in repr(with_auth(before, auth))
+
+
+def test_a_kind_whose_shown_part_is_missing_does_not_open() -> None:
+    for auth in AUTHS[4:]:
+        with pytest.raises(Unsealable, match="is missing"):
+            opened(sealed(auth), auth_type(auth))
 
 
 def test_no_credentials_need_no_seal() -> None:
@@ -76,7 +138,14 @@ def test_a_seal_around_nothing_opens_as_no_credentials() -> None:
 
 
 @pytest.mark.parametrize(
-    ("auth", "kind"), list(zip([NoAuth(), *AUTHS], ["none", "bearer", "basic", "header"], strict=True))
+    ("auth", "kind"),
+    list(
+        zip(
+            [NoAuth(), *AUTHS],
+            ["none", "bearer", "basic", "header", "header", "aws_sigv4", "aws_sigv4", "oauth2"],
+            strict=True,
+        )
+    ),
 )
 def test_each_kind_has_its_name(auth: Auth, kind: str) -> None:
     assert auth_type(auth) == kind
@@ -134,7 +203,14 @@ def test_the_key_is_found_among_several() -> None:
             BasicAuth(username="test", password="123£"),  # the example of RFC 7617 section 2.1
             (("Authorization", "Basic dGVzdDoxMjPCow=="),),
         ),
-        (HeaderAuth(name="X-Api-Key", value="abc"), (("X-Api-Key", "abc"),)),
+        (HeaderAuth(headers=(("X-Api-Key", "abc"),)), (("X-Api-Key", "abc"),)),
+        (HeaderAuth(headers=(("A", "1"), ("B", "2"))), (("A", "1"), ("B", "2"))),
+        (AwsSigV4Auth(scope=AWS, secret_access_key="s"), ()),
+        (
+            AwsSigV4Auth(scope=AWS, secret_access_key="s", session_token="t"),
+            (("X-Amz-Security-Token", "t"),),
+        ),
+        (OAuth2Auth(client=CLIENT, secret="s"), ()),
     ],
 )
 def test_credentials_become_headers(auth: Auth, headers: tuple[tuple[str, str], ...]) -> None:
@@ -142,11 +218,13 @@ def test_credentials_become_headers(auth: Auth, headers: tuple[tuple[str, str], 
 
 
 def test_nothing_secret_shows_in_what_might_be_logged() -> None:
-    shown = repr([KEY, *AUTHS[:2]])
+    shown = repr([KEY, *AUTHS])
     for secret in (
         "tok-en",
         "pass",
         "user:name",
+        "k€y",
+        "s3cret",
         repr(KEY.secret),
         KEY.secret.hex(),
         base64.b64encode(KEY.secret).decode(),

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.auth import BasicAuth, BearerAuth, HeaderAuth, NoAuth
 from domain.bodies import NOTE, STORED_RESPONSE_BYTES, stored_response
-from domain.destinations import BasicAuth, BearerAuth, HeaderAuth, NoAuth
 from domain.masks import longest_form, masked, masked_text, secrets_in
 from domain.outcomes import Answered
 from egress.credentials import auth_headers
@@ -32,7 +32,7 @@ def test_what_is_secret_of_each_kind_of_credentials() -> None:
     assert secrets_in(auth_headers(BearerAuth(token="tok-1"))) == ("Bearer tok-1", "tok-1")
     basic = auth_headers(BasicAuth(username="joe", password="pass word"))
     assert secrets_in(basic) == (f"Basic {pair}", pair, "joe:pass word", "pass word")
-    assert secrets_in(auth_headers(HeaderAuth(name="X-Key", value="abc"))) == ("abc",)
+    assert secrets_in(auth_headers(HeaderAuth(headers=(("X-Key", "abc"),)))) == ("abc",)
     assert secrets_in((("Authorization", "Basic no-base64"),)) == ("Basic no-base64", "no-base64")
     assert secrets_in((("Authorization", "Basic /w=="),)) == ("Basic /w==", "/w==")
 

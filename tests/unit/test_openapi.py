@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from domain.auth import AuthType
 from domain.checks import CheckStatus
 from domain.deliveries import State
-from domain.destinations import AuthType, Guarantee
+from domain.destinations import Guarantee
 from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from handlers import api  # the routes enter themselves into the table when they are imported
 from handlers.descriptions import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN

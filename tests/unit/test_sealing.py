@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from domain.destinations import AuthType
+from domain.auth import AuthType
 from domain.errors import Unsealable
 from domain.ids import DestinationId
 from egress.sealing import SealKey, load_seal_key, seal, unseal

@@ -4,7 +4,8 @@ from typing import Annotated, assert_never
 
 from msgspec import Meta, Struct
 
-from domain.destinations import Auth, AuthType, BasicAuth, BearerAuth, Destination, HeaderAuth, NoAuth
+from domain.auth import Auth, AuthType, BasicAuth, BearerAuth, HeaderAuth, NoAuth
+from domain.destinations import Destination
 from domain.errors import Fault
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, Secret, reserved, secret_faults
 
@@ -70,7 +71,7 @@ def domain(body: AuthBody) -> Auth:
         case BasicAuthBody(username=username, password=password):
             return BasicAuth(username=username, password=password)
         case HeaderAuthBody(name=name, value=value):
-            return HeaderAuth(name=name, value=value)
+            return HeaderAuth(headers=((name, value),))
         case _:
             assert_never(body)
 

@@ -1,0 +1,285 @@
+"""Access tokens of OAuth 2.0, shared by all workers through the database and renewed by one of them at a time.
+
+A claim brings the token along, so that as long as it is good no statement is added. A token is renewed before it ends:
+whoever takes the renewal waits for the new one, all others go on with the old one. Where there is none that is good,
+one worker fetches it, and those that need it too look for it in the database until it is there. All this happens on
+threads beside the batch, whose other requests are sent meanwhile.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from db import oauth_tokens as table
+from domain.auth import OAuth2Auth, StoredToken
+from domain.deliveries import Claim
+from domain.destinations import Destination, Timeouts
+from domain.errors import DatabaseUnavailable, StatementRefused, Unsealable
+from domain.outcomes import Headers, Unreachable
+from egress.client import OutboundRequest, PendingRequest
+from egress.oauth import TIMEOUTS, FetchedToken, NoToken, token_of, token_request
+from egress.sealing import SealKey, seal, unseal
+from egress.tls import RequestTls
+from flows.services import Services
+from runtime.isolation import isolated
+from runtime.observability import logger
+
+PURPOSE = "access_token"
+WAIT_SECONDS = 8.0  # for a token, our own call or another worker's
+LEASE_SECONDS = 15.0  # longer than a call takes, and than a worker waits
+PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # between two looks for another worker's token
+AGAIN_SECONDS = 30.0  # after a renewal that failed, while the token is still good
+RENEWED_BEFORE = 1 / 5  # of its life, and no less than this:
+LEAST_RENEWED_BEFORE_SECONDS = 30.0
+_MARGIN_SECONDS = 5.0  # clocks differ, and a request takes its time
+LATE = Unreachable(reason="no access token came in time; nothing was sent")
+LATE_AFTER_401 = Unreachable(reason="the partner answered 401, and no new access token came in time")
+
+type Complete = Callable[[Headers], OutboundRequest | Unreachable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """A token that can be sent. `fresh` says that it was not the one that the claim brought."""
+
+    token_id: UUID
+    value: str = field(repr=False)
+    fresh: bool
+
+    @property
+    def headers(self) -> Headers:
+        """RFC 6750 section 2.1."""
+        return (("Authorization", f"Bearer {self.value}"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Need:
+    """What a token is needed for, and with: all of it that of one destination."""
+
+    destination: Destination
+    auth: OAuth2Auth
+    tls: RequestTls | None
+    owner: str
+    timeouts: Timeouts
+    key: SealKey
+
+    @property
+    def basis(self) -> bytes:
+        """What makes a token another one."""
+        sealed = (self.destination.sealed_credentials or b"", self.destination.sealed_certificate or b"")
+        return hashlib.sha256(repr((self.auth.client, sealed)).encode()).digest()
+
+
+class AccessTokens:
+    """Those that one batch needs. Each is asked for once, however many requests need it."""
+
+    def __init__(self, *, key: SealKey | None, services: Services) -> None:
+        self._key = key
+        self._services = services
+        self._renewals: dict[tuple[UUID, UUID | None], _Renewal] = {}
+
+    def request(
+        self, claim: Claim, auth: OAuth2Auth, *, draft: OutboundRequest, complete: Complete
+    ) -> OutboundRequest | PendingRequest | Unreachable:
+        """The request of `claim`, complete where there is a good token. Raises Unsealable.
+
+        `draft` is the request without the token; `complete` makes it with the headers of the token, or says why there
+        is none.
+        """
+        if self._key is None:
+            raise Unsealable("the seal key is not available")
+        timeouts = Timeouts(
+            connect_seconds=min(TIMEOUTS.connect_seconds, draft.timeouts.total_seconds),
+            first_byte_seconds=min(TIMEOUTS.first_byte_seconds, draft.timeouts.total_seconds),
+            total_seconds=min(TIMEOUTS.total_seconds, draft.timeouts.total_seconds),
+        )
+        need = _Need(
+            destination=claim.destination,
+            auth=auth,
+            tls=draft.tls,
+            owner=draft.owner,
+            timeouts=timeouts,
+            key=self._key,
+        )
+        now = self._services.clock()
+        old = _opened(claim.token, need, fresh=False, now=now)
+        if old is not None and claim.token is not None and not claim.token.needs_renewal(now=now):
+            return self._completed(old, need, complete)
+        instead_of = claim.token.token_id if claim.token is not None else None
+        return self._pending(need, complete, draft=draft, instead_of=instead_of, old=old, late=LATE)
+
+    def _completed(self, token: AccessToken, need: _Need, complete: Complete) -> OutboundRequest | Unreachable:
+        """With a new token in place of one that the claim brought, should that be answered 401."""
+        request = complete(token.headers)
+        if token.fresh or isinstance(request, Unreachable):
+            return request
+        pending = self._pending(need, complete, draft=request, instead_of=token.token_id, old=None, late=LATE_AFTER_401)
+        return replace(request, after_401=pending)
+
+    def _pending(
+        self,
+        need: _Need,
+        complete: Complete,
+        *,
+        draft: OutboundRequest,
+        instead_of: UUID | None,
+        old: AccessToken | None,
+        late: Unreachable,
+    ) -> PendingRequest:
+        def begin(callback: Callable[[OutboundRequest | Unreachable], None]) -> None:
+            place = (need.destination.destination_id, instead_of)
+            if place not in self._renewals:
+                work = partial(_obtained, need, instead_of=instead_of, old=old, services=self._services)
+                self._renewals[place] = _Renewal(work)
+            self._renewals[place].ask(lambda token: callback(self._result(token, need, complete)))
+
+        return PendingRequest(draft=draft, begin=begin, within_seconds=WAIT_SECONDS, late=late)
+
+    def _result(
+        self, token: AccessToken | Unreachable, need: _Need, complete: Complete
+    ) -> OutboundRequest | Unreachable:
+        if isinstance(token, Unreachable):
+            return token
+        work = partial(self._completed, token, need, complete)
+        return isolated(work, otherwise=_faulty, step="complete with an access token")
+
+
+class _Renewal:
+    """Gets one token, on a thread of its own, for all who ask."""
+
+    def __init__(self, work: Callable[[], AccessToken | Unreachable]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[AccessToken | Unreachable], None]] | None = None
+        self._result: AccessToken | Unreachable | None = None
+
+    def ask(self, callback: Callable[[AccessToken | Unreachable], None]) -> None:
+        """Calls `callback` with the token: at once where it is there, else later on the other thread."""
+        with self._lock:
+            if self._result is None:
+                self._begin(callback)
+                return
+        callback(self._result)
+
+    def _begin(self, callback: Callable[[AccessToken | Unreachable], None]) -> None:
+        if self._callbacks is not None:
+            self._callbacks.append(callback)
+            return
+        self._callbacks = [callback]
+        threading.Thread(target=self._run, name="access token", daemon=True).start()
+
+    def _run(self) -> None:
+        result = isolated(self._work, otherwise=_faulty, step="access token")
+        with self._lock:
+            self._result = result
+            callbacks = self._callbacks or []
+        for callback in callbacks:
+            callback(result)
+
+
+def _obtained(
+    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
+) -> AccessToken | Unreachable:
+    """A token other than `instead_of`, or where that is not to be had now the `old` one, which is still good."""
+    try:
+        return _renewed(need, instead_of=instead_of, old=old, services=services)
+    except (DatabaseUnavailable, StatementRefused) as error:
+        logger.warning("no access token", destination_id=str(need.destination.destination_id), reason=str(error))
+        return old or Unreachable(reason=f"no access token: {error}; nothing was sent")
+
+
+def _renewed(
+    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
+) -> AccessToken | Unreachable:
+    """Fetches the token or waits for another worker that does. Raises DatabaseUnavailable and StatementRefused."""
+    destination_id = need.destination.destination_id
+    renewal_id, awaited = services.new_id(services.clock()), None
+    for pause_seconds in PAUSES_SECONDS:
+        now = services.clock()
+        until = now + timedelta(seconds=LEASE_SECONDS)
+        found = table.take(
+            services.database, destination_id, renewal_id=renewal_id, instead_of=instead_of, until=until, now=now
+        )
+        if found is not None and found.ours:
+            return _fetched(need, renewal_id=renewal_id, old=old, services=services)
+        if found is not None:
+            token = _opened(found.token, need, fresh=True, now=now)
+            if token is not None and token.token_id != instead_of:
+                return token
+            if found.failed_renewal_id is not None and found.failed_renewal_id == awaited:
+                return Unreachable(reason=f"no access token: {found.failure}; nothing was sent")
+            awaited, instead_of = found.renewal_id, found.token.token_id if found.token is not None else None
+        if old is not None:
+            return old
+        services.sleep(pause_seconds)
+    return Unreachable(reason="no access token: another worker is fetching one, and has not finished; nothing was sent")
+
+
+def _fetched(
+    need: _Need, *, renewal_id: UUID, old: AccessToken | None, services: Services
+) -> AccessToken | Unreachable:
+    """The renewal is ours."""
+    now = services.clock()
+    request = token_request(need.auth, owner=need.owner, tls=need.tls, assertion_id=str(renewal_id), now=now)
+    (exchange,) = services.client.send_all([replace(request, timeouts=need.timeouts)])
+    token = token_of(exchange, secrets=request.secrets)
+    if isinstance(token, NoToken):
+        return _failed(need, token, renewal_id=renewal_id, old=old, services=services)
+    stored = _stored(token, need, token_id=renewal_id, asked_at=now)
+    isolated(
+        partial(table.store, services.database, need.destination.destination_id, stored, renewal_id=renewal_id),
+        otherwise=lambda _: None,
+        step="store an access token",
+    )
+    return AccessToken(token_id=renewal_id, value=token.access_token, fresh=True)
+
+
+def _failed(
+    need: _Need, failure: NoToken, *, renewal_id: UUID, old: AccessToken | None, services: Services
+) -> AccessToken | Unreachable:
+    destination_id = need.destination.destination_id
+    logger.warning("no access token", destination_id=str(destination_id), reason=failure.reason)
+    again_at = services.clock() + timedelta(seconds=AGAIN_SECONDS)
+    table.fail(services.database, destination_id, renewal_id=renewal_id, failure=failure.reason, again_at=again_at)
+    return old or Unreachable(reason=f"no access token: {failure.reason}; nothing was sent")
+
+
+def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, asked_at: datetime) -> StoredToken:
+    life = token.lasts_seconds
+    renewed_before = min(max(life * RENEWED_BEFORE, LEAST_RENEWED_BEFORE_SECONDS), life / 2)
+    return StoredToken(
+        token_id=token_id,
+        sealed_token=seal(
+            token.access_token.encode(),
+            purpose=PURPOSE,
+            destination_id=need.destination.destination_id,
+            key=need.key,
+        ),
+        basis=need.basis,
+        usable_until=asked_at + timedelta(seconds=life - min(_MARGIN_SECONDS, life / 10)),
+        renew_at=asked_at + timedelta(seconds=life - renewed_before),
+        renewing_until=None,
+    )
+
+
+def _opened(stored: StoredToken | None, need: _Need, *, fresh: bool, now: datetime) -> AccessToken | None:
+    """The token, where there is one that is good."""
+    if stored is None or not stored.is_usable(basis=need.basis, now=now):
+        return None
+    if stored.sealed_token is None or stored.token_id is None:
+        return None
+    try:
+        value = unseal(
+            stored.sealed_token, purpose=PURPOSE, destination_id=need.destination.destination_id, keys=[need.key]
+        )
+    except Unsealable:  # by another key: a new token takes its place
+        return None
+    return AccessToken(token_id=stored.token_id, value=value.decode(), fresh=fresh)
+
+
+def _faulty(error: Exception) -> Unreachable:
+    return Unreachable(reason=f"a fault of the gateway itself ({type(error).__name__}); nothing was sent")
