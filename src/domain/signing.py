@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import assert_never
 
 from domain.templates import fields_in, template_fault
 
@@ -234,6 +235,8 @@ def scheme(form: Form, *, name: str, keys: Sequence[KeyInfo]) -> Scheme:
             return Scheme(name=name, keys=tuple(keys), hmac=form)
         case DetachedJws():
             return Scheme(name=name, keys=tuple(keys), jws_detached=form)
+        case _:
+            assert_never(form)
 
 
 _KINDS: Mapping[object, KeyKind] = {
@@ -273,6 +276,8 @@ def carries_several(form: Form) -> bool:
             return bool(form.repeat)
         case DetachedJws():
             return False
+        case _:
+            assert_never(form)
 
 
 def signing_keys(scheme: Scheme, *, now: datetime) -> tuple[KeyInfo, ...]:
@@ -318,6 +323,8 @@ def written_headers(form: Form) -> frozenset[str]:
             return frozenset(name.lower() for name in (form.header, form.timestamp_header) if name is not None)
         case DetachedJws():
             return frozenset({form.header.lower()})
+        case _:
+            assert_never(form)
 
 
 def shares_headers(form: Form, other: Form) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from domain.destinations import ManagedDestination
 from domain.ids import DestinationId
 from domain.signing import Form, KeyInfo, Scheme, key_kind, scheme, unexpired
-from egress.signing.given import make_key, seal_keys
+from egress.signing.given import make_key, seal_keys, unseal_keys
 from egress.signing.keys import Key
 from flows.services import Services
 
@@ -49,6 +50,16 @@ def schemes_with_keys(
         secrets={ref: secret for part in parts for ref, secret in part.secrets.items()},
         texts={name: text for part in parts for name, text in part.texts.items()},
     )
+
+
+def stored_schemes(destination: ManagedDestination, *, services: Services) -> SchemesWithKeys:
+    """The schemes of a destination with their secret keys. Raises SecretUnavailable, and Unsealable."""
+    if destination.sealed_signing is None:
+        return NO_SCHEMES
+    secrets = unseal_keys(
+        destination.sealed_signing, destination_id=destination.destination_id, keys=[services.seal_key]
+    )
+    return SchemesWithKeys(schemes=destination.options.signing or (), secrets=secrets)
 
 
 def sealed_keys(signing: SchemesWithKeys, *, destination_id: DestinationId, services: Services) -> bytes | None:

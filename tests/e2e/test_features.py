@@ -5,6 +5,7 @@ with the reason.
 """
 
 import base64
+import hmac
 import os
 import re
 import signal
@@ -17,16 +18,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import standardwebhooks
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from domain.signing import DetachedJws, JwsAlgorithm, MessageAlgorithm
 from local.demonstration import TENANT
 from local.functions import REPOSITORY
 from local.partner import Call, Partner, Reply
 from local.stack import Stack
 from tests.e2e.conftest import GENEROUS_SECONDS, Answer, Consumer, Use, eventually
+from tests.support.signing import public_key_of_public_pem, verify_jws, verify_message
 from tests.support.usage import Document
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OPEN = (("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/docs"))
+WAIT = {"Prefer": "wait=20"}
 NEVER_ISSUED = f"spt_{'A' * 43}"
 TOO_LONG = {"Idempotency-Key": "k" * 256}
 OVER_THE_LIMIT = b"x" * (4 * 1024 * 1024 + 1)
@@ -179,6 +185,126 @@ def test_each_kind_of_credential_and_guarantee_makes_a_destination(stack: Stack,
         assert {**body, "auth": {"type": auth["type"]}}.items() <= shown.items()
         assert user.deliver(destination=body["name"], headers={"Prefer": "wait=20"}).json["state"] == "delivered"
         assert stack.partner.calls[-1].headers["x-request-key"]
+
+
+def hmac_scheme(algorithm: str, encoding: str, secret_encoding: str, timestamp_format: str) -> dict[str, Any]:
+    return {
+        "type": "hmac",
+        "name": f"hmac-{algorithm}",
+        "header": f"X-{algorithm}",
+        "signed": "{timestamp}.{id}.{method} {path}?{query}.{body}",
+        "value": "t={timestamp},s={signature}",
+        "repeat": ",s={signature}",
+        "algorithm": algorithm,
+        "encoding": encoding,
+        "secret_encoding": secret_encoding,
+        "timestamp_header": f"X-{algorithm}-Time",
+        "timestamp_format": timestamp_format,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # partners still ask for that name
+def test_each_kind_of_signature_reaches_the_partner_and_verifies_there(stack: Stack, user: Consumer) -> None:
+    """With keys that the gateway made: what the partner knows of them is what the API showed."""
+    hmacs = [
+        hmac_scheme("sha256", "hex", "text", "unix"),
+        hmac_scheme("sha512", "base64", "hex", "unix_ms"),
+        hmac_scheme("sha1", "base64url", "base64", "iso8601"),
+    ]
+    webhooks = [{"type": "standard_webhooks", "name": version, "version": version} for version in ("v1", "v1a")]
+    messages = [
+        {
+            "type": "http_message_signatures",
+            "name": algorithm,
+            "algorithm": algorithm,
+            "label": f"sig{number}",
+            "components": ["@method", "@authority", "@path", "@query", "content-digest", "webhook-signature"],
+            "components_if_present": ["content-type", "x-sha1"],
+            "digest": "sha-512" if number % 2 else "sha-256",
+            "expires_seconds": 60,
+            "nonce": True,
+            "alg": True,
+            "tag": algorithm,
+        }
+        for number, algorithm in enumerate(MessageAlgorithm)
+    ]
+    tokens = [
+        {
+            "type": "jws_detached",
+            "name": f"jws-{algorithm.lower()}-{number}",
+            "algorithm": algorithm,
+            "header": f"X-Jws-{algorithm}",
+        }
+        for number, algorithm in enumerate(JwsAlgorithm)
+    ]
+    parts = [[*webhooks, *messages[:3]], [*webhooks, *messages[3:]], [*hmacs, *tokens[:2]], tokens[2:]]
+    for number, signing in enumerate(parts):
+        body = {"name": f"signed-{number}", "base_url": stack.partner.url, "signing": signing}
+        created = user.call("POST", "/v1/destinations", body=body)
+        assert created.status == 201, created.body
+        sent = user.deliver(destination=body["name"], path="/orders", query="a=%7e", body={"a": 1}, headers=WAIT)
+        assert sent.json["state"] == "delivered", sent.body
+        for one in created.json["signing"]:
+            must_verify(one, stack.partner.calls[-1], url=f"{stack.partner.url}/orders?a=%7e")
+
+
+def test_every_member_of_a_signature_is_taken(user: Consumer) -> None:
+    """Those of the document's examples, which have all of them."""
+    document = user.call("GET", "/openapi.json").json
+    content = document["paths"]["/v1/destinations"]["post"]["requestBody"]["content"]["application/json"]
+    for name, example in content["examples"].items():
+        if signing := example["value"].get("signing"):
+            body = {"name": f"features-{name}", "base_url": "https://bank.example", "signing": signing}
+            assert user.call("POST", "/v1/destinations", body=body).status == 201
+
+
+def must_verify(scheme: dict[str, Any], call: Call, *, url: str) -> None:
+    """Fails unless the partner can check the signature of `scheme` with what the API showed of its key."""
+    (key,) = scheme["keys"]
+    headers = tuple(call.headers.items())
+    match scheme["type"]:
+        case "standard_webhooks" if scheme["version"] == "v1":
+            standardwebhooks.Webhook(key["secret"]).verify(call.body, dict(headers))
+        case "standard_webhooks":
+            content = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.".encode() + call.body
+            raw = base64.b64decode(call.headers["webhook-signature"].partition("v1a,")[2])
+            public = base64.b64decode(key["public_key"].removeprefix("whpk_"))
+            Ed25519PublicKey.from_public_bytes(public).verify(raw, content)
+        case "http_message_signatures":
+            label = scheme["label"]
+            alone = tuple(
+                (name, next(part for part in text.split(", ") if part.startswith(f"{label}=")))
+                if name in ("signature", "signature-input")
+                else (name, text)
+                for name, text in headers
+            )
+            algorithm = MessageAlgorithm(scheme["algorithm"])
+            secret = key.get("secret")
+            public_key = base64.b64decode(secret) if secret else public_key_of_public_pem(key["public_key"])
+            verify_message(algorithm, public_key, method=call.method, url=url, headers=alone, body=call.body)
+        case "hmac":
+            must_verify_hmac(scheme, call)
+        case _:
+            verify_jws(
+                call.headers[scheme["header"].lower()],
+                call.body,
+                DetachedJws(algorithm=JwsAlgorithm(scheme["algorithm"]), header=scheme["header"]),
+                pem=key["public_key"],
+            )
+
+
+def must_verify_hmac(scheme: dict[str, Any], call: Call) -> None:
+    secret = scheme["keys"][0]["secret"]
+    raw = {"text": str.encode, "hex": bytes.fromhex, "base64": base64.b64decode}[scheme["secret_encoding"]](secret)
+    stamp = call.headers[scheme["timestamp_header"].lower()]
+    content = f"{stamp}.{call.idempotency_key}.{call.method} /orders?a=%7e.".encode() + call.body
+    digest = hmac.digest(raw, content, scheme["algorithm"])
+    written = {
+        "hex": digest.hex(),
+        "base64": base64.b64encode(digest).decode(),
+        "base64url": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+    }
+    assert call.headers[scheme["header"].lower()] == f"t={stamp},s={written[scheme['encoding']]}"
 
 
 def test_a_guarantee_decides_what_follows_an_unknown_outcome(stack: Stack, user: Consumer) -> None:

@@ -43,6 +43,7 @@ from egress.signing.keys import (
 )
 from tests.support.signing import (
     AT,
+    SLACK_BODY,
     key_info,
     key_of,
     one_key,
@@ -66,13 +67,6 @@ KNOWN = {
 V1_SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 V1A_SIGNATURE = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 V1A = StandardWebhooks(version=WebhookVersion.V1A)
-# Slack's "Verifying requests" has secret, timestamp, body and signature.
-SLACK_BODY = (
-    b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
-    b"&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text="
-    b"&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN"
-    b"&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
-)
 
 
 def test_v1_is_the_known_answer() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from domain.headers import merged
 from domain.outcomes import Headers
@@ -58,3 +59,5 @@ def _written(scheme: Scheme, request: UnsignedRequest, secrets: Mapping[str, byt
             return detached_jws.headers_of(form, *keys[0], request)
         case MessageSignatures() as form:
             return message_signatures.headers_of(form, keys, request)
+        case _:
+            assert_never(scheme.form)

@@ -10,7 +10,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from domain.signing import KeyKind, SecretEncoding
 
@@ -125,6 +125,8 @@ def new_shared_secret(encoding: SecretEncoding) -> Key:
             return Key(secret=raw, text=raw.hex())
         case SecretEncoding.BASE64:
             return Key(secret=raw, text=base64.b64encode(raw).decode())
+        case _:
+            assert_never(encoding)
 
 
 def new_private_key(kind: KeyKind) -> Key:
@@ -144,6 +146,8 @@ def new_private_key(kind: KeyKind) -> Key:
             return _stored(ec.generate_private_key(ec.SECP521R1()))
         case KeyKind.SECRET:
             raise ValueError("a shared secret is no private key")
+        case _:
+            assert_never(kind)
 
 
 def mac(secret: bytes, data: bytes, *, digest: str) -> bytes:
@@ -277,6 +281,8 @@ def _shared(text: str, encoding: SecretEncoding) -> bytes | None:
             return _from_hex(text)
         case SecretEncoding.BASE64:
             return _decoded(text)
+        case _:
+            assert_never(encoding)
 
 
 def _from_hex(text: str) -> bytes | None:

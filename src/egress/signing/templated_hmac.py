@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from domain.outcomes import Headers
 from domain.signing import Encoding, KeyInfo, TemplatedHmac
@@ -34,3 +35,5 @@ def _written(form: TemplatedHmac, raw: bytes) -> bytes:
             return base64.b64encode(raw)
         case Encoding.BASE64URL:
             return base64.urlsafe_b64encode(raw).rstrip(b"=")
+        case _:
+            assert_never(form.encoding)

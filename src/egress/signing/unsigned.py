@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import assert_never
 from urllib.parse import urlsplit
 
 from domain.outcomes import Headers
@@ -78,6 +79,8 @@ class UnsignedRequest:
                 return str(int(self.at.timestamp() * 1000))
             case TimestampFormat.ISO8601:
                 return self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            case _:
+                assert_never(form)
 
     def template_values(self, form: TimestampFormat = TimestampFormat.UNIX) -> Mapping[str, bytes]:
         """The values of the fields of templates."""
