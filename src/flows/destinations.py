@@ -1,17 +1,18 @@
 """Create and look up destinations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from db import destinations
-from domain.auth import Auth, AuthType, auth_type
+from domain.auth import Auth, AuthType, OAuth2Auth, auth_type
+from domain.certificates import ClientCertificate
 from domain.destinations import Guarantee, ManagedDestination, Timeouts, is_reference
 from domain.errors import Fault, InvalidRequest, NotFound
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 from domain.targets import base_url_fault
-from egress.credentials import seal_auth, with_auth
+from egress.credentials import seal_auth, seal_certificate, with_auth
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys
@@ -30,6 +31,7 @@ class NewDestination:
     idempotency_header: str
     timeouts: Timeouts
     options: DestinationOptions = PLAIN
+    client_certificate: ClientCertificate | None = None
     signing: Sequence[WantedScheme] = ()
 
 
@@ -46,19 +48,32 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     """Stores a destination with its credentials and signing keys sealed.
 
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
-    guard would refuse every request to the base URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
+    guard would refuse every request to a URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    fault = services.guard.check_url(new.base_url) or base_url_fault(new.base_url)
-    if fault is None and urlsplit(new.base_url).hostname == own_host.lower():
-        fault = "must not be this API itself"
-    if fault is not None:
-        raise InvalidRequest(Fault(field="/base_url", detail=fault))
+    faults = list(_url_faults(new, own_host=own_host, services=services))
+    if faults:
+        raise InvalidRequest(*faults)
     saved = _sealed(new, services=services)
     destination = saved.destination
     destinations.insert(services.database, destination)
     act = Act(tenant_id=new.tenant_id, actor=actor, what="destination.created", on=destination.destination_id)
     note_act(act, services=services)
     return saved
+
+
+def _url_faults(new: NewDestination, *, own_host: str, services: Services) -> Iterator[Fault]:
+    """Of the URLs that requests go to: the base URL, and that of access tokens."""
+    urls = {"/base_url": new.base_url}
+    if isinstance(new.auth, OAuth2Auth):
+        urls["/auth/token_url"] = new.auth.client.token_url
+    for member, url in urls.items():
+        fault = services.guard.check_url(url)
+        if fault is None and member == "/base_url":
+            fault = base_url_fault(url)
+        if fault is None and urlsplit(url).hostname == own_host.lower():
+            fault = "must not be this API itself"
+        if fault is not None:
+            yield Fault(field=member, detail=fault)
 
 
 def find(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedDestination:
@@ -79,6 +94,12 @@ def _sealed(new: NewDestination, *, services: Services) -> SavedDestination:
     secret = (
         None if kind is AuthType.NONE else seal_auth(new.auth, destination_id=destination_id, key=services.seal_key)
     )
+    certificate = new.client_certificate
+    sealed_certificate = (
+        None
+        if certificate is None
+        else seal_certificate(certificate, destination_id=destination_id, key=services.seal_key)
+    )
     signing = schemes_with_keys(new.signing, stored=NO_SCHEMES, now=now, services=services)
     destination = ManagedDestination(
         destination_id=destination_id,
@@ -93,6 +114,7 @@ def _sealed(new: NewDestination, *, services: Services) -> SavedDestination:
         timeouts=new.timeouts,
         created_at=now,
         options=with_auth(replace(new.options, signing=signing.schemes or None), new.auth),
+        sealed_certificate=sealed_certificate,
         sealed_signing=sealed_keys(signing, destination_id=destination_id, services=services),
     )
     return SavedDestination(destination=destination, texts=signing.texts)

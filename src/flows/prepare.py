@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from domain.auth import Auth, AwsSigV4Auth, OAuth2Auth
+from domain.auth import Auth, AuthType, AwsSigV4Auth, OAuth2Auth
 from domain.certificates import TlsOptions
 from domain.deliveries import Claim
 from domain.destinations import Destination, RepeatRule, Timeouts, repeat_rule
@@ -26,6 +26,8 @@ from runtime.isolation import isolated
 from runtime.observability import logger
 from runtime.settings import SettingsError
 
+# libcurl would take these from a caller for its own, and so sign another time or another body.
+_OF_AWS = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
 NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
 UNSEALABLE = Unreachable(reason="the destination's credentials could not be unsealed; nothing was sent")
@@ -193,7 +195,10 @@ def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
 def _headers(claim: Claim, credentials: Headers) -> Headers:
     """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
     keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
-    return merged(claim.headers, keyed, credentials)
+    given = claim.headers
+    if claim.destination.auth_type is AuthType.AWS_SIGV4:
+        given = tuple((name, value) for name, value in given if name.lower() not in _OF_AWS)
+    return merged(given, keyed, credentials)
 
 
 def _auth(destination: Destination, *, key: SealKey | None) -> Auth:

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from domain.auth import AuthType
+from domain.auth import AssertionAlgorithm, AuthType, ClientAuthentication
+from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.destinations import Guarantee
@@ -25,7 +26,8 @@ from handlers.schemas.about import HealthBody
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
 from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
 from handlers.schemas.destinations import DestinationBody, DestinationsBody, NewDestinationBody
-from handlers.schemas.destinations.auth import AuthTypeBody
+from handlers.schemas.destinations.auth import AuthTypeBody, HeaderNameBody
+from handlers.schemas.destinations.certificate import ClientCertificateBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
     JwsBody,
@@ -34,6 +36,7 @@ from handlers.schemas.destinations.signing import (
     StandardWebhooksBody,
 )
 from handlers.schemas.destinations.timeouts import TimeoutsBody
+from handlers.schemas.destinations.tls import TlsBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
 from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
@@ -52,8 +55,30 @@ Wo2iGARAohuWPv7sCp947xf17H2nne+8umsrAvSdkuho//O1OeE/AdofHxwhw6Tp
 Ww1ewgL8Wa8qldOUO9u5JispE5Yj4w==
 -----END ENCRYPTED PRIVATE KEY-----
 """
+_CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBdzCCAR2gAwIBAgIUZNU8VPoNyaiH1MvfbGOv01iuCTgwCgYIKoZIzj0EAwIw
+MDELMAkGA1UEBhMCREUxEjAQBgNVBAoMCUFjbWUgR21iSDENMAsGA1UEAwwEYWNt
+ZTAgFw0yNTAxMDEwMDAwMDBaGA8yMTI1MDEwMTAwMDAwMFowMDELMAkGA1UEBhMC
+REUxEjAQBgNVBAoMCUFjbWUgR21iSDENMAsGA1UEAwwEYWNtZTBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABDUaB7jJdF5FDbkbAHqSD4U52ApXHMUac2n0AEhMknBk
+PEDtntA/KRWpWgKDQ7jkM75P7gQpZQH8UKnh2tt0t2CjEzARMA8GA1UdEwEB/wQF
+MAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAOZQrxK4eWPGq19SVNfJnajNBw9XlmlP
+jVKER2n7WXsxAiAMT71RwCn3BO8jnKyq3cUmFxtS0wpNKz0H3x2Q30m+cQ==
+-----END CERTIFICATE-----
+"""
+_KEY_OF_CERTIFICATE = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBC0eLXZk5U0596h5RlV
+WW/ZAgIIADAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQTjaeNUmQOfPabGEq
+B2Q1EASBkFHUVqiTv8oquWRfRVp6xSIDTr9QrW9oQ7RR0FS2wzQhajifvkJwKY59
+H/PCPcl56ankjT0doXlgmcXxlYhWzLs5siKLebIN3uQakbHaazk0bP/hZjitFqE3
+LV/ERBYDnXzE5rX8UhWl9zrx6CaZ9QyaR3X2SN4/u7hTUvsmsksi2FH/NoWWAQdZ
+tJ4tDw+AdA==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
 _PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\n...\n-----END PUBLIC KEY-----\n"
-_ITS_PASSPHRASE = "of-the-example"  # noqa: S105 - of the key above, which protects nothing
+_ITS_PASSPHRASE = "of-the-example"  # noqa: S105 - of the keys above, which protect nothing
 
 REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
     NewDeliveryBody: {
@@ -91,6 +116,68 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "base_url": "https://api.courier.example",
             "auth": {"type": "header", "name": "X-Api-Key", "value": "what-the-courier-gave-you"},
             "guarantee": "at_most_once",
+        },
+        "headers": {
+            "name": "example-insurer",
+            "base_url": "https://api.insurer.example",
+            "auth": {
+                "type": "header",
+                "headers": [
+                    {"name": "X-Client-Id", "value": "acme"},
+                    {"name": "X-Client-Secret", "value": "what-the-insurer-gave-you"},
+                ],
+            },
+        },
+        "aws": {
+            "name": "example-warehouse",
+            "base_url": "https://api.warehouse.example/prod",
+            "auth": {
+                "type": "aws_sigv4",
+                "region": "eu-central-1",
+                "service": "execute-api",
+                "access_key_id": "AKIDEXAMPLE26NOV",
+                "secret_access_key": "what-the-warehouse-gave-you",
+                "session_token": "of-temporary-credentials",
+            },
+        },
+        "oauth2": {
+            "name": "example-clearing-house",
+            "base_url": "https://api.clearing.example/v2",
+            "auth": {
+                "type": "oauth2",
+                "token_url": "https://login.clearing.example/oauth/token",
+                "client_id": "acme",
+                "client_authentication": "client_secret_post",
+                "client_secret": "what-the-clearing-house-gave-you",
+                "scope": "payments:read payments:write",
+                "audience": "https://api.clearing.example",
+                "parameters": {"resource": "payments"},
+            },
+        },
+        "certificate": {
+            "name": "example-central-bank",
+            "base_url": "https://api.central-bank.example",
+            "auth": {
+                "type": "oauth2",
+                "token_url": "https://login.central-bank.example/token",
+                "client_id": "acme",
+                "client_authentication": "private_key_jwt",
+                "private_key": _KEY_OF_CERTIFICATE,
+                "passphrase": _ITS_PASSPHRASE,
+                "algorithm": "ES256",
+                "key_id": "acme-2026",
+                "assertion_audience": "https://login.central-bank.example",
+            },
+            "client_certificate": {
+                "certificate": _CERTIFICATE,
+                "key": _KEY_OF_CERTIFICATE,
+                "passphrase": _ITS_PASSPHRASE,
+            },
+            "tls": {
+                "ca": _CERTIFICATE,
+                "pins": ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="],
+                "minimum_version": "1.3",
+            },
         },
         "none": {
             "name": "example-weather",
@@ -252,7 +339,7 @@ def _answers() -> tuple[Struct, ...]:
     delivery = _pending()
     return (
         _destination(),
-        DestinationsBody([_destination()], _CURSOR),
+        DestinationsBody([_destination(), *_other_destinations()], _CURSOR),
         delivery,
         _delivered(),
         DeliveriesBody([delivery], _CURSOR),
@@ -268,12 +355,48 @@ def _answers() -> tuple[Struct, ...]:
     )
 
 
+def _other_destinations() -> list[DestinationBody]:
+    """With credentials of other kinds."""
+    headers = AuthTypeBody(type=AuthType.HEADER, headers=[HeaderNameBody(name="X-Api-Key")])
+    aws = AuthTypeBody(
+        type=AuthType.AWS_SIGV4, region="eu-central-1", service="execute-api", access_key_id="AKIDEXAMPLE26NOV"
+    )
+    return [
+        replace(_destination(), name=name, auth=auth, client_certificate=None, tls=None, signing=[])
+        for name, auth in (("courier", headers), ("warehouse", aws))
+    ]
+
+
 def _destination() -> DestinationBody:
     return DestinationBody(
         destination_id=_DESTINATION,
         name="partner",
         base_url="https://api.partner.example/v1",
-        auth=AuthTypeBody(type=AuthType.BEARER),
+        auth=AuthTypeBody(
+            type=AuthType.OAUTH2,
+            token_url="https://login.partner.example/token",  # noqa: S106 - an address
+            client_id="acme",
+            client_authentication=ClientAuthentication.PRIVATE_KEY_JWT,
+            algorithm=AssertionAlgorithm.ES256,
+            key_id="acme-2026",
+            assertion_audience="https://login.partner.example",
+            scope="payments",
+            audience="https://api.partner.example",
+            parameters={"resource": "payments"},
+        ),
+        client_certificate=ClientCertificateBody(
+            subject="CN=acme,O=Acme GmbH,C=DE",
+            issuer="CN=acme,O=Acme GmbH,C=DE",
+            serial_number="64d53c54fa0dc9a887d4cbdf6c63afd358ae0938",
+            not_before=datetime(2025, 1, 1, tzinfo=UTC),
+            not_after=datetime(2125, 1, 1, tzinfo=UTC),
+            sha256="49f5f1585e4ef07ec53ccd57374a29da4a8794ae607775ce06eee1a1ad8dd0ee",
+        ),
+        tls=TlsBody(
+            ca=_CERTIFICATE,
+            pins=["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="],
+            minimum_version=TlsVersion.TLS_1_3,
+        ),
         timeouts=TimeoutsBody(connect_seconds=5.0, first_byte_seconds=15.0, total_seconds=20.0),
         guarantee=Guarantee.AUTO,
         idempotent=False,

@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from tests.egress.authorities import Authority
 from tests.egress.servers import Partner, Script
 from tests.support.api import HOST, NOBODYS_ID, Api, Functions
 from tests.support.partners import answers
@@ -22,6 +25,24 @@ CREDENTIALS = [
         b"Authorization: Basic YW5uOmh1bnRlcjItYW5kLXRoZW4tc29tZQ==",
     ),
     ({"type": "header", "name": "X-Api-Key", "value": SECRET}, b"X-Api-Key: hunter2-and-then-some"),
+    (
+        {"type": "header", "headers": [{"name": "X-Id", "value": "acme"}, {"name": "X-Key", "value": SECRET}]},
+        b"X-Id: acme\r\nX-Key: hunter2-and-then-some",
+    ),
+]
+AWS = {"region": "eu-central-1", "service": "execute-api", "access_key_id": "AKIDEXAMPLE26NOV"}
+CLIENT = {"token_url": "https://login.bank.example/token", "client_id": "acme", "scope": "payments"}
+SHOWN = [
+    ({"type": "header", "name": "X-Api-Key", "value": SECRET}, {"headers": [{"name": "X-Api-Key"}]}),
+    (
+        {"type": "header", "headers": [{"name": "A", "value": SECRET}, {"name": "B", "value": SECRET}]},
+        {"headers": [{"name": "A"}, {"name": "B"}]},
+    ),
+    ({"type": "aws_sigv4", **AWS, "secret_access_key": SECRET, "session_token": SECRET}, AWS),
+    (
+        {"type": "oauth2", **CLIENT, "client_secret": SECRET, "parameters": {"resource": "a"}},
+        CLIENT | {"client_authentication": "client_secret_basic", "parameters": {"resource": "a"}},
+    ),
 ]
 
 
@@ -36,6 +57,8 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "name": "bank",
         "base_url": "https://api.bank.example/v1",
         "auth": {"type": "none"},
+        "client_certificate": None,
+        "tls": None,
         "timeouts": {"connect_seconds": 5.0, "first_byte_seconds": 15.0, "total_seconds": 20.0},
         "guarantee": "auto",
         "idempotent": False,
@@ -46,6 +69,52 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
     (row,) = functions.sql("SELECT * FROM destination")
     assert row["destination_id"] == UUID(body["destination_id"])
     assert row["sealed_credentials"] is None
+
+
+@pytest.mark.parametrize(("auth", "rest"), SHOWN)
+def test_what_is_not_secret_of_credentials_is_shown_and_the_rest_is_sealed(
+    functions: Functions, api: Api, auth: dict[str, Any], rest: dict[str, Any]
+) -> None:
+    made = api.destination("https://api.bank.example", auth=auth)
+    assert made["auth"] == {"type": auth["type"], **rest}
+    assert api.get("/v1/destinations/partner").json["auth"] == made["auth"]
+    assert SECRET not in str(functions.sql("SELECT * FROM destination"))
+    assert SECRET not in functions.log.getvalue()
+
+
+def test_a_certificate_is_shown_without_its_key_and_sealed(functions: Functions, api: Api, tmp_path: Path) -> None:
+    certificate, key = Authority.new(tmp_path).client(
+        "acme", starts_in=timedelta(days=-3650), lasts=timedelta(days=7300)
+    )
+    made = api.destination(
+        "https://api.bank.example",
+        client_certificate={"certificate": certificate, "key": key},
+        tls={"minimum_version": "1.3"},
+    )
+    shown = made["client_certificate"]
+    assert (shown["subject"], shown["issuer"], len(shown["sha256"])) == ("CN=acme", "CN=tests", 64)
+    assert shown["not_before"] < "2026" < shown["not_after"]
+    assert made["tls"] == {"ca": None, "pins": [], "minimum_version": "1.3"}
+    assert api.get("/v1/destinations/partner").json == made
+    assert "PRIVATE KEY" not in str(functions.sql("SELECT * FROM destination")) + functions.log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("token_url", "detail"),
+    [
+        ("http://10.0.0.1/token", "private use"),
+        ("http://169.254.169.254/token", "link local"),
+        (f"https://{HOST}/token", "must not be this API itself"),
+        ("ftp://login.bank.example", "must begin with http"),
+        ("https://user@login.bank.example", "must not contain a user name"),
+    ],
+)
+def test_a_token_url_goes_through_the_same_guard(api: Api, token_url: str, detail: str) -> None:
+    auth = {"type": "oauth2", **CLIENT, "client_secret": SECRET, "token_url": token_url}
+    answer = api.post("/v1/destinations", {"name": "bank", "base_url": "https://api.bank.example", "auth": auth})
+    assert answer.status == 422
+    (fault,) = answer.json["faults"]
+    assert (fault["field"], detail in fault["detail"]) == ("/auth/token_url", True)
 
 
 def test_who_created_a_destination_is_noted_from_where_and_no_value(functions: Functions, api: Api) -> None:
@@ -185,8 +254,8 @@ def test_credentials_reach_the_partner_and_nothing_else(
         api.get(f"/v1/deliveries/{waited.json['delivery_id']}").body,
     ]
 
-    assert [request.split(b"\r\n").count(line) for request in server.requests] == [1, 1]
-    assert made["auth"] == {"type": auth["type"]}
+    assert [request.count(b"\r\n" + line + b"\r\n") for request in server.requests] == [1, 1]
+    assert made["auth"]["type"] == auth["type"]
     everywhere = [str(made), *map(str, shown), functions.log.getvalue(), *capfd.readouterr(), *stored(functions)]
     assert not [text for text in everywhere if SECRET in text]
     assert "attempt made" in functions.log.getvalue()

@@ -8,6 +8,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeGuard
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from handlers.parsing import body_as
 from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
 from handlers.schemas.destinations import NewDestinationBody, new_destination
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
+from tests.egress.authorities import Authority
 from tests.support.signing import key_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -268,6 +270,85 @@ DESTINATIONS: list[tuple[str, Members, Members]] = [
 ]
 
 
+def pairs(*names: str, value: str = "secret") -> Members:
+    return {"auth": {"type": "header", "headers": [{"name": name, "value": value} for name in names]}}
+
+
+def aws(**members: str) -> Members:
+    key = {"access_key_id": "AKIDEXAMPLE26NOV", "secret_access_key": "secret"}
+    return {"auth": {"type": "aws_sigv4", "region": "eu-central-1", "service": "execute-api", **key, **members}}
+
+
+def oauth(*left_out: str, **members: Any) -> Members:
+    whole = {"token_url": "https://partner.example.com/token", "client_id": "acme", "client_secret": "secret"} | members
+    return {"auth": {"type": "oauth2"} | {name: value for name, value in whole.items() if name not in left_out}}
+
+
+def by_key(*left_out: str, **members: str) -> Members:
+    key = {"client_authentication": "private_key_jwt", "private_key": P256, "algorithm": "ES256"}
+    return oauth("client_secret", *left_out, **(key | members))
+
+
+def by_certificate(**members: Any) -> Members:
+    certificate, key = CLIENT
+    return {
+        **oauth("client_secret", client_authentication="tls_client_auth", **members),
+        "client_certificate": {"certificate": certificate, "key": key},
+    }
+
+
+def shows(*client: str, **members: str) -> Members:
+    certificate, key = client
+    return {"client_certificate": {"certificate": certificate, "key": key, **members}}
+
+
+with TemporaryDirectory() as directory:
+    ROOT = Authority.new(Path(directory))
+    CA = ROOT.roots.read_text()
+CLIENT, EXPIRED = ROOT.client("acme"), ROOT.client("acme", starts_in=timedelta(days=-3))
+PLAIN_HTTP = {"base_url": "http://partner.example.com"}
+PIN = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+CREDENTIALS: list[tuple[str, Members, Members]] = [
+    ("/auth/name", {"auth": {"type": "header", "value": "a"}}, header("X-Api-Key")),
+    ("/auth/value", {"auth": {"type": "header", "name": "X-Api-Key"}}, header("X-Api-Key")),
+    ("/auth/headers", pairs(), pairs("A")),
+    ("/auth/headers", pairs(*(f"A-{n}" for n in range(11))), pairs(*(f"A-{n}" for n in range(10)))),
+    ("/auth/name", {"auth": {**pairs("A")["auth"], "name": "B"}}, pairs("A", "B")),
+    ("/auth/headers/1/name", pairs("X-Key", "x-key"), pairs("X-Key", "X-Key-2")),
+    ("/auth/headers/0/name", pairs("Content-Type"), pairs("Authorization", "X")),
+    ("/auth/headers/0/value", pairs("X", value="a\n"), pairs("X", value="a")),
+    ("/idempotency_header", {**pairs("A", "B"), "idempotency_header": "b"}, {**pairs("A"), "idempotency_header": "b"}),
+    ("/auth/secret_access_key", aws(secret_access_key="caf\u00e9"), aws(secret_access_key="cafe")),
+    ("/auth/session_token", aws(session_token="a\n"), aws(session_token="a")),
+    ("/auth/client_id", oauth(client_id="caf\u00e9"), oauth(client_id="cafe")),
+    ("/auth/scope", oauth(scope="a  b"), oauth(scope="a b")),
+    ("/auth/scope", oauth(scope='"a"'), oauth(scope="a")),
+    ("/auth/parameters/scope", oauth(parameters={"scope": "a"}), oauth(parameters={"Scope": "a"})),
+    ("/auth/client_secret", oauth("client_secret"), oauth()),
+    ("/auth/private_key", by_key("private_key"), by_key()),
+    ("/auth/algorithm", by_key("algorithm"), by_key()),
+    ("/auth/key_id", oauth(key_id="a"), by_key(key_id="a")),
+    ("/auth/passphrase", oauth(passphrase="open"), by_key(private_key=LOCKED, passphrase="open")),
+    ("/auth/passphrase", by_key(private_key=LOCKED), by_key(private_key=LOCKED, passphrase="open")),
+    ("/auth/private_key", by_key(private_key=RSA), by_key(private_key=RSA, algorithm="RS256")),
+    (
+        "/auth/private_key",
+        by_key(private_key=weak_rsa(), algorithm="PS256"),
+        by_key(private_key=RSA, algorithm="PS256"),
+    ),
+    ("/auth/token_url", by_certificate(token_url="http://partner.example.com/"), by_certificate()),
+    ("/client_certificate", {**by_certificate(), "client_certificate": None}, by_certificate()),
+    ("/client_certificate", {**shows(*CLIENT), **PLAIN_HTTP}, shows(*CLIENT)),
+    ("/client_certificate/certificate", shows(*EXPIRED), shows(*CLIENT)),
+    ("/client_certificate/key", shows(CLIENT[0], EXPIRED[1]), shows(*CLIENT)),
+    ("/client_certificate/passphrase", shows(*CLIENT, passphrase="open"), shows(*CLIENT)),
+    ("/tls", {"tls": {"minimum_version": "1.3"}, **PLAIN_HTTP}, {"tls": {"minimum_version": "1.3"}}),
+    ("/tls/ca", {"tls": {"ca": "no PEM"}}, {"tls": {"ca": CA}}),
+    ("/tls/pins/1", {"tls": {"pins": [PIN, PIN[:-4]]}}, {"tls": {"pins": [PIN]}}),
+    ("/tls/pins/0", {"tls": {"pins": [PIN.removeprefix("sha256/")]}}, {"tls": {"pins": [PIN]}}),
+]
+
+
 def delivery(members: Members) -> None:
     sent = json.dumps({"destination": "partner", **members}).encode()
     new_delivery(body_as(sent, NewDeliveryBody), sent=sent, tenant_id=TENANT, idempotency_key=None, now=NOW)
@@ -275,10 +356,12 @@ def delivery(members: Members) -> None:
 
 def destination(members: Members) -> None:
     sent = json.dumps({"name": "partner", "base_url": "https://partner.example.com", **members}).encode()
-    new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT)
+    new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT, now=datetime.now(UTC))
 
 
-CASES = [(delivery, *case) for case in DELIVERIES] + [(destination, *case) for case in (*DESTINATIONS, *SIGNING)]
+CASES = [(delivery, *case) for case in DELIVERIES] + [
+    (destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING)
+]
 
 
 @pytest.mark.parametrize(("made", "field", "wrong", "right"), CASES)
@@ -318,6 +401,29 @@ def test_every_refusal_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert len(sites) > 10
     assert sites - made_at == set()
+
+
+def test_every_fault_of_credentials_certificate_and_tls_is_said_at_once() -> None:
+    wrong = {
+        **oauth("client_secret", client_id="caf\u00e9", key_id="a", parameters={"grant_type": "password"}),
+        **shows(EXPIRED[0], weak_rsa(), passphrase="open"),
+        "tls": {"ca": "none", "pins": ["x"]},
+        **PLAIN_HTTP,
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        destination(wrong)
+    assert sorted(fault.field for fault in refused.value.faults) == [
+        "/auth/client_id",
+        "/auth/client_secret",
+        "/auth/key_id",
+        "/auth/parameters/grant_type",
+        "/client_certificate",
+        "/client_certificate/certificate",
+        "/client_certificate/passphrase",
+        "/tls",
+        "/tls/ca",
+        "/tls/pins/0",
+    ]
 
 
 def test_every_fault_of_all_schemes_is_said_at_once() -> None:

@@ -40,7 +40,8 @@ router = new_router()
 )
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again; signing secrets that were made for it are shown this once."""
-    new = new_destination(body_as(request.body, NewDestinationBody), tenant_id=request.tenant_id)
+    body = body_as(request.body, NewDestinationBody)
+    new = new_destination(body, tenant_id=request.tenant_id, now=wiring.api().clock())
     saved = flow.create(new, own_host=request.host, actor=_actor(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{saved.destination.destination_id}"
     return as_json(201, destination_body(saved.destination, texts=saved.texts), {"Location": location})

@@ -6,6 +6,8 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated
 from uuid import UUID
@@ -15,13 +17,16 @@ from msgspec import Meta, Struct
 from domain.destinations import Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
+from domain.options import PLAIN
 from flows.destinations import NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
-from handlers.schemas.destinations import auth, signing, timeouts
+from handlers.schemas.destinations import auth, certificate, signing, timeouts, tls
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody
+from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
+from handlers.schemas.destinations.tls import TlsBody
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
 _IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
@@ -58,6 +63,11 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name: Name
     base_url: BaseUrl
     auth: Annotated[AuthBody, Meta(description="Write-only: sealed, and never shown again")] = NoAuthBody()
+    client_certificate: Annotated[
+        NewClientCertificateBody | None,
+        Meta(description="What we show to the partner in TLS, beside any auth; null for nothing"),
+    ] = None
+    tls: Annotated[TlsBody | None, Meta(description="What is asked of TLS; null for the usual")] = None
     timeouts: Annotated[NewTimeoutsBody, Meta(description="How long an attempt may take")] = NewTimeoutsBody()
     guarantee: Promise = Guarantee.AUTO
     idempotent: Idempotent = False
@@ -71,7 +81,11 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     destination_id: DestinationId
     name: Name
     base_url: BaseUrl
-    auth: Annotated[AuthTypeBody, Meta(description="The kind of its credentials, without them")]
+    auth: Annotated[AuthTypeBody, Meta(description="The kind of its credentials, and what is not secret of them")]
+    client_certificate: Annotated[
+        ClientCertificateBody | None, Meta(description="What we show to the partner in TLS; null for nothing")
+    ]
+    tls: Annotated[TlsBody | None, Meta(description="What is asked of TLS; null for the usual")]
     timeouts: Annotated[TimeoutsBody, Meta(description="How long an attempt may take")]
     guarantee: Promise
     idempotent: Idempotent
@@ -87,10 +101,12 @@ class DestinationsBody(Struct, frozen=True):
     next_cursor: Cursor
 
 
-def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDestination:
+def new_destination(body: NewDestinationBody, *, tenant_id: TenantId, now: datetime) -> NewDestination:
     """Raises InvalidRequest with every field that the types alone cannot judge."""
-    if faults := _faults(body):
+    if faults := _faults(body, now=now):
         raise InvalidRequest(*faults)
+    given = body.client_certificate
+    client_certificate, facts = (None, None) if given is None else certificate.domain(given, now=now)
     return NewDestination(
         tenant_id=tenant_id,
         name=body.name,
@@ -100,6 +116,8 @@ def new_destination(body: NewDestinationBody, *, tenant_id: TenantId) -> NewDest
         idempotent=body.idempotent,
         idempotency_header=body.idempotency_header,
         timeouts=timeouts.domain(body.timeouts),
+        options=replace(PLAIN, certificate=facts, tls=tls.domain(body.tls)),
+        client_certificate=client_certificate,
         signing=signing.domain(body.signing),
     )
 
@@ -113,6 +131,8 @@ def destination_body(
         name=destination.name,
         base_url=destination.base_url,
         auth=auth.shown(destination),
+        client_certificate=certificate.shown(destination.options.certificate),
+        tls=tls.shown(destination.options.tls),
         timeouts=timeouts.shown(destination.timeouts),
         guarantee=destination.guarantee,
         idempotent=destination.idempotent,
@@ -122,10 +142,12 @@ def destination_body(
     )
 
 
-def _faults(body: NewDestinationBody) -> list[Fault]:
+def _faults(body: NewDestinationBody, *, now: datetime) -> list[Fault]:
     """Of all groups of members, then those of members together."""
     return [
-        *auth.faults(body.auth),
+        *auth.faults(body.auth, has_certificate=body.client_certificate is not None),
+        *certificate.faults(body.client_certificate, base_url=body.base_url, now=now),
+        *tls.faults(body.tls, base_url=body.base_url, now=now),
         *timeouts.faults(body.timeouts),
         *_name_faults(body.name),
         *_key_faults(body),
