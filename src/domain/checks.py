@@ -44,7 +44,8 @@ class Check:
     """What is known about the address `published` for one zone.
 
     `seen` is what the outside service saw at `checked_at`; `reason` says what is wrong, None when nothing is.
-    `verified_at` is the last time that the published address was seen. All are None where there was none.
+    `verified_at` is the last time that the published address was seen, `since` the first check of it, whatever that
+    found. All are None where there was none.
     """
 
     published: str
@@ -53,6 +54,7 @@ class Check:
     reason: str | None = None
     checked_at: datetime | None = None
     verified_at: datetime | None = None
+    since: datetime | None = None
 
 
 def judge(observation: Observation, *, published: Collection[str]) -> tuple[CheckStatus, str | None]:
@@ -67,14 +69,17 @@ def judge(observation: Observation, *, published: Collection[str]) -> tuple[Chec
 def checked(observation: Observation, *, published: str, previous: Check | None, now: datetime) -> Check:
     """The result of a check; `previous` is the one before it, None where none is stored."""
     verdict, reason = judge(observation, published=(published,))
-    last = previous.verified_at if previous is not None and previous.published == published else None
+    before = unverified(published, reason="")
+    if previous is not None and previous.published == published:
+        before = previous
     return Check(
         published=published,
         verdict=verdict,
         seen=observation.address if isinstance(observation, Observed) else None,
         reason=reason,
         checked_at=now,
-        verified_at=now if verdict is CheckStatus.MATCHES else last,
+        verified_at=now if verdict is CheckStatus.MATCHES else before.verified_at,
+        since=before.since or before.checked_at or now,
     )
 
 

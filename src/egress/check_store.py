@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import msgspec
 
+from domain.allowlist import Announcement
 from domain.checks import Check
 from domain.errors import ChecksUnavailable
 from runtime.aws import AwsCallFailed, call
@@ -18,6 +19,7 @@ _RETRY_AFTER_SECONDS = 5
 # zone's first result may come at any moment; and an SSM that does not answer is not asked by each caller in turn.
 CACHED_FOR = timedelta(seconds=30)
 INCOMPLETE_CACHED_FOR = timedelta(seconds=3)
+_ANNOUNCEMENT = "allowlist"  # beside the zones' results; no zone is called so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,21 @@ class _CachedResults:
     failure: str = ""
 
 
+class _Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The announcement as the template writes it: texts, empty where there is none."""
+
+    contact: str = ""
+    addresses: str = ""
+    begins_on: str = ""
+
+
 class CheckStore:
     """Reads and writes the results."""
 
     def __init__(self, settings: CheckSettings) -> None:
         self._settings = settings
         self._cached: _CachedResults | None = None
+        self._announced: tuple[datetime, Announcement] | None = None
 
     def store(self, zone: str, check: Check) -> None:
         """Replaces the zone's last result. Raises ChecksUnavailable."""
@@ -60,6 +71,13 @@ class CheckStore:
         if self._cached.failure:
             raise _unavailable(self._cached.failure)
         return self._cached.checks
+
+    def announcement(self, *, now: datetime) -> Announcement:
+        """What the operator announced, as it was at most 30 s ago. Raises ChecksUnavailable."""
+        if self._announced is None or not self._announced[0] <= now < self._announced[0] + CACHED_FOR:
+            found = self._call("GetParameters", {"Names": [self._name(_ANNOUNCEMENT)]}).get("Parameters", [])
+            self._announced = now, _announcement(found[0]["Value"]) if found else Announcement()
+        return self._announced[1]
 
     def _read_at(self, now: datetime, zones: Sequence[str]) -> _CachedResults:
         try:
@@ -89,6 +107,19 @@ def _unavailable(reason: str) -> ChecksUnavailable:
     return ChecksUnavailable(reason, retry_after_seconds=_RETRY_AFTER_SECONDS)
 
 
+def _announcement(value: str) -> Announcement:
+    """Raises ChecksUnavailable for a value that is none: what is announced must not get lost without a word."""
+    try:
+        published = msgspec.json.decode(value, type=_Published)
+        return Announcement(
+            contact=published.contact or None,
+            addresses=tuple(part for part in published.addresses.split(",") if part),
+            begins_on=date.fromisoformat(published.begins_on) if published.begins_on else None,
+        )
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _unavailable("the announcement in SSM cannot be read") from error
+
+
 def _read(value: str) -> Check | None:
     """None for what is no result: CloudFormation creates each parameter with a text that says so. Nor is one whose
     times have no time zone, since they cannot be compared."""
@@ -96,5 +127,5 @@ def _read(value: str) -> Check | None:
         check = msgspec.json.decode(value, type=Check)
     except msgspec.DecodeError:
         return None
-    times = (check.checked_at, check.verified_at)
+    times = (check.checked_at, check.verified_at, check.since)
     return check if all(time is None or time.tzinfo is not None for time in times) else None

@@ -36,6 +36,7 @@ _LEAST_SECRET_CHARACTERS = 32
 _SECRET_SECONDS = 5.0
 _RETRY_AFTER_SECONDS = 5
 _KEY_PURPOSE = b"sallyport seal key 1"
+_ALLOWLIST_PURPOSE = b"sallyport allowlist signing key 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class SealKey:
         """Four bytes that distinguish keys and reveal nothing about them."""
         return hashlib.sha256(b"sallyport key id" + self.secret).digest()[:_KEY_ID_BYTES]
 
+    @property
+    def allowlist_seed(self) -> bytes:
+        """32 bytes for the Ed25519 key that signs the allowlist: derived from this key for that purpose alone, so that
+        neither says anything about the other."""
+        return _hkdf(self.secret, _ALLOWLIST_PURPOSE)
+
     @classmethod
     def derived_from(cls, text: str) -> "SealKey":
         """The key that is derived from a secret text: HKDF-SHA256 (RFC 5869) of it, without salt.
@@ -65,8 +72,13 @@ class SealKey:
             raise ValueError(
                 f"the seal key's text must be random and have {_LEAST_SECRET_CHARACTERS} characters or more"
             )
-        extracted = hmac.digest(bytes(hashlib.sha256().digest_size), text.encode(), "sha256")
-        return cls(hmac.digest(extracted, _KEY_PURPOSE + b"\x01", "sha256"))
+        return cls(_hkdf(text.encode(), _KEY_PURPOSE))
+
+
+def _hkdf(material: bytes, purpose: bytes) -> bytes:
+    """256 bits by HKDF-SHA256 (RFC 5869), without salt."""
+    extracted = hmac.digest(bytes(hashlib.sha256().digest_size), material, "sha256")
+    return hmac.digest(extracted, purpose + b"\x01", "sha256")
 
 
 def seal(plain: bytes, *, purpose: str, destination_id: DestinationId, key: SealKey) -> bytes:

@@ -1,19 +1,22 @@
-"""For operators, by IAM invoke only: issue, list and revoke tokens.
+"""For operators, by IAM invoke only: issue, list and revoke tokens; see which partners have let an address in.
 
 {"action": "issue_token", "tenant": "acme", "scopes": ["read", "send", "manage"]}
 {"action": "list_tokens", "tenant": "acme"}
 {"action": "revoke_token", "token_id": "..."}
+{"action": "seen_from", "address": "203.0.113.11"}
 """
 
 import secrets
+from ipaddress import IPv4Address
 from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from db.sightings import DESTINATIONS_OF_A_PAGE, seen_from
 from db.tenants import tokens_of
-from domain.ids import RANDOM_BYTES, TokenId
+from domain.ids import RANDOM_BYTES, DestinationId, TokenId
 from domain.scopes import ALL_SCOPES
 from flows import tokens
 from handlers import wiring
@@ -39,7 +42,15 @@ class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action"
     token_id: UUID
 
 
-Command = IssueToken | ListTokens | RevokeToken
+class SeenFrom(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="seen_from"):
+    """Which destinations have answered to requests from an address, page by page: `after` is the `next` of the page
+    before."""
+
+    address: str
+    after: UUID | None = None
+
+
+Command = IssueToken | ListTokens | RevokeToken | SeenFrom
 
 
 @observed()
@@ -54,8 +65,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         case RevokeToken():
             revoked_at = tokens.revoke(wiring.admin(), token_id=TokenId(command.token_id), now=wiring.utc_now())
             return {"token_id": str(command.token_id), "revoked_at": revoked_at.isoformat()}
+        case SeenFrom():
+            return _seen_from(command)
         case _:
             assert_never(command)
+
+
+def _seen_from(command: SeenFrom) -> dict[str, Any]:
+    try:
+        address = IPv4Address(command.address)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"address must be an IPv4 address: {error}") from None
+    after = None if command.after is None else DestinationId(command.after)
+    found = seen_from(wiring.admin(), address=address, after=after)
+    return {
+        "address": str(address),
+        "destinations": msgspec.to_builtins(found),
+        "next": str(found[-1].destination_id) if len(found) == DESTINATIONS_OF_A_PAGE else None,
+    }
 
 
 def _issue(command: IssueToken) -> dict[str, Any]:

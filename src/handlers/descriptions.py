@@ -173,7 +173,7 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
 HEADERS: Mapping[str, Header] = {
     "Allow": Header(description="The methods that the resource takes", example="GET, POST"),
     "Content-Security-Policy": Header(
-        description="Lets the page run its own script and nothing else", example="default-src 'none'"
+        description="Lets the page run or load nothing but its own", example="default-src 'none'"
     ),
     "Idempotency-Replayed": Header(
         description="true where the key came before and this is what its first request led to; absent otherwise",
@@ -201,8 +201,15 @@ HEADERS: Mapping[str, Header] = {
         example="answered",
         schema={"type": "string", "enum": [*(kind.value for kind in OutcomeKind), "withheld"]},
     ),
+    "Vary": Header(description="What the form of the answer depends on", example="Accept"),
     "WWW-Authenticate": Header(description="How to authenticate (RFC 6750)", example='Bearer realm="sallyport"'),
     "X-Content-Type-Options": Header(
         description="nosniff", example="nosniff", schema={"type": "string", "enum": ["nosniff"]}
     ),
+    "webhook-id": Header(description="The id of this copy of the document", example=EXAMPLE_ID, schema=_UUID),
+    "webhook-signature": Header(
+        description="v1a of Standard Webhooks: Ed25519 over id, timestamp and body, with a full stop between them",
+        example="v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    ),
+    "webhook-timestamp": Header(description="Unix time of `issued_at`", example="1795798800"),
 }

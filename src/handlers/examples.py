@@ -23,6 +23,12 @@ from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
 from handlers.schemas.about import HealthBody
+from handlers.schemas.allowlist import (
+    AllowlistBody,
+    AllowlistedAddressBody,
+    AnnouncedAddressBody,
+    NextChangeBody,
+)
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
 from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
 from handlers.schemas.destinations import DestinationBody, DestinationsBody, NewDestinationBody
@@ -351,6 +357,7 @@ def _answers() -> tuple[Struct, ...]:
             reason=None,
             checked_at=_AT,
         ),
+        _allowlist(),
         HealthBody(status="ok", version=VERSION),
     )
 
@@ -542,6 +549,29 @@ def _egress_address() -> EgressAddressBody:
         reason=None,
         last_checked_at=_AT,
         last_verified_at=_AT,
+    )
+
+
+def _allowlist() -> AllowlistBody:
+    return AllowlistBody(
+        issued_at=_AT,
+        addresses=[
+            AllowlistedAddressBody(
+                address="203.0.113.10",
+                cidr="203.0.113.10/32",
+                availability_zones=["eu-central-1a", "eu-central-1b"],
+                since=_AT,
+                last_verified_at=_AT,
+            )
+        ],
+        reason=None,
+        ports=[80, 443, 8080, 8443],
+        tls_versions=["1.2", "1.3"],
+        contact="network@example.com",
+        next_change=NextChangeBody(
+            addresses=[AnnouncedAddressBody(address="203.0.113.11", cidr="203.0.113.11/32")], begins_on=_AT.date()
+        ),
+        public_key="whpk_IpYPcR1nQ8dR2vdmzrZJnLG3wEIxZTAX/yDeT/BY3Fg=",
     )
 
 

@@ -49,6 +49,7 @@ _LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
     DestinationBody: ("get_destinations_destination", "destination", "destination_id"),
 }
 _METHODS_WITH_CONTENT = ("POST", "PUT", "PATCH", "DELETE")
+_TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}
 _ANY = "*/*"
 
 
@@ -169,7 +170,7 @@ def _answer(answer: OperationResponse, operation: Operation) -> dict[str, Any]:
     described = {
         "description": answer.description,
         "headers": _headers(always=answer.headers, sometimes=answer.some_headers),
-        "content": {answer.media_type: content},
+        "content": {answer.media_type: content} | dict.fromkeys(answer.other_media_types, _TEXT),
     }
     link = None if answer.body is None else _LINKS.get(answer.body)
     if link is not None and link[0] != _operation_id(operation):

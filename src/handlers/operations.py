@@ -27,13 +27,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResponse:
-    """One answer of an operation; `body` is None where it is not JSON of ours. `headers` are always there, those of
+    """One answer of an operation; `body` is None where it is not JSON of ours, and `other_media_types` are texts that
+    say the same. `headers` are always there, those of
     `some_headers` only in some cases; handlers/descriptions.py describes them.
     """
 
     description: str
     body: type[msgspec.Struct] | None = None
     media_type: str = "application/json"
+    other_media_types: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     some_headers: tuple[str, ...] = ()
 

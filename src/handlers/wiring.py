@@ -14,6 +14,7 @@ from runtime.aws import AwsCallFailed, rds_auth_token
 from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
 
 if TYPE_CHECKING:
+    from flows.allowlist import AllowlistSources
     from flows.check_egress import EgressChecks
     from flows.services import Services
 
@@ -46,6 +47,19 @@ def egress_checks() -> "EgressChecks":
 
 
 @cache
+def allowlist_sources() -> "AllowlistSources":
+    """For the route of handlers/api.py that issues the allowlist."""
+    from flows.allowlist import AllowlistSources
+
+    services = api()
+    return AllowlistSources(
+        checks=egress_checks(),
+        load_seal_key=lambda: services.seal_key,
+        ports=ApiSettings.from_environment().egress.allowed_ports,
+    )
+
+
+@cache
 def attempt() -> "Services":
     """Of handlers/attempt.py."""
     return _services(AttemptSettings.from_environment())
@@ -70,7 +84,7 @@ def reset_after_restore() -> None:
         services = api()
         services.database.close()
         services.client.close()
-    for cached in (api, egress_checks):
+    for cached in (api, egress_checks, allowlist_sources):
         cached.cache_clear()
     aws.forget()
     zones.forget()

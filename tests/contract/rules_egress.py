@@ -81,12 +81,12 @@ def checks_come_often_enough_for_their_results(case: Case) -> Iterator[str]:
 
 @everywhere
 def results_are_kept_where_the_api_looks(case: Case) -> Iterator[str]:
-    """In a parameter that CloudFormation makes and deletes, with the name that both functions make of path and zone."""
+    """In a parameter that CloudFormation makes and deletes, with the name that both functions make of path and zone;
+    beside them what the allowlist says."""
     path = _variables(case.rendered.resources["ApiFunction"])["EGRESS_RESULTS_PATH"]
     made = {parameter["Properties"]["Name"]: parameter for parameter in _of_type(case, "AWS::SSM::Parameter")}
-    if made.keys() != {
-        f"{path}/{published_address.availability_zone}" for published_address in _published(case, "ApiFunction")
-    }:
+    zones = {published_address.availability_zone for published_address in _published(case, "ApiFunction")}
+    if made.keys() != {f"{path}/{name}" for name in (*zones, *(["allowlist"] if zones else []))}:
         yield f"{sorted(made)} are made, and the API looks in {path}"
     for name, resource in made.items():
         if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")) != ("Delete", "Delete"):

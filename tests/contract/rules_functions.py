@@ -36,6 +36,7 @@ RECEIVE = {
 }
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
+ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
 RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}Result" for zone in "AB"}
 DESCRIBE = {
     (f"ec2:Describe{things}", "*") for things in ("Addresses", "AvailabilityZones", "NatGateways", "SecurityGroups")
@@ -44,7 +45,7 @@ DEFAULT_GROUP = "arn:aws:ec2:us-east-1:555555555555:security-group/Network.Vpc.D
 EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egress", "Ingress")}
 # Beyond its own log group, its own database user and its network interfaces.
 MORE_RIGHTS = {
-    "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in RESULTS.values()},
+    "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in (*RESULTS.values(), ANNOUNCEMENT)},
     "AttemptFunction": SEND | RECEIVE | READ_KEY,
     "CheckEgressAFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
     "CheckEgressBFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},

@@ -26,6 +26,12 @@ HIDDEN = {
     ("oauth_token", "sealed_token"),
     ("oauth_token", "token_basis"),  # a hash over credentials
 }
+# What operators read of deliveries: when which destination answered to which address, and nothing else.
+SIGHTED = {
+    *(("destination", name) for name in ("destination_id", "tenant_id", "name", "state", "deleted_at")),
+    *(("delivery", name) for name in ("delivery_id", "destination_id", "phase")),
+    *(("attempt", name) for name in ("delivery_id", "number", "outcome", "egress_address", "status", "started_at")),
+}
 # What never changes of a destination.
 LASTING = {
     ("destination", "destination_id"),
@@ -135,7 +141,8 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
     ],
 )
 def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres, role: str, tables: set[str]) -> None:
-    assert readable(server, role) == {(table, column) for table, column in columns(server) if table in tables}
+    single = SIGHTED if role == ADMIN_ROLE else set()
+    assert readable(server, role) == {(table, column) for table, column in columns(server) if table in tables} | single
 
 
 @pytest.mark.parametrize(
@@ -151,7 +158,10 @@ def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres,
         (APPLICATION_ROLE, "DELETE FROM delivery"),
         (APPLICATION_ROLE, "DELETE FROM attempt"),
         (APPLICATION_ROLE, "DROP TABLE attempt"),
-        (ADMIN_ROLE, "SELECT FROM delivery"),
+        (ADMIN_ROLE, "SELECT path FROM delivery"),
+        (ADMIN_ROLE, "SELECT body FROM delivery_body"),
+        (ADMIN_ROLE, "SELECT base_url FROM destination"),
+        (ADMIN_ROLE, "SELECT response_body FROM attempt"),
         (ADMIN_ROLE, "UPDATE token SET token_sha256 = NULL"),
         (ADMIN_ROLE, "DELETE FROM token"),
         (ADMIN_ROLE, "DELETE FROM tenant"),

@@ -1,7 +1,15 @@
 """The egress check in the whole stack: it runs on its schedule, the API shows it, and it cannot reach the database."""
 
+import base64
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from local.stack import Stack
 from tests.e2e.conftest import Consumer, eventually
@@ -40,3 +48,34 @@ def test_the_check_has_not_even_loaded_what_it_would_reach_the_database_with(sta
 
 def loads_psycopg(process: int) -> bool:
     return "psycopg_binary" in Path(f"/proc/{process}/maps").read_text(encoding="utf-8")
+
+
+def test_a_partner_can_check_the_list_as_the_page_says(
+    consumer: Consumer, stack: Stack, repository: Path, tmp_path: Path
+) -> None:
+    section = (repository / "docs/running.md").read_text(encoding="utf-8").partition("### Give partners the list")[2]
+    fetch, verify = re.findall(r"```(?:sh|python)\n(.*?)```", section, re.DOTALL)[:2]
+    shell = f"API_URL={stack.url} TOKEN={consumer.token}\n{fetch}"
+    subprocess.run(["bash", "-euc", shell], cwd=tmp_path, check=True, timeout=90)
+    document = json.loads((tmp_path / "allowlist.json").read_bytes())
+    assert [entry["cidr"] for entry in document["addresses"]] == ["127.0.0.1/32"]
+    assert [entry["availability_zones"] for entry in document["addresses"]] == [ZONES]
+    script = verify.replace("whpk_...", document["public_key"])
+
+    def checked() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
+
+    assert checked().stdout == "signed by the stack\n"
+    (tmp_path / "allowlist.json").write_bytes((tmp_path / "allowlist.json").read_bytes().replace(b"127.0", b"127.1"))
+    assert "InvalidSignature" in checked().stderr
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain", "application/json"])
+def test_every_form_comes_through_the_gateway_as_it_was_signed(consumer: Consumer, accept: str) -> None:
+    answer = consumer.call("GET", "/v1/egress/allowlist", headers={"Accept": accept})
+    assert answer.headers["content-type"].startswith(accept)
+    public_key = consumer.call("GET", "/v1/egress/allowlist").json["public_key"]
+    signed = f"{answer.headers['webhook-id']}.{answer.headers['webhook-timestamp']}.".encode() + answer.body
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key.removeprefix("whpk_")))
+    key.verify(base64.b64decode(answer.headers["webhook-signature"].removeprefix("v1a,")), signed)

@@ -136,6 +136,7 @@ def every_call() -> list[tuple[str, str, str]]:
         ("read", "GET", "/v1/deliveries"),
         ("read", "GET", f"/v1/deliveries/{NOBODY}"),
         ("read", "GET", "/v1/egress"),
+        ("read", "GET", "/v1/egress/allowlist"),
         ("send", "POST", "/v1/egress/verify"),
         *(("send", *call) for call in via()),
     ]
@@ -519,6 +520,9 @@ def test_the_fixed_addresses_are_shown_and_asked_for(
     stack: Stack, user: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {entry["address"] for entry in user.call("GET", "/v1/egress").json["addresses"]} == {"127.0.0.1"}
+    for accept in ("application/json", "text/plain", "text/html"):
+        shown = user.call("GET", "/v1/egress/allowlist", headers={"Accept": accept})
+        assert (shown.status, b"127.0.0.1/32" in shown.body) == (200, True)
     said = {"matches": "127.0.0.1\n", "differs": "8.8.4.4\n", "failed": "no address\n"}
     for verdict, text in said.items():
         echo = Reply(status=200, content=text)

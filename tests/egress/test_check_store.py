@@ -66,6 +66,7 @@ def test_a_result_is_readable_for_people_too(settings: CheckSettings, ssm: Any) 
         "reason": None,
         "checked_at": "2026-11-01T12:00:00Z",
         "verified_at": "2026-11-01T12:00:00Z",
+        "since": None,
     }
 
 

@@ -101,3 +101,26 @@ def test_a_command_that_cannot_be_read_is_refused(refusing: Functions, event: di
 def test_every_id_is_a_uuid_of_version_7(functions: Functions) -> None:
     issued = invoke(action="issue_token", tenant="initech")
     assert {UUID(issued[name]).version for name in ("token_id", "tenant_id")} == {7}
+
+
+def test_operators_see_which_destinations_an_address_was_let_in_by(functions: Functions) -> None:
+    token = invoke(action="issue_token", tenant="initech")["token"]
+    api = Api(authorizer=authorizer_context(token))
+    assert api.post("/v1/destinations", {"name": "bank", "base_url": "https://bank.example"}).status == 201
+    destination = functions.sql("SELECT destination_id, name FROM destination ORDER BY destination_id")
+    assert destination
+    shown = invoke(action="seen_from", address="203.0.113.11")
+    assert (shown["address"], shown["next"]) == ("203.0.113.11", None)
+    assert [entry["destination_id"] for entry in shown["destinations"]] == [
+        str(row["destination_id"]) for row in destination
+    ]
+    for entry in shown["destinations"]:
+        assert entry["answered_at"] is entry["status"] is entry["answered_elsewhere_at"] is None
+    last = shown["destinations"][-1]["destination_id"]
+    assert invoke(action="seen_from", address="203.0.113.11", after=last)["destinations"] == []
+
+
+@pytest.mark.parametrize("address", ["", "203.0.113", "203.0.113.11/32", "::1", "partner.example"])
+def test_what_is_no_address_is_refused(functions: Functions, address: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="address must be an IPv4 address"):
+        invoke(action="seen_from", address=address)

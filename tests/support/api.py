@@ -333,5 +333,6 @@ def forget_services() -> None:
             connect().close()
             connect.cache_clear()
     wiring.egress_checks.cache_clear()
+    wiring.allowlist_sources.cache_clear()
     zones.forget()
     metrics.clear_metrics()

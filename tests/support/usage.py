@@ -46,7 +46,8 @@ class Document:
         if isinstance(body, dict) and "requestBody" in operation:
             yield from self._of_value(_schema_of(operation["requestBody"]), body, name=_UNNAMED, fields=True)
         answered = _schema_of(operation["responses"].get(str(answer.status), {}))
-        if answered and answer.body:  # none where it answers HEAD
+        is_json = "json" in answer.headers.get("content-type", "json")  # another form of it is no value
+        if answered and answer.body and is_json:  # none where it answers HEAD
             yield from self._of_value(answered, json.loads(answer.body), name=_UNNAMED, fields=False)
 
     def _operations(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from domain.checks import LONGEST_AGE, Check, CheckStatus, NotObserved, Observed
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 OURS, OTHERS = "203.0.113.10", "198.51.100.99"
-GOOD = Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
+GOOD = Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW, since=NOW)
 
 
 def test_any_published_address_is_right() -> None:

@@ -38,6 +38,11 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 1.0,
         "_LOCK_KEY": 7_255_496,
     },
+    "db/sightings.py": {
+        "DELIVERIES_LOOKED_AT": 100,
+        "ATTEMPTS_LOOKED_AT": 25,
+        "DESTINATIONS_OF_A_PAGE": 50,
+    },
     "domain/bodies.py": {
         "STORED_RESPONSE_BYTES": 65_536,
         "INFLATED_LIMIT_BYTES": 33_554_432,

@@ -269,6 +269,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
     "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),
     "GET /v1/egress": ("get_egress", "egress", (), None),
+    "GET /v1/egress/allowlist": ("get_egress_allowlist", "egress", ("Accept",), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
     **{
         f"{method} /v1/via/{{destination}}/{{path}}": (f"{method.lower()}_via_destination_path", "via", PASSED_ON, None)
