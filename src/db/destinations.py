@@ -101,6 +101,42 @@ def page(
     return [_managed(row) for row in rows]
 
 
+def set_signing(database: Database, changed: ManagedDestination, *, new_ref: str) -> bool:
+    """Stores how a destination signs and with which keys, in place of its version before; False where that is not the
+    present one any more. `new_ref` is the `ref` of the key that is new.
+
+    Where the connection breaks, the statement is run again, and finds the key that the first one stored, also beneath a
+    later one.
+    """
+    rows = database.rows(
+        """
+        WITH stored AS (
+            UPDATE destination
+            SET options = %(options)s::text::jsonb, sealed_signing = %(sealed_signing)s, version = %(version)s
+            WHERE destination_id = %(destination_id)s AND tenant_id = %(tenant_id)s AND version = %(version)s - 1
+              AND deleted_at IS NULL
+            RETURNING version
+        )
+        SELECT version FROM stored
+        UNION ALL
+        SELECT version FROM destination  -- by the first run
+        WHERE destination_id = %(destination_id)s AND tenant_id = %(tenant_id)s
+          AND jsonb_path_exists(
+              options, '$.signing[*].keys[*] ? (@.ref == $ref)', jsonb_build_object('ref', %(new_ref)s::text))
+        """,
+        {
+            "destination_id": changed.destination_id,
+            "tenant_id": changed.tenant_id,
+            "options": options_json(changed.options),
+            "sealed_signing": changed.sealed_signing,
+            "version": changed.version,
+            "new_ref": new_ref,
+        },
+        repeatable=True,
+    )
+    return bool(rows)
+
+
 def as_id(reference: str) -> UUID | None:
     """The id that a reference spells; None where it is a name. No name has the form of an id."""
     try:

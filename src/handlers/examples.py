@@ -39,6 +39,7 @@ from handlers.schemas.destinations.signing import (
     JwsBody,
     KeyBody,
     MessageSignaturesBody,
+    RotationBody,
     StandardWebhooksBody,
 )
 from handlers.schemas.destinations.timeouts import TimeoutsBody
@@ -288,6 +289,15 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             ],
         },
     },
+    RotationBody: {
+        "made": {"scheme": "standard_webhooks", "overlap_seconds": 86_400},
+        "given": {
+            "scheme": "with-a-secret",
+            "keyid": "2027",
+            "secret": "whsec_YW5vdGhlci1zZWNyZXQtb2YtdGhlLWV4YW1wbGU=",
+            "overlap_seconds": 0,
+        },
+    },
 }
 
 
@@ -321,7 +331,7 @@ def properties() -> dict[str, dict[str, Any]]:
     """The example of each property of each schema, as JSON: the first that is not null, or null."""
     examples: dict[str, dict[str, Any]] = {}
     requested = [msgspec.convert(raw, kind) for kind, raws in REQUESTS.items() for raw in raws.values()]
-    for body in (*requested, *_answers(), _in_bytes(), _problem_body()):
+    for body in (*requested, *_answers(), _in_bytes(), _problem_body(), _rotation_of_a_pair()):
         for part in _parts(body):
             known = examples.setdefault(type(part).__name__, {})
             for name, value in asdict(part).items():
@@ -573,6 +583,10 @@ def _allowlist() -> AllowlistBody:
         ),
         public_key="whpk_IpYPcR1nQ8dR2vdmzrZJnLG3wEIxZTAX/yDeT/BY3Fg=",
     )
+
+
+def _rotation_of_a_pair() -> RotationBody:
+    return RotationBody(private_key=_ENCRYPTED_KEY, passphrase=_ITS_PASSPHRASE)
 
 
 def _problem_body() -> ProblemBody:

@@ -42,6 +42,10 @@ _PATH: Mapping[str, dict[str, Any]] = {
         "example": "orders",
     },
 }
+# Instead of these examples, where the demo destination would not do: another example of the page makes this one.
+_OTHER_EXAMPLES: Mapping[tuple[str, str], str] = {
+    ("/v1/destinations/{destination}/rotate-secret", "destination"): "example-subscriber",
+}
 # Where an answer leads: the operation, its parameter, and the member of the answer that is its value.
 _LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
     DeliveryBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
@@ -141,7 +145,12 @@ def _operation_id(operation: Operation) -> str:
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", operation.template)
-    return [{"name": name, "in": "path", "required": True, **_PATH[name]} for name in names]
+    return [{"name": name, "in": "path", "required": True, **_path_part(operation.template, name)} for name in names]
+
+
+def _path_part(template: str, name: str) -> dict[str, Any]:
+    other = _OTHER_EXAMPLES.get((template, name))
+    return _PATH[name] if other is None else {**_PATH[name], "example": other}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from domain.destinations import Destination, Guarantee, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
 from domain.outcomes import OutcomeKind, Timings
+from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.support.wires import Wire
@@ -168,6 +169,25 @@ def takes(renewal: UUID = RENEWAL, *, at: datetime = NOW, instead_of: UUID | Non
     return act
 
 
+def rotates(ref: str, *, beneath: str | None = None) -> Act:
+    """Gives the destination a key; with `beneath` in addition to that one, where it is there already."""
+
+    def act(database: Database) -> object:
+        found = destinations.find(database, tenant_id=TENANT, reference="partner")
+        assert found is not None
+        refs = [key.ref for one in found.options.signing or () for key in one.keys]
+        keys = [KeyInfo(ref=name, key_id=name, created_at=NOW) for name in (ref, beneath) if name in (ref, *refs)]
+        changed = replace(
+            found,
+            options=replace(found.options, signing=(scheme(StandardWebhooks(), name="s", keys=keys),)),
+            sealed_signing=ref.encode(),
+            version=2 + len(refs) if beneath else 2,
+        )
+        return destinations.set_signing(database, changed, new_ref=ref)
+
+    return act
+
+
 def stores_token(renewal: UUID = RENEWAL) -> Act:
     token = StoredToken(
         token_id=renewal,
@@ -298,6 +318,12 @@ CASES = [
         before=TENANCY,
         runs=lambda database: destinations.find(database, tenant_id=TENANT, reference="partner"),
         meanwhile={"stored": stores(destination())},
+    ),
+    Case(
+        statement="destinations.set_signing",
+        before=READY,
+        runs=rotates("ours"),
+        meanwhile={"another": rotates("another"), "another, on top": rotates("another", beneath="ours")},
     ),
     Case(
         statement="destinations.page",

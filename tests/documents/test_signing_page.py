@@ -14,6 +14,7 @@ from domain.signing import scheme
 from egress.signing import signed_headers
 from handlers.parsing import body_as
 from handlers.schemas.destinations import NewDestinationBody, new_destination
+from handlers.schemas.destinations.signing import RotationBody
 from tests.support.signing import SLACK_BODY, key_info, unsigned
 
 PAGE = (Path(__file__).parents[2] / "docs/signing.md").read_text(encoding="utf-8")
@@ -66,3 +67,8 @@ def test_an_example_gives_the_headers_that_the_page_shows(heading: str, body: by
         secrets={"k": one.key.secret},
     )
     assert "".join(f"{name}: {text}\n" for name, text in headers) == shown
+
+
+def test_the_example_of_a_rotation_is_taken() -> None:
+    (example,) = [example for example in JSON if "overlap_seconds" in example]
+    assert body_as(json.dumps(example).encode(), RotationBody).overlap_seconds == 86_400

@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 import standardwebhooks
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from domain.signing import DetachedJws, JwsAlgorithm, MessageAlgorithm
 from local.demonstration import TENANT
@@ -132,6 +134,7 @@ def every_call() -> list[tuple[str, str, str]]:
         ("manage", "POST", "/v1/destinations"),
         ("read", "GET", "/v1/destinations"),
         ("read", "GET", "/v1/destinations/partner"),
+        ("manage", "POST", "/v1/destinations/partner/rotate-secret"),
         ("send", "POST", "/v1/deliveries"),
         ("read", "GET", "/v1/deliveries"),
         ("read", "GET", f"/v1/deliveries/{NOBODY}"),
@@ -247,6 +250,35 @@ def test_each_kind_of_signature_reaches_the_partner_and_verifies_there(stack: St
         assert sent.json["state"] == "delivered", sent.body
         for one in created.json["signing"]:
             must_verify(one, stack.partner.calls[-1], url=f"{stack.partner.url}/orders?a=%7e")
+
+
+def test_a_key_is_rotated_and_both_sign_until_the_overlap_is_over(stack: Stack, user: Consumer) -> None:
+    body = {"name": "rotating", "base_url": stack.partner.url, "signing": [{"type": "standard_webhooks"}]}
+    made = user.call("POST", "/v1/destinations", body=body).json
+    rotation = {"scheme": "standard_webhooks", "overlap_seconds": 3600, "keyid": "second"}
+    rotated = user.call("POST", "/v1/destinations/rotating/rotate-secret", body=rotation)
+    assert rotated.status == 200, rotated.body
+    secrets = [answer["signing"][0]["keys"][0]["secret"] for answer in (made, rotated.json)]
+    user.deliver(destination="rotating", path="/orders", body={"a": 1}, headers=WAIT)
+    for secret in secrets:
+        standardwebhooks.Webhook(secret).verify(stack.partner.calls[-1].body, dict(stack.partner.calls[-1].headers))
+    given = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "overlap_seconds": 0}
+    assert user.call("POST", "/v1/destinations/rotating/rotate-secret", body=given).status == 200
+    user.deliver(destination="rotating", path="/orders", body={"a": 1}, headers=WAIT)
+    assert len(stack.partner.calls[-1].headers["webhook-signature"].split(" ")) == 1
+
+
+def test_a_key_pair_is_rotated_to_a_given_one(user: Consumer) -> None:
+    signing = [{"type": "jws_detached", "algorithm": "ES256", "header": "X-Jws"}]
+    body = {"name": "rotating-pair", "base_url": "https://bank.example", "signing": signing}
+    assert user.call("POST", "/v1/destinations", body=body).status == 201
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")
+    )
+    given = {"private_key": key.decode(), "passphrase": "open sesame"}
+    answer = user.call("POST", "/v1/destinations/rotating-pair/rotate-secret", body=given)
+    assert answer.status == 200, answer.body
+    assert [key["expires_at"] is None for key in answer.json["signing"][0]["keys"]] == [True, False]
 
 
 def test_every_member_of_a_signature_is_taken(user: Consumer) -> None:
@@ -502,6 +534,7 @@ def test_what_is_not_there(user: Consumer) -> None:
         "/v1/nothing",
     ):
         assert kind_of(user.call("GET", path)) == "not-found", path
+    assert kind_of(user.call("POST", "/v1/destinations/nobody-at-all/rotate-secret", body={})) == "not-found"
     refused = user.call("PUT", "/v1/deliveries")
     assert (refused.status, kind_of(refused)) == (405, "method-not-allowed")
     assert refused.headers["allow"]
@@ -545,6 +578,7 @@ def test_without_the_database_every_call_that_needs_it_says_when_to_come_back(st
     bodies: dict[str, Any] = {
         "/v1/destinations": {"name": "late", "base_url": stack.partner.url},
         "/v1/deliveries": {"destination": "partner"},
+        "/v1/destinations/partner/rotate-secret": {},
     }
     stack.postgres.stop()
     try:

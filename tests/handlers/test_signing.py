@@ -5,17 +5,20 @@ import hmac
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import standardwebhooks
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from domain.outcomes import Headers
-from domain.signing import MessageAlgorithm
+from domain.signing import KeyKind, MessageAlgorithm
 from tests.egress.servers import Partner, Script
 from tests.support.api import Api, Functions
 from tests.support.partners import answers, answers_in_turn
-from tests.support.signing import public_key_of_public_pem, value, verify_message
+from tests.support.signing import key_of, public_key_of_public_pem, value, verify_message
 
 type StartPartner = Callable[[Script], Partner]
 
@@ -235,3 +238,174 @@ def test_a_destination_without_signing_asks_for_no_key_and_signs_nothing(
 
 def _must_not_be_called(*_: Any) -> Any:
     raise AssertionError
+
+
+OVERLAP_OVER = (
+    "UPDATE destination SET options = "
+    """jsonb_set(options, '{signing,0,keys,1,expires_at}', '"2026-01-01T00:00:00Z"')"""
+)
+
+
+def rotate(api: Api, destination: str = "partner", **body: Any) -> Any:
+    answer = api.post(f"/v1/destinations/{destination}/rotate-secret", body)
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def signatures(server: Partner) -> list[str]:
+    return value(received(server)[0], "webhook-signature").split(" ")
+
+
+def test_during_the_overlap_both_keys_sign_and_the_partner_may_have_either(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[{**WEBHOOKS, "secret": GIVEN}])
+    (new, old) = rotate(api)["signing"][0]["keys"]
+    assert (new["expires_at"], "secret" in new, "secret" in old) == (None, True, False)
+    assert datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"]) == timedelta(days=1)
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    for secret in (new["secret"], GIVEN):
+        standardwebhooks.Webhook(secret).verify(body, dict(headers))
+    shown = api.get("/v1/destinations/partner").body.decode()
+    assert new["secret"] not in shown + functions.log.getvalue()
+    act = [json.loads(line) for line in functions.log.getvalue().splitlines() if '"act"' in line][-1]
+    assert (act["what"], act["members"]) == ("destination.secret_rotated", ["signing"])
+
+
+def test_without_an_overlap_the_old_key_is_gone_at_once(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS])
+    rotate(api)
+    (row,) = functions.sql("SELECT sealed_signing, version FROM destination")
+    assert row["version"] == 2
+    (key,) = rotate(api, secret=GIVEN, overlap_seconds=0, keyid="third")["signing"][0]["keys"]
+    assert (key["keyid"], "secret" in key) == ("third", False)
+    api.create_delivery(("Prefer", "wait=5"))
+    assert len(signatures(server)) == 1
+    (after,) = functions.sql("SELECT sealed_signing FROM destination")
+    assert len(after["sealed_signing"]) < len(row["sealed_signing"])
+
+
+def test_when_the_overlap_is_over_the_old_key_signs_nothing_and_goes_with_the_next_change(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS, {**HMAC, "name": "hmac"}])
+    rotate(api, scheme="standard_webhooks")
+    functions.sql(OVERLAP_OVER)
+    api.create_delivery(("Prefer", "wait=5"))
+    assert len(signatures(server)) == 1
+    after = rotate(api, scheme="hmac", secret="another-secret-of-both")
+    assert [len(one["keys"]) for one in after["signing"]] == [1, 2]
+
+
+def test_a_header_for_one_signature_changes_to_the_new_key_when_the_overlap_is_over(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[HMAC])
+    new, old = rotate(api, secret="of-the-partner-from-now-on", overlap_seconds=3600)["signing"][0]["keys"]
+    assert new["signs_from"] == old["expires_at"]
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    assert value(headers, "x-sig") == hmac.new(b"of-the-partner-and-us", body, "sha256").hexdigest()
+    functions.sql(OVERLAP_OVER)
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    assert value(headers, "x-sig") == hmac.new(b"of-the-partner-from-now-on", body, "sha256").hexdigest()
+
+
+def test_rotations_at_the_same_time_all_count(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    with ThreadPoolExecutor(4) as threads:
+        answers_ = list(threads.map(lambda number: rotate(api, keyid=f"n{number}"), range(4)))
+    keys = api.get("/v1/destinations/partner").json["signing"][0]["keys"]
+    assert {key["keyid"] for key in keys} >= {f"n{number}" for number in range(4)}
+    assert len({answer["signing"][0]["keys"][0]["secret"] for answer in answers_}) == 4
+    assert functions.sql("SELECT version FROM destination") == [{"version": 5}]
+
+
+def test_a_sixth_key_is_refused_until_an_overlap_is_over(api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    for _ in range(4):
+        rotate(api)
+    refused = api.post("/v1/destinations/partner/rotate-secret", {})
+    assert (refused.status, refused.faults) == (422, ["/overlap_seconds"])
+    assert refused.json["faults"][0]["detail"].startswith("must be 0: the scheme has 5 keys, until 20")
+    assert len(rotate(api, overlap_seconds=0)["signing"][0]["keys"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "detail"),
+    [
+        ({}, "/scheme", "must be one of standard_webhooks, ours"),
+        ({"scheme": "nobodys"}, "/scheme", "must be one of standard_webhooks, ours"),
+        ({"scheme": "ours", "keyid": "\u00e9"}, "/keyid", "must be ASCII without control characters"),
+        ({"scheme": "ours", "secret": "k" * 32}, "/secret", "must be left out: with ed25519 the key is 'private_key'"),
+        (
+            {"scheme": "standard_webhooks", "secret": "whsec_"},
+            "/secret",
+            "must be whsec_ and base64 of 24 to 64 bytes",
+        ),
+        (
+            {"scheme": "standard_webhooks", "secret": GIVEN},
+            "/secret",
+            "must be another key than those that the scheme has",
+        ),
+        ({"scheme": "ours", "overlap_seconds": 2_592_001}, "/overlap_seconds", "must be at most 2592000"),
+        ({"scheme": "ours", "overlap_seconds": -1}, "/overlap_seconds", "must be at least 0"),
+        ({"scheme": "ours", "overlap": 1}, "", "member 2 is unknown; known are scheme, overlap_seconds, keyid"),
+    ],
+)
+def test_a_rotation_that_cannot_be_made_says_why(api: Api, body: dict[str, Any], field: str, detail: str) -> None:
+    signing = [{**WEBHOOKS, "secret": GIVEN}, {**RFC_9421, "name": "ours"}]
+    api.destination("https://bank.example", signing=signing)
+    refused = api.post("/v1/destinations/partner/rotate-secret", body)
+    assert (refused.status, refused.faults) == (422, [field])
+    assert refused.json["faults"][0]["detail"].startswith(detail)
+
+
+def test_all_faults_of_a_rotation_are_said_at_once(api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    refused = api.post("/v1/destinations/partner/rotate-secret", {"keyid": "\u00e9", "secret": "whsec_"})
+    assert refused.faults == ["/keyid", "/secret"]
+
+
+def test_a_pair_cannot_be_rotated_to_itself(api: Api) -> None:
+    pem = load_der_private_key(key_of(KeyKind.ED25519).secret, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    api.destination("https://bank.example", signing=[{**RFC_9421, "private_key": pem.decode()}])
+    refused = api.post("/v1/destinations/partner/rotate-secret", {"private_key": pem.decode()})
+    assert refused.faults == ["/private_key"]
+
+
+def test_there_is_nothing_to_rotate_where_nothing_is_signed(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example")
+    refused = api.post("/v1/destinations/partner/rotate-secret", {})
+    assert refused.json["faults"] == [
+        {"field": "/scheme", "detail": "there is none: the destination does not sign its requests"}
+    ]
+    assert api.post("/v1/destinations/nobody/rotate-secret", {}).kind == "not-found"
+    assert functions.other_api.post("/v1/destinations/partner/rotate-secret", {}).kind == "not-found"
+    for scope in ("read", "send"):
+        assert functions.api_with(scope).post("/v1/destinations/partner/rotate-secret", {}).status == 403
+
+
+def test_keys_that_cannot_be_opened_cannot_be_rotated(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    functions.sql("UPDATE destination SET sealed_signing = '\\x01'")
+    refused = api.post("/v1/destinations/partner/rotate-secret", {})
+    assert refused.faults == ["/scheme"]
+    assert "cannot be opened any more" in refused.json["faults"][0]["detail"]
+
+
+def test_a_destination_that_others_change_all_the_time_is_unavailable(functions: Functions, api: Api) -> None:
+    """Whatever is to be stored, the row is at another version by then."""
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    functions.sql("CREATE FUNCTION skipped() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    functions.sql("CREATE TRIGGER skipped BEFORE UPDATE ON destination FOR EACH ROW EXECUTE FUNCTION skipped()")
+    answer = api.post("/v1/destinations/partner/rotate-secret", {})
+    assert (answer.status, answer.kind, answer.header("Retry-After")) == (503, "unavailable", "1")

@@ -265,6 +265,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/network.py": {
         "PAUSE_SECONDS": 5.0,
     },
+    "flows/rotate.py": {"ROTATE_TRIES": 5, "RETRY_AFTER_SECONDS": 1},
     "flows/settle.py": {
         "PAUSE_SECONDS": 1.0,
         "CARRY_SECONDS": 8.0,

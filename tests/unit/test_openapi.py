@@ -180,7 +180,7 @@ def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[
 
 def test_every_request_body_has_examples_that_its_schema_takes(described: dict[str, Any]) -> None:
     bodies = [operation["requestBody"] for _, operation in _operations(described) if "requestBody" in operation]
-    assert len(bodies) == 6
+    assert len(bodies) == 7
     for body in bodies:
         content = body["content"]["application/json"]
         values = (
@@ -268,6 +268,12 @@ OPERATION_SHAPES: dict[str, Shape] = {
     "POST /v1/destinations": ("post_destinations", "destinations", (), JSON_BODY),
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
     "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),
+    "POST /v1/destinations/{destination}/rotate-secret": (
+        "post_destinations_destination_rotate_secret",
+        "destinations",
+        ("destination",),
+        JSON_BODY,
+    ),
     "GET /v1/egress": ("get_egress", "egress", (), None),
     "GET /v1/egress/allowlist": ("get_egress_allowlist", "egress", ("Accept",), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),

@@ -9,6 +9,7 @@ from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
 from flows import destinations as flow
 from flows.audit import Actor
+from flows.rotate import rotate
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
@@ -22,6 +23,7 @@ from handlers.schemas.destinations import (
     destination_body,
     new_destination,
 )
+from handlers.schemas.destinations.signing import RotationBody, rotation
 
 router = new_router()
 
@@ -87,6 +89,27 @@ def list_destinations(request: Request) -> Response[Any]:
 def show(request: Request, destination: str) -> Response[Any]:
     """Never its credentials."""
     return as_json(200, destination_body(flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())))
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/destinations/<destination>/rotate-secret",
+        summary="Rotate the key of a signing scheme",
+        description="The new key is given or made; a shared secret that was made is in this answer and nowhere else. "
+        "The earlier keys sign until the overlap is over.",
+        scope=MANAGE,
+        body=RotationBody,
+        responses={200: OperationResponse(description="The destination with its new key", body=DestinationBody)},
+        problems=("not-found",),
+    ),
+)
+def rotate_secret(request: Request, destination: str) -> Response[Any]:
+    """Each call makes a new key: a repeat is another rotation."""
+    wanted = rotation(body_as(request.body, RotationBody))
+    saved = rotate(destination, wanted, tenant_id=request.tenant_id, actor=_actor(request), services=wiring.api())
+    return as_json(200, destination_body(saved.destination, texts=saved.texts))
 
 
 def _actor(request: Request) -> Actor:

@@ -42,6 +42,7 @@ from domain.signing import (
 from domain.templates import fields_in, template_fault
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import KeyRefused
+from flows.rotate import Rotation
 from flows.signing import WantedScheme
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
 
@@ -382,6 +383,16 @@ def domain(bodies: Sequence[NewSchemeBody]) -> list[WantedScheme]:
         )
         for body in bodies
     ]
+
+
+def rotation(body: RotationBody) -> Rotation:
+    """The rotation as its flow takes it."""
+    return Rotation(
+        scheme=None if body.scheme is UNSET else body.scheme,
+        overlap_seconds=body.overlap_seconds,
+        given=given_key(body),
+        key_id=None if body.keyid is UNSET else body.keyid,
+    )
 
 
 def shown(schemes: Sequence[Scheme], *, texts: Mapping[str, str]) -> list[SchemeBody]:
