@@ -34,6 +34,11 @@ run: $(RUN_READY) ## the whole stack on 127.0.0.1:8080, until Ctrl-C
 #? PORT=9000 and PARTNER_PORT=9001 for other ports
 	@exec $(PROGRAM) $(TIED) local run $(if $(PORT),--port $(PORT)) $(if $(PARTNER_PORT),--partner-port $(PARTNER_PORT))
 
+.PHONY: partner
+partner: $(RUN_READY) ## the demo partner alone, which fails in every way that partners do: docs/partner.md
+#? PORT=8081 for plain HTTP, TLS=9443 for the first of seven ports with TLS
+	@exec $(PROGRAM) $(TIED) local.partner $(options)
+
 .PHONY: token
 token: $(RUN_READY) ## another token for the stack that `make run` runs, with all scopes
 #? TENANT=acme for another tenant, SCOPES=read,send for some scopes

@@ -120,7 +120,7 @@ Sallyport runs. Ctrl-C stops it; the data stay in {directory}, the functions' lo
 
 Token     {token}
 API docs  {stack.url}/docs
-Partner   {stack.partner.url} (demo; what it receives is shown below)
+Partner   {stack.partner.url} (demo; what it receives is shown below, and what it does at /control)
 
 Create a delivery, look at it and its attempts, and call the partner through the gateway:
 

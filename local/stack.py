@@ -121,7 +121,7 @@ class Stack:
     def _open_ports(self) -> None:
         self.front = Front(port=self._configuration.port)
         self._cleanup.callback(self.front.stop)
-        self.partner = Partner(port=self._configuration.partner_port, report=self._configuration.report)
+        self.partner = Partner(port=self._configuration.partner_port, report=self._configuration.report, doors_from=0)
         self._cleanup.callback(self.partner.stop)
 
     def _make_seal_key(self) -> None:
@@ -201,8 +201,11 @@ class Stack:
             "CA_BUNDLE": "",
             "EGRESS_ECHO_URL": f"{self.partner.url}{ECHO_PATH}",
             "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8,127.0.0.1/32",  # the second because it is the egress address too
-            "ALLOWED_PORTS": f"80,443,8080,8443,{self.partner.port}",
+            "ALLOWED_PORTS": ",".join(str(port) for port in (80, 443, 8080, 8443, *self._partner_ports())),
         }
+
+    def _partner_ports(self) -> list[int]:
+        return [port for port, _ in self.partner.doors.values()]
 
     def _send_again(self, again: RestoredWakeups) -> None:
         if again:

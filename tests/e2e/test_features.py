@@ -70,12 +70,10 @@ class Holding(Partner):
         super().__init__(port=port, report=lambda _: None, address="127.0.0.2")
         self.released = threading.Event()
 
-    def reply(self, call: Call) -> Reply:
+    def behave(self, call: Call) -> Reply:
         """/hold answers when it is released; /large does with more than is stored, /huge with more than is read;
         /odd has a status that HTTP does not have.
         """
-        with self._lock:
-            self.calls.append(call)
         match call.path:
             case "/hold":
                 self.released.wait(GENEROUS_SECONDS)
@@ -87,7 +85,7 @@ class Holding(Partner):
             case "/huge":
                 return Reply(status=200, content="x" * (4 * 1024 * 1024 + 1))
             case _:
-                return self._reply(call)
+                return super().behave(call)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 
 SECONDS = 60.0
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Everything that a browser does besides showing a file is off, and it finds no host at all.
+# Everything that a browser does besides showing a page is off.
 FLAGS = (
     "--headless",
     "--no-sandbox",  # tests run as root in containers, and open files that they wrote themselves
@@ -27,7 +27,6 @@ FLAGS = (
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
 
@@ -119,15 +118,16 @@ class BrowserPage:
 
 
 @contextmanager
-def browsing(profile: Path) -> Iterator[Browser]:
-    """A browser with a new profile, which ends with the block."""
+def browsing(profile: Path, *, finds: str = "") -> Iterator[Browser]:
+    """A browser with a new profile, which ends with the block. It finds no host but `finds`."""
     assert CHROMIUM is not None
     commands_out, commands_in = os.pipe()
     answers_out, answers_in = os.pipe()
     # Chromium reads commands from descriptor 3 and writes answers to 4.
+    hosts = "--host-resolver-rules=MAP * ~NOTFOUND" + (f" , EXCLUDE {finds}" if finds else "")
     redirected = f'exec "$@" 3<&{commands_out} 4>&{answers_in}'
     process = subprocess.Popen(
-        ["bash", "-c", redirected, "chromium", CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
+        ["bash", "-c", redirected, "chromium", CHROMIUM, *FLAGS, hosts, f"--user-data-dir={profile}"],
         pass_fds=(commands_out, answers_in),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
