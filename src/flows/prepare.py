@@ -158,8 +158,10 @@ def _signed(
     request: OutboundRequest, claim: Claim, schemes: Sequence[Scheme], *, key: SealKey | None, now: datetime
 ) -> OutboundRequest | Unreachable:
     """The final request with its signatures: last of all, since they cover what is sent."""
-    from egress.signing import NotSigned, UnsignedRequest, signed_headers
+    from egress.signing.faults import NotSigned
     from egress.signing.given import unseal_keys
+    from egress.signing.schemes import signed_headers
+    from egress.signing.unsigned import UnsignedRequest
 
     destination_id = claim.destination.destination_id
     unsigned = UnsignedRequest(

@@ -11,7 +11,7 @@ import pytest
 
 from domain.ids import TenantId
 from domain.signing import scheme
-from egress.signing import signed_headers
+from egress.signing.schemes import signed_headers
 from handlers.parsing import body_as
 from handlers.schemas.destinations import NewDestinationBody, new_destination
 from handlers.schemas.destinations.signing import RotationBody

@@ -21,7 +21,8 @@ from domain.signing import (
     TemplatedHmac,
     WebhookVersion,
 )
-from egress.signing import UnsignedRequest, signed_headers
+from egress.signing.schemes import signed_headers
+from egress.signing.unsigned import UnsignedRequest
 from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Partner, says
 from tests.egress.test_http2 import answers_ok, speaks_http2

@@ -15,8 +15,9 @@ from joserfc.registry import HeaderParameter
 
 from domain.outcomes import Headers
 from domain.signing import DetachedJws, Form, KeyInfo, KeyKind, MessageAlgorithm, Scheme, key_kind, scheme
-from egress.signing import UnsignedRequest, signed_headers
 from egress.signing.keys import Key, new_private_key
+from egress.signing.schemes import signed_headers
+from egress.signing.unsigned import UnsignedRequest
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ALGORITHMS: Mapping[MessageAlgorithm, type[HTTPSignatureAlgorithm]] = {

@@ -21,9 +21,10 @@ from domain.signing import (
     key_kind,
     scheme,
 )
-from egress.signing import NotSigned, signed_headers
+from egress.signing.faults import NotSigned
 from egress.signing.keys import private_key, shared_secret
 from egress.signing.message_signatures import digest_header, headers_of, signature_base
+from egress.signing.schemes import signed_headers
 from egress.signing.unsigned import UnsignedRequest
 from tests.support import rfc9421
 from tests.support.rfc9421 import VECTORS, Vector

@@ -31,7 +31,7 @@ from domain.signing import (
     key_kind,
     scheme,
 )
-from egress.signing import NotSigned, signed_headers
+from egress.signing.faults import NotSigned
 from egress.signing.keys import (
     new_private_key,
     new_shared_secret,
@@ -41,6 +41,7 @@ from egress.signing.keys import (
     webhook_private_key,
     webhook_secret,
 )
+from egress.signing.schemes import signed_headers
 from tests.support.signing import (
     AT,
     SLACK_BODY,

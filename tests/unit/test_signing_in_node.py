@@ -11,8 +11,8 @@ import pytest
 
 from domain.outcomes import Headers
 from domain.signing import StandardWebhooks, scheme
-from egress.signing import signed_headers
 from egress.signing.keys import new_webhook_secret
+from egress.signing.schemes import signed_headers
 from tests.support.signing import key_info, unsigned, value
 
 # `make` installs it beside the virtual environment's packages, by tests/node/package-lock.json.
