@@ -11,11 +11,16 @@ guard: $(DEV_READY) ## refuse a change set that deletes or replaces what must st
 
 DEPLOYER = PATH="$(CURDIR)/$(SAM_VENV)/bin:$$PATH" SAM_CLI_TELEMETRY=0 $(PROGRAM) stack.deploy
 
+.PHONY: preflight
+preflight: $(DEV_READY) ## look for what an account lacks for a stage, without changing anything: STAGE=dev
+#! STAGE=
+	@$(DEPLOYER) preflight $(options)
+
 .PHONY: deploy
-deploy: $(DEV_READY) ## build, guard, ask, deploy and protect a stage: STAGE=dev
+deploy: $(DEV_READY) ## look at the account, build, guard, ask, deploy and protect a stage: STAGE=dev
 #? ALLOW=A,B to accept the loss of A and B; YES=yes does not ask; NESTED=no checks the root stack only
 #! STAGE=
-	@architecture=$$($(DEPLOYER) ready $(options)) || { echo "$$architecture"; exit 1; }; \
+	@architecture=$$($(DEPLOYER) ready $(options)) || { echo "$${architecture:-Nothing was built or changed.}"; exit 1; }; \
 		$(MAKE) build ARCHITECTURE=$$architecture
 	@$(DEPLOYER) deploy $(options)
 

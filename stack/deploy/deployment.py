@@ -13,7 +13,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Network
@@ -33,7 +33,10 @@ from stack.deploy.failures import reason_of
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
 from stack.deploy.stack_states import Readiness, state_of
-from stack.render import APPLICATION, ParametersRefused, render, templates, written
+from stack.preflight.checks import Question, left_addresses
+from stack.preflight.reader import NotReadable, Reader
+from stack.preflight.report import preflight
+from stack.render import APPLICATION, ParametersRefused, Rendered, render, templates, written
 from stack.switches import add_switch
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +185,7 @@ def deploy(deployment: Deployment) -> int:
     """0 when the stack is as wanted, 1 when it is not. Raises DeploymentStopped and what botocore raises."""
     account = deployment.session.client("sts", region_name=deployment.region).get_caller_identity()["Account"]
     exists = _exists(deployment)
+    deployment = deployment if exists else _with_left_addresses(deployment)
     deployment.print_line(
         f"{deployment.config.stack} in {deployment.region} of account {account}: "
         f"{'an update' if exists else 'a new stack'}"
@@ -202,6 +206,47 @@ def deploy(deployment: Deployment) -> int:
             return 1
         follower = _execute_update(deployment, change_set, decision) if exists else _execute(deployment, change_set)
     return _follow_to_end(deployment, follower)
+
+
+def _with_left_addresses(deployment: Deployment) -> Deployment:
+    """With the addresses that an earlier stack of this name left, where the answer is that they are to be used."""
+    question = _question(deployment.config, None, deployment.session, deployment.region)
+    try:
+        left = left_addresses(question)
+    except NotReadable:
+        return deployment
+    if not left or not deployment.ask(f"Use the addresses that an earlier stack left ({_listed(left)})?"):
+        return deployment
+    parameters = {**deployment.config.parameters, "EgressAllocationIds": ",".join(allocation for allocation, _ in left)}
+    return replace(deployment, config=replace(deployment.config, parameters=parameters))
+
+
+def _listed(addresses: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(address for _, address in addresses)
+
+
+def _question(config: StageConfig, stack: Mapping[str, Any] | None, session: Any, region: str) -> Question:
+    """What the preflight looks at; `stack` is DescribeStacks' answer for it. The parameters are valid."""
+    known = written(templates()[APPLICATION])["Parameters"].keys()
+    kept = {name: value for name, value in _current_parameters(stack or {}).items() if name in known}
+    own = {name: value for name, value in config.parameters.items() if name in known}
+    rendered = render({**kept, **own}, region=region)
+    status = str((stack or {}).get("StackStatus", ""))
+    is_update = state_of(status, config.stack).readiness is Readiness.UPDATE
+    return Question(
+        reader=Reader(session=session, region=region),
+        stack=config.stack,
+        rendered=rendered,
+        current=_rendered_before(kept, region, otherwise=rendered) if is_update else None,
+    )
+
+
+def _rendered_before(parameters: Mapping[str, str], region: str, *, otherwise: Rendered) -> Rendered:
+    """The stack as it is, by today's templates; `otherwise` where they no longer take its parameters."""
+    try:
+        return render(parameters, region=region)
+    except ParametersRefused:
+        return otherwise
 
 
 @contextlib.contextmanager
@@ -397,7 +442,7 @@ def _show_outputs(deployment: Deployment) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
-    """`ready` (checks, and prints the processor to build for), `deploy` or `protect`; 1 and one line when it stops."""
+    """`ready` (checks, and prints the processor to build for), `preflight`, `deploy` or `protect`; 1 when it stops."""
     console, options = console or Console(), parser().parse_args(arguments)
     try:
         return _run_command(options, console)
@@ -417,11 +462,17 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
     samconfig = (ROOT / "samconfig.toml").read_text(encoding="utf-8")
     session, config = boto3.Session(), stage_config(samconfig, options.stage)
     region = region_of(config, os.environ, session.region_name)
-    if options.command == "ready":
-        current = _current_parameters(
-            _describe_stack(session.client("cloudformation", region_name=region), config.stack) or {}
-        )
+    ask = (lambda _: True) if options.yes else partial(_ask, console=Console(stderr=True))
+    if options.command in ("ready", "preflight"):
+        stack = _describe_stack(session.client("cloudformation", region_name=region), config.stack)
+        current = _current_parameters(stack or {})
         validate_parameters(config, current, region=region)
+        question = _question(config, stack, session, region)
+        if options.command == "preflight":
+            return 0 if preflight(question, console, None) else 1
+        # make reads the processor from the standard output, so what people read goes elsewhere.
+        if not preflight(question, Console(stderr=True), ask):
+            return 1
         console.print(architecture(config, current, (ROOT / "template.yaml").read_text(encoding="utf-8")))
         return 0
     if options.command == "protect":
@@ -434,7 +485,7 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
             region=region,
             session=session,
             console=console,
-            ask=(lambda _: True) if options.yes else (lambda question: _ask(question, console)),
+            ask=ask,
             sam=options.sam,
             allow=split_names(options.allow),
             nested=options.nested,
@@ -451,9 +502,9 @@ def _ask(question: str, console: Console) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What make deploy and make protect takes: each of their variables is an option here."""
+    """What make deploy, preflight and protect take: each of their variables is an option here."""
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
-    parser.add_argument("command", choices=("ready", "deploy", "protect"))
+    parser.add_argument("command", choices=("ready", "preflight", "deploy", "protect"))
     parser.add_argument("--stage", default="")
     parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
     add_switch(parser, "--yes", words="do not ask")

@@ -13,7 +13,13 @@ from tests.support.making import make, taken, targets
 # What the project's own scripts call, and no Python, container engine, nft or package manager.
 TOOLS = ("sh", "bash", "make", "awk", "sed", "grep", "head", "dirname", "uname", "cat", "env", "tr", "rm", "mktemp")
 TARGETS = sorted({*targets(), "check-format", "check-lint", "check-types", "check-imports"} - {"help"})
-NEEDED = {"db-shell": "STACK=x", "deploy": "STAGE=dev", "protect": "STAGE=dev", "guard": "RECORDED=x"}
+NEEDED = {
+    "db-shell": "STACK=x",
+    "deploy": "STAGE=dev",
+    "preflight": "STAGE=dev",
+    "protect": "STAGE=dev",
+    "guard": "RECORDED=x",
+}
 NOBODY = {"HOME": "/nonexistent", "PYENV_ROOT": "/nonexistent"}
 WITHOUT_PYTHON = ("clean", "certs")
 

@@ -39,7 +39,7 @@ from stack.render import render
 from tests.support.mocked_aws import mocked_aws
 
 REGION = "eu-central-1"
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "AWSTemplateFormatVersion": "2010-09-09",
     "Parameters": {"Stage": {"Type": "String"}, "Size": {"Type": "String", "Default": "1"}},
     "Resources": {"WakeupQueue": {"Type": "AWS::SQS::Queue"}},
@@ -253,6 +253,22 @@ def test_a_first_deployment_makes_the_stack_and_protects_it(aws: Any, folder: Pa
     assert policy["Statement"][1]["Effect"] == "Deny"
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_addresses_of_an_earlier_stack_are_used_for_a_yes(aws: Any, folder: Path, answer: bool) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    allocated = ec2.allocate_address(Domain="vpc")
+    tags = [{"Key": "Name", "Value": "sallyport-dev-Network-1K3V egress A"}]
+    ec2.create_tags(Resources=[allocated["AllocationId"]], Tags=tags)
+    template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "EgressAllocationIds": {"Type": "String"}}}
+    template["Parameters"]["EgressAllocationIds"]["Default"] = ""
+    (folder / "template.json").write_text(json.dumps(template), encoding="utf-8")
+    question = f"Use the addresses that an earlier stack left ({allocated['PublicIp']})?"
+    assert deploy(deployment_of(folder, ask=lambda asked: answer if asked == question else True)) == 0
+    (stack,) = aws.describe_stacks(StackName="sallyport-dev")["Stacks"]
+    given = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
+    assert given["EgressAllocationIds"] == (allocated["AllocationId"] if answer else "")
+
+
 def test_sam_is_asked_to_package_for_this_stack_and_region(aws: Any, folder: Path) -> None:
     deploy(deployment_of(folder))
     words = (folder / "asked").read_text(encoding="utf-8").split()
@@ -298,7 +314,7 @@ NESTED_CHANGE_SET = f"arn:aws:cloudformation:{REGION}:123456789012:changeSet/dep
 LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-SERVICES = ("apigateway", "cloudformation", "rds", "s3", "sts")
+SERVICES = ("apigateway", "cloudformation", "ec2", "rds", "s3", "sts")
 
 
 class Session:
@@ -647,10 +663,12 @@ def test_a_stack_that_takes_a_change_set_gets_one(session: Session, folder: Path
     (folder / "sam").unlink()  # so that it ends before anything is made, and after the state was looked at
     session.queue("get_caller_identity", {"Account": "123456789012"}, "sts")
     session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
+    is_new = status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
+    if is_new:
+        session.queue("describe_addresses", {"Addresses": []}, "ec2", Filters=ANY)
     deployment = deployment_of(folder, session=session)
     with pytest.raises(DeploymentStopped, match="sam cannot be run"):
         deploy(deployment)
-    is_new = status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
     assert ("a new stack" if is_new else "an update") in text_of(deployment)
 
 
@@ -841,6 +859,7 @@ def test_no_credentials_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setattr(deployment, "preflight", lambda *_: True)  # moto lacks what it looks at
     template = {"Parameters": {"Architecture": {"Type": "String"}}, "Resources": TEMPLATE["Resources"]}
     with mocked_aws():
         assert said("ready", "--stage", "dev") == (0, "arm64\n")
@@ -850,6 +869,17 @@ def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: p
             Parameters=[{"ParameterKey": "Architecture", "ParameterValue": "x86_64"}],
         )
         assert said("ready", "--stage", "dev") == (0, "x86_64\n")  # an update keeps what the stage's table leaves open
+
+
+def test_nothing_is_built_for_an_account_that_lacks_something(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "il-central-1")
+    with mocked_aws():
+        assert said("ready", "--stage", "dev") == (1, "")
+        told = capsys.readouterr().err
+        assert "Stopped by: root certificate of RDS" in told
+        assert said("preflight", "--stage", "dev")[0] == 1
 
 
 def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

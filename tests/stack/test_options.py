@@ -23,6 +23,7 @@ PARSERS = {
     "cost": report.parser,
     "guard": guard.parser,
     "deploy": deployment.parser,
+    "preflight": deployment.parser,
     "protect": deployment.parser,
     "db-shell": db_shell.parser,
     "lab": lab.parser,

@@ -1,0 +1,369 @@
+"""The looks of a preflight. Each asks about one thing that a first deployment, or an update, would fail for.
+
+A look that AWS refuses to answer is UNKNOWN and stops nothing: the deployment itself may have other permissions.
+"""
+
+import re
+import ssl
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stack.preflight.reader import Finding, NotReadable, NotThere, Reader, Verdict
+from stack.render import Rendered
+
+BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
+RDS_ROLE = "AWSServiceRoleForRDS"
+STACK_NAME_MAX = 80 - len("-wakeups")  # the queue is named after the stack, and SQS takes 80 characters
+UNRESERVED_MIN = 100  # what Lambda leaves unreserved in every account
+RULES_QUOTA, ADDRESSES_QUOTA, VPCS_QUOTA, GATEWAYS_QUOTA = (
+    ("vpc", "L-0EA8095F", 60),
+    ("ec2", "L-0263D0A3", 5),
+    ("vpc", "L-F678F1CE", 5),
+    ("vpc", "L-FE5A380F", 5),
+)  # service, code, and AWS's default where the quota cannot be asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is to be deployed, and to where. `current` is the stack as it is, None for a new one."""
+
+    reader: Reader
+    stack: str
+    rendered: Rendered
+    current: Rendered | None = None
+
+    @cached_property
+    def zones(self) -> tuple[str, ...]:
+        """The two zones that CloudFormation will take: named ones, or the first two that GetAZs gives."""
+        if self.rendered.parameters["AvailabilityZones"]:
+            return tuple(self.rendered.parameters["AvailabilityZones"].split(","))
+        default = [{"Name": "default-for-az", "Values": ["true"]}]  # GetAZs gives these zones alone, if there are any
+        subnets = self.reader.all("ec2", "describe_subnets", "Subnets", Filters=default)
+        names = {subnet["AvailabilityZone"] for subnet in subnets} or self._all_zones()
+        return tuple(sorted(names)[:2])
+
+    def _all_zones(self) -> set[str]:
+        ordinary = [{"Name": "zone-type", "Values": ["availability-zone"]}]
+        answer = self.reader.ask("ec2", "describe_availability_zones", Filters=ordinary)
+        return {zone["ZoneName"] for zone in answer["AvailabilityZones"] if zone["State"] == "available"}
+
+    def count(self, kind: str) -> int:
+        """How many more of a type this deployment makes than the stack has."""
+        before = len(self.current.of_type(kind)) if self.current else 0
+        return max(0, len(self.rendered.of_type(kind)) - before)
+
+
+type Look = Callable[[Question], Iterator[Finding]]
+
+
+def findings(question: Question) -> Iterator[Finding]:
+    """All looks, in the order of their list."""
+    for subject, look in LOOKS.items():
+        try:
+            yield from look(question)
+        except NotReadable as problem:
+            yield Finding(subject=subject, verdict=Verdict.UNKNOWN, found="could not be looked at", advice=str(problem))
+
+
+# ---- What needs no answer from AWS
+
+
+def _stack_name(question: Question) -> Iterator[Finding]:
+    length = len(question.stack)
+    if length > STACK_NAME_MAX:
+        yield Finding(
+            subject="name of the stack",
+            verdict=Verdict.STOP,
+            found=f"{length} characters",
+            advice=f"at most {STACK_NAME_MAX}, because a queue is named after it: another stack_name in samconfig.toml",
+        )
+    else:
+        yield Finding(subject="name of the stack", verdict=Verdict.FINE, found=f"{length} characters")
+
+
+def _root_certificate(question: Question) -> Iterator[Finding]:
+    region = question.reader.region
+    if region in regions_with_a_root():
+        yield Finding(subject="root certificate of RDS", verdict=Verdict.FINE, found=f"the bundle has that of {region}")
+    else:
+        yield Finding(
+            subject="root certificate of RDS",
+            verdict=Verdict.STOP,
+            found=f"src/certs/rds-global-bundle.pem has none for {region}",
+            advice="make certs fetches AWS's current ones; without it no function can verify the database",
+        )
+
+
+def regions_with_a_root(bundle: Path = BUNDLE) -> set[str]:
+    """The Regions whose RDS root certificates are in the bundle that ships."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=bundle)
+    subjects = " ".join(str(root["subject"]) for root in context.get_ca_certs())
+    return set(re.findall(r"Amazon RDS ([a-z]{2}(?:-[a-z]+)+-\d) Root CA ", subjects))
+
+
+# ---- Roles
+
+
+def _database_role(question: Question) -> Iterator[Finding]:
+    try:
+        question.reader.ask("iam", "get_role", RoleName=RDS_ROLE)
+        yield Finding(subject="service-linked role of RDS", verdict=Verdict.FINE, found="exists")
+    except NotThere:
+        yield Finding(
+            subject="service-linked role of RDS",
+            verdict=Verdict.CREATE,
+            found="the account has none: its first cluster would fail",
+            advice="make deploy creates it if you agree; or: aws iam create-service-linked-role --aws-service-name "
+            "rds.amazonaws.com",
+        )
+
+
+def _log_role(question: Question) -> Iterator[Finding]:
+    subject, role = "log role of API Gateway", question.reader.ask("apigateway", "get_account").get("cloudwatchRoleArn")
+    sets = question.rendered.parameters["ApiGatewayLogRole"] == "set"
+    is_of_another = bool(role) and not str(role).rpartition("/")[2].startswith(f"{question.stack}-")
+    if not sets and not role:
+        yield Finding(
+            subject=subject,
+            verdict=Verdict.STOP,
+            found="the account has none in this Region",
+            advice="ApiGatewayLogRole=set",
+        )
+    elif sets and is_of_another:
+        yield Finding(
+            subject=subject,
+            verdict=Verdict.LOOK,
+            found=f"the account uses {role}, for all its APIs in this Region",
+            advice="ApiGatewayLogRole=existing leaves it; set puts the stack's own in its place",
+        )
+    else:
+        yield Finding(subject=subject, verdict=Verdict.FINE, found=str(role or "the stack creates and sets one"))
+
+
+# ---- Quotas
+
+
+def _concurrency(question: Question) -> Iterator[Finding]:
+    limit = question.reader.ask("lambda", "get_account_settings")["AccountLimit"]
+    total, free = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
+    more = _reserved(question.rendered) - (_reserved(question.current) if question.current else 0)
+    attempts = int(question.rendered.parameters["AttemptConcurrency"])
+    subject, found = "concurrency of Lambda", f"{total} at once, of which {free} are not reserved"
+    if more > 0 and free - more < UNRESERVED_MIN:
+        yield Finding(
+            subject=subject,
+            verdict=Verdict.STOP,
+            found=f"{found}; the stack reserves {more} more",
+            advice=f"ReserveConcurrency=no, or ask AWS for a higher limit: {UNRESERVED_MIN} must stay unreserved",
+        )
+    elif not _reserved(question.rendered) and attempts > total // 2:
+        yield Finding(
+            subject=subject,
+            verdict=Verdict.LOOK,
+            found=f"{found}; AttemptConcurrency={attempts} may leave the API {max(0, total - attempts)}",
+            advice=f"AttemptConcurrency={max(2, total // 2)}, or ask AWS for a higher limit",
+        )
+    else:
+        yield Finding(subject=subject, verdict=Verdict.FINE, found=found)
+
+
+def _reserved(rendered: Rendered) -> int:
+    functions = rendered.of_type("AWS::Lambda::Function").values()
+    return sum(int(function["Properties"].get("ReservedConcurrentExecutions", 0)) for function in functions)
+
+
+def _addresses(question: Question) -> Iterator[Finding]:
+    used = sum(1 for _ in question.reader.all("ec2", "describe_addresses", "Addresses"))
+    yield _quota(question, "Elastic IP addresses", ADDRESSES_QUOTA, used, question.count("AWS::EC2::EIP"))
+
+
+def _vpcs(question: Question) -> Iterator[Finding]:
+    used = sum(1 for _ in question.reader.all("ec2", "describe_vpcs", "Vpcs"))
+    yield _quota(question, "VPCs", VPCS_QUOTA, used, question.count("AWS::EC2::VPC"))
+
+
+def _nat_gateways(question: Question) -> Iterator[Finding]:
+    """The quota is for a zone; where all of the Region's would fit into one, nothing more needs to be asked."""
+    living = [{"Name": "state", "Values": ["pending", "available"]}]
+    used = sum(1 for _ in question.reader.all("ec2", "describe_nat_gateways", "NatGateways", Filter=living))
+    finding = _quota(question, "NAT gateways", GATEWAYS_QUOTA, used, question.count("AWS::EC2::NatGateway"))
+    if finding.verdict is Verdict.STOP:
+        finding = Finding(
+            subject=finding.subject,
+            verdict=Verdict.LOOK,
+            found=f"{finding.found} in a zone, counted over the Region",
+            advice=finding.advice,
+        )
+    yield finding
+
+
+def _rules(question: Question) -> Iterator[Finding]:
+    most = max(_rules_of_groups(question.rendered).values(), default=0)
+    yield _quota(question, "rules of a security group", RULES_QUOTA, 0, most)
+
+
+def _rules_of_groups(rendered: Rendered) -> Counter[tuple[str, str]]:
+    """How many rules each group has in each direction."""
+    rules: Counter[tuple[str, str]] = Counter()
+    for address, group in rendered.of_type("AWS::EC2::SecurityGroup").items():
+        for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
+            rules[address, direction] += len(group["Properties"].get(direction, ()))
+    for rule in rendered.of_type("AWS::EC2::SecurityGroupIngress").values():
+        rules[str(rule["Properties"]["GroupId"]).removesuffix(".GroupId"), "SecurityGroupIngress"] += 1
+    return rules
+
+
+def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: int, more: int) -> Finding:
+    service, code, usual = quota
+    try:
+        answer = question.reader.ask("service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code)
+        limit, told = int(answer["Quota"]["Value"]), ""
+    except (NotReadable, NotThere):
+        limit, told = usual, " (AWS's default; the account's own could not be asked for)"
+    found = f"{used} of {limit}{told}; the stack needs {more}{' more' if used else ''}"
+    if used + more <= limit:
+        return Finding(subject=subject, verdict=Verdict.FINE, found=found)
+    advice = f"release what nobody uses, or ask for more: Service Quotas, {service}, {code}"
+    return Finding(subject=subject, verdict=Verdict.STOP, found=found, advice=advice)
+
+
+# ---- What both zones must have
+
+
+def _database(question: Question) -> Iterator[Finding]:
+    version = _engine_version(question.rendered)
+    offers = list(_offers(question.reader, EngineVersion=version))
+    offered = {zone["Name"] for offer in offers for zone in offer["AvailabilityZones"]}
+    subject = f"Aurora PostgreSQL {version} on db.serverless"
+    if offers:
+        yield _in_zones(question, subject, offered)
+        return
+    major = version.partition(".")[0]
+    others = sorted({str(offer["EngineVersion"]) for offer in _offers(question.reader)}, key=_by_number)
+    possible = [other for other in others if other.partition(".")[0] == major]
+    yield Finding(
+        subject=subject,
+        verdict=Verdict.STOP,
+        found=f"not offered in this Region; it has {', '.join(possible) or f'no version {major}'}",
+        advice="set the default of EngineVersion in infra/database.yaml to one of them",
+    )
+
+
+def _offers(reader: Reader, **version: str) -> Iterator[Mapping[str, Any]]:
+    return reader.all(
+        "rds",
+        "describe_orderable_db_instance_options",
+        "OrderableDBInstanceOptions",
+        Engine="aurora-postgresql",
+        DBInstanceClass="db.serverless",
+        **version,
+    )
+
+
+def _by_number(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def _engine_version(rendered: Rendered) -> str:
+    (cluster,) = rendered.of_type("AWS::RDS::DBCluster").values()
+    return str(cluster["Properties"]["EngineVersion"])
+
+
+def _endpoint_services(question: Question) -> Iterator[Finding]:
+    endpoints = question.rendered.of_type("AWS::EC2::VPCEndpoint").values()
+    interfaces = [endpoint["Properties"] for endpoint in endpoints if endpoint["Properties"].get("SubnetIds")]
+    names = sorted(str(endpoint["ServiceName"]) for endpoint in interfaces)
+    details = question.reader.ask("ec2", "describe_vpc_endpoint_services", ServiceNames=names) if names else {}
+    offered = {detail["ServiceName"]: set(detail["AvailabilityZones"]) for detail in details.get("ServiceDetails", ())}
+    for name in names:
+        yield _in_zones(question, f"endpoint of {name}", offered.get(name, set()))
+
+
+def _in_zones(question: Question, subject: str, offered: set[str]) -> Finding:
+    missing = [zone for zone in question.zones if zone not in offered]
+    if not missing:
+        return Finding(subject=subject, verdict=Verdict.FINE, found=f"in {' and '.join(question.zones)}")
+    return Finding(
+        subject=subject,
+        verdict=Verdict.STOP,
+        found=f"not in {' and '.join(missing)}",
+        advice=f"AvailabilityZones= two of {', '.join(sorted(offered))}" if offered else "another Region",
+    )
+
+
+# ---- What is there already
+
+
+def _left_addresses(question: Question) -> Iterator[Finding]:
+    if left := left_addresses(question):
+        ids = ",".join(allocation for allocation, _ in left)
+        yield Finding(
+            subject="addresses of an earlier stack",
+            verdict=Verdict.LOOK,
+            found=", ".join(address for _, address in left),
+            advice=f"EgressAllocationIds={ids} uses what partners may allow already; make deploy asks",
+        )
+
+
+def left_addresses(question: Question) -> list[tuple[str, str]]:
+    """Allocation id and address of those that an earlier stack of this name left, in the order of their zones.
+
+    No more than this one needs, and none where it is told which to use or exists. Raises NotReadable.
+    """
+    wanted = question.count("AWS::EC2::EIP")
+    if question.current or question.rendered.parameters["EgressAllocationIds"] or not wanted:
+        return []
+    tagged = [{"Name": "tag:Name", "Values": [f"{question.stack}-Network-* egress *"]}]
+    found = [
+        (_name_tag(address).rpartition(" ")[2], address["AllocationId"], address["PublicIp"])
+        for address in question.reader.all("ec2", "describe_addresses", "Addresses", Filters=tagged)
+        if "AssociationId" not in address
+    ]
+    return [(allocation, address) for _, allocation, address in sorted(found)][:wanted]
+
+
+def _customer_gateway(question: Question) -> Iterator[Finding]:
+    for gateway in question.rendered.of_type("AWS::EC2::CustomerGateway").values():
+        properties = gateway["Properties"]
+        same = [
+            {"Name": "ip-address", "Values": [str(properties["IpAddress"])]},
+            {"Name": "bgp-asn", "Values": [str(properties["BgpAsn"])]},
+            {"Name": "state", "Values": ["pending", "available"]},
+        ]
+        others = [
+            str(other["CustomerGatewayId"])
+            for other in question.reader.all("ec2", "describe_customer_gateways", "CustomerGateways", Filters=same)
+            if not _name_tag(other).startswith(f"{question.stack}-Vpn-")
+        ]
+        yield Finding(
+            subject="customer gateway",
+            verdict=Verdict.STOP if others else Verdict.FINE,
+            found=f"{', '.join(others)} has this address and ASN" if others else "no other has this address and ASN",
+            advice="AWS takes the two for one: delete that one, or use another CustomerGatewayAsn" if others else "",
+        )
+
+
+def _name_tag(resource: Mapping[str, Any]) -> str:
+    return next((str(tag["Value"]) for tag in resource.get("Tags", ()) if tag["Key"] == "Name"), "")
+
+
+LOOKS: Mapping[str, Look] = {
+    "name of the stack": _stack_name,
+    "root certificate of RDS": _root_certificate,
+    "service-linked role of RDS": _database_role,
+    "log role of API Gateway": _log_role,
+    "concurrency of Lambda": _concurrency,
+    "Elastic IP addresses": _addresses,
+    "VPCs": _vpcs,
+    "NAT gateways": _nat_gateways,
+    "rules of a security group": _rules,
+    "Aurora PostgreSQL": _database,
+    "endpoints of AWS services": _endpoint_services,
+    "addresses of an earlier stack": _left_addresses,
+    "customer gateway": _customer_gateway,
+}

@@ -1,0 +1,93 @@
+"""Read-only calls to an account, and what came of each look."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+# Every call that the preflight makes, and the permission that it takes; docs/deploy.md lists them as a policy.
+CALLS: Mapping[tuple[str, str], str] = {
+    ("apigateway", "get_account"): "apigateway:GET",
+    ("ec2", "describe_addresses"): "ec2:DescribeAddresses",
+    ("ec2", "describe_availability_zones"): "ec2:DescribeAvailabilityZones",
+    ("ec2", "describe_customer_gateways"): "ec2:DescribeCustomerGateways",
+    ("ec2", "describe_nat_gateways"): "ec2:DescribeNatGateways",
+    ("ec2", "describe_subnets"): "ec2:DescribeSubnets",
+    ("ec2", "describe_vpc_endpoint_services"): "ec2:DescribeVpcEndpointServices",
+    ("ec2", "describe_vpcs"): "ec2:DescribeVpcs",
+    ("iam", "get_role"): "iam:GetRole",
+    ("lambda", "get_account_settings"): "lambda:GetAccountSettings",
+    ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
+    ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
+}
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException")
+
+
+class Verdict(StrEnum):
+    """What a look came to. CREATE is missing and is created if asked for; UNKNOWN could not be looked at."""
+
+    FINE = "ok"
+    LOOK = "look"
+    CREATE = "create"
+    STOP = "stop"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the table. `advice` says what to do, and is '' where that is nothing."""
+
+    subject: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+class NotReadable(Exception):
+    """AWS did not answer a call. The message is one line and says why."""
+
+
+class NotThere(Exception):
+    """AWS answered that what was asked for does not exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """`session` is boto3's."""
+
+    session: Any
+    region: str
+    clients: dict[str, Any] = field(default_factory=dict)
+
+    def ask(self, service: str, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        """One answer. Raises NotReadable and NotThere; a call that CALLS does not list is a mistake of ours."""
+        permission = CALLS[service, operation]
+        try:
+            answer: Mapping[str, Any] = getattr(self._client(service), operation)(**arguments)
+        except ClientError as failure:
+            code = str(failure.response["Error"]["Code"])
+            if code.startswith("NoSuch"):
+                raise NotThere(code) from None
+            why = f"it takes {permission}" if code in DENIED else f"{permission}: {code}"
+            raise NotReadable(why) from None
+        except BotoCoreError as failure:
+            raise NotReadable(str(failure).partition("\n")[0]) from None
+        return answer
+
+    def all(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
+        """The members of `key` on all pages. Raises NotReadable and NotThere."""
+        token: dict[str, str] = {}
+        while True:
+            page = self.ask(service, operation, **arguments, **token)
+            yield from page.get(key, ())
+            name = next((name for name in ("NextToken", "Marker") if page.get(name)), "")
+            if not name:
+                return
+            token = {name: page[name]}
+
+    def _client(self, service: str) -> Any:
+        if service not in self.clients:
+            self.clients[service] = self.session.client(service, region_name=self.region)
+        return self.clients[service]

@@ -1,0 +1,426 @@
+"""The looks of a preflight, on recorded answers of AWS; requests and answers are held to the services' models.
+
+moto has some of these calls, and those that it has are asked there too. It has no quotas of EC2, no settings of Lambda
+and no Aurora of today.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+from rich.console import Console
+
+from stack.deploy.deployment import ROOT
+from stack.preflight.checks import LOOKS, Question, findings, left_addresses, regions_with_a_root
+from stack.preflight.reader import CALLS, Finding, NotReadable, Reader, Verdict
+from stack.preflight.report import preflight
+from stack.render import NEEDS, Rendered, render
+from tests.support.mocked_aws import mocked_aws
+
+REGION = "eu-central-1"
+ZONES = [f"{REGION}{letter}" for letter in "abc"]
+VPN = NEEDS["on-premises"]
+
+type Answer = Mapping[str, Any] | str | Exception | Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def address(letter: str, **more: Any) -> dict[str, Any]:
+    name = f"sallyport-dev-Network-1K3V egress {letter}"
+    return {
+        "AllocationId": f"eipalloc-{letter}",
+        "PublicIp": f"203.0.113.{ord(letter)}",
+        "Tags": [{"Key": "Name", "Value": name}],
+        **more,
+    }
+
+
+def offers(zones: list[str], version: str = "17.9") -> dict[str, Any]:
+    zone_names = [{"Name": zone} for zone in zones]
+    return {"OrderableDBInstanceOptions": [{"EngineVersion": version, "AvailabilityZones": zone_names}]}
+
+
+def services(zones: list[str]) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        details = [{"ServiceName": name, "AvailabilityZones": zones} for name in asked["ServiceNames"]]
+        return {"ServiceDetails": details}
+
+    return answer
+
+
+FINE: Mapping[str, Answer] = {
+    "get_account": {},
+    "describe_addresses": {"Addresses": []},
+    "describe_availability_zones": {
+        "AvailabilityZones": [{"ZoneName": zone, "State": "available"} for zone in reversed(ZONES)]
+    },
+    "describe_customer_gateways": {"CustomerGateways": []},
+    "describe_nat_gateways": {"NatGateways": []},
+    "describe_subnets": {"Subnets": []},
+    "describe_vpc_endpoint_services": services(ZONES),
+    "describe_vpcs": {"Vpcs": [{"VpcId": "vpc-0a1b2c3d"}]},
+    "get_role": {
+        "Role": {
+            "Path": "/",
+            "RoleName": "AWSServiceRoleForRDS",
+            "RoleId": "AROA1234567890123456",
+            "Arn": "arn:aws:iam::123456789012:role/AWSServiceRoleForRDS",
+            "CreateDate": 0,
+        }
+    },
+    "get_account_settings": {"AccountLimit": {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}},
+    "describe_orderable_db_instance_options": offers(ZONES),
+    "get_service_quota": lambda asked: {"Quota": {"Value": 60.0 if asked["QuotaCode"] == "L-0EA8095F" else 5.0}},
+    "create_service_linked_role": {},
+}
+
+
+@cache
+def client_of(service: str) -> Any:
+    return boto3.client(service, REGION, aws_access_key_id="made-up", aws_secret_access_key="made-up")
+
+
+@cache
+def rendered_for(region: str, parameters: tuple[tuple[str, str], ...]) -> Rendered:
+    return render(dict(parameters), region=region)
+
+
+class Recorded:
+    """boto3's session with recorded answers. A text is the code of an error, an exception is raised."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = {**FINE, **answers}
+        self.asked: list[tuple[str, str]] = []
+
+    def client(self, service: str, *, region_name: str) -> "RecordedClient":
+        assert region_name == REGION or self.answers.get("any_region")
+        return RecordedClient(self, service)
+
+    def answer(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
+        self.asked.append((service, operation))
+        client = client_of(service)
+        answer = self.answers[operation]
+        if isinstance(answer, Exception):
+            raise answer
+        with Stubber(client) as stub:
+            if isinstance(answer, str):
+                stub.add_client_error(operation, answer)
+            else:
+                stub.add_response(operation, answer(arguments) if callable(answer) else dict(answer))
+            return getattr(client, operation)(**arguments)
+
+
+class RecordedClient:
+    def __init__(self, recorded: Recorded, service: str) -> None:
+        self.recorded, self.service = recorded, service
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda **arguments: self.recorded.answer(self.service, operation, arguments)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+
+
+def question_of(session: Any, *, region: str = REGION, stack: str = "sallyport-dev", **parameters: str) -> Question:
+    topology = parameters.get("Topology", "")
+    rendered = rendered_for(region, tuple({**NEEDS.get(topology, {}), **parameters}.items()))
+    return Question(reader=Reader(session=session, region=region), stack=stack, rendered=rendered)
+
+
+def found(session: Any, subject: str, **more: Any) -> list[Finding]:
+    return [finding for finding in findings(question_of(session, **more)) if subject in finding.subject]
+
+
+def only(session: Any, subject: str, **more: Any) -> Finding:
+    (finding,) = found(session, subject, **more)
+    return finding
+
+
+def test_an_account_that_lacks_nothing_is_told_so() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    question = question_of(Recorded())
+    assert {finding.verdict for finding in findings(question)} == {Verdict.FINE}
+    assert preflight(question, console, None)
+    assert isinstance(console.file, io.StringIO)
+    assert "Nothing stands in the way" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("topology", ["public-private", "internal-only", "on-premises"])
+def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None:
+    session = Recorded()
+    looked = [finding.subject for finding in findings(question_of(session, Topology=topology))]
+    silent = {"addresses of an earlier stack", "endpoints of AWS services", "customer gateway", "Aurora PostgreSQL"}
+    assert [subject for subject in LOOKS if subject not in looked and subject not in silent] == []
+    assert all(call in CALLS for call in session.asked)
+
+
+# ---- What stops a deployment, or is worth a look
+
+
+@pytest.mark.parametrize(
+    ("subject", "answers", "parameters", "verdict", "words"),
+    [
+        ("service-linked", {"get_role": "NoSuchEntity"}, {}, Verdict.CREATE, "create-service-linked-role"),
+        (
+            "API Gateway",
+            {"get_account": {"cloudwatchRoleArn": "arn:aws:iam::1:role/others"}},
+            {},
+            Verdict.LOOK,
+            "ApiGatewayLogRole=existing",
+        ),
+        ("API Gateway", {}, {"ApiGatewayLogRole": "existing"}, Verdict.STOP, "ApiGatewayLogRole=set"),
+        (
+            "Lambda",
+            {
+                "get_account_settings": {
+                    "AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
+                }
+            },
+            {"ReserveConcurrency": "yes"},
+            Verdict.STOP,
+            "ReserveConcurrency=no",
+        ),
+        (
+            "Lambda",
+            {
+                "get_account_settings": {
+                    "AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
+                }
+            },
+            {"ReserveConcurrency": "no", "AttemptConcurrency": "10"},
+            Verdict.LOOK,
+            "AttemptConcurrency=5",
+        ),
+        (
+            "Elastic IP",
+            {"describe_addresses": {"Addresses": [address("A", AssociationId="e")] * 4}},
+            {"Egress": "per-az"},
+            Verdict.STOP,
+            "L-0263D0A3",
+        ),
+        (
+            "VPCs",
+            {"describe_vpcs": {"Vpcs": [{"VpcId": f"vpc-{at}"} for at in range(5)]}},
+            {},
+            Verdict.STOP,
+            "L-F678F1CE",
+        ),
+        (
+            "NAT gateways",
+            {"describe_nat_gateways": {"NatGateways": [{"NatGatewayId": f"nat-{at}"} for at in range(5)]}},
+            {},
+            Verdict.LOOK,
+            "L-FE5A380F",
+        ),
+        ("rules of", {"get_service_quota": {"Quota": {"Value": 3.0}}}, {}, Verdict.STOP, "L-0EA8095F"),
+        (
+            "Aurora",
+            {"describe_orderable_db_instance_options": offers([f"{REGION}a", f"{REGION}c"])},
+            {},
+            Verdict.STOP,
+            f"two of {REGION}a, {REGION}c",
+        ),
+        (
+            "Aurora",
+            {"describe_orderable_db_instance_options": offers([f"{REGION}a"])},
+            {"AvailabilityZones": f"{REGION}a,{REGION}b"},
+            Verdict.STOP,
+            f"AvailabilityZones= two of {REGION}a",
+        ),
+        (
+            "endpoint of com.amazonaws.eu-central-1.sqs",
+            {"describe_vpc_endpoint_services": services([f"{REGION}b", f"{REGION}c"])},
+            {"InterfaceEndpoints": "sqs"},
+            Verdict.STOP,
+            f"two of {REGION}b, {REGION}c",
+        ),
+        (
+            "customer gateway",
+            {"describe_customer_gateways": {"CustomerGateways": [{"CustomerGatewayId": "cgw-0a1b2c3d"}]}},
+            {"Topology": "on-premises"},
+            Verdict.STOP,
+            "another CustomerGatewayAsn",
+        ),
+    ],
+)
+def test_what_is_missing_is_found_with_what_to_do(
+    subject: str, answers: dict[str, Answer], parameters: dict[str, str], verdict: Verdict, words: str
+) -> None:
+    finding = only(Recorded(**answers), subject) if not parameters else only(Recorded(**answers), subject, **parameters)
+    assert finding.verdict is verdict
+    assert words in finding.advice
+    without = [before for before in found(Recorded(), subject, **parameters) if before.verdict is verdict]
+    assert without == [] or subject == "API Gateway"
+
+
+def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has() -> None:
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        options = [offers(ZONES, version)["OrderableDBInstanceOptions"][0] for version in ("16.8", "17.10", "17.7")]
+        return {"OrderableDBInstanceOptions": [] if "EngineVersion" in asked else options}
+
+    finding = only(Recorded(describe_orderable_db_instance_options=answer), "Aurora")
+    assert (finding.verdict, finding.found) == (Verdict.STOP, "not offered in this Region; it has 17.7, 17.10")
+
+
+def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
+    finding = only(Recorded(any_region="yes"), "certificate", region="il-central-1")
+    assert finding.verdict is Verdict.STOP
+    assert "make certs" in finding.advice
+    assert {"us-east-1", "eu-central-1"} <= regions_with_a_root()
+    assert not {"il-central-1", "mx-central-1", "Beta us-east-1"} & regions_with_a_root()
+
+
+@pytest.mark.parametrize(("length", "verdict"), [(72, Verdict.FINE), (73, Verdict.STOP)])
+def test_the_name_of_a_stack_leaves_room_for_that_of_its_queue(length: int, verdict: Verdict) -> None:
+    assert only(Recorded(), "name of the stack", stack="s" * length).verdict is verdict
+    queue = render({}).resources["WakeupQueue"]["Properties"]["QueueName"]
+    assert len(str(queue).replace("sallyport", "s" * 72, 1)) == 80
+
+
+def test_zones_are_those_that_cloudformation_takes() -> None:
+    assert question_of(Recorded()).zones == tuple(ZONES[:2])
+    default = {"Subnets": [{"AvailabilityZone": zone} for zone in (ZONES[2], ZONES[1], ZONES[2])]}
+    assert question_of(Recorded(describe_subnets=default)).zones == (ZONES[1], ZONES[2])
+    named = question_of(Recorded(), AvailabilityZones=f"{ZONES[0]},{ZONES[2]}")
+    assert named.zones == (ZONES[0], ZONES[2])
+
+
+def test_an_update_needs_only_what_it_adds() -> None:
+    five = {"Addresses": [{"AllocationId": f"eipalloc-{at}"} for at in range(5)]}
+    limit = {"AccountLimit": {"ConcurrentExecutions": 200, "UnreservedConcurrentExecutions": 110}}
+    session = Recorded(describe_addresses=five, get_account_settings=limit)
+    rendered = render({"ReserveConcurrency": "yes"}, region=REGION)
+    reader = Reader(session=session, region=REGION)
+    same = Question(reader=reader, stack="sallyport-dev", rendered=rendered, current=rendered)
+    assert {finding.verdict for finding in findings(same)} == {Verdict.FINE}
+    more = render({"ReserveConcurrency": "yes", "Egress": "per-az", "ApiConcurrency": "80"}, region=REGION)
+    grown = Question(reader=reader, stack="sallyport-dev", rendered=more, current=rendered)
+    stopped = {finding.subject for finding in findings(grown) if finding.verdict is Verdict.STOP}
+    assert stopped == {"Elastic IP addresses", "concurrency of Lambda"}
+
+
+# ---- Addresses that an earlier stack left
+
+
+def test_addresses_of_an_earlier_stack_are_offered_in_the_order_of_their_zones() -> None:
+    session = Recorded(describe_addresses={"Addresses": [address("B"), address("A"), address("C", AssociationId="e")]})
+    assert left_addresses(question_of(session)) == [("eipalloc-A", "203.0.113.65")]
+    assert len(left_addresses(question_of(session, Egress="per-az"))) == 2
+    assert left_addresses(question_of(session, EgressAllocationIds="eipalloc-0a1b2c3d")) == []
+    assert left_addresses(question_of(session, Topology="internal-only")) == []
+    finding = only(session, "earlier stack", Egress="per-az")
+    assert (finding.verdict, "eipalloc-A,eipalloc-B" in finding.advice) == (Verdict.LOOK, True)
+
+
+def test_moto_finds_what_an_earlier_stack_left() -> None:
+    with mocked_aws():
+        session = boto3.Session()
+        ec2 = session.client("ec2", region_name=REGION)
+        allocated = ec2.allocate_address(Domain="vpc")
+        assert left_addresses(question_of(session)) == []
+        ec2.create_tags(
+            Resources=[allocated["AllocationId"]],
+            Tags=[{"Key": "Name", "Value": "sallyport-dev-Network-1K3V egress A"}],
+        )
+        assert left_addresses(question_of(session)) == [(allocated["AllocationId"], allocated["PublicIp"])]
+
+
+def test_moto_is_looked_at_as_an_account() -> None:
+    with mocked_aws():
+        looked = {
+            finding.subject: finding for finding in findings(question_of(boto3.Session(), Topology="on-premises"))
+        }
+    assert looked["service-linked role of RDS"].verdict is Verdict.CREATE
+    assert looked["VPCs"].found == "1 of 5; the stack needs 1 more"
+    assert looked["Elastic IP addresses"].found.startswith("0 of 5 (AWS's default")
+    assert looked["customer gateway"].verdict is Verdict.FINE
+    assert looked["endpoint of com.amazonaws.eu-central-1.execute-api"].verdict is Verdict.FINE
+    assert looked["concurrency of Lambda"].verdict is Verdict.UNKNOWN  # moto has no such call
+
+
+# ---- What may not be looked at, and what is created
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("AccessDenied", "it takes rds:Describe"),
+        ("Throttling", "rds:DescribeOrderableDBInstanceOptions: Throttling"),
+        (EndpointConnectionError(endpoint_url="https://rds.invalid"), "Could not connect"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_said_and_stops_nothing(answer: Answer, words: str) -> None:
+    session = Recorded(describe_orderable_db_instance_options=answer)
+    finding = only(session, "Aurora")
+    assert (finding.verdict, words in finding.advice) == (Verdict.UNKNOWN, True)
+    assert preflight(question_of(session), Console(file=io.StringIO()), None)
+
+
+def test_an_account_that_answers_nothing_is_no_reason_to_stop() -> None:
+    denied = dict.fromkeys(FINE, "AccessDenied")
+    verdicts = {finding.verdict for finding in findings(question_of(Recorded(**denied)))}
+    assert verdicts == {Verdict.FINE, Verdict.UNKNOWN}
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_role_is_created_for_a_yes_alone(answer: bool) -> None:
+    session = Recorded(get_role="NoSuchEntity")
+    assert preflight(question_of(session), Console(file=io.StringIO()), lambda _: answer) is answer
+    assert (("iam", "create_service_linked_role") in session.asked) is answer
+
+
+def test_nothing_is_created_where_something_else_stops_it() -> None:
+    session = Recorded(get_role="NoSuchEntity", describe_vpcs={"Vpcs": [{"VpcId": "vpc-0a1b2c3d"}] * 5})
+    assert not preflight(question_of(session), Console(file=io.StringIO()), lambda _: pytest.fail("it asked"))
+
+
+def test_nothing_is_created_where_nobody_is_asked() -> None:
+    session = Recorded(get_role="NoSuchEntity")
+    assert preflight(question_of(session), Console(file=io.StringIO()), None)
+    assert set(session.asked) <= CALLS.keys()
+
+
+def test_a_call_that_is_not_listed_is_a_mistake_of_ours() -> None:
+    reader = Reader(session=Recorded(), region=REGION)
+    with pytest.raises(KeyError):
+        reader.ask("ec2", "release_address", AllocationId="eipalloc-A")
+    with pytest.raises(NotReadable):
+        Reader(session=Recorded(get_role="AccessDenied"), region=REGION).ask("iam", "get_role", RoleName="x")
+
+
+# ---- The page
+
+
+def policies(page: str) -> Iterator[Mapping[str, Any]]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+def test_the_page_has_the_permissions_that_the_looks_take() -> None:
+    (policy,) = policies("docs/deploy.md")
+    (statement,) = policy["Statement"]
+    assert statement["Action"] == sorted({*CALLS.values(), "cloudformation:DescribeStacks"})
+    assert (statement["Effect"], statement["Resource"]) == ("Allow", "*")
+
+
+def test_every_call_that_is_listed_is_made() -> None:
+    session = Recorded()
+    for topology in ("public-private", "on-premises"):
+        list(findings(question_of(session, Topology=topology)))
+    assert set(session.asked) == CALLS.keys()
+
+
+def test_the_bundle_is_the_one_that_ships(tmp_path: Path) -> None:
+    one = (ROOT / "src/certs/rds-global-bundle.pem").read_text(encoding="utf-8").split("-----END CERTIFICATE-----")[0]
+    (tmp_path / "bundle.pem").write_text(f"{one}-----END CERTIFICATE-----\n", encoding="utf-8")
+    assert len(regions_with_a_root(tmp_path / "bundle.pem")) <= 1
