@@ -209,7 +209,7 @@ def test_a_key_that_is_refused_is_not_repeated(refusing: Functions) -> None:
     assert refused.status == 422
     assert "hunter2" not in refused.body.decode() + refusing.log.getvalue()
     assert json.loads(refused.body)["faults"] == [
-        {"field": "/signing/0/passphrase", "detail": "must be the one that opens the private key"},
+        {"field": "/signing/0/private_key", "detail": "cannot be read with this passphrase"},
         {"field": "/signing/1/secret", "detail": "must be whsec_ and base64 of 24 to 64 bytes"},
         {
             "field": "/signing/2/signed",

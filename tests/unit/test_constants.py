@@ -196,8 +196,6 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_RETRY_AFTER_SECONDS": 5,
     },
     "egress/signing/keys.py": {
-        "LEAST_RSA_BITS": 2048,
-        "MOST_RSA_BITS": 8192,
         "NEW_RSA_BITS": 3072,
         "NEW_SECRET_BYTES": 32,
         "LEAST_WEBHOOK_BYTES": 24,
@@ -322,7 +320,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_LONGEST_TEMPLATE": 1024,
         "_LONGEST_KEY_ID": 256,
         "_LONGEST_SECRET": 1024,
-        "_LONGEST_PEM": 16_384,
+        "_LONGEST_PEM": 8192,
     },
     "handlers/schemas/headers.py": {
         "HEADERS_LIMIT_BYTES": 16_384,

@@ -120,7 +120,7 @@ SIGNING: list[tuple[str, Members, Members]] = [
     ("/signing/0/private_key", schemes(jws(private_key="no key")), schemes(jws(private_key=P256))),
     ("/signing/0/passphrase", schemes(jws(private_key=LOCKED)), schemes(jws(private_key=LOCKED, passphrase="open"))),
     (
-        "/signing/0/passphrase",
+        "/signing/0/private_key",
         schemes(jws(private_key=LOCKED, passphrase="shut")),
         schemes(jws(private_key=LOCKED, passphrase="open")),
     ),

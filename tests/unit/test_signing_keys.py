@@ -28,7 +28,8 @@ SECRET = serialization.BestAvailableEncryption(b"open sesame")
 RSA_2048 = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 RSA_1024 = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it must be refused
 P256 = ec.generate_private_key(ec.SECP256R1())
-NO_PEM = "must be a private key in PEM: PKCS #8, or the older form of its kind"
+NO_PEM = "is not a private key in PEM"
+OTHER_PASSPHRASE = "cannot be read with this passphrase"
 NO_WHSK = "must be whsk_ and base64 of an Ed25519 private key, 32 or 64 bytes"
 OTHER_HALF = "must end with the public key that belongs to the private one"
 ED448 = ed448.Ed448PrivateKey.generate()
@@ -80,15 +81,15 @@ def test_a_key_is_stored_without_its_passphrase() -> None:
 @pytest.mark.parametrize(
     ("text", "passphrase", "kind", "member", "detail"),
     [
-        (pem(RSA_1024), None, KeyKind.RSA, "private_key", "must have 2048 to 8192 bits; it has 1024"),
+        (pem(RSA_1024), None, KeyKind.RSA, "private_key", "has 1024 bits; an RSA key must have 2048 to 4096"),
         (pem(P256), None, KeyKind.RSA, "private_key", "must be an RSA key for this algorithm, not a P-256 key"),
         (pem(RSA_2048), None, KeyKind.P521, "private_key", "must be a P-521 key for this algorithm, not an RSA key"),
         (pem(ED448), None, KeyKind.ED25519, "private_key", "must be an Ed25519 key for this algorithm"),
-        (pem(SECP256K1), None, KeyKind.P256, "private_key", "must be a P-256 key for this algorithm"),
-        (pem(P256, PKCS8, SECRET), None, KeyKind.P256, "passphrase", "is needed: the private key is encrypted"),
-        (pem(P256, PKCS8, SECRET), "", KeyKind.P256, "passphrase", "is needed: the private key is encrypted"),
-        (pem(P256, PKCS8, SECRET), "wrong", KeyKind.P256, "passphrase", "must be the one that opens the private key"),
-        (pem(P256), "needless", KeyKind.P256, "passphrase", "must be left out: the private key is not encrypted"),
+        (pem(SECP256K1), None, KeyKind.P256, "private_key", "is on another curve than P-256, P-384 and P-521"),
+        (pem(P256, PKCS8, SECRET), None, KeyKind.P256, "passphrase", "is missing: the key is encrypted"),
+        (" " * 5000 + "x" * 5000, None, KeyKind.P256, "private_key", "has more than 4,500 characters"),
+        (pem(P256, PKCS8, SECRET), "wrong", KeyKind.P256, "private_key", OTHER_PASSPHRASE),
+        (pem(P256), "needless", KeyKind.P256, "passphrase", "must be left out: the key is not encrypted"),
         ("", None, KeyKind.P256, "private_key", NO_PEM),
         ("\0\ud7ff", None, KeyKind.P256, "private_key", NO_PEM),
         (key_of(KeyKind.P256).public, None, KeyKind.P256, "private_key", NO_PEM),

@@ -17,8 +17,6 @@ from domain.signing import KeyKind, SecretEncoding
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-LEAST_RSA_BITS = 2048  # NIST SP 800-131A Rev. 2 section 3
-MOST_RSA_BITS = 8192  # a longer one takes a second and more of every attempt
 NEW_RSA_BITS = 3072
 NEW_SECRET_BYTES = 32
 # standardwebhooks.com, version 1.0, has these two bounds.
@@ -87,20 +85,19 @@ def shared_secret(text: str, *, encoding: SecretEncoding) -> Key:
 
 def private_key(pem: str, *, passphrase: str | None, kind: KeyKind) -> Key:
     """The key of a PEM file: PKCS #8, or the older forms of OpenSSL. Raises KeyRefused."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from egress.certificates import PemFault
+    from egress.certificates import private_key as read_private_key
 
-    try:
-        key = load_pem_private_key(pem.encode(), passphrase.encode() if passphrase else None)
-    except TypeError:
-        raise KeyRefused(*_about_passphrase(passphrase)) from None
-    except (ValueError, UnsupportedAlgorithm):
-        wrong = ("passphrase", "must be the one that opens the private key") if passphrase else ("private_key", _PEM)
-        raise KeyRefused(*wrong) from None
-    return _fitting(key, kind)
-
-
-_PEM = "must be a private key in PEM: PKCS #8, or the older form of its kind"
+    faults: list[PemFault] = []
+    key = read_private_key(pem, passphrase, faults=faults)
+    if key is None:
+        member = "passphrase" if faults[0].member == "passphrase" else "private_key"
+        raise KeyRefused(member, faults[0].detail)
+    found = _kind_of(key)
+    if found is not kind:
+        detail = f"must be {_KIND_NAMES[kind]} for this algorithm"
+        raise KeyRefused("private_key", f"{detail}, not {_KIND_NAMES[found]}" if found else detail)
+    return _stored(key)
 
 
 def new_webhook_secret() -> Key:
@@ -222,23 +219,6 @@ _SIGNERS: "Mapping[str, Callable[[Any, bytes], bytes]]" = {
     "rsa-v1_5-sha256": _rsa_pkcs1,
     "RS256": _rsa_pkcs1,
 }
-
-
-def _about_passphrase(passphrase: str | None) -> tuple[str, str]:
-    if passphrase:
-        return "passphrase", "must be left out: the private key is not encrypted"
-    return "passphrase", "is needed: the private key is encrypted"
-
-
-def _fitting(key: "PrivateKeyTypes", kind: KeyKind) -> Key:
-    found = _kind_of(key)
-    if found is not kind:
-        detail = f"must be {_KIND_NAMES[kind]} for this algorithm"
-        raise KeyRefused("private_key", f"{detail}, not {_KIND_NAMES[found]}" if found else detail)
-    size = getattr(key, "key_size", 0)
-    if kind is KeyKind.RSA and not LEAST_RSA_BITS <= size <= MOST_RSA_BITS:
-        raise KeyRefused("private_key", f"must have {LEAST_RSA_BITS} to {MOST_RSA_BITS} bits; it has {size}")
-    return _stored(key)
 
 
 def _kind_of(key: "PrivateKeyTypes") -> KeyKind | None:

@@ -52,7 +52,7 @@ _IS_NAME = {"must": "1 to 63 lower-case letters, digits, hyphens and underscores
 _LONGEST_TEMPLATE = 1024
 _LONGEST_KEY_ID = 256
 _LONGEST_SECRET = 1024
-_LONGEST_PEM = 16_384
+_LONGEST_PEM = 8192  # what is longer than a key of 4096 bits is refused by a reason of its own
 
 SchemeName = Annotated[
     str,
