@@ -34,7 +34,7 @@ CERTIFICATE = "certificate"  # the purpose of its seal
 def auth_headers(auth: Auth) -> Headers:
     """The headers that carry `auth`. Basic is UTF-8, as RFC 7617 section 2.1 recommends.
 
-    Those of a signature are made by libcurl, and a token of OAuth 2.0 comes from the partner.
+    Those of a signature are made last (egress/aws_signature.py), and a token of OAuth 2.0 comes from the partner.
     """
     match auth:
         case NoAuth() | OAuth2Auth():

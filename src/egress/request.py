@@ -6,7 +6,6 @@ from dataclasses import field
 
 import pycurl
 
-from domain.auth import AwsSigV4Auth
 from domain.destinations import Timeouts
 from domain.outcomes import Headers, Unreachable
 from domain.values import value_class
@@ -30,7 +29,7 @@ class OutboundRequest:
     turns out to be dead leaves unknown whether the request arrived. `owner` is whose connection that must have been,
     since an answer to one owner must not be read by another; it changes with `tls`, which a connection began with.
     `secrets` are masked in what comes back. `after_401` is the request in place of one that is answered 401: such an
-    answer says that nothing was done (RFC 9110 section 15.5.2). `aws` has libcurl sign it.
+    answer says that nothing was done (RFC 9110 section 15.5.2).
     """
 
     method: str
@@ -43,7 +42,6 @@ class OutboundRequest:
     tls: RequestTls | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     after_401: "PendingRequest | None" = None
-    aws: AwsSigV4Auth | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from runtime.isolation import isolated
 from runtime.observability import logger
 from runtime.settings import SettingsError
 
-# libcurl would take these from a caller for its own, and so sign another time or another body.
+# Of the signature, and no caller's.
 _OF_AWS = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
 NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
@@ -108,20 +108,19 @@ def _with_credentials(
     """Raises Unsealable."""
     auth = _auth(claim.destination, key=key)
     tls = _tls(claim.destination, key=key)
-    unsigned = partial(_unsigned, claim, auth, tls=tls, within_seconds=within_seconds)
+    unsigned = partial(_unsigned, claim, tls=tls, within_seconds=within_seconds)
 
     def complete(credentials: Headers) -> OutboundRequest | Unreachable:
         request, schemes = unsigned(credentials), claim.destination.options.signing
-        return request if schemes is None else _signed(request, claim, schemes, key=key, now=now)
+        signed = request if schemes is None else _signed(request, claim, schemes, key=key, now=now)
+        return _signed_for_aws(signed, auth, now=now) if isinstance(auth, AwsSigV4Auth) else signed
 
     if isinstance(auth, OAuth2Auth):
         return tokens.request(claim, auth, draft=unsigned(()), complete=complete)
     return complete(auth_headers(auth))
 
 
-def _unsigned(
-    claim: Claim, auth: Auth, credentials: Headers, *, tls: RequestTls | None, within_seconds: float
-) -> OutboundRequest:
+def _unsigned(claim: Claim, credentials: Headers, *, tls: RequestTls | None, within_seconds: float) -> OutboundRequest:
     return OutboundRequest(
         method=claim.method,
         url=partner_url(claim.destination.base_url, path=claim.path, query=claim.query),
@@ -132,7 +131,6 @@ def _unsigned(
         owner=_owner(claim.destination),
         tls=tls,
         secrets=secrets_in(credentials),
-        aws=auth if isinstance(auth, AwsSigV4Auth) else None,
     )
 
 
@@ -182,6 +180,20 @@ def _signed(
     except (Unsealable, KeyError, ValueError):
         logger.exception("a request could not be signed", delivery_id=str(claim.delivery_id))
         return UNSIGNABLE
+
+
+def _signed_for_aws(
+    request: OutboundRequest | Unreachable, auth: AwsSigV4Auth, *, now: datetime
+) -> OutboundRequest | Unreachable:
+    """Very last: it covers the other signatures too."""
+    if isinstance(request, Unreachable):
+        return request
+    from egress import aws_signature
+
+    headers = aws_signature.signed_headers(
+        request.headers, auth=auth, method=request.method, url=request.url, body=request.body, at=now
+    )
+    return replace(request, headers=headers)
 
 
 def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
