@@ -36,8 +36,7 @@ AGAIN_SECONDS = 30.0  # after a renewal that failed, while the token is still go
 RENEWED_BEFORE = 1 / 5  # of its life, and no less than this:
 LEAST_RENEWED_BEFORE_SECONDS = 30.0
 _MARGIN_SECONDS = 5.0  # clocks differ, and a request takes its time
-LATE = Unreachable(reason="no access token came in time; nothing was sent")
-LATE_AFTER_401 = Unreachable(reason="the partner answered 401, and no new access token came in time")
+IN_TIME = "none came in time"
 
 type Complete = Callable[[Headers], OutboundRequest | Unreachable]
 
@@ -54,6 +53,13 @@ class AccessToken:
     def headers(self) -> Headers:
         """RFC 6750 section 2.1."""
         return (("Authorization", f"Bearer {self.value}"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAccessToken:
+    """Why there is none. The text repeats no secret."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +116,14 @@ class AccessTokens:
         if old is not None and claim.token is not None and not claim.token.needs_renewal(now=now):
             return self._completed(old, need, complete)
         instead_of = claim.token.token_id if claim.token is not None else None
-        return self._pending(need, complete, draft=draft, instead_of=instead_of, old=old, late=LATE)
+        return self._pending(need, complete, draft=draft, instead_of=instead_of, old=old)
 
     def _completed(self, token: AccessToken, need: _Need, complete: Complete) -> OutboundRequest | Unreachable:
         """With a new token in place of one that the claim brought, should that be answered 401."""
         request = complete(token.headers)
         if token.fresh or isinstance(request, Unreachable):
             return request
-        pending = self._pending(need, complete, draft=request, instead_of=token.token_id, old=None, late=LATE_AFTER_401)
+        pending = self._pending(need, complete, draft=request, instead_of=token.token_id, old=None, after_401=True)
         return replace(request, after_401=pending)
 
     def _pending(
@@ -128,36 +134,41 @@ class AccessTokens:
         draft: OutboundRequest,
         instead_of: UUID | None,
         old: AccessToken | None,
-        late: Unreachable,
+        after_401: bool = False,
     ) -> PendingRequest:
         def begin(callback: Callable[[OutboundRequest | Unreachable], None]) -> None:
             place = (need.destination.destination_id, instead_of)
             if place not in self._renewals:
                 work = partial(_obtained, need, instead_of=instead_of, old=old, services=self._services)
                 self._renewals[place] = _Renewal(work)
-            self._renewals[place].ask(lambda token: callback(self._result(token, need, complete)))
+            self._renewals[place].ask(lambda token: callback(self._result(token, need, complete, after_401=after_401)))
 
+        late = _unreachable(IN_TIME, after_401=after_401)
         return PendingRequest(draft=draft, begin=begin, within_seconds=WAIT_SECONDS, late=late)
 
     def _result(
-        self, token: AccessToken | Unreachable, need: _Need, complete: Complete
+        self, token: AccessToken | NoAccessToken, need: _Need, complete: Complete, *, after_401: bool
     ) -> OutboundRequest | Unreachable:
-        if isinstance(token, Unreachable):
-            return token
+        if isinstance(token, NoAccessToken):
+            return _unreachable(token.reason, after_401=after_401)
         work = partial(self._completed, token, need, complete)
-        return isolated(work, otherwise=_faulty, step="complete with an access token")
+        return isolated(
+            work,
+            otherwise=lambda error: _unreachable(_fault(error), after_401=after_401),
+            step="complete with an access token",
+        )
 
 
 class _Renewal:
     """Gets one token, on a thread of its own, for all who ask."""
 
-    def __init__(self, work: Callable[[], AccessToken | Unreachable]) -> None:
+    def __init__(self, work: Callable[[], AccessToken | NoAccessToken]) -> None:
         self._work = work
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[AccessToken | Unreachable], None]] | None = None
-        self._result: AccessToken | Unreachable | None = None
+        self._callbacks: list[Callable[[AccessToken | NoAccessToken], None]] | None = None
+        self._result: AccessToken | NoAccessToken | None = None
 
-    def ask(self, callback: Callable[[AccessToken | Unreachable], None]) -> None:
+    def ask(self, callback: Callable[[AccessToken | NoAccessToken], None]) -> None:
         """Calls `callback` with the token: at once where it is there, else later on the other thread."""
         with self._lock:
             if self._result is None:
@@ -165,7 +176,7 @@ class _Renewal:
                 return
         callback(self._result)
 
-    def _begin(self, callback: Callable[[AccessToken | Unreachable], None]) -> None:
+    def _begin(self, callback: Callable[[AccessToken | NoAccessToken], None]) -> None:
         if self._callbacks is not None:
             self._callbacks.append(callback)
             return
@@ -173,7 +184,7 @@ class _Renewal:
         threading.Thread(target=self._run, name="access token", daemon=True).start()
 
     def _run(self) -> None:
-        result = isolated(self._work, otherwise=_faulty, step="access token")
+        result = isolated(self._work, otherwise=lambda error: NoAccessToken(reason=_fault(error)), step="access token")
         with self._lock:
             self._result = result
             callbacks = self._callbacks or []
@@ -183,18 +194,18 @@ class _Renewal:
 
 def _obtained(
     need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
-) -> AccessToken | Unreachable:
+) -> AccessToken | NoAccessToken:
     """A token other than `instead_of`, or where that is not to be had now the `old` one, which is still good."""
     try:
         return _renewed(need, instead_of=instead_of, old=old, services=services)
     except (DatabaseUnavailable, StatementRefused) as error:
         logger.warning("no access token", destination_id=str(need.destination.destination_id), reason=str(error))
-        return old or Unreachable(reason=f"no access token: {error}; nothing was sent")
+        return old or NoAccessToken(reason=str(error))
 
 
 def _renewed(
     need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
-) -> AccessToken | Unreachable:
+) -> AccessToken | NoAccessToken:
     """Fetches the token or waits for another worker that does. Raises DatabaseUnavailable and StatementRefused."""
     destination_id = need.destination.destination_id
     renewal_id, awaited = services.new_id(services.clock()), None
@@ -211,17 +222,17 @@ def _renewed(
             if token is not None and token.token_id != instead_of:
                 return token
             if found.failed_renewal_id is not None and found.failed_renewal_id == awaited:
-                return Unreachable(reason=f"no access token: {found.failure}; nothing was sent")
+                return NoAccessToken(reason=str(found.failure))
             awaited, instead_of = found.renewal_id, found.token.token_id if found.token is not None else None
         if old is not None:
             return old
         services.sleep(pause_seconds)
-    return Unreachable(reason="no access token: another worker is fetching one, and has not finished; nothing was sent")
+    return NoAccessToken(reason="another worker is fetching one, and has not finished")
 
 
 def _fetched(
     need: _Need, *, renewal_id: UUID, old: AccessToken | None, services: Services
-) -> AccessToken | Unreachable:
+) -> AccessToken | NoAccessToken:
     """The renewal is ours."""
     now = services.clock()
     request = token_request(need.auth, owner=need.owner, tls=need.tls, assertion_id=str(renewal_id), now=now)
@@ -240,12 +251,12 @@ def _fetched(
 
 def _failed(
     need: _Need, failure: NoToken, *, renewal_id: UUID, old: AccessToken | None, services: Services
-) -> AccessToken | Unreachable:
+) -> AccessToken | NoAccessToken:
     destination_id = need.destination.destination_id
     logger.warning("no access token", destination_id=str(destination_id), reason=failure.reason)
     again_at = services.clock() + timedelta(seconds=AGAIN_SECONDS)
     table.fail(services.database, destination_id, renewal_id=renewal_id, failure=failure.reason, again_at=again_at)
-    return old or Unreachable(reason=f"no access token: {failure.reason}; nothing was sent")
+    return old or NoAccessToken(reason=failure.reason)
 
 
 def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, asked_at: datetime) -> StoredToken:
@@ -281,5 +292,12 @@ def _opened(stored: StoredToken | None, need: _Need, *, fresh: bool, now: dateti
     return AccessToken(token_id=stored.token_id, value=value.decode(), fresh=fresh)
 
 
-def _faulty(error: Exception) -> Unreachable:
-    return Unreachable(reason=f"a fault of the gateway itself ({type(error).__name__}); nothing was sent")
+def _unreachable(reason: str, *, after_401: bool) -> Unreachable:
+    """A 401 says that nothing was done, so what follows it is as if nothing had been sent."""
+    if after_401:
+        return Unreachable(reason=f"the partner answered 401, and there is no new access token: {reason}")
+    return Unreachable(reason=f"no access token: {reason}; nothing was sent")
+
+
+def _fault(error: Exception) -> str:
+    return f"a fault of the gateway itself ({type(error).__name__})"

@@ -315,6 +315,14 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "NOT_BEFORE_LIMIT": timedelta(days=30),
         "CLOCK_SKEW": timedelta(minutes=5),
     },
+    "handlers/schemas/destinations/auth.py": {
+        "MOST_HEADERS": 10,
+        "MOST_PARAMETERS": 20,
+    },
+    "handlers/schemas/destinations/tls.py": {
+        "MOST_PINS": 10,
+        "_SHA256_BYTES": 32,
+    },
     "handlers/schemas/destinations/signing.py": {
         "MEMBERS_LIMIT_BYTES": 4096,
         "_LONGEST_TEMPLATE": 1024,
