@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import socket
 import threading
@@ -17,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, TupleRow, dict_row, tuple_row
 from psycopg.types.json import set_json_loads
 
-from domain.errors import DatabaseUnavailable, StatementRefused
+from domain.errors import DatabaseUnavailable, DatabaseUntrusted, StatementRefused
 from runtime.settings import DatabaseSettings
 
 type Row = DictRow
@@ -44,6 +45,9 @@ _CLIENT_OPTIONS: dict[str, str | int] = {
 TRY_SECONDS = 4.0
 CALL_SECONDS = 9.0
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+# libpq has no code for a certificate that it does not trust, only OpenSSL's words; the second ones are for a root of
+# the same name with another key.
+_UNTRUSTED = re.compile(r"certificate|signature failure")
 # PostgreSQL refused before it did anything, because of this session's prepared statements: prepared before a migration
 # (0A000, "cached plan must not change result type"), or lost (26000) or confused with another's (42P05) by a pooler in
 # between. A new session has none; nothing was done, so any statement is run again.
@@ -227,7 +231,16 @@ class Database:
                 row_factory=dict_row,
             )
         except _GONE as error:
+            if _UNTRUSTED.search(str(error)):
+                raise self._untrusted() from None
             raise unavailable(error) from None
+
+    def _untrusted(self) -> DatabaseUntrusted:
+        return DatabaseUntrusted(
+            "the database's certificate is for another host, or none of the root certificates in "
+            f"{self._settings.database_root_certificates} signed it: `make certs` renews those of Amazon RDS",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
 
     def _session_options(self) -> dict[str, str]:
         """The session's options. RDS Proxy refuses every connection that has any ("Feature not supported: RDS Proxy

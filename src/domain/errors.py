@@ -144,6 +144,10 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer: it is resuming from a pause, failing over, or down."""
 
 
+class DatabaseUntrusted(DatabaseUnavailable):
+    """The database's certificate cannot be verified. Waiting does not help: the root certificates must be renewed."""
+
+
 class QueueUnavailable(Unavailable):
     """SQS did not accept a message."""
 

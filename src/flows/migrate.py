@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from db.connection import Connection, Database
 from db.migrations import migrate, migrations, up_to, version_of
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUnavailable, DatabaseUntrusted
 from runtime.observability import logger
 
 PAUSE_SECONDS = 3.0
@@ -35,7 +35,7 @@ def bring_up_to_date(
     """Applies all missing migrations up to `latest` (a file's name without its ending; None for all that there are).
 
     Waits for a database that was just created or is resuming; leaves one that is newer as it is. Raises
-    DatabaseUnavailable when it is not available before the time is up, and MigrationError.
+    DatabaseUnavailable when it is not available before the time is up, DatabaseUntrusted at once, and MigrationError.
     """
     files = migrations() if latest is None else up_to(latest, migrations())
     connection = _connection(database, seconds_left=seconds_left, sleep=sleep)
@@ -51,6 +51,8 @@ def _connection(database: Database, *, seconds_left: Callable[[], float], sleep:
     while True:
         try:
             return database.connection()
+        except DatabaseUntrusted:
+            raise  # it stays so until the root certificates are renewed
         except DatabaseUnavailable:
             if seconds_left() < PAUSE_SECONDS:
                 raise

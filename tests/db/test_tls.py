@@ -1,6 +1,7 @@
 """On AWS the connection is verified down to the server's name; here against a real server with a real certificate."""
 
 import os
+import re
 import shutil
 import socket
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from db.connection import Database
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUntrusted
+from flows.migrate import bring_up_to_date
 from local.postgres import SUPERUSER, Postgres
 from runtime.settings import DatabaseSettings
 from tests.egress.authorities import Authority
@@ -91,15 +93,22 @@ def test_a_server_of_another_authority_is_refused(
 ) -> None:
     another = Authority.new(tmp_path)
     for roots in (another.roots, repository / "src" / "certs" / "rds-global-bundle.pem"):
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseUntrusted, match="make certs"):
             Database(settings(port, roots=roots)).connection()
 
 
 def test_a_certificate_for_another_name_is_refused(port: int, authority: Authority) -> None:
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUntrusted, match="make certs"):
         Database(settings(port, host="127.0.0.1", roots=authority.roots)).connection()
 
 
 def test_without_the_roots_there_is_no_connection(port: int, tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUntrusted, match="make certs"):
         Database(settings(port, roots=tmp_path / "missing.pem")).connection()
+
+
+def test_a_migration_does_not_wait_for_another_certificate(port: int, authority: Authority, tmp_path: Path) -> None:
+    """It stays untrusted, and CloudFormation is to learn the reason before the function's time is up."""
+    database = Database(settings(port, host="127.0.0.1", roots=authority.roots))
+    with pytest.raises(DatabaseUntrusted, match=re.escape(str(authority.roots))):
+        bring_up_to_date(database, seconds_left=lambda: 300.0, sleep=lambda _: pytest.fail("it waited"))
