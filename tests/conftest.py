@@ -233,7 +233,7 @@ def refusing(
         made.api.destination("https://bank.example")
         yield made
         assert [row["name"] for row in made.sql("SELECT name FROM destination")] == ["partner"]
-        assert made.sql("SELECT FROM delivery") == []
+        assert made.sql("SELECT delivery_id FROM delivery") == []
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Statements on `attempt`: the log of all attempts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,11 +11,14 @@ import msgspec
 from db.connection import Database
 from db.deliveries import delivery_of
 from domain.deliveries import Attempt, Delivery, Record, StoredResponse
+from domain.destinations import GONE
 from domain.errors import StatementRefused
-from domain.ids import AttemptId, DeliveryId, TenantId
+from domain.ids import AttemptId, DeliveryId, DestinationId, TenantId
 from domain.outcomes import OutcomeKind, Timings
 from domain.values import value_class
 from runtime.observability import logger
+
+type NoteGone = Callable[[TenantId, DestinationId], None]
 
 BARE_REASON = "the reason could not be stored"
 MOST_SMALLINT = 32767
@@ -43,8 +46,13 @@ class Written:
         return Written(moved=self.moved | other.moved, woken=self.woken | other.woken)
 
 
-def record(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
+def record(
+    database: Database, records: Sequence[Record], *, now: datetime, note_gone: NoteGone = lambda *_: None
+) -> Written:
     """Logs attempts and updates their deliveries; returns which were updated, and who waited for them.
+
+    Where a partner wants no more deliveries its destination is disabled, and `note_gone` called with the tenant and the
+    destination; not where that was enabled or resumed since the attempt began.
 
     A delivery is updated under the lease that the attempt was made with. Where that expired and passed to another
     worker, which only knows that it lapsed, the real outcome wins over the lapse as long as no other attempt was begun:
@@ -55,19 +63,19 @@ def record(database: Database, records: Sequence[Record], *, now: datetime) -> W
     StatementRefused, after all others were recorded, where it cannot store even the outcome.
     """
     try:
-        return _write(database, records, now=now)
+        return _write(database, records, now=now, note_gone=note_gone)
     except StatementRefused as refused:
         if len(records) == 1:
-            return _bare(database, records[0], refused, now=now)
-        return _one_by_one(database, records, now=now)
+            return _bare(database, records[0], refused, now=now, note_gone=note_gone)
+        return _one_by_one(database, records, now=now, note_gone=note_gone)
 
 
-def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
+def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime, note_gone: NoteGone) -> Written:
     written = Written()
     refused: StatementRefused | None = None
     for single in records:
         try:
-            written = written.and_(record(database, [single], now=now))
+            written = written.and_(record(database, [single], now=now, note_gone=note_gone))
         except StatementRefused as error:
             refused = error
     if refused is not None:
@@ -75,7 +83,9 @@ def _one_by_one(database: Database, records: Sequence[Record], *, now: datetime)
     return written
 
 
-def _bare(database: Database, full: Record, refused: StatementRefused, *, now: datetime) -> Written:
+def _bare(
+    database: Database, full: Record, refused: StatementRefused, *, now: datetime, note_gone: NoteGone
+) -> Written:
     """The outcome of the attempt alone, without whatever came from the partner or was measured."""
     logger.error("an attempt is recorded bare", delivery_id=str(full.attempt.delivery_id), sqlstate=refused.sqlstate)
     bare = replace(
@@ -86,7 +96,7 @@ def _bare(database: Database, full: Record, refused: StatementRefused, *, now: d
         egress_address=None,
         response=full.attempt.response and _bare_response(full.attempt.response.status),
     )
-    return _write(database, [replace(full, attempt=bare)], now=now)
+    return _write(database, [replace(full, attempt=bare)], now=now, note_gone=note_gone)
 
 
 def _bare_response(status: int) -> StoredResponse:
@@ -94,7 +104,7 @@ def _bare_response(status: int) -> StoredResponse:
     return StoredResponse(status=storable, headers=(), body=b"", length_bytes=None, sha256=None, truncated=True)
 
 
-def _write(database: Database, records: Sequence[Record], *, now: datetime) -> Written:
+def _write(database: Database, records: Sequence[Record], *, now: datetime, note_gone: NoteGone) -> Written:
     rows = database.rows(
         """
         WITH made AS (
@@ -102,7 +112,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> W
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers,
                    decode(response_body, 'base64') AS response_body, response_length,
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
-                   next_due_at, failed
+                   next_due_at, failed, disables
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -110,7 +120,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> W
                 first_byte_ms double precision, total_ms double precision, remote_address inet, egress_address inet,
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
-                next_due_at timestamptz, failed boolean)
+                next_due_at timestamptz, failed boolean, disables boolean)
         ), moved AS (
             UPDATE delivery
             SET state = made.next_state,
@@ -153,6 +163,15 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> W
             SELECT delivery_id
             FROM made JOIN attempt USING (delivery_id, number)
             WHERE attempt.moved_lease_id = made.lease_id
+        ), gone AS (
+            UPDATE destination
+            SET state = 'disabled', state_reason = 'the partner answered with status 410', state_changed_at = %(now)s,
+                state_changed_by = %(gone)s, version = version + 1
+            FROM made JOIN delivery USING (delivery_id)
+            WHERE made.disables AND destination.destination_id = delivery.destination_id
+              AND destination.state <> 'disabled'
+              AND (destination.state_changed_at IS NULL OR destination.state_changed_at < made.started_at)
+            RETURNING destination.destination_id, destination.tenant_id
         ), ended AS (
             -- While nothing fails at a destination and nobody has a slot there, its row is only read.
             SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed
@@ -174,16 +193,22 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime) -> W
         UNION ALL
         SELECT delivery_id, delivery.tenant_id, name
         FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
+        UNION ALL
+        SELECT destination_id, tenant_id, NULL FROM gone
         """,
         {
             "records": _json([_row(ordered) for ordered in _in_one_order(records)]),
             "now": now,
             "passed_until": now + timedelta(seconds=PASSED_SECONDS),
+            "gone": GONE,
         },
         repeatable=True,
     )
+    for row in rows:
+        if row["name"] is None and row["tenant_id"] is not None:
+            note_gone(TenantId(row["tenant_id"]), DestinationId(row["delivery_id"]))
     return Written(
-        moved=frozenset(DeliveryId(row["delivery_id"]) for row in rows if row["name"] is None),
+        moved=frozenset(DeliveryId(row["delivery_id"]) for row in rows if row["tenant_id"] is None),
         woken=frozenset(_woken(row) for row in rows if row["name"] is not None),
     )
 
@@ -223,8 +248,9 @@ def with_delivery(
     """
     rows = database.rows(
         """
-        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
-               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
+               coalesce(destination.deleted_name, destination.name) AS name, destination.state AS destination_state,
+               delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until,
@@ -277,7 +303,7 @@ def _storable(value: Any) -> Any:
 def _row(record: Record) -> dict[str, Any]:
     """As msgspec writes it as JSON: bytes in base64, the hash in hex, which the statement decodes."""
     attempt = record.attempt
-    return {
+    row = {
         "attempt_id": attempt.attempt_id,
         "delivery_id": attempt.delivery_id,
         "number": attempt.number,
@@ -297,6 +323,7 @@ def _row(record: Record) -> dict[str, Any]:
         "next_due_at": record.due_at,
         "failed": record.failed,
     }
+    return row | {"disables": True} if record.disables else row
 
 
 def _response_columns(response: StoredResponse | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from db.connection import Database
 from db.destinations import as_id, destination
 from db.oauth_tokens import stored_token
 from domain.deliveries import (
+    Abandoned,
     Claim,
     ClaimResult,
     Delivery,
@@ -24,14 +25,17 @@ from domain.deliveries import (
     State,
     WaitingFor,
 )
-from domain.destinations import Destination
-from domain.errors import NotNow
+from domain.destinations import Destination, DestinationState
+from domain.errors import DestinationPaused, Disabled, NotNow, SallyportError
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
+PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
+# A deletion may be taken back in this time, and what is pending is not canceled before.
+DELETED_FOR_SECONDS = 60
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
@@ -55,6 +59,11 @@ class Acceptance:
     replayed: bool
     claim: Claim | None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is sent to its destination at present."""
+        return self.delivery.destination_state is not DestinationState.ACTIVE
+
 
 def accept(
     database: Database,
@@ -73,7 +82,7 @@ def accept(
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
     the destination's total deadline fits into the wait; otherwise it is left to the queue's worker. Both are None where
     the caller does not wait. Nor is it leased where the destination's limits do not let it go: then it waits as any
-    other. Raises NotNow where `new` does not wait.
+    other. Raises Disabled, and for a call that is to be passed through now DestinationPaused and NotNow.
     """
     rows = database.rows(
         """
@@ -81,7 +90,7 @@ def accept(
             SELECT destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
                    nullif(options, '{}') AS options, sealed_certificate, sealed_signing,
-                   to_jsonb(oauth_token) AS token,
+                   to_jsonb(oauth_token) AS token, state AS destination_state, state_reason AS held_because,
                    %(wait_seconds)s::double precision >= total_seconds AS fits,  -- NULL, so no, without a wait
                    state <> 'active' OR options <> '{}' OR open_until IS NOT NULL OR %(ordering_key)s::text IS NOT NULL
                        AS may_hold
@@ -94,7 +103,7 @@ def accept(
             SELECT destination_id, fits AND %(ordering_key)s IS NULL AS fits,
                    CASE WHEN may_hold
                         THEN ask_when_accepted(destination_id, %(idempotency_key)s, %(ordering_key)s, %(delivery_id)s,
-                                               fits AND %(ordering_key)s IS NULL IS TRUE, NOT %(or_not_at_all)s,
+                                               fits AND %(ordering_key)s IS NULL IS TRUE, NOT %(passes)s,
                                                %(leased_until)s, %(now)s) END AS answer
             FROM target
         ), told AS (
@@ -115,7 +124,8 @@ def accept(
                    %(now)s, %(ordering_key)s,
                    CASE WHEN told.fits AND until IS NOT NULL THEN reason END, CASE WHEN told.fits THEN until END
             FROM target JOIN told USING (destination_id)
-            WHERE NOT %(or_not_at_all)s OR reason IS NULL
+            -- There is no reason where the key came before: what was accepted then is found whatever is so now.
+            WHERE reason IS NULL OR reason <> 'destination_disabled' AND NOT %(passes)s
             -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
@@ -139,7 +149,8 @@ def accept(
                written.delivery_id, written.written_destination_id, written.state, written.lease_id, written.method,
                written.path, written.query, written.headers, written.metadata, written.idempotency_key,
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
-               written.accepted_at, written.finished_at, written.ordering_key,
+               written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
+               target.held_because,
                CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
                     THEN told.reason ELSE written.waiting_for END AS waiting_for,
                CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
@@ -164,16 +175,16 @@ def accept(
             "due_at": new.not_before or now,
             "lease_id": lease and lease.lease_id,
             "leased_until": lease and lease.until,
+            "passes": new.passes,
             "now": now,
             "ordering_key": new.ordering_key,
-            "or_not_at_all": new.or_not_at_all,
         },
         repeatable=True,
     )
     if not rows:
         return None
     if rows[0]["delivery_id"] is None:
-        raise _not_now(rows[0], now=now)
+        raise _refusal(rows[0], now=now)
     return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease)
 
 
@@ -243,7 +254,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
                leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
                leased.attempts_allowed, leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
-               verdict.reason, verdict.until, destination.destination_id,
+               verdict.reason, verdict.until, destination.deleted_at, destination.destination_id,
                destination.tenant_id, destination.name, destination.base_url, destination.auth_type,
                destination.sealed_credentials,
                destination.guarantee, destination.idempotent, destination.idempotency_header,
@@ -257,7 +268,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
-        LEFT JOIN destination ON destination.destination_id = leased.destination_id
+        LEFT JOIN destination ON destination.destination_id = stored.destination_id
         LEFT JOIN oauth_token ON oauth_token.destination_id = leased.destination_id
         LEFT JOIN verdict ON verdict.delivery_id = wanted.delivery_id
         ORDER BY wanted.position
@@ -274,8 +285,9 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
     """The tenant's delivery of that id; None where it has none."""
     rows = database.rows(
         """
-        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
-               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
+               coalesce(destination.deleted_name, destination.name) AS name, destination.state AS destination_state,
+               delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until
@@ -307,8 +319,9 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
     """Up to `limit` deliveries, newest first. Pages stay stable while deliveries are added, since those come first."""
     rows = database.read(
         """
-        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id, destination.name, delivery.state,
-               delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
+               coalesce(destination.deleted_name, destination.name) AS name, destination.state AS destination_state,
+               delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until
@@ -394,6 +407,91 @@ def overdue(database: Database, *, since: datetime, after: DeliveryId | None, li
     ]
 
 
+def waiting(
+    database: Database, destination_id: DestinationId, *, now: datetime, after: DeliveryId | None, limit: int
+) -> list[DeliveryId]:
+    """Up to `limit` pending deliveries to a destination that are due, by id, from the one behind `after` on."""
+    rows = database.read(
+        """
+        SELECT delivery_id
+        FROM delivery
+        WHERE destination_id = %(destination_id)s AND phase = 'open' AND state = 'pending' AND due_at <= %(now)s
+          AND delivery_id > %(after)s
+        ORDER BY delivery_id
+        LIMIT %(limit)s
+        """,
+        {"destination_id": destination_id, "now": now, "after": after or UUID(int=0), "limit": limit},
+    )
+    return [DeliveryId(row["delivery_id"]) for row in rows]
+
+
+def unfinished(database: Database, destination_id: DestinationId) -> int:
+    """How many deliveries to a destination are pending or being sent."""
+    rows = database.read(
+        """
+        SELECT count(*) AS unfinished FROM delivery WHERE destination_id = %(destination_id)s AND phase = 'open'
+        """,
+        {"destination_id": destination_id},
+    )
+    return int(rows[0]["unfinished"])
+
+
+def cancel_waiting(database: Database, destination_id: DestinationId, *, now: datetime, limit: int) -> int:
+    """Cancels up to `limit` pending deliveries to a destination, the oldest first; returns how many.
+
+    Those that another statement holds right now are left: it may be about to send them. `now` is another one at each
+    call, by which a second run knows what the first one did.
+    """
+    rows = database.rows(
+        """
+        WITH before AS (
+            SELECT delivery_id FROM delivery
+            WHERE destination_id = %(destination_id)s AND phase = 'canceled' AND finished_at = %(now)s
+        ), pending AS (
+            SELECT delivery_id
+            FROM delivery
+            WHERE destination_id = %(destination_id)s AND phase = 'open' AND state = 'pending'
+            ORDER BY delivery_id
+            LIMIT %(limit)s - (SELECT count(*) FROM before)
+            FOR UPDATE SKIP LOCKED
+        ), canceled AS (
+            UPDATE delivery SET state = 'canceled', finished_at = %(now)s
+            FROM pending
+            WHERE delivery.delivery_id = pending.delivery_id
+            RETURNING delivery.delivery_id
+        )
+        SELECT delivery_id FROM canceled
+        UNION ALL
+        SELECT delivery_id FROM before
+        """,
+        {"destination_id": destination_id, "now": now, "limit": limit},
+        repeatable=True,
+    )
+    return len(rows)
+
+
+def cancel_abandoned(database: Database, delivery_ids: Sequence[DeliveryId], *, now: datetime) -> list[DeliveryId]:
+    """Cancels those of `delivery_ids` that are pending though their destination was deleted; returns them."""
+    rows = database.rows(
+        """
+        WITH canceled AS (
+            UPDATE delivery SET state = 'canceled', finished_at = %(now)s
+            FROM destination
+            WHERE delivery.delivery_id = ANY (%(delivery_ids)s::text::uuid[]) AND delivery.state = 'pending'
+              AND destination.destination_id = delivery.destination_id AND destination.deleted_at IS NOT NULL
+            RETURNING delivery.delivery_id
+        )
+        SELECT delivery_id FROM canceled
+        UNION ALL
+        SELECT delivery_id FROM delivery  -- by the first run
+        WHERE delivery_id = ANY (%(delivery_ids)s::text::uuid[]) AND phase = 'canceled' AND finished_at = %(now)s
+        """,
+        {"delivery_ids": _array(delivery_ids), "now": now},
+        repeatable=True,
+    )
+    return [DeliveryId(row["delivery_id"]) for row in rows]
+
+
 def _acceptance(
     row: Mapping[str, Any], new: NewDelivery, *, delivery_id: DeliveryId, lease: Lease | None
 ) -> Acceptance:
@@ -412,10 +510,16 @@ def _acceptance(
     )
 
 
-def _not_now(row: Mapping[str, Any], *, now: datetime) -> NotNow:
-    """Says when another try makes sense; a slot may be free any moment."""
-    wait_seconds = 1.0 if row["waits_until"] is None else (row["waits_until"] - now).total_seconds()
-    return NotNow(waiting_for=row["waiting_for"], retry_after_seconds=max(1, math.ceil(wait_seconds)))
+def _refusal(row: Mapping[str, Any], *, now: datetime) -> SallyportError:
+    """Why the destination did not take a delivery; and when another try makes sense. A slot may be free any moment."""
+    match DestinationState(row["destination_state"]):
+        case DestinationState.DISABLED:
+            return Disabled(reason=row["held_because"])
+        case DestinationState.PAUSED:
+            return DestinationPaused(reason=row["held_because"], retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
+        case DestinationState.ACTIVE:
+            wait_seconds = 1.0 if row["waits_until"] is None else (row["waits_until"] - now).total_seconds()
+            return NotNow(waiting_for=row["waiting_for"], retry_after_seconds=max(1, math.ceil(wait_seconds)))
 
 
 def _array(ids: Iterable[UUID]) -> str:
@@ -439,6 +543,8 @@ def _claim_result(
         next_id = row["next_id"]
         return Finished(delivery_id=delivery_id, next_in_order=None if next_id is None else DeliveryId(next_id))
     if row["reason"] is not None:
+        if row["deleted_at"] and row["deleted_at"] + timedelta(seconds=DELETED_FOR_SECONDS) <= now:
+            return Abandoned(delivery_id=delivery_id)
         waiting_for = WaitingFor(row["reason"])
         at = row["until"] or next_look(since=row["due_at"], now=now, least_seconds=LEAST_LOOKS[waiting_for])
         return NotDue(delivery_id=delivery_id, at=at, waiting_for=waiting_for)
@@ -486,8 +592,9 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         created_at=row["accepted_at"],
         finished_at=row["finished_at"],
         ordering_key=row["ordering_key"],
-        waiting_for=None if row["waiting_for"] is None else WaitingFor(row["waiting_for"]),
+        held_by=None if row["waiting_for"] is None else WaitingFor(row["waiting_for"]),
         waits_until=row["waits_until"],
+        destination_state=DestinationState(row["destination_state"]),
     )
 
 

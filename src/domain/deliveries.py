@@ -67,8 +67,7 @@ class NewDelivery:
 
     `destination` is the name or the id the caller gave. `path` is the percent-encoded path below the destination's
     base URL and starts with "/"; `query` is the raw query string without "?". `idempotency_key` is None when the caller
-    gave none; without `not_before` the first attempt may start at once. `or_not_at_all` is for callers that wait for
-    the partner's own answer: where the destination's limits do not let the request go now, it is not accepted.
+    gave none; without `not_before` the first attempt may start at once.
     """
 
     tenant_id: TenantId
@@ -83,7 +82,11 @@ class NewDelivery:
     not_before: datetime | None = None
     attempts_allowed: int = ASYNC_ATTEMPTS
     ordering_key: str | None = None
-    or_not_at_all: bool = False
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is one request now, whose caller sees the partner's own answer."""
+        return self.attempts_allowed == PASS_THROUGH_ATTEMPTS
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -93,8 +96,8 @@ class Delivery:
     `due_at` is when the next attempt may start. `idempotency_key` is what the partner gets on every attempt: the
     caller's key, or the delivery's id where it gave none.
 
-    `waiting_for` is what a pending one waits for besides its time, None for nothing; `waits_until` is when it is its
-    turn, None where nobody knows.
+    `held_by` is what a pending one waits for besides its time, as it was when it was last looked at; `waits_until` is
+    when it is its turn, None where nobody knows.
     """
 
     delivery_id: DeliveryId
@@ -115,8 +118,20 @@ class Delivery:
     created_at: datetime
     finished_at: datetime | None
     ordering_key: str | None = None
-    waiting_for: WaitingFor | None = None
+    held_by: WaitingFor | None = None
     waits_until: datetime | None = None
+    destination_state: DestinationState = DestinationState.ACTIVE
+
+    @property
+    def waiting_for(self) -> WaitingFor | None:
+        """Why it is pending; None where it is not, and where its first attempt is about to begin."""
+        if self.state is not State.PENDING:
+            return None
+        if held := WAITING_IN[self.destination_state] or self.held_by:
+            return held
+        if self.attempts_made:
+            return WaitingFor.RETRY
+        return WaitingFor.NOT_BEFORE if self.due_at > self.created_at else None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -143,6 +158,11 @@ class Claim:
     lapsed: bool
     token: StoredToken | None = None
 
+    @property
+    def passes(self) -> bool:
+        """Whether it is one request, whose caller sees the partner's own answer."""
+        return self.attempts_allowed == PASS_THROUGH_ATTEMPTS
+
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class NotDue:
@@ -155,6 +175,13 @@ class NotDue:
     delivery_id: DeliveryId
     at: datetime
     waiting_for: WaitingFor | None = None
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """A delivery that is pending though its destination was deleted: it is to be canceled."""
+
+    delivery_id: DeliveryId
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -175,7 +202,7 @@ class Missing:
     delivery_id: DeliveryId
 
 
-type ClaimResult = Claim | NotDue | Finished | Missing
+type ClaimResult = Claim | NotDue | Abandoned | Finished | Missing
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -221,6 +248,7 @@ class Record:
 
     `failed` is what the destination's circuit breaker counts (domain/limits.py); None where the attempt says nothing
     about the partner.
+    `disables` says that the partner does not want any more deliveries: its destination is disabled with the record.
     """
 
     attempt: Attempt
@@ -228,6 +256,7 @@ class Record:
     next_state: State
     due_at: datetime | None
     failed: bool | None = None
+    disables: bool = False
 
 
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Destinations: the third parties a tenant may call, and how."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -59,6 +60,36 @@ class DestinationState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
     DISABLED = "disabled"
+
+
+class Transition(StrEnum):
+    """What a token may do to a destination's state."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    DISABLE = "disable"
+    ENABLE = "enable"
+
+
+# By state, what may be done and which state it leads to. What leads to the same state changes nothing.
+TRANSITIONS: Mapping[DestinationState, Mapping[Transition, DestinationState]] = {
+    DestinationState.ACTIVE: {
+        Transition.PAUSE: DestinationState.PAUSED,
+        Transition.RESUME: DestinationState.ACTIVE,
+        Transition.DISABLE: DestinationState.DISABLED,
+        Transition.ENABLE: DestinationState.ACTIVE,
+    },
+    DestinationState.PAUSED: {
+        Transition.PAUSE: DestinationState.PAUSED,
+        Transition.RESUME: DestinationState.ACTIVE,
+        Transition.DISABLE: DestinationState.DISABLED,
+    },
+    DestinationState.DISABLED: {
+        Transition.DISABLE: DestinationState.DISABLED,
+        Transition.ENABLE: DestinationState.ACTIVE,
+    },
+}
+GONE = "partner answered 410"  # who disabled it, where no token did
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

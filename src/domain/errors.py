@@ -8,12 +8,17 @@
     ├── NotFound                  no such thing for this tenant
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
+    │   ├── WrongState            the destination's state does not allow the transition
+    │   ├── Unfinished            deliveries to the destination are unfinished, so it cannot be deleted
+    │   ├── Disabled              the destination is disabled: it takes no new deliveries
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
+    ├── Outdated                  an If-Match that names an earlier version
     ├── KeyReused                 the idempotency key came with another request before
     ├── TooLarge                  a body over its limit
     ├── Unavailable               something Sallyport needs is unavailable for now; carries when to try again
     │   ├── DatabaseUnavailable
+    │   ├── DestinationPaused     nothing is sent to it, and the caller wants the answer of this one request
     │   ├── QueueUnavailable
     │   ├── SecretUnavailable
     │   └── ChecksUnavailable
@@ -96,6 +101,31 @@ class NameTaken(Conflict):
     """The tenant has a destination of that name already."""
 
 
+class WrongState(Conflict):
+    """The destination is in a state from which what was asked for does not lead on; `possible` is what would."""
+
+    def __init__(self, *, state: str, possible: tuple[str, ...]) -> None:
+        super().__init__(f"the destination is {state}; possible are {' and '.join(possible)}")
+        self.state = state
+        self.possible = possible
+
+
+class Unfinished(Conflict):
+    """Deliveries to a destination that is to be deleted are pending or being sent."""
+
+    def __init__(self, *, count: int) -> None:
+        super().__init__(f"{count} deliveries to it are unfinished; ?pending=cancel cancels those that are pending")
+        self.count = count
+
+
+class Disabled(Conflict):
+    """The destination is disabled; `reason` is the one that was given, None where there was none."""
+
+    def __init__(self, *, reason: str | None) -> None:
+        super().__init__(f"the destination is disabled: {reason or 'no reason was given'}")
+        self.reason = reason
+
+
 class StillInFlight(Conflict):
     """The first request with this idempotency key has no result yet."""
 
@@ -114,6 +144,14 @@ class ResponseNotStored(Conflict):
         super().__init__(f"the response of delivery {delivery_id} (status {status}) was not stored as it came")
         self.delivery_id = delivery_id
         self.status = status
+
+
+class Outdated(SallyportError):
+    """The caller expects a version that is not the present one."""
+
+    def __init__(self, *, version: int) -> None:
+        super().__init__(f"it was changed meanwhile, and is at version {version}")
+        self.version = version
 
 
 class KeyReused(SallyportError):
@@ -146,6 +184,15 @@ class DatabaseUnavailable(Unavailable):
 
 class DatabaseUntrusted(DatabaseUnavailable):
     """The database's certificate cannot be verified. Waiting does not help: the root certificates must be renewed."""
+
+
+class DestinationPaused(Unavailable):
+    """The destination is paused, and what was asked for is one request now. `reason` is the one that was given."""
+
+    def __init__(self, *, reason: str | None, retry_after_seconds: int) -> None:
+        why = reason or "no reason was given"
+        super().__init__(f"the destination is paused: {why}", retry_after_seconds=retry_after_seconds)
+        self.reason = reason
 
 
 class QueueUnavailable(Unavailable):

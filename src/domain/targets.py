@@ -20,6 +20,7 @@ _OVERLONG = (
     (re.compile(rb"(?:\xc1|\xe0\x81|\xf0\x80\x81)[\x1c\x5c\x9c\xdc]"), rb"\\"),
 )
 _SLASHES = {0x2044: "/", 0x2215: "/", 0x29F8: "/", 0x2216: "\\", 0x29F5: "\\"}  # Windows maps these, NFKC does not
+_USUAL_PORTS = {"http": 80, "https": 443}
 _PATH_AS_IT_IS = "/-._~!$&'()*+,;=:@%"
 
 
@@ -95,6 +96,16 @@ def query_fault(query: str) -> str | None:
 def encoded_path(path: str) -> str:
     """`path` with the characters that RFC 3986 does not allow percent-encoded; what is encoded already stays."""
     return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", path), safe=_PATH_AS_IT_IS)
+
+
+def origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port of a URL (RFC 6454 section 4), the port also where it is the usual one; None where it
+    cannot be read."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or _USUAL_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def partner_url(base_url: str, *, path: str, query: str) -> str:

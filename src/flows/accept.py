@@ -24,9 +24,9 @@ CALL_SECONDS = 28.0  # how long a call of the API may take: API Gateway answers 
 def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) -> Acceptance:
     """Stores a new delivery; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
-    Raises NotFound for an unknown destination, NotNow, KeyReused, QueueUnavailable and DatabaseUnavailable. In none of
-    these cases has anything been accepted, unless the connection broke just as the row was committed: then the delivery
-    is made as usual.
+    Raises NotFound for an unknown destination, Disabled, for a call that is passed through DestinationPaused and
+    NotNow, and KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these cases has anything been accepted,
+    unless the connection broke just as the row was committed: then the delivery is made as usual.
     """
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)
@@ -56,7 +56,7 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
         raise KeyReused(delivery_id=str(acceptance.delivery.delivery_id))
     if not acceptance.replayed:
         _log_accepted(acceptance)
-    if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed:
+    if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed and not acceptance.is_held:
         _wake(replace(first, due_at=acceptance.delivery.waits_until or now), now=now, services=services)
     return acceptance
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import assert_never
 
 from db import deliveries
-from domain.deliveries import Claim, ClaimResult, Finished, Missing, NotDue
+from domain.deliveries import Abandoned, Claim, ClaimResult, Finished, Missing, NotDue
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange, Unknown
@@ -79,6 +79,7 @@ def attempt_due(
 
     # 2. Claim
     results = _claim(due, now=now, services=services)
+    _cancel_abandoned(results, now=now, services=services)
     claims = [result for result in results if isinstance(result, Claim) and not _may_be_answered(result, due)]
 
     # 3. Send and 4. judge
@@ -223,6 +224,18 @@ def _claim(due: Due, *, now: datetime, services: Services) -> Sequence[ClaimResu
         return [_NotLookedAt(delivery_id=delivery_id) for delivery_id in due]
 
 
+def _cancel_abandoned(results: Sequence[ClaimResult | _NotLookedAt], *, now: datetime, services: Services) -> None:
+    """Cancels what waits for a destination that was deleted; the look that is queued for it finds it finished."""
+    abandoned = [result.delivery_id for result in results if isinstance(result, Abandoned)]
+    if not abandoned:
+        return
+    try:
+        for delivery_id in deliveries.cancel_abandoned(services.database, abandoned, now=now):
+            logger.info("canceled, as its destination was deleted", delivery_id=str(delivery_id))
+    except DatabaseUnavailable:
+        logger.warning("the database is not available, deliveries are canceled later", count=len(abandoned))
+
+
 def _may_be_answered(claim: Claim, due: Due) -> bool:
     """Whether a lapse is not to be recorded yet: after an outage the outcome may still be on its way in a wake-up. That
     finds the row under this lease and updates it."""
@@ -240,6 +253,8 @@ def _look_again(
             return [replace(_at(now, wakeup), delivery_id=next_id)]  # whoever recorded the end may not have woken it
         case Claim() | Finished():
             return []
+        case Abandoned():
+            return [_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup)]  # in case that canceling it failed
         case _NotLookedAt():
             return [replace(_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup), after_outage=True)]
         case NotDue(at=at):

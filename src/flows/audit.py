@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from domain.ids import TenantId
+from domain.destinations import GONE
+from domain.ids import DestinationId, TenantId
 from flows.services import Services
 from runtime.observability import logger
 
@@ -42,3 +43,10 @@ def note_act(act: Act, *, services: Services) -> None:
         members=list(act.members),
         at=services.clock().isoformat(),
     )
+
+
+def note_gone(tenant_id: TenantId, destination_id: DestinationId, *, services: Services) -> None:
+    """Notes that a partner's answer 410 disabled its destination."""
+    logger.warning("a partner wants no more deliveries", destination_id=str(destination_id))
+    act = Act(tenant_id=tenant_id, actor=Actor(by=GONE), what="destination.disabled", on=destination_id)
+    note_act(act, services=services)

@@ -61,6 +61,8 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
     if acceptance.claim is not None:
         answer_by = started_at + timedelta(seconds=CALL_SECONDS)
         return _send(acceptance, acceptance.claim, answer_by=answer_by, services=services)
+    if acceptance.is_held:
+        return Progress(delivery=acceptance.delivery, attempts=[])  # whoever waited would wait in vain
     return _watch(acceptance.delivery, until=give_up_at.timestamp(), services=services)
 
 

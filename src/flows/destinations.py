@@ -1,21 +1,33 @@
-"""Create and look up destinations."""
+"""Create, find and change destinations."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from db import destinations
 from domain.auth import Auth, AuthType, OAuth2Auth, auth_type
 from domain.certificates import ClientCertificate
 from domain.destinations import Guarantee, ManagedDestination, Timeouts, is_reference
-from domain.errors import Fault, InvalidRequest, NotFound
+from domain.errors import Fault, InvalidRequest, NotFound, Outdated, Unavailable
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
+from domain.signing import Scheme
 from domain.targets import base_url_fault
-from egress.credentials import seal_auth, seal_certificate, with_auth
+from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
+from egress.signing.given import unseal_keys
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
-from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys
+from flows.signing import NO_SCHEMES, SchemesWithKeys, WantedScheme, schemes_with_keys, sealed_keys
+
+CHANGE_TRIES = 5  # of others' changes at the same time, each can make one of these fail
+RETRY_AFTER_SECONDS = 1
+# By member, the options that belong to what is sealed: a change that leaves that as it is leaves these too.
+OPTIONS_OF_SECRETS = {
+    "auth": ("header_names", "aws", "oauth"),
+    "client_certificate": ("certificate",),
+    "signing": ("signing",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,21 @@ class SavedDestination:
 
     destination: ManagedDestination
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a caller makes of a destination; `members` are the names of what is different, none where nothing is.
+
+    Of what is sealed (auth, client_certificate, signing) the new one counts only where it is among these.
+    """
+
+    new: NewDestination
+    members: tuple[str, ...]
+
+
+# From a destination as it is, and what returns its credentials, to what is to become of it.
+type Changing = Callable[[ManagedDestination, Callable[[], Auth]], Change]
 
 
 def create(new: NewDestination, *, own_host: str, actor: Actor, services: Services) -> SavedDestination:
@@ -76,45 +103,150 @@ def _url_faults(new: NewDestination, *, own_host: str, services: Services) -> It
             yield Fault(field=member, detail=fault)
 
 
-def find(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedDestination:
-    """The tenant's destination of that name or id. Raises NotFound."""
+def find(reference: str, *, tenant_id: TenantId, services: Services, deleted: bool = False) -> ManagedDestination:
+    """The tenant's destination of that name or id; with `deleted` also one that was deleted, by its id. Raises
+    NotFound."""
     if not is_reference(reference):
         raise NotFound("destination", reference)
-    destination = destinations.find(services.database, tenant_id=tenant_id, reference=reference)
-    if destination is None:
+    found = destinations.find(services.database, tenant_id=tenant_id, reference=reference, deleted=deleted)
+    if found is None:
         raise NotFound("destination", reference)
-    return destination
+    return found
+
+
+def change(
+    reference: str,
+    *,
+    tenant_id: TenantId,
+    expected: frozenset[int] | None,
+    changing: Changing,
+    own_host: str,
+    actor: Actor,
+    services: Services,
+) -> SavedDestination:
+    """Changes a destination by what `changing` makes of it, which is called again where somebody else was quicker: so
+    of two changes at the same time none is lost. `expected` are the versions that it may be at; None for any.
+
+    Deliveries that are pending use the destination as it is when they are sent. Raises NotFound, Outdated, NameTaken,
+    InvalidRequest, SecretUnavailable, DatabaseUnavailable, and Unavailable where others change it all the time.
+    """
+    for _ in range(CHANGE_TRIES):
+        current = find(reference, tenant_id=tenant_id, services=services)
+        if expected is not None and current.version not in expected:
+            raise Outdated(version=current.version)
+        wanted = changing(current, partial(_credentials, current, services=services))
+        if not wanted.members:
+            return SavedDestination(destination=current)
+        faults = _url_faults(wanted.new, own_host=own_host, services=services)
+        if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
+            raise InvalidRequest(*found)
+        saved = _changed(current, wanted, services=services)
+        if destinations.change(services.database, saved.destination):
+            act = Act(
+                tenant_id=tenant_id,
+                actor=actor,
+                what="destination.changed",
+                on=current.destination_id,
+                members=wanted.members,
+            )
+            note_act(act, services=services)
+            return saved
+    raise Unavailable("the destination is being changed by others", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def _credentials(destination: ManagedDestination, *, services: Services) -> Auth:
+    """As they are stored. Raises Unsealable, and SecretUnavailable where the key cannot be fetched."""
+    return unseal_auth(destination, keys=[] if destination.sealed_credentials is None else [services.seal_key])
+
+
+def _changed(current: ManagedDestination, change: Change, *, services: Services) -> SavedDestination:
+    """The next version of `current`."""
+    new, destination_id = change.new, current.destination_id
+    kept = (names for member, names in OPTIONS_OF_SECRETS.items() if member not in change.members)
+    changed = replace(
+        current,
+        name=new.name,
+        base_url=new.base_url,
+        guarantee=new.guarantee,
+        idempotent=new.idempotent,
+        idempotency_header=new.idempotency_header,
+        timeouts=new.timeouts,
+        options=replace(new.options, **{name: getattr(current.options, name) for names in kept for name in names}),
+        version=current.version + 1,
+    )
+    if "auth" in change.members:
+        changed = replace(
+            changed,
+            auth_type=auth_type(new.auth),
+            sealed_credentials=_sealed_auth(new.auth, destination_id, services=services),
+            options=with_auth(changed.options, new.auth),
+            credentials_changed_at=services.clock(),
+        )
+    if "client_certificate" in change.members:
+        changed = replace(
+            changed,
+            sealed_certificate=_sealed_certificate(new.client_certificate, destination_id, services=services),
+            credentials_changed_at=services.clock(),
+        )
+    if "signing" in change.members:
+        return _signed(changed, new.signing, signing_before=current.options.signing or (), services=services)
+    return SavedDestination(destination=changed)
+
+
+def _signed(
+    changed: ManagedDestination,
+    wanted: Sequence[WantedScheme],
+    *,
+    signing_before: tuple[Scheme, ...],
+    services: Services,
+) -> SavedDestination:
+    """With the schemes that are wanted; those that it has already keep their keys."""
+    key = [services.seal_key] if changed.sealed_signing is not None else []
+    secrets = unseal_keys(changed.sealed_signing, destination_id=changed.destination_id, keys=key)
+    stored = SchemesWithKeys(schemes=signing_before, secrets=secrets)
+    signing = schemes_with_keys(wanted, stored=stored, now=services.clock(), services=services)
+    destination = replace(
+        changed,
+        options=replace(changed.options, signing=signing.schemes or None),
+        sealed_signing=sealed_keys(signing, destination_id=changed.destination_id, services=services),
+    )
+    return SavedDestination(destination=destination, texts=signing.texts)
+
+
+def _sealed_auth(auth: Auth, destination_id: DestinationId, *, services: Services) -> bytes | None:
+    """Without credentials the key is not needed: it is fetched at its first use."""
+    if auth_type(auth) is AuthType.NONE:
+        return None
+    return seal_auth(auth, destination_id=destination_id, key=services.seal_key)
+
+
+def _sealed_certificate(
+    certificate: ClientCertificate | None, destination_id: DestinationId, *, services: Services
+) -> bytes | None:
+    if certificate is None:
+        return None
+    return seal_certificate(certificate, destination_id=destination_id, key=services.seal_key)
 
 
 def _sealed(new: NewDestination, *, services: Services) -> SavedDestination:
     now = services.clock()
     destination_id = DestinationId(services.new_id(now))
-    kind = auth_type(new.auth)
-    # Without secrets the key is not needed: it is fetched at its first use.
-    secret = (
-        None if kind is AuthType.NONE else seal_auth(new.auth, destination_id=destination_id, key=services.seal_key)
-    )
     certificate = new.client_certificate
-    sealed_certificate = (
-        None
-        if certificate is None
-        else seal_certificate(certificate, destination_id=destination_id, key=services.seal_key)
-    )
     signing = schemes_with_keys(new.signing, stored=NO_SCHEMES, now=now, services=services)
     destination = ManagedDestination(
         destination_id=destination_id,
         tenant_id=new.tenant_id,
         name=new.name,
         base_url=new.base_url,
-        auth_type=kind,
-        sealed_credentials=secret,
+        auth_type=auth_type(new.auth),
+        sealed_credentials=_sealed_auth(new.auth, destination_id, services=services),
         guarantee=new.guarantee,
         idempotent=new.idempotent,
         idempotency_header=new.idempotency_header,
         timeouts=new.timeouts,
         created_at=now,
         options=with_auth(replace(new.options, signing=signing.schemes or None), new.auth),
-        sealed_certificate=sealed_certificate,
+        sealed_certificate=_sealed_certificate(certificate, destination_id, services=services),
         sealed_signing=sealed_keys(signing, destination_id=destination_id, services=services),
     )
     return SavedDestination(destination=destination, texts=signing.texts)

@@ -14,6 +14,7 @@ from domain.deliveries import Claim
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.outcomes import Exchange
+from flows.audit import note_gone
 from flows.judge import JudgedAttempt, judged
 from flows.services import Services
 from flows.wake import wake
@@ -72,7 +73,12 @@ class EarlyRecorder:
         self.failed = self._queue_retries(attempts)
         self.queued = True
         try:
-            written = table.record(services.database, [attempt.record for attempt in attempts], now=services.clock())
+            written = table.record(
+                services.database,
+                [attempt.record for attempt in attempts],
+                now=services.clock(),
+                note_gone=partial(note_gone, services=services),
+            )
         except (DatabaseUnavailable, StatementRefused) as error:
             logger.warning("what ended early is recorded with the others", reason=str(error), count=len(attempts))
             return

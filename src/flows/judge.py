@@ -16,6 +16,8 @@ from flows.prepare import repeat_rule_of
 from flows.services import Services
 from runtime.isolation import isolated
 
+GONE_STATUS = 410
+
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class JudgedAttempt:
@@ -36,7 +38,15 @@ class JudgedAttempt:
             next_state=state_after(self.verdict),
             due_at=self.verdict.at if isinstance(self.verdict, RetryAt) else None,
             failed=self.failed,
+            disables=self.disables,
         )
+
+    @property
+    def disables(self) -> bool:
+        """Whether the partner wants no more deliveries: 410 (Standard Webhooks). Of a call that is passed through it is
+        an answer for the caller, about one thing perhaps of many."""
+        outcome = self.exchange.outcome
+        return isinstance(outcome, Answered) and outcome.status == GONE_STATUS and not self.claim.passes
 
 
 def judged(

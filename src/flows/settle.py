@@ -16,6 +16,7 @@ from domain.outcomes import Answered, OutcomeKind
 from domain.retry import RetryAt
 from domain.values import value_class
 from domain.wakeups import Wakeup
+from flows.audit import note_gone
 from flows.early_recording import EarlyRecorder
 from flows.groups import group_of
 from flows.judge import JudgedAttempt
@@ -200,7 +201,13 @@ def _written(records: Sequence[Record], *, end_at: datetime, services: Services)
     give_up_at = end_at - timedelta(seconds=CARRY_SECONDS)
     while (left_seconds := (give_up_at - services.clock()).total_seconds()) > 0:
         try:
-            work = partial(table.record, services.database, records, now=services.clock())
+            work = partial(
+                table.record,
+                services.database,
+                records,
+                now=services.clock(),
+                note_gone=partial(note_gone, services=services),
+            )
             return within(left_seconds, work, cut=services.database.cut)
         except DatabaseUnavailable:
             logger.warning("the database is not available, attempts wait to be recorded", count=len(records))

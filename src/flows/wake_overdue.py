@@ -55,24 +55,32 @@ def wake_overdue(
         )
         for delivery in overdue
     ]
-    count = _queued(wakeups, now=now, end_at=now + timedelta(seconds=seconds_left), services=services)
+    count = queued_in_time(wakeups, now=now, end_at=now + timedelta(seconds=seconds_left), services=services)
     logger.info("overdue deliveries woken", count=count)
     is_last_page = count == len(overdue) < limit
     return Woken(count=count, next_after=None if is_last_page else overdue[count - 1].delivery_id)
 
 
-def _queued(wakeups: Sequence[Wakeup], *, now: datetime, end_at: datetime, services: Services) -> int:
-    """How many of `wakeups`, from the first on, are queued before `end_at`. Raises QueueUnavailable where none is."""
+def queued_in_time(
+    wakeups: Sequence[Wakeup],
+    *,
+    now: datetime,
+    end_at: datetime,
+    services: Services,
+    reserve_seconds: float = _BATCH_SECONDS,
+) -> int:
+    """How many of `wakeups`, from the first on, are queued before `end_at`, less what a batch may take at the most.
+    Raises QueueUnavailable where none is."""
     count = 0
     for batch in batched(wakeups, BATCH_ENTRIES, strict=False):
-        if count and services.clock() + timedelta(seconds=_BATCH_SECONDS) > end_at:
+        if count and services.clock() + timedelta(seconds=reserve_seconds) > end_at:
             break
         try:
             services.queue.send(batch, now=now)
         except QueueUnavailable as error:
             if not count:
                 raise
-            logger.warning("overdue deliveries were left", reason=str(error), count=len(wakeups) - count)
+            logger.warning("wake-ups were left", reason=str(error), count=len(wakeups) - count)
             break
         count += len(batch)
     return count

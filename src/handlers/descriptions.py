@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.destinations import DestinationState, Transition
 from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES
 
@@ -77,6 +78,26 @@ KINDS: Mapping[str, ProblemKind] = {
     "not-found": ProblemKind(statuses=(404,), detail="there is no such destination"),
     "method-not-allowed": ProblemKind(statuses=(405,), detail="this resource takes GET, POST", headers=("Allow",)),
     "name-taken": ProblemKind(statuses=(409,), detail="there is a destination of that name already"),
+    "wrong-state": ProblemKind(
+        statuses=(409,),
+        detail="the destination is disabled; possible are enable",
+        members={"state": "disabled", "possible": ["enable"]},
+    ),
+    "deliveries-unfinished": ProblemKind(
+        statuses=(409,),
+        detail="3 deliveries to it are unfinished; ?pending=cancel cancels those that are pending",
+        members={"unfinished": 3},
+    ),
+    "destination-disabled": ProblemKind(
+        statuses=(409,),
+        detail="the destination is disabled: the partner answered with status 410",
+        members={"reason": "the partner answered with status 410"},
+    ),
+    "precondition-failed": ProblemKind(
+        statuses=(412,),
+        detail="it was changed meanwhile, and is at version 3",
+        members={"version": 3},
+    ),
     "in-flight": ProblemKind(
         statuses=(409,),
         detail=f"delivery {EXAMPLE_ID} with this key is still in flight",
@@ -137,6 +158,12 @@ KINDS: Mapping[str, ProblemKind] = {
         some_headers=_OF_CALL,
     ),
     "unavailable": ProblemKind(statuses=(503,), detail="the database is not available", headers=_RETRY),
+    "destination-paused": ProblemKind(
+        statuses=(503,),
+        detail="the destination is paused: until their cut-off",
+        members={"reason": "until their cut-off"},
+        headers=_RETRY,
+    ),
     "timeout": ProblemKind(
         statuses=(504,),
         detail="The request was taken but no answer came in time. It may have been recorded: list the deliveries, or "
@@ -156,6 +183,25 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
 }
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
+    "state": {
+        "type": "string",
+        "enum": [state.value for state in DestinationState],
+        "description": "The state that the destination is in",
+        "examples": ["disabled"],
+    },
+    "possible": {
+        "type": "array",
+        "items": {"type": "string", "enum": [transition.value for transition in Transition]},
+        "description": "The calls that would change it",
+        "examples": [["enable"]],
+    },
+    "unfinished": {"type": "integer", "description": "How many deliveries are pending or sent", "examples": [3]},
+    "reason": {
+        "type": ["string", "null"],
+        "description": "The reason that was given for the destination's state; null where there was none",
+        "examples": ["until their cut-off"],
+    },
+    "version": {"type": "integer", "description": "The version that it is at", "examples": [3]},
     "delivery_id": {**_UUID, "description": "The delivery that this is about", "examples": [EXAMPLE_ID]},
     "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
     "outcome": {
@@ -175,6 +221,7 @@ HEADERS: Mapping[str, Header] = {
     "Content-Security-Policy": Header(
         description="Lets the page run or load nothing but its own", example="default-src 'none'"
     ),
+    "ETag": Header(description="The version, for If-Match (RFC 9110 section 8.8.3)", example='"1"'),
     "Idempotency-Replayed": Header(
         description="true where the key came before and this is what its first request led to; absent otherwise",
         example="true",

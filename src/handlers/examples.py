@@ -16,8 +16,8 @@ from msgspec.structs import asdict, replace
 from domain.auth import AssertionAlgorithm, AuthType, ClientAuthentication
 from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
-from domain.deliveries import ASYNC_ATTEMPTS, State
-from domain.destinations import Guarantee
+from domain.deliveries import ASYNC_ATTEMPTS, State, WaitingFor
+from domain.destinations import DestinationState, Guarantee
 from domain.outcomes import OutcomeKind
 from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
@@ -31,9 +31,16 @@ from handlers.schemas.allowlist import (
 )
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
 from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
-from handlers.schemas.destinations import DestinationBody, DestinationsBody, NewDestinationBody
+from handlers.schemas.destinations import (
+    DeletedDestinationBody,
+    DestinationBody,
+    DestinationsBody,
+    NewDestinationBody,
+    ReasonBody,
+)
 from handlers.schemas.destinations.auth import AuthTypeBody, HeaderNameBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody
+from handlers.schemas.destinations.patch import DestinationPatchBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
     JwsBody,
@@ -51,6 +58,7 @@ from runtime.version import VERSION
 _AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 _DELIVERY = UUID(EXAMPLE_ID)
 _DESTINATION = UUID("01a203c3-0d5e-7c11-8a4f-3f1d6f0b7a20")
+_TOKEN = UUID("01a203c1-9b1c-7d23-b1de-8f3c0c7e51aa")
 _CURSOR = "AaIDx3f7eI-gs1TUe4yVYQ"
 
 # Made for this document, and opened by the passphrase of the examples below.
@@ -298,6 +306,12 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "overlap_seconds": 0,
         },
     },
+    DestinationPatchBody: {
+        "deadlines": {"timeouts": {"total_seconds": 10, "connect_seconds": None, "first_byte_seconds": None}},
+        "credentials": {"auth": {"type": "bearer", "token": "the-one-that-comes-next"}},
+        "defaults": {"guarantee": None, "idempotent": None},
+    },
+    ReasonBody: {"reason": {"reason": "until their cut-off"}},
 }
 
 
@@ -337,6 +351,10 @@ def properties() -> dict[str, dict[str, Any]]:
             for name, value in asdict(part).items():
                 if value is not UNSET and known.get(name) in (None, "", {}, []):
                     known[name] = msgspec.to_builtins(value)
+    patched, whole = examples[DestinationPatchBody.__name__], examples[NewDestinationBody.__name__]
+    examples[DestinationPatchBody.__name__] = patched | {
+        name: value for name, value in whole.items() if patched.get(name) is None
+    }
     return examples
 
 
@@ -356,6 +374,7 @@ def _answers() -> tuple[Struct, ...]:
     return (
         _destination(),
         DestinationsBody([_destination(), *_other_destinations()], _CURSOR),
+        DeletedDestinationBody(destination_id=_DESTINATION, canceled=3, unfinished=1),
         delivery,
         _delivered(),
         DeliveriesBody([delivery], _CURSOR),
@@ -419,6 +438,11 @@ def _destination() -> DestinationBody:
         idempotent=False,
         idempotency_header="Idempotency-Key",
         signing=[_webhooks(), _message_signatures(), _hmac(), _jws()],
+        state=DestinationState.PAUSED,
+        state_reason="until their cut-off",
+        state_changed_at=_AT,
+        state_changed_by=str(_TOKEN),
+        version=2,
         created_at=_AT - timedelta(days=1),
     )
 
@@ -476,7 +500,12 @@ def _key(algorithm: str, secret: str | UnsetType = UNSET) -> KeyBody:
 
 def _pending() -> DeliveryBody:
     return DeliveryBody(
-        **_delivery_fields(), state=State.PENDING, attempts_made=0, next_attempt_at=_AT, finished_at=None
+        **_delivery_fields(),
+        state=State.PENDING,
+        attempts_made=0,
+        next_attempt_at=_AT,
+        waiting_for=WaitingFor.DESTINATION_PAUSED,
+        finished_at=None,
     )
 
 
@@ -487,6 +516,7 @@ def _delivered() -> DeliveryDetailsBody:
         state=State.DELIVERED,
         attempts_made=2,
         next_attempt_at=None,
+        waiting_for=None,
         finished_at=_AT + timedelta(seconds=6),
         attempts=[
             _attempt(1, outcome=OutcomeKind.UNREACHABLE, reason="the connection was refused", response=None),

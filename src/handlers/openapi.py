@@ -115,7 +115,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["x-scope"] = operation.scope
     if operation.body is not None:
         content = {"schema": _ref(operation.body), "examples": examples.requests(operation.body)}
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": dict.fromkeys(operation.body_types, content),
+        }
     elif operation.passes and operation.method in _METHODS_WITH_CONTENT:
         described["requestBody"] = _content_passed()
     return described

@@ -55,6 +55,8 @@ class Operation:
     responses: Mapping[int, OperationResponse]
     description: str = ""
     body: type[msgspec.Struct] | None = None
+    body_types: tuple[str, ...] = ("application/json",)
+    body_required: bool = True
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()
     passes: bool = False

@@ -30,10 +30,17 @@ def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
             return msgspec.convert(plain, kind)
         except msgspec.ValidationError:
             pass  # what is wrong is looked for below
-    text = _text(body)
-    raw = _object(text)
-    if _SURROGATE.search(text):
-        _refuse_lone_surrogates(raw, kind)
+    return value_as(object_as_sent(body), kind)
+
+
+def object_as_sent(body: bytes) -> dict[str, Any]:
+    """The JSON object that the body is. Raises Malformed."""
+    return _object(_text(body))
+
+
+def value_as[T: msgspec.Struct](raw: dict[str, Any], kind: type[T]) -> T:
+    """A JSON object as a `kind`. Raises InvalidRequest with every fault."""
+    _refuse_lone_surrogates(raw, kind)
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError:
@@ -285,7 +292,7 @@ def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
     for member in map(_bare, get_args(kind)):
         if isinstance(member, type) and issubclass(member, msgspec.Struct):
             config = member.__struct_config__
-            if config.tag_field is not None and value.get(config.tag_field) == config.tag:
+            if config.tag_field is None or value.get(config.tag_field) == config.tag:  # without a tag it is alone
                 return member
     return None
 

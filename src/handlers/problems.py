@@ -40,6 +40,11 @@ TITLES = {
     "not-found": "The resource does not exist",
     "method-not-allowed": "The resource does not support this method",
     "name-taken": "The name is in use",
+    "wrong-state": "The destination's state does not allow this",
+    "deliveries-unfinished": "Deliveries to the destination are unfinished",
+    "destination-disabled": "The destination is disabled",
+    "destination-paused": "The destination is paused",
+    "precondition-failed": "The resource is not at the version that was expected",
     "in-flight": "The first request with this idempotency key is still in flight",
     "response-not-stored": "The stored response is not complete",
     "key-reused": "The idempotency key belongs to another request",
@@ -77,8 +82,19 @@ def problem_of(error: SallyportError) -> Problem:
             return _at_fault(error)
         case errors.Unauthorized() | errors.Forbidden() | errors.NotFound():
             return _not_allowed(error)
-        case errors.NameTaken() | errors.StillInFlight() | errors.ResponseNotStored():
+        case errors.Conflict():
             return _conflict(error)
+        case errors.Outdated(version=version):
+            members: dict[str, object] = {"version": version}
+            return problem("precondition-failed", HTTPStatus.PRECONDITION_FAILED, str(error), extensions=members)
+        case errors.DestinationPaused(reason=reason, retry_after_seconds=seconds):
+            return problem(
+                "destination-paused",
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                str(error),
+                extensions={"reason": reason},
+                headers={"Retry-After": str(seconds)},
+            )
         case errors.Unavailable(retry_after_seconds=seconds):
             headers = {"Retry-After": str(seconds)}
             return problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers)
@@ -125,27 +141,31 @@ def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotFound
             assert_never(error)
 
 
-def _conflict(error: errors.NameTaken | errors.StillInFlight | errors.ResponseNotStored) -> Problem:
+def _conflict(error: errors.Conflict) -> Problem:
+    said = _said_of(error)
+    if said is None:
+        return problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "the details are in the log")
+    kind, members, headers = said
+    return problem(kind, HTTPStatus.CONFLICT, str(error), extensions=members, headers=headers)
+
+
+def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping[str, str]] | None:
+    """The kind of a conflict, its extension members, and its headers; None of one that is not known here."""
     match error:
-        case errors.NameTaken():
-            return problem("name-taken", HTTPStatus.CONFLICT, str(error))
+        case errors.WrongState(state=state, possible=possible):
+            return "wrong-state", {"state": state, "possible": list(possible)}, {}
+        case errors.Unfinished(count=count):
+            return "deliveries-unfinished", {"unfinished": count}, {}
+        case errors.Disabled(reason=reason):
+            return "destination-disabled", {"reason": reason}, {}
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
-            return problem(
-                "in-flight",
-                HTTPStatus.CONFLICT,
-                str(error),
-                extensions={"delivery_id": delivery_id},
-                headers={"Retry-After": str(seconds)},
-            )
+            return "in-flight", {"delivery_id": delivery_id}, {"Retry-After": str(seconds)}
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):
-            return problem(
-                "response-not-stored",
-                HTTPStatus.CONFLICT,
-                str(error),
-                extensions={"delivery_id": delivery_id, "partner_status": status},
-            )
+            return "response-not-stored", {"delivery_id": delivery_id, "partner_status": status}, {}
+        case errors.NameTaken():
+            return "name-taken", {}, {}
         case _:
-            assert_never(error)
+            return None
 
 
 def respond(reported: Problem) -> Response[str]:

@@ -15,6 +15,7 @@ from domain.ids import TenantId
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _LONG_WAIT_DIGITS = 6  # as good as more of them, of which Python does not read just any number
+_ETAG = re.compile(r'"([0-9]{1,18})"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -76,6 +77,17 @@ class Request:
         if len(values) > 1 or not _KEY.fullmatch(bare):
             raise Malformed("Idempotency-Key must be sent once, and be 1 to 255 visible ASCII characters")
         return bare
+
+    def versions_expected(self) -> frozenset[int] | None:
+        """What an If-Match header (RFC 9110 section 13.1.1) names; None where there is none, and for "*".
+
+        Tags are compared strongly, so that a weak one names nothing, nor does one that is not ours.
+        """
+        sent = self.values("if-match")
+        tags = [tag.strip() for tag in ",".join(sent).split(",")]
+        if not sent or tags == ["*"]:
+            return None
+        return frozenset(int(match[1]) for match in map(_ETAG.fullmatch, tags) if match)
 
     def preferences(self) -> dict[str, str]:
         """The Prefer headers (RFC 7240); the first counts where one is repeated."""

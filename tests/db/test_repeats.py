@@ -7,7 +7,7 @@ or after what the others did. A statement that has no case here fails the first 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
 from domain.auth import AuthType, StoredToken
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
-from domain.destinations import Destination, Guarantee, Timeouts
+from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
 from domain.outcomes import OutcomeKind, Timings
@@ -274,6 +274,28 @@ class Case:
     told: str = ""
 
 
+MANAGED = ManagedDestination(
+    **{member.name: getattr(destination(), member.name) for member in fields(destination())},
+    state=DestinationState.PAUSED,
+    state_changed_at=NOW,
+    state_changed_by="a token",
+    version=2,
+)
+
+
+def changes(changed: ManagedDestination = MANAGED) -> Act:
+    return lambda database: destinations.change(database, changed)
+
+
+def deletes(*, cancel: bool = True) -> Act:
+    current = replace(MANAGED, version=1)
+    return lambda database: destinations.delete(database, current, cancel=cancel, deleted_by="a token", now=later(90))
+
+
+def restores(database: Database) -> object:
+    return destinations.restore(database, replace(MANAGED, version=1), now=later(90))
+
+
 TENANCY = (issues,)
 READY = (issues, stores(destination()))
 PENDING = (*READY, accepts(), accepts(SECOND))
@@ -330,6 +352,55 @@ CASES = [
         before=TENANCY,
         runs=lambda database: destinations.page(database, tenant_id=TENANT, before=None, limit=9),
         meanwhile={"stored": stores(destination())},
+    ),
+    Case(
+        statement="destinations.change",
+        before=READY,
+        runs=changes(),
+        meanwhile={"another": stores(destination(DestinationId(UUID(int=6)), "other"))},
+    ),
+    Case(
+        statement="destinations.change",
+        told="of an earlier version",
+        before=(*READY, changes()),
+        runs=changes(replace(MANAGED, base_url="https://other.example")),
+        meanwhile={"another": stores(destination(DestinationId(UUID(int=6)), "other"))},
+    ),
+    Case(
+        statement="destinations.delete",
+        before=PENDING,
+        runs=deletes(),
+        meanwhile={"the name": stores(destination(DestinationId(UUID(int=6))))},
+    ),
+    Case(statement="destinations.delete", told="with deliveries", before=PENDING, runs=deletes(cancel=False)),
+    Case(statement="destinations.restore", before=(*PENDING, deletes()), runs=restores),
+    Case(
+        statement="destinations.restore",
+        told="without its name",
+        before=(*PENDING, deletes(), stores(destination(DestinationId(UUID(int=6))))),
+        runs=restores,
+    ),
+    Case(
+        statement="deliveries.waiting",
+        before=PENDING,
+        runs=lambda database: deliveries.waiting(database, PARTNER, now=NOW, after=None, limit=9),
+    ),
+    Case(
+        statement="deliveries.unfinished",
+        before=PENDING,
+        runs=lambda database: deliveries.unfinished(database, PARTNER),
+    ),
+    Case(
+        statement="deliveries.cancel_waiting",
+        before=PENDING,
+        runs=lambda database: deliveries.cancel_waiting(database, PARTNER, now=later(91), limit=1),
+        meanwhile=OTHERS,
+    ),
+    Case(
+        statement="deliveries.cancel_abandoned",
+        before=(*PENDING, deletes()),
+        runs=lambda database: deliveries.cancel_abandoned(database, [SECOND, FIRST], now=later(91)),
+        meanwhile=OTHERS,
     ),
     Case(
         statement="oauth_tokens.take",

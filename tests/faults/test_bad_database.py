@@ -69,7 +69,7 @@ def test_a_database_that_dies_while_it_accepts_has_accepted_nothing(
         must_ask_to_come_back(api.create_delivery(KEY))
         must_ask_to_come_back(api.create_delivery(WAIT, KEY))
         must_ask_to_come_back(api.call("POST", "/v1/via/partner/x", body=b"{}"))
-    assert functions.sql("SELECT FROM delivery") == []
+    assert functions.sql("SELECT delivery_id FROM delivery") == []
 
     functions.work()  # the messages of what was never accepted
     assert server.requests == []

@@ -33,7 +33,7 @@ def test_without_a_queue_nothing_is_accepted(without_queue: Functions) -> None:
     ):
         assert (answer.status, answer.kind) == (503, "unavailable")
         assert int(answer.header("Retry-After") or 0) > 0
-    assert without_queue.sql("SELECT FROM delivery") == []
+    assert without_queue.sql("SELECT delivery_id FROM delivery") == []
 
 
 def test_without_a_queue_everything_else_works(without_queue: Functions) -> None:
@@ -84,7 +84,7 @@ def test_a_key_file_that_others_may_read_is_not_used(functions: Functions, api: 
     refused = api.post("/v1/destinations", wanted)
     assert (refused.status, refused.kind) == (500, "internal")
     assert "mode 0600" in functions.log.getvalue()
-    assert functions.sql("SELECT FROM destination") == []
+    assert functions.sql("SELECT destination_id FROM destination") == []
     assert api.post("/v1/destinations", wanted | {"auth": {"type": "none"}}).status == 201  # that needs no key
 
     key_file.chmod(0o600)

@@ -268,7 +268,7 @@ def test_without_a_queue_a_delivery_left_to_the_worker_starts_late_and_is_accept
 def test_an_unknown_destination_is_not_found_and_its_message_has_no_effect(gateway: Gateway) -> None:
     with pytest.raises(NotFound, match="no such destination"):
         accept(gateway.new(destination="nobody"), wait_seconds=None, services=gateway.services)
-    assert gateway.sql("SELECT FROM delivery") == []
+    assert gateway.sql("SELECT delivery_id FROM delivery") == []
 
 
 def test_another_tenants_destination_is_not_found(gateway: Gateway, partner: StartPartner) -> None:

@@ -49,7 +49,7 @@ SHOWN = [
 def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Functions, api: Api) -> None:
     made = api.post("/v1/destinations", {"name": "bank", "base_url": "https://api.bank.example/v1"})
 
-    assert made.status == 201
+    assert (made.status, made.header("ETag")) == (201, '"1"')
     body = made.json
     assert made.header("Location") == f"/dev/v1/destinations/{body['destination_id']}"
     assert body == {
@@ -64,6 +64,11 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "idempotent": False,
         "idempotency_header": "Idempotency-Key",
         "signing": [],
+        "state": "active",
+        "state_reason": None,
+        "state_changed_at": None,
+        "state_changed_by": None,
+        "version": 1,
         "created_at": body["created_at"],
     }
     (row,) = functions.sql("SELECT * FROM destination")

@@ -61,7 +61,7 @@ def test_what_was_open_before_a_restore_is_closed(functions: Functions, partner:
     restore()
     assert closed.wait(60)
     deadline = time.monotonic() + 60
-    while functions.sql("SELECT FROM pg_stat_activity WHERE pid = %s", before):
+    while functions.sql("SELECT pid FROM pg_stat_activity WHERE pid = %s", before):
         assert time.monotonic() < deadline, "the session of before is still there"
         time.sleep(0.01)
 

@@ -30,6 +30,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_PARSED_ONCE_CHARACTERS": 4096,
     },
     "db/deliveries.py": {
+        "PAUSED_RETRY_AFTER_SECONDS": 60,
+        "DELETED_FOR_SECONDS": 60,
         "BUSY_SECONDS": 1,
     },
     "db/migrations/__init__.py": {
@@ -242,6 +244,17 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "RECORD_SECONDS": 10.0,
         "LEAST_RECORD_SECONDS": 1.0,
     },
+    "flows/destination_states.py": {
+        "WAKE_BEFORE_SECONDS": 7.0,
+        "WAKE_SECONDS": 17.0,
+        "WAKE_AHEAD_SECONDS": 15.0,
+        "CANCEL_SECONDS": 15.0,
+        "CANCEL_PAGE": 1000,
+    },
+    "flows/destinations.py": {
+        "CHANGE_TRIES": 5,
+        "RETRY_AFTER_SECONDS": 1,
+    },
     "flows/early_recording.py": {
         "GRACE_SECONDS": 1.0,
     },
@@ -264,6 +277,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 5.0,
     },
     "flows/rotate.py": {"ROTATE_TRIES": 5, "RETRY_AFTER_SECONDS": 1},
+    "flows/judge.py": {
+        "GONE_STATUS": 410,
+    },
     "flows/settle.py": {
         "PAUSE_SECONDS": 1.0,
         "CARRY_SECONDS": 8.0,
@@ -272,6 +288,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/tokens.py": {
         "SECRET_BYTES": 32,
+    },
+    "flows/wake_waiting.py": {
+        "PAGE": 500,
+        "FEW_AHEAD_SECONDS": 3.0,
     },
     "flows/wake_overdue.py": {
         "WORKER_SECONDS": 45.0,

@@ -9,8 +9,8 @@ from openapi_spec_validator import validate
 
 from domain.auth import AuthType
 from domain.checks import CheckStatus
-from domain.deliveries import State
-from domain.destinations import Guarantee
+from domain.deliveries import State, WaitingFor
+from domain.destinations import DestinationState, Guarantee
 from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from handlers import api  # the routes enter themselves into the table when they are imported
 from handlers.descriptions import ALL_TITLES, ALWAYS, KINDS, WITH_TOKEN
@@ -172,7 +172,7 @@ def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[
                     value = shared[name]["value"]
                     must_conform(content["schema"], value)
                     assert value.get("status", int(status)) in (int(status), "ok"), (where, status)
-                    if "state" in value:
+                    if "finished_at" in value:
                         assert (status == "202") == (value["finished_at"] is None), (where, status)
                     used.add(name)
     assert used == set(shared)
@@ -180,7 +180,7 @@ def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[
 
 def test_every_request_body_has_examples_that_its_schema_takes(described: dict[str, Any]) -> None:
     bodies = [operation["requestBody"] for _, operation in _operations(described) if "requestBody" in operation]
-    assert len(bodies) == 7
+    assert len(bodies) == 12
     for body in bodies:
         content = body["content"]["application/json"]
         values = (
@@ -224,7 +224,7 @@ def test_states_outcomes_guarantees_verdicts_and_kinds_of_credentials_are_those_
     described: dict[str, Any],
 ) -> None:
     schemas = described["components"]["schemas"]
-    for kind in (State, Guarantee, CheckStatus, AuthType, OutcomeKind):
+    for kind in (State, WaitingFor, Guarantee, DestinationState, CheckStatus, AuthType, OutcomeKind):
         assert schemas[kind.__name__]["enum"] == sorted(member.value for member in kind)
     unanswered = {outcome_kind(kind(reason="")) for kind in (Unreachable, Unknown, Refused)}
     assert {outcome_kind(Answered(status=200)), *unanswered} == set(OutcomeKind)
@@ -274,6 +274,27 @@ OPERATION_SHAPES: dict[str, Shape] = {
         ("destination",),
         JSON_BODY,
     ),
+    "PATCH /v1/destinations/{destination}": (
+        "patch_destinations_destination",
+        "destinations",
+        ("destination", "If-Match"),
+        (True, "application/merge-patch+json", "application/json"),
+    ),
+    "DELETE /v1/destinations/{destination}": (
+        "delete_destinations_destination",
+        "destinations",
+        ("destination", "pending", "If-Match"),
+        None,
+    ),
+    **{
+        f"POST /v1/destinations/{{destination}}/{transition}": (
+            f"post_destinations_destination_{transition}",
+            "destinations",
+            ("destination",),
+            (False, "application/json"),
+        )
+        for transition in ("pause", "resume", "disable", "enable")
+    },
     "GET /v1/egress": ("get_egress", "egress", (), None),
     "GET /v1/egress/allowlist": ("get_egress_allowlist", "egress", ("Accept",), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),

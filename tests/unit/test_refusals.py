@@ -22,13 +22,18 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from domain.auth import AuthType, BearerAuth
+from domain.certificates import CertificateFacts
+from domain.destinations import Guarantee, ManagedDestination, Timeouts
 from domain.errors import Fault, InvalidRequest
-from domain.ids import TenantId
+from domain.ids import DestinationId, TenantId
+from domain.options import DestinationOptions
 from domain.signing import KeyKind
 from handlers import schemas
 from handlers.parsing import body_as
 from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
 from handlers.schemas.destinations import NewDestinationBody, new_destination
+from handlers.schemas.destinations.patch import change
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
 from tests.egress.authorities import Authority
 from tests.support.signing import key_of
@@ -359,9 +364,44 @@ def destination(members: Members) -> None:
     new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT, now=datetime.now(UTC))
 
 
-CASES = [(delivery, *case) for case in DELIVERIES] + [
-    (destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING)
+FACTS = CertificateFacts(
+    subject="CN=acme", issuer="CN=bank", serial_number="1", not_before=NOW, not_after=NOW + MONTH, sha256="00"
+)
+
+
+def patched(members: Members) -> None:
+    """A patch of a destination with credentials and a client certificate."""
+    current = ManagedDestination(
+        destination_id=DestinationId(UUID(int=2)),
+        tenant_id=TENANT,
+        name="partner",
+        base_url="https://partner.example.com",
+        auth_type=AuthType.BEARER,
+        sealed_credentials=b"sealed",
+        sealed_certificate=b"sealed",
+        options=DestinationOptions(certificate=FACTS),
+        guarantee=Guarantee.AUTO,
+        idempotent=False,
+        idempotency_header="Idempotency-Key",
+        timeouts=Timeouts(),
+        created_at=NOW,
+    )
+    change(members, current, unsealed=lambda: BearerAuth(token="secret"), now=NOW)
+
+
+BEARER = {"type": "bearer", "token": "secret"}
+PATCHES: list[tuple[str, Members, Members]] = [
+    ("/version", {"version": 2}, {"version": 1}),
+    ("/auth", {"base_url": "https://other.example.com"}, {"base_url": "https://partner.example.com/v2"}),
+    (
+        "/base_url",
+        {"base_url": "http://partner.example.com", "auth": BEARER},
+        {"base_url": "http://partner.example.com", "auth": BEARER, "client_certificate": None},
+    ),
 ]
+CASES = [(patched, *case) for case in PATCHES]
+CASES += [(delivery, *case) for case in DELIVERIES]
+CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING)]
 
 
 @pytest.mark.parametrize(("made", "field", "wrong", "right"), CASES)

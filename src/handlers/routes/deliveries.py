@@ -104,7 +104,7 @@ FILTERS = (
                 some_headers=("Idempotency-Replayed", "Preference-Applied"),
             ),
         },
-        problems=("not-found", "in-flight", "key-reused"),
+        problems=("not-found", "destination-disabled", "in-flight", "key-reused"),
     ),
 )
 def create(request: Request) -> Response[Any]:
@@ -197,7 +197,9 @@ def _filter(request: Request) -> table.Filter:
 
 
 def _destination_id(reference: str, request: Request) -> DestinationId:
-    return find_destination(reference, tenant_id=request.tenant_id, services=wiring.api()).destination_id
+    """Also of one that was deleted, by its id: what was delivered to it can still be read."""
+    found = find_destination(reference, tenant_id=request.tenant_id, services=wiring.api(), deleted=True)
+    return found.destination_id
 
 
 def _state(text: str | None) -> State | None:

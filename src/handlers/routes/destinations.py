@@ -1,31 +1,54 @@
 """/v1/destinations: the third parties of a tenant."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 
 from db import destinations as table
+from domain.destinations import ManagedDestination, Transition
+from domain.errors import Fault, InvalidRequest
 from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
+from flows import destination_states
 from flows import destinations as flow
 from flows.audit import Actor
 from flows.rotate import rotate
 from handlers import wiring
 from handlers.answers import fitting
-from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, Parameter, View, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
-from handlers.parsing import body_as
+from handlers.parsing import body_as, object_as_sent
 from handlers.request import Request
 from handlers.schemas.destinations import (
+    DeletedDestinationBody,
     DestinationBody,
     DestinationsBody,
     NewDestinationBody,
+    ReasonBody,
     destination_body,
     new_destination,
 )
+from handlers.schemas.destinations.patch import DestinationPatchBody, change
 from handlers.schemas.destinations.signing import RotationBody, rotation
 
 router = new_router()
+
+IF_MATCH = Parameter(
+    name="If-Match",
+    place="header",
+    description="Only if the destination is at this version still, which is the ETag of an earlier answer",
+    example='"1"',
+)
+PENDING = Parameter(
+    name="pending",
+    place="query",
+    description="cancel cancels the deliveries that are pending, instead of refusing to delete their destination",
+    example="cancel",
+    schema={"type": "string", "enum": ["cancel"]},
+)
+SHOWN = OperationResponse(description="The destination", body=DestinationBody, headers=("ETag",))
 
 
 @serves(
@@ -36,7 +59,7 @@ router = new_router()
         summary="Create a destination",
         scope=MANAGE,
         body=NewDestinationBody,
-        responses={201: OperationResponse(description="Created", body=DestinationBody, headers=("Location",))},
+        responses={201: OperationResponse(description="Created", body=DestinationBody, headers=("ETag", "Location"))},
         problems=("name-taken",),
     ),
 )
@@ -46,7 +69,7 @@ def create(request: Request) -> Response[Any]:
     new = new_destination(body, tenant_id=request.tenant_id, now=wiring.api().clock())
     saved = flow.create(new, own_host=request.host, actor=_actor(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{saved.destination.destination_id}"
-    return as_json(201, destination_body(saved.destination, texts=saved.texts), {"Location": location})
+    return _shown(saved.destination, status=201, texts=saved.texts, Location=location)
 
 
 @serves(
@@ -82,13 +105,137 @@ def list_destinations(request: Request) -> Response[Any]:
         summary="Show a destination",
         description="By its name or its id.",
         scope=READ,
-        responses={200: OperationResponse(description="The destination", body=DestinationBody)},
+        responses={200: SHOWN},
         problems=("not-found",),
     ),
 )
 def show(request: Request, destination: str) -> Response[Any]:
     """Never its credentials."""
-    return as_json(200, destination_body(flow.find(destination, tenant_id=request.tenant_id, services=wiring.api())))
+    return _shown(flow.find(destination, tenant_id=request.tenant_id, services=wiring.api()))
+
+
+@serves(
+    router,
+    Operation(
+        method="PATCH",
+        path="/v1/destinations/<destination>",
+        summary="Change a destination",
+        description="By a JSON merge patch (RFC 7396) of what is shown: what is left out stays as it is, also what may "
+        "only be written. Deliveries that are pending use the destination as it is when they are sent.",
+        scope=MANAGE,
+        parameters=(IF_MATCH,),
+        body=DestinationPatchBody,
+        body_types=("application/merge-patch+json", "application/json"),
+        responses={200: SHOWN},
+        problems=("not-found", "name-taken", "precondition-failed"),
+    ),
+)
+def patch(request: Request, destination: str) -> Response[Any]:
+    """What is shown may be sent back as it is: then nothing changes."""
+    sent, services = object_as_sent(request.body), wiring.api()
+    changed = flow.change(
+        destination,
+        tenant_id=request.tenant_id,
+        expected=request.versions_expected(),
+        changing=lambda current, unsealed: change(sent, current, unsealed=unsealed, now=services.clock()),
+        own_host=request.host,
+        actor=_actor(request),
+        services=services,
+    )
+    return _shown(changed.destination, texts=changed.texts)
+
+
+@serves(
+    router,
+    Operation(
+        method="DELETE",
+        path="/v1/destinations/<destination>",
+        summary="Delete a destination",
+        description="Its name is free again; its deliveries can still be read, by its id. With deliveries that are not "
+        "finished it is refused, unless `pending=cancel` cancels them.",
+        scope=MANAGE,
+        parameters=(PENDING, IF_MATCH),
+        responses={200: OperationResponse(description="Deleted", body=DeletedDestinationBody)},
+        problems=("not-found", "deliveries-unfinished", "precondition-failed"),
+    ),
+)
+def delete(request: Request, destination: str) -> Response[Any]:
+    """An attempt that is being made ends as it ends."""
+    deleted = destination_states.delete(
+        destination,
+        tenant_id=request.tenant_id,
+        expected=request.versions_expected(),
+        cancel=_cancels(request),
+        actor=_actor(request),
+        services=wiring.api(),
+    )
+    body = DeletedDestinationBody(
+        destination_id=deleted.destination.destination_id, canceled=deleted.canceled, unfinished=deleted.unfinished
+    )
+    return as_json(200, body)
+
+
+def _transition(transition: Transition, summary: str, description: str) -> Operation:
+    return Operation(
+        method="POST",
+        path=f"/v1/destinations/<destination>/{transition.value}",
+        summary=summary,
+        description=description,
+        scope=MANAGE,
+        body=ReasonBody,
+        body_required=False,
+        responses={200: SHOWN},
+        problems=("not-found", "wrong-state"),
+    )
+
+
+def _move(request: Request, destination: str, *, transition: Transition) -> Response[Any]:
+    reason = body_as(request.body, ReasonBody).reason if request.body else None
+    moved = destination_states.move(
+        destination,
+        transition,
+        tenant_id=request.tenant_id,
+        reason=reason,
+        actor=_actor(request),
+        services=wiring.api(),
+    )
+    return _shown(moved)
+
+
+def _moving(transition: Transition) -> View:
+    return partial(_move, transition=transition)
+
+
+for _operation in (
+    _transition(
+        Transition.PAUSE,
+        "Pause a destination",
+        "Deliveries are accepted and wait. Nothing is sent, and no attempt is used up.",
+    ),
+    _transition(Transition.RESUME, "Resume a paused destination", "What waits goes on, the oldest first."),
+    _transition(
+        Transition.DISABLE,
+        "Disable a destination",
+        "New deliveries are refused, those that are pending wait. A partner's answer 410 does the same.",
+    ),
+    _transition(Transition.ENABLE, "Enable a disabled destination", "What waits goes on, the oldest first."),
+):
+    serves(router, _operation)(_moving(Transition(_operation.path.rpartition("/")[2])))
+
+
+def _shown(
+    destination: ManagedDestination, *, status: int = 200, texts: Mapping[str, str] | None = None, **headers: str
+) -> Response[Any]:
+    """`texts` are signing secrets that this very call made."""
+    shown = destination_body(destination, texts=texts or {})
+    return as_json(status, shown, {"ETag": f'"{destination.version}"', **headers})
+
+
+def _cancels(request: Request) -> bool:
+    pending = request.parameter("pending")
+    if pending not in (None, "cancel"):
+        raise InvalidRequest(Fault(field="pending", detail="must be cancel"))
+    return pending == "cancel"
 
 
 @serves(

@@ -84,6 +84,8 @@ def _operation(method: str) -> Operation:
         },
         problems=(
             "not-found",
+            "destination-disabled",
+            "destination-paused",
             "in-flight",
             "key-reused",
             "response-not-stored",

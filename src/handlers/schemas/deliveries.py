@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from domain.bodies import stored_response
-from domain.deliveries import Delivery, NewDelivery, State
+from domain.deliveries import Delivery, NewDelivery, State, WaitingFor
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from domain.outcomes import Headers
@@ -74,7 +74,7 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
         Meta(
             description="pending: waits for its next attempt. sending: an attempt is being made. delivered: "
             "the partner answered with 2xx. failed: not delivered, and not tried again. unknown: it may have been "
-            "delivered. canceled: reserved"
+            "delivered. canceled: its destination was deleted before it was sent"
         ),
     ]
     method: Annotated[str, Meta(description="In upper case")]
@@ -89,6 +89,15 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
     attempts_allowed: Annotated[int, Meta(ge=1, description="How many there may be")]
     next_attempt_at: Annotated[
         datetime | None, Meta(description="When the next attempt may start; null unless the state is pending")
+    ]
+    waiting_for: Annotated[
+        WaitingFor | None,
+        Meta(
+            description="Why it is pending. not_before: for the time that its caller chose. retry: for the time of its "
+            "next attempt. destination_paused, destination_disabled: for its destination to be resumed or enabled, "
+            "though next_attempt_at may be over. null where its first attempt is about to start, and where it is not "
+            "pending"
+        ),
     ]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
@@ -254,6 +263,7 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "attempts_made": delivery.attempts_made,
         "attempts_allowed": delivery.attempts_allowed,
         "next_attempt_at": delivery.due_at if delivery.state is State.PENDING else None,
+        "waiting_for": delivery.waiting_for,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
     }

@@ -6,7 +6,7 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from domain.destinations import Guarantee, ManagedDestination
+from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from domain.options import PLAIN
@@ -30,6 +30,8 @@ from handlers.schemas.destinations.tls import TlsBody
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
 _IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
+REASON = r"^[^\x00-\x1f\x7f]{1,500}$(?!\n)"
+_IS_REASON = {"must": "1 to 500 characters, none of them a control character"}
 Name = Annotated[str, Meta(pattern=NAME, extra=_IS_NAME, description="1 to 63 lower-case letters, digits and hyphens")]
 BaseUrl = Annotated[
     str,
@@ -91,7 +93,46 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     idempotent: Idempotent
     idempotency_header: KeyHeader
     signing: Schemes
+    state: Annotated[
+        DestinationState,
+        Meta(
+            description="active: what is due is sent. paused: deliveries are accepted and wait. disabled: new ones are "
+            "refused, and those that are pending wait"
+        ),
+    ]
+    state_reason: Annotated[str | None, Meta(description="The reason that was given for the state, if any")]
+    state_changed_at: Annotated[
+        datetime | None, Meta(description="Since when it is in this state; null from the start")
+    ]
+    state_changed_by: Annotated[
+        str | None, Meta(description="Who changed it: a token's id, or `partner answered 410`; null from the start")
+    ]
+    version: Annotated[int, Meta(ge=1, description="Counts its changes; in quotes it is the ETag")]
     created_at: CreatedAt
+
+
+class ReasonBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why the state is changed."""
+
+    reason: Annotated[
+        Annotated[str, Meta(pattern=REASON, extra=_IS_REASON)] | None,
+        Meta(description="For people: shown with the destination, and to whoever is refused because of it"),
+    ] = None
+
+
+class DeletedDestinationBody(Struct, frozen=True, kw_only=True):
+    """What became of a destination's unfinished deliveries."""
+
+    destination_id: DestinationId
+    canceled: Annotated[int, Meta(ge=0, description="How many pending deliveries were canceled")]
+    unfinished: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many were left: attempts that are being made end as they end, and are not repeated; what "
+            "else is left here is canceled when it would be due",
+        ),
+    ]
 
 
 class DestinationsBody(Struct, frozen=True):
@@ -101,9 +142,23 @@ class DestinationsBody(Struct, frozen=True):
     next_cursor: Cursor
 
 
-def new_destination(body: NewDestinationBody, *, tenant_id: TenantId, now: datetime) -> NewDestination:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a destination has already and a body does not say again: the headers, in lower case, that carry its
+    credentials, and whether it has a client certificate."""
+
+    header_names: frozenset[str] = frozenset()
+    has_certificate: bool = False
+
+
+NOTHING_KEPT = Kept()
+
+
+def new_destination(
+    body: NewDestinationBody, *, tenant_id: TenantId, now: datetime, kept: Kept = NOTHING_KEPT
+) -> NewDestination:
     """Raises InvalidRequest with every field that the types alone cannot judge."""
-    if faults := _faults(body, now=now):
+    if faults := _faults(body, now=now, kept=kept):
         raise InvalidRequest(*faults)
     given = body.client_certificate
     client_certificate, facts = (None, None) if given is None else certificate.domain(given, now=now)
@@ -138,22 +193,28 @@ def destination_body(
         idempotent=destination.idempotent,
         idempotency_header=destination.idempotency_header,
         signing=signing.shown(destination.options.signing or (), texts=texts),
+        state=destination.state,
+        state_reason=destination.state_reason,
+        state_changed_at=destination.state_changed_at,
+        state_changed_by=destination.state_changed_by,
+        version=destination.version,
         created_at=destination.created_at,
     )
 
 
-def _faults(body: NewDestinationBody, *, now: datetime) -> list[Fault]:
+def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Fault]:
     """Of all groups of members, then those of members together."""
     return [
-        *auth.faults(body.auth, has_certificate=body.client_certificate is not None),
+        *auth.faults(body.auth, has_certificate=kept.has_certificate or body.client_certificate is not None),
         *certificate.faults(body.client_certificate, base_url=body.base_url, now=now),
         *tls.faults(body.tls, base_url=body.base_url, now=now),
         *timeouts.faults(body.timeouts),
         *_name_faults(body.name),
-        *_key_faults(body),
+        *_plain_faults(body.base_url, kept),
+        *_key_faults(body, kept),
         *signing.faults(
             body.signing,
-            credentials=auth.header_names(body.auth),
+            credentials=kept.header_names | auth.header_names(body.auth),
             key_header=body.idempotency_header.lower(),
         ),
     ]
@@ -164,12 +225,18 @@ def _name_faults(name: str) -> list[Fault]:
     return [Fault(field="/name", detail="must not have the form of an id")] if _is_uuid(name) else []
 
 
-def _key_faults(body: NewDestinationBody) -> list[Fault]:
+def _plain_faults(base_url: str, kept: Kept) -> list[Fault]:
+    if not kept.has_certificate or base_url.lower().startswith("https://"):
+        return []
+    return [Fault(field="/base_url", detail="must begin with https://, since there is a client certificate")]
+
+
+def _key_faults(body: NewDestinationBody, kept: Kept) -> list[Fault]:
     """The header of the key must be free: a credential of the same name would silently take its place."""
     name = body.idempotency_header.lower()
     if fault := reserved(name):
         return [Fault(field="/idempotency_header", detail=fault)]
-    if name in auth.header_names(body.auth):
+    if name in kept.header_names | auth.header_names(body.auth):
         return [Fault(field="/idempotency_header", detail="must not be the header of the credentials")]
     return []
 

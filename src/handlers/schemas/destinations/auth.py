@@ -229,12 +229,43 @@ def shown(destination: Destination) -> AuthTypeBody:
     if options.header_names is not None:
         members = {"headers": [HeaderNameBody(name=name) for name in options.header_names]}
     elif options.aws is not None:
-        members = {name: getattr(options.aws, name) for name in AwsScope.__dataclass_fields__}
+        members = _public(options.aws)
     elif options.oauth is not None:
-        client = {name: getattr(options.oauth, name) for name in OAuthClient.__dataclass_fields__}
-        members = {name: value for name, value in client.items() if value is not None}
-        members["parameters"] = dict(options.oauth.parameters)
+        members = _public(options.oauth)
     return AuthTypeBody(type=destination.auth_type, **members)
+
+
+def whole(credentials: Auth) -> dict[str, Any]:
+    """The credentials as they would be sent again, secrets and all: never for an answer."""
+    match credentials:
+        case NoAuth():
+            return {"type": "none"}
+        case BearerAuth(token=token):
+            return {"type": "bearer", "token": token}
+        case BasicAuth(username=username, password=password):
+            return {"type": "basic", "username": username, "password": password}
+        case HeaderAuth(headers=((name, value),)):
+            return {"type": "header", "name": name, "value": value}
+        case HeaderAuth(headers=headers):
+            return {"type": "header", "headers": [{"name": name, "value": value} for name, value in headers]}
+        case AwsSigV4Auth():
+            secrets = {"secret_access_key": credentials.secret_access_key, "session_token": credentials.session_token}
+            return {"type": "aws_sigv4", **_public(credentials.scope), **_without_nones(secrets)}
+        case OAuth2Auth(client=client, secret=secret):
+            member = "private_key" if client.client_authentication is _BY_KEY else "client_secret"
+            return {"type": "oauth2", **_public(client), **({member: secret} if secret else {})}
+        case _:
+            assert_never(credentials)
+
+
+def _public(part: AwsScope | OAuthClient) -> dict[str, Any]:
+    """What is not secret of credentials, as it is sent and shown."""
+    members = _without_nones({name: getattr(part, name) for name in part.__dataclass_fields__})
+    return members | {"parameters": dict(part.parameters)} if isinstance(part, OAuthClient) else members
+
+
+def _without_nones(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def header_names(body: AuthBody) -> frozenset[str]:
