@@ -53,7 +53,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "X-Ray": {"Tracing": "xray"},
     "OpenTelemetry": {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER},
     "SnapStart": {"SnapStart": "yes"},
-    "no reserved concurrency": {"ReserveConcurrency": "no"},
+    "reserved concurrency": {"ReserveConcurrency": "yes"},
     "a web ACL": {"WebAcl": "yes"},
     "a domain": DOMAIN,
     "a domain in a hosted zone": {**DOMAIN, "HostedZoneId": "Z0123456789ABCDEFGHIJ"},

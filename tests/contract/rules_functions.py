@@ -420,7 +420,8 @@ def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
     bounds them by itself, and must leave enough to those who go past it.
     """
     faults = []
-    for stage, parameters in project.stages().items():
+    stages = {**project.stages(), "default with reserves": {"ReserveConcurrency": "yes"}}
+    for stage, parameters in stages.items():
         application = project.resources(APPLICATION, **parameters)
         limit = _connections_of(application["Database"]["Properties"]["Parameters"])
         if parameters.get("DatabaseProxy") == "yes":
@@ -428,7 +429,7 @@ def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
             percent = int(pool["ConnectionPoolConfigurationInfo"]["MaxConnectionsPercent"])
             if limit * (100 - percent) // 100 < CONNECTIONS_KEPT_FREE:
                 faults.append(f"{stage}: the proxy leaves less than {CONNECTIONS_KEPT_FREE} of {limit} connections")
-        elif parameters.get("ReserveConcurrency") != "no":
+        elif parameters.get("ReserveConcurrency") == "yes":
             faults += [f"{stage}: {fault}" for fault in _too_many(project, parameters, limit)]
     return faults
 

@@ -37,6 +37,7 @@ INSIDE = {
 }
 OUTSIDE = {
     "Egress": "per-az",
+    "ReserveConcurrency": "yes",
     "WebAcl": "yes",
     "DomainName": "sallyport.example.com",
     "CertificateArn": "arn:aws:acm:us-east-1:555555555555:certificate/00000000-0000-4000-8000-000000000000",
@@ -230,7 +231,7 @@ def _listed(value: Any) -> tuple[str, ...]:
 # Memory in MiB, seconds, calls at once (the parameter's default where it is one), subnets, and why.
 FUNCTIONS: Mapping[str, tuple[int, int, str, str, str]] = {
     "ApiFunction": (1024, 29, "40", "AB", "CPU comes with memory and callers wait; API Gateway gives up after 29 s"),
-    "AttemptFunction": (512, 45, "10", "AB", "ten exchanges of 4 MiB; a partner's 25 s, and 5 s each for four others"),
+    "AttemptFunction": (512, 45, "5", "AB", "ten exchanges of 4 MiB; a partner's 25 s, and 5 s each for four others"),
     "AuthorizeFunction": (512, 10, "20", "AB", "callers wait for its cold start; a resume is answered with 503"),
     "AdminFunction": (256, 60, "1", "AB", "operators wait out a resume of the database"),
     "MigrateFunction": (256, 300, "1", "AB", "a resume, and a long index build"),
@@ -337,7 +338,7 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     },
     "Database.DatabaseCluster": {
         "Engine": ("aurora-postgresql", "the migrations are PostgreSQL's"),
-        "EngineVersion": ("17.9", "moves forward only"),
+        "EngineVersion": ("17.7", "the long-term one"),
         "EngineMode": ("provisioned", "what Serverless v2 is called here"),
         "Port": (5432, "groups and access lists open this one"),
         "DBSubnetGroupName": ("Database.DatabaseSubnetGroup", "subnets of the database and of nothing else"),

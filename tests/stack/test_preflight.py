@@ -42,7 +42,7 @@ def address(letter: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def offers(zones: list[str], version: str = "17.9") -> dict[str, Any]:
+def offers(zones: list[str], version: str = "17.7") -> dict[str, Any]:
     zone_names = [{"Name": zone} for zone in zones]
     return {"OrderableDBInstanceOptions": [{"EngineVersion": version, "AvailabilityZones": zone_names}]}
 
@@ -265,11 +265,11 @@ def test_what_is_missing_is_found_with_what_to_do(
 
 def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has() -> None:
     def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        options = [offers(ZONES, version)["OrderableDBInstanceOptions"][0] for version in ("16.8", "17.10", "17.7")]
+        options = [offers(ZONES, version)["OrderableDBInstanceOptions"][0] for version in ("16.8", "17.10", "17.9")]
         return {"OrderableDBInstanceOptions": [] if "EngineVersion" in asked else options}
 
     finding = only(Recorded(describe_orderable_db_instance_options=answer), "Aurora")
-    assert (finding.verdict, finding.found) == (Verdict.STOP, "not offered in this Region; it has 17.7, 17.10")
+    assert (finding.verdict, finding.found) == (Verdict.STOP, "not offered in this Region; it has 17.9, 17.10")
 
 
 def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
