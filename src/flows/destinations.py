@@ -30,6 +30,11 @@ OPTIONS_OF_SECRETS = {
 }
 
 
+# The members with URLs that requests go to.
+BASE_URL = "/base_url"
+TOKEN_URL = "/auth/token_url"  # noqa: S105 - a pointer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDestination:
     """A destination that a caller asks for, its form already validated."""
@@ -77,7 +82,7 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
     guard would refuse every request to a URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    faults = list(_url_faults(new, own_host=own_host, services=services))
+    faults = list(url_faults(_urls(new), own_host=own_host, services=services))
     if faults:
         raise InvalidRequest(*faults)
     saved = _sealed(new, services=services)
@@ -88,19 +93,21 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     return saved
 
 
-def _url_faults(new: NewDestination, *, own_host: str, services: Services) -> Iterator[Fault]:
-    """Of the URLs that requests go to: the base URL, and that of access tokens."""
-    urls = {"/base_url": new.base_url}
-    if isinstance(new.auth, OAuth2Auth):
-        urls["/auth/token_url"] = new.auth.client.token_url
+def url_faults(urls: Mapping[str, str], *, own_host: str, services: Services) -> Iterator[Fault]:
+    """What is wrong with the URLs that requests go to, by their members: the base URL, and that of access tokens."""
     for member, url in urls.items():
         fault = services.guard.check_url(url)
-        if fault is None and member == "/base_url":
+        if fault is None and member == BASE_URL:
             fault = base_url_fault(url)
         if fault is None and urlsplit(url).hostname == own_host.lower():
             fault = "must not be this API itself"
         if fault is not None:
             yield Fault(field=member, detail=fault)
+
+
+def _urls(new: NewDestination) -> Mapping[str, str]:
+    urls = {BASE_URL: new.base_url}
+    return urls | {TOKEN_URL: new.auth.client.token_url} if isinstance(new.auth, OAuth2Auth) else urls
 
 
 def find(reference: str, *, tenant_id: TenantId, services: Services, deleted: bool = False) -> ManagedDestination:
@@ -137,7 +144,7 @@ def change(
         wanted = changing(current, partial(_credentials, current, services=services))
         if not wanted.members:
             return SavedDestination(destination=current)
-        faults = _url_faults(wanted.new, own_host=own_host, services=services)
+        faults = url_faults(_urls(wanted.new), own_host=own_host, services=services)
         if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
             raise InvalidRequest(*found)
         saved = _changed(current, wanted, services=services)

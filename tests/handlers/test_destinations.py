@@ -122,6 +122,16 @@ def test_a_token_url_goes_through_the_same_guard(api: Api, token_url: str, detai
     assert (fault["field"], detail in fault["detail"]) == ("/auth/token_url", True)
 
 
+def test_the_faults_of_urls_are_said_with_all_others(api: Api) -> None:
+    auth = {"type": "oauth2", **CLIENT, "token_url": "http://10.0.0.1/"}
+    answer = api.post("/v1/destinations", {"name": "bank", "base_url": "http://127.0.0.1:99999", "auth": auth})
+    assert [fault["field"] for fault in answer.json["faults"]] == [
+        "/base_url",
+        "/auth/token_url",
+        "/auth/client_secret",
+    ]
+
+
 def test_who_created_a_destination_is_noted_from_where_and_no_value(functions: Functions, api: Api) -> None:
     made = api.destination("https://bank.example", auth={"type": "bearer", "token": SECRET})
     (act,) = acts(functions)

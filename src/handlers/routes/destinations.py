@@ -29,6 +29,7 @@ from handlers.schemas.destinations import (
     ReasonBody,
     destination_body,
     new_destination,
+    urls_of,
 )
 from handlers.schemas.destinations.patch import DestinationPatchBody, change
 from handlers.schemas.destinations.signing import RotationBody, rotation
@@ -66,10 +67,19 @@ SHOWN = OperationResponse(description="The destination", body=DestinationBody, h
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again; signing secrets that were made for it are shown this once."""
     body = body_as(request.body, NewDestinationBody)
-    new = new_destination(body, tenant_id=request.tenant_id, now=wiring.api().clock())
-    saved = flow.create(new, own_host=request.host, actor=_actor(request), services=wiring.api())
+    saved = flow.create(_new(request, body), own_host=request.host, actor=_actor(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{saved.destination.destination_id}"
     return _shown(saved.destination, status=201, texts=saved.texts, Location=location)
+
+
+def _new(request: Request, body: NewDestinationBody) -> flow.NewDestination:
+    """Raises InvalidRequest with every fault, of URLs too."""
+    services = wiring.api()
+    try:
+        return new_destination(body, tenant_id=request.tenant_id, now=services.clock())
+    except InvalidRequest as refused:
+        of_urls = flow.url_faults(urls_of(body), own_host=request.host, services=services)
+        raise InvalidRequest(*of_urls, *refused.faults) from None
 
 
 @serves(

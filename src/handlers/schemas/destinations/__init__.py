@@ -18,10 +18,10 @@ from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from domain.options import PLAIN
-from flows.destinations import NewDestination
+from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
 from handlers.schemas.destinations import auth, certificate, signing, timeouts, tls
-from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody
+from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
@@ -175,6 +175,12 @@ def new_destination(
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
     )
+
+
+def urls_of(body: NewDestinationBody) -> Mapping[str, str]:
+    """The URLs that requests would go to, by their members."""
+    urls = {BASE_URL: body.base_url}
+    return urls | {TOKEN_URL: body.auth.token_url} if isinstance(body.auth, OAuth2AuthBody) else urls
 
 
 def destination_body(
