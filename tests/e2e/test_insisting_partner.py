@@ -1,9 +1,12 @@
 """A bank that insists on tokens, certificates and signatures, which it verifies by code that is not ours."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from local.partner.bank import Bank
 from local.stack import Stack
 from tests.e2e.conftest import Consumer
 
@@ -72,11 +75,65 @@ def test_a_bank_that_cannot_be_trusted_or_does_not_trust_us_is_unreachable_and_n
     assert stack.partner.bank.ledger.find(key) is None
 
 
-def test_a_bank_that_insists_on_a_signature_is_paid(consumer: Consumer, stack: Stack, key: str) -> None:
-    secret = stack.partner.bank.accepted.signing_secret
+SECRET = "a secret of sixteen bytes or more"
+# How the bank calls a scheme, and the destination's.
+SCHEMES: dict[str, dict[str, Any]] = {
+    "github": {"type": "hmac", "header": "X-Hub-Signature-256", "value": "sha256={signature}", "secret": SECRET},
+    "shopify": {"type": "hmac", "header": "X-Shopify-Hmac-SHA256", "encoding": "base64", "secret": SECRET},
+    "slack": {
+        "type": "hmac", "header": "X-Slack-Signature", "signed": "v0:{timestamp}:{body}", "value": "v0={signature}",
+        "timestamp_header": "X-Slack-Request-Timestamp", "secret": SECRET,
+    },
+    "stripe": {
+        "type": "hmac", "header": "Stripe-Signature", "signed": "{timestamp}.{body}",
+        "value": "t={timestamp},v1={signature}", "secret": SECRET,
+    },
+    "http-message": {
+        "type": "http_message_signatures", "algorithm": "ed25519", "keyid": "k1", "alg": True,
+        "components": ["@method", "@target-uri", "content-digest"],
+    },
+    "jws": {"type": "jws_detached", "algorithm": "ES256", "header": "x-jws-signature", "keyid": "k1"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def bank(stack: Stack) -> Iterator[Bank]:
+    """With the credentials from before afterwards, for the stack is that of all tests."""
+    before = stack.partner.bank.accepted
+    yield stack.partner.bank
+    stack.partner.bank.accept(lambda _: before)
+
+
+def test_a_bank_that_insists_on_standard_webhooks_is_paid(
+    consumer: Consumer, stack: Stack, key: str, bank: Bank
+) -> None:
+    scheme = {"type": "standard_webhooks", "secret": bank.accepted.signing_secret}
     destination = {
-        "name": f"signed-{key[-12:]}", "base_url": f"{url(stack, 'http')}/signed/standard-webhooks",
-        "signing": [{"type": "standard_webhooks", "secret": secret}],
-    }  # fmt: skip
+        "name": f"signed-{key[-12:]}",
+        "base_url": f"{url(stack, 'http')}/signed/standard-webhooks",
+        "signing": [scheme],
+    }
     assert pays(consumer, destination, key, "/payments")["state"] == "delivered"
-    assert stack.partner.bank.ledger.find(key) is not None
+    assert bank.ledger.find(key) is not None
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_bank_that_insists_on_a_signature_is_paid_and_another_key_is_refused(
+    consumer: Consumer, stack: Stack, key: str, bank: Bank, name: str
+) -> None:
+    destination = {
+        "name": f"{name}-{key[-12:]}",
+        "base_url": f"{url(stack, 'http')}/signed/{name}",
+        "signing": [SCHEMES[name]],
+    }
+    bank.accept(lambda accepted: replace(accepted, signing_secret="of somebody else", public_keys=()))
+    refused = pays(consumer, destination, key, "/payments")
+    assert (refused["state"], refused["attempts"][0]["response"]["status"]) == ("failed", 401)
+    assert bank.ledger.find(key) is None
+    (scheme,) = consumer.call("GET", f"/v1/destinations/{destination['name']}").json["signing"]
+    public = scheme["keys"][0]["public_key"] or ""
+    bank.accept(lambda accepted: replace(accepted, signing_secret=SECRET, public_keys=(("k1", public),)))
+    body = {"destination": destination["name"], "path": "/payments", "method": "POST", "body": {"amount": 10}}
+    accepted = consumer.call("POST", "/v1/deliveries", body=body, headers={"Idempotency-Key": f"{key}-2"})
+    assert consumer.finished(accepted.json["delivery_id"])["state"] == "delivered"
+    assert bank.ledger.find(f"{key}-2") is not None

@@ -47,3 +47,18 @@ def test_at_a_careless_bank_only_at_most_once_pays_once(consumer: Consumer, stac
     stack.partner.bank.rules.put(f"/{key}-2", ("/careless/lose/payments", "/careless/payments"))
     deliver(consumer, stack, f"{key}-2", path=f"/{key}-2", guarantee="at_least_once")
     assert paid(stack, f"{key}-2") == 2
+
+
+@pytest.mark.parametrize("step", ["long", "twice"])
+def test_what_a_bank_says_beyond_its_reply_is_never_the_answer_to_another_request(
+    consumer: Consumer, stack: Stack, key: str, step: str
+) -> None:
+    """Bytes that are left on a connection read like a reply to the next request on it."""
+    name = f"{step}-{key[-12:]}"
+    made = consumer.call("POST", "/v1/destinations", body={"name": name, "base_url": stack.partner.url})
+    assert made.status == 201
+    for number in range(5):
+        beyond = consumer.call("POST", f"/v1/via/{name}/{step}/orders", body=f"{key}-{number}".encode())
+        after = consumer.call("POST", f"/v1/via/{name}/orders", body=f"{key}-{number}-after".encode())
+        assert beyond.json["received"]["body"] == f"{key}-{number}"
+        assert after.json["received"]["body"] == f"{key}-{number}-after"
