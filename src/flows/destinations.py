@@ -9,17 +9,17 @@ from db import destinations
 from domain.auth import Auth, AuthType, OAuth2Auth, auth_type
 from domain.certificates import ClientCertificate
 from domain.destinations import Guarantee, ManagedDestination, Timeouts, is_reference
-from domain.errors import Fault, InvalidRequest, NotFound, Outdated, Unavailable
+from domain.errors import Fault, InvalidRequest, NotFound, Outdated, Unavailable, Unsealable
 from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 from domain.signing import Scheme
 from domain.targets import base_url_fault
 from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
-from egress.signing.given import unseal_keys
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
-from flows.signing import NO_SCHEMES, SchemesWithKeys, WantedScheme, schemes_with_keys, sealed_keys
+from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes
 
+KEYS_LOST = "must give each scheme a key: the stored ones cannot be opened any more"
 CHANGE_TRIES = 5  # of others' changes at the same time, each can make one of these fail
 RETRY_AFTER_SECONDS = 1
 # By member, the options that belong to what is sealed: a change that leaves that as it is leaves these too.
@@ -207,10 +207,17 @@ def _signed(
     signing_before: tuple[Scheme, ...],
     services: Services,
 ) -> SavedDestination:
-    """With the schemes that are wanted; those that it has already keep their keys."""
-    key = [services.seal_key] if changed.sealed_signing is not None else []
-    secrets = unseal_keys(changed.sealed_signing, destination_id=changed.destination_id, keys=key)
-    stored = SchemesWithKeys(schemes=signing_before, secrets=secrets)
+    """With the schemes that are wanted; those that it has already keep their keys.
+
+    Raises InvalidRequest where a key is to be kept that cannot be opened any more: then each scheme needs a new one.
+    """
+    try:
+        before = replace(changed, options=replace(changed.options, signing=signing_before))
+        stored = stored_schemes(before, services=services)
+    except Unsealable:
+        if any(one.key is None for one in wanted):
+            raise InvalidRequest(Fault(field="/signing", detail=KEYS_LOST)) from None
+        stored = NO_SCHEMES
     signing = schemes_with_keys(wanted, stored=stored, now=services.clock(), services=services)
     destination = replace(
         changed,

@@ -6,18 +6,15 @@ from datetime import timedelta
 
 from db import destinations
 from domain.destinations import ManagedDestination
-from domain.errors import Fault, InvalidRequest, Unavailable, Unsealable
+from domain.errors import Fault, InvalidRequest, Outdated, Unavailable, Unsealable
 from domain.ids import TenantId
 from domain.signing import DEFAULT_OVERLAP_SECONDS, MAX_KEYS, Form, KeyInfo, Scheme, rotated, text_fault, unexpired
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import Key, KeyRefused
 from flows.audit import Act, Actor, note_act
-from flows.destinations import SavedDestination, find
+from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, SavedDestination, find
 from flows.services import Services
 from flows.signing import SchemesWithKeys, new_key, sealed_keys, stored_schemes
-
-ROTATE_TRIES = 5  # of others' changes at the same time, each can make one of these fail
-RETRY_AFTER_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +32,7 @@ def rotate(
     rotation: Rotation,
     *,
     tenant_id: TenantId,
+    expected: frozenset[int] | None,
     actor: Actor,
     services: Services,
 ) -> SavedDestination:
@@ -42,11 +40,13 @@ def rotate(
     over are deleted.
 
     Where somebody else changes the destination at the same time, it is done once more upon that change, so that neither
-    is lost. Raises NotFound, InvalidRequest, SecretUnavailable, DatabaseUnavailable, and Unavailable where others
-    change it all the time.
+    is lost. `expected` are the versions that it may be at; None for any. Raises NotFound, Outdated, InvalidRequest,
+    SecretUnavailable, DatabaseUnavailable, and Unavailable where others change it all the time.
     """
-    for _ in range(ROTATE_TRIES):
+    for _ in range(CHANGE_TRIES):
         current = find(reference, tenant_id=tenant_id, services=services)
+        if expected is not None and current.version not in expected:
+            raise Outdated(version=current.version)
         saved, new = _rotated(current, rotation, services=services)
         if destinations.set_signing(services.database, saved.destination, new_ref=new.ref):
             act = Act(

@@ -402,6 +402,59 @@ def test_keys_that_cannot_be_opened_cannot_be_rotated(functions: Functions, api:
     assert "cannot be opened any more" in refused.json["faults"][0]["detail"]
 
 
+def test_keys_that_cannot_be_opened_can_all_be_given_again(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS, HMAC])
+    functions.sql("UPDATE destination SET sealed_signing = '\\x01'")
+    refused = patch(api, {"signing": [{**WEBHOOKS, "secret": GIVEN}, {"type": "hmac", "header": "X-Sig"}]})
+    assert (refused.status, refused.faults) == (422, ["/signing"])
+    assert patch(api, {"signing": [{**WEBHOOKS, "secret": GIVEN}, HMAC]}).status == 200
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    standardwebhooks.Webhook(GIVEN).verify(body, dict(headers))
+
+
+def test_a_rotation_of_another_version_than_the_caller_knows_is_refused(api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    target = "/v1/destinations/partner/rotate-secret"
+    first = api.post(target, {}, headers=[("If-Match", '"1"')])
+    assert (first.status, first.header("ETag")) == (200, '"2"')
+    again = api.post(target, {}, headers=[("If-Match", '"1"')])
+    assert (again.status, again.kind) == (412, "precondition-failed")
+    assert len(api.get("/v1/destinations/partner").json["signing"][0]["keys"]) == 2
+
+
+def test_a_change_of_signing_keeps_what_is_still_wanted_and_deletes_what_expired(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS])
+    new, _ = rotate(api)["signing"][0]["keys"]
+    functions.sql(OVERLAP_OVER)
+    (shown,) = api.get("/v1/destinations/partner").json["signing"]
+    changed = patch(api, {"signing": [shown, HMAC]}).json["signing"]
+    assert [[key["keyid"] for key in one["keys"]] for one in changed[:1]] == [[new["keyid"]]]
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    standardwebhooks.Webhook(new["secret"]).verify(body, dict(headers))
+
+
+def test_a_change_of_another_member_leaves_keys_and_rotations_alone(api: Api, partner: StartPartner) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS])
+    rotated = rotate(api)["signing"]
+    (shown,) = patch(api, {"idempotent": True}).json["signing"]
+    assert [key["keyid"] for key in shown["keys"]] == [key["keyid"] for key in rotated[0]["keys"]]
+    api.create_delivery(("Prefer", "wait=5"))
+    assert len(signatures(server)) == 2
+
+
+def patch(api: Api, members: dict[str, Any]) -> Any:
+    return api.call("PATCH", "/v1/destinations/partner", json=members)
+
+
 def test_a_destination_that_others_change_all_the_time_is_unavailable(functions: Functions, api: Api) -> None:
     """Whatever is to be stored, the row is at another version by then."""
     api.destination("https://bank.example", signing=[WEBHOOKS])

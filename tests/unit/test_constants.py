@@ -276,7 +276,6 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/network.py": {
         "PAUSE_SECONDS": 5.0,
     },
-    "flows/rotate.py": {"ROTATE_TRIES": 5, "RETRY_AFTER_SECONDS": 1},
     "flows/judge.py": {
         "GONE_STATUS": 410,
     },

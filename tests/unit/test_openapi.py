@@ -271,7 +271,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
     "POST /v1/destinations/{destination}/rotate-secret": (
         "post_destinations_destination_rotate_secret",
         "destinations",
-        ("destination",),
+        ("destination", "If-Match"),
         JSON_BODY,
     ),
     "PATCH /v1/destinations/{destination}": (

@@ -257,16 +257,24 @@ def _cancels(request: Request) -> bool:
         description="The new key is given or made; a shared secret that was made is in this answer and nowhere else. "
         "The earlier keys sign until the overlap is over.",
         scope=MANAGE,
+        parameters=(IF_MATCH,),
         body=RotationBody,
-        responses={200: OperationResponse(description="The destination with its new key", body=DestinationBody)},
-        problems=("not-found",),
+        responses={200: SHOWN},
+        problems=("not-found", "precondition-failed"),
     ),
 )
 def rotate_secret(request: Request, destination: str) -> Response[Any]:
     """Each call makes a new key: a repeat is another rotation."""
     wanted = rotation(body_as(request.body, RotationBody))
-    saved = rotate(destination, wanted, tenant_id=request.tenant_id, actor=_actor(request), services=wiring.api())
-    return as_json(200, destination_body(saved.destination, texts=saved.texts))
+    saved = rotate(
+        destination,
+        wanted,
+        tenant_id=request.tenant_id,
+        expected=request.versions_expected(),
+        actor=_actor(request),
+        services=wiring.api(),
+    )
+    return _shown(saved.destination, texts=saved.texts)
 
 
 def _actor(request: Request) -> Actor:
