@@ -1,17 +1,14 @@
 """/v1/egress: the fixed addresses, and the results of their checks."""
 
 import secrets
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from aws_lambda_powertools.event_handler import Response
 
 from domain.ids import RANDOM_BYTES, uuid7
 from domain.scopes import READ, SEND
-from flows import allowlist as allowlist_flow
 from flows import check_egress as flow
-from handlers import allowlist_page, wiring
+from handlers import wiring
 from handlers.negotiation import preferred
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.request import Request
@@ -19,12 +16,6 @@ from handlers.schemas.allowlist import AllowlistBody, allowlist_body
 from handlers.schemas.egress import EgressBody, VerifiedEgressBody, egress_body, verified_egress_body
 
 router = new_router()
-# How each form is written, and its headers; the first is the default.
-_FORMS: Mapping[str, tuple[Callable[[AllowlistBody], str], Mapping[str, str]]] = {
-    "application/json": (lambda body: msgspec.json.encode(body).decode(), {}),
-    "text/plain": (allowlist_page.as_text, {}),
-    "text/html": (allowlist_page.as_page, allowlist_page.HEADERS),
-}
 
 
 @serves(
@@ -79,10 +70,13 @@ def show(_request: Request) -> Response[Any]:
 )
 def show_allowlist(request: Request) -> Response[Any]:
     """In the form that Accept prefers. What is signed is what is sent."""
+    from flows import allowlist as allowlist_flow  # partners ask for it now and then: no cold start needs it
+    from handlers.allowlist_forms import FORMS
+
     sources = wiring.allowlist_sources()
     found = allowlist_flow.allowlist(sources=sources)
-    media_type = preferred(request.values("accept"), tuple(_FORMS))
-    write, headers = _FORMS[media_type]
+    media_type = preferred(request.values("accept"), tuple(FORMS))
+    write, headers = FORMS[media_type]
     text = write(allowlist_body(found))
     document_id = uuid7(now=found.issued_at, randomness=secrets.token_bytes(RANDOM_BYTES))
     signature = allowlist_flow.signature(

@@ -1,10 +1,12 @@
-"""The allowlist as text and as a page to print. Both are for people; what is signed is what is sent, byte for byte."""
+"""The forms of the allowlist: JSON, text, and a page to print."""
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
+
+import msgspec
 
 from handlers.schemas.allowlist import AllowlistBody, AllowlistedAddressBody
 
@@ -98,3 +100,11 @@ def _about(entry: AllowlistedAddressBody) -> str:
 
 def _time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+# How each form is written, and its headers; the first is the default.
+FORMS: Mapping[str, tuple[Callable[[AllowlistBody], str], Mapping[str, str]]] = {
+    "application/json": (lambda body: msgspec.json.encode(body).decode(), {}),
+    "text/plain": (as_text, {}),
+    "text/html": (as_page, HEADERS),
+}
