@@ -2,12 +2,26 @@
 
 import base64
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from domain.signing import KeyKind, SecretEncoding
+from domain.errors import Unsealable
+from domain.ids import DestinationId
+from domain.signing import (
+    DetachedJws,
+    Form,
+    JwsAlgorithm,
+    KeyKind,
+    SecretEncoding,
+    StandardWebhooks,
+    TemplatedHmac,
+    WebhookVersion,
+)
+from egress.sealing import SealKey, unseal
+from egress.signing.given import GivenKey, make_key, read_key, seal_keys, unseal_keys
 from egress.signing.keys import (
     LEAST_SECRET_BYTES,
     Key,
@@ -17,11 +31,21 @@ from egress.signing.keys import (
     new_webhook_secret,
     private_key,
     shared_secret,
+    signed,
     webhook_private_key,
     webhook_secret,
 )
 from tests.support.signing import key_of
 
+# Keys and algorithms of different kinds: each of the four ways to sign meets the key of another.
+WRONG = [
+    (KeyKind.RSA, "ed25519"),
+    (KeyKind.RSA, "ES256"),
+    (KeyKind.ED25519, "ES512"),
+    (KeyKind.ED25519, "PS256"),
+    (KeyKind.P256, "RS256"),
+    (KeyKind.P256, "EdDSA"),
+]
 PKCS8, OLD = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
 OPEN = serialization.NoEncryption()
 SECRET = serialization.BestAvailableEncryption(b"open sesame")
@@ -182,3 +206,46 @@ def test_no_key_shows_itself() -> None:
 def test_a_shared_secret_is_no_private_key() -> None:
     with pytest.raises(ValueError, match="no private key"):
         new_private_key(KeyKind.SECRET)
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), WRONG)
+def test_a_key_of_another_kind_than_the_algorithm_cannot_sign(kind: KeyKind, algorithm: str) -> None:
+    """It cannot be stored so; a row that was changed by hand must still not be an unforeseen error."""
+    with pytest.raises(ValueError, match="of another kind than"):
+        signed(key_of(kind).secret, b"", algorithm=algorithm)
+
+
+def test_what_is_no_key_at_all_cannot_sign() -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        signed(b"\0" * 32, b"", algorithm="ed25519")
+
+
+@pytest.mark.parametrize(
+    ("form", "public", "text"),
+    [
+        (StandardWebhooks(), "", "whsec_"),
+        (StandardWebhooks(version=WebhookVersion.V1A), "whpk_", ""),
+        (TemplatedHmac(header="X"), "", ""),
+        (DetachedJws(algorithm=JwsAlgorithm.ES256, header="X"), "-----BEGIN PUBLIC KEY-----", ""),
+    ],
+)
+def test_a_key_that_is_made_fits_its_form(form: Form, public: str, text: str) -> None:
+    key = make_key(form)
+    assert (key.public or "").startswith(public)
+    assert (key.text or "").startswith(text)
+    assert (key.public is None) == (key.text is not None)
+    given = GivenKey(secret=key.text) if key.text else GivenKey()
+    assert (read_key(form, given) or key).secret == key.secret
+
+
+def test_keys_are_sealed_for_one_destination_and_one_purpose() -> None:
+    secrets = {"a": b"\0\xff", "b": b""}
+    here, there = DestinationId(UUID(int=1)), DestinationId(UUID(int=2))
+    seal_key = SealKey(b"k" * 32)
+    sealed = seal_keys(secrets, destination_id=here, key=seal_key)
+    assert unseal_keys(sealed, destination_id=here, keys=[seal_key]) == secrets
+    assert unseal_keys(None, destination_id=here, keys=[]) == {}
+    with pytest.raises(Unsealable):
+        unseal_keys(sealed, destination_id=there, keys=[seal_key])
+    with pytest.raises(Unsealable):
+        unseal(sealed, purpose="certificate", destination_id=here, keys=[seal_key])

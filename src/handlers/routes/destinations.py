@@ -39,8 +39,8 @@ router = new_router()
 IF_MATCH = Parameter(
     name="If-Match",
     place="header",
-    description="Only if the destination is at this version still, which is the ETag of an earlier answer",
-    example='"1"',
+    description="Only if the destination is at this version still, which is the ETag of an earlier answer; * is any",
+    example="*",
 )
 PENDING = Parameter(
     name="pending",
