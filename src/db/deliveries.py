@@ -13,6 +13,7 @@ import msgspec
 from db.connection import Database
 from db.destinations import as_id, destination
 from db.oauth_tokens import stored_token
+from domain.allow import plain_path
 from domain.deliveries import (
     Abandoned,
     Claim,
@@ -26,7 +27,7 @@ from domain.deliveries import (
     WaitingFor,
 )
 from domain.destinations import Destination, DestinationState
-from domain.errors import DestinationPaused, Disabled, NotNow, SallyportError
+from domain.errors import DestinationPaused, Disabled, NotAllowed, NotNow, SallyportError
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers
 from domain.values import value_class
@@ -82,7 +83,7 @@ def accept(
     With `wait_seconds` (the caller waits for the answer) the row is leased to the caller under `lease`, provided that
     the destination's total deadline fits into the wait; otherwise it is left to the queue's worker. Both are None where
     the caller does not wait. Nor is it leased where the destination's limits do not let it go: then it waits as any
-    other. Raises Disabled, and for a call that is to be passed through now DestinationPaused and NotNow.
+    other. Raises NotAllowed, Disabled, and for a call that is to be passed through now DestinationPaused and NotNow.
     """
     rows = database.rows(
         """
@@ -91,6 +92,18 @@ def accept(
                    idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at,
                    nullif(options, '{}') AS options, sealed_certificate, sealed_signing,
                    to_jsonb(oauth_token) AS token, state AS destination_state, state_reason AS held_because,
+                   -- What callers may send (domain/allow.py).
+                   jsonb_typeof(options #> '{allow,methods}') IS DISTINCT FROM 'array'
+                       OR options #> '{allow,methods}' ? %(method)s AS allows_method,
+                   jsonb_typeof(options #> '{allow,paths}') IS DISTINCT FROM 'array'
+                       OR EXISTS (SELECT FROM jsonb_array_elements_text(options #> '{allow,paths}') AS prefix
+                                  WHERE %(plain_path)s = prefix
+                                     OR starts_with(%(plain_path)s, rtrim(prefix, '/') || '/')) AS allows_path,
+                   CASE WHEN NOT %(passes)s AND jsonb_typeof(options #> '{retry,schedule}') = 'array'
+                        THEN jsonb_array_length(options #> '{retry,schedule}') END AS attempts_of_policy,
+                   CASE WHEN NOT %(passes)s
+                        THEN make_interval(secs => (options #>> '{retry,give_up_after}')::double precision)
+                        END AS give_up_after,
                    %(wait_seconds)s::double precision >= total_seconds AS fits,  -- NULL, so no, without a wait
                    state <> 'active' OR options <> '{}' OR open_until IS NOT NULL OR %(ordering_key)s::text IS NOT NULL
                        AS may_hold
@@ -113,25 +126,29 @@ def accept(
             INSERT INTO delivery (
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
                 metadata, state, attempts_made, attempts_allowed, due_at, lease_id, leased_until, created_at,
-                ordering_key, waiting_for, waits_until)
+                ordering_key, waiting_for, waits_until, give_up_at)
             SELECT %(delivery_id)s, tenant_id, destination_id, %(idempotency_key)s, %(fingerprint)s, %(method)s,
                    %(path)s, %(query)s, %(headers)s::text::jsonb, %(metadata)s::text::jsonb,
                    CASE WHEN at_once THEN 'sending' ELSE 'pending' END,
                    CASE WHEN at_once THEN 1 ELSE 0 END,
-                   %(attempts_allowed)s, %(due_at)s,
+                   coalesce(attempts_of_policy, %(attempts_allowed)s), %(due_at)s,
                    CASE WHEN at_once THEN %(lease_id)s::uuid END,
                    CASE WHEN at_once THEN %(leased_until)s::timestamptz END,
                    %(now)s, %(ordering_key)s,
-                   CASE WHEN told.fits AND until IS NOT NULL THEN reason END, CASE WHEN told.fits THEN until END
+                   CASE WHEN told.fits AND until IS NOT NULL THEN reason END, CASE WHEN told.fits THEN until END,
+                   %(due_at)s + give_up_after
             FROM target JOIN told USING (destination_id)
             -- There is no reason where the key came before: what was accepted then is found whatever is so now.
-            WHERE reason IS NULL OR reason <> 'destination_disabled' AND NOT %(passes)s
+            WHERE (reason IS NULL OR reason <> 'destination_disabled' AND NOT %(passes)s)
+              AND (allows_method AND allows_path OR EXISTS (
+                    SELECT FROM delivery
+                    WHERE delivery.tenant_id = %(tenant_id)s AND idempotency_key = %(idempotency_key)s))
             -- DO UPDATE, though it changes nothing: DO NOTHING would not return the row of a request that holds the
             -- same key and committed a moment ago.
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
-                      created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until
+                      created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
@@ -150,7 +167,7 @@ def accept(
                written.path, written.query, written.headers, written.metadata, written.idempotency_key,
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
-               target.held_because,
+               target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
                     THEN told.reason ELSE written.waiting_for END AS waiting_for,
                CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
@@ -176,6 +193,7 @@ def accept(
             "lease_id": lease and lease.lease_id,
             "leased_until": lease and lease.until,
             "passes": new.passes,
+            "plain_path": plain_path(new.path),
             "now": now,
             "ordering_key": new.ordering_key,
         },
@@ -243,7 +261,7 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             WHERE delivery.delivery_id = free.delivery_id AND verdict.reason IS NULL
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
                       delivery.headers, delivery.idempotency_key, delivery.attempts_made, delivery.attempts_allowed,
-                      free.lapsed
+                      delivery.give_up_at, free.lapsed
         ), waiting AS (
             UPDATE delivery
             SET waiting_for = verdict.reason, waits_until = verdict.until
@@ -253,7 +271,8 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         )
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
                leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
-               leased.attempts_allowed, leased.lapsed, stored.state AS state_before, stored.due_at, stored.leased_until,
+               leased.attempts_allowed, leased.give_up_at, leased.lapsed, stored.state AS state_before, stored.due_at,
+               stored.leased_until,
                verdict.reason, verdict.until, destination.deleted_at, destination.destination_id,
                destination.tenant_id, destination.name, destination.base_url, destination.auth_type,
                destination.sealed_credentials,
@@ -512,6 +531,8 @@ def _acceptance(
 
 def _refusal(row: Mapping[str, Any], *, now: datetime) -> SallyportError:
     """Why the destination did not take a delivery; and when another try makes sense. A slot may be free any moment."""
+    if not (row["allows_method"] and row["allows_path"]):
+        return NotAllowed("path" if row["allows_method"] else "method")
     match DestinationState(row["destination_state"]):
         case DestinationState.DISABLED:
             return Disabled(reason=row["held_because"])
@@ -567,6 +588,7 @@ def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lea
         attempts_made=row["attempts_made"],
         attempts_allowed=row["attempts_allowed"],
         lapsed=lapsed,
+        give_up_at=row["give_up_at"],
         token=stored_token(row["token"]),
     )
 

@@ -156,12 +156,15 @@ class Claim:
     attempts_made: int
     attempts_allowed: int
     lapsed: bool
+    give_up_at: datetime | None = None
     token: StoredToken | None = None
 
     @property
     def passes(self) -> bool:
-        """Whether it is one request, whose caller sees the partner's own answer."""
-        return self.attempts_allowed == PASS_THROUGH_ATTEMPTS
+        """Whether it is one request, whose caller sees the partner's own answer; not where the schedule has no more."""
+        policy = self.destination.options.retry
+        is_alone = policy is not None and policy.schedule is not None and len(policy.schedule) == PASS_THROUGH_ATTEMPTS
+        return self.attempts_allowed == PASS_THROUGH_ATTEMPTS and not is_alone
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@
     ├── Malformed                 what the caller sent cannot even be read (not JSON, a bad Idempotency-Key header)
     ├── Unauthorized              no token, or one that is not valid or no longer so
     ├── Forbidden                 the token lacks the scope
+    ├── NotAllowed                the destination does not allow this method or path
     ├── NotFound                  no such thing for this tenant
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
@@ -70,6 +71,14 @@ class Forbidden(SallyportError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"this token lacks the scope '{scope}'")
         self.scope = scope
+
+
+class NotAllowed(SallyportError):
+    """What callers may send to the destination does not include this request; `what` is its method or its path."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the destination does not allow this {what}; whoever manages it says what it allows")
+        self.what = what
 
 
 class NotFound(SallyportError):

@@ -1,14 +1,14 @@
 """When to try again, and when to stop: the pure rules from an outcome to the next step of a delivery."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import assert_never
 
 from domain.destinations import RepeatRule
 from domain.outcomes import Answered, Headers, Outcome, Refused, Unknown, Unreachable
+from domain.retry_policy import USUAL, RetryPolicy
 from domain.values import value_class
 
 # Standard Webhooks, "Deliverability and reliability": the delay before each attempt, in seconds.
@@ -53,6 +53,14 @@ class Held:
 type Verdict = Delivered | RetryAt | Failed | Held
 
 
+def is_retried(status: int, policy: RetryPolicy) -> bool:
+    """Whether an answer with this status is tried again. One that is not known counts as x00 of its class."""
+    if status in policy.added or status in policy.removed:
+        return status in policy.added
+    known = effective_status(status)
+    return known in policy.added or (known in RETRIABLE_STATUSES and known not in policy.removed)
+
+
 def verdict(
     outcome: Outcome,
     *,
@@ -61,35 +69,43 @@ def verdict(
     repeat_rule: RepeatRule,
     now: datetime,
     chance: float,
+    policy: RetryPolicy = USUAL,
+    give_up_at: datetime | None = None,
 ) -> Verdict:
     """The next step of a delivery after `attempts_made` attempts, the last of which had this `outcome`.
 
     `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
     """
-    left = attempts_made < attempts_allowed
-    again = partial(retry_at, attempts_made, now=now, chance=chance)
+    schedule = policy.schedule or SCHEDULE_SECONDS
+
+    def again(headers: Headers = ()) -> RetryAt | None:
+        """The next attempt; None where there is none any more."""
+        if attempts_made >= attempts_allowed:
+            return None
+        at = retry_at(attempts_made, now=now, chance=chance, headers=headers, schedule=schedule)
+        return RetryAt(at=at) if give_up_at is None or at <= give_up_at else None
+
     match outcome:
         case Answered():
-            return _after_answer(outcome, left=left, repeat_rule=repeat_rule, again=again)
+            return _after_answer(outcome, again=again, repeat_rule=repeat_rule, policy=policy)
         case Unreachable():
-            return RetryAt(at=again()) if left else Failed()
+            return again() or Failed()
         case Unknown():
-            return RetryAt(at=again()) if repeat_rule is RepeatRule.ALWAYS and left else Held()
+            return (again() if repeat_rule is RepeatRule.ALWAYS else None) or Held()
         case Refused():
             return Failed()
         case _:
             assert_never(outcome)
 
 
-def _after_answer(answer: Answered, *, left: bool, repeat_rule: RepeatRule, again: Callable[..., datetime]) -> Verdict:
+def _after_answer(
+    answer: Answered, *, again: Callable[[Headers], RetryAt | None], repeat_rule: RepeatRule, policy: RetryPolicy
+) -> Verdict:
     if 200 <= answer.status < 300:
         return Delivered()
-    status = effective_status(answer.status)
-    if repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and status in AMBIGUOUS_STATUSES:
+    if repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and effective_status(answer.status) in AMBIGUOUS_STATUSES:
         return Held()
-    if left and status in RETRIABLE_STATUSES:
-        return RetryAt(at=again(headers=answer.headers))
-    return Failed()
+    return (again(answer.headers) if is_retried(answer.status, policy) else None) or Failed()
 
 
 def effective_status(status: int) -> int:
@@ -102,9 +118,16 @@ def effective_status(status: int) -> int:
     return status if status < _SERVER_ERROR or status in known else _SERVER_ERROR
 
 
-def retry_at(attempts_made: int, *, now: datetime, chance: float, headers: Headers = ()) -> datetime:
+def retry_at(
+    attempts_made: int,
+    *,
+    now: datetime,
+    chance: float,
+    headers: Headers = (),
+    schedule: Sequence[float] = SCHEDULE_SECONDS,
+) -> datetime:
     """When the next attempt is due: the schedule with its jitter, or `Retry-After` where that is later."""
-    delay = SCHEDULE_SECONDS[min(attempts_made, len(SCHEDULE_SECONDS) - 1)]
+    delay = schedule[min(attempts_made, len(schedule) - 1)]
     planned = now + timedelta(seconds=delay * (1 - JITTER + 2 * JITTER * chance))
     asked = retry_after(headers, now=now)
     return planned if asked is None else max(planned, asked)

@@ -24,9 +24,10 @@ CALL_SECONDS = 28.0  # how long a call of the API may take: API Gateway answers 
 def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) -> Acceptance:
     """Stores a new delivery; with `wait_seconds`, leases it to the caller where it can be sent within them.
 
-    Raises NotFound for an unknown destination, Disabled, for a call that is passed through DestinationPaused and
-    NotNow, and KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these cases has anything been accepted,
-    unless the connection broke just as the row was committed: then the delivery is made as usual.
+    Raises NotFound for an unknown destination, NotAllowed, Disabled, for a call that is passed through also
+    DestinationPaused and NotNow, and KeyReused, QueueUnavailable and DatabaseUnavailable. In none of these cases has
+    anything been accepted, unless the connection broke just as the row was committed: then the delivery is made as
+    usual.
     """
     if not is_reference(new.destination):
         raise NotFound("destination", new.destination)

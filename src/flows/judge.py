@@ -10,7 +10,8 @@ from domain.deliveries import Attempt, Claim, Record, StoredResponse, state_afte
 from domain.ids import AttemptId
 from domain.limits import failed_for_the_breaker
 from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
-from domain.retry import Held, RetryAt, Verdict, verdict
+from domain.retry import Failed, Held, RetryAt, Verdict, verdict
+from domain.retry_policy import USUAL
 from domain.values import value_class
 from flows.prepare import repeat_rule_of
 from flows.services import Services
@@ -46,7 +47,8 @@ class JudgedAttempt:
         """Whether the partner wants no more deliveries: 410 (Standard Webhooks). Of a call that is passed through it is
         an answer for the caller, about one thing perhaps of many."""
         outcome = self.exchange.outcome
-        return isinstance(outcome, Answered) and outcome.status == GONE_STATUS and not self.claim.passes
+        is_gone = isinstance(outcome, Answered) and outcome.status == GONE_STATUS
+        return is_gone and isinstance(self.verdict, Failed) and not self.claim.passes
 
 
 def judged(
@@ -90,6 +92,8 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
         repeat_rule=repeat_rule_of(claim),
         now=services.clock(),
         chance=services.chance(),
+        policy=claim.destination.options.retry or USUAL,
+        give_up_at=claim.give_up_at,
     )
 
 

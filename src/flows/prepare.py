@@ -30,6 +30,7 @@ from runtime.settings import SettingsError
 _OF_AWS = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
 NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
+GIVEN_UP = Unreachable(reason="its destination gives up by now (retry.give_up_after); nothing was sent")
 UNSEALABLE = Unreachable(reason="the destination's credentials could not be unsealed; nothing was sent")
 UNSIGNABLE = Unreachable(reason="the request could not be signed with the destination's keys; nothing was sent")
 
@@ -94,6 +95,8 @@ def _prepared(
         return Exchange(outcome=LAPSED)
     if within_seconds <= 0:
         return Exchange(outcome=NO_TIME)
+    if claim.give_up_at is not None and now > claim.give_up_at:
+        return Exchange(outcome=GIVEN_UP)
     try:
         request = _with_credentials(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
     except Unsealable:

@@ -75,6 +75,10 @@ KINDS: Mapping[str, ProblemKind] = {
     "blocked": ProblemKind(
         statuses=(403,), detail="The firewall before this API did not let the request through. Nothing was recorded."
     ),
+    "not-allowed": ProblemKind(
+        statuses=(403,),
+        detail="the destination does not allow this method; whoever manages it says what it allows",
+    ),
     "not-found": ProblemKind(statuses=(404,), detail="there is no such destination"),
     "method-not-allowed": ProblemKind(statuses=(405,), detail="this resource takes GET, POST", headers=("Allow",)),
     "name-taken": ProblemKind(statuses=(409,), detail="there is a destination of that name already"),

@@ -38,9 +38,11 @@ from handlers.schemas.destinations import (
     NewDestinationBody,
     ReasonBody,
 )
+from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthTypeBody, HeaderNameBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody
 from handlers.schemas.destinations.patch import DestinationPatchBody
+from handlers.schemas.destinations.retry import RetryBody, StatusesBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
     JwsBody,
@@ -200,6 +202,8 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "auth": {"type": "none"},
             "idempotent": True,
             "idempotency_header": "Request-Id",
+            "retry": {"schedule": [0, 60, 3600], "statuses": {"add": [409], "remove": [500]}, "give_up_after": 86_400},
+            "allow": {"methods": ["GET", "POST"], "paths": ["/orders"]},
         },
         "webhooks": {
             "name": "example-subscriber",
@@ -438,6 +442,8 @@ def _destination() -> DestinationBody:
         idempotent=False,
         idempotency_header="Idempotency-Key",
         signing=[_webhooks(), _message_signatures(), _hmac(), _jws()],
+        retry=RetryBody(schedule=[0, 60, 3600], statuses=StatusesBody(add=[409], remove=[500]), give_up_after=86_400.0),
+        allow=AllowBody(methods=["GET", "POST"], paths=["/orders"]),
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,

@@ -37,6 +37,7 @@ TITLES = {
     "malformed-request": "The request cannot be read",
     "unauthorized": "A valid bearer token is required",
     "forbidden": "The token does not allow this",
+    "not-allowed": "The destination does not allow this request",
     "not-found": "The resource does not exist",
     "method-not-allowed": "The resource does not support this method",
     "name-taken": "The name is in use",
@@ -82,6 +83,8 @@ def problem_of(error: SallyportError) -> Problem:
             return _at_fault(error)
         case errors.Unauthorized() | errors.Forbidden() | errors.NotFound():
             return _not_allowed(error)
+        case errors.NotAllowed():
+            return problem("not-allowed", HTTPStatus.FORBIDDEN, str(error))
         case errors.Conflict():
             return _conflict(error)
         case errors.Outdated(version=version):

@@ -64,6 +64,8 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "idempotent": False,
         "idempotency_header": "Idempotency-Key",
         "signing": [],
+        "retry": None,
+        "allow": None,
         "state": "active",
         "state_reason": None,
         "state_changed_at": None,

@@ -349,6 +349,12 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_LONGEST_SECRET": 1024,
         "_LONGEST_PEM": 8192,
     },
+    "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
+    "handlers/schemas/destinations/retry.py": {
+        "MOST_ATTEMPTS": 20,
+        "LONGEST_DELAY_SECONDS": 604_800,
+        "MOST_STATUSES": 50,
+    },
     "handlers/schemas/headers.py": {
         "HEADERS_LIMIT_BYTES": 16_384,
         "HEADERS_LIMIT": 100,

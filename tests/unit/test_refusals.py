@@ -267,6 +267,14 @@ DESTINATIONS: list[tuple[str, Members, Members]] = [
         header("X-Key", idempotency_header="x-KEY"),
         header("X-Key", idempotency_header="X-Key-2"),
     ),
+    ("/retry/schedule/0", {"retry": {"schedule": [1, 2]}}, {"retry": {"schedule": [0, 2]}}),
+    ("/retry/schedule/2", {"retry": {"schedule": [0, 2, 1]}}, {"retry": {"schedule": [0, 2, 2]}}),
+    (
+        "/retry/statuses/remove/0",
+        {"retry": {"statuses": {"add": [409], "remove": [409]}}},
+        {"retry": {"statuses": {"add": [409], "remove": [408]}}},
+    ),
+    ("/allow/paths/0", {"allow": {"paths": ["/a/.."]}}, {"allow": {"paths": ["/a/..b"]}}),
     (
         "/timeouts/connect_seconds",
         {"timeouts": {"connect_seconds": 20.5, "total_seconds": 20}},

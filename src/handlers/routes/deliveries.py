@@ -104,7 +104,7 @@ FILTERS = (
                 some_headers=("Idempotency-Replayed", "Preference-Applied"),
             ),
         },
-        problems=("not-found", "destination-disabled", "in-flight", "key-reused"),
+        problems=("not-found", "not-allowed", "destination-disabled", "in-flight", "key-reused"),
     ),
 )
 def create(request: Request) -> Response[Any]:

@@ -84,6 +84,7 @@ def _operation(method: str) -> Operation:
         },
         problems=(
             "not-found",
+            "not-allowed",
             "destination-disabled",
             "destination-paused",
             "in-flight",

@@ -20,10 +20,12 @@ from domain.ids import TenantId
 from domain.options import PLAIN
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
-from handlers.schemas.destinations import auth, certificate, signing, timeouts, tls
+from handlers.schemas.destinations import allow, auth, certificate, retry, signing, timeouts, tls
+from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
+from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
 from handlers.schemas.destinations.tls import TlsBody
@@ -75,6 +77,8 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     idempotent: Idempotent = False
     idempotency_header: KeyHeader = "Idempotency-Key"
     signing: NewSchemes = []
+    retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")] = None
+    allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")] = None
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -93,6 +97,8 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     idempotent: Idempotent
     idempotency_header: KeyHeader
     signing: Schemes
+    retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")]
+    allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")]
     state: Annotated[
         DestinationState,
         Meta(
@@ -171,7 +177,13 @@ def new_destination(
         idempotent=body.idempotent,
         idempotency_header=body.idempotency_header,
         timeouts=timeouts.domain(body.timeouts),
-        options=replace(PLAIN, certificate=facts, tls=tls.domain(body.tls)),
+        options=replace(
+            PLAIN,
+            certificate=facts,
+            tls=tls.domain(body.tls),
+            retry=retry.domain(body.retry),
+            allow=allow.domain(body.allow),
+        ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
     )
@@ -199,6 +211,8 @@ def destination_body(
         idempotent=destination.idempotent,
         idempotency_header=destination.idempotency_header,
         signing=signing.shown(destination.options.signing or (), texts=texts),
+        retry=retry.shown(destination.options.retry),
+        allow=allow.shown(destination.options.allow),
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
@@ -215,6 +229,8 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *certificate.faults(body.client_certificate, base_url=body.base_url, now=now),
         *tls.faults(body.tls, base_url=body.base_url, now=now),
         *timeouts.faults(body.timeouts),
+        *retry.faults(body.retry),
+        *allow.faults(body.allow),
         *_name_faults(body.name),
         *_plain_faults(body.base_url, kept),
         *_key_faults(body, kept),
