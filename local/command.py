@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> None:
     _say("Starting PostgreSQL, the queue and the functions")
     with _stoppable(), Stack(configuration) as stack:
         token = working_token(stack, stored_in=options.directory / "token")
-        make_destination(stack, token=token)
+        if remark := make_destination(stack, token=token):
+            _say(remark)
         _say(_welcome(stack, token, options.directory))
         _watch(stack)
 

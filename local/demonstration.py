@@ -9,7 +9,7 @@ from typing import Any
 from local.errors import LocalError
 from local.files import write_private
 from local.functions import FunctionError
-from local.stack import DATABASE, Stack
+from local.stack import Stack
 
 TENANT = "demo"
 SCOPES = ("read", "send", "manage")
@@ -39,23 +39,30 @@ def read_token(path: Path) -> str | None:
     return text.decode("ascii") if _TOKEN.fullmatch(text) else None
 
 
-def make_destination(stack: Stack, *, token: str) -> None:
-    """The destination of the lines to paste; there already, from the second run on. Raises LocalError.
+def make_destination(stack: Stack, *, token: str) -> str:
+    """The destination of the lines to paste; there already, from the second run on. Returns what the reader should
+    know, mostly nothing. Raises LocalError.
 
-    The partner may have another port than last time. No call of the API changes a destination, so its row is changed:
-    only where it names this machine, because a destination of that name may be the user's own.
+    The partner may have another port than last time. A destination of that name that leads elsewhere is the user's own.
     """
     body = {"name": DESTINATION, "base_url": stack.partner.url}
     status, answer = _call(stack, "POST", "/v1/destinations", token=token, body=body)
     if status == http.client.CONFLICT:
-        stack.postgres.run_sql(
-            f"UPDATE destination SET base_url = '{stack.partner.url}' WHERE name = '{DESTINATION}' "  # noqa: S608 - both are ours
-            "AND base_url LIKE 'http://127.0.0.1:%' "
-            f"AND tenant_id = (SELECT tenant_id FROM tenant WHERE name = '{TENANT}')",
-            database=DATABASE,
-        )
-    elif status != http.client.CREATED:
+        return _follow_partner(stack, token=token)
+    if status != http.client.CREATED:
         raise LocalError(f"The API refused the destination '{DESTINATION}': {status} {answer}")
+    return ""
+
+
+def _follow_partner(stack: Stack, *, token: str) -> str:
+    path, url = f"/v1/destinations/{DESTINATION}", stack.partner.url
+    _, shown = _call(stack, "GET", path, token=token)
+    if not str(shown.get("base_url", "")).startswith("http://127.0.0.1:"):
+        return ""
+    status, answer = _call(stack, "PATCH", path, token=token, body={"base_url": url})
+    if status == http.client.OK:
+        return ""
+    return f"The destination '{DESTINATION}' does not lead to {url}: {answer.get('detail', status)}"
 
 
 def lines_to_paste(url: str, token: str) -> tuple[str, str, str]:
