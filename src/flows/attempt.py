@@ -29,8 +29,7 @@ from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
 from flows.judge import JudgedAttempt, judged
-from flows.oauth import AccessTokens
-from flows.prepare import prepared, seal_key
+from flows.prepare import BatchTokens, prepared, seal_key
 from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, Recorded, queue, record_all, retries, settle
 from flows.wake import wake
@@ -118,7 +117,7 @@ def make_attempts(
     started_at = services.clock()
     key = seal_key(claims, services=services)
     within_seconds = (end_at - services.clock()).total_seconds() - SETTLE_SECONDS
-    tokens = AccessTokens(key=key, services=services)
+    tokens = BatchTokens(key=key, services=services)
     prepare = partial(prepared, key=key, tokens=tokens, within_seconds=within_seconds, now=started_at)
     ready = [(claim, prepare(claim)) for claim in claims]
     requests = [(claim, request) for claim, request in ready if not isinstance(request, Exchange)]

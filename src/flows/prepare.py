@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from domain.auth import Auth, AuthType, AwsSigV4Auth, OAuth2Auth
 from domain.certificates import TlsOptions
@@ -20,11 +21,13 @@ from egress.client import OutboundRequest, PendingRequest
 from egress.credentials import auth_headers, unseal_auth, unseal_certificate
 from egress.sealing import SealKey
 from egress.tls import RequestTls
-from flows.oauth import AccessTokens
 from flows.services import Services
 from runtime.isolation import isolated
 from runtime.observability import logger
 from runtime.settings import SettingsError
+
+if TYPE_CHECKING:
+    from flows.oauth import AccessTokens, Complete
 
 # Of the signature, and no caller's.
 _OF_AWS = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
@@ -33,6 +36,25 @@ NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sen
 GIVEN_UP = Unreachable(reason="its destination gives up by now (retry.give_up_after); nothing was sent")
 UNSEALABLE = Unreachable(reason="the destination's credentials could not be unsealed; nothing was sent")
 UNSIGNABLE = Unreachable(reason="the request could not be signed with the destination's keys; nothing was sent")
+
+
+class BatchTokens:
+    """The access tokens of one batch. What fetches them is loaded for the first destination that needs one: most
+    batches have none, and a cold start would wait for it."""
+
+    def __init__(self, *, key: SealKey | None, services: Services) -> None:
+        self._key = key
+        self._services = services
+        self._tokens: AccessTokens | None = None
+
+    def request(
+        self, claim: Claim, auth: OAuth2Auth, *, draft: OutboundRequest, complete: "Complete"
+    ) -> OutboundRequest | PendingRequest | Unreachable:
+        """As flows.oauth.AccessTokens.request."""
+        from flows.oauth import AccessTokens
+
+        self._tokens = self._tokens or AccessTokens(key=self._key, services=self._services)
+        return self._tokens.request(claim, auth, draft=draft, complete=complete)
 
 
 def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
@@ -46,7 +68,7 @@ def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
 
 
 def prepared(
-    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Exchange:
     """The request to send, perhaps once its access token is there; or the attempt's outcome where nothing may or can
     be sent.
@@ -89,7 +111,7 @@ def _has_secrets(destination: Destination) -> bool:
 
 
 def _prepared(
-    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Exchange:
     if claim.lapsed:
         return Exchange(outcome=LAPSED)
@@ -106,7 +128,7 @@ def _prepared(
 
 
 def _with_credentials(
-    claim: Claim, *, key: SealKey | None, tokens: AccessTokens, within_seconds: float, now: datetime
+    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Unreachable:
     """Raises Unsealable."""
     auth = _auth(claim.destination, key=key)
