@@ -168,10 +168,8 @@ def accept(
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
-               CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
-                    THEN told.reason ELSE written.waiting_for END AS waiting_for,
-               CASE WHEN written.delivery_id = %(delivery_id)s AND written.waits_until IS NULL
-                    THEN told.until ELSE written.waits_until END AS waits_until
+               coalesce(told.reason, written.waiting_for) AS waiting_for,
+               coalesce(told.until, written.waits_until) AS waits_until
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
         """,
         {

@@ -1,6 +1,6 @@
 """Statements on `destination`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -149,7 +149,12 @@ def change(database: Database, changed: ManagedDestination) -> bool:
                     credentials_changed_at = %(credentials_changed_at)s, version = %(version)s
                 WHERE destination_id = %(destination_id)s AND tenant_id = %(tenant_id)s
                   AND version = %(version)s - 1 AND deleted_at IS NULL
-                RETURNING version
+                RETURNING version, destination_id
+            ), new_line AS (
+                -- The turns that were given are those of its limits before.
+                UPDATE destination_flow SET line_until = '-infinity'
+                FROM changed
+                WHERE destination_flow.destination_id = changed.destination_id
             )
             SELECT version FROM changed
             UNION ALL
@@ -256,6 +261,20 @@ def restore(database: Database, deleted: ManagedDestination, *, now: datetime) -
             return False
         raise
     return bool(rows)
+
+
+def unknown_zones(database: Database, names: Collection[str]) -> frozenset[str]:
+    """Those of `names` that are not the names of time zones in PostgreSQL's own data. Reads all of that."""
+    rows = database.rows(
+        """
+        SELECT listed.name
+        FROM unnest(%(names)s::text[]) AS listed (name)
+        WHERE listed.name NOT IN (SELECT known.name FROM pg_timezone_names AS known)
+        """,
+        {"names": sorted(names)},
+        repeatable=True,
+    )
+    return frozenset(row["name"] for row in rows)
 
 
 def as_id(reference: str) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -18,10 +19,14 @@ from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_au
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes
+from flows.wake_waiting import wake_waiting
+from runtime.observability import logger
 
 KEYS_LOST = "must give each scheme a key: the stored ones cannot be opened any more"
 CHANGE_TRIES = 5  # of others' changes at the same time, each can make one of these fail
 RETRY_AFTER_SECONDS = 1
+CHANGE_WAKE_SECONDS = 10.0
+FLOW_MEMBERS = frozenset({"limits", "circuit_breaker", "windows", "ordering"})  # what deliveries may wait for
 # By member, the options that belong to what is sealed: a change that leaves that as it is leaves these too.
 OPTIONS_OF_SECRETS = {
     "auth": ("header_names", "aws", "oauth"),
@@ -82,7 +87,10 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
     guard would refuse every request to a URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
-    faults = list(url_faults(_urls(new), own_host=own_host, services=services))
+    faults = [
+        *url_faults(_urls(new), own_host=own_host, services=services),
+        *zone_faults(new.options, services=services),
+    ]
     if faults:
         raise InvalidRequest(*faults)
     saved = _sealed(new, services=services)
@@ -108,6 +116,18 @@ def url_faults(urls: Mapping[str, str], *, own_host: str, services: Services) ->
 def _urls(new: NewDestination) -> Mapping[str, str]:
     urls = {BASE_URL: new.base_url}
     return urls | {TOKEN_URL: new.auth.client.token_url} if isinstance(new.auth, OAuth2Auth) else urls
+
+
+def zone_faults(options: DestinationOptions, *, services: Services) -> list[Fault]:
+    """Of sending windows in time zones that the database does not know: it is the one that decides when they open."""
+    if not options.windows:
+        return []
+    unknown = destinations.unknown_zones(services.database, {window.time_zone for window in options.windows})
+    return [
+        Fault(field=f"/windows/{position}/time_zone", detail="must be the name of an IANA time zone")
+        for position, window in enumerate(options.windows)
+        if window.time_zone in unknown
+    ]
 
 
 def find(reference: str, *, tenant_id: TenantId, services: Services, deleted: bool = False) -> ManagedDestination:
@@ -144,7 +164,10 @@ def change(
         wanted = changing(current, partial(_credentials, current, services=services))
         if not wanted.members:
             return SavedDestination(destination=current)
-        faults = url_faults(_urls(wanted.new), own_host=own_host, services=services)
+        faults = [
+            *url_faults(_urls(wanted.new), own_host=own_host, services=services),
+            *zone_faults(wanted.new.options, services=services),
+        ]
         if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
             raise InvalidRequest(*found)
         saved = _changed(current, wanted, services=services)
@@ -157,8 +180,19 @@ def change(
                 members=wanted.members,
             )
             note_act(act, services=services)
+            if FLOW_MEMBERS.intersection(wanted.members):
+                _wake(saved.destination, services=services)
             return saved
     raise Unavailable("the destination is being changed by others", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def _wake(destination: ManagedDestination, *, services: Services) -> None:
+    """Deliveries that waited for limits that have changed. It is late, not lost, what is not woken here."""
+    end_at = services.clock() + timedelta(seconds=CHANGE_WAKE_SECONDS)
+    try:
+        wake_waiting(destination, ahead_seconds=0.0, after=None, end_at=end_at, services=services)
+    except Unavailable:
+        logger.exception("deliveries wait for their own messages")
 
 
 def _credentials(destination: ManagedDestination, *, services: Services) -> Auth:

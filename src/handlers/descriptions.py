@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.deliveries import WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES
@@ -129,6 +130,12 @@ KINDS: Mapping[str, ProblemKind] = {
     "too-many-requests": ProblemKind(
         statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
     ),
+    "would-wait": ProblemKind(
+        statuses=(429, 503),
+        detail="the request would have to wait (rate_limit); nothing was sent or recorded",
+        members={"waiting_for": "rate_limit"},
+        headers=_RETRY,
+    ),
     "internal": ProblemKind(statuses=(500, 502), detail="the details are in the log"),
     "answer-too-large": ProblemKind(
         statuses=(500,),
@@ -213,6 +220,12 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
         "enum": [kind.value for kind in OutcomeKind],
         "description": "What became of the attempt",
         "examples": ["unknown"],
+    },
+    "waiting_for": {
+        "type": "string",
+        "enum": [kind.value for kind in WaitingFor],
+        "description": "What the request would wait for",
+        "examples": ["rate_limit"],
     },
     "faults_in_all": {
         "type": "integer",

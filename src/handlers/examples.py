@@ -41,6 +41,7 @@ from handlers.schemas.destinations import (
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthTypeBody, HeaderNameBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody
+from handlers.schemas.destinations.flow import CircuitBreakerBody, Day, LimitsBody, OrderingBody, WindowBody
 from handlers.schemas.destinations.patch import DestinationPatchBody
 from handlers.schemas.destinations.retry import RetryBody, StatusesBody
 from handlers.schemas.destinations.signing import (
@@ -205,6 +206,26 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "retry": {"schedule": [0, 60, 3600], "statuses": {"add": [409], "remove": [500]}, "give_up_after": 86_400},
             "allow": {"methods": ["GET", "POST"], "paths": ["/orders"]},
         },
+        "limits": {
+            "name": "example-clearing",
+            "base_url": "https://clearing.example",
+            "limits": {"rate": 0.5, "burst": 3, "concurrency": 2},
+            "circuit_breaker": {
+                "failure_ratio": 0.5,
+                "window_seconds": 30,
+                "minimum_attempts": 10,
+                "open_seconds": 60,
+            },
+            "windows": [
+                {
+                    "days": ["mon", "tue", "wed", "thu", "fri"],
+                    "from": "08:00",
+                    "to": "16:30",
+                    "time_zone": "Europe/Berlin",
+                }
+            ],
+            "ordering": {"after_failure": "skip"},
+        },
         "webhooks": {
             "name": "example-subscriber",
             "base_url": "https://hooks.subscriber.example",
@@ -352,7 +373,8 @@ def properties() -> dict[str, dict[str, Any]]:
     for body in (*requested, *_answers(), _in_bytes(), _problem_body(), _rotation_of_a_pair()):
         for part in _parts(body):
             known = examples.setdefault(type(part).__name__, {})
-            for name, value in asdict(part).items():
+            names = zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True)
+            for name, value in ((encoded, getattr(part, member)) for member, encoded in names):
                 if value is not UNSET and known.get(name) in (None, "", {}, []):
                     known[name] = msgspec.to_builtins(value)
     patched, whole = examples[DestinationPatchBody.__name__], examples[NewDestinationBody.__name__]
@@ -444,6 +466,10 @@ def _destination() -> DestinationBody:
         signing=[_webhooks(), _message_signatures(), _hmac(), _jws()],
         retry=RetryBody(schedule=[0, 60, 3600], statuses=StatusesBody(add=[409], remove=[500]), give_up_after=86_400.0),
         allow=AllowBody(methods=["GET", "POST"], paths=["/orders"]),
+        limits=LimitsBody(rate=5.0, burst=10, concurrency=4),
+        circuit_breaker=CircuitBreakerBody(),
+        windows=[WindowBody(days=[Day.MON, Day.FRI], opens="08:00", closes="16:30", time_zone="Europe/Berlin")],
+        ordering=OrderingBody(),
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,
@@ -545,6 +571,8 @@ def _delivery_fields() -> dict[str, Any]:
         "metadata": {"order": "4711"},
         "idempotency_key": "order-4711",
         "attempts_allowed": ASYNC_ATTEMPTS,
+        "waits_until": None,
+        "ordering_key": "customer-17",
         "created_at": _AT,
     }
 

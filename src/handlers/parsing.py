@@ -10,7 +10,8 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import fields
@@ -287,13 +288,14 @@ def _struct_for(value: Any, kind: Any) -> type[msgspec.Struct] | None:
     if not isinstance(value, dict):
         return None
     kind = _bare(kind)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    for member in map(_bare, get_args(kind)):
-        if isinstance(member, type) and issubclass(member, msgspec.Struct):
-            config = member.__struct_config__
-            if config.tag_field is None or value.get(config.tag_field) == config.tag:  # without a tag it is alone
-                return member
+    members = map(_bare, get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+    structs = [member for member in members if isinstance(member, type) and issubclass(member, msgspec.Struct)]
+    if len(structs) == 1:
+        return structs[0]
+    for member in structs:
+        config = member.__struct_config__
+        if config.tag_field is not None and value.get(config.tag_field) == config.tag:
+            return member
     return None
 
 

@@ -50,6 +50,7 @@ TITLES = {
     "response-not-stored": "The stored response is not complete",
     "key-reused": "The idempotency key belongs to another request",
     "too-large": "The body is too large",
+    "would-wait": "The destination's limits do not let the request go now",
     "unavailable": "Something that Sallyport needs is unavailable at the moment",
     "partner-unreachable": "The partner could not be reached; nothing was sent",
     "outcome-unknown": "The request was sent and no complete answer came",
@@ -90,14 +91,8 @@ def problem_of(error: SallyportError) -> Problem:
         case errors.Outdated(version=version):
             members: dict[str, object] = {"version": version}
             return problem("precondition-failed", HTTPStatus.PRECONDITION_FAILED, str(error), extensions=members)
-        case errors.DestinationPaused(reason=reason, retry_after_seconds=seconds):
-            return problem(
-                "destination-paused",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                str(error),
-                extensions={"reason": reason},
-                headers={"Retry-After": str(seconds)},
-            )
+        case errors.DestinationPaused() | errors.NotNow():
+            return _not_now(error)
         case errors.Unavailable(retry_after_seconds=seconds):
             headers = {"Retry-After": str(seconds)}
             return problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers)
@@ -169,6 +164,20 @@ def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping
             return "name-taken", {}, {}
         case _:
             return None
+
+
+def _not_now(error: errors.DestinationPaused | errors.NotNow) -> Problem:
+    """429 where the caller sends more than is sent on; 503 where the destination takes nothing at the moment."""
+    headers = {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, errors.DestinationPaused):
+        reason = {"reason": error.reason}
+        return problem(
+            "destination-paused", HTTPStatus.SERVICE_UNAVAILABLE, str(error), extensions=reason, headers=headers
+        )
+    too_many = error.waiting_for in ("rate_limit", "concurrency")
+    status = HTTPStatus.TOO_MANY_REQUESTS if too_many else HTTPStatus.SERVICE_UNAVAILABLE
+    members = {"waiting_for": error.waiting_for}
+    return problem("would-wait", status, str(error), extensions=members, headers=headers)
 
 
 def respond(reported: Problem) -> Response[str]:

@@ -120,7 +120,7 @@ def _complaints(text: str, excluded: str, inside: bool) -> list[dict[str, Any]]:
 def _statements(text: str) -> list[str]:
     """Without comments, texts in quotes, and the bodies of functions, which run later: what they delete is rows."""
     bare = re.sub(r"--[^\n]*|'(?:[^']|'')*'", "", text)
-    bare = re.sub(r"(\bCREATE FUNCTION\b[^$;]*)\$\$.*?\$\$", r"\1", bare, flags=re.DOTALL)
+    bare = re.sub(r"(\bCREATE (?:OR REPLACE )?FUNCTION\b[^$;]*)\$\$.*?\$\$", r"\1", bare, flags=re.DOTALL)
     return [part.strip() for part in bare.split(";") if part.strip()]
 
 

@@ -427,6 +427,10 @@ CASES = [
         runs=fails_to_renew(),
         meanwhile={"another": takes(OTHER_RENEWAL)},
     ),
+    Case(
+        statement="destinations.unknown_zones",
+        runs=lambda database: destinations.unknown_zones(database, {"Europe/Berlin", "Europe/Berln", "CEST"}),
+    ),
     *(
         Case(
             statement="deliveries.accept",

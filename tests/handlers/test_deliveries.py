@@ -77,6 +77,9 @@ def test_a_delivery_is_accepted_and_sent_later(functions: Functions, api: Api, p
         "attempts_made": 0,
         "attempts_allowed": 10,
         "next_attempt_at": body["created_at"],
+        "waiting_for": None,
+        "waits_until": None,
+        "ordering_key": None,
         "created_at": body["created_at"],
         "finished_at": None,
     }

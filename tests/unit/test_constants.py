@@ -254,6 +254,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/destinations.py": {
         "CHANGE_TRIES": 5,
         "RETRY_AFTER_SECONDS": 1,
+        "CHANGE_WAKE_SECONDS": 10.0,
     },
     "flows/early_recording.py": {
         "GRACE_SECONDS": 1.0,

@@ -31,6 +31,8 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.QueueUnavailable("away", retry_after_seconds=5), 503, "unavailable", {"Retry-After": "5"}),
     (errors.SecretUnavailable("away", retry_after_seconds=7), 503, "unavailable", {"Retry-After": "7"}),
     (errors.ChecksUnavailable("away", retry_after_seconds=9), 503, "unavailable", {"Retry-After": "9"}),
+    (errors.NotNow(waiting_for="rate_limit", retry_after_seconds=4), 429, "would-wait", {"Retry-After": "4"}),
+    (errors.NotNow(waiting_for="circuit_breaker", retry_after_seconds=3), 503, "would-wait", {"Retry-After": "3"}),
     (errors.StatementRefused(sqlstate="23514", constraint="a_rule"), 500, "internal", {}),
     (errors.Unsealable("which key, and which destination"), 500, "internal", {}),
 ]

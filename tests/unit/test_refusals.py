@@ -91,6 +91,59 @@ def weak_rsa() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+OFFICE = {"days": ["mon", "tue"], "from": "08:00", "to": "16:30", "time_zone": "Europe/Berlin"}
+
+
+def windows(**members: Any) -> Members:
+    return {"windows": [OFFICE, {**OFFICE, **members}]}
+
+
+FLOW: list[tuple[str, Members, Members]] = [
+    ("/limits", {"limits": {}}, {"limits": {"concurrency": 1}}),
+    ("/limits/burst", {"limits": {"burst": 2, "concurrency": 1}}, {"limits": {"burst": 2, "rate": 1}}),
+    ("/windows/1/to", windows(to="08:00"), windows(to="07:59")),
+    ("/windows/1/to", windows(**{"from": "00:00", "to": "00:00"}), windows(**{"from": "00:00", "to": "24:00"})),
+    ("/windows/1/days", windows(days=["sun", "sun"]), windows(days=["sun", "sat"])),
+]
+# Refused by their types; each is just outside of what is taken.
+FLOW_TYPES: list[tuple[str, Members, Members]] = [
+    ("/limits/rate", {"limits": {"rate": -1}}, {"limits": {"rate": 1}}),
+    ("/limits/rate", {"limits": {"rate": 0}}, {"limits": {"rate": 0.001}}),
+    ("/limits/rate", {"limits": {"rate": 1000.5}}, {"limits": {"rate": 1000}}),
+    ("/limits/rate", {"limits": {"rate": "fast"}}, {"limits": {"rate": 0.1}}),
+    ("/limits/burst", {"limits": {"rate": 1, "burst": 0}}, {"limits": {"rate": 1, "burst": 1}}),
+    ("/limits/burst", {"limits": {"rate": 1, "burst": 10**12}}, {"limits": {"rate": 1, "burst": 1000}}),
+    ("/limits/burst", {"limits": {"rate": 1, "burst": 1.5}}, {"limits": {"rate": 1, "burst": 2}}),
+    ("/limits/concurrency", {"limits": {"concurrency": 0}}, {"limits": {"concurrency": 1}}),
+    ("/limits/concurrency", {"limits": {"concurrency": 201}}, {"limits": {"concurrency": 200}}),
+    ("/circuit_breaker/failure_ratio", {"circuit_breaker": {"failure_ratio": 0}}, {"circuit_breaker": None}),
+    ("/circuit_breaker/failure_ratio", {"circuit_breaker": {"failure_ratio": 1.1}}, {"circuit_breaker": {}}),
+    (
+        "/circuit_breaker/open_seconds",
+        {"circuit_breaker": {"open_seconds": 0}},
+        {"circuit_breaker": {"open_seconds": 1}},
+    ),
+    (
+        "/circuit_breaker/window_seconds",
+        {"circuit_breaker": {"window_seconds": 3601}},
+        {"circuit_breaker": {"window_seconds": 3600}},
+    ),
+    (
+        "/circuit_breaker/minimum_attempts",
+        {"circuit_breaker": {"minimum_attempts": 0}},
+        {"circuit_breaker": {"minimum_attempts": 1}},
+    ),
+    ("/windows/1/from", windows(**{"from": "24:00"}), windows(**{"from": "23:59"})),
+    ("/windows/1/from", windows(**{"from": "8:00"}), windows(**{"from": "08:01"})),
+    ("/windows/1/to", windows(to="24:01"), windows(to="24:00")),
+    ("/windows/1/to", windows(to="16:30\n"), windows(to="16:31")),
+    ("/windows/1/days", windows(days=[]), windows(days=["wed"])),
+    ("/windows/1/days/0", windows(days=["Monday"]), windows(days=["mon"])),
+    ("/windows/1/time_zone", windows(time_zone="'; DROP TABLE"), windows(time_zone="America/Port-au-Prince")),
+    ("/windows/1/time_zone", windows(time_zone=""), windows(time_zone="Etc/GMT+3")),
+    ("/windows", {"windows": [OFFICE] * 21}, {"windows": [OFFICE] * 20}),
+    ("/ordering/after_failure", {"ordering": {"after_failure": "stop"}}, {"ordering": {"after_failure": "skip"}}),
+]
 P256, RSA, LOCKED = pem(KeyKind.P256), pem(KeyKind.RSA), pem(KeyKind.P256, passphrase=b"open")
 SIGNING: list[tuple[str, Members, Members]] = [
     ("/signing/0/secret", schemes({**WEBHOOKS, "secret": "whsec_AA=="}), schemes({**WEBHOOKS, "secret": A_SECRET})),
@@ -250,6 +303,12 @@ DELIVERIES: list[tuple[str, Members, Members]] = [
     ("/metadata", {"metadata": {"a": "\0"}}, {"metadata": {"a": "\\u0000"}}),
     ("/not_before", at(NOW - CLOCK_SKEW - MOMENT), at(NOW - CLOCK_SKEW)),
     ("/not_before", at(NOW + MONTH + MOMENT), at(NOW + MONTH)),
+    ("/ordering_key", {"ordering_key": ""}, {"ordering_key": " "}),
+    ("/ordering_key", {"ordering_key": "k" * 201}, {"ordering_key": "\u00e4" * 200}),
+    ("/ordering_key", {"ordering_key": "k" * 10_240}, {"ordering_key": None}),
+    ("/ordering_key", {"ordering_key": "a\0"}, {"ordering_key": "a\u00a0"}),
+    ("/ordering_key", {"ordering_key": "a\n"}, {"ordering_key": "a b"}),
+    ("/ordering_key", {"ordering_key": "a\x7f"}, {"ordering_key": "a~"}),
 ]
 DESTINATIONS: list[tuple[str, Members, Members]] = [
     ("/name", {"name": AN_ID}, {"name": AN_ID.replace("-", "x")}),
@@ -409,7 +468,7 @@ PATCHES: list[tuple[str, Members, Members]] = [
 ]
 CASES = [(patched, *case) for case in PATCHES]
 CASES += [(delivery, *case) for case in DELIVERIES]
-CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING)]
+CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES)]
 
 
 @pytest.mark.parametrize(("made", "field", "wrong", "right"), CASES)
@@ -472,6 +531,21 @@ def test_every_fault_of_credentials_certificate_and_tls_is_said_at_once() -> Non
         "/tls/ca",
         "/tls/pins/0",
     ]
+
+
+def test_every_fault_of_limits_and_windows_is_said_at_once() -> None:
+    never = {**OFFICE, "to": "08:00", "days": ["mon", "mon"]}
+    with pytest.raises(InvalidRequest) as refused:
+        destination({"limits": {"burst": 3, "concurrency": 2}, "windows": [never, OFFICE, never], "name": AN_ID})
+    assert {fault.field for fault in refused.value.faults} == {
+        *("/name", "/limits/burst"),
+        *(f"/windows/{position}/{member}" for position in (0, 2) for member in ("to", "days")),
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        destination({"limits": {"rate": -1, "concurrency": 0}, "ordering": {"after_failure": 1}, "circuit_breaker": 5})
+    assert {fault.field for fault in refused.value.faults} == {
+        *("/limits/rate", "/limits/concurrency", "/ordering/after_failure", "/circuit_breaker"),
+    }
 
 
 def test_every_fault_of_all_schemes_is_said_at_once() -> None:

@@ -94,6 +94,7 @@ def _operation(method: str) -> Operation:
             "egress-refused",
             "outcome-unknown",
             "not-ended",
+            "would-wait",
             "response-too-large",
             "invalid-status",
         ),

@@ -17,6 +17,7 @@ from domain.bodies import stored_response
 from domain.deliveries import Delivery, NewDelivery, State, WaitingFor
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
+from domain.ordering import ordering_key_fault
 from domain.outcomes import Headers
 from domain.targets import path_fault, query_fault
 from flows.deliver import Progress
@@ -61,6 +62,13 @@ class NewDeliveryBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     metadata: Annotated[
         dict[str, Any], Meta(description="Yours: comes back with the delivery, is not sent; at most 4096 bytes of JSON")
     ] = {}
+    ordering_key: Annotated[
+        str | None,
+        Meta(
+            description="Deliveries with the same key to one destination are sent one after the other, in the order of "
+            "their acceptance; 1 to 200 characters, no control characters"
+        ),
+    ] = None
 
 
 class DeliveryBody(Struct, frozen=True, kw_only=True):
@@ -95,10 +103,15 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
         Meta(
             description="Why it is pending. not_before: for the time that its caller chose. retry: for the time of its "
             "next attempt. destination_paused, destination_disabled: for its destination to be resumed or enabled, "
-            "though next_attempt_at may be over. null where its first attempt is about to start, and where it is not "
-            "pending"
+            "though next_attempt_at may be over. ordering: for one before it under the same ordering_key. "
+            "sending_window, circuit_breaker, rate_limit, concurrency: for its destination's limits. null where its "
+            "first attempt is about to start, and where it is not pending"
         ),
     ]
+    waits_until: Annotated[
+        datetime | None, Meta(description="When its turn is expected; null where nobody knows, or it does not wait")
+    ]
+    ordering_key: Annotated[str | None, Meta(description="The caller's; null where it gave none")]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
 
@@ -151,6 +164,8 @@ def new_delivery(
         if fault:
             faults.append(Fault(field=name, detail=fault))
     faults += _metadata_faults(body.metadata)
+    if body.ordering_key is not None and (fault := ordering_key_fault(body.ordering_key)):
+        faults.append(Fault(field="/ordering_key", detail=fault))
     if body.not_before and not now - CLOCK_SKEW <= body.not_before <= now + NOT_BEFORE_LIMIT:
         faults.append(Fault(field="/not_before", detail="must be from now to 30 days from now"))
     if faults:
@@ -168,6 +183,7 @@ def new_delivery(
         metadata=body.metadata,
         idempotency_key=idempotency_key,
         not_before=body.not_before,
+        ordering_key=body.ordering_key,
     )
 
 
@@ -264,6 +280,8 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "attempts_allowed": delivery.attempts_allowed,
         "next_attempt_at": delivery.due_at if delivery.state is State.PENDING else None,
         "waiting_for": delivery.waiting_for,
+        "waits_until": delivery.waits_until if delivery.state is State.PENDING else None,
+        "ordering_key": delivery.ordering_key,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
     }

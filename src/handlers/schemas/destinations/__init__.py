@@ -17,14 +17,22 @@ from msgspec import Meta, Struct
 from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
-from domain.options import PLAIN
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId
-from handlers.schemas.destinations import allow, auth, certificate, retry, signing, timeouts, tls
+from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
 from handlers.schemas.destinations.fields import FIELD_NAME, IS_HEADER, reserved
+from handlers.schemas.destinations.flow import (
+    CircuitBreakerBody,
+    NewCircuitBreaker,
+    NewLimits,
+    Order,
+    OrderingBody,
+    ShownCircuitBreaker,
+    Windows,
+)
 from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
@@ -79,6 +87,10 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     signing: NewSchemes = []
     retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")] = None
     allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")] = None
+    limits: NewLimits = None
+    circuit_breaker: NewCircuitBreaker = CircuitBreakerBody()
+    windows: Windows = []
+    ordering: Order = OrderingBody()
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -99,6 +111,10 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     signing: Schemes
     retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")]
     allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")]
+    limits: NewLimits
+    circuit_breaker: ShownCircuitBreaker
+    windows: Windows
+    ordering: Order
     state: Annotated[
         DestinationState,
         Meta(
@@ -168,6 +184,7 @@ def new_destination(
         raise InvalidRequest(*faults)
     given = body.client_certificate
     client_certificate, facts = (None, None) if given is None else certificate.domain(given, now=now)
+    flow_options = flow.options(body.limits, body.circuit_breaker, body.windows, body.ordering)
     return NewDestination(
         tenant_id=tenant_id,
         name=body.name,
@@ -178,7 +195,7 @@ def new_destination(
         idempotency_header=body.idempotency_header,
         timeouts=timeouts.domain(body.timeouts),
         options=replace(
-            PLAIN,
+            flow_options,
             certificate=facts,
             tls=tls.domain(body.tls),
             retry=retry.domain(body.retry),
@@ -213,6 +230,10 @@ def destination_body(
         signing=signing.shown(destination.options.signing or (), texts=texts),
         retry=retry.shown(destination.options.retry),
         allow=allow.shown(destination.options.allow),
+        limits=flow.shown_limits(destination.options.limits),
+        circuit_breaker=flow.shown_breaker(destination.options.circuit_breaker),
+        windows=flow.shown_windows(destination.options.windows),
+        ordering=flow.shown_ordering(destination.options.ordering),
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
@@ -239,6 +260,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
             credentials=kept.header_names | auth.header_names(body.auth),
             key_header=body.idempotency_header.lower(),
         ),
+        *flow.faults(body.limits, body.windows),
     ]
 
 

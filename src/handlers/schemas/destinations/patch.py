@@ -63,6 +63,8 @@ def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[]
     fault.
     """
     shown = msgspec.to_builtins(destination_body(current))
+    if patch.get("circuit_breaker", UNSET) is None:  # as where a destination is created: none, and not the usual one
+        patch = {**patch, "circuit_breaker": {"enabled": False}}
     changes = without_repeats(_without_keys(patch, shown), shown)
     wanted = {name: value for name, value in changes.items() if name not in READ_ONLY}
     faults = [Fault(field=f"/{name}", detail="cannot be changed by a patch") for name in changes if name in READ_ONLY]

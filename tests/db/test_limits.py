@@ -1,0 +1,329 @@
+"""Limits of destinations hold for all workers together, whatever overlaps: rate, concurrency, circuit breaker."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from db.connection import Database
+from db.deliveries import Acceptance
+from domain.deliveries import PASS_THROUGH_ATTEMPTS, Claim, NotDue, State, WaitingFor
+from domain.errors import NotNow
+from domain.ids import DeliveryId
+from domain.limits import CircuitBreaker, Limits
+from domain.options import DestinationOptions
+from domain.wakeups import LEAST_LOOKS
+from runtime.settings import DatabaseSettings
+from tests.conftest import FreshDatabase
+from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
+from tests.db.test_repeats import NOW, later
+
+BREAKER = CircuitBreaker(failure_ratio=0.5, window_seconds=60, minimum_attempts=4, open_seconds=30)
+
+
+@pytest.fixture
+def superuser(shared_database: FreshDatabase) -> Iterator[Database]:
+    with closing(Database(DatabaseSettings(database_url=shared_database.admin_url))) as made:
+        yield made
+
+
+def limited(
+    *, rate: float | None = None, burst: int | None = None, concurrency: int | None = None
+) -> DestinationOptions:
+    return DestinationOptions(limits=Limits(rate=rate, burst=burst, concurrency=concurrency))
+
+
+def claimed(results: object) -> list[Claim]:
+    assert isinstance(results, list)
+    return [result for result in results if isinstance(result, Claim)]
+
+
+def told(results: object) -> list[tuple[WaitingFor | None, datetime]]:
+    assert isinstance(results, list)
+    return [(result.waiting_for, result.at) for result in results if isinstance(result, NotDue)]
+
+
+def flow_of(superuser: Database) -> dict[str, object]:
+    (row,) = superuser.rows(
+        "SELECT in_flight, counted_since, attempts, failures, open_until, probe_id FROM destination_flow", {}
+    )
+    return row
+
+
+# Rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "crash"), [(20.0, 5, 0.0), (0.1, 1, 0.0), (3.0, 7, 0.0), (100.0, 100, 0.0), (7.0, 2, 0.1)]
+)
+def test_no_window_of_time_has_more_attempts_than_burst_and_rate_allow(
+    superuser: Database, shared_database: FreshDatabase, rate: float, burst: int, crash: float
+) -> None:
+    made = set_up(superuser, limited(rate=rate, burst=burst), 60)
+    crowd = Crowd(url=shared_database.url, waiting=dict.fromkeys(made, NOW), crash=crash)
+    crowd.run()
+    at = sorted(begun.at for begun in crowd.begun)
+    assert len(at) == 60  # all were sent in the end
+    for first in range(len(at)):
+        for last in range(first, len(at)):
+            assert last - first + 1 <= burst + rate * (at[last] - at[first]).total_seconds() + 1e-6
+
+
+def test_who_has_to_wait_looks_again_about_once(superuser: Database, shared_database: FreshDatabase) -> None:
+    made = set_up(superuser, limited(rate=5.0, burst=5), 80)
+    crowd = Crowd(url=shared_database.url, waiting=dict.fromkeys(made, NOW))
+    crowd.run()
+    assert len(crowd.begun) == 80
+    assert sum(crowd.looks.values()) <= 2.5 * 80
+    assert set(crowd.waits) <= {WaitingFor.RATE_LIMIT, None}
+
+
+def test_turns_are_given_one_after_the_other(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.5, burst=2), 5)
+    results = claim(superuser, made, NOW)
+    assert [result.delivery_id for result in claimed(results)] == made[:2]
+    assert told(results) == [(WaitingFor.RATE_LIMIT, later(seconds)) for seconds in (2, 4, 6)]
+    # Who looks early keeps its turn.
+    assert told(claim(superuser, made[2:], later(1))) == [(WaitingFor.RATE_LIMIT, later(s)) for s in (2, 4, 6)]
+    assert len(claimed(claim(superuser, made[2:3], later(2)))) == 1
+
+
+def test_a_newcomer_does_not_take_the_turn_of_one_that_waits(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.5, burst=1), 3)
+    assert len(claimed(claim(superuser, made[:2], NOW))) == 1
+    assert told(claim(superuser, made[2:], later(2))) == [(WaitingFor.RATE_LIMIT, later(4))]
+    assert len(claimed(claim(superuser, made[1:2], later(2)))) == 1
+
+
+def test_a_line_that_nobody_stands_in_holds_up_nobody(superuser: Database) -> None:
+    """The one that had the turn was sent by other means, or is gone."""
+    made = set_up(superuser, limited(rate=0.1, burst=1), 9)
+    claim(superuser, made[:8], NOW)  # seven have turns, up to 70 s on
+    assert len(claimed(claim(superuser, made[8:], later(13)))) == 1
+
+
+def test_a_lapse_sends_nothing_and_takes_nothing(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.001, burst=1), 1)
+    assert len(claimed(claim(superuser, made, NOW))) == 1
+    (lapsed,) = claimed(claim(superuser, made, later(LEASE_SECONDS)))
+    assert lapsed.lapsed
+
+
+# Concurrency
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "crash", "retries"), [(1, 0.0, 0.0), (3, 0.0, 0.0), (3, 0.05, 0.0), (4, 0.0, 0.2)]
+)
+def test_no_more_are_in_flight_than_there_are_slots(
+    superuser: Database, shared_database: FreshDatabase, concurrency: int, crash: float, retries: float
+) -> None:
+    made = set_up(superuser, limited(concurrency=concurrency), 60)
+    crowd = Crowd(url=shared_database.url, waiting=dict.fromkeys(made, NOW), crash=crash, retries=retries)
+    crowd.run()
+    assert {begun.delivery_id for begun in crowd.begun} == set(made)
+    assert crowd.peak <= concurrency
+    assert flow_of(superuser)["in_flight"] == [] or crash
+    assert superuser.rows("SELECT FROM slot_waiter", {}) == []
+
+
+def test_a_free_slot_goes_to_whoever_has_waited_longest_and_to_nobody_else(superuser: Database) -> None:
+    made = set_up(superuser, limited(concurrency=1), 4)
+    (first,) = claimed(claim(superuser, made[:1], NOW))
+    assert {waiting_for for waiting_for, _ in told(claim(superuser, made[1:3], NOW))} == {WaitingFor.CONCURRENCY}
+    written = record(superuser, [first], later(1))
+    assert [woken.delivery_id for woken in written.woken] == [made[1]]
+    assert [woken.destination_name for woken in written.woken] == ["partner"]
+    assert claimed(claim(superuser, made[2:], later(2))) == []
+    (second,) = claimed(claim(superuser, [made[1]], later(2)))
+    assert [woken.delivery_id for woken in record(superuser, [second], later(3)).woken] == [made[2]]
+
+
+def test_a_slot_that_was_passed_on_in_vain_is_free_again_soon(superuser: Database) -> None:
+    made = set_up(superuser, limited(concurrency=1), 3)
+    (first,) = claimed(claim(superuser, made[:1], NOW))
+    claim(superuser, made[1:2], NOW)
+    assert record(superuser, [first], later(1)).woken
+    assert claimed(claim(superuser, made[2:], later(5.9))) == []
+    assert len(claimed(claim(superuser, made[2:], later(6)))) == 1
+
+
+def test_the_slots_of_a_worker_that_crashed_are_free_when_its_lease_ends(superuser: Database) -> None:
+    made = set_up(superuser, limited(concurrency=2), 4)
+    assert len(claimed(claim(superuser, made[:2], NOW))) == 2
+    assert claimed(claim(superuser, made[2:], later(LEASE_SECONDS - 0.001))) == []
+    assert len(claimed(claim(superuser, made[2:], later(LEASE_SECONDS)))) == 2
+
+
+def test_who_waits_for_a_slot_looks_again_soon_and_then_less_and_less(superuser: Database) -> None:
+    """Who begins to wait just when a slot is passed on may not have been seen."""
+    made = set_up(superuser, limited(concurrency=1), 2)
+    claim(superuser, made[:1], NOW)
+    looks = [later(0)]
+    for _ in range(5):
+        ((_, at),) = told(claim(superuser, made[1:], looks[-1]))
+        looks.append(at)
+    assert [(at - NOW).total_seconds() for at in looks] == [0, 1, 2, 4, 8, 16]
+    assert LEAST_LOOKS[WaitingFor.CONCURRENCY] == 1
+
+
+def test_rate_and_concurrency_hold_together(superuser: Database, shared_database: FreshDatabase) -> None:
+    made = set_up(superuser, limited(rate=20.0, burst=3, concurrency=2), 50)
+    crowd = Crowd(url=shared_database.url, waiting=dict.fromkeys(made, NOW))
+    crowd.run()
+    assert {begun.delivery_id for begun in crowd.begun} == set(made)
+    assert crowd.peak <= 2
+    at = sorted(begun.at for begun in crowd.begun)
+    for first in range(len(at)):
+        for last in range(first, len(at)):
+            assert last - first + 1 <= 3 + 20.0 * (at[last] - at[first]).total_seconds() + 1e-6
+
+
+# Circuit breaker
+
+
+def tried(superuser: Database, wanted: list[DeliveryId], at: float, *, failed: bool | None) -> None:
+    claims = claimed(claim(superuser, wanted, later(at)))
+    assert len(claims) == len(wanted)
+    record(superuser, claims, later(at), State.FAILED if failed else State.DELIVERED, failed=failed)
+
+
+def test_it_opens_at_the_ratio_with_enough_attempts_and_lets_one_through_after_its_time(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 12)
+    tried(superuser, made[:1], 0, failed=True)
+    tried(superuser, made[1:2], 1, failed=True)
+    tried(superuser, made[2:3], 2, failed=False)
+    assert flow_of(superuser)["open_until"] is None  # three attempts are not enough
+    tried(superuser, made[3:4], 3, failed=True)
+    assert flow_of(superuser)["open_until"] == later(33)
+    waits = told(claim(superuser, made[4:8], later(4)))
+    assert [waiting_for for waiting_for, _ in waits] == [WaitingFor.CIRCUIT_BREAKER] * 4
+    assert [at > later(33) for _, at in waits] == [True] * 4
+    assert len({at for _, at in waits}) == 4
+    (probe,) = claimed(claim(superuser, made[4:8], later(34)))
+    assert claimed(claim(superuser, made[4:], later(40))) == []
+    record(superuser, [probe], later(41), failed=False)
+    assert len(claimed(claim(superuser, made[5:], later(42)))) == 7
+
+
+def test_a_probe_that_fails_opens_it_again_and_one_that_says_nothing_leaves_the_next_one_to_try(
+    superuser: Database,
+) -> None:
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 8)
+    tried(superuser, made[:4], 0, failed=True)
+    (probe,) = claimed(claim(superuser, made[4:6], later(30)))
+    record(superuser, [probe], later(31), State.FAILED, failed=True)
+    assert flow_of(superuser)["open_until"] == later(61)
+    (probe,) = claimed(claim(superuser, made[5:], later(61)))
+    record(superuser, [probe], later(62), State.FAILED, failed=None)
+    assert len(claimed(claim(superuser, made[6:], later(62)))) == 1
+
+
+def test_a_probe_whose_worker_crashed_is_replaced_when_its_lease_ends(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 6)
+    tried(superuser, made[:4], 0, failed=True)
+    assert len(claimed(claim(superuser, made[4:5], later(30)))) == 1
+    assert claimed(claim(superuser, made[5:], later(69))) == []
+    assert len(claimed(claim(superuser, made[5:], later(70)))) == 1
+
+
+def test_failures_in_different_windows_are_not_added_up(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 6)
+    tried(superuser, made[:3], 0, failed=True)
+    tried(superuser, made[3:4], 60, failed=True)
+    assert flow_of(superuser) | {"counted_since": None} == flow_of(superuser) | {"counted_since": None, "attempts": 1}
+    assert flow_of(superuser)["open_until"] is None
+
+
+def test_a_destination_where_nothing_fails_is_not_written(superuser: Database) -> None:
+    """Or its one row would be what all workers wait for."""
+    made = set_up(superuser, DestinationOptions(), 20)
+    version = "SELECT xmin::text FROM destination_flow"
+    before = superuser.rows(version, {})
+    tried(superuser, made, 0, failed=False)
+    assert superuser.rows(version, {}) == before
+
+
+def test_it_can_be_turned_off_and_the_usual_one_is_lenient(superuser: Database) -> None:
+    off = DestinationOptions(circuit_breaker=CircuitBreaker(enabled=False))
+    for options, opens in ((off, False), (DestinationOptions(), True)):
+        made = set_up(superuser, options, 40)
+        tried(superuser, made[:18], 0, failed=True)
+        tried(superuser, made[18:20], 1, failed=False)
+        assert (flow_of(superuser)["open_until"] is not None) is opens  # 18 of 20 are nine in ten
+    made = set_up(superuser, DestinationOptions(), 40)
+    tried(superuser, made[:17], 0, failed=True)
+    tried(superuser, made[17:20], 1, failed=False)
+    assert flow_of(superuser)["open_until"] is None
+
+
+def test_one_that_is_turned_off_while_it_is_open_holds_nobody(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 6)
+    tried(superuser, made[:4], 0, failed=True)
+    superuser.rows("""UPDATE destination SET options = '{"circuit_breaker": {"enabled": false}}' RETURNING 1""", {})
+    assert len(claimed(claim(superuser, made[4:], later(1)))) == 2
+
+
+def test_probes_are_one_at_a_time_whatever_overlaps(superuser: Database, shared_database: FreshDatabase) -> None:
+    """While it is open nothing begins but one at a time, after its time."""
+    breaker = CircuitBreaker(failure_ratio=0.1, window_seconds=60, minimum_attempts=1, open_seconds=1)
+    made = set_up(superuser, DestinationOptions(circuit_breaker=breaker), 40)
+    tried(superuser, made[:1], 0, failed=True)
+    crowd = Crowd(
+        url=shared_database.url, waiting=dict.fromkeys(made[1:], later(1)), fails=lambda _: True, now=later(1)
+    )
+    crowd.run()
+    assert len(crowd.begun) == 39
+    assert crowd.peak == 1
+    at = [begun.at for begun in sorted(crowd.begun, key=lambda begun: begun.at)]
+    assert all(second - first >= timedelta(seconds=1) for first, second in pairwise(at))
+
+
+# At once
+
+
+def test_what_is_sent_at_once_takes_of_the_same_limits(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.5, burst=1, concurrency=1), 1)
+    other, third = ids(3)[1:]
+    sent = accept(superuser, other, wait_seconds=20.0)
+    assert sent.claim is not None
+    assert told(claim(superuser, made, NOW)) == [(WaitingFor.RATE_LIMIT, later(2))]
+    waits = accept(superuser, third, wait_seconds=20.0)
+    assert (waits.claim, waits.delivery.waiting_for) == (None, WaitingFor.RATE_LIMIT)
+    assert waits.delivery.waits_until == later(4)
+    record(superuser, [sent.claim], later(1))
+    assert len(claimed(claim(superuser, made, later(2)))) == 1
+
+
+def test_what_would_not_wait_is_neither_stored_nor_in_the_line(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.5, burst=1), 1)
+
+    def passed(delivery_id: DeliveryId) -> Acceptance:
+        return accept(superuser, delivery_id, wait_seconds=25.0, attempts_allowed=PASS_THROUGH_ATTEMPTS)
+
+    first, second = ids(3)[1:]
+    assert passed(first).claim is not None
+    for _ in range(2):
+        with pytest.raises(NotNow) as refused:
+            passed(second)
+        assert (refused.value.waiting_for, refused.value.retry_after_seconds) == ("rate_limit", 2)
+    assert len(superuser.rows("SELECT FROM delivery", {})) == 2
+    assert told(claim(superuser, made, NOW)) == [(WaitingFor.RATE_LIMIT, later(2))]
+    # Its key came before: it gets what became of that, whatever the limits say.
+    assert passed(first).delivery.delivery_id == first
+
+
+def test_what_is_accepted_for_later_is_told_what_it_will_likely_wait_for(superuser: Database) -> None:
+    made = set_up(superuser, limited(rate=0.5, burst=1), 3)
+    claim(superuser, made, NOW)
+    told_to = accept(superuser, ids(4)[3]).delivery
+    assert (told_to.waiting_for, told_to.waits_until) == (WaitingFor.RATE_LIMIT, later(6))
+    made = set_up(superuser, limited(concurrency=1), 1)
+    claim(superuser, made, NOW)
+    assert accept(superuser, ids(2)[1]).delivery.waiting_for is WaitingFor.CONCURRENCY
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER), 4)
+    tried(superuser, made, 0, failed=True)
+    told_to = accept(superuser, ids(5)[4]).delivery
+    assert (told_to.waiting_for, told_to.waits_until) == (WaitingFor.CIRCUIT_BREAKER, later(30))
