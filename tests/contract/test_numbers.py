@@ -51,6 +51,7 @@ def alarms() -> Mapping[str, Rings]:
     refused = "callers are refused, for three to five minutes in which it did not heal by itself"
     failing = "one failure alone may be a broken connection; a second period says that it goes on"
     dropped = "one packet in ten thousand, where AWS says that it should be next to none"
+    nearly = "four fifths of the 100 Gbit/s at which AWS's gateways end"
     checked = Rings(by="Minimum", seconds=every, periods=1, because="a check comes every quarter of an hour")
     return {
         "DeadLetterAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is a lost wake-up"),
@@ -60,6 +61,8 @@ def alarms() -> Mapping[str, Rings]:
         "AttemptErrorAlarm": Rings(seconds=300, periods=2, above=0, because=failing),
         "AttemptThrottleAlarm": Rings(seconds=60, periods=5, above=0, because=refused),
         "UnreachableAlarm": Rings(by="", seconds=300, periods=3, above=0.5, because="more than half reach nobody"),
+        "UnknownAlarm": Rings(by="", seconds=300, periods=3, above=0.05, because="more than connections that break"),
+        "FailedAlarm": Rings(by="", seconds=300, periods=3, above=0.25, because="more than a few wrong requests"),
         "DeliveryFaultAlarm": Rings(seconds=300, periods=1, above=0, because="each is a fault of ours"),
         "FailedInvocationAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is lost work"),
         "ApiErrorAlarm": Rings(seconds=60, periods=3, above=0, because=refused),
@@ -83,6 +86,7 @@ def alarms() -> Mapping[str, Rings]:
         **{f"EgressAddressAlarm{zone}": replace(checked, below=1, missing="ignore") for zone in "AB"},
         **{f"EgressCheckAlarm{zone}": replace(checked, periods=4, above=0, missing="breaching") for zone in "AB"},
         **{f"NatPortAlarm{zone}": Rings(seconds=300, periods=1, above=0, because="each failed") for zone in "AB"},
+        **{f"NatBandwidthAlarm{zone}": Rings(by="", seconds=300, periods=3, above=80, because=nearly) for zone in "AB"},
         **{f"NatDropAlarm{zone}": Rings(by="", seconds=300, periods=3, above=1e-4, because=dropped) for zone in "AB"},
         "VpnTunnelAlarm": Rings(by="Maximum", seconds=300, periods=2, below=1, because="1 while one tunnel is up"),
     }
@@ -190,7 +194,7 @@ _INTERNET, _VPN = "InternetGatewayAttachment", "VpnGatewayAttachment"
 ALWAYS = {"AWS::EC2::EIP": _INTERNET, "AWS::EC2::NatGateway": _INTERNET, "AWS::EC2::VPNGatewayRoutePropagation": _VPN}
 # Log groups are ours before the service makes ones that are kept for ever; a cluster's first instance is its writer.
 NAMED = {
-    "DatabaseInstance": {"PostgresqlLogGroup", "InstanceLogGroup", "IamAuthenticationLogGroup"},
+    "DatabaseCluster": {"PostgresqlLogGroup", "InstanceLogGroup", "IamAuthenticationLogGroup"},
     "DatabaseReaderInstance": {"DatabaseInstance"},
     "DatabaseProxy": {"ProxyLogGroup"},
 }

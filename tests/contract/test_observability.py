@@ -44,6 +44,7 @@ OF_AWS = {
         ("AWS/NATGateway", name, ("NatGatewayId",))
         for name in (
             "BytesInFromDestination",
+            "BytesInFromSource",
             "BytesOutToDestination",
             "ErrorPortAllocation",
             "PacketsDropCount",
@@ -171,6 +172,8 @@ ALWAYS = {
     "DeadLetterAlarm",
     "DeliveryFaultAlarm",
     "FailedInvocationAlarm",
+    "FailedAlarm",
+    "UnknownAlarm",
     "UnreachableAlarm",
     "WakeupAgeAlarm",
 }
@@ -179,6 +182,7 @@ OF_THE_WAY_OUT = {
     "EgressAddressAlarmB",
     "EgressCheckAlarmA",
     "EgressCheckAlarmB",
+    "NatBandwidthAlarmA",
     "NatDropAlarmA",
     "NatPortAlarmA",
 }
@@ -189,7 +193,7 @@ def wanted(combination: Combination, *, more: bool) -> set[str]:
     of = combination.parameters
     names = set(ALWAYS)
     names |= OF_THE_WAY_OUT if capabilities(of).has_internet else set()
-    names |= {"NatDropAlarmB", "NatPortAlarmB"} if of["Egress"] == "per-az" else set()
+    names |= {"NatBandwidthAlarmB", "NatDropAlarmB", "NatPortAlarmB"} if of["Egress"] == "per-az" else set()
     names |= {"VpnTunnelAlarm"} if capabilities(of).has_vpn else set()
     names |= {"DatabaseResumeAlarm"} if of.get("DatabaseMinCapacity", "0") == "0" else set()
     return names | ({"WebAclBlockedAlarm", "DatabaseReaderLagAlarm"} if more else set())
