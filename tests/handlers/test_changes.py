@@ -474,6 +474,19 @@ def test_a_certificate_comes_with_its_key_and_is_there_for_https_alone(
     assert seals(functions)["sealed_certificate"] != before
 
 
+def test_a_certificate_that_the_client_authenticates_with_stays_as_long_as_it_does(api: Api, tmp_path: Path) -> None:
+    client = {
+        "token_url": "https://bank.example/token",
+        "client_id": "acme",
+        "client_authentication": "tls_client_auth",
+    }
+    api.destination("https://bank.example", auth={"type": "oauth2", **client}, client_certificate=certified(tmp_path))
+    refused = patch(api, {"client_certificate": None})
+    assert (refused.status, refused.faults) == (422, ["/client_certificate"])
+    assert patch(api, {"auth": {"scope": "payments"}}).status == 200
+    assert patch(api, {"client_certificate": None, "auth": BEARER}).status == 200
+
+
 def test_a_scheme_to_sign_with_keeps_its_keys_unless_they_are_given(functions: Functions, api: Api) -> None:
     made = api.destination("https://bank.example", signing=SIGNING)
     shown = api.get(PATH).json["signing"]

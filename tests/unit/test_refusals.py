@@ -6,6 +6,7 @@ The last test fails for a refusal in src/handlers/schemas/ that has no row here.
 import ast
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from domain.auth import AuthType, BearerAuth
+from domain.auth import AuthType, BearerAuth, ClientAuthentication, OAuthClient
 from domain.certificates import CertificateFacts
 from domain.destinations import Guarantee, ManagedDestination, Timeouts
 from domain.errors import Fault, InvalidRequest
@@ -436,7 +437,7 @@ FACTS = CertificateFacts(
 )
 
 
-def patched(members: Members) -> None:
+def patched(members: Members, **others: Any) -> None:
     """A patch of a destination with credentials and a client certificate."""
     current = ManagedDestination(
         destination_id=DestinationId(UUID(int=2)),
@@ -453,7 +454,18 @@ def patched(members: Members) -> None:
         timeouts=Timeouts(),
         created_at=NOW,
     )
+    current = replace(current, **others)
     change(members, current, unsealed=lambda: BearerAuth(token="secret"), now=NOW)
+
+
+def patched_client(members: Members) -> None:
+    """A patch of a destination whose client authenticates with its certificate."""
+    client = OAuthClient(
+        token_url="https://partner.example.com/token",
+        client_id="acme",
+        client_authentication=ClientAuthentication.TLS_CLIENT_AUTH,
+    )
+    patched(members, auth_type=AuthType.OAUTH2, options=DestinationOptions(certificate=FACTS, oauth=client))
 
 
 BEARER = {"type": "bearer", "token": "secret"}
@@ -466,7 +478,9 @@ PATCHES: list[tuple[str, Members, Members]] = [
         {"base_url": "http://partner.example.com", "auth": BEARER, "client_certificate": None},
     ),
 ]
-CASES = [(patched, *case) for case in PATCHES]
+WITHOUT_CERTIFICATE: Members = {"client_certificate": None}
+CASES: list[tuple[Any, str, Members, Members]] = [(patched, *case) for case in PATCHES]
+CASES += [(patched_client, "/client_certificate", WITHOUT_CERTIFICATE, {**WITHOUT_CERTIFICATE, "auth": BEARER})]
 CASES += [(delivery, *case) for case in DELIVERIES]
 CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES)]
 

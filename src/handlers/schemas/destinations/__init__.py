@@ -167,9 +167,10 @@ class DestinationsBody(Struct, frozen=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """What a destination has already and a body does not say again: the headers, in lower case, that carry its
-    credentials, and whether it has a client certificate."""
+    credentials, whether these need a client certificate, and whether it has one."""
 
     header_names: frozenset[str] = frozenset()
+    needs_certificate: bool = False
     has_certificate: bool = False
 
 
@@ -254,6 +255,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *allow.faults(body.allow),
         *_name_faults(body.name),
         *_plain_faults(body.base_url, kept),
+        *_certificate_faults(body, kept),
         *_key_faults(body, kept),
         *signing.faults(
             body.signing,
@@ -267,6 +269,12 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
 def _name_faults(name: str) -> list[Fault]:
     """No name has the form of an id, so that a reference is one or the other."""
     return [Fault(field="/name", detail="must not have the form of an id")] if _is_uuid(name) else []
+
+
+def _certificate_faults(body: NewDestinationBody, kept: Kept) -> list[Fault]:
+    if not kept.needs_certificate or kept.has_certificate or body.client_certificate is not None:
+        return []
+    return [Fault(field="/client_certificate", detail="must stay: the client of auth authenticates with it")]
 
 
 def _plain_faults(base_url: str, kept: Kept) -> list[Fault]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import fields
 
-from domain.auth import Auth, AuthType
+from domain.auth import Auth, AuthType, ClientAuthentication
 from domain.destinations import ManagedDestination
 from domain.errors import Fault, InvalidRequest, Unsealable
 from domain.targets import origin
@@ -169,7 +169,9 @@ def _kept(current: ManagedDestination, wanted: Members) -> Kept:
     """What the patch leaves as it is of what may only be written."""
     names = current.options.header_names or ("authorization",)
     has_auth = "auth" not in wanted and current.auth_type is not AuthType.NONE
+    oauth = current.options.oauth if has_auth else None
     return Kept(
+        needs_certificate=oauth is not None and oauth.client_authentication is ClientAuthentication.TLS_CLIENT_AUTH,
         header_names=frozenset(name.lower() for name in names) if has_auth else frozenset(),
         has_certificate="client_certificate" not in wanted and current.sealed_certificate is not None,
     )
