@@ -28,6 +28,11 @@ def fields_in(template: str) -> frozenset[str]:
     return frozenset(match[1] for match in _PART.finditer(template) if match[1] is not None)
 
 
+def times_in(template: str, field: str) -> int:
+    """How often `field` is in `template`."""
+    return sum(match[1] == field for match in _PART.finditer(template))
+
+
 def filled(template: str, values: Mapping[str, bytes]) -> bytes:
     """`template`, in UTF-8, with each field's value in its place, byte for byte.
 

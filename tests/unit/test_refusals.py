@@ -243,6 +243,12 @@ SIGNING: list[tuple[str, Members, Members]] = [
     ),
     ("/signing/0/timestamp_header", schemes(hmac(timestamp_header="Via")), schemes(hmac(timestamp_header="Date"))),
     ("/signing/0/signed", schemes(hmac(signed="{nonce}.{body}")), schemes(hmac(signed="{{nonce}}.{body}"))),
+    ("/signing/0/signed", schemes(hmac(signed="{body}{body}")), schemes(hmac(signed="{body}{{body}}"))),
+    (
+        "/signing/0/payload",
+        schemes(jws(payload="{headers}{body}{headers}", headers=["A"])),
+        schemes(jws(payload="{headers}{body}", headers=["A"])),
+    ),
     ("/signing/0/value", schemes(hmac(value="t={timestamp}")), schemes(hmac(value="t={timestamp},v1={signature}"))),
     ("/signing/0/repeat", schemes(hmac(repeat=",v1=")), schemes(hmac(repeat=",v1={signature}"))),
     (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.templates import fields_in, filled, template_fault
+from domain.templates import fields_in, filled, template_fault, times_in
 
 FIELDS = ("id", "timestamp", "body")
 LITERALS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -24,7 +24,9 @@ def test_every_field_is_replaced_and_every_literal_stays(
     expected = b"".join(values[part[0][1:-1]] if isinstance(part, tuple) else part.encode() for part in parts)
     assert template_fault(template, fields=FIELDS) is None
     assert filled(template, values) == expected
-    assert fields_in(template) == {part[0][1:-1] for part in parts if isinstance(part, tuple)}
+    fields = [part[0][1:-1] for part in parts if isinstance(part, tuple)]
+    assert fields_in(template) == set(fields)
+    assert {name: times_in(template, name) for name in FIELDS} == {name: fields.count(name) for name in FIELDS}
 
 
 @given(template=st.text("{}ab"))

@@ -39,7 +39,7 @@ from domain.signing import (
     value_fault,
     written_headers,
 )
-from domain.templates import fields_in, template_fault
+from domain.templates import fields_in, template_fault, times_in
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import KeyRefused
 from flows.rotate import Rotation
@@ -481,20 +481,26 @@ def _of_hmac(form: TemplatedHmac) -> Iterator[tuple[str, str]]:
     yield from _if_fault("/timestamp_header", _header_fault(form.timestamp_header or "X"))
     if (form.timestamp_header or "").lower() == form.header.lower():
         yield "/timestamp_header", "must not be the header of the signature"
-    yield from _if_fault("/signed", template_fault(form.signed, fields=SIGNED_FIELDS))
+    yield from _if_fault("/signed", _content_fault(form.signed, fields=SIGNED_FIELDS))
     yield from _if_fault("/value", value_fault(form.value))
     yield from _if_fault("/repeat", value_fault(form.repeat) if form.repeat else None)
 
 
 def _of_jws(form: DetachedJws) -> Iterator[tuple[str, str]]:
     yield from _if_fault("/header", _header_fault(form.header))
-    fault = template_fault(form.payload, fields=JWS_PAYLOAD_FIELDS)
+    fault = _content_fault(form.payload, fields=JWS_PAYLOAD_FIELDS)
     yield from _if_fault("/payload", fault)
     if fault is None and bool(form.headers) != ("headers" in fields_in(form.payload)):
         yield "/headers", "must be given where the payload contains {headers}, and only there"
     if len(json.dumps(dict(form.members))) > MEMBERS_LIMIT_BYTES:
         yield "/members", f"must have at most {MEMBERS_LIMIT_BYTES} bytes in all"
     yield from member_faults(form.members, form.critical)
+
+
+def _content_fault(template: str, *, fields: Sequence[str]) -> str | None:
+    """Why `template` cannot be what is signed. A body of 4 MiB a hundred times over would not fit into a worker."""
+    repeated = [name for name in ("body", "headers") if times_in(template, name) > 1]
+    return template_fault(template, fields=fields) or (f"must contain {{{repeated[0]}}} once" if repeated else None)
 
 
 def _if_fault(member: str, fault: str | None) -> Iterator[tuple[str, str]]:
