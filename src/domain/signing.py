@@ -15,6 +15,7 @@ from domain.templates import fields_in, template_fault
 MAX_SCHEMES = 5
 MAX_KEYS = 5  # of one scheme: the current one, and those of rotations whose overlaps are not over
 MAX_COMPONENTS = 50
+MAX_MEMBER_LEVELS = 5  # of a member of a JWS header
 DEFAULT_OVERLAP_SECONDS = 86_400
 MAX_OVERLAP_SECONDS = 30 * 86_400
 SIGNED_FIELDS = ("id", "timestamp", "method", "path", "query", "body")
@@ -381,6 +382,8 @@ def member_faults(members: Mapping[str, object], critical: Iterable[str]) -> lis
         place = f"/members/{name.replace('~', '~0').replace('/', '~1')}"
         if name in _OWN_MEMBERS:
             faults.append((place, "is set by the scheme itself"))
+        elif _is_deeper(value, MAX_MEMBER_LEVELS):
+            faults.append((place, f"must not be nested more than {MAX_MEMBER_LEVELS} levels deep"))
         elif isinstance(value, str) and (fault := template_fault(value, fields=JWS_MEMBER_FIELDS)):
             faults.append((place, fault))
     for at, name in enumerate(critical):
@@ -389,6 +392,12 @@ def member_faults(members: Mapping[str, object], critical: Iterable[str]) -> lis
         elif name not in members:
             faults.append((f"/critical/{at}", "must be one of the members"))
     return faults
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects are nested more than `levels` deep. Whoever reads it back must not run out of stack."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in inner))
 
 
 JWS_MEMBER_FIELDS = tuple(name for name in SIGNED_FIELDS if name != "body")

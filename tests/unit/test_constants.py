@@ -119,6 +119,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MAX_SCHEMES": 5,
         "MAX_KEYS": 5,
         "MAX_COMPONENTS": 50,
+        "MAX_MEMBER_LEVELS": 5,
         "DEFAULT_OVERLAP_SECONDS": 86_400,
         "MAX_OVERLAP_SECONDS": 2_592_000,
     },

@@ -243,6 +243,9 @@ SIGNING: list[tuple[str, Members, Members]] = [
     ),
     ("/signing/0/timestamp_header", schemes(hmac(timestamp_header="Via")), schemes(hmac(timestamp_header="Date"))),
     ("/signing/0/signed", schemes(hmac(signed="{nonce}.{body}")), schemes(hmac(signed="{{nonce}}.{body}"))),
+    ("/signing/0/members/a", schemes(jws(members={"a": [[[[[[]]]]]]})), schemes(jws(members={"a": [[[[[]]]]]}))),
+    ("/signing", schemes(hmac(signed="\0")), schemes(hmac(signed="\1"))),
+    ("/signing", schemes(jws(members={"a": ["\0"]})), schemes(jws(members={"a": ["\\u0000"]}))),
     ("/signing/0/signed", schemes(hmac(signed="{body}{body}")), schemes(hmac(signed="{body}{{body}}"))),
     (
         "/signing/0/payload",

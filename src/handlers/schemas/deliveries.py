@@ -1,7 +1,6 @@
 """The bodies of /v1/deliveries."""
 
 import json
-import re
 from base64 import b64decode
 from codecs import BOM_UTF8
 from collections.abc import Mapping
@@ -23,15 +22,13 @@ from domain.targets import path_fault, query_fault
 from flows.deliver import Progress
 from handlers.answers import ANSWER_BYTES, fitting, surely_fits, weight
 from handlers.schemas.attempts import AttemptBody, ResponseBody, attempt_body, response_body
-from handlers.schemas.common import CreatedAt, Cursor, DestinationId
+from handlers.schemas.common import CreatedAt, Cursor, DestinationId, holds_nul
 from handlers.schemas.headers import HeaderValues, header_faults, header_values
 
 METADATA_LIMIT_BYTES = 4096
 SYNC_RESPONSE_BYTES = 4 * 1024 * 1024  # as base64 it still fits into the 6 MB that Lambda may answer
 NOT_BEFORE_LIMIT = timedelta(days=30)
 CLOCK_SKEW = timedelta(minutes=5)  # "now" by a caller's clock
-# An escape that is not itself escaped. PostgreSQL's jsonb does not take it.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _AS_TEXT = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -259,7 +256,7 @@ def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
     encoded = _AS_TEXT.encode(metadata)
     if len(encoded.encode()) > METADATA_LIMIT_BYTES:
         return [Fault(field="/metadata", detail=f"must be at most {METADATA_LIMIT_BYTES} bytes of JSON")]
-    if _NUL.search(encoded):
+    if holds_nul(encoded.encode()):
         return [Fault(field="/metadata", detail="must not contain U+0000")]
     return []
 

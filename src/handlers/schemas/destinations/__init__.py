@@ -5,20 +5,21 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 `_faults` and what `new_destination` or `destination_body` passes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta, Struct
 
 from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
-from handlers.schemas.common import CreatedAt, Cursor, DestinationId
+from handlers.schemas.common import CreatedAt, Cursor, DestinationId, holds_nul
 from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
@@ -181,7 +182,9 @@ def new_destination(
     body: NewDestinationBody, *, tenant_id: TenantId, now: datetime, kept: Kept = NOTHING_KEPT
 ) -> NewDestination:
     """Raises InvalidRequest with every field that the types alone cannot judge."""
-    if faults := _faults(body, now=now, kept=kept):
+    faults = _faults(body, now=now, kept=kept)
+    faults += _nul_faults(body, besides=faults)
+    if faults:
         raise InvalidRequest(*faults)
     given = body.client_certificate
     client_certificate, facts = (None, None) if given is None else certificate.domain(given, now=now)
@@ -263,6 +266,16 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
             key_header=body.idempotency_header.lower(),
         ),
         *flow.faults(body.limits, body.windows),
+    ]
+
+
+def _nul_faults(body: NewDestinationBody, *, besides: Sequence[Fault]) -> list[Fault]:
+    """PostgreSQL stores no U+0000, neither as text nor in JSON. A member that is at fault anyway is not named again."""
+    named = {fault.field.split("/")[1] for fault in besides}
+    return [
+        Fault(field=f"/{name}", detail="must not contain U+0000")
+        for name, value in msgspec.to_builtins(body).items()
+        if name not in named and holds_nul(msgspec.json.encode(value))
     ]
 
 

@@ -492,9 +492,10 @@ def _of_jws(form: DetachedJws) -> Iterator[tuple[str, str]]:
     yield from _if_fault("/payload", fault)
     if fault is None and bool(form.headers) != ("headers" in fields_in(form.payload)):
         yield "/headers", "must be given where the payload contains {headers}, and only there"
-    if len(json.dumps(dict(form.members))) > MEMBERS_LIMIT_BYTES:
+    faults = member_faults(form.members, form.critical)
+    if not faults and len(json.dumps(dict(form.members))) > MEMBERS_LIMIT_BYTES:
         yield "/members", f"must have at most {MEMBERS_LIMIT_BYTES} bytes in all"
-    yield from member_faults(form.members, form.critical)
+    yield from faults
 
 
 def _content_fault(template: str, *, fields: Sequence[str]) -> str | None:
