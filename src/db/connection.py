@@ -69,19 +69,19 @@ _BUSY = (
 )
 
 
-# psycopg parses a longer statement again at each call (MAX_CACHED_STATEMENT_LENGTH in psycopg/_queries.py).
-_PARSED_ONCE_CHARACTERS = 4096
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 class Connection(psycopg.Connection[Row]):
     """Waits for PostgreSQL until `give_up_at` (of a monotonic clock, in seconds; None for as long as it takes).
 
     `idle_cursor` may be used again, and `names` are the columns of the statements that have run: making a cursor, and
-    naming the columns of each result, costs more than all that is done with a row.
+    naming the columns of each result, costs more than all that is done with a row. Cursors are raw: psycopg would parse
+    a long statement at each call.
     """
 
     give_up_at: float | None = None
-    idle_cursor: psycopg.Cursor[TupleRow] | None = None
+    idle_cursor: psycopg.RawCursor[TupleRow] | None = None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -90,9 +90,11 @@ class Connection(psycopg.Connection[Row]):
 
     def run(self, statement: LiteralString, parameters: Parameters, *, prepare: bool | None, binary: bool) -> list[Row]:
         """All rows, by the names of their columns."""
-        cursor = self.idle_cursor or self.cursor(row_factory=tuple_row)
+        cursor = self.idle_cursor or psycopg.RawCursor(self, row_factory=tuple_row)
         self.idle_cursor = None
-        cursor.execute(_parsed_once(statement), parameters, prepare=prepare, binary=binary)
+        text, parameter_names = _numbered(statement)
+        values = [parameters[name] for name in parameter_names]
+        cursor.execute(text, values, prepare=prepare, binary=binary)
         rows = cursor.fetchall()
         if statement not in self.names:
             self.names[statement] = [column.name for column in cursor.description or ()]
@@ -281,12 +283,13 @@ def _beside_itself(run: _Run) -> _Run:
 
 
 @cache
-def _parsed_once(statement: LiteralString) -> LiteralString:
-    """The same statement without its comments and its indentation, where it is too long with them. No literal of ours
-    has a line break or two hyphens."""
-    if len(statement) <= _PARSED_ONCE_CHARACTERS:
-        return statement
-    return "\n".join(line.partition("--")[0].strip() for line in statement.splitlines())
+def _numbered(statement: LiteralString) -> tuple[bytes, tuple[str, ...]]:
+    """The statement as PostgreSQL takes it, with $1 for the first of the names that are returned with it. Without its
+    comments: no literal of ours has two hyphens in it."""
+    text = "\n".join(line.partition("--")[0].strip() for line in statement.splitlines())
+    names = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+    return numbered.replace("%%", "%").encode(), names
 
 
 def _is_gone(connection: Connection) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import LiteralString
 
 import pytest
-from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from db import connection
 from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Database
@@ -84,20 +83,35 @@ def test_values_are_the_same_in_both_formats(connected: Database) -> None:
     assert connected.rows(statement, {}, binary=True) == connected.rows(statement, {})
 
 
-def test_every_statement_is_short_enough_to_be_parsed_once(repository: Path) -> None:
-    """psycopg parses a longer one at each call, which would take as long as all the rest."""
-    literals = [
+def literals(repository: Path) -> list[str]:
+    return [
         node.value
         for path in (repository / "src" / "db").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "SELECT" in node.value
     ]
-    assert max(map(len, literals)) > MAX_CACHED_STATEMENT_LENGTH
-    for literal in literals:
-        short = connection._parsed_once(literal)
-        assert len(short) <= MAX_CACHED_STATEMENT_LENGTH
-        bare = literal if len(literal) <= MAX_CACHED_STATEMENT_LENGTH else re.sub(r"--.*", "", literal)
-        assert short.split() == bare.split()
+
+
+def test_psycopg_parses_no_statement(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would parse one of more than 4,096 characters at each call, which takes as long as all the rest."""
+
+    def parses(*_: object) -> object:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr("psycopg._queries._split_query", parses)
+    long: LiteralString = """
+        SELECT %(a)s::text || %(b)s || %(a)s AS both,  -- %(comment)s
+               'a' LIKE '%%' AS percent
+        """
+    assert connected.rows(long, {"b": "y", "a": "x", "unused": 1}) == [{"both": "xyx", "percent": True}]
+
+
+def test_a_statement_is_sent_without_comments_and_otherwise_as_it_is(repository: Path) -> None:
+    for literal in literals(repository):
+        text, names = connection._numbered(literal)
+        for number, name in reversed(list(enumerate(names, start=1))):
+            text = text.replace(f"${number}".encode(), f"%({name})s".encode())
+        assert text.split() == re.sub(r"--.*", "", literal).replace("%%", "%").encode().split()
         assert not re.search(r"'[^'\n]*--[^'\n]*'", literal)
         assert not re.search(r"'[^'\n]*\n[^'\n]*'", re.sub(r"--.*|'[^'\n]*'", "", literal))
 
