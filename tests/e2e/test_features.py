@@ -33,6 +33,7 @@ from tests.support.signing import public_key_of_public_pem, verify_jws, verify_m
 from tests.support.usage import Document
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+TRANSITIONS = ("pause", "resume", "disable", "enable")
 OPEN = (("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/docs"))
 WAIT = {"Prefer": "wait=20"}
 NEVER_ISSUED = f"spt_{'A' * 43}"
@@ -50,7 +51,6 @@ UNUSED = {
     r"GET /(healthz|openapi.json|docs) 403": "the firewall's, of which there is none on one machine",
     r"GET /(?!v1/via).* 400": "API Gateway's own: these read neither a body nor a key",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
-    r"(DeliveryBody/|DeliveryDetailsBody/)?[Ss]tate = canceled": "reserved: no call cancels a delivery yet",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
 }
 UNUSED_PROBLEMS = {
@@ -133,6 +133,9 @@ def every_call() -> list[tuple[str, str, str]]:
         ("read", "GET", "/v1/destinations"),
         ("read", "GET", "/v1/destinations/partner"),
         ("manage", "POST", "/v1/destinations/partner/rotate-secret"),
+        ("manage", "PATCH", "/v1/destinations/absent"),
+        ("manage", "DELETE", "/v1/destinations/absent"),
+        *(("manage", "POST", f"/v1/destinations/absent/{transition}") for transition in TRANSITIONS),
         ("send", "POST", "/v1/deliveries"),
         ("read", "GET", "/v1/deliveries"),
         ("read", "GET", f"/v1/deliveries/{NOBODY}"),
@@ -184,9 +187,90 @@ def test_each_kind_of_credential_and_guarantee_makes_a_destination(stack: Stack,
         created = user.call("POST", "/v1/destinations", body=body)
         assert created.status == 201, created.body
         shown = user.call("GET", f"/v1/destinations/{created.json['destination_id']}").json
-        assert {**body, "auth": {"type": auth["type"]}}.items() <= shown.items()
+        assert shown["auth"]["type"] == auth["type"]
+        assert {**body, "auth": shown["auth"]}.items() <= shown.items()
         assert user.deliver(destination=body["name"], headers={"Prefer": "wait=20"}).json["state"] == "delivered"
         assert stack.partner.calls[-1].headers["x-request-key"]
+
+
+def change(user: Consumer, name: str, members: dict[str, Any], **headers: str) -> Answer:
+    return user.call("PATCH", f"/v1/destinations/{name}", body=members, headers=headers)
+
+
+def test_a_destination_is_changed_at_its_version(stack: Stack, user: Consumer) -> None:
+    policies = {
+        "retry": {"schedule": [0, 1, 2], "statuses": {"add": [409], "remove": [500]}, "give_up_after": 3600},
+        "allow": {"methods": list(METHODS), "paths": ["/orders"]},
+    }
+    body = {"name": "changing", "base_url": stack.partner.url, "auth": {"type": "bearer", "token": "first"}}
+    assert user.call("POST", "/v1/destinations", body=body | policies | {"name": "policies"}).status == 201
+    made = user.call("POST", "/v1/destinations", body=body)
+    assert made.headers["etag"] == '"1"'
+    changes = {
+        "auth": {"token": "second"},
+        **policies,
+        "idempotent": True,
+        "timeouts": {"connect_seconds": 2},
+        "idempotency_header": "X-Request-Key",
+        "guarantee": "at_least_once",
+    }
+    changed = change(user, "changing", changes, **{"If-Match": '"1"'})
+    assert (changed.status, changed.headers["etag"]) == (200, '"2"'), changed.body
+    assert change(user, "changing", changed.json).json == changed.json
+    late = change(user, "changing", {"idempotent": False}, **{"If-Match": '"1"'})
+    assert (late.status, kind_of(late)) == (412, "precondition-failed")
+    assert change(user, "changing", {"name": "other"}).status == 409
+    assert change(user, "absent", {"name": "other"}).status == 404
+    elsewhere = change(user, "changing", {"base_url": "https://evil.example"})
+    assert (elsewhere.status, elsewhere.json["faults"][0]["field"]) == (422, "/auth")
+    assert user.deliver(destination="changing", path="/orders", headers=WAIT).json["attempts_allowed"] == 3
+    assert stack.partner.calls[-1].headers["authorization"] == "Bearer second"
+    assert kind_of(user.deliver(destination="changing", path="/admin")) == "not-allowed"
+    for method in METHODS:
+        assert user.call(method, "/v1/via/changing/admin").status == 403
+    assert change(user, "changing", {"retry": None, "allow": None, "auth": None}).json["allow"] is None
+
+
+def test_what_a_paused_destination_is_sent_waits_and_goes_on(stack: Stack, user: Consumer) -> None:
+    user.call("POST", "/v1/destinations", body={"name": "pausing", "base_url": stack.partner.url})
+    path = "/v1/destinations/pausing"
+    paused = user.call("POST", f"{path}/pause", body={"reason": "their cut-off"})
+    assert (paused.json["state"], paused.json["state_reason"]) == ("paused", "their cut-off")
+    waits = user.deliver(destination="pausing", path="/orders")
+    waiting = user.deliver(destination="pausing", path="/orders", headers=WAIT)
+    for answer in (waits, waiting):
+        assert (answer.status, answer.json["waiting_for"]) == (202, "destination_paused")
+    passed = {method: user.call(method, "/v1/via/pausing/orders") for method in METHODS}
+    assert {(answer.status, answer.headers["retry-after"]) for answer in passed.values()} == {(503, "60")}
+    assert kind_of(passed["GET"]) == "destination-paused"
+    assert kind_of(user.call("POST", f"{path}/enable")) == "wrong-state"
+    assert user.call("POST", f"{path}/resume").json["state"] == "active"
+    accepted = [answer.json["delivery_id"] for answer in (waits, waiting)]
+    assert eventually(lambda: {user.delivery(delivery_id)["state"] for delivery_id in accepted} == {"delivered"})
+
+
+def test_a_disabled_destination_refuses_and_a_deleted_one_is_gone(stack: Stack, user: Consumer) -> None:
+    user.call("POST", "/v1/destinations", body={"name": "ending", "base_url": stack.partner.url})
+    path = "/v1/destinations/ending"
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    pending = user.deliver(destination="ending", not_before=later)
+    assert user.call("POST", f"{path}/disable").json["state"] == "disabled"
+    assert user.delivery(pending.json["delivery_id"])["waiting_for"] == "destination_disabled"
+    assert kind_of(user.deliver(destination="ending")) == "destination-disabled"
+    for method in METHODS:
+        assert user.call(method, "/v1/via/ending/orders").status == 409
+    for wrong in ("pause", "resume"):
+        assert kind_of(user.call("POST", f"{path}/{wrong}")) == "wrong-state"
+    assert user.call("POST", f"{path}/enable").json["state"] == "active"
+    refused = user.call("DELETE", path)
+    assert (refused.status, refused.json["unfinished"]) == (409, 1)
+    assert user.call("DELETE", path, headers={"If-Match": '"1"'}).status == 412
+    assert user.call("DELETE", path, body={}).status == 400
+    deleted = user.call("DELETE", f"{path}?pending=cancel")
+    assert (deleted.json["canceled"], deleted.json["unfinished"]) == (1, 0)
+    assert user.call("GET", path).status == 404
+    assert user.delivery(pending.json["delivery_id"])["state"] == "canceled"
+    assert ids(user, f"?state=canceled&destination={deleted.json['destination_id']}") == [pending.json["delivery_id"]]
 
 
 def hmac_scheme(algorithm: str, encoding: str, secret_encoding: str, timestamp_format: str) -> dict[str, Any]:
@@ -389,7 +473,6 @@ def test_each_state_is_seen_and_found_by_the_list(user: Consumer, other: Holding
         assert answer.json["state"] == state, answer.body
         assert user.delivery(answer.json["delivery_id"])["state"] == state
         assert answer.json["delivery_id"] in ids(user, f"?state={state}")
-    assert ids(user, "?state=canceled") == []
     with held(user, other, "POST", key=key) as running:
         (sending,) = ids(user, "?state=sending&destination=other")
         assert user.delivery(sending)["state"] == "sending"
@@ -509,7 +592,9 @@ def test_what_cannot_be_accepted_is_refused_with_a_reason(user: Consumer, key: s
         assert answer.status == 401
     for method, path in [*OPEN, *(call[1:] for call in every_call())]:
         assert user.call(method, path, body=OVER_THE_LIMIT).status == 413, (method, path)
-    for method, path in [("POST", "/v1/deliveries"), ("POST", "/v1/destinations"), *via()]:
+    of_absent = [("PATCH", ""), *(("POST", f"/{transition}") for transition in TRANSITIONS)]
+    bodies = [(method, f"/v1/destinations/absent{path}") for method, path in of_absent]
+    for method, path in [("POST", "/v1/deliveries"), ("POST", "/v1/destinations"), *bodies, *via()]:
         assert user.call(method, path, body=b"{", headers=TOO_LONG).status == 400, (method, path)
     invalid: list[tuple[str, str, object]] = [("POST", "/v1/deliveries", {}), ("POST", "/v1/destinations", {})]
     for method, path, body in [
@@ -591,7 +676,9 @@ def test_without_the_database_every_call_that_needs_it_says_when_to_come_back(st
 
 def ask(user: Consumer, _: str, method: str, path: str, *, body: object) -> Answer:
     own = replace(user, token=NEVER_ISSUED) if "egress" in path else user
-    return own.call(method, path, body=body if method == "POST" else None)
+    return own.call(
+        method, path, body={"idempotent": True} if method == "PATCH" else body if method == "POST" else None
+    )
 
 
 @pytest.fixture

@@ -195,7 +195,8 @@ def _transition(transition: Transition, summary: str, description: str) -> Opera
         body=ReasonBody,
         body_required=False,
         responses={200: SHOWN},
-        problems=("not-found", "wrong-state"),
+        # Every state may be disabled.
+        problems=("not-found",) if transition is Transition.DISABLE else ("not-found", "wrong-state"),
     )
 
 
