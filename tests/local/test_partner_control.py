@@ -219,7 +219,7 @@ def test_a_connection_leaves_no_thread_behind(partner: Partner) -> None:
     before = threading.active_count()
     for number in range(50):
         ask(partner, ("/orders", "/lose/orders", "/cut/orders", "/x")[number % 4])
-    eventually(lambda: threading.active_count() == before)
+    eventually(lambda: threading.active_count() <= before)
 
 
 def test_connections_beyond_the_limit_are_closed_and_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,15 @@ def test_connections_beyond_the_limit_are_closed_and_there_is_room_again(monkeyp
                 assert connection.recv(10)
             with connected(partner) as third:
                 assert third.recv(10) == b""
-        eventually(lambda: ask(partner, "/orders").raw != b"")
+        eventually(lambda: is_served(partner))
+
+
+def is_served(partner: Partner) -> bool:
+    """Whether there is room: a connection beyond the limit is closed or reset, as it comes."""
+    try:
+        return ask(partner, "/orders").raw != b""
+    except OSError:
+        return False
 
 
 def test_old_requests_are_forgotten(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +262,7 @@ def test_stopping_ends_whatever_hangs(path: str) -> None:
         silent.sendall(b"GET /orders HTTP/1.1\r\n")  # it never ends its headers
         eventually(lambda: bool(partner.calls))
         partner.stop()
-        eventually(lambda: threading.active_count() == before)
+        eventually(lambda: threading.active_count() <= before)
 
 
 def test_no_connection_comes_about_at_a_port_whose_queue_is_full() -> None:
