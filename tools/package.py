@@ -54,6 +54,7 @@ UNUSED_PARTS = frozenset(
         "idempotency",
         "kafka",
         "parameters",
+        "parser",  # only where pydantic is loaded
         "streaming",
     )
 )
