@@ -27,6 +27,11 @@ class AllowlistedAddress:
     since: datetime | None
     verified_at: datetime | None
 
+    @property
+    def cidr(self) -> str:
+        """The range that has this one IPv4 address, as firewalls take it."""
+        return f"{self.address}/32"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:
@@ -38,8 +43,3 @@ class Allowlist:
     tls_versions: tuple[str, ...]
     public_key: str
     issued_at: datetime
-
-
-def cidr(address: str) -> str:
-    """The range that has this one IPv4 address, as firewalls take it."""
-    return f"{address}/32"

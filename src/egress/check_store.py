@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from domain.allowlist import Announcement
 from domain.checks import Check
 from domain.errors import ChecksUnavailable
 from runtime.aws import AwsCallFailed, call
 from runtime.settings import CheckSettings
+
+if TYPE_CHECKING:
+    from domain.allowlist import Announcement
 
 # Callers wait for it: a healthy SSM answers within some ten milliseconds.
 _SECONDS = 2.0
@@ -72,11 +75,11 @@ class CheckStore:
             raise _unavailable(self._cached.failure)
         return self._cached.checks
 
-    def announcement(self, *, now: datetime) -> Announcement:
+    def announcement(self, *, now: datetime) -> "Announcement":
         """What the operator announced, as it was at most 30 s ago. Raises ChecksUnavailable."""
         if self._announced is None or not self._announced[0] <= now < self._announced[0] + CACHED_FOR:
             found = self._call("GetParameters", {"Names": [self._name(_ANNOUNCEMENT)]}).get("Parameters", [])
-            self._announced = now, _announcement(found[0]["Value"]) if found else Announcement()
+            self._announced = now, _announcement(found[0]["Value"] if found else "{}")
         return self._announced[1]
 
     def _read_at(self, now: datetime, zones: Sequence[str]) -> _CachedResults:
@@ -107,8 +110,10 @@ def _unavailable(reason: str) -> ChecksUnavailable:
     return ChecksUnavailable(reason, retry_after_seconds=_RETRY_AFTER_SECONDS)
 
 
-def _announcement(value: str) -> Announcement:
+def _announcement(value: str) -> "Announcement":
     """Raises ChecksUnavailable for a value that is none: what is announced must not get lost without a word."""
+    from domain.allowlist import Announcement  # for that call alone
+
     try:
         published = msgspec.json.decode(value, type=_Published)
         return Announcement(

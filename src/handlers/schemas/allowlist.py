@@ -1,12 +1,14 @@
 """The body of /v1/egress/allowlist."""
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from domain.allowlist import Allowlist, cidr
 from flows.check_egress import NO_FIXED_ADDRESS
+
+if TYPE_CHECKING:
+    from domain.allowlist import Allowlist
 
 OneAddress = Annotated[str, Meta(description="What to allow")]
 AsRange = Annotated[str, Meta(description="The same as a range of one address")]
@@ -54,7 +56,7 @@ class AllowlistBody(Struct, frozen=True, kw_only=True):
     ]
 
 
-def allowlist_body(allowlist: Allowlist) -> AllowlistBody:
+def allowlist_body(allowlist: "Allowlist") -> AllowlistBody:
     """The document as JSON has it."""
     announced = allowlist.announcement
     return AllowlistBody(
@@ -62,7 +64,7 @@ def allowlist_body(allowlist: Allowlist) -> AllowlistBody:
         addresses=[
             AllowlistedAddressBody(
                 address=entry.address,
-                cidr=cidr(entry.address),
+                cidr=entry.cidr,
                 availability_zones=list(entry.availability_zones),
                 since=entry.since,
                 last_verified_at=entry.verified_at,
@@ -81,5 +83,5 @@ def allowlist_body(allowlist: Allowlist) -> AllowlistBody:
 def _next_change(addresses: tuple[str, ...], begins_on: date | None) -> NextChangeBody | None:
     if not addresses:
         return None
-    bodies = [AnnouncedAddressBody(address=address, cidr=cidr(address)) for address in addresses]
+    bodies = [AnnouncedAddressBody(address=address, cidr=f"{address}/32") for address in addresses]
     return NextChangeBody(addresses=bodies, begins_on=begins_on)
