@@ -28,3 +28,8 @@ deploy: $(DEV_READY) ## look at the account, build, guard, ask, deploy and prote
 protect: $(DEV_READY) ## set the stack policy on a stage's stack and on its nested stacks: STAGE=dev
 #! STAGE=
 	@$(DEPLOYER) protect $(options)
+
+.PHONY: status
+status: $(DEV_READY) ## whether a stage's stack is healthy, in one screen, without changing anything: STAGE=dev
+#! STAGE=
+	@$(DEPLOYER) status $(options)

@@ -33,9 +33,11 @@ from stack.deploy.failures import reason_of
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
 from stack.deploy.stack_states import Readiness, state_of
+from stack.deploy.status import CALLS as STATUS_CALLS
+from stack.deploy.status import status, today
 from stack.preflight.checks import Question, left_addresses
-from stack.preflight.reader import NotReadable, Reader
-from stack.preflight.report import preflight
+from stack.preflight.reader import NotReadable, Reader, Verdict
+from stack.preflight.report import preflight, table
 from stack.render import APPLICATION, ParametersRefused, Rendered, render, templates, written
 from stack.switches import add_switch
 
@@ -475,6 +477,8 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
             return 1
         console.print(architecture(config, current, (ROOT / "template.yaml").read_text(encoding="utf-8")))
         return 0
+    if options.command == "status":
+        return _print_status(session, region, config.stack, console)
     if options.command == "protect":
         protect(session.client("cloudformation", region_name=region), config.stack, console)
         protect_from_deletion(session, region, config.stack, partial(console.print, markup=False, highlight=False))
@@ -493,6 +497,17 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
     )
 
 
+def _print_status(session: Any, region: str, stack: str, console: Console) -> int:
+    reader = Reader(session=session, region=region, calls=STATUS_CALLS)
+    newest = written(templates()[APPLICATION])["Resources"]["Migration"]["Properties"]["LatestMigration"]
+    try:
+        found = list(status(reader, stack, newest_migration=newest, now=today()))
+    except NotReadable as problem:
+        raise DeploymentStopped(f"{stack} in {region} cannot be read, or does not exist: {problem}") from None
+    console.print(table(f"{stack} in {region}", found))
+    return 1 if any(finding.verdict is Verdict.STOP for finding in found) else 0
+
+
 def _ask(question: str, console: Console) -> bool:
     """Anything but a yes is a no, and so is the end of the input."""
     try:
@@ -502,9 +517,9 @@ def _ask(question: str, console: Console) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What make deploy, preflight and protect take: each of their variables is an option here."""
+    """What make deploy, preflight, protect and status take: each of their variables is an option here."""
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
-    parser.add_argument("command", choices=("ready", "preflight", "deploy", "protect"))
+    parser.add_argument("command", choices=("ready", "preflight", "deploy", "protect", "status"))
     parser.add_argument("--stage", default="")
     parser.add_argument("--allow", default="", help="what may be lost, by logical id, separated by commas")
     add_switch(parser, "--yes", words="do not ask")

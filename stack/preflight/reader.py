@@ -55,15 +55,16 @@ class NotThere(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """`session` is boto3's."""
+    """`session` is boto3's; `calls` are those that may be made, with the permission of each."""
 
     session: Any
     region: str
+    calls: Mapping[tuple[str, str], str] = field(default_factory=lambda: CALLS)
     clients: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, service: str, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """One answer. Raises NotReadable and NotThere; a call that CALLS does not list is a mistake of ours."""
-        permission = CALLS[service, operation]
+        """One answer. Raises NotReadable and NotThere; a call that is not listed is a mistake of ours."""
+        permission = self.calls[service, operation]
         try:
             answer: Mapping[str, Any] = getattr(self._client(service), operation)(**arguments)
         except ClientError as failure:

@@ -18,7 +18,7 @@ def preflight(question: Question, console: Console, ask: Callable[[str], bool] |
     `ask` returns whether the answer was yes; None asks nothing and creates nothing.
     """
     found = list(findings(question))
-    console.print(_table(question.stack, found))
+    console.print(table(f"Before the deployment of {question.stack}", found))
     stopped = [finding.subject for finding in found if finding.verdict is Verdict.STOP]
     missing = [finding.subject for finding in found if finding.verdict is Verdict.CREATE]
     if ask and missing and not stopped and not _create_role(question, console, ask):
@@ -28,8 +28,9 @@ def preflight(question: Question, console: Console, ask: Callable[[str], bool] |
     return not stopped
 
 
-def _table(stack: str, found: Sequence[Finding]) -> Table:
-    table = Table(title=f"Before the deployment of {stack}")
+def table(title: str, found: Sequence[Finding]) -> Table:
+    """The findings, one a row."""
+    table = Table(title=title)
     for head in ("Looked at", "", "Found", "What to do"):
         table.add_column(head, overflow="fold")
     for finding in found:

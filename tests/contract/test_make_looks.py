@@ -19,6 +19,7 @@ NEEDED = {
     "preflight": "STAGE=dev",
     "protect": "STAGE=dev",
     "guard": "RECORDED=x",
+    "status": "STAGE=dev",
 }
 NOBODY = {"HOME": "/nonexistent", "PYENV_ROOT": "/nonexistent"}
 WITHOUT_PYTHON = ("clean", "certs")

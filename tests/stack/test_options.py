@@ -24,6 +24,7 @@ PARSERS = {
     "guard": guard.parser,
     "deploy": deployment.parser,
     "preflight": deployment.parser,
+    "status": deployment.parser,
     "protect": deployment.parser,
     "db-shell": db_shell.parser,
     "lab": lab.parser,

@@ -15,7 +15,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from botocore.stub import Stubber
 from rich.console import Console
 
 from stack.deploy.deployment import ROOT
@@ -24,12 +23,11 @@ from stack.preflight.reader import CALLS, Finding, NotReadable, Reader, Verdict
 from stack.preflight.report import preflight
 from stack.render import NEEDS, Rendered, render
 from tests.support.mocked_aws import mocked_aws
+from tests.support.recorded_aws import Answer, RecordedSession
 
 REGION = "eu-central-1"
 ZONES = [f"{REGION}{letter}" for letter in "abc"]
 VPN = NEEDS["on-premises"]
-
-type Answer = Mapping[str, Any] | str | Exception | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def address(letter: str, **more: Any) -> dict[str, Any]:
@@ -83,46 +81,12 @@ FINE: Mapping[str, Answer] = {
 
 
 @cache
-def client_of(service: str) -> Any:
-    return boto3.client(service, REGION, aws_access_key_id="made-up", aws_secret_access_key="made-up")
-
-
-@cache
 def rendered_for(region: str, parameters: tuple[tuple[str, str], ...]) -> Rendered:
     return render(dict(parameters), region=region)
 
 
-class Recorded:
-    """boto3's session with recorded answers. A text is the code of an error, an exception is raised."""
-
-    def __init__(self, **answers: Answer) -> None:
-        self.answers = {**FINE, **answers}
-        self.asked: list[tuple[str, str]] = []
-
-    def client(self, service: str, *, region_name: str) -> "RecordedClient":
-        assert region_name == REGION or self.answers.get("any_region")
-        return RecordedClient(self, service)
-
-    def answer(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
-        self.asked.append((service, operation))
-        client = client_of(service)
-        answer = self.answers[operation]
-        if isinstance(answer, Exception):
-            raise answer
-        with Stubber(client) as stub:
-            if isinstance(answer, str):
-                stub.add_client_error(operation, answer)
-            else:
-                stub.add_response(operation, answer(arguments) if callable(answer) else dict(answer))
-            return getattr(client, operation)(**arguments)
-
-
-class RecordedClient:
-    def __init__(self, recorded: Recorded, service: str) -> None:
-        self.recorded, self.service = recorded, service
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        return lambda **arguments: self.recorded.answer(self.service, operation, arguments)
+def Recorded(**answers: Answer) -> RecordedSession:  # noqa: N802 - a session like any other, of an account that lacks nothing
+    return RecordedSession({**FINE, **answers}, region=REGION)
 
 
 @pytest.fixture(autouse=True)

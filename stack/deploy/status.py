@@ -1,0 +1,206 @@
+"""`make status`: in one screen whether a deployed stack is healthy, by read-only calls."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from stack.deploy.change_sets import STACK, ExistingResource
+from stack.deploy.stack_states import state_of
+from stack.preflight.reader import Finding, NotReadable, NotThere, Reader, Verdict
+
+# Every call, and the permission that it takes; docs/running.md lists them as a policy.
+CALLS: Mapping[tuple[str, str], str] = {
+    ("cloudformation", "describe_stacks"): "cloudformation:DescribeStacks",
+    ("cloudformation", "get_template"): "cloudformation:GetTemplate",
+    ("cloudformation", "list_stack_resources"): "cloudformation:ListStackResources",
+    ("cloudwatch", "describe_alarms"): "cloudwatch:DescribeAlarms",
+    ("rds", "describe_db_clusters"): "rds:DescribeDBClusters",
+    ("rds", "describe_db_instances"): "rds:DescribeDBInstances",
+    ("sqs", "get_queue_attributes"): "sqs:GetQueueAttributes",
+    ("ssm", "get_parameters_by_path"): "ssm:GetParametersByPath",
+}
+CHECK_IS_OLD_SECONDS = 3600  # four checks: the alarm rings then too
+CERTIFICATE_DAYS = 60  # AWS renews a server's certificate well before
+WAITING_MAX = 1000  # wake-ups; more than a batch of every worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """A stack as it is: DescribeStacks' answer for it and all of its resources, those of nested stacks too."""
+
+    reader: Reader
+    stack: str
+    described: Mapping[str, Any]
+    resources: tuple[ExistingResource, ...]
+    newest_migration: str
+    now: datetime
+
+    def ids(self, *logical_ids: str) -> list[tuple[str, str]]:
+        """Logical and physical ids of those that exist."""
+        return [(each.logical_id, each.physical_id) for each in self.resources if each.logical_id in logical_ids]
+
+    def of_type(self, kind: str) -> list[str]:
+        """Physical ids."""
+        return [each.physical_id for each in self.resources if each.type == kind]
+
+
+type Look = Callable[[Deployed], Iterator[Finding]]
+
+
+def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) -> Iterator[Finding]:
+    """One line for each thing that can be wrong. Raises NotReadable where not even the stack can be read."""
+    answer = reader.ask("cloudformation", "describe_stacks", StackName=stack)
+    deployed = Deployed(
+        reader=reader,
+        stack=stack,
+        described=answer["Stacks"][0],
+        resources=tuple(_resources(reader, stack)),
+        newest_migration=newest_migration,
+        now=now,
+    )
+    for subject, look in LOOKS.items():
+        try:
+            yield from look(deployed)
+        except (NotReadable, NotThere) as problem:
+            yield Finding(subject=subject, verdict=Verdict.UNKNOWN, found="could not be looked at", advice=str(problem))
+
+
+def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
+    for summary in reader.all("cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack):
+        resource = ExistingResource(
+            logical_id=summary["LogicalResourceId"],
+            physical_id=summary.get("PhysicalResourceId", ""),
+            type=summary["ResourceType"],
+        )
+        yield resource
+        if resource.type == STACK and resource.physical_id:
+            yield from _resources(reader, resource.physical_id)
+
+
+def _stack(deployed: Deployed) -> Iterator[Finding]:
+    found = str(deployed.described["StackStatus"])
+    state = state_of(found, deployed.stack)
+    verdict = Verdict.FINE if state.succeeded else Verdict.STOP
+    yield Finding(subject="stack", verdict=verdict, found=found, advice=state.advice)
+
+
+def _drift(deployed: Deployed) -> Iterator[Finding]:
+    drift = deployed.described.get("DriftInformation", {})
+    found = str(drift.get("StackDriftStatus", "NOT_CHECKED"))
+    verdict = {"IN_SYNC": Verdict.FINE, "DRIFTED": Verdict.STOP}.get(found, Verdict.LOOK)
+    since = f" on {drift['LastCheckTimestamp']:%Y-%m-%d}" if drift.get("LastCheckTimestamp") else ""
+    advice = "" if verdict is Verdict.FINE else f"aws cloudformation detect-stack-drift --stack-name {deployed.stack}"
+    yield Finding(subject="drift", verdict=verdict, found=f"{found}{since}", advice=advice)
+
+
+def _migration(deployed: Deployed) -> Iterator[Finding]:
+    answer = deployed.reader.ask("cloudformation", "get_template", StackName=deployed.stack, TemplateStage="Processed")[
+        "TemplateBody"
+    ]
+    template = json.loads(answer) if isinstance(answer, str) else answer
+    found = str(template["Resources"]["Migration"]["Properties"]["LatestMigration"])
+    behind = found != deployed.newest_migration
+    yield Finding(
+        subject="schema",
+        verdict=Verdict.LOOK if behind else Verdict.FINE,
+        found=found,
+        advice=f"this checkout has {deployed.newest_migration}: deploy it" if behind else "",
+    )
+
+
+def _alarms(deployed: Deployed) -> Iterator[Finding]:
+    prefix = f"{deployed.stack}-Observability-"
+    pages = deployed.reader.all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
+    alarms = list(pages)
+    ringing = sorted(_short(str(alarm["AlarmName"])) for alarm in alarms if alarm["StateValue"] == "ALARM")
+    yield Finding(
+        subject="alarms",
+        verdict=Verdict.STOP if ringing else Verdict.FINE,
+        found=", ".join(ringing) if ringing else f"none of {len(alarms)} rings",
+        advice="docs/alarms.md has a section for each" if ringing else "",
+    )
+
+
+def _short(alarm: str) -> str:
+    """`EgressAddressAlarmA` of `sallyport-dev-Observability-1K3V-EgressAddressAlarmA-9X2Y`."""
+    return next((part for part in alarm.split("-") if "Alarm" in part), alarm)
+
+
+def _queues(deployed: Deployed) -> Iterator[Finding]:
+    limits = {"WakeupQueue": WAITING_MAX, "DeadLetterQueue": 0, "FailedInvocationQueue": 0}
+    for name, url in deployed.ids(*limits):
+        asked = {"QueueUrl": url, "AttributeNames": ["ApproximateNumberOfMessages"]}
+        answer = deployed.reader.ask("sqs", "get_queue_attributes", **asked)
+        waiting = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        yield Finding(
+            subject=name,
+            verdict=Verdict.LOOK if waiting > limits[name] else Verdict.FINE,
+            found=f"{waiting} messages wait",
+            advice="docs/alarms.md says what they are and what to do" if waiting > limits[name] else "",
+        )
+
+
+def _addresses(deployed: Deployed) -> Iterator[Finding]:
+    path = f"/sallyport/{deployed.stack}/egress"
+    own = {name for _, name in deployed.ids("CheckEgressAResult", "CheckEgressBResult")}
+    stored = deployed.reader.all("ssm", "get_parameters_by_path", "Parameters", Path=path)
+    for parameter in (each for each in stored if each["Name"] in own):
+        zone = str(parameter["Name"]).rpartition("/")[2]
+        try:
+            verdict = str(json.loads(parameter["Value"])["verdict"])
+        except (ValueError, KeyError, TypeError):
+            verdict = str(parameter["Value"])
+        is_old = (deployed.now - parameter["LastModifiedDate"]).total_seconds() > CHECK_IS_OLD_SECONDS
+        fine = verdict == "matches" and not is_old
+        yield Finding(
+            subject=f"address of {zone}",
+            verdict=Verdict.FINE if fine else Verdict.STOP,
+            found=f"{verdict}, checked {parameter['LastModifiedDate']:%Y-%m-%d %H:%M}",
+            advice="" if fine else "POST /v1/egress/verify checks at once; see EgressAddressAlarm in docs/alarms.md",
+        )
+
+
+def _database(deployed: Deployed) -> Iterator[Finding]:
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed.described.get("Parameters", ())}
+    for cluster in deployed.of_type("AWS::RDS::DBCluster"):
+        answer = deployed.reader.ask("rds", "describe_db_clusters", DBClusterIdentifier=cluster)["DBClusters"][0]
+        open_to_deletion = parameters.get("Stage") == "prod" and not answer.get("DeletionProtection")
+        healthy = answer["Status"] == "available" and not open_to_deletion
+        yield Finding(
+            subject="database",
+            verdict=Verdict.FINE if healthy else Verdict.LOOK,
+            found=f"{answer['Status']}, {answer['EngineVersion']}",
+            advice="it is not protected from deletion: make protect STAGE=..." if open_to_deletion else "",
+        )
+
+
+def _certificates(deployed: Deployed) -> Iterator[Finding]:
+    for instance in deployed.of_type("AWS::RDS::DBInstance"):
+        answer = deployed.reader.ask("rds", "describe_db_instances", DBInstanceIdentifier=instance)["DBInstances"][0]
+        if ends := answer.get("CertificateDetails", {}).get("ValidTill"):
+            days = (ends - deployed.now).days
+            yield Finding(
+                subject=f"certificate of {instance}",
+                verdict=Verdict.LOOK if days < CERTIFICATE_DAYS else Verdict.FINE,
+                found=f"{days} days left",
+                advice="AWS renews it; see the pending maintenance of the instance" if days < CERTIFICATE_DAYS else "",
+            )
+
+
+LOOKS: Mapping[str, Look] = {
+    "stack": _stack,
+    "drift": _drift,
+    "schema": _migration,
+    "alarms": _alarms,
+    "queues": _queues,
+    "addresses": _addresses,
+    "database": _database,
+    "certificates": _certificates,
+}
+
+
+def today() -> datetime:
+    """Now, by this machine."""
+    return datetime.now(UTC)
