@@ -18,7 +18,7 @@ from domain.targets import base_url_fault
 from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
-from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes
+from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes, without_expired_keys
 from flows.wake_waiting import wake_waiting
 from runtime.observability import logger
 
@@ -231,7 +231,7 @@ def _changed(current: ManagedDestination, change: Change, *, services: Services)
         )
     if "signing" in change.members:
         return _signed(changed, new.signing, signing_before=current.options.signing or (), services=services)
-    return SavedDestination(destination=changed)
+    return SavedDestination(destination=without_expired_keys(changed, services=services))
 
 
 def _signed(

@@ -1,6 +1,6 @@
 """Rotate the key of a scheme by which a destination signs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from egress.signing.keys import Key, KeyRefused
 from flows.audit import Act, Actor, note_act
 from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, SavedDestination, find
 from flows.services import Services
-from flows.signing import SchemesWithKeys, new_key, sealed_keys, stored_schemes
+from flows.signing import SchemesWithKeys, in_use, new_key, sealed_keys, stored_schemes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,8 @@ def _rotated(
     info, key = new_key(chosen.form, given, rotation.key_id, now=now, services=services)
     changed = rotated(chosen, info, now=now, overlap=timedelta(seconds=rotation.overlap_seconds))
     _refuse_surplus(changed)
-    signing = _with(schemes, changed, {**stored.secrets, info.ref: key.secret})
+    every = (changed if one.name == changed.name else one for one in schemes)
+    signing = in_use(every, {**stored.secrets, info.ref: key.secret})
     destination = replace(
         current,
         options=replace(current.options, signing=signing.schemes),
@@ -131,10 +132,3 @@ def _refuse_surplus(changed: Scheme) -> None:
         first = min(key.expires_at for key in changed.keys if key.expires_at is not None)
         detail = f"must be 0: the scheme has {MAX_KEYS} keys, until {first.isoformat(timespec='seconds')}"
         raise InvalidRequest(Fault(field="/overlap_seconds", detail=detail))
-
-
-def _with(schemes: Sequence[Scheme], changed: Scheme, secrets: Mapping[str, bytes]) -> SchemesWithKeys:
-    """All schemes, with those secrets alone that one of their keys has."""
-    every = tuple(changed if one.name == changed.name else one for one in schemes)
-    refs = [key.ref for one in every for key in one.keys]
-    return SchemesWithKeys(schemes=every, secrets={ref: secrets[ref] for ref in refs})

@@ -1,10 +1,11 @@
 """The schemes that a destination signs with: with new keys, with those that it has, and with a key that is rotated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from domain.destinations import ManagedDestination
+from domain.errors import Unsealable
 from domain.ids import DestinationId
 from domain.signing import Form, KeyInfo, Scheme, key_kind, scheme, unexpired
 from egress.signing.given import make_key, seal_keys, unseal_keys
@@ -60,6 +61,32 @@ def stored_schemes(destination: ManagedDestination, *, services: Services) -> Sc
         destination.sealed_signing, destination_id=destination.destination_id, keys=[services.seal_key]
     )
     return SchemesWithKeys(schemes=destination.options.signing or (), secrets=secrets)
+
+
+def in_use(schemes: Iterable[Scheme], secrets: Mapping[str, bytes]) -> SchemesWithKeys:
+    """The schemes with those secret keys alone that are one of their keys'."""
+    every = tuple(schemes)
+    refs = [key.ref for one in every for key in one.keys]
+    return SchemesWithKeys(schemes=every, secrets={ref: secrets[ref] for ref in refs})
+
+
+def without_expired_keys(destination: ManagedDestination, *, services: Services) -> ManagedDestination:
+    """The destination without keys whose overlap is over; as it is where there are none, and where its keys cannot be
+    opened any more. Raises SecretUnavailable."""
+    now = services.clock()
+    schemes = destination.options.signing or ()
+    left = tuple(unexpired(one, now=now) for one in schemes)
+    if left == schemes:
+        return destination
+    try:
+        signing = in_use(left, stored_schemes(destination, services=services).secrets)
+    except Unsealable:
+        return destination
+    return replace(
+        destination,
+        options=replace(destination.options, signing=signing.schemes),
+        sealed_signing=sealed_keys(signing, destination_id=destination.destination_id, services=services),
+    )
 
 
 def sealed_keys(signing: SchemesWithKeys, *, destination_id: DestinationId, services: Services) -> bytes | None:

@@ -441,6 +441,31 @@ def test_a_change_of_signing_keeps_what_is_still_wanted_and_deletes_what_expired
     standardwebhooks.Webhook(new["secret"]).verify(body, dict(headers))
 
 
+def test_a_change_of_any_member_deletes_keys_whose_overlap_is_over(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers())
+    api.destination(server.url(), signing=[WEBHOOKS])
+    new, _ = rotate(api)["signing"][0]["keys"]
+    (before,) = functions.sql("SELECT sealed_signing FROM destination")
+    functions.sql(OVERLAP_OVER)
+    (shown,) = patch(api, {"idempotent": True}).json["signing"]
+    assert [key["keyid"] for key in shown["keys"]] == [new["keyid"]]
+    (after,) = functions.sql("SELECT sealed_signing FROM destination")
+    assert len(after["sealed_signing"]) < len(before["sealed_signing"])
+    api.create_delivery(("Prefer", "wait=5"))
+    headers, body = received(server)
+    standardwebhooks.Webhook(new["secret"]).verify(body, dict(headers))
+
+
+def test_expired_keys_that_cannot_be_opened_hinder_no_change(functions: Functions, api: Api) -> None:
+    api.destination("https://bank.example", signing=[WEBHOOKS])
+    rotate(api)
+    functions.sql(OVERLAP_OVER)
+    functions.sql("UPDATE destination SET sealed_signing = '\\x01'")
+    assert patch(api, {"idempotent": True}).status == 200
+
+
 def test_a_change_of_another_member_leaves_keys_and_rotations_alone(api: Api, partner: StartPartner) -> None:
     server = partner(answers())
     api.destination(server.url(), signing=[WEBHOOKS])
