@@ -1,5 +1,6 @@
 """The HTTP client: many requests at once, each with its deadlines, to addresses that were checked and to no others."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,11 @@ class EarlyResults:
     report: Callable[[Mapping[int, Exchange]], None]
     half_after_seconds: float = 1.0
     any_after_seconds: float = 5.0
+
+    @property
+    def least_seconds(self) -> float:
+        """It is never asked for before that."""
+        return min(self.half_after_seconds, self.any_after_seconds)
 
     def is_time(self, *, ended: int, of: int, seconds: float) -> bool:
         """Whether to report now that `ended` have ended, `seconds` after the start."""
@@ -95,6 +101,7 @@ class _Batch:
         self._waiting: dict[HostPort, list[tuple[Transfer, UrlTarget]]] = {}
         self._running: dict[pycurl.Curl, Run] = {}
         self._pending: list[Transfer] = []
+        self._soonest = math.inf  # of all deadlines; perhaps of one that is over or has moved away
         self._completed: SimpleQueue[tuple[Transfer, PendingRequest, OutboundRequest | Unreachable]] = SimpleQueue()
 
     def run(self, requests: Sequence[Sendable]) -> list[Exchange]:
@@ -102,18 +109,21 @@ class _Batch:
         transfers = [Transfer(request, started_at=time.monotonic()) for request in requests]
         for transfer in transfers:
             self._isolated(transfer, partial(self._start, transfer))
+        self._soonest = self._next_deadline()
         while self._waiting or self._running or self._pending:
-            for ended in self._engine.turn(until=self._next_deadline()):
+            for ended in self._engine.turn(until=self._soonest):
                 self._end(ended)
             self._begin_completed()
             self._begin_resolved()
-            self._end_late()
+            if self._soonest <= time.monotonic():
+                self._end_late()
+                self._soonest = self._next_deadline()
             self._report_early(transfers)
         return [transfer.exchange for transfer in transfers if transfer.exchange is not None]
 
     def _report_early(self, transfers: Sequence[Transfer]) -> None:
         early = self._early
-        if early is None:
+        if early is None or time.monotonic() - self._began_at < early.least_seconds:
             return
         ended = {
             position: transfer.exchange for position, transfer in enumerate(transfers) if transfer.exchange is not None
@@ -139,6 +149,7 @@ class _Batch:
         """Has what the transfer needs fetched; it comes on another thread, or perhaps at once."""
         transfer.await_pending(pending, now=time.monotonic())
         self._pending.append(transfer)
+        self._expect(transfer.wait_until)
 
         def completed(request: OutboundRequest | Unreachable) -> None:
             self._completed.put((transfer, pending, request))
@@ -162,6 +173,7 @@ class _Batch:
 
     def _look_up(self, transfer: Transfer, target: UrlTarget) -> None:
         host_port = (target.host, target.port)
+        self._expect(transfer.connect_by)
         already_asked = host_port in self._waiting
         self._waiting.setdefault(host_port, []).append((transfer, target))
         if not already_asked:
@@ -196,6 +208,7 @@ class _Batch:
     def _start_run(self, transfer: Transfer, route: PinnedRoute, *, fresh: bool) -> None:
         run = Run(transfer, route, now=time.monotonic(), fresh=fresh)
         self._running[run.handle] = run
+        self._expect(run.answer_by)
         transfer.may_be_sent = True
         self._engine.add(run.handle)
 
@@ -257,7 +270,13 @@ class _Batch:
     def _next_deadline(self) -> float:
         waiting = [transfer.connect_by for waits in self._waiting.values() for transfer, _ in waits]
         pending = [transfer.wait_until for transfer in self._pending]
-        return min([*waiting, *pending, *self._early_moments(), *(run.answer_by for run in self._running.values())])
+        running = [run.answer_by for run in self._running.values()]
+        return min([*waiting, *pending, *self._early_moments(), *running], default=math.inf)
+
+    def _expect(self, deadline: float) -> None:
+        """One more deadline. It may move away later, as when an answer begins, but comes no sooner: so the soonest need
+        not be looked for again before it has come."""
+        self._soonest = min(self._soonest, deadline)
 
     def _early_moments(self) -> list[float]:
         """When to check whether to report, even if nothing has happened."""
