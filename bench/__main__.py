@@ -9,7 +9,21 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench import attempts, cold, frameworks, handler, instructions, logs, rows, statements, tables, wait
+from bench import (
+    attempts,
+    cold,
+    frameworks,
+    handler,
+    instructions,
+    logs,
+    memory,
+    profile,
+    rows,
+    statements,
+    tables,
+    wait,
+    workers,
+)
 from bench.figures import say
 from bench.stage import Stage, stage
 from local.errors import LocalError
@@ -46,11 +60,14 @@ def _parts(count: int, out: Path | None = None) -> dict[str, Callable[[Stage], N
     return {
         "handler": handler.run,
         "instructions": partial(instructions.run, out=out),
+        "profile": profile.run,
         "peers": partial(frameworks.run, out=out),
         "statements": statements.run,
         "logs": logs.run,
         "wait": wait.run,
         "attempts": attempts.run,
+        "workers": partial(workers.run, out=out),
+        "memory": memory.run,
         "rows": partial(rows.run, rows=count),
         "tables": partial(tables.run, rows=count, out=out),
         "cold": cold.run,
@@ -80,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(_parts(0))}")
     made.add_argument("--rows", type=int, default=100_000, help="size of the large table (default 100000)")
     made.add_argument(
-        "--out", type=Path, help="the folder for the figures of `tables`, `instructions` and `peers`, as JSON"
+        "--out",
+        type=Path,
+        help="the folder for the figures of `tables`, `instructions`, `peers` and `workers`, as JSON",
     )
     add_switch(made, "--small", words="do everything only a few times, as the tests do")
     return made

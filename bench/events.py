@@ -39,6 +39,15 @@ def post(stage: Stage, *, destination: str = "partner", **headers: str) -> Lambd
     return event
 
 
+def via(stage: Stage) -> LambdaEvent:
+    """POST /v1/via/partner/orders: the same body, passed through."""
+    event = post(stage)
+    path = "/v1/via/partner/orders"
+    event |= {"path": path, "pathParameters": {"proxy": path.removeprefix("/v1/")}}
+    event["requestContext"]["path"] = f"/dev{path}"
+    return event
+
+
 def get(stage: Stage, delivery_id: UUID | str) -> LambdaEvent:
     """GET /v1/deliveries/{id}."""
     event = _event_of_tenant("api-get.json", stage)

@@ -50,6 +50,37 @@ SHOWN = [
     "finished_at",
 ]
 
+# The two statements of a worker, also of those in bench/peers.
+CLAIM = """
+    UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
+           attempts_made = attempts_made + 1
+    FROM destination, delivery_body
+    WHERE delivery.delivery_id = ANY (%s) AND delivery.state = 'pending' AND due_at <= %s
+      AND destination.destination_id = delivery.destination_id
+      AND delivery_body.delivery_id = delivery.delivery_id
+    RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent,
+              idempotency_header, idempotency_key, connect_seconds, total_seconds
+"""
+RECORD = """
+    WITH made AS (
+        SELECT * FROM json_to_recordset(%s::text::json) AS listed (
+            attempt_id uuid, delivery_id uuid, number smallint, dns_ms double precision,
+            connect_ms double precision, tls_ms double precision, first_byte_ms double precision,
+            total_ms double precision, remote_address inet, status smallint, headers jsonb, body text,
+            length bigint, sha256 text)
+    ), logged AS (
+        INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, dns_ms, connect_ms, tls_ms,
+                             first_byte_ms, total_ms, remote_address, status, response_headers, response_body,
+                             response_length, response_sha256, response_truncated)
+        SELECT attempt_id, delivery_id, number, 'answered', %s, dns_ms, connect_ms, tls_ms, first_byte_ms,
+               total_ms, remote_address, status, headers, decode(body, 'base64'), length, decode(sha256, 'hex'),
+               length > 65536
+        FROM made)
+    UPDATE delivery SET state = CASE WHEN status < 300 THEN 'delivered' ELSE 'failed' END, lease_id = NULL,
+           leased_until = NULL, finished_at = %s
+    FROM made WHERE delivery.delivery_id = made.delivery_id
+"""
+
 COMPACT = partial(json.dumps, separators=(",", ":"))
 
 _connection: Any = None
@@ -346,16 +377,7 @@ def attempt(event: Any, context: Any) -> Any:
     claimed = (
         connection()
         .execute(
-            """
-            UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = %s,
-                   attempts_made = attempts_made + 1
-            FROM destination, delivery_body
-            WHERE delivery.delivery_id = ANY (%s) AND delivery.state = 'pending' AND due_at <= %s
-              AND destination.destination_id = delivery.destination_id
-              AND delivery_body.delivery_id = delivery.delivery_id
-            RETURNING delivery.delivery_id, method, base_url || path, headers, body, attempts_made, idempotent,
-                      idempotency_header, idempotency_key, connect_seconds, total_seconds
-            """,
+            CLAIM,
             (
                 now + timedelta(seconds=40),
                 [uuid.UUID(json.loads(record["body"])["delivery_id"]) for record in event["Records"]],
@@ -366,25 +388,7 @@ def attempt(event: Any, context: Any) -> Any:
         .fetchall()
     )
     connection().execute(
-        """
-        WITH made AS (
-            SELECT * FROM json_to_recordset(%s::text::json) AS listed (
-                attempt_id uuid, delivery_id uuid, number smallint, dns_ms double precision,
-                connect_ms double precision, tls_ms double precision, first_byte_ms double precision,
-                total_ms double precision, remote_address inet, status smallint, headers jsonb, body text,
-                length bigint, sha256 text)
-        ), logged AS (
-            INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, dns_ms, connect_ms, tls_ms,
-                                 first_byte_ms, total_ms, remote_address, status, response_headers, response_body,
-                                 response_length, response_sha256, response_truncated)
-            SELECT attempt_id, delivery_id, number, 'answered', %s, dns_ms, connect_ms, tls_ms, first_byte_ms,
-                   total_ms, remote_address, status, headers, decode(body, 'base64'), length, decode(sha256, 'hex'),
-                   length > 65536
-            FROM made)
-        UPDATE delivery SET state = CASE WHEN status < 300 THEN 'delivered' ELSE 'failed' END, lease_id = NULL,
-               leased_until = NULL, finished_at = %s
-        FROM made WHERE delivery.delivery_id = made.delivery_id
-        """,
+        RECORD,
         (json.dumps(sent(claimed, now)), now, datetime.now(UTC)),
     )
     return {"batchItemFailures": []}

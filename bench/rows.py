@@ -68,7 +68,7 @@ def run(stage: Stage, *, rows: int) -> None:
     say("\nA tenth is pending, one of a hundred failed, the rest delivered; half are for one destination.")
 
 
-def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[UUID]:
+def pending(stage: Stage, count: int, *, destination: str = "partner", body_bytes: int = 800) -> list[UUID]:
     """The ids of that many deliveries that are due now."""
     with closing(superuser(stage)) as session:
         found = session.connection().execute(
@@ -85,10 +85,15 @@ def pending(stage: Stage, count: int, *, destination: str = "partner") -> list[U
                 RETURNING delivery_id
             )
             INSERT INTO delivery_body (delivery_id, body)
-            SELECT delivery_id, convert_to(repeat('x', 800), 'UTF8') FROM made
+            SELECT delivery_id, convert_to(repeat('x', %(body_bytes)s), 'UTF8') FROM made
             RETURNING delivery_id
             """,
-            {"count": count, "destination": destination, "tenant_id": stage.tenant_id},
+            {
+                "count": count,
+                "destination": destination,
+                "tenant_id": stage.tenant_id,
+                "body_bytes": body_bytes,
+            },
         )
         return [row["delivery_id"] for row in found.fetchall()]
 

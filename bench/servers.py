@@ -20,7 +20,8 @@ class KeepAlive(asyncio.Protocol):
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self._answer = answer
-        self._unread = b""
+        self._unread = bytearray()
+        self._wanted = 0  # bytes, before it is worth looking
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -29,20 +30,24 @@ class KeepAlive(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
+        if len(self._unread) < self._wanted:
+            return
         while (body := self._next_body()) is not None and self._transport is not None:
             content = self._answer(body)
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
             self._transport.write(head.encode() + content)
 
     def _next_body(self) -> bytes | None:
-        head, found, rest = self._unread.partition(b"\r\n\r\n")
-        if not found:
+        begin = self._unread.find(b"\r\n\r\n") + 4
+        if begin < 4:
             return None
-        length = _content_length(head)
-        if len(rest) < length:
+        end = begin + _content_length(bytes(self._unread[:begin]))
+        self._wanted = end if len(self._unread) < end else 0
+        if self._wanted:
             return None
-        self._unread = rest[length:]
-        return rest[:length]
+        body = bytes(self._unread[begin:end])
+        del self._unread[:end]
+        return body
 
 
 def _content_length(head: bytes) -> int:

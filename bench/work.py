@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -72,31 +73,32 @@ def last_answer(handler: str, event: dict[str, Any]) -> Any:
     return json.loads(result["body"])
 
 
-def wait_calls(events: list[dict[str, Any]], url: str) -> dict[str, list[float]]:
-    """Each event (a POST with Prefer: wait) through the API, and after each the same request directly to the partner
-    with the same client; microseconds of each."""
+def calls_with_direct_ones(events: list[dict[str, Any]], url: str) -> dict[str, list[float]]:
+    """Each event through the API, and after each the same request directly to the partner with the same client;
+    microseconds of each."""
+    direct, through = [], []
+    for event in events:
+        through += calls("handlers.api:handler", [event], status=200)
+        direct += calls("bench.work:direct_call", [{"url": url}], status=200)
+    return {"through": through, "direct": direct}
+
+
+def direct_call(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """A handler that only sends a request, with the client of the API."""
     from domain.destinations import Timeouts
     from egress.client import OutboundRequest
     from handlers import wiring
 
-    client = wiring.api().client
     request = OutboundRequest(
         method="POST",
-        url=url,
+        url=event["url"],
         headers=(("Accept", "application/json"), ("Content-Type", "application/json"), ("Idempotency-Key", "0" * 36)),
         body=b"x" * 800,
         timeouts=Timeouts(connect_seconds=2, first_byte_seconds=5, total_seconds=5),
         may_repeat=True,
     )
-    direct, through = [], []
-    for event in events:
-        through += calls("handlers.api:handler", [event], status=200)
-        before = time.perf_counter_ns()
-        (exchange,) = client.send_all([request])
-        direct.append((time.perf_counter_ns() - before) / 1000)
-        if getattr(exchange.outcome, "status", None) != 200:
-            raise AssertionError(f"the partner answered {exchange}")
-    return {"through": through, "direct": direct}
+    (exchange,) = wiring.api().client.send_all([request])
+    return {"statusCode": getattr(exchange.outcome, "status", None)}
 
 
 def statements(handler: str, event: dict[str, Any], *, attempts: bool = False) -> int:
@@ -230,6 +232,18 @@ def claims(url: str, batches: list[list[str]]) -> list[float]:
             raise AssertionError(f"not all of a batch were claimed: {found}")
     database.close()
     return taken
+
+
+def memory_bytes() -> dict[str, int]:
+    """What this process holds of the machine's memory, and the most that it ever held (proc_pid_status(5))."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    kilobytes = {line[0]: int(line[1]) for line in lines if line[0] in ("VmHWM:", "VmRSS:")}
+    return {"held": kilobytes["VmRSS:"] * 1024, "peak": kilobytes["VmHWM:"] * 1024}
+
+
+def cpu_seconds() -> float:
+    """Processor time that this process has taken, in all its threads."""
+    return time.process_time()
 
 
 def process_id() -> int:
