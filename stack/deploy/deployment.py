@@ -326,7 +326,8 @@ def _create_change_set(deployment: Deployment, url: str, *, exists: bool) -> str
         # A new stack has nothing to lose, and the change sets of its nested stacks fail where one waits for another's
         # outputs (https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/759).
         IncludeNestedStacks=exists and deployment.nested,
-        Description="Made by make deploy",
+        Description=f"Made by make deploy. SHA-256 of the template: {_sha256(deployment.folder / PACKAGED)}, of the "
+        f"packages: {packages_sha256(deployment.folder / BUILT)}",
     )["Id"]
     with _deleted_on_error(deployment, change_set):
         page = _wait_for_change_set(deployment, change_set)
@@ -338,6 +339,18 @@ def _create_change_set(deployment: Deployment, url: str, *, exists: bool) -> str
         return ""
     advice = ". If the change itself is right, NESTED=no deploys under the stack policy alone" if exists else ""
     raise DeploymentStopped(f"CloudFormation creates no change set: {reason}{advice}")
+
+
+def packages_sha256(built: Path) -> str:
+    """Of all files beside the built template, by path and contents: the same build has the same, on any day."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in built.parent.rglob("*") if path.is_file() and path != built):
+        digest.update(f"{path.relative_to(built.parent).as_posix()}\0{_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parameters(deployment: Deployment, *, exists: bool) -> list[dict[str, Any]]:

@@ -5,8 +5,10 @@ update runs against botocore's Stubber, which holds requests and answers to the 
 change sets. What none of this shows is how CloudFormation itself behaves; it was never asked from here.
 """
 
+import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ from stack.deploy.deployment import (
     architecture,
     deploy,
     main,
+    packages_sha256,
     region_of,
     stage_config,
     validate_parameters,
@@ -285,6 +288,29 @@ def test_a_no_changes_nothing(aws: Any, folder: Path) -> None:
     assert not aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
 
 
+def test_a_change_set_tells_what_is_in_it(aws: Any, folder: Path) -> None:
+    build = folder / ".aws-sam/build"
+    (build / "ApiFunction").mkdir(parents=True)
+    (build / "template.yaml").write_text("{}", encoding="utf-8")
+    code = build / "ApiFunction/code.py"
+    code.write_text("1", encoding="utf-8")
+    told: list[str] = []
+
+    def ask(_: str) -> bool:
+        (change_set,) = aws.list_change_sets(StackName="sallyport-dev")["Summaries"]
+        told.append(aws.describe_change_set(ChangeSetName=change_set["ChangeSetId"])["Description"])
+        return False
+
+    deploy(deployment_of(folder, ask=ask))
+    (build / "template.yaml").write_text("{ }", encoding="utf-8")
+    os.utime(code, (0, 0))
+    same = packages_sha256(build / "template.yaml")
+    code.write_text("2", encoding="utf-8")
+    packaged = hashlib.sha256((folder / ".aws-sam/packaged.yaml").read_bytes()).hexdigest()
+    assert told == [f"Made by make deploy. SHA-256 of the template: {packaged}, of the packages: {same}"]
+    assert packages_sha256(build / "template.yaml") != same
+
+
 def test_sam_failing_stops_it_with_its_words(aws: Any, folder: Path) -> None:
     (folder / "sam").write_text('#!/bin/sh\necho "no such bucket" >&2\nexit 1\n', encoding="utf-8")
     deployment = deployment_of(folder)
@@ -388,7 +414,7 @@ def up_to_the_change_set(
         Tags=[{"Key": "app", "Value": "sallyport"}],
         Capabilities=["CAPABILITY_IAM"],
         IncludeNestedStacks=nested,
-        Description="Made by make deploy",
+        Description=ANY,
     )
     session.queue("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, ChangeSetName=CHANGE_SET)
     page = {"ChangeSetId": CHANGE_SET, "Status": status} | ({"StatusReason": reason} if reason else {})
