@@ -14,6 +14,7 @@
     │   ├── Disabled              the destination is disabled: it takes no new deliveries
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
+    ├── TooSoon                   the destination was verified a moment ago
     ├── Outdated                  an If-Match that names an earlier version
     ├── KeyReused                 the idempotency key came with another request before
     ├── TooLarge                  a body over its limit
@@ -153,6 +154,14 @@ class ResponseNotStored(Conflict):
         super().__init__(f"the response of delivery {delivery_id} (status {status}) was not stored as it came")
         self.delivery_id = delivery_id
         self.status = status
+
+
+class TooSoon(SallyportError):
+    """The destination was verified a moment ago; another request makes sense after `retry_after_seconds`."""
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("the destination was verified a moment ago")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Outdated(SallyportError):

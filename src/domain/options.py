@@ -11,6 +11,7 @@ from domain.auth import AwsScope, OAuthClient
 from domain.certificates import CertificateFacts, TlsOptions
 from domain.limits import CircuitBreaker, Limits
 from domain.ordering import Ordering
+from domain.probe import ProbeOptions
 from domain.retry_policy import RetryPolicy
 from domain.signing import Scheme
 from domain.windows import SendingWindow
@@ -26,6 +27,7 @@ class DestinationOptions:
 
     allow: AllowRule | None = None
     retry: RetryPolicy | None = None
+    verify: ProbeOptions | None = None
     signing: tuple[Scheme, ...] | None = None
     limits: Limits | None = None
     circuit_breaker: CircuitBreaker | None = None

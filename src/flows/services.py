@@ -14,6 +14,7 @@ from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
 from egress.sealing import SealKey
 from flows.groups import WakeupGroups
+from flows.probes import Probes
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue
 
@@ -44,6 +45,7 @@ class Services:
     randomness: Callable[[int], bytes]
     sleep: Callable[[float], None]
     groups: WakeupGroups = field(default_factory=WakeupGroups)
+    probes: Probes = field(default_factory=Probes)
 
     @cached_property
     def seal_key(self) -> SealKey:

@@ -127,6 +127,7 @@ KINDS: Mapping[str, ProblemKind] = {
         detail=f"this key belongs to delivery {EXAMPLE_ID}, whose request differs",
         members=_DELIVERY,
     ),
+    "too-soon": ProblemKind(statuses=(429,), detail="the destination was verified a moment ago", headers=_RETRY),
     "too-many-requests": ProblemKind(
         statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
     ),

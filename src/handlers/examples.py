@@ -19,6 +19,7 @@ from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, State, WaitingFor
 from domain.destinations import DestinationState, Guarantee
 from domain.outcomes import OutcomeKind
+from domain.probe import ProbeResult
 from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
@@ -54,6 +55,7 @@ from handlers.schemas.destinations.signing import (
 )
 from handlers.schemas.destinations.timeouts import TimeoutsBody
 from handlers.schemas.destinations.tls import TlsBody
+from handlers.schemas.destinations.verify import VerificationBody, VerifyBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
 from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
@@ -205,6 +207,7 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "idempotency_header": "Request-Id",
             "retry": {"schedule": [0, 60, 3600], "statuses": {"add": [409], "remove": [500]}, "give_up_after": 86_400},
             "allow": {"methods": ["GET", "POST"], "paths": ["/orders"]},
+            "verify": {"path": "/health"},
         },
         "limits": {
             "name": "example-clearing",
@@ -401,6 +404,28 @@ def _answers() -> tuple[Struct, ...]:
         _destination(),
         DestinationsBody([_destination(), *_other_destinations()], _CURSOR),
         DeletedDestinationBody(destination_id=_DESTINATION, canceled=3, unfinished=1),
+        VerificationBody(
+            method="GET",
+            path="/health",
+            result=ProbeResult.NOT_CONNECTED,
+            partner_status=None,
+            reason="no connection within 5 s",
+            remote_address="198.51.100.20",
+            egress_address="203.0.113.10",
+            total_ms=5001.2,
+            verified_at=_AT,
+        ),
+        VerificationBody(
+            method="GET",
+            path="/health",
+            result=ProbeResult.DENIED,
+            partner_status=403,
+            reason=None,
+            remote_address="198.51.100.20",
+            egress_address="203.0.113.10",
+            total_ms=59.5,
+            verified_at=_AT,
+        ),
         delivery,
         _delivered(),
         DeliveriesBody([delivery], _CURSOR),
@@ -466,6 +491,7 @@ def _destination() -> DestinationBody:
         signing=[_webhooks(), _message_signatures(), _hmac(), _jws()],
         retry=RetryBody(schedule=[0, 60, 3600], statuses=StatusesBody(add=[409], remove=[500]), give_up_after=86_400.0),
         allow=AllowBody(methods=["GET", "POST"], paths=["/orders"]),
+        verify=VerifyBody(path="/health"),
         limits=LimitsBody(rate=5.0, burst=10, concurrency=4),
         circuit_breaker=CircuitBreakerBody(),
         windows=[WindowBody(days=[Day.MON, Day.FRI], opens="08:00", closes="16:30", time_zone="Europe/Berlin")],

@@ -45,6 +45,7 @@ TITLES = {
     "deliveries-unfinished": "Deliveries to the destination are unfinished",
     "destination-disabled": "The destination is disabled",
     "destination-paused": "The destination is paused",
+    "too-soon": "The destination was verified a moment ago",
     "precondition-failed": "The resource is not at the version that was expected",
     "in-flight": "The first request with this idempotency key is still in flight",
     "response-not-stored": "The stored response is not complete",
@@ -82,12 +83,13 @@ def problem_of(error: SallyportError) -> Problem:
     match error:
         case errors.InvalidRequest() | errors.Malformed() | errors.KeyReused() | errors.TooLarge():
             return _at_fault(error)
-        case errors.Unauthorized() | errors.Forbidden() | errors.NotFound():
+        case errors.Unauthorized() | errors.Forbidden() | errors.NotAllowed() | errors.NotFound():
             return _not_allowed(error)
-        case errors.NotAllowed():
-            return problem("not-allowed", HTTPStatus.FORBIDDEN, str(error))
         case errors.Conflict():
             return _conflict(error)
+        case errors.TooSoon(retry_after_seconds=seconds):
+            wait = {"Retry-After": str(seconds)}
+            return problem("too-soon", HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=wait)
         case errors.Outdated(version=version):
             members: dict[str, object] = {"version": version}
             return problem("precondition-failed", HTTPStatus.PRECONDITION_FAILED, str(error), extensions=members)
@@ -126,13 +128,15 @@ def _invalid(faults: Sequence[errors.Fault]) -> Problem:
     return problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, detail, extensions=members)
 
 
-def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotFound) -> Problem:
+def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotAllowed | errors.NotFound) -> Problem:
     match error:
         case errors.Unauthorized():
             headers = {"WWW-Authenticate": 'Bearer realm="sallyport"'}
             return problem("unauthorized", HTTPStatus.UNAUTHORIZED, str(error), headers=headers)
         case errors.Forbidden():
             return problem("forbidden", HTTPStatus.FORBIDDEN, str(error))
+        case errors.NotAllowed():
+            return problem("not-allowed", HTTPStatus.FORBIDDEN, str(error))
         case errors.NotFound():
             return problem("not-found", HTTPStatus.NOT_FOUND, str(error))
         case _:

@@ -43,7 +43,7 @@ NOBODY = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
 
 # A use, as an expression over its whole line, and why nobody makes it here.
 UNUSED = {
-    r".* 429": "API Gateway throttles, which the local one does not (docs/api.md, Behind API Gateway)",
+    r"(?!POST /v1/destinations/.*/verify).* 429": "API Gateway throttles, which the local one does not",
     r".* 500": "a bug, which no call provokes; tests/faults",
     r"(?!.*/via/).* 502": "API Gateway's own, where a function dies; tests/e2e/test_faults.py",
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
@@ -51,6 +51,7 @@ UNUSED = {
     r"GET /(healthz|openapi.json|docs) 403": "the firewall's, of which there is none on one machine",
     r"GET /(?!v1/via).* 400": "API Gateway's own: these read neither a body nor a key",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
+    r"ProbeResult = (not_sent|tls_refused_by_us|tls_refused_by_partner)": "tests/handlers/test_verify.py",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
 }
 UNUSED_PROBLEMS = {
@@ -135,7 +136,7 @@ def every_call() -> list[tuple[str, str, str]]:
         ("manage", "POST", "/v1/destinations/partner/rotate-secret"),
         ("manage", "PATCH", "/v1/destinations/absent"),
         ("manage", "DELETE", "/v1/destinations/absent"),
-        *(("manage", "POST", f"/v1/destinations/absent/{transition}") for transition in TRANSITIONS),
+        *(("manage", "POST", f"/v1/destinations/absent/{action}") for action in (*TRANSITIONS, "verify")),
         ("send", "POST", "/v1/deliveries"),
         ("read", "GET", "/v1/deliveries"),
         ("read", "GET", f"/v1/deliveries/{NOBODY}"),
@@ -228,6 +229,8 @@ def test_a_destination_is_changed_at_its_version(stack: Stack, user: Consumer) -
     assert kind_of(user.deliver(destination="changing", path="/admin")) == "not-allowed"
     for method in METHODS:
         assert user.call(method, "/v1/via/changing/admin").status == 403
+    assert change(user, "changing", {"verify": {"path": "/orders"}}).json["verify"] == {"path": "/orders"}
+    assert user.call("POST", "/v1/destinations/changing/verify").json["result"] == "answered"
     assert change(user, "changing", {"retry": None, "allow": None, "auth": None}).json["allow"] is None
 
 
@@ -271,6 +274,26 @@ def test_a_disabled_destination_refuses_and_a_deleted_one_is_gone(stack: Stack, 
     assert user.call("GET", path).status == 404
     assert user.delivery(pending.json["delivery_id"])["state"] == "canceled"
     assert ids(user, f"?state=canceled&destination={deleted.json['destination_id']}") == [pending.json["delivery_id"]]
+
+
+def test_each_end_of_a_verification_that_one_machine_can_have(stack: Stack, user: Consumer) -> None:
+    ends = {
+        "answered": f"{stack.partner.url}/orders",
+        "denied": f"{stack.partner.url}/status/403",
+        "no_answer": f"{stack.partner.url}/hang-up",
+        "tls_failed": stack.partner.url.replace("http://", "https://"),
+        "not_connected": f"http://127.23.45.67:{stack.partner.port}",
+        "name_not_resolved": f"http://nobody.invalid:{stack.partner.port}",
+    }
+    for result, base_url in ends.items():
+        name = f"verify-{result.replace('_', '-')}"
+        body = {"name": name, "base_url": base_url, "verify": {"path": ""}}
+        assert user.call("POST", "/v1/destinations", body=body).status == 201
+        verified = user.call("POST", f"/v1/destinations/{name}/verify")
+        assert (verified.status, verified.json["result"]) == (200, result), verified.body
+    again = [user.call("POST", "/v1/destinations/verify-answered/verify") for _ in range(9)]
+    assert "too-soon" in {kind_of(answer) for answer in again if answer.status == 429}
+    assert user.call("POST", "/v1/destinations/verify-answered/verify", body={}).status == 400
 
 
 def hmac_scheme(algorithm: str, encoding: str, secret_encoding: str, timestamp_format: str) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "signing": [],
         "retry": None,
         "allow": None,
+        "verify": None,
         "limits": None,
         "circuit_breaker": {
             "enabled": True,

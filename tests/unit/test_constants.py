@@ -351,6 +351,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_LONGEST_SECRET": 1024,
         "_LONGEST_PEM": 8192,
     },
+    "flows/probes.py": {"REMEMBERED_PROBES": 1000},
+    "flows/verify_destination.py": {"WITHIN_SECONDS": 25.0, "APART_SECONDS": 5.0},
+    "domain/probe.py": {"DENYING_STATUSES": frozenset({401, 403, 407})},
     "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
     "handlers/schemas/destinations/retry.py": {
         "MOST_ATTEMPTS": 20,

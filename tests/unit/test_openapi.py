@@ -295,6 +295,12 @@ OPERATION_SHAPES: dict[str, Shape] = {
         )
         for transition in ("pause", "resume", "disable", "enable")
     },
+    "POST /v1/destinations/{destination}/verify": (
+        "post_destinations_destination_verify",
+        "destinations",
+        ("destination",),
+        None,
+    ),
     "GET /v1/egress": ("get_egress", "egress", (), None),
     "GET /v1/egress/allowlist": ("get_egress_allowlist", "egress", ("Accept",), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),

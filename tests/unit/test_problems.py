@@ -22,6 +22,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.Unfinished(count=3), 409, "deliveries-unfinished", {}),
     (errors.Disabled(reason=None), 409, "destination-disabled", {}),
     (errors.DestinationPaused(reason="x", retry_after_seconds=60), 503, "destination-paused", {"Retry-After": "60"}),
+    (errors.TooSoon(retry_after_seconds=5), 429, "too-soon", {"Retry-After": "5"}),
     (errors.Outdated(version=3), 412, "precondition-failed", {}),
     (errors.StillInFlight(delivery_id="42", retry_after_seconds=2), 409, "in-flight", {"Retry-After": "2"}),
     (errors.ResponseNotStored(delivery_id="42", status=200), 409, "response-not-stored", {}),

@@ -343,6 +343,7 @@ DESTINATIONS: list[tuple[str, Members, Members]] = [
         {"retry": {"statuses": {"add": [409], "remove": [409]}}},
         {"retry": {"statuses": {"add": [409], "remove": [408]}}},
     ),
+    ("/verify/path", {"verify": {"path": "health"}}, {"verify": {"path": "/health"}}),
     ("/allow/paths/0", {"allow": {"paths": ["/a/.."]}}, {"allow": {"paths": ["/a/..b"]}}),
     (
         "/timeouts/connect_seconds",

@@ -11,7 +11,7 @@ from domain.destinations import ManagedDestination, Transition
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
-from flows import destination_states
+from flows import destination_states, verify_destination
 from flows import destinations as flow
 from flows.audit import Actor
 from flows.rotate import rotate
@@ -33,6 +33,7 @@ from handlers.schemas.destinations import (
 )
 from handlers.schemas.destinations.patch import DestinationPatchBody, change
 from handlers.schemas.destinations.signing import RotationBody, rotation
+from handlers.schemas.destinations.verify import VerificationBody, verification_body
 
 router = new_router()
 
@@ -232,6 +233,25 @@ for _operation in (
     _transition(Transition.ENABLE, "Enable a disabled destination", "What waits goes on, the oldest first."),
 ):
     serves(router, _operation)(_moving(Transition(_operation.path.rpartition("/")[2])))
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/destinations/<destination>/verify",
+        summary="Verify a destination",
+        description="One harmless request, now, with its credentials and its certificate: OPTIONS, or GET of the path "
+        "that it says. Nothing is recorded.",
+        scope=MANAGE,
+        responses={200: OperationResponse(description="How far the request came", body=VerificationBody)},
+        problems=("not-found", "too-soon"),
+    ),
+)
+def verify(request: Request, destination: str) -> Response[Any]:
+    """Whatever its state is."""
+    verified = verify_destination.verify(destination, tenant_id=request.tenant_id, services=wiring.api())
+    return as_json(200, verification_body(verified))
 
 
 def _shown(

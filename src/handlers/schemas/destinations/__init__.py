@@ -20,7 +20,7 @@ from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import CreatedAt, Cursor, DestinationId, holds_nul
-from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls
+from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls, verify
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
@@ -38,6 +38,7 @@ from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
 from handlers.schemas.destinations.tls import TlsBody
+from handlers.schemas.destinations.verify import VerifyBody
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
 _IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
@@ -88,6 +89,7 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     signing: NewSchemes = []
     retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")] = None
     allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")] = None
+    verify: Annotated[VerifyBody | None, Meta(description="How it is verified; null for OPTIONS")] = None
     limits: NewLimits = None
     circuit_breaker: NewCircuitBreaker = CircuitBreakerBody()
     windows: Windows = []
@@ -112,6 +114,7 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     signing: Schemes
     retry: Annotated[RetryBody | None, Meta(description="When it is tried again; null for the usual")]
     allow: Annotated[AllowBody | None, Meta(description="What callers may send; null for everything")]
+    verify: Annotated[VerifyBody | None, Meta(description="How it is verified; null for OPTIONS")]
     limits: NewLimits
     circuit_breaker: ShownCircuitBreaker
     windows: Windows
@@ -204,6 +207,7 @@ def new_destination(
             tls=tls.domain(body.tls),
             retry=retry.domain(body.retry),
             allow=allow.domain(body.allow),
+            verify=verify.domain(body.verify),
         ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
@@ -234,6 +238,7 @@ def destination_body(
         signing=signing.shown(destination.options.signing or (), texts=texts),
         retry=retry.shown(destination.options.retry),
         allow=allow.shown(destination.options.allow),
+        verify=verify.shown(destination.options.verify),
         limits=flow.shown_limits(destination.options.limits),
         circuit_breaker=flow.shown_breaker(destination.options.circuit_breaker),
         windows=flow.shown_windows(destination.options.windows),
@@ -256,6 +261,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *timeouts.faults(body.timeouts),
         *retry.faults(body.retry),
         *allow.faults(body.allow),
+        *verify.faults(body.verify),
         *_name_faults(body.name),
         *_plain_faults(body.base_url, kept),
         *_certificate_faults(body, kept),
