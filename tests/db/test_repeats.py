@@ -25,6 +25,8 @@ from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, 
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.limits import CircuitBreaker, Limits
+from domain.options import DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
@@ -104,9 +106,22 @@ def stores(made: Destination) -> Act:
     return act
 
 
-def accepts(delivery_id: DeliveryId = FIRST, *, wait_seconds: float | None = None, key: str | None = None) -> Act:
+def accepts(
+    delivery_id: DeliveryId = FIRST,
+    *,
+    wait_seconds: float | None = None,
+    key: str | None = None,
+    ordering_key: str | None = None,
+) -> Act:
     def act(database: Database) -> object:
-        new = NewDelivery(tenant_id=TENANT, destination="partner", method="POST", path="/x", idempotency_key=key)
+        new = NewDelivery(
+            tenant_id=TENANT,
+            destination="partner",
+            method="POST",
+            path="/x",
+            idempotency_key=key,
+            ordering_key=ordering_key,
+        )
         held = lease(A)
         found = deliveries.accept(
             database,
@@ -222,17 +237,18 @@ def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
     )
 
 
-def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NOW) -> Act:
+def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NOW, failed: bool | None = None) -> Act:
     due_at = later(5) if state is State.PENDING else None
 
     def act(database: Database) -> object:
-        made_by = Record(attempt=made, lease_id=lease_id, next_state=state, due_at=due_at)
+        made_by = Record(attempt=made, lease_id=lease_id, next_state=state, due_at=due_at, failed=failed)
         return attempts.record(database, [made_by], now=at)
 
     return act
 
 
 DELIVERED = records(A, attempt("answered"), State.DELIVERED)
+FAILED = records(A, attempt("answered"), State.FAILED, failed=True)
 RETRIED = records(A, attempt("unreachable"), State.PENDING)
 LAPSED = records(B, attempt("unknown", attempt_id=31), State.UNKNOWN, at=later(61))
 LAPSED_AND_RETRIED = records(B, attempt("unknown", attempt_id=31), State.PENDING, at=later(61))
@@ -303,6 +319,62 @@ SENDING = (*READY, accepts(), claims(A))
 LOST = (*SENDING, claims(B, at=later(60)), LAPSED)
 OTHERS = {"the next worker": next_worker}
 
+LIMITED = replace(
+    destination(),
+    options=DestinationOptions(
+        limits=Limits(rate=0.1, burst=1, concurrency=1),
+        circuit_breaker=CircuitBreaker(failure_ratio=0.5, minimum_attempts=1, open_seconds=5),
+    ),
+)
+SLOTS = replace(destination(), options=DestinationOptions(limits=Limits(concurrency=1)))
+IN_ORDER = (*READY, accepts(ordering_key="k"), accepts(SECOND, ordering_key="k"))
+# With limits, with slots, and in an order: what a first run took or passed on, the second one neither takes nor misses.
+FLOW_CASES = [
+    *(
+        Case(
+            statement="deliveries.claim",
+            told=told,
+            before=(issues, stores(limited), accepts(), accepts(SECOND)),
+            runs=claims(A),
+            meanwhile={"another at the same time": claims(B), "another after the lease": claims(B, at=later(60))},
+        )
+        for told, limited in (("with limits", LIMITED), ("with slots", SLOTS))
+    ),
+    Case(
+        statement="deliveries.claim", told="in order", before=IN_ORDER, runs=claims(A), meanwhile={"another": claims(B)}
+    ),
+    Case(
+        statement="deliveries.accept",
+        told="at once with limits",
+        before=(issues, stores(LIMITED)),
+        runs=accepts(wait_seconds=20.0),
+    ),
+    Case(statement="deliveries.accept", told="in order", before=READY, runs=accepts(ordering_key="k")),
+    *(
+        Case(
+            statement="attempts._write",
+            told=told,
+            before=(
+                issues,
+                stores(limited),
+                accepts(),
+                accepts(SECOND),
+                claims_all(A, [FIRST]),
+                claims_all(B, [SECOND]),
+            ),
+            runs=runs,
+        )
+        for told, limited, runs in (
+            ("with limits", LIMITED, DELIVERED),
+            ("with limits, failed", LIMITED, FAILED),
+            ("that passes a slot on", SLOTS, DELIVERED),
+        )
+    ),
+    *(
+        Case(statement="attempts._write", told=told, before=(*IN_ORDER, claims(A)), runs=runs)
+        for told, runs in (("in order", DELIVERED), ("in order, failed", FAILED))
+    ),
+]
 CASES = [
     Case(statement="tenants.issue_token", runs=issues, role=ADMIN_ROLE, meanwhile={"another": issues_another}),
     Case(
@@ -525,6 +597,7 @@ CASES = [
         meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
     ),
 ]
+CASES += FLOW_CASES
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
     for case in CASES
