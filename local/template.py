@@ -144,7 +144,7 @@ _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")  # EventBridge user gui
 _UNIT_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the one in C where there is one
     """YAML with CloudFormation's short forms: !Ref x is {"Ref": x}, !GetAtt a.b is {"Fn::GetAtt": [a, b]}."""
 
 

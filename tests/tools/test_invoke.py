@@ -1,10 +1,12 @@
 """`make invoke` runs the handler of every function. tests/tools/test_make_build.py runs it, where Docker does."""
 
 import ast
+from collections.abc import Mapping
+from functools import cache
 
 import pytest
 
-from local.template import Template
+from local.template import FunctionTemplate, Template
 from stack.functions import FUNCTIONS
 from tests.contract.project import ROOT
 from tools.invoke import not_invoked
@@ -37,4 +39,9 @@ def test_one_of_two_functions_with_the_same_handler_is_enough() -> None:
 
 
 def handler_of(name: str) -> str:
-    return Template(ROOT / "template.yaml").functions()[name].handler
+    return functions()[name].handler
+
+
+@cache
+def functions() -> Mapping[str, FunctionTemplate]:
+    return Template(ROOT / "template.yaml").functions()

@@ -6,7 +6,7 @@ import re
 import yaml
 
 from tools.mutants.edits import Edit
-from tools.mutants.template_edits import place_of
+from tools.mutants.template_edits import LOADER, place_of
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -52,7 +52,7 @@ def _in_a_template(text: str, start: int, line: int) -> str:
 
 def _description(text: str, keys: tuple[str, ...]) -> str:
     """The description of the parameter, the alarm or the resource that contains a place."""
-    node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    node: yaml.Node | None = yaml.compose(text, Loader=LOADER)
     sentence = ""
     for key in keys:
         entries = {str(name.value): value for name, value in node.value} if isinstance(node, yaml.MappingNode) else {}

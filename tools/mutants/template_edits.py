@@ -8,6 +8,8 @@ import yaml
 
 from tools.mutants.edits import Edit, Span, once
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where there is one
+
 type TemplateRule = Callable[["TemplateText", yaml.Node, "NodePath"], Iterator[Span]]
 
 SECTIONS = ("Parameters", "Rules", "Mappings", "Conditions", "Globals", "Resources", "Outputs")
@@ -56,7 +58,7 @@ class TemplateText:
     names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        tree = yaml.compose(self.text, Loader=yaml.SafeLoader)
+        tree = yaml.compose(self.text, Loader=LOADER)
         assert isinstance(tree, yaml.MappingNode)  # noqa: S101 - a template is a mapping
         self.tree = tree
         self.names = frozenset(
@@ -115,7 +117,7 @@ def template_edits(path: str, text: str) -> list[Edit]:
 def reads(text: str) -> bool:
     """Whether a text is YAML, and a mapping."""
     try:
-        return isinstance(yaml.compose(text, Loader=yaml.SafeLoader), yaml.MappingNode)
+        return isinstance(yaml.compose(text, Loader=LOADER), yaml.MappingNode)
     except yaml.YAMLError:
         return False
 
