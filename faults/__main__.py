@@ -99,12 +99,13 @@ def _plan(asked: argparse.Namespace) -> "FaultPlan":
     from faults.site import Pace
 
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    quick = Pace(lease_seconds=4, visibility_seconds=6.0)
     if asked.seconds is None:
         return FaultPlan(
             deliveries=asked.n,
             faults=asked.faults,
             seed=seed,
-            pace=Pace(lease_seconds=8, visibility_seconds=14.0),
+            pace=Pace(lease_seconds=8, visibility_seconds=14.0) if _is_long(asked) else quick,
             per_second=60.0,
             over_http=False,
         )
@@ -112,7 +113,7 @@ def _plan(asked: argparse.Namespace) -> "FaultPlan":
         deliveries=asked.n,
         faults=max(LEAST_OF_CHAOS, int(asked.seconds * FAULTS_PER_SECOND)),
         seed=seed,
-        pace=Pace(lease_seconds=4, visibility_seconds=6.0),
+        pace=quick,
         per_second=18.0,
         over_http=True,
         seconds=asked.seconds,
@@ -123,8 +124,11 @@ def _out(asked: argparse.Namespace) -> Path | None:
     """Where the report goes: a run that is too short for it replaces no recorded one."""
     if asked.out is not None:
         return Path(asked.out)
-    long = asked.seconds is None and asked.n >= LEAST_DELIVERIES and asked.faults >= LEAST_FAULTS
-    return RECORDED if long else None
+    return RECORDED if _is_long(asked) else None
+
+
+def _is_long(asked: argparse.Namespace) -> bool:
+    return asked.seconds is None and asked.n >= LEAST_DELIVERIES and asked.faults >= LEAST_FAULTS
 
 
 def _saying() -> "Say":

@@ -17,7 +17,7 @@ from faults.site import DISK, Pace, Session, Site
 from wakeups.sqs import decode
 
 SETTLE_SECONDS = 600.0  # of a machine that is busy with other things
-SAY_EVERY_SECONDS = 10.0
+SAY_EVERY_SECONDS = 5.0
 ASKED_AGAIN = 40  # keys that are used once more when all is over
 _REST_SECONDS = 0.05
 _DISK_BYTES = 384 << 20

@@ -257,7 +257,7 @@ def test_a_directory_that_cannot_be_used_is_one_clear_line(
     assert "cannot be used (" in line
 
 
-@pytest.mark.parametrize("name", ["with spaces", "mit Umläuten, und Komma", "long" * 40, 'it\'s "quoted"'])
+@pytest.mark.parametrize("name", ['it\'s "quoted", mit Umläuten', "long" * 40])
 def test_any_name_of_a_directory_will_do(run: Callable[..., Run], tmp_path: Path, name: str) -> None:
     run(directory=tmp_path / name).until_ready()
 
