@@ -71,7 +71,8 @@ class SimulatedClient:
             noted.add(place)
             delivery, number = self._process.attempts[(destination_of(request), key_of(request))]
             text = f"attempt {number} ends as {outcome_kind(outcome)}: {outcome.reason}"
-            self._world.log(self._process.name, "no answer", text, delivery=delivery)
+            knows = {self._process.name: f"attempt {number} ended: {outcome_kind(outcome)}"}
+            self._world.log(self._process.name, "no answer", text, delivery=delivery, knows=knows)
 
     def _hear(self) -> None:
         """Notes which answers this process has by now."""

@@ -11,7 +11,8 @@ off) is its own code too.
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +26,12 @@ from simulator.faults import Kind, Seam
 from simulator.scheduler import Signal
 from simulator.world import EPOCH, Process, World
 
-RUNS_LATE_SECONDS = (3.0, 6.0, 9.0)  # statement_timeout is 10 s: no statement of a host that hung runs later than that
+# A statement that a host had not read when it hung is not subject to statement_timeout (10 s) until it is.
+RUNS_LATE_SECONDS = (3.0, 6.0, 9.0, 25.0)
+# One session may hang alone, and go on just after others have claimed or recorded the same delivery.
+HELD_SECONDS = 70.0
+HELD_FOR_CHANGES = (1, 2, 3, 4)
+MOMENT_SECONDS = 0.001
 HANG_SECONDS = 15.0
 _WRITES = ("INSERT INTO", "UPDATE delivery")
 # What each statement of the flows is called here, by a line that only it has.
@@ -51,6 +57,7 @@ class SimulatedConnection:
         self.closed = False
         self.cut_off = Signal(server.world.scheduler)
         self.prepared: set[str] = set()
+        self._runs = 0
         self._server = server
         self._near, self._far = socket.socketpair()
 
@@ -59,7 +66,13 @@ class SimulatedConnection:
 
     def run(self, statement: str, parameters: Mapping[str, Any], *, prepare: bool | None, binary: bool) -> list[Row]:
         del binary  # changes how the values travel, not what they are
-        return self._server.run(self, statement, parameters, prepare=prepare is not False)
+        if self._runs:
+            self._server.world.evidence.misuse.append("a connection is used by two threads at once")
+        self._runs += 1
+        try:
+            return self._server.run(self, statement, parameters, prepare=prepare is not False)
+        finally:
+            self._runs -= 1
 
     def close(self) -> None:
         if not self.closed:
@@ -82,6 +95,15 @@ class SimulatedConnection:
         return psycopg.OperationalError(text)
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _HeldStatement:
+    """A statement that waits until others have changed `delivery` so many times."""
+
+    delivery: str
+    changes: int
+    run: Callable[[], None]
+
+
 class Server:
     """The database of one run."""
 
@@ -95,6 +117,7 @@ class Server:
         self._refuses = True
         self._reader_until = 0.0
         self._unstorable: dict[tuple[str, int], bool] = {}
+        self._held: list[_HeldStatement] = []
 
     # ---- What happens to all connections
 
@@ -174,9 +197,7 @@ class Server:
         if connection.hung_up or connection.closed:
             raise connection.fail("the connection is closed")
         if kind is Kind.RUNS_LATE:
-            seconds = self.world.choices.of(RUNS_LATE_SECONDS)
-            late = partial(self._execute_unheard, connection.process, statement, parameters)
-            self.world.scheduler.call_at(self.world.now + seconds, late)
+            self._run_late(connection.process, statement, parameters)
         if kind in (Kind.RUNS_LATE, Kind.HANGS) or self.world.now < self._away_until:
             raise self._hangs(connection)
         if kind is Kind.ROW_REFUSED and name_of(statement) == "record":
@@ -186,6 +207,30 @@ class Server:
         if self.world.now < self._reader_until and any(word in statement for word in _WRITES):
             self.world.mark("database: refuses to write, being a reader")
             raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+
+    def _run_late(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> None:
+        """In some seconds; or, where it records, just after what others do."""
+        run = partial(self._execute_unheard, process, statement, parameters)
+        if name_of(statement) != "record" or self.world.choices.choose(2) == 0:
+            self.world.scheduler.call_at(self.world.now + self.world.choices.of(RUNS_LATE_SECONDS), run)
+            return
+        delivery = self.world.choices.of(json.loads(parameters["records"]))["delivery_id"]
+        held = _HeldStatement(delivery=delivery, changes=self.world.choices.of(HELD_FOR_CHANGES), run=run)
+        self._held.append(held)
+        self.world.scheduler.call_at(self.world.now + HELD_SECONDS, lambda: self._let_go(held))
+
+    def _let_go(self, held: "_HeldStatement") -> None:
+        if held in self._held:
+            self._held.remove(held)
+            held.run()
+
+    def _note_change(self, delivery: str) -> None:
+        """Somebody claimed or recorded it: what waits for that goes on in a moment."""
+        for held in [held for held in self._held if held.delivery == delivery]:
+            held.changes -= 1
+            if held.changes == 0:
+                self.world.mark("database: a late statement follows what others did")
+                self.world.scheduler.call_at(self.world.now + MOMENT_SECONDS, partial(self._let_go, held))
 
     def _make_unstorable(self, parameters: Mapping[str, Any]) -> None:
         """One of the attempts has something that PostgreSQL cannot store: what the partner answered, or all of it."""
@@ -264,10 +309,10 @@ class Server:
             delivery = str(row["delivery_id"])
             if delivery in self.states:
                 self.world.mark("database: a key is found again")
-                self._log(process, "accepts nothing new: the key exists", delivery)
+                self._log(process, "accepts nothing new: the key exists", delivery, learns="it exists")
                 continue
             self._enter(delivery, row["state"])
-            self._log(process, f"stores the delivery, {row['state']}", delivery)
+            self._log(process, f"stores the delivery, {row['state']}", delivery, learns=row["state"])
             if row["lease_id"] == parameters["lease_id"]:
                 self._note_lease(process, row)
 
@@ -278,12 +323,15 @@ class Server:
                 kind = "lapsed" if row["lapsed"] else "fresh"
                 self.world.mark(f"claim: {kind}")
                 self._enter(delivery, "sending")
+                self._note_change(delivery)
                 self._note_lease(process, row)
-                self._log(process, f"leases attempt {row['attempts_made']}, {kind}", delivery)
+                learns = f"attempt {row['attempts_made']} is {'to be sent' if kind == 'fresh' else 'lapsed'}"
+                self._log(process, f"leases attempt {row['attempts_made']}, {kind}", delivery, learns=learns)
             else:
                 before = row["state_before"]
                 self.world.mark(f"claim: {'missing' if before is None else before + ', not leased'}")
-                self._log(process, f"leases nothing: {before or 'no such row'}", delivery)
+                known = before or "no such row"
+                self._log(process, f"leases nothing: {known}", delivery, learns=known)
 
     def _note_lease(self, process: Process, row: Row) -> None:
         self._attempts[str(row["delivery_id"])] = row["attempts_made"]
@@ -300,8 +348,10 @@ class Server:
             self.world.mark(f"record: {run.outcome}, {'moved' if run.moved else 'only logged'}")
             if run.delivery in after:
                 self._enter(run.delivery, after[run.delivery])
+            self._note_change(run.delivery)
             done = f"now {self.states.get(run.delivery)}" if run.moved else "which changes nothing else"
-            self._log(process, f"records attempt {run.number}: {run.outcome}, {done}", run.delivery)
+            text = f"records attempt {run.number}: {run.outcome}, {done}"
+            self._log(process, text, run.delivery, learns=f"attempt {run.number} is recorded: {run.outcome}")
 
     def _states_now(self, deliveries: Sequence[str]) -> Mapping[str, str]:
         """Read, not derived: a statement that runs a second time says what its first run did."""
@@ -333,9 +383,11 @@ class Server:
             self.world.evidence.changes.append((self.world.now, delivery, before, state))
         self.states[delivery] = state
 
-    def _log(self, process: Process, text: str, delivery: str) -> None:
+    def _log(self, process: Process, text: str, delivery: str, *, learns: str) -> None:
+        """`learns` is what the process knows of the delivery from now on."""
         made = self._attempts.get(delivery, 0)
-        knows = {"database": f"{self.states.get(delivery, '')}, {made} attempt{'' if made == 1 else 's'}"}
+        known = f"{self.states.get(delivery, '')}, {made} attempt{'' if made == 1 else 's'}"
+        knows = {"database": known, process.name: learns}
         self.world.log(process.name, "statement", text, delivery=delivery, to="database", knows=knows)
 
 

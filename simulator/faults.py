@@ -105,6 +105,25 @@ class Seam(Enum):
 INCIDENTS = (Kind.OUTAGE, Kind.PAUSED, Kind.FAILOVER, Kind.SQS_OUTAGE, Kind.PURGED, Kind.DEPLOYMENT)
 
 
+# A few kinds that lead to rare orders of events together. With all others beside them they mostly lead elsewhere, or
+# what comes of them is excused by another fault.
+THEMES = {
+    "late outcomes": (
+        Kind.OUTAGE,
+        Kind.FAILOVER,
+        Kind.RUNS_LATE,
+        Kind.DELAYED,
+        Kind.RECEIVED_TWICE,
+        Kind.UNDELETED,
+        Kind.NOT_INVOKED,
+    ),
+    "outages": (Kind.OUTAGE, Kind.PAUSED),
+    "repeated claims": (Kind.CRASH, Kind.BROKEN_AFTER, Kind.ROWS_LATE, Kind.RECEIVED_TWICE),
+    "a host that hangs": (Kind.RUNS_LATE, Kind.HANGS, Kind.CONNECT_HANGS, Kind.STALL, Kind.RECEIVED_TWICE),
+    "processes that end": (Kind.CRASH, Kind.STALL, Kind.UNDELETED, Kind.DEPLOYMENT),
+}
+
+
 @dataclass(slots=True, kw_only=True)
 class Weather:
     """What may go wrong in one run. After `calm_down` nothing does any more."""
@@ -146,6 +165,9 @@ def draw_weather(choices: Choices) -> Weather:
     name = choices.of(("calm", "fair", "mixed", "mixed", "rough", "rough", "rough", "storm", "storm"))
     if name == "calm":
         return Weather(choices=choices, name=name, possible=frozenset())
+    theme = choices.of((None, None, None, *THEMES))
+    if theme is not None:
+        return Weather(choices=choices, name=name, possible=frozenset(THEMES[theme]))
     share = choices.of((25, 50, 75, 100))
     possible = frozenset(kind for kind in Kind if choices.happens(share))
     return Weather(choices=choices, name=name, possible=possible)

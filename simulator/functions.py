@@ -242,7 +242,9 @@ class Pollers:
             outcomes = [wakeup.record.attempt.attempt_id for wakeup in wakeups if wakeup.record is not None]
             if len(set(outcomes)) < len(outcomes):
                 self._world.mark("batch: carries one outcome several times")
-            self._world.log("queue", "batch", f"delivers {counted(len(wakeups), 'message')}", to=name)
+            single = str(wakeups[0].delivery_id) if len(wakeups) == 1 else None
+            text, knows = f"delivers {counted(len(wakeups), 'message')}", {"queue": "delivered"} if single else {}
+            self._world.log("queue", "batch", text, delivery=single, to=name, knows=knows)
             return attempt_due(wakeups, services=services, seconds_left=min(seconds_left, WORKER_SECONDS))
 
         try:

@@ -89,8 +89,9 @@ class Operator:
         """Perhaps sets to work while everything goes wrong: what is woken twice must do no harm."""
         with self._world.choices.of_stream(OPERATOR):
             if self._world.choices.happens(_SHARE_PERCENT):
-                at = within_seconds * self._world.choices.choose(10) / 10
-                self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._try_to_wake))
+                for _ in range(self._world.choices.of((1, 1, 4))):
+                    at = within_seconds * self._world.choices.choose(10) / 10
+                    self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._try_to_wake))
 
     def _try_to_wake(self) -> None:
         self._world.scheduler.follow(OPERATOR)

@@ -51,12 +51,15 @@ _MUTANTS = (
     _mutant(
         "an open outcome is tried again under every guarantee",
         "domain.retry:verdict",
-        ("if repeat_rule is RepeatRule.ALWAYS and left else Held()", "if left else Held()"),
+        ("(again() if repeat_rule is RepeatRule.ALWAYS else None) or Held()", "again() or Held()"),
     ),
     _mutant(
         "an ambiguous status is tried again under at_most_once",
         "domain.retry:_after_answer",
-        ("repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and status in AMBIGUOUS_STATUSES", "False"),
+        (
+            "repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and effective_status(answer.status) in AMBIGUOUS_STATUSES",
+            "False",
+        ),
     ),
     _mutant(
         "a key opens its delivery again",
@@ -82,7 +85,7 @@ _MUTANTS = (
     _mutant(
         "a wake-up of what is not due is dropped",
         "flows.attempt:_look_again",
-        ("return [replace(later, due_at=at)]", "return []"),
+        ("return [_at(at, wakeup)]", "return []"),
     ),
     _mutant(
         "a wake-up without a row is dropped at once",
@@ -92,7 +95,7 @@ _MUTANTS = (
     _mutant(
         "a wake-up is dropped while the database is away",
         "flows.attempt:_look_again",
-        ("return [replace(later, due_at=now + timedelta(seconds=PUT_BACK_SECONDS), after_outage=True)]", "return []"),
+        ("return [replace(_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup), after_outage=True)]", "return []"),
     ),
     _mutant(
         "what SQS refuses counts as queued",
@@ -133,8 +136,7 @@ _MUTANTS = (
     _mutant(
         "an outcome that a waiting caller was told is not carried",
         "flows.deliver:_record",
-        ("for unrecorded in record([judged], end_at=end_at, services=services):", "for unrecorded in []:"),
-        ("now = services.clock()\n", "now = services.clock()\n    record([judged], end_at=now, services=services)\n"),
+        ("for unrecorded in rest.unrecorded:", "for unrecorded in []:"),
     ),
     _mutant("the wrong messages are reported as failed", "flows.settle:queue", ("messages[number].position", "number")),
     _mutant(
@@ -142,23 +144,52 @@ _MUTANTS = (
         "flows.wake_overdue:wake_overdue",
         ("count == len(overdue) < limit", "True"),
     ),
-    _mutant("a 503 ends a delivery", "domain.retry:_after_answer", ("in RETRIABLE_STATUSES", "in {500, 429}")),
+    _mutant("a 503 ends a delivery", "domain.retry:is_retried", ("known in RETRIABLE_STATUSES", "known in {500, 429}")),
     _mutant(
         "a partner out of reach ends a delivery",
         "domain.retry:verdict",
-        ("return RetryAt(at=again()) if left else Failed()", "return Failed()"),
+        ("return again() or Failed()", "return Failed()"),
     ),
     _mutant(
         "an open outcome is held under every guarantee",
         "domain.retry:verdict",
-        ("return RetryAt(at=again()) if repeat_rule is RepeatRule.ALWAYS and left else Held()", "return Held()"),
+        ("return (again() if repeat_rule is RepeatRule.ALWAYS else None) or Held()", "return Held()"),
     ),
     _mutant(
         "the last attempt is not made",
         "domain.retry:verdict",
-        ("attempts_made < attempts_allowed", "attempts_made + 1 < attempts_allowed"),
+        ("attempts_made >= attempts_allowed", "attempts_made + 1 >= attempts_allowed"),
+    ),
+    _mutant(
+        "the retry is queued after the record",
+        "flows.settle:settle",
+        ("    failed = queue([*also, *retried], services=services)\n", ""),
+        (
+            "    now = services.clock()\n",
+            "    failed = queue([*also, *retried], services=services)\n    now = services.clock()\n",
+        ),
+    ),
+    _mutant(
+        "a lapse has no wake-up of its own",
+        "flows.settle:retry",
+        ("elif claim.lapsed:", "elif False:"),
     ),
     # Recorded wrongly
+    _mutant(
+        "a lapse is forgotten when its claim is repeated",
+        _CLAIM,
+        ("OR delivery.lapsed_lease_id = %(lease_id)s", "OR FALSE"),
+    ),
+    _mutant(
+        "an answer gives way to an unknown outcome",
+        _RECORD,
+        ("            WHERE attempt.outcome = 'unknown'\n", ""),
+    ),
+    _mutant(
+        "an outcome that comes late counts for another attempt",
+        _RECORD,
+        ("AND delivery.attempts_made = made.number", ""),
+    ),
     _mutant(
         "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
     ),
@@ -173,7 +204,7 @@ _MUTANTS = (
         ("THEN attempts_made + 1 ELSE", "THEN greatest(attempts_made, 1) ELSE"),
     ),
     _mutant(
-        "an open outcome is called failed", "domain.retry:verdict", ("and left else Held()", "and left else Failed()")
+        "an open outcome is called failed", "domain.retry:verdict", ("else None) or Held()", "else None) or Failed()")
     ),
     _mutant(
         "a redirect counts as delivered",
@@ -220,7 +251,7 @@ _MUTANTS = (
     _mutant(
         "one attempt more is made than allowed",
         "domain.retry:verdict",
-        ("attempts_made < attempts_allowed", "attempts_made <= attempts_allowed"),
+        ("attempts_made >= attempts_allowed", "attempts_made > attempts_allowed"),
     ),
     _mutant("the jitter has no bound", "domain.retry:retry_at", ("(1 - JITTER + 2 * JITTER * chance)", "(2 * chance)")),
     _mutant(

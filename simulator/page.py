@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from simulator.meanings import MEANINGS
 from simulator.trace import ARRIVAL, FAULT, Broken, Event, Story, clock_time, one_line, short_names
 
 _HERE = Path(__file__)
@@ -78,7 +79,9 @@ def _verdict(broken: Broken, story: Story) -> str:
     )
     seen = f'<span class="seen">Its requests at the partner: {links}.</span>' if arrivals else ""
     words = f"<strong>Promise broken: {_text(broken.promise)}.</strong> {_text(broken.text)}"
-    return f'<p class="verdict broken" role="alert">{words}{seen}</p>'
+    means = MEANINGS.get(broken.promise)
+    meaning = f'<span class="meaning">The promise: {_text(means)}.</span>' if means else ""
+    return f'<p class="verdict broken" role="alert">{words}{meaning}{seen}</p>'
 
 
 def _line(place: int, event: Event, *, names: Mapping[str, str]) -> str:

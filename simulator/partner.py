@@ -23,7 +23,7 @@ GUARDED = "10.0.0.1"  # a destination whose address our own guard refuses
 ADDRESS = "203.0.113.50"
 NOT_PROCESSED = (503, 429, 425)  # these say that nothing was done
 OPEN = (500, 504, 502, 408, 520)
-FINAL = (400, 404, 410, 422, 302, 501)
+FINAL = (400, 404, 409, 422, 302, 501)  # without 410, which would disable the destination for all runs that follow
 RETRY_AFTERS = ("", "1", "30", "7", "900", "4000", "date", "tomorrow", "100000", "-5", "1e3", "9" * 30)
 UNDERWAY_SECONDS = (0.002, 0.01, 0.04)  # less than any answer takes
 ACTS_LATE_SECONDS = (1.0, 10.0, 60.0)
@@ -234,7 +234,7 @@ class Partners:
             f"attempt {arrival.number} arrives; the partner {text}",
             delivery=delivery,
             to="partner",
-            knows={"partner": self._knows(arrival)},
+            knows={"partner": self._knows(arrival), process.name: f"attempt {arrival.number} is sent"},
         )
 
     def _knows(self, arrival: Arrival) -> str:

@@ -446,35 +446,41 @@ def nothing_is_early(facts: Facts) -> Iterator[Broken]:
 
 def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
     """docs/architecture.md: each attempt that is due has a message that becomes visible then, not only one that finds
-    it late. Faults may delay it, and what is due later than a message can wait hops."""
+    it late; for a retry there is one before it is recorded, whatever happens after that. Faults of the queue may delay
+    it, and what is due later than a message can wait hops."""
     queued = defaultdict(list)
     for delivery, visible_at in facts.evidence.queued:
         queued[delivery].append(visible_at)
-    for delivery, due_at in _dues(facts):
-        if not any(abs(visible_at - due_at) <= 2 * SKEW_SECONDS for visible_at in queued[delivery]):
+    for delivery, due_at, latest in _dues(facts):
+        if not any(-2 * SKEW_SECONDS <= at - due_at <= latest - due_at + 2 * SKEW_SECONDS for at in queued[delivery]):
             yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
 
 
-def _dues(facts: Facts) -> Iterator[tuple[str, float]]:
+def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
+    """Deliveries with the first and the last moment for which a message must have been queued."""
     for record in facts.evidence.records:
         due_at = record.next_due_at
         direct = due_at is not None and due_at - record.at < LONGEST_HOP_SECONDS
-        if due_at is not None and direct and record.moved and _made_calmly(facts, record):
-            yield record.delivery, due_at
+        if due_at is not None and direct and record.moved and _queued_first(facts, record):
+            yield record.delivery, due_at, max(due_at, record.at)
     stored = {delivery: at for at, delivery, before, after in facts.evidence.changes if (before, after) == _STORED}
     for told in facts.evidence.told:
         at = stored.get(told.delivery or "")
         if told.how in ("accepted", "ended") and at is not None and facts.calm(told.process, at=told.at):
             due_at = max(at, told.not_before or 0.0)
             if due_at - at < LONGEST_HOP_SECONDS:
-                yield str(told.delivery), due_at
+                yield str(told.delivery), due_at, due_at
 
 
-def _made_calmly(facts: Facts, record: RecordRun) -> bool:
-    """Whether it was recorded by the invocation that made the attempt, in which nothing went wrong."""
+def _queued_first(facts: Facts, record: RecordRun) -> bool:
+    """Whether its retry must have been queued before: by the invocation that made the attempt, of a batch, while the
+    queue accepted what that sent. A call of the API queues it afterwards, so in that nothing may have gone wrong."""
     made = facts.invocation(record.process, at=record.at)
-    own = made is not None and not made.carried and made.began_at - SKEW_SECONDS <= record.started_at
-    return own and facts.calm(record.process, at=record.at)
+    if made is None or made.carried or made.began_at - SKEW_SECONDS > record.started_at:
+        return False
+    if made.what != "batch":
+        return facts.calm(record.process, at=record.at)
+    return not facts.message_lost(record.process, since=made.began_at, until=record.at)
 
 
 def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:

@@ -15,6 +15,7 @@ from domain.wakeups import Wakeup
 from runtime.aws import AwsCallFailed
 from simulator.faults import Kind, Seam
 from simulator.scheduler import Signal
+from simulator.trace import clock_time
 from simulator.world import World
 from wakeups.sqs import decode
 
@@ -88,7 +89,8 @@ class ModelledQueue:
             self._mark(wakeup, int(entry["DelaySeconds"]))
             what = "the outcome of an attempt" if wakeup.record else "a wake-up"
             text = f"accepts {what}, due in {entry['DelaySeconds']} s"
-            self.world.log("queue", "message", text, delivery=str(wakeup.delivery_id))
+            knows = {"queue": f"a message for {clock_time(visible_at)}"}
+            self.world.log("queue", "message", text, delivery=str(wakeup.delivery_id), knows=knows)
         self.changed.fire()
 
     def _mark(self, wakeup: Wakeup, delay_seconds: int) -> None:
@@ -134,7 +136,9 @@ class ModelledQueue:
             self.messages.remove(message)
             self.dead.append(message)
             self.world.mark("message: to the dead-letter queue")
-            self._log("moves a message to the dead-letter queue", message)
+            knows = {"queue": "a dead letter"}
+            text = "moves a message to the dead-letter queue"
+            self.world.log("queue", "message", text, delivery=_delivery(message), knows=knows)
             return False
         carries = decode(message.body).record is not None
         _, kind = self.world.weather.draw(Seam.RECEIVE_OUTCOME if carries else Seam.RECEIVE)
@@ -184,9 +188,6 @@ class ModelledQueue:
     def waiting(self) -> frozenset[str]:
         """The deliveries that have a message, dead or alive."""
         return frozenset(_delivery(message) for message in [*self.messages, *self.dead])
-
-    def _log(self, text: str, message: QueuedMessage) -> None:
-        self.world.log("queue", "message", text, delivery=_delivery(message))
 
 
 def _delivery(message: QueuedMessage) -> str:

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from simulator.faults import Kind
 from simulator.marks import SEEDS_NEEDED
-from simulator.mutants import MUTANTS
+from simulator.meanings import MEANINGS
+from simulator.mutants import MUTANTS, mutated
 from simulator.partner import BEHAVIOURS
 from simulator.shrinking import BUDGET_RUNS
 
@@ -15,6 +18,11 @@ def test_every_promise_that_can_be_broken_is_in_the_table(repository: Path) -> N
     named = set(re.findall(r'(?:promise=|_broken\(\s*)"([^"]+)"', source))
     assert len(named) > 15
     assert set(_first_cells(_section(repository, "### The promises"))) == named
+
+
+def test_the_page_of_a_failure_says_of_a_promise_what_the_table_says(repository: Path) -> None:
+    rows = _rows(_section(repository, "### The promises"))
+    assert {name: meaning.replace("`", "") for name, meaning in rows} == MEANINGS
 
 
 def test_every_fault_is_in_the_table(repository: Path) -> None:
@@ -28,6 +36,13 @@ def test_every_way_of_a_partner_is_named(repository: Path) -> None:
     sentence = re.search(r"A partner (.*?)\. Its", text)
     assert sentence is not None
     assert sentence[1].replace("; or ", "; ").split("; ") == list(BEHAVIOURS)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mistake_fits_the_code_as_it_is(name: str) -> None:
+    """Who changes the code writes it again; tests/simulator/test_mutants.py shows that it is found."""
+    with mutated(name):
+        pass
 
 
 def test_its_numbers_are_those_of_the_code(repository: Path) -> None:

@@ -328,6 +328,20 @@ def test_what_breaks_again_and_again_is_an_unavailable_database(real: RealConnec
         assert made.world.now <= 9.1  # Database's own limit for a call
 
 
+def test_two_threads_that_use_one_connection_at_once_are_a_fault_of_ours(real: RealConnection) -> None:
+    with models(real) as made:
+        connection = made.runs(lambda: made.server.connect(Process("worker 1", skew_seconds=0)))
+
+        def ask() -> object:
+            return connection.run("SELECT 1 AS one", {}, prepare=None, binary=False)
+
+        made.runs(ask)
+        assert made.world.evidence.misuse == []
+        made.world.scheduler.spawn(ask)
+        made.runs(ask)
+        assert made.world.evidence.misuse == ["a connection is used by two threads at once"]
+
+
 @pytest.mark.parametrize(
     ("kind", "executed"),
     [(Kind.BROKEN_BEFORE, False), (Kind.HANGS, False), (Kind.BROKEN_AFTER, True), (Kind.RUNS_LATE, True)],

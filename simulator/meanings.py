@@ -1,0 +1,59 @@
+"""What each promise means, in the words of docs/proof.md: the page says them beside one that was broken."""
+
+from collections.abc import Mapping
+
+MEANINGS: Mapping[str, str] = {
+    "everything ends": (
+        "no delivery is pending or sending at rest, and no message is left; an operator's round reaches all "
+        "that is overdue"
+    ),
+    "accepted is accepted": "whoever got a 202 or a result finds the delivery, by its id and in the list",
+    "tenants are apart": "nobody is told of another tenant's delivery, by its id, in a list or by a key",
+    "at most once": (
+        "under at_most_once, nothing follows a request that may have been processed, and the partner acted at most once"
+    ),
+    "not after an open outcome": (
+        "under auto, where a repeat may do harm, nothing follows a request whose outcome is open"
+    ),
+    "repeats are explained": (
+        "where a repeat is allowed, it follows an answer that says so, or the loss of the answer: the process "
+        "ended, or database and queue both failed"
+    ),
+    "the same key": "every request carries the idempotency key of one delivery",
+    "the same request": "all attempts of a delivery have the same method, path and body",
+    "arrivals are logged": "what reached the partner is in the log of attempts, and never as not sent",
+    "answers are logged": (
+        "an answer that arrived is in the log with its status and its own body, unless the process that held "
+        "it ended, or the database and the queue both failed; what was once recorded stays"
+    ),
+    "no attempt too many": "attempts made and requests sent stay within what is allowed",
+    "numbers agree": "the row counts as many attempts as the log has, numbered from 1 without a gap",
+    "states agree with the log": (
+        "a delivery ends exactly as its last attempt, its guarantee and the attempts that are left demand: "
+        "none is given up, held or called delivered too soon"
+    ),
+    "a final state is final": (
+        "states change as documented; only unknown may become delivered or failed, when the outcome arrives late"
+    ),
+    "told is told": (
+        "whoever was told delivered or failed never reads otherwise; every state that somebody was told held "
+        "while they asked, and every answer was their own. A waiting caller may know an answer before it is "
+        "recorded, and it may be lost only if database and queue both failed"
+    ),
+    "one delivery for a key": "a tenant's idempotency key names one delivery, however many call at once",
+    "the same answer for a key": ("the same request with the key gets the same result; another request gets 422"),
+    "retries keep their schedule": (
+        "each retry is due within the jitter of its delay, or after the partner's Retry-After, and never sent before"
+    ),
+    "not before its time": "with not_before, no attempt arrives earlier",
+    "woken in time": (
+        "each retry has a message for its moment before it is recorded, whatever happens after that, unless "
+        "the queue failed; and so has each first attempt, where nothing went wrong"
+    ),
+    "statements stay few": ("where nothing went wrong: 1 statement to accept, 2 for a batch, 3 with early recording"),
+    "nothing is misused": (
+        "no call breaks a rule of SQS, no transaction is open over a network call, no call ends with 500, "
+        "nothing raises what the code does not expect (DeliveryFaults is 0)"
+    ),
+    "counts are right": "where nothing went wrong, each metric equals what happened",
+}
