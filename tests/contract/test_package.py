@@ -5,12 +5,14 @@ import importlib.util
 import os
 import py_compile
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from stack.deploy.deployment import packages_sha256
 from tests.contract.project import ROOT
 from tools import package as packaging
 from tools.package import PackageError
@@ -48,6 +50,18 @@ def test_the_package_holds_all_code_certificates_and_migrations_and_nothing_else
     }
     more = {Path("bank/__init__.py"), Path("ARCHITECTURE")}
     assert shipped == source - {Path("Makefile"), Path("requirements.txt")} | more
+
+
+def test_a_build_in_another_folder_on_another_day_is_the_same_byte_for_byte(built: Path, tmp_path: Path) -> None:
+    source, package = tmp_path / "elsewhere/src", tmp_path / "elsewhere/build/ApiFunction"
+    shutil.copytree(ROOT / "src", source)
+    for path in source.rglob("*"):
+        os.utime(path, (0, 0))
+    package.mkdir(parents=True)
+    packaging.build(source, package, architecture="arm64")
+    assert packages_sha256(package / "template.yaml") == packages_sha256(built / "template.yaml")
+    (package / "domain/errors.py").write_text("", encoding="utf-8")
+    assert packages_sha256(package / "template.yaml") != packages_sha256(built / "template.yaml")
 
 
 def test_no_part_that_is_left_out_is_imported_by_what_is_left() -> None:
