@@ -31,10 +31,10 @@ def test_every_part_of_make_bench_does_its_work(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     skipped = re.findall(r"SKIPPED: (\w+)", done.stdout)
     counted = shutil.which("valgrind") is not None
-    assert skipped == ([] if counted else ["instructions", "instructions"])
+    assert skipped == ([] if counted else ["instructions", "profile", "instructions"])
     headings = re.findall(r"^## ", done.stdout, re.MULTILINE)
     printed = re.findall(r"^\| -+ \|", done.stdout, re.MULTILINE)
-    assert len(headings) == len(PARTS) - (0 if counted else 1)
+    assert len(headings) == len(PARTS) - (0 if counted else 2)
     assert len(printed) == len(headings) + len(TABLES) - 1 + (1 if counted else 0)  # calls that wait have two
     assert all(
         table in done.stdout
