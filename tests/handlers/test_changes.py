@@ -26,6 +26,7 @@ SECRET = "hunter2-and-then-some"
 BEARER = {"type": "bearer", "token": SECRET}
 BASIC = {"type": "basic", "username": "ann", "password": SECRET}
 PATH = "/v1/destinations/partner"
+JSON = ("Content-Type", "application/json")
 
 
 def patch(api: Api, members: object, *headers: tuple[str, str], path: str = PATH) -> Reply:
@@ -278,6 +279,16 @@ def test_what_is_no_json_object_is_malformed(api: Api, body: bytes) -> None:
     assert api.get(PATH).json == made
 
 
+@pytest.mark.parametrize("member", ["limits", "auth", "unknown"])
+def test_a_patch_that_is_nested_deeply_is_refused(api: Api, member: str) -> None:
+    """Whatever reads it: nothing follows it to an end that it does not come back from."""
+    api.destination("https://bank.example", auth=BEARER)
+    for depth in (50, 500, 900, 5_000, 100_000):
+        for begin, end in ((b'{"a":', b"}"), (b"[", b"]")):
+            nested = b'{"%s":%s1%s}' % (member.encode(), begin * depth, end * depth)
+            assert api.call("PATCH", PATH, body=nested, headers=[JSON]).status in (400, 422)
+
+
 def test_a_header_that_carries_credentials_stays_free_of_the_key(api: Api) -> None:
     api.destination("https://bank.example", auth={"type": "header", "name": "X-Key", "value": SECRET})
     assert patch(api, {"idempotency_header": "x-key"}).faults == ["/idempotency_header"]
@@ -469,7 +480,7 @@ def test_a_certificate_comes_with_its_key_and_is_there_for_https_alone(
     assert patch(api, {"client_certificate": {"certificate": renewed["certificate"]}}).faults == [
         "/client_certificate/key"
     ]
-    assert patch(api, {"base_url": "http://bank.example"}).faults == ["/base_url"]
+    assert patch(api, {"base_url": "http://bank.example"}).faults == ["/client_certificate", "/base_url"]
     assert patch(api, {"client_certificate": renewed}).status == 200
     assert seals(functions)["sealed_certificate"] != before
 
@@ -485,6 +496,28 @@ def test_a_certificate_that_the_client_authenticates_with_stays_as_long_as_it_do
     assert (refused.status, refused.faults) == (422, ["/client_certificate"])
     assert patch(api, {"auth": {"scope": "payments"}}).status == 200
     assert patch(api, {"client_certificate": None, "auth": BEARER}).status == 200
+
+
+def test_tokens_that_the_stored_certificate_gets_are_not_sent_to_another_place(
+    functions: Functions, api: Api, tmp_path: Path
+) -> None:
+    """Neither in one step nor in several: by a part of the credentials, by all of them, by taking them away first."""
+    client = {
+        "token_url": "https://bank.example/token",
+        "client_id": "acme",
+        "client_authentication": "tls_client_auth",
+    }
+    auth, certificate = {"type": "oauth2", **client}, certified(tmp_path)
+    api.destination("https://bank.example", auth=auth, client_certificate=certificate)
+    before = functions.sql("SELECT * FROM destination")
+    for changes in ({"scope": "payments"}, {**auth, "type": "oauth2", "scope": "payments"}, None):
+        refused = patch(api, {"base_url": "https://evil.example", "auth": changes})
+        assert (refused.status, refused.faults) == (422, ["/client_certificate"])
+    moved = {"base_url": "https://evil.example", "client_certificate": certificate}
+    assert patch(api, moved).faults == ["/auth"]
+    assert functions.sql("SELECT * FROM destination") == before
+    assert patch(api, {**moved, "auth": {"scope": "payments"}}).status == 200
+    assert patch(api, {"base_url": "https://bank.example", "client_certificate": None, "auth": None}).status == 200
 
 
 def test_a_scheme_to_sign_with_keeps_its_keys_unless_they_are_given(functions: Functions, api: Api) -> None:

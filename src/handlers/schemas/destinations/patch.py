@@ -4,7 +4,7 @@ What the patch leads to is judged as if all of it had been sent to create a dest
 written stay as they are stored where the patch does not name them: so what is shown may be sent back as it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, get_args, get_origin
 
@@ -14,7 +14,7 @@ from msgspec.structs import fields
 
 from domain.auth import Auth, AuthType, ClientAuthentication
 from domain.destinations import ManagedDestination
-from domain.errors import Fault, InvalidRequest, Unsealable
+from domain.errors import Fault, InvalidRequest, Malformed, Unsealable
 from domain.targets import origin
 from flows.destinations import Change
 from handlers.parsing import value_as
@@ -69,14 +69,14 @@ def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[]
     wanted = {name: value for name, value in changes.items() if name not in READ_ONLY}
     faults = [Fault(field=f"/{name}", detail="cannot be changed by a patch") for name in changes if name in READ_ONLY]
     moves = "base_url" in wanted and origin(str(wanted["base_url"])) != origin(current.base_url)
-    if moves and "auth" not in wanted and current.auth_type is not AuthType.NONE:
-        faults.append(Fault(field="/auth", detail=GIVEN_AGAIN))
+    if moves:
+        faults.extend(_not_given_again(current, wanted))
     before = _writable(shown)
     if "auth" in wanted:
         before["auth"] = _auth_before(wanted["auth"], current, shown["auth"], unsealed=unsealed, may_stay=not moves)
     try:
         unknown = {name: value for name, value in wanted.items() if name not in NewDestinationBody.__struct_fields__}
-        body = value_as(_in_order(patch, merged(before, wanted) | unknown), NewDestinationBody)
+        body = value_as(_in_order(patch, _merged(before, wanted) | unknown), NewDestinationBody)
         new = new_destination(body, tenant_id=current.tenant_id, now=now, kept=_kept(current, wanted))
     except InvalidRequest as refused:
         raise InvalidRequest(*faults, *refused.faults) from None
@@ -109,6 +109,27 @@ def merged(target: Any, patch: Any) -> Any:
         else:
             result[name] = merged(result.get(name), value)
     return result
+
+
+def _merged(before: Members, wanted: Members) -> Members:
+    """Raises Malformed where the patch is nested more deeply than Python can follow, which JSON's decoder reads."""
+    try:
+        result: Members = merged(before, wanted)
+    except RecursionError as error:
+        raise Malformed("the body is nested too deeply") from error
+    return result
+
+
+def _not_given_again(current: ManagedDestination, wanted: Members) -> Iterator[Fault]:
+    """What must not stay as it is stored where the base URL moves. With a certificate a token endpoint may give out
+    access tokens, which would then be sent to the new place."""
+    stored = {
+        "auth": current.auth_type is not AuthType.NONE,
+        "client_certificate": current.sealed_certificate is not None,
+    }
+    for name, is_stored in stored.items():
+        if is_stored and name not in wanted:
+            yield Fault(field=f"/{name}", detail=GIVEN_AGAIN)
 
 
 def _writable(shown: Mapping[str, Any]) -> Members:
