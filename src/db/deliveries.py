@@ -53,12 +53,14 @@ class Acceptance:
     """What accepting led to.
 
     `delivery` is the new one, or with `replayed` the earlier one of the same idempotency key. `claim` is None unless
-    the new delivery was leased to the caller at once.
+    the new delivery was leased to the caller at once. `turn_at` is the turn that it was given instead; what else
+    `delivery` waits for, a worker has yet to find.
     """
 
     delivery: Delivery
     replayed: bool
     claim: Claim | None
+    turn_at: datetime | None = None
 
     @property
     def is_held(self) -> bool:
@@ -169,7 +171,7 @@ def accept(
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
-               coalesce(told.until, written.waits_until) AS waits_until
+               coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
         """,
         {
@@ -524,6 +526,7 @@ def _acceptance(
         claim=_claim(row, destination(row), body=new.body, lease=lease, lapsed=False)
         if lease is not None and leased
         else None,
+        turn_at=row["turn_at"],
     )
 
 

@@ -58,7 +58,7 @@ def accept(new: NewDelivery, *, wait_seconds: float | None, services: Services) 
     if not acceptance.replayed:
         _log_accepted(acceptance)
     if wait_seconds is not None and acceptance.claim is None and not acceptance.replayed and not acceptance.is_held:
-        _wake(replace(first, due_at=acceptance.delivery.waits_until or now), now=now, services=services)
+        _wake(replace(first, due_at=acceptance.turn_at or now), now=now, services=services)
     return acceptance
 
 

@@ -61,9 +61,14 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
     if acceptance.claim is not None:
         answer_by = started_at + timedelta(seconds=CALL_SECONDS)
         return _send(acceptance, acceptance.claim, answer_by=answer_by, services=services)
-    if acceptance.is_held:
+    if acceptance.is_held or _waits_beyond(give_up_at, acceptance.delivery):
         return Progress(delivery=acceptance.delivery, attempts=[])  # whoever waited would wait in vain
     return _watch(acceptance.delivery, until=give_up_at.timestamp(), services=services)
+
+
+def _waits_beyond(end_at: datetime, delivery: Delivery) -> bool:
+    """Whether it is not its turn before then."""
+    return delivery.waits_until is not None and delivery.waits_until > end_at
 
 
 def find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -> Progress:

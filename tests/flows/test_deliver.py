@@ -10,13 +10,16 @@ import pytest
 
 from db.connection import Database
 from db.deliveries import claim
-from domain.deliveries import PASS_THROUGH_ATTEMPTS, State
+from domain.deliveries import PASS_THROUGH_ATTEMPTS, State, WaitingFor
 from domain.destinations import Timeouts
 from domain.errors import DatabaseUnavailable, KeyReused, NotFound, StillInFlight
+from domain.limits import Limits
+from domain.options import DestinationOptions
 from domain.wakeups import Wakeup
+from domain.windows import SendingWindow
 from flows.accept import accept
 from flows.attempt import attempt_due
-from flows.deliver import deliver
+from flows.deliver import deliver, find
 from flows.settle import LAPSE_LOOK_SECONDS
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import OK, Line, Partner, Script
@@ -158,6 +161,36 @@ def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_
     assert progress.answer is None
     assert progress.attempts[0].response is not None
     assert progress.attempts[0].response.status == 200
+
+
+TOMORROW = SendingWindow(days=(1,), opens="03:00", closes="04:00", time_zone="UTC")
+
+
+@pytest.mark.parametrize("total_seconds", [2, 20])
+def test_whoever_would_wait_in_vain_gets_an_answer_at_once(
+    gateway: Gateway, partner: StartPartner, total_seconds: int
+) -> None:
+    """Whether the attempt would be made here or by the worker: the window opens when nobody waits any more."""
+    timeouts = Timeouts(connect_seconds=1, first_byte_seconds=1, total_seconds=total_seconds)
+    options = DestinationOptions(windows=(TOMORROW,))
+    gateway.destination(partner(answers(200)).url(), timeouts=timeouts, options=options)
+    delivery = deliver(gateway.new(), wait_seconds=10, services=gateway.services).delivery
+    assert gateway.clock() == START
+    assert (delivery.waiting_for, delivery.waits_until) == (WaitingFor.SENDING_WINDOW, START + timedelta(hours=15))
+
+
+def test_the_delivery_of_a_caller_who_waits_lines_up_at_once(gateway: Gateway, partner: StartPartner) -> None:
+    """As one without a waiting caller does; not only when its turn would be."""
+    options = DestinationOptions(limits=Limits(rate=0.25, burst=1))
+    gateway.destination(partner(answers(200)).url(), timeouts=Timeouts(total_seconds=20), options=options)
+    for expected in (None, WaitingFor.RATE_LIMIT):
+        acceptance = accept(gateway.new(), wait_seconds=10, services=gateway.services)
+        assert (acceptance.claim, acceptance.delivery.waiting_for) == (None, expected)
+        due = [wakeup for wakeup in gateway.queue.take() if wakeup.due_at <= gateway.clock()]
+        attempt_due(due, services=gateway.services)
+        delivery_id = acceptance.delivery.delivery_id
+        stored = find(delivery_id, tenant_id=gateway.tenant_id, services=gateway.services).delivery
+        assert (stored.waiting_for, stored.waits_until) == (expected, expected and START + timedelta(seconds=4))
 
 
 def test_when_the_time_is_up_the_delivery_continues_in_the_background(gateway: Gateway, partner: StartPartner) -> None:
