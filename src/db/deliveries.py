@@ -280,9 +280,12 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
                destination.connect_seconds, destination.first_byte_seconds, destination.total_seconds,
                destination.created_at, nullif(destination.options, '{}') AS options, destination.sealed_certificate,
                destination.sealed_signing, to_jsonb(oauth_token) AS token,
-               -- whoever recorded the end may have stopped before it woke the next in order
+               -- Whoever recorded the end may have stopped before it woke the next in order. A failure that holds back
+               -- its order is the first of it: to wake that would lead here again, without end.
                CASE WHEN stored.phase <> 'open' AND stored.ordering_key IS NOT NULL
-                    THEN first_in_order(stored.destination_id, stored.ordering_key) END AS next_id
+                    THEN (SELECT first.delivery_id FROM delivery AS first
+                          WHERE first.delivery_id = first_in_order(stored.destination_id, stored.ordering_key)
+                            AND first.phase = 'open') END AS next_id
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id

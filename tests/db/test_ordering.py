@@ -127,6 +127,17 @@ def test_the_message_of_one_that_has_ended_says_who_is_next(superuser: Database)
     assert claim(superuser, made[1:], later(4)) == [Finished(delivery_id=made[1])]
 
 
+@pytest.mark.parametrize("state", [State.FAILED, State.UNKNOWN])
+def test_the_message_of_one_that_holds_back_its_key_wakes_nobody(superuser: Database, state: State) -> None:
+    """Nor does that of one which ended before it: a wake-up of what has ended would be answered by the same again."""
+    made = one_key(superuser, 3)
+    (head,) = claimed(superuser, made, NOW)
+    record(superuser, [head], later(1))
+    (second,) = claimed(superuser, made[1:], later(2))
+    record(superuser, [second], later(3), state, failed=True)
+    assert claim(superuser, made[:2], later(4)) == [Finished(delivery_id=ended) for ended in made[:2]]
+
+
 def test_the_one_that_waits_is_told_so_when_it_is_accepted(superuser: Database) -> None:
     one_key(superuser, 1)
     assert accept(superuser, ids(2)[1], ordering_key="customer-17").delivery.waiting_for is WaitingFor.ORDERING
