@@ -81,6 +81,7 @@ class Callers:
             idempotency_key=None if choices.happens(25) else f"order of {caller}",
             not_before=self._not_before() if mode == "later" else None,
             attempts_allowed=PASS_THROUGH_ATTEMPTS if mode == "through" else choices.of((10, 2, 3)),
+            ordering_key="one order" if target.ordered and mode != "through" else None,
         )
         return Order(caller=caller, new=new, wait_seconds=self._wait_seconds(mode), passes_through=mode == "through")
 
@@ -97,11 +98,12 @@ class Callers:
             case "other destination":
                 self._world.mark("caller: uses a key for something else")
                 name = next(each.name for each in DESTINATIONS if _is_another(each, twin.new))
-                return replace(twin, caller=caller, new=replace(twin.new, destination=name))
+                return replace(twin, caller=caller, new=replace(twin.new, destination=name, ordering_key=None))
             case "other tenant":
                 tenant = next(each for each in TENANTS if each != twin.new.tenant_id)
                 target = next(each for each in DESTINATIONS if each.tenant_id == tenant)
-                return replace(twin, caller=caller, new=replace(twin.new, tenant_id=tenant, destination=target.name))
+                new = replace(twin.new, tenant_id=tenant, destination=target.name, ordering_key=None)
+                return replace(twin, caller=caller, new=new)
             case "waits":
                 return replace(twin, caller=caller, wait_seconds=25.0, new=replace(twin.new, not_before=None))
         return replace(twin, caller=caller)

@@ -330,6 +330,8 @@ class Server:
             else:
                 before = row["state_before"]
                 self.world.mark(f"claim: {'missing' if before is None else before + ', not leased'}")
+                if row["reason"] is not None:
+                    self.world.mark(f"claim: waits for {row['reason']}")
                 known = before or "no such row"
                 self._log(process, f"leases nothing: {known}", delivery, learns=known)
 
@@ -339,7 +341,7 @@ class Server:
         process.attempts[key] = (str(row["delivery_id"]), row["attempts_made"])
 
     def _note_recorded(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        moved = {str(row["delivery_id"]) for row in rows}
+        moved = {str(row["delivery_id"]) for row in rows if row["tenant_id"] is None}  # the others are woken
         records = json.loads(parameters["records"])
         after = self._states_now([record["delivery_id"] for record in records])
         for record in records:

@@ -33,6 +33,7 @@ _OTHERS = (
     "claim: pending, not leased",
     "claim: sending, not leased",
     "claim: unknown, not leased",
+    "claim: waits for ordering",
     "client: reports early",
     "database: a key is found again",
     "database: a late statement follows what others did",

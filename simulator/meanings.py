@@ -46,6 +46,9 @@ MEANINGS: Mapping[str, str] = {
         "each retry is due within the jitter of its delay, or after the partner's Retry-After, and never sent before"
     ),
     "not before its time": "with not_before, no attempt arrives earlier",
+    "an order is kept": (
+        "under an ordering key, an attempt begins only when all that were accepted before with that key have ended"
+    ),
     "woken in time": (
         "each retry has a message for its moment before it is recorded, whatever happens after that, unless "
         "the queue failed; and so has each first attempt, where nothing went wrong"

@@ -271,6 +271,11 @@ _MUTANTS = (
         ("delivery.state = 'pending' AND delivery.due_at <= %(now)s", "delivery.state = 'pending'"),
     ),
     _mutant(
+        "an ordering key holds nobody back",
+        _CLAIM,
+        ("options ? 'windows' OR free.ordering_key IS NOT NULL", "options ? 'windows'"),
+    ),
+    _mutant(
         "a delay is not cut to what SQS allows",
         "domain.wakeups:delay_seconds",
         ("min(LONGEST_DELAY_SECONDS, -int(-remaining // 1))", "-int(-remaining // 1)"),

@@ -30,6 +30,7 @@ RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 REFUSES_MESSAGES = frozenset({Kind.SQS_REFUSES, Kind.SQS_UNREACHABLE, Kind.SQS_PARTIAL, Kind.SQS_REPLY_LOST})
 _STORED = ("new", "pending")
+UNFINISHED = frozenset({"pending", "sending"})
 # A stall may outlast the time that a statement has.
 FAILS_STATEMENTS = frozenset({*Seam.CONNECT.value, *Seam.STATEMENT.value, *Seam.ROWS.value, Kind.CLOSED_WHILE_IDLE})
 DATABASE_AWAY = frozenset({Kind.OUTAGE, Kind.PAUSED, Kind.FAILOVER})
@@ -434,6 +435,25 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
             yield _broken("retries keep their schedule", text, delivery)
 
 
+def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
+    """docs/limits.md, "Ordering keys": all that were accepted before it with the same key have ended when an attempt of
+    a delivery begins. These destinations skip failures."""
+    queues: dict[tuple[str, str], list[str]] = defaultdict(list)
+    states: dict[str, str] = {}
+    for at, delivery, before, after in facts.evidence.changes:
+        row = facts.rows.get(delivery)
+        if row is None or row["ordering_key"] is None:
+            continue
+        queue = queues[(str(row["destination_id"]), row["ordering_key"])]
+        if before == "new":
+            queue.append(delivery)
+        states[delivery] = after
+        ahead = [earlier for earlier in queue[: queue.index(delivery)] if states[earlier] in UNFINISHED]
+        if after == "sending" and ahead:
+            text = f"an attempt began at {at:.3f} s, when {ahead[0]}, accepted before it, was {states[ahead[0]]}"
+            yield _broken("an order is kept", text, delivery)
+
+
 def nothing_is_early(facts: Facts) -> Iterator[Broken]:
     """docs/api.md: `not_before` delays the first attempt."""
     for told in facts.evidence.told:
@@ -570,6 +590,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     keys_are_kept,
     retries_keep_their_schedule,
     nothing_is_early,
+    a_key_keeps_its_order,
     everything_is_woken_in_time,
     statements_stay_few,
     nothing_is_misused,

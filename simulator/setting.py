@@ -15,6 +15,8 @@ from db.migrations import APPLICATION_ROLE, migrate
 from domain.auth import AuthType, BearerAuth
 from domain.destinations import Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
+from domain.options import PLAIN, DestinationOptions
+from domain.ordering import AfterFailure, Ordering
 from egress.credentials import seal_auth
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
@@ -36,6 +38,7 @@ class Target:
     first_byte_seconds: float = 15.0
     bearer: bool = False
     host: str = "partner.example"
+    ordered: bool = False
 
 
 def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: object) -> Target:
@@ -52,7 +55,7 @@ TENANTS = (TenantId(UUID(int=0xA1)), TenantId(UUID(int=0xA2)))
 DESTINATIONS = (
     _target(0, 1, "auto", Guarantee.AUTO),
     _target(0, 2, "once", Guarantee.AT_MOST_ONCE),
-    _target(0, 3, "again", Guarantee.AT_LEAST_ONCE),
+    _target(0, 3, "again", Guarantee.AT_LEAST_ONCE, ordered=True),
     _target(0, 4, "idempotent", Guarantee.AUTO, idempotent=True, bearer=True),
     _target(0, 5, "quick", Guarantee.AT_MOST_ONCE, total_seconds=3.0, first_byte_seconds=2.0),
     _target(1, 6, "auto", Guarantee.AUTO, total_seconds=5.0, first_byte_seconds=5.0),
@@ -86,7 +89,9 @@ class Databases:
             migrate(owner)
             for number, tenant in enumerate(TENANTS):
                 owner.execute("INSERT INTO tenant VALUES (%s, %s, %s)", (tenant, f"tenant-{number}", EPOCH))
-            owner.execute(f"GRANT DELETE ON delivery, attempt TO {APPLICATION_ROLE}")  # to empty it between runs
+            owner.execute(
+                f"GRANT DELETE ON delivery, attempt, destination_flow TO {APPLICATION_ROLE}"
+            )  # to empty it between runs
         application = self._server.url(user=APPLICATION_ROLE, database=name)
         _fill(application)
         return application
@@ -115,6 +120,7 @@ def _destination(target: Target) -> Destination:
             connect_seconds=2.0, first_byte_seconds=target.first_byte_seconds, total_seconds=target.total_seconds
         ),
         created_at=EPOCH,
+        options=DestinationOptions(ordering=Ordering(after_failure=AfterFailure.SKIP)) if target.ordered else PLAIN,
     )
 
 
@@ -127,6 +133,12 @@ def connected(url: str) -> Iterator[RealConnection]:
 
 
 def emptied(connection: RealConnection) -> None:
-    """As before a run."""
+    """As before a run: no deliveries, active destinations, and nothing that their limits and breakers counted."""
     connection.execute("DELETE FROM attempt")
     connection.execute("DELETE FROM delivery")
+    connection.execute(
+        "UPDATE destination SET state = 'active', state_reason = NULL, state_changed_at = NULL, "
+        "state_changed_by = NULL WHERE state <> 'active'"
+    )
+    connection.execute("DELETE FROM destination_flow")
+    connection.execute("INSERT INTO destination_flow (destination_id) SELECT destination_id FROM destination")

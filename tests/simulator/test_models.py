@@ -540,3 +540,20 @@ def test_clocks_of_two_processes_differ(real: RealConnection) -> None:
     with models(real) as made:
         ahead, behind = Process("worker 1", skew_seconds=2.0), Process("worker 2", skew_seconds=-2.0)
         assert made.world.wall_clock(ahead) - made.world.wall_clock(behind) == timedelta(seconds=4)
+
+
+def test_no_run_begins_with_what_another_left_of_a_destination(real: RealConnection) -> None:
+    """A seed repeats its run exactly, whichever ran before."""
+    left = """
+        SELECT destination_id, state, to_jsonb(flow)
+        FROM destination JOIN destination_flow AS flow USING (destination_id)
+        ORDER BY destination_id
+    """
+    emptied(real)
+    fresh = real.execute(left).fetchall()
+    assert len(fresh) == len(DESTINATIONS)
+    real.execute("UPDATE destination SET state = 'disabled', state_changed_at = now(), state_changed_by = 'a partner'")
+    real.execute("UPDATE destination_flow SET open_until = now(), attempts = 20, failures = 20, full_at = now()")
+    assert real.execute(left).fetchall() != fresh
+    emptied(real)
+    assert real.execute(left).fetchall() == fresh

@@ -64,6 +64,7 @@ FOUND_BY = {
     "Retry-After is ignored": 11,
     "Retry-After has no upper bound": 17,
     "what is not due is claimed": 15,
+    "an ordering key holds nobody back": 17,
     "a delay is not cut to what SQS allows": 1,
 }
 MORE = 500

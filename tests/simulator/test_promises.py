@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import pytest
 from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, FaultStruck, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind
-from simulator.promises import PROMISES, Facts, broken_promises, keys_are_kept
+from simulator.promises import PROMISES, Facts, a_key_keeps_its_order, broken_promises, keys_are_kept
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
 
@@ -37,6 +38,7 @@ def row(target: Target = AGAIN, **overrides: Any) -> dict[str, Any]:
         "attempts_allowed": 10,
         "created_at": EPOCH + timedelta(seconds=1),
         "finished_at": EPOCH + timedelta(seconds=30),
+        "ordering_key": None,
     }
     return values | overrides
 
@@ -136,6 +138,16 @@ def twice(target: Target, first: dict[str, Any], **overrides: Any) -> RunEvidenc
         ],
         records=[],
         **overrides,
+    )
+
+
+def in_order(*states: str) -> RunEvidence:
+    """Two deliveries under one ordering key: the states of the first until an attempt of the second begins."""
+    second = str(UUID(int=0xE))
+    changes = [(10.0, str(DELIVERY), *change) for change in pairwise(["new", "pending", *states])]
+    return good(
+        deliveries=[row(ordering_key="one order"), row(delivery_id=UUID(second), ordering_key="one order")],
+        changes=[changes[0], (10.0, second, "new", "pending"), *changes[1:], (20.0, second, "pending", "sending")],
     )
 
 
@@ -341,6 +353,8 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
         "retries keep their schedule",
         replace(twice(AGAIN, BUSY), records=[record(at=30.0, started_at=26.0, **RETRIED, next_due_at=31.0)]),
     ),
+    "sent beside the one before it": ("an order is kept", in_order("sending")),
+    "sent between two attempts of the one before it": ("an order is kept", in_order("sending", "pending")),
     "two statements to accept": ("statements stay few", good(invocations=[invocation("accept", accept=2)])),
     "two claims for a batch": ("statements stay few", good(invocations=[invocation("batch", claim=2, record=1)])),
     "a record for each": ("statements stay few", good(invocations=[invocation("batch", claim=1, record=3)])),
@@ -444,6 +458,11 @@ def test_an_answer_that_was_told_and_came_too_late_to_count_may_differ_from_the_
         records=[record(status=201, moved=moved), record(2)],
     )
     assert (list(keys_are_kept(Facts(evidence))) == []) is kept
+
+
+@pytest.mark.parametrize("ended", ["delivered", "failed", "unknown"])
+def test_one_that_has_ended_lets_the_next_in_order_go(ended: str) -> None:
+    assert list(a_key_keeps_its_order(Facts(in_order("sending", ended)))) == []
 
 
 def test_the_targets_have_each_guarantee() -> None:
