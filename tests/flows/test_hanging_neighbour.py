@@ -1,0 +1,251 @@
+"""What a destination that hangs costs another one, in counted turns: real flows, database, client and partners.
+
+Time is the gateway's clock, which moves on by TURN_SECONDS. A worker that has sent something to the hanging partner
+gets its end HANG_SECONDS of that clock later and until then takes nothing else, as a function of Lambda does. Messages
+come to the workers in the order in which they are due: what SQS does for quiet groups could only help.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from db.connection import Database
+from domain.destinations import Timeouts
+from domain.limits import CircuitBreaker, Limits
+from domain.options import PLAIN, DestinationOptions
+from domain.outcomes import Exchange
+from domain.wakeups import Wakeup
+from egress.addresses import Guard
+from egress.client import Client, EarlyResults, OutboundRequest, Sendable
+from flows.accept import accept
+from flows.attempt import attempt_due
+from runtime.observability import metrics
+from runtime.settings import DatabaseSettings
+from tests.egress.servers import Line, Partner, Script
+from tests.support.gateway import LOOPBACK, START, Clock, Gateway
+from tests.support.partners import answers
+
+type StartPartner = Callable[[Script], Partner]
+
+WORKERS = 5  # AttemptConcurrency, as it is without a value
+BATCH = 10
+TURN_SECONDS = 5
+TURNS_ALONE, TURNS = 10, 40
+HANGING_PER_TURN, HEALTHY_PER_TURN = 4, 2
+HANG_SECONDS = Timeouts().total_seconds
+# The client's own deadlines are of the real clock, and far beyond what a turn takes.
+LONG = Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
+AT_MOST = 1.2
+
+
+class HangingPartner:
+    """Reads a request, and closes without an answer HANG_SECONDS of the gateway's clock after it was begun."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ends_at: dict[str, datetime] = {}
+
+    def expect(self, path: str) -> None:
+        """To be called before a request is sent; each has a path of its own."""
+        self._ends_at[path] = self._clock() + timedelta(seconds=HANG_SECONDS)
+
+    def script(self, line: Line) -> None:
+        """What it does with a connection."""
+        if request := line.read_request():
+            ends_at = self._ends_at[request.split(b" ")[1].decode()]
+            while self._clock() < ends_at and not line.stopping.wait(0.005):
+                pass
+
+
+class WatchedClient(Client):
+    """The real client; says to the hanging partner, and to the worker, what is about to be sent there."""
+
+    def __init__(self, partner: HangingPartner) -> None:
+        super().__init__(Guard(allowed_private_cidrs=LOOPBACK, allowed_ports=range(1, 65536)))
+        self.hangs = False
+        self.progress = threading.Event()  # everything was noted that must be before time goes on
+        self._partner = partner
+
+    def send_all(self, requests: Sequence[Sendable], *, early: EarlyResults | None = None) -> list[Exchange]:
+        paths = [urlsplit(request.url).path for request in requests if isinstance(request, OutboundRequest)]
+        for path in paths:
+            if path.startswith("/hanging"):
+                self._partner.expect(path)
+                self.hangs = True
+        if self.hangs:
+            self.progress.set()
+        return super().send_all(requests, early=early)
+
+
+class Worker:
+    """One environment of the attempt function: one batch at a time, with a connection and a client of its own."""
+
+    def __init__(self, gateway: Gateway, partner: HangingPartner, threads: ThreadPoolExecutor) -> None:
+        self._clock = gateway.clock
+        self._threads = threads
+        self._client = WatchedClient(partner)
+        self._database = Database(DatabaseSettings(database_url=gateway.database.url))
+        self._services = replace(gateway.services, client=self._client, database=self._database)
+        self._batch: Future[frozenset[int]] | None = None
+        self._until = gateway.clock()
+
+    def is_free(self) -> bool:
+        """Whether it can take a batch. A batch that hung is over by its end, and is waited for."""
+        if self._batch is not None and self._clock() >= self._until:
+            assert self._batch.result(timeout=60) == frozenset()
+            self._batch = None
+        return self._batch is None
+
+    def take(self, wakeups: Sequence[Wakeup]) -> None:
+        """Returns when the batch has ended, or is on its way to the partner that hangs."""
+        self._client.hangs = False
+        progress = self._client.progress = threading.Event()
+        self._batch = self._threads.submit(attempt_due, wakeups, services=self._services)
+        self._batch.add_done_callback(lambda _: progress.set())
+        assert progress.wait(timeout=60)
+        self._until = self._clock() + timedelta(seconds=HANG_SECONDS if self._client.hangs else 0)
+
+    def close(self) -> None:
+        """After the last turn."""
+        self._client.close()
+        self._database.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periods:
+    """When the destination that hangs came, and when its breaker first was open; None where it never was."""
+
+    beside_since: datetime
+    opened_at: datetime | None
+
+
+class Stack:
+    """WORKERS workers, and what waits for one of them."""
+
+    def __init__(self, gateway: Gateway, workers: Sequence[Worker]) -> None:
+        self._gateway = gateway
+        self._workers = workers
+        self._waiting: list[Wakeup] = []
+
+    def turn(self, number: int, *, hanging: int) -> None:
+        """What arrives in one turn, each handled at once where a worker is free; then time goes on."""
+        self._work()
+        arrivals = ["hanging"] * hanging + ["healthy"] * HEALTHY_PER_TURN
+        for position, name in enumerate(arrivals):
+            new = self._gateway.new(destination=name, path=f"/{name}/{number}-{position}")
+            accept(new, wait_seconds=None, services=self._gateway.services)
+            self._work()
+        metrics.clear_metrics()  # as the end of an invocation does
+        self._gateway.clock.forward(TURN_SECONDS)
+
+    def end(self) -> None:
+        """Nothing more arrives: until nothing hangs, and all that is healthy has been sent."""
+        for _ in range(TURNS):
+            self._gateway.clock.forward(HANG_SECONDS)
+            metrics.clear_metrics()
+            if all(worker.is_free() for worker in self._workers) and not has_pending(self._gateway, "healthy"):
+                return
+            self._work()
+        raise AssertionError("it never ends")
+
+    def _work(self) -> None:
+        while (free := [worker for worker in self._workers if worker.is_free()]) and (batch := self._batch()):
+            free[0].take(batch)
+
+    def _batch(self) -> list[Wakeup]:
+        self._waiting = sorted([*self._waiting, *self._gateway.queue.take()], key=lambda wakeup: wakeup.due_at)
+        batch = [wakeup for wakeup in self._waiting[:BATCH] if wakeup.due_at <= self._gateway.clock()]
+        self._waiting = self._waiting[len(batch) :]
+        return batch
+
+
+def live_through(gateway: Gateway, partner: StartPartner, options: DestinationOptions) -> Periods:
+    """A healthy destination alone, and then beside one that hangs and has these options."""
+    hanging = HangingPartner(gateway.clock)
+    gateway.destination(partner(answers(200)).url(), name="healthy")
+    gateway.destination(partner(hanging.script).url(), name="hanging", timeouts=LONG, options=options)
+    opened_at = None
+    with ExitStack() as closers, ThreadPoolExecutor(WORKERS) as threads:
+        workers = [closers.enter_context(closing(Worker(gateway, hanging, threads))) for _ in range(WORKERS)]
+        stack = Stack(gateway, workers)
+        for number in range(TURNS_ALONE):
+            stack.turn(number, hanging=0)
+        beside_since = gateway.clock()
+        for number in range(TURNS_ALONE, TURNS_ALONE + TURNS):
+            stack.turn(number, hanging=HANGING_PER_TURN)
+            opened_at = opened_at or (gateway.clock() if is_open(gateway) else None)
+        stack.end()
+    return Periods(beside_since=beside_since, opened_at=opened_at)
+
+
+def has_pending(gateway: Gateway, name: str) -> bool:
+    """Whether a delivery to that destination has not been tried."""
+    return bool(
+        gateway.sql(
+            """
+            SELECT delivery_id FROM delivery JOIN destination USING (destination_id)
+            WHERE destination.name = %s AND delivery.state = 'pending'
+            """,
+            name,
+        )
+    )
+
+
+def is_open(gateway: Gateway) -> bool:
+    """Whether the circuit breaker lets nothing through."""
+    return bool(gateway.sql("SELECT open_until::text FROM destination_flow WHERE open_until IS NOT NULL"))
+
+
+def turns_waited(gateway: Gateway, *, since: datetime = START, until: datetime | None = None) -> list[int]:
+    """Of each healthy delivery accepted in that time: in which turn its attempt began, 1 for that of its acceptance."""
+    rows = gateway.sql(
+        """
+        SELECT delivery.created_at, attempt.started_at
+        FROM delivery JOIN destination USING (destination_id) JOIN attempt USING (delivery_id)
+        WHERE destination.name = 'healthy'
+        """
+    )
+    assert len(rows) == HEALTHY_PER_TURN * (TURNS_ALONE + TURNS)
+    return [
+        1 + (row["started_at"] - row["created_at"]) // timedelta(seconds=TURN_SECONDS)
+        for row in rows
+        if since <= row["created_at"] < (until or gateway.clock())
+    ]
+
+
+def p95(counts: Sequence[int]) -> int:
+    """The least count that 95 of 100 do not exceed."""
+    return sorted(counts)[math.ceil(len(counts) * 0.95) - 1]
+
+
+def raised(gateway: Gateway, periods: Periods, *, since: datetime) -> float:
+    """The p95 of the healthy destination `since` then, relative to that without a neighbour."""
+    return p95(turns_waited(gateway, since=since)) / p95(turns_waited(gateway, until=periods.beside_since))
+
+
+def test_a_destination_that_hangs_within_its_concurrency_never_makes_another_wait(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    periods = live_through(gateway, partner, DestinationOptions(limits=Limits(concurrency=2)))
+    assert raised(gateway, periods, since=periods.beside_since) <= AT_MOST
+
+
+def test_once_the_usual_breaker_of_a_destination_that_hangs_has_opened_no_other_waits(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    periods = live_through(gateway, partner, PLAIN)
+    assert periods.opened_at is not None
+    calm_since = periods.opened_at + timedelta(seconds=HANG_SECONDS)  # what was under way then has ended
+    assert len(turns_waited(gateway, since=calm_since)) >= 20  # of which one is five in a hundred
+    assert raised(gateway, periods, since=calm_since) <= AT_MOST
+
+
+def test_without_either_others_wait_so_the_count_can_show_it(gateway: Gateway, partner: StartPartner) -> None:
+    periods = live_through(gateway, partner, DestinationOptions(circuit_breaker=CircuitBreaker(enabled=False)))
+    assert periods.opened_at is None
+    assert raised(gateway, periods, since=periods.beside_since) > AT_MOST
