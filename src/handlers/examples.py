@@ -265,8 +265,8 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             ],
         },
         "rfc-9421": {
-            "name": "example-clearing",
-            "base_url": "https://clearing.example",
+            "name": "example-settlement",
+            "base_url": "https://settlement.example",
             "signing": [
                 {
                     "type": "http_message_signatures",

@@ -43,8 +43,10 @@ _PATH: Mapping[str, dict[str, Any]] = {
     },
 }
 # Instead of these examples, where the demo destination would not do: another example of the page makes this one.
-_OTHER_EXAMPLES: Mapping[tuple[str, str], str] = {
-    ("/v1/destinations/{destination}/rotate-secret", "destination"): "example-subscriber",
+_OTHER_EXAMPLES: Mapping[tuple[str, str, str], str] = {
+    ("POST", "/v1/destinations/{destination}/rotate-secret", "destination"): "example-subscriber",
+    # Who tries it on the page does not lose the demo destination, of which all other examples are.
+    ("DELETE", "/v1/destinations/{destination}", "destination"): "example-bank",
 }
 # Where an answer leads: the operation, its parameter, and the member of the answer that is its value.
 _LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
@@ -148,11 +150,11 @@ def _operation_id(operation: Operation) -> str:
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", operation.template)
-    return [{"name": name, "in": "path", "required": True, **_path_part(operation.template, name)} for name in names]
+    return [{"name": name, "in": "path", "required": True, **_path_part(operation, name)} for name in names]
 
 
-def _path_part(template: str, name: str) -> dict[str, Any]:
-    other = _OTHER_EXAMPLES.get((template, name))
+def _path_part(operation: Operation, name: str) -> dict[str, Any]:
+    other = _OTHER_EXAMPLES.get((operation.method, operation.template, name))
     return _PATH[name] if other is None else {**_PATH[name], "example": other}
 
 

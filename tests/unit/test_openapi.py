@@ -192,6 +192,23 @@ def test_every_request_body_has_examples_that_its_schema_takes(described: dict[s
             must_conform(content["schema"], value)
 
 
+def test_every_example_of_a_destination_has_a_name_of_its_own(described: dict[str, Any]) -> None:
+    """So that all of them can be made one after the other."""
+    content = described["paths"]["/v1/destinations"]["post"]["requestBody"]["content"]["application/json"]
+    names = [example["value"]["name"] for example in content["examples"].values()]
+    assert len(names) == len(set(names)) > 1
+
+
+def test_the_example_of_deleting_is_not_the_demo_destination(described: dict[str, Any]) -> None:
+    (part,) = (
+        part
+        for part in described["paths"]["/v1/destinations/{destination}"]["delete"]["parameters"]
+        if part["in"] == "path"
+    )
+    content = described["paths"]["/v1/destinations"]["post"]["requestBody"]["content"]["application/json"]
+    assert part["example"] in [example["value"]["name"] for example in content["examples"].values()]
+
+
 def test_every_operation_lists_its_problems_as_enums_and_has_those_that_everybody_has(
     described: dict[str, Any],
 ) -> None:
