@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Literal, NoReturn
 
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Unexplained
 from lab.model.checkpoints import Checkpoint
 from lab.model.outside import RESOLVER, OutsideHost
 from stack.network.model import (
@@ -72,7 +72,7 @@ class Oracle:
     def __init__(self, network: Network, outside: Iterable[OutsideHost]) -> None:
         self._network, self._outside = network, tuple(outside)
 
-    def judge(self, attempt: ConnectionAttempt) -> ProbeResult:
+    def judge(self, attempt: ConnectionAttempt) -> PacketResult:
         walk = _Walk(self._network, self._outside)
         source = attempt.spoofed_source or walk.address_of(attempt.source)
         opening = Packet(source, attempt.source_port, attempt.destination, attempt.port)

@@ -14,7 +14,7 @@ from lab.fuzz.networks import random_network
 from lab.fuzz.shrinker import smallest
 from lab.kernel.apply import MissingRequirement
 from lab.kernel.sandbox import NamespacesForbidden, die_with_parent, enter, main_or_skip
-from lab.model.attempts import Arrived, ProbeResult
+from lab.model.attempts import Arrived, PacketResult
 from lab.plan.build import plan
 from lab.plan.parts import PlanMutation
 from stack.network.model import Network
@@ -60,7 +60,7 @@ def _detected(mutant: PlanMutation, seed: int) -> bool:
     return mutant(made) != made and bool(compare(network, mutate=mutant, timeout_seconds=1)[1])
 
 
-def _outcome(result: ProbeResult) -> str:
+def _outcome(result: PacketResult) -> str:
     return "arrived" if isinstance(result, Arrived) else str(getattr(result, "checkpoint", "unexplained"))
 
 

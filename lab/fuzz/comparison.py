@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from lab.kernel.apply import applied
 from lab.kernel.probe import TIMEOUT_SECONDS, attempts, probe
-from lab.model.attempts import ConnectionAttempt, ProbeResult
+from lab.model.attempts import ConnectionAttempt, PacketResult
 from lab.model.outside import standard_outside
 from lab.oracle import Oracle
 from lab.plan.build import plan
@@ -29,8 +29,8 @@ class Disagreement:
     """What the oracle and the packets say about one attempt."""
 
     attempt: ConnectionAttempt
-    oracle: ProbeResult
-    packets: ProbeResult
+    oracle: PacketResult
+    packets: PacketResult
 
 
 def compare(
@@ -39,7 +39,7 @@ def compare(
     *,
     mutate: PlanMutation | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
-) -> tuple[dict[ConnectionAttempt, ProbeResult], tuple[Disagreement, ...]]:
+) -> tuple[dict[ConnectionAttempt, PacketResult], tuple[Disagreement, ...]]:
     """What the packets say, and where the oracle says something else. `tried` defaults to all attempts worth making."""
     made = plan(network) if mutate is None else mutate(plan(network))
     tried = worth_trying(made) if tried is None else tried

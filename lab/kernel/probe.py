@@ -20,7 +20,7 @@ from itertools import batched
 from typing import Literal
 
 from lab.kernel.apply import Lab, PacketRecord
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Unexplained
 from lab.plan.parts import FilterCause
 
 FIRST_SOURCE_PORT = 32768  # as Linux chooses its own; above all ports that anyone listens on here
@@ -53,9 +53,9 @@ def attempts(
 
 def probe(
     lab: Lab, tried: Sequence[ConnectionAttempt], *, timeout_seconds: float = TIMEOUT_SECONDS
-) -> dict[ConnectionAttempt, ProbeResult]:
+) -> dict[ConnectionAttempt, PacketResult]:
     """Make all attempts and say what became of each. Takes as many batches as file descriptors ask for."""
-    results: dict[ConnectionAttempt, ProbeResult] = {}
+    results: dict[ConnectionAttempt, PacketResult] = {}
     for batch in batched(tried, _batch_size(), strict=False):
         with _ProbeBatch(lab, batch) as running:
             results |= running.finish(timeout_seconds)
@@ -106,7 +106,7 @@ class _ProbeBatch:
     tried: Sequence[ConnectionAttempt]
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     stack: ExitStack = field(default_factory=ExitStack)
-    results: dict[ConnectionAttempt, ProbeResult] = field(default_factory=dict)
+    results: dict[ConnectionAttempt, PacketResult] = field(default_factory=dict)
     seen: dict[int, IPv4Address] = field(default_factory=dict)
     owners: dict[IPv4Address, str] = field(default_factory=dict)
     listened: set[tuple[str, int]] = field(default_factory=set)
@@ -174,7 +174,7 @@ class _ProbeBatch:
 
     # -- what happens then
 
-    def finish(self, timeout_seconds: float) -> dict[ConnectionAttempt, ProbeResult]:
+    def finish(self, timeout_seconds: float) -> dict[ConnectionAttempt, PacketResult]:
         deadline = time.monotonic() + timeout_seconds
         self._handle_events()
         while self._pending():
@@ -238,12 +238,12 @@ class _ProbeBatch:
             if far_end in self.listened and attempt.source_port not in self.seen:
                 self.unidentified.add(attempt.source_port)
 
-    def _with_peer(self, attempt: ConnectionAttempt) -> ProbeResult:
+    def _with_peer(self, attempt: ConnectionAttempt) -> PacketResult:
         result = self.results[attempt]
         return Arrived(seen_as=self.seen.get(attempt.source_port)) if isinstance(result, Arrived) else result
 
 
-def _ended(outcome: int) -> ProbeResult:
+def _ended(outcome: int) -> PacketResult:
     if outcome == 0 or outcome in _REACHED:
         return Arrived(seen_as=None)
     return Unexplained(reason=os.strerror(outcome))
@@ -251,7 +251,7 @@ def _ended(outcome: int) -> ProbeResult:
 
 def _explained(
     unanswered: Sequence[ConnectionAttempt], drops: Iterable[PacketRecord]
-) -> Iterator[tuple[ConnectionAttempt, ProbeResult]]:
+) -> Iterator[tuple[ConnectionAttempt, PacketResult]]:
     """The attempts without a result whose packets are among the refused ones."""
     out: dict[tuple[int, int], PacketRecord] = {}
     back: dict[tuple[int, int], PacketRecord] = {}

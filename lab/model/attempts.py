@@ -51,4 +51,4 @@ class Unexplained:
     reason: str
 
 
-type ProbeResult = Arrived | Died | Unexplained
+type PacketResult = Arrived | Died | Unexplained

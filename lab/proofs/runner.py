@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from lab.kernel.apply import PacketRecord, applied
 from lab.kernel.probe import attempts, probe
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult, Unexplained
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Unexplained
 from lab.model.case import Case
 from lab.model.world import world
 from lab.oracle import Oracle
@@ -24,7 +24,7 @@ class TriedConnection:
     source: str
     destination: IPv4Address
     port: int
-    result: ProbeResult
+    result: PacketResult
     let_by: tuple[FilterCause, ...]
     as_claimed: bool
 
@@ -238,7 +238,7 @@ def _results(assertions: Iterable[_Pending]) -> Iterator[AssertionResult]:
 def _judged(
     pending: _Pending,
     attempt_of: Mapping[ConnectionSpec, ConnectionAttempt],
-    results: Mapping[ConnectionAttempt, ProbeResult],
+    results: Mapping[ConnectionAttempt, PacketResult],
     let_by: Mapping[ConnectionAttempt, tuple[FilterCause, ...]],
     ledger: Iterable[tuple[IPv4Address, IPv4Address]],
 ) -> AssertionResult:
@@ -265,7 +265,7 @@ def _judged(
     )
 
 
-def _is_as_claimed(assertion: Assertion, result: ProbeResult) -> bool:
+def _is_as_claimed(assertion: Assertion, result: PacketResult) -> bool:
     match result:
         case Arrived(seen_as=seen):
             return assertion.arrives is not False and (assertion.seen_as is None or seen in assertion.seen_as)
@@ -306,7 +306,7 @@ def _let_by(
     }
 
 
-def _disagreements(oracle: Oracle, results: Mapping[ConnectionAttempt, ProbeResult]) -> Iterator[str]:
+def _disagreements(oracle: Oracle, results: Mapping[ConnectionAttempt, PacketResult]) -> Iterator[str]:
     for attempt, result in results.items():
         expected = oracle.judge(attempt)
         if expected != result:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.model.attempts import Arrived, Died, ProbeResult
+from lab.model.attempts import Arrived, Died, PacketResult
 from lab.model.case import Case
 from lab.model.checkpoints import PAGES
 from lab.model.limits import LIMITS
@@ -84,7 +84,7 @@ def _rule(by: FilterCause, case: Case) -> str:
     return rule if "." in rule or rule.startswith(group) else f"{group} {rule}"
 
 
-def _outcome(result: ProbeResult, case: Case) -> dict[str, Any]:
+def _outcome(result: PacketResult, case: Case) -> dict[str, Any]:
     match result:
         case Arrived(seen_as=seen):
             return {"became": "arrived", "seen as": None if seen is None else str(seen)}

@@ -32,7 +32,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedToken:
+class BankToken:
     """`bound_to` is the SHA-256 of the certificate that it was issued to, None where it is bound to none."""
 
     expires_at: float
@@ -77,7 +77,7 @@ class Bank:
     rules: PathRules = field(default_factory=PathRules)
     counters: Counter[str] = field(default_factory=Counter)
     ledger: PaymentLedger = field(init=False)
-    tokens: Remembered[str, IssuedToken] = field(default_factory=Remembered)
+    tokens: Remembered[str, BankToken] = field(default_factory=Remembered)
     assertions: Remembered[str, int] = field(default_factory=Remembered)
     _seen: Remembered[tuple[str, str], int] = field(default_factory=Remembered)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,7 +106,7 @@ class Bank:
     def issue(self, *, seconds: float, bound_to: str | None) -> str:
         """A new access token."""
         token = secrets.token_urlsafe(24)
-        issued = IssuedToken(expires_at=self.clock() + seconds, bound_to=bound_to)
+        issued = BankToken(expires_at=self.clock() + seconds, bound_to=bound_to)
         self.tokens.update(token, lambda _: issued)
         self.count("tokens_issued")
         return token

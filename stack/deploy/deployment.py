@@ -36,7 +36,7 @@ from stack.deploy.stack_states import Readiness, state_of
 from stack.deploy.status import CALLS as STATUS_CALLS
 from stack.deploy.status import status, today
 from stack.preflight.checks import Question, left_addresses
-from stack.preflight.reader import NotReadable, Reader, Verdict
+from stack.preflight.reader import NotReadable, PreflightVerdict, Reader
 from stack.preflight.report import preflight, table
 from stack.render import APPLICATION, ParametersRefused, Rendered, render, templates, written
 from stack.switches import add_switch
@@ -518,7 +518,7 @@ def _print_status(session: Any, region: str, stack: str, console: Console) -> in
     except NotReadable as problem:
         raise DeploymentStopped(f"{stack} in {region} cannot be read, or does not exist: {problem}") from None
     console.print(table(f"{stack} in {region}", found))
-    return 1 if any(finding.verdict is Verdict.STOP for finding in found) else 0
+    return 1 if any(finding.verdict is PreflightVerdict.STOP for finding in found) else 0
 
 
 def _ask(question: str, console: Console) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stack.deploy.change_sets import STACK, ExistingResource
 from stack.deploy.stack_states import state_of
-from stack.preflight.reader import Finding, NotReadable, NotThere, Reader, Verdict
+from stack.preflight.reader import NotReadable, NotThere, PreflightFinding, PreflightVerdict, Reader
 
 # Every call, and the permission that it takes; docs/running.md lists them as a policy.
 CALLS: Mapping[tuple[str, str], str] = {
@@ -46,10 +46,10 @@ class Deployed:
         return [each.physical_id for each in self.resources if each.type == kind]
 
 
-type Look = Callable[[Deployed], Iterator[Finding]]
+type StackCheck = Callable[[Deployed], Iterator[PreflightFinding]]
 
 
-def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) -> Iterator[Finding]:
+def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) -> Iterator[PreflightFinding]:
     """One line for each thing that can be wrong. Raises NotReadable where not even the stack can be read."""
     answer = reader.ask("cloudformation", "describe_stacks", StackName=stack)
     deployed = Deployed(
@@ -64,7 +64,9 @@ def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) 
         try:
             yield from look(deployed)
         except (NotReadable, NotThere) as problem:
-            yield Finding(subject=subject, verdict=Verdict.UNKNOWN, found="could not be looked at", advice=str(problem))
+            yield PreflightFinding(
+                subject=subject, verdict=PreflightVerdict.UNKNOWN, found="could not be looked at", advice=str(problem)
+            )
 
 
 def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
@@ -79,45 +81,49 @@ def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
             yield from _resources(reader, resource.physical_id)
 
 
-def _stack(deployed: Deployed) -> Iterator[Finding]:
+def _stack(deployed: Deployed) -> Iterator[PreflightFinding]:
     found = str(deployed.described["StackStatus"])
     state = state_of(found, deployed.stack)
-    verdict = Verdict.FINE if state.succeeded else Verdict.STOP
-    yield Finding(subject="stack", verdict=verdict, found=found, advice=state.advice)
+    verdict = PreflightVerdict.FINE if state.succeeded else PreflightVerdict.STOP
+    yield PreflightFinding(subject="stack", verdict=verdict, found=found, advice=state.advice)
 
 
-def _drift(deployed: Deployed) -> Iterator[Finding]:
+def _drift(deployed: Deployed) -> Iterator[PreflightFinding]:
     drift = deployed.described.get("DriftInformation", {})
     found = str(drift.get("StackDriftStatus", "NOT_CHECKED"))
-    verdict = {"IN_SYNC": Verdict.FINE, "DRIFTED": Verdict.STOP}.get(found, Verdict.LOOK)
+    verdict = {"IN_SYNC": PreflightVerdict.FINE, "DRIFTED": PreflightVerdict.STOP}.get(found, PreflightVerdict.LOOK)
     since = f" on {drift['LastCheckTimestamp']:%Y-%m-%d}" if drift.get("LastCheckTimestamp") else ""
-    advice = "" if verdict is Verdict.FINE else f"aws cloudformation detect-stack-drift --stack-name {deployed.stack}"
-    yield Finding(subject="drift", verdict=verdict, found=f"{found}{since}", advice=advice)
+    advice = (
+        ""
+        if verdict is PreflightVerdict.FINE
+        else f"aws cloudformation detect-stack-drift --stack-name {deployed.stack}"
+    )
+    yield PreflightFinding(subject="drift", verdict=verdict, found=f"{found}{since}", advice=advice)
 
 
-def _migration(deployed: Deployed) -> Iterator[Finding]:
+def _migration(deployed: Deployed) -> Iterator[PreflightFinding]:
     answer = deployed.reader.ask("cloudformation", "get_template", StackName=deployed.stack, TemplateStage="Processed")[
         "TemplateBody"
     ]
     template = json.loads(answer) if isinstance(answer, str) else answer
     found = str(template["Resources"]["Migration"]["Properties"]["LatestMigration"])
     behind = found != deployed.newest_migration
-    yield Finding(
+    yield PreflightFinding(
         subject="schema",
-        verdict=Verdict.LOOK if behind else Verdict.FINE,
+        verdict=PreflightVerdict.LOOK if behind else PreflightVerdict.FINE,
         found=found,
         advice=f"this checkout has {deployed.newest_migration}: deploy it" if behind else "",
     )
 
 
-def _alarms(deployed: Deployed) -> Iterator[Finding]:
+def _alarms(deployed: Deployed) -> Iterator[PreflightFinding]:
     prefix = f"{deployed.stack}-Observability-"
     pages = deployed.reader.all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
     alarms = list(pages)
     ringing = sorted(_short(str(alarm["AlarmName"])) for alarm in alarms if alarm["StateValue"] == "ALARM")
-    yield Finding(
+    yield PreflightFinding(
         subject="alarms",
-        verdict=Verdict.STOP if ringing else Verdict.FINE,
+        verdict=PreflightVerdict.STOP if ringing else PreflightVerdict.FINE,
         found=", ".join(ringing) if ringing else f"none of {len(alarms)} rings",
         advice="docs/alarms.md has a section for each" if ringing else "",
     )
@@ -128,21 +134,21 @@ def _short(alarm: str) -> str:
     return next((part for part in alarm.split("-") if "Alarm" in part), alarm)
 
 
-def _queues(deployed: Deployed) -> Iterator[Finding]:
+def _queues(deployed: Deployed) -> Iterator[PreflightFinding]:
     limits = {"WakeupQueue": WAITING_MAX, "DeadLetterQueue": 0, "FailedInvocationQueue": 0}
     for name, url in deployed.ids(*limits):
         asked = {"QueueUrl": url, "AttributeNames": ["ApproximateNumberOfMessages"]}
         answer = deployed.reader.ask("sqs", "get_queue_attributes", **asked)
         waiting = int(answer["Attributes"]["ApproximateNumberOfMessages"])
-        yield Finding(
+        yield PreflightFinding(
             subject=name,
-            verdict=Verdict.LOOK if waiting > limits[name] else Verdict.FINE,
+            verdict=PreflightVerdict.LOOK if waiting > limits[name] else PreflightVerdict.FINE,
             found=f"{waiting} messages wait",
             advice="docs/alarms.md says what they are and what to do" if waiting > limits[name] else "",
         )
 
 
-def _addresses(deployed: Deployed) -> Iterator[Finding]:
+def _addresses(deployed: Deployed) -> Iterator[PreflightFinding]:
     path = f"/sallyport/{deployed.stack}/egress"
     own = {name for _, name in deployed.ids("CheckEgressAResult", "CheckEgressBResult")}
     stored = deployed.reader.all("ssm", "get_parameters_by_path", "Parameters", Path=path)
@@ -154,42 +160,42 @@ def _addresses(deployed: Deployed) -> Iterator[Finding]:
             verdict = str(parameter["Value"])
         is_old = (deployed.now - parameter["LastModifiedDate"]).total_seconds() > CHECK_IS_OLD_SECONDS
         fine = verdict == "matches" and not is_old
-        yield Finding(
+        yield PreflightFinding(
             subject=f"address of {zone}",
-            verdict=Verdict.FINE if fine else Verdict.STOP,
+            verdict=PreflightVerdict.FINE if fine else PreflightVerdict.STOP,
             found=f"{verdict}, checked {parameter['LastModifiedDate']:%Y-%m-%d %H:%M}",
             advice="" if fine else "POST /v1/egress/verify checks at once; see EgressAddressAlarm in docs/alarms.md",
         )
 
 
-def _database(deployed: Deployed) -> Iterator[Finding]:
+def _database(deployed: Deployed) -> Iterator[PreflightFinding]:
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed.described.get("Parameters", ())}
     for cluster in deployed.of_type("AWS::RDS::DBCluster"):
         answer = deployed.reader.ask("rds", "describe_db_clusters", DBClusterIdentifier=cluster)["DBClusters"][0]
         open_to_deletion = parameters.get("Stage") == "prod" and not answer.get("DeletionProtection")
         healthy = answer["Status"] == "available" and not open_to_deletion
-        yield Finding(
+        yield PreflightFinding(
             subject="database",
-            verdict=Verdict.FINE if healthy else Verdict.LOOK,
+            verdict=PreflightVerdict.FINE if healthy else PreflightVerdict.LOOK,
             found=f"{answer['Status']}, {answer['EngineVersion']}",
             advice="it is not protected from deletion: make protect STAGE=..." if open_to_deletion else "",
         )
 
 
-def _certificates(deployed: Deployed) -> Iterator[Finding]:
+def _certificates(deployed: Deployed) -> Iterator[PreflightFinding]:
     for instance in deployed.of_type("AWS::RDS::DBInstance"):
         answer = deployed.reader.ask("rds", "describe_db_instances", DBInstanceIdentifier=instance)["DBInstances"][0]
         if ends := answer.get("CertificateDetails", {}).get("ValidTill"):
             days = (ends - deployed.now).days
-            yield Finding(
+            yield PreflightFinding(
                 subject=f"certificate of {instance}",
-                verdict=Verdict.LOOK if days < CERTIFICATE_DAYS else Verdict.FINE,
+                verdict=PreflightVerdict.LOOK if days < CERTIFICATE_DAYS else PreflightVerdict.FINE,
                 found=f"{days} days left",
                 advice="AWS renews it; see the pending maintenance of the instance" if days < CERTIFICATE_DAYS else "",
             )
 
 
-LOOKS: Mapping[str, Look] = {
+LOOKS: Mapping[str, StackCheck] = {
     "stack": _stack,
     "drift": _drift,
     "schema": _migration,

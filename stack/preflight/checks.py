@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stack.preflight.reader import Finding, NotReadable, NotThere, Reader, Verdict
+from stack.preflight.reader import NotReadable, NotThere, PreflightFinding, PreflightVerdict, Reader
 from stack.render import Rendered
 
 BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
@@ -57,42 +57,46 @@ class Question:
         return max(0, len(self.rendered.of_type(kind)) - before)
 
 
-type Look = Callable[[Question], Iterator[Finding]]
+type AccountCheck = Callable[[Question], Iterator[PreflightFinding]]
 
 
-def findings(question: Question) -> Iterator[Finding]:
+def findings(question: Question) -> Iterator[PreflightFinding]:
     """All looks, in the order of their list."""
     for subject, look in LOOKS.items():
         try:
             yield from look(question)
         except NotReadable as problem:
-            yield Finding(subject=subject, verdict=Verdict.UNKNOWN, found="could not be looked at", advice=str(problem))
+            yield PreflightFinding(
+                subject=subject, verdict=PreflightVerdict.UNKNOWN, found="could not be looked at", advice=str(problem)
+            )
 
 
 # ---- What needs no answer from AWS
 
 
-def _stack_name(question: Question) -> Iterator[Finding]:
+def _stack_name(question: Question) -> Iterator[PreflightFinding]:
     length = len(question.stack)
     if length > STACK_NAME_MAX:
-        yield Finding(
+        yield PreflightFinding(
             subject="name of the stack",
-            verdict=Verdict.STOP,
+            verdict=PreflightVerdict.STOP,
             found=f"{length} characters",
             advice=f"at most {STACK_NAME_MAX}, because a queue is named after it: another stack_name in samconfig.toml",
         )
     else:
-        yield Finding(subject="name of the stack", verdict=Verdict.FINE, found=f"{length} characters")
+        yield PreflightFinding(subject="name of the stack", verdict=PreflightVerdict.FINE, found=f"{length} characters")
 
 
-def _root_certificate(question: Question) -> Iterator[Finding]:
+def _root_certificate(question: Question) -> Iterator[PreflightFinding]:
     region = question.reader.region
     if region in regions_with_a_root():
-        yield Finding(subject="root certificate of RDS", verdict=Verdict.FINE, found=f"the bundle has that of {region}")
+        yield PreflightFinding(
+            subject="root certificate of RDS", verdict=PreflightVerdict.FINE, found=f"the bundle has that of {region}"
+        )
     else:
-        yield Finding(
+        yield PreflightFinding(
             subject="root certificate of RDS",
-            verdict=Verdict.STOP,
+            verdict=PreflightVerdict.STOP,
             found=f"src/certs/rds-global-bundle.pem has none for {region}",
             advice="make certs fetches AWS's current ones; without it no function can verify the database",
         )
@@ -109,67 +113,69 @@ def regions_with_a_root(bundle: Path = BUNDLE) -> set[str]:
 # ---- Roles
 
 
-def _database_role(question: Question) -> Iterator[Finding]:
+def _database_role(question: Question) -> Iterator[PreflightFinding]:
     try:
         question.reader.ask("iam", "get_role", RoleName=RDS_ROLE)
-        yield Finding(subject="service-linked role of RDS", verdict=Verdict.FINE, found="exists")
+        yield PreflightFinding(subject="service-linked role of RDS", verdict=PreflightVerdict.FINE, found="exists")
     except NotThere:
-        yield Finding(
+        yield PreflightFinding(
             subject="service-linked role of RDS",
-            verdict=Verdict.CREATE,
+            verdict=PreflightVerdict.CREATE,
             found="the account has none: its first cluster would fail",
             advice="make deploy creates it if you agree; or: aws iam create-service-linked-role --aws-service-name "
             "rds.amazonaws.com",
         )
 
 
-def _log_role(question: Question) -> Iterator[Finding]:
+def _log_role(question: Question) -> Iterator[PreflightFinding]:
     subject, role = "log role of API Gateway", question.reader.ask("apigateway", "get_account").get("cloudwatchRoleArn")
     sets = question.rendered.parameters["ApiGatewayLogRole"] == "set"
     is_of_another = bool(role) and not str(role).rpartition("/")[2].startswith(f"{question.stack}-")
     if not sets and not role:
-        yield Finding(
+        yield PreflightFinding(
             subject=subject,
-            verdict=Verdict.STOP,
+            verdict=PreflightVerdict.STOP,
             found="the account has none in this Region",
             advice="ApiGatewayLogRole=set",
         )
     elif sets and is_of_another:
-        yield Finding(
+        yield PreflightFinding(
             subject=subject,
-            verdict=Verdict.LOOK,
+            verdict=PreflightVerdict.LOOK,
             found=f"the account uses {role}, for all its APIs in this Region",
             advice="ApiGatewayLogRole=existing leaves it; set puts the stack's own in its place",
         )
     else:
-        yield Finding(subject=subject, verdict=Verdict.FINE, found=str(role or "the stack creates and sets one"))
+        yield PreflightFinding(
+            subject=subject, verdict=PreflightVerdict.FINE, found=str(role or "the stack creates and sets one")
+        )
 
 
 # ---- Quotas
 
 
-def _concurrency(question: Question) -> Iterator[Finding]:
+def _concurrency(question: Question) -> Iterator[PreflightFinding]:
     limit = question.reader.ask("lambda", "get_account_settings")["AccountLimit"]
     total, free = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
     more = _reserved(question.rendered) - (_reserved(question.current) if question.current else 0)
     attempts = int(question.rendered.parameters["AttemptConcurrency"])
     subject, found = "concurrency of Lambda", f"{total} at once, of which {free} are not reserved"
     if more > 0 and free - more < UNRESERVED_MIN:
-        yield Finding(
+        yield PreflightFinding(
             subject=subject,
-            verdict=Verdict.STOP,
+            verdict=PreflightVerdict.STOP,
             found=f"{found}; the stack reserves {more} more",
             advice=f"ReserveConcurrency=no, or ask AWS for a higher limit: {UNRESERVED_MIN} must stay unreserved",
         )
     elif not _reserved(question.rendered) and attempts > total // 2:
-        yield Finding(
+        yield PreflightFinding(
             subject=subject,
-            verdict=Verdict.LOOK,
+            verdict=PreflightVerdict.LOOK,
             found=f"{found}; AttemptConcurrency={attempts} may leave the API {max(0, total - attempts)}",
             advice=f"AttemptConcurrency={max(2, total // 2)}, or ask AWS for a higher limit",
         )
     else:
-        yield Finding(subject=subject, verdict=Verdict.FINE, found=found)
+        yield PreflightFinding(subject=subject, verdict=PreflightVerdict.FINE, found=found)
 
 
 def _reserved(rendered: Rendered) -> int:
@@ -177,32 +183,32 @@ def _reserved(rendered: Rendered) -> int:
     return sum(int(function["Properties"].get("ReservedConcurrentExecutions", 0)) for function in functions)
 
 
-def _addresses(question: Question) -> Iterator[Finding]:
+def _addresses(question: Question) -> Iterator[PreflightFinding]:
     used = sum(1 for _ in question.reader.all("ec2", "describe_addresses", "Addresses"))
     yield _quota(question, "Elastic IP addresses", ADDRESSES_QUOTA, used, question.count("AWS::EC2::EIP"))
 
 
-def _vpcs(question: Question) -> Iterator[Finding]:
+def _vpcs(question: Question) -> Iterator[PreflightFinding]:
     used = sum(1 for _ in question.reader.all("ec2", "describe_vpcs", "Vpcs"))
     yield _quota(question, "VPCs", VPCS_QUOTA, used, question.count("AWS::EC2::VPC"))
 
 
-def _nat_gateways(question: Question) -> Iterator[Finding]:
+def _nat_gateways(question: Question) -> Iterator[PreflightFinding]:
     """The quota is for a zone; where all of the Region's would fit into one, nothing more needs to be asked."""
     living = [{"Name": "state", "Values": ["pending", "available"]}]
     used = sum(1 for _ in question.reader.all("ec2", "describe_nat_gateways", "NatGateways", Filter=living))
     finding = _quota(question, "NAT gateways", GATEWAYS_QUOTA, used, question.count("AWS::EC2::NatGateway"))
-    if finding.verdict is Verdict.STOP:
-        finding = Finding(
+    if finding.verdict is PreflightVerdict.STOP:
+        finding = PreflightFinding(
             subject=finding.subject,
-            verdict=Verdict.LOOK,
+            verdict=PreflightVerdict.LOOK,
             found=f"{finding.found} in a zone, counted over the Region",
             advice=finding.advice,
         )
     yield finding
 
 
-def _rules(question: Question) -> Iterator[Finding]:
+def _rules(question: Question) -> Iterator[PreflightFinding]:
     most = max(_rules_of_groups(question.rendered).values(), default=0)
     yield _quota(question, "rules of a security group", RULES_QUOTA, 0, most)
 
@@ -218,7 +224,7 @@ def _rules_of_groups(rendered: Rendered) -> Counter[tuple[str, str]]:
     return rules
 
 
-def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: int, more: int) -> Finding:
+def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: int, more: int) -> PreflightFinding:
     service, code, usual = quota
     try:
         answer = question.reader.ask("service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code)
@@ -227,15 +233,15 @@ def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: 
         limit, told = usual, " (AWS's default; the account's own could not be asked for)"
     found = f"{used} of {limit}{told}; the stack needs {more}{' more' if used else ''}"
     if used + more <= limit:
-        return Finding(subject=subject, verdict=Verdict.FINE, found=found)
+        return PreflightFinding(subject=subject, verdict=PreflightVerdict.FINE, found=found)
     advice = f"release what nobody uses, or ask for more: Service Quotas, {service}, {code}"
-    return Finding(subject=subject, verdict=Verdict.STOP, found=found, advice=advice)
+    return PreflightFinding(subject=subject, verdict=PreflightVerdict.STOP, found=found, advice=advice)
 
 
 # ---- What both zones must have
 
 
-def _database(question: Question) -> Iterator[Finding]:
+def _database(question: Question) -> Iterator[PreflightFinding]:
     version = _engine_version(question.rendered)
     offers = list(_offers(question.reader, EngineVersion=version))
     offered = {zone["Name"] for offer in offers for zone in offer["AvailabilityZones"]}
@@ -246,9 +252,9 @@ def _database(question: Question) -> Iterator[Finding]:
     major = version.partition(".")[0]
     others = sorted({str(offer["EngineVersion"]) for offer in _offers(question.reader)}, key=_by_number)
     possible = [other for other in others if other.partition(".")[0] == major]
-    yield Finding(
+    yield PreflightFinding(
         subject=subject,
-        verdict=Verdict.STOP,
+        verdict=PreflightVerdict.STOP,
         found=f"not offered in this Region; it has {', '.join(possible) or f'no version {major}'}",
         advice="set the default of EngineVersion in infra/database.yaml to one of them",
     )
@@ -274,7 +280,7 @@ def _engine_version(rendered: Rendered) -> str:
     return str(cluster["Properties"]["EngineVersion"])
 
 
-def _endpoint_services(question: Question) -> Iterator[Finding]:
+def _endpoint_services(question: Question) -> Iterator[PreflightFinding]:
     endpoints = question.rendered.of_type("AWS::EC2::VPCEndpoint").values()
     interfaces = [endpoint["Properties"] for endpoint in endpoints if endpoint["Properties"].get("SubnetIds")]
     names = sorted(str(endpoint["ServiceName"]) for endpoint in interfaces)
@@ -284,13 +290,15 @@ def _endpoint_services(question: Question) -> Iterator[Finding]:
         yield _in_zones(question, f"endpoint of {name}", offered.get(name, set()))
 
 
-def _in_zones(question: Question, subject: str, offered: set[str]) -> Finding:
+def _in_zones(question: Question, subject: str, offered: set[str]) -> PreflightFinding:
     missing = [zone for zone in question.zones if zone not in offered]
     if not missing:
-        return Finding(subject=subject, verdict=Verdict.FINE, found=f"in {' and '.join(question.zones)}")
-    return Finding(
+        return PreflightFinding(
+            subject=subject, verdict=PreflightVerdict.FINE, found=f"in {' and '.join(question.zones)}"
+        )
+    return PreflightFinding(
         subject=subject,
-        verdict=Verdict.STOP,
+        verdict=PreflightVerdict.STOP,
         found=f"not in {' and '.join(missing)}",
         advice=f"AvailabilityZones= two of {', '.join(sorted(offered))}" if offered else "another Region",
     )
@@ -299,12 +307,12 @@ def _in_zones(question: Question, subject: str, offered: set[str]) -> Finding:
 # ---- What is there already
 
 
-def _left_addresses(question: Question) -> Iterator[Finding]:
+def _left_addresses(question: Question) -> Iterator[PreflightFinding]:
     if left := left_addresses(question):
         ids = ",".join(allocation for allocation, _ in left)
-        yield Finding(
+        yield PreflightFinding(
             subject="addresses of an earlier stack",
-            verdict=Verdict.LOOK,
+            verdict=PreflightVerdict.LOOK,
             found=", ".join(address for _, address in left),
             advice=f"EgressAllocationIds={ids} uses what partners may allow already; make deploy asks",
         )
@@ -327,7 +335,7 @@ def left_addresses(question: Question) -> list[tuple[str, str]]:
     return [(allocation, address) for _, allocation, address in sorted(found)][:wanted]
 
 
-def _customer_gateway(question: Question) -> Iterator[Finding]:
+def _customer_gateway(question: Question) -> Iterator[PreflightFinding]:
     for gateway in question.rendered.of_type("AWS::EC2::CustomerGateway").values():
         properties = gateway["Properties"]
         same = [
@@ -340,9 +348,9 @@ def _customer_gateway(question: Question) -> Iterator[Finding]:
             for other in question.reader.all("ec2", "describe_customer_gateways", "CustomerGateways", Filters=same)
             if not _name_tag(other).startswith(f"{question.stack}-Vpn-")
         ]
-        yield Finding(
+        yield PreflightFinding(
             subject="customer gateway",
-            verdict=Verdict.STOP if others else Verdict.FINE,
+            verdict=PreflightVerdict.STOP if others else PreflightVerdict.FINE,
             found=f"{', '.join(others)} has this address and ASN" if others else "no other has this address and ASN",
             advice="AWS takes the two for one: delete that one, or use another CustomerGatewayAsn" if others else "",
         )
@@ -352,7 +360,7 @@ def _name_tag(resource: Mapping[str, Any]) -> str:
     return next((str(tag["Value"]) for tag in resource.get("Tags", ()) if tag["Key"] == "Name"), "")
 
 
-LOOKS: Mapping[str, Look] = {
+LOOKS: Mapping[str, AccountCheck] = {
     "name of the stack": _stack_name,
     "root certificate of RDS": _root_certificate,
     "service-linked role of RDS": _database_role,

@@ -25,7 +25,7 @@ CALLS: Mapping[tuple[str, str], str] = {
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException")
 
 
-class Verdict(StrEnum):
+class PreflightVerdict(StrEnum):
     """What a look came to. CREATE is missing and is created if asked for; UNKNOWN could not be looked at."""
 
     FINE = "ok"
@@ -36,11 +36,11 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class PreflightFinding:
     """One line of the table. `advice` says what to do, and is '' where that is nothing."""
 
     subject: str
-    verdict: Verdict
+    verdict: PreflightVerdict
     found: str
     advice: str = ""
 

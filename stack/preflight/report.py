@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stack.preflight.checks import RDS_ROLE, Question, findings
-from stack.preflight.reader import Finding, Verdict
+from stack.preflight.reader import PreflightFinding, PreflightVerdict
 
 RDS_SERVICE = "rds.amazonaws.com"
 
@@ -19,8 +19,8 @@ def preflight(question: Question, console: Console, ask: Callable[[str], bool] |
     """
     found = list(findings(question))
     console.print(table(f"Before the deployment of {question.stack}", found))
-    stopped = [finding.subject for finding in found if finding.verdict is Verdict.STOP]
-    missing = [finding.subject for finding in found if finding.verdict is Verdict.CREATE]
+    stopped = [finding.subject for finding in found if finding.verdict is PreflightVerdict.STOP]
+    missing = [finding.subject for finding in found if finding.verdict is PreflightVerdict.CREATE]
     if ask and missing and not stopped and not _create_role(question, console, ask):
         stopped = missing
     words = f"Stopped by: {', '.join(stopped)}" if stopped else "Nothing stands in the way of a deployment"
@@ -28,7 +28,7 @@ def preflight(question: Question, console: Console, ask: Callable[[str], bool] |
     return not stopped
 
 
-def table(title: str, found: Sequence[Finding]) -> Table:
+def table(title: str, found: Sequence[PreflightFinding]) -> Table:
     """The findings, one a row."""
     table = Table(title=title)
     for head in ("Looked at", "", "Found", "What to do"):

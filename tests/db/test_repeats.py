@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, deliveries, destinations, oauth_tokens, tenants
+from db import attempts, deliveries, destinations, oauth_tokens, sightings, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
@@ -589,6 +590,12 @@ CASES = [
         before=SENDING,
         runs=lambda database: deliveries.page(database, Filter(tenant_id=TENANT), limit=9),
         meanwhile={"accepted": accepts(SECOND)},
+    ),
+    Case(
+        statement="sightings.seen_from",
+        before=SENDING,
+        runs=lambda database: sightings.seen_from(database, address=IPv4Address("203.0.113.9"), after=None),
+        role=ADMIN_ROLE,
     ),
     Case(
         statement="deliveries.overdue",

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from lab.kernel.probe import attempts
-from lab.model.attempts import Arrived, Died, ProbeResult, Unexplained
+from lab.model.attempts import Arrived, Died, PacketResult, Unexplained
 from lab.model.case import Case
 from lab.model.checkpoints import Checkpoint
 from lab.model.world import world
@@ -60,9 +60,9 @@ class _Judged:
 
     def __init__(self, case: Case) -> None:
         self._case = case
-        self._results: dict[tuple[Network, ConnectionSpec], ProbeResult] = {}
+        self._results: dict[tuple[Network, ConnectionSpec], PacketResult] = {}
 
-    def results(self, network: Network, connections: Sequence[ConnectionSpec]) -> dict[ConnectionSpec, ProbeResult]:
+    def results(self, network: Network, connections: Sequence[ConnectionSpec]) -> dict[ConnectionSpec, PacketResult]:
         new = [connection for connection in connections if (network, connection) not in self._results]
         oracle = Oracle(network, world(network, self._case.parameters))
         for connection, attempt in zip(new, attempts(new), strict=True):
@@ -86,7 +86,7 @@ def _results(
             )
 
 
-def _connections(assertion: Assertion, results: Mapping[ConnectionSpec, ProbeResult]) -> Iterable[TriedConnection]:
+def _connections(assertion: Assertion, results: Mapping[ConnectionSpec, PacketResult]) -> Iterable[TriedConnection]:
     for (source, destination, port), result in results.items():
         yield TriedConnection(
             source=source,

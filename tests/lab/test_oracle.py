@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, ProbeResult
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult
 from lab.model.checkpoints import PAGES, Checkpoint
 from lab.model.outside import ATTACKER, PARTNER, standard_outside
 from lab.oracle import Oracle
@@ -44,7 +44,7 @@ from tests.support.networks import (
 
 def judge(
     network: Network, source: str, destination: IPv4Address, port: int = 443, spoofed_source: IPv4Address | None = None
-) -> ProbeResult:
+) -> PacketResult:
     attempt = ConnectionAttempt(
         source=source, destination=destination, port=port, source_port=40000, spoofed_source=spoofed_source
     )

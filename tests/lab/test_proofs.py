@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.model.attempts import Arrived, ProbeResult, Unexplained
+from lab.model.attempts import Arrived, PacketResult, Unexplained
 from lab.proofs.assertions import SERVICES, Scenario
 from lab.proofs.catalogue import PROOFS
 from lab.proofs.runner import AssertionResult, TriedConnection, prove
@@ -115,7 +115,7 @@ def _idle_control() -> bool:
     return prove(chosen, proofs=[idle]).holds
 
 
-def _connection(result: ProbeResult) -> TriedConnection:
+def _connection(result: PacketResult) -> TriedConnection:
     return TriedConnection(
         source="attacker", destination=IPv4Address("10.0.0.4"), port=5432, result=result, let_by=(), as_claimed=False
     )

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from stack.deploy.deployment import ROOT
 from stack.preflight.checks import LOOKS, Question, findings, left_addresses, regions_with_a_root
-from stack.preflight.reader import CALLS, Finding, NotReadable, Reader, Verdict
+from stack.preflight.reader import CALLS, NotReadable, PreflightFinding, PreflightVerdict, Reader
 from stack.preflight.report import preflight
 from stack.render import NEEDS, Rendered, render
 from tests.support.mocked_aws import mocked_aws
@@ -101,11 +101,11 @@ def question_of(session: Any, *, region: str = REGION, stack: str = "sallyport-d
     return Question(reader=Reader(session=session, region=region), stack=stack, rendered=rendered)
 
 
-def found(session: Any, subject: str, **more: Any) -> list[Finding]:
+def found(session: Any, subject: str, **more: Any) -> list[PreflightFinding]:
     return [finding for finding in findings(question_of(session, **more)) if subject in finding.subject]
 
 
-def only(session: Any, subject: str, **more: Any) -> Finding:
+def only(session: Any, subject: str, **more: Any) -> PreflightFinding:
     (finding,) = found(session, subject, **more)
     return finding
 
@@ -113,7 +113,7 @@ def only(session: Any, subject: str, **more: Any) -> Finding:
 def test_an_account_that_lacks_nothing_is_told_so() -> None:
     console = Console(file=io.StringIO(), width=200)
     question = question_of(Recorded())
-    assert {finding.verdict for finding in findings(question)} == {Verdict.FINE}
+    assert {finding.verdict for finding in findings(question)} == {PreflightVerdict.FINE}
     assert preflight(question, console, None)
     assert isinstance(console.file, io.StringIO)
     assert "Nothing stands in the way" in console.file.getvalue()
@@ -134,15 +134,15 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
 @pytest.mark.parametrize(
     ("subject", "answers", "parameters", "verdict", "words"),
     [
-        ("service-linked", {"get_role": "NoSuchEntity"}, {}, Verdict.CREATE, "create-service-linked-role"),
+        ("service-linked", {"get_role": "NoSuchEntity"}, {}, PreflightVerdict.CREATE, "create-service-linked-role"),
         (
             "API Gateway",
             {"get_account": {"cloudwatchRoleArn": "arn:aws:iam::1:role/others"}},
             {},
-            Verdict.LOOK,
+            PreflightVerdict.LOOK,
             "ApiGatewayLogRole=existing",
         ),
-        ("API Gateway", {}, {"ApiGatewayLogRole": "existing"}, Verdict.STOP, "ApiGatewayLogRole=set"),
+        ("API Gateway", {}, {"ApiGatewayLogRole": "existing"}, PreflightVerdict.STOP, "ApiGatewayLogRole=set"),
         (
             "Lambda",
             {
@@ -151,7 +151,7 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
                 }
             },
             {"ReserveConcurrency": "yes"},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "ReserveConcurrency=no",
         ),
         (
@@ -162,63 +162,63 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
                 }
             },
             {"ReserveConcurrency": "no", "AttemptConcurrency": "10"},
-            Verdict.LOOK,
+            PreflightVerdict.LOOK,
             "AttemptConcurrency=5",
         ),
         (
             "Elastic IP",
             {"describe_addresses": {"Addresses": [address("A", AssociationId="e")] * 4}},
             {"Egress": "per-az"},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "L-0263D0A3",
         ),
         (
             "VPCs",
             {"describe_vpcs": {"Vpcs": [{"VpcId": f"vpc-{at}"} for at in range(5)]}},
             {},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "L-F678F1CE",
         ),
         (
             "NAT gateways",
             {"describe_nat_gateways": {"NatGateways": [{"NatGatewayId": f"nat-{at}"} for at in range(5)]}},
             {},
-            Verdict.LOOK,
+            PreflightVerdict.LOOK,
             "L-FE5A380F",
         ),
-        ("rules of", {"get_service_quota": {"Quota": {"Value": 3.0}}}, {}, Verdict.STOP, "L-0EA8095F"),
+        ("rules of", {"get_service_quota": {"Quota": {"Value": 3.0}}}, {}, PreflightVerdict.STOP, "L-0EA8095F"),
         (
             "Aurora",
             {"describe_orderable_db_instance_options": offers([f"{REGION}a", f"{REGION}c"])},
             {},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             f"two of {REGION}a, {REGION}c",
         ),
         (
             "Aurora",
             {"describe_orderable_db_instance_options": offers([f"{REGION}a"])},
             {"AvailabilityZones": f"{REGION}a,{REGION}b"},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             f"AvailabilityZones= two of {REGION}a",
         ),
         (
             "endpoint of com.amazonaws.eu-central-1.sqs",
             {"describe_vpc_endpoint_services": services([f"{REGION}b", f"{REGION}c"])},
             {"InterfaceEndpoints": "sqs"},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             f"two of {REGION}b, {REGION}c",
         ),
         (
             "customer gateway",
             {"describe_customer_gateways": {"CustomerGateways": [{"CustomerGatewayId": "cgw-0a1b2c3d"}]}},
             {"Topology": "on-premises"},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "another CustomerGatewayAsn",
         ),
     ],
 )
 def test_what_is_missing_is_found_with_what_to_do(
-    subject: str, answers: dict[str, Answer], parameters: dict[str, str], verdict: Verdict, words: str
+    subject: str, answers: dict[str, Answer], parameters: dict[str, str], verdict: PreflightVerdict, words: str
 ) -> None:
     finding = only(Recorded(**answers), subject) if not parameters else only(Recorded(**answers), subject, **parameters)
     assert finding.verdict is verdict
@@ -233,19 +233,19 @@ def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has()
         return {"OrderableDBInstanceOptions": [] if "EngineVersion" in asked else options}
 
     finding = only(Recorded(describe_orderable_db_instance_options=answer), "Aurora")
-    assert (finding.verdict, finding.found) == (Verdict.STOP, "not offered in this Region; it has 17.9, 17.10")
+    assert (finding.verdict, finding.found) == (PreflightVerdict.STOP, "not offered in this Region; it has 17.9, 17.10")
 
 
 def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
     finding = only(Recorded(any_region="yes"), "certificate", region="il-central-1")
-    assert finding.verdict is Verdict.STOP
+    assert finding.verdict is PreflightVerdict.STOP
     assert "make certs" in finding.advice
     assert {"us-east-1", "eu-central-1"} <= regions_with_a_root()
     assert not {"il-central-1", "mx-central-1", "Beta us-east-1"} & regions_with_a_root()
 
 
-@pytest.mark.parametrize(("length", "verdict"), [(72, Verdict.FINE), (73, Verdict.STOP)])
-def test_the_name_of_a_stack_leaves_room_for_that_of_its_queue(length: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("length", "verdict"), [(72, PreflightVerdict.FINE), (73, PreflightVerdict.STOP)])
+def test_the_name_of_a_stack_leaves_room_for_that_of_its_queue(length: int, verdict: PreflightVerdict) -> None:
     assert only(Recorded(), "name of the stack", stack="s" * length).verdict is verdict
     queue = render({}).resources["WakeupQueue"]["Properties"]["QueueName"]
     assert len(str(queue).replace("sallyport", "s" * 72, 1)) == 80
@@ -266,10 +266,10 @@ def test_an_update_needs_only_what_it_adds() -> None:
     rendered = render({"ReserveConcurrency": "yes"}, region=REGION)
     reader = Reader(session=session, region=REGION)
     same = Question(reader=reader, stack="sallyport-dev", rendered=rendered, current=rendered)
-    assert {finding.verdict for finding in findings(same)} == {Verdict.FINE}
+    assert {finding.verdict for finding in findings(same)} == {PreflightVerdict.FINE}
     more = render({"ReserveConcurrency": "yes", "Egress": "per-az", "ApiConcurrency": "80"}, region=REGION)
     grown = Question(reader=reader, stack="sallyport-dev", rendered=more, current=rendered)
-    stopped = {finding.subject for finding in findings(grown) if finding.verdict is Verdict.STOP}
+    stopped = {finding.subject for finding in findings(grown) if finding.verdict is PreflightVerdict.STOP}
     assert stopped == {"Elastic IP addresses", "concurrency of Lambda"}
 
 
@@ -283,7 +283,7 @@ def test_addresses_of_an_earlier_stack_are_offered_in_the_order_of_their_zones()
     assert left_addresses(question_of(session, EgressAllocationIds="eipalloc-0a1b2c3d")) == []
     assert left_addresses(question_of(session, Topology="internal-only")) == []
     finding = only(session, "earlier stack", Egress="per-az")
-    assert (finding.verdict, "eipalloc-A,eipalloc-B" in finding.advice) == (Verdict.LOOK, True)
+    assert (finding.verdict, "eipalloc-A,eipalloc-B" in finding.advice) == (PreflightVerdict.LOOK, True)
 
 
 def test_moto_finds_what_an_earlier_stack_left() -> None:
@@ -304,12 +304,12 @@ def test_moto_is_looked_at_as_an_account() -> None:
         looked = {
             finding.subject: finding for finding in findings(question_of(boto3.Session(), Topology="on-premises"))
         }
-    assert looked["service-linked role of RDS"].verdict is Verdict.CREATE
+    assert looked["service-linked role of RDS"].verdict is PreflightVerdict.CREATE
     assert looked["VPCs"].found == "1 of 5; the stack needs 1 more"
     assert looked["Elastic IP addresses"].found.startswith("0 of 5 (AWS's default")
-    assert looked["customer gateway"].verdict is Verdict.FINE
-    assert looked["endpoint of com.amazonaws.eu-central-1.execute-api"].verdict is Verdict.FINE
-    assert looked["concurrency of Lambda"].verdict is Verdict.UNKNOWN  # moto has no such call
+    assert looked["customer gateway"].verdict is PreflightVerdict.FINE
+    assert looked["endpoint of com.amazonaws.eu-central-1.execute-api"].verdict is PreflightVerdict.FINE
+    assert looked["concurrency of Lambda"].verdict is PreflightVerdict.UNKNOWN  # moto has no such call
 
 
 # ---- What may not be looked at, and what is created
@@ -326,14 +326,14 @@ def test_moto_is_looked_at_as_an_account() -> None:
 def test_what_cannot_be_looked_at_is_said_and_stops_nothing(answer: Answer, words: str) -> None:
     session = Recorded(describe_orderable_db_instance_options=answer)
     finding = only(session, "Aurora")
-    assert (finding.verdict, words in finding.advice) == (Verdict.UNKNOWN, True)
+    assert (finding.verdict, words in finding.advice) == (PreflightVerdict.UNKNOWN, True)
     assert preflight(question_of(session), Console(file=io.StringIO()), None)
 
 
 def test_an_account_that_answers_nothing_is_no_reason_to_stop() -> None:
     denied = dict.fromkeys(FINE, "AccessDenied")
     verdicts = {finding.verdict for finding in findings(question_of(Recorded(**denied)))}
-    assert verdicts == {Verdict.FINE, Verdict.UNKNOWN}
+    assert verdicts == {PreflightVerdict.FINE, PreflightVerdict.UNKNOWN}
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -10,7 +10,7 @@ import pytest
 
 from stack.deploy.deployment import ROOT
 from stack.deploy.status import CALLS, LOOKS, status
-from stack.preflight.reader import Finding, NotReadable, Reader, Verdict
+from stack.preflight.reader import NotReadable, PreflightFinding, PreflightVerdict, Reader
 from tests.support.recorded_aws import Answer, RecordedSession
 
 REGION = "eu-central-1"
@@ -95,7 +95,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
 
 
-def seen(**answers: Answer) -> dict[str, Finding]:
+def seen(**answers: Answer) -> dict[str, PreflightFinding]:
     session = RecordedSession({**HEALTHY, **answers}, region=REGION)
     reader = Reader(session=session, region=REGION, calls=CALLS)
     found = status(reader, "sallyport-dev", newest_migration="0007_newest", now=NOW)
@@ -104,7 +104,7 @@ def seen(**answers: Answer) -> dict[str, Finding]:
 
 def test_a_healthy_stack_is_said_to_be_healthy_in_one_screen() -> None:
     found = seen()
-    assert {finding.verdict for finding in found.values()} == {Verdict.FINE}
+    assert {finding.verdict for finding in found.values()} == {PreflightVerdict.FINE}
     assert {finding.advice for finding in found.values()} == {""}
     assert len(LOOKS) <= len(found) < 24
     assert found["alarms"].found == "none of 2 rings"
@@ -113,37 +113,49 @@ def test_a_healthy_stack_is_said_to_be_healthy_in_one_screen() -> None:
 @pytest.mark.parametrize(
     ("subject", "answers", "verdict", "words"),
     [
-        ("stack", {"describe_stacks": described("UPDATE_ROLLBACK_FAILED")}, Verdict.STOP, "UPDATE_ROLLBACK_FAILED"),
-        ("drift", {"describe_stacks": described(drift="DRIFTED")}, Verdict.STOP, "DRIFTED"),
-        ("drift", {"describe_stacks": described(drift="NOT_CHECKED")}, Verdict.LOOK, "NOT_CHECKED"),
-        ("schema", {"get_template": template("0006_older")}, Verdict.LOOK, "0006_older"),
+        (
+            "stack",
+            {"describe_stacks": described("UPDATE_ROLLBACK_FAILED")},
+            PreflightVerdict.STOP,
+            "UPDATE_ROLLBACK_FAILED",
+        ),
+        ("drift", {"describe_stacks": described(drift="DRIFTED")}, PreflightVerdict.STOP, "DRIFTED"),
+        ("drift", {"describe_stacks": described(drift="NOT_CHECKED")}, PreflightVerdict.LOOK, "NOT_CHECKED"),
+        ("schema", {"get_template": template("0006_older")}, PreflightVerdict.LOOK, "0006_older"),
         (
             "alarms",
             {"describe_alarms": {"MetricAlarms": [alarm("NatPortAlarmB", "ALARM")]}},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "NatPortAlarmB",
         ),
-        ("DeadLetterQueue", {"get_queue_attributes": waiting(dead=3)}, Verdict.LOOK, "3 messages"),
-        ("WakeupQueue", {"get_queue_attributes": waiting(wakeups=1001)}, Verdict.LOOK, "1001 messages"),
-        ("address of", {"get_parameters_by_path": checked('{"verdict": "differs"}')}, Verdict.STOP, "differs"),
-        ("address of", {"get_parameters_by_path": checked("not checked yet")}, Verdict.STOP, "not checked yet"),
+        ("DeadLetterQueue", {"get_queue_attributes": waiting(dead=3)}, PreflightVerdict.LOOK, "3 messages"),
+        ("WakeupQueue", {"get_queue_attributes": waiting(wakeups=1001)}, PreflightVerdict.LOOK, "1001 messages"),
+        ("address of", {"get_parameters_by_path": checked('{"verdict": "differs"}')}, PreflightVerdict.STOP, "differs"),
+        (
+            "address of",
+            {"get_parameters_by_path": checked("not checked yet")},
+            PreflightVerdict.STOP,
+            "not checked yet",
+        ),
         (
             "address of",
             {"get_parameters_by_path": checked('{"verdict": "matches"}', minutes=90)},
-            Verdict.STOP,
+            PreflightVerdict.STOP,
             "10:30",
         ),
-        ("database", {"describe_db_clusters": cluster(DeletionProtection=False)}, Verdict.LOOK, "available"),
-        ("database", {"describe_db_clusters": cluster(Status="upgrading")}, Verdict.LOOK, "upgrading"),
-        ("certificate of", {"describe_db_instances": instance(20)}, Verdict.LOOK, "20 days left"),
-        ("alarms", {"describe_alarms": "AccessDenied"}, Verdict.UNKNOWN, "could not be looked at"),
+        ("database", {"describe_db_clusters": cluster(DeletionProtection=False)}, PreflightVerdict.LOOK, "available"),
+        ("database", {"describe_db_clusters": cluster(Status="upgrading")}, PreflightVerdict.LOOK, "upgrading"),
+        ("certificate of", {"describe_db_instances": instance(20)}, PreflightVerdict.LOOK, "20 days left"),
+        ("alarms", {"describe_alarms": "AccessDenied"}, PreflightVerdict.UNKNOWN, "could not be looked at"),
     ],
 )
-def test_what_is_wrong_has_its_line(subject: str, answers: dict[str, Answer], verdict: Verdict, words: str) -> None:
+def test_what_is_wrong_has_its_line(
+    subject: str, answers: dict[str, Answer], verdict: PreflightVerdict, words: str
+) -> None:
     found = seen(**answers)
     (finding,) = (finding for name, finding in found.items() if name.startswith(subject))
     assert (finding.verdict, words in finding.found) == (verdict, True)
-    assert {other.verdict for other in found.values() if other is not finding} == {Verdict.FINE}
+    assert {other.verdict for other in found.values() if other is not finding} == {PreflightVerdict.FINE}
 
 
 def test_a_stack_that_does_not_exist_is_no_table() -> None:

@@ -27,7 +27,6 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MAX_IDLE_SECONDS": 240,
         "TRY_SECONDS": 4.0,
         "CALL_SECONDS": 9.0,
-        "_PARSED_ONCE_CHARACTERS": 4096,
     },
     "db/deliveries.py": {
         "PAUSED_RETRY_AFTER_SECONDS": 60,
