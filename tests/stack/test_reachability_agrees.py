@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.model.attempts import Arrived, ConnectionAttempt, ProbeResult
+from lab.model.attempts import Arrived, ConnectionAttempt, PacketResult
 from lab.model.outside import OutsideHost, standard_outside
 from lab.oracle import Oracle
 from stack import render
@@ -50,12 +50,12 @@ def outsiders(found: Network) -> tuple[OutsideHost, ...]:
     return (*standard_outside(found), stranger)
 
 
-def judged(found: Network, source: str, destination: IPv4Address, port: int) -> ProbeResult:
+def judged(found: Network, source: str, destination: IPv4Address, port: int) -> PacketResult:
     attempt = ConnectionAttempt(source=source, destination=destination, port=port, source_port=40000)
     return Oracle(found, outsiders(found)).judge(attempt)
 
 
-def agree(verdict: ProbeResult, passage: Passage) -> bool:
+def agree(verdict: PacketResult, passage: Passage) -> bool:
     """Whether both let it through, as the same address; the oracle takes a port that nobody listens on for reached."""
     unheard = "does not listen" in str(passage.stopped_by)
     if isinstance(verdict, Arrived) and passage.seen_as and verdict.seen_as:
