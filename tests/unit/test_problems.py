@@ -28,7 +28,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.ResponseNotStored(delivery_id="42", status=200), 409, "response-not-stored", {}),
     (errors.KeyReused(delivery_id="42"), 422, "key-reused", {}),
     (errors.TooLarge(limit_bytes=5), 413, "too-large", {}),
-    (errors.DatabaseUnavailable("away", retry_after_seconds=10), 503, "unavailable", {"Retry-After": "10"}),
+    (errors.DatabaseUntrusted("away", retry_after_seconds=10), 503, "unavailable", {"Retry-After": "10"}),
     (errors.QueueUnavailable("away", retry_after_seconds=5), 503, "unavailable", {"Retry-After": "5"}),
     (errors.SecretUnavailable("away", retry_after_seconds=7), 503, "unavailable", {"Retry-After": "7"}),
     (errors.ChecksUnavailable("away", retry_after_seconds=9), 503, "unavailable", {"Retry-After": "9"}),
@@ -56,6 +56,11 @@ def leaves(root: type[SallyportError]) -> Iterator[type[SallyportError]]:
         yield from leaves(kind)
         if not kind.__subclasses__():
             yield kind
+
+
+def test_a_database_that_is_away_is_answered_as_one_that_is_not_trusted() -> None:
+    away = problem_of(errors.DatabaseUnavailable("away", retry_after_seconds=10))
+    assert (away.status, away.kind) == (503, "unavailable")
 
 
 def test_no_error_is_forgotten() -> None:

@@ -481,11 +481,15 @@ def patched_client(members: Members) -> None:
 BEARER = {"type": "bearer", "token": "secret"}
 PATCHES: list[tuple[str, Members, Members]] = [
     ("/version", {"version": 2}, {"version": 1}),
-    ("/auth", {"base_url": "https://other.example.com"}, {"base_url": "https://partner.example.com/v2"}),
     (
-        "/base_url",
-        {"base_url": "http://partner.example.com", "auth": BEARER},
-        {"base_url": "http://partner.example.com", "auth": BEARER, "client_certificate": None},
+        "/auth",
+        {"base_url": "https://other.example.com", "client_certificate": None},
+        {"base_url": "https://partner.example.com/v2", "client_certificate": None},
+    ),
+    (
+        "/client_certificate",
+        {"base_url": "https://other.example.com", "auth": BEARER},
+        {"base_url": "https://other.example.com", "auth": BEARER, "client_certificate": None},
     ),
 ]
 WITHOUT_CERTIFICATE: Members = {"client_certificate": None}

@@ -263,7 +263,6 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *allow.faults(body.allow),
         *verify.faults(body.verify),
         *_name_faults(body.name),
-        *_plain_faults(body.base_url, kept),
         *_certificate_faults(body, kept),
         *_key_faults(body, kept),
         *signing.faults(
@@ -294,12 +293,6 @@ def _certificate_faults(body: NewDestinationBody, kept: Kept) -> list[Fault]:
     if not kept.needs_certificate or kept.has_certificate or body.client_certificate is not None:
         return []
     return [Fault(field="/client_certificate", detail="must stay: the client of auth authenticates with it")]
-
-
-def _plain_faults(base_url: str, kept: Kept) -> list[Fault]:
-    if not kept.has_certificate or base_url.lower().startswith("https://"):
-        return []
-    return [Fault(field="/base_url", detail="must begin with https://, since there is a client certificate")]
 
 
 def _key_faults(body: NewDestinationBody, kept: Kept) -> list[Fault]:
