@@ -5,28 +5,45 @@ with the reason.
 """
 
 import base64
+import hashlib
 import hmac
+import json
 import os
 import re
 import signal
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs
+from uuid import uuid4
 
 import pytest
 import standardwebhooks
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509 import load_pem_x509_certificate
 
+from domain.auth import AssertionAlgorithm
+from domain.ordering import AfterFailure
 from domain.signing import DetachedJws, JwsAlgorithm, MessageAlgorithm
 from local.demonstration import TENANT
 from local.functions import REPOSITORY
 from local.partner import Call, Partner, Reply
+from local.partner.bank import Bank
 from local.stack import Stack
 from tests.e2e.conftest import GENEROUS_SECONDS, Answer, Consumer, Use, eventually
 from tests.support.signing import public_key_of_public_pem, verify_jws, verify_message
@@ -40,10 +57,20 @@ NEVER_ISSUED = f"spt_{'A' * 43}"
 TOO_LONG = {"Idempotency-Key": "k" * 256}
 OVER_THE_LIMIT = b"x" * (4 * 1024 * 1024 + 1)
 NOBODY = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]  # as datetime.weekday() counts
+PASSPHRASE = "open sesame"
+
+type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
+PRIVATE_KEYS: dict[AssertionAlgorithm, Callable[[], PrivateKey]] = {
+    AssertionAlgorithm.RS256: lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    AssertionAlgorithm.PS256: lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    AssertionAlgorithm.ES256: lambda: ec.generate_private_key(ec.SECP256R1()),
+    AssertionAlgorithm.EDDSA: Ed25519PrivateKey.generate,
+}
 
 # A use, as an expression over its whole line, and why nobody makes it here.
 UNUSED = {
-    r"(?!POST /v1/destinations/.*/verify).* 429": "API Gateway throttles, which the local one does not",
+    r"(?!POST /v1/destinations/.*/verify|.*/via/).* 429": "API Gateway throttles, which the local one does not",
     r".* 500": "a bug, which no call provokes; tests/faults",
     r"(?!.*/via/).* 502": "API Gateway's own, where a function dies; tests/e2e/test_faults.py",
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
@@ -148,11 +175,11 @@ def every_call() -> list[tuple[str, str, str]]:
 
 
 @contextmanager
-def held(user: Consumer, other: Holding, method: str, *, key: str) -> Iterator["Future[Answer]"]:
+def held(user: Consumer, other: Holding, method: str, *, key: str, name: str = "other") -> Iterator["Future[Answer]"]:
     """A pass-through call that waits for its partner meanwhile; it ends with this."""
     other.released.clear()
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(user.call, method, "/v1/via/other/hold", headers={"Idempotency-Key": key})
+        running = threads.submit(user.call, method, f"/v1/via/{name}/hold", headers={"Idempotency-Key": key})
         try:
             eventually(lambda: [call for call in list(other.calls) if call.idempotency_key == key])
             yield running
@@ -368,7 +395,10 @@ def test_a_key_is_rotated_and_both_sign_until_the_overlap_is_over(stack: Stack, 
     for secret in secrets:
         standardwebhooks.Webhook(secret).verify(stack.partner.calls[-1].body, dict(stack.partner.calls[-1].headers))
     given = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "overlap_seconds": 0}
-    assert user.call("POST", "/v1/destinations/rotating/rotate-secret", body=given).status == 200
+    late = user.call("POST", "/v1/destinations/rotating/rotate-secret", body=given, headers={"If-Match": '"1"'})
+    assert (late.status, kind_of(late)) == (412, "precondition-failed")
+    version = {"If-Match": user.call("GET", "/v1/destinations/rotating").headers["etag"]}
+    assert user.call("POST", "/v1/destinations/rotating/rotate-secret", body=given, headers=version).status == 200
     user.deliver(destination="rotating", path="/orders", body={"a": 1}, headers=WAIT)
     assert len(stack.partner.calls[-1].headers["webhook-signature"].split(" ")) == 1
 
@@ -443,6 +473,286 @@ def must_verify_hmac(scheme: dict[str, Any], call: Call) -> None:
         "base64url": base64.urlsafe_b64encode(digest).decode().rstrip("="),
     }
     assert call.headers[scheme["header"].lower()] == f"t={stamp},s={written[scheme['encoding']]}"
+
+
+def created(user: Consumer, stack: Stack, name: str, **members: Any) -> str:
+    """The name of a new destination, by default the partner's plain port."""
+    answer = user.call("POST", "/v1/destinations", body={"name": name, "base_url": stack.partner.url, **members})
+    assert answer.status == 201, answer.body
+    return name
+
+
+def door(stack: Stack, name: str) -> str:
+    return f"https://127.0.0.1:{stack.partner.doors[name][0]}"
+
+
+def pem(stack: Stack, name: str) -> str:
+    assert stack.partner.certificates is not None
+    return stack.partner.certificates.files()[name].decode()
+
+
+def client_certificate(stack: Stack) -> dict[str, str]:
+    """The one that the partner knows, with its key under a passphrase."""
+    assert stack.partner.certificates is not None
+    pair = stack.partner.certificates.clients["client"]
+    return {
+        "certificate": pair.certificate_pem.decode(),
+        "key": encrypted(pair.key),
+        "passphrase": PASSPHRASE,
+    }
+
+
+def encrypted(key: PrivateKey) -> str:
+    encryption = BestAvailableEncryption(PASSPHRASE.encode())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+def test_several_headers_carry_the_credentials(stack: Stack, user: Consumer) -> None:
+    pairs = [{"name": "X-Client-Id", "value": "acme"}, {"name": "X-Client-Secret", "value": "of-a-bank"}]
+    name = created(user, stack, "features-headers", auth={"type": "header", "headers": pairs})
+    assert user.deliver(destination=name, path="/orders", headers=WAIT).json["state"] == "delivered"
+    arrived = stack.partner.calls[-1].headers
+    assert (arrived["x-client-id"], arrived["x-client-secret"]) == ("acme", "of-a-bank")
+
+
+def test_a_request_is_signed_for_aws_as_its_own_library_would(stack: Stack, user: Consumer) -> None:
+    auth = {
+        "type": "aws_sigv4",
+        "region": "eu-central-1",
+        "service": "execute-api",
+        "access_key_id": "AKIDEXAMPLE26NOV",
+        "secret_access_key": "of-the-warehouse",
+        "session_token": "of-temporary-credentials",
+    }
+    name = created(user, stack, "features-aws", auth=auth)
+    sent = user.deliver(destination=name, path="/orders", query="a=1", body={"a": 1}, headers=WAIT)
+    assert sent.json["state"] == "delivered"
+    call = stack.partner.calls[-1]
+    assert call.headers["x-amz-security-token"] == auth["session_token"]
+    assert call.headers["authorization"] == signed_by_botocore(call, auth)
+
+
+def signed_by_botocore(call: Call, auth: Mapping[str, str]) -> str:
+    """The Authorization header that botocore makes of the same request, signed at the same time."""
+    names = call.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    signed = {name: call.headers[name] for name in names if name != "host"}
+    request = AWSRequest(method=call.method, url=call.url, data=call.body, headers=signed)
+    request.context["timestamp"] = call.headers["x-amz-date"]
+    credentials = Credentials(auth["access_key_id"], auth["secret_access_key"])
+    signer = SigV4Auth(credentials, auth["service"], auth["region"])
+    signature = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    scope = f"Credential={signer.scope(request)}"
+    return f"AWS4-HMAC-SHA256 {scope}, SignedHeaders={';'.join(names)}, Signature={signature}"
+
+
+@pytest.fixture
+def bank(stack: Stack) -> Iterator[Bank]:
+    """With the credentials from before afterwards, for the stack is that of all tests."""
+    before = stack.partner.bank.accepted
+    yield stack.partner.bank
+    stack.partner.bank.accept(lambda _: before)
+
+
+def pays_by_oauth(
+    stack: Stack, user: Consumer, name: str, auth: Mapping[str, Any], **members: Any
+) -> dict[str, list[str]]:
+    """A payment with a token that the bank issued for it; returns what it was asked for the token with."""
+    before = stack.partner.bank.counters["tokens_issued"]
+    destination = created(user, stack, name, auth={"type": "oauth2", "client_id": "demo", **auth}, **members)
+    paid = user.deliver(destination=destination, path="/payments", body={"amount": 10}, headers=WAIT)
+    assert paid.json["state"] == "delivered", paid.body
+    assert stack.partner.bank.counters["tokens_issued"] == before + 1
+    asked, call = list(stack.partner.calls)[-2:]
+    assert (asked.url, call.path.rpartition("/")[2]) == (auth["token_url"], "payments")
+    scheme, _, token = call.headers["authorization"].partition(" ")
+    assert (scheme, stack.partner.bank.tokens.get(token) is None) == ("Bearer", False)
+    return parse_qs(asked.body.decode())
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_token_is_fetched_with_a_secret(stack: Stack, user: Consumer, method: str) -> None:
+    auth = {
+        "token_url": f"{stack.partner.url}/token/{method}",
+        "client_authentication": method,
+        "client_secret": "demo-secret",
+        "scope": "payments:write",
+        "audience": "https://api.bank.example",
+        "parameters": {"resource": "payments"},
+    }
+    name = f"features-{method.replace('_', '-')}"
+    form = pays_by_oauth(stack, user, name, auth, base_url=f"{stack.partner.url}/oauth")
+    assert (form["scope"], form["audience"]) == ([auth["scope"]], [auth["audience"]])
+    assert form["resource"] == ["payments"]
+    assert ("client_secret" in form) == (method == "client_secret_post")
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # partners still ask for that name
+@pytest.mark.parametrize("algorithm", AssertionAlgorithm)
+def test_a_token_is_fetched_with_a_signed_assertion(
+    stack: Stack, user: Consumer, bank: Bank, algorithm: AssertionAlgorithm
+) -> None:
+    key = PRIVATE_KEYS[algorithm]()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    bank.accept(lambda accepted: replace(accepted, public_keys=(("acme-2026", public),)))
+    url = f"{stack.partner.url}/token/private_key_jwt"
+    auth = {
+        "token_url": url,
+        "client_authentication": "private_key_jwt",
+        "private_key": encrypted(key),
+        "passphrase": PASSPHRASE,
+        "algorithm": algorithm,
+        "key_id": "acme-2026",
+        "assertion_audience": url,
+    }
+    name = f"features-jwt-{algorithm.lower()}"
+    form = pays_by_oauth(stack, user, name, auth, base_url=f"{stack.partner.url}/oauth")
+    header = json.loads(base64.urlsafe_b64decode(form["client_assertion"][0].partition(".")[0] + "=="))
+    assert (header["alg"], header["kid"]) == (algorithm, "acme-2026")
+
+
+def test_a_token_is_fetched_with_a_certificate_and_counts_with_it_alone(stack: Stack, user: Consumer) -> None:
+    auth = {
+        "token_url": f"{door(stack, 'mtls')}/token/tls_client_auth",
+        "client_authentication": "tls_client_auth",
+    }
+    form = pays_by_oauth(
+        stack,
+        user,
+        "features-mtls",
+        auth,
+        base_url=f"{door(stack, 'mtls')}/oauth/certificate",
+        client_certificate=client_certificate(stack),
+        tls={"ca": pem(stack, "ca.pem"), "minimum_version": "1.3"},
+    )
+    assert form["client_id"] == ["demo"]
+    assert stack.partner.certificates is not None
+    shown = stack.partner.certificates.clients["client"].certificate.public_bytes(Encoding.DER)
+    assert [call.certificate for call in list(stack.partner.calls)[-2:]] == [shown, shown]
+
+
+def test_a_partner_without_the_pinned_key_is_not_trusted(stack: Stack, user: Consumer) -> None:
+    """And one with the certificate, given later, is asked by it."""
+    certificate = load_pem_x509_certificate(
+        ssl.get_server_certificate(("127.0.0.1", stack.partner.doors["tls"][0])).encode()
+    )
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    right, wrong = (base64.b64encode(hashlib.sha256(content).digest()).decode() for content in (key, b"another"))
+    tls = {"ca": pem(stack, "ca.pem"), "pins": [f"sha256/{wrong}"], "minimum_version": "1.2"}
+    name = created(user, stack, "features-tls", base_url=door(stack, "tls"), tls=tls)
+    refused = user.call("POST", f"/v1/via/{name}/orders")
+    assert (refused.status, kind_of(refused)) == (502, "partner-unreachable")
+    changed = change(user, name, {"tls": tls | {"pins": [f"sha256/{right}"]}})
+    assert changed.status == 200, changed.body
+    assert user.call("POST", f"/v1/via/{name}/orders").status == 201
+    assert (stack.partner.calls[-1].scheme, stack.partner.calls[-1].certificate) == ("https", None)
+    changed = change(user, name, {"client_certificate": client_certificate(stack)})
+    assert changed.json["client_certificate"]["subject"] == "CN=demo-client", changed.body
+
+
+def would_wait(user: Consumer, name: str, reason: str) -> None:
+    """A pass-through call to `name` is refused because of `reason`, whatever its method."""
+    status = 429 if reason == "rate_limit" else 503
+    for method in METHODS:
+        refused = user.call(method, f"/v1/via/{name}/orders")
+        assert (refused.status, kind_of(refused)) == (status, "" if method == "HEAD" else "would-wait")
+        assert int(refused.headers["retry-after"]) > 0
+    assert user.call("GET", f"/v1/via/{name}/orders").json["waiting_for"] == reason
+
+
+def waiting_for(user: Consumer, answer: Answer, reason: str) -> str:
+    """The id of a delivery that waits for `reason` and was not attempted."""
+    delivery_id: str = answer.json["delivery_id"]
+    waiting = eventually(lambda: found if (found := user.delivery(delivery_id))["waiting_for"] == reason else None)
+    assert (waiting["state"], waiting["attempts"]) == ("pending", [])
+    return delivery_id
+
+
+def arrived_at(partner: Partner, name: str) -> list[str]:
+    """The paths of `/orders/NAME/...` that the partner saw, in order, without the part in front."""
+    return [call.path.rpartition("/")[2] for call in list(partner.calls) if call.path.startswith(f"/orders/{name}/")]
+
+
+def test_a_rate_and_its_burst_hold_what_is_too_much(stack: Stack, user: Consumer) -> None:
+    name = created(user, stack, "features-rate", limits={"rate": 0.001, "burst": 2})
+    first = [user.deliver(destination=name, path=f"/orders/{name}/{number}", headers=WAIT) for number in (1, 2)]
+    assert [answer.json["state"] for answer in first] == ["delivered", "delivered"]
+    waiting_for(user, user.deliver(destination=name, path=f"/orders/{name}/3"), "rate_limit")
+    would_wait(user, name, "rate_limit")
+    assert arrived_at(stack.partner, name) == ["1", "2"]
+    assert change(user, name, {"limits": {"rate": 1000, "burst": 1000}}).status == 200
+    assert user.call("POST", f"/v1/via/{name}/orders/{name}/4").status == 201
+    assert "4" in arrived_at(stack.partner, name)
+
+
+def test_only_as_many_at_once_as_are_allowed(user: Consumer, stack: Stack, other: Holding, key: str) -> None:
+    """The slot of the call that is held is its own for as long as a lease, which is short here: so it is held again
+    where the machine was too slow to ask in that time.
+    """
+    base_url = f"http://127.0.0.2:{other.port}"
+    name = created(user, stack, "features-concurrency", base_url=base_url, limits={"concurrency": 1})
+
+    def told() -> tuple[Answer, Any] | None:
+        with held(user, other, "POST", key=f"{key}-{uuid4()}", name=name):
+            passing = user.call("POST", f"/v1/via/{name}/orders")
+            made = user.deliver(destination=name, path=f"/orders/{name}/{uuid4()}")
+            shown = user.delivery(made.json["delivery_id"])
+        return (passing, shown) if passing.status == 429 and shown["waiting_for"] == "concurrency" else None
+
+    refused, waiting = eventually(told)
+    assert (kind_of(refused), refused.json["waiting_for"]) == ("would-wait", "concurrency")
+    assert (waiting["state"], waiting["attempts"], waiting["waits_until"]) == ("pending", [], None)
+    assert user.finished(waiting["delivery_id"])["state"] == "delivered"
+    assert arrived_at(other, name).count(waiting["path"].rpartition("/")[2]) == 1
+
+
+def test_a_circuit_breaker_sends_nothing_more_to_a_partner_that_fails(stack: Stack, user: Consumer) -> None:
+    breaker = {
+        "enabled": True,
+        "failure_ratio": 0.5,
+        "window_seconds": 3600,
+        "minimum_attempts": 2,
+        "open_seconds": 3600,
+    }
+    name = created(user, stack, "features-breaker", circuit_breaker=breaker)
+    for _ in range(2):
+        assert user.call("GET", f"/v1/via/{name}/status/503").status == 503
+    held_back = waiting_for(user, user.deliver(destination=name, path=f"/orders/{name}/1"), "circuit_breaker")
+    would_wait(user, name, "circuit_breaker")
+    assert arrived_at(stack.partner, name) == []
+    assert user.delivery(held_back)["waits_until"] is not None
+
+
+def test_outside_of_its_windows_nothing_is_sent(stack: Stack, user: Consumer) -> None:
+    """All days but three around today, so that the test is outside wherever midnight falls."""
+    today = datetime.now(UTC).weekday()
+    days = [day for number, day in enumerate(DAYS) if (number - today) % 7 in (2, 3, 4, 5)]
+    closed = {"days": days, "from": "00:00", "to": "24:00", "time_zone": "Etc/UTC"}
+    name = created(user, stack, "features-windows", windows=[closed])
+    held_back = waiting_for(user, user.deliver(destination=name, path=f"/orders/{name}/1"), "sending_window")
+    would_wait(user, name, "sending_window")
+    assert arrived_at(stack.partner, name) == []
+    opens = datetime.fromisoformat(user.delivery(held_back)["waits_until"])
+    assert DAYS[opens.weekday()] == DAYS[(today + 2) % 7]
+    always = created(user, stack, "features-always", windows=[closed | {"days": DAYS}])
+    assert user.deliver(destination=always, path="/orders", headers=WAIT).json["state"] == "delivered"
+
+
+@pytest.mark.parametrize("after_failure", AfterFailure)
+def test_what_is_behind_a_failure_in_order_is_held_or_sent(
+    stack: Stack, user: Consumer, after_failure: AfterFailure
+) -> None:
+    name = created(user, stack, f"features-order-{after_failure}", ordering={"after_failure": after_failure})
+    ordered: dict[str, Any] = {"destination": name, "ordering_key": "account-17"}
+    failed = user.deliver(**ordered, path="/status/422")
+    assert user.finished(failed.json["delivery_id"])["state"] == "failed"
+    behind = user.deliver(**ordered, path=f"/orders/{name}/2")
+    if after_failure is AfterFailure.SKIP:
+        assert user.finished(behind.json["delivery_id"])["state"] == "delivered"
+    else:
+        waiting_for(user, behind, "ordering")
+    elsewhere = user.deliver(**ordered | {"ordering_key": "account-18"}, path=f"/orders/{name}/3")
+    assert user.finished(elsewhere.json["delivery_id"])["state"] == "delivered"
+    assert arrived_at(stack.partner, name) == (["2", "3"] if after_failure is AfterFailure.SKIP else ["3"])
 
 
 def test_a_guarantee_decides_what_follows_an_unknown_outcome(stack: Stack, user: Consumer) -> None:
