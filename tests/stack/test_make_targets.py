@@ -23,7 +23,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
+    for name in (*FILES, *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/node").glob("*.json"))):
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy2(ROOT / name, root / name)
     (root / ".venv").symlink_to((ROOT / ".venv").resolve())
     return root
@@ -112,3 +113,18 @@ def test_make_db_shell_asks_aws_for_the_stack(aws: Mapping[str, str]) -> None:
     done = make("db-shell", "STACK=sallyport-dev", "ROLE=owner", "REGION=eu-central-1", environment=aws)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "db-shell: there is no stack sallyport-dev in eu-central-1"
+
+
+def test_make_preflight_looks_at_the_account_and_changes_nothing(aws: Mapping[str, str]) -> None:
+    """moto does not have every call: what cannot be read is said, and the rest is looked at."""
+    done = make("preflight", "STAGE=dev", environment=aws)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "RDS" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_make_status_says_that_nothing_is_deployed(aws: Mapping[str, str]) -> None:
+    done = make("status", "STAGE=dev", environment=aws)
+    assert done.returncode == 2
+    assert "sallyport-dev" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
