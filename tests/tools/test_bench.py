@@ -81,4 +81,4 @@ def test_cold_starts_are_those_of_every_function_that_uses_the_database() -> Non
 def test_a_part_that_does_not_exist_is_named_with_those_that_do() -> None:
     done = bench("ONLY=handlr")
     assert done.returncode != 0
-    assert "No part 'handlr'; there are handler, instructions, peers, statements" in done.stderr
+    assert f"No part 'handlr'; there are {', '.join(_parts(0))}." in done.stderr
