@@ -10,7 +10,7 @@ from uuid import UUID
 from db.deliveries import Acceptance, Filter, page
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, NewDelivery
 from domain.destinations import MAX_TOTAL_SECONDS
-from domain.errors import KeyReused, NotFound, StillInFlight, Unavailable
+from domain.errors import KeyReused, NotFound, NotNow, StillInFlight, Unavailable
 from domain.ids import DeliveryId, TenantId
 from flows.accept import accept
 from flows.deliver import Progress, deliver, find
@@ -81,7 +81,7 @@ class Callers:
             idempotency_key=None if choices.happens(25) else f"order of {caller}",
             not_before=self._not_before() if mode == "later" else None,
             attempts_allowed=PASS_THROUGH_ATTEMPTS if mode == "through" else choices.of((10, 2, 3)),
-            ordering_key="one order" if target.ordered and mode != "through" else None,
+            ordering_key="one order" if target.options.ordering is not None and mode != "through" else None,
         )
         return Order(caller=caller, new=new, wait_seconds=self._wait_seconds(mode), passes_through=mode == "through")
 
@@ -188,6 +188,8 @@ class Callers:
             return {"how": "in flight", "delivery": error.delivery_id}
         except NotFound:
             return {"how": "not found"}
+        except NotNow:
+            return {"how": "not now"}
         except (Unavailable, NoAnswer):
             return {"how": "error"}
         except Exception as error:  # noqa: BLE001 - the API would answer 500, which no fault of the schedule may cause

@@ -21,7 +21,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db.connection import CONNECT_TIMEOUT_SECONDS, Row
-from simulator.evidence import RecordRun
+from simulator.evidence import Begin, RecordRun
 from simulator.faults import Kind, Seam
 from simulator.scheduler import Signal
 from simulator.world import EPOCH, Process, World
@@ -111,6 +111,7 @@ class Server:
         self.world = world
         self.states: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
+        self._in_flight: dict[str, tuple[str, float]] = {}  # the destination, and until when the lease is
         self._real = real
         self._connections: list[SimulatedConnection] = []
         self._away_until = 0.0
@@ -297,7 +298,7 @@ class Server:
             case "accept":
                 self._note_accepted(process, parameters, rows)
             case "claim":
-                self._note_claimed(process, rows)
+                self._note_claimed(process, parameters, rows)
             case "record":
                 self._note_recorded(process, parameters, rows)
         return rows
@@ -306,22 +307,28 @@ class Server:
 
     def _note_accepted(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:
+            if row["delivery_id"] is None:
+                continue  # refused
             delivery = str(row["delivery_id"])
             if delivery in self.states:
                 self.world.mark("database: a key is found again")
                 self._log(process, "accepts nothing new: the key exists", delivery, learns="it exists")
                 continue
+            if row["state"] == "sending":
+                self._note_begin(delivery, str(row["destination_id"]), parameters)
             self._enter(delivery, row["state"])
             self._log(process, f"stores the delivery, {row['state']}", delivery, learns=row["state"])
             if row["lease_id"] == parameters["lease_id"]:
                 self._note_lease(process, row)
 
-    def _note_claimed(self, process: Process, rows: Sequence[Row]) -> None:
+    def _note_claimed(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:
             delivery = str(row["delivery_id"])
             if row["leased"]:
                 kind = "lapsed" if row["lapsed"] else "fresh"
                 self.world.mark(f"claim: {kind}")
+                if self.states.get(delivery) != "sending":
+                    self._note_begin(delivery, str(row["destination_id"]), parameters)
                 self._enter(delivery, "sending")
                 self._note_change(delivery)
                 self._note_lease(process, row)
@@ -334,6 +341,13 @@ class Server:
                     self.world.mark(f"claim: waits for {row['reason']}")
                 known = before or "no such row"
                 self._log(process, f"leases nothing: {known}", delivery, learns=known)
+
+    def _note_begin(self, delivery: str, destination: str, parameters: Mapping[str, Any]) -> None:
+        clock, until = ((parameters[name] - EPOCH).total_seconds() for name in ("now", "leased_until"))
+        beside = tuple(lease for other, lease in self._in_flight.values() if other == destination)
+        begin = Begin(delivery=delivery, destination=destination, clock=clock, beside=tuple(beside))
+        self.world.evidence.begins.append(begin)
+        self._in_flight[delivery] = (destination, until)
 
     def _note_lease(self, process: Process, row: Row) -> None:
         self._attempts[str(row["delivery_id"])] = row["attempts_made"]
@@ -384,6 +398,8 @@ class Server:
             self.world.mark(f"state: {before} -> {state}")
             self.world.evidence.changes.append((self.world.now, delivery, before, state))
         self.states[delivery] = state
+        if state != "sending":
+            self._in_flight.pop(delivery, None)
 
     def _log(self, process: Process, text: str, delivery: str, *, learns: str) -> None:
         """`learns` is what the process knows of the delivery from now on."""

@@ -69,13 +69,24 @@ class RecordRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """A lease by which an attempt begins. `clock` is the moment by the clock of the process that leased, `beside` until
+    when the leases are, by the clocks of theirs, of other attempts at the destination that have not ended."""
+
+    delivery: str
+    destination: str
+    clock: float
+    beside: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a caller was told of a delivery by the call that it made at `asked_at`.
 
     `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "listed", "in flight", "key
-    reused", "not found" and "error". `state`, and `status` and `body` of the last answer, are None where the call did
-    not say. `waits` says that it asked for the result, `not_before` when the first attempt may start, `listed` are the
-    deliveries of a list with their states.
+    reused", "not found", "not now" and "error". `state`, and `status` and `body` of the last answer, are None where the
+    call did not say. `waits` says that it asked for the result, `not_before` when the first attempt may start, `listed`
+    are the deliveries of a list with their states.
     """
 
     asked_at: float
@@ -116,14 +127,16 @@ class Invocation:
 class RunEvidence:
     """All of it.
 
-    `changes` are moments, deliveries, and their states before and after; `queued` are the wake-ups that SQS accepted:
-    whose, and when they become visible. `missed` are deliveries that an operator's round left out; `unstorable` are
-    attempts (delivery and number) that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at
-    the end, `waiting` the deliveries that have a message left, `ended` how the run ended.
+    `begins` are in the order of the statements. `changes` are moments, deliveries, and their states before and after;
+    `queued` are the wake-ups that SQS accepted: whose, and when they become visible. `missed` are deliveries that an
+    operator's round left out; `unstorable` are attempts (delivery and number) that PostgreSQL refused in whatever form.
+    `deliveries` and `attempts` are the rows at the end, `waiting` the deliveries that have a message left, `ended` how
+    the run ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
     records: list[RecordRun] = field(default_factory=list)
+    begins: list[Begin] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     faults: list[FaultStruck] = field(default_factory=list)
     invocations: list[Invocation] = field(default_factory=list)

@@ -49,6 +49,10 @@ MEANINGS: Mapping[str, str] = {
     "an order is kept": (
         "under an ordering key, an attempt begins only when all that were accepted before with that key have ended"
     ),
+    "a rate is kept": "within T seconds, by the clocks of workers, no more than burst + rate * T attempts begin",
+    "concurrency is kept": (
+        "no more attempts are in progress than a destination's concurrency; a slot is free when its lease ends"
+    ),
     "woken in time": (
         "each retry has a message for its moment before it is recorded, whatever happens after that, unless "
         "the queue failed; and so has each first attempt, where nothing went wrong"

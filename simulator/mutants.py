@@ -276,6 +276,16 @@ _MUTANTS = (
         ("options ? 'windows' OR free.ordering_key IS NOT NULL", "options ? 'windows'"),
     ),
     _mutant(
+        "a rate holds nobody back",
+        _CLAIM,
+        ("options ? 'limits' OR open_until", "options #>> '{limits,concurrency}' IS NOT NULL OR open_until"),
+    ),
+    _mutant(
+        "a slot is free before its attempt has ended",
+        _CLAIM,
+        ("take_turns(destination_id, ids, %(leased_until)s,", "take_turns(destination_id, ids, %(now)s,"),
+    ),
+    _mutant(
         "a delay is not cut to what SQS allows",
         "domain.wakeups:delay_seconds",
         ("min(LONGEST_DELAY_SECONDS, -int(-remaining // 1))", "-int(-remaining // 1)"),

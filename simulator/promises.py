@@ -19,6 +19,7 @@ from simulator.trace import Broken, clock_time
 
 SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
+ROUNDING = 1e-4  # of an attempt
 LONGEST_RETRY_AFTER_SECONDS = 86_400
 SKEW_SECONDS = 4.1  # between the clocks of two processes, and what rounding takes
 LATE_SECONDS = 180.0  # in calm weather a retry waits no longer than that for a worker that is free
@@ -454,6 +455,34 @@ def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
             yield _broken("an order is kept", text, delivery)
 
 
+def a_rate_is_kept(facts: Facts) -> Iterator[Broken]:
+    """docs/limits.md, "Rate and concurrency": within T seconds no more than `burst + rate * T` attempts begin. "The
+    clocks of workers decide", so T is by them."""
+    begun: dict[str, int] = defaultdict(int)
+    fewest: dict[str, float] = {}  # the least that had begun before, less what the rate gave by then
+    for begin in facts.evidence.begins:
+        limits = BY_ID[begin.destination].options.limits
+        if limits is None or limits.rate is None or limits.burst is None:
+            continue
+        place = begun[begin.destination] - limits.rate * begin.clock
+        begun[begin.destination] += 1
+        fewest[begin.destination] = min(place, fewest.get(begin.destination, place))
+        if (above := place + 1 - fewest[begin.destination] - limits.burst) > ROUNDING:
+            text = f"an attempt began at {begin.clock:.3f} s, {above:.3f} above what rate and burst allow"
+            yield _broken("a rate is kept", text, begin.delivery)
+
+
+def concurrency_is_kept(facts: Facts) -> Iterator[Broken]:
+    """docs/limits.md, "Rate and concurrency": no more attempts are in progress at one time; the slots of a worker that
+    crashed are free when its lease ends, by whatever clock."""
+    for begin in facts.evidence.begins:
+        limits = BY_ID[begin.destination].options.limits
+        in_progress = 1 + sum(until > begin.clock + SKEW_SECONDS for until in begin.beside)
+        if limits is not None and limits.concurrency is not None and in_progress > limits.concurrency:
+            text = f"at {begin.clock:.3f} s {in_progress} attempts were in progress, {limits.concurrency} allowed"
+            yield _broken("concurrency is kept", text, begin.delivery)
+
+
 def nothing_is_early(facts: Facts) -> Iterator[Broken]:
     """docs/api.md: `not_before` delays the first attempt."""
     for told in facts.evidence.told:
@@ -591,6 +620,8 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     retries_keep_their_schedule,
     nothing_is_early,
     a_key_keeps_its_order,
+    a_rate_is_kept,
+    concurrency_is_kept,
     everything_is_woken_in_time,
     statements_stay_few,
     nothing_is_misused,

@@ -15,6 +15,7 @@ from db.migrations import APPLICATION_ROLE, migrate
 from domain.auth import AuthType, BearerAuth
 from domain.destinations import Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
+from domain.limits import Limits
 from domain.options import PLAIN, DestinationOptions
 from domain.ordering import AfterFailure, Ordering
 from egress.credentials import seal_auth
@@ -38,7 +39,7 @@ class Target:
     first_byte_seconds: float = 15.0
     bearer: bool = False
     host: str = "partner.example"
-    ordered: bool = False
+    options: DestinationOptions = PLAIN
 
 
 def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: object) -> Target:
@@ -52,13 +53,16 @@ def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: o
 
 
 TENANTS = (TenantId(UUID(int=0xA1)), TenantId(UUID(int=0xA2)))
+_ORDERED = DestinationOptions(ordering=Ordering(after_failure=AfterFailure.SKIP))
+_ONE_AT_A_TIME = DestinationOptions(limits=Limits(concurrency=1))
+_SLOW = DestinationOptions(limits=Limits(rate=0.2, burst=2))
 DESTINATIONS = (
     _target(0, 1, "auto", Guarantee.AUTO),
     _target(0, 2, "once", Guarantee.AT_MOST_ONCE),
-    _target(0, 3, "again", Guarantee.AT_LEAST_ONCE, ordered=True),
+    _target(0, 3, "again", Guarantee.AT_LEAST_ONCE, options=_ORDERED),
     _target(0, 4, "idempotent", Guarantee.AUTO, idempotent=True, bearer=True),
-    _target(0, 5, "quick", Guarantee.AT_MOST_ONCE, total_seconds=3.0, first_byte_seconds=2.0),
-    _target(1, 6, "auto", Guarantee.AUTO, total_seconds=5.0, first_byte_seconds=5.0),
+    _target(0, 5, "quick", Guarantee.AT_MOST_ONCE, total_seconds=3.0, first_byte_seconds=2.0, options=_ONE_AT_A_TIME),
+    _target(1, 6, "auto", Guarantee.AUTO, total_seconds=5.0, first_byte_seconds=5.0, options=_SLOW),
     _target(1, 7, "once", Guarantee.AT_MOST_ONCE, idempotent=True),
     _target(1, 8, "guarded", Guarantee.AT_LEAST_ONCE, host=GUARDED),
 )
@@ -120,7 +124,7 @@ def _destination(target: Target) -> Destination:
             connect_seconds=2.0, first_byte_seconds=target.first_byte_seconds, total_seconds=target.total_seconds
         ),
         created_at=EPOCH,
-        options=DestinationOptions(ordering=Ordering(after_failure=AfterFailure.SKIP)) if target.ordered else PLAIN,
+        options=target.options,
     )
 
 

@@ -65,6 +65,8 @@ FOUND_BY = {
     "Retry-After has no upper bound": 17,
     "what is not due is claimed": 15,
     "an ordering key holds nobody back": 17,
+    "a rate holds nobody back": 100,
+    "a slot is free before its attempt has ended": 33,
     "a delay is not cut to what SQS allows": 1,
 }
 MORE = 500

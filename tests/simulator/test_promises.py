@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from domain.deliveries import fingerprint
-from simulator.evidence import Arrival, FaultStruck, Invocation, RecordRun, RunEvidence, Told
+from simulator.evidence import Arrival, Begin, FaultStruck, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind
 from simulator.promises import PROMISES, Facts, a_key_keeps_its_order, broken_promises, keys_are_kept
 from simulator.setting import BY_ID, DESTINATIONS, Target
@@ -149,6 +149,13 @@ def in_order(*states: str) -> RunEvidence:
         deliveries=[row(ordering_key="one order"), row(delivery_id=UUID(second), ordering_key="one order")],
         changes=[changes[0], (10.0, second, "new", "pending"), *changes[1:], (20.0, second, "pending", "sending")],
     )
+
+
+def limited(limit: str, *begins: tuple[float, ...]) -> RunEvidence:
+    """Attempts that begin at a destination with that limit: when, and until when the leases of others are."""
+    target = next(each for each in DESTINATIONS if each.options.limits and getattr(each.options.limits, limit))
+    named = {"delivery": str(DELIVERY), "destination": str(target.destination_id)}
+    return good(begins=[Begin(**named, clock=clock, beside=tuple(beside)) for clock, *beside in begins])
 
 
 RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
@@ -355,6 +362,9 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     ),
     "sent beside the one before it": ("an order is kept", in_order("sending")),
     "sent between two attempts of the one before it": ("an order is kept", in_order("sending", "pending")),
+    "three at once, and two are the burst": ("a rate is kept", limited("rate", (10.0,), (10.0,), (10.0,))),
+    "one too soon after others": ("a rate is kept", limited("rate", (1.0,), (30.0,), (30.0,), (34.0,))),
+    "two in progress": ("concurrency is kept", limited("concurrency", (10.0,), (12.0, 70.0))),
     "two statements to accept": ("statements stay few", good(invocations=[invocation("accept", accept=2)])),
     "two claims for a batch": ("statements stay few", good(invocations=[invocation("batch", claim=2, record=1)])),
     "a record for each": ("statements stay few", good(invocations=[invocation("batch", claim=1, record=3)])),
@@ -458,6 +468,18 @@ def test_an_answer_that_was_told_and_came_too_late_to_count_may_differ_from_the_
         records=[record(status=201, moved=moved), record(2)],
     )
     assert (list(keys_are_kept(Facts(evidence))) == []) is kept
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        limited("rate", (10.0,), (10.0,), (15.0,), (20.0,), (60.0,), (60.0,)),
+        limited("concurrency", (10.0,), (80.0, 70.0)),
+    ],
+    ids=["as the rate allows", "after a lease"],
+)
+def test_what_limits_allow_breaks_none(evidence: RunEvidence) -> None:
+    assert list(broken_promises(evidence)) == []
 
 
 @pytest.mark.parametrize("ended", ["delivered", "failed", "unknown"])
