@@ -151,8 +151,11 @@ def change(database: Database, changed: ManagedDestination) -> bool:
                   AND version = %(version)s - 1 AND deleted_at IS NULL
                 RETURNING version, destination_id
             ), new_line AS (
-                -- The turns that were given are those of its limits before.
-                UPDATE destination_flow SET line_until = '-infinity'
+                -- The turns that were given are those of its limits before; and what made it fail may be what was
+                -- changed, so an open circuit breaker lets its next probe through.
+                UPDATE destination_flow
+                SET line_until = '-infinity',
+                    open_until = CASE WHEN open_until IS NOT NULL THEN '-infinity'::timestamptz END
                 FROM changed
                 WHERE destination_flow.destination_id = changed.destination_id
             )

@@ -26,7 +26,9 @@ KEYS_LOST = "must give each scheme a key: the stored ones cannot be opened any m
 CHANGE_TRIES = 5  # of others' changes at the same time, each can make one of these fail
 RETRY_AFTER_SECONDS = 1
 CHANGE_WAKE_SECONDS = 10.0
-FLOW_MEMBERS = frozenset({"limits", "circuit_breaker", "windows", "ordering"})  # what deliveries may wait for
+# What deliveries may wait for, and what may have been why its circuit breaker opened.
+FLOW_MEMBERS = frozenset({"limits", "circuit_breaker", "windows", "ordering"})
+FLOW_MEMBERS |= {"base_url", "auth", "client_certificate", "tls", "timeouts"}
 # By member, the options that belong to what is sealed: a change that leaves that as it is leaves these too.
 OPTIONS_OF_SECRETS = {
     "auth": ("header_names", "aws", "oauth"),

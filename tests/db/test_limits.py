@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import pytest
 from db.connection import Database
 from db.deliveries import Acceptance
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, Claim, NotDue, State, WaitingFor
+from domain.destinations import DestinationState
 from domain.errors import NotNow
 from domain.ids import DeliveryId
 from domain.limits import CircuitBreaker, Limits
@@ -18,7 +20,7 @@ from domain.wakeups import LEAST_LOOKS
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
-from tests.db.test_repeats import NOW, later
+from tests.db.test_repeats import MANAGED, NOW, changes, later
 
 BREAKER = CircuitBreaker(failure_ratio=0.5, window_seconds=60, minimum_attempts=4, open_seconds=30)
 
@@ -264,6 +266,25 @@ def test_one_that_is_turned_off_while_it_is_open_holds_nobody(superuser: Databas
     tried(superuser, made[:4], 0, failed=True)
     superuser.rows("""UPDATE destination SET options = '{"circuit_breaker": {"enabled": false}}' RETURNING 1""", {})
     assert len(claimed(claim(superuser, made[4:], later(1)))) == 2
+
+
+def test_one_whose_destination_was_changed_lets_one_probe_through_at_once(superuser: Database) -> None:
+    """What was changed may be what made it fail: its URL, its credentials, its timeouts."""
+    options = DestinationOptions(circuit_breaker=BREAKER)
+    made = set_up(superuser, options, 7)
+    tried(superuser, made[:4], 0, failed=True)
+    assert claimed(claim(superuser, made[4:], later(1))) == []
+    moved = replace(MANAGED, state=DestinationState.ACTIVE, base_url="https://mended.example", options=options)
+    changes(moved)(superuser)
+    assert len(claimed(claim(superuser, made[4:], later(2)))) == 1
+    assert claimed(claim(superuser, made[4:], later(3))) == []
+
+
+def test_a_change_opens_no_breaker(superuser: Database) -> None:
+    options = DestinationOptions(circuit_breaker=BREAKER)
+    made = set_up(superuser, options, 3)
+    changes(replace(MANAGED, state=DestinationState.ACTIVE, options=options))(superuser)
+    assert len(claimed(claim(superuser, made, later(2)))) == 3
 
 
 def test_probes_are_one_at_a_time_whatever_overlaps(superuser: Database, shared_database: FreshDatabase) -> None:
