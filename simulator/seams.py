@@ -4,6 +4,7 @@ Most of it goes through `flows.services.Services`, which is made for that. What 
 and from psycopg has no such seam, and is replaced in the modules that use it, for a whole process of the simulator:
 
 - `threading.Thread` in flows/early_recording.py and runtime/deadline.py becomes a task of the scheduler
+- `threading.RLock` in db/connection.py becomes one that tasks wait for: to the real one they are all one thread
 - `time` in db/connection.py becomes virtual time
 - `Connection` in db/connection.py, psycopg's connection, becomes the model's
 - `call` in wakeups/sqs.py, the signed call of AWS, becomes the model's queue
@@ -16,11 +17,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from greenlet import getcurrent
+
 from db import connection as db_connection
 from flows import early_recording
 from runtime import deadline, observability
 from simulator.database import Server, SimulatedConnection
-from simulator.scheduler import Task
+from simulator.scheduler import Signal, Task
 from simulator.sqs import ModelledQueue
 from simulator.world import World
 from wakeups import sqs
@@ -63,8 +66,34 @@ class _Thread:
         return self._task is not None and not self._task.ended
 
 
+class _Lock:
+    """`threading.RLock`, as far as db/connection.py uses it."""
+
+    def __init__(self) -> None:
+        self._holder: object = None
+        self._depth = 0
+        self._freed: Signal | None = None
+
+    def __enter__(self) -> None:
+        me = getcurrent()
+        while self._holder not in (None, me):
+            self._freed = self._freed or Signal(_world().scheduler)
+            _world().scheduler.wait(self._freed, None)
+        self._holder = me
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._holder = None
+            freed, self._freed = self._freed, None
+            if freed is not None:
+                freed.fire()
+
+
 class _Threading:
     Thread = _Thread
+    RLock = _Lock
 
 
 class _Time:
@@ -113,6 +142,7 @@ def seams() -> Iterator[None]:
     with (
         patch.object(early_recording, "threading", _Threading),
         patch.object(deadline, "threading", _Threading),
+        patch.object(db_connection, "threading", _Threading),
         patch.object(db_connection, "time", _Time),
         patch.object(db_connection, "Connection", _Connections),
         patch.object(db_connection, "make_conninfo", lambda url, **_: url),  # a twelfth of a run's work, for nobody

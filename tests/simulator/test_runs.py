@@ -15,6 +15,7 @@ from simulator.trace import Story, lines, to_json
 from tests.support.making import ROOT
 
 SEEDS = 150
+ONCE_FALSE = (520,)  # a statement began beside another one of its process, as the lock between them held no task back
 TELLS = """
 import hashlib, sys
 from simulator.run import play
@@ -73,7 +74,7 @@ def test_every_promise_holds_in_these_seeds_and_in_a_fresh_one(real: RealConnect
     fresh = secrets.randbelow(2**32)
     visited: set[str] = set()
     arrived = 0
-    for seed in (*range(SEEDS), fresh):
+    for seed in (*range(SEEDS), *ONCE_FALSE, fresh):
         result = play(seed, real)
         arrived += len(result.evidence.arrivals)
         visited |= result.marks.keys()
