@@ -42,6 +42,7 @@ EVERY_SAFEGUARD = {
     "WebAcl": "yes",
     "KmsKeyArn": KEY,
     "CorporateDatabaseAccess": "yes",
+    "ReserveConcurrency": "yes",
 }
 DOMAIN = {
     "DomainName": "sallyport.example.com",
