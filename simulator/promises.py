@@ -16,6 +16,7 @@ from simulator.evidence import Arrival, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind, Seam
 from simulator.setting import BY_ID, DESTINATIONS
 from simulator.trace import Broken, clock_time
+from simulator.world import STALLS_SECONDS
 
 SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
@@ -496,12 +497,16 @@ def nothing_is_early(facts: Facts) -> Iterator[Broken]:
 def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
     """docs/architecture.md: each attempt that is due has a message that becomes visible then, not only one that finds
     it late; for a retry there is one before it is recorded, whatever happens after that. Faults of the queue may delay
-    it, and what is due later than a message can wait hops."""
+    it, and what is due later than a message can wait hops. So may a host that stalls after a delay was computed and
+    before the message is sent: SQS counts the delay from then."""
+    stalls = [fault.at for fault in facts.evidence.faults if fault.kind is Kind.STALL]
     queued = defaultdict(list)
     for delivery, visible_at in facts.evidence.queued:
         queued[delivery].append(visible_at)
     for delivery, due_at, latest in _dues(facts):
-        if not any(-2 * SKEW_SECONDS <= at - due_at <= latest - due_at + 2 * SKEW_SECONDS for at in queued[delivery]):
+        stalled = any(latest - LONGEST_HOP_SECONDS - 2 * STALLS_SECONDS[-1] <= at <= latest for at in stalls)
+        last = latest + 2 * SKEW_SECONDS + (STALLS_SECONDS[-1] if stalled else 0.0)
+        if not any(due_at - 2 * SKEW_SECONDS <= at <= last for at in queued[delivery]):
             yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
 
 

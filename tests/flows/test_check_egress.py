@@ -70,7 +70,9 @@ def test_an_address_that_matches_is_counted_and_kept(
     checks: EgressChecks, partner: StartPartner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = check(ZONE, checks=asking(checks, partner(answers(200, f"{OURS}\n".encode()))))
-    assert found == Check(published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW)
+    assert found == Check(
+        published=OURS, verdict=CheckStatus.MATCHES, seen=OURS, checked_at=NOW, verified_at=NOW, since=NOW
+    )
     assert checks.store.results([ZONE]) == {ZONE: found}
     line = counted(capsys, monkeypatch)
     assert (line["EgressAddressMatches"], line["EgressCheckFailed"]) == ([1.0], [0.0])

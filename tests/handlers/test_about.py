@@ -85,7 +85,7 @@ def test_a_part_of_a_path_with_odd_characters_is_not_found_and_its_method_not_bl
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/deliveries", "GET, POST"),
-        ("PUT", "/v1/destinations/partner", "GET"),
+        ("PUT", "/v1/destinations/partner", "DELETE, GET, PATCH"),
         ("POST", "/healthz", "GET"),
         ("TRACE", "/docs", "GET"),
         ("OPTIONS", "/v1/egress", "GET"),
