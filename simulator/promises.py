@@ -499,14 +499,11 @@ def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
     it late; for a retry there is one before it is recorded, whatever happens after that. Faults of the queue may delay
     it, and what is due later than a message can wait hops. So may a host that stalls after a delay was computed and
     before the message is sent: SQS counts the delay from then."""
-    stalls = [fault.at for fault in facts.evidence.faults if fault.kind is Kind.STALL]
     queued = defaultdict(list)
     for delivery, visible_at in facts.evidence.queued:
         queued[delivery].append(visible_at)
     for delivery, due_at, latest in _dues(facts):
-        stalled = any(latest - LONGEST_HOP_SECONDS - 2 * STALLS_SECONDS[-1] <= at <= latest for at in stalls)
-        last = latest + 2 * SKEW_SECONDS + (STALLS_SECONDS[-1] if stalled else 0.0)
-        if not any(due_at - 2 * SKEW_SECONDS <= at <= last for at in queued[delivery]):
+        if not any(-2 * SKEW_SECONDS <= at - due_at <= latest - due_at + 2 * SKEW_SECONDS for at in queued[delivery]):
             yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
 
 
@@ -516,7 +513,7 @@ def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
         due_at = record.next_due_at
         direct = due_at is not None and due_at - record.at < LONGEST_HOP_SECONDS
         if due_at is not None and direct and record.moved and _queued_first(facts, record):
-            yield record.delivery, due_at, max(due_at, record.at)
+            yield record.delivery, due_at, max(due_at, record.at) + _stalled_seconds(facts, record)
     stored = {delivery: at for at, delivery, before, after in facts.evidence.changes if (before, after) == _STORED}
     for told in facts.evidence.told:
         at = stored.get(told.delivery or "")
@@ -524,6 +521,16 @@ def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
             due_at = max(at, told.not_before or 0.0)
             if due_at - at < LONGEST_HOP_SECONDS:
                 yield str(told.delivery), due_at, due_at
+
+
+def _stalled_seconds(facts: Facts, record: RecordRun) -> float:
+    """How long the process may have stood still between the verdict and the message, before it recorded."""
+    longest = STALLS_SECONDS[-1]
+    stalled = any(
+        fault.kind is Kind.STALL and fault.process == record.process and 0 <= record.at - fault.at <= 2 * longest
+        for fault in facts.evidence.faults
+    )
+    return longest if stalled else 0.0
 
 
 def _queued_first(facts: Facts, record: RecordRun) -> bool:
