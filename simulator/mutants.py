@@ -169,11 +169,6 @@ _MUTANTS = (
             "    failed = queue([*also, *retried], services=services)\n    now = services.clock()\n",
         ),
     ),
-    _mutant(
-        "a lapse has no wake-up of its own",
-        "flows.settle:retry",
-        ("elif claim.lapsed:", "elif False:"),
-    ),
     # Recorded wrongly
     _mutant(
         "a lapse is forgotten when its claim is repeated",
@@ -184,11 +179,6 @@ _MUTANTS = (
         "an answer gives way to an unknown outcome",
         _RECORD,
         ("            WHERE attempt.outcome = 'unknown'\n", ""),
-    ),
-    _mutant(
-        "an outcome that comes late counts for another attempt",
-        _RECORD,
-        ("AND delivery.attempts_made = made.number", ""),
     ),
     _mutant(
         "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
