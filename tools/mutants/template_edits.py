@@ -146,7 +146,7 @@ def _nodes(
 
 
 def _numbers(template: TemplateText, node: yaml.Node, _: NodePath) -> Iterator[Span]:
-    if isinstance(node, yaml.ScalarNode) and NUMBER.fullmatch(node.value) and node.style in {None, "'", '"'}:
+    if isinstance(node, yaml.ScalarNode) and NUMBER.fullmatch(node.value) and (node.style or "") in {"", "'", '"'}:
         quote = node.style or ""
         value = float(node.value) if "." in node.value else int(node.value)
         for other in (value + 1, value - 1, value * 10):
