@@ -317,6 +317,8 @@ class Server:
             if row["state"] == "sending":
                 self._note_begin(delivery, str(row["destination_id"]), parameters)
             self._enter(delivery, row["state"])
+            if row["turn_at"] is not None:
+                self.world.evidence.turns[delivery] = (row["turn_at"] - EPOCH).total_seconds()
             self._log(process, f"stores the delivery, {row['state']}", delivery, learns=row["state"])
             if row["lease_id"] == parameters["lease_id"]:
                 self._note_lease(process, row)

@@ -498,13 +498,27 @@ def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
     """docs/architecture.md: each attempt that is due has a message that becomes visible then, not only one that finds
     it late; for a retry there is one before it is recorded, whatever happens after that. Faults of the queue may delay
     it, and what is due later than a message can wait hops. So may a host that stalls after a delay was computed and
-    before the message is sent: SQS counts the delay from then."""
+    before the message is sent: SQS counts the delay from then. Where a rate is reached, it is due at its turn, which is
+    no later than it takes to send all that the destination ever had."""
     queued = defaultdict(list)
     for delivery, visible_at in facts.evidence.queued:
         queued[delivery].append(visible_at)
     for delivery, due_at, latest in _dues(facts):
         if not any(-2 * SKEW_SECONDS <= at - due_at <= latest - due_at + 2 * SKEW_SECONDS for at in queued[delivery]):
             yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
+    for delivery, turn_at in facts.evidence.turns.items():
+        if delivery in facts.rows and turn_at > (latest := _last_turn(facts, delivery)):
+            yield _broken("woken in time", f"its turn was at {turn_at:.1f} s, not by {latest:.1f} s", delivery)
+
+
+def _last_turn(facts: Facts, delivery: str) -> float:
+    """When the rate of its destination has let all of its attempts go that there were in the run, and one more."""
+    destination = facts.rows[delivery]["destination_id"]
+    limits = BY_ID[str(destination)].options.limits
+    assert limits is not None
+    assert limits.rate is not None
+    attempts: int = sum(row["attempts_made"] for row in facts.rows.values() if row["destination_id"] == destination)
+    return facts.states[delivery][0][0] + (attempts + 1) / limits.rate + SKEW_SECONDS
 
 
 def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
@@ -518,7 +532,7 @@ def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
     for told in facts.evidence.told:
         at = stored.get(told.delivery or "")
         if told.how in ("accepted", "ended") and at is not None and facts.calm(told.process, at=told.at):
-            due_at = max(at, told.not_before or 0.0)
+            due_at = max(at, told.not_before or 0.0, facts.evidence.turns.get(str(told.delivery), 0.0))
             if due_at - at < LONGEST_HOP_SECONDS:
                 yield str(told.delivery), due_at, due_at
 

@@ -158,6 +158,21 @@ def limited(limit: str, *begins: tuple[float, ...]) -> RunEvidence:
     return good(begins=[Begin(**named, clock=clock, beside=tuple(beside)) for clock, *beside in begins])
 
 
+def in_turn(turn_at: float, *, woken_at: float) -> RunEvidence:
+    """A delivery that was accepted at a destination with a rate, with the turn that it got, and its message."""
+    target = next(each for each in DESTINATIONS if each.options.limits and each.options.limits.rate)
+    whose = {"tenant": str(target.tenant_id), "destination": target.name}
+    tells = [told("ended", at=21.0, state="delivered", waits=True, **whose)]
+    return good(
+        deliveries=[row(target)],
+        arrivals=[arrival(target=target)],
+        told=tells,
+        changes=[(1.0, str(DELIVERY), "new", "pending"), (20.0, str(DELIVERY), "pending", "delivered")],
+        turns={str(DELIVERY): turn_at},
+        queued=[(str(DELIVERY), woken_at)],
+    )
+
+
 RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
 CRASH: dict[str, Any] = {
     "faults": [FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")],
@@ -309,6 +324,8 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "sent before not_before": ("not before its time", good(told=[told(not_before=100.0)])),
     "a retry that nobody woke": ("woken in time", good(records=[record(**RETRIED, next_due_at=14.0)])),
     "a delivery that nobody woke": ("woken in time", good(changes=[(0.5, str(DELIVERY), "new", "pending")])),
+    "a turn that nobody woke": ("woken in time", in_turn(12.0, woken_at=1.0)),
+    "a turn that is put off": ("woken in time", in_turn(60.0, woken_at=60.0)),
     "another status": ("answers are logged", good(attempts=[attempt(1, "answered", 201)])),
     "more than allowed": ("no attempt too many", good(deliveries=[row(attempts_made=11)])),
     "a gap in the log": ("numbers agree", good(deliveries=[row(attempts_made=2)])),
@@ -475,8 +492,9 @@ def test_an_answer_that_was_told_and_came_too_late_to_count_may_differ_from_the_
     [
         limited("rate", (10.0,), (10.0,), (15.0,), (20.0,), (60.0,), (60.0,)),
         limited("concurrency", (10.0,), (80.0, 70.0)),
+        in_turn(12.0, woken_at=12.0),
     ],
-    ids=["as the rate allows", "after a lease"],
+    ids=["as the rate allows", "after a lease", "woken for its turn"],
 )
 def test_what_limits_allow_breaks_none(evidence: RunEvidence) -> None:
     assert list(broken_promises(evidence)) == []
