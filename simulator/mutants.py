@@ -210,8 +210,8 @@ _MUTANTS = (
     ),
     _mutant(
         "who waits does not see the end",
-        "flows.deliver:_last_state",
-        ("delivery = current or delivery", "assert current"),
+        "flows.deliver:_watch",
+        ("return find(delivery.delivery_id, tenant_id=delivery.tenant_id, services=services)", "return known"),
     ),
     _mutant(
         "another tenant reads a delivery",

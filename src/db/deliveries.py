@@ -322,6 +322,19 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
     return delivery_of(rows[0]) if rows else None
 
 
+def has_ended(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> bool:
+    """Whether nothing more happens to the tenant's delivery by itself; true of one that is not there."""
+    rows = database.rows(
+        """
+        SELECT FROM delivery
+        WHERE delivery_id = %(delivery_id)s AND tenant_id = %(tenant_id)s AND phase = 'open'
+        """,
+        {"delivery_id": delivery_id, "tenant_id": tenant_id},
+        repeatable=True,
+    )
+    return not rows
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which deliveries a list shows; None does not restrict it.

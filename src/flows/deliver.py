@@ -23,7 +23,10 @@ from flows.settle import CARRY_SECONDS, BatchMessage, carrying, queue, record, r
 from flows.wake import wake
 from runtime.observability import logger
 
-WATCH_SECONDS = 0.1  # between two reads of a delivery that the worker sends
+# Between two looks at a delivery that the worker sends: a quarter of the time waited so far, within these bounds. So an
+# answer is late by a quarter at the most, and 25 seconds take less than thirty looks (docs/adr/0047-*.md).
+WATCH_SECONDS = 0.1
+MOST_WATCH_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 2
 RECORD_SECONDS = 10.0  # how long a caller with an answer waits at most for a database that is not available
 # However late the answer came, the database is asked: a caller who got "delivered" must not read "sending" next.
@@ -63,7 +66,7 @@ def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Pro
         return _send(acceptance, acceptance.claim, answer_by=answer_by, services=services)
     if acceptance.is_held or _waits_beyond(give_up_at, acceptance.delivery):
         return Progress(delivery=acceptance.delivery, attempts=[])  # whoever waited would wait in vain
-    return _watch(acceptance.delivery, until=give_up_at.timestamp(), services=services)
+    return _watch(Progress(delivery=acceptance.delivery, attempts=[]), until=give_up_at, services=services)
 
 
 def _waits_beyond(end_at: datetime, delivery: Delivery) -> bool:
@@ -77,6 +80,16 @@ def find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) ->
     if stored is None:
         raise NotFound("delivery", str(delivery_id))
     return Progress(delivery=stored[0], attempts=stored[1])
+
+
+def follow(delivery_id: DeliveryId, *, tenant_id: TenantId, wait_seconds: float, services: Services) -> Progress:
+    """The tenant's delivery of that id with its attempts, as soon as it has ended or `wait_seconds` are over. Raises
+    NotFound."""
+    give_up_at = services.clock() + timedelta(seconds=wait_seconds)
+    progress = find(delivery_id, tenant_id=tenant_id, services=services)
+    if progress.delivery.state.finished or services.clock() >= give_up_at:
+        return progress
+    return _watch(progress, until=give_up_at, services=services)
 
 
 def show(delivery: Delivery, *, services: Services) -> Progress:
@@ -138,19 +151,23 @@ def _after_attempt(delivery: Delivery, judged: JudgedAttempt, *, services: Servi
     )
 
 
-def _watch(delivery: Delivery, *, until: float, services: Services) -> Progress:
-    """If the database becomes unavailable meanwhile, the caller gets the delivery as it was accepted: an error would
-    invite it to send again."""
+def _watch(known: Progress, *, until: datetime, services: Services) -> Progress:
+    """If the database becomes unavailable meanwhile, the caller gets what is known: an error would invite the one who
+    created the delivery to send again."""
+    delivery = known.delivery
     try:
-        return show(_last_state(delivery, until=until, services=services), services=services)
+        _wait_for_end(delivery, until=until.timestamp(), services=services)
+        return find(delivery.delivery_id, tenant_id=delivery.tenant_id, services=services)
     except DatabaseUnavailable:
         logger.exception("a delivery could not be watched", delivery_id=str(delivery.delivery_id))
-        return Progress(delivery=delivery, attempts=[])
+        return known
 
 
-def _last_state(delivery: Delivery, *, until: float, services: Services) -> Delivery:
-    while not delivery.state.finished and services.clock().timestamp() < until:
-        services.sleep(WATCH_SECONDS)
-        current = deliveries.find(services.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id)
-        delivery = current or delivery
-    return delivery
+def _wait_for_end(delivery: Delivery, *, until: float, services: Services) -> None:
+    began = now = services.clock().timestamp()
+    while now < until:
+        gap = min((now - began) / 4, MOST_WATCH_SECONDS, until - now)
+        services.sleep(max(gap, WATCH_SECONDS))
+        if deliveries.has_ended(services.database, tenant_id=delivery.tenant_id, delivery_id=delivery.delivery_id):
+            return
+        now = services.clock().timestamp()

@@ -586,6 +586,12 @@ CASES = [
         meanwhile={"recorded": DELIVERED},
     ),
     Case(
+        statement="deliveries.has_ended",
+        before=SENDING,
+        runs=lambda database: deliveries.has_ended(database, tenant_id=TENANT, delivery_id=FIRST),
+        meanwhile={"recorded": DELIVERED},
+    ),
+    Case(
         statement="deliveries.page",
         before=SENDING,
         runs=lambda database: deliveries.page(database, Filter(tenant_id=TENANT), limit=9),

@@ -19,7 +19,7 @@ from domain.wakeups import Wakeup
 from domain.windows import SendingWindow
 from flows.accept import accept
 from flows.attempt import attempt_due
-from flows.deliver import deliver, find
+from flows.deliver import deliver, find, follow
 from flows.settle import LAPSE_LOOK_SECONDS
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import OK, Line, Partner, Script
@@ -161,6 +161,96 @@ def test_where_the_deadline_does_not_fit_into_the_wait_the_worker_sends_and_the_
     assert progress.answer is None
     assert progress.attempts[0].response is not None
     assert progress.attempts[0].response.status == 200
+
+
+def works_after(seconds: float, gateway: Gateway) -> Callable[[float], None]:
+    """Sleeps, and is the worker as soon as so many seconds have passed."""
+
+    def sleep(pause: float) -> None:
+        gateway.clock.forward(pause)
+        if gateway.clock() >= START + timedelta(seconds=seconds):
+            attempt_due(gateway.queue.take(), services=gateway.services)
+
+    return sleep
+
+
+def test_who_asks_for_a_delivery_may_wait_for_its_end(gateway: Gateway, partner: StartPartner) -> None:
+    gateway.destination(partner(answers(201)).url())
+    accepted = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery
+    services = replace(gateway.services, sleep=works_after(8, gateway))
+    progress = follow(accepted.delivery_id, tenant_id=gateway.tenant_id, wait_seconds=20, services=services)
+    assert progress.delivery.state is State.DELIVERED
+    assert [attempt.response and attempt.response.status for attempt in progress.attempts] == [201]
+    assert gateway.clock() - START <= timedelta(seconds=8 * 1.25)
+
+
+def test_a_long_wait_looks_at_the_database_a_few_times_and_not_after_its_time(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    accepted = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery
+    with statements(gateway) as counted:
+        progress = follow(accepted.delivery_id, tenant_id=gateway.tenant_id, wait_seconds=25, services=gateway.services)
+    assert progress.delivery.state is State.PENDING
+    assert timedelta(seconds=25) <= gateway.clock() - START < timedelta(seconds=25.2)
+    assert len(counted) < 30
+
+
+@pytest.mark.parametrize("wait_seconds", [0, 25])
+def test_what_has_ended_is_shown_at_once_by_one_statement(
+    gateway: Gateway, partner: StartPartner, wait_seconds: int
+) -> None:
+    gateway.destination(partner(answers(200)).url())
+    ended = deliver(gateway.new(), wait_seconds=10, services=gateway.services).delivery
+    with statements(gateway) as counted:
+        follow(ended.delivery_id, tenant_id=gateway.tenant_id, wait_seconds=wait_seconds, services=gateway.services)
+    assert (len(counted), gateway.clock()) == (1, START)
+
+
+def test_a_database_that_goes_away_while_a_caller_waits_does_not_hide_what_was_found(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    accepted = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery
+
+    def lose_it(seconds: float) -> None:
+        gateway.clock.forward(seconds)
+        gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
+        gateway.services.database.close()
+
+    services = replace(gateway.services, sleep=lose_it)
+    try:
+        progress = follow(accepted.delivery_id, tenant_id=gateway.tenant_id, wait_seconds=25, services=services)
+    finally:
+        gateway.sql("ALTER ROLE sallyport_app LOGIN")
+    assert progress.delivery == accepted
+
+
+def test_nobody_waits_for_what_is_another_tenants(gateway: Gateway) -> None:
+    """Nor for what does not exist: the time says nothing about it."""
+    gateway.destination("http://127.0.0.1:1")
+    accepted = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery
+    stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
+    try:
+        with statements(stranger) as counted, pytest.raises(NotFound):
+            follow(accepted.delivery_id, tenant_id=stranger.tenant_id, wait_seconds=25, services=stranger.services)
+        assert (len(counted), stranger.clock()) == (1, START)
+    finally:
+        stranger.services.database.close()
+        stranger.services.client.close()
+
+
+def test_a_delivery_that_is_deleted_while_a_caller_waits_is_not_found(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    accepted = accept(gateway.new(), wait_seconds=None, services=gateway.services).delivery
+
+    def delete(seconds: float) -> None:
+        gateway.clock.forward(seconds)
+        gateway.sql("DELETE FROM delivery")
+
+    with pytest.raises(NotFound):
+        follow(
+            accepted.delivery_id,
+            tenant_id=gateway.tenant_id,
+            wait_seconds=25,
+            services=replace(gateway.services, sleep=delete),
+        )
 
 
 TOMORROW = SendingWindow(days=(1,), opens="03:00", closes="04:00", time_zone="UTC")

@@ -442,6 +442,20 @@ def test_another_tenants_delivery_is_not_found(functions: Functions, api: Api) -
     assert other.get(f"/v1/deliveries?cursor={cursor(delivery_id)}").json["deliveries"] == []
 
 
+def test_who_asks_for_a_delivery_may_wait_for_its_end(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers_after(0.3)).url())
+    delivery_id = api.create_delivery().json["delivery_id"]
+    with worker(functions):
+        shown = api.get(f"/v1/deliveries/{delivery_id}?wait=25")
+    assert (shown.status, shown.json["state"], shown.json["response"]["status"]) == (200, "delivered", 201)
+
+
+@pytest.mark.parametrize("wait", ["", "26", "-1", "1.5", "0x1", "%2B1", "999999999", "1&wait=2", "\u0661"])
+def test_a_wait_that_cannot_be_is_refused(refusing: Functions, wait: str) -> None:
+    refused = refusing.api.get(f"/v1/deliveries/{NOBODYS_ID}?wait={wait}")
+    assert (refused.status, refused.faults) == (422, ["wait"])
+
+
 def test_every_attempt_is_shown_the_first_one_first(functions: Functions, api: Api, partner: StartPartner) -> None:
     api.destination(partner(answers_in_turn(503, 200)).url())
     delivery_id = api.create_delivery().json["delivery_id"]

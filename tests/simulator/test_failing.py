@@ -18,9 +18,10 @@ SENT_AGAIN = "a lapsed claim is sent again"
 @pytest.fixture(scope="module")
 def failed(real: RealConnection) -> tuple[Story, Story]:
     """The story of the first seed at which something is sent twice, and what is left of it. Which seed that is changes
-    with the code. Not that of 20: its delivery waits for more than an hour, in hops, which is a line each."""
+    with the code. Not that of 20: its delivery waits for more than an hour, in hops, which is a line each; nor that of
+    38, which can hardly be made smaller."""
     with mutated(SENT_AGAIN):
-        stories = (run_tape(seed, real) for seed in range(21, 500))
+        stories = (run_tape(seed, real) for seed in range(39, 500))
         story = next(story for story in stories if story.broken and story.broken[0].promise == "at most once")
         return story, made_smaller(story, real, budget=250, report=lambda _: None)
 

@@ -240,6 +240,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/deliver.py": {
         "WATCH_SECONDS": 0.1,
+        "MOST_WATCH_SECONDS": 2.0,
         "RETRY_AFTER_SECONDS": 2,
         "RECORD_SECONDS": 10.0,
         "LEAST_RECORD_SECONDS": 1.0,

@@ -281,7 +281,12 @@ OPERATION_SHAPES: dict[str, Shape] = {
         ("state", "destination", "since", "until", "limit", "cursor"),
         None,
     ),
-    "GET /v1/deliveries/{delivery_id}": ("get_deliveries_delivery_id", "deliveries", ("delivery_id", "cursor"), None),
+    "GET /v1/deliveries/{delivery_id}": (
+        "get_deliveries_delivery_id",
+        "deliveries",
+        ("delivery_id", "wait", "cursor"),
+        None,
+    ),
     "POST /v1/destinations": ("post_destinations", "destinations", (), JSON_BODY),
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
     "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),

@@ -1,5 +1,6 @@
 """/v1/deliveries: create deliveries, and see what became of them."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -8,11 +9,12 @@ from aws_lambda_powertools.event_handler import Response
 
 from db import deliveries as table
 from domain.deliveries import State
+from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.scopes import READ, SEND
 from flows.accept import accept
-from flows.deliver import deliver, find
+from flows.deliver import deliver, follow
 from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.answers import fitting
@@ -44,6 +46,13 @@ PREFER = Parameter(
     place="header",
     description="wait=n waits up to n seconds (at most 25) for the partner's response",
     example="wait=10",
+)
+WAIT = Parameter(
+    name="wait",
+    place="query",
+    description="How many seconds to wait for the end of a delivery that has not ended",
+    example=0,
+    schema={"type": "integer", "minimum": 0, "maximum": MAX_TOTAL_SECONDS, "default": 0},
 )
 NAMED = ("Location", "Sallyport-Delivery-Id")
 FILTERS = (
@@ -158,8 +167,9 @@ def list_deliveries(request: Request) -> Response[Any]:
         path="/v1/deliveries/<delivery_id>",
         summary="Show a delivery and its attempts",
         scope=READ,
-        description="Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
-        parameters=(ATTEMPT_CURSOR,),
+        description="With `wait=n` it answers as soon as the delivery has ended, and after n seconds in any case. "
+        "Attempts that would make the answer too large are left out; `next_cursor` leads to them.",
+        parameters=(WAIT, ATTEMPT_CURSOR),
         responses={
             200: OperationResponse(
                 description="The delivery", body=DeliveryDetailsBody, headers=("Sallyport-Delivery-Id",)
@@ -170,9 +180,9 @@ def list_deliveries(request: Request) -> Response[Any]:
 )
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt that fits, the first one first."""
-    after = attempt_cursor_of(request)
+    after, wait_seconds = attempt_cursor_of(request), _wait_seconds(request)
     wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
-    progress = find(wanted, tenant_id=request.tenant_id, services=wiring.api())
+    progress = follow(wanted, tenant_id=request.tenant_id, wait_seconds=wait_seconds, services=wiring.api())
     return as_json(200, delivery_details(progress, after=after), {"Sallyport-Delivery-Id": str(wanted)})
 
 
@@ -182,6 +192,16 @@ def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> di
         "Sallyport-Delivery-Id": str(delivery_id),
     }
     return named | {"Idempotency-Replayed": "true"} if replayed else named
+
+
+def _wait_seconds(request: Request) -> int:
+    """Raises InvalidRequest."""
+    text = request.parameter("wait")
+    if text is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,2}", text) or int(text) > MAX_TOTAL_SECONDS:
+        raise InvalidRequest(Fault(field="wait", detail=f"must be a whole number from 0 to {MAX_TOTAL_SECONDS}"))
+    return int(text)
 
 
 def _filter(request: Request) -> table.Filter:
