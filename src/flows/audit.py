@@ -1,9 +1,13 @@
-"""Acts: what tokens and partners changed. Every transition of what a tenant manages is noted by one call."""
+"""Acts: what tokens, operators and partners changed. Every transition of what a tenant manages is noted by one call."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from db import audit
+from domain.audit import Checkpoint, Detail, Entry, canonical, storable
 from domain.destinations import GONE
+from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DestinationId, TenantId
 from flows.services import Services
 from runtime.observability import logger
@@ -22,17 +26,48 @@ class Actor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """`what` is a noun and what became of it, such as `destination.changed`; `on` is the id of that. `members` are the
-    names of what was changed, never values."""
+    names of what was changed, never values. `details` are few and short, and no secrets: counts, a reason, a state.
+    """
 
     tenant_id: TenantId
     actor: Actor
     what: str
     on: UUID
     members: tuple[str, ...] = ()
+    details: Mapping[str, Detail] = field(default_factory=dict)
 
 
 def note_act(act: Act, *, services: Services) -> None:
-    """Notes what was done. It is done by now, so nothing is raised."""
+    """Writes what was done into the audit log and the function's log. It is done by now, so nothing is raised: where
+    the database does not take the entry, the line of the function's log says all that it would have said."""
+    try:
+        checkpoint = audit.append(services.database, entry_of(act, services=services))
+    except (DatabaseUnavailable, StatementRefused) as error:
+        logger.error("an act is missing in the audit log", reason=str(error), what=act.what, on=str(act.on))
+        log_act(act, None, services=services)
+        return
+    log_act(act, checkpoint, services=services)
+
+
+def entry_of(act: Act, *, services: Services) -> Entry:
+    """The entry of an act that is done now."""
+    now = services.clock()
+    content = {
+        "by": act.actor.by,
+        "details": {name: storable(detail) for name, detail in act.details.items()},
+        "entry_id": str(services.new_id(now)),
+        "members": list(act.members),
+        "on": str(act.on),
+        "source_address": act.actor.source_address,
+        "tenant_id": str(act.tenant_id),
+        "what": act.what,
+    }
+    return Entry(tenant_id=act.tenant_id, at=now, content=canonical(content))
+
+
+def log_act(act: Act, checkpoint: Checkpoint | None, *, services: Services) -> None:
+    """The line of the function's log. With the entry's number and hash it leaves the database: a chain that is cut or
+    rewritten afterwards does not lead to them any more."""
     logger.info(
         "act",
         what=act.what,
@@ -41,12 +76,16 @@ def note_act(act: Act, *, services: Services) -> None:
         source_address=act.actor.source_address,
         tenant_id=str(act.tenant_id),
         members=list(act.members),
+        details=dict(act.details),
         at=services.clock().isoformat(),
+        audit_sequence=None if checkpoint is None else checkpoint.sequence,
+        audit_hash=None if checkpoint is None else checkpoint.hash.hex(),
     )
 
 
 def note_gone(tenant_id: TenantId, destination_id: DestinationId, *, services: Services) -> None:
-    """Notes that a partner's answer 410 disabled its destination."""
+    """Notes that a partner's answer 410 disabled its destination. A trigger of the table writes the entry of the audit
+    log, in the statement that recorded the answer."""
     logger.warning("a partner wants no more deliveries", destination_id=str(destination_id))
     act = Act(tenant_id=tenant_id, actor=Actor(by=GONE), what="destination.disabled", on=destination_id)
-    note_act(act, services=services)
+    log_act(act, None, services=services)

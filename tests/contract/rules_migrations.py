@@ -32,6 +32,8 @@ RERUNNABLE = "prefer-robust-stmts"  # asked of files outside a transaction alone
 CONTRACT = re.compile(r"^-- contract: (\d{4}_\w+|v\d+\.\d+\.\d+) stopped using it\b", re.MULTILINE)
 TAKES_AWAY = re.compile(r"^\s*(?:ALTER\b.*?\b)?(DROP|RENAME|REVOKE|TRUNCATE|DELETE)\b", re.IGNORECASE | re.DOTALL)
 
+CLOSES_A_FUNCTION = re.compile(r"REVOKE EXECUTE ON FUNCTION (\w+) FROM PUBLIC")
+
 
 def files() -> dict[str, str]:
     """Ours, by name."""
@@ -67,13 +69,20 @@ def what_takes_something_away_says_who_stopped_using_it(files: Files) -> list[st
     """By naming a migration that came before, or a release."""
     faults = []
     for name, text in files.items():
-        taken = sorted({match[1].upper() for match in map(TAKES_AWAY.match, _statements(text)) if match})
+        statements = [part for part in _statements(text) if not _closes_a_function_of(text, part)]
+        taken = sorted({match[1].upper() for match in map(TAKES_AWAY.match, statements) if match})
         named = CONTRACT.search(text)
         if taken and not named:
             faults.append(f"{name} says {', '.join(taken)} without `-- contract: NNNN_name stopped using it`")
         if named and not named[1].startswith("v") and (f"{named[1]}.sql" not in files or f"{named[1]}.sql" >= name):
             faults.append(f"{name}: there is no earlier migration {named[1]}")
     return faults
+
+
+def _closes_a_function_of(text: str, statement: str) -> bool:
+    """Whether it takes from everybody what they may by default: to call a function that the same file makes."""
+    closed = CLOSES_A_FUNCTION.fullmatch(statement)
+    return closed is not None and re.search(rf"^CREATE FUNCTION {closed[1]}\b", text, re.MULTILINE) is not None
 
 
 def what_runs_outside_a_transaction_is_one_statement(files: Files) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 from db import attempts, deliveries, tenants
 from db.attempts import Written
 from db.connection import Database
+from domain.audit import Checkpoint
 from domain.deliveries import Claim, Record, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
@@ -52,6 +53,7 @@ from tests.db.test_repeats import (
     records,
     revokes,
     stores,
+    writes,
 )
 
 
@@ -288,6 +290,23 @@ def test_a_token_whose_revocation_is_under_way_still_counts_and_then_no_more(pai
     assert pair.second_waits(checks) is not None
     assert checks(pair.second) is None
     assert pair.one("SELECT revoked_at FROM token") == (NOW,)
+
+
+@pytest.mark.parametrize(("end", "sequence"), [("COMMIT", 2), ("ROLLBACK", 1)])
+def test_who_appends_to_a_chain_waits_for_the_entry_before(pair: Pair, end: str, sequence: int) -> None:
+    """Or two entries would follow the same one."""
+    pair.begin(writes(50))
+    second = pair.second_waits(writes(51), end=end)
+    assert isinstance(second, Checkpoint)
+    assert (second.sequence, pair.one("SELECT hash FROM audit_head")) == (sequence, (second.hash,))
+    rows = pair.superuser.rows("SELECT previous, hash FROM audit_entry ORDER BY sequence", {})
+    assert [row["previous"] for row in rows] == [bytes(32), *(row["hash"] for row in rows[:-1])]
+
+
+def test_tenants_do_not_wait_for_each_other(pair: Pair) -> None:
+    pair.begin(writes(50))
+    assert writes(50, tenant_id=TenantId(UUID(int=9)))(pair.second).sequence == 1
+    pair.end()
 
 
 # A late truth and a lapse

@@ -17,10 +17,11 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, deliveries, destinations, oauth_tokens, sightings, tenants
+from db import attempts, audit, deliveries, destinations, oauth_tokens, sightings, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
+from domain.audit import Checkpoint, Content, Entry, canonical
 from domain.auth import AuthType, StoredToken
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
@@ -42,7 +43,7 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
-    *("slot_waiter", "ordering_place"),
+    *("slot_waiter", "ordering_place", "audit_entry", "audit_head"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
 
@@ -248,6 +249,22 @@ def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NO
     return act
 
 
+def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], Checkpoint]:
+    """An entry of the audit log."""
+    content: Content = {
+        "by": "token",
+        "details": {},
+        "entry_id": str(UUID(int=entry_id)),
+        "members": ["name"],
+        "on": "it",
+        "source_address": None,
+        "tenant_id": str(tenant_id),
+        "what": "destination.changed",
+    }
+    entry = Entry(tenant_id=tenant_id, at=NOW, content=canonical(content))
+    return lambda database: audit.append(database, entry)
+
+
 DELIVERED = records(A, attempt("answered"), State.DELIVERED)
 FAILED = records(A, attempt("answered"), State.FAILED, failed=True)
 RETRIED = records(A, attempt("unreachable"), State.PENDING)
@@ -331,6 +348,8 @@ SLOTS = replace(destination(), options=DestinationOptions(limits=Limits(concurre
 IN_ORDER = (*READY, accepts(ordering_key="k"), accepts(SECOND, ordering_key="k"))
 # With limits, with slots, and in an order: what a first run took or passed on, the second one neither takes nor misses.
 FLOW_CASES = [
+    Case(statement="audit.append", runs=writes(50), meanwhile={"another": writes(51)}),
+    Case(statement="audit.append", told="behind another", before=(writes(49),), runs=writes(50), role=ADMIN_ROLE),
     *(
         Case(
             statement="deliveries.claim",

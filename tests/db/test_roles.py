@@ -40,6 +40,21 @@ LASTING = {
     ("oauth_token", "destination_id"),
 }
 
+# What would change the past of the audit log: nobody can but who owns the schema.
+REWRITES = (
+    "INSERT INTO audit_entry (tenant_id, sequence, at, content, previous, hash) VALUES "
+    "(gen_random_uuid(), 1, now(), '{}', '', '')",
+    "UPDATE audit_entry SET at = now()",
+    "DELETE FROM audit_entry",
+    "TRUNCATE audit_entry",
+    "INSERT INTO audit_head (tenant_id) VALUES (gen_random_uuid())",
+    "UPDATE audit_head SET sequence = 0",
+    "DELETE FROM audit_head",
+    "CREATE OR REPLACE FUNCTION append_audit(uuid, timestamptz, text) RETURNS void LANGUAGE sql AS ''",
+    "ALTER TABLE audit_entry DISABLE TRIGGER ALL",
+    "SELECT FROM audit_entry FOR UPDATE",
+)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
@@ -134,10 +149,10 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
             APPLICATION_ROLE,
             {
                 *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
-                *("destination_flow", "slot_waiter", "ordering_place"),
+                *("destination_flow", "slot_waiter", "ordering_place", "audit_entry", "audit_head"),
             },
         ),
-        (ADMIN_ROLE, {"tenant", "token"}),
+        (ADMIN_ROLE, {"tenant", "token", "audit_entry", "audit_head"}),
     ],
 )
 def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres, role: str, tables: set[str]) -> None:
@@ -158,6 +173,7 @@ def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres,
         (APPLICATION_ROLE, "DELETE FROM delivery"),
         (APPLICATION_ROLE, "DELETE FROM attempt"),
         (APPLICATION_ROLE, "DROP TABLE attempt"),
+        *((role, statement) for role in (APPLICATION_ROLE, ADMIN_ROLE) for statement in REWRITES),
         (ADMIN_ROLE, "SELECT path FROM delivery"),
         (ADMIN_ROLE, "SELECT body FROM delivery_body"),
         (ADMIN_ROLE, "SELECT base_url FROM destination"),
@@ -222,6 +238,7 @@ def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> 
         "SET default_transaction_read_only = off; DELETE FROM attempt",  # not the setting stops them but the grants
         "SET ROLE sallyport_app",
         "SELECT * FROM token",
+        "SELECT append_audit(gen_random_uuid(), now(), '{}')",
     ],
 )
 def test_people_change_nothing(server: Postgres, statement: str) -> None:
@@ -239,6 +256,7 @@ def test_people_change_nothing(server: Postgres, statement: str) -> None:
         "SELECT FROM tenant",
         "CREATE TABLE note (n integer)",
         "SET ROLE sallyport_admin",
+        "SELECT append_audit(gen_random_uuid(), now(), '{}')",
     ],
 )
 def test_the_authorizer_changes_nothing_but_when_a_token_was_used(server: Postgres, statement: str) -> None:

@@ -1,0 +1,47 @@
+"""The audit log's entries, as they are hashed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from domain.ids import TenantId
+
+type Detail = str | int | None
+type Content = Mapping[str, Detail | Sequence[str] | Mapping[str, Detail]]
+
+STACK = TenantId(UUID(int=0))  # whose chain has what operators did to all tenants at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An act that is to be written down. `content` is canonical JSON, with the id of the entry in it: an entry that is
+    there already is not written twice."""
+
+    tenant_id: TenantId
+    at: datetime
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How far a chain has come: whoever knows it notices when the chain was rewritten or cut up to there."""
+
+    tenant_id: TenantId
+    sequence: int
+    at: datetime
+    hash: bytes
+
+
+def storable(detail: Detail) -> Detail:
+    """With U+FFFD in place of what PostgreSQL stores in no text: NUL, and halves of surrogate pairs."""
+    if not isinstance(detail, str):
+        return detail
+    return detail.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def canonical(content: Content) -> str:
+    """JSON that is written in only one way (RFC 8785): members by their names, no spaces, nothing escaped that need not
+    be. It is the same in every language as long as names are ASCII and numbers are whole and below 2**53."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
