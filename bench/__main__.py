@@ -26,7 +26,7 @@ from bench import (
     workers,
 )
 from bench.figures import say
-from bench.stage import Stage, stage
+from bench.stage import Stage, restore, stage
 from local.errors import LocalError
 from local.postgres import MAJOR_VERSION
 from local.stopping import stoppable
@@ -90,6 +90,7 @@ def _run(parts: list[Callable[[Stage], None]], *, small: bool) -> None:
         say("\n!!! A small run: it shows that every side does the work. Ignore the figures.\n")
     with stage(small=small) as ready:
         for part in parts:
+            restore(ready)
             part(ready)
 
 

@@ -22,6 +22,7 @@ from local.functions import REPOSITORY
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
 
+_DATABASE, _AS_PREPARED = "postgres", "prepared"
 _SEAL_KEY = "a key for benchmarks, long enough to be one"
 
 
@@ -48,7 +49,7 @@ class Stage:
         """The partner's base URL."""
         return f"http://127.0.0.1:{self.partner_port}"
 
-    def environment(self, *, role: str = APPLICATION_ROLE, database: str = "postgres") -> dict[str, str]:
+    def environment(self, *, role: str = APPLICATION_ROLE, database: str = _DATABASE) -> dict[str, str]:
         """The variables of a function, as Lambda would set them. Nothing of the shell but PATH."""
         return {
             "PATH": os.environ["PATH"],
@@ -100,12 +101,28 @@ def stage(*, small: bool = False) -> Iterator[Stage]:
                 token=issued.token,
             )
             add_destinations(made)
+            _copy_database(postgres, _DATABASE, _AS_PREPARED)
             yield made
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def add_destinations(stage: Stage, *, database: str = "postgres") -> None:
+def restore(stage: Stage) -> None:
+    """Makes the database what it was at first, whoever uses it still: no part meets the rows of another one."""
+    _run_apart(stage.postgres, f'DROP DATABASE "{_DATABASE}" WITH (FORCE)')
+    _copy_database(stage.postgres, _AS_PREPARED, _DATABASE)
+
+
+def _copy_database(postgres: Postgres, source: str, copy: str) -> None:
+    _run_apart(postgres, f'CREATE DATABASE "{copy}" TEMPLATE "{source}"')
+
+
+def _run_apart(postgres: Postgres, statement: str) -> None:
+    """From a session in neither database."""
+    postgres.run_sql(statement, database="template1")
+
+
+def add_destinations(stage: Stage, *, database: str = _DATABASE) -> None:
     """`partner` (idempotent) and `once` (not), both at the loopback partner."""
     with closing(superuser(stage, database=database)) as session:
         session.connection().execute(
@@ -121,7 +138,7 @@ def add_destinations(stage: Stage, *, database: str = "postgres") -> None:
         )
 
 
-def superuser(stage: Stage, *, database: str = "postgres") -> Database:
+def superuser(stage: Stage, *, database: str = _DATABASE) -> Database:
     """A session with all permissions, for preparing data. Close it."""
     return Database(DatabaseSettings(database_url=stage.postgres.url(database=database)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.render import combinations
-from tests.contract.project import ROOT
+from tests.support.copies import copy_clone
 from tests.support.making import make, taken, targets
 
 # What the project's own scripts call, and no Python, container engine, nft or package manager.
@@ -28,15 +28,7 @@ WITHOUT_PYTHON = ("clean", "certs")
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it is cloned: no environment is set up."""
-    root = tmp_path_factory.mktemp("clone")
-    for name in ("Makefile", "make", "local", "tools", "src", "infra", "template.yaml", "samconfig.toml"):
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "certs"))
-        else:
-            shutil.copy(ROOT / name, root / name)
-    for path in ROOT.glob("requirements*.txt"):
-        shutil.copy(path, root)
-    return root
+    return copy_clone(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ What it prints is what the README quotes.
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from typing import Any
 import pytest
 
 from local.front import listening
+from tests.support.copies import copy_project
 from tests.support.making import ROOT, clean, make
-
-FOLDERS = ("make", "local", "infra", "src", "events")
 
 
 def free_port() -> int:
@@ -28,12 +26,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "template.yaml"):
-        shutil.copy2(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to((ROOT / ".venv").resolve())
-    return tmp_path
+    return copy_project(tmp_path)
 
 
 @pytest.fixture

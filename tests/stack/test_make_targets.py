@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stack.diagram.maps import PICTURES
+from tests.support.copies import copy_project
 from tests.support.making import ROOT, make
 
 if TYPE_CHECKING:  # at run time the fixtures would be imported again
     from tests.support.gateway import QueueServer
 
-FOLDERS = ("make", "local", "stack", "infra", "src", "docs", "lab", "tools")
-FILES = ("Makefile", "template.yaml", "samconfig.toml", "README.md", "requirements-dev.txt", "pyproject.toml")
-
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with its environment, whose documents a target may write while other tests read the real ones."""
-    root = tmp_path_factory.mktemp("project")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (*FILES, *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/node").glob("*.json"))):
-        (root / name).parent.mkdir(exist_ok=True, parents=True)
-        shutil.copy2(ROOT / name, root / name)
-    (root / ".venv").symlink_to((ROOT / ".venv").resolve())
-    return root
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """The layers in docs/architecture.md are those of the import contracts."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.copies import copy_project
 from tests.support.making import ROOT, make
 from tools.layers import CLOSED, OPENED, PAGE, contracts, drawn, renewed, written
 
@@ -45,13 +45,7 @@ def test_a_page_without_its_marks_is_refused() -> None:
 
 
 def test_make_layers_writes_what_the_page_shows(tmp_path: Path) -> None:
-    for name in ("make", "local", "tools", "src"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "template.yaml", "pyproject.toml", "requirements-dev.txt"):
-        shutil.copy2(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to((ROOT / ".venv").resolve())
-    page = tmp_path / PAGE
-    page.parent.mkdir()
+    page = copy_project(tmp_path) / PAGE
     page.write_text(f"# Layers\n{OPENED}nothing yet\n{CLOSED}The end.\n")
     done = make("layers", root=tmp_path)
     assert done.returncode == 0, done.stderr
