@@ -186,7 +186,8 @@ _MUTANTS = (
     _mutant(
         "an outcome that comes late is only logged",
         _RECORD,
-        ("OR delivery.state IN ('unknown', 'pending') AND", "OR FALSE AND"),
+        ("OR delivery.state IN ('unknown', 'pending') AND made.next_state = 'delivered'", ""),
+        ("AND made.next_state = 'failed'))", "AND false))"),
     ),
     _mutant(
         "attempts are not counted",

@@ -137,7 +137,11 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                       AND (-- whoever holds it now sends nothing, and is about to record the lapse
                            delivery.state = 'sending' AND delivery.lease_id = delivery.lapsed_lease_id
                            -- somebody recorded the lapse, under which nothing was sent since
-                           OR delivery.state IN ('unknown', 'pending') AND made.next_state IN ('delivered', 'failed')))
+                           OR delivery.state IN ('unknown', 'pending') AND made.next_state = 'delivered'
+                           -- unless it is pending because somebody wants another attempt (db/control.py)
+                           OR (delivery.state = 'unknown' OR delivery.state = 'pending'
+                                                             AND delivery.lapsed_lease_id IS NOT NULL)
+                              AND made.next_state = 'failed'))
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase, made.failed
         ), logged AS (
             INSERT INTO attempt (
@@ -253,7 +257,8 @@ def with_delivery(
                delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
-               delivery.waiting_for, delivery.waits_until,
+               delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
+               delivery.resolved_at, delivery.note, delivery.replay_of,
                attempt.attempt_id, attempt.number, attempt.outcome, attempt.reason, attempt.started_at, attempt.dns_ms,
                attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,

@@ -23,6 +23,7 @@ from domain.deliveries import (
     Missing,
     NewDelivery,
     NotDue,
+    Resolution,
     State,
     WaitingFor,
 )
@@ -150,7 +151,8 @@ def accept(
             ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE SET idempotency_key = EXCLUDED.idempotency_key
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
-                      created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at
+                      created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at,
+                      resolution, resolved_by, resolved_at, note, replay_of
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
@@ -170,6 +172,7 @@ def accept(
                written.fingerprint, written.attempts_made, written.attempts_allowed, written.due_at,
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
+               written.resolution, written.resolved_by, written.resolved_at, written.note, written.replay_of,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
                coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
@@ -312,7 +315,8 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
                delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
-               delivery.waiting_for, delivery.waits_until
+               delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
+               delivery.resolved_at, delivery.note, delivery.replay_of
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -359,7 +363,8 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
                delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
-               delivery.waiting_for, delivery.waits_until
+               delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
+               delivery.resolved_at, delivery.note, delivery.replay_of
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -634,6 +639,11 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         held_by=None if row["waiting_for"] is None else WaitingFor(row["waiting_for"]),
         waits_until=row["waits_until"],
         destination_state=DestinationState(row["destination_state"]),
+        resolution=None if row["resolution"] is None else Resolution(row["resolution"]),
+        resolved_by=row["resolved_by"],
+        resolved_at=row["resolved_at"],
+        note=row["note"],
+        replay_of=None if row["replay_of"] is None else DeliveryId(row["replay_of"]),
     )
 
 

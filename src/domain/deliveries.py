@@ -53,6 +53,14 @@ class WaitingFor(StrEnum):
     CONCURRENCY = "concurrency"
 
 
+class Resolution(StrEnum):
+    """What a delivery in `unknown` was resolved as: what became of it, or that it is to be sent once more."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
 # Why nothing is sent to a destination in this state; None where that is no reason.
 WAITING_IN: Mapping[DestinationState, WaitingFor | None] = {
     DestinationState.ACTIVE: None,
@@ -98,6 +106,9 @@ class Delivery:
 
     `held_by` is what a pending one waits for besides its time, as it was when it was last looked at; `waits_until` is
     when it is its turn, None where nobody knows.
+
+    `resolution` is what it was resolved as the last time that it was `unknown`, with who resolved it (`token:<id>`),
+    when, and a note; None where nobody did. `replay_of` is the delivery that it repeats.
     """
 
     delivery_id: DeliveryId
@@ -121,6 +132,11 @@ class Delivery:
     held_by: WaitingFor | None = None
     waits_until: datetime | None = None
     destination_state: DestinationState = DestinationState.ACTIVE
+    resolution: Resolution | None = None
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    note: str | None = None
+    replay_of: DeliveryId | None = None
 
     @property
     def waiting_for(self) -> WaitingFor | None:

@@ -9,9 +9,10 @@
     ├── NotFound                  no such thing for this tenant
     ├── Conflict
     │   ├── NameTaken             a destination of that name exists
-    │   ├── WrongState            the destination's state does not allow the transition
+    │   ├── WrongState            the state of a thing does not allow what was asked for
     │   ├── Unfinished            deliveries to the destination are unfinished, so it cannot be deleted
     │   ├── Disabled              the destination is disabled: it takes no new deliveries
+    │   ├── DestinationDeleted    the delivery's destination was deleted: nothing is sent to it
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
     ├── TooSoon                   the destination was verified a moment ago
@@ -112,10 +113,15 @@ class NameTaken(Conflict):
 
 
 class WrongState(Conflict):
-    """The destination is in a state from which what was asked for does not lead on; `possible` is what would."""
+    """A destination, or another thing, is in a state that what was asked for does not lead on from; `possible` is what
+    would."""
 
-    def __init__(self, *, state: str, possible: tuple[str, ...]) -> None:
-        super().__init__(f"the destination is {state}; possible are {' and '.join(possible)}")
+    def __init__(self, *, state: str, possible: tuple[str, ...], noun: str = "destination") -> None:
+        listed = " and ".join(possible)
+        what = (
+            f"possible {'are' if len(possible) > 1 else 'is'} {listed}" if possible else "nothing can be done about it"
+        )
+        super().__init__(f"the {noun} is {state}; {what}")
         self.state = state
         self.possible = possible
 
@@ -134,6 +140,13 @@ class Disabled(Conflict):
     def __init__(self, *, reason: str | None) -> None:
         super().__init__(f"the destination is disabled: {reason or 'no reason was given'}")
         self.reason = reason
+
+
+class DestinationDeleted(Conflict):
+    """The delivery's destination was deleted, so nothing is sent to it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("its destination was deleted; nothing is sent to it any more")
 
 
 class StillInFlight(Conflict):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.deliveries import WaitingFor
+from domain.control import Control
+from domain.deliveries import State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES
@@ -85,8 +86,11 @@ KINDS: Mapping[str, ProblemKind] = {
     "name-taken": ProblemKind(statuses=(409,), detail="there is a destination of that name already"),
     "wrong-state": ProblemKind(
         statuses=(409,),
-        detail="the destination is disabled; possible are enable",
+        detail="the destination is disabled; possible is enable",
         members={"state": "disabled", "possible": ["enable"]},
+    ),
+    "destination-deleted": ProblemKind(
+        statuses=(409,), detail="its destination was deleted; nothing is sent to it any more"
     ),
     "deliveries-unfinished": ProblemKind(
         statuses=(409,),
@@ -197,14 +201,14 @@ KINDS: Mapping[str, ProblemKind] = {
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "state": {
         "type": "string",
-        "enum": [state.value for state in DestinationState],
-        "description": "The state that the destination is in",
+        "enum": list(dict.fromkeys(state.value for kind in (DestinationState, State) for state in kind)),
+        "description": "The state that the destination, or the delivery, is in",
         "examples": ["disabled"],
     },
     "possible": {
         "type": "array",
-        "items": {"type": "string", "enum": [transition.value for transition in Transition]},
-        "description": "The calls that would change it",
+        "items": {"type": "string", "enum": [name.value for kind in (Transition, Control) for name in kind]},
+        "description": "What would be possible instead: calls, or members of a PATCH",
         "examples": [["enable"]],
     },
     "unfinished": {"type": "integer", "description": "How many deliveries are pending or sent", "examples": [3]},

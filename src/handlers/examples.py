@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from domain.auth import AssertionAlgorithm, AuthType, ClientAuthentication
 from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
-from domain.deliveries import ASYNC_ATTEMPTS, State, WaitingFor
+from domain.deliveries import ASYNC_ATTEMPTS, Resolution, State, WaitingFor
 from domain.destinations import DestinationState, Guarantee
 from domain.outcomes import OutcomeKind
 from domain.probe import ProbeResult
@@ -31,7 +31,13 @@ from handlers.schemas.allowlist import (
     NextChangeBody,
 )
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
-from handlers.schemas.deliveries import DeliveriesBody, DeliveryBody, DeliveryDetailsBody, NewDeliveryBody
+from handlers.schemas.deliveries import (
+    DeliveriesBody,
+    DeliveryBody,
+    DeliveryDetailsBody,
+    NewDeliveryBody,
+    ResolutionBody,
+)
 from handlers.schemas.destinations import (
     DeletedDestinationBody,
     DestinationBody,
@@ -340,6 +346,11 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
         "defaults": {"guarantee": None, "idempotent": None},
     },
     ReasonBody: {"reason": {"reason": "until their cut-off"}},
+    ResolutionBody: {
+        "delivered": {"as": "delivered", "note": "it is on their statement of today"},
+        "failed": {"as": "failed"},
+        "again": {"as": "again", "note": "they know nothing of it, says their desk"},
+    },
 }
 
 
@@ -564,6 +575,10 @@ def _pending() -> DeliveryBody:
         next_attempt_at=_AT,
         waiting_for=WaitingFor.DESTINATION_PAUSED,
         finished_at=None,
+        resolution=None,
+        resolved_by=None,
+        resolved_at=None,
+        note=None,
     )
 
 
@@ -576,6 +591,10 @@ def _delivered() -> DeliveryDetailsBody:
         next_attempt_at=None,
         waiting_for=None,
         finished_at=_AT + timedelta(seconds=6),
+        resolution=Resolution.AGAIN,
+        resolved_by=f"token:{_TOKEN}",
+        resolved_at=_AT + timedelta(seconds=5),
+        note="they know nothing of it, says their desk",
         attempts=[
             _attempt(1, outcome=OutcomeKind.UNREACHABLE, reason="the connection was refused", response=None),
             _attempt(2, outcome=OutcomeKind.ANSWERED, reason=None, response=response),
@@ -599,6 +618,7 @@ def _delivery_fields() -> dict[str, Any]:
         "attempts_allowed": ASYNC_ATTEMPTS,
         "waits_until": None,
         "ordering_key": "customer-17",
+        "replay_of": None,
         "created_at": _AT,
     }
 

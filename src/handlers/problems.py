@@ -41,8 +41,9 @@ TITLES = {
     "not-found": "The resource does not exist",
     "method-not-allowed": "The resource does not support this method",
     "name-taken": "The name is in use",
-    "wrong-state": "The destination's state does not allow this",
+    "wrong-state": "The state does not allow this",
     "deliveries-unfinished": "Deliveries to the destination are unfinished",
+    "destination-deleted": "The delivery's destination was deleted",
     "destination-disabled": "The destination is disabled",
     "destination-paused": "The destination is paused",
     "too-soon": "The destination was verified a moment ago",
@@ -160,6 +161,8 @@ def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping
             return "deliveries-unfinished", {"unfinished": count}, {}
         case errors.Disabled(reason=reason):
             return "destination-disabled", {"reason": reason}, {}
+        case errors.DestinationDeleted():
+            return "destination-deleted", {}, {}
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
             return "in-flight", {"delivery_id": delivery_id}, {"Retry-After": str(seconds)}
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):

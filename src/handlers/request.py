@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound, TooLarge
 from domain.ids import TenantId
+from flows.audit import Actor
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _LONG_WAIT_DIGITS = 6  # as good as more of them, of which Python does not read just any number
@@ -138,6 +139,11 @@ def _is_unicode(request: Request) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def actor_of(request: Request) -> Actor:
+    """Who makes this call."""
+    return Actor(by=request.token_id, source_address=request.source_address)
 
 
 def uuid_of(text: str, *, noun: str) -> UUID:

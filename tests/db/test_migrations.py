@@ -185,7 +185,7 @@ def test_a_lock_that_others_hold_is_not_waited_for_long_but_tried_again(
                 pauses.append(seconds)
                 somebody.rollback()
 
-            assert migrate(connection, files=given("ALTER TABLE delivery ADD note text"), sleep=sleep) == [NEXT]
+            assert migrate(connection, files=given("ALTER TABLE delivery ADD remark text"), sleep=sleep) == [NEXT]
             assert len(pauses) == 1
 
 
@@ -198,9 +198,9 @@ def test_a_lock_that_is_never_free_is_a_failure_that_names_the_file(
         migrate(connection)
         somebody.execute("LOCK TABLE delivery IN ACCESS SHARE MODE")
         with pytest.raises(MigrationError, match=rf"{NEXT:04}_later\.sql: canceling statement due to lock timeout"):
-            migrate(connection, files=given("ALTER TABLE delivery ADD note text"), sleep=lambda _: None)
+            migrate(connection, files=given("ALTER TABLE delivery ADD remark text"), sleep=lambda _: None)
         with pytest.raises(MigrationError, match="lock timeout"):  # nor is there another try when there is no time
-            migrate(connection, files=given("ALTER TABLE delivery ADD note text"), seconds_left=lambda: 1.5)
+            migrate(connection, files=given("ALTER TABLE delivery ADD remark text"), seconds_left=lambda: 1.5)
 
 
 def test_a_migration_that_finds_another_at_work_gives_up_in_time(empty: str) -> None:

@@ -18,23 +18,31 @@ from db import attempts, deliveries, tenants
 from db.attempts import Written
 from db.connection import Database
 from domain.audit import Checkpoint
-from domain.deliveries import Claim, Record, State
+from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.db.test_repeats import (
+    CALLS_IT_FAILED,
+    CANCELS,
     DELIVERED,
     EMPTY,
+    ENDED_UNKNOWN,
     FIRST,
+    IN_ORDER,
     LAPSED,
     NOW,
     PENDING,
     READY,
     RETRIED,
+    RETRIES,
     SECOND,
     SENDING,
+    SENDS_AGAIN,
+    SLOTS,
     TENANCY,
     TENANT,
+    THIRD,
     TOKEN,
     A,
     Act,
@@ -44,6 +52,8 @@ from tests.db.test_repeats import (
     attempt,
     both,
     claims,
+    claims_all,
+    decides,
     destination,
     issues,
     issues_another,
@@ -51,6 +61,7 @@ from tests.db.test_repeats import (
     lease,
     nothing,
     records,
+    records_of,
     revokes,
     stores,
     writes,
@@ -361,3 +372,96 @@ def test_two_tokens_of_one_secret_cannot_be(pair: Pair) -> None:
             scopes=("read",),
             now=NOW,
         )
+
+
+# What callers decide
+
+
+UNKNOWN = (*SENDING, ENDED_UNKNOWN)
+
+
+def test_of_two_decisions_at_once_the_first_one_counts_and_the_other_is_told(pair: Pair) -> None:
+    pair.scene(*UNKNOWN)
+    pair.begin(CALLS_IT_FAILED)
+    another = decides(State.PENDING, State.UNKNOWN, resolution=Resolution.AGAIN, change_id=51)
+    assert pair.second_waits(another) == (False, State.FAILED, frozenset())
+    assert pair.one("SELECT state, resolution FROM delivery") == ("failed", "failed")
+
+
+def test_an_attempt_that_begins_while_its_delivery_is_canceled_does_not_begin(pair: Pair) -> None:
+    pair.scene(*PENDING)
+    pair.begin(CANCELS)
+    assert claimed(claims(A, at=later(80))(pair.second)) == [("claim", SECOND, False, 1)]
+    pair.end()
+    assert claimed(claims(B, at=later(80))(pair.second)) == []
+    assert pair.one("SELECT state, attempts_made FROM delivery ORDER BY delivery_id LIMIT 1") == ("canceled", 0)
+
+
+def test_what_is_being_sent_is_neither_canceled_nor_retried(pair: Pair) -> None:
+    for act in (CANCELS, RETRIES):
+        pair.superuser.connection().execute(EMPTY)
+        pair.scene(*READY, accepts())
+        pair.begin(claims(A))
+        assert pair.second_waits(act) == (False, State.SENDING, frozenset())
+        assert pair.one("SELECT state, lease_id FROM delivery") == ("sending", A)
+
+
+def test_an_outcome_that_is_being_recorded_is_seen_by_whoever_decides(pair: Pair) -> None:
+    pair.scene(*SENDING, claims(B, at=later(60)), LAPSED)
+    pair.begin(DELIVERED)
+    assert pair.second_waits(SENDS_AGAIN) == (False, State.DELIVERED, frozenset())
+    assert pair.one("SELECT state, resolution FROM delivery") == ("delivered", None)
+
+
+@pytest.mark.parametrize(
+    ("decided", "truth", "becomes"),
+    [
+        (SENDS_AGAIN, DELIVERED, "delivered"),
+        # A decision for another attempt stands, whatever else came of the one before.
+        (SENDS_AGAIN, records(A, attempt("refused"), State.FAILED), "pending"),
+        (CALLS_IT_FAILED, DELIVERED, "failed"),
+    ],
+)
+def test_an_outcome_that_comes_while_it_is_decided_does_not_undo_the_decision(
+    pair: Pair, decided: Act, truth: Act, becomes: str
+) -> None:
+    pair.scene(*SENDING, claims(B, at=later(60)), LAPSED)
+    pair.begin(decided)
+    pair.second_waits(truth)
+    assert pair.one("SELECT state, attempts_made FROM delivery") == (becomes, 1)
+    assert pair.one("SELECT outcome FROM attempt") != ("unknown",)
+
+
+def test_a_failure_that_is_retried_is_not_ended_by_its_outcome_that_comes_twice(pair: Pair) -> None:
+    late = records(A, attempt("answered"), State.FAILED)
+    pair.scene(*SENDING, claims(B, at=later(60)), LAPSED, late, RETRIES)
+    late(pair.second)
+    assert pair.one("SELECT state FROM delivery") == ("pending",)
+
+
+def test_a_slot_that_was_passed_on_to_a_canceled_one_goes_to_the_next(pair: Pair) -> None:
+    waiting = (accepts(), accepts(SECOND), claims_all(A, [FIRST, SECOND], at=later(1)))
+    pair.scene(issues, stores(SLOTS), accepts(THIRD), claims_all(B, [THIRD]), *waiting)
+    pair.scene(records_of(THIRD, B, at=later(69)))
+    assert pair.one("SELECT in_flight FROM destination_flow") == ([FIRST],)
+    told = CANCELS(pair.first)
+    assert isinstance(told, tuple)
+    assert [each.delivery_id for each in told[2]] == [SECOND]
+    assert pair.one("SELECT in_flight FROM destination_flow") == ([SECOND],)
+    assert pair.one("SELECT array_agg(delivery_id) FROM slot_waiter") == ([SECOND],)
+
+
+def test_in_order_the_next_one_goes_when_the_first_is_decided_and_keeps_its_place_when_it_is_sent_again(
+    pair: Pair,
+) -> None:
+    places = "SELECT array_agg(delivery_id ORDER BY place) FROM ordering_place"
+    for act, woken, left in (
+        (CALLS_IT_FAILED, [SECOND], [SECOND]),
+        (SENDS_AGAIN, [], [FIRST, SECOND]),
+    ):
+        pair.superuser.connection().execute(EMPTY)
+        pair.scene(*IN_ORDER, claims(A), ENDED_UNKNOWN)
+        told = act(pair.first)
+        assert isinstance(told, tuple)
+        assert [each.delivery_id for each in told[2]] == woken
+        assert pair.one(places) == (left,)

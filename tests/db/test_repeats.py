@@ -17,13 +17,14 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, audit, deliveries, destinations, oauth_tokens, sightings, tenants
+from db import attempts, audit, control, deliveries, destinations, oauth_tokens, sightings, tenants
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
 from domain.audit import Checkpoint, Content, Entry, canonical
 from domain.auth import AuthType, StoredToken
-from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, State, StoredResponse
+from domain.control import Change, Control
+from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
@@ -37,7 +38,7 @@ from tests.support.wires import Wire
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT, TOKEN, PARTNER = TenantId(UUID(int=1)), TokenId(UUID(int=2)), DestinationId(UUID(int=3))
-FIRST, SECOND = DeliveryId(UUID(int=10)), DeliveryId(UUID(int=11))
+FIRST, SECOND, THIRD = (DeliveryId(UUID(int=number)) for number in (10, 11, 12))
 RENEWAL, OTHER_RENEWAL = UUID(int=40), UUID(int=41)
 A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
@@ -272,6 +273,35 @@ LAPSED = records(B, attempt("unknown", attempt_id=31), State.UNKNOWN, at=later(6
 LAPSED_AND_RETRIED = records(B, attempt("unknown", attempt_id=31), State.PENDING, at=later(61))
 
 
+def decides(
+    becomes: State, *since: State, resolution: Resolution | None = None, at: float = 70, change_id: int = 50
+) -> Act:
+    """A caller's decision about the first delivery."""
+
+    def act(database: Database) -> object:
+        wanted = Change(
+            change_id=UUID(int=change_id),
+            control=Control.RESOLVE if resolution else Control.CANCEL if becomes is State.CANCELED else Control.RETRY,
+            becomes=becomes,
+            by="token:x",
+            due_at=later(at) if becomes is State.PENDING else None,
+            resolution=resolution,
+        )
+        found = control.change(
+            database, wanted, tenant_id=TENANT, delivery_id=FIRST, since=frozenset(since), now=later(at)
+        )
+        assert found is not None
+        return found.done, None if found.done else found.state, found.woken
+
+    return act
+
+
+SENDS_AGAIN = decides(State.PENDING, State.UNKNOWN, resolution=Resolution.AGAIN)
+CALLS_IT_FAILED = decides(State.FAILED, State.UNKNOWN, resolution=Resolution.FAILED)
+RETRIES = decides(State.PENDING, State.PENDING, State.FAILED)
+CANCELS = decides(State.CANCELED, State.PENDING)
+
+
 def next_worker(database: Database) -> None:
     """Claims whatever is due by then, and records what becomes of it."""
     for claim in deliveries.claim(database, [FIRST], lease=lease(B, since=later(60)), now=later(60)):
@@ -279,6 +309,24 @@ def next_worker(database: Database) -> None:
             made = attempt("unknown" if claim.lapsed else "answered", number=claim.attempts_made, attempt_id=32)
             state = State.UNKNOWN if claim.lapsed else State.DELIVERED
             records(B, made, state, at=later(61))(database)
+
+
+def next_worker_at(seconds: float) -> Act:
+    """The same at another time."""
+
+    def act(database: Database) -> None:
+        for claim in deliveries.claim(database, [FIRST], lease=lease(B, since=later(seconds)), now=later(seconds)):
+            if isinstance(claim, Claim):
+                made = attempt("answered", number=claim.attempts_made, attempt_id=33)
+                records(B, made, State.DELIVERED, at=later(seconds + 1))(database)
+
+    return act
+
+
+def records_of(delivery_id: DeliveryId, lease_id: LeaseId, *, at: datetime) -> Act:
+    """Its first attempt was answered."""
+    made = replace(attempt("answered", attempt_id=34), delivery_id=delivery_id)
+    return records(lease_id, made, State.DELIVERED, at=at)
 
 
 def both(*acts: Act) -> Act:
@@ -629,7 +677,56 @@ CASES = [
         meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
     ),
 ]
-CASES += FLOW_CASES
+ENDED_UNKNOWN = records(A, attempt("unknown"), State.UNKNOWN)
+CONTROL_CASES = [
+    *(
+        Case(
+            statement="control.change",
+            told=told,
+            before=(*SENDING, ENDED_UNKNOWN),
+            runs=runs,
+            meanwhile={
+                "the next worker": next_worker_at(80),
+                "another decides": decides(
+                    State.DELIVERED, State.UNKNOWN, resolution=Resolution.DELIVERED, at=71, change_id=51
+                ),
+            },
+        )
+        for told, runs in (("again", SENDS_AGAIN), ("as failed", CALLS_IT_FAILED))
+    ),
+    *(
+        Case(statement="control.change", told=told, before=before, runs=runs, meanwhile=OTHERS)
+        for told, before, runs in (
+            ("retries what failed", (*SENDING, FAILED), RETRIES),
+            ("retries what waits", (*SENDING, RETRIED), RETRIES),
+            ("cancels", PENDING, CANCELS),
+            ("cancels what is sent", SENDING, CANCELS),
+        )
+    ),
+    *(
+        Case(statement="control.change", told=told, before=before, runs=runs)
+        for told, before, runs in (
+            ("cancels, in order", IN_ORDER, CANCELS),
+            ("as failed, in order", (*IN_ORDER, claims(A), ENDED_UNKNOWN), CALLS_IT_FAILED),
+            ("again, in order", (*IN_ORDER, claims(A), ENDED_UNKNOWN), SENDS_AGAIN),
+            (
+                "cancels, with a slot passed on to it",
+                (
+                    issues,
+                    stores(SLOTS),
+                    accepts(THIRD),
+                    claims_all(B, [THIRD]),
+                    accepts(),
+                    accepts(SECOND),
+                    claims_all(A, [FIRST, SECOND], at=later(1)),
+                    records_of(THIRD, B, at=later(69)),
+                ),
+                CANCELS,
+            ),
+        )
+    ),
+]
+CASES += FLOW_CASES + CONTROL_CASES
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
     for case in CASES

@@ -30,6 +30,10 @@ class Example:
         return f"{self.method} {self.template} {self.named}".strip()
 
 
+# By act, what a delivery is made of that the act is possible for.
+BEFORE: dict[str, dict[str, Any]] = {"resolve": {"path": "/hang-up"}}
+
+
 def examples(document: dict[str, Any]) -> Iterator[Example]:
     """Every operation with each of its bodies, and with each of its optional parameters by itself."""
     for template, operations in document["paths"].items():
@@ -66,6 +70,7 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
     makes = {json.loads(example.body or b"")["name"]: example for example in tried if _makes_a_destination(example)}
     waiting = [example for example in tried if _needs_a_link(example)]
     for example in [*(example for example in tried if example not in waiting), *waiting]:
+        led_to |= _scene(example, consumer)
         status, headers, body = _call(stack, consumer, example, led_to)
         described = document["paths"][example.template][example.method.lower()]["responses"]
         assert status < 400, (str(example), status, body)
@@ -77,6 +82,16 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
             assert _call(stack, consumer, makes[deleted], led_to)[0] == 201, str(example)
     assert len(tried) > 50  # as many bodies and parameters has the document
     assert {example.template for example in tried} == set(document["paths"])
+
+
+def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
+    """What must be there for an act: a delivery in the state that it is for."""
+    delivery, _, act = example.template.removeprefix("/v1/deliveries/").partition("/")
+    if delivery != "{delivery_id}" or act not in BEFORE:
+        return {}
+    body = {"destination": "partner", "path": "/orders", **BEFORE[act]}
+    made = consumer.call("POST", "/v1/deliveries", body=body, headers={"Prefer": "wait=25"})
+    return {"delivery_id": made.json["delivery_id"]}
 
 
 def _makes_a_destination(example: Example) -> bool:

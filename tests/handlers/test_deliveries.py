@@ -80,6 +80,11 @@ def test_a_delivery_is_accepted_and_sent_later(functions: Functions, api: Api, p
         "waiting_for": None,
         "waits_until": None,
         "ordering_key": None,
+        "resolution": None,
+        "resolved_by": None,
+        "resolved_at": None,
+        "note": None,
+        "replay_of": None,
         "created_at": body["created_at"],
         "finished_at": None,
     }

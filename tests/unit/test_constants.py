@@ -245,6 +245,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "RECORD_SECONDS": 10.0,
         "LEAST_RECORD_SECONDS": 1.0,
     },
+    "flows/control.py": {"CHANGED_WITHIN_SECONDS": 45},
     "flows/destination_states.py": {
         "WAKE_BEFORE_SECONDS": 7.0,
         "WAKE_SECONDS": 17.0,

@@ -21,6 +21,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.WrongState(state="disabled", possible=("enable",)), 409, "wrong-state", {}),
     (errors.Unfinished(count=3), 409, "deliveries-unfinished", {}),
     (errors.Disabled(reason=None), 409, "destination-disabled", {}),
+    (errors.DestinationDeleted(), 409, "destination-deleted", {}),
     (errors.DestinationPaused(reason="x", retry_after_seconds=60), 503, "destination-paused", {"Retry-After": "60"}),
     (errors.TooSoon(retry_after_seconds=5), 429, "too-soon", {"Retry-After": "5"}),
     (errors.Outdated(version=3), 412, "precondition-failed", {}),

@@ -8,11 +8,12 @@ import msgspec
 from aws_lambda_powertools.event_handler import Response
 
 from db import deliveries as table
-from domain.deliveries import State
+from domain.deliveries import Delivery, State
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.scopes import READ, SEND
+from flows import control
 from flows.accept import accept
 from flows.deliver import deliver, follow
 from flows.destinations import find as find_destination
@@ -21,12 +22,13 @@ from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor
 from handlers.parsing import body_as
-from handlers.request import Request, uuid_of
+from handlers.request import Request, actor_of, uuid_of
 from handlers.schemas.deliveries import (
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,
     NewDeliveryBody,
+    ResolutionBody,
     delivery_body,
     delivery_details,
     new_delivery,
@@ -85,6 +87,10 @@ FILTERS = (
     ),
     LIMIT,
     CURSOR,
+)
+
+CONTROLLED = OperationResponse(
+    description="The delivery as it is now", body=DeliveryBody, headers=("Sallyport-Delivery-Id",)
 )
 
 
@@ -181,9 +187,47 @@ def list_deliveries(request: Request) -> Response[Any]:
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt that fits, the first one first."""
     after, wait_seconds = attempt_cursor_of(request), _wait_seconds(request)
-    wanted = DeliveryId(uuid_of(delivery_id, noun="delivery"))
+    wanted = _id_of(delivery_id)
     progress = follow(wanted, tenant_id=request.tenant_id, wait_seconds=wait_seconds, services=wiring.api())
     return as_json(200, delivery_details(progress, after=after), {"Sallyport-Delivery-Id": str(wanted)})
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries/<delivery_id>/resolve",
+        summary="Resolve a delivery whose outcome is unknown",
+        description="As `delivered` or `failed`, where you know what became of it; or `again`, to send it once more "
+        "under the idempotency key that the partner saw. A `failed` one that holds back those behind it under its "
+        "ordering key can be resolved as `failed`, which lets them go. The same decision by the same token again "
+        "changes nothing.",
+        scope=SEND,
+        body=ResolutionBody,
+        responses={200: CONTROLLED},
+        problems=("not-found", "wrong-state", "destination-deleted"),
+    ),
+)
+def resolve(request: Request, delivery_id: str) -> Response[Any]:
+    """By a person, or a program that knows."""
+    body = body_as(request.body, ResolutionBody)
+    resolved = control.resolve(
+        _id_of(delivery_id),
+        body.resolution,
+        note=body.note,
+        tenant_id=request.tenant_id,
+        actor=actor_of(request),
+        services=wiring.api(),
+    )
+    return _controlled(resolved)
+
+
+def _id_of(text: str) -> DeliveryId:
+    return DeliveryId(uuid_of(text, noun="delivery"))
+
+
+def _controlled(delivery: Delivery) -> Response[Any]:
+    return as_json(200, delivery_body(delivery), {"Sallyport-Delivery-Id": str(delivery.delivery_id)})
 
 
 def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:

@@ -13,14 +13,13 @@ from domain.ids import DestinationId
 from domain.scopes import MANAGE, READ
 from flows import destination_states, verify_destination
 from flows import destinations as flow
-from flows.audit import Actor
 from flows.rotate import rotate
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, View, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
 from handlers.parsing import body_as, object_as_sent
-from handlers.request import Request
+from handlers.request import Request, actor_of
 from handlers.schemas.destinations import (
     DeletedDestinationBody,
     DestinationBody,
@@ -68,7 +67,7 @@ SHOWN = OperationResponse(description="The destination", body=DestinationBody, h
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again; signing secrets that were made for it are shown this once."""
     body = body_as(request.body, NewDestinationBody)
-    saved = flow.create(_new(request, body), own_host=request.host, actor=_actor(request), services=wiring.api())
+    saved = flow.create(_new(request, body), own_host=request.host, actor=actor_of(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{saved.destination.destination_id}"
     return _shown(saved.destination, status=201, texts=saved.texts, Location=location)
 
@@ -150,7 +149,7 @@ def patch(request: Request, destination: str) -> Response[Any]:
         expected=request.versions_expected(),
         changing=lambda current, unsealed: change(sent, current, unsealed=unsealed, now=services.clock()),
         own_host=request.host,
-        actor=_actor(request),
+        actor=actor_of(request),
         services=services,
     )
     return _shown(changed.destination, texts=changed.texts)
@@ -177,7 +176,7 @@ def delete(request: Request, destination: str) -> Response[Any]:
         tenant_id=request.tenant_id,
         expected=request.versions_expected(),
         cancel=_cancels(request),
-        actor=_actor(request),
+        actor=actor_of(request),
         services=wiring.api(),
     )
     body = DeletedDestinationBody(
@@ -208,7 +207,7 @@ def _move(request: Request, destination: str, *, transition: Transition) -> Resp
         transition,
         tenant_id=request.tenant_id,
         reason=reason,
-        actor=_actor(request),
+        actor=actor_of(request),
         services=wiring.api(),
     )
     return _shown(moved)
@@ -292,11 +291,7 @@ def rotate_secret(request: Request, destination: str) -> Response[Any]:
         wanted,
         tenant_id=request.tenant_id,
         expected=request.versions_expected(),
-        actor=_actor(request),
+        actor=actor_of(request),
         services=wiring.api(),
     )
     return _shown(saved.destination, texts=saved.texts)
-
-
-def _actor(request: Request) -> Actor:
-    return Actor(by=request.token_id, source_address=request.source_address)

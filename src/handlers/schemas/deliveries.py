@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from domain.bodies import stored_response
-from domain.deliveries import Delivery, NewDelivery, State, WaitingFor
+from domain.deliveries import Delivery, NewDelivery, Resolution, State, WaitingFor
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from domain.ordering import ordering_key_fault
@@ -22,7 +22,7 @@ from domain.targets import path_fault, query_fault
 from flows.deliver import Progress
 from handlers.answers import ANSWER_BYTES, fitting, surely_fits, weight
 from handlers.schemas.attempts import AttemptBody, ResponseBody, attempt_body, response_body
-from handlers.schemas.common import CreatedAt, Cursor, DestinationId, holds_nul
+from handlers.schemas.common import IS_LINE, LINE, CreatedAt, Cursor, DestinationId, holds_nul
 from handlers.schemas.headers import HeaderValues, header_faults, header_values
 
 METADATA_LIMIT_BYTES = 4096
@@ -109,6 +109,17 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
         datetime | None, Meta(description="When its turn is expected; null where nobody knows, or it does not wait")
     ]
     ordering_key: Annotated[str | None, Meta(description="The caller's; null where it gave none")]
+    resolution: Annotated[
+        Resolution | None,
+        Meta(
+            description="What it was resolved as when its outcome was unknown: delivered, failed, or again for another "
+            "attempt; null where it was not"
+        ),
+    ]
+    resolved_by: Annotated[str | None, Meta(description="Who resolved it: token:<id>; null where nobody did")]
+    resolved_at: Annotated[datetime | None, Meta(description="When it was resolved; null where it was not")]
+    note: Annotated[str | None, Meta(description="What was noted when it was resolved; null where nothing was")]
+    replay_of: Annotated[UUID | None, Meta(description="The delivery that it repeats; null where it repeats none")]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
 
@@ -127,6 +138,22 @@ class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
         str | None,
         Meta(description="Where attempts were left out because the answer is full: the cursor that shows them"),
     ]
+
+
+class ResolutionBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"resolution": "as"}):
+    """What became of a delivery whose outcome is unknown, or that it is to be sent again."""
+
+    resolution: Annotated[
+        Resolution,
+        Meta(
+            description="delivered: the partner has it. failed: the partner does not have it, and it is not sent "
+            "again. again: it is sent once more, under the key that the partner saw"
+        ),
+    ]
+    note: Annotated[
+        Annotated[str, Meta(pattern=LINE, extra=IS_LINE)] | None,
+        Meta(description="For people, such as whom you asked: shown with the delivery"),
+    ] = None
 
 
 class DeliveriesBody(Struct, frozen=True):
@@ -279,6 +306,11 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "waiting_for": delivery.waiting_for,
         "waits_until": delivery.waits_until if delivery.state is State.PENDING else None,
         "ordering_key": delivery.ordering_key,
+        "resolution": delivery.resolution,
+        "resolved_by": delivery.resolved_by,
+        "resolved_at": delivery.resolved_at,
+        "note": delivery.note,
+        "replay_of": delivery.replay_of,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
     }

@@ -19,7 +19,7 @@ from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
-from handlers.schemas.common import CreatedAt, Cursor, DestinationId, holds_nul
+from handlers.schemas.common import IS_LINE, LINE, CreatedAt, Cursor, DestinationId, holds_nul
 from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls, verify
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
@@ -42,8 +42,6 @@ from handlers.schemas.destinations.verify import VerifyBody
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
 _IS_NAME = {"must": "1 to 63 lower-case letters, digits and hyphens, and must not start with a hyphen"}
-REASON = r"^[^\x00-\x1f\x7f]{1,500}$(?!\n)"
-_IS_REASON = {"must": "1 to 500 characters, none of them a control character"}
 Name = Annotated[str, Meta(pattern=NAME, extra=_IS_NAME, description="1 to 63 lower-case letters, digits and hyphens")]
 BaseUrl = Annotated[
     str,
@@ -141,7 +139,7 @@ class ReasonBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Why the state is changed."""
 
     reason: Annotated[
-        Annotated[str, Meta(pattern=REASON, extra=_IS_REASON)] | None,
+        Annotated[str, Meta(pattern=LINE, extra=IS_LINE)] | None,
         Meta(description="For people: shown with the destination, and to whoever is refused because of it"),
     ] = None
 

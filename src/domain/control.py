@@ -1,0 +1,63 @@
+"""Control: what callers may decide about a delivery, by its state."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from domain.deliveries import Resolution, State
+from domain.values import value_class
+
+# The calls under /v1/deliveries/{delivery_id} that a delivery in this state takes. None of them interrupts an attempt.
+POSSIBLE: Mapping[State, tuple[str, ...]] = {
+    State.PENDING: ("cancel", "retry", "not_before"),
+    State.SENDING: (),
+    State.DELIVERED: (),
+    State.FAILED: ("retry",),
+    State.UNKNOWN: ("resolve",),
+    State.CANCELED: (),
+}
+
+
+class Control(StrEnum):
+    """What is decided about a delivery."""
+
+    RESOLVE = "resolve"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    RESCHEDULE = "not_before"
+
+
+FROM: Mapping[Control, frozenset[State]] = {
+    control: frozenset(state for state, possible in POSSIBLE.items() if control.value in possible)
+    for control in Control
+}
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A decision about one delivery, and the state that it leads to.
+
+    `change_id` names this decision among all. `due_at` is when it may be attempted next, None where that stays.
+    `by` is who decided: `token:<id>`. `resolution` and `note` are None unless it is resolved.
+    """
+
+    change_id: UUID
+    control: Control
+    becomes: State
+    by: str
+    due_at: datetime | None = None
+    resolution: Resolution | None = None
+    note: str | None = None
+
+    @property
+    def grants_attempt(self) -> bool:
+        """Whether one more attempt may be made, however many were, and however late it is."""
+        return self.becomes is State.PENDING and self.control is not Control.RESCHEDULE
+
+
+RESOLVED: Mapping[Resolution, State] = {
+    Resolution.DELIVERED: State.DELIVERED,
+    Resolution.FAILED: State.FAILED,
+    Resolution.AGAIN: State.PENDING,
+}

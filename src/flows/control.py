@@ -1,0 +1,140 @@
+"""Control of single deliveries: resolve what is unknown, cancel, retry, and reschedule.
+
+Message first, row second: a delivery that is to be attempted gets a wake-up before its row is changed, due after the
+longest time that the change may take. A second one, due at its time, follows the change. Where that fails, the delivery
+is late, not lost.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from db import control as table
+from db import deliveries
+from db.control import Changed
+from domain.control import FROM, POSSIBLE, RESOLVED, Change, Control
+from domain.deliveries import Delivery, Resolution, State
+from domain.errors import DestinationDeleted, NotFound, SallyportError, WrongState
+from domain.ids import DeliveryId, TenantId
+from domain.wakeups import Wakeup, group_name
+from flows.audit import Act, Actor, note_act
+from flows.services import Services
+from flows.wake import wake
+from runtime.observability import logger
+
+# A call takes 29 s at the longest, and its statement 10 s after that: then the row has changed, or never does.
+CHANGED_WITHIN_SECONDS = 45
+ACTS = {
+    Control.RESOLVE: "delivery.resolved",
+    Control.CANCEL: "delivery.canceled",
+    Control.RETRY: "delivery.retried",
+    Control.RESCHEDULE: "delivery.rescheduled",
+}
+
+
+def resolve(
+    delivery_id: DeliveryId,
+    resolution: Resolution,
+    *,
+    note: str | None,
+    tenant_id: TenantId,
+    actor: Actor,
+    services: Services,
+) -> Delivery:
+    """Says what became of a delivery in `unknown`, or sends it again, under the key that the partner saw. The same
+    decision by the same one again changes nothing.
+
+    One that has failed may be resolved as failed too, where it holds back those behind it under its ordering key.
+    Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable, and QueueUnavailable where it is sent again.
+    """
+    now = services.clock()
+    change = Change(
+        change_id=services.new_id(now),
+        control=Control.RESOLVE,
+        becomes=RESOLVED[resolution],
+        by=f"token:{actor.by}",
+        due_at=now if resolution is Resolution.AGAIN else None,
+        resolution=resolution,
+        note=note,
+    )
+    return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
+
+
+def possible(delivery: Delivery) -> tuple[str, ...]:
+    """What may be done about a delivery now."""
+    if delivery.state is State.FAILED and delivery.ordering_key is not None:
+        return (*POSSIBLE[State.FAILED], Control.RESOLVE.value)
+    return POSSIBLE[delivery.state]
+
+
+def _find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -> Delivery:
+    found = deliveries.find(services.database, tenant_id=tenant_id, delivery_id=delivery_id)
+    if found is None:
+        raise NotFound("delivery", str(delivery_id))
+    return found
+
+
+def _is_so(delivery: Delivery, change: Change) -> bool:
+    """Whether a delivery is as the change would leave it: then the call is a repeat, whose answer was lost perhaps."""
+    match change.control:
+        case Control.RESOLVE:
+            same = delivery.resolution is change.resolution and delivery.resolved_by == change.by
+            return same and delivery.state is not State.UNKNOWN
+    return False
+
+
+def _states(delivery: Delivery, change: Change) -> frozenset[State]:
+    """From which states the change leads on."""
+    releases = change.resolution is Resolution.FAILED and delivery.ordering_key is not None
+    return FROM[change.control] | (frozenset({State.FAILED}) if releases else frozenset())
+
+
+def _made(
+    delivery_id: DeliveryId, change: Change, *, tenant_id: TenantId, actor: Actor, now: datetime, services: Services
+) -> Delivery:
+    """Makes the change, with messages before and after it, and returns the delivery as it is then.
+
+    Raises NotFound, WrongState where its state does not allow it, DatabaseUnavailable, and QueueUnavailable.
+    """
+    current = _find(delivery_id, tenant_id=tenant_id, services=services)
+    if _is_so(current, change):
+        return current
+    since = _states(current, change)
+    if current.state not in since:
+        raise _refusal(current, current.state)
+    wakeups = _wakeups(current, change, now=now)
+    services.queue.send(wakeups[:1], now=now)
+    changed = table.change(
+        services.database, change, tenant_id=tenant_id, delivery_id=delivery_id, since=since, now=now
+    )
+    after = _find(delivery_id, tenant_id=tenant_id, services=services)
+    if changed is None or not changed.done:
+        if _is_so(after, change):
+            return after
+        raise _refusal(after, after.state if changed is None else changed.state, changed=changed)
+    details = {"as": change.resolution.value} if change.resolution else {}
+    act = Act(tenant_id=tenant_id, actor=actor, what=ACTS[change.control], on=delivery_id, details=details)
+    note_act(act, services=services)
+    wake(changed.woken, services=services)
+    _send(wakeups[1:], services=services)
+    return after
+
+
+def _wakeups(delivery: Delivery, change: Change, *, now: datetime) -> list[Wakeup]:
+    """One that finds the change made or not to be made, and one for the time that it is due, where that is before."""
+    if change.due_at is None:
+        return []
+    group = group_name(delivery.tenant_id, delivery.destination_name)
+    decided_at = now + timedelta(seconds=CHANGED_WITHIN_SECONDS)
+    moments = [max(change.due_at, decided_at), *([change.due_at] if change.due_at < decided_at else [])]
+    return [Wakeup(delivery_id=delivery.delivery_id, due_at=moment, group=group) for moment in moments]
+
+
+def _send(wakeups: list[Wakeup], *, services: Services) -> None:
+    if services.queue.send_some(wakeups, now=services.clock()):
+        logger.warning("the delivery waits for its first message", delivery_id=str(wakeups[0].delivery_id))
+
+
+def _refusal(delivery: Delivery, state: State, *, changed: Changed | None = None) -> SallyportError:
+    if changed is not None and changed.is_orphan:
+        return DestinationDeleted()
+    return WrongState(noun="delivery", state=state.value, possible=possible(replace(delivery, state=state)))
