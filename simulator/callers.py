@@ -222,8 +222,8 @@ def _of_acceptance(acceptance: Acceptance) -> dict[str, Any]:
 
 def _of_progress(progress: Progress, how: str = "") -> dict[str, Any]:
     delivery = progress.delivery
-    last = progress.attempts[-1] if progress.attempts else None
-    response = last.response if last else None
+    deciding = progress.deciding
+    response = deciding.response if deciding else None
     status = response.status if response else None
     # The bytes as they came, or what is stored of them
     body = progress.answer.body if progress.answer else response.body if response else None

@@ -364,6 +364,8 @@ class Server:
             run = self._record_run(process, record, moved=moved)
             self.world.evidence.records.append(run)
             self.world.mark(f"record: {run.outcome}, {'moved' if run.moved else 'only logged'}")
+            if run.next_state == "delivered" and run.number < self._attempts.get(run.delivery, 0):
+                self.world.mark("record: a success, after another attempt had begun")
             if run.delivery in after:
                 self._enter(run.delivery, after[run.delivery])
             self._note_change(run.delivery)

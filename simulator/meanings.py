@@ -30,7 +30,8 @@ MEANINGS: Mapping[str, str] = {
     "numbers agree": "the row counts as many attempts as the log has, numbered from 1 without a gap",
     "states agree with the log": (
         "a delivery ends exactly as its last attempt, its guarantee and the attempts that are left demand: "
-        "none is given up, held or called delivered too soon"
+        "none is given up, held or called delivered too soon. The success of an earlier attempt counts whenever it "
+        "comes, but for a delivery that has failed"
     ),
     "a final state is final": (
         "states change as documented; only unknown may become delivered or failed, when the outcome arrives late"
@@ -38,7 +39,8 @@ MEANINGS: Mapping[str, str] = {
     "told is told": (
         "whoever was told delivered or failed never reads otherwise; every state that somebody was told held "
         "while they asked, and every answer was their own. A waiting caller may know an answer before it is "
-        "recorded, and it may be lost only if database and queue both failed"
+        "recorded, and it may be lost only if database and queue both failed, or the message that carried it was held "
+        "up besides: until another attempt had begun, for a failure, or had ended as one, for a success"
     ),
     "one delivery for a key": "a tenant's idempotency key names one delivery, however many call at once",
     "the same answer for a key": ("the same request with the key gets the same result; another request gets 422"),

@@ -187,7 +187,7 @@ _MUTANTS = (
         "an outcome that comes late is only logged",
         _RECORD,
         ("OR delivery.state IN ('unknown', 'pending') AND made.next_state = 'delivered'", ""),
-        ("AND made.next_state = 'failed'))", "AND false))"),
+        ("AND made.next_state = 'failed')", "AND false)"),
     ),
     _mutant(
         "attempts are not counted",
@@ -199,8 +199,8 @@ _MUTANTS = (
     ),
     _mutant(
         "a redirect counts as delivered",
-        "domain.retry:_after_answer",
-        ("200 <= answer.status < 300", "200 <= answer.status < 400"),
+        "domain.retry:is_success",
+        ("200 <= status < 300", "200 <= status < 400"),
     ),
     # Told wrongly
     _mutant("answers are mixed up", "flows.attempt:make_attempts", ("sent = iter(_sent(", "sent = reversed(_sent(")),

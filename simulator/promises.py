@@ -307,8 +307,11 @@ def states_agree_with_the_log(facts: Facts) -> Iterator[Broken]:
 
 def _meant(facts: Facts, row: Mapping[str, Any], last: Mapping[str, Any]) -> frozenset[str]:
     """The states in which a delivery may end with that last attempt; none where it is to be tried again. What would be
-    tried again, and came when the outcome had been recorded as unknown, changes only the attempt ("late truth")."""
+    tried again, and came when the outcome had been recorded as unknown, changes only the attempt. The success of an
+    earlier attempt counts whenever it comes, but that a failure is final."""
     delivery = str(row["delivery_id"])
+    if _succeeded_before(facts, row):
+        return frozenset({"delivered"})
     rule, left = facts.repeats(delivery), row["attempts_made"] < row["attempts_allowed"]
     judged = _judged(last["outcome"], last["status"], rule=rule, left=left)
     lapsed = any(
@@ -317,6 +320,17 @@ def _meant(facts: Facts, row: Mapping[str, Any], last: Mapping[str, Any]) -> fro
     if judged == "again":
         return frozenset({"unknown"}) if lapsed and last["outcome"] != "unknown" else frozenset()
     return frozenset({judged})
+
+
+def _succeeded_before(facts: Facts, row: Mapping[str, Any]) -> bool:
+    """Whether an attempt before the last one succeeded, which was recorded before the delivery failed, if it did."""
+    delivery = str(row["delivery_id"])
+    failed_at = min((at for at, state in facts.states.get(delivery, ()) if state == "failed"), default=float("inf"))
+    return any(
+        record.at < failed_at and record.next_state == "delivered"
+        for number in range(1, row["attempts_made"])
+        for record in facts.records.get((delivery, number), ())
+    )
 
 
 def _judged(outcome: str, status: int | None, *, rule: str, left: bool) -> str:
@@ -346,7 +360,7 @@ def states_only_move_on(facts: Facts) -> Iterator[Broken]:
 def told_is_told(facts: Facts) -> Iterator[Broken]:
     """docs/api.md: who was told `delivered` or `failed` never reads otherwise. One exception ("Waiting for the
     answer"): a waiting caller is told the partner's answer even if the database does not accept it. Then others read it
-    once it is recorded, and never if the queue was unavailable too."""
+    once it is recorded; and never if the queue was unavailable too, or the message came too late to count."""
     for delivery, tells in _by_delivery(facts.evidence.told).items():
         final = [told for told in tells if told.state in ("delivered", "failed")]
         for told in final:
@@ -355,7 +369,7 @@ def told_is_told(facts: Facts) -> Iterator[Broken]:
                 text = f"{told.caller} was told {told.state}, later it is {later[-1].state}"
                 yield _broken("told is told", text, delivery)
             state = facts.rows.get(delivery, {}).get("state")
-            if state != told.state and not _own_words_lost(facts, told):
+            if state != told.state and not (_own_words_lost(facts, told) or _overtaken(facts, told)):
                 yield _broken(
                     "told is told", f"{told.caller} was told {told.state}, in the end it is {state}", delivery
                 )
@@ -751,6 +765,21 @@ def _own_words_lost(facts: Facts, told: Told) -> bool:
             facts.message_lost(told.process, since=told.asked_at, until=told.at)
             or any(delivery == told.delivery for delivery, _ in facts.evidence.unstorable)
         )
+    )
+
+
+def _overtaken(facts: Facts, told: Told) -> bool:
+    """Whether what a waiting caller was told was recorded too late to count: a failure when another attempt had begun,
+    or a success when another one had ended as a failure. Something else must have held up the message that had it."""
+    delivery = str(told.delivery)
+    records = facts.records.get((delivery, 1), ())
+    recorded_at = min((record.at for record in records if record.next_state == told.state), default=float("inf"))
+    failed_at = min((at for at, state in facts.states.get(delivery, ()) if state == "failed"), default=float("inf"))
+    arrivals = [arrival for arrival in facts.arrivals.get(delivery, ()) if arrival.process == told.process]
+    return (
+        _made_it(facts, told)
+        and (failed_at < recorded_at if told.state == "delivered" else (delivery, 2) in facts.records)
+        and any(_held_up(facts, arrival, delivery, until=recorded_at) for arrival in arrivals)
     )
 
 

@@ -56,8 +56,9 @@ def record(
 
     A delivery is updated under the lease that the attempt was made with. Where that expired and passed to another
     worker, which only knows that it lapsed, the real outcome wins over the lapse as long as no other attempt was begun:
-    it is logged, and the delivery ends as it says (docs/api.md, "Late truth"). Run twice, the statement changes nothing
-    the second time and returns the same, so it is repeated when a connection breaks.
+    it is logged, and the delivery ends as it says. Where another one was begun, only a success still counts: the
+    delivery is delivered, once nothing is in flight (docs/api.md, "What is never sent twice"). Run twice, the statement
+    changes nothing the second time and returns the same, so it is repeated when a connection breaks.
 
     What PostgreSQL cannot store of one attempt affects neither the others nor that attempt's outcome. Raises
     StatementRefused, after all others were recorded, where it cannot store even the outcome.
@@ -121,15 +122,22 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
                 next_due_at timestamptz, failed boolean, disables boolean)
-        ), moved AS (
+        ), touched AS (
+            -- One of an earlier attempt is only noted while another one is in flight, which then keeps its lease.
             UPDATE delivery
-            SET state = made.next_state,
+            SET state = CASE WHEN delivery.attempts_made > made.number AND delivery.state = 'sending' THEN 'sending'
+                             WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'
+                             ELSE made.next_state END,
+                delivered_by = CASE WHEN delivery.attempts_made > made.number THEN made.number
+                                    ELSE delivery.delivered_by END,
                 due_at = coalesce(made.next_due_at, delivery.due_at),
-                lease_id = NULL,
-                leased_until = NULL,
+                lease_id = CASE WHEN delivery.attempts_made > made.number THEN delivery.lease_id END,
+                leased_until = CASE WHEN delivery.attempts_made > made.number THEN delivery.leased_until END,
                 waiting_for = NULL,
                 waits_until = NULL,
-                finished_at = CASE WHEN made.next_state <> 'pending' THEN %(now)s::timestamptz END
+                finished_at = CASE WHEN delivery.attempts_made > made.number AND delivery.state = 'sending' THEN NULL
+                                   WHEN made.next_state <> 'pending' OR delivery.delivered_by IS NOT NULL
+                                   THEN %(now)s::timestamptz END
             FROM made
             WHERE delivery.delivery_id = made.delivery_id
               AND (delivery.lease_id = made.lease_id
@@ -141,8 +149,14 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                            -- unless it is pending because somebody wants another attempt (db/control.py)
                            OR (delivery.state = 'unknown' OR delivery.state = 'pending'
                                                              AND delivery.lapsed_lease_id IS NOT NULL)
-                              AND made.next_state = 'failed'))
-            RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase, made.failed
+                              AND made.next_state = 'failed')
+                   -- what an earlier attempt achieved stands, whatever becomes of those that were begun since
+                   OR made.next_state = 'delivered' AND delivery.attempts_made > made.number
+                      AND delivery.state IN ('unknown', 'pending', 'sending'))
+            RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase,
+                      delivery.state, made.failed
+        ), moved AS (
+            SELECT delivery_id, destination_id, ordering_key, phase, failed FROM touched WHERE state <> 'sending'
         ), logged AS (
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,

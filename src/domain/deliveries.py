@@ -11,7 +11,7 @@ from domain.auth import StoredToken
 from domain.destinations import Destination, DestinationState
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
-from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
+from domain.retry import Delivered, Failed, Held, RetryAt, Verdict, is_success
 from domain.values import value_class
 
 ASYNC_ATTEMPTS = 10  # one per entry of the retry schedule
@@ -259,6 +259,11 @@ class Attempt:
     remote_address: str | None
     egress_address: str | None
     response: StoredResponse | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the partner answered that it did what it was asked to."""
+        return self.response is not None and is_success(self.response.status)
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -101,11 +101,16 @@ def verdict(
 def _after_answer(
     answer: Answered, *, again: Callable[[Headers], RetryAt | None], repeat_rule: RepeatRule, policy: RetryPolicy
 ) -> Verdict:
-    if 200 <= answer.status < 300:
+    if is_success(answer.status):
         return Delivered()
     if repeat_rule is RepeatRule.WHEN_NOT_PROCESSED and effective_status(answer.status) in AMBIGUOUS_STATUSES:
         return Held()
     return (again(answer.headers) if is_retried(answer.status, policy) else None) or Failed()
+
+
+def is_success(status: int) -> bool:
+    """Whether the partner says that it did what it was asked to (RFC 9110 section 15.3)."""
+    return 200 <= status < 300
 
 
 def effective_status(status: int) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from db import attempts, deliveries
 from db.deliveries import Acceptance
-from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, state_after
+from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, State, state_after
 from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
@@ -46,6 +46,14 @@ class Progress:
     attempts: list[Attempt]
     answer: Answered | None = None
     replayed: bool = False
+
+    @property
+    def deciding(self) -> Attempt | None:
+        """The attempt that the delivery ended by, or its last one so far; None where there is none. It is an earlier
+        one where its success came when another attempt had begun."""
+        succeeded = [attempt for attempt in self.attempts if attempt.succeeded]
+        counting = succeeded if succeeded and self.delivery.state is State.DELIVERED else self.attempts
+        return counting[-1] if counting else None
 
 
 def deliver(new: NewDelivery, *, wait_seconds: float, services: Services) -> Progress:

@@ -187,14 +187,59 @@ def test_a_truth_moves_nothing_that_another_is_sending(database: Database) -> No
     assert rows(database) == [LEASED, LEASED]
 
 
-def test_a_truth_of_an_earlier_attempt_moves_nothing(database: Database) -> None:
+NEXT = replace(LAPSE, number=2, attempt_id=AttemptId(UUID(int=45)))
+
+
+def begin_next(database: Database) -> None:
+    """The first attempt lapsed and is to be repeated, and the second one has begun."""
     both(claims(B, at=later(60)))(database)
     record(database, made(LAPSE, State.PENDING, due_at=later(70), lease_id=B))
     both(claims(C, at=later(70)))(database)
-    record(database, made(replace(LAPSE, number=2, attempt_id=AttemptId(UUID(int=45))), State.UNKNOWN, lease_id=C))
-    assert record(database, made(ANSWERED, State.DELIVERED)) == set()
-    assert rows(database)[0][0] == "unknown"
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.PENDING])
+def test_a_late_success_ends_a_delivery_of_which_another_attempt_achieved_nothing(
+    database: Database, state: State
+) -> None:
+    begin_next(database)
+    due_at = later(80) if state is State.PENDING else None
+    record(database, made(NEXT, state, lease_id=C, due_at=due_at))
+    assert record(database, made(ANSWERED, State.DELIVERED)) == {FIRST}
+    assert rows(database)[0][0] == "delivered"
     assert [(attempt.number, attempt.outcome) for attempt in read(database)] == [(1, "answered"), (2, "unknown")]
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.PENDING, State.FAILED, State.DELIVERED])
+def test_a_late_success_waits_for_the_attempt_that_is_in_flight_and_stands(database: Database, state: State) -> None:
+    begin_next(database)
+    in_flight = rows(database)[0]
+    assert record(database, made(ANSWERED, State.DELIVERED)) == set()
+    assert rows(database)[0] == in_flight
+    assert record(database, made(NEXT, state, lease_id=C), at=90) == {FIRST}
+    assert rows(database)[0] == ("delivered", later(70), None, None, later(90), 2)
+
+
+def test_a_late_success_stands_where_the_attempt_in_flight_lapses(database: Database) -> None:
+    begin_next(database)
+    record(database, made(ANSWERED, State.DELIVERED))
+    both(claims(B, at=later(160)))(database)
+    assert record(database, made(NEXT, State.PENDING, lease_id=B, due_at=later(170)), at=161) == {FIRST}
+    assert rows(database)[0][0] == "delivered"
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.PENDING])
+def test_another_truth_of_an_earlier_attempt_moves_nothing(database: Database, state: State) -> None:
+    begin_next(database)
+    record(database, made(NEXT, State.UNKNOWN, lease_id=C))
+    assert record(database, made(ANSWERED, state)) == set()
+    assert rows(database)[0][0] == "unknown"
+
+
+def test_a_late_success_leaves_a_failure_that_was_told(database: Database) -> None:
+    begin_next(database)
+    record(database, made(replace(NEXT, outcome=OutcomeKind.REFUSED), State.FAILED, lease_id=C))
+    assert record(database, made(ANSWERED, State.DELIVERED)) == set()
+    assert rows(database)[0][0] == "failed"
 
 
 @pytest.mark.parametrize("ended", [State.CANCELED, State.FAILED, State.DELIVERED])

@@ -109,6 +109,7 @@ ROWS: dict[str, dict[str, object]] = {
         "ordering_key": None,
         "waiting_for": None,
         "waits_until": None,
+        "delivered_by": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -426,7 +427,7 @@ MAY_BE_EMPTY = {
     *(("destination", name) for name in ("credentials_changed_at", "deleted_at", "deleted_name")),
     *(("oauth_token", name) for name in ROWS["oauth_token"] if name != "destination_id"),
     *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
-    *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until")),
+    *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until", "delivered_by")),
     *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),

@@ -83,7 +83,7 @@ def test_an_index_on_what_an_attempt_changes_makes_it_write_them_all(owner: Data
 
 
 # What an attempt changes.
-CHANGING = {"state", "due_at", "attempts_made", "lease_id", "leased_until", "lapsed_lease_id"}
+CHANGING = {"state", "due_at", "attempts_made", "lease_id", "leased_until", "lapsed_lease_id", "delivered_by"}
 
 
 def test_no_index_has_a_column_that_an_attempt_changes(owner: Database) -> None:

@@ -23,6 +23,7 @@ from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.db.test_repeats import (
+    BEGUN_AGAIN,
     CALLS_IT_FAILED,
     CANCELS,
     DELIVERED,
@@ -37,6 +38,8 @@ from tests.db.test_repeats import (
     RETRIED,
     RETRIES,
     SECOND,
+    SECOND_RETRIED,
+    SECOND_UNKNOWN,
     SENDING,
     SENDS_AGAIN,
     SLOTS,
@@ -333,6 +336,21 @@ def test_whoever_records_first_the_real_outcome_wins(pair: Pair, first: Act, sec
     pair.begin(first)
     pair.second_waits(second)
     assert pair.one("SELECT state, outcome FROM delivery JOIN attempt USING (delivery_id)") == ("delivered", "answered")
+
+
+SUCCESS_AND_NEXT = {
+    f"{name}, {ended}": acts
+    for ended, act in {"to be retried": SECOND_RETRIED, "unknown": SECOND_UNKNOWN}.items()
+    for name, acts in {"the success first": (DELIVERED, act), "the next attempt first": (act, DELIVERED)}.items()
+}
+
+
+@pytest.mark.parametrize(("first", "second"), SUCCESS_AND_NEXT.values(), ids=SUCCESS_AND_NEXT)
+def test_a_late_success_and_the_next_attempt_do_not_miss_each_other(pair: Pair, first: Act, second: Act) -> None:
+    pair.scene(*BEGUN_AGAIN)
+    pair.begin(first)
+    pair.second_waits(second)
+    assert pair.one("SELECT state, lease_id, delivered_by FROM delivery") == ("delivered", None, 1)
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,8 @@ FAILED = records(A, attempt("answered"), State.FAILED, failed=True)
 RETRIED = records(A, attempt("unreachable"), State.PENDING)
 LAPSED = records(B, attempt("unknown", attempt_id=31), State.UNKNOWN, at=later(61))
 LAPSED_AND_RETRIED = records(B, attempt("unknown", attempt_id=31), State.PENDING, at=later(61))
+SECOND_UNKNOWN = records(C, attempt("unknown", number=2, attempt_id=33), State.UNKNOWN, at=later(71))
+SECOND_RETRIED = records(C, attempt("unknown", number=2, attempt_id=33), State.PENDING, at=later(71))
 
 
 def decides(
@@ -383,6 +385,7 @@ READY = (issues, stores(destination()))
 PENDING = (*READY, accepts(), accepts(SECOND))
 SENDING = (*READY, accepts(), claims(A))
 LOST = (*SENDING, claims(B, at=later(60)), LAPSED)
+BEGUN_AGAIN = (*SENDING, claims(B, at=later(60)), LAPSED_AND_RETRIED, claims(C, at=later(70)))
 OTHERS = {"the next worker": next_worker}
 
 LIMITED = replace(
@@ -632,7 +635,16 @@ CASES = [
             ("unknown by then", LOST),
             ("held by then", (*SENDING, claims(B, at=later(60)))),
             ("to be retried by then", (*SENDING, claims(B, at=later(60)), LAPSED_AND_RETRIED)),
+            ("with another attempt in flight by then", BEGUN_AGAIN),
+            ("with another attempt unknown by then", (*BEGUN_AGAIN, SECOND_UNKNOWN)),
         )
+    ),
+    Case(
+        statement="attempts._write",
+        told="of an attempt that an earlier one made needless",
+        before=(*BEGUN_AGAIN, DELIVERED),
+        runs=SECOND_RETRIED,
+        meanwhile=OTHERS,
     ),
     Case(
         statement="attempts.of_delivery",

@@ -22,8 +22,10 @@ from egress.credentials import seal_auth
 from egress.sealing import SealKey
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
-from flows.deliver import deliver
+from flows.deliver import deliver, find
+from flows.judge import JudgedAttempt
 from flows.settle import CARRY_SECONDS, record
+from handlers.schemas.deliveries import delivery_details
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import FIXED_ADDRESS, START, Gateway, statements
@@ -41,6 +43,15 @@ def create_delivery(gateway: Gateway, **overrides: object) -> DeliveryId:
 def work(gateway: Gateway) -> None:
     """Hands all messages of the queue to one worker."""
     attempt_due(gateway.queue.take(), services=gateway.services)
+
+
+def attempt_without_recording(gateway: Gateway, delivery_id: DeliveryId) -> list[JudgedAttempt]:
+    """What a worker that is slower than its lease has in hand."""
+    found = deliveries.claim(
+        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
+    )
+    claims = [claim for claim in found if isinstance(claim, Claim)]
+    return make_attempts(claims, end_at=soon(gateway), services=gateway.services)
 
 
 def soon(gateway: Gateway) -> datetime:
@@ -271,12 +282,7 @@ def test_a_late_outcome_replaces_the_unknown_of_a_lapsed_lease(gateway: Gateway,
     gateway.destination(server.url())
     delivery_id = create_delivery(gateway)
     gateway.queue.take()
-    found = deliveries.claim(
-        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
-    )
-    slow = make_attempts(
-        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), services=gateway.services
-    )  # this worker is slower than its lease
+    slow = attempt_without_recording(gateway, delivery_id)  # this worker is slower than its lease
     gateway.clock.forward(gateway.services.lease_seconds)
     attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], services=gateway.services)
 
@@ -285,6 +291,31 @@ def test_a_late_outcome_replaces_the_unknown_of_a_lapsed_lease(gateway: Gateway,
     (attempt,) = gateway.attempts()
     assert (attempt["outcome"], attempt["status"]) == ("answered", 200)
     assert gateway.delivery()["state"] == "delivered"
+
+
+def test_a_late_success_stands_whatever_the_repeat_that_was_in_flight_comes_to(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The partner did it, and refuses the repeat as one."""
+    gateway.destination(partner(answers_in_turn(200, 409)).url(), guarantee=Guarantee.AT_LEAST_ONCE)
+    delivery_id = create_delivery(gateway)
+    gateway.queue.take()
+    slow = attempt_without_recording(gateway, delivery_id)
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], services=gateway.services)
+    gateway.clock.forward(60)
+    repeat = attempt_without_recording(gateway, delivery_id)
+
+    record(slow, end_at=soon(gateway), services=gateway.services)
+    assert gateway.delivery()["state"] == "sending"
+    record(repeat, end_at=soon(gateway), services=gateway.services)
+
+    found = find(delivery_id, tenant_id=gateway.tenant_id, services=gateway.services)
+    assert found.delivery.state is State.DELIVERED
+    assert [attempt.response and attempt.response.status for attempt in found.attempts] == [200, 409]
+    shown = delivery_details(found).response
+    assert shown is not None
+    assert shown.status == 200
 
 
 class _Interrupted(WakeupQueue):
@@ -305,12 +336,7 @@ def test_a_late_retry_has_a_message_when_its_own_one_found_the_lapse(
     gateway.destination(partner(answers_in_turn(503, 200)).url(), guarantee=guarantee)
     delivery_id = create_delivery(gateway)
     gateway.queue.take()
-    found = deliveries.claim(
-        gateway.services.database, [delivery_id], lease=gateway.services.new_lease(gateway.clock()), now=gateway.clock()
-    )
-    slow = make_attempts(
-        [claim for claim in found if isinstance(claim, Claim)], end_at=soon(gateway), services=gateway.services
-    )
+    slow = attempt_without_recording(gateway, delivery_id)
     gateway.clock.forward(gateway.services.lease_seconds)
     interrupted = _Interrupted(
         QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url=gateway.queue.endpoint_url)

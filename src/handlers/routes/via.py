@@ -109,9 +109,9 @@ def pass_through(request: Request, **_: str) -> Response[Any]:
     progress = deliver(_new(request, PASS_THROUGH_ATTEMPTS), wait_seconds=MAX_TOTAL_SECONDS, services=services)
     if progress.answer is not None:
         return _live(progress, progress.answer)
-    if not progress.delivery.state.finished:
+    last = progress.deciding
+    if not progress.delivery.state.finished or last is None:  # canceled before its first attempt
         return _ours(progress, not_ended(str(progress.delivery.delivery_id)))
-    last = progress.attempts[-1]
     if last.response is not None:
         return _stored(progress, last.response)
     return _ours(progress, no_answer(str(progress.delivery.delivery_id), last.outcome, last.reason or ""))

@@ -221,7 +221,8 @@ def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBo
     partner itself. What would make the answer too large is left out: attempts, and all but the stored response.
     """
     attempts = [attempt_body(attempt) for attempt in progress.attempts]
-    stored = attempts[-1].response if attempts else None
+    deciding = progress.deciding
+    stored = None if deciding is None or deciding.response is None else response_body(deciding.response)
     left = [attempt for attempt in attempts if attempt.number > after]
     whole = DeliveryDetailsBody(
         **_delivery_fields(progress.delivery),
