@@ -7,6 +7,7 @@ is late, not lost.
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from db import control as table
 from db import deliveries
@@ -59,6 +60,52 @@ def resolve(
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
 
 
+def cancel(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, services: Services) -> Delivery:
+    """Cancels a pending delivery, which is never sent then; one that is canceled stays as it is.
+
+    Raises NotFound, WrongState, and DatabaseUnavailable.
+    """
+    now = services.clock()
+    change = Change(
+        change_id=services.new_id(now), control=Control.CANCEL, becomes=State.CANCELED, by=f"token:{actor.by}"
+    )
+    return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
+
+
+def retry(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, services: Services) -> Delivery:
+    """Makes one more attempt of a failed delivery, under the same key, or the next one of a pending delivery now.
+
+    Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable and QueueUnavailable.
+    """
+    now = services.clock()
+    change = Change(
+        change_id=services.new_id(now),
+        control=Control.RETRY,
+        becomes=State.PENDING,
+        by=f"token:{actor.by}",
+        due_at=now,
+    )
+    return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
+
+
+def reschedule(
+    delivery_id: DeliveryId, not_before: datetime | None, *, tenant_id: TenantId, actor: Actor, services: Services
+) -> Delivery:
+    """Moves the next attempt of a pending delivery to `not_before`; None, and what is over, is now.
+
+    Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable and QueueUnavailable.
+    """
+    now = services.clock()
+    change = Change(
+        change_id=services.new_id(now),
+        control=Control.RESCHEDULE,
+        becomes=State.PENDING,
+        by=f"token:{actor.by}",
+        due_at=max(not_before or now, now),
+    )
+    return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
+
+
 def possible(delivery: Delivery) -> tuple[str, ...]:
     """What may be done about a delivery now."""
     if delivery.state is State.FAILED and delivery.ordering_key is not None:
@@ -79,7 +126,14 @@ def _is_so(delivery: Delivery, change: Change) -> bool:
         case Control.RESOLVE:
             same = delivery.resolution is change.resolution and delivery.resolved_by == change.by
             return same and delivery.state is not State.UNKNOWN
-    return False
+        case Control.CANCEL:
+            return delivery.state is State.CANCELED
+        case Control.RESCHEDULE:
+            return delivery.state is State.PENDING and delivery.due_at == change.due_at
+        case Control.RETRY:
+            return False
+        case _:
+            assert_never(change.control)
 
 
 def _states(delivery: Delivery, change: Change) -> frozenset[State]:

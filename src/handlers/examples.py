@@ -35,6 +35,7 @@ from handlers.schemas.deliveries import (
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,
+    DeliveryPatchBody,
     NewDeliveryBody,
     ResolutionBody,
 )
@@ -346,6 +347,7 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
         "defaults": {"guarantee": None, "idempotent": None},
     },
     ReasonBody: {"reason": {"reason": "until their cut-off"}},
+    DeliveryPatchBody: {"now": {"not_before": None}},
     ResolutionBody: {
         "delivered": {"as": "delivered", "note": "it is on their statement of today"},
         "failed": {"as": "failed"},

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -31,7 +32,12 @@ class Example:
 
 
 # By act, what a delivery is made of that the act is possible for.
-BEFORE: dict[str, dict[str, Any]] = {"resolve": {"path": "/hang-up"}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "resolve": {"path": "/hang-up"},
+    "retry": {"path": "/status/404"},
+    "cancel": {"not_before": "now"},
+    "PATCH": {"not_before": "now"},
+}
 
 
 def examples(document: dict[str, Any]) -> Iterator[Example]:
@@ -87,10 +93,12 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
 def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
     """What must be there for an act: a delivery in the state that it is for."""
     delivery, _, act = example.template.removeprefix("/v1/deliveries/").partition("/")
-    if delivery != "{delivery_id}" or act not in BEFORE:
+    before = BEFORE.get(act or example.method)
+    if delivery != "{delivery_id}" or before is None:
         return {}
-    body = {"destination": "partner", "path": "/orders", **BEFORE[act]}
-    made = consumer.call("POST", "/v1/deliveries", body=body, headers={"Prefer": "wait=25"})
+    later = {"not_before": (datetime.now(UTC) + timedelta(days=1)).isoformat()} if "not_before" in before else {}
+    body = {"destination": "partner", "path": "/orders", **before, **later}
+    made = consumer.call("POST", "/v1/deliveries", body=body, headers={} if later else {"Prefer": "wait=25"})
     return {"delivery_id": made.json["delivery_id"]}
 
 

@@ -3,15 +3,20 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
 
+from domain.errors import QueueUnavailable
+from domain.ids import TenantId
+from domain.wakeups import group_name
 from tests.egress.servers import Line, Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Functions, Reply, attempt_batch
 from tests.support.partners import answers, answers_in_turn, takes_and_closes
-from wakeups.sqs import encode
+from wakeups.sqs import WakeupQueue, encode
 
 type StartPartner = Callable[[Script], Partner]
 
@@ -218,3 +223,202 @@ def test_a_failure_that_holds_back_the_others_is_resolved_too(
     assert resolve(api, first, "failed").json["state"] == "failed"
     look(functions)
     assert api.get(f"/v1/deliveries/{behind}").json["state"] == "delivered"
+
+
+# Cancel, retry, reschedule
+
+
+def act(api: Api, delivery: str, name: str) -> Reply:
+    return api.call("POST", f"/v1/deliveries/{delivery}/{name}")
+
+
+def move(api: Api, delivery: str, not_before: object) -> Reply:
+    return api.call("PATCH", f"/v1/deliveries/{delivery}", json={"not_before": not_before})
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def test_a_canceled_delivery_is_never_sent(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    delivery = api.create_delivery().json["delivery_id"]
+    canceled = act(api, delivery, "cancel")
+    assert (canceled.status, canceled.json["state"], canceled.json["next_attempt_at"]) == (200, "canceled", None)
+    assert canceled.json["finished_at"] is not None
+    look(functions)
+    assert act(api, delivery, "cancel").json == canceled.json
+    assert acts(functions) == [("delivery.canceled", delivery)]
+    for refused in (act(api, delivery, "retry"), move(api, delivery, None), resolve(api, delivery, "again")):
+        assert (refused.status, refused.json["state"], refused.json["possible"]) == (409, "canceled", [])
+        assert refused.json["detail"] == "the delivery is canceled; nothing can be done about it"
+    look(functions)
+    assert server.requests == []
+
+
+def test_a_failed_delivery_is_retried_under_its_key(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers_in_turn(400, 404, 201))
+    api.destination(server.url(), retry={"schedule": [0], "give_up_after": 1})
+    delivery = api.create_delivery().json["delivery_id"]
+    look(functions)
+    for number, state in ((2, "failed"), (3, "delivered")):
+        retried = act(api, delivery, "retry")
+        assert (retried.status, retried.json["state"], retried.json["attempts_allowed"]) == (200, "pending", number)
+        assert (retried.json["finished_at"], retried.json["waiting_for"]) == (None, "retry")
+        look(functions)
+        shown = api.get(f"/v1/deliveries/{delivery}").json
+        assert (shown["state"], shown["attempts_made"]) == (state, number)
+    assert {key_of(request) for request in server.requests} == {delivery}
+    assert act(api, delivery, "retry").json["state"] == "delivered"
+    assert acts(functions) == [("delivery.retried", delivery)] * 2
+
+
+def test_a_pending_delivery_does_not_wait_for_its_time(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers_in_turn(503, 200))
+    api.destination(server.url())
+    for fields, allowed in (({}, 10), ({"not_before": in_seconds(3600)}, 10)):
+        delivery = api.create_delivery(**fields).json["delivery_id"]
+        functions.work()
+        functions.queue.take()
+        retried = act(api, delivery, "retry").json
+        assert (retried["state"], retried["attempts_allowed"]) == ("pending", allowed)
+        assert datetime.fromisoformat(retried["next_attempt_at"]) <= datetime.now(UTC)
+        functions.work()  # only what is due
+        assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "delivered"
+
+
+def test_a_retry_has_a_message_before_its_row_is_changed_and_one_for_its_time(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_in_turn(400, 200))
+    api.destination(server.url())
+    delivery = api.create_delivery().json["delivery_id"]
+    look(functions)
+    retried = act(api, delivery, "retry").json
+    first, second = functions.queue.wakeups()
+    due_at = datetime.fromisoformat(retried["next_attempt_at"])
+    assert (first.due_at - due_at, second.due_at) == (timedelta(seconds=45), due_at)
+    assert {first.group, second.group} == {group_name(TenantId(UUID((api.authorizer or {})["tenant_id"])), "partner")}
+
+
+def test_a_queue_that_fails_leaves_the_delivery_as_it_was(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = partner(answers_in_turn(400, 200))
+    api.destination(server.url())
+    delivery = api.create_delivery().json["delivery_id"]
+    look(functions)
+
+    def fails(*_: object, **__: object) -> None:
+        raise QueueUnavailable("away", retry_after_seconds=5)
+
+    monkeypatch.setattr(WakeupQueue, "send", fails)
+    assert act(api, delivery, "retry").status == 503
+    assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "failed"
+    assert acts(functions) == []
+
+
+def test_a_pending_delivery_is_moved(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    delivery = api.create_delivery().json["delivery_id"]
+    later = in_seconds(86_400)
+    moved = move(api, delivery, later)
+    assert (moved.status, moved.json["next_attempt_at"], moved.json["waiting_for"]) == (200, later, "not_before")
+    assert move(api, delivery, later).json == moved.json
+    assert acts(functions) == [("delivery.rescheduled", delivery)]
+    look(functions)
+    assert server.requests == []
+    assert move(api, delivery, None).json["state"] == "pending"
+    functions.work()
+    assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "delivered"
+
+
+def test_a_limit_for_giving_up_moves_with_the_delivery(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url(), retry={"give_up_after": 60})
+    delivery = api.create_delivery().json["delivery_id"]
+    move(api, delivery, in_seconds(86_400))
+    with psycopg.connect(functions.database.admin_url) as connection:
+        (left,) = connection.execute("SELECT give_up_at - due_at FROM delivery").fetchone() or ()
+    assert left == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"not_before": 5},
+        {"not_before": "tomorrow"},
+        {"not_before": "2026-01-01T00:00:00"},
+        {"not_before": "2026-01-01T00:00:00Z"},
+        {"not_before": "2999-01-01T00:00:00Z"},
+        {"not_before": None, "state": "canceled"},
+    ],
+)
+def test_a_delivery_is_moved_to_a_time_of_the_next_30_days(functions: Functions, api: Api, body: object) -> None:
+    refused = api.call("PATCH", f"/v1/deliveries/{NOBODYS_ID}", json=body)
+    assert (refused.status, refused.kind) == (422, "invalid-request")
+
+
+@pytest.mark.parametrize("name", ["cancel", "retry", "PATCH"])
+def test_what_is_being_sent_is_left_alone_and_strangers_learn_nothing(
+    functions: Functions, api: Api, partner: StartPartner, name: str
+) -> None:
+    def call(caller: Api, delivery: str) -> Reply:
+        return move(caller, delivery, None) if name == "PATCH" else act(caller, delivery, name)
+
+    met: list[Reply] = []
+
+    def script(line: Line) -> None:
+        line.read_request()
+        met.append(call(api, delivery))
+        line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    api.destination(partner(script).url())
+    delivery = api.create_delivery().json["delivery_id"]
+    nobody = call(functions.other_api, NOBODYS_ID)
+    assert (nobody.status, nobody.body) == (404, call(functions.other_api, delivery).body)
+    assert call(api, "x").body == nobody.body
+    assert call(functions.api_with("read", "manage"), delivery).kind == "forbidden"
+    look(functions)
+    assert [(reply.status, reply.json["state"], reply.json["possible"]) for reply in met] == [(409, "sending", [])]
+    assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "delivered"
+
+
+def test_a_canceled_delivery_lets_those_behind_it_go(functions: Functions, api: Api, partner: StartPartner) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    first = api.create_delivery(ordering_key="account", not_before=in_seconds(3600)).json["delivery_id"]
+    behind = api.create_delivery(ordering_key="account").json["delivery_id"]
+    look(functions)
+    assert api.get(f"/v1/deliveries/{behind}").json["waiting_for"] == "ordering"
+    functions.queue.take()
+    act(api, first, "cancel")
+    functions.work()
+    assert api.get(f"/v1/deliveries/{behind}").json["state"] == "delivered"
+
+
+def test_what_others_have_skipped_goes_behind_them_when_it_is_retried(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_in_turn(400, 200))
+    api.destination(server.url(), ordering={"after_failure": "skip"})
+    first = api.create_delivery(ordering_key="account").json["delivery_id"]
+    look(functions)
+    second = api.create_delivery(ordering_key="account", not_before=in_seconds(3600)).json["delivery_id"]
+    act(api, first, "retry")
+    look(functions)
+    assert api.get(f"/v1/deliveries/{first}").json["waiting_for"] == "ordering"
+    act(api, second, "cancel")
+    look(functions)
+    assert api.get(f"/v1/deliveries/{first}").json["state"] == "delivered"
+
+
+def test_of_a_deleted_destination_nothing_is_retried(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(400)).url())
+    delivery = api.create_delivery().json["delivery_id"]
+    look(functions)
+    api.call("DELETE", "/v1/destinations/partner")
+    assert act(api, delivery, "retry").kind == "destination-deleted"

@@ -180,7 +180,7 @@ def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[
 
 def test_every_request_body_has_examples_that_its_schema_takes(described: dict[str, Any]) -> None:
     bodies = [operation["requestBody"] for _, operation in _operations(described) if "requestBody" in operation]
-    assert len(bodies) == 13
+    assert len(bodies) == 14
     for body in bodies:
         content = body["content"]["application/json"]
         values = (
@@ -269,7 +269,10 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
 type Shape = tuple[str, str, tuple[str, ...], tuple[bool | str, ...] | None]
 JSON_BODY = (True, "application/json")
 # What they answer is a delivery in any state.
-CONTROLLED = {"post /v1/deliveries/{delivery_id}/resolve"}
+CONTROLLED = {
+    "patch /v1/deliveries/{delivery_id}",
+    *(f"post /v1/deliveries/{{delivery_id}}/{act}" for act in ("resolve", "cancel", "retry")),
+}
 PASSED_ON = ("destination", "path", "Idempotency-Key", "Prefer")
 ANY_BODY = (False, "application/json", "text/plain", ANY)
 OPERATION_SHAPES: dict[str, Shape] = {
@@ -294,6 +297,21 @@ OPERATION_SHAPES: dict[str, Shape] = {
         "deliveries",
         ("delivery_id",),
         JSON_BODY,
+    ),
+    **{
+        f"POST /v1/deliveries/{{delivery_id}}/{act}": (
+            f"post_deliveries_delivery_id_{act}",
+            "deliveries",
+            ("delivery_id",),
+            None,
+        )
+        for act in ("cancel", "retry")
+    },
+    "PATCH /v1/deliveries/{delivery_id}": (
+        "patch_deliveries_delivery_id",
+        "deliveries",
+        ("delivery_id",),
+        (True, "application/merge-patch+json", "application/json"),
     ),
     "POST /v1/destinations": ("post_destinations", "destinations", (), JSON_BODY),
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),

@@ -27,11 +27,13 @@ from handlers.schemas.deliveries import (
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,
+    DeliveryPatchBody,
     NewDeliveryBody,
     ResolutionBody,
     delivery_body,
     delivery_details,
     new_delivery,
+    rescheduled,
 )
 
 router = new_router()
@@ -220,6 +222,71 @@ def resolve(request: Request, delivery_id: str) -> Response[Any]:
         services=wiring.api(),
     )
     return _controlled(resolved)
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries/<delivery_id>/cancel",
+        summary="Cancel a pending delivery",
+        description="It is not sent any more. An attempt that is being made is not interrupted: then this is a 409.",
+        scope=SEND,
+        responses={200: CONTROLLED},
+        problems=("not-found", "wrong-state"),
+    ),
+)
+def cancel(request: Request, delivery_id: str) -> Response[Any]:
+    """One that is canceled stays so."""
+    canceled = control.cancel(
+        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
+    )
+    return _controlled(canceled)
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries/<delivery_id>/retry",
+        summary="Retry a delivery now",
+        description="One more attempt of a failed delivery, under the same idempotency key; or the next attempt of a "
+        "pending one, without waiting for its time. It still waits for what else it is `waiting_for`.",
+        scope=SEND,
+        responses={200: CONTROLLED},
+        problems=("not-found", "wrong-state", "destination-deleted"),
+    ),
+)
+def retry(request: Request, delivery_id: str) -> Response[Any]:
+    """As often as somebody wants it."""
+    retried = control.retry(
+        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
+    )
+    return _controlled(retried)
+
+
+@serves(
+    router,
+    Operation(
+        method="PATCH",
+        path="/v1/deliveries/<delivery_id>",
+        summary="Reschedule a pending delivery",
+        description="Its next attempt starts at `not_before` or later.",
+        scope=SEND,
+        body=DeliveryPatchBody,
+        body_types=("application/merge-patch+json", "application/json"),
+        responses={200: CONTROLLED},
+        problems=("not-found", "wrong-state", "destination-deleted"),
+    ),
+)
+def patch(request: Request, delivery_id: str) -> Response[Any]:
+    """Nothing else of a delivery can be changed."""
+    services = wiring.api()
+    not_before = rescheduled(body_as(request.body, DeliveryPatchBody), now=services.clock())
+    moved = control.reschedule(
+        _id_of(delivery_id), not_before, tenant_id=request.tenant_id, actor=actor_of(request), services=services
+    )
+    return _controlled(moved)
 
 
 def _id_of(text: str) -> DeliveryId:

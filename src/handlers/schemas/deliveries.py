@@ -79,7 +79,7 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
         Meta(
             description="pending: waits for its next attempt. sending: an attempt is being made. delivered: "
             "the partner answered with 2xx. failed: not delivered, and not tried again. unknown: it may have been "
-            "delivered. canceled: its destination was deleted before it was sent"
+            "delivered. canceled: it was canceled, or its destination deleted, before it was sent"
         ),
     ]
     method: Annotated[str, Meta(description="In upper case")]
@@ -140,6 +140,15 @@ class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
     ]
 
 
+class DeliveryPatchBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What of a pending delivery can be changed."""
+
+    not_before: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None,
+        Meta(description="When the next attempt may start, at most 30 days off; null is now"),
+    ]
+
+
 class ResolutionBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"resolution": "as"}):
     """What became of a delivery whose outcome is unknown, or that it is to be sent again."""
 
@@ -190,8 +199,7 @@ def new_delivery(
     faults += _metadata_faults(body.metadata)
     if body.ordering_key is not None and (fault := ordering_key_fault(body.ordering_key)):
         faults.append(Fault(field="/ordering_key", detail=fault))
-    if body.not_before and not now - CLOCK_SKEW <= body.not_before <= now + NOT_BEFORE_LIMIT:
-        faults.append(Fault(field="/not_before", detail="must be from now to 30 days from now"))
+    faults += _not_before_faults(body.not_before, now=now)
     if faults:
         raise InvalidRequest(*faults)
     if isinstance(body.body, dict | list) and not any(name.lower() == "content-type" for name, _ in headers):
@@ -209,6 +217,19 @@ def new_delivery(
         not_before=body.not_before,
         ordering_key=body.ordering_key,
     )
+
+
+def rescheduled(body: DeliveryPatchBody, *, now: datetime) -> datetime | None:
+    """The time of the next attempt, None for now. Raises InvalidRequest for one too far off."""
+    if faults := _not_before_faults(body.not_before, now=now):
+        raise InvalidRequest(*faults)
+    return body.not_before
+
+
+def _not_before_faults(not_before: datetime | None, *, now: datetime) -> list[Fault]:
+    if not_before is None or now - CLOCK_SKEW <= not_before <= now + NOT_BEFORE_LIMIT:
+        return []
+    return [Fault(field="/not_before", detail="must be from now to 30 days from now")]
 
 
 def delivery_body(delivery: Delivery) -> DeliveryBody:
