@@ -293,7 +293,7 @@ def with_delivery(
 
 def _in_one_order(records: Sequence[Record]) -> list[Record]:
     """By delivery, so that two workers that record the same ones lock their rows in the same order."""
-    return sorted(records, key=lambda record: record.attempt.delivery_id)
+    return sorted(records, key=lambda record: record.attempt.delivery_id.int)
 
 
 def _json(rows: list[dict[str, Any]]) -> str:
@@ -321,7 +321,7 @@ def _storable(value: Any) -> Any:
 
 def _row(record: Record) -> dict[str, Any]:
     """As msgspec writes it as JSON: bytes in base64, the hash in hex, which the statement decodes."""
-    attempt = record.attempt
+    attempt, timings, response = record.attempt, record.attempt.timings, record.attempt.response
     row = {
         "attempt_id": attempt.attempt_id,
         "delivery_id": attempt.delivery_id,
@@ -329,31 +329,28 @@ def _row(record: Record) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "started_at": attempt.started_at,
-        "dns_ms": attempt.timings.dns_ms,
-        "connect_ms": attempt.timings.connect_ms,
-        "tls_ms": attempt.timings.tls_ms,
-        "first_byte_ms": attempt.timings.first_byte_ms,
-        "total_ms": attempt.timings.total_ms,
+        "dns_ms": timings.dns_ms,
+        "connect_ms": timings.connect_ms,
+        "tls_ms": timings.tls_ms,
+        "first_byte_ms": timings.first_byte_ms,
+        "total_ms": timings.total_ms,
         "remote_address": attempt.remote_address,
         "egress_address": attempt.egress_address,
-        **_response_columns(attempt.response),
         "lease_id": record.lease_id,
         "next_state": record.next_state,
         "next_due_at": record.due_at,
         "failed": record.failed,
     }
-    return row | {"disables": True} if record.disables else row
-
-
-def _response_columns(response: StoredResponse | None) -> dict[str, Any]:
-    return {
-        "status": response and response.status,
-        "response_headers": response and response.headers,
-        "response_body": response and response.body,
-        "response_length": response and response.length_bytes,
-        "response_sha256": response and response.sha256 and response.sha256.hex(),
-        "response_truncated": response and response.truncated,
-    }
+    if record.disables:
+        row["disables"] = True
+    if response is not None:
+        row["status"] = response.status
+        row["response_headers"] = response.headers
+        row["response_body"] = response.body
+        row["response_length"] = response.length_bytes
+        row["response_sha256"] = response.sha256 and response.sha256.hex()
+        row["response_truncated"] = response.truncated
+    return row
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:

@@ -648,4 +648,4 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
 
 
 def _headers(pairs: Sequence[Sequence[str]]) -> Headers:
-    return tuple((name, value) for name, value in pairs)
+    return tuple([(name, value) for name, value in pairs])

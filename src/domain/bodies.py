@@ -48,10 +48,10 @@ def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTE
     headers, cut = _bounded_headers(fields, decoded=content.decoded)
     body = masked(content.beginning, answer.secrets)[:limit_bytes]
     was_masked = body != content.beginning[:limit_bytes] or fields != answer.headers
-    notes = (content.note, cut, "credentials were masked" if was_masked else None)
+    notes = [note for note in (content.note, cut, "credentials were masked" if was_masked else None) if note]
     return StoredResponse(
         status=answer.status,
-        headers=(*headers, *[(NOTE, note) for note in notes if note is not None]),
+        headers=(*headers, *[(NOTE, note) for note in notes]) if notes else headers,
         body=body,
         length_bytes=content.length_bytes if content.whole else None,
         sha256=content.sha256 if content.whole else None,
@@ -79,7 +79,8 @@ def _content(answer: Answered, most_bytes: int) -> _Content:
 
 
 def _content_encoding(answer: Answered) -> str:
-    return ",".join([value.strip().lower() for name, value in answer.headers if name.lower() == "content-encoding"])
+    values = [value for name, value in answer.headers if name.lower() == "content-encoding"]
+    return ",".join([value.strip().lower() for value in values]) if values else ""
 
 
 def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
@@ -147,7 +148,9 @@ def _masked_headers(answer: Answered) -> Headers:
 
 def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | None]:
     """The headers that are stored, and a note on what is missing; None when nothing is. `fields` are masked already."""
-    wanted = [(name, value) for name, value in fields if _is_stored(name.lower(), decoded=decoded)]
+    wanted = [(name, value) for name, value in fields if not name.lower().startswith(_OURS)]
+    if decoded:
+        wanted = [(name, value) for name, value in wanted if name.lower() != "content-encoding"]
     if _surely_bounded(wanted):
         return tuple(wanted), None
     stored: list[tuple[str, str]] = []
@@ -169,7 +172,3 @@ def _surely_bounded(fields: list[tuple[str, str]]) -> bool:
     characters = sum([len(name) + len(value) for name, value in fields])
     longest = min(LONGEST_HEADER_CHARACTERS * 6, STORED_HEADER_BYTES)
     return len(fields) <= STORED_HEADERS and 6 * characters + 8 * len(fields) <= longest
-
-
-def _is_stored(name: str, *, decoded: bool) -> bool:
-    return not name.startswith(_OURS) and not (decoded and name == "content-encoding")

@@ -64,9 +64,14 @@ def returnable(headers: Headers) -> Headers:
 def merged(*parts: Sequence[tuple[str, str]]) -> Headers:
     """All parts together; where a later part has a header of the same name, the earlier one is left out."""
     result: Headers = ()
-    for part in filter(None, parts):
-        names = {name.lower() for name, _ in part}
-        result = (*[field for field in result if field[0].lower() not in names], *part)
+    for part in parts:
+        if not part:
+            continue
+        if result:
+            names = {name.lower() for name, _ in part}
+            result = (*[field for field in result if field[0].lower() not in names], *part)
+        else:
+            result = tuple(part)
     return result
 
 

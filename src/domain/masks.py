@@ -32,7 +32,7 @@ def secrets_in(headers: Headers) -> tuple[str, ...]:
     """What is secret in headers that carry credentials: whole values, what follows a scheme's name, and of Basic
     (RFC 7617) the password and the pair. A user name alone is not secret: "admin" may occur anywhere.
     """
-    return tuple(dict.fromkeys([secret for _, value in headers for secret in _secrets(value)]))
+    return tuple(dict.fromkeys([secret for _, value in headers for secret in _secrets(value)])) if headers else ()
 
 
 def masked_text(text: str, secrets: tuple[str, ...]) -> str:

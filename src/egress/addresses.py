@@ -70,6 +70,8 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?",
     re.DOTALL,
 )
+# What nearly all URLs are, read in a third of the time: lower case scheme, no user name, fragment or backslash.
+_USUAL_URL = re.compile(r"(https?)://([!-\"$-.0->A-\[\]-~]*)(?:[/?][!-\"$-\[\]-~]*)?")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,5}))?")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -209,6 +211,12 @@ def _split(url: str) -> tuple[str, str]:
     """Scheme (lower case) and authority of an absolute http(s) URL without userinfo and fragment."""
     if len(url) > _MAX_URL_CHARACTERS:
         raise UrlRejected(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
+    usual = _USUAL_URL.fullmatch(url)
+    return (usual[1], usual[2]) if usual is not None else _split_unusual(url)
+
+
+def _split_unusual(url: str) -> tuple[str, str]:
+    """The same for any other; says what is wrong with it."""
     if not _PLAIN.fullmatch(url):
         raise UrlRejected(
             "the URL may contain visible ASCII characters only; percent-encode the others, write names as xn--..."

@@ -11,7 +11,7 @@ import pycurl
 from domain.values import value_class
 from egress.addresses import REMEMBERED, IpAddress, UrlTarget
 from egress.request import USER_AGENT
-from egress.sockets import OpenSockets
+from egress.sockets import LocalEndpoint, OpenSockets
 from egress.tls import Handshake, RequestTls, set_tls
 
 # Servers close idle connections after as little as 2 to 5 s, load balancers after 60 s; a frozen function misses that.
@@ -22,6 +22,9 @@ LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are checked again, ho
 SMALL_BUFFER_BYTES = 16 * 1024  # the least that libcurl takes, and what fits into one TLS record
 
 _NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b")
+
+_NO_HANDSHAKE = Handshake()  # of a request without TLS, for which nothing reads into it
+_OF_HTTP_1 = frozenset({pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1})
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,9 @@ class ConnectionPolicy:
         self.reached: str | None = None
         self.unchecked: str | None = None
         self.stale = False
-        self.handshake = Handshake()
+        self.handshake = Handshake() if route.encrypted else _NO_HANDSHAKE
         self._route = route
+        self._local: LocalEndpoint | None = None
         self._opened: list[socket.socket] = []
         self._descriptors: list[int] = []
 
@@ -79,9 +83,10 @@ class ConnectionPolicy:
 
     def ended(self, handle: pycurl.Curl) -> None:
         """The transfer has ended. Whatever comes next unasked on an HTTP/1.1 connection is not an answer."""
-        if handle.getinfo(pycurl.INFO_HTTP_VERSION) in (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1):
-            local = (handle.getinfo(pycurl.LOCAL_IP), handle.getinfo(pycurl.LOCAL_PORT))
-            self._route.sockets.expect_silence(local)
+        if self._local is None:
+            return
+        if not self._route.encrypted or handle.getinfo(pycurl.INFO_HTTP_VERSION) in _OF_HTTP_1:
+            self._route.sockets.expect_silence(self._local)
 
     def _set_encryption(self, handle: pycurl.Curl, *, fresh: bool) -> None:
         if self._route.tls is not None:
@@ -140,7 +145,7 @@ class ConnectionPolicy:
         elif not self._is_checked(remote_address) or not self._route.sockets.is_usable(local, owner=self._route.owner):
             self.stale = True
             return int(pycurl.PREREQFUNC_ABORT)
-        self.reached = remote_address
+        self.reached, self._local = remote_address, local
         return int(pycurl.PREREQFUNC_OK)
 
     def _is_checked(self, address: str) -> bool:

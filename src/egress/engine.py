@@ -4,7 +4,6 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pycurl
@@ -76,7 +75,7 @@ class Engine:
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        return list(self._ended())
+        return self._ended()
 
     def close(self) -> None:
         """Closes every connection. A second time does nothing."""
@@ -92,12 +91,14 @@ class Engine:
         soonest = until if self._due is None else min(until, self._due)
         return max(0.0, soonest - time.monotonic()) * 1000
 
-    def _ended(self) -> Iterator[Ended]:
+    def _ended(self) -> list[Ended]:
+        found: list[Ended] = []
         more = True
         while more:
             more, fine, broken = self._multi.info_read()
-            yield from (Ended(handle, pycurl.E_OK, "") for handle in fine)
-            yield from (Ended(handle, code, detail) for handle, code, detail in broken)
+            found += [Ended(handle, pycurl.E_OK, "") for handle in fine]
+            found += [Ended(handle, code, detail) for handle, code, detail in broken]
+        return found
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:

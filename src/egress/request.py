@@ -1,8 +1,8 @@
 """The request on the wire: as it was asked for, without anything that libcurl would add by itself."""
 
-import re
 from collections.abc import Callable
 from dataclasses import field
+from functools import lru_cache
 
 import pycurl
 
@@ -16,7 +16,6 @@ from runtime.version import VERSION
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})  # these say Content-Length: 0 (RFC 9110 section 8.6)
 USER_AGENT = f"Sallyport/{VERSION}"
 _UNWANTED = (("accept", b"Accept:"), ("content-type", b"Content-Type:"), ("expect", b"Expect:"))
-_BEFORE_PATH = re.compile(r"[^:]*://[^/?]*")
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -61,11 +60,16 @@ class PendingRequest:
 
 def fault_in_request(request: OutboundRequest) -> str | None:
     """Why `request` cannot be put on the wire (its URL aside); None when it can."""
-    if not is_token(request.method) or request.method.upper() == "CONNECT":
+    if not _is_sendable(request.method):
         return "the method cannot be sent"
     if request.method == "HEAD" and request.body:
         return "a HEAD request has no body"
     return fault_in(request.headers)
+
+
+@lru_cache(maxsize=100)
+def _is_sendable(method: str) -> bool:
+    return is_token(method) and method.upper() != "CONNECT"
 
 
 def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
@@ -75,7 +79,7 @@ def set_request(handle: pycurl.Curl, request: OutboundRequest) -> None:
     _set_method(handle, request)
     given = {name.lower() for name, _ in request.headers}
     lines = [field_line(name, value) for name, value in request.headers]
-    handle.setopt(pycurl.HTTPHEADER, lines + [line for name, line in _UNWANTED if name not in given])
+    handle.setopt(pycurl.HTTPHEADER, [*lines, *[line for name, line in _UNWANTED if name not in given]])
 
 
 def implied_headers(method: str, *, headers: Headers, body: bytes) -> Headers:
@@ -86,8 +90,10 @@ def implied_headers(method: str, *, headers: Headers, body: bytes) -> Headers:
 
 def target_of(url: str) -> str:
     """The request target (RFC 9112 section 3.2.1): path and query exactly as in `url`."""
-    target = _BEFORE_PATH.sub("", url, count=1)
-    return target if target.startswith("/") else f"/{target}"
+    path, query = url.find("/", url.find("://") + 3), url.find("?")
+    if path >= 0 and (query < 0 or path < query):
+        return url[path:]
+    return "/" if query < 0 else f"/{url[query:]}"
 
 
 def _set_method(handle: pycurl.Curl, request: OutboundRequest) -> None:

@@ -1,6 +1,7 @@
 """Collects an answer as libcurl delivers it, line by line and piece by piece."""
 
 import re
+from functools import lru_cache
 
 from domain.outcomes import Answered
 from egress.headers import received
@@ -10,6 +11,15 @@ _SWITCHING = 101  # a server may send it only to a request with Upgrade (RFC 911
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _BLANK = (b"\r\n", b"\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?=[ \t\r\n])")  # libcurl reads three digits of any text
+
+_STATUS_BYTES = 16  # of "HTTP/1.1 200 OK" what says the status
+
+
+@lru_cache(maxsize=100)
+def _status_in(beginning: bytes) -> int | None:
+    """None where it is no status line."""
+    match = _STATUS_LINE.match(beginning)
+    return int(match[1]) if match else None
 
 
 class Response:
@@ -63,10 +73,10 @@ class Response:
             self._begin_section(line)
 
     def _begin_section(self, line: bytes) -> None:
-        match = _STATUS_LINE.match(line)
-        self._version, self._status, self._lines = line[:8], int(match[1]) if match else 0, []
-        self._fields_come = match is not None
-        if match is None:
+        status = _status_in(line[:_STATUS_BYTES])
+        self._version, self._status, self._lines = line[:8], status or 0, []
+        self._fields_come = status is not None
+        if status is None:
             self.fault = "the status line of the answer is not HTTP"
         elif self._status == _SWITCHING:  # whatever follows is of a protocol that we do not speak
             self.fault = "the partner switched to another protocol without being asked to"

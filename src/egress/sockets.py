@@ -61,8 +61,9 @@ class OpenSockets:
             return known is None and not owner
         if _inode_of(known.descriptor) != known.inode:
             return True
+        happened = known.poll.poll(0)
         unwanted = _ENDED | select.POLLIN if known.silent else _ENDED
-        return not any(events & unwanted for _, events in known.poll.poll(0))
+        return not happened or not happened[0][1] & unwanted
 
 
 def _opened(descriptor: int, owner: str) -> _OpenSocket:

@@ -67,7 +67,7 @@ class Transfer:
         self.wait_until = math.inf
         self.may_be_sent = False
         self.exchange: Exchange | None = None
-        self._end_by = started_at + self.request.timeouts.total_seconds
+        self.end_by = started_at + self.request.timeouts.total_seconds  # whatever it waits for
 
     @property
     def connect_seconds(self) -> float:
@@ -79,11 +79,6 @@ class Transfer:
     def connect_by(self) -> float:
         """When there must be a connection."""
         return min(self.started_at + self.connect_seconds, self.end_by)
-
-    @property
-    def end_by(self) -> float:
-        """When the transfer must have ended, whatever it waited for."""
-        return self._end_by
 
     def await_pending(self, pending: PendingRequest, *, now: float) -> None:
         """It waits for `pending` from now on, as it has not been sent, or has for nothing."""
@@ -140,10 +135,11 @@ class Run:
     def _set(self, *, fresh: bool) -> None:
         self._policy.set(self.handle, fresh=fresh)
         set_request(self.handle, self.transfer.request)
-        self.handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(self.transfer.connect_by - self._began_at))
-        self.handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(self.transfer.end_by - self._began_at))
-        self.handle.setopt(pycurl.HEADERFUNCTION, self._response.take_header)
-        self.handle.setopt(pycurl.WRITEFUNCTION, self._response.take_body)
+        set_option = self.handle.setopt
+        set_option(pycurl.CONNECTTIMEOUT_MS, _milliseconds(self.transfer.connect_by - self._began_at))
+        set_option(pycurl.TIMEOUT_MS, _milliseconds(self.transfer.end_by - self._began_at))
+        set_option(pycurl.HEADERFUNCTION, self._response.take_header)
+        set_option(pycurl.WRITEFUNCTION, self._response.take_body)
 
     def _outcome(self, ended: Ended) -> Outcome:
         if self._response.capped or (ended.code == pycurl.E_OK and self._response.has_status):
@@ -190,7 +186,7 @@ class Run:
         return Timings(
             dns_ms=waited_ms,
             connect_ms=_after(waited_ms, self.handle.getinfo(pycurl.CONNECT_TIME)),
-            tls_ms=_after(waited_ms, self.handle.getinfo(pycurl.APPCONNECT_TIME)),
+            tls_ms=_after(waited_ms, self.handle.getinfo(pycurl.APPCONNECT_TIME)) if self.route.encrypted else None,
             first_byte_ms=_after(waited_ms, first_byte),
             total_ms=_since(self.transfer.started_at, now),
         )
@@ -222,7 +218,7 @@ def _with_secrets_masked(secrets: tuple[str, ...], outcome: Outcome) -> Outcome:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))  # 0 would mean no limit
+    return max(1, int(seconds * 1000 + 0.5))  # 0 would mean no limit
 
 
 def _since(earlier: float, later: float) -> float:

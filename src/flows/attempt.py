@@ -90,9 +90,9 @@ def attempt_due(
 
     # 5. Wake and 6. record
     postponed = [
-        replace(due[result.delivery_id], wakeup=wakeup)
-        for result in results
-        for wakeup in _look_again(result, due[result.delivery_id].wakeup, now=now, services=services)
+        replace(message, wakeup=wakeup)
+        for result, message in zip(results, due.values(), strict=True)
+        for wakeup in _look_again(result, message.wakeup, now=now, services=services)
     ]
     failed = settle(
         _with_messages(attempts, due),
@@ -126,21 +126,22 @@ def make_attempts(
         EarlyResults(report=partial(early_recorder.begin, sendable, started_at=started_at)) if early_recorder else None
     )
     sent = iter(_sent([request for _, request in requests], early=early_results, services=services))
-    exchanges = [(claim, result if isinstance(result, Exchange) else next(sent)) for claim, result in ready]
+    exchanges = [
+        (claim, result, False) if isinstance(result, Exchange) else (claim, next(sent), True) for claim, result in ready
+    ]
     judged_early: Mapping[DeliveryId, JudgedAttempt] = (
         early_recorder.end(until=end_at - timedelta(seconds=CARRY_SECONDS)) if early_recorder else {}
     )
-    asked = frozenset(claim.delivery_id for claim in sendable)
     return [
-        judged_early.get(claim.delivery_id)
+        (judged_early.get(claim.delivery_id) if judged_early else None)
         or judged(
             claim,
             exchange,
             started_at=started_at,
-            partners_doing=claim.delivery_id in asked and exchange.outcome is not LOST,
+            partners_doing=was_asked and exchange.outcome is not LOST,
             services=services,
         )
-        for claim, exchange in exchanges
+        for claim, exchange, was_asked in exchanges
     ]
 
 
@@ -213,7 +214,8 @@ def _after_carried(message: BatchMessage, *, refused: frozenset[DeliveryId], ser
 
 
 def _claim(due: Due, *, now: datetime, services: Services) -> Sequence[ClaimResult | _NotLookedAt]:
-    """Step 2. Without a database the wake-ups are put back with a delay: an outage must not dead-letter them."""
+    """Step 2; in the order of `due`. Without a database the wake-ups are put back with a delay: an outage must not
+    dead-letter them."""
     if not due:
         return []
     try:

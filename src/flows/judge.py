@@ -15,7 +15,7 @@ from domain.retry_policy import USUAL
 from domain.values import value_class
 from flows.prepare import repeat_rule_of
 from flows.services import Services
-from runtime.isolation import isolated
+from runtime.isolation import isolated, unless_it_raises
 
 GONE_STATUS = 410
 
@@ -58,12 +58,34 @@ def judged(
 
     Where the outcome is not the `partners_doing` (nothing was to be sent, or we failed), no circuit breaker counts it.
     """
-    return JudgedAttempt(
+    failed = failed_for_the_breaker(exchange.outcome) if partners_doing else None
+    at_once = partial(_judged_at_once, claim, exchange, failed=failed, started_at=started_at, services=services)
+    return unless_it_raises(at_once) or JudgedAttempt(
         claim=claim,
         exchange=exchange,
         verdict=_verdict(claim, exchange.outcome, services=services),
-        attempt=_attempt(claim, exchange, started_at=started_at, services=services),
-        failed=failed_for_the_breaker(exchange.outcome) if partners_doing else None,
+        attempt=_isolated_attempt(claim, exchange, started_at=started_at, services=services),
+        failed=failed,
+    )
+
+
+def _judged_at_once(
+    claim: Claim, exchange: Exchange, *, failed: bool | None, started_at: datetime, services: Services
+) -> JudgedAttempt:
+    """Without isolating its parts from each other, which costs as much as one of them."""
+    return JudgedAttempt(
+        claim=claim,
+        exchange=exchange,
+        verdict=_decided(claim, exchange.outcome, services=services),
+        attempt=_attempt(
+            claim,
+            exchange,
+            egress_address=services.address_towards(exchange.remote_address),
+            response=_stored(exchange.outcome),
+            started_at=started_at,
+            services=services,
+        ),
+        failed=failed,
     )
 
 
@@ -97,17 +119,11 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
     )
 
 
-def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> Attempt:
+def _isolated_attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> Attempt:
     outcome = exchange.outcome
-    return Attempt(
-        attempt_id=AttemptId(services.new_id(started_at)),
-        delivery_id=claim.delivery_id,
-        number=claim.attempts_made,
-        outcome=outcome_kind(outcome),
-        reason=None if isinstance(outcome, Answered) else outcome.reason,
-        started_at=started_at,
-        timings=exchange.timings,
-        remote_address=exchange.remote_address,
+    return _attempt(
+        claim,
+        exchange,
         egress_address=isolated(
             partial(services.address_towards, exchange.remote_address),
             otherwise=lambda _: None,
@@ -120,6 +136,32 @@ def _attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services
             step="store",
             delivery_id=claim.delivery_id,
         ),
+        started_at=started_at,
+        services=services,
+    )
+
+
+def _attempt(
+    claim: Claim,
+    exchange: Exchange,
+    *,
+    egress_address: str | None,
+    response: StoredResponse | None,
+    started_at: datetime,
+    services: Services,
+) -> Attempt:
+    outcome = exchange.outcome
+    return Attempt(
+        attempt_id=AttemptId(services.new_id(started_at)),
+        delivery_id=claim.delivery_id,
+        number=claim.attempts_made,
+        outcome=outcome_kind(outcome),
+        reason=None if isinstance(outcome, Answered) else outcome.reason,
+        started_at=started_at,
+        timings=exchange.timings,
+        remote_address=exchange.remote_address,
+        egress_address=egress_address,
+        response=response,
     )
 
 

@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from domain.auth import Auth, AuthType, AwsSigV4Auth, OAuth2Auth
 from domain.certificates import TlsOptions
 from domain.deliveries import Claim
-from domain.destinations import Destination, RepeatRule, Timeouts, repeat_rule
+from domain.destinations import Destination, Guarantee, RepeatRule, Timeouts, repeat_rule
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.masks import secrets_in
@@ -88,8 +88,12 @@ def prepared(
 
 def repeat_rule_of(claim: Claim) -> RepeatRule:
     """After which attempts the request of `claim` may be sent again."""
-    destination = claim.destination
-    return repeat_rule(guarantee=destination.guarantee, idempotent=destination.idempotent, method=claim.method)
+    return _repeat_rule(claim.destination.guarantee, claim.destination.idempotent, claim.method)
+
+
+@lru_cache(maxsize=100)
+def _repeat_rule(guarantee: Guarantee, idempotent: bool, method: str) -> RepeatRule:
+    return repeat_rule(guarantee=guarantee, idempotent=idempotent, method=method)
 
 
 def _seal_key(services: Services) -> SealKey | None:
@@ -106,8 +110,11 @@ def _unprepared(error: Exception) -> Exchange:
 
 
 def _has_secrets(destination: Destination) -> bool:
-    sealed = (destination.sealed_credentials, destination.sealed_certificate, destination.sealed_signing)
-    return any(secret is not None for secret in sealed)
+    return not (
+        destination.sealed_credentials is None
+        and destination.sealed_certificate is None
+        and destination.sealed_signing is None
+    )
 
 
 def _prepared(

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypedDict
+
+import msgspec
 
 from db import attempts as table
 from db.attempts import NextUp, Written
@@ -23,7 +24,7 @@ from flows.judge import JudgedAttempt
 from flows.services import Services
 from flows.wake import wake
 from runtime.deadline import OutOfTime, within
-from runtime.isolation import isolated
+from runtime.isolation import isolated, unless_it_raises
 from runtime.metrics import Metric
 from runtime.observability import count, log_each, logger
 
@@ -87,22 +88,31 @@ def settle(
 
     Returns the positions of failed messages: SQS did not accept what was to replace them.
     """
-    queued_early = early_recorder.attempts if early_recorder.queued else {}
-    retried = retries([pair for pair in attempts if pair[1].claim.delivery_id not in queued_early])
+    retried = retries(
+        [pair for pair in attempts if pair[1].claim.delivery_id not in early_recorder.attempts]
+        if early_recorder.queued
+        else attempts
+    )
     failed = queue([*also, *retried], services=services)
     rest = _record_rest(
         [attempt for _, attempt in attempts], early_recorder=early_recorder, end_at=end_at, services=services
     )
-    unrecorded = {attempt.claim.delivery_id for attempt in rest.unrecorded}
-    now = services.clock()
-    carried = [
-        replace(message, wakeup=carrying(attempt, now=now))
-        for message, attempt in attempts
-        if attempt.claim.delivery_id in unrecorded
-    ]
-    failed |= early_recorder.failed | queue(carried, services=services)
+    failed |= early_recorder.failed
+    if rest.unrecorded:
+        failed |= queue(_carried(attempts, rest.unrecorded, now=services.clock()), services=services)
     wake(rest.woken, services=services)
     return failed
+
+
+def _carried(
+    attempts: Sequence[tuple[BatchMessage, JudgedAttempt]], unrecorded: Sequence[JudgedAttempt], *, now: datetime
+) -> list[BatchMessage]:
+    delivery_ids = {attempt.claim.delivery_id for attempt in unrecorded}
+    return [
+        replace(message, wakeup=carrying(attempt, now=now))
+        for message, attempt in attempts
+        if attempt.claim.delivery_id in delivery_ids
+    ]
 
 
 def _record_rest(
@@ -164,6 +174,9 @@ def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Ser
     recorded = record_all([attempt.record for attempt in attempts], end_at=end_at, services=services)
     if recorded is None:
         return Rest(unrecorded=attempts)
+    if not recorded.refused:
+        _log_attempts(attempts, moved=recorded.moved)
+        return Rest(woken=recorded.woken)
     refused = recorded.refused
     _log_attempts([attempt for attempt in attempts if attempt.claim.delivery_id not in refused], moved=recorded.moved)
     unrecorded = [attempt for attempt in attempts if attempt.claim.delivery_id in refused]
@@ -219,25 +232,28 @@ def _written(records: Sequence[Record], *, end_at: datetime, services: Services)
 
 def _log_attempts(attempts: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
     """One log line per attempt; counts of outcomes, and of the states that deliveries ended in."""
-    entries = [entry for attempt in attempts if (entry := _isolated_entry(attempt)) is not None]
+    entries = unless_it_raises(lambda: [_entry(attempt) for attempt in attempts])
+    if entries is None:
+        entries = [entry for attempt in attempts if (entry := _isolated_entry(attempt)) is not None]
     log_each("attempt made", entries)
-    for outcome, attempts_made in Counter(entry["outcome"] for entry in entries).items():
+    for outcome, attempts_made in Counter([entry.outcome for entry in entries]).items():
         count(ATTEMPTS_BY_OUTCOME[outcome], attempts_made)
-    for state, deliveries in Counter(entry["state"] for entry in entries if entry["state"].finished).items():
-        count(DELIVERIES_BY_STATE[state], deliveries)
-    for attempt in attempts:
+    for state, deliveries in Counter([entry.state for entry in entries]).items():
+        if state.finished:
+            count(DELIVERIES_BY_STATE[state], deliveries)
+    for attempt in attempts if len(moved) < len(attempts) else ():
         if attempt.claim.delivery_id not in moved:
             delivery_id = str(attempt.claim.delivery_id)
             logger.warning("another worker has the lease, only the attempt was logged", delivery_id=delivery_id)
 
 
-class _Entry(TypedDict):
+class _Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the line of an attempt says of it."""
 
     delivery_id: DeliveryId
     number: int
     outcome: OutcomeKind
-    status: int | None
+    status: int | None = None
     state: State
     total_ms: float
 
@@ -246,13 +262,13 @@ def _isolated_entry(judged: JudgedAttempt) -> _Entry | None:
     return isolated(partial(_entry, judged), otherwise=lambda _: None, step="log", delivery_id=judged.claim.delivery_id)
 
 
-def _entry(judged: JudgedAttempt) -> _Entry | None:
+def _entry(judged: JudgedAttempt) -> _Entry:
     outcome = judged.exchange.outcome
-    return {
-        "delivery_id": judged.claim.delivery_id,
-        "number": judged.claim.attempts_made,
-        "outcome": judged.attempt.outcome,
-        "status": outcome.status if isinstance(outcome, Answered) else None,
-        "state": state_after(judged.verdict),
-        "total_ms": round(judged.exchange.timings.total_ms, 1),
-    }
+    return _Entry(
+        delivery_id=judged.claim.delivery_id,
+        number=judged.claim.attempts_made,
+        outcome=judged.attempt.outcome,
+        status=outcome.status if isinstance(outcome, Answered) else None,
+        state=state_after(judged.verdict),
+        total_ms=round(judged.exchange.timings.total_ms, 1),
+    )

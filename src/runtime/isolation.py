@@ -14,6 +14,15 @@ from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 
+def unless_it_raises[T](work: Callable[[], T]) -> T | None:
+    """What `work` returns; None where it raises anything, which is not logged: the caller then does the same in
+    isolated steps, each of which says what it met."""
+    try:
+        return work()
+    except Exception:  # noqa: BLE001 - as in `isolated`
+        return None
+
+
 def isolated[T](
     work: Callable[[], T], *, otherwise: Callable[[Exception], T], step: str, delivery_id: UUID | None = None
 ) -> T:

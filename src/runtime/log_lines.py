@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -58,13 +58,12 @@ class LineFormatter(LambdaPowertoolsFormatter):
             line["xray_trace_id"] = self._trace_id
         return as_json(line)
 
-    def _lines(self, shared: dict[str, Any], entries: Sequence[Mapping[str, object]]) -> str:
-        """A line for each of `entries`, all encoded in one go; what is `shared` is in each."""
-        trace = {} if self._trace_id is None else {"xray_trace_id": self._trace_id}
-        lines = [
-            shared | {key: value for key, value in entry.items() if value is not None} | trace for entry in entries
-        ]
-        return _ENCODER.encode_lines(lines).decode().removesuffix("\n")
+    def _lines(self, shared: dict[str, Any], entries: Sequence[msgspec.Struct]) -> str:
+        """A line for each of `entries`, where what is `shared` is in each, and encoded once."""
+        begin = as_json(shared).removesuffix("}")
+        end = "}" if self._trace_id is None else f',"xray_trace_id":{as_json(self._trace_id)}}}'
+        texts = _ENCODER.encode_lines(entries).decode().removesuffix("\n").split("\n")
+        return "\n".join([f"{begin}{',' if text != '{}' else ''}{text[1:-1]}{end}" for text in texts])
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's
         """Local time, as 2026-01-31 12:00:00,250+0000."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import msgspec
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.logger import _is_cold_start
 from aws_lambda_powertools.metrics import MetricUnit
@@ -22,9 +23,9 @@ logger = Logger(logger_formatter=_formatter)
 metrics = Metrics(provider=CountProvider())
 
 
-def log_each(message: str, entries: Sequence[Mapping[str, object]]) -> None:
+def log_each(message: str, entries: Sequence[msgspec.Struct]) -> None:
     """Logs one line per entry, as `logger.info(message, **entry)` does, all in one write and for the work of one
-    record. No entry has a key that all lines have."""
+    record. No entry has a key that all lines have; what is None must be left out (omit_defaults)."""
     if entries:
         logger.info(message, extra={EACH: entries}, stacklevel=3)
 

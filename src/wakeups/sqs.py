@@ -30,7 +30,7 @@ class _Usual(msgspec.Struct):
     """A wake-up without an outcome. What is of another form is not necessarily wrong."""
 
     delivery_id: UUID
-    due_at: str
+    due_at: Annotated[datetime, msgspec.Meta(tz=True)]
     group: Annotated[str, msgspec.Meta(min_length=1)]
     misses: Annotated[int, msgspec.Meta(ge=0)] = 0
     after_outage: bool = False
@@ -117,7 +117,7 @@ def decode(text: str) -> Wakeup:
         return decode_any(text)
     return Wakeup(
         delivery_id=DeliveryId(usual.delivery_id),
-        due_at=_moment(usual.due_at),
+        due_at=usual.due_at if usual.due_at.tzinfo is UTC else _in_utc(usual.due_at),
         group=usual.group,
         misses=usual.misses,
         after_outage=usual.after_outage,
@@ -222,6 +222,10 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("'due_at' of a wake-up has a UTC offset")
+    return _in_utc(moment)
+
+
+def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.auth import BearerAuth, auth_type
@@ -182,7 +183,9 @@ def test_the_fault_names_its_delivery(
     step.breaks(monkeypatch)
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(logger, "error", lambda _, extra: told.append(extra))
-    monkeypatch.setattr(settle, "log_each", lambda _, entries: told.extend(entries))
+    monkeypatch.setattr(
+        settle, "log_each", lambda _, entries: told.extend(msgspec.structs.asdict(entry) for entry in entries)
+    )
     attempt.attempt_due(gateway.queue.take(), services=gateway.services)
     assert str(odd) in {str(line.get("delivery_id")) for line in told}
 

@@ -165,6 +165,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "IDLE_CONNECTION_SECONDS": 15,
         "LONGEST_CONNECTION_SECONDS": 60,
         "SMALL_BUFFER_BYTES": 16_384,
+        "_OF_HTTP_1": frozenset({1, 2}),
     },
     "egress/echo.py": {
         "_LONGEST_ANSWER_BYTES": 64,
@@ -175,9 +176,13 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "egress/lookups.py": {
         "MOST_THREADS": 32,
     },
+    "egress/headers.py": {
+        "LONGEST_REMEMBERED_NAME": 64,
+    },
     "egress/response.py": {
         "RESPONSE_CAP_BYTES": 4_194_304,
         "_SWITCHING": 101,
+        "_STATUS_BYTES": 16,
     },
     "egress/oauth.py": {
         "MOST_TOKEN_CHARACTERS": 16_384,

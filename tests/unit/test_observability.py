@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
@@ -117,10 +118,18 @@ def test_each_invocation_names_its_own_trace(monkeypatch: pytest.MonkeyPatch) ->
         assert json.loads(ours.format(record()))["xray_trace_id"] == root
 
 
-ENTRIES: list[dict[str, Any]] = [
-    {"delivery_id": UUID(int=7), "status": 200, "state": State.DELIVERED, "total_ms": 1.5},
-    {"delivery_id": UUID(int=8), "status": None},
-    {"status": None},
+class Entry(msgspec.Struct, omit_defaults=True):
+    delivery_id: UUID | None = None
+    status: int | None = None
+    state: State | None = None
+    total_ms: float | None = None
+    note: str | None = None
+
+
+ENTRIES = [
+    Entry(delivery_id=UUID(int=7), status=200, state=State.DELIVERED, total_ms=1.5),
+    Entry(delivery_id=UUID(int=8), note="a line\nbreak, \u2028 and \x85"),
+    Entry(),
 ]
 
 
@@ -129,10 +138,10 @@ def test_several_lines_at_once_are_those_of_one_by_one(monkeypatch: pytest.Monke
     if trace:
         monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={trace};Parent=2;Sampled=1")
     _, ours = formatters()
-    together, *single = (record(each=ENTRIES), *(record(**entry) for entry in ENTRIES))
+    together, *single = (record(each=ENTRIES), *(record(**msgspec.structs.asdict(entry)) for entry in ENTRIES))
     for made in single:
         made.created, made.msecs = together.created, together.msecs
-    assert ours.format(together).splitlines() == [ours.format(made) for made in single]
+    assert ours.format(together).split("\n") == [ours.format(made) for made in single]
 
 
 def test_several_lines_name_the_place_that_logged_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +149,7 @@ def test_several_lines_name_the_place_that_logged_them(monkeypatch: pytest.Monke
     monkeypatch.setattr(logger.registered_handler, "stream", written)
     log_each("seen", ENTRIES)
     log_each("nothing", [])
-    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    lines = [json.loads(line) for line in written.getvalue().removesuffix("\n").split("\n")]
     assert [line["message"] for line in lines] == ["seen"] * len(ENTRIES)
     assert {line["location"].partition(":")[0] for line in lines} == {
         "test_several_lines_name_the_place_that_logged_them"
