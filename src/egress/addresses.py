@@ -178,7 +178,7 @@ class Guard:
         return Refused(reason=f"{host}: {refusals[0]}") if refusals else Resolved(addresses=addresses)
 
     def _target(self, url: str) -> UrlTarget:
-        return self._target_of(*_split(url))
+        return self._target_of(*split(url))
 
     def _judged(self, scheme: str, authority: str) -> UrlTarget:
         match = _AUTHORITY.fullmatch(authority)
@@ -207,15 +207,15 @@ class UrlRejected(Exception):
     """A URL that is refused; the text says why."""
 
 
-def _split(url: str) -> tuple[str, str]:
+def split(url: str) -> tuple[str, str]:
     """Scheme (lower case) and authority of an absolute http(s) URL without userinfo and fragment."""
     if len(url) > _MAX_URL_CHARACTERS:
         raise UrlRejected(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
     usual = _USUAL_URL.fullmatch(url)
-    return (usual[1], usual[2]) if usual is not None else _split_unusual(url)
+    return (usual[1], usual[2]) if usual is not None else split_unusual(url)
 
 
-def _split_unusual(url: str) -> tuple[str, str]:
+def split_unusual(url: str) -> tuple[str, str]:
     """The same for any other; says what is wrong with it."""
     if not _PLAIN.fullmatch(url):
         raise UrlRejected(

@@ -1,5 +1,6 @@
 """The SSRF guard's table and its reading of URLs. Names are resolved in tests/egress."""
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import pycurl
@@ -8,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.outcomes import Refused
-from egress.addresses import REFUSED_RANGES, Guard, UrlTarget
+from egress.addresses import REFUSED_RANGES, Guard, UrlRejected, UrlTarget, split, split_unusual
+from egress.request import target_of
 from runtime.settings import EgressAddress, EgressSettings
 
 GUARD = Guard()
@@ -330,3 +332,57 @@ def test_no_spelling_of_a_refused_address_passes_as_a_host(address: IPv4Address)
 
 def test_ranges_are_judged_within_their_own_family() -> None:
     assert GUARD.check_address(IPv6Network("2600::/16")[1]) is None
+
+
+URL_PARTS = st.sampled_from(
+    [
+        "http",
+        "https",
+        "HTTP",
+        "ftp",
+        "://",
+        ":",
+        "/",
+        "//",
+        "?",
+        "#",
+        "@",
+        "\\",
+        "a",
+        "b.c",
+        "[::1]",
+        ":80",
+        " ",
+        "é",
+        "%41",
+        "{",
+    ]
+)
+URLS = st.one_of(
+    st.lists(URL_PARTS, max_size=8).map("".join),
+    st.lists(URL_PARTS, max_size=6).map(lambda parts: "".join(["https://", *parts])),
+    st.text(st.characters(min_codepoint=0x20, max_codepoint=0x80)).map(lambda text: f"http://a{text}"),
+)
+
+
+@settings(max_examples=1000)
+@given(URLS)
+def test_a_usual_url_is_read_as_any_other(url: str) -> None:
+    assert parts_or_fault(split, url) == parts_or_fault(split_unusual, url)
+
+
+def parts_or_fault(read: Callable[[str], tuple[str, str]], url: str) -> tuple[str, str] | str:
+    try:
+        return read(url)
+    except UrlRejected as rejected:
+        return str(rejected)
+
+
+@given(URLS)
+def test_the_target_is_what_follows_scheme_and_authority(url: str) -> None:
+    try:
+        scheme, authority = split(url)
+    except UrlRejected:
+        return
+    rest = url[len(scheme) + len("://") + len(authority) :]
+    assert target_of(url) == (rest if rest.startswith("/") else f"/{rest}")

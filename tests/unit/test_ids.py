@@ -1,5 +1,6 @@
 """UUIDs of version 7: in the order of their time."""
 
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122, UUID
 
@@ -64,3 +65,13 @@ def test_the_age_of_any_id_is_a_number(of: int) -> None:
 def test_any_other_amount_of_randomness_is_a_mistake(count: int) -> None:
     with pytest.raises(ValueError, match=f"got {count}"):
         uuid7(now=datetime(2026, 1, 1, tzinfo=UTC), randomness=bytes(count))
+
+
+@given(MOMENTS, RANDOMNESS)
+def test_one_is_what_pythons_own_constructor_makes(now: datetime, randomness: bytes) -> None:
+    made = uuid7(now=now, randomness=randomness)
+    same = UUID(int=made.int)
+    assert (made, hash(made), str(made), made.is_safe) == (same, hash(same), str(same), same.is_safe)
+    assert copy(made) == same
+    with pytest.raises(TypeError):
+        made.int = 5  # type: ignore[misc]

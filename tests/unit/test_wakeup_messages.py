@@ -51,8 +51,12 @@ def test_what_is_encoded_is_decoded(wakeup: Wakeup) -> None:
 
 ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.lists(st.none()))
 MEMBER_NAMES = st.sampled_from(["delivery_id", "due_at", "group", "misses", "after_outage", "record", "other"])
+OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+MOMENTS = st.datetimes(timezones=st.one_of(st.none(), st.just(UTC), OFFSETS)).map(datetime.isoformat)
+ODD_MOMENTS = st.sampled_from(["2026-01-31", "20260131T000000Z", "2026-01-31 00:00:00Z", "2026-02-30T00:00:00Z"])
 ODD_MEMBERS = st.dictionaries(
-    MEMBER_NAMES, st.one_of(ODD, st.uuids().map(str), st.uuids().map(lambda made: made.hex), st.just(...))
+    MEMBER_NAMES,
+    st.one_of(ODD, MOMENTS, ODD_MOMENTS, st.uuids().map(str), st.uuids().map(lambda made: made.hex), st.just(...)),
 )
 
 
