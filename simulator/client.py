@@ -32,9 +32,11 @@ class SimulatedClient:
         began_at = self._world.now
         flights = [self._partners.send(request, self._process) for request in requests]
         noted: set[int] = set()
+        reported = slow_noted = False
         self._note_silence(requests, flights, noted)
         while (now := self._world.now) < max(flight.ends_at for flight in flights):
-            early = self._report(early, flights, began_at=began_at)
+            reported = reported or self._report(early, flights, began_at=began_at)
+            slow_noted = slow_noted or self._note_slow(early, flights, began_at=began_at)
             self._world.scheduler.pause(_next_moment(early, flights, began_at=began_at, now=now) - now)
             self._note_silence(requests, flights, noted)
         kind = self._world.step(Seam.RESPONSE)
@@ -46,12 +48,20 @@ class SimulatedClient:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _report(self, early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float) -> EarlyResults | None:
-        """Reports what has ended, if it is time to; returns what is still to be reported to."""
+    def _note_slow(self, early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float) -> bool:
+        """Says what takes long, if it is time to; returns whether it was."""
+        now = self._world.now
+        if early is None or early.note_slow is None or now - began_at < early.slow_after_seconds:
+            return False
+        early.note_slow([place for place, flight in enumerate(flights) if flight.ends_at > now])
+        return True
+
+    def _report(self, early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float) -> bool:
+        """Reports what has ended, if it is time to; returns whether it was."""
         now = self._world.now
         ended = {place: flight.exchange for place, flight in enumerate(flights) if flight.ends_at <= now}
         if early is None or not early.is_time(ended=len(ended), of=len(flights), seconds=now - began_at):
-            return early
+            return False
         self._hear()
         self._world.mark("client: reports early")
         if self._process.invocation is not None:
@@ -60,7 +70,7 @@ class SimulatedClient:
         if kind is not None:
             self._world.happen(kind)
         early.report(ended)
-        return None
+        return True
 
     def _note_silence(self, requests: Sequence[OutboundRequest], flights: Sequence[Flight], noted: set[int]) -> None:
         """Logs each exchange that has ended without an answer, once: no arrival says so."""
@@ -84,5 +94,5 @@ class SimulatedClient:
 def _next_moment(early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float, now: float) -> float:
     moments = [flight.ends_at for flight in flights]
     if early is not None:
-        moments += [began_at + early.half_after_seconds, began_at + early.any_after_seconds]
+        moments += [began_at + seconds for seconds in early.moments_seconds]
     return min(moment for moment in moments if moment > now)

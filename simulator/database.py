@@ -39,6 +39,7 @@ _NAMES = {
     "WITH target AS": "accept",
     "WITH wanted AS": "claim",
     "WITH made AS": "record",
+    "note_slow(": "note slow",
     "AS late": "overdue",
     "AS newest": "list",
     "ORDER BY attempt.number": "show",

@@ -274,7 +274,7 @@ _MUTANTS = (
     _mutant(
         "a slot is free before its attempt has ended",
         _CLAIM,
-        ("take_turns(destination_id, ids, %(leased_until)s,", "take_turns(destination_id, ids, %(now)s,"),
+        ("%(lease_id)s, %(leased_until)s, %(share)s", "%(lease_id)s, %(now)s, %(share)s"),
     ),
     _mutant(
         "a delay is not cut to what SQS allows",

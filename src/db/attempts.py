@@ -154,9 +154,12 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    OR made.next_state = 'delivered' AND delivery.attempts_made > made.number
                       AND delivery.state IN ('unknown', 'pending', 'sending'))
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase,
-                      delivery.state, made.failed
+                      delivery.state, made.failed,
+                      -- A lapse, or a fault of ours, says nothing about how long it takes.
+                      made.failed IS NOT NULL AND make_interval(secs => made.total_ms / 1000) < slow_after() AS quickly
         ), moved AS (
-            SELECT delivery_id, destination_id, ordering_key, phase, failed FROM touched WHERE state <> 'sending'
+            SELECT delivery_id, destination_id, ordering_key, phase, failed, quickly
+            FROM touched WHERE state <> 'sending'
         ), logged AS (
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
@@ -192,13 +195,16 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
             RETURNING destination.destination_id, destination.tenant_id
         ), ended AS (
             -- While nothing fails at a destination and nobody has a slot there, its row is only read.
-            SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed
+            SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed,
+                   bool_and(quickly) AS quickly
             FROM moved JOIN destination_flow USING (destination_id)
             GROUP BY destination_id
-            HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}')
+            HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}'
+                           OR share IS NOT NULL)
             ORDER BY destination_id
         ), woken AS (
-            SELECT return_turns(destination_id, ids, failed, %(passed_until)s, %(now)s) AS delivery_id FROM ended
+            SELECT return_turns(destination_id, ids, failed, %(passed_until)s, %(now)s, quickly) AS delivery_id
+            FROM ended
             UNION
             SELECT leave_place(destination_id, ordering_key, delivery_id, phase)
             FROM moved WHERE ordering_key IS NOT NULL

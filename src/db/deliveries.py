@@ -30,6 +30,7 @@ from domain.deliveries import (
 from domain.destinations import Destination, DestinationState
 from domain.errors import DestinationPaused, Disabled, NotAllowed, NotNow, SallyportError
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
+from domain.limits import USUAL_WORKERS, usual_share
 from domain.outcomes import Headers
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
@@ -209,12 +210,21 @@ def accept(
     return _acceptance(rows[0], new, delivery_id=delivery_id, lease=lease)
 
 
-def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Lease, now: datetime) -> list[ClaimResult]:
+def claim(
+    database: Database,
+    delivery_ids: Sequence[DeliveryId],
+    *,
+    lease: Lease,
+    now: datetime,
+    share: int = usual_share(USUAL_WORKERS),
+) -> list[ClaimResult]:
     """Leases all of `delivery_ids` that can be sent now, and says of each other one why it cannot; in the order given.
 
     A row in state `sending` whose lease has expired comes back as a `lapsed` claim: its worker crashed before it
     recorded. Where the connection breaks, the statement is run again: what the first run leased is ours, and lapsed if
     it was lapsed then, which the row says.
+
+    `share` is how many workers one destination may occupy for long (docs/limits.md).
     """
     rows = database.rows(
         """
@@ -234,13 +244,14 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
             FOR UPDATE OF delivery SKIP LOCKED
         ), met AS (
             -- What holds a delivery back by itself, whatever other workers take at this moment.
-            SELECT delivery_id, destination_id, options ? 'limits' OR open_until IS NOT NULL AS limited,
+            SELECT delivery_id, destination_id,
+                   options ? 'limits' OR open_until IS NOT NULL OR share IS NOT NULL AS limited,
                    CASE WHEN destination.state <> 'active' OR options ? 'windows' OR free.ordering_key IS NOT NULL
                         THEN hold_of(destination_id, free.ordering_key, delivery_id, %(now)s) END AS hold
             FROM free JOIN destination USING (destination_id) LEFT JOIN destination_flow USING (destination_id)
             WHERE fresh
         ), turn AS (
-            -- The others share what the limits of their destination leave (0005_flow.sql).
+            -- The others share what the limits of their destination leave (0008_turns.sql).
             SELECT answer.delivery_id, answer.reason, answer.until
             FROM (
                 SELECT destination_id, array_agg(delivery_id) AS ids
@@ -249,7 +260,8 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
                 GROUP BY destination_id
                 ORDER BY destination_id
             ) AS asking
-            CROSS JOIN LATERAL take_turns(destination_id, ids, %(leased_until)s, %(now)s, true) AS answer
+            CROSS JOIN LATERAL take_turns(
+                destination_id, ids, %(lease_id)s, %(leased_until)s, %(share)s, %(now)s, true) AS answer
         ), verdict AS (
             SELECT met.delivery_id, coalesce((hold).reason, turn.reason) AS reason,
                    coalesce((hold).until, turn.until) AS until
@@ -298,12 +310,39 @@ def claim(database: Database, delivery_ids: Sequence[DeliveryId], *, lease: Leas
         LEFT JOIN verdict ON verdict.delivery_id = wanted.delivery_id
         ORDER BY wanted.position
         """,
-        {"delivery_ids": _array(delivery_ids), "lease_id": lease.lease_id, "leased_until": lease.until, "now": now},
+        {
+            "delivery_ids": _array(delivery_ids),
+            "lease_id": lease.lease_id,
+            "leased_until": lease.until,
+            "share": share,
+            "now": now,
+        },
         repeatable=True,
         binary=True,
     )
     destinations: dict[UUID, Destination] = {}
     return [_claim_result(row, destinations, lease=lease, now=now) for row in rows]
+
+
+def note_slow(
+    database: Database, slow: Sequence[DeliveryId], *, lease_id: LeaseId, since: datetime, share: int
+) -> None:
+    """Notes that attempts under this lease, which began at `since`, take long; so that their destinations occupy
+    `share` workers at most until they are quick again. Those that have ended meanwhile are not noted."""
+    database.rows(
+        """
+        SELECT note_slow(destination_id, ids, %(lease_id)s, %(since)s, %(share)s)
+        FROM (
+            SELECT destination_id, array_agg(delivery_id) AS ids
+            FROM delivery
+            WHERE delivery_id = ANY (%(slow)s::text::uuid[])
+            GROUP BY destination_id
+            ORDER BY destination_id
+        ) AS listed
+        """,
+        {"slow": _array(slow), "lease_id": lease_id, "since": since, "share": share},
+        repeatable=True,
+    )
 
 
 def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> Delivery | None:

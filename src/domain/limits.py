@@ -17,6 +17,9 @@ MAX_WINDOW_SECONDS = 3600
 MIN_OPEN_SECONDS = 1
 MAX_OPEN_SECONDS = 3600
 MAX_MINIMUM_ATTEMPTS = 10_000
+USUAL_WORKERS = 5  # AttemptConcurrency (template.yaml) without a value
+SLOW_SECONDS = 3.0  # from when on an attempt takes long, and its destination has a share of the workers
+_SHARE = 0.4
 _REQUEST_TIMEOUT = 408
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
@@ -38,6 +41,12 @@ def usual_burst(rate: float) -> int:
     """The burst of a rate without one: what a second lets through. Messages arrive by whole seconds, so that less
     would waste a part of the rate."""
     return max(1, math.ceil(rate))
+
+
+def usual_share(workers: int) -> int:
+    """How many of the workers one destination may occupy whose attempts take long, unless its own `concurrency` says
+    otherwise: two in five, so that two such destinations leave one free."""
+    return max(1, int(workers * _SHARE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 
 import pycurl
 
+from domain.limits import SLOW_SECONDS
 from domain.outcomes import Answered, Exchange, Outcome, Refused, Unknown, Unreachable
 from egress.addresses import Guard, Resolved, UrlTarget
 from egress.connection_policy import PinnedRoute
@@ -32,17 +33,20 @@ class EarlyResults:
     """Asks for the exchanges that end while others are still in flight. `report` gets them once, by request position.
 
     It is called when half of them have ended, but not before `half_after_seconds`; or when any has, after
-    `any_after_seconds`. All transfers wait while it runs, so it must be quick.
+    `any_after_seconds`. `note_slow` gets the positions of those that have not ended `slow_after_seconds` after the
+    start, once. All transfers wait while either runs, so they must be quick.
     """
 
     report: Callable[[Mapping[int, Exchange]], None]
+    note_slow: Callable[[Sequence[int]], None] | None = None
     half_after_seconds: float = 1.0
     any_after_seconds: float = 5.0
+    slow_after_seconds: float = SLOW_SECONDS
 
     @property
-    def least_seconds(self) -> float:
-        """It is never asked for before that."""
-        return min(self.half_after_seconds, self.any_after_seconds)
+    def moments_seconds(self) -> tuple[float, ...]:
+        """When to look, even if nothing has happened."""
+        return (self.half_after_seconds, self.any_after_seconds, self.slow_after_seconds)
 
     def is_time(self, *, ended: int, of: int, seconds: float) -> bool:
         """Whether to report now that `ended` have ended, `seconds` after the start."""
@@ -96,6 +100,7 @@ class _Batch:
         self._engine = engine
         self._roots = roots
         self._early = early
+        self._reported = self._noted = False
         self._began_at = time.monotonic()
         self._lookup_results: SimpleQueue[tuple[HostPort, LookupResult]] = SimpleQueue()
         self._waiting: dict[HostPort, list[tuple[Transfer, UrlTarget]]] = {}
@@ -122,15 +127,23 @@ class _Batch:
         return [transfer.exchange for transfer in transfers if transfer.exchange is not None]
 
     def _report_early(self, transfers: Sequence[Transfer]) -> None:
-        early = self._early
-        if early is None or time.monotonic() - self._began_at < early.least_seconds:
+        early, seconds = self._early, time.monotonic() - self._began_at
+        if early is None or seconds < min(early.moments_seconds):
             return
         ended = {
             position: transfer.exchange for position, transfer in enumerate(transfers) if transfer.exchange is not None
         }
-        if early.is_time(ended=len(ended), of=len(transfers), seconds=time.monotonic() - self._began_at):
-            self._early = None
+        if not self._reported and early.is_time(ended=len(ended), of=len(transfers), seconds=seconds):
+            self._reported = True
             early.report(ended)
+        if not self._noted and seconds >= early.slow_after_seconds:
+            self._noted = True
+            self._note_slow(early, [position for position in range(len(transfers)) if position not in ended])
+
+    @staticmethod
+    def _note_slow(early: EarlyResults, slow: Sequence[int]) -> None:
+        if early.note_slow is not None and slow:
+            early.note_slow(slow)
 
     def _start(self, transfer: Transfer) -> None:
         target = self._guard.target(transfer.request.url)
@@ -282,7 +295,7 @@ class _Batch:
         """When to check whether to report, even if nothing has happened."""
         if self._early is None:
             return []
-        moments = [self._began_at + self._early.half_after_seconds, self._began_at + self._early.any_after_seconds]
+        moments = [self._began_at + seconds for seconds in self._early.moments_seconds]
         return [moment for moment in moments if moment > time.monotonic()]
 
 

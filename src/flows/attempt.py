@@ -24,6 +24,7 @@ from db import deliveries
 from domain.deliveries import Abandoned, Claim, ClaimResult, Finished, Missing, NotDue
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
+from domain.limits import usual_share
 from domain.outcomes import Exchange, Unknown
 from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
@@ -123,7 +124,12 @@ def make_attempts(
     requests = [(claim, request) for claim, request in ready if not isinstance(request, Exchange)]
     sendable = [claim for claim, _ in requests]
     early_results = (
-        EarlyResults(report=partial(early_recorder.begin, sendable, started_at=started_at)) if early_recorder else None
+        EarlyResults(
+            report=partial(early_recorder.begin, sendable, started_at=started_at),
+            note_slow=partial(early_recorder.note_slow, sendable, started_at=started_at),
+        )
+        if early_recorder
+        else None
     )
     sent = iter(_sent([request for _, request in requests], early=early_results, services=services))
     exchanges = [
@@ -219,7 +225,13 @@ def _claim(due: Due, *, now: datetime, services: Services) -> Sequence[ClaimResu
     if not due:
         return []
     try:
-        return deliveries.claim(services.database, list(due), lease=services.new_lease(now), now=now)
+        return deliveries.claim(
+            services.database,
+            list(due),
+            lease=services.new_lease(now),
+            now=now,
+            share=usual_share(services.workers),
+        )
     except DatabaseUnavailable:
         logger.warning("the database is not available, wake-ups are put back", count=len(due))
         return [_NotLookedAt(delivery_id=delivery_id) for delivery_id in due]

@@ -1,7 +1,8 @@
-"""Record attempts that ended early while others of the batch are still in flight, so that a crash loses less.
+"""Record attempts that ended early while others of the batch are still in flight, so that a crash loses less; and note
+those that take long, so that their destination does not occupy all workers.
 
-A slow batch costs one more statement, any other none. It runs in a thread of its own, because the client must continue
-meanwhile: a database that hangs must not stall transfers or delay their deadlines.
+A slow batch costs one more statement for each, any other none. They run in a thread of their own, because the client
+must continue meanwhile: a database that hangs must not stall transfers or delay their deadlines.
 """
 
 import threading
@@ -10,9 +11,11 @@ from datetime import datetime
 from functools import partial
 
 from db import attempts as table
+from db import deliveries
 from domain.deliveries import Claim
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
+from domain.limits import usual_share
 from domain.outcomes import Exchange
 from flows.audit import note_gone
 from flows.judge import JudgedAttempt, judged
@@ -27,7 +30,8 @@ type QueueRetries = Callable[[Sequence[JudgedAttempt]], frozenset[int]]
 
 
 class EarlyRecorder:
-    """Records what ended early of one batch. Call `begin` at most once; from then until `end` it uses the database.
+    """Records what ended early of one batch. Call `begin` and `note_slow` at most once each, from one thread; from then
+    until `end` it uses the database.
 
     After `end`: `attempts` by their delivery. `queued` says whether their retries were queued, with `failed` the
     positions of messages that must come back. `moved` are the deliveries that recording updated, None where the
@@ -50,9 +54,39 @@ class EarlyRecorder:
         work = partial(
             self._settle, [(claims[position], exchange) for position, exchange in ended.items()], started_at=started_at
         )
-        run = partial(isolated, work, otherwise=lambda _: None, step="record early")
+        self._run(work, step="record early")
+
+    def note_slow(self, claims: Sequence[Claim], slow: Sequence[int], *, started_at: datetime) -> None:
+        """Notes those that take long, by their positions in `claims`; returns at once. Where the tenant has set a
+        concurrency, that alone limits how many workers a destination occupies."""
+        noted = [claims[position] for position in slow if not _has_concurrency(claims[position])]
+        if noted:
+            self._run(partial(self._note, noted, started_at=started_at), step="note what takes long")
+
+    def _run(self, work: Callable[[], None], *, step: str) -> None:
+        """On a thread that first waits for the one before: they share a connection."""
+        before = self._thread
+
+        def run() -> None:
+            if before is not None:
+                before.join()
+            isolated(work, otherwise=lambda _: None, step=step)
+
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
+
+    def _note(self, claims: Sequence[Claim], *, started_at: datetime) -> None:
+        services = self._services
+        try:
+            deliveries.note_slow(
+                services.database,
+                [claim.delivery_id for claim in claims],
+                lease_id=claims[0].lease_id,
+                since=started_at,
+                share=usual_share(services.workers),
+            )
+        except (DatabaseUnavailable, StatementRefused) as error:
+            logger.warning("what takes long was not noted", reason=str(error), count=len(claims))
 
     def end(self, *, until: datetime) -> Mapping[DeliveryId, JudgedAttempt]:
         """The attempts that were made. Waits a moment for them to be recorded; then cuts the connection, after which
@@ -84,3 +118,8 @@ class EarlyRecorder:
             return
         self.moved = written.moved
         wake(written.woken, services=services)
+
+
+def _has_concurrency(claim: Claim) -> bool:
+    limits = claim.destination.options.limits
+    return limits is not None and limits.concurrency is not None

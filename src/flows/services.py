@@ -10,6 +10,7 @@ from uuid import UUID
 from db.connection import Database
 from db.deliveries import Lease
 from domain.ids import RANDOM_BYTES, LeaseId, uuid7
+from domain.limits import USUAL_WORKERS
 from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
 from egress.sealing import SealKey
@@ -29,7 +30,8 @@ class Services:
 
     `load_seal_key` is called only at the first use of the key: most calls do not need it. `own_zone` returns the name
     of the zone that this process runs in, None where it is not known. `chance` returns numbers in [0, 1), `randomness`
-    that many random bytes; tests pass their own, as they do for `clock` (aware, UTC).
+    that many random bytes; tests pass their own, as they do for `clock` (aware, UTC). `workers` is how many batches of
+    attempts may be made at once.
     """
 
     database: Database
@@ -46,6 +48,7 @@ class Services:
     sleep: Callable[[float], None]
     groups: WakeupGroups = field(default_factory=WakeupGroups)
     probes: Probes = field(default_factory=Probes)
+    workers: int = USUAL_WORKERS
 
     @cached_property
     def seal_key(self) -> SealKey:

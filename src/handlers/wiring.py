@@ -3,6 +3,7 @@
 import random
 import secrets
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ def allowlist_sources() -> "AllowlistSources":
 @cache
 def attempt() -> "Services":
     """Of handlers/attempt.py."""
-    return _services(AttemptSettings.from_environment())
+    settings = AttemptSettings.from_environment()
+    return replace(_services(settings), workers=settings.attempt_concurrency)
 
 
 @cache

@@ -254,7 +254,8 @@ class AuthorizeSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSettings(FromEnvironment):
-    """Of handlers/attempt.py. `lease_seconds` is longer than any function that holds a lease may live."""
+    """Of handlers/attempt.py. `lease_seconds` is longer than any function that holds a lease may live;
+    `attempt_concurrency` is how many batches of attempts are made at once."""
 
     database: DatabaseSettings
     queue: QueueSettings
@@ -262,6 +263,7 @@ class AttemptSettings(FromEnvironment):
     zones: ZoneSettings
     seal_key: SealKeySettings
     lease_seconds: int = 55
+    attempt_concurrency: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

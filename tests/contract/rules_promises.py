@@ -529,6 +529,7 @@ TOLD: Mapping[str, str] = {
     "ALLOWED_PORTS": "80,443,8080,8443",
     "CA_BUNDLE": _PUBLIC_ROOTS,
     "LEASE_SECONDS": "55",
+    "ATTEMPT_CONCURRENCY": "5",
     "POWERTOOLS_SERVICE_NAME": "sallyport",
     "POWERTOOLS_METRICS_NAMESPACE": "Sallyport",
     "EGRESS_RESULTS_PATH": "/sallyport/sallyport/egress",

@@ -25,6 +25,7 @@ from domain.deliveries import (
 )
 from domain.ids import DeliveryId, LeaseId
 from domain.options import DestinationOptions
+from domain.outcomes import Timings
 from runtime.settings import DatabaseSettings
 from tests.db.test_repeats import EMPTY, NOW, TENANCY, TENANT, attempt, both, destination, stores
 
@@ -98,12 +99,14 @@ def record(
     state: State = State.DELIVERED,
     *,
     failed: bool | None = False,
+    took_seconds: float = 0.1,
 ) -> attempts.Written:
     records = [
         Record(
             attempt=replace(
                 attempt("unknown" if claim.lapsed else "answered", number=claim.attempts_made, attempt_id=uuid4().int),
                 delivery_id=claim.delivery_id,
+                timings=Timings(total_ms=took_seconds * 1000),
             ),
             lease_id=claim.lease_id,
             next_state=state,
@@ -129,7 +132,7 @@ class Crowd:
     """Workers at one destination, until nothing is left.
 
     `peak` is how many attempts were in progress at once at most: from before the claim returned to the worker until
-    after it began to record. `fails` says how an attempt ends.
+    after it began to record; `most_busy` how many workers had any. `fails` says how an attempt ends.
     """
 
     url: str
@@ -139,12 +142,15 @@ class Crowd:
     crash: float = 0.0
     fails: Callable[[random.Random], bool] = lambda _: False
     retries: float = 0.0
+    took_seconds: float = 0.1
     begun: list[Begun] = field(default_factory=list)
     ended: dict[DeliveryId, int] = field(default_factory=dict)
     looks: dict[DeliveryId, int] = field(default_factory=dict)
     waits: list[WaitingFor | None] = field(default_factory=list)
     in_flight: dict[DeliveryId, datetime] = field(default_factory=dict)
     peak: int = 0
+    batches: int = 0
+    most_busy: int = 0
     now: datetime = NOW
     events: int = 0
     busy: int = 0
@@ -203,11 +209,15 @@ class Crowd:
                     assert isinstance(result, Finished)
         with self._lock:
             self.peak = max(self.peak, sum(until > self.now for until in self.in_flight.values()))
+            self.batches += bool(claims)
+            self.most_busy = max(self.most_busy, self.batches)
         time.sleep(chance.random() * 0.002)
         if chance.random() < self.crash:
             with self._lock:
                 self.waiting |= {made.delivery_id: now + timedelta(seconds=LEASE_SECONDS) for made in claims}
             return
+        with self._lock:
+            self.batches -= bool(claims)  # before the last of them is recorded
         for made in claims:
             self._end(database, made, chance)
 
@@ -220,7 +230,7 @@ class Crowd:
         again = chance.random() < self.retries
         failed = self.fails(chance)
         state = State.PENDING if again else State.FAILED if failed else State.DELIVERED
-        written = record(database, [made], now, state, failed=failed)
+        written = record(database, [made], now, state, failed=failed, took_seconds=self.took_seconds)
         with self._lock:
             for woken in written.woken:
                 self.waiting[woken.delivery_id] = min(now, self.waiting.get(woken.delivery_id, now))

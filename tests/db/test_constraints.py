@@ -123,6 +123,14 @@ ROWS: dict[str, dict[str, object]] = {
         "open_until": None,
         "probe_id": None,
         "probe_until": None,
+        "share": None,
+    },
+    "attempt_under_way": {
+        "destination_id": BANK,
+        "delivery_id": DELIVERY,
+        "lease_id": NOBODY,
+        "begun_at": NOW,
+        "leased_until": NOW,
     },
     "slot_waiter": {"destination_id": BANK, "delivery_id": DELIVERY},
     "ordering_place": {"destination_id": BANK, "ordering_key": "a", "place": 2, "delivery_id": DELIVERY},
@@ -171,6 +179,7 @@ PRESENT: list[tuple[str, Row]] = [
     ("delivery_body", {"delivery_id": DELIVERY}),
     ("attempt", {"attempt_id": ATTEMPT, "number": 1}),
     ("slot_waiter", {"destination_id": THEIR_BANK}),
+    ("attempt_under_way", {"destination_id": THEIR_BANK}),
     ("ordering_place", {"destination_id": THEIR_BANK, "delivery_id": THEIR_DELIVERY}),
 ]
 THEIRS: dict[str, object] = {"tenant_id": OTHERS, "destination_id": THEIR_BANK}
@@ -367,6 +376,13 @@ CASES = {
         ],
         taken=[{"open_until": NOW}, {"open_until": NOW, "probe_id": DELIVERY, "probe_until": NOW}],
     ),
+    "destination_flow_share_positive": Case(
+        table="destination_flow", refused=[{"share": 0}, {"share": -1}], taken=[{"share": 1}]
+    ),
+    "attempt_under_way_pkey": Case(
+        table="attempt_under_way", refused=[{"destination_id": THEIR_BANK}], taken=[{"delivery_id": THEIR_DELIVERY}]
+    ),
+    "attempt_under_way_delivery_exists": Case(table="attempt_under_way", refused=[{"delivery_id": NOBODY}], taken=[]),
     "slot_waiter_pkey": Case(
         table="slot_waiter", refused=[{"destination_id": THEIR_BANK}], taken=[{"delivery_id": THEIR_DELIVERY}]
     ),
@@ -428,7 +444,7 @@ MAY_BE_EMPTY = {
     *(("oauth_token", name) for name in ROWS["oauth_token"] if name != "destination_id"),
     *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
     *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until", "delivered_by")),
-    *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until")),
+    *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until", "share")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),

@@ -5,16 +5,18 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 
+from db import deliveries
 from db.connection import Database
 from db.deliveries import Acceptance
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, Claim, NotDue, State, WaitingFor
 from domain.destinations import DestinationState
 from domain.errors import NotNow
 from domain.ids import DeliveryId
-from domain.limits import CircuitBreaker, Limits
+from domain.limits import SLOW_SECONDS, CircuitBreaker, Limits, usual_share
 from domain.options import DestinationOptions
 from domain.wakeups import LEAST_LOOKS
 from runtime.settings import DatabaseSettings
@@ -49,7 +51,7 @@ def told(results: object) -> list[tuple[WaitingFor | None, datetime]]:
 
 def flow_of(superuser: Database) -> dict[str, object]:
     (row,) = superuser.rows(
-        "SELECT in_flight, counted_since, attempts, failures, open_until, probe_id FROM destination_flow", {}
+        "SELECT in_flight, counted_since, attempts, failures, open_until, probe_id, share FROM destination_flow", {}
     )
     return row
 
@@ -300,6 +302,140 @@ def test_probes_are_one_at_a_time_whatever_overlaps(superuser: Database, shared_
     assert crowd.peak == 1
     at = [begun.at for begun in sorted(crowd.begun, key=lambda begun: begun.at)]
     assert all(second - first >= timedelta(seconds=1) for first, second in pairwise(at))
+
+
+# The share of the workers, for a destination that occupies them for long
+
+
+def slow(superuser: Database, claims: list[Claim], *, share: int = 2, since: datetime = NOW) -> None:
+    deliveries.note_slow(
+        superuser,
+        [claim.delivery_id for claim in claims],
+        lease_id=claims[0].lease_id,
+        since=since,
+        share=share,
+    )
+
+
+def each_claimed_alone(superuser: Database, wanted: list[DeliveryId], at: float) -> list[list[Claim]]:
+    return [claimed(claim(superuser, [delivery_id], later(at))) for delivery_id in wanted]
+
+
+def test_slow_is_the_same_in_the_database_and_in_the_client(superuser: Database) -> None:
+    assert superuser.rows("SELECT slow_after() AS it", {}) == [{"it": timedelta(seconds=SLOW_SECONDS)}]
+
+
+@pytest.mark.parametrize(("workers", "share"), [(2, 1), (5, 2), (10, 4), (50, 20), (1000, 400)])
+def test_one_destination_may_occupy_two_in_five_workers_for_long(workers: int, share: int) -> None:
+    assert usual_share(workers) == share
+
+
+def test_nothing_takes_turns_before_something_takes_long(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 9)
+    assert [len(found) for found in each_claimed_alone(superuser, made, 0)] == [1] * 9
+    assert flow_of(superuser)["share"] is None
+    assert superuser.rows("SELECT FROM attempt_under_way", {}) == []
+
+
+def test_what_takes_long_occupies_its_share_of_the_workers_and_no_more(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 9)
+    (first,), (second,) = each_claimed_alone(superuser, made[:2], 0)
+    slow(superuser, [first])
+    assert len(claimed(claim(superuser, made[2:4], later(3)))) == 2  # one more worker, whatever it has
+    assert told(claim(superuser, made[4:], later(3))) == [(WaitingFor.CONCURRENCY, later(6))] * 5
+    slow(superuser, [second])  # began before anything was known, and takes long as well
+    woken = record(superuser, [first], later(20), State.UNKNOWN, failed=True, took_seconds=20).woken
+    assert woken == frozenset()  # two are still occupied
+    woken = record(superuser, [second], later(21), State.UNKNOWN, failed=True, took_seconds=20).woken
+    assert sorted(next_up.delivery_id for next_up in woken) == made[4:]
+    assert [len(found) for found in each_claimed_alone(superuser, made[4:], 22)] == [1, 0, 0, 0, 0]
+
+
+def test_a_destination_that_is_quick_again_has_all_workers_soon_and_leaves_nothing(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 60)
+    (hung,) = claimed(claim(superuser, made[:1], NOW))
+    slow(superuser, [hung])
+    at = 3.0
+    widths = []
+    waiting = made[1:]
+    while waiting:
+        at += 0.1
+        found = [single for batch in each_claimed_alone(superuser, waiting, at) for single in batch]
+        widths.append(len(found))
+        for single in found:
+            record(superuser, [single], later(at))
+        waiting = [delivery_id for delivery_id in waiting if delivery_id not in {made.delivery_id for made in found}]
+    assert widths[0] == 1  # the second of two
+    assert len(widths) < 10  # twice as many each time
+    assert flow_of(superuser)["share"] is not None  # the first one still hangs
+    record(superuser, [hung], later(at), State.UNKNOWN, failed=True, took_seconds=20)
+    (last,) = claimed(claim(superuser, [accepted(superuser)], later(at)))
+    record(superuser, [last], later(at))
+    assert flow_of(superuser)["share"] is None
+    assert superuser.rows("SELECT FROM attempt_under_way UNION ALL SELECT FROM slot_waiter", {}) == []
+
+
+def accepted(superuser: Database) -> DeliveryId:
+    new = DeliveryId(UUID(int=5000))
+    accept(superuser, new)
+    return new
+
+
+def test_a_share_that_has_grown_is_the_usual_one_again_where_as_many_hang(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 12)
+    (hung,) = claimed(claim(superuser, made[:1], NOW))
+    slow(superuser, [hung])
+    for quick in made[1:5]:
+        record(superuser, claimed(claim(superuser, [quick], later(3))), later(3))
+    assert flow_of(superuser)["share"] == 6
+    claimed(claim(superuser, made[5:6], later(3)))
+    assert len(claimed(claim(superuser, made[6:7], later(5.9)))) == 1
+    assert claimed(claim(superuser, made[7:8], later(6.1))) == []  # by then two of them take long
+    assert flow_of(superuser)["share"] == 2
+
+
+def test_the_share_of_a_worker_that_crashed_is_free_when_its_lease_ends(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 3)
+    for single in each_claimed_alone(superuser, made[:2], 0):
+        slow(superuser, single)
+    assert claimed(claim(superuser, made[2:], later(LEASE_SECONDS - 0.001))) == []
+    assert len(claimed(claim(superuser, made[2:], later(LEASE_SECONDS)))) == 1
+
+
+def test_a_concurrency_of_its_own_counts_instead_of_the_share(superuser: Database) -> None:
+    made = set_up(superuser, limited(concurrency=3), 4)
+    for single in each_claimed_alone(superuser, made[:2], 0):
+        slow(superuser, single)
+    assert [len(found) for found in each_claimed_alone(superuser, made[2:], 3)] == [1, 0]
+
+
+def test_a_call_that_waits_is_not_held_by_the_share(superuser: Database) -> None:
+    """It occupies none of the workers, and is answered while somebody waits."""
+    made = set_up(superuser, DestinationOptions(), 2)
+    for single in each_claimed_alone(superuser, made, 0):
+        slow(superuser, single)
+    assert accept(superuser, DeliveryId(UUID(int=5000)), wait_seconds=20.0).claim is not None
+
+
+def test_what_has_ended_before_it_was_noted_is_not_noted(superuser: Database) -> None:
+    made = set_up(superuser, DestinationOptions(), 1)
+    claims = claimed(claim(superuser, made, NOW))
+    record(superuser, claims, later(2))
+    slow(superuser, claims)
+    assert flow_of(superuser)["share"] is None
+
+
+def test_workers_that_hang_never_exceed_the_share_and_everything_is_sent(
+    superuser: Database, shared_database: FreshDatabase
+) -> None:
+    made = set_up(superuser, DestinationOptions(), 61)
+    slow(superuser, claimed(claim(superuser, made[:1], NOW)), share=2)
+    crowd = Crowd(
+        url=shared_database.url, waiting=dict.fromkeys(made[1:], later(3)), now=later(3), took_seconds=20, workers=5
+    )
+    crowd.run()
+    assert {begun.delivery_id for begun in crowd.begun} >= set(made[1:])
+    assert crowd.most_busy <= 2
 
 
 # At once

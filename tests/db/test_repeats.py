@@ -44,7 +44,7 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
-    *("slot_waiter", "ordering_place", "audit_entry", "audit_head"),
+    *("slot_waiter", "attempt_under_way", "ordering_place", "audit_entry", "audit_head"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
 
@@ -166,6 +166,10 @@ def claims_all(lease_id: LeaseId, delivery_ids: Sequence[DeliveryId], *, at: dat
         return [claimed(result) for result in found]
 
     return act
+
+
+def notes_slow(lease_id: LeaseId = A, *, share: int = 1) -> Act:
+    return lambda database: deliveries.note_slow(database, [FIRST, SECOND], lease_id=lease_id, since=NOW, share=share)
 
 
 def claimed(found: ClaimResult) -> object:
@@ -440,6 +444,25 @@ FLOW_CASES = [
             ("with limits, failed", LIMITED, FAILED),
             ("that passes a slot on", SLOTS, DELIVERED),
         )
+    ),
+    Case(
+        statement="deliveries.note_slow",
+        before=SENDING,
+        runs=notes_slow(),
+        meanwhile={"recorded": DELIVERED, "another after the lease": claims(B, at=later(60)), **OTHERS},
+    ),
+    Case(
+        statement="deliveries.claim",
+        told="with a share",
+        before=(*SENDING, accepts(SECOND), notes_slow(share=2)),
+        runs=claims_all(B, [SECOND]),
+        meanwhile={"another at the same time": claims_all(C, [SECOND])},
+    ),
+    Case(
+        statement="attempts._write",
+        told="that wakes who waits for a share",
+        before=(*SENDING, accepts(SECOND), notes_slow(), claims_all(B, [SECOND])),
+        runs=records(A, attempt("unknown"), State.UNKNOWN, failed=True),
     ),
     *(
         Case(statement="attempts._write", told=told, before=(*IN_ORDER, claims(A)), runs=runs)

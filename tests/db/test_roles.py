@@ -149,7 +149,14 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
             APPLICATION_ROLE,
             {
                 *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
-                *("destination_flow", "slot_waiter", "ordering_place", "audit_entry", "audit_head"),
+                *(
+                    "destination_flow",
+                    "slot_waiter",
+                    "attempt_under_way",
+                    "ordering_place",
+                    "audit_entry",
+                    "audit_head",
+                ),
             },
         ),
         (ADMIN_ROLE, {"tenant", "token", "audit_entry", "audit_head"}),
@@ -193,9 +200,9 @@ WRITTEN = {
     APPLICATION_ROLE: (
         {
             *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
-            *("destination_flow", "slot_waiter", "ordering_place"),
+            *("destination_flow", "slot_waiter", "attempt_under_way", "ordering_place"),
         },
-        {"destination", "oauth_token", "destination_flow", "delivery", "attempt"},
+        {"destination", "oauth_token", "destination_flow", "delivery", "attempt", "attempt_under_way"},
         set[tuple[str, str]](),
     ),
     AUTHORIZER_ROLE: (set[str](), set[str](), {("token", "last_used_at")}),

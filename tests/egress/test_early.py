@@ -1,7 +1,7 @@
 """A finished request is reported once, while others are still under way."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pycurl
 import pytest
@@ -92,3 +92,25 @@ def test_a_single_request_is_never_reported_early(client: Client, partner: Start
     early = EarlyResults(report=seen.append, half_after_seconds=0.0, any_after_seconds=0.0)
     client.send_all([request(partner(answers(200)))], early=early)
     assert seen == []
+
+
+def test_what_takes_long_is_noted_once_by_its_position(client: Client, partner: StartPartner) -> None:
+    fast_ended, noted = threading.Event(), threading.Event()
+    seen: list[Sequence[int]] = []
+
+    def answers_after_the_note(line: Line) -> None:
+        line.read_request()
+        line.send(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\n\r\n" % (200 if noted.wait(20) else 500))
+
+    def note_slow(positions: Sequence[int]) -> None:
+        seen.append(positions)
+        noted.set()
+
+    slow, fast = partner(answers_after_the_note), partner(answers(201))
+    early = EarlyResults(
+        report=lambda _: fast_ended.set(), note_slow=note_slow, half_after_seconds=0.0, slow_after_seconds=1.0
+    )
+    exchanges = client.send_all([request(slow), request(fast)], early=early)
+    assert [exchange.outcome.status for exchange in exchanges if isinstance(exchange.outcome, Answered)] == [200, 201]
+    assert fast_ended.is_set()
+    assert seen == [[0]]

@@ -15,6 +15,8 @@ from db.connection import Connection, Database
 from domain.deliveries import Claim
 from domain.destinations import Timeouts
 from domain.errors import DatabaseUnavailable
+from domain.limits import Limits
+from domain.options import DestinationOptions
 from domain.outcomes import Exchange, Unreachable
 from domain.wakeups import Wakeup
 from flows.accept import accept
@@ -80,6 +82,51 @@ def test_retries_of_what_ended_early_are_queued_once_and_before_the_slow_one_end
     attempt_due(wakeups, services=gateway.services)
     assert gateway.queue.delays() == [5, 5]
     assert states(gateway) == {"/1": "pending", "/2": "delivered", "/3": "pending"}
+
+
+def noted(gateway: Gateway) -> list[str]:
+    return [row["path"] for row in gateway.sql("SELECT path FROM attempt_under_way JOIN delivery USING (delivery_id)")]
+
+
+def test_what_takes_long_is_noted_by_one_more_statement_and_is_gone_when_it_has_ended(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    gateway.destination(partner(answers_once(lambda: noted(gateway) == ["/slow"])).url(), name="slow", timeouts=LONG)
+    accept(gateway.new(destination="slow", path="/slow"), wait_seconds=None, services=gateway.services)
+    with statements(gateway) as counted:
+        assert attempt_due(gateway.queue.take(), services=gateway.services) == frozenset()
+    assert states(gateway) == {"/slow": "delivered"}
+    assert len(counted) == 3
+    assert noted(gateway) == []
+
+
+def test_a_destination_with_a_concurrency_of_its_own_is_not_noted(gateway: Gateway, partner: StartPartner) -> None:
+    options = DestinationOptions(limits=Limits(concurrency=3))
+    gateway.destination(partner(answers(200)).url(), options=options)
+    accept(gateway.new(), wait_seconds=None, services=gateway.services)
+    services, now = gateway.services, gateway.clock()
+    ids = [wakeup.delivery_id for wakeup in gateway.queue.take()]
+    claims = [
+        claim
+        for claim in deliveries.claim(services.database, ids, lease=services.new_lease(now), now=now)
+        if isinstance(claim, Claim)
+    ]
+    with statements(gateway) as counted:
+        recorder = EarlyRecorder(queue_retries=lambda _: frozenset(), services=services)
+        recorder.note_slow(claims, [0], started_at=now)
+        recorder.end(until=now)
+    assert len(counted) == 0
+
+
+def test_a_database_that_does_not_answer_costs_the_note_and_nothing_else(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    with closing(Freezes(gateway.database.url)) as database:
+        gateway.destination(partner(answers_once(database.hangs.is_set)).url(), timeouts=LONG)
+        accept(gateway.new(), wait_seconds=None, services=gateway.services)
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=database))
+    assert set(states(gateway).values()) == {"delivered"}
+    assert gateway.queue.wakeups() == []
 
 
 class Freezes(Database):

@@ -20,9 +20,12 @@ CREATE TABLE destination_flow (
     open_until      timestamptz,
     probe_id        uuid,
     probe_until     timestamptz,
+    -- How many workers may attempt it at once, if it has occupied one for long; else empty. See attempt_under_way.
+    share           integer,
     CONSTRAINT destination_flow_pkey PRIMARY KEY (destination_id),
     CONSTRAINT destination_flow_destination_exists
         FOREIGN KEY (destination_id) REFERENCES destination ON DELETE CASCADE,
+    CONSTRAINT destination_flow_share_positive CHECK (share > 0),
     CONSTRAINT destination_flow_slots_paired CHECK (cardinality(in_flight) = cardinality(in_flight_until)),
     CONSTRAINT destination_flow_probe_while_open CHECK (
         (probe_id IS NULL) = (probe_until IS NULL) AND (probe_id IS NULL OR open_until IS NOT NULL))
@@ -47,6 +50,18 @@ CREATE TABLE slot_waiter (
     CONSTRAINT slot_waiter_delivery_exists FOREIGN KEY (delivery_id) REFERENCES delivery ON DELETE CASCADE
 );
 CREATE INDEX slot_waiter_by_delivery ON slot_waiter (delivery_id);
+
+-- Attempts that take long, and of a destination with a share all, until they end: each batch is one worker's.
+CREATE TABLE attempt_under_way (
+    destination_id uuid        NOT NULL,
+    delivery_id    uuid        NOT NULL,
+    lease_id       uuid        NOT NULL,
+    begun_at       timestamptz NOT NULL,
+    leased_until   timestamptz NOT NULL,
+    CONSTRAINT attempt_under_way_pkey PRIMARY KEY (destination_id, delivery_id),
+    CONSTRAINT attempt_under_way_delivery_exists FOREIGN KEY (delivery_id) REFERENCES delivery ON DELETE CASCADE
+);
+CREATE INDEX attempt_under_way_by_delivery ON attempt_under_way (delivery_id);
 
 -- The places of deliveries with an ordering key, from their acceptance until they no longer hold back those behind them.
 CREATE TABLE ordering_place (
@@ -125,188 +140,6 @@ CREATE FUNCTION limits_of(
            make_interval(secs => coalesce((options #>> '{circuit_breaker,open_seconds}')::integer, 30))
 $$;
 
--- Which of the deliveries `asking` may be sent to a destination now: those without a reason. They get what they need of
--- its rate, its slots and its circuit breaker; the others are told when to ask again, as far as that is known.
---
--- The lock comes first. Every statement of the function reads what has been committed by then, so that all that follows
--- is true until the lock is released with the end of the transaction. Whoever locks several rows of destination_flow
--- does it in the order of the ids, and after those of `delivery`.
---
--- Who has to wait gets a turn behind all others who have one, so that it asks again once, and not with all of them; who
--- does not line up is only told when that would be. The line is not waited for where the bucket has been full for two
--- seconds: nobody seems to take those turns.
-CREATE FUNCTION take_turns(
-    for_destination uuid, asking uuid[], leased_until timestamptz, now timestamptz, lines_up boolean
-) RETURNS TABLE (delivery_id uuid, reason text, until timestamptz) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    flow destination_flow;
-    limits record;
-    asks record;
-    taken integer := 0;
-    turn interval;
-    next_token timestamptz;
-    line_is_live boolean;
-BEGIN
-    SELECT * INTO flow FROM destination_flow WHERE destination_id = for_destination FOR UPDATE;
-    SELECT found.* INTO limits
-    FROM destination, limits_of(options) AS found WHERE destination_id = for_destination;
-    IF limits.failure_ratio IS NULL THEN
-        flow.open_until := NULL;
-        flow.probe_id := NULL;
-        flow.probe_until := NULL;
-    END IF;
-    line_is_live := flow.line_until > now AND flow.full_at > now - interval '2 seconds';
-    flow.full_at := greatest(flow.full_at, now);
-    turn := make_interval(secs => coalesce(1 / limits.rate, 0.05));
-    SELECT coalesce(array_agg(held.id), '{}'), coalesce(array_agg(held.until), '{}')
-    INTO flow.in_flight, flow.in_flight_until
-    FROM unnest(flow.in_flight, flow.in_flight_until) AS held (id, until)
-    WHERE held.until > now;
-
-    FOR asks IN
-        SELECT delivery_id, state, waiting_for, waits_until, delivery_id = ANY (flow.in_flight) AS has_slot,
-               delivery_id = ANY (flow.in_flight) OR waiting_for = 'concurrency' IS TRUE
-               OR (waiting_for IN ('rate_limit', 'circuit_breaker') AND waits_until <= now) IS TRUE AS has_come
-        FROM unnest(asking) AS asker (delivery_id) LEFT JOIN delivery USING (delivery_id)
-        ORDER BY has_slot DESC, has_come DESC, delivery_id
-    LOOP
-        delivery_id := asks.delivery_id;
-        until := NULL;
-        next_token := flow.full_at - make_interval(secs => (limits.burst - 1) / limits.rate);
-        IF flow.open_until > now OR flow.probe_until > now THEN
-            reason := 'circuit_breaker';
-            flow.line_until := greatest(flow.line_until, flow.open_until, now);
-        ELSIF next_token > now OR limits.rate IS NOT NULL AND line_is_live AND NOT asks.has_come THEN
-            reason := 'rate_limit';
-            flow.line_until := greatest(flow.line_until, next_token - turn, now);
-        ELSIF NOT asks.has_slot AND cardinality(flow.in_flight) >= limits.concurrency THEN
-            reason := 'concurrency';
-        ELSE
-            reason := NULL;
-            taken := taken + 1;
-            -- Rounded up to microseconds, so that the sum never falls behind the rate.
-            flow.full_at := flow.full_at + make_interval(secs => coalesce(ceil(1e6 / limits.rate) / 1e6, 0));
-            IF flow.open_until IS NOT NULL THEN
-                flow.probe_id := asks.delivery_id;
-                flow.probe_until := leased_until;
-            END IF;
-        END IF;
-
-        IF asks.has_slot THEN
-            flow.in_flight_until[array_position(flow.in_flight, asks.delivery_id)] :=
-                CASE WHEN reason IS NULL THEN leased_until ELSE now END;  -- who cannot use it gives it back
-        ELSIF reason IS NULL AND limits.concurrency IS NOT NULL THEN
-            flow.in_flight := flow.in_flight || asks.delivery_id;
-            flow.in_flight_until := flow.in_flight_until || leased_until;
-        END IF;
-        IF reason IN ('circuit_breaker', 'rate_limit') THEN
-            IF asks.waiting_for IN ('rate_limit', 'circuit_breaker') AND asks.waits_until > now THEN
-                until := asks.waits_until;  -- it asks before its turn, which it keeps
-            ELSE
-                until := flow.line_until + turn;
-                flow.line_until := CASE WHEN lines_up THEN until ELSE flow.line_until END;
-            END IF;
-        END IF;
-        IF reason = 'concurrency' AND asks.state IS NOT NULL THEN
-            INSERT INTO slot_waiter VALUES (for_destination, asks.delivery_id) ON CONFLICT DO NOTHING;
-        ELSIF asks.waiting_for = 'concurrency' THEN
-            DELETE FROM slot_waiter WHERE destination_id = for_destination AND slot_waiter.delivery_id = asks.delivery_id;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
-
-    UPDATE destination_flow
-    SET full_at = flow.full_at, line_until = flow.line_until, in_flight = flow.in_flight,
-        in_flight_until = flow.in_flight_until, open_until = flow.open_until, probe_id = flow.probe_id,
-        probe_until = flow.probe_until
-    WHERE destination_id = for_destination;
-END $$;
-
--- Returns what attempts took of a destination, and counts them for its circuit breaker. `failed` is empty of those that
--- say nothing about the partner. Returns the deliveries that a free slot is passed on to, those that have waited longest;
--- nobody else gets these slots before `passed_until`.
---
--- The breaker's window begins with a failure, and counts all attempts until it ends. Open, it counts nothing: only the
--- outcome of its probe decides.
-CREATE FUNCTION return_turns(
-    for_destination uuid, ended uuid[], failed boolean[], passed_until timestamptz, now timestamptz
-) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    flow destination_flow;
-    limits record;
-    probe_failed boolean;
-    free integer;
-    waiters uuid[];
-BEGIN
-    SELECT * INTO flow FROM destination_flow WHERE destination_id = for_destination FOR UPDATE;
-    SELECT found.* INTO limits
-    FROM destination, limits_of(options) AS found WHERE destination_id = for_destination;
-
-    IF limits.failure_ratio IS NULL THEN
-        flow.open_until := NULL;
-        flow.counted_since := NULL;
-    ELSIF flow.open_until IS NULL THEN
-        IF flow.counted_since <= now - limits.window_length THEN
-            flow.counted_since := NULL;
-        END IF;
-        IF flow.counted_since IS NULL THEN
-            flow.attempts := 0;
-            flow.failures := 0;
-        END IF;
-        IF flow.counted_since IS NOT NULL OR true = ANY (failed) THEN
-            flow.counted_since := coalesce(flow.counted_since, now);
-            flow.attempts := flow.attempts + (SELECT count(known) FROM unnest(failed) AS known);
-            flow.failures := flow.failures + (SELECT count(*) FROM unnest(failed) AS known WHERE known);
-        END IF;
-        IF flow.attempts >= limits.minimum_attempts AND flow.failures >= limits.failure_ratio * flow.attempts THEN
-            flow.open_until := now + limits.open_length;
-            flow.counted_since := NULL;
-        END IF;
-    ELSIF flow.probe_id = ANY (ended) THEN
-        probe_failed := failed[array_position(ended, flow.probe_id)];
-        flow.open_until := CASE WHEN probe_failed THEN now + limits.open_length
-                                WHEN probe_failed IS NULL THEN flow.open_until END;
-        flow.probe_id := NULL;
-        flow.probe_until := NULL;
-    END IF;
-    IF flow.open_until IS NULL THEN
-        flow.probe_id := NULL;
-        flow.probe_until := NULL;
-    END IF;
-    IF flow.counted_since IS NULL THEN
-        flow.attempts := 0;
-        flow.failures := 0;
-    END IF;
-
-    SELECT coalesce(array_agg(held.id), '{}'), coalesce(array_agg(held.until), '{}')
-    INTO flow.in_flight, flow.in_flight_until
-    FROM unnest(flow.in_flight, flow.in_flight_until) AS held (id, until)
-    WHERE held.until > now AND held.id <> ALL (ended);
-    free := limits.concurrency - cardinality(flow.in_flight);
-    IF free > 0 THEN
-        SELECT coalesce(array_agg(waiter.delivery_id), '{}') INTO waiters
-        FROM (
-            SELECT slot_waiter.delivery_id
-            FROM slot_waiter JOIN delivery USING (delivery_id)
-            WHERE slot_waiter.destination_id = for_destination AND delivery.state = 'pending'
-              AND slot_waiter.delivery_id <> ALL (flow.in_flight)
-            ORDER BY slot_waiter.delivery_id
-            LIMIT free
-        ) AS waiter;
-        flow.in_flight := flow.in_flight || waiters;
-        flow.in_flight_until := flow.in_flight_until || array_fill(passed_until, ARRAY [cardinality(waiters)]);
-    END IF;
-
-    UPDATE destination_flow
-    SET counted_since = flow.counted_since, attempts = flow.attempts, failures = flow.failures,
-        open_until = flow.open_until, probe_id = flow.probe_id, probe_until = flow.probe_until,
-        in_flight = flow.in_flight, in_flight_until = flow.in_flight_until
-    WHERE destination_id = for_destination;
-    RETURN QUERY SELECT unnest(waiters);
-END $$;
-
 -- Takes a place behind all that have one under the same ordering key. The lock lasts until the end of the transaction:
 -- so places are given in the order of the commits, and whoever sees a place sees all that are before it.
 CREATE FUNCTION take_place(for_destination uuid, key text, for_delivery uuid) RETURNS void LANGUAGE plpgsql AS $$
@@ -359,6 +192,13 @@ CREATE FUNCTION woken_before(for_delivery uuid, passed_until timestamptz) RETURN
     FROM delivery JOIN destination_flow USING (destination_id)
     CROSS JOIN unnest(in_flight, in_flight_until) AS held (id, until)
     WHERE delivery_id = for_delivery AND held.until = passed_until
+    UNION (
+        SELECT slot_waiter.delivery_id
+        FROM delivery AS ended JOIN destination_flow USING (destination_id) JOIN slot_waiter USING (destination_id)
+        JOIN delivery AS waiting ON waiting.delivery_id = slot_waiter.delivery_id
+        WHERE ended.delivery_id = for_delivery AND share IS NOT NULL AND waiting.state = 'pending'
+        ORDER BY slot_waiter.delivery_id
+        LIMIT 10)
     UNION
     SELECT leave_place(destination_id, ordering_key, delivery_id, phase)
     FROM delivery WHERE delivery_id = for_delivery AND ordering_key IS NOT NULL
@@ -390,58 +230,8 @@ BEGIN
                 WHEN opens_at IS DISTINCT FROM now THEN ROW ('sending_window', opens_at)::wait END;
 END $$;
 
--- What a delivery is told that is accepted now. With `at_once` it takes what it needs, unless its key came before: then
--- another one is told what became of that. Otherwise it is told what it will have to wait for, as far as that shows.
-CREATE FUNCTION ask_when_accepted(
-    for_destination uuid, key text, order_of text, for_delivery uuid, at_once boolean, lines_up boolean,
-    leased_until timestamptz, now timestamptz
-) RETURNS wait LANGUAGE plpgsql AS $$
-DECLARE
-    answer wait;
-    is_repeat boolean;
-BEGIN
-    SELECT EXISTS (
-        SELECT FROM delivery
-        WHERE delivery.tenant_id = destination.tenant_id AND delivery.idempotency_key = key
-    ) INTO is_repeat
-    FROM destination WHERE destination_id = for_destination;
-    answer := hold_of(for_destination, order_of, for_delivery, now);
-    IF is_repeat THEN
-        RETURN NULL;
-    ELSIF answer.reason IS NOT NULL THEN
-        RETURN answer;
-    ELSIF at_once THEN
-        SELECT turn.reason, turn.until INTO answer
-        FROM take_turns(for_destination, ARRAY [for_delivery], leased_until, now, lines_up) AS turn;
-    ELSE
-        SELECT CASE WHEN limits.failure_ratio IS NOT NULL AND (flow.open_until > now OR flow.probe_until > now)
-                    THEN 'circuit_breaker'
-                    WHEN flow.line_until > now AND flow.full_at > now - interval '2 seconds'
-                         OR extract(epoch FROM greatest(flow.full_at, now) - now) * limits.rate > limits.burst - 1
-                    THEN 'rate_limit'
-                    WHEN (SELECT count(*) FROM unnest(flow.in_flight_until) AS until WHERE until > now)
-                         >= limits.concurrency
-                    THEN 'concurrency' END
-        INTO answer.reason
-        FROM destination_flow AS flow JOIN destination USING (destination_id)
-        CROSS JOIN limits_of(options) AS limits
-        WHERE destination_id = for_destination;
-        IF answer.reason = 'rate_limit' THEN
-            SELECT greatest(nullif(flow.line_until, '-infinity') + make_interval(secs => 1 / limits.rate),
-                            flow.full_at - make_interval(secs => (limits.burst - 1) / limits.rate), now)
-            INTO answer.until
-            FROM destination_flow AS flow JOIN destination USING (destination_id)
-            CROSS JOIN limits_of(options) AS limits
-            WHERE destination_id = for_destination;
-        ELSIF answer.reason = 'circuit_breaker' THEN
-            SELECT greatest(flow.open_until, now) INTO answer.until
-            FROM destination_flow AS flow WHERE destination_id = for_destination;
-        END IF;
-    END IF;
-    RETURN answer;
-END $$;
-
 GRANT SELECT, INSERT, UPDATE ON destination_flow TO sallyport_app;
 GRANT SELECT, INSERT, DELETE ON slot_waiter, ordering_place TO sallyport_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_under_way TO sallyport_app;
 GRANT USAGE ON SEQUENCE ordering_place_number TO sallyport_app;
-GRANT SELECT ON destination_flow, slot_waiter, ordering_place TO sallyport_readonly;
+GRANT SELECT ON destination_flow, slot_waiter, attempt_under_way, ordering_place TO sallyport_readonly;
