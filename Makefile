@@ -17,7 +17,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 # Test files are distributed over processes, each with its own PostgreSQL and local stack; ARGS=-n0 runs them in one process.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-CHECKED := src local stack tests $(wildcard tools bench lab simulator faults)
+CHECKED := src local stack tests $(wildcard tools bench lab simulator faults sallyport_audit)
 
 # $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
 # value. ARGS are words for another program. What an option means and takes, the program's parser says, and it alone.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import (
     attempts,
+    audit,
     cold,
     frameworks,
     handler,
@@ -72,6 +73,7 @@ def _parts(count: int, out: Path | None = None) -> dict[str, Callable[[Stage], N
         "memory": memory.run,
         "rows": partial(rows.run, rows=count),
         "tables": partial(tables.run, rows=count, out=out),
+        "audit": audit.run,
         "cold": cold.run,
     }
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.ids import TenantId
 
 type Detail = str | int | None
-type Content = Mapping[str, Detail | Sequence[str] | Mapping[str, Detail]]
+type EntryContent = Mapping[str, Detail | Sequence[str] | Mapping[str, Detail]]
 
 STACK = TenantId(UUID(int=0))  # whose chain has what operators did to all tenants at once
 
@@ -22,6 +22,24 @@ class Entry:
     tenant_id: TenantId
     at: datetime
     content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEntry:
+    """An entry as it is in the chain: `content` is canonical JSON, `previous` the hash of the entry before it."""
+
+    sequence: int
+    at: datetime
+    content: str
+    previous: bytes
+    hash: bytes
+
+    def line(self) -> str:
+        """As it is exported, canonical JSON too. The hash is over the same without the hash."""
+        return (
+            f'{{"at":"{self.at:%Y-%m-%dT%H:%M:%S.%fZ}","content":{self.content},"hash":"{self.hash.hex()}",'
+            f'"previous":"{self.previous.hex()}","sequence":{self.sequence}}}\n'
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +59,7 @@ def storable(detail: Detail) -> Detail:
     return detail.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def canonical(content: Content) -> str:
+def canonical(content: EntryContent) -> str:
     """JSON that is written in only one way (RFC 8785): members by their names, no spaces, nothing escaped that need not
     be. It is the same in every language as long as names are ASCII and numbers are whole and below 2**53."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -249,6 +249,10 @@ HEADERS: Mapping[str, Header] = {
         example="true",
         schema={"type": "string", "enum": ["true"]},
     ),
+    "Link": Header(
+        description="Where the rest is (RFC 8288); absent where nothing is left",
+        example='</dev/v1/audit/export?after=5000>; rel="next"',
+    ),
     "Location": Header(
         description="The path of what was made",
         example=f"/dev/v1/deliveries/{EXAMPLE_ID}",

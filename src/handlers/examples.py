@@ -31,6 +31,7 @@ from handlers.schemas.allowlist import (
     NextChangeBody,
 )
 from handlers.schemas.attempts import AttemptBody, ResponseBody, TimingsBody
+from handlers.schemas.audit import AuditBody, AuditEntryBody
 from handlers.schemas.deliveries import (
     DeliveriesBody,
     DeliveryBody,
@@ -72,6 +73,20 @@ _DELIVERY = UUID(EXAMPLE_ID)
 _DESTINATION = UUID("01a203c3-0d5e-7c11-8a4f-3f1d6f0b7a20")
 _TOKEN = UUID("01a203c1-9b1c-7d23-b1de-8f3c0c7e51aa")
 _CURSOR = "AaIDx3f7eI-gs1TUe4yVYQ"
+
+_AUDIT_ENTRY = AuditEntryBody(
+    sequence=42,
+    entry_id=UUID("01a203c5-3b10-7f52-9c3d-2b8f6f4e1d33"),
+    at=_AT,
+    what="destination.changed",
+    on=str(_DESTINATION),
+    by=str(_TOKEN),
+    source_address="198.51.100.7",
+    members=["timeouts"],
+    details={},
+    previous="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    hash="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+)
 
 # Made for this document, and opened by the passphrase of the examples below.
 _ENCRYPTED_KEY = """\
@@ -452,6 +467,7 @@ def _answers() -> tuple[Struct, ...]:
         ),
         _allowlist(),
         HealthBody(status="ok", version=VERSION),
+        AuditBody([_AUDIT_ENTRY], "41"),
     )
 
 

@@ -23,6 +23,7 @@ _TAGS = {
     "via": "Pass calls through: the caller changes its base URL and nothing else",
     "destinations": "The third parties",
     "egress": "The fixed addresses",
+    "audit": "What was done, and by whom",
     "about": "Open to everyone, without a token",
 }
 _PATH: Mapping[str, dict[str, Any]] = {

@@ -77,6 +77,7 @@ _FOLDERS = (
     "lab",
     "local",
     "make",
+    "sallyport_audit",
     "simulator",
     "src",
     "stack",

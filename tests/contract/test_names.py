@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator", "faults")
+PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator", "faults", "sallyport_audit")
 
 
 def types(source: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from db import attempts, audit, control, deliveries, destinations, oauth_tokens,
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
-from domain.audit import Checkpoint, Content, Entry, canonical
+from domain.audit import Checkpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
 from domain.control import Change, Control
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
@@ -256,7 +256,7 @@ def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NO
 
 def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], Checkpoint]:
     """An entry of the audit log."""
-    content: Content = {
+    content: EntryContent = {
         "by": "token",
         "details": {},
         "entry_id": str(UUID(int=entry_id)),

@@ -334,6 +334,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "BODY_LIMIT_BYTES": 4_194_304,
         "_LONG_WAIT_DIGITS": 6,
     },
+    "handlers/routes/audit.py": {
+        "EXPORT_LINES": 5000,
+        "MAX_TEXT": 200,
+    },
     "handlers/routes/via.py": {
         "TARGET_LIMIT": 14_000,
         "HIGHEST_STATUS": 599,

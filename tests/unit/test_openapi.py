@@ -351,6 +351,13 @@ OPERATION_SHAPES: dict[str, Shape] = {
     ),
     "GET /v1/egress": ("get_egress", "egress", (), None),
     "GET /v1/egress/allowlist": ("get_egress_allowlist", "egress", ("Accept",), None),
+    "GET /v1/audit": (
+        "get_audit",
+        "audit",
+        ("what", "on", "by", "since", "until", "limit", "cursor"),
+        None,
+    ),
+    "GET /v1/audit/export": ("get_audit_export", "audit", ("after", "since", "until"), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
     **{
         f"{method} /v1/via/{{destination}}/{{path}}": (f"{method.lower()}_via_destination_path", "via", PASSED_ON, None)
@@ -387,7 +394,14 @@ def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> N
         "token": {"type": "http", "scheme": "bearer", "bearerFormat": "spt_..."}
     }
     assert described["servers"] == [{"url": "/dev"}]
-    assert [tag["name"] for tag in described["tags"]] == ["deliveries", "via", "destinations", "egress", "about"]
+    assert [tag["name"] for tag in described["tags"]] == [
+        "deliveries",
+        "via",
+        "destinations",
+        "egress",
+        "audit",
+        "about",
+    ]
     assert described["info"]["title"] == "Sallyport"
 
 
