@@ -330,6 +330,8 @@ class Server:
             if row["leased"]:
                 kind = "lapsed" if row["lapsed"] else "fresh"
                 self.world.mark(f"claim: {kind}")
+                if row["lapsed"]:
+                    self.world.evidence.lapses.add((delivery, row["attempts_made"]))
                 if self.states.get(delivery) != "sending":
                     self._note_begin(delivery, str(row["destination_id"]), parameters)
                 self._enter(delivery, "sending")

@@ -130,9 +130,9 @@ class RunEvidence:
     `begins` are in the order of the statements. `changes` are moments, deliveries, and their states before and after;
     `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first attempts
     may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are deliveries
-    that an operator's round left out; `unstorable` are attempts (delivery and number) that PostgreSQL refused in
-    whatever form. `deliveries` and `attempts` are the rows at the end, `waiting` the deliveries that have a message
-    left, `ended` how the run ended.
+    that an operator's round left out; `lapses` are attempts (delivery and number) that were found lapsed, and
+    `unstorable` those that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at the end,
+    `waiting` the deliveries that have a message left, `ended` how the run ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -145,6 +145,7 @@ class RunEvidence:
     queued: list[tuple[str, float]] = field(default_factory=list)
     turns: dict[str, float] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
+    lapses: set[tuple[str, int]] = field(default_factory=set)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

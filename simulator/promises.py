@@ -22,6 +22,7 @@ SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_
 JITTER = 0.2
 ROUNDING = 1e-4  # of an attempt
 LONGEST_RETRY_AFTER_SECONDS = 86_400
+LAPSE_SECONDS = 30.0  # an attempt whose worker was lost is repeated no sooner
 SKEW_SECONDS = 4.1  # between the clocks of two processes, and what rounding takes
 LATE_SECONDS = 180.0  # in calm weather a retry waits no longer than that for a worker that is free
 LONGEST_OUTAGE_SECONDS = 400.0
@@ -577,7 +578,8 @@ def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:
     asked = _asked(facts, record)
     assert record.next_due_at is not None
     earliest = record.started_at + max(delay * (1 - JITTER), asked - SKEW_SECONDS)  # a date is by the partner's clock
-    latest = record.at + SKEW_SECONDS + max(delay * (1 + JITTER), asked)
+    lapsed = record.outcome == "unknown" and (record.delivery, record.number) in facts.evidence.lapses
+    latest = record.at + SKEW_SECONDS + max(delay * (1 + JITTER), asked, LAPSE_SECONDS if lapsed else 0.0)
     if not earliest - 0.01 <= record.next_due_at <= latest:
         text = (
             f"attempt {record.number + 1} is due at {record.next_due_at:.1f} s, not in {earliest:.1f} to {latest:.1f} s"

@@ -71,10 +71,12 @@ def verdict(
     chance: float,
     policy: RetryPolicy = USUAL,
     give_up_at: datetime | None = None,
+    least_seconds: float = 0.0,
 ) -> Verdict:
     """The next step of a delivery after `attempts_made` attempts, the last of which had this `outcome`.
 
-    `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %.
+    `chance` is a number in [0, 1) from the caller's random source; it spreads the retries by ±20 %. The next attempt is
+    no sooner than in `least_seconds`.
     """
     schedule = policy.schedule or SCHEDULE_SECONDS
 
@@ -82,7 +84,8 @@ def verdict(
         """The next attempt; None where there is none any more."""
         if attempts_made >= attempts_allowed:
             return None
-        at = retry_at(attempts_made, now=now, chance=chance, headers=headers, schedule=schedule)
+        planned = retry_at(attempts_made, now=now, chance=chance, headers=headers, schedule=schedule)
+        at = max(planned, now + timedelta(seconds=least_seconds))
         return RetryAt(at=at) if give_up_at is None or at <= give_up_at else None
 
     match outcome:

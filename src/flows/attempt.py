@@ -71,10 +71,11 @@ def attempt_due(
     messages = [BatchMessage(position=position, wakeup=wakeup) for position, wakeup in enumerate(wakeups)]
 
     # 1. Sort
-    arrived = [message for message in messages if message.wakeup.due_at <= now]
-    early = _first_of_each([message for message in messages if message.wakeup.due_at > now])
-    carried = [message for message in arrived if message.wakeup.record is not None]
-    due = {message.wakeup.delivery_id: message for message in arrived if message.wakeup.record is None}
+    # Outcomes are recorded whenever they come, before anybody else looks: their time is only when to try again.
+    carried = [message for message in messages if message.wakeup.record is not None]
+    plain = [message for message in messages if message.wakeup.record is None]
+    early = _first_of_each([message for message in plain if message.wakeup.due_at > now])
+    due = {message.wakeup.delivery_id: message for message in plain if message.wakeup.due_at <= now}
     requeued = _record_carried(carried, end_at=end_at, services=services)
 
     # 2. Claim
@@ -152,19 +153,10 @@ def make_attempts(
 
 
 def _first_of_each(early: Sequence[BatchMessage]) -> list[BatchMessage]:
-    """One message per delivery, the first that is due: a duplicate is not queued again.
-
-    Messages that carry an outcome all stay.
-    """
-    firsts: dict[DeliveryId, BatchMessage] = {}
-    for message in sorted(early, key=lambda message: message.wakeup.due_at, reverse=True):
-        if message.wakeup.record is None:
-            firsts[message.wakeup.delivery_id] = message
-    return [
-        message
-        for message in early
-        if message.wakeup.record is not None or firsts[message.wakeup.delivery_id] is message
-    ]
+    """One message per delivery, the first that is due: a duplicate is not queued again."""
+    latest_first = sorted(early, key=lambda message: message.wakeup.due_at, reverse=True)
+    firsts = {message.wakeup.delivery_id: message for message in latest_first}
+    return [message for message in early if firsts[message.wakeup.delivery_id] is message]
 
 
 def _with_messages(attempts: Sequence[JudgedAttempt], due: Due) -> list[tuple[BatchMessage, JudgedAttempt]]:

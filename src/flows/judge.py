@@ -18,6 +18,9 @@ from flows.services import Services
 from runtime.isolation import isolated, unless_it_raises
 
 GONE_STATUS = 410
+# Until a lapse is attempted again, or looked at: whatever comes late has been recorded by then. After an outage of the
+# database the wake-up that finds a lapse may come just before the one that carries the outcome.
+LAPSE_SECONDS = 30.0
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
         chance=services.chance(),
         policy=claim.destination.options.retry or USUAL,
         give_up_at=claim.give_up_at,
+        least_seconds=LAPSE_SECONDS if claim.lapsed else 0.0,
     )
 
 

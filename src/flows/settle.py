@@ -20,7 +20,7 @@ from domain.wakeups import Wakeup
 from flows.audit import note_gone
 from flows.early_recording import EarlyRecorder
 from flows.groups import group_of
-from flows.judge import JudgedAttempt
+from flows.judge import LAPSE_SECONDS, JudgedAttempt
 from flows.services import Services
 from flows.wake import wake
 from runtime.deadline import OutOfTime, within
@@ -31,7 +31,6 @@ from runtime.observability import count, log_each, logger
 PAUSE_SECONDS = 1.0  # between two attempts to record
 CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
 CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
-LAPSE_LOOK_SECONDS = 30  # when a lapse is looked at again: it and whatever comes late have been recorded by then
 
 ATTEMPTS_BY_OUTCOME: Mapping[OutcomeKind, Metric] = {
     OutcomeKind.ANSWERED: Metric.ATTEMPTS_ANSWERED,
@@ -150,7 +149,7 @@ def retry(attempt: JudgedAttempt) -> list[Wakeup]:
     if isinstance(attempt.verdict, RetryAt):
         due_at = attempt.verdict.at
     elif claim.lapsed:
-        due_at = attempt.attempt.started_at + timedelta(seconds=LAPSE_LOOK_SECONDS)
+        due_at = attempt.attempt.started_at + timedelta(seconds=LAPSE_SECONDS)
     else:
         return []
     return [Wakeup(delivery_id=claim.delivery_id, due_at=due_at, group=group_of(claim))]

@@ -23,7 +23,7 @@ from egress.sealing import SealKey
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
 from flows.deliver import deliver, find
-from flows.judge import JudgedAttempt
+from flows.judge import LAPSE_SECONDS, JudgedAttempt
 from flows.settle import CARRY_SECONDS, record
 from handlers.schemas.deliveries import delivery_details
 from runtime.settings import DatabaseSettings, QueueSettings
@@ -267,7 +267,7 @@ def test_a_worker_that_died_leaves_an_unknown_outcome(
 
     gateway.clock.forward(gateway.services.lease_seconds)
     attempt_due([wakeup], services=gateway.services)
-    gateway.clock.forward(10)
+    gateway.clock.forward(LAPSE_SECONDS)
     work(gateway)
 
     first = gateway.attempts()[0]
@@ -572,6 +572,45 @@ def test_a_carried_outcome_that_comes_twice_is_recorded_by_one_statement(
     assert len(counted) == 1
     assert gateway.delivery()["state"] == "delivered"
     assert gateway.queue.wakeups() == []
+
+
+def test_an_outcome_that_comes_before_its_time_is_recorded_before_anybody_looks(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The clock of this worker is behind that of the one that queued it; beside it is the wake-up that would find the
+    lapse."""
+    server = partner(answers(200))
+    gateway.destination(server.url(), guarantee=Guarantee.AT_LEAST_ONCE)
+    delivery_id = create_delivery(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky))
+    (carrying,) = gateway.queue.take()
+    gateway.clock.forward(gateway.services.lease_seconds)
+    early = replace(carrying, due_at=gateway.clock() + timedelta(seconds=3))
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g"), early], services=gateway.services)
+    assert gateway.delivery()["state"] == "delivered"
+    assert [attempt["status"] for attempt in gateway.attempts()] == [200]
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_lapse_is_repeated_when_its_outcome_has_had_time_to_come(gateway: Gateway, partner: StartPartner) -> None:
+    """The database is back, and the wake-up that finds the lapse comes just before the one that carries the outcome."""
+    server = partner(answers(200))
+    gateway.destination(server.url(), guarantee=Guarantee.AT_LEAST_ONCE)
+    delivery_id = create_delivery(gateway)
+    flaky = GoesAway(DatabaseSettings(database_url=gateway.database.url))
+    with closing(flaky):
+        attempt_due(gateway.queue.take(), services=replace(gateway.services, database=flaky))
+    (carrying,) = gateway.queue.take()
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due([Wakeup(delivery_id=delivery_id, due_at=gateway.clock(), group="g")], services=gateway.services)
+    assert gateway.delivery()["state"] == "pending"
+    gateway.clock.forward(LAPSE_SECONDS - 1)
+    work(gateway)
+    attempt_due([carrying], services=gateway.services)
+    assert gateway.delivery()["state"] == "delivered"
+    assert len(server.requests) == 1
 
 
 def test_a_worker_with_little_time_left_ends_what_is_on_its_way_and_records_it(

@@ -20,7 +20,7 @@ from domain.windows import SendingWindow
 from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.deliver import deliver, find, follow
-from flows.settle import LAPSE_LOOK_SECONDS
+from flows.judge import LAPSE_SECONDS
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import OK, Line, Partner, Script
 from tests.support.gateway import START, Gateway, make_gateway, statements
@@ -537,7 +537,7 @@ def test_a_lapse_that_an_outage_hid_is_recorded_in_the_end(gateway: Gateway) -> 
         read.append(gateway.delivery()["state"])
     assert read == ["sending", "unknown", "unknown"]
     # For the database; for as long as another worker may still record it; then for what that recorded meanwhile.
-    assert delays == [30, gateway.services.lease_seconds, LAPSE_LOOK_SECONDS]
+    assert delays == [30, gateway.services.lease_seconds, LAPSE_SECONDS]
 
 
 def test_where_the_database_is_away_nobody_is_woken(gateway: Gateway) -> None:

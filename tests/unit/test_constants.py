@@ -289,12 +289,12 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/judge.py": {
         "GONE_STATUS": 410,
+        "LAPSE_SECONDS": 30.0,
     },
     "flows/settle.py": {
         "PAUSE_SECONDS": 1.0,
         "CARRY_SECONDS": 8.0,
         "CARRIED_AFTER_SECONDS": 10,
-        "LAPSE_LOOK_SECONDS": 30,
     },
     "flows/tokens.py": {
         "SECRET_BYTES": 32,

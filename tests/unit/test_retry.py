@@ -189,6 +189,24 @@ def test_no_date_can_either(value: str) -> None:
     assert asked is None or asked <= NOW + DAY
 
 
+def test_a_delay_has_a_least_length_within_the_time_that_is_left() -> None:
+    def judged_at(least_seconds: float, *, give_up_after: float = 60.0) -> Verdict:
+        return verdict(
+            Unknown(reason="lapsed"),
+            attempts_made=1,
+            attempts_allowed=10,
+            repeat_rule=RepeatRule.ALWAYS,
+            now=NOW,
+            chance=0.5,
+            give_up_at=NOW + timedelta(seconds=give_up_after),
+            least_seconds=least_seconds,
+        )
+
+    assert judged_at(30.0) == after(30)
+    assert judged_at(3.0) == after(5)
+    assert judged_at(30.0, give_up_after=29.0) == Held()
+
+
 def test_retry_after_wins_only_where_it_is_later() -> None:
     later, earlier = (("Retry-After", "600"),), (("Retry-After", "1"),)
     assert judged(Answered(status=429, headers=later)) == after(600)
