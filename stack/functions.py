@@ -49,7 +49,7 @@ FUNCTIONS: Mapping[str, FunctionPurpose] = {
     "AttemptFunction": FunctionPurpose(trigger=Trigger.WAKEUP, database_user="sallyport_app", calls_partners=True),
     "AdminFunction": FunctionPurpose(trigger=Trigger.OPERATOR, database_user="sallyport_admin"),
     "MigrateFunction": FunctionPurpose(trigger=Trigger.CUSTOM_RESOURCE, database_user="sallyport_owner"),
-    "NetworkFunction": FunctionPurpose(trigger=Trigger.CUSTOM_RESOURCE, in_vpc=False),
+    "NetworkResourcesFunction": FunctionPurpose(trigger=Trigger.CUSTOM_RESOURCE, in_vpc=False),
     "CheckEgressAFunction": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="A"),
     "CheckEgressBFunction": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="B"),
 }

@@ -193,7 +193,7 @@ def _look_up_addresses(functions: Functions) -> None:
     _print("network: boto3 is there, and ids that EC2 does not have are refused")
     event = _event("network")
     del event["ResponseURL"]  # without it the function answers us
-    refused = functions.invoke("NetworkFunction", event, raises=True)
+    refused = functions.invoke("NetworkResourcesFunction", event, raises=True)
     _expect(refused["errorType"] == "NetworkRefused", "the function answered", refused)
 
 

@@ -50,7 +50,7 @@ MORE_RIGHTS = {
     "CheckEgressAFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
     "CheckEgressBFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},
     "MigrateFunction": GIVE_UP,
-    "NetworkFunction": GIVE_UP | DESCRIBE | EMPTY_GROUP,
+    "NetworkResourcesFunction": GIVE_UP | DESCRIBE | EMPTY_GROUP,
 }
 OUTSIDE_THE_VPC = functions_where(lambda purpose: not purpose.in_vpc)
 # What makes the schema, and what the network under the database needs first.

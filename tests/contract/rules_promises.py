@@ -106,7 +106,7 @@ STATEMENTS: Mapping[str, set[Statement]] = {
     "Endpoints.SessionMessagesEndpoint": {_allow(*_SESSION_CHANNELS, by="*", when=_OURS)},
     # Callers bring bearer tokens and no IAM identity, so nothing can be said of their account.
     "Endpoints.ApiEndpoint": {_allow("execute-api:Invoke", on=f"arn:aws:execute-api:{_ACCOUNT}:*", by="*")},
-    "TrafficLog.FlowLogRole": {
+    "VpcFlowLogs.FlowLogRole": {
         _assumed_by(
             "vpc-flow-logs.amazonaws.com",
             "{'StringEquals': {'aws:SourceAccount': '555555555555'}, "
@@ -117,7 +117,7 @@ STATEMENTS: Mapping[str, set[Statement]] = {
             "logs:DescribeLogGroups",
             "logs:DescribeLogStreams",
             "logs:PutLogEvents",
-            on="TrafficLog.FlowLogGroup.Arn",
+            on="VpcFlowLogs.FlowLogGroup.Arn",
         ),
     },
     "Database.ProxyRole": {
@@ -235,7 +235,7 @@ FUNCTIONS: Mapping[str, tuple[int, int, str, str, str]] = {
     "AuthorizeFunction": (512, 10, "20", "AB", "callers wait for its cold start; a resume is answered with 503"),
     "AdminFunction": (256, 60, "1", "AB", "operators wait out a resume of the database"),
     "MigrateFunction": (256, 300, "1", "AB", "a resume, and a long index build"),
-    "NetworkFunction": (256, 180, "1", "", "two minutes until IAM knows a right, one for EC2 and the answer"),
+    "NetworkResourcesFunction": (256, 180, "1", "", "two minutes until IAM knows a right, one for EC2 and the answer"),
     "CheckEgressAFunction": (256, 30, "1", "A", "8 s for the echo service, 2 s each for two calls of SSM"),
     "CheckEgressBFunction": (256, 30, "1", "B", "8 s for the echo service, 2 s each for two calls of SSM"),
 }
@@ -282,7 +282,7 @@ _INTERFACE_ENDPOINT = {
     "SubnetIds": (["Network.PrivateSubnetA", "Network.PrivateSubnetB"], "one zone may fail"),
 }
 _AWS_ENDPOINT = {**_INTERFACE_ENDPOINT, "PrivateDnsEnabled": (True, "the SDK's usual names lead to it")}
-_CUSTOM = {"ServiceToken": ("NetworkFunction.Arn", "it makes them")}
+_CUSTOM = {"ServiceToken": ("NetworkResourcesFunction.Arn", "it makes them")}
 _TWO_RUNS_OF_THE_NETWORK_FUNCTION = 2 * 180 + 60 + 60
 
 # Of a resource, by the names that lead to a setting: what it must be, and why.
@@ -308,7 +308,7 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "ServiceToken": ("MigrateFunction.Arn", "it brings the schema up to date"),
         "ServiceTimeout": (2 * 300 + 120, "two runs, the minute between them, one to spare"),
     },
-    "NetworkFunctionEventInvokeConfig": {
+    "NetworkResourcesFunctionEventInvokeConfig": {
         "MaximumRetryAttempts": (1, "two runs, then CloudFormation gives up"),
         "MaximumEventAgeInSeconds": (_TWO_RUNS_OF_THE_NETWORK_FUNCTION, "CloudFormation waits no longer"),
     },
@@ -426,13 +426,13 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
             "those of the VPC and the VPN, and named callers",
         ),
     },
-    "TrafficLog.FlowLog": {
+    "VpcFlowLogs.FlowLog": {
         "ResourceType": ("VPC", "every interface in it"),
         "ResourceId": ("Network.Vpc", "of this VPC"),
         "TrafficType": ("ALL", "FlowLogs=all"),
         "LogDestinationType": ("cloud-watch-logs", "with the other logs"),
-        "LogGroupName": ("TrafficLog.FlowLogGroup", "which ends"),
-        "DeliverLogsPermissionArn": ("TrafficLog.FlowLogRole.Arn", "may write there"),
+        "LogGroupName": ("VpcFlowLogs.FlowLogGroup", "which ends"),
+        "DeliverLogsPermissionArn": ("VpcFlowLogs.FlowLogRole.Arn", "may write there"),
         "MaxAggregationInterval": (600, "EC2 knows 60 and 600; a minute costs up to ten times as many lines"),
     },
     "Vpn.VpnGateway": {"Type": ("ipsec.1", "the only one there is")},
@@ -565,7 +565,7 @@ def what_one_function_makes_is_made_in_turn(project: Project) -> list[str]:
     made = sorted(
         name
         for name, resource in resources.items()
-        if "NetworkFunction" in str(_at(resource, "Properties.ServiceToken"))
+        if "NetworkResourcesFunction" in str(_at(resource, "Properties.ServiceToken"))
     )
     earlier = {name: before(resources, name) for name in made}
     return [f"there are only {made}" for _ in range(len(made) < len(MADE_BY_THE_NETWORK_FUNCTION))] + [

@@ -76,6 +76,28 @@ def everything_is_described(project: Project) -> list[str]:
     return faults
 
 
+def functions_stand_after_what_is_theirs(project: Project) -> list[str]:
+    """The log group and the role of each function stand directly before it, in this order: one place to read it."""
+    names = list(project.written(APPLICATION)["Resources"])
+    return [
+        f"{name}: its log group and its role do not stand before it, but {before}"
+        for place, name in enumerate(names)
+        if name.endswith("Function")
+        and (before := names[max(place - 2, 0) : place])
+        != [name.removesuffix("Function") + "LogGroup", name.removesuffix("Function") + "Role"]
+    ]
+
+
+def nested_stacks_are_named_like_their_files(project: Project) -> list[str]:
+    """VpcFlowLogs is in infra/vpc-flow-logs.yaml."""
+    words = re.compile(r"(?<!^)(?=[A-Z])")
+    return [
+        f"{name} is in {file}"
+        for name, file, _ in nested_stacks(project)
+        if file != f"infra/{words.sub('-', name).lower()}.yaml"
+    ]
+
+
 def every_parameter_is_limited(project: Project) -> list[str]:
     """Of the root, which passes them on: by a pattern, by values or bounds."""
     return [
@@ -370,6 +392,8 @@ def _without_comments(text: str) -> str:
 
 RULES = [
     everything_is_described,
+    functions_stand_after_what_is_theirs,
+    nested_stacks_are_named_like_their_files,
     every_parameter_is_limited,
     every_resource_is_as_aws_describes_its_type,
     nested_templates_get_what_they_ask_for,

@@ -128,7 +128,7 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(
             APPLICATION,
             "AdminFunction",
-            "SecurityGroupIds: [!GetAtt Network.Outputs.DatabaseFunctionSecurityGroupId]",
+            "SecurityGroupIds: [!GetAtt Network.Outputs.DatabaseClientSecurityGroupId]",
             "SecurityGroupIds: []",
         ),
         reworded(DATABASE, "      VpcSecurityGroupIds:\n        - !Ref SecurityGroupId\n", ""),
@@ -311,24 +311,26 @@ BROKEN: dict[Rule, list[Change]] = {
         ),
         reworded(APPLICATION, "ALLOWED_PORTS: 80,443,8080,8443", "ALLOWED_PORTS: 80,443", count=2),
         let_out("OutboundFunctionSecurityGroup", "IsInternalOnly"),
-        let_out("DatabaseFunctionSecurityGroup"),
+        let_out("DatabaseClientSecurityGroup"),
         resource(NETWORK, "MigrateFunctionSecurityGroup", "FromPort: 443, ToPort: 443", "FromPort: 0, ToPort: 65535"),
-        resource(NETWORK, "DatabaseFunctionSecurityGroup", "      SecurityGroupEgress:", "      Unknown:"),
+        resource(NETWORK, "DatabaseClientSecurityGroup", "      SecurityGroupEgress:", "      Unknown:"),
         reworded(
             NETWORK, "HasPrivateRangeD: !Not [!Equals [!Select [3,", "HasPrivateRangeD: !Not [!Equals [!Select [4,"
         ),
     ],
     rules.interface_endpoints_are_those_that_are_needed: [
-        reworded(
-            ENDPOINTS,
-            "  HasSqsEndpoint: !Or\n    - !Condition IsInternalOnly\n",
-            "  HasSqsEndpoint: !Or\n    - !Equals [a, b]\n",
+        resource(
+            APPLICATION,
+            "Endpoints",
+            "!If [IsInternalOnly, 'sqs,secretsmanager', !Ref InterfaceEndpoints]",
+            "!Ref InterfaceEndpoints",
         ),
+        resource(APPLICATION, "Endpoints", "!If [HasXrayEndpoint, 'yes', 'no']", "'no'"),
         resource(ENDPOINTS, "SystemsManagerEndpoint", "HasSystemsManagerEndpoints", "HasSqsEndpoint"),
         added(ENDPOINTS, "Resources", LAMBDA_ENDPOINT),
         without(ENDPOINTS, "XrayEndpoint"),
         resource(APPLICATION, "ApiRole", "secretsmanager:GetSecretValue", "dynamodb:GetItem"),
-        resource(ENDPOINTS, "ApiEndpoint", "Condition: HasPrivateApi", "Condition: IsInternalOnly"),
+        resource(ENDPOINTS, "ApiEndpoint", "Condition: HasPrivateApi", "Condition: HasSqsEndpoint"),
     ],
     rules.endpoints_open_to_those_who_call_them: [
         without(NETWORK, "EndpointFromOutboundFunctionIngress"),

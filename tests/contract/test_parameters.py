@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from stack.render import NEEDS, ParametersRefused, check, refuse, templates, written
+from tests.contract.patterns import PATTERNS
 from tests.contract.project import APPLICATION, NETWORK, load
 
 TEXTS = templates()
@@ -449,6 +450,17 @@ def test_a_range_starts_on_its_own_boundary(name: str) -> None:
     item = written(TEXTS[APPLICATION])["Parameters"][name]
     assert _wrongly_judged(item["AllowedPattern"], public=name == "DeveloperCidr") == []
     assert "on its own boundary" in item["ConstraintDescription"]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_long_pattern_is_made_of_its_pieces(name: str) -> None:
+    assert written(TEXTS[APPLICATION])["Parameters"][name]["AllowedPattern"] == PATTERNS[name]
+
+
+def test_no_pattern_is_long_without_pieces() -> None:
+    parameters = written(TEXTS[APPLICATION])["Parameters"]
+    long = {name for name, parameter in parameters.items() if len(parameter.get("AllowedPattern", "")) > 300}
+    assert long == set(PATTERNS)
 
 
 def test_a_pattern_that_takes_a_range_off_its_boundary_is_noticed() -> None:

@@ -6,7 +6,7 @@ from tests.contract import rules_promises as rules
 from tests.contract.changes import Change, Rule, added, name_of, resource, reworded, without
 from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
 
-ENDPOINTS, BASTION, FLOW_LOGS = "infra/endpoints.yaml", "infra/bastion.yaml", "infra/flow-logs.yaml"
+ENDPOINTS, BASTION, FLOW_LOGS = "infra/endpoints.yaml", "infra/bastion-host.yaml", "infra/vpc-flow-logs.yaml"
 UNREAD = """
   SomeId:
     Description: The VPC once more

@@ -19,7 +19,7 @@ from tests.contract.changes import (
 )
 from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
 
-FLOW_LOGS = "infra/flow-logs.yaml"
+FLOW_LOGS = "infra/vpc-flow-logs.yaml"
 RULES: list[Rule] = [*rules_functions.RULES, *rules_api.RULES, *rules_templates.RULES]
 PROJECT = load()
 
@@ -79,14 +79,14 @@ PASSWORD = """
 
 OUT_OF_THE_VPC = """      VpcConfig:
         SubnetIds: !Split [',', !GetAtt Network.Outputs.PrivateSubnetIds]
-        SecurityGroupIds: [!GetAtt Network.Outputs.DatabaseFunctionSecurityGroupId]
+        SecurityGroupIds: [!GetAtt Network.Outputs.DatabaseClientSecurityGroupId]
 """
 
 BROKEN: dict[Rule, list[Change]] = {
     # ---- functions, roles, queues and logs
     rules_functions.functions_are_what_the_table_says: [
         reworded(APPLICATION, "AdminFunction", "OperateFunction", count=-1),
-        reworded(APPLICATION, "NetworkFunction", "LookUpFunction", count=-1),
+        reworded(APPLICATION, "NetworkResourcesFunction", "LookUpFunction", count=-1),
         resource(APPLICATION, "AdminFunction", "DATABASE_USER: sallyport_admin", "DATABASE_USER: sallyport_app"),
         resource(APPLICATION, "AdminFunction", "          DATABASE_USER: sallyport_admin\n", ""),
         resource(APPLICATION, "AdminFunction", OUT_OF_THE_VPC, ""),
@@ -135,8 +135,8 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "CheckEgressARole", "'ssm:PutParameter'", "'ssm:DeleteParameter'"),
         resource(APPLICATION, "CheckEgressBRole", "parameter${CheckEgressBResult}", "parameter${CheckEgressAResult}"),
         resource(APPLICATION, "DefaultSecurityGroupPolicy", "security-group/${Group}", "security-group/*"),
-        resource(APPLICATION, "NetworkRole", "ec2:DescribeAddresses", "ec2:ReleaseAddress"),
-        resource(APPLICATION, "NetworkRole", "                  - ec2:DescribeAvailabilityZones\n", ""),
+        resource(APPLICATION, "NetworkResourcesRole", "ec2:DescribeAddresses", "ec2:ReleaseAddress"),
+        resource(APPLICATION, "NetworkResourcesRole", "                  - ec2:DescribeAvailabilityZones\n", ""),
         resource(APPLICATION, "ApiRole", "sqs:SendMessage", "sqs:*"),
         resource(APPLICATION, "ApiRole", "Resource: !GetAtt WakeupQueue.Arn", "Resource: '*'"),
         resource(APPLICATION, "AttemptRole", "'sqs:DeleteMessage', ", ""),
@@ -279,7 +279,7 @@ BROKEN: dict[Rule, list[Change]] = {
         ),
         reworded(APPLICATION, '"status": 413,', '"status": 400,'),
         reworded(APPLICATION, "problem:too-large", "problem:large"),
-        reworded(APPLICATION, "              Retry-After: \"'5'\"\n", ""),
+        reworded(APPLICATION, ", Retry-After: \"'5'\"}}", "}}"),
     ],
     rules_api.logs_hold_no_body_path_or_token: [
         reworded(APPLICATION, "$context.resourcePath", "$context.path"),
@@ -310,6 +310,12 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(
             DATABASE, "SubnetIds", "    Description: Database subnets", "    ConstraintDescription: Database subnets"
         ),
+    ],
+    rules_templates.functions_stand_after_what_is_theirs: [
+        reworded(APPLICATION, "  AdminRole:\n", "  RoleOfAdmin:\n"),
+    ],
+    rules_templates.nested_stacks_are_named_like_their_files: [
+        reworded(APPLICATION, "  VpcFlowLogs:\n", "  TrafficLog:\n"),
     ],
     rules_templates.every_parameter_is_limited: [
         added(APPLICATION, "Parameters", UNLIMITED),
@@ -368,7 +374,7 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(NETWORK, "S3Endpoint", "              Principal: '*'\n", ""),
         reworded("infra/endpoints.yaml", "            Principal: '*'\n", ""),
         reworded(APPLICATION, "            Principal: '*'\n", ""),
-        reworded("infra/bastion.yaml", "Principal: {Service: ec2.amazonaws.com}, ", ""),
+        reworded("infra/bastion-host.yaml", "Principal: {Service: ec2.amazonaws.com}, ", ""),
     ],
     rules_templates.every_queue_is_encrypted_and_takes_tls_only: [
         resource(APPLICATION, "DeadLetterQueuePolicy", "Queues: [!Ref DeadLetterQueue]", "Queues: [!Ref WakeupQueue]"),

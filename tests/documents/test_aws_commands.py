@@ -102,7 +102,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_PAGER": "",
-        "ADMIN_FUNCTION_NAME": f"{STACKS[0]}-NetworkFunction",
+        "ADMIN_FUNCTION_NAME": f"{STACKS[0]}-NetworkResourcesFunction",
     }
     try:
         yield Account(environment=environment, made=_furnish(environment))
@@ -145,10 +145,10 @@ def _furnish_stack(client: Any, stack: str) -> None:
     redrive = json.dumps({"deadLetterTargetArn": source, "maxReceiveCount": "5"})
     client("sqs").create_queue(QueueName=f"{stack}-wakeups", Attributes={"RedrivePolicy": redrive})
     client("sqs").send_message(QueueUrl=queue, MessageBody="{}")
-    names = ("NetworkFunction", "CheckEgressAFunction", "AttemptFunction")
+    names = ("NetworkResourcesFunction", "CheckEgressAFunction", "AttemptFunction")
     functions = {name: _function(f"{stack}-{name}", role) for name in names}
     outputs = {
-        "AdminFunctionName": f"{stack}-NetworkFunction",
+        "AdminFunctionName": f"{stack}-NetworkResourcesFunction",
         "DatabaseEndpoint": f"{stack}.cluster-a1b2c3.{REGION}.rds.amazonaws.com",
         "DeadLetterQueueUrl": queue,
         "FixedAddresses": "203.0.113.10",

@@ -170,7 +170,7 @@ def test_a_refusal_stands_at_what_refused_it() -> None:
     flows = entries("public-private-per-az").flows
     outward = only(flows, "authorize, admin", "a third party")
     assert {place.partition("/")[0] for place in outward.at} == {"AuthorizeFunction", "AdminFunction"}
-    assert outward.by == "DatabaseFunctionSecurityGroup"
+    assert outward.by == "DatabaseClientSecurityGroup"
     assert only(flows, "the internet", "a fixed address").at == ("Network.NatGatewayA", "Network.NatGatewayB")
     assert only(flows, "the database", "a third party").at == ("routes of Network.DatabaseSubnetA",)
     assert only(flows, "every function", "the database").at == ("network ACL of Network.DatabaseSubnetA",)

@@ -79,7 +79,7 @@ def test_another_egress_keeps_network_and_database_and_every_address(topology: s
 def test_functions_keep_their_way_to_a_proxy_that_goes(topology: str) -> None:
     """The network is updated first, and the functions minutes later."""
     one, other = (stack(topology, DatabaseMinCapacity="0.5", DatabaseProxy=answer) for answer in ("yes", "no"))
-    for group in ("OutboundFunctionSecurityGroup", "DatabaseFunctionSecurityGroup", "ProxySecurityGroup"):
+    for group in ("OutboundFunctionSecurityGroup", "DatabaseClientSecurityGroup", "ProxySecurityGroup"):
         assert one.resources[f"Network.{group}"] == other.resources.get(f"Network.{group}")
 
 

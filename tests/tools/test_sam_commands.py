@@ -108,7 +108,7 @@ def test_sam_build_builds_for_the_processor_that_its_parameter_names(built: Path
 
 
 def test_sam_build_of_one_function_alone_builds_for_the_default_processor(unbuilt: Path, home: Path) -> None:
-    done = sam("build", "NetworkFunction", root=unbuilt, environment=surroundings(home))
+    done = sam("build", "NetworkResourcesFunction", root=unbuilt, environment=surroundings(home))
     assert done.returncode == 0, done.stderr
     assert built_architecture(unbuilt / ".aws-sam/build") == "arm64"
 
