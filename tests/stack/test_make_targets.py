@@ -50,6 +50,14 @@ def test_make_parameters_writes_the_page_anew(copy: Path) -> None:
     assert page.read_text() == (ROOT / "docs/parameters.md").read_text(), "run make parameters"
 
 
+def test_make_access_writes_the_page_anew(copy: Path) -> None:
+    page = copy / "docs/access.md"
+    page.write_text("")
+    done = make("access", root=copy)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text() == (ROOT / "docs/access.md").read_text(), "run make access"
+
+
 def test_make_cost_prints_one_bill_and_renews_what_the_pages_quote(copy: Path) -> None:
     bill = make("cost", "TOPOLOGY=on-premises", "EGRESS=per-az", "STAGE=prod", "DELIVERIES=1000", "FREE=yes", root=copy)
     assert bill.returncode == 0, bill.stderr
