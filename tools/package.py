@@ -37,6 +37,7 @@ WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 ELF_MACHINES = {"arm64": 183, "x86_64": 62}
 # Amazon Linux 2023, on which the python3.13 runtime is based, has glibc 2.34.
 WHEEL_TAGS = ["manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014"]
+LOCK = "requirements.lock"  # the same pins with hashes, written by tools/lock.py
 MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is for
 SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
 # Of dependencies: their own tests, C sources and type stubs are not used on Lambda.
@@ -193,7 +194,7 @@ def _elf_machine(path: Path) -> int | None:
 
 def _dependencies(requirements: Path, package: Path, architecture: str) -> Path:
     """The directory of the installed dependencies, shared by all functions of a build and by later builds."""
-    recipe = requirements.read_bytes() + Path(__file__).read_bytes()
+    recipe = requirements.read_bytes() + _locked(requirements) + Path(__file__).read_bytes()
     cache = package.parent.parent / "dependencies"
     installed = cache / f"{architecture}-{hashlib.sha256(recipe).hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -204,48 +205,60 @@ def _dependencies(requirements: Path, package: Path, architecture: str) -> Path:
     return installed
 
 
+def _locked(requirements: Path) -> bytes:
+    locked = requirements.with_name(LOCK)
+    return locked.read_bytes() if locked.is_file() else b""
+
+
 def _install_and_compile(requirements: Path, installed: Path, architecture: str) -> None:
     others = tuple(f"{name}-" for name in WHEEL_MACHINES if name != architecture)
     for older in installed.parent.iterdir():
         if older.is_dir() and not older.name.startswith(others):
             shutil.rmtree(older)
     unfinished = installed.with_suffix(".unfinished")
-    _install(requirements, unfinished, architecture)
+    install_locked(requirements, unfinished, architecture)
     require_pins(requirements, unfinished)
     _strip(unfinished)
     _compile(unfinished)
     unfinished.rename(installed)
 
 
-def _install(requirements: Path, target: Path, architecture: str) -> None:
+def install_locked(requirements: Path, target: Path, architecture: str) -> None:
+    """Installs what the lock beside `requirements` has, and nothing that has another hash."""
+    locked = requirements.with_name(LOCK)
+    if not locked.is_file() or pinned(locked) != pinned(requirements):
+        raise PackageError(
+            f"{locked} does not have what {requirements.name} pins. Run make lock, and look at what changed"
+        )
+    run_pip("install", locked, architecture, "--no-compile", "--require-hashes", "--target", str(target))
+
+
+def run_pip(command: str, requirements: Path, architecture: str, *options: str) -> None:
+    """Lets pip install or download wheels for Lambda. Raises PackageError."""
     # The base interpreter's pip: a virtual environment may have none.
     python = Path(sys.base_prefix) / "bin" / f"python{LAMBDA_PYTHON[0]}.{LAMBDA_PYTHON[1]}"
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-compile",
-    ]
-    command += ["--only-binary=:all:", "--python-version", "3.13", "--implementation", "cp"]
+    arguments = [str(python), "-m", "pip", command, "--quiet", "--disable-pip-version-check", "--no-deps"]
+    arguments += ["--only-binary=:all:", "--python-version", "3.13", "--implementation", "cp"]
     for tag in WHEEL_TAGS:
-        command += ["--platform", f"{tag}_{WHEEL_MACHINES[architecture]}"]
-    if subprocess.run([*command, "--target", str(target), "-r", str(requirements)], check=False).returncode != 0:
-        raise PackageError(f"pip could not install {requirements}; its output is above")
+        arguments += ["--platform", f"{tag}_{WHEEL_MACHINES[architecture]}"]
+    if subprocess.run([*arguments, *options, "-r", str(requirements)], check=False).returncode != 0:
+        raise PackageError(f"pip could not {command} {requirements}; its output is above")
+
+
+def pinned(requirements: Path) -> dict[str, str]:
+    """Version by name of each line of a file of pins, with or without hashes."""
+    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    pins = (line.removesuffix("\\").strip().partition("==") for line in lines if "==" in line)
+    return {_normal(name): version for name, _, version in pins}
 
 
 def require_pins(requirements: Path, installed: Path) -> None:
     """Raises PackageError unless exactly the pinned versions are in the directory `installed`, and nothing else."""
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    pinned = {_normal(name): version for name, _, version in (line.partition("==") for line in lines if line)}
     found = {
         _normal(distribution.name): distribution.version
         for distribution in importlib.metadata.distributions(path=[str(installed)])
     }
-    other = sorted(pinned.items() ^ found.items())
+    other = sorted(pinned(requirements).items() ^ found.items())
     if other:
         raise PackageError(f"what was installed is not what {requirements} pins: {other}")
 

@@ -84,7 +84,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
     (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "0.1.0", "0.0.9"),
     (rules.unreleased_changes_are_grouped_once, CHANGELOG, "### Changed\n", "### Fixed\n"),
     (rules.unreleased_changes_are_grouped_once, CHANGELOG, "### Changed\n", "- Once.\n- Once.\n\n### Changed\n"),
-    (rules.unreleased_changes_are_grouped_once, CHANGELOG, "### Changed\n", "### Changed\n" + "and so on " * 1000),
+    (rules.unreleased_changes_are_grouped_once, CHANGELOG, "### Changed\n", "### Changed\n" + "and so on " * 1400),
     (
         rules.every_record_has_its_number_and_four_parts,
         "docs/adr/0001-message-first-row-second.md",

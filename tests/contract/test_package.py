@@ -30,7 +30,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_text("BALANCE = 0\n")
 
-    monkeypatch.setattr(packaging, "_install", one_dependency)
+    monkeypatch.setattr(packaging, "install_locked", one_dependency)
     monkeypatch.setattr(packaging, "require_pins", lambda *_: None)  # it has tests of its own below
     monkeypatch.setattr(packaging, "LAMBDA_PYTHON", sys.version_info[:2])  # what runs the tests may be 3.12
     package = tmp_path / "build" / "ApiFunction"
@@ -49,7 +49,7 @@ def test_the_package_holds_all_code_certificates_and_migrations_and_nothing_else
         if path.is_file() and "__pycache__" not in path.parts
     }
     more = {Path("bank/__init__.py"), Path("ARCHITECTURE")}
-    assert shipped == source - {Path("Makefile"), Path("requirements.txt")} | more
+    assert shipped == source - {Path("Makefile"), Path("requirements.txt"), Path("requirements.lock")} | more
 
 
 def test_a_build_in_another_folder_on_another_day_is_the_same_byte_for_byte(built: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_second_build_takes_the_dependencies_of_the_first(built: Path, monkeyp
     def never(_requirements: Path, _target: Path, _architecture: str) -> None:
         raise AssertionError("installed again")
 
-    monkeypatch.setattr(packaging, "_install", never)
+    monkeypatch.setattr(packaging, "install_locked", never)
     other = built.parent / "AdminFunction"
     other.mkdir()
     packaging.build(ROOT / "src", other, architecture="arm64")
@@ -129,7 +129,7 @@ def test_the_dependencies_of_two_processors_lie_side_by_side(built: Path, monkey
         asked.append(architecture)
         target.mkdir()
 
-    monkeypatch.setattr(packaging, "_install", note)
+    monkeypatch.setattr(packaging, "install_locked", note)
     for name, architecture in (("One", "x86_64"), ("Two", "arm64"), ("Three", "x86_64")):
         (built.parent / name).mkdir()
         packaging.build(ROOT / "src", built.parent / name, architecture=architecture)

@@ -1,5 +1,6 @@
 """`make build` and `make invoke` as a person types them: the packages that would be deployed, and that they run."""
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,16 @@ import yaml
 
 from tests.contract.project import ROOT, load
 from tests.support.copies import copy_project, has_no_container_engine
-from tests.support.making import clean
-from tools.package import MARKER, SHIPPED_SUFFIXES, architecture_of, check_binaries, check_bytecode, require_pins
+from tests.support.making import clean, make
+from tools.package import (
+    MARKER,
+    SHIPPED_SUFFIXES,
+    architecture_of,
+    check_binaries,
+    check_bytecode,
+    pinned,
+    require_pins,
+)
 
 BUILD_SECONDS = 600  # where the shelf is empty pip fetches every dependency first
 INVOKE_SECONDS = 1800  # the first one may have to make the image
@@ -58,6 +67,22 @@ def test_each_package_contains_our_code_unchanged(built: tuple[str, Mapping[str,
 def test_each_package_holds_exactly_the_pinned_dependencies(built: tuple[str, Mapping[str, Path]]) -> None:
     for package in built[1].values():
         require_pins(ROOT / "src/requirements.txt", package)
+
+
+def test_make_sbom_lists_what_each_package_holds(copy: Path, built: tuple[str, Mapping[str, Path]]) -> None:
+    done = make("sbom", root=copy)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((copy / ".aws-sam/build/sallyport.cdx.json").read_text(encoding="utf-8"))["components"]
+    assert {part["name"]: part["version"] for part in listed} == pinned(ROOT / "src/requirements.txt")
+    assert all(part["hashes"] and part["licenses"] for part in listed)
+
+
+def test_make_lock_writes_the_hashes_of_what_is_pinned(copy: Path) -> None:
+    locked = copy / "src/requirements.lock"
+    locked.unlink()
+    done = make("lock", root=copy)
+    assert done.returncode == 0, done.stderr
+    assert locked.read_text(encoding="utf-8") == (ROOT / "src/requirements.lock").read_text(encoding="utf-8")
 
 
 def test_each_package_is_for_the_templates_processor_and_has_bytecode_of_its_sources(

@@ -1,0 +1,105 @@
+"""`make audit` finds what OSV's export says of the pinned versions, and says how old that is."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.making import make
+from tools import audit
+
+PINS = {"jmespath": "1.1.0", "psycopg-binary": "3.3.9"}
+
+
+def advisory(name: str = "jmespath", *, ranges: Any = (), versions: Any = (), **more: Any) -> dict[str, Any]:
+    events = [{"type": "ECOSYSTEM", "events": list(ranges)}] if ranges else []
+    affected = {"package": {"ecosystem": "PyPI", "name": name}, "ranges": events, "versions": list(versions)}
+    return {"id": "GHSA-1", "modified": "2026-11-01T00:00:00Z", "summary": "bad", "affected": [affected], **more}
+
+
+def export(path: Path, *advisories: dict[str, Any]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, entry in enumerate(advisories):
+            archive.writestr(f"GHSA-{number}.json", json.dumps(entry))
+    return path
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        advisory(versions=["1.0.0", "1.1.0"]),
+        advisory(ranges=[{"introduced": "0"}]),
+        advisory(ranges=[{"introduced": "0"}, {"fixed": "1.1.1"}]),
+        advisory(ranges=[{"introduced": "0"}, {"fixed": "1.0"}, {"introduced": "1.1"}, {"fixed": "2"}]),
+        advisory(ranges=[{"fixed": "2"}, {"introduced": "1.1"}]),  # in no order
+        advisory(ranges=[{"introduced": "1.1.0rc1"}, {"last_affected": "1.1.0"}]),
+        advisory("psycopg_binary", versions=["3.3.9"]),  # as PyPI compares names
+    ],
+)
+def test_a_pinned_version_that_is_weak_is_found(entry: dict[str, Any], tmp_path: Path) -> None:
+    found = list(audit.weaknesses(PINS, audit.read(export(tmp_path / "all.zip", entry), PINS)))
+    assert [weakness.version for weakness in found] == [PINS[found[0].name]]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        advisory(versions=["1.0.0"]),
+        advisory(ranges=[{"introduced": "0"}, {"fixed": "1.1.0"}]),
+        advisory(ranges=[{"introduced": "1.1.1"}]),
+        advisory(ranges=[{"introduced": "0"}, {"last_affected": "1.0.9"}]),
+        advisory(versions=["1.1.0"], withdrawn="2026-11-02T00:00:00Z"),
+        advisory("jmespath-extra", versions=["1.1.0"]),
+        {**advisory(), "affected": [{"package": {"ecosystem": "npm", "name": "jmespath"}, "versions": ["1.1.0"]}]},
+    ],
+)
+def test_another_version_or_package_is_not(entry: dict[str, Any], tmp_path: Path) -> None:
+    assert list(audit.weaknesses(PINS, audit.read(export(tmp_path / "all.zip", entry), PINS))) == []
+
+
+def test_the_page_says_what_is_weak_and_what_it_was_read_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = advisory("pycurl", versions=["7.49.0"], aliases=["CVE-2026-1"])
+    newer = advisory("another", modified="2026-11-20T00:00:00Z")
+    assert audit.main(["--osv", str(export(tmp_path / "all.zip", weak, newer))]) == audit.FOUND
+    said = capsys.readouterr().out
+    assert "CVE-2026-1" in said
+    assert "1 known weaknesses in what ships, as of 2026-11-20T00:00:00Z." in said
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot be read as a zip file"),
+        (b"no zip", "cannot be read as a zip file"),
+        (export, "has no advisories"),
+    ],
+)
+def test_a_file_that_says_nothing_is_refused_in_one_line(
+    content: Any, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.zip"
+    if callable(content):
+        content(path)
+    elif content is not None:
+        path.write_bytes(content)
+    assert audit.main(["--osv", str(path)]) == audit.REFUSED
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_an_entry_that_is_none_is_named(tmp_path: Path) -> None:
+    path = export(tmp_path / "all.zip", {"jmespath": 1})
+    with pytest.raises(audit.AuditError, match=r"GHSA-0\.json is no advisory"):
+        list(audit.read(path, PINS))
+
+
+def test_make_audit_needs_its_file(tmp_path: Path) -> None:
+    done = make("audit")
+    assert done.returncode != 0
+    assert "OSV=" in done.stderr
+    assert make("audit", f"OSV={export(tmp_path / 'all.zip', advisory('another'))}").returncode == 0
