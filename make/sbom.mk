@@ -1,5 +1,5 @@
 ##@ Deploy
 
 .PHONY: sbom
-sbom: $(DEV_READY) ## list the parts of the built package in .aws-sam/build/sallyport.cdx.json (CycloneDX), after make build
+sbom: $(DEV_READY) ## list the parts of the package that make build made, as CycloneDX
 	@$(PROGRAM) tools.sbom

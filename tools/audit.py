@@ -26,7 +26,7 @@ FOUND, REFUSED = 1, 2
 _LIKE_A_PIN = bytes.maketrans(b"_.", b"--")  # as PyPI compares names
 
 
-class Event(msgspec.Struct):
+class RangeEvent(msgspec.Struct):
     """One end of a range of versions."""
 
     introduced: str | None = None
@@ -38,7 +38,7 @@ class VersionRange(msgspec.Struct):
     """Versions in their order, ECOSYSTEM for PyPI's; GIT names commits, which a package has none of."""
 
     type: str
-    events: list[Event] = []
+    events: list[RangeEvent] = []
 
 
 class AffectedPackage(msgspec.Struct):
@@ -158,7 +158,7 @@ def _is_within(version: Version, one: VersionRange) -> bool:
     return inside
 
 
-def _where(event: Event) -> Version:
+def _where(event: RangeEvent) -> Version:
     return _version(event.introduced or event.fixed or event.last_affected or "0")
 
 

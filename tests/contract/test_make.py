@@ -54,7 +54,7 @@ def test_a_wrong_value_is_one_line_and_nothing_begins(target: str, value: str, w
 
 @pytest.mark.parametrize(("value", "option"), [("0", "--seed=0"), ("120", "--seed=120"), ("", "")])
 def test_a_number_is_passed_on_zero_included(value: str, option: str) -> None:
-    shown = make("--eval=show: ; @echo $(call options_of,mutants)", "show", f"SEED={value}", "ONLY=")
+    shown = make("--eval=xyzzy: ; @echo $(call options_of,mutants)", "xyzzy", f"SEED={value}", "ONLY=")
     assert shown.stdout.strip() == option
 
 
