@@ -67,8 +67,8 @@ _GRANTS = """
 """
 HEAD = """# Who may do what
 
-After this page you can answer an auditor's "who could have done this?". `make access` writes it: from the templates, from
-a database with all migrations, and from the operations of the API. Why it is so: [security.md](security.md).
+After this page you can answer an auditor's "who could have done this?". `make access` writes it: from the templates,
+from a database with all migrations, and from the operations of the API. Why it is so: [security.md](security.md).
 
 - [Functions and other roles, in AWS](#functions-and-other-roles-in-aws)
 - [Roles in the database](#roles-in-the-database)

@@ -64,7 +64,7 @@ CHANGELOG = "CHANGELOG.md"
 TEMPLATES = ("template.yaml", "infra/network.yaml", "infra/database.yaml", "infra/observability.yaml")
 LONG_PAGE_LINES = 200
 UNRELEASED_WORDS = 4000
-WRITTEN_BY_A_TOOL = {"docs/parameters.md"}
+WRITTEN_BY_A_TOOL = {"docs/access.md", "docs/parameters.md"}
 CURL_MARK = "<!-- curl lines: run as they stand by tests/e2e -->\n```sh\n"
 
 _FOLDERS = (
