@@ -258,7 +258,7 @@ def _lists(stage: Stage, database: _Explained) -> Iterator[Listed]:
         owners[row["name"]] = DestinationId(row["destination_id"])
     for (owner, destination_id), state in product(owners.items(), (None, *State)):
         wanted = Filter(tenant_id=tenant_id, state=state, destination_id=destination_id)
-        found = page(database, wanted, limit=PAGE)
+        found = page(database, wanted, limit=PAGE - 1).deliveries
         yield _listed(owner, state.value if state else "all", database.plan, len(found))
     overdue = deliveries.overdue(database, since=datetime(2027, 1, 1, tzinfo=UTC), after=None, limit=500)
     yield _listed("all tenants", "overdue", database.plan, len(overdue))

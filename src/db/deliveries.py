@@ -3,7 +3,7 @@ db/attempts.py."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,7 @@ from domain.destinations import Destination, DestinationState
 from domain.errors import DestinationPaused, Disabled, NotAllowed, NotNow, SallyportError
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.limits import USUAL_WORKERS, usual_share
-from domain.outcomes import Headers
+from domain.outcomes import Headers, OutcomeKind
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 
@@ -39,6 +39,8 @@ PHASES = sorted({state.phase for state in State})  # together all deliveries
 PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 # A deletion may be taken back in this time, and what is pending is not canceled before.
 DELETED_FOR_SECONDS = 60
+MOST_READ = 2_000  # deliveries of a page; a filter that leaves out more of them ends it before its limit
+_SUCCESS_CLASS = 2
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
@@ -383,6 +385,9 @@ class Filter:
     """Which deliveries a list shows; None does not restrict it.
 
     `since` (inclusive), `until` and `before` (exclusive) are bounds on the delivery's id, which is ordered by time.
+    `metadata` are members of it, whose values are texts, numbers or booleans as JSON writes them. Of `outcome` and
+    `status_class` (the first digit), one attempt at least is to be. `may_have_happened` asks for what nobody
+    knows or has decided to be delivered or not, though after one attempt the partner may have acted.
     """
 
     tenant_id: TenantId
@@ -391,10 +396,219 @@ class Filter:
     since: DeliveryId | None = None
     until: DeliveryId | None = None
     before: DeliveryId | None = None
+    idempotency_key: str | None = None
+    ordering_key: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    outcome: OutcomeKind | None = None
+    status_class: int | None = None
+    may_have_happened: bool = False
+
+    @property
+    def below(self) -> UUID:
+        """The bound that `until` and `before` are together."""
+        return min(filter(None, (self.until, self.before)), default=UUID(int=2**128 - 1))
+
+    @property
+    def phases(self) -> list[str]:
+        """Where the deliveries are in the indexes."""
+        return [self.state.phase] if self.state else PHASES
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """The properties that have terms (delivery_term), with their contents."""
+        failed = self.status_class is not None and self.status_class != _SUCCESS_CLASS
+        no_answer = self.outcome is not None and self.outcome is not OutcomeKind.ANSWERED
+        listed = {
+            **{f"metadata.{name}": content for name, content in self.metadata.items()},
+            "ordering_key": self.ordering_key,
+            "outcome": str(self.outcome) if no_answer else None,
+            "status": str(self.status_class) if failed else None,
+            "may_have_happened": "true" if self.may_have_happened else None,
+        }
+        return {name: content for name, content in listed.items() if content is not None}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a list by state, destination and time is meant, which the indexes of deliveries have whole."""
+        return not (self.terms or self.idempotency_key or self.outcome or self.status_class)
 
 
-def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
-    """Up to `limit` deliveries, newest first. Pages stay stable while deliveries are added, since those come first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPage:
+    """Some deliveries of a list, the newest first. `next_before` is the `before` of the next page, None on the last.
+    A page may have fewer deliveries than asked for, even none, and not be the last."""
+
+    deliveries: list[Delivery]
+    next_before: DeliveryId | None
+
+
+def page(database: Database, wanted: Filter, *, limit: int) -> DeliveryPage:
+    """Up to `limit` deliveries, newest first. Pages stay stable while deliveries are added, since those come first.
+
+    Whatever is asked for, a page reads at most MOST_READ deliveries. What an index has whole is read off that. Of the
+    rest, the rarest of the properties asked for leads to candidates, of which those are left that have all others.
+    """
+    if wanted.is_plain:
+        found = _newest(database, wanted, limit=limit + 1)
+        return DeliveryPage(
+            deliveries=found[:limit], next_before=found[limit - 1].delivery_id if len(found) > limit else None
+        )
+    candidates = _candidates(database, wanted)
+    found = _matching(database, candidates, wanted, limit=limit + 1) if candidates else []
+    if len(found) > limit:
+        return DeliveryPage(deliveries=found[:limit], next_before=found[limit - 1].delivery_id)
+    return DeliveryPage(deliveries=found, next_before=candidates[-1] if len(candidates) == MOST_READ else None)
+
+
+def _candidates(database: Database, wanted: Filter) -> list[DeliveryId]:
+    """Up to MOST_READ deliveries among which the page begins, the newest first."""
+    if wanted.idempotency_key is not None:
+        return _of_key(database, wanted)
+    return _with_rarest_term(database, wanted) if wanted.terms else _of_phases(database, wanted)
+
+
+def _of_key(database: Database, wanted: Filter) -> list[DeliveryId]:
+    rows = database.read(
+        """
+        SELECT delivery_id FROM delivery
+        WHERE tenant_id = %(tenant_id)s AND idempotency_key = %(idempotency_key)s
+          AND delivery_id >= %(since)s AND delivery_id < %(below)s
+        """,
+        {
+            "tenant_id": wanted.tenant_id,
+            "idempotency_key": wanted.idempotency_key,
+            "since": wanted.since or UUID(int=0),
+            "below": wanted.below,
+        },
+    )
+    return [DeliveryId(row["delivery_id"]) for row in rows]
+
+
+def _with_rarest_term(database: Database, wanted: Filter) -> list[DeliveryId]:
+    rows = database.read(
+        """
+        WITH asked AS MATERIALIZED (
+            SELECT term_of(%(tenant_id)s, property, content) AS term
+            FROM unnest(%(properties)s::text[], %(contents)s::text[]) AS listed (property, content)
+        ), rarest AS (
+            SELECT term
+            FROM asked
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS deliveries
+                FROM (SELECT FROM delivery_term
+                      WHERE term = asked.term AND delivery_id >= %(since)s AND delivery_id < %(below)s
+                      ORDER BY term DESC, delivery_id DESC
+                      LIMIT %(limit)s) AS newest
+            ) AS counted
+            ORDER BY deliveries
+            LIMIT 1
+        )
+        SELECT newest.delivery_id
+        FROM rarest
+        CROSS JOIN LATERAL (
+            SELECT delivery_id
+            FROM delivery_term
+            WHERE term = rarest.term AND delivery_id >= %(since)s AND delivery_id < %(below)s
+            ORDER BY term DESC, delivery_id DESC
+            LIMIT %(limit)s
+        ) AS newest
+        ORDER BY newest.delivery_id DESC
+        """,
+        {
+            "tenant_id": wanted.tenant_id,
+            "properties": list(wanted.terms),
+            "contents": list(wanted.terms.values()),
+            "since": wanted.since or UUID(int=0),
+            "below": wanted.below,
+            "limit": MOST_READ,
+        },
+    )
+    return [DeliveryId(row["delivery_id"]) for row in rows]
+
+
+def _of_phases(database: Database, wanted: Filter) -> list[DeliveryId]:
+    rows = database.read(
+        """
+        SELECT newest.delivery_id
+        FROM unnest(%(phases)s::text[]) AS listed (phase)
+        CROSS JOIN LATERAL (  -- as in a plain list
+            SELECT delivery_id
+            FROM delivery
+            WHERE CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END
+                  = ANY (ARRAY [%(owner_id)s::uuid])
+              AND phase = ANY (ARRAY [listed.phase])
+              AND delivery_id >= %(since)s AND delivery_id < %(below)s
+            ORDER BY CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END DESC, phase DESC,
+                     delivery_id DESC
+            LIMIT %(limit)s
+        ) AS newest
+        ORDER BY newest.delivery_id DESC
+        LIMIT %(limit)s
+        """,
+        {
+            "of_one_destination": wanted.destination_id is not None,
+            "owner_id": wanted.destination_id or wanted.tenant_id,
+            "phases": wanted.phases,
+            "since": wanted.since or UUID(int=0),
+            "below": wanted.below,
+            "limit": MOST_READ,
+        },
+    )
+    return [DeliveryId(row["delivery_id"]) for row in rows]
+
+
+def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filter, *, limit: int) -> list[Delivery]:
+    """Those of `candidates` that have all that is asked for, up to `limit`, the newest first."""
+    rows = database.read(
+        """
+        SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
+               coalesce(destination.deleted_name, destination.name) AS name, destination.state AS destination_state,
+               delivery.state, delivery.method, delivery.path, delivery.query, delivery.headers, delivery.metadata,
+               delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
+               delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
+               delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
+               delivery.resolved_at, delivery.note, delivery.replay_of
+        FROM delivery JOIN destination USING (destination_id)
+        WHERE delivery.delivery_id = ANY (%(candidates)s::text::uuid[]) AND delivery.tenant_id = %(tenant_id)s
+          AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
+          AND (%(destination_id)s::uuid IS NULL OR delivery.destination_id = %(destination_id)s)
+          AND (%(ordering_key)s::text IS NULL OR delivery.ordering_key = %(ordering_key)s)
+          AND NOT EXISTS (
+              SELECT FROM unnest(%(names)s::text[], %(contents)s::text[]) AS member (name, content)
+              WHERE (delivery.metadata ->> member.name) IS DISTINCT FROM member.content
+                 OR jsonb_typeof(delivery.metadata -> member.name) NOT IN ('string', 'number', 'boolean'))
+          -- bool_or and not EXISTS, which might be planned as one walk through all attempts.
+          AND (%(outcome)s::text IS NULL
+               OR (SELECT bool_or(outcome = %(outcome)s) FROM attempt WHERE attempt.delivery_id = delivery.delivery_id))
+          AND (%(status_class)s::integer IS NULL
+               OR (SELECT bool_or(status / 100 = %(status_class)s) FROM attempt
+                   WHERE attempt.delivery_id = delivery.delivery_id))
+          AND (NOT %(may_have_happened)s
+               OR delivery.state <> 'delivered' AND delivery.resolution IS DISTINCT FROM 'failed'
+                  AND (SELECT bool_or(leaves_open(outcome, status)) FROM attempt
+                       WHERE attempt.delivery_id = delivery.delivery_id))
+        ORDER BY delivery.delivery_id DESC
+        LIMIT %(limit)s
+        """,
+        {
+            "candidates": _array(candidates),
+            "tenant_id": wanted.tenant_id,
+            "state": wanted.state,
+            "destination_id": wanted.destination_id,
+            "ordering_key": wanted.ordering_key,
+            "names": list(wanted.metadata),
+            "contents": list(wanted.metadata.values()),
+            "outcome": wanted.outcome,
+            "status_class": wanted.status_class,
+            "may_have_happened": wanted.may_have_happened,
+            "limit": limit,
+        },
+    )
+    return [delivery_of(row) for row in rows]
+
+
+def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
+    """Up to `limit` deliveries of a tenant or a destination, of one state or of all, the newest first."""
     rows = database.read(
         """
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
@@ -432,10 +646,10 @@ def page(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
             "tenant_id": wanted.tenant_id,
             "of_one_destination": wanted.destination_id is not None,
             "owner_id": wanted.destination_id or wanted.tenant_id,
-            "phases": [wanted.state.phase] if wanted.state else PHASES,
+            "phases": wanted.phases,
             "states": [wanted.state.value] if wanted.state else [None] * len(PHASES),
             "since": wanted.since or UUID(int=0),
-            "below": min(filter(None, (wanted.until, wanted.before)), default=UUID(int=2**128 - 1)),
+            "below": wanted.below,
             "limit": limit,
         },
     )

@@ -165,6 +165,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "in": parameter.place,
         "required": False,
+        **({"style": "deepObject", "explode": True} if parameter.members else {}),
         "description": parameter.description,
         "schema": {**parameter.schema, "examples": [parameter.example]},
     }

@@ -16,13 +16,20 @@ type View = Callable[..., Response[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A query parameter or a header; `place` says which. `example` works unchanged."""
+    """A query parameter or a header; `place` says which. `example` works unchanged. With `members` it is an object, of
+    which each member is a parameter of its own, such as `metadata[order]`."""
 
     name: str
     place: str
     description: str
-    example: str | int
+    example: str | int | Mapping[str, str]
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    members: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The name as a caller writes it."""
+        return f"{self.name}[...]" if self.members else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +111,20 @@ def _refuse_surplus(request: Request, operation: Operation) -> None:
     not named, since it may be a secret in the wrong place. Raises Malformed for a body that nothing would read, but not
     with GET, where it has no meaning (RFC 9110 section 9.3.1).
     """
-    known = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
-    unknown = {name for name, _ in request.query} - set(known)
+    known = [parameter for parameter in operation.parameters if parameter.place == "query"]
+    unknown = {name for name, _ in request.query if not any(_takes(parameter, name) for parameter in known)}
     if unknown:
-        detail = f"{len(unknown)} unknown; known are {', '.join(known) or 'none'}"
+        names = ", ".join(parameter.shown for parameter in known)
+        detail = f"{len(unknown)} unknown; known are {names or 'none'}"
         raise InvalidRequest(Fault(field="query", detail=detail))
     if request.body and operation.body is None and operation.method != "GET":
         raise Malformed("this call takes no body")
+
+
+def _takes(parameter: Parameter, name: str) -> bool:
+    if parameter.members:
+        return name.startswith(f"{parameter.name}[") and name.endswith("]")
+    return name == parameter.name
 
 
 def as_json(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Response[str]:

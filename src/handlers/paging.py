@@ -65,6 +65,9 @@ def attempt_cursor_of(request: Request) -> int:
 
 def next_cursor(ids: Sequence[UUID], *, limit: int) -> str | None:
     """The cursor of the next page, given one more id than the page shows; None where this page is the last."""
-    if len(ids) <= limit:
-        return None
-    return urlsafe_b64encode(ids[limit - 1].bytes).rstrip(b"=").decode()
+    return cursor_behind(ids[limit - 1] if len(ids) > limit else None)
+
+
+def cursor_behind(last: UUID | None) -> str | None:
+    """The cursor of the page that begins behind `last`; None where there is none."""
+    return None if last is None else urlsafe_b64encode(last.bytes).rstrip(b"=").decode()

@@ -134,6 +134,7 @@ ROWS: dict[str, dict[str, object]] = {
     },
     "slot_waiter": {"destination_id": BANK, "delivery_id": DELIVERY},
     "ordering_place": {"destination_id": BANK, "ordering_key": "a", "place": 2, "delivery_id": DELIVERY},
+    "delivery_term": {"term": 7, "delivery_id": DELIVERY},
     "delivery_body": {"delivery_id": THEIR_DELIVERY, "body": b""},
     "attempt": {
         "attempt_id": UUID(int=14),
@@ -178,6 +179,7 @@ PRESENT: list[tuple[str, Row]] = [
     ),
     ("delivery_body", {"delivery_id": DELIVERY}),
     ("attempt", {"attempt_id": ATTEMPT, "number": 1}),
+    ("delivery_term", {"term": 6}),
     ("slot_waiter", {"destination_id": THEIR_BANK}),
     ("attempt_under_way", {"destination_id": THEIR_BANK}),
     ("ordering_place", {"destination_id": THEIR_BANK, "delivery_id": THEIR_DELIVERY}),
@@ -397,6 +399,9 @@ CASES = {
         taken=[{"ordering_key": "k" * 200}],
     ),
     "ordering_place_delivery_exists": Case(table="ordering_place", refused=[{"delivery_id": NOBODY}], taken=[]),
+    "delivery_term_pkey": Case(
+        table="delivery_term", refused=[{"term": 6}], taken=[{"term": 6, "delivery_id": THEIR_DELIVERY}]
+    ),
     "delivery_body_pkey": Case(table="delivery_body", refused=[{"delivery_id": DELIVERY}], taken=[]),
     "delivery_body_delivery_exists": Case(table="delivery_body", refused=[{"delivery_id": NOBODY}], taken=[]),
     "attempt_pkey": Case(

@@ -259,7 +259,7 @@ def test_each_condition_of_a_list_narrows_it_alone(database: Database) -> None:
     def page(limit: int = 9, **wanted: Any) -> list[DeliveryId]:
         return [
             delivery.delivery_id
-            for delivery in deliveries.page(database, Filter(tenant_id=TENANT, **wanted), limit=limit)
+            for delivery in deliveries.page(database, Filter(tenant_id=TENANT, **wanted), limit=limit).deliveries
         ]
 
     newest_first = IDS[::-1]

@@ -1,9 +1,12 @@
 """Pages of deliveries and destinations: newest first, stable under inserts, one tenant's only."""
 
+import json
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
 from typing import Any, LiteralString
 
 import pytest
@@ -13,6 +16,8 @@ from db.connection import Database, Parameters, Row
 from db.deliveries import PHASES, Filter
 from domain.deliveries import State
 from domain.ids import DeliveryId, uuid7_floor
+from domain.outcomes import OutcomeKind
+from domain.retry import AMBIGUOUS_STATUSES, effective_status
 from flows.accept import accept
 from flows.attempt import attempt_due
 from runtime.settings import DatabaseSettings
@@ -29,7 +34,7 @@ def create_delivery(gateway: Gateway, count: int, **overrides: object) -> list[D
 
 def ids(gateway: Gateway, limit: int = 100, **wanted: object) -> list[DeliveryId]:
     found = deliveries.page(gateway.services.database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=limit)  # type: ignore[arg-type]
-    return [delivery.delivery_id for delivery in found]
+    return [delivery.delivery_id for delivery in found.deliveries]
 
 
 def test_the_newest_comes_first_and_pages_do_not_shift_while_new_ones_come_in(gateway: Gateway) -> None:
@@ -84,9 +89,14 @@ class Explained(Database):
 
     plan: dict[str, Any]
 
+    def __init__(self, settings: DatabaseSettings) -> None:
+        super().__init__(settings)
+        self.plans: list[dict[str, Any]] = []
+
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         (row,) = super().read("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters)
         self.plan = row["QUERY PLAN"][0]["Plan"]
+        self.plans.append(self.plan)
         return super().read(statement, parameters)
 
 
@@ -133,7 +143,7 @@ def test_a_list_is_read_off_an_index_whatever_is_rare(gateway: Gateway, common: 
     with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
         for state, destination_id in product([None, *State], [None, *destination_ids]):
             wanted = Filter(tenant_id=gateway.tenant_id, state=state, destination_id=destination_id)
-            found = deliveries.page(database, wanted, limit=PAGE)
+            found = deliveries.page(database, wanted, limit=PAGE - 1).deliveries
             assert len(found) >= 10, wanted
             index = "delivery_by_destination" if destination_id else "delivery_by_tenant"
             assert indexes(database.plan) == {index}, wanted
@@ -163,6 +173,232 @@ def test_a_list_has_no_delivery_twice_and_none_is_left_out(gateway: Gateway) -> 
         ):
             found += page
         assert found == expected
+
+
+# By properties
+
+NAMES, CONTENTS = ("order", "shop", "a.b] c"), ("1", "x", "true", "ä", "")
+SAID = (1, "1", "x", True, "ä", "", None, [1], 1.5)
+
+
+def some_deliveries(gateway: Gateway, count: int, seed: int) -> None:
+    """With all kinds of metadata, keys, states and attempts."""
+    chance = random.Random(seed)
+    for number in range(count):
+        metadata = {name: chance.choice(SAID) for name in NAMES if chance.random() < 0.6}
+        order_of = chance.choice([None, None, "k1", "k2"])
+        (made,) = create_delivery(
+            gateway,
+            1,
+            metadata=metadata,
+            ordering_key=order_of,
+            idempotency_key=f"key {number}" if chance.random() < 0.5 else None,
+            destination=chance.choice(["partner", "other"]),
+        )
+        state = chance.choice(["pending", "delivered", "failed", "unknown", "canceled"])
+        attempts_made = chance.randrange(3)
+        resolution = chance.choice(["failed", None]) if state == "failed" else None
+        gateway.sql(
+            """
+            UPDATE delivery
+            SET state = %(state)s, attempts_made = %(attempts_made)s, resolution = %(resolution)s,
+                finished_at = CASE WHEN %(state)s <> 'pending' THEN created_at END,
+                resolved_by = CASE WHEN %(resolution)s::text IS NOT NULL THEN 'token:1' END,
+                resolved_at = CASE WHEN %(resolution)s::text IS NOT NULL THEN created_at END
+            WHERE delivery_id = %(delivery_id)s
+            """,
+            {"state": state, "attempts_made": attempts_made, "resolution": resolution, "delivery_id": made},
+        )
+        for attempt in range(1, attempts_made + 1):
+            status = chance.choice([None, 200, 204, 302, 404, 408, 500, 503, 599])
+            insert_attempt(gateway, made, attempt, status, chance.choice(["unknown", "unreachable", "refused"]))
+
+
+def insert_attempt(gateway: Gateway, delivery_id: DeliveryId, number: int, status: int | None, outcome: str) -> None:
+    gateway.sql(
+        """
+        INSERT INTO attempt (delivery_id, number, attempt_id, outcome, reason, started_at, total_ms, status,
+                             response_headers, response_body, response_truncated)
+        SELECT %(delivery_id)s, %(number)s, gen_random_uuid(), CASE WHEN answered THEN 'answered' ELSE %(outcome)s END,
+               CASE WHEN NOT answered THEN 'why' END, now(), 1, %(status)s, CASE WHEN answered THEN '[]'::jsonb END,
+               CASE WHEN answered THEN ''::bytea END, CASE WHEN answered THEN false END
+        FROM (SELECT %(status)s::smallint IS NOT NULL AS answered) AS whether
+        """,
+        {"delivery_id": delivery_id, "number": number, "status": status, "outcome": outcome},
+    )
+
+
+def has(row: dict[str, Any], attempts: list[dict[str, Any]], wanted: dict[str, Any]) -> bool:
+    """What a filter means, spelt out."""
+
+    def says(name: str, content: str) -> bool:
+        value = row["metadata"].get(name)
+        return isinstance(value, str | int | float) and (
+            value == content if isinstance(value, str) else json.dumps(value) == content
+        )
+
+    conditions = {
+        "state": lambda state: row["state"] == state,
+        "destination_id": lambda destination_id: row["destination_id"] == destination_id,
+        "idempotency_key": lambda key: row["idempotency_key"] == key,
+        "ordering_key": lambda key: row["ordering_key"] == key,
+        "metadata": lambda members: all(says(name, content) for name, content in members.items()),
+        "outcome": lambda outcome: any(attempt["outcome"] == outcome for attempt in attempts),
+        "status_class": lambda digit: any((attempt["status"] or 0) // 100 == digit for attempt in attempts),
+        "may_have_happened": lambda is_asked: (
+            not is_asked
+            or (
+                row["state"] != "delivered"
+                and row["resolution"] != "failed"
+                and any(
+                    attempt["outcome"] == "unknown"
+                    or (attempt["status"] and effective_status(attempt["status"]) in AMBIGUOUS_STATUSES)
+                    for attempt in attempts
+                )
+            )
+        ),
+    }
+    return all(conditions[name](value) for name, value in wanted.items())
+
+
+def some_filter(chance: random.Random, destination_ids: list[Any]) -> dict[str, Any]:
+    choices: dict[str, list[Any]] = {
+        "state": list(State),
+        "destination_id": destination_ids,
+        "idempotency_key": ["key 3", "key 40", "nobody's"],
+        "ordering_key": ["k1", "k2", "k3"],
+        "metadata": [{chance.choice(NAMES): chance.choice(CONTENTS)}, dict.fromkeys(NAMES[:2], "x")],
+        "outcome": list(OutcomeKind),
+        "status_class": [2, 3, 4, 5, 9],
+        "may_have_happened": [True, False],
+    }
+    names = chance.sample(sorted(choices), chance.choice([1, 1, 2, 3]))
+    return {name: chance.choice(choices[name]) for name in names}
+
+
+@pytest.mark.parametrize("most_read", [deliveries.MOST_READ, 7])
+def test_whatever_is_asked_for_the_pages_have_all_that_have_it_and_nothing_else(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, most_read: int
+) -> None:
+    """Also where each page ends after a few that were left out."""
+    monkeypatch.setattr(deliveries, "MOST_READ", most_read)
+    destination_ids = [
+        gateway.destination("http://127.0.0.1:1", name=name).destination_id for name in ("other", "partner")
+    ]
+    some_deliveries(gateway, 90, seed=1)
+    rows = gateway.sql("SELECT * FROM delivery ORDER BY delivery_id DESC")
+    attempts = {row["delivery_id"]: [] for row in rows} | {
+        delivery_id: list(group) for delivery_id, group in groupby(gateway.attempts(), itemgetter("delivery_id"))
+    }
+    chance = random.Random(2)
+    found_some = 0
+    for _ in range(150):
+        wanted = some_filter(chance, destination_ids)
+        expected = [row["delivery_id"] for row in rows if has(row, attempts[row["delivery_id"]], wanted)]
+        found: list[DeliveryId] = []
+        before: DeliveryId | None = None
+        while True:
+            page = deliveries.page(
+                gateway.services.database,
+                Filter(tenant_id=gateway.tenant_id, before=before, **wanted),
+                limit=9,
+            )
+            found += [delivery.delivery_id for delivery in page.deliveries]
+            before = page.next_before
+            if before is None:
+                break
+        assert found == expected, wanted
+        found_some += bool(found)
+    assert found_some > 50
+
+
+def test_another_tenant_with_the_same_properties_is_not_even_read(gateway: Gateway) -> None:
+    same: dict[str, Any] = {"metadata": {"order": "1"}, "ordering_key": "k"}
+    gateway.destination("http://127.0.0.1:1")
+    create_delivery(gateway, 3, **same)
+    stranger = make_gateway(gateway.database, gateway.queue, tenant_name="stranger")
+    try:
+        stranger.destination("http://127.0.0.1:1")
+        (theirs,) = create_delivery(stranger, 1, **same)
+        assert ids(stranger, **same) == [theirs]
+    finally:
+        stranger.services.database.close()
+        stranger.services.client.close()
+    terms = gateway.sql("SELECT term, count(*) AS deliveries FROM delivery_term GROUP BY term ORDER BY 2")
+    assert [row["deliveries"] for row in terms] == [1, 1, 3, 3]
+
+
+def test_the_database_knows_which_attempts_leave_open_what_happened(gateway: Gateway) -> None:
+    (row,) = gateway.sql(
+        "SELECT array_agg(status ORDER BY status) AS open FROM generate_series(100, 999) AS status"
+        " WHERE leaves_open('answered', status::smallint)"
+    )
+    assert row["open"] == [status for status in range(100, 1000) if effective_status(status) in AMBIGUOUS_STATUSES]
+    kinds = gateway.sql(
+        "SELECT kind FROM unnest(%s::text[]) AS kind WHERE leaves_open(kind, NULL)",
+        [kind.value for kind in OutcomeKind],
+    )
+    assert [row["kind"] for row in kinds] == ["unknown"]
+
+
+def test_what_is_deleted_leaves_no_term(gateway: Gateway) -> None:
+    for name in ("other", "partner"):
+        gateway.destination("http://127.0.0.1:1", name=name)
+    some_deliveries(gateway, 40, seed=3)
+    assert gateway.sql("SELECT term FROM delivery_term")
+    gateway.sql("DELETE FROM delivery")
+    assert gateway.sql("SELECT * FROM delivery_term") == []
+
+
+def test_what_goes_well_without_metadata_or_key_has_no_term(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    (made,) = create_delivery(gateway, 1)
+    insert_attempt(gateway, made, 1, 204, "answered")
+    assert gateway.sql("SELECT * FROM delivery_term") == []
+
+
+RARE: list[dict[str, Any]] = [
+    {"idempotency_key": "nobody's"},
+    {"ordering_key": "k"},
+    {"metadata": {"order": "1"}},
+    {"metadata": {"order": "nobody's"}},
+    {"metadata": {"order": "1"}, "may_have_happened": True},
+    {"metadata": {"order": "1"}, "state": State.CANCELED},
+    {"outcome": OutcomeKind.UNREACHABLE},
+    {"outcome": OutcomeKind.ANSWERED},
+    {"status_class": 5},
+    {"status_class": 2},
+    {"may_have_happened": True},
+    {"state": State.FAILED, "outcome": OutcomeKind.UNKNOWN},
+]
+
+
+def test_a_filter_reads_a_part_of_an_index_and_no_more_than_a_page_may(gateway: Gateway) -> None:
+    """Of many deliveries with the same metadata, of which one in a thousand has failed and one is unknown."""
+    gateway.destination("http://127.0.0.1:1")
+    create_delivery(gateway, 1, metadata={"order": "1"})
+    gateway.copy_deliveries(20_000, states=[*["delivered"] * 997, "failed", "unknown", "canceled"])
+    gateway.sql(
+        """
+        INSERT INTO attempt (attempt_id, delivery_id, number, outcome, reason, started_at, total_ms, status,
+                             response_headers, response_body, response_truncated)
+        SELECT gen_random_uuid(), delivery_id, 1, CASE state WHEN 'failed' THEN 'unreachable' WHEN 'unknown'
+               THEN 'unknown' ELSE 'answered' END, CASE WHEN state <> 'delivered' THEN 'why' END, created_at, 1,
+               CASE state WHEN 'delivered' THEN 200 END, CASE state WHEN 'delivered' THEN '[]'::jsonb END,
+               CASE state WHEN 'delivered' THEN ''::bytea END, CASE state WHEN 'delivered' THEN false END
+        FROM delivery WHERE state IN ('failed', 'unknown', 'delivered')
+        """
+    )
+    gateway.sql("VACUUM ANALYZE delivery, attempt, delivery_term")
+    with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
+        for wanted in RARE:
+            database.plans.clear()
+            deliveries.page(database, Filter(tenant_id=gateway.tenant_id, **wanted), limit=PAGE)
+            assert database.plans, wanted
+            for plan in database.plans:
+                assert rows_read(plan) <= 5 * deliveries.MOST_READ, wanted
+                walked = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+                assert walked <= {"destination"}, wanted
 
 
 def overdue(gateway: Gateway, *, after: DeliveryId | None = None, limit: int = 9) -> list[DeliveryId]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
-    *("slot_waiter", "attempt_under_way", "ordering_place", "audit_entry", "audit_head"),
+    *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
 
@@ -76,6 +77,10 @@ def destination(destination_id: DestinationId = PARTNER, name: str = "partner") 
 
 
 # What is done, first or meanwhile
+
+
+def deliveries_listed(database: Database, wanted: Filter) -> object:
+    return deliveries.page(database, wanted, limit=9)
 
 
 def issues(database: Database, token_id: TokenId = TOKEN, tenant_id: TenantId = TENANT) -> object:
@@ -693,11 +698,20 @@ CASES = [
         runs=lambda database: deliveries.has_ended(database, tenant_id=TENANT, delivery_id=FIRST),
         meanwhile={"recorded": DELIVERED},
     ),
-    Case(
-        statement="deliveries.page",
-        before=SENDING,
-        runs=lambda database: deliveries.page(database, Filter(tenant_id=TENANT), limit=9),
-        meanwhile={"accepted": accepts(SECOND)},
+    *(
+        Case(
+            statement=f"deliveries.{name}",
+            before=SENDING,
+            runs=partial(deliveries_listed, wanted=replace(Filter(tenant_id=TENANT), **wanted)),  # type: ignore[arg-type]
+            meanwhile={"accepted": accepts(SECOND)},
+        )
+        for name, wanted in {
+            "_newest": {},
+            "_of_key": {"idempotency_key": str(FIRST)},
+            "_with_rarest_term": {"ordering_key": "k"},
+            "_of_phases": {"outcome": OutcomeKind.ANSWERED},
+            "_matching": {"status_class": 2},
+        }.items()
     ),
     Case(
         statement="sightings.seen_from",

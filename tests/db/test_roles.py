@@ -154,6 +154,7 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
                     "slot_waiter",
                     "attempt_under_way",
                     "ordering_place",
+                    "delivery_term",
                     "audit_entry",
                     "audit_head",
                 ),
@@ -200,7 +201,7 @@ WRITTEN = {
     APPLICATION_ROLE: (
         {
             *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
-            *("destination_flow", "slot_waiter", "attempt_under_way", "ordering_place"),
+            *("destination_flow", "slot_waiter", "attempt_under_way", "ordering_place", "delivery_term"),
         },
         {"destination", "oauth_token", "destination_flow", "delivery", "attempt", "attempt_under_way"},
         set[tuple[str, str]](),

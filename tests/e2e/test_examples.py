@@ -117,6 +117,12 @@ def _follow(described: dict[str, Any], body: bytes, led_to: dict[str, str]) -> N
             led_to[name] = json.loads(body)[expression.removeprefix("$response.body#/")]
 
 
+def _pairs(part: dict[str, Any], led_to: dict[str, str]) -> list[tuple[str, str]]:
+    if part.get("style") == "deepObject":
+        return [(f"{part['name']}[{name}]", value) for name, value in part["schema"]["examples"][0].items()]
+    return [(part["name"], _value(part, led_to))]
+
+
 def _value(part: dict[str, Any], led_to: dict[str, str]) -> str:
     if part["in"] == "path":
         return str(part["example"]) if "example" in part else led_to[part["name"]]
@@ -134,7 +140,7 @@ def _path(example: Example, led_to: dict[str, str]) -> str:
 def _call(
     stack: Stack, consumer: Consumer, example: Example, led_to: dict[str, str]
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    query = urlencode({part["name"]: _value(part, led_to) for part in example.parameters if part["in"] == "query"})
+    query = urlencode([pair for part in example.parameters if part["in"] == "query" for pair in _pairs(part, led_to)])
     headers = {part["name"]: _value(part, led_to) for part in example.parameters if part["in"] == "header"}
     if (
         "Idempotency-Key" in headers

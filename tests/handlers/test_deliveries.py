@@ -519,6 +519,42 @@ def test_the_list_is_narrowed_by_state_and_destination(functions: Functions, api
     assert ids(api, "state=canceled") == []
 
 
+def test_the_list_is_narrowed_by_what_few_have(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(200)).url(), name="one")
+    api.destination(partner(answers(404)).url(), name="two")
+    api.destination(partner(takes_and_closes).url(), name="three")
+    metadata = {"order": "4711", "a b]": 7, "open": True}
+    made = {
+        name: api.create_delivery(
+            ("Idempotency-Key", f"key of {name}".replace(" ", "-")),
+            destination=name,
+            metadata=metadata | {"only": name},
+            ordering_key=f"key of {name}",
+        ).json["delivery_id"]
+        for name in ("one", "two", "three")
+    }
+    functions.work()
+    for query, found in {
+        "metadata[order]=4711": ["three", "two", "one"],
+        "metadata%5Border%5D=4711&metadata[only]=two": ["two"],
+        "metadata[a%20b]]=7&metadata[open]=true": ["three", "two", "one"],
+        "metadata[order]=4712": [],
+        "metadata[]=4711": [],
+        "idempotency_key=key-of-one": ["one"],
+        "idempotency_key=key-of-one&destination=two": [],
+        "ordering_key=key+of+two": ["two"],
+        "outcome=unknown": ["three"],
+        "outcome=answered": ["two", "one"],
+        "status=4xx": ["two"],
+        "status=2xx": ["one"],
+        "may_have_happened=true": ["three"],
+        "may_have_happened=false&limit=1": ["three"],
+        "may_have_happened=true&state=failed": [],
+    }.items():
+        assert ids(api, query) == [made[name] for name in found], query
+    assert ids(functions.other_api, "metadata[order]=4711") == []
+
+
 def test_the_list_is_narrowed_by_time(api: Api) -> None:
     api.destination("https://bank.example")
     api.create_delivery()
@@ -543,6 +579,20 @@ def test_the_list_is_narrowed_by_time(api: Api) -> None:
         ("since=2026-01-01T00:00:00", "since"),
         ("until=2026-13-01T00:00:00Z", "until"),
         ("limit=1000", "limit"),
+        ("outcome=lost", "outcome"),
+        ("status=500", "status"),
+        ("status=0xx", "status"),
+        ("may_have_happened=1", "may_have_happened"),
+        ("idempotency_key=", "idempotency_key"),
+        (f"idempotency_key={'k' * 256}", "idempotency_key"),
+        ("ordering_key=%00", "ordering_key"),
+        (f"ordering_key={'k' * 201}", "ordering_key"),
+        ("&".join(f"metadata[{number}]=1" for number in range(11)), "metadata"),
+        ("metadata[a]=1&metadata[a]=2", "metadata[a]"),
+        ("metadata[a]=%00", "metadata"),
+        ("metadata[%00]=1", "metadata"),
+        ("metadata=1", "query"),
+        ("metadata.order=1", "query"),
         ("cursor=AAAA", "cursor"),
         ("stat=failed", "query"),
     ],
@@ -559,7 +609,10 @@ def test_a_list_for_a_destination_that_does_not_exist_is_not_found(refusing: Fun
 
 def test_unknown_parameters_are_counted_and_the_known_ones_listed(refusing: Functions) -> None:
     (fault,) = refusing.api.get("/v1/deliveries?foo=1&bar=2&state=pending").json["faults"]
-    known = "state, destination, since, until, limit, cursor"
+    known = (
+        "state, destination, since, until, idempotency_key, ordering_key, metadata[...], outcome, status, "
+        "may_have_happened, limit, cursor"
+    )
     assert fault == {"field": "query", "detail": f"2 unknown; known are {known}"}
 
 

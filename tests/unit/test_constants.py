@@ -32,6 +32,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSED_RETRY_AFTER_SECONDS": 60,
         "DELETED_FOR_SECONDS": 60,
         "BUSY_SECONDS": 1,
+        "MOST_READ": 2000,
+        "_SUCCESS_CLASS": 2,
     },
     "db/migrations/__init__.py": {
         "LOCK_WAIT_SECONDS": 3,
@@ -337,6 +339,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "handlers/routes/audit.py": {
         "EXPORT_LINES": 5000,
         "MAX_TEXT": 200,
+    },
+    "handlers/routes/deliveries.py": {
+        "MOST_MEMBERS": 10,
     },
     "handlers/routes/via.py": {
         "TARGET_LIMIT": 14_000,

@@ -283,7 +283,10 @@ OPERATION_SHAPES: dict[str, Shape] = {
     "GET /v1/deliveries": (
         "get_deliveries",
         "deliveries",
-        ("state", "destination", "since", "until", "limit", "cursor"),
+        (
+            *("state", "destination", "since", "until", "idempotency_key", "ordering_key", "metadata", "outcome"),
+            *("status", "may_have_happened", "limit", "cursor"),
+        ),
         None,
     ),
     "GET /v1/deliveries/{delivery_id}": (

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from domain.deliveries import Delivery, State
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
+from domain.outcomes import OutcomeKind
 from domain.scopes import READ, SEND
 from flows import control
 from flows.accept import accept
@@ -20,7 +22,7 @@ from flows.destinations import find as find_destination
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
-from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_of, limit_of, next_cursor
+from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_behind, cursor_of, limit_of
 from handlers.parsing import body_as
 from handlers.request import Request, actor_of, uuid_of
 from handlers.schemas.deliveries import (
@@ -58,6 +60,7 @@ WAIT = Parameter(
     example=0,
     schema={"type": "integer", "minimum": 0, "maximum": MAX_TOTAL_SECONDS, "default": 0},
 )
+MOST_MEMBERS = 10
 NAMED = ("Location", "Sallyport-Delivery-Id")
 FILTERS = (
     Parameter(
@@ -86,6 +89,51 @@ FILTERS = (
         description="Only deliveries accepted before this moment",
         example="2100-01-01T00:00:00Z",
         schema={"type": "string", "format": "date-time"},
+    ),
+    Parameter(
+        name="idempotency_key",
+        place="query",
+        description="Only the delivery of this idempotency key",
+        example="order-4711",
+        schema={"type": "string", "minLength": 1, "maxLength": 255},
+    ),
+    Parameter(
+        name="ordering_key",
+        place="query",
+        description="Only deliveries with this ordering key",
+        example="account-42",
+        schema={"type": "string", "minLength": 1, "maxLength": 200},
+    ),
+    Parameter(
+        name="metadata",
+        place="query",
+        description="Only deliveries whose metadata has these members, such as metadata[order]=4711. A value is a "
+        "text, or a number, true or false as JSON writes it",
+        example={"order": "4711"},
+        schema={"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": MOST_MEMBERS},
+        members=True,
+    ),
+    Parameter(
+        name="outcome",
+        place="query",
+        description="Only deliveries with an attempt that ended so",
+        example="unreachable",
+        schema={"type": "string", "enum": [kind.value for kind in OutcomeKind]},
+    ),
+    Parameter(
+        name="status",
+        place="query",
+        description="Only deliveries with an attempt that the partner answered with a status of this class",
+        example="5xx",
+        schema={"type": "string", "enum": [f"{digit}xx" for digit in range(1, 10)]},
+    ),
+    Parameter(
+        name="may_have_happened",
+        place="query",
+        description="true: only deliveries that are not delivered though the partner may have acted, since one attempt "
+        "left that open",
+        example="true",
+        schema={"type": "string", "enum": ["true", "false"], "default": "false"},
     ),
     LIMIT,
     CURSOR,
@@ -153,6 +201,8 @@ def create(request: Request) -> Response[Any]:
         method="GET",
         path="/v1/deliveries",
         summary="List deliveries, newest first",
+        description="Filters can be combined. A page may have fewer deliveries than its limit, even none, and not be "
+        "the last: go on for as long as `next_cursor` is not null.",
         scope=READ,
         parameters=FILTERS,
         responses={200: OperationResponse(description="A page of deliveries", body=DeliveriesBody)},
@@ -161,11 +211,10 @@ def create(request: Request) -> Response[Any]:
 )
 def list_deliveries(request: Request) -> Response[Any]:
     """Keyset pagination, stable under inserts."""
-    limit = limit_of(request)
-    page = table.page(wiring.api().database, _filter(request), limit=limit + 1)
-    shown = fitting([delivery_body(delivery) for delivery in page[:limit]])
-    following = next_cursor([delivery.delivery_id for delivery in page], limit=len(shown))
-    return as_json(200, DeliveriesBody(shown, following))
+    page = table.page(wiring.api().database, _filter(request), limit=limit_of(request))
+    shown = fitting([delivery_body(delivery) for delivery in page.deliveries])
+    last = page.next_before if len(shown) == len(page.deliveries) else shown[-1].delivery_id
+    return as_json(200, DeliveriesBody(shown, cursor_behind(last)))
 
 
 @serves(
@@ -319,11 +368,17 @@ def _filter(request: Request) -> table.Filter:
     before, destination = cursor_of(request), request.parameter("destination")
     return table.Filter(
         tenant_id=request.tenant_id,
-        state=_state(request.parameter("state")),
+        state=_one_of(State, request, "state"),
         destination_id=None if destination is None else _destination_id(destination, request),
         since=_bound(request, "since"),
         until=_bound(request, "until"),
         before=None if before is None else DeliveryId(before),
+        idempotency_key=_text(request, "idempotency_key", most=255),
+        ordering_key=_text(request, "ordering_key", most=200),
+        metadata=_members(request),
+        outcome=_one_of(OutcomeKind, request, "outcome"),
+        status_class=_status_class(request),
+        may_have_happened=_flag(request, "may_have_happened"),
     )
 
 
@@ -333,14 +388,46 @@ def _destination_id(reference: str, request: Request) -> DestinationId:
     return found.destination_id
 
 
-def _state(text: str | None) -> State | None:
+def _one_of[T: StrEnum](kind: type[T], request: Request, name: str) -> T | None:
+    text = request.parameter(name)
     if text is None:
         return None
     try:
-        return State(text)
+        return kind(text)
     except ValueError as error:
-        known = ", ".join(state.value for state in State)
-        raise InvalidRequest(Fault(field="state", detail=f"must be one of {known}")) from error
+        known = ", ".join(member.value for member in kind)
+        raise InvalidRequest(Fault(field=name, detail=f"must be one of {known}")) from error
+
+
+def _text(request: Request, name: str, *, most: int) -> str | None:
+    text = request.parameter(name)
+    if text is not None and (not 0 < len(text) <= most or "\0" in text):
+        raise InvalidRequest(Fault(field=name, detail=f"must have 1 to {most} characters, and not U+0000"))
+    return text
+
+
+def _members(request: Request) -> dict[str, str]:
+    given = {name[len("metadata[") : -1]: name for name, _ in request.query if name.startswith("metadata[")}
+    members = {member: request.parameter(name) or "" for member, name in given.items()}
+    if len(members) > MOST_MEMBERS or any("\0" in member + content for member, content in members.items()):
+        raise InvalidRequest(Fault(field="metadata", detail=f"must be at most {MOST_MEMBERS} members, without U+0000"))
+    return members
+
+
+def _status_class(request: Request) -> int | None:
+    text = request.parameter("status")
+    if text is None:
+        return None
+    if not re.fullmatch("[1-9]xx", text):
+        raise InvalidRequest(Fault(field="status", detail="must be a class from 1xx to 9xx"))
+    return int(text[0])
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.parameter(name)
+    if text not in (None, "true", "false"):
+        raise InvalidRequest(Fault(field=name, detail="must be true or false"))
+    return text == "true"
 
 
 def _bound(request: Request, name: str) -> DeliveryId | None:
