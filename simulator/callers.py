@@ -242,5 +242,5 @@ def _read(services: Services, tenant_id: TenantId, delivery: str) -> dict[str, A
 
 
 def _list(services: Services, tenant_id: TenantId) -> dict[str, Any]:
-    found = page(services.database, Filter(tenant_id=tenant_id), limit=100)
+    found = page(services.database, Filter(tenant_id=tenant_id), limit=100).deliveries
     return {"how": "listed", "listed": {str(each.delivery_id): each.state.value for each in found}}

@@ -297,7 +297,7 @@ def test_every_column_of_a_delivery_is_read(database: Database) -> None:
     (shown, _) = attempts.with_delivery(database, tenant_id=TENANT, delivery_id=FIRST) or (None, None)
     assert found is not None
     assert shown == found.delivery == deliveries.find(database, tenant_id=TENANT, delivery_id=FIRST)
-    assert shown in deliveries.page(database, deliveries.Filter(tenant_id=TENANT), limit=9)
+    assert shown in deliveries.page(database, deliveries.Filter(tenant_id=TENANT), limit=9).deliveries
     expected = {name: getattr(new, name) for name in ("method", "path", "query", "headers", "metadata")}
     expected |= {"destination_name": "partner", "fingerprint": b"k" * 32, "idempotency_key": "j", "tenant_id": TENANT}
     expected |= {"due_at": later(30), "created_at": later(20), "finished_at": None, "state": State.PENDING}

@@ -2,12 +2,13 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from itertools import groupby, product
 from operator import itemgetter
 from typing import Any, LiteralString
+from uuid import UUID
 
 import pytest
 
@@ -237,7 +238,7 @@ def has(row: dict[str, Any], attempts: list[dict[str, Any]], wanted: dict[str, A
             value == content if isinstance(value, str) else json.dumps(value) == content
         )
 
-    conditions = {
+    conditions: dict[str, Callable[[Any], bool]] = {
         "state": lambda state: row["state"] == state,
         "destination_id": lambda destination_id: row["destination_id"] == destination_id,
         "idempotency_key": lambda key: row["idempotency_key"] == key,
@@ -287,7 +288,7 @@ def test_whatever_is_asked_for_the_pages_have_all_that_have_it_and_nothing_else(
     ]
     some_deliveries(gateway, 90, seed=1)
     rows = gateway.sql("SELECT * FROM delivery ORDER BY delivery_id DESC")
-    attempts = {row["delivery_id"]: [] for row in rows} | {
+    attempts: dict[UUID, list[dict[str, Any]]] = {row["delivery_id"]: [] for row in rows} | {
         delivery_id: list(group) for delivery_id, group in groupby(gateway.attempts(), itemgetter("delivery_id"))
     }
     chance = random.Random(2)

@@ -191,7 +191,7 @@ def told(database: Database) -> Delivery:
     whole = attempts.with_delivery(database, tenant_id=TENANT, delivery_id=ACCEPTED.delivery_id)
     assert found is not None
     assert whole is not None
-    assert deliveries.page(database, Filter(tenant_id=TENANT), limit=5) == [found] == [whole[0]]
+    assert deliveries.page(database, Filter(tenant_id=TENANT), limit=5).deliveries == [found] == [whole[0]]
     return found
 
 
