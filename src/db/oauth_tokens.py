@@ -69,6 +69,16 @@ def take(
     return _renewal(rows[0]) if rows else None
 
 
+def find(database: Database, destination_id: DestinationId) -> StoredToken | None:
+    """The token as it is; None where the destination never had one."""
+    rows = database.rows(
+        "SELECT to_jsonb(oauth_token) AS token FROM oauth_token WHERE destination_id = %(destination_id)s",
+        {"destination_id": destination_id},
+        repeatable=True,
+    )
+    return stored_token(rows[0]["token"]) if rows else None
+
+
 def store(
     database: Database,
     destination_id: DestinationId,

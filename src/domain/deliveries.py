@@ -156,7 +156,8 @@ class Claim:
 
     `attempts_made` counts the attempt that this claim is for. `lapsed` is True when an earlier worker took the lease
     and never recorded an outcome: its request may have been sent, so this claim must only record that, and send
-    nothing. `token` is the destination's access token of OAuth 2.0; None where it never had one.
+    nothing. `token` is the destination's access token of OAuth 2.0; None where it never had one. `is_probe` says that
+    it belongs to no delivery (flows/verify.py): it has no idempotency key, and a connection of its own.
     """
 
     delivery_id: DeliveryId
@@ -174,6 +175,7 @@ class Claim:
     lapsed: bool
     give_up_at: datetime | None = None
     token: StoredToken | None = None
+    is_probe: bool = False
 
     @property
     def passes(self) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import assert_never
 
+from domain.certificates import CertificateFacts
 from domain.values import value_class
 
 type Headers = tuple[tuple[str, str], ...]
@@ -27,11 +28,33 @@ class Answered:
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
+class FailedStep(StrEnum):
+    """The step at which nothing could be sent: the name was not resolved; no connection was made; TLS failed, where one
+    side refused the other's certificate or by other means; or what the request needs of our own was not there: an
+    access token, or credentials and keys that can be used.
+    """
+
+    NAME = "name"
+    CONNECTION = "connection"
+    TLS_REFUSED_BY_US = "tls_refused_by_us"
+    TLS_REFUSED_BY_PARTNER = "tls_refused_by_partner"
+    TLS = "tls"
+    TOKEN = "token"  # noqa: S105 - the name of a step
+    CREDENTIALS = "credentials"
+
+
 @value_class(frozen=True, slots=True, kw_only=True)
 class Unreachable:
-    """Nothing of the request was sent: no address, no connection, no TLS."""
+    """Nothing of the request was sent: no address, no connection, no TLS.
+
+    `at` is the step that failed, None where it was none of these; `towards` is the first address that a connection was
+    tried to, where there was one; `shown` the certificate that the partner showed, where TLS failed after it.
+    """
 
     reason: str
+    at: FailedStep | None = field(default=None, compare=False)
+    towards: str | None = field(default=None, compare=False)
+    shown: CertificateFacts | None = field(default=None, compare=False)
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Verifying a destination: one harmless request, and what its end says about the way to the partner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
-from domain.outcomes import Answered, Exchange, Refused, Unknown
+from domain.outcomes import Answered, FailedStep, Outcome, Refused, Unknown, Unreachable
 
 PROBE_METHOD = "OPTIONS"
 PROBE_METHOD_WITH_PATH = "GET"
@@ -28,34 +30,34 @@ class ProbeResult(StrEnum):
     TLS_FAILED = "tls_failed"
     NOT_CONNECTED = "not_connected"
     NAME_NOT_RESOLVED = "name_not_resolved"
+    NO_ACCESS_TOKEN = "no_access_token"  # noqa: S105 - the name of a result
+    CREDENTIALS_UNUSABLE = "credentials_unusable"
+    REFUSED_BY_GUARD = "refused_by_guard"
     NOT_SENT = "not_sent"
 
 
-_NOT_CONNECTED = "no connection"
-# How the reasons begin that egress/tls.py, egress/transfer.py and egress/addresses.py give, or end.
-_BEGINNINGS = {
-    "TLS: we refused": ProbeResult.TLS_REFUSED_BY_US,
-    "TLS: the partner refused": ProbeResult.TLS_REFUSED_BY_PARTNER,
-    "TLS:": ProbeResult.TLS_FAILED,
-    _NOT_CONNECTED: ProbeResult.NOT_CONNECTED,
-    "the name servers do not answer": ProbeResult.NAME_NOT_RESOLVED,
+_FAILED: Mapping[FailedStep | None, ProbeResult] = {
+    FailedStep.NAME: ProbeResult.NAME_NOT_RESOLVED,
+    FailedStep.CONNECTION: ProbeResult.NOT_CONNECTED,
+    FailedStep.TLS_REFUSED_BY_US: ProbeResult.TLS_REFUSED_BY_US,
+    FailedStep.TLS_REFUSED_BY_PARTNER: ProbeResult.TLS_REFUSED_BY_PARTNER,
+    FailedStep.TLS: ProbeResult.TLS_FAILED,
+    FailedStep.TOKEN: ProbeResult.NO_ACCESS_TOKEN,
+    FailedStep.CREDENTIALS: ProbeResult.CREDENTIALS_UNUSABLE,
+    None: ProbeResult.NOT_SENT,
 }
-_UNRESOLVED = " does not resolve"
 
 
-def probe_result(exchange: Exchange) -> ProbeResult:
+def probe_result(outcome: Outcome) -> ProbeResult:
     """What the end of the request says."""
-    outcome = exchange.outcome
     match outcome:
         case Answered(status=status):
             return ProbeResult.DENIED if status in DENYING_STATUSES else ProbeResult.ANSWERED
         case Unknown():
             return ProbeResult.NO_ANSWER
         case Refused():
-            return ProbeResult.NOT_SENT
-    if outcome.reason.endswith(_UNRESOLVED):
-        return ProbeResult.NAME_NOT_RESOLVED
-    if outcome.reason.startswith(_NOT_CONNECTED) and exchange.timings.connect_ms is not None:
-        return ProbeResult.TLS_FAILED  # the connection stood, and was still not one that could be used
-    known = (result for beginning, result in _BEGINNINGS.items() if outcome.reason.startswith(beginning))
-    return next(known, ProbeResult.NOT_SENT)
+            return ProbeResult.REFUSED_BY_GUARD
+        case Unreachable(at=step):
+            return _FAILED[step]
+        case _:
+            assert_never(outcome)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, assert_never
 
-from domain.outcomes import Refused, Unreachable
+from domain.outcomes import FailedStep, Refused, Unreachable
 from domain.values import value_class
 from runtime.settings import EgressSettings, IpNetwork
 
@@ -172,7 +172,7 @@ class Guard:
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            return Unreachable(reason=_lookup_failure(host, error))
+            return Unreachable(reason=_lookup_failure(host, error), at=FailedStep.NAME)
         addresses = tuple(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers))
         refusals = [reason for reason in map(self.check_address, addresses) if reason is not None]
         return Refused(reason=f"{host}: {refusals[0]}") if refusals else Resolved(addresses=addresses)

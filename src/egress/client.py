@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import pycurl
 
 from domain.limits import SLOW_SECONDS
-from domain.outcomes import Answered, Exchange, Outcome, Refused, Unknown, Unreachable
+from domain.outcomes import Answered, Exchange, FailedStep, Outcome, Refused, Unknown, Unreachable
 from egress.addresses import Guard, Resolved, UrlTarget
 from egress.connection_policy import PinnedRoute
 from egress.engine import Ended, Engine
@@ -273,7 +273,8 @@ class _Batch:
         """Ends those whose time to connect has passed while their name is still being looked up."""
         for transfer, _ in waits:
             if transfer.connect_by <= now:
-                transfer.end_unsent(Unreachable(reason=f"{host_port[0]} did not resolve in time"), now=now)
+                late = Unreachable(reason=f"{host_port[0]} did not resolve in time", at=FailedStep.NAME)
+                transfer.end_unsent(late, now=now)
         left = [(transfer, target) for transfer, target in waits if transfer.exchange is None]
         if left:
             self._waiting[host_port] = left

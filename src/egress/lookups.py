@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from domain.outcomes import Refused, Unreachable
+from domain.outcomes import FailedStep, Refused, Unreachable
 from egress.addresses import Resolved
 
 MOST_THREADS = 32
@@ -46,7 +46,7 @@ class Lookups:
             threading.Thread(target=self._look_up, args=(self._queued.popleft(),), name="lookup", daemon=True).start()
 
     def _look_up(self, host_port: HostPort) -> None:
-        result: LookupResult = Unreachable(reason=f"the lookup of {host_port[0]} failed")
+        result: LookupResult = Unreachable(reason=f"the lookup of {host_port[0]} failed", at=FailedStep.NAME)
         try:
             result = self._resolve(*host_port)
         finally:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import pycurl
 
 from domain.certificates import CertificateFacts, ClientCertificate, TlsOptions, TlsVersion
+from domain.outcomes import FailedStep
+from domain.values import value_class
 from egress.certificates import facts_of_der
 from runtime.isolation import isolated
 
@@ -111,24 +113,39 @@ class Handshake:
         """
         return self._alert in _ABOUT_CERTIFICATE and not self._asked_late
 
-    def failure(self, detail: str, *, ours: bool) -> str:
+    def failure(self, detail: str, *, ours: bool) -> "HandshakeFailure":
         """Why it failed: which side refused, in `detail` or by its alert, and the certificate that was shown.
 
         `ours` says that libcurl refused the partner's certificate.
         """
         if ours:
-            why = f"we refused the partner's certificate: {detail}"
+            why, step = f"we refused the partner's certificate: {detail}", FailedStep.TLS_REFUSED_BY_US
         elif self._alert is not None:
             why = f"the partner refused us: {_ALERTS.get(self._alert, f'alert {self._alert}')}"
+            step = FailedStep.TLS_REFUSED_BY_PARTNER
         else:
-            why = detail
-        return f"TLS: {why}{self._certificate()}"
+            why, step = detail, FailedStep.TLS
+        shown = self._certificate()
+        return HandshakeFailure(reason=f"TLS: {why}{self._in_words(shown)}", step=step, shown=shown)
 
-    def _certificate(self) -> str:
+    def _certificate(self) -> CertificateFacts | None:
+        if not self._shown:
+            return None
+        return isolated(lambda: facts_of_der(_first(self._shown)), otherwise=lambda _: None, step="certificate")
+
+    def _in_words(self, shown: CertificateFacts | None) -> str:
         if not self._shown:
             return ""
-        shown = isolated(lambda: facts_of_der(_first(self._shown)), otherwise=lambda _: None, step="certificate")
         return "; it showed a certificate that cannot be read" if shown is None else f"; it showed {_words(shown)}"
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class HandshakeFailure:
+    """Why TLS failed, in words; which side refused, if either did; and the certificate that the partner showed."""
+
+    reason: str
+    step: FailedStep
+    shown: CertificateFacts | None = None
 
 
 def _is_message(message: bytes, kind: int) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pycurl
 
 from domain.masks import masked_text
-from domain.outcomes import Answered, Exchange, Outcome, Refused, Timings, Unknown, Unreachable
+from domain.outcomes import Answered, Exchange, FailedStep, Outcome, Refused, Timings, Unknown, Unreachable
 from egress.connection_policy import ConnectionPolicy, PinnedRoute, new_handle
 from egress.engine import Ended
 from egress.headers import storable
 from egress.request import OutboundRequest, PendingRequest, set_request
 from egress.response import Response
+from egress.tls import HandshakeFailure
 
 _LONGEST_DETAIL = 200
 # What we refuse: a bad certificate (E_SSL_PEER_CERTIFICATE by its other name), and a key that is none of the pins.
@@ -149,12 +150,12 @@ class Run:
         if self._policy.not_processed and not self._response.begun:
             return Unreachable(reason="the partner refused the HTTP/2 stream before it did anything")
         if self._policy.refused_by_partner and not self._response.begun:
-            return Unreachable(reason=self._why_no_tls(ended))
+            return self._without_tls(self._why_no_tls(ended))
         if self.handle.getinfo(pycurl.REQUEST_SIZE):  # bytes written, over all connections that were tried
             return Unknown(reason=self._why_unknown(ended))
         if self._policy.unchecked is not None:
             return Refused(reason=f"the name led to {self._policy.unchecked}, which was not checked")
-        return Unreachable(reason=self._why_unreachable(ended))
+        return self._unreachable(ended)
 
     def _why_unknown(self, ended: Ended) -> str:
         if self._response.fault is not None:
@@ -166,17 +167,35 @@ class Run:
             return f"no complete answer within {timeouts.total_seconds:.3g} s"
         return f"no answer within {timeouts.first_byte_seconds:.3g} s"
 
-    def _why_unreachable(self, ended: Ended) -> str:
+    def _unreachable(self, ended: Ended) -> Unreachable:
         if ended.code == pycurl.E_OPERATION_TIMEDOUT:
-            return f"no connection within {self.transfer.connect_seconds:.3g} s"
+            why = f"no connection within {self.transfer.connect_seconds:.3g} s"
+            if self._stood:
+                return self._without_tls(HandshakeFailure(reason=why, step=FailedStep.TLS))
+            return self._unconnected(why)
         if ended.code in _TLS_FAILURES:
-            return self._why_no_tls(ended)
+            return self._without_tls(self._why_no_tls(ended))
         if self._policy.handshake.asked:
-            return self._policy.handshake.failure(_CLOSED_AFTER_ASKING, ours=False)
+            return self._without_tls(self._policy.handshake.failure(_CLOSED_AFTER_ASKING, ours=False))
         number = self.handle.getinfo(pycurl.OS_ERRNO)
-        return f"no connection: {os.strerror(number)}" if number else "no connection"
+        why = f"no connection: {os.strerror(number)}" if number else "no connection"
+        if self._stood:
+            return self._without_tls(HandshakeFailure(reason=why, step=FailedStep.TLS))
+        return self._unconnected(why)
 
-    def _why_no_tls(self, ended: Ended) -> str:
+    @property
+    def _stood(self) -> bool:
+        """Whether there was a connection, and TLS was not agreed."""
+        return self.route.encrypted and bool(self.handle.getinfo(pycurl.CONNECT_TIME))
+
+    def _unconnected(self, reason: str) -> Unreachable:
+        return Unreachable(reason=reason, at=FailedStep.CONNECTION, towards=str(self.route.addresses[0]))
+
+    def _without_tls(self, failure: HandshakeFailure) -> Unreachable:
+        towards = str(self.route.addresses[0])
+        return Unreachable(reason=failure.reason, at=failure.step, towards=towards, shown=failure.shown)
+
+    def _why_no_tls(self, ended: Ended) -> HandshakeFailure:
         detail = storable(ended.detail.encode("latin-1", "replace"))[:_LONGEST_DETAIL]
         return self._policy.handshake.failure(detail, ours=ended.code in _TLS_REFUSALS)
 

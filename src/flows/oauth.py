@@ -19,7 +19,7 @@ from domain.auth import OAuth2Auth, StoredToken
 from domain.deliveries import Claim
 from domain.destinations import Destination, Timeouts
 from domain.errors import DatabaseUnavailable, StatementRefused, Unsealable
-from domain.outcomes import Headers, Unreachable
+from domain.outcomes import FailedStep, Headers, Unreachable
 from egress.client import OutboundRequest, PendingRequest
 from egress.oauth import TIMEOUTS, FetchedToken, NoToken, token_of, token_request
 from egress.sealing import SealKey, seal, unseal
@@ -295,8 +295,9 @@ def _opened(stored: StoredToken | None, need: _Need, *, fresh: bool, now: dateti
 def _unreachable(reason: str, *, after_401: bool) -> Unreachable:
     """A 401 says that nothing was done, so what follows it is as if nothing had been sent."""
     if after_401:
-        return Unreachable(reason=f"the partner answered 401, and there is no new access token: {reason}")
-    return Unreachable(reason=f"no access token: {reason}; nothing was sent")
+        reason = f"the partner answered 401, and there is no new access token: {reason}"
+        return Unreachable(reason=reason, at=FailedStep.TOKEN)
+    return Unreachable(reason=f"no access token: {reason}; nothing was sent", at=FailedStep.TOKEN)
 
 
 def _fault(error: Exception) -> str:

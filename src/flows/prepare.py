@@ -14,7 +14,7 @@ from domain.destinations import Destination, Guarantee, RepeatRule, Timeouts, re
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.masks import secrets_in
-from domain.outcomes import Exchange, Headers, Unknown, Unreachable
+from domain.outcomes import Exchange, FailedStep, Headers, Unknown, Unreachable
 from domain.signing import Scheme
 from domain.targets import partner_url
 from egress.client import OutboundRequest, PendingRequest
@@ -34,8 +34,12 @@ _OF_AWS = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token
 LAPSED = Unknown(reason="the worker that was to send it stopped before it recorded an outcome")
 NO_TIME = Unreachable(reason="there was no time left to send it; nothing was sent")
 GIVEN_UP = Unreachable(reason="its destination gives up by now (retry.give_up_after); nothing was sent")
-UNSEALABLE = Unreachable(reason="the destination's credentials could not be unsealed; nothing was sent")
-UNSIGNABLE = Unreachable(reason="the request could not be signed with the destination's keys; nothing was sent")
+UNSEALABLE = Unreachable(
+    reason="the destination's credentials could not be unsealed; nothing was sent", at=FailedStep.CREDENTIALS
+)
+UNSIGNABLE = Unreachable(
+    reason="the request could not be signed with the destination's keys; nothing was sent", at=FailedStep.CREDENTIALS
+)
 
 
 class BatchTokens:
@@ -159,7 +163,7 @@ def _unsigned(claim: Claim, credentials: Headers, *, tls: RequestTls | None, wit
         headers=_headers(claim, credentials),
         body=claim.body,
         timeouts=_at_most(within_seconds, claim.destination.timeouts),
-        may_repeat=repeat_rule_of(claim) is RepeatRule.ALWAYS,
+        may_repeat=repeat_rule_of(claim) is RepeatRule.ALWAYS and not claim.is_probe,
         owner=_owner(claim.destination),
         tls=tls,
         secrets=secrets_in(credentials),
@@ -208,7 +212,7 @@ def _signed(
         )
         return replace(request, headers=signed_headers(unsigned, schemes, secrets=secrets))
     except NotSigned as error:
-        return Unreachable(reason=f"{error}; nothing was sent")
+        return Unreachable(reason=f"{error}; nothing was sent", at=FailedStep.CREDENTIALS)
     except (Unsealable, KeyError, ValueError):
         logger.exception("a request could not be signed", delivery_id=str(claim.delivery_id))
         return UNSIGNABLE
@@ -240,7 +244,7 @@ def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
 
 def _headers(claim: Claim, credentials: Headers) -> Headers:
     """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
-    keyed = [(claim.destination.idempotency_header, claim.idempotency_key)]
+    keyed = () if claim.is_probe else ((claim.destination.idempotency_header, claim.idempotency_key),)
     given = claim.headers
     if claim.destination.auth_type is AuthType.AWS_SIGV4:
         given = tuple((name, value) for name, value in given if name.lower() not in _OF_AWS)

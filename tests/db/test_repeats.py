@@ -593,6 +593,12 @@ CASES = [
         meanwhile={"another": takes(OTHER_RENEWAL, at=later(15), instead_of=RENEWAL)},
     ),
     Case(
+        statement="oauth_tokens.find",
+        before=(*READY, takes(), stores_token()),
+        runs=lambda database: oauth_tokens.find(database, PARTNER),
+        meanwhile={"another": takes(OTHER_RENEWAL, instead_of=RENEWAL)},
+    ),
+    Case(
         statement="oauth_tokens.fail",
         before=(*READY, takes()),
         runs=fails_to_renew(),

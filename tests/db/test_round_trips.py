@@ -272,6 +272,7 @@ def test_a_claim_brings_the_access_token_whole_and_who_renews_it(stored: Databas
         renewing_until=None,
     )
     destination_id, until = STORED.destination_id, NOW + timedelta(seconds=15)
+    assert oauth_tokens.find(stored, destination_id) is None
     for renewal_id in (first, second):
         oauth_tokens.take(stored, destination_id, renewal_id=renewal_id, instead_of=None, until=until, now=NOW)
     oauth_tokens.store(stored, destination_id, token, renewal_id=second)  # it was never theirs
@@ -290,6 +291,7 @@ def test_a_claim_brings_the_access_token_whole_and_who_renews_it(stored: Databas
     claims = deliveries.claim(stored, [ACCEPTED.delivery_id], lease=LEASE, now=NOW)
     assert claims == [replace(CLAIM, token=replace(token, renew_at=again_at))]
     third = oauth_tokens.take(stored, destination_id, renewal_id=first, instead_of=None, until=until, now=NOW)
+    assert oauth_tokens.find(stored, destination_id) == replace(token, renew_at=again_at)
     assert third == oauth_tokens.Renewal(
         ours=False,
         token=replace(token, renew_at=again_at),

@@ -78,7 +78,7 @@ UNUSED = {
     r"GET /(healthz|openapi.json|docs) 403": "the firewall's, of which there is none on one machine",
     r"GET /(?!v1/via).* 400": "API Gateway's own: these read neither a body nor a key",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
-    r"ProbeResult = (not_sent|tls_refused_by_us|tls_refused_by_partner)": "tests/handlers/test_verify.py",
+    r"ProbeResult = (not_sent|refused_by_guard|.*unusable|tls_refused_by_.*)": "tests/handlers/test_verify.py",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
 }
 UNUSED_PROBLEMS = {
@@ -318,6 +318,10 @@ def test_each_end_of_a_verification_that_one_machine_can_have(stack: Stack, user
         assert user.call("POST", "/v1/destinations", body=body).status == 201
         verified = user.call("POST", f"/v1/destinations/{name}/verify")
         assert (verified.status, verified.json["result"]) == (200, result), verified.body
+    auth = {"type": "oauth2", "token_url": f"{stack.partner.url}/status/400", "client_id": "a", "client_secret": "b"}
+    body = {"name": "verify-token", "base_url": stack.partner.url, "auth": auth}
+    assert user.call("POST", "/v1/destinations", body=body).status == 201
+    assert user.call("POST", "/v1/destinations/verify-token/verify").json["result"] == "no_access_token"
     again = [user.call("POST", "/v1/destinations/verify-answered/verify") for _ in range(9)]
     assert "too-soon" in {kind_of(answer) for answer in again if answer.status == 429}
     assert user.call("POST", "/v1/destinations/verify-answered/verify", body={}).status == 400

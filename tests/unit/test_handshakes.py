@@ -43,7 +43,7 @@ def test_the_first_certificate_is_the_one_that_was_shown(der: bytes, listed: obj
     assert callable(listed)
     handshake = Handshake()
     handshake.read(listed(der, b"another"))
-    assert handshake.failure("bad", ours=True).startswith(
+    assert handshake.failure("bad", ours=True).reason.startswith(
         "TLS: we refused the partner's certificate: bad; it showed CN=bank, issued by CN=bank, valid "
     )
 
@@ -52,7 +52,7 @@ def test_the_first_certificate_is_the_one_that_was_shown(der: bytes, listed: obj
 def test_a_certificate_that_cannot_be_read_is_said_to_be_one(content: bytes) -> None:
     handshake = Handshake()
     handshake.read(message(11, content))
-    said = handshake.failure("bad", ours=True).removeprefix("TLS: we refused the partner's certificate: bad")
+    said = handshake.failure("bad", ours=True).reason.removeprefix("TLS: we refused the partner's certificate: bad")
     assert said in {"", "; it showed a certificate that cannot be read"}
 
 
@@ -61,14 +61,14 @@ def test_no_message_is_a_cause_of_trouble(messages: list[tuple[bool, bytes]]) ->
     handshake = Handshake()
     for comes_in, content in messages:
         (handshake.read if comes_in else handshake.sent)(content)
-    assert handshake.failure("x", ours=False).startswith("TLS: ")
+    assert handshake.failure("x", ours=False).reason.startswith("TLS: ")
 
 
 @given(st.binary(min_size=1, max_size=200))
 def test_no_certificate_is_a_cause_of_trouble(content: bytes) -> None:
     handshake = Handshake()
     handshake.read(certificates_1_3(content))
-    assert handshake.failure("x", ours=True).startswith("TLS: we refused")
+    assert handshake.failure("x", ours=True).reason.startswith("TLS: we refused")
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_only_an_alert_about_our_certificate_refuses_it(number: int, about_us: b
     handshake.sent(FINISHED)
     handshake.read(alert(number))
     assert handshake.refused_us is about_us
-    assert handshake.failure("", ours=False).startswith("TLS: the partner refused us: ")
+    assert handshake.failure("", ours=False).reason.startswith("TLS: the partner refused us: ")
 
 
 def test_a_farewell_is_no_refusal() -> None:
     handshake = Handshake()
     handshake.read(alert(0, level=1))
     assert not handshake.refused_us
-    assert handshake.failure("why", ours=False) == "TLS: why"
+    assert handshake.failure("why", ours=False).reason == "TLS: why"
 
 
 def test_a_partner_that_asks_for_a_certificate_only_after_the_request_may_have_acted() -> None:
@@ -101,4 +101,4 @@ def test_a_partner_that_asks_for_a_certificate_only_after_the_request_may_have_a
 def test_an_alert_without_a_name_is_named_by_its_number() -> None:
     handshake = Handshake()
     handshake.read(alert(200))
-    assert handshake.failure("", ours=False) == "TLS: the partner refused us: alert 200"
+    assert handshake.failure("", ours=False).reason == "TLS: the partner refused us: alert 200"

@@ -241,7 +241,7 @@ for _operation in (
         path="/v1/destinations/<destination>/verify",
         summary="Verify a destination",
         description="One harmless request, now, with its credentials and its certificate: OPTIONS, or GET of the path "
-        "that it says. Nothing is recorded.",
+        "that it says. It has no idempotency key, and no delivery and no attempt is recorded.",
         scope=MANAGE,
         responses={200: OperationResponse(description="How far the request came", body=VerificationBody)},
         problems=("not-found", "too-soon"),
@@ -249,7 +249,9 @@ for _operation in (
 )
 def verify(request: Request, destination: str) -> Response[Any]:
     """Whatever its state is."""
-    verified = verify_destination.verify(destination, tenant_id=request.tenant_id, services=wiring.api())
+    verified = verify_destination.verify(
+        destination, tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
+    )
     return as_json(200, verification_body(verified))
 
 

@@ -9,6 +9,8 @@ from domain.errors import Fault
 from domain.probe import ProbeOptions, ProbeResult
 from domain.targets import path_fault
 from flows.verify_destination import Verified
+from handlers.schemas.destinations import certificate
+from handlers.schemas.destinations.certificate import ClientCertificateBody
 
 
 class VerifyBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,14 +31,25 @@ class VerificationBody(Struct, frozen=True, kw_only=True):
         Meta(
             description="answered: with any status but these. denied: with 401, 403 or 407, so credentials or the "
             "allowlist are wrong. no_answer: it was sent. tls_refused_by_us, tls_refused_by_partner, tls_failed: "
-            "reason says why, and which certificate was shown. not_connected: most often the partner has not "
-            "allowlisted our address. name_not_resolved. not_sent: by our own guard, or without credentials"
+            "reason says why. not_connected: most often the partner has not allowlisted our address. "
+            "name_not_resolved. no_access_token: none could be had. credentials_unusable: they cannot be opened, or "
+            "it cannot be signed. refused_by_guard: we do not call such addresses. not_sent: otherwise, see reason"
         ),
     ]
     partner_status: Annotated[int | None, Meta(description="The partner's status; null without an answer")]
     reason: Annotated[str | None, Meta(description="Why there is no answer; null with one")]
-    remote_address: Annotated[str | None, Meta(description="The partner's address that was connected to")]
-    egress_address: Annotated[str | None, Meta(description="The fixed address it left from, where one is known")]
+    partner_certificate: Annotated[
+        ClientCertificateBody | None,
+        Meta(description="Which certificate the partner showed, where TLS failed after it"),
+    ]
+    remote_address: Annotated[
+        str | None,
+        Meta(description="The partner's address that was connected to, or that a connection was tried to first"),
+    ]
+    egress_address: Annotated[
+        str | None,
+        Meta(description="The fixed address it left from; null where nothing left, or where it is not known"),
+    ]
     total_ms: Annotated[float, Meta(description="Milliseconds until it was over")]
     verified_at: Annotated[datetime, Meta(description="When it was sent")]
 
@@ -65,6 +78,7 @@ def verification_body(verified: Verified) -> VerificationBody:
         result=verified.result,
         partner_status=verified.status,
         reason=verified.reason,
+        partner_certificate=certificate.shown(verified.shown),
         remote_address=verified.remote_address,
         egress_address=verified.egress_address,
         total_ms=round(verified.total_ms, 3),
