@@ -391,7 +391,7 @@ class Server:
             delivery=delivery,
             number=record["number"],
             outcome=record["outcome"],
-            status=record["status"],
+            status=record.get("status"),
             next_state=record["next_state"],
             next_due_at=_seconds(record["next_due_at"]),
             started_at=_seconds(record["started_at"]) or 0.0,
@@ -423,7 +423,7 @@ def name_of(statement: str) -> str:
 
 def _is_bare(record: Mapping[str, Any]) -> bool:
     """Whether it says no more than the outcome."""
-    return not record["response_body"] and record["remote_address"] is None
+    return not record.get("response_body") and record["remote_address"] is None
 
 
 def _seconds(text: str | None) -> float | None:

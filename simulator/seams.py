@@ -58,7 +58,7 @@ class _Thread:
         world = _world()
         self._task = world.scheduler.spawn(self._target, sandbox=world.process)
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float | None = None) -> None:
         if self._task is not None and not self._task.ended:
             _world().scheduler.wait(self._task.done, timeout)
 
