@@ -5,6 +5,7 @@
 .PHONY: simulate
 simulate: $(DEV_READY) ## break everything by a seeded plan in virtual time, then check every promise
 #? N=1000 seeds instead of a minute, or DELIVERIES=1000000, or UNTIL=failure; SEED=1 for the first seed
+#? TAPE=.simulation/1.json plays a story that was saved, by its choices
 #? SHOW=yes prints and draws what happened in the first seed, also where all promises were kept
 #? MUTANT="a lapsed claim is sent again" with this mistake in the code, see simulator/mutants.py
 	@exec $(PROGRAM) $(TIED) simulator $(options)

@@ -10,15 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local.errors import LocalError
 from local.stopping import stoppable, unstopped
 from simulator import numbers
-from simulator.failing import made_smaller, told
+from simulator.failing import made_smaller, read, told, told_again
 from simulator.marks import EXPECTED, RARE_SEEDS_NEEDED, SEEDS_NEEDED, never_visited, overdue
-from simulator.mutants import MUTANTS, mutated
+from simulator.mutants import mutated, named
 from simulator.numbers import counted, random_seed, seeds_from
 from simulator.pool import Pool, ProcessLost, SeedResult, processors
 from simulator.run import run_tape
@@ -78,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tally = Tally(began_at=time.monotonic())
     try:
         with stoppable(KeyboardInterrupt):
-            return _simulate(asked, tally)
+            return _simulate(asked, tally) if asked.tape is None else _play_again(asked)
     except BrokenPipeError:
         return _nobody_reads()
-    except (LocalError, CannotSimulate, ProcessLost, OSError) as error:
+    except (LocalError, CannotSimulate, ProcessLost, OSError, ValueError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return CANNOT_RUN
     except KeyboardInterrupt:
@@ -104,13 +104,14 @@ def _nobody_reads() -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
-    made = argparse.ArgumentParser(prog="simulator", description=__doc__)
+    made = numbers.OneLineParser(prog="simulate", description=__doc__)
     how_long = made.add_mutually_exclusive_group()
     how_long.add_argument("--n", type=numbers.count, help="how many seeds (as many as fit into a minute)")
     how_long.add_argument("--deliveries", type=numbers.count, help="go on until there were so many")
     how_long.add_argument("--until", choices=["failure"], help="go on until a promise is broken")
+    how_long.add_argument("--tape", type=Path, help="play a story that was saved, instead of seeds")
     made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
-    made.add_argument("--mutant", choices=list(MUTANTS), metavar="NAME", help="with this mistake in the code")
+    made.add_argument("--mutant", type=named, metavar="NAME", help="with this mistake in the code")
     add_switch(made, "--show", words="print what happened in the first seed, also where all promises were kept")
     return made
 
@@ -128,8 +129,26 @@ def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
                 return _failed(story, tally, connection, again=_again(story.seed, asked))
             if asked.show:
                 _print(told(run_tape(first, connection), FOLDER, again=_again(first, asked)))
+    if asked.mutant:
+        print(f"simulate: no promise was broken, so the mistake was not found. {tally.text()}", file=sys.stderr)
+        return FAILED
     print(f"simulate: all promises kept. {tally.text()}")
-    return 0 if asked.mutant else _judge_marks(tally)
+    return _judge_marks(tally)
+
+
+def _play_again(asked: argparse.Namespace) -> int:
+    """A story that was saved, by its tape: with the same code it is the same, with other code perhaps a better one."""
+    saved = read(asked.tape)
+    with (
+        _directory() as directory,
+        Databases(directory) as databases,
+        connected(databases.make("simulated_again")) as connection,
+        mutated(asked.mutant),
+    ):
+        story = replace(run_tape(saved.tape, connection), seed=saved.seed)
+    _print(told_again(story, asked.tape, again=f"make simulate TAPE={asked.tape}" + _with_mutant(asked)))
+    print(f"simulate: {'a promise was broken' if story.broken else 'all promises kept'}")
+    return FAILED if story.broken else 0
 
 
 def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, *, mutant: str | None) -> Story | None:
@@ -180,7 +199,11 @@ def _print(text: Iterable[str]) -> None:
 
 
 def _again(seed: int, asked: argparse.Namespace) -> str:
-    return f"make simulate SEED={seed} N=1" + (f" MUTANT={asked.mutant!r}" if asked.mutant else "")
+    return f"make simulate SEED={seed} N=1" + _with_mutant(asked)
+
+
+def _with_mutant(asked: argparse.Namespace) -> str:
+    return f" MUTANT={asked.mutant!r}" if asked.mutant else ""
 
 
 def _judge_marks(tally: Tally) -> int:

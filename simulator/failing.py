@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from simulator import page
 from simulator.choices import STREAMS
 from simulator.run import run_tape
 from simulator.setting import RealConnection
 from simulator.shrinking import Tape, smallest, trimmed
-from simulator.trace import Broken, Story, lines, to_json
+from simulator.trace import Broken, Story, from_json, lines, to_json
 
 REPORT_SECONDS = 2.0
 
@@ -50,16 +52,39 @@ def _seldom(report: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def told(story: Story, folder: Path, *, again: str) -> Iterator[str]:
-    """The story's lines, where its page is, which is written, and the command that repeats it."""
+    """The story's lines, where its page is, which is written, and the commands that repeat the seed and the story."""
+    path = folder / f"{story.seed}.html"
     yield from lines(story)
-    yield _drawn(story, folder / f"{story.seed}.html", again=again)
+    yield _drawn(story, path, again=again)
+    yield _saved(story, path.with_suffix(".json"))
     yield f"To repeat the seed: {again}"
+
+
+def told_again(story: Story, path: Path, *, again: str) -> Iterator[str]:
+    """The same of a story that was saved at `path`, which stays as it is."""
+    yield from lines(story)
+    yield _drawn(story, path.with_suffix(".html"), again=again)
+
+
+def read(path: Path) -> Story:
+    """A story that was saved. Raises OSError, and ValueError for what is none."""
+    try:
+        return from_json(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no story that make simulate saved: {error}") from None
 
 
 def _drawn(story: Story, path: Path, *, again: str) -> str:
     try:
         page.write(story, path, again=again)
-        path.with_suffix(".json").write_bytes(to_json(story))
     except OSError as error:
         return f"Its page could not be written: {error}"
     return f"To look at it: {path}"
+
+
+def _saved(story: Story, path: Path) -> str:
+    try:
+        path.write_bytes(to_json(story))
+    except OSError as error:
+        return f"It could not be saved: {error}"
+    return f"To play it again, also with other code: make simulate TAPE={path}"

@@ -6,9 +6,11 @@ Unlike those of `make mutants` these are kept: each is a mistake that somebody c
 """
 
 import inspect
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from textwrap import dedent
 from types import CodeType, FunctionType
@@ -283,6 +285,15 @@ _MUTANTS = (
     ),
 )
 MUTANTS: Mapping[str, PermanentMutant] = {mutant.name: mutant for mutant in _MUTANTS}
+
+
+def named(text: str) -> str:
+    """The name of a mistake, for argparse."""
+    if text not in MUTANTS:
+        near = get_close_matches(text, MUTANTS, n=1)
+        hint = f"; do you mean {near[0]!r}?" if near else ""
+        raise ArgumentTypeError(f"{text!r} is no mistake of simulator/mutants.py{hint}")
+    return text
 
 
 @contextmanager

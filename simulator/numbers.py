@@ -1,11 +1,21 @@
-"""Numbers that people give to `make simulate` and its like, and that these print. Functions for argparse raise
+"""What people give to `make simulate` and its like, and numbers that these print. Functions for argparse raise
 ArgumentTypeError, in words."""
 
 import argparse
+import re
 import secrets
 from collections.abc import Iterator
+from typing import NoReturn
 
 HIGHEST_SEED = 2**32
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says of what it does not understand one line, which names options as make does: N for --n."""
+
+    def error(self, message: str) -> NoReturn:
+        named = re.sub(r"argument --([a-z-]+)", lambda found: found[1].upper().replace("-", "_"), message)
+        self.exit(2, f"{self.prog}: {named}\n")
 
 
 def count(text: str) -> int:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Of the options, which are make's variables."""
-    made = argparse.ArgumentParser(prog="simulator.search", description=__doc__)
+    made = numbers.OneLineParser(prog="simulate-mutants", description=__doc__)
     made.add_argument("--n", type=numbers.count, default=SEEDS, help=f"how many seeds at most for each ({SEEDS})")
     made.add_argument("--seed", type=numbers.seed, help="the first one (random)")
     made.add_argument("--only", default="", help="those whose name has this")

@@ -38,7 +38,7 @@ def smallest(
     report: Callable[[str], None] = print,
 ) -> Tape:
     """The simplest tape that was found with at most `budget` runs of `fails`; always one that fails. Ctrl-C ends the
-    search early.
+    search early; before the first run has ended, it raises KeyboardInterrupt.
 
     A tape of several `streams` has them in turn, as simulator/choices.py writes it.
 
@@ -52,8 +52,8 @@ def smallest(
         with stoppable(KeyboardInterrupt):
             _go_through(search, tuple(tape))
     except (_OutOfRuns, KeyboardInterrupt):
-        if not search.runs:
-            raise
+        if not search.failed:
+            raise  # nothing is known yet, and `best` is no tape that fails
         report(f"shrinking: stopped after run {search.runs}")
     return search.best
 
@@ -67,13 +67,14 @@ def _go_through(search: "_Search", tape: Tape) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """The simplest failing tape so far, and what was tried."""
+    """The simplest failing tape so far, and what was tried. Until a tape has `failed` there is no best one."""
 
     fails: Callable[[Tape], bool]
     runs_left: int
     streams: int
     report: Callable[[str], None]
     best: Tape = ()
+    failed: bool = False
     runs: int = 0
     tried: set[Tape] = field(default_factory=set)
 
@@ -88,7 +89,7 @@ class _Search:
         self.runs, self.runs_left = self.runs + 1, self.runs_left - 1
         if not self.fails(candidate):
             return False
-        self.best = candidate
+        self.best, self.failed = candidate, True
         self.report(f"shrinking: {len(candidate)} choices, {len(_places(candidate))} not 0, after run {self.runs}")
         return True
 

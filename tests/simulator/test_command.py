@@ -18,7 +18,11 @@ import pytest
 
 from simulator import __main__ as command
 from simulator.marks import EXPECTED, RARE, SEEDS_NEEDED
+from simulator.mutants import mutated
 from simulator.numbers import seeds_from
+from simulator.run import run_tape
+from simulator.setting import Databases, connected
+from simulator.trace import to_json
 from tests.support.making import ROOT, make
 
 SHOWN = 11
@@ -51,8 +55,11 @@ def test_it_goes_on_until_there_were_so_many_deliveries() -> None:
         (["--n=many"], "'many' is not a whole number from 1 on, such as 1000"),
         (["--deliveries=0"], "'0' is not a whole number from 1 on, such as 1000"),
         (["--until=tomorrow"], "invalid choice: 'tomorrow'"),
-        (["--n=5", "--until=failure"], "argument --until: not allowed with argument --n"),
-        (["--n=5", "--deliveries=5"], "argument --deliveries: not allowed with argument --n"),
+        (["--n=5", "--until=failure"], "UNTIL: not allowed with N"),
+        (["--n=5", "--deliveries=5"], "DELIVERIES: not allowed with N"),
+        (["--seed=99999999999999999999999"], "SEED: '99999999999999999999999' is no seed: a whole number below"),
+        (["--mutant=paints it blue"], "MUTANT: 'paints it blue' is no mistake of simulator/mutants.py\n"),
+        (["--mutant=a 503 ends it"], "; do you mean 'a 503 ends a delivery'?\n"),
     ],
 )
 def test_input_that_means_nothing_is_one_clear_line(
@@ -61,7 +68,53 @@ def test_input_that_means_nothing_is_one_clear_line(
     with pytest.raises(SystemExit) as ended:
         command.main(arguments)
     assert ended.value.code == 2
-    assert line in capsys.readouterr().err.splitlines()[-1]
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.startswith("simulate: ")
+    assert said.count("\n") == 1
+    assert len(said) < 120
+
+
+def test_a_mistake_that_no_seed_found_is_a_failure_and_not_called_a_promise_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["--n=1", "--seed=1", "--mutant=an operator's first page is the last"]) == 1
+    said = capsys.readouterr()
+    assert "kept" not in said.out + said.err
+    assert said.err.startswith("simulate: no promise was broken, so the mistake was not found. 1 seed, ")
+
+
+def test_a_story_that_was_saved_is_played_again_by_its_tape(
+    databases: Databases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the mistake in the code it breaks its promise again, and without it does not."""
+    mutant = "a redirect counts as delivered"
+    saved = tmp_path / "34.json"
+    with connected(databases.make("simulated_story")) as connection, mutated(mutant):
+        story = next(story for seed in range(500) if (story := run_tape(seed, connection)).broken)
+    saved.write_bytes(to_json(story))
+    assert command.main([f"--tape={saved}", f"--mutant={mutant}"]) == 1
+    again = capsys.readouterr().out
+    assert f"BROKEN  {story.broken[0].promise}: {story.broken[0].text}" in again
+    assert saved.with_suffix(".html").exists()
+    assert command.main([f"--tape={saved}"]) == 0
+    assert capsys.readouterr().out.endswith("simulate: all promises kept\n")
+    assert saved.read_bytes() == to_json(story)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(None, "No such file or directory"), (b"{}", "is no story"), (b"\xff", "is no story")]
+)
+def test_a_file_that_is_no_story_is_one_clear_line(
+    content: bytes | None, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "story.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert command.main([f"--tape={path}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("simulate: ")
+    assert line in said
 
 
 def test_a_run_that_never_came_to_a_place_fails_once_it_had_seeds_enough(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,8 +47,12 @@ def test_its_lines_its_page_and_the_story_itself_are_written(failed: tuple[Story
     _, small = failed
     text = list(told(small, tmp_path, again="make again"))
     page = tmp_path / f"{small.seed}.html"
-    assert len(text) == len(small.events) + len(small.broken) + 2
-    assert text[-2:] == [f"To look at it: {page}", "To repeat the seed: make again"]
+    assert len(text) == len(small.events) + len(small.broken) + 3
+    assert text[-3:] == [
+        f"To look at it: {page}",
+        f"To play it again, also with other code: make simulate TAPE={page.with_suffix('.json')}",
+        "To repeat the seed: make again",
+    ]
     assert small.broken[0].promise in page.read_text(encoding="utf-8")
     assert from_json(page.with_suffix(".json").read_bytes()) == small
 
@@ -57,8 +61,9 @@ def test_its_lines_are_there_also_where_no_page_can_be_written(failed: tuple[Sto
     _, small = failed
     (tmp_path / "file").touch()
     text = list(told(small, tmp_path / "file", again="make again"))
-    assert len(text) == len(small.events) + len(small.broken) + 2
-    assert text[-2].startswith("Its page could not be written: ")
+    assert len(text) == len(small.events) + len(small.broken) + 3
+    assert text[-3].startswith("Its page could not be written: ")
+    assert text[-2].startswith("It could not be saved: ")
 
 
 def test_both_arrivals_are_in_the_story_with_what_the_partner_knows(failed: tuple[Story, Story]) -> None:

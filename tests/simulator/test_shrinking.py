@@ -1,7 +1,9 @@
 """Failing tapes become small, on failures whose smallest tape is known."""
 
 import random
+import signal
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -166,6 +168,29 @@ def test_a_tape_that_does_not_fail_is_refused() -> None:
         smallest((1, 2, 3), third_choice_is_high, report=quiet)
     with pytest.raises(ValueError, match="at least one run"):
         smallest((0, 0, 417), third_choice_is_high, budget=0, report=quiet)
+
+
+def stopped_in_run(number: int) -> Failure:
+    """Ctrl-C comes in that run of a tape that fails."""
+    runs = count(1)
+
+    def fails(_: Tape) -> bool:
+        if next(runs) == number:
+            signal.raise_signal(signal.SIGINT)
+        return True
+
+    return fails
+
+
+def test_stopped_in_its_first_run_it_has_no_tape_to_return() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        smallest((0, 0, 417), stopped_in_run(1), report=quiet)
+
+
+def test_stopped_later_it_returns_a_tape_that_failed() -> None:
+    said: list[str] = []
+    assert smallest((5, 0, 417), stopped_in_run(2), report=said.append) == (5, 0, 417)
+    assert said[-1] == "shrinking: stopped after run 2"
 
 
 def test_an_error_of_the_run_itself_is_not_taken_for_a_failure() -> None:
