@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from db.connection import Database
-from domain.audit import Checkpoint, Entry, WrittenEntry
+from domain.audit import AuditCheckpoint, Entry, WrittenEntry
 from domain.ids import TenantId
 
 
-def append(database: Database, entry: Entry) -> Checkpoint:
+def append(database: Database, entry: Entry) -> AuditCheckpoint:
     """Writes an entry at the end of its tenant's chain. One that is there already, by its id, stays where it is.
 
     Where the statement of an act can write the entry itself, by the same function, it does: then neither is without the
@@ -19,7 +19,7 @@ def append(database: Database, entry: Entry) -> Checkpoint:
         {"tenant_id": entry.tenant_id, "at": entry.at, "content": entry.content},
         repeatable=True,
     )
-    return Checkpoint(tenant_id=entry.tenant_id, **rows[0])
+    return AuditCheckpoint(tenant_id=entry.tenant_id, **rows[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -433,6 +433,18 @@ class Filter:
         return not (self.terms or self.idempotency_key or self.outcome or self.status_class)
 
 
+def destination_of(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) -> DestinationId | None:
+    """Where a delivery of the tenant goes; None where it has no such delivery."""
+    rows = database.rows(
+        """
+        SELECT destination_id FROM delivery WHERE delivery_id = %(delivery_id)s AND tenant_id = %(tenant_id)s
+        """,
+        {"delivery_id": delivery_id, "tenant_id": tenant_id},
+        repeatable=True,
+    )
+    return DestinationId(rows[0]["destination_id"]) if rows else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPage:
     """Some deliveries of a list, the newest first. `next_before` is the `before` of the next page, None on the last.

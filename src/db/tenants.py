@@ -1,24 +1,29 @@
 """Statements on `tenant` and `token`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from db.connection import Database
-from domain.ids import TenantId, TokenId
+from domain.ids import DestinationId, TenantId, TokenId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The tenant that a bearer token belongs to, and what the token may do."""
+    """The tenant that a bearer token belongs to, and what the token may do: with which destinations, by their ids and
+    their names; None for all."""
 
     tenant_id: TenantId
     token_id: TokenId
     scopes: tuple[str, ...]
+    destinations: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
-    """A token as operators see it: never the secret. Times are None where it was not revoked or never used."""
+    """A token as operators see it: never the secret. Times are None where it was not revoked or never used, or does not
+    end by itself; `destination_ids` is None where it is for all destinations."""
 
     token_id: TokenId
     tenant_id: TenantId
@@ -26,26 +31,35 @@ class TokenRecord:
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    expires_at: datetime | None
+    destination_ids: tuple[DestinationId, ...] | None
 
 
 def caller_of(database: Database, *, token_sha256: bytes, now: datetime) -> Caller | None:
-    """The caller that a token belongs to; None for a token that was never issued or is revoked.
+    """The caller that a token belongs to; None for a token that was never issued, is revoked, or has ended.
 
     Records the use, at most once a minute per token, so that a busy token does not rewrite its row with every call.
     """
     rows = database.rows(
         """
         WITH good AS (
-            SELECT token_id, tenant_id, scopes, last_used_at
+            SELECT token_id, tenant_id, scopes, last_used_at, destination_ids
             FROM token
             WHERE token_sha256 = %(token_sha256)s AND revoked_at IS NULL
+              AND (expires_at IS NULL OR expires_at > %(now)s)
         ), noted AS (
             UPDATE token SET last_used_at = %(now)s
             FROM good
             WHERE token.token_id = good.token_id
               AND (good.last_used_at IS NULL OR good.last_used_at < %(now)s - interval '1 minute')
         )
-        SELECT token_id, tenant_id, scopes FROM good
+        SELECT token_id, tenant_id, scopes,
+               CASE WHEN destination_ids IS NOT NULL THEN ARRAY (
+                   SELECT unnest(ARRAY [destination_id::text, name])
+                   FROM destination
+                   WHERE destination_id = ANY (destination_ids) AND destination.tenant_id = good.tenant_id
+               ) END AS destinations
+        FROM good
         """,
         {"token_sha256": token_sha256, "now": now},
         repeatable=True,
@@ -56,6 +70,7 @@ def caller_of(database: Database, *, token_sha256: bytes, now: datetime) -> Call
         tenant_id=TenantId(rows[0]["tenant_id"]),
         token_id=TokenId(rows[0]["token_id"]),
         scopes=tuple(rows[0]["scopes"]),
+        destinations=None if rows[0]["destinations"] is None else tuple(rows[0]["destinations"]),
     )
 
 
@@ -68,6 +83,8 @@ def issue_token(
     token_sha256: bytes,
     scopes: tuple[str, ...],
     now: datetime,
+    expires_at: datetime | None = None,
+    destination_ids: Sequence[DestinationId] | None = None,
 ) -> TenantId:
     """Stores a token and, where it is new, its tenant under `tenant_id`; returns the id of the tenant of that name.
 
@@ -82,8 +99,10 @@ def issue_token(
             ON CONFLICT ON CONSTRAINT tenant_name_once DO UPDATE SET name = EXCLUDED.name
             RETURNING tenant_id
         ), stored AS (
-            INSERT INTO token (token_id, tenant_id, token_sha256, scopes, created_at)
-            SELECT %(token_id)s, tenant_id, %(token_sha256)s, %(scopes)s, %(now)s FROM owner
+            INSERT INTO token (token_id, tenant_id, token_sha256, scopes, created_at, expires_at, destination_ids)
+            SELECT %(token_id)s, tenant_id, %(token_sha256)s, %(scopes)s, %(now)s, %(expires_at)s,
+                   %(destination_ids)s::uuid[]
+            FROM owner
             ON CONFLICT ON CONSTRAINT token_pkey DO NOTHING
         )
         SELECT tenant_id FROM owner
@@ -95,6 +114,8 @@ def issue_token(
             "token_sha256": token_sha256,
             "scopes": list(scopes),
             "now": now,
+            "expires_at": expires_at,
+            "destination_ids": None if destination_ids is None else list(destination_ids),
         },
         repeatable=True,
     )
@@ -119,7 +140,8 @@ def tokens_of(database: Database, *, tenant_name: str) -> list[TokenRecord]:
     """All tokens of a tenant, oldest first; none for a tenant that does not exist."""
     rows = database.rows(
         """
-        SELECT token.token_id, token.tenant_id, token.scopes, token.created_at, token.revoked_at, token.last_used_at
+        SELECT token.token_id, token.tenant_id, token.scopes, token.created_at, token.revoked_at, token.last_used_at,
+               token.expires_at, token.destination_ids
         FROM token JOIN tenant USING (tenant_id)
         WHERE tenant.name = %(tenant_name)s
         ORDER BY token.token_id
@@ -127,4 +149,26 @@ def tokens_of(database: Database, *, tenant_name: str) -> list[TokenRecord]:
         {"tenant_name": tenant_name},
         repeatable=True,
     )
-    return [TokenRecord(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
+    return [_token_record(row) for row in rows]
+
+
+def _token_record(row: Mapping[str, Any]) -> TokenRecord:
+    ids = row["destination_ids"]
+    lists = {"scopes": tuple(row["scopes"]), "destination_ids": None if ids is None else tuple(ids)}
+    return TokenRecord(**{**row, **lists})
+
+
+def destinations_of(database: Database, *, tenant_name: str, references: Sequence[str]) -> dict[str, DestinationId]:
+    """The ids of those of `references`, names or ids, that the tenant has a destination of."""
+    rows = database.rows(
+        """
+        SELECT listed.reference, destination.destination_id
+        FROM unnest(%(references)s::text[]) AS listed (reference)
+        JOIN destination ON listed.reference IN (destination.name, destination.destination_id::text)
+        JOIN tenant USING (tenant_id)
+        WHERE tenant.name = %(tenant_name)s AND destination.deleted_at IS NULL
+        """,
+        {"tenant_name": tenant_name, "references": list(references)},
+        repeatable=True,
+    )
+    return {row["reference"]: DestinationId(row["destination_id"]) for row in rows}

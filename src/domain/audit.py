@@ -43,7 +43,7 @@ class WrittenEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class AuditCheckpoint:
     """How far a chain has come: whoever knows it notices when the chain was rewritten or cut up to there."""
 
     tenant_id: TenantId

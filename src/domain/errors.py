@@ -5,6 +5,7 @@
     ├── Malformed                 what the caller sent cannot even be read (not JSON, a bad Idempotency-Key header)
     ├── Unauthorized              no token, or one that is not valid or no longer so
     ├── Forbidden                 the token lacks the scope
+    ├── Restricted                the token is for some destinations, and the call is about others too
     ├── NotAllowed                the destination does not allow this method or path
     ├── NotFound                  no such thing for this tenant
     ├── Conflict
@@ -73,6 +74,14 @@ class Forbidden(SallyportError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"this token lacks the scope '{scope}'")
         self.scope = scope
+
+
+class Restricted(SallyportError):
+    """The token is for some destinations alone, and the call would show or change what belongs to all. What belongs to
+    another destination is not found instead."""
+
+    def __init__(self) -> None:
+        super().__init__("this token is for some destinations alone; a list of deliveries needs ?destination=")
 
 
 class NotAllowed(SallyportError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from db import audit
-from domain.audit import Checkpoint, Detail, Entry, canonical, storable
+from domain.audit import AuditCheckpoint, Detail, Entry, canonical, storable
 from domain.destinations import GONE
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DestinationId, TenantId
@@ -65,7 +65,7 @@ def entry_of(act: Act, *, services: Services) -> Entry:
     return Entry(tenant_id=act.tenant_id, at=now, content=canonical(content))
 
 
-def log_act(act: Act, checkpoint: Checkpoint | None, *, services: Services) -> None:
+def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: Services) -> None:
     """The line of the function's log. With the entry's number and hash it leaves the database: a chain that is cut or
     rewritten afterwards does not lead to them any more."""
     logger.info(

@@ -1,12 +1,14 @@
 """For operators, by IAM invoke only: issue, list and revoke tokens; see which partners have let an address in.
 
-{"action": "issue_token", "tenant": "acme", "scopes": ["read", "send", "manage"]}
+{"action": "issue_token", "tenant": "acme", "scopes": ["read", "send", "manage"], "expires_at": "2027-01-31T00:00:00Z",
+ "destinations": ["bank"]}
 {"action": "list_tokens", "tenant": "acme"}
 {"action": "revoke_token", "token_id": "..."}
 {"action": "seen_from", "address": "203.0.113.11"}
 """
 
 import secrets
+from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any, assert_never
 from uuid import UUID
@@ -28,6 +30,8 @@ class IssueToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action",
 
     tenant: str
     scopes: list[str] = msgspec.field(default_factory=lambda: list(ALL_SCOPES))
+    expires_at: datetime | None = None
+    destinations: list[str] | None = None
 
 
 class ListTokens(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="list_tokens"):
@@ -88,8 +92,12 @@ def _seen_from(command: SeenFrom) -> dict[str, Any]:
 def _issue(command: IssueToken) -> dict[str, Any]:
     issued = tokens.issue(
         wiring.admin(),
-        tenant_name=command.tenant,
-        scopes=tuple(command.scopes),
+        tokens.WantedToken(
+            tenant_name=command.tenant,
+            scopes=tuple(command.scopes),
+            expires_at=command.expires_at,
+            destinations=None if command.destinations is None else tuple(command.destinations),
+        ),
         now=wiring.utc_now(),
         randomness=secrets.token_bytes(tokens.SECRET_BYTES + 2 * RANDOM_BYTES),
     )
@@ -99,4 +107,6 @@ def _issue(command: IssueToken) -> dict[str, Any]:
         "token_id": str(issued.token_id),
         "tenant_id": str(issued.tenant_id),
         "scopes": list(issued.scopes),
+        "expires_at": None if issued.expires_at is None else issued.expires_at.isoformat(),
+        "destination_ids": issued.destination_ids and list(map(str, issued.destination_ids)),
     }

@@ -42,6 +42,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             "tenant_id": str(caller.tenant_id),
             "token_id": str(caller.token_id),
             "scopes": " ".join(caller.scopes),
+            # Left out where the token is for all destinations; ids and names have no spaces in them.
+            **({} if caller.destinations is None else {"destinations": " ".join(caller.destinations)}),
         },
     }
 

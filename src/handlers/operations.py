@@ -10,6 +10,7 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 
 from domain.errors import Fault, InvalidRequest, Malformed
 from handlers.request import Request, request_of
+from handlers.restriction import keep_within
 
 type View = Callable[..., Response[Any]]
 
@@ -95,6 +96,7 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
             request = request_of(router.current_event.raw_event)
             if operation.scope is not None:
                 request.need(operation.scope)
+                keep_within(request, operation.path, parts)
             if not operation.passes:
                 _refuse_surplus(request, operation)
             return view(request, **parts)

@@ -84,7 +84,7 @@ def problem_of(error: SallyportError) -> Problem:
     match error:
         case errors.InvalidRequest() | errors.Malformed() | errors.KeyReused() | errors.TooLarge():
             return _at_fault(error)
-        case errors.Unauthorized() | errors.Forbidden() | errors.NotAllowed() | errors.NotFound():
+        case errors.Unauthorized() | errors.Forbidden() | errors.Restricted() | errors.NotAllowed() | errors.NotFound():
             return _not_allowed(error)
         case errors.Conflict():
             return _conflict(error)
@@ -129,12 +129,14 @@ def _invalid(faults: Sequence[errors.Fault]) -> Problem:
     return problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, detail, extensions=members)
 
 
-def _not_allowed(error: errors.Unauthorized | errors.Forbidden | errors.NotAllowed | errors.NotFound) -> Problem:
+def _not_allowed(
+    error: errors.Unauthorized | errors.Forbidden | errors.Restricted | errors.NotAllowed | errors.NotFound,
+) -> Problem:
     match error:
         case errors.Unauthorized():
             headers = {"WWW-Authenticate": 'Bearer realm="sallyport"'}
             return problem("unauthorized", HTTPStatus.UNAUTHORIZED, str(error), headers=headers)
-        case errors.Forbidden():
+        case errors.Forbidden() | errors.Restricted():
             return problem("forbidden", HTTPStatus.FORBIDDEN, str(error))
         case errors.NotAllowed():
             return problem("not-allowed", HTTPStatus.FORBIDDEN, str(error))

@@ -26,7 +26,8 @@ class Request:
 
     `headers` and `query` have repeated names in their order; query values are decoded, because REST
     APIs hand them over so. `tenant_id`, `token_id` and `scopes` come from the authorizer and are empty on open routes.
-    `source_address` is what API Gateway saw the call come from.
+    `source_address` is what API Gateway saw the call come from. `destinations` are the ids and names of those that the
+    token is for, None for all.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Request:
     scopes: frozenset[str]
     token_id: str = ""
     source_address: str | None = None
+    destinations: frozenset[str] | None = None
 
     @property
     def tenant_id(self) -> TenantId:
@@ -125,6 +127,7 @@ def request_of(event: Mapping[str, Any]) -> Request:
         scopes=frozenset((authorizer.get("scopes") or "").split()),
         token_id=authorizer.get("token_id") or "",
         source_address=(context.get("identity") or {}).get("sourceIp"),
+        destinations=frozenset(authorizer["destinations"].split()) if "destinations" in authorizer else None,
     )
     if not _is_unicode(request):
         raise Malformed("the path, the query and the headers must be Unicode text")

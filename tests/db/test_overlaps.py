@@ -17,7 +17,7 @@ import pytest
 from db import attempts, deliveries, tenants
 from db.attempts import Written
 from db.connection import Database
-from domain.audit import Checkpoint
+from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
@@ -311,7 +311,7 @@ def test_who_appends_to_a_chain_waits_for_the_entry_before(pair: Pair, end: str,
     """Or two entries would follow the same one."""
     pair.begin(writes(50))
     second = pair.second_waits(writes(51), end=end)
-    assert isinstance(second, Checkpoint)
+    assert isinstance(second, AuditCheckpoint)
     assert (second.sequence, pair.one("SELECT hash FROM audit_head")) == (sequence, (second.hash,))
     rows = pair.superuser.rows("SELECT previous, hash FROM audit_entry ORDER BY sequence", {})
     assert [row["previous"] for row in rows] == [bytes(32), *(row["hash"] for row in rows[:-1])]

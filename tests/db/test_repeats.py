@@ -19,10 +19,11 @@ from uuid import UUID
 import pytest
 
 from db import attempts, audit, control, deliveries, destinations, oauth_tokens, sightings, tenants
+from db.audit import AuditFilter
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
-from domain.audit import Checkpoint, Entry, EntryContent, canonical
+from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
 from domain.control import Change, Control
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
@@ -259,7 +260,7 @@ def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NO
     return act
 
 
-def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], Checkpoint]:
+def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], AuditCheckpoint]:
     """An entry of the audit log."""
     content: EntryContent = {
         "by": "token",
@@ -409,6 +410,18 @@ IN_ORDER = (*READY, accepts(ordering_key="k"), accepts(SECOND, ordering_key="k")
 # With limits, with slots, and in an order: what a first run took or passed on, the second one neither takes nor misses.
 FLOW_CASES = [
     Case(statement="audit.append", runs=writes(50), meanwhile={"another": writes(51)}),
+    Case(
+        statement="audit.page",
+        before=(writes(49), writes(50)),
+        runs=lambda database: audit.page(database, AuditFilter(tenant_id=TENANT), limit=2),
+        meanwhile={"another": writes(51)},
+    ),
+    Case(
+        statement="audit.export",
+        before=(writes(49), writes(50)),
+        runs=lambda database: audit.export(database, tenant_id=TENANT, after=0, since=None, until=None, limit=2),
+        meanwhile={"another": writes(51)},
+    ),
     Case(statement="audit.append", told="behind another", before=(writes(49),), runs=writes(50), role=ADMIN_ROLE),
     *(
         Case(
@@ -489,6 +502,17 @@ CASES = [
         runs=lambda database: tenants.tokens_of(database, tenant_name="acme"),
         role=ADMIN_ROLE,
         meanwhile={"another": issues_another, "revoked": revokes},
+    ),
+    Case(
+        statement="tenants.destinations_of",
+        before=READY,
+        runs=lambda database: tenants.destinations_of(database, tenant_name="acme", references=["partner", "no"]),
+        role=ADMIN_ROLE,
+    ),
+    Case(
+        statement="deliveries.destination_of",
+        before=PENDING,
+        runs=lambda database: deliveries.destination_of(database, tenant_id=TENANT, delivery_id=FIRST),
     ),
     Case(
         statement="tenants.caller_of",

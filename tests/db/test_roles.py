@@ -118,8 +118,14 @@ def test_the_master_makes_the_roles_and_iam_lets_them_in(server: Postgres) -> No
 
 
 def test_the_authorizer_reads_what_its_statement_reads_and_nothing_else(server: Postgres) -> None:
-    names = ("token_id", "tenant_id", "token_sha256", "scopes", "revoked_at", "last_used_at")
-    assert readable(server, AUTHORIZER_ROLE) == {("token", name) for name in names}
+    names = (
+        *("token_id", "tenant_id", "token_sha256", "scopes", "revoked_at", "last_used_at"),
+        *("expires_at", "destination_ids"),
+    )
+    assert readable(server, AUTHORIZER_ROLE) == {
+        *(("token", name) for name in names),
+        *(("destination", name) for name in ("destination_id", "tenant_id", "name")),
+    }
 
 
 def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:

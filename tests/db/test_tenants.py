@@ -51,6 +51,8 @@ def token(number: int, **overrides: object) -> TokenRecord:
         created_at=NOW,
         revoked_at=None,
         last_used_at=None,
+        expires_at=None,
+        destination_ids=None,
     )
     return replace(made, **overrides)  # type: ignore[arg-type]  # of the fields' own types
 

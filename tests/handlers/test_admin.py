@@ -17,7 +17,7 @@ def invoke(**event: Any) -> dict[str, Any]:
 
 def test_a_token_is_issued_shown_once_and_stored_as_its_hash(functions: Functions) -> None:
     issued = invoke(action="issue_token", tenant="initech", scopes=["read"])
-    assert set(issued) == {"token", "token_id", "tenant_id", "scopes"}
+    assert set(issued) == {"token", "token_id", "tenant_id", "scopes", "expires_at", "destination_ids"}
     assert issued["scopes"] == ["read"]
     assert issued["token"].startswith("spt_")
     assert len(issued["token"]) == 47
@@ -46,6 +46,8 @@ def test_tokens_are_listed_without_their_secrets(functions: Functions) -> None:
         "created_at": shown["created_at"],
         "revoked_at": None,
         "last_used_at": None,
+        "expires_at": None,
+        "destination_ids": None,
     }
     assert invoke(action="list_tokens", tenant="nobody") == {"tokens": []}
 
@@ -73,6 +75,13 @@ def test_what_does_not_exist_cannot_be_revoked(refusing: Functions) -> None:
         ({"tenant": "initech", "scopes": []}, ["/scopes"]),
         ({"tenant": "initech", "scopes": ["read", "admin"]}, ["/scopes"]),
         ({"tenant": "a b", "scopes": ["admin"]}, ["/tenant", "/scopes"]),
+        ({"tenant": "initech", "expires_at": "2026-03-01T12:00:00Z"}, ["/expires_at"]),
+        ({"tenant": "initech", "expires_at": "2100-03-01T12:00:00"}, ["/expires_at"]),
+        ({"tenant": "acme", "destinations": []}, ["/destinations"]),
+        ({"tenant": "acme", "destinations": ["partner"] * 21}, ["/destinations"]),
+        ({"tenant": "acme", "destinations": ["partner", "nowhere", ""]}, ["/destinations/1", "/destinations/2"]),
+        ({"tenant": "globex", "destinations": ["partner"]}, ["/destinations/0"]),
+        ({"tenant": "initech", "destinations": ["partner"]}, ["/destinations/0"]),
     ],
 )
 def test_what_cannot_be_issued_is_named(refusing: Functions, event: dict[str, Any], fields: list[str]) -> None:

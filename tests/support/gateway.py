@@ -27,7 +27,7 @@ from egress.addresses import Guard
 from egress.client import Client
 from egress.sealing import SealKey
 from flows.services import Services
-from flows.tokens import issue
+from flows.tokens import WantedToken, issue
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
 from tests.conftest import FreshDatabase
@@ -230,7 +230,10 @@ def make_gateway(
     services = Services(**(values | overrides))
     with closing(Database(DatabaseSettings(database_url=database.operator_url))) as operators:
         issued = issue(
-            operators, tenant_name=tenant_name, scopes=ALL_SCOPES, now=clock(), randomness=secrets.token_bytes(52)
+            operators,
+            WantedToken(tenant_name=tenant_name, scopes=ALL_SCOPES),
+            now=clock(),
+            randomness=secrets.token_bytes(52),
         )
     return Gateway(
         services=services, clock=clock, queue=queue, database=database, tenant_id=issued.tenant_id, token=issued.token

@@ -299,6 +299,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "CARRIED_AFTER_SECONDS": 10,
     },
     "flows/tokens.py": {
+        "MOST_DESTINATIONS": 20,
         "SECRET_BYTES": 32,
     },
     "flows/wake_waiting.py": {

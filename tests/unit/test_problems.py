@@ -15,6 +15,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.Malformed("not JSON"), 400, "malformed-request", {}),
     (errors.Unauthorized("no"), 401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="sallyport"'}),
     (errors.Forbidden("send"), 403, "forbidden", {}),
+    (errors.Restricted(), 403, "forbidden", {}),
     (errors.NotAllowed("path"), 403, "not-allowed", {}),
     (errors.NotFound("delivery", "42"), 404, "not-found", {}),
     (errors.NameTaken("taken"), 409, "name-taken", {}),
