@@ -17,7 +17,7 @@ from uuid import UUID
 from db.connection import Database
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, migrate
 from domain.scopes import ALL_SCOPES
-from flows.tokens import IssuedToken, issue
+from flows.tokens import IssuedToken, WantedToken, issue
 from local.functions import REPOSITORY
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
@@ -151,8 +151,7 @@ def _prepare(postgres: Postgres, directory: Path) -> IssuedToken:
         migrate(session.connection())
         return issue(
             session,
-            tenant_name="acme",
-            scopes=ALL_SCOPES,
+            WantedToken(tenant_name="acme", scopes=ALL_SCOPES),
             now=datetime.now(UTC),
             randomness=secrets.token_bytes(52),
         )
