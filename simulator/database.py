@@ -21,15 +21,15 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db.connection import CONNECT_TIMEOUT_SECONDS, Row
-from simulator.evidence import Begin, RecordRun
+from simulator.evidence import Begin, Lapse, RecordRun
 from simulator.faults import Kind, Seam
-from simulator.scheduler import Signal
+from simulator.scheduler import Killed, Signal
 from simulator.world import EPOCH, Process, World
 
 # A statement that a host had not read when it hung is not subject to statement_timeout (10 s) until it is.
 RUNS_LATE_SECONDS = (3.0, 6.0, 9.0, 25.0)
 # One session may hang alone, and go on just after others have claimed or recorded the same delivery.
-HELD_SECONDS = 70.0
+HELD_SECONDS = 300.0
 HELD_FOR_CHANGES = (1, 2, 3, 4)
 MOMENT_SECONDS = 0.001
 HANG_SECONDS = 15.0
@@ -220,6 +220,10 @@ class Server:
         held = _HeldStatement(delivery=delivery, changes=self.world.choices.of(HELD_FOR_CHANGES), run=run)
         self._held.append(held)
         self.world.scheduler.call_at(self.world.now + HELD_SECONDS, lambda: self._let_go(held))
+        if self.world.weather.may(Kind.CRASH) and self.world.choices.choose(2):
+            self.world.strike(Kind.CRASH, process=process)  # only then is nothing else on its way
+            self.world.scheduler.crash(process)
+            raise Killed
 
     def _let_go(self, held: "_HeldStatement") -> None:
         if held in self._held:
@@ -331,7 +335,10 @@ class Server:
                 kind = "lapsed" if row["lapsed"] else "fresh"
                 self.world.mark(f"claim: {kind}")
                 if row["lapsed"]:
-                    self.world.evidence.lapses.add((delivery, row["attempts_made"]))
+                    lapse = Lapse(
+                        at=self.world.now, process=process.name, delivery=delivery, number=row["attempts_made"]
+                    )
+                    self.world.evidence.lapses.append(lapse)
                 if self.states.get(delivery) != "sending":
                     self._note_begin(delivery, str(row["destination_id"]), parameters)
                 self._enter(delivery, "sending")

@@ -80,6 +80,16 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lapse:
+    """An attempt whose lease had run out when a process claimed its delivery."""
+
+    at: float
+    process: str
+    delivery: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a caller was told of a delivery by the call that it made at `asked_at`.
 
@@ -110,7 +120,8 @@ class Told:
 @dataclass(slots=True, kw_only=True)
 class Invocation:
     """One call of a function. `faults` counts what happened to its process meanwhile, `carried` the statements that the
-    outcomes take which its messages carry."""
+    outcomes take which its messages carry. `after_outage` are deliveries whose wake-ups, all of them, say that the
+    database was away when they were last looked at."""
 
     process: str
     what: str
@@ -121,6 +132,7 @@ class Invocation:
     result: str = "running"
     early: bool = False
     carried: int = 0
+    after_outage: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,9 +142,9 @@ class RunEvidence:
     `begins` are in the order of the statements. `changes` are moments, deliveries, and their states before and after;
     `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first attempts
     may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are deliveries
-    that an operator's round left out; `lapses` are attempts (delivery and number) that were found lapsed, and
-    `unstorable` those that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at the end,
-    `waiting` the deliveries that have a message left, `ended` how the run ended.
+    that an operator's round left out; `unstorable` are attempts (delivery and number) that PostgreSQL refused in
+    whatever form. `deliveries` and `attempts` are the rows at the end, `waiting` the deliveries that have a message
+    left, `ended` how the run ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -145,7 +157,7 @@ class RunEvidence:
     queued: list[tuple[str, float]] = field(default_factory=list)
     turns: dict[str, float] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
-    lapses: set[tuple[str, int]] = field(default_factory=set)
+    lapses: list[Lapse] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

@@ -119,6 +119,7 @@ THEMES = {
     ),
     "outages": (Kind.OUTAGE, Kind.PAUSED),
     "repeated claims": (Kind.CRASH, Kind.BROKEN_AFTER, Kind.ROWS_LATE, Kind.RECEIVED_TWICE),
+    "late records": (Kind.RUNS_LATE, Kind.CRASH),
     "a host that hangs": (Kind.RUNS_LATE, Kind.HANGS, Kind.CONNECT_HANGS, Kind.STALL, Kind.RECEIVED_TWICE),
     "processes that end": (Kind.CRASH, Kind.STALL, Kind.UNDELETED, Kind.DEPLOYMENT),
 }
@@ -138,6 +139,10 @@ class Weather:
     def calm(self) -> bool:
         """Whether nothing goes wrong now."""
         return self.over or not self.possible
+
+    def may(self, kind: Kind) -> bool:
+        """Whether it can happen now."""
+        return kind in self.possible and not self.over
 
     def draw(self, seam: Seam) -> tuple[float, Kind | None]:
         """How long the step at `seam` takes, and what goes wrong; None for nothing."""

@@ -238,6 +238,7 @@ class Pollers:
             invocation = self._world.process.invocation
             assert invocation is not None
             invocation.carried = _statements_for_carried(wakeups)
+            invocation.after_outage = _after_outage(wakeups)
             name = self._world.process.name
             outcomes = [wakeup.record.attempt.attempt_id for wakeup in wakeups if wakeup.record is not None]
             if len(set(outcomes)) < len(outcomes):
@@ -255,6 +256,12 @@ class Pollers:
         if failed:
             self._world.mark("batch: some messages failed")
         self._queue.delete([message for place, message in enumerate(messages) if place not in failed])
+
+
+def _after_outage(wakeups: Sequence[Wakeup]) -> frozenset[str]:
+    looks = [wakeup for wakeup in wakeups if wakeup.record is None]
+    others = {wakeup.delivery_id for wakeup in looks if not wakeup.after_outage}
+    return frozenset(str(wakeup.delivery_id) for wakeup in looks if wakeup.delivery_id not in others)
 
 
 def _statements_for_carried(wakeups: Sequence[Wakeup]) -> int:

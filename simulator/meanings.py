@@ -59,6 +59,7 @@ MEANINGS: Mapping[str, str] = {
         "each retry has a message for its moment before it is recorded, whatever happens after that, unless "
         "the queue failed; and so has each first attempt, where nothing went wrong"
     ),
+    "a lapse waits": "a lapse that is found after an outage is recorded one lease later: its outcome may be on its way",
     "statements stay few": ("where nothing went wrong: 1 statement to accept, 2 for a batch, 3 with early recording"),
     "nothing is misused": (
         "no call breaks a rule of SQS, no transaction is open over a network call, no call ends with 500, "

@@ -64,6 +64,11 @@ class Facts:
         self.rows: dict[str, Mapping[str, Any]] = {str(row["delivery_id"]): row for row in evidence.deliveries}
 
     @cached_property
+    def lapses(self) -> Set[tuple[str, int]]:
+        """The attempts that were found lapsed."""
+        return {(lapse.delivery, lapse.number) for lapse in self.evidence.lapses}
+
+    @cached_property
     def attempts(self) -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
         """The attempt log, by delivery and number."""
         found: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
@@ -573,12 +578,26 @@ def _queued_first(facts: Facts, record: RecordRun) -> bool:
     return not facts.message_lost(record.process, since=made.began_at, until=record.at)
 
 
+def a_lapse_waits_after_an_outage(facts: Facts) -> Iterator[Broken]:
+    """docs/architecture.md, "When a part fails": a lapse that is found after an outage is recorded one lease later,
+    because its outcome may be in another message."""
+    for lapse in facts.evidence.lapses:
+        made = facts.invocation(lapse.process, at=lapse.at)
+        if made is None or lapse.delivery not in made.after_outage:
+            continue
+        until = made.ended_at or float("inf")
+        for record in facts.records.get((lapse.delivery, lapse.number), ()):
+            if record.process == lapse.process and lapse.at <= record.at <= until and record.outcome == "unknown":
+                text = f"the lapse of attempt {lapse.number} was recorded at {record.at:.3f} s, just after an outage"
+                yield _broken("a lapse waits", text, lapse.delivery)
+
+
 def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:
     delay = SCHEDULE_SECONDS[min(record.number, len(SCHEDULE_SECONDS) - 1)]
     asked = _asked(facts, record)
     assert record.next_due_at is not None
     earliest = record.started_at + max(delay * (1 - JITTER), asked - SKEW_SECONDS)  # a date is by the partner's clock
-    lapsed = record.outcome == "unknown" and (record.delivery, record.number) in facts.evidence.lapses
+    lapsed = record.outcome == "unknown" and (record.delivery, record.number) in facts.lapses
     latest = record.at + SKEW_SECONDS + max(delay * (1 + JITTER), asked, LAPSE_SECONDS if lapsed else 0.0)
     if not earliest - 0.01 <= record.next_due_at <= latest:
         text = (
@@ -666,6 +685,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     a_rate_is_kept,
     concurrency_is_kept,
     everything_is_woken_in_time,
+    a_lapse_waits_after_an_outage,
     statements_stay_few,
     nothing_is_misused,
     counts_are_right,

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from domain.deliveries import fingerprint
-from simulator.evidence import Arrival, Begin, FaultStruck, Invocation, RecordRun, RunEvidence, Told
+from simulator.evidence import Arrival, Begin, FaultStruck, Invocation, Lapse, RecordRun, RunEvidence, Told
 from simulator.faults import Kind
 from simulator.promises import PROMISES, Facts, a_key_keeps_its_order, broken_promises, keys_are_kept
 from simulator.setting import BY_ID, DESTINATIONS, Target
@@ -173,6 +173,20 @@ def in_turn(turn_at: float, *, woken_at: float) -> RunEvidence:
     )
 
 
+def after_an_outage(recorded_by: str = "worker 1") -> RunEvidence:
+    """A wake-up that has met an outage finds a lapse, which somebody records."""
+    return good(
+        **UNKNOWN,
+        records=[record(outcome="unknown", status=None, next_state="unknown", process=recorded_by)],
+        lapses=[Lapse(at=10.5, process="worker 1", delivery=str(DELIVERY), number=1)],
+        faults=[FaultStruck(at=10.1, kind=Kind.CRASH, process="worker 1")],
+        invocations=[
+            replace(invocation("batch"), ended_at=10.2, result="crashed", faults=1),
+            replace(invocation("batch"), began_at=10.4, after_outage=frozenset({str(DELIVERY)})),
+        ],
+    )
+
+
 RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
 CRASH: dict[str, Any] = {
     "faults": [FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")],
@@ -326,6 +340,7 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "a delivery that nobody woke": ("woken in time", good(changes=[(0.5, str(DELIVERY), "new", "pending")])),
     "a turn that nobody woke": ("woken in time", in_turn(12.0, woken_at=1.0)),
     "a turn that is put off": ("woken in time", in_turn(60.0, woken_at=60.0)),
+    "a lapse that is recorded just after an outage": ("a lapse waits", after_an_outage()),
     "another status": ("answers are logged", good(attempts=[attempt(1, "answered", 201)])),
     "more than allowed": ("no attempt too many", good(deliveries=[row(attempts_made=11)])),
     "a gap in the log": ("numbers agree", good(deliveries=[row(attempts_made=2)])),
