@@ -38,14 +38,14 @@ class Work:
     events: Callable[[int], Sequence[events.LambdaEvent]]
 
 
-def run(stage: Stage, *, out: Path | None = None) -> None:
+def run(stage: Stage, *, out: Path | None = None, warm_up: int = WARM_UP, calls: int = CALLS) -> None:
     """Only the process of the handler is measured, not PostgreSQL and not the queue. With `out` the counts are
     recorded in that folder, for comparison (tests/tools/test_instructions.py)."""
     if shutil.which("valgrind") is None:
         skipped("instructions", "valgrind is not installed (on Debian and Ubuntu: apt install valgrind)")
         return
-    heading(f"Instructions per warm call under callgrind, {stage.times(CALLS)} calls")
-    counts = measured(stage, warm_up=stage.times(WARM_UP), calls=stage.times(CALLS))
+    heading(f"Instructions per warm call under callgrind, {stage.times(calls)} calls")
+    counts = measured(stage, warm_up=stage.times(warm_up), calls=stage.times(calls))
     rows = [
         [name, f"{count['ours'] / 1e6:.3f}", f"{count['plain'] / 1e6:.3f}", f"{count['ours'] / count['plain']:.2f}"]
         for name, count in counts.items()

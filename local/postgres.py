@@ -151,10 +151,12 @@ class Postgres:
 
     @property
     def _sockets(self) -> Path:
-        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, a directory of our own,
-        with the same name at the next start: others have our URL by then.
+        """The data directory, which PostgreSQL keeps at mode 0700; where its path is too long, or has a comma, which
+        divides a list of directories, a directory of our own, with the same name at the next start: others have our URL
+        by then.
         """
-        if len(os.fsencode(self._data)) + len(f"/.s.PGSQL.{_PORT}") <= _SOCKET_PATH_LIMIT:
+        is_short = len(os.fsencode(self._data)) + len(f"/.s.PGSQL.{_PORT}") <= _SOCKET_PATH_LIMIT
+        if is_short and "," not in str(self._data):
             return self._data
         if self._spare_socket_directory is None:
             self._spare_socket_directory = Path(tempfile.mkdtemp(prefix="sallyport-"))

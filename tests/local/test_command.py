@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,37 +49,113 @@ class Run:
         return self.process.returncode, rest
 
 
+def started(
+    directory: Path,
+    *,
+    port: int | None = None,
+    partner_port: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Run:
+    port, partner_port = port or free_port(), partner_port or free_port()
+    command = [sys.executable, "-m", "local", "run", "--port", str(port), "--partner-port", str(partner_port)]
+    process = subprocess.Popen(
+        [*command, "--directory", str(directory)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    return Run(process=process, port=port)
+
+
+def stop(running: Run) -> None:
+    """Whether or not it has ended."""
+    process = running.process
+    if process.poll() is None:
+        process.terminate()
+    if process.stdout is not None and not process.stdout.closed:
+        process.communicate(timeout=90)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    started: list[subprocess.Popen[str]] = []
+    runs: list[Run] = []
 
-    def start(
-        *,
-        port: int | None = None,
-        partner_port: int | None = None,
-        directory: Path = tmp_path / "kept",
-        environment: Mapping[str, str] = os.environ,
-    ) -> Run:
-        port, partner_port = port or free_port(), partner_port or free_port()
-        command = [sys.executable, "-m", "local", "run", "--port", str(port), "--partner-port", str(partner_port)]
-        process = subprocess.Popen(
-            [*command, "--directory", str(directory)],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return Run(process=process, port=port)
+    def start(*, directory: Path = tmp_path / "kept", **options: Any) -> Run:
+        runs.append(started(directory, **options))
+        return runs[-1]
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        if process.stdout is not None and not process.stdout.closed:
-            process.communicate(timeout=90)
+    for running in runs:
+        stop(running)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A stack that runs on `directory`, and what it printed. A start takes seconds, so tests that leave the stack as it
+    is share it. `before` is what an earlier run on the same directory printed."""
+
+    directory: Path
+    text: str
+    before: str = ""
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines to paste."""
+        return [line for line in self.text.splitlines() if line.startswith("curl")]
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """In a directory whose name holds what shells and programs stumble over."""
+    directory = tmp_path_factory.mktemp("standing") / 'it\'s "quoted", mit Umläuten'
+    running = started(directory)
+    try:
+        yield Standing(directory=directory, text=running.until_ready())
+    finally:
+        stop(running)
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """The second run on a directory, whose name is as long as they come. The first left an unfinished delivery, and had
+    another port for the partner, as every run here has."""
+    directory = tmp_path_factory.mktemp("restarted") / ("long" * 40)
+    first = started(directory)
+    try:
+        before = Standing(directory=directory, text=first.until_ready())
+        curl = next(line for line in before.commands if "Idempotency-Key" in line)
+        pasted(curl.replace('"path": "/orders"', '"path": "/status/503"'))
+    finally:
+        stop(first)
+    second = started(directory)
+    try:
+        yield Standing(directory=directory, text=second.until_ready(), before=before.text)
+    finally:
+        stop(second)
+
+
+@pytest.fixture(scope="module")
+def repaired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """Started with a token file that holds none, a seal key of an earlier version, and no HOME."""
+    directory = tmp_path_factory.mktemp("repaired") / "kept"
+    directory.mkdir(mode=0o700)
+    (directory / "token").write_bytes(b"\xff spt_")
+    (directory / "seal.key").write_bytes(b"\xff" * 32)
+    (directory / "seal.key").chmod(0o600)
+    homeless = {name: value for name, value in os.environ.items() if name != "HOME"}
+    running = started(directory, environment=homeless)
+    try:
+        yield Standing(directory=directory, text=running.until_ready())
+    finally:
+        stop(running)
+
+
+def pasted(line: str) -> str:
+    """What a line to paste prints."""
+    return subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, timeout=90, check=True).stdout
 
 
 def free_port() -> int:
@@ -161,31 +239,24 @@ def test_nothing_outlives_it_even_when_it_is_killed(run: Callable[..., Run]) -> 
     assert alive(children) == set()
 
 
-def test_what_it_prints_works_and_the_token_is_reused_by_the_next_run(run: Callable[..., Run], tmp_path: Path) -> None:
-    first = run()
-    text = first.until_ready()
-    assert f"API docs  http://127.0.0.1:{first.port}/docs" in text
-    curl = [line for line in text.splitlines() if line.startswith("curl")]
-    assert len(curl) == 3
-    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=90, check=True)
-    assert "amount=10" in answered.stdout
-    first.process.terminate()
-    first.ended()
+def test_what_it_prints_works(standing: Standing) -> None:
+    assert re.search(r"API docs  http://127\.0\.0\.1:\d+/docs$", standing.text, re.MULTILINE)
+    assert len(standing.commands) == 3
+    assert "amount=10" in pasted(standing.commands[2])
+
+
+def test_the_token_is_reused_by_the_next_run_and_private(restarted: Standing) -> None:
+    assert token_of(restarted.text) == token_of(restarted.before)
     for private in ("token", "seal.key"):
-        assert (tmp_path / "kept" / private).stat().st_mode & 0o777 == 0o600
-    second = run()
-    assert token_of(second.until_ready()) == token_of(text)
+        assert (restarted.directory / private).stat().st_mode & 0o777 == 0o600
 
 
-def test_another_port_of_the_partner_becomes_that_of_the_stored_destination(run: Callable[..., Run]) -> None:
-    """Every run of this file has another one."""
-    first = run()
-    first.until_ready()
-    first.process.terminate()
-    first.ended()
-    curl = [line for line in run().until_ready().splitlines() if line.startswith("curl")]
-    answered = subprocess.run(["/bin/bash", "-c", curl[2]], capture_output=True, text=True, timeout=90, check=True)
-    assert "amount=10" in answered.stdout
+def test_another_port_of_the_partner_becomes_that_of_the_stored_destination(restarted: Standing) -> None:
+    assert "amount=10" in pasted(restarted.commands[2])
+
+
+def test_an_unfinished_delivery_continues_in_the_next_run(restarted: Standing) -> None:
+    assert "Unfinished deliveries of the last run that go on: 1" in restarted.text
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"spt_a\nspt_b", b"spt_a\r\nX: y", b"x" * 100_000])
@@ -195,20 +266,15 @@ def test_a_token_file_that_holds_no_token_is_as_good_as_none(tmp_path: Path, con
     assert read_token(tmp_path / "nowhere") is None
 
 
-def test_a_damaged_token_file_gets_a_token_that_works(run: Callable[..., Run], tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir(mode=0o700)
-    (tmp_path / "kept/token").write_bytes(b"\xff spt_")
-    token = token_of(run().until_ready())
-    assert read_token(tmp_path / "kept/token") == token
+def test_a_damaged_token_file_gets_a_token_that_works(repaired: Standing) -> None:
+    token = token_of(repaired.text)
+    assert read_token(repaired.directory / "token") == token
+    assert "amount=10" in pasted(repaired.commands[2])
 
 
-def test_a_seal_key_of_an_earlier_version_is_replaced_and_said(run: Callable[..., Run], tmp_path: Path) -> None:
-    key = tmp_path / "kept" / "seal.key"
-    key.parent.mkdir(mode=0o700)
-    key.write_bytes(b"\xff" * 32)
-    key.chmod(0o600)
-    assert "The seal key of an earlier version" in run().until_ready()
-    assert key.read_text().isalnum()
+def test_a_seal_key_of_an_earlier_version_is_replaced_and_said(repaired: Standing) -> None:
+    assert "The seal key of an earlier version" in repaired.text
+    assert (repaired.directory / "seal.key").read_text().isalnum()
 
 
 def is_a_file(kept: Path) -> None:
@@ -257,9 +323,9 @@ def test_a_directory_that_cannot_be_used_is_one_clear_line(
     assert "cannot be used (" in line
 
 
-@pytest.mark.parametrize("name", ['it\'s "quoted", mit Umläuten', "long" * 40])
-def test_any_name_of_a_directory_will_do(run: Callable[..., Run], tmp_path: Path, name: str) -> None:
-    run(directory=tmp_path / name).until_ready()
+def test_any_name_of_a_directory_will_do(standing: Standing, restarted: Standing) -> None:
+    for kept in (standing.directory, restarted.directory):
+        assert (kept / "postgres").is_dir()
 
 
 def test_a_closed_reader_ends_it(run: Callable[..., Run]) -> None:
@@ -271,16 +337,6 @@ def test_a_closed_reader_ends_it(run: Callable[..., Run]) -> None:
     running.process.stdout.close()
     assert running.process.wait(timeout=90) == 0
     assert alive(children) == set()
-
-
-def test_an_unfinished_delivery_continues_in_the_next_run(run: Callable[..., Run]) -> None:
-    first = run()
-    curl = next(line for line in first.until_ready().splitlines() if "Idempotency-Key" in line)
-    flaky = curl.replace('"path": "/orders"', '"path": "/status/503"')
-    subprocess.run(["/bin/bash", "-c", flaky], capture_output=True, timeout=90, check=True)
-    first.process.terminate()
-    first.ended()
-    assert "Unfinished deliveries of the last run that go on: 1" in run().until_ready()
 
 
 def test_an_event_source_that_ends_by_itself_ends_all_of_it(tmp_path: Path) -> None:
@@ -306,9 +362,8 @@ sys.exit(command.main(sys.argv[1:]))
     assert "The event source of AttemptFunction ended. `make run` starts it again" in done.stdout.splitlines()[-1]
 
 
-def test_a_second_run_on_the_same_data_is_refused(run: Callable[..., Run]) -> None:
-    run().until_ready()
-    status, said = run().ended()
+def test_a_second_run_on_the_same_data_is_refused(run: Callable[..., Run], standing: Standing) -> None:
+    status, said = run(directory=standing.directory).ended()
     assert status == 1
     assert "A stack is already running with" in said.splitlines()[-1]
 
@@ -365,8 +420,8 @@ def test_every_advice_has_its_text() -> None:
     assert set(_ADVICE) == set(Advice)
 
 
-def test_a_home_is_not_needed(run: Callable[..., Run]) -> None:
-    run(environment={name: value for name, value in os.environ.items() if name != "HOME"}).until_ready()
+def test_a_home_is_not_needed(repaired: Standing) -> None:
+    assert READY in repaired.text
 
 
 @pytest.mark.parametrize("mebibytes", [1, 20])
@@ -442,15 +497,12 @@ def test_a_broken_data_directory_is_one_clear_line_and_clean_fixes_it(run: Calla
     run().until_ready()
 
 
-def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(
-    run: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_cleaning_nothing_is_fine_and_cleaning_under_a_running_stack_is_not(standing: Standing, tmp_path: Path) -> None:
     clean = [sys.executable, "-m", "local", "clean", "--directory"]
     nothing = subprocess.run([*clean, str(tmp_path / "nothing")], cwd=REPOSITORY, check=False, timeout=90)
     assert nothing.returncode == 0
-    run().until_ready()
     refused = subprocess.run(
-        [*clean, str(tmp_path / "kept")], cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=60
+        [*clean, str(standing.directory)], cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 1
     assert "already running" in refused.stderr
@@ -461,11 +513,9 @@ def another_token(directory: Path, *options: str) -> "subprocess.CompletedProces
     return subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=90)
 
 
-def test_another_token_is_printed_alone_and_what_is_refused_is_one_line(
-    run: Callable[..., Run], tmp_path: Path
-) -> None:
-    first = token_of(run().until_ready())
-    issued = another_token(tmp_path / "kept")
+def test_another_token_is_printed_alone_and_what_is_refused_is_one_line(standing: Standing) -> None:
+    first = token_of(standing.text)
+    issued = another_token(standing.directory)
     assert (issued.returncode, issued.stderr) == (0, "")
     (token,) = issued.stdout.splitlines()
     assert token.startswith("spt_")
@@ -475,7 +525,7 @@ def test_another_token_is_printed_alone_and_what_is_refused_is_one_line(
         (["--scopes", "read,everything"], "/scopes: must be one or more of read, send, manage."),
         (["--scopes", ","], "/scopes: must be one or more of read, send, manage."),
     ):
-        refused = another_token(tmp_path / "kept", *options)
+        refused = another_token(standing.directory, *options)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr == f"No token was issued: {words}\n"
 
