@@ -12,6 +12,9 @@ PY := $(VENV)/bin/python
 PROGRAM = $(shell env --block-signal=INT true 2>/dev/null && echo env --block-signal=INT) $(PY) -m local.program
 TIED = --tied=$(shell echo $$PPID)
 export PYTHONPATH := src:.
+# Set-up compiles nothing (local/set-up). A machine that keeps Python from storing what it compiles would compile moto and
+# all else again at the start of every program, which takes two thirds of `make run`'s start.
+unexport PYTHONDONTWRITEBYTECODE
 
 RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
