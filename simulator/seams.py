@@ -3,7 +3,8 @@
 Most of it goes through `flows.services.Services`, which is made for that. What the code takes from the standard library
 and from psycopg has no such seam, and is replaced in the modules that use it, for a whole process of the simulator:
 
-- `threading.Thread` in flows/early_recording.py and runtime/deadline.py becomes a task of the scheduler
+- `threading.Thread` in flows/early_recording.py and `threads.Thread` in runtime/deadline.py become tasks of the
+  scheduler
 - `threading.RLock` in db/connection.py becomes one that tasks wait for: to the real one they are all one thread
 - `time` in db/connection.py becomes virtual time
 - `Connection` in db/connection.py, psycopg's connection, becomes the model's
@@ -141,7 +142,7 @@ def seams() -> Iterator[None]:
     logger = logging.getLogger(observability.logger.name)
     with (
         patch.object(early_recording, "threading", _Threading),
-        patch.object(deadline, "threading", _Threading),
+        patch.object(deadline, "threads", _Threading),
         patch.object(db_connection, "threading", _Threading),
         patch.object(db_connection, "time", _Time),
         patch.object(db_connection, "Connection", _Connections),

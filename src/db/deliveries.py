@@ -841,9 +841,9 @@ def _claim_result(
     """`destinations` are those of the rows before: all rows of one statement have the same of each."""
     delivery_id = DeliveryId(row["delivery_id"])
     if row["leased"]:
-        if row["destination_id"] not in destinations:
-            destinations[row["destination_id"]] = destination(row)
-        claimed_for = destinations[row["destination_id"]]
+        claimed_for = destinations.get(row["destination_id"])
+        if claimed_for is None:
+            claimed_for = destinations[row["destination_id"]] = destination(row)
         return _claim(row, claimed_for, body=row["body"], lease=lease, lapsed=row["lapsed"])
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
@@ -876,7 +876,7 @@ def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lea
         attempts_allowed=row["attempts_allowed"],
         lapsed=lapsed,
         give_up_at=row["give_up_at"],
-        token=stored_token(row["token"]),
+        token=None if row["token"] is None else stored_token(row["token"]),
     )
 
 

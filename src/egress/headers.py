@@ -11,7 +11,7 @@ from domain.outcomes import Headers
 CLIENT_FIELDS = FRAMING | HOP_BY_HOP
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5, obs-text included
-LONGEST_REMEMBERED_NAME = 64
+LONGEST_REMEMBERED_LINE = 64
 _CONTROLS = {code: " " for code in (*range(0x20), 0x7F) if code != 0x09}
 
 
@@ -39,18 +39,10 @@ def field_line(name: str, value: str) -> bytes:
 def received(lines: Sequence[bytes]) -> Headers:
     """The fields of an answer, in their order, as storable text. Lines that are not fields are left out.
 
-    Most answers have nothing but plain fields: names that came before, on one line, values of visible ASCII.
+    Most answers have nothing but plain fields, and nearly all of these came before, with another answer.
     """
-    texts = b"".join(lines).decode("latin-1").split("\r\n")
-    if len(texts) != len(lines) + 1 or not _is_plain("".join(texts)):
-        return received_in_any_form(lines)
-    fields: list[tuple[str, str]] = []
-    for text in texts[:-1]:
-        name, colon, value = text.partition(":")
-        if not colon or len(name) > LONGEST_REMEMBERED_NAME or not _is_remembered_token(name):
-            return received_in_any_form(lines)
-        fields.append((name, value.strip()))
-    return tuple(fields)
+    fields = [_remembered_field(line) if len(line) <= LONGEST_REMEMBERED_LINE else _plain_field(line) for line in lines]
+    return received_in_any_form(lines) if None in fields else tuple(filter(None, fields))
 
 
 def received_in_any_form(lines: Iterable[bytes]) -> Headers:
@@ -74,9 +66,14 @@ def _is_plain(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-@lru_cache(maxsize=1000)
-def _is_remembered_token(text: str) -> bool:
-    return is_token(text)
+def _plain_field(line: bytes) -> tuple[str, str] | None:
+    """Its name and its value of printable ASCII; None where it is something else."""
+    name, colon, value = line.decode("latin-1").partition(":")
+    value = value.strip()
+    return (name, value) if colon and is_token(name) and _is_plain(value) else None
+
+
+_remembered_field = lru_cache(maxsize=1000)(_plain_field)
 
 
 @lru_cache(maxsize=1000)

@@ -142,6 +142,8 @@ def _with_credentials(
     claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Unreachable:
     """Raises Unsealable."""
+    if _is_plain(claim.destination):
+        return _unsigned(claim, (), tls=None, within_seconds=within_seconds)
     auth = _auth(claim.destination, key=key)
     tls = _tls(claim.destination, key=key)
     unsigned = partial(_unsigned, claim, tls=tls, within_seconds=within_seconds)
@@ -154,6 +156,17 @@ def _with_credentials(
     if isinstance(auth, OAuth2Auth):
         return tokens.request(claim, auth, draft=unsigned(()), complete=complete)
     return complete(auth_headers(auth))
+
+
+def _is_plain(destination: Destination) -> bool:
+    """Whether its requests are sent as they are: without credentials, signatures and TLS of its own."""
+    options = destination.options
+    return (
+        destination.auth_type is AuthType.NONE
+        and not _has_secrets(destination)
+        and options.signing is None
+        and options.tls is None
+    )
 
 
 def _unsigned(claim: Claim, credentials: Headers, *, tls: RequestTls | None, within_seconds: float) -> OutboundRequest:

@@ -1,8 +1,9 @@
 """Work that is given up when its time is over, whatever it waits for: a frozen host never ends a call by itself."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
+
+from runtime import threads
 
 CUT_SECONDS = 2.0  # how long the work gets to notice that it was cut off
 
@@ -25,7 +26,7 @@ def within[T](seconds: float, work: Callable[[], T], *, cut: Callable[[], Any]) 
         except BaseException as error:  # noqa: BLE001 - all of them are raised again below
             errors.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threads.Thread(target=run, daemon=True)
     thread.start()
     thread.join(max(0.0, seconds))
     if thread.is_alive():

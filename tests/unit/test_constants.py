@@ -182,7 +182,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MOST_THREADS": 32,
     },
     "egress/headers.py": {
-        "LONGEST_REMEMBERED_NAME": 64,
+        "LONGEST_REMEMBERED_LINE": 64,
     },
     "egress/response.py": {
         "RESPONSE_CAP_BYTES": 4_194_304,
