@@ -252,13 +252,13 @@ def _look_again(
 ) -> list[Wakeup]:
     """The wake-up that replaces this one; none where no further one is needed."""
     match result:
-        case Claim(lapsed=False):
-            return []
-        case Claim() if wakeup.after_outage:
-            return [_at(now + timedelta(seconds=services.lease_seconds), wakeup)]
+        case Claim(lapsed=lapsed):
+            return (
+                [_at(now + timedelta(seconds=services.lease_seconds), wakeup)] if lapsed and wakeup.after_outage else []
+            )
         case Finished(next_in_order=next_id) if next_id is not None:
             return [replace(_at(now, wakeup), delivery_id=next_id)]  # whoever recorded the end may not have woken it
-        case Claim() | Finished():
+        case Finished():
             return []
         case Abandoned():
             return [_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup)]  # in case that canceling it failed
