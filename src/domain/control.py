@@ -8,6 +8,8 @@ from uuid import UUID
 from domain.deliveries import Resolution, State
 from domain.values import value_class
 
+# A call takes 29 s at the longest, and its statement 10 s after that: then a row has changed, or never does.
+CHANGED_WITHIN_SECONDS = 45
 # The calls under /v1/deliveries/{delivery_id} that a delivery in this state takes. None of them interrupts an attempt.
 POSSIBLE: Mapping[State, tuple[str, ...]] = {
     State.PENDING: ("cancel", "retry", "not_before"),

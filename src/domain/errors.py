@@ -13,12 +13,14 @@
     │   ├── WrongState            the state of a thing does not allow what was asked for
     │   ├── Unfinished            deliveries to the destination are unfinished, so it cannot be deleted
     │   ├── Disabled              the destination is disabled: it takes no new deliveries
+    │   ├── TooManyJobs           the tenant has as many unfinished jobs as it may have
     │   ├── DestinationDeleted    the delivery's destination was deleted: nothing is sent to it
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
     ├── TooSoon                   the destination was verified a moment ago
     ├── Outdated                  an If-Match that names an earlier version
     ├── KeyReused                 the idempotency key came with another request before
+    ├── JobKeyReused              the same, for a job
     ├── TooLarge                  a body over its limit
     ├── Unavailable               something Sallyport needs is unavailable for now; carries when to try again
     │   ├── DatabaseUnavailable
@@ -158,6 +160,13 @@ class DestinationDeleted(Conflict):
         super().__init__("its destination was deleted; nothing is sent to it any more")
 
 
+class TooManyJobs(Conflict):
+    """The tenant has as many unfinished jobs as it may have."""
+
+    def __init__(self) -> None:
+        super().__init__("too many jobs are unfinished; wait for one, or cancel one")
+
+
 class StillInFlight(Conflict):
     """The first request with this idempotency key has no result yet."""
 
@@ -200,6 +209,14 @@ class KeyReused(SallyportError):
     def __init__(self, *, delivery_id: str) -> None:
         super().__init__(f"this key belongs to delivery {delivery_id}, whose request differs")
         self.delivery_id = delivery_id
+
+
+class JobKeyReused(SallyportError):
+    """The idempotency key belongs to a job of another kind or with other bounds."""
+
+    def __init__(self, *, job_id: str) -> None:
+        super().__init__(f"this key belongs to job {job_id}, which differs")
+        self.job_id = job_id
 
 
 class TooLarge(SallyportError):

@@ -11,6 +11,7 @@ DestinationId = NewType("DestinationId", UUID)
 DeliveryId = NewType("DeliveryId", UUID)
 AttemptId = NewType("AttemptId", UUID)
 LeaseId = NewType("LeaseId", UUID)
+JobId = NewType("JobId", UUID)
 
 RANDOM_BYTES = 10
 # A UUID forbids setting its two slots; the slots themselves do not.

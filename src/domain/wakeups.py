@@ -31,6 +31,7 @@ class Wakeup:
     a row. `after_outage` says that the database was not available when it was last looked at.
 
     `record` is an outcome that is still to be recorded; None for the wake-ups that only say that something is due.
+    `of_job` says that the id is that of a job, whose next step is due (flows/jobs.py).
     """
 
     delivery_id: DeliveryId
@@ -39,6 +40,7 @@ class Wakeup:
     misses: int = 0
     after_outage: bool = False
     record: Record | None = None
+    of_job: bool = False
 
 
 def group_name(tenant_id: TenantId, destination: str) -> str:

@@ -29,6 +29,7 @@ from domain.outcomes import Exchange, Unknown
 from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
+from flows.jobs import advance
 from flows.judge import JudgedAttempt, judged
 from flows.prepare import BatchTokens, prepared, seal_key
 from flows.services import Services
@@ -44,6 +45,7 @@ PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not a
 CARRIED_PUT_BACK_SECONDS = 5
 LOST = Unknown(reason="a fault of the gateway itself; what was sent is not known")
 RETRY_AFTER_SECONDS = 5
+NEXT_JOB_SECONDS = 1
 # The share of a batch's time for outcomes that came in wake-ups: they can be queued again, and new ones must be sent.
 CARRIED_SECONDS = 4.0
 
@@ -75,8 +77,10 @@ def attempt_due(
     carried = [message for message in messages if message.wakeup.record is not None]
     plain = [message for message in messages if message.wakeup.record is None]
     early = _first_of_each([message for message in plain if message.wakeup.due_at > now])
-    due = {message.wakeup.delivery_id: message for message in plain if message.wakeup.due_at <= now}
+    arrived = [message for message in plain if message.wakeup.due_at <= now]
+    due = {message.wakeup.delivery_id: message for message in arrived if not message.wakeup.of_job}
     requeued = _record_carried(carried, end_at=end_at, services=services)
+    requeued += _advance_jobs([message for message in arrived if message.wakeup.of_job], services=services)
 
     # 2. Claim
     results = _claim(due, now=now, services=services)
@@ -149,6 +153,16 @@ def make_attempts(
             services=services,
         )
         for claim, exchange, was_asked in exchanges
+    ]
+
+
+def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[BatchMessage]:
+    """Makes a step of one job; the others' come back in a moment, so that the deliveries of the batch do not wait."""
+    later = services.clock() + timedelta(seconds=NEXT_JOB_SECONDS)
+    left = [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in steps[1:]]
+    return [
+        *left,
+        *(replace(step, wakeup=wakeup) for step in steps[:1] for wakeup in advance(step.wakeup, services=services)),
     ]
 
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from db import control as table
 from db import deliveries
 from db.control import Changed
-from domain.control import FROM, POSSIBLE, RESOLVED, Change, Control
+from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, Change, Control
 from domain.deliveries import Delivery, Resolution, State
 from domain.errors import DestinationDeleted, NotFound, SallyportError, WrongState
 from domain.ids import DeliveryId, TenantId
@@ -22,8 +22,6 @@ from flows.services import Services
 from flows.wake import wake
 from runtime.observability import logger
 
-# A call takes 29 s at the longest, and its statement 10 s after that: then the row has changed, or never does.
-CHANGED_WITHIN_SECONDS = 45
 ACTS = {
     Control.RESOLVE: "delivery.resolved",
     Control.CANCEL: "delivery.canceled",

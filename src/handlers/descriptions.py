@@ -11,6 +11,7 @@ from typing import Any
 from domain.control import Control
 from domain.deliveries import State, WaitingFor
 from domain.destinations import DestinationState, Transition
+from domain.jobs import JobState, JobTransition
 from domain.outcomes import OutcomeKind
 from handlers.problems import TITLES
 
@@ -130,7 +131,9 @@ KINDS: Mapping[str, ProblemKind] = {
         statuses=(422,),
         detail=f"this key belongs to delivery {EXAMPLE_ID}, whose request differs",
         members=_DELIVERY,
+        some_members=("delivery_id", "job_id"),
     ),
+    "too-many-jobs": ProblemKind(statuses=(409,), detail="too many jobs are unfinished; wait for one, or cancel one"),
     "too-soon": ProblemKind(statuses=(429,), detail="the destination was verified a moment ago", headers=_RETRY),
     "too-many-requests": ProblemKind(
         statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
@@ -198,16 +201,17 @@ KINDS: Mapping[str, ProblemKind] = {
         some_headers=_OF_CALL,
     ),
 }
+_POSSIBLE = dict.fromkeys(name.value for kind in (Transition, Control, JobTransition) for name in kind)
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "state": {
         "type": "string",
-        "enum": list(dict.fromkeys(state.value for kind in (DestinationState, State) for state in kind)),
-        "description": "The state that the destination, or the delivery, is in",
+        "enum": list(dict.fromkeys(state.value for kind in (DestinationState, State, JobState) for state in kind)),
+        "description": "The state that the destination, the delivery or the job is in",
         "examples": ["disabled"],
     },
     "possible": {
         "type": "array",
-        "items": {"type": "string", "enum": [name.value for kind in (Transition, Control) for name in kind]},
+        "items": {"type": "string", "enum": list(_POSSIBLE)},
         "description": "What would be possible instead: calls, or members of a PATCH",
         "examples": [["enable"]],
     },
@@ -219,6 +223,7 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
     },
     "version": {"type": "integer", "description": "The version that it is at", "examples": [3]},
     "delivery_id": {**_UUID, "description": "The delivery that this is about", "examples": [EXAMPLE_ID]},
+    "job_id": {**_UUID, "description": "The job that this is about", "examples": [EXAMPLE_ID]},
     "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
     "outcome": {
         "type": "string",

@@ -18,6 +18,7 @@ from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
 from domain.deliveries import ASYNC_ATTEMPTS, Resolution, State, WaitingFor
 from domain.destinations import DestinationState, Guarantee
+from domain.jobs import JobAct, JobState
 from domain.outcomes import OutcomeKind
 from domain.probe import ProbeResult
 from domain.signing import JwsAlgorithm, MessageAlgorithm
@@ -65,6 +66,7 @@ from handlers.schemas.destinations.timeouts import TimeoutsBody
 from handlers.schemas.destinations.tls import TlsBody
 from handlers.schemas.destinations.verify import VerificationBody, VerifyBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
+from handlers.schemas.jobs import DryRunBody, JobBody, JobsBody, NewCancellationBody, NewReplayBody
 from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
 
@@ -362,6 +364,27 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
         "defaults": {"guarantee": None, "idempotent": None},
     },
     ReasonBody: {"reason": {"reason": "until their cut-off"}},
+    NewReplayBody: {
+        "count": {"state": "failed", "since": "2026-11-02T00:00:00Z", "destination": "partner", "dry_run": True},
+        "failed": {
+            "state": "failed",
+            "since": "2026-11-02T00:00:00Z",
+            "until": "2026-11-03T00:00:00Z",
+            "destination": "partner",
+            "outcome": "answered",
+            "status_class": 5,
+            "rate": 5,
+        },
+        "delivered": {"state": "delivered", "since": "2026-11-02T00:00:00Z", "until": "2026-11-02T00:10:00Z"},
+    },
+    NewCancellationBody: {
+        "count": {"since": "2026-11-02T00:00:00Z", "dry_run": True},
+        "pending": {
+            "since": "2026-11-02T00:00:00Z",
+            "until": "2026-11-02T00:10:00Z",
+            "destination": "partner",
+        },
+    },
     DeliveryPatchBody: {"now": {"not_before": None}},
     ResolutionBody: {
         "delivered": {"as": "delivered", "note": "it is on their statement of today"},
@@ -459,6 +482,15 @@ def _answers() -> tuple[Struct, ...]:
         delivery,
         _delivered(),
         DeliveriesBody([delivery], _CURSOR),
+        DryRunBody(
+            count=120,
+            may_have_happened=7,
+            oldest=_AT,
+            newest=_AT + timedelta(hours=3),
+            sample=[_DELIVERY],
+        ),
+        _job(),
+        JobsBody([_job()], _CURSOR),
         EgressBody(addresses=[_egress_address()], reason=None),
         VerifiedEgressBody(
             addresses=["203.0.113.10"],
@@ -641,6 +673,25 @@ def _delivery_fields() -> dict[str, Any]:
         "replay_of": None,
         "created_at": _AT,
     }
+
+
+def _job() -> JobBody:
+    return JobBody(
+        job_id=UUID("01a203d0-6a2b-7e3f-9d0c-2b7a4e5f6a10"),
+        act=JobAct.REPLAY,
+        state=JobState.RUNNING,
+        deliveries=State.FAILED,
+        destination="partner",
+        outcome=OutcomeKind.ANSWERED,
+        status_class=5,
+        rate=5.0,
+        expected=120,
+        changed=50,
+        skipped=2,
+        created_at=_AT,
+        created_by=f"token:{_TOKEN}",
+        finished_at=None,
+    )
 
 
 def _attempt(number: int, *, outcome: OutcomeKind, reason: str | None, response: ResponseBody | None) -> AttemptBody:

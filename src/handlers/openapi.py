@@ -13,6 +13,7 @@ from handlers.operations import OPERATIONS, Operation, OperationResponse, Parame
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
 from handlers.schemas.deliveries import DeliveryBody, DeliveryDetailsBody
 from handlers.schemas.destinations import DestinationBody
+from handlers.schemas.jobs import JobBody
 from handlers.schemas.problems import ProblemBody
 from runtime.version import VERSION
 
@@ -20,12 +21,14 @@ _REFERENCE = "#/components/schemas/{name}"
 # In the order of the page. The first part of a path below /v1 names its tag; what is open to everybody comes last.
 _TAGS = {
     "deliveries": "Create deliveries, and see what became of them",
+    "jobs": "Replay or cancel many deliveries",
     "via": "Pass calls through: the caller changes its base URL and nothing else",
     "destinations": "The third parties",
     "egress": "The fixed addresses",
     "audit": "What was done, and by whom",
     "about": "Open to everyone, without a token",
 }
+_PART_OF = {"replays": "jobs", "cancellations": "jobs"}
 _PATH: Mapping[str, dict[str, Any]] = {
     # The id has no prefilled example, since none would exist. The links of the responses say where it comes from.
     "delivery_id": {
@@ -36,6 +39,10 @@ _PATH: Mapping[str, dict[str, Any]] = {
         "description": "The destination's name or id",
         "schema": {"type": "string", "maxLength": 63},
         "example": "partner",
+    },
+    "job_id": {
+        "description": "The job's id",
+        "schema": {"type": "string", "format": "uuid", "examples": [EXAMPLE_ID]},
     },
     "path": {
         "description": "Goes below the destination's base URL, with any number of segments",
@@ -54,6 +61,7 @@ _LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
     DeliveryBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
     DeliveryDetailsBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
     DestinationBody: ("get_destinations_destination", "destination", "destination_id"),
+    JobBody: ("get_jobs_job_id", "job_id", "job_id"),
 }
 _METHODS_WITH_CONTENT = ("POST", "PUT", "PATCH", "DELETE")
 _TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}
@@ -141,6 +149,7 @@ def _content_passed() -> dict[str, Any]:
 
 def _tag(operation: Operation) -> str:
     first = operation.template.removeprefix("/v1/").partition("/")[0]
+    first = _PART_OF.get(first, first)
     return first if first in _TAGS else "about"
 
 

@@ -43,6 +43,7 @@ TITLES = {
     "name-taken": "The name is in use",
     "wrong-state": "The state does not allow this",
     "deliveries-unfinished": "Deliveries to the destination are unfinished",
+    "too-many-jobs": "Too many jobs are unfinished",
     "destination-deleted": "The delivery's destination was deleted",
     "destination-disabled": "The destination is disabled",
     "destination-paused": "The destination is paused",
@@ -82,7 +83,13 @@ def problem(
 def problem_of(error: SallyportError) -> Problem:
     """The problem that an error of ours becomes."""
     match error:
-        case errors.InvalidRequest() | errors.Malformed() | errors.KeyReused() | errors.TooLarge():
+        case (
+            errors.InvalidRequest()
+            | errors.Malformed()
+            | errors.KeyReused()
+            | errors.JobKeyReused()
+            | errors.TooLarge()
+        ):
             return _at_fault(error)
         case errors.Unauthorized() | errors.Forbidden() | errors.Restricted() | errors.NotAllowed() | errors.NotFound():
             return _not_allowed(error)
@@ -103,7 +110,9 @@ def problem_of(error: SallyportError) -> Problem:
             return problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "the details are in the log")
 
 
-def _at_fault(error: errors.InvalidRequest | errors.Malformed | errors.KeyReused | errors.TooLarge) -> Problem:
+def _at_fault(
+    error: errors.InvalidRequest | errors.Malformed | errors.KeyReused | errors.JobKeyReused | errors.TooLarge,
+) -> Problem:
     match error:
         case errors.InvalidRequest(faults=faults):
             return _invalid(faults)
@@ -112,6 +121,8 @@ def _at_fault(error: errors.InvalidRequest | errors.Malformed | errors.KeyReused
         case errors.KeyReused(delivery_id=delivery_id):
             members: dict[str, object] = {"delivery_id": delivery_id}
             return problem("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions=members)
+        case errors.JobKeyReused(job_id=job_id):
+            return problem("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), extensions={"job_id": job_id})
         case errors.TooLarge():
             return problem("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
         case _:
@@ -146,6 +157,14 @@ def _not_allowed(
             assert_never(error)
 
 
+# Conflicts that say no more than their detail.
+_PLAIN: Mapping[type[errors.Conflict], str] = {
+    errors.NameTaken: "name-taken",
+    errors.DestinationDeleted: "destination-deleted",
+    errors.TooManyJobs: "too-many-jobs",
+}
+
+
 def _conflict(error: errors.Conflict) -> Problem:
     said = _said_of(error)
     if said is None:
@@ -163,16 +182,13 @@ def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping
             return "deliveries-unfinished", {"unfinished": count}, {}
         case errors.Disabled(reason=reason):
             return "destination-disabled", {"reason": reason}, {}
-        case errors.DestinationDeleted():
-            return "destination-deleted", {}, {}
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
             return "in-flight", {"delivery_id": delivery_id}, {"Retry-After": str(seconds)}
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):
             return "response-not-stored", {"delivery_id": delivery_id, "partner_status": status}, {}
-        case errors.NameTaken():
-            return "name-taken", {}, {}
         case _:
-            return None
+            kind = _PLAIN.get(type(error))
+            return None if kind is None else (kind, {}, {})
 
 
 def _not_now(error: errors.DestinationPaused | errors.NotNow) -> Problem:

@@ -34,6 +34,7 @@ class _Usual(msgspec.Struct):
     group: Annotated[str, msgspec.Meta(min_length=1)]
     misses: Annotated[int, msgspec.Meta(ge=0)] = 0
     after_outage: bool = False
+    of_job: bool = False
     record: None = None
 
 
@@ -105,6 +106,8 @@ def encode(wakeup: Wakeup) -> str:
     }
     if wakeup.after_outage:
         fields["after_outage"] = True
+    if wakeup.of_job:
+        fields["of_job"] = True
     texts = (_json(fields | extra) for extra in _shrinking(wakeup.record))
     return next(text for text in texts if len(text) <= MESSAGE_LIMIT_BYTES)
 
@@ -121,6 +124,7 @@ def decode(text: str) -> Wakeup:
         group=usual.group,
         misses=usual.misses,
         after_outage=usual.after_outage,
+        of_job=usual.of_job,
     )
 
 
@@ -133,6 +137,7 @@ def decode_any(text: str) -> Wakeup:
         group=_text(fields, "group"),
         misses=_misses(fields.get("misses", 0)),
         after_outage=fields.get("after_outage") is True,
+        of_job=fields.get("of_job") is True,
         record=_record(fields),
     )
 

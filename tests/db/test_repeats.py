@@ -18,10 +18,11 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, audit, control, deliveries, destinations, oauth_tokens, sightings, tenants
+from db import attempts, audit, control, deliveries, destinations, jobs, oauth_tokens, sightings, tenants
 from db.audit import AuditFilter
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
+from db.jobs import Move, Step
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
 from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
@@ -29,7 +30,8 @@ from domain.control import Change, Control
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
-from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.ids import AttemptId, DeliveryId, DestinationId, JobId, LeaseId, TenantId, TokenId
+from domain.jobs import Bounds, BulkJob, JobAct, JobState
 from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
@@ -46,7 +48,7 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
-    *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head"),
+    *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head", "job"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
 
@@ -805,7 +807,137 @@ CONTROL_CASES = [
         )
     ),
 ]
-CASES += FLOW_CASES + CONTROL_CASES
+JOB_ID, OTHER_JOB_ID = JobId(UUID(int=60)), JobId(UUID(int=61))
+
+
+def job_of(act: JobAct, state: State, *, job_id: JobId = JOB_ID) -> BulkJob:
+    return BulkJob(
+        job_id=job_id,
+        act=act,
+        bounds=Bounds(
+            tenant_id=TENANT,
+            state=state,
+            since_id=DeliveryId(UUID(int=0)),
+            until_id=DeliveryId(UUID(int=99)),
+            as_of=later(100),
+            destination_id=PARTNER,
+        ),
+        destination_name="partner",
+        rate=10.0,
+        expected=2,
+        created_by="token:x",
+        state=JobState.RUNNING,
+        after_id=DeliveryId(UUID(int=0)),
+        paced_until=later(100),
+        changed=0,
+        skipped=0,
+        finished_at=None,
+    )
+
+
+CANCELING, REPLAYING = job_of(JobAct.CANCEL, State.PENDING), job_of(JobAct.REPLAY, State.FAILED)
+REPEATING = job_of(JobAct.REPLAY, State.DELIVERED)
+
+
+def creates(job: BulkJob, *, key: str | None = None) -> Act:
+    return lambda database: jobs.insert(database, job, idempotency_key=key)
+
+
+def makes_step(job: BulkJob, *, step_id: int = 70, ids: Sequence[DeliveryId] = (FIRST, SECOND)) -> Act:
+    """The first step of a job, after which it is done."""
+
+    def act(database: Database) -> object:
+        step = Step(
+            step_id=UUID(int=step_id),
+            moves=[
+                Move(delivery_id=each, due_at=later(200), new_id=DeliveryId(UUID(int=100 + each.int))) for each in ids
+            ],
+            looked_at=2,
+            last_id=SECOND,
+            paced_until=later(201),
+            is_last=True,
+        )
+        by_act = jobs.cancel if job.act is JobAct.CANCEL else jobs.send_again
+        return (jobs.repeat if job is REPEATING else by_act)(database, job, step, now=later(110))
+
+    return act
+
+
+def moves_job(becomes: JobState, *since: JobState) -> Act:
+    return lambda database: jobs.move(database, JOB_ID, tenant_id=TENANT, since=since, becomes=becomes, now=later(105))
+
+
+PAUSES_JOB = moves_job(JobState.PAUSED, JobState.RUNNING)
+JOB_CASES = [
+    *(
+        Case(
+            statement=f"jobs.{name}",
+            told=told,
+            before=(*before, creates(job)),
+            runs=makes_step(job),
+            meanwhile={"another step": makes_step(job, step_id=71), "it is paused": PAUSES_JOB, **meanwhile},
+        )
+        for name, told, job, before, meanwhile in (
+            ("cancel", "", CANCELING, PENDING, OTHERS),
+            ("cancel", "in order", CANCELING, IN_ORDER, {}),
+            ("send_again", "", REPLAYING, (*SENDING, FAILED, accepts(SECOND)), {"another decides": RETRIES}),
+            ("send_again", "in order", REPLAYING, (*IN_ORDER, claims(A), FAILED), {}),
+            (
+                "send_again",
+                "unknown",
+                job_of(JobAct.REPLAY, State.UNKNOWN),
+                (*SENDING, ENDED_UNKNOWN, accepts(SECOND)),
+                {"another decides": CALLS_IT_FAILED},
+            ),
+            ("repeat", "", REPEATING, (*SENDING, DELIVERED, accepts(SECOND)), OTHERS),
+            ("repeat", "in order", REPEATING, (*IN_ORDER, claims(A), DELIVERED), {}),
+        )
+    ),
+    Case(
+        statement="jobs.insert",
+        before=READY,
+        runs=creates(CANCELING, key="k"),
+        meanwhile={
+            "the same key": creates(job_of(JobAct.CANCEL, State.PENDING, job_id=OTHER_JOB_ID), key="k"),
+            "another": creates(job_of(JobAct.CANCEL, State.PENDING, job_id=OTHER_JOB_ID)),
+        },
+    ),
+    *(
+        Case(
+            statement="jobs.move",
+            told=told,
+            before=(*PENDING, creates(CANCELING)),
+            runs=runs,
+            meanwhile={"a step": makes_step(CANCELING), "it is canceled": moves_job(JobState.CANCELED, *JobState)},
+        )
+        for told, runs in (("pauses", PAUSES_JOB), ("cancels", moves_job(JobState.CANCELED, JobState.RUNNING)))
+    ),
+    Case(
+        statement="jobs.find",
+        before=(*PENDING, creates(CANCELING)),
+        runs=lambda database: jobs.find(database, JOB_ID, tenant_id=TENANT),
+        meanwhile={"a step": makes_step(CANCELING)},
+    ),
+    Case(
+        statement="jobs.page",
+        before=(*PENDING, creates(CANCELING)),
+        runs=lambda database: jobs.page(database, tenant_id=TENANT, before=None, limit=9),
+        meanwhile={"a step": makes_step(CANCELING)},
+    ),
+    Case(
+        statement="jobs.listed",
+        before=(*PENDING, creates(CANCELING)),
+        runs=lambda database: jobs.listed(database, CANCELING),
+        meanwhile={"a step": makes_step(CANCELING)},
+    ),
+    Case(
+        statement="jobs.survey",
+        before=(*SENDING, FAILED),
+        runs=lambda database: jobs.survey(database, REPLAYING.bounds),
+        meanwhile={"another decides": RETRIES},
+    ),
+]
+CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
     for case in CASES

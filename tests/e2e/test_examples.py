@@ -92,6 +92,8 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
 
 def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
     """What must be there for an act: a delivery in the state that it is for."""
+    if example.template.startswith("/v1/jobs/"):
+        return _job_scene(example, consumer)
     delivery, _, act = example.template.removeprefix("/v1/deliveries/").partition("/")
     before = BEFORE.get(act or example.method)
     if delivery != "{delivery_id}" or before is None:
@@ -100,6 +102,15 @@ def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
     body = {"destination": "partner", "path": "/orders", **before, **later}
     made = consumer.call("POST", "/v1/deliveries", body=body, headers={} if later else {"Prefer": "wait=25"})
     return {"delivery_id": made.json["delivery_id"]}
+
+
+def _job_scene(example: Example, consumer: Consumer) -> dict[str, str]:
+    """A job that goes on for minutes, as there are several deliveries; where it is to be resumed, it is paused."""
+    body = {"state": "delivered", "since": "2026-01-01T00:00:00Z", "rate": 0.01}
+    job = str(consumer.call("POST", "/v1/replays", body=body).json["job_id"])
+    if example.template.endswith("/resume"):
+        assert consumer.call("POST", f"/v1/jobs/{job}/pause").status == 200
+    return {"job_id": job}
 
 
 def _makes_a_destination(example: Example) -> bool:

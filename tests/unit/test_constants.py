@@ -28,6 +28,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "TRY_SECONDS": 4.0,
         "CALL_SECONDS": 9.0,
     },
+    "db/jobs.py": {"COUNTED": 100_000, "SAMPLE": 10},
     "db/deliveries.py": {
         "PAUSED_RETRY_AFTER_SECONDS": 60,
         "DELETED_FOR_SECONDS": 60,
@@ -70,6 +71,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "domain/ids.py": {
         "RANDOM_BYTES": 10,
     },
+    "domain/control.py": {"CHANGED_WITHIN_SECONDS": 45},
+    "domain/jobs.py": {"STEP_SECONDS": 10.0, "PAGE": 200, "MOST_UNFINISHED": 10, "STEPPED_WITHIN_SECONDS": 60},
     "domain/limits.py": {
         "MIN_RATE": 0.001,
         "MAX_RATE": 1000.0,
@@ -245,6 +248,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "SETTLE_SECONDS": 14.0,
         "PUT_BACK_SECONDS": 30,
         "CARRIED_PUT_BACK_SECONDS": 5,
+        "NEXT_JOB_SECONDS": 1,
         "RETRY_AFTER_SECONDS": 5,
         "CARRIED_SECONDS": 4.0,
     },
@@ -255,7 +259,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "RECORD_SECONDS": 10.0,
         "LEAST_RECORD_SECONDS": 1.0,
     },
-    "flows/control.py": {"CHANGED_WITHIN_SECONDS": 45},
+    "flows/jobs.py": {"PUT_BACK_SECONDS": 30},
     "flows/destination_states.py": {
         "WAKE_BEFORE_SECONDS": 7.0,
         "WAKE_SECONDS": 17.0,

@@ -180,7 +180,7 @@ def test_every_example_of_a_body_fits_its_schema_and_its_status(described: dict[
 
 def test_every_request_body_has_examples_that_its_schema_takes(described: dict[str, Any]) -> None:
     bodies = [operation["requestBody"] for _, operation in _operations(described) if "requestBody" in operation]
-    assert len(bodies) == 14
+    assert len(bodies) == 16
     for body in bodies:
         content = body["content"]["application/json"]
         values = (
@@ -260,7 +260,11 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
         for _, operation in _operations(described)
     }
     links = [schema["links"]["show"] for schema in _objects(described) if "links" in schema]
-    assert {link["operationId"] for link in links} == {"get_deliveries_delivery_id", "get_destinations_destination"}
+    assert {link["operationId"] for link in links} == {
+        "get_deliveries_delivery_id",
+        "get_destinations_destination",
+        "get_jobs_job_id",
+    }
     for link in links:
         assert set(link["parameters"]) <= parameters[link["operationId"]]
 
@@ -268,9 +272,11 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
 # operationId, tag, parameters, and of the body whether it is required and its media types
 type Shape = tuple[str, str, tuple[str, ...], tuple[bool | str, ...] | None]
 JSON_BODY = (True, "application/json")
-# What they answer is a delivery in any state.
+# What they answer is a delivery, or a job, in any state.
 CONTROLLED = {
     "patch /v1/deliveries/{delivery_id}",
+    *("post /v1/replays", "post /v1/cancellations", "get /v1/jobs/{job_id}"),
+    *(f"post /v1/jobs/{{job_id}}/{transition}" for transition in ("pause", "resume", "cancel")),
     *(f"post /v1/deliveries/{{delivery_id}}/{act}" for act in ("resolve", "cancel", "retry")),
 }
 PASSED_ON = ("destination", "path", "Idempotency-Key", "Prefer")
@@ -316,6 +322,14 @@ OPERATION_SHAPES: dict[str, Shape] = {
         ("delivery_id",),
         (True, "application/merge-patch+json", "application/json"),
     ),
+    "POST /v1/replays": ("post_replays", "jobs", ("Idempotency-Key",), JSON_BODY),
+    "POST /v1/cancellations": ("post_cancellations", "jobs", ("Idempotency-Key",), JSON_BODY),
+    "GET /v1/jobs": ("get_jobs", "jobs", ("limit", "cursor"), None),
+    "GET /v1/jobs/{job_id}": ("get_jobs_job_id", "jobs", ("job_id",), None),
+    **{
+        f"POST /v1/jobs/{{job_id}}/{transition}": (f"post_jobs_job_id_{transition}", "jobs", ("job_id",), None)
+        for transition in ("pause", "resume", "cancel")
+    },
     "POST /v1/destinations": ("post_destinations", "destinations", (), JSON_BODY),
     "GET /v1/destinations": ("get_destinations", "destinations", ("limit", "cursor"), None),
     "GET /v1/destinations/{destination}": ("get_destinations_destination", "destinations", ("destination",), None),
@@ -399,6 +413,7 @@ def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> N
     assert described["servers"] == [{"url": "/dev"}]
     assert [tag["name"] for tag in described["tags"]] == [
         "deliveries",
+        "jobs",
         "via",
         "destinations",
         "egress",

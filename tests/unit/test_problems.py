@@ -22,6 +22,8 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.WrongState(state="disabled", possible=("enable",)), 409, "wrong-state", {}),
     (errors.Unfinished(count=3), 409, "deliveries-unfinished", {}),
     (errors.Disabled(reason=None), 409, "destination-disabled", {}),
+    (errors.TooManyJobs(), 409, "too-many-jobs", {}),
+    (errors.JobKeyReused(job_id="42"), 422, "key-reused", {}),
     (errors.DestinationDeleted(), 409, "destination-deleted", {}),
     (errors.DestinationPaused(reason="x", retry_after_seconds=60), 503, "destination-paused", {"Retry-After": "60"}),
     (errors.TooSoon(retry_after_seconds=5), 429, "too-soon", {"Retry-After": "5"}),
