@@ -1,7 +1,7 @@
 """Statements on `audit_entry` and `audit_head`: the audit log, a chain for each tenant."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from db.connection import Database
 from domain.audit import AuditCheckpoint, Entry, WrittenEntry
@@ -20,6 +20,22 @@ def append(database: Database, entry: Entry) -> AuditCheckpoint:
         repeatable=True,
     )
     return AuditCheckpoint(tenant_id=entry.tenant_id, **rows[0])
+
+
+# What the first entry follows.
+BEGINNING = WrittenEntry(
+    sequence=0, at=datetime.min.replace(tzinfo=UTC), content="", previous=bytes(32), hash=bytes(32)
+)
+
+
+def head(database: Database, *, tenant_id: TenantId) -> AuditCheckpoint | None:
+    """The end of a tenant's chain; None where it has none."""
+    rows = database.rows(
+        "SELECT sequence, at, hash FROM audit_head WHERE tenant_id = %(tenant_id)s",
+        {"tenant_id": tenant_id},
+        repeatable=True,
+    )
+    return AuditCheckpoint(tenant_id=tenant_id, **rows[0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

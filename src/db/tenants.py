@@ -136,6 +136,57 @@ def revoke_token(database: Database, *, token_id: TokenId, now: datetime) -> dat
     return rows[0]["revoked_at"] if rows else None
 
 
+def tenant_of(database: Database, token_id: TokenId) -> TenantId | None:
+    """Whose token it is; None where there is no such token."""
+    rows = database.rows(
+        "SELECT tenant_id FROM token WHERE token_id = %(token_id)s", {"token_id": token_id}, repeatable=True
+    )
+    return TenantId(rows[0]["tenant_id"]) if rows else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Whose destinations, deliveries and tokens they are."""
+
+    tenant_id: TenantId
+    name: str
+    created_at: datetime
+
+
+def create(database: Database, *, tenant_id: TenantId, name: str, now: datetime) -> Tenant:
+    """A tenant, as it is where there is one of that name already."""
+    rows = database.rows(
+        """
+        INSERT INTO tenant (tenant_id, name, created_at) VALUES (%(tenant_id)s, %(name)s, %(now)s)
+        ON CONFLICT ON CONSTRAINT tenant_name_once DO UPDATE SET name = EXCLUDED.name
+        RETURNING tenant_id, name, created_at
+        """,
+        {"tenant_id": tenant_id, "name": name, "now": now},
+        repeatable=True,
+    )
+    return Tenant(**rows[0])
+
+
+def find(database: Database, *, name: str) -> Tenant | None:
+    """The tenant of that name; None where there is none."""
+    rows = database.rows(
+        "SELECT tenant_id, name, created_at FROM tenant WHERE name = %(name)s", {"name": name}, repeatable=True
+    )
+    return Tenant(**rows[0]) if rows else None
+
+
+def page(database: Database, *, after: str, limit: int) -> list[Tenant]:
+    """Up to `limit` tenants by name, behind `after`."""
+    rows = database.rows(
+        """
+        SELECT tenant_id, name, created_at FROM tenant WHERE name > %(after)s ORDER BY name LIMIT %(limit)s
+        """,
+        {"after": after, "limit": limit},
+        repeatable=True,
+    )
+    return [Tenant(**row) for row in rows]
+
+
 def tokens_of(database: Database, *, tenant_name: str) -> list[TokenRecord]:
     """All tokens of a tenant, oldest first; none for a tenant that does not exist."""
     rows = database.rows(

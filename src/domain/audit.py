@@ -35,10 +35,17 @@ class WrittenEntry:
     hash: bytes
 
     def line(self) -> str:
-        """As it is exported, canonical JSON too. The hash is over the same without the hash."""
+        """As it is exported, canonical JSON too."""
+        return self._text(f'"hash":"{self.hash.hex()}",') + "\n"
+
+    def hashed_text(self) -> str:
+        """What the hash is over: the same without the hash."""
+        return self._text("")
+
+    def _text(self, hash_member: str) -> str:
         return (
-            f'{{"at":"{self.at:%Y-%m-%dT%H:%M:%S.%fZ}","content":{self.content},"hash":"{self.hash.hex()}",'
-            f'"previous":"{self.previous.hex()}","sequence":{self.sequence}}}\n'
+            f'{{"at":"{self.at:%Y-%m-%dT%H:%M:%S.%fZ}","content":{self.content},{hash_member}'
+            f'"previous":"{self.previous.hex()}","sequence":{self.sequence}}}'
         )
 
 

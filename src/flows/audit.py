@@ -1,15 +1,17 @@
 """Acts: what tokens, operators and partners changed. Every transition of what a tenant manages is noted by one call."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from db import audit
+from db.connection import Database
 from domain.audit import AuditCheckpoint, Detail, Entry, canonical, storable
 from domain.destinations import GONE
 from domain.errors import DatabaseUnavailable, StatementRefused
-from domain.ids import DestinationId, TenantId
-from flows.services import Services
+from domain.ids import RANDOM_BYTES, DestinationId, TenantId, uuid7
 from runtime.observability import logger
 
 
@@ -37,7 +39,38 @@ class Act:
     details: Mapping[str, Detail] = field(default_factory=dict)
 
 
-def note_act(act: Act, *, services: Services) -> None:
+OPERATOR = "operator"
+
+
+class ActServices(Protocol):
+    """What writing an act down takes: Services have it, and so have the operators' function's few parts."""
+
+    @property
+    def database(self) -> Database:
+        """Where the audit log is."""
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Aware, UTC."""
+
+    def new_id(self, now: datetime) -> UUID:
+        """A new UUIDv7."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorServices:
+    """Of handlers/admin.py, which starts without all that sends requests."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    randomness: Callable[[int], bytes]
+
+    def new_id(self, now: datetime) -> UUID:
+        """A new UUIDv7."""
+        return uuid7(now=now, randomness=self.randomness(RANDOM_BYTES))
+
+
+def note_act(act: Act, *, services: ActServices) -> None:
     """Writes what was done into the audit log and the function's log. It is done by now, so nothing is raised: where
     the database does not take the entry, the line of the function's log says all that it would have said."""
     try:
@@ -49,7 +82,7 @@ def note_act(act: Act, *, services: Services) -> None:
     log_act(act, checkpoint, services=services)
 
 
-def entry_of(act: Act, *, services: Services) -> Entry:
+def entry_of(act: Act, *, services: ActServices) -> Entry:
     """The entry of an act that is done now."""
     now = services.clock()
     content = {
@@ -65,7 +98,7 @@ def entry_of(act: Act, *, services: Services) -> Entry:
     return Entry(tenant_id=act.tenant_id, at=now, content=canonical(content))
 
 
-def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: Services) -> None:
+def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: ActServices) -> None:
     """The line of the function's log. With the entry's number and hash it leaves the database: a chain that is cut or
     rewritten afterwards does not lead to them any more."""
     logger.info(
@@ -83,7 +116,7 @@ def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: Services)
     )
 
 
-def note_gone(tenant_id: TenantId, destination_id: DestinationId, *, services: Services) -> None:
+def note_gone(tenant_id: TenantId, destination_id: DestinationId, *, services: ActServices) -> None:
     """Notes that a partner's answer 410 disabled its destination. A trigger of the table writes the entry of the audit
     log, in the statement that recorded the answer."""
     logger.warning("a partner wants no more deliveries", destination_id=str(destination_id))

@@ -17,6 +17,7 @@ PREFIX = "spt_"  # so that secret scanners and people recognise a leaked token
 SECRET_BYTES = 32
 MOST_DESTINATIONS = 20  # of a token: their ids and names travel in the authorizer's answer
 _TOKEN = re.compile(r"spt_[A-Za-z0-9_-]{43}")
+NAME_FORM = "must be 1 to 63 lower-case letters, digits and hyphens"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -94,10 +95,16 @@ def check(database: Database, *, authorization: str, now: datetime) -> Caller:
     return caller
 
 
+def check_name(tenant_name: str) -> None:
+    """Raises InvalidRequest for what cannot be the name of a tenant."""
+    if not _NAME.fullmatch(tenant_name):
+        raise InvalidRequest(Fault(field="/tenant", detail=NAME_FORM))
+
+
 def _check(wanted: WantedToken, *, now: datetime) -> None:
     faults = []
     if not _NAME.fullmatch(wanted.tenant_name):
-        faults.append(Fault(field="/tenant", detail="must be 1 to 63 lower-case letters, digits and hyphens"))
+        faults.append(Fault(field="/tenant", detail=NAME_FORM))
     if not wanted.scopes or not set(wanted.scopes) <= set(ALL_SCOPES):
         faults.append(Fault(field="/scopes", detail=f"must be one or more of {', '.join(ALL_SCOPES)}"))
     if wanted.expires_at is not None and (wanted.expires_at.tzinfo is None or wanted.expires_at <= now):

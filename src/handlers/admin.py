@@ -1,28 +1,51 @@
-"""For operators, by IAM invoke only: issue, list and revoke tokens; see which partners have let an address in.
+"""For operators, by IAM invoke only. Each change is an entry of the audit log.
 
+{"action": "create_tenant", "tenant": "acme"}
+{"action": "list_tenants", "after": "acme"}
 {"action": "issue_token", "tenant": "acme", "scopes": ["read", "send", "manage"], "expires_at": "2027-01-31T00:00:00Z",
  "destinations": ["bank"]}
 {"action": "list_tokens", "tenant": "acme"}
 {"action": "revoke_token", "token_id": "..."}
+{"action": "verify_audit", "tenant": "acme"}
 {"action": "seen_from", "address": "203.0.113.11"}
 """
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 from ipaddress import IPv4Address
-from typing import Any, assert_never
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from db import tenants
 from db.sightings import DESTINATIONS_OF_A_PAGE, seen_from
-from db.tenants import tokens_of
-from domain.ids import RANDOM_BYTES, DestinationId, TokenId
+from domain.audit import STACK, Detail
+from domain.errors import NotFound
+from domain.ids import RANDOM_BYTES, DestinationId, TenantId, TokenId
 from domain.scopes import ALL_SCOPES
 from flows import tokens
+from flows.audit import OPERATOR, Act, Actor, note_act
+from flows.audit_chain import verified
 from handlers import wiring
 from runtime.observability import logger, observed
+
+TENANTS_OF_A_PAGE = 100
+LEAST_SECONDS = 15.0  # a page of entries may take ten, where the database is busy
+
+
+class CreateTenant(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="create_tenant"):
+    """A tenant without a token; nothing changes where there is one of that name."""
+
+    tenant: str
+
+
+class ListTenants(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="list_tenants"):
+    """All tenants by name, page by page: `after` is the `next` of the page before."""
+
+    after: str = ""
 
 
 class IssueToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="issue_token"):
@@ -46,6 +69,13 @@ class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action"
     token_id: UUID
 
 
+class VerifyAudit(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="verify_audit"):
+    """Checks the audit log of a tenant, or without one that of the stack, behind the entry `after`."""
+
+    tenant: str | None = None
+    after: Annotated[int, msgspec.Meta(ge=0, le=10**18)] = 0
+
+
 class SeenFrom(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="seen_from"):
     """Which destinations have answered to requests from an address, page by page: `after` is the `next` of the page
     before."""
@@ -54,28 +84,100 @@ class SeenFrom(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", t
     after: UUID | None = None
 
 
-Command = IssueToken | ListTokens | RevokeToken | SeenFrom
+Command = CreateTenant | ListTenants | IssueToken | ListTokens | RevokeToken | VerifyAudit | SeenFrom
 
 
 @observed()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Carries out one command. Raises msgspec.ValidationError or an error of ours, which the invoker sees."""
     command = msgspec.convert(event, Command)
-    match command:
-        case IssueToken():
-            return _issue(command)
-        case ListTokens():
-            return {"tokens": msgspec.to_builtins(tokens_of(wiring.admin(), tenant_name=command.tenant))}
-        case RevokeToken():
-            revoked_at = tokens.revoke(wiring.admin(), token_id=TokenId(command.token_id), now=wiring.utc_now())
-            return {"token_id": str(command.token_id), "revoked_at": revoked_at.isoformat()}
-        case SeenFrom():
-            return _seen_from(command)
-        case _:
-            assert_never(command)
+    return _DOES[type(command)](command, context)
 
 
-def _seen_from(command: SeenFrom) -> dict[str, Any]:
+def _create_tenant(command: CreateTenant, context: LambdaContext) -> dict[str, Any]:
+    tokens.check_name(command.tenant)
+    services = wiring.operators()
+    now = services.clock()
+    tenant_id = TenantId(services.new_id(now))
+    made = tenants.create(services.database, tenant_id=tenant_id, name=command.tenant, now=now)
+    if made.tenant_id == tenant_id:
+        _note(context, tenant_id, "tenant.created", on=tenant_id, details={"name": command.tenant})
+    return dict(msgspec.to_builtins(made))
+
+
+def _list_tenants(command: ListTenants, _: LambdaContext) -> dict[str, Any]:
+    page = tenants.page(wiring.admin(), after=command.after, limit=TENANTS_OF_A_PAGE)
+    return {
+        "tenants": msgspec.to_builtins(page),
+        "next": page[-1].name if len(page) == TENANTS_OF_A_PAGE else None,
+    }
+
+
+def _issue(command: IssueToken, context: LambdaContext) -> dict[str, Any]:
+    issued = tokens.issue(
+        wiring.admin(),
+        tokens.WantedToken(
+            tenant_name=command.tenant,
+            scopes=tuple(command.scopes),
+            expires_at=command.expires_at,
+            destinations=None if command.destinations is None else tuple(command.destinations),
+        ),
+        now=wiring.utc_now(),
+        randomness=secrets.token_bytes(tokens.SECRET_BYTES + 2 * RANDOM_BYTES),
+    )
+    logger.info("token issued", token_id=str(issued.token_id), tenant=command.tenant)
+    expires_at = None if issued.expires_at is None else issued.expires_at.isoformat()
+    destination_ids = None if issued.destination_ids is None else list(map(str, issued.destination_ids))
+    details: dict[str, Detail] = {"scopes": " ".join(issued.scopes), "expires_at": expires_at}
+    details["destinations"] = None if destination_ids is None else " ".join(destination_ids)
+    _note(context, issued.tenant_id, "token.issued", on=issued.token_id, details=details)
+    return {
+        "token": issued.token,
+        "token_id": str(issued.token_id),
+        "tenant_id": str(issued.tenant_id),
+        "scopes": list(issued.scopes),
+        "expires_at": expires_at,
+        "destination_ids": destination_ids,
+    }
+
+
+def _list_tokens(command: ListTokens, _: LambdaContext) -> dict[str, Any]:
+    return {"tokens": msgspec.to_builtins(tenants.tokens_of(wiring.admin(), tenant_name=command.tenant))}
+
+
+def _revoke(command: RevokeToken, context: LambdaContext) -> dict[str, Any]:
+    token_id, now = TokenId(command.token_id), wiring.utc_now()
+    revoked_at = tokens.revoke(wiring.admin(), token_id=token_id, now=now)
+    tenant_id = tenants.tenant_of(wiring.admin(), token_id)
+    if tenant_id is not None and revoked_at == now:
+        _note(context, tenant_id, "token.revoked", on=token_id)
+    return {"token_id": str(command.token_id), "revoked_at": revoked_at.isoformat()}
+
+
+def _verify_audit(command: VerifyAudit, context: LambdaContext) -> dict[str, Any]:
+    tenant_id = STACK
+    if command.tenant is not None:
+        tenant = tenants.find(wiring.admin(), name=command.tenant)
+        if tenant is None:
+            raise NotFound("tenant", command.tenant)
+        tenant_id = tenant.tenant_id
+
+    def has_time() -> bool:
+        return context.get_remaining_time_in_millis() > LEAST_SECONDS * 1000
+
+    found = verified(wiring.admin(), tenant_id, after=command.after, has_time=has_time)
+    if found.fault is not None:
+        logger.error("the audit log was changed", tenant_id=str(tenant_id), fault=found.fault)
+    return {
+        "tenant_id": str(tenant_id),
+        "verified_to": found.sequence,
+        "hash": found.hash.hex(),
+        "fault": found.fault,
+        "next": None if found.is_all or found.fault is not None else found.sequence,
+    }
+
+
+def _seen_from(command: SeenFrom, _: LambdaContext) -> dict[str, Any]:
     try:
         address = IPv4Address(command.address)
     except ValueError as error:
@@ -89,24 +191,22 @@ def _seen_from(command: SeenFrom) -> dict[str, Any]:
     }
 
 
-def _issue(command: IssueToken) -> dict[str, Any]:
-    issued = tokens.issue(
-        wiring.admin(),
-        tokens.WantedToken(
-            tenant_name=command.tenant,
-            scopes=tuple(command.scopes),
-            expires_at=command.expires_at,
-            destinations=None if command.destinations is None else tuple(command.destinations),
-        ),
-        now=wiring.utc_now(),
-        randomness=secrets.token_bytes(tokens.SECRET_BYTES + 2 * RANDOM_BYTES),
+def _note(
+    context: LambdaContext, tenant_id: TenantId, what: str, *, on: UUID, details: dict[str, Detail] | None = None
+) -> None:
+    """The id of the invocation leads to who made it, in CloudTrail."""
+    actor = Actor(by=f"{OPERATOR}:{context.aws_request_id}")
+    note_act(
+        Act(tenant_id=tenant_id, actor=actor, what=what, on=on, details=details or {}), services=wiring.operators()
     )
-    logger.info("token issued", token_id=str(issued.token_id), tenant=command.tenant)
-    return {
-        "token": issued.token,
-        "token_id": str(issued.token_id),
-        "tenant_id": str(issued.tenant_id),
-        "scopes": list(issued.scopes),
-        "expires_at": None if issued.expires_at is None else issued.expires_at.isoformat(),
-        "destination_ids": issued.destination_ids and list(map(str, issued.destination_ids)),
-    }
+
+
+_DOES: dict[type[Command], Callable[[Any, LambdaContext], dict[str, Any]]] = {
+    CreateTenant: _create_tenant,
+    ListTenants: _list_tenants,
+    IssueToken: _issue,
+    ListTokens: _list_tokens,
+    RevokeToken: _revoke,
+    VerifyAudit: _verify_audit,
+    SeenFrom: _seen_from,
+}

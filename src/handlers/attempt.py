@@ -5,6 +5,7 @@ does wrong is a recorded attempt.
 For operators, by IAM invoke only; it is here because this function can reach database and queue anyway:
 
 {"action": "wake_overdue", "overdue_seconds": 600, "after": "...", "limit": 500}
+{"action": "redrive", "reason": "...", "limit": 1000}
 """
 
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
+from flows.audit import OPERATOR, Actor
+from flows.redrive import redrive
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
 from runtime.observability import observed
@@ -37,6 +40,13 @@ class WakeOverdue(msgspec.Struct, forbid_unknown_fields=True, tag_field="action"
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 500
 
 
+class Redrive(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="redrive"):
+    """Sends about `limit` dead letters back to the queue of wake-ups; `reason` goes into the audit log."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+
+
 def read(record: SQSRecord) -> Wakeup:
     """Raises ValueError for a poison message: it is never worth another try, and ends in the dead-letter queue."""
     return decode(record.body)
@@ -51,7 +61,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     seconds_left = context.get_remaining_time_in_millis() / 1000
     if "action" in event:
-        return _wake(msgspec.convert(event, WakeOverdue), seconds_left=seconds_left)
+        command = msgspec.convert(event, WakeOverdue | Redrive)
+        if isinstance(command, Redrive):
+            return _redrive(command, seconds_left=seconds_left, request_id=context.aws_request_id)
+        return _wake(command, seconds_left=seconds_left)
     with processor(event["Records"], read):
         results = processor.process()
     pairs = zip(event["Records"], results, strict=True)
@@ -72,3 +85,16 @@ def _wake(command: WakeOverdue, *, seconds_left: float) -> dict[str, Any]:
         seconds_left=seconds_left,
     )
     return {"woken": woken.count, "next": None if woken.next_after is None else str(woken.next_after)}
+
+
+def _redrive(command: Redrive, *, seconds_left: float, request_id: str) -> dict[str, Any]:
+    """The id of the invocation leads to who made it, in CloudTrail."""
+    found = redrive(
+        wiring.dead_letters(),
+        reason=command.reason,
+        limit=command.limit,
+        actor=Actor(by=f"{OPERATOR}:{request_id}"),
+        services=wiring.attempt(),
+        seconds_left=seconds_left,
+    )
+    return {"moved": found.moved, "unreadable": found.unreadable, "is_all": found.is_all}

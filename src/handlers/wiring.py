@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.connection import RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable
+from flows.audit import OperatorServices
 from runtime import aws, zones
 from runtime.aws import AwsCallFailed, rds_auth_token
 from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
     from flows.check_egress import EgressChecks
     from flows.services import Services
+    from wakeups.sqs import DeadLetters
 
 
 def utc_now() -> datetime:
@@ -68,6 +70,14 @@ def attempt() -> "Services":
 
 
 @cache
+def dead_letters() -> "DeadLetters":
+    """For the operators' action of handlers/attempt.py."""
+    from wakeups.sqs import DeadLetters
+
+    return DeadLetters(AttemptSettings.from_environment().queue)
+
+
+@cache
 def authorize() -> Database:
     """Of handlers/authorize.py."""
     return database(AuthorizeSettings.from_environment().database)
@@ -77,6 +87,11 @@ def authorize() -> Database:
 def admin() -> Database:
     """Of handlers/admin.py."""
     return database(AdminSettings.from_environment().database)
+
+
+def operators() -> OperatorServices:
+    """Of handlers/admin.py, to write down what it did."""
+    return OperatorServices(database=admin(), clock=utc_now, randomness=secrets.token_bytes)
 
 
 def reset_after_restore() -> None:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -91,6 +92,48 @@ class WakeupQueue:
             raise QueueUnavailable(f"SQS: {failure.code}", retry_after_seconds=RETRY_AFTER_SECONDS) from failure
         accepted = {entry.get("Id") for entry in answer.get("Successful") or ()}
         return [entry for entry in entries if entry["Id"] not in accepted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message of the dead-letter queue. By `receipt` it is deleted."""
+
+    body: str
+    receipt: str
+
+
+class DeadLetters:
+    """The dead-letter queue, which the queue of wake-ups says the name of."""
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self._settings = settings
+
+    def take(self, limit: int) -> list[DeadLetter]:
+        """Up to `limit` messages, at most 10, which nobody else gets for a minute; none where it seems empty. Raises
+        QueueUnavailable."""
+        payload = {"QueueUrl": self._url, "MaxNumberOfMessages": limit, "VisibilityTimeout": 60, "WaitTimeSeconds": 1}
+        messages = self._call("ReceiveMessage", payload).get("Messages") or ()
+        return [DeadLetter(body=str(one["Body"]), receipt=str(one["ReceiptHandle"])) for one in messages]
+
+    def drop(self, receipts: Sequence[str]) -> None:
+        """Deletes messages. Raises QueueUnavailable; those that are left come again."""
+        entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
+        if entries:
+            self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
+
+    @cached_property
+    def _url(self) -> str:
+        payload = {"QueueUrl": self._settings.wakeup_queue_url, "AttributeNames": ["RedrivePolicy"]}
+        policy = json.loads(self._call("GetQueueAttributes", payload)["Attributes"]["RedrivePolicy"])
+        name = str(policy["deadLetterTargetArn"]).rpartition(":")[2]
+        return str(self._call("GetQueueUrl", {"QueueName": name})["QueueUrl"])
+
+    def _call(self, action: str, payload: Mapping[str, object]) -> dict[str, Any]:
+        endpoint_url = self._settings.sqs_endpoint_url
+        try:
+            return call("sqs", f"AmazonSQS.{action}", payload, endpoint_url=endpoint_url, timeout_seconds=SEND_SECONDS)
+        except AwsCallFailed as failure:
+            raise QueueUnavailable(f"SQS: {failure.code}", retry_after_seconds=RETRY_AFTER_SECONDS) from failure
 
 
 def encode(wakeup: Wakeup) -> str:

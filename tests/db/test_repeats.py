@@ -506,6 +506,26 @@ CASES = [
         meanwhile={"another": issues_another, "revoked": revokes},
     ),
     Case(
+        statement="tenants.create",
+        runs=lambda database: tenants.create(database, tenant_id=TENANT, name="acme", now=NOW),
+        role=ADMIN_ROLE,
+        meanwhile={"another": issues_another},
+    ),
+    *(
+        Case(statement=f"tenants.{name}", before=TENANCY, runs=runs, role=ADMIN_ROLE)
+        for name, runs in (
+            ("tenant_of", lambda database: tenants.tenant_of(database, TOKEN)),
+            ("find", lambda database: tenants.find(database, name="acme")),
+            ("page", lambda database: tenants.page(database, after="", limit=9)),
+        )
+    ),
+    Case(
+        statement="audit.head",
+        before=(writes(49),),
+        runs=lambda database: audit.head(database, tenant_id=TENANT),
+        role=ADMIN_ROLE,
+    ),
+    Case(
         statement="tenants.destinations_of",
         before=READY,
         runs=lambda database: tenants.destinations_of(database, tenant_name="acme", references=["partner", "no"]),

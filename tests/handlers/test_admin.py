@@ -112,6 +112,75 @@ def test_every_id_is_a_uuid_of_version_7(functions: Functions) -> None:
     assert {UUID(issued[name]).version for name in ("token_id", "tenant_id")} == {7}
 
 
+def test_a_tenant_is_created_once_and_listed_by_name(functions: Functions) -> None:
+    first, second = (invoke(action="create_tenant", tenant="initech") for _ in range(2))
+    assert first == second
+    assert [tenant["name"] for tenant in invoke(action="list_tenants")["tenants"]] == ["acme", "globex", "initech"]
+    rest = invoke(action="list_tenants", after="acme")
+    assert [tenant["name"] for tenant in rest["tenants"]] == ["globex", "initech"]
+    assert rest["next"] is None
+    assert invoke(action="issue_token", tenant="initech")["tenant_id"] == first["tenant_id"]
+
+
+def test_what_operators_do_is_in_the_tenants_audit_log(functions: Functions) -> None:
+    invoke(action="create_tenant", tenant="initech")
+    invoke(action="create_tenant", tenant="initech")
+    issued = invoke(action="issue_token", tenant="initech", scopes=["read"], expires_at="2100-01-01T00:00:00Z")
+    for _ in range(2):
+        invoke(action="revoke_token", token_id=issued["token_id"])
+    rows = functions.sql(
+        "SELECT what, actor, subject, content FROM audit_entry WHERE tenant_id = %s ORDER BY sequence",
+        issued["tenant_id"],
+    )
+    assert [row["what"] for row in rows] == ["tenant.created", "token.issued", "token.revoked"]
+    assert [row["subject"] for row in rows] == [issued["tenant_id"], issued["token_id"], issued["token_id"]]
+    assert all(row["actor"].startswith("operator:") for row in rows)
+    assert issued["token"] not in str(rows)
+    assert '"expires_at":"2100-01-01T00:00:00+00:00"' in rows[1]["content"]
+
+
+def test_a_chain_is_verified_where_it_is(functions: Functions) -> None:
+    tenant_id = invoke(action="create_tenant", tenant="initech")["tenant_id"]
+    for _ in range(3):
+        invoke(action="issue_token", tenant="initech")
+    assert invoke(action="verify_audit", tenant="initech")["verified_to"] == 4
+    after = invoke(action="verify_audit", tenant="initech", after=2)
+    assert (after["verified_to"], after["fault"], after["next"]) == (4, None, None)
+    of_the_stack = invoke(action="verify_audit")
+    assert (of_the_stack["verified_to"], of_the_stack["fault"]) == (0, None)
+    functions.sql(
+        "UPDATE audit_entry SET content = replace(content, 'send', 'Send') WHERE tenant_id = %s AND sequence = 3",
+        tenant_id,
+    )
+    found = invoke(action="verify_audit", tenant="initech")
+    assert (found["verified_to"], found["fault"]) == (2, "entry 3 does not have its own hash")
+    assert "the audit log was changed" in functions.log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tampering", "fault"),
+    [
+        ("DELETE FROM audit_entry WHERE sequence = 2", "entry 3 follows entry 1"),
+        ("DELETE FROM audit_entry WHERE sequence = 1", "entry 2 follows entry 0"),
+        ("UPDATE audit_entry SET previous = hash WHERE sequence = 3", "entry 3 does not have the hash of the entry"),
+        ("UPDATE audit_head SET hash = decode(repeat('00', 32), 'hex')", "the end of the chain is not the one"),
+        ("UPDATE audit_head SET sequence = 2", "the end of the chain is not the one"),
+    ],
+)
+def test_what_was_done_to_a_chain_is_named(functions: Functions, tampering: str, fault: str) -> None:
+    for _ in range(3):
+        invoke(action="issue_token", tenant="initech")
+    functions.sql(tampering)
+    assert invoke(action="verify_audit", tenant="initech")["fault"].startswith(fault)
+
+
+def test_only_a_tenants_chain_is_verified(refusing: Functions) -> None:
+    with pytest.raises(NotFound, match="there is no such tenant"):
+        invoke(action="verify_audit", tenant="nobody")
+    with pytest.raises(InvalidRequest):
+        invoke(action="create_tenant", tenant="No Body")
+
+
 def test_operators_see_which_destinations_an_address_was_let_in_by(functions: Functions) -> None:
     token = invoke(action="issue_token", tenant="initech")["token"]
     api = Api(authorizer=authorizer_context(token))

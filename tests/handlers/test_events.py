@@ -17,6 +17,7 @@ from tests.support.partners import answers
 type StartPartner = Callable[[Script], Partner]
 
 KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "attempt-wake-overdue"}
+KNOWN |= {"admin-create-tenant", "admin-list-tenants", "admin-verify-audit", "attempt-redrive"}
 KNOWN |= {"authorize", "check_egress", "migrate", "network"}
 
 
@@ -46,6 +47,20 @@ def test_every_event_is_tried_here(repository: Path) -> None:
 
 def test_admin(functions: Functions, event: Read) -> None:
     assert admin.handler(event("admin"), Context())["token"].startswith("spt_")
+
+
+def test_admin_of_tenants_and_their_audit_log(functions: Functions, event: Read) -> None:
+    made = admin.handler(event("admin-create-tenant"), Context())
+    assert made["name"] in [
+        tenant["name"] for tenant in admin.handler(event("admin-list-tenants"), Context())["tenants"]
+    ]
+    verified = admin.handler(event("admin-verify-audit"), Context())
+    assert (verified["verified_to"], verified["fault"], verified["next"]) == (1, None, None)
+
+
+def test_attempt_redrive(functions: Functions, event: Read) -> None:
+    functions.queue.dead_letters()
+    assert attempt.handler(event("attempt-redrive"), Context()) == {"moved": 0, "unreadable": 0, "is_all": True}
 
 
 def test_api_get(functions: Functions, event: Read) -> None:

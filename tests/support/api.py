@@ -332,6 +332,7 @@ def forget_services() -> None:
         if connect.cache_info().currsize:
             connect().close()
             connect.cache_clear()
+    wiring.dead_letters.cache_clear()
     wiring.egress_checks.cache_clear()
     wiring.allowlist_sources.cache_clear()
     zones.forget()

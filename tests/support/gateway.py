@@ -2,6 +2,7 @@
 otherwise.
 """
 
+import json
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -76,6 +77,26 @@ class EmulatedQueue:
     def delays(self) -> list[int]:
         """How long, in seconds, each message is held back."""
         return [round((message.delayed_until - message.sent_timestamp) / 1000) for message in self.messages]
+
+    def send(self, *bodies: str) -> None:
+        """Puts messages with these bodies into the queue."""
+        with self._client() as client:
+            for body in bodies:
+                client.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def dead_letters(self) -> "EmulatedQueue":
+        """A dead-letter queue for this one, made now."""
+        name = f"dead-{uuid4()}"
+        with self._client() as client:
+            url = client.create_queue(QueueName=name)["QueueUrl"]
+            arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+            client.set_queue_attributes(QueueUrl=self.url, Attributes={"RedrivePolicy": policy})
+        return EmulatedQueue(name=name, url=url, endpoint_url=self.endpoint_url)
+
+    def _client(self) -> Any:
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return closing(boto3.client("sqs", endpoint_url=self.endpoint_url, region_name=REGION, **keys))
 
     def take(self) -> list[Wakeup]:
         """All wake-ups, which are then no longer in the queue."""

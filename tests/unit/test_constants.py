@@ -302,6 +302,16 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "CARRY_SECONDS": 8.0,
         "CARRIED_AFTER_SECONDS": 10,
     },
+    "flows/audit_chain.py": {
+        "PAGE": 5000,
+    },
+    "flows/redrive.py": {
+        "STEP_SECONDS": 25.0,
+    },
+    "handlers/admin.py": {
+        "LEAST_SECONDS": 15.0,
+        "TENANTS_OF_A_PAGE": 100,
+    },
     "flows/tokens.py": {
         "MOST_DESTINATIONS": 20,
         "SECRET_BYTES": 32,
