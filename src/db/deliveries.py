@@ -764,6 +764,10 @@ def cancel_waiting(database: Database, destination_id: DestinationId, *, now: da
             FROM pending
             WHERE delivery.delivery_id = pending.delivery_id
             RETURNING delivery.delivery_id
+        ), left_places AS (  -- nobody is behind them: all that waits for the destination is canceled
+            DELETE FROM ordering_place USING canceled WHERE ordering_place.delivery_id = canceled.delivery_id
+        ), left_line AS (
+            DELETE FROM slot_waiter USING canceled WHERE slot_waiter.delivery_id = canceled.delivery_id
         )
         SELECT delivery_id FROM canceled
         UNION ALL
@@ -785,6 +789,10 @@ def cancel_abandoned(database: Database, delivery_ids: Sequence[DeliveryId], *, 
             WHERE delivery.delivery_id = ANY (%(delivery_ids)s::text::uuid[]) AND delivery.state = 'pending'
               AND destination.destination_id = delivery.destination_id AND destination.deleted_at IS NOT NULL
             RETURNING delivery.delivery_id
+        ), left_places AS (
+            DELETE FROM ordering_place USING canceled WHERE ordering_place.delivery_id = canceled.delivery_id
+        ), left_line AS (
+            DELETE FROM slot_waiter USING canceled WHERE slot_waiter.delivery_id = canceled.delivery_id
         )
         SELECT delivery_id FROM canceled
         UNION ALL

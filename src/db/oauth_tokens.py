@@ -92,7 +92,7 @@ def store(
         UPDATE oauth_token
         SET token_id = %(token_id)s, sealed_token = %(sealed_token)s, token_basis = %(token_basis)s,
             usable_until = %(usable_until)s, renew_at = %(renew_at)s, renewal_id = NULL, renewing_until = NULL,
-            failed_renewal_id = NULL, failure = NULL
+            failed_renewal_id = NULL, failure = NULL, replaceable_from = %(replaceable_from)s
         WHERE destination_id = %(destination_id)s AND renewal_id = %(renewal_id)s
         RETURNING destination_id
         """,
@@ -104,6 +104,7 @@ def store(
             "token_basis": token.basis,
             "usable_until": token.usable_until,
             "renew_at": token.renew_at,
+            "replaceable_from": token.replaceable_from,
         },
         repeatable=True,
     )
@@ -137,6 +138,7 @@ def stored_token(stored: Mapping[str, Any] | None) -> StoredToken | None:
         usable_until=_if_given(datetime.fromisoformat, stored["usable_until"]),
         renew_at=_if_given(datetime.fromisoformat, stored["renew_at"]),
         renewing_until=_if_given(datetime.fromisoformat, stored["renewing_until"]),
+        replaceable_from=_if_given(datetime.fromisoformat, stored.get("replaceable_from")),
     )
 
 

@@ -121,7 +121,8 @@ class StoredToken:
 
     `basis` is a hash over what it was asked for with; a token of another basis is of no use any more. `usable_until`
     is a little before it ends, `renew_at` when a new one is to be fetched. A worker fetches one until
-    `renewing_until`. All but that are None before the first.
+    `renewing_until`. All but that are None before the first. `replaceable_from` is when a 401 leads to another one,
+    where that is not at once.
     """
 
     token_id: UUID | None
@@ -130,6 +131,7 @@ class StoredToken:
     usable_until: datetime | None
     renew_at: datetime | None
     renewing_until: datetime | None
+    replaceable_from: datetime | None = None
 
     def is_usable(self, *, basis: bytes, now: datetime) -> bool:
         """Whether it is a token for that basis, and has not ended."""

@@ -11,7 +11,8 @@ _LITERAL_BRACES = {"{{": "{", "}}": "}"}
 
 
 def template_fault(template: str, *, fields: Collection[str]) -> str | None:
-    """Why `template` cannot be filled in with `fields` alone; None when it can. Names each field that is unknown."""
+    """Why `template` cannot be filled in with `fields` alone; None when it can. Says which fields there are, and
+    how many are unknown: what was sent is not repeated."""
     matches = list(_PART.finditer(template))
     lone = next((match[0] for match in matches if match[0] in ("{", "}")), None)
     if lone is not None:
@@ -19,8 +20,8 @@ def template_fault(template: str, *, fields: Collection[str]) -> str | None:
     unknown = {match[1]: None for match in matches if match[1] is not None and match[1] not in fields}
     if not unknown:
         return None
-    named = ", ".join(f"{{{name}}}" for name in unknown)
-    return f"there is no field {named}; the fields are {', '.join(f'{{{name}}}' for name in fields)}"
+    many = "has a field that is unknown" if len(unknown) == 1 else f"has {len(unknown)} fields that are unknown"
+    return f"{many}; the fields are {', '.join(f'{{{name}}}' for name in fields)}"
 
 
 def fields_in(template: str) -> frozenset[str]:

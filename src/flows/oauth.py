@@ -32,7 +32,7 @@ PURPOSE = "access_token"
 WAIT_SECONDS = 8.0  # for a token, our own call or another worker's
 LEASE_SECONDS = 15.0  # longer than a call takes, and than a worker waits
 PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # between two looks for another worker's token
-AGAIN_SECONDS = 30.0  # after a renewal that failed, while the token is still good
+AGAIN_SECONDS = 30.0  # after a renewal that failed while the token is still good, and after one that did not help
 RENEWED_BEFORE = 1 / 5  # of its life, and no less than this:
 LEAST_RENEWED_BEFORE_SECONDS = 30.0
 _MARGIN_SECONDS = 5.0  # clocks differ, and a request takes its time
@@ -43,11 +43,18 @@ type Complete = Callable[[Headers], OutboundRequest | Unreachable]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """A token that can be sent. `fresh` says that it was not the one that the claim brought."""
+    """A token that can be sent. `fresh` says that it was not the one that the claim brought. Before `replaceable_from`
+    a 401 leads to no other one."""
 
     token_id: UUID
     value: str = field(repr=False)
     fresh: bool
+    replaceable_from: datetime | None = None
+
+    def is_replaceable(self, *, now: datetime) -> bool:
+        """Whether another one is fetched after a 401. One that replaced a refused one, and is refused as well, is not
+        for a while: or a partner that takes no token would cost a call of the token endpoint for each batch."""
+        return self.replaceable_from is None or self.replaceable_from <= now
 
     @property
     def headers(self) -> Headers:
@@ -121,7 +128,7 @@ class AccessTokens:
     def _completed(self, token: AccessToken, need: _Need, complete: Complete) -> OutboundRequest | Unreachable:
         """With a new token in place of one that the claim brought, should that be answered 401."""
         request = complete(token.headers)
-        if token.fresh or isinstance(request, Unreachable):
+        if token.fresh or not token.is_replaceable(now=self._services.clock()) or isinstance(request, Unreachable):
             return request
         pending = self._pending(need, complete, draft=request, instead_of=token.token_id, old=None, after_401=True)
         return replace(request, after_401=pending)
@@ -139,7 +146,9 @@ class AccessTokens:
         def begin(callback: Callable[[OutboundRequest | Unreachable], None]) -> None:
             place = (need.destination.destination_id, instead_of)
             if place not in self._renewals:
-                work = partial(_obtained, need, instead_of=instead_of, old=old, services=self._services)
+                work = partial(
+                    _obtained, need, instead_of=instead_of, old=old, after_401=after_401, services=self._services
+                )
                 self._renewals[place] = _Renewal(work)
             self._renewals[place].ask(lambda token: callback(self._result(token, need, complete, after_401=after_401)))
 
@@ -193,18 +202,18 @@ class _Renewal:
 
 
 def _obtained(
-    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
+    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, after_401: bool, services: Services
 ) -> AccessToken | NoAccessToken:
     """A token other than `instead_of`, or where that is not to be had now the `old` one, which is still good."""
     try:
-        return _renewed(need, instead_of=instead_of, old=old, services=services)
+        return _renewed(need, instead_of=instead_of, old=old, after_401=after_401, services=services)
     except (DatabaseUnavailable, StatementRefused) as error:
         logger.warning("no access token", destination_id=str(need.destination.destination_id), reason=str(error))
         return old or NoAccessToken(reason=str(error))
 
 
 def _renewed(
-    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, services: Services
+    need: _Need, *, instead_of: UUID | None, old: AccessToken | None, after_401: bool, services: Services
 ) -> AccessToken | NoAccessToken:
     """Fetches the token or waits for another worker that does. Raises DatabaseUnavailable and StatementRefused."""
     destination_id = need.destination.destination_id
@@ -216,7 +225,7 @@ def _renewed(
             services.database, destination_id, renewal_id=renewal_id, instead_of=instead_of, until=until, now=now
         )
         if found is not None and found.ours:
-            return _fetched(need, renewal_id=renewal_id, old=old, services=services)
+            return _fetched(need, renewal_id=renewal_id, old=old, after_401=after_401, services=services)
         if found is not None:
             token = _opened(found.token, need, fresh=True, now=now)
             if token is not None and token.token_id != instead_of:
@@ -231,7 +240,7 @@ def _renewed(
 
 
 def _fetched(
-    need: _Need, *, renewal_id: UUID, old: AccessToken | None, services: Services
+    need: _Need, *, renewal_id: UUID, old: AccessToken | None, after_401: bool, services: Services
 ) -> AccessToken | NoAccessToken:
     """The renewal is ours."""
     now = services.clock()
@@ -240,7 +249,7 @@ def _fetched(
     token = token_of(exchange, secrets=request.secrets)
     if isinstance(token, NoToken):
         return _failed(need, token, renewal_id=renewal_id, old=old, services=services)
-    stored = _stored(token, need, token_id=renewal_id, asked_at=now)
+    stored = _stored(token, need, token_id=renewal_id, after_401=after_401, asked_at=now)
     isolated(
         partial(table.store, services.database, need.destination.destination_id, stored, renewal_id=renewal_id),
         otherwise=lambda _: None,
@@ -259,7 +268,7 @@ def _failed(
     return old or NoAccessToken(reason=failure.reason)
 
 
-def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, asked_at: datetime) -> StoredToken:
+def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, after_401: bool, asked_at: datetime) -> StoredToken:
     life = token.lasts_seconds
     renewed_before = min(max(life * RENEWED_BEFORE, LEAST_RENEWED_BEFORE_SECONDS), life / 2)
     return StoredToken(
@@ -274,6 +283,7 @@ def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, asked_at: datet
         usable_until=asked_at + timedelta(seconds=life - min(_MARGIN_SECONDS, life / 10)),
         renew_at=asked_at + timedelta(seconds=life - renewed_before),
         renewing_until=None,
+        replaceable_from=asked_at + timedelta(seconds=AGAIN_SECONDS) if after_401 else None,
     )
 
 
@@ -289,7 +299,9 @@ def _opened(stored: StoredToken | None, need: _Need, *, fresh: bool, now: dateti
         )
     except Unsealable:  # by another key: a new token takes its place
         return None
-    return AccessToken(token_id=stored.token_id, value=value.decode(), fresh=fresh)
+    return AccessToken(
+        token_id=stored.token_id, value=value.decode(), fresh=fresh, replaceable_from=stored.replaceable_from
+    )
 
 
 def _unreachable(reason: str, *, after_401: bool) -> Unreachable:

@@ -84,6 +84,7 @@ ROWS: dict[str, dict[str, object]] = {
         "renewing_until": None,
         "failed_renewal_id": None,
         "failure": None,
+        "replaceable_from": None,
     },
     "delivery": {
         "delivery_id": NEW_DELIVERY,

@@ -22,7 +22,7 @@ from domain.wakeups import LEAST_LOOKS
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
-from tests.db.test_repeats import MANAGED, NOW, changes, later
+from tests.db.test_repeats import MANAGED, NOW, PARTNER, changes, later
 
 BREAKER = CircuitBreaker(failure_ratio=0.5, window_seconds=60, minimum_attempts=4, open_seconds=30)
 
@@ -302,6 +302,22 @@ def test_probes_are_one_at_a_time_whatever_overlaps(superuser: Database, shared_
     assert crowd.peak == 1
     at = [begun.at for begun in sorted(crowd.begun, key=lambda begun: begun.at)]
     assert all(second - first >= timedelta(seconds=1) for first, second in pairwise(at))
+
+
+@pytest.mark.parametrize("by_delivery", [False, True])
+def test_what_is_canceled_with_its_destination_leaves_no_place_and_no_line(
+    superuser: Database, by_delivery: bool
+) -> None:
+    made = set_up(superuser, limited(concurrency=1), 3, key_of=lambda number: "k" if number == 2 else None)
+    assert len(claimed(claim(superuser, made, NOW))) == 1
+    waiting = "SELECT delivery_id FROM slot_waiter UNION SELECT delivery_id FROM ordering_place"
+    assert {row["delivery_id"] for row in superuser.rows(waiting, {})} == set(made[1:])
+    superuser.rows("UPDATE destination SET deleted_at = created_at, deleted_name = name, name = destination_id::text RETURNING 1", {})
+    if by_delivery:
+        assert deliveries.cancel_abandoned(superuser, made, now=later(90)) == made[1:]
+    else:
+        assert deliveries.cancel_waiting(superuser, PARTNER, now=later(90), limit=9) == 2
+    assert superuser.rows(waiting, {}) == []
 
 
 # The share of the workers, for a destination that occupies them for long

@@ -256,6 +256,22 @@ def test_a_401_to_the_new_token_too_is_the_answer(gateway: Gateway, partner: Sta
     assert {row["state"] for row in gateway.sql("SELECT state FROM delivery")} == {"failed"}
 
 
+def test_a_partner_that_takes_no_token_costs_one_call_of_the_token_endpoint_in_a_while(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    endpoint, resource = TokenEndpoint(), Resource(good={"none"})
+    oauth_destination(gateway, partner(resource).url(), partner(endpoint).url())
+    for _ in range(6):
+        assert send(gateway)["status"] == 401
+        gateway.clock.forward(4)
+    assert endpoint.calls == 2  # the first, and one in its place
+    gateway.clock.forward(10)
+    assert [send(gateway)["status"] for _ in range(3)] == [401] * 3
+    assert endpoint.calls == 3
+    resource.good = set()
+    assert send(gateway)["status"] == 200
+
+
 def test_of_many_that_are_answered_401_one_renews(gateway: Gateway, partner: StartPartner) -> None:
     endpoint, resource = TokenEndpoint(), Resource()
     there = partner(resource)

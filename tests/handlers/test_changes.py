@@ -205,6 +205,35 @@ def test_stored_credentials_are_not_sent_to_another_place_by_who_never_knew_them
     assert patch(api, {"base_url": elsewhere}).status == 200
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        {"type": "hmac", "header": "X-Signature", "signed": "{body}", "secret": "s" * 32},
+        {"type": "standard_webhooks", "version": "v1a", "name": "ours"},
+    ],
+)
+def test_stored_keys_do_not_sign_for_another_place(functions: Functions, api: Api, scheme: dict[str, Any]) -> None:
+    """Who gets signed requests could send them on to the partner."""
+    made = api.destination("https://bank.example/v1", signing=[scheme])
+    before = functions.sql("SELECT * FROM destination")
+    elsewhere = {"base_url": "https://evil.example"}
+    refused = patch(api, elsewhere)
+    assert (refused.status, refused.faults) == (422, ["/signing"])
+    assert patch(api, {**elsewhere, "signing": made["signing"]}).faults == ["/signing"]  # as it is shown
+    keyless = {name: value for name, value in scheme.items() if name != "secret"}
+    changed = {**keyless, "keyid": "other"}
+    assert patch(api, {**elsewhere, "signing": [changed]}).faults == ["/signing/0"]
+    assert functions.sql("SELECT * FROM destination") == before
+    assert patch(api, {**elsewhere, "signing": [{**keyless, "name": "another"}]}).status == 200
+    assert patch(api, {"base_url": "https://third.example", "signing": None}).status == 200
+
+
+@pytest.mark.parametrize("url", [None, "", "x", 7])
+def test_a_base_url_that_is_none_is_all_that_is_said(api: Api, url: object) -> None:
+    api.destination("https://bank.example", auth=BASIC)
+    assert patch(api, {"base_url": url}).faults == ["/base_url"]
+
+
 def test_another_path_of_the_same_place_needs_no_credentials(api: Api) -> None:
     api.destination("https://bank.example/v1", auth=BASIC)
     for same in ("https://bank.example/v2", "https://BANK.example:443/v3"):

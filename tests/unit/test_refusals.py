@@ -29,7 +29,7 @@ from domain.destinations import Guarantee, ManagedDestination, Timeouts
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DestinationId, TenantId
 from domain.options import DestinationOptions
-from domain.signing import KeyKind
+from domain.signing import KeyInfo, KeyKind, StandardWebhooks, scheme
 from handlers import schemas
 from handlers.parsing import body_as
 from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
@@ -478,9 +478,29 @@ def patched_client(members: Members) -> None:
     patched(members, auth_type=AuthType.OAUTH2, options=DestinationOptions(certificate=FACTS, oauth=client))
 
 
+def patched_signer(members: Members) -> None:
+    """A patch of a destination that signs."""
+    keys = (KeyInfo(ref="r", key_id="k", created_at=datetime.now(UTC)),)
+    signing = (scheme(StandardWebhooks(), name="ours", keys=keys),)
+    options = DestinationOptions(signing=signing)
+    plain: dict[str, Any] = {"auth_type": AuthType.NONE, "sealed_credentials": None, "sealed_certificate": None}
+    patched(members, sealed_signing=b"sealed", options=options, **plain)
+
+
 BEARER = {"type": "bearer", "token": "secret"}
+ELSEWHERE: Members = {"base_url": "https://other.example.com"}
+OURS: Members = {"type": "standard_webhooks", "name": "ours"}
+SIGNERS: list[tuple[str, Members, Members]] = [
+    ("/signing", ELSEWHERE, {**ELSEWHERE, "signing": None}),
+    (
+        "/signing/0",
+        {**ELSEWHERE, "signing": [{**OURS, "keyid": "other"}]},
+        {**ELSEWHERE, "signing": [{**OURS, "name": "another"}]},
+    ),
+]
 PATCHES: list[tuple[str, Members, Members]] = [
     ("/version", {"version": 2}, {"version": 1}),
+    ("/base_url", {"base_url": "partner.example.com"}, {"base_url": "https://partner.example.com/"}),
     (
         "/auth",
         {"base_url": "https://other.example.com", "client_certificate": None},
@@ -495,6 +515,7 @@ PATCHES: list[tuple[str, Members, Members]] = [
 WITHOUT_CERTIFICATE: Members = {"client_certificate": None}
 CASES: list[tuple[Any, str, Members, Members]] = [(patched, *case) for case in PATCHES]
 CASES += [(patched_client, "/client_certificate", WITHOUT_CERTIFICATE, {**WITHOUT_CERTIFICATE, "auth": BEARER})]
+CASES += [(patched_signer, *case) for case in SIGNERS]
 CASES += [(delivery, *case) for case in DELIVERIES]
 CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES)]
 

@@ -55,6 +55,9 @@ DestinationPatchBody = msgspec.defstruct(
 READ_ONLY = frozenset(DestinationBody.__struct_fields__) - frozenset(NewDestinationBody.__struct_fields__)
 GIVEN_AGAIN = "must be given again, in full: stored credentials are not sent to another scheme, host or port"
 
+NO_URL = "must be a URL that begins with https:// or http://"
+KEY_GIVEN_AGAIN = "needs its key again, or another name: stored keys do not sign for another scheme, host or port"
+
 
 def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[], Auth], now: datetime) -> Change:
     """What a patch makes of `current`; with no members where nothing is different.
@@ -69,8 +72,9 @@ def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[]
     wanted = {name: value for name, value in changes.items() if name not in READ_ONLY}
     faults = [Fault(field=f"/{name}", detail="cannot be changed by a patch") for name in changes if name in READ_ONLY]
     moves = "base_url" in wanted and origin(str(wanted["base_url"])) != origin(current.base_url)
-    if moves:
-        faults.extend(_not_given_again(current, wanted))
+    if moves and not _leads_somewhere(wanted["base_url"]):  # nothing else is to be said of it
+        raise InvalidRequest(*faults, Fault(field="/base_url", detail=NO_URL))
+    not_again = list(_not_given_again(current, wanted)) if moves else []
     before = _writable(shown)
     if "auth" in wanted:
         before["auth"] = _auth_before(wanted["auth"], current, shown["auth"], unsealed=unsealed, may_stay=not moves)
@@ -79,9 +83,9 @@ def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[]
         body = value_as(_in_order(patch, _merged(before, wanted) | unknown), NewDestinationBody)
         new = new_destination(body, tenant_id=current.tenant_id, now=now, kept=_kept(current, wanted))
     except InvalidRequest as refused:
-        raise InvalidRequest(*faults, *refused.faults) from None
-    if faults:
-        raise InvalidRequest(*faults)
+        raise InvalidRequest(*faults, *not_again, *refused.faults) from None
+    if faults or not_again:
+        raise InvalidRequest(*faults, *not_again)
     return Change(new=new, members=tuple(sorted(changes)))
 
 
@@ -120,16 +124,28 @@ def _merged(before: Members, wanted: Members) -> Members:
     return result
 
 
+def _leads_somewhere(url: object) -> bool:
+    scheme, host, _ = (origin(url) if isinstance(url, str) else None) or ("", None, None)
+    return scheme in ("http", "https") and bool(host)
+
+
 def _not_given_again(current: ManagedDestination, wanted: Members) -> Iterator[Fault]:
     """What must not stay as it is stored where the base URL moves. With a certificate a token endpoint may give out
-    access tokens, which would then be sent to the new place."""
+    access tokens, which would then be sent to the new place. Who gets requests that are signed may send them on to the
+    partner, which takes them for ours."""
     stored = {
         "auth": current.auth_type is not AuthType.NONE,
         "client_certificate": current.sealed_certificate is not None,
+        "signing": current.sealed_signing is not None,
     }
     for name, is_stored in stored.items():
         if is_stored and name not in wanted:
             yield Fault(field=f"/{name}", detail=GIVEN_AGAIN)
+    known = {one.name for one in current.options.signing or ()}
+    schemes = wanted.get("signing")
+    for position, scheme in enumerate(schemes if isinstance(schemes, list) else ()):
+        if scheme.get("name", scheme.get("type")) in known and not scheme.keys() & {"secret", "private_key"}:
+            yield Fault(field=f"/signing/{position}", detail=KEY_GIVEN_AGAIN)
 
 
 def _writable(shown: Mapping[str, Any]) -> Members:
