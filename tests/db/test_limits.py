@@ -312,7 +312,10 @@ def test_what_is_canceled_with_its_destination_leaves_no_place_and_no_line(
     assert len(claimed(claim(superuser, made, NOW))) == 1
     waiting = "SELECT delivery_id FROM slot_waiter UNION SELECT delivery_id FROM ordering_place"
     assert {row["delivery_id"] for row in superuser.rows(waiting, {})} == set(made[1:])
-    superuser.rows("UPDATE destination SET deleted_at = created_at, deleted_name = name, name = destination_id::text RETURNING 1", {})
+    superuser.rows(
+        "UPDATE destination SET deleted_at = created_at, deleted_name = name, name = destination_id::text RETURNING 1",
+        {},
+    )
     if by_delivery:
         assert deliveries.cancel_abandoned(superuser, made, now=later(90)) == made[1:]
     else:
