@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -274,9 +275,15 @@ class Monkey:
         """Some sessions stand still on connections that stay open, for longer or shorter than anybody waits."""
         pids = self._sessions()
         chosen = self._random.sample(pids, min(len(pids), self._random.randint(1, 3)))
+        seconds = self._random.uniform(1.0, 7.0)
         for pid in chosen:
             send(pid, signal.SIGSTOP)
-        self._begin("hanging sessions", self._random.uniform(1.0, 7.0), partial(_thaw, chosen))
+        self._begin("hanging sessions", seconds, partial(_thaw, chosen))
+        # One that holds a lock of PostgreSQL's own (LWLock) makes all others wait without a time limit, also the one
+        # that this thread waits for: so another thread lets it go on.
+        timer = threading.Timer(seconds, partial(_thaw, chosen))
+        timer.daemon = True
+        timer.start()
 
     def _hang_server(self) -> None:
         """PostgreSQL stands still as a whole, as on a host that froze: who connects waits too."""

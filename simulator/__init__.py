@@ -6,7 +6,8 @@ played again, made smaller and looked at. What a run does, in order:
     1. choose     the weather of the run: which faults are possible, and how often     choices.py, faults.py
     2. set up     one world with its time, its queue, its database and its functions   run.py, world.py, setting.py
     3. live       callers, workers and incidents, one step of one of them at a time    scheduler.py, callers.py,
-                                                                                       functions.py, incidents.py
+                                                                                       functions.py, incidents.py,
+                                                                                       managers.py
     4. break      each step goes through a seam, where it may fail                     seams.py, database.py, sqs.py,
                                                                                        client.py, partner.py
     5. calm down  faults stop; an operator does what only a person can; all must end   incidents.py

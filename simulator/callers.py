@@ -10,7 +10,16 @@ from uuid import UUID
 from db.deliveries import Acceptance, Filter, page
 from domain.deliveries import PASS_THROUGH_ATTEMPTS, NewDelivery
 from domain.destinations import MAX_TOTAL_SECONDS
-from domain.errors import KeyReused, NotFound, NotNow, StillInFlight, Unavailable
+from domain.errors import (
+    DestinationPaused,
+    Disabled,
+    KeyReused,
+    NotFound,
+    NotNow,
+    SallyportError,
+    StillInFlight,
+    Unavailable,
+)
 from domain.ids import DeliveryId, TenantId
 from flows.accept import accept
 from flows.deliver import Progress, deliver, find
@@ -28,6 +37,13 @@ METHODS = ("POST", "POST", "PUT", "GET", "PATCH", "DELETE")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What the callers of a run choose from: if none waits, the worker makes all attempts, in batches.
 _MODES = (("later", "wait", "through", "later"), ("later",))
+# How a caller is told that nothing was accepted, for a reason that is no fault.
+_REFUSALS: Mapping[type[SallyportError], str] = {
+    NotFound: "not found",
+    NotNow: "not now",
+    DestinationPaused: "not now",
+    Disabled: "disabled",
+}
 _WAITS = (25.0, 20.0, 5.0, 1.0)
 
 
@@ -186,10 +202,8 @@ class Callers:
             return {"how": "key reused", "delivery": _UUID.findall(str(error))[0]}
         except StillInFlight as error:
             return {"how": "in flight", "delivery": error.delivery_id}
-        except NotFound:
-            return {"how": "not found"}
-        except NotNow:
-            return {"how": "not now"}
+        except tuple(_REFUSALS) as error:
+            return {"how": _REFUSALS[type(error)]}
         except (Unavailable, NoAnswer):
             return {"how": "error"}
         except Exception as error:  # noqa: BLE001 - the API would answer 500, which no fault of the schedule may cause

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 PERCENT = 100
 STREAMS = 32
-COMMON, POLLERS, OPERATOR, INCIDENTS = 0, 21, 30, 31  # callers have those from 1 to 20
+COMMON, POLLERS, MANAGERS, OPERATOR, INCIDENTS = 0, 21, 29, 30, 31  # callers have those from 1 to 20
 
 
 class Choices:

@@ -21,6 +21,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db.connection import CONNECT_TIMEOUT_SECONDS, Row
+from domain.destinations import DestinationState
 from simulator.evidence import Begin, Lapse, RecordRun
 from simulator.faults import Kind, Seam
 from simulator.scheduler import Killed, Signal
@@ -111,6 +112,8 @@ class Server:
     def __init__(self, world: World, real: psycopg.Connection[Row]) -> None:
         self.world = world
         self.states: dict[str, str] = {}
+        self.destination_states: dict[str, DestinationState] = {}
+        self.on_disabled: Callable[[str], None] = lambda _: None
         self._attempts: dict[str, int] = {}
         self._in_flight: dict[str, tuple[str, float]] = {}  # the destination, and until when the lease is
         self._real = real
@@ -299,6 +302,8 @@ class Server:
 
     def _execute(self, process: Process, statement: str, parameters: Mapping[str, Any], *, prepare: bool) -> list[Row]:
         rows = self._real.execute(statement.encode(), parameters, prepare=prepare).fetchall()
+        if "UPDATE destination\n" in statement and '"disables"' in parameters.get("records", '"disables"'):
+            self._note_moves()
         match name_of(statement):
             case "accept":
                 self._note_accepted(process, parameters, rows)
@@ -309,6 +314,19 @@ class Server:
         return rows
 
     # ---- What it did
+
+    def _note_moves(self) -> None:
+        """The states of destinations that have changed."""
+        for row in self._real.execute("SELECT destination_id, name, state FROM destination ORDER BY destination_id"):
+            destination, state = str(row["destination_id"]), DestinationState(row["state"])
+            if self.destination_states.get(destination, DestinationState.ACTIVE) is state:
+                continue
+            self.destination_states[destination] = state
+            self.world.mark(f"destination: {state.value}")
+            self.world.evidence.moves.append((self.world.now, destination, state.value))
+            self.world.log("database", "manage", f"{row['name']} is {state.value}")
+            if state is DestinationState.DISABLED:
+                self.on_disabled(destination)
 
     def _note_accepted(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:
@@ -357,7 +375,10 @@ class Server:
     def _note_begin(self, delivery: str, destination: str, parameters: Mapping[str, Any]) -> None:
         clock, until = ((parameters[name] - EPOCH).total_seconds() for name in ("now", "leased_until"))
         beside = tuple(lease for other, lease in self._in_flight.values() if other == destination)
-        begin = Begin(delivery=delivery, destination=destination, clock=clock, beside=tuple(beside))
+        state = self.destination_states.get(destination, DestinationState.ACTIVE).value
+        begin = Begin(
+            delivery=delivery, destination=destination, clock=clock, beside=tuple(beside), destination_state=state
+        )
         self.world.evidence.begins.append(begin)
         self._in_flight[delivery] = (destination, until)
 

@@ -71,12 +71,14 @@ class RecordRun:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
     """A lease by which an attempt begins. `clock` is the moment by the clock of the process that leased, `beside` until
-    when the leases are, by the clocks of theirs, of other attempts at the destination that have not ended."""
+    when the leases are, by the clocks of theirs, of other attempts at the destination that have not ended;
+    `destination_state` is the one that its row has then."""
 
     delivery: str
     destination: str
     clock: float
     beside: tuple[float, ...]
+    destination_state: str = "active"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +95,10 @@ class Lapse:
 class Told:
     """What a caller was told of a delivery by the call that it made at `asked_at`.
 
-    `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "listed", "in flight", "key
-    reused", "not found", "not now" and "error". `state`, and `status` and `body` of the last answer, are None where the
-    call did not say. `waits` says that it asked for the result, `not_before` when the first attempt may start, `listed`
-    are the deliveries of a list with their states.
+    `how` is one of "accepted", "replayed", "ended" (a waiting call with a result), "read", "listed", "in flight",
+    "key reused", "not found", "not now", "disabled" and "error". `state`, and `status` and `body` of the last
+    answer, are None where the call did not say. `waits` says that it asked for the result, `not_before` when the
+    first attempt may start, `listed` are the deliveries of a list with their states.
     """
 
     asked_at: float
@@ -139,12 +141,13 @@ class Invocation:
 class RunEvidence:
     """All of it.
 
-    `begins` are in the order of the statements. `changes` are moments, deliveries, and their states before and after;
-    `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first attempts
-    may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are deliveries
-    that an operator's round left out; `unstorable` are attempts (delivery and number) that PostgreSQL refused in
-    whatever form. `deliveries` and `attempts` are the rows at the end, `waiting` the deliveries that have a message
-    left, `ended` how the run ended.
+    `begins` are in the order of the statements. `changes` are moments, deliveries, and their states before and
+    after; `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first
+    attempts may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are
+    deliveries that an operator's round left out; `moves` are moments, destinations and the states that they came
+    to; `unstorable` are attempts (delivery and number) that PostgreSQL refused in whatever form. `deliveries` and
+    `attempts` are the rows at the end, `waiting` the deliveries that have a message left, `ended` how the run
+    ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -157,6 +160,7 @@ class RunEvidence:
     queued: list[tuple[str, float]] = field(default_factory=list)
     turns: dict[str, float] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
+    moves: list[tuple[float, str, str]] = field(default_factory=list)
     lapses: list[Lapse] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)

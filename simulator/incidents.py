@@ -10,6 +10,7 @@ from simulator.choices import OPERATOR
 from simulator.database import Server
 from simulator.faults import INCIDENTS, Kind
 from simulator.functions import Fleet, NoAnswer
+from simulator.managers import Managers
 from simulator.sqs import ModelledQueue
 from simulator.world import World
 
@@ -74,7 +75,8 @@ class Incidents:
 class Operator:
     """Redrives dead letters, and wakes what a purge left without a message, as docs/running.md says."""
 
-    def __init__(self, world: World, server: Server, queue: ModelledQueue, workers: Fleet) -> None:
+    def __init__(self, world: World, server: Server, queue: ModelledQueue, workers: Fleet, managers: Managers) -> None:
+        self._managers = managers
         self._world = world
         self._server = server
         self._queue = queue
@@ -107,6 +109,7 @@ class Operator:
                 self._world.mark("operator: redrives dead letters")
                 self._world.log("operator", "redrive", f"moves {len(self._queue.dead)} dead letters back")
                 self._queue.redrive()
+            self._managers.activate()
             if purged and self._unfinished():
                 self._wake()
             if not self._queue.messages and not self._queue.dead and not (purged and self._unfinished()):

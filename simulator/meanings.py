@@ -48,6 +48,7 @@ MEANINGS: Mapping[str, str] = {
         "each retry is due within the jitter of its delay, or after the partner's Retry-After, and never sent before"
     ),
     "not before its time": "with not_before, no attempt arrives earlier",
+    "what is held is not sent": "from the moment on that a destination is paused or disabled, no attempt begins there",
     "an order is kept": (
         "under an ordering key, an attempt begins only when all that were accepted before with that key have ended"
     ),

@@ -192,6 +192,11 @@ _MUTANTS = (
         ("AND made.next_state = 'failed')", "AND false)"),
     ),
     _mutant(
+        "a lapse is recorded although its outcome is under way",
+        "flows.attempt:_may_be_answered",
+        ("return claim.lapsed and due[claim.delivery_id].wakeup.after_outage", "return False"),
+    ),
+    _mutant(
         "attempts are not counted",
         _CLAIM,
         ("THEN attempts_made + 1 ELSE", "THEN greatest(attempts_made, 1) ELSE"),
@@ -262,6 +267,11 @@ _MUTANTS = (
         "what is not due is claimed",
         _CLAIM,
         ("delivery.state = 'pending' AND delivery.due_at <= %(now)s", "delivery.state = 'pending'"),
+    ),
+    _mutant(
+        "what is paused is sent",
+        _CLAIM,
+        ("WHEN destination.state <> 'active' OR options ? 'windows'", "WHEN options ? 'windows'"),
     ),
     _mutant(
         "an ordering key holds nobody back",

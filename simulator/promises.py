@@ -152,6 +152,14 @@ class Facts:
                 return "when not processed"
         return "always" if target.idempotent or row["method"] in IDEMPOTENT_METHODS else "when answered"
 
+    def held(self, delivery: str, *, at: float) -> bool:
+        """Whether its destination was paused or disabled then."""
+        destination = str(self.rows[delivery]["destination_id"])
+        states = [
+            becomes for moved_at, moved, becomes in self.evidence.moves if moved == destination and moved_at <= at
+        ]
+        return states[-1:] not in ([], ["active"])
+
     def message_lost(self, process: str | None, *, since: float, until: float) -> bool:
         """Whether a message of that process may not have been accepted in this time, or was purged after it."""
         return any(
@@ -452,9 +460,18 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
         if due and following and following[0].at < min(due) - SKEW_SECONDS:
             text = f"attempt {number + 1} arrived at {following[0].at:.3f} s, due at {min(due):.3f} s"
             yield _broken("retries keep their schedule", text, delivery)
-        if due and following and not facts.evidence.faults and following[0].at > max(due) + LATE_SECONDS:
+        calm = not facts.evidence.faults and not facts.evidence.moves
+        if due and following and calm and following[0].at > max(due) + LATE_SECONDS:
             text = f"attempt {number + 1} arrived {following[0].at - max(due):.0f} s late, and nothing had gone wrong"
             yield _broken("retries keep their schedule", text, delivery)
+
+
+def what_is_held_is_not_sent(facts: Facts) -> Iterator[Broken]:
+    """docs/destinations.md: to a destination that is paused or disabled nothing is sent, from the moment on."""
+    for begin in facts.evidence.begins:
+        if begin.destination_state != "active":
+            text = f"an attempt began at {begin.clock:.3f} s, when its destination was {begin.destination_state}"
+            yield _broken("what is held is not sent", text, begin.delivery)
 
 
 def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
@@ -552,6 +569,8 @@ def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
     for told in facts.evidence.told:
         at = stored.get(told.delivery or "")
         if told.how in ("accepted", "ended") and at is not None and facts.calm(told.process, at=told.at):
+            if facts.held(str(told.delivery), at=at):
+                continue  # it is woken when it is resumed
             due_at = max(at, told.not_before or 0.0, facts.evidence.turns.get(str(told.delivery), 0.0))
             if due_at - at < LONGEST_HOP_SECONDS:
                 yield str(told.delivery), due_at, due_at
@@ -681,6 +700,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     keys_are_kept,
     retries_keep_their_schedule,
     nothing_is_early,
+    what_is_held_is_not_sent,
     a_key_keeps_its_order,
     a_rate_is_kept,
     concurrency_is_kept,

@@ -15,6 +15,7 @@ from simulator.evidence import RunEvidence
 from simulator.faults import draw_weather
 from simulator.functions import API_SECONDS, Fleet, Pollers
 from simulator.incidents import Incidents, Operator
+from simulator.managers import Managers
 from simulator.partner import Partners
 from simulator.promises import broken_promises
 from simulator.scheduler import NeverEnds, Scheduler
@@ -77,7 +78,9 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     incidents = Incidents(world, server, queue, (api, workers))
     world.happen = incidents.happen
     incidents.plan(within_seconds=faults_until)
-    operator = Operator(world, server, queue, workers)
+    managers = Managers(world, server, api)
+    managers.plan(within_seconds=faults_until)
+    operator = Operator(world, server, queue, workers, managers)
     operator.hurry(within_seconds=faults_until)
     try:
         world.scheduler.run(until=faults_until)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,23 @@ def test_a_deck_has_so_many_faults_and_every_kind(count: int) -> None:
     dealt = Counter(monkey.deck(count))
     assert dealt.total() == count
     assert len(dealt) == 18
+
+
+def test_a_session_that_hangs_goes_on_also_while_the_run_itself_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold a lock of PostgreSQL's own, for which the monkey's statement waits without end."""
+    monkey = Monkey(cast(Site, Unmade()), cast(Load, None), Random(1))
+    with subprocess.Popen(["sleep", "600"]) as session:
+        monkeypatch.setattr(monkey, "_sessions", lambda: [session.pid])
+        monkey._hang_sessions()
+        while state_of(session.pid) != "T":
+            time.sleep(0.01)
+        while state_of(session.pid) == "T":  # nobody calls tick() meanwhile
+            time.sleep(0.05)
+        session.kill()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
 def test_without_a_disk_of_our_own_it_is_never_full() -> None:

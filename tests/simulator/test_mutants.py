@@ -62,6 +62,8 @@ FOUND_BY = {
     "Retry-After is ignored": 11,
     "Retry-After has no upper bound": 17,
     "what is not due is claimed": 15,
+    "a lapse is recorded although its outcome is under way": 9,
+    "what is paused is sent": 1,
     "an ordering key holds nobody back": 17,
     "a rate holds nobody back": 100,
     "a slot is free before its attempt has ended": 33,

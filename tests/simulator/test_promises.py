@@ -158,6 +158,18 @@ def limited(limit: str, *begins: tuple[float, ...]) -> RunEvidence:
     return good(begins=[Begin(**named, clock=clock, beside=tuple(beside)) for clock, *beside in begins])
 
 
+def begun_at(state: str) -> RunEvidence:
+    """An attempt that begins while its destination is in that state."""
+    begin = Begin(
+        delivery=str(DELIVERY),
+        destination=str(AGAIN.destination_id),
+        clock=1.0,
+        beside=(),
+        destination_state=state,
+    )
+    return good(begins=[begin])
+
+
 def in_turn(turn_at: float, *, woken_at: float) -> RunEvidence:
     """A delivery that was accepted at a destination with a rate, with the turn that it got, and its message."""
     target = next(each for each in DESTINATIONS if each.options.limits and each.options.limits.rate)
@@ -392,6 +404,7 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
         "retries keep their schedule",
         replace(twice(AGAIN, BUSY), records=[record(at=30.0, started_at=26.0, **RETRIED, next_due_at=31.0)]),
     ),
+    "sent while its destination is paused": ("what is held is not sent", begun_at("paused")),
     "sent beside the one before it": ("an order is kept", in_order("sending")),
     "sent between two attempts of the one before it": ("an order is kept", in_order("sending", "pending")),
     "three at once, and two are the burst": ("a rate is kept", limited("rate", (10.0,), (10.0,), (10.0,))),
