@@ -280,6 +280,38 @@ def _engine_version(rendered: Rendered) -> str:
     return str(cluster["Properties"]["EngineVersion"])
 
 
+def _snapshot(question: Question) -> Iterator[PreflightFinding]:
+    """What the database is to be restored from. All are listed, so that a missing one is no error of the call."""
+    arn = question.rendered.parameters["DatabaseSnapshotArn"]
+    if not arn:
+        return
+    found = question.reader.all(
+        "rds",
+        "describe_db_cluster_snapshots",
+        "DBClusterSnapshots",
+        IncludeShared=True,
+    )
+    snapshot = next((one for one in found if one["DBClusterSnapshotArn"] == arn), None)
+    fault = "is not in this account and Region" if snapshot is None else _fault_of(snapshot, question.rendered)
+    yield PreflightFinding(
+        subject="snapshot of the database",
+        verdict=PreflightVerdict.STOP if fault else PreflightVerdict.FINE,
+        found=fault or f"{arn.rpartition(':')[2]} is available",
+        advice="DatabaseSnapshotArn= a snapshot of a Sallyport cluster, in this Region" if fault else "",
+    )
+
+
+def _fault_of(snapshot: Mapping[str, Any], rendered: Rendered) -> str:
+    version = str(snapshot["EngineVersion"])
+    if snapshot["Engine"] != "aurora-postgresql":
+        return f"is of {snapshot['Engine']}, not of aurora-postgresql"
+    if snapshot["Status"] != "available":
+        return f"is {snapshot['Status']}, not available"
+    if _by_number(version) > _by_number(_engine_version(rendered)):
+        return f"is of version {version}, newer than {_engine_version(rendered)}, to which it cannot go back"
+    return ""
+
+
 def _endpoint_services(question: Question) -> Iterator[PreflightFinding]:
     endpoints = question.rendered.of_type("AWS::EC2::VPCEndpoint").values()
     interfaces = [endpoint["Properties"] for endpoint in endpoints if endpoint["Properties"].get("SubnetIds")]
@@ -371,6 +403,7 @@ LOOKS: Mapping[str, AccountCheck] = {
     "NAT gateways": _nat_gateways,
     "rules of a security group": _rules,
     "Aurora PostgreSQL": _database,
+    "snapshot of the database": _snapshot,
     "endpoints of AWS services": _endpoint_services,
     "addresses of an earlier stack": _left_addresses,
     "customer gateway": _customer_gateway,

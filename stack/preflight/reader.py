@@ -19,6 +19,7 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("ec2", "describe_vpcs"): "ec2:DescribeVpcs",
     ("iam", "get_role"): "iam:GetRole",
     ("lambda", "get_account_settings"): "lambda:GetAccountSettings",
+    ("rds", "describe_db_cluster_snapshots"): "rds:DescribeDBClusterSnapshots",
     ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
     ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
 }

@@ -16,6 +16,7 @@ from tests.contract.project import Project
 
 VPN = NEEDS["on-premises"]
 AWAKE = {"DatabaseMinCapacity": "0.5"}
+SNAPSHOT = "arn:aws:rds:us-east-1:555555555555:cluster-snapshot:sallyport-prod-final"
 KEY = "arn:aws:kms:us-east-1:555555555555:key/00000000-0000-4000-8000-000000000000"
 LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:2"
 DOMAIN = {
@@ -26,6 +27,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "bastion": {"Bastion": "yes"},
     "proxy": {"DatabaseProxy": "yes", **AWAKE},
     "reader": {"DatabaseReader": "yes"},
+    "a snapshot": {"DatabaseSnapshotArn": SNAPSHOT},
     "corporate database access": {"CorporateDatabaseAccess": "yes", **VPN},
     "corporate API in public": {"CorporateApi": "public"},
     "VPN": VPN,

@@ -1,5 +1,6 @@
 """What the egress check must be, in every choice of parameters. Each rule returns its faults in words; none is good."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ from domain.checks import LONGEST_AGE
 from runtime.settings import EgressAddress, EgressSettings
 from stack.functions import CALLERS, EGRESS_CHECKS, functions_where
 from tests.contract.cases import Case, everywhere
+from tests.contract.project import APPLICATION, Project
 
 CALL_PARTNERS = functions_where(lambda purpose: purpose.calls_partners)
 _RATES = {f"rate({minutes} minutes)": minutes * 60 for minutes in range(2, 60)}
@@ -149,7 +151,27 @@ def _dimensions(alarm: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((dimension["Name"], dimension["Value"]) for dimension in alarm["Properties"]["Dimensions"]))
 
 
+def the_two_checks_differ_by_their_zone_alone(project: Project) -> list[str]:
+    """They stand in the template twice (docs/adr/0051), and what is changed in one is changed in the other."""
+    resources = project.written(APPLICATION)["Resources"]
+    return [
+        f"{second} is not {first} with another zone"
+        for first in resources
+        if first.startswith("CheckEgressA")
+        and _of_second_zone(json.dumps(resources[first])) != json.dumps(resources.get(second := _of_second_zone(first)))
+    ]
+
+
+def _of_second_zone(text: str) -> str:
+    """What is said of the first zone, said of the second."""
+    pairs = (("CheckEgressA", "CheckEgressB"), ("ZoneA", "ZoneB"), ("SubnetA", "SubnetB"), ("first z", "second z"))
+    for first, second in (*pairs, ("egress-a", "egress-b")):
+        text = text.replace(first, second)
+    return text
+
+
 RULES = [
+    the_two_checks_differ_by_their_zone_alone,
     each_zone_is_checked_from_inside,
     every_function_publishes_the_same_addresses,
     functions_can_tell_which_address_is_theirs,

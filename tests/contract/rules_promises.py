@@ -171,6 +171,13 @@ STATEMENTS: Mapping[str, set[Statement]] = {
             when="{'StringEquals': {'aws:SourceAccount': '555555555555'}, "
             f"'ArnLike': {{'aws:SourceArn': 'arn:aws:cloudwatch:{_ACCOUNT}:alarm:*'}}}}",
         ),
+        _allow(
+            "sns:Publish",
+            on="Observability.AlarmTopic",
+            by="{'Service': 'events.rds.amazonaws.com'}",
+            when="{'StringEquals': {'aws:SourceAccount': '555555555555'}, "
+            f"'ArnLike': {{'aws:SourceArn': 'arn:aws:rds:{_ACCOUNT}:*'}}}}",
+        ),
         _deny("sns:Publish", on="Observability.AlarmTopic", by="*", when=_PLAIN_HTTP),
     },
     "Api": {
@@ -485,6 +492,21 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     },
     "Observability.AlarmTopic": {"DisplayName": ("Sallyport dev", "says which stage a mail is about")},
     "Observability.AlarmTopicPolicy": {"Topics": (["Observability.AlarmTopic"], "its own")},
+    "Observability.DatabaseClusterEvents": {
+        "SnsTopicArn": ("Observability.AlarmTopic", "where all news goes"),
+        "SourceType": ("db-cluster", "failovers are the cluster's"),
+        "SourceIds": (["Database.DatabaseCluster"], "of this one alone"),
+        "EventCategories": (["failover", "failure", "maintenance", "notification"], "what somebody may have to do"),
+    },
+    "Observability.DatabaseInstanceEvents": {
+        "SnsTopicArn": ("Observability.AlarmTopic", "where all news goes"),
+        "SourceType": ("db-instance", "storage and restarts are the instance's"),
+        "SourceIds": (["Database.DatabaseInstance", "Database.DatabaseReaderInstance"], "of these alone"),
+        "EventCategories": (
+            ["availability", "failure", "low storage", "maintenance", "notification", "recovery"],
+            "what somebody may have to do",
+        ),
+    },
     "Observability.AlarmEmailSubscription": {
         "Protocol": ("email", "AlarmEmail"),
         "Endpoint": ("people@example.com", "AlarmEmail"),

@@ -24,6 +24,7 @@ NAMING = {
     "AWS::IAM::Role",
     "AWS::Lambda::Function",  # in its environment and description; its VpcConfig is looked at
     "AWS::Lambda::Version",
+    "AWS::RDS::EventSubscription",  # news of an instance that is gone do not come
 }
 STAYING = {"Retain", "RetainExceptOnCreate"}
 

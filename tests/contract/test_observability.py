@@ -206,6 +206,23 @@ def test_each_design_has_the_alarms_of_what_it_consists_of(combination: int, mor
     assert found == wanted(ALLOWED[combination], more=more)
 
 
+def test_a_proxy_has_its_alarm_and_nothing_else_has() -> None:
+    awake = {"DatabaseMinCapacity": "0.5"}
+    without = {name for name, _ in alarms(render(awake))}
+    assert {name for name, _ in alarms(render({**awake, "DatabaseProxy": "yes"}))} - without == {"DatabaseProxyAlarm"}
+
+
+def test_news_of_the_database_are_of_this_cluster_and_its_instances_alone() -> None:
+    found = {
+        event["Properties"]["SourceType"]: event["Properties"]["SourceIds"]
+        for event in render({"DatabaseReader": "yes"}).of_type("AWS::RDS::EventSubscription").values()
+    }
+    assert found == {
+        "db-cluster": ["Database.DatabaseCluster"],
+        "db-instance": ["Database.DatabaseInstance", "Database.DatabaseReaderInstance"],
+    }
+
+
 @pytest.mark.parametrize(
     ("parameters", "title"),
     [
@@ -305,8 +322,12 @@ def test_the_topic_is_encrypted_with_a_key_of_ones_own_alone() -> None:
     assert "KmsMasterKeyId" not in render({}).resources[topic]["Properties"]
 
 
-def test_cloudwatch_of_this_account_may_publish_and_nobody_else() -> None:
+def test_alarms_and_events_of_this_account_may_publish_and_nobody_else() -> None:
     document = render({}).resources["Observability.AlarmTopicPolicy"]["Properties"]["PolicyDocument"]
     allowed = [statement for statement in document["Statement"] if statement["Effect"] == "Allow"]
-    assert [statement["Principal"] for statement in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
-    assert allowed[0]["Condition"]["StringEquals"] == {"aws:SourceAccount": "555555555555"}
+    assert [statement["Principal"]["Service"] for statement in allowed] == [
+        "cloudwatch.amazonaws.com",
+        "events.rds.amazonaws.com",
+    ]
+    for statement in allowed:
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "555555555555"}

@@ -12,6 +12,7 @@ from tests.contract.project import APPLICATION, NETWORK, load
 
 TEXTS = templates()
 KEY = "arn:aws:kms:us-east-1:555555555555:key/00000000-0000-4000-8000-000000000000"
+SNAPSHOT = "arn:aws:rds:us-east-1:555555555555:cluster-snapshot:sallyport-prod-final"
 CERTIFICATE = "arn:aws:acm:us-east-1:555555555555:certificate/00000000-0000-4000-8000-000000000000"
 LAYER = "arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:2"
 ONE, OTHER = "eipalloc-0a1b2c3d4e5f60718", "eipalloc-1a1b2c3d4e5f60718"
@@ -43,6 +44,7 @@ GOOD: Mapping[str, list[str]] = {
     "AllowedPrivateCidrs": ["", "10.1.0.0/16", "10.1.0.0/16,172.20.0.0/16,192.168.0.0/16,100.64.0.0/10"],
     "OpenTelemetryLayerArn": ["", LAYER],
     "AllowedCallerCidrs": ["", "198.51.100.0/24", ",".join(f"203.0.113.{place}/32" for place in range(10))],
+    "DatabaseSnapshotArn": ["", SNAPSHOT, SNAPSHOT.replace("snapshot:s", "snapshot:rds:s")],
     "DomainName": ["", "sallyport.example.com", "a-b.co"],
     "CertificateArn": ["", CERTIFICATE],
     "HostedZoneId": ["", "Z0123456789ABCDEFGHIJ"],
@@ -147,6 +149,7 @@ BAD: Mapping[str, list[str]] = {
         "198.51.100.7/24",
         "::/0",
     ],
+    "DatabaseSnapshotArn": ["sallyport-prod", SNAPSHOT.replace("cluster-", ""), SNAPSHOT + " "],
     "DomainName": [
         "https://sallyport.example.com",
         "Sallyport.example.com",

@@ -53,6 +53,25 @@ def services(zones: list[str]) -> Callable[[Mapping[str, Any]], Mapping[str, Any
     return answer
 
 
+SNAPSHOT = f"arn:aws:rds:{REGION}:123456789012:cluster-snapshot:sallyport-prod-final"
+
+
+def snapshots(**more: str) -> dict[str, Any]:
+    good = {
+        "DBClusterSnapshotArn": SNAPSHOT,
+        "Engine": "aurora-postgresql",
+        "EngineVersion": "17.7",
+        "Status": "available",
+    }
+    return {"DBClusterSnapshots": [{**good, **more}]}
+
+
+UNUSABLE_SNAPSHOTS: tuple[Mapping[str, Any], ...] = (
+    {"DBClusterSnapshots": []},
+    snapshots(Engine="aurora-mysql"),
+    snapshots(Status="creating"),
+    snapshots(EngineVersion="17.10"),
+)
 FINE: Mapping[str, Answer] = {
     "get_account": {},
     "describe_addresses": {"Addresses": []},
@@ -60,6 +79,7 @@ FINE: Mapping[str, Answer] = {
         "AvailabilityZones": [{"ZoneName": zone, "State": "available"} for zone in reversed(ZONES)]
     },
     "describe_customer_gateways": {"CustomerGateways": []},
+    "describe_db_cluster_snapshots": snapshots(),
     "describe_nat_gateways": {"NatGateways": []},
     "describe_subnets": {"Subnets": []},
     "describe_vpc_endpoint_services": services(ZONES),
@@ -123,7 +143,13 @@ def test_an_account_that_lacks_nothing_is_told_so() -> None:
 def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None:
     session = Recorded()
     looked = [finding.subject for finding in findings(question_of(session, Topology=topology))]
-    silent = {"addresses of an earlier stack", "endpoints of AWS services", "customer gateway", "Aurora PostgreSQL"}
+    silent = {
+        "addresses of an earlier stack",
+        "endpoints of AWS services",
+        "customer gateway",
+        "Aurora PostgreSQL",
+        "snapshot of the database",
+    }
     assert [subject for subject in LOOKS if subject not in looked and subject not in silent] == []
     assert all(call in CALLS for call in session.asked)
 
@@ -214,6 +240,16 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
             {"Topology": "on-premises"},
             PreflightVerdict.STOP,
             "another CustomerGatewayAsn",
+        ),
+        *(
+            (
+                "snapshot",
+                {"describe_db_cluster_snapshots": answer},
+                {"DatabaseSnapshotArn": SNAPSHOT},
+                PreflightVerdict.STOP,
+                "a snapshot of a Sallyport cluster",
+            )
+            for answer in UNUSABLE_SNAPSHOTS
         ),
     ],
 )
@@ -380,7 +416,7 @@ def test_the_page_has_the_permissions_that_the_looks_take() -> None:
 def test_every_call_that_is_listed_is_made() -> None:
     session = Recorded()
     for topology in ("public-private", "on-premises"):
-        list(findings(question_of(session, Topology=topology)))
+        list(findings(question_of(session, Topology=topology, DatabaseSnapshotArn=SNAPSHOT)))
     assert set(session.asked) == CALLS.keys()
 
 
