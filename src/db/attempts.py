@@ -10,7 +10,7 @@ import msgspec
 
 from db.connection import Database
 from db.deliveries import delivery_of
-from domain.deliveries import Attempt, Delivery, Record, StoredResponse
+from domain.deliveries import Attempt, AttemptKind, Delivery, Record, StoredResponse
 from domain.destinations import GONE
 from domain.errors import StatementRefused
 from domain.ids import AttemptId, DeliveryId, DestinationId, TenantId
@@ -113,7 +113,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers,
                    decode(response_body, 'base64') AS response_body, response_length,
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
-                   next_due_at, failed, disables
+                   next_due_at, failed, disables, ask_at, silent IS TRUE AS silent, coalesce(sends, number) AS sends,
+                   coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -121,27 +122,44 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 first_byte_ms double precision, total_ms double precision, remote_address inet, egress_address inet,
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
-                next_due_at timestamptz, failed boolean, disables boolean)
+                next_due_at timestamptz, failed boolean, disables boolean, ask_at timestamptz, silent boolean,
+                sends smallint, kind text)
         ), touched AS (
             -- One of an earlier attempt is only noted while another one is in flight, which then keeps its lease.
             UPDATE delivery
-            SET state = CASE WHEN delivery.attempts_made > made.number AND delivery.state = 'sending' THEN 'sending'
+            SET state = CASE WHEN delivery.attempts_made > made.sends AND delivery.state = 'sending' THEN 'sending'
                              WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'
                              ELSE made.next_state END,
-                delivered_by = CASE WHEN delivery.attempts_made > made.number THEN made.number
+                delivered_by = CASE WHEN delivery.attempts_made > made.sends THEN made.number
                                     ELSE delivery.delivered_by END,
                 due_at = coalesce(made.next_due_at, delivery.due_at),
-                lease_id = CASE WHEN delivery.attempts_made > made.number THEN delivery.lease_id END,
-                leased_until = CASE WHEN delivery.attempts_made > made.number THEN delivery.leased_until END,
+                lease_id = CASE WHEN delivery.attempts_made > made.sends THEN delivery.lease_id END,
+                leased_until = CASE WHEN delivery.attempts_made > made.sends THEN delivery.leased_until END,
                 waiting_for = NULL,
                 waits_until = NULL,
-                finished_at = CASE WHEN delivery.attempts_made > made.number AND delivery.state = 'sending' THEN NULL
+                finished_at = CASE WHEN delivery.attempts_made > made.sends AND delivery.state = 'sending' THEN NULL
+                                   WHEN made.asks AND made.next_state = 'unknown' THEN finished_at
                                    WHEN made.next_state <> 'pending' OR delivery.delivered_by IS NOT NULL
-                                   THEN %(now)s::timestamptz END
+                                   THEN %(now)s::timestamptz END,
+                asking_id = NULL,
+                asking_until = NULL,
+                ask_at = made.ask_at,
+                ask_silent = CASE WHEN made.silent THEN true END,
+                questions_answered = CASE WHEN made.asks AND made.silent THEN questions_answered
+                                          WHEN made.asks THEN coalesce(questions_answered, 0) + 1 END,
+                resolution = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolution
+                                  WHEN made.next_state = 'pending' THEN 'again' ELSE made.next_state END,
+                resolved_by = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_by
+                                   ELSE 'reconcile' END,
+                resolved_at = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_at ELSE %(now)s END,
+                note = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN note END,
+                -- An outcome that comes late says nothing about the attempt that is made next.
+                lapsed_lease_id = CASE WHEN NOT made.asks OR made.next_state <> 'pending' THEN lapsed_lease_id END
             FROM made
             WHERE delivery.delivery_id = made.delivery_id
               AND (delivery.lease_id = made.lease_id
-                   OR made.outcome <> 'unknown' AND delivery.attempts_made = made.number
+                   OR made.asks AND delivery.state = 'unknown' AND delivery.asking_id = made.lease_id
+                   OR NOT made.asks AND made.outcome <> 'unknown' AND delivery.attempts_made = made.sends
                       AND (-- whoever holds it now sends nothing, and is about to record the lapse
                            delivery.state = 'sending' AND delivery.lease_id = delivery.lapsed_lease_id
                            -- somebody recorded the lapse, under which nothing was sent since
@@ -151,24 +169,24 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                                                              AND delivery.lapsed_lease_id IS NOT NULL)
                               AND made.next_state = 'failed')
                    -- what an earlier attempt achieved stands, whatever becomes of those that were begun since
-                   OR made.next_state = 'delivered' AND delivery.attempts_made > made.number
+                   OR NOT made.asks AND made.next_state = 'delivered' AND delivery.attempts_made > made.sends
                       AND delivery.state IN ('unknown', 'pending', 'sending'))
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase,
-                      delivery.state, made.failed,
+                      delivery.state, made.failed, made.asks, made.silent,
                       -- A lapse, or a fault of ours, says nothing about how long it takes.
                       made.failed IS NOT NULL AND make_interval(secs => made.total_ms / 1000) < slow_after() AS quickly
         ), moved AS (
-            SELECT delivery_id, destination_id, ordering_key, phase, failed, quickly
+            SELECT delivery_id, destination_id, ordering_key, phase, failed, quickly, asks, silent
             FROM touched WHERE state <> 'sending'
         ), logged AS (
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
                 total_ms, remote_address, egress_address, status, response_headers, response_body, response_length,
-                response_sha256, response_truncated, moved_lease_id)
+                response_sha256, response_truncated, moved_lease_id, kind)
             SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers, response_body,
                    response_length, response_sha256, response_truncated,
-                   CASE WHEN moved.delivery_id IS NOT NULL THEN made.lease_id END
+                   CASE WHEN moved.delivery_id IS NOT NULL THEN made.lease_id END, kind
             FROM made LEFT JOIN moved USING (delivery_id)
             ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE
             SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, started_at = EXCLUDED.started_at,
@@ -178,6 +196,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status = EXCLUDED.status, response_headers = EXCLUDED.response_headers,
                 response_body = EXCLUDED.response_body, response_length = EXCLUDED.response_length,
                 response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated,
+                kind = EXCLUDED.kind,
                 moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id)
             WHERE attempt.outcome = 'unknown'
         ), moved_before AS (  -- by the first run, where this is the second
@@ -196,18 +215,25 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
         ), ended AS (
             -- While nothing fails at a destination and nobody has a slot there, its row is only read.
             SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed,
-                   bool_and(quickly) AS quickly
+                   bool_and(quickly) AS quickly, bool_or(silent) AS any_silent,
+                   count(*) FILTER (WHERE asks AND NOT silent)::integer AS answered
             FROM moved JOIN destination_flow USING (destination_id)
             GROUP BY destination_id
             HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}'
-                           OR share IS NOT NULL)
+                           OR share IS NOT NULL OR silent OR silent_since IS NOT NULL)
             ORDER BY destination_id
         ), woken AS (
-            SELECT return_turns(destination_id, ids, failed, %(passed_until)s, %(now)s, quickly) AS delivery_id
+            SELECT end_attempts(destination_id, ids, failed, any_silent, answered, %(passed_until)s, %(now)s, quickly)
+                   AS delivery_id
             FROM ended
             UNION
             SELECT leave_place(destination_id, ordering_key, delivery_id, phase)
             FROM moved WHERE ordering_key IS NOT NULL
+            UNION
+            SELECT return_to_order(destination_id, ordering_key, delivery_id)
+            FROM moved WHERE asks AND phase = 'open' AND ordering_key IS NOT NULL
+            UNION
+            SELECT asked_before(delivery_id, %(now)s) FROM moved_before
             UNION
             SELECT woken_before(delivery_id, %(passed_until)s) FROM moved_before
         )
@@ -249,9 +275,9 @@ def of_delivery(database: Database, delivery_id: DeliveryId) -> list[Attempt]:
     """All attempts of a delivery in their order. The caller has checked whose delivery it is."""
     rows = database.rows(
         """
-        SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
-               total_ms, host(remote_address) AS remote_address, host(egress_address) AS egress_address, status,
-               response_headers, response_body, response_length, response_sha256, response_truncated
+        SELECT attempt_id, delivery_id, number, kind, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
+               first_byte_ms, total_ms, host(remote_address) AS remote_address, host(egress_address) AS egress_address,
+               status, response_headers, response_body, response_length, response_sha256, response_truncated
         FROM attempt
         WHERE delivery_id = %(delivery_id)s
         ORDER BY number
@@ -278,9 +304,9 @@ def with_delivery(
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of,
-               attempt.attempt_id, attempt.number, attempt.outcome, attempt.reason, attempt.started_at, attempt.dns_ms,
-               attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
+               attempt.attempt_id, attempt.number, attempt.kind, attempt.outcome, attempt.reason, attempt.started_at,
+               attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,
                attempt.status, attempt.response_headers, attempt.response_body, attempt.response_length,
                attempt.response_sha256, attempt.response_truncated
@@ -328,7 +354,7 @@ def _storable(value: Any) -> Any:
 def _row(record: Record) -> dict[str, Any]:
     """As msgspec writes it as JSON: bytes in base64, the hash in hex, which the statement decodes."""
     attempt, timings, response = record.attempt, record.attempt.timings, record.attempt.response
-    row = {
+    row: dict[str, Any] = {
         "attempt_id": attempt.attempt_id,
         "delivery_id": attempt.delivery_id,
         "number": attempt.number,
@@ -356,6 +382,12 @@ def _row(record: Record) -> dict[str, Any]:
         row["response_length"] = response.length_bytes
         row["response_sha256"] = response.sha256 and response.sha256.hex()
         row["response_truncated"] = response.truncated
+    if record.asks:
+        row |= {"kind": record.attempt.kind, "silent": record.silent}
+    if record.ask_at is not None:
+        row["ask_at"] = record.ask_at
+    if record.sends is not None:
+        row["sends"] = record.sends
     return row
 
 
@@ -377,6 +409,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         remote_address=row["remote_address"],
         egress_address=row["egress_address"],
         response=_response(row),
+        kind=AttemptKind(row["kind"]),
     )
 
 

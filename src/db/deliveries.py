@@ -32,6 +32,7 @@ from domain.errors import DestinationPaused, Disabled, NotAllowed, NotNow, Sally
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.limits import USUAL_WORKERS, usual_share
 from domain.outcomes import Headers, OutcomeKind
+from domain.reconcile import OpenQuestion
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 
@@ -41,6 +42,7 @@ PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 DELETED_FOR_SECONDS = 60
 MOST_READ = 2_000  # deliveries of a page; a filter that leaves out more of them ends it before its limit
 _SUCCESS_CLASS = 2
+MOST_RANK = 7  # how many older deliveries that are asked about make a difference
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
@@ -155,7 +157,7 @@ def accept(
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at,
-                      resolution, resolved_by, resolved_at, note, replay_of
+                      resolution, resolved_by, resolved_at, note, replay_of, ask_at
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
@@ -176,6 +178,7 @@ def accept(
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                written.resolution, written.resolved_by, written.resolved_at, written.note, written.replay_of,
+               written.ask_at,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
                coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
@@ -219,8 +222,12 @@ def claim(
     lease: Lease,
     now: datetime,
     share: int = usual_share(USUAL_WORKERS),
+    asks_now: bool = False,
 ) -> list[ClaimResult]:
     """Leases all of `delivery_ids` that can be sent now, and says of each other one why it cannot; in the order given.
+
+    An unknown one is leased where its partner is to be asked about it now, with `asks_now` whenever that is to be; it
+    stays unknown meanwhile. Its limits are those of an attempt, but no order and no sending window holds it back.
 
     A row in state `sending` whose lease has expired comes back as a `lapsed` claim: its worker crashed before it
     recorded. Where the connection breaks, the statement is run again: what the first run leased is ours, and lapsed if
@@ -236,19 +243,27 @@ def claim(
         ), free AS (
             -- SKIP LOCKED: two workers never wait for each other, whatever the order, and never get the same row.
             SELECT delivery.delivery_id, delivery.destination_id, delivery.ordering_key,
-                   delivery.state = 'pending' AS fresh,
+                   delivery.state = 'pending'
+                       OR delivery.state = 'unknown' AND delivery.asking_id IS DISTINCT FROM %(lease_id)s AS fresh,
+                   delivery.state = 'unknown' AS asks,
                    delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
                                                    OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
             FROM delivery JOIN wanted USING (delivery_id)
             WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
                OR delivery.state = 'sending' AND delivery.lease_id = %(lease_id)s
+               OR delivery.state = 'unknown' AND (delivery.ask_at <= %(now)s OR %(asks_now)s)
+                  AND (delivery.asking_until IS NULL OR delivery.asking_until <= %(now)s)
+               OR delivery.state = 'unknown' AND delivery.asking_id = %(lease_id)s
             FOR UPDATE OF delivery SKIP LOCKED
         ), met AS (
             -- What holds a delivery back by itself, whatever other workers take at this moment.
             SELECT delivery_id, destination_id,
                    options ? 'limits' OR open_until IS NOT NULL OR share IS NOT NULL AS limited,
-                   CASE WHEN destination.state <> 'active' OR options ? 'windows' OR free.ordering_key IS NOT NULL
+                   CASE WHEN free.asks
+                        THEN CASE WHEN destination.state <> 'active'
+                                  THEN ROW ('destination_' || destination.state, NULL)::wait END
+                        WHEN destination.state <> 'active' OR options ? 'windows' OR free.ordering_key IS NOT NULL
                         THEN hold_of(destination_id, free.ordering_key, delivery_id, %(now)s) END AS hold
             FROM free JOIN destination USING (destination_id) LEFT JOIN destination_flow USING (destination_id)
             WHERE fresh
@@ -263,22 +278,29 @@ def claim(
                 ORDER BY destination_id
             ) AS asking
             CROSS JOIN LATERAL take_turns(
-                destination_id, ids, %(lease_id)s, %(leased_until)s, %(share)s, %(now)s, true) AS answer
+                destination_id, ids, %(lease_id)s, %(leased_until)s, %(share)s, %(now)s, NOT %(asks_now)s) AS answer
         ), verdict AS (
             SELECT met.delivery_id, coalesce((hold).reason, turn.reason) AS reason,
                    coalesce((hold).until, turn.until) AS until
             FROM met LEFT JOIN turn USING (delivery_id)
         ), leased AS (
             UPDATE delivery
-            SET state = 'sending', lease_id = %(lease_id)s, leased_until = %(leased_until)s,
+            SET state = CASE WHEN free.asks THEN 'unknown' ELSE 'sending' END,
+                lease_id = CASE WHEN NOT free.asks THEN %(lease_id)s::uuid END,
+                leased_until = CASE WHEN NOT free.asks THEN %(leased_until)s::timestamptz END,
                 lapsed_lease_id = CASE WHEN free.lapsed THEN %(lease_id)s::uuid END,
-                attempts_made = CASE WHEN free.fresh THEN attempts_made + 1 ELSE attempts_made END,
+                asking_id = CASE WHEN free.asks THEN %(lease_id)s::uuid END,
+                asking_until = CASE WHEN free.asks THEN %(leased_until)s::timestamptz END,
+                attempts_made = CASE WHEN free.fresh AND NOT free.asks THEN attempts_made + 1 ELSE attempts_made END,
+                questions_made = CASE WHEN free.fresh AND free.asks THEN coalesce(questions_made, 0) + 1
+                                      ELSE questions_made END,
                 waiting_for = NULL, waits_until = NULL
             FROM free LEFT JOIN verdict USING (delivery_id)
             WHERE delivery.delivery_id = free.delivery_id AND verdict.reason IS NULL
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
                       delivery.headers, delivery.idempotency_key, delivery.attempts_made, delivery.attempts_allowed,
-                      delivery.give_up_at, free.lapsed
+                      delivery.give_up_at, free.lapsed, free.asks, delivery.questions_made,
+                      delivery.questions_answered, delivery.metadata, delivery.finished_at
         ), waiting AS (
             UPDATE delivery
             SET waiting_for = verdict.reason, waits_until = verdict.until
@@ -288,8 +310,22 @@ def claim(
         )
         SELECT wanted.delivery_id, leased.delivery_id IS NOT NULL AS leased, leased.method, leased.path, leased.query,
                leased.headers, delivery_body.body, leased.idempotency_key, leased.attempts_made,
-               leased.attempts_allowed, leased.give_up_at, leased.lapsed, stored.state AS state_before, stored.due_at,
-               stored.leased_until,
+               leased.attempts_allowed, leased.give_up_at, leased.lapsed, leased.asks, leased.questions_made,
+               -- What only questions are made of
+               CASE WHEN leased.asks THEN leased.metadata END AS metadata,
+               CASE WHEN leased.asks THEN leased.finished_at END AS unknown_since,
+               CASE WHEN leased.asks THEN leased.questions_answered END AS questions_answered,
+               CASE WHEN leased.asks
+                    THEN (SELECT response_body FROM attempt
+                          WHERE attempt.delivery_id = leased.delivery_id AND kind = 'send' AND outcome = 'answered'
+                          ORDER BY number DESC LIMIT 1) END AS answer_body,
+               CASE WHEN leased.asks
+                    THEN (SELECT count(*)
+                          FROM (SELECT FROM delivery AS earlier
+                                WHERE earlier.destination_id = leased.destination_id AND earlier.phase = 'unknown'
+                                  AND earlier.ask_at IS NOT NULL AND earlier.delivery_id < leased.delivery_id
+                                LIMIT %(most_rank)s) AS before) END AS rank,
+               stored.state AS state_before, stored.due_at, stored.leased_until, stored.ask_at, stored.asking_until,
                verdict.reason, verdict.until, destination.deleted_at, destination.destination_id,
                destination.tenant_id, destination.name, destination.base_url, destination.auth_type,
                destination.sealed_credentials,
@@ -305,7 +341,7 @@ def claim(
                             AND first.phase = 'open') END AS next_id
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
-        LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id
+        LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id AND NOT leased.asks
         LEFT JOIN delivery AS stored ON stored.delivery_id = wanted.delivery_id  -- as it was before this statement
         LEFT JOIN destination ON destination.destination_id = stored.destination_id
         LEFT JOIN oauth_token ON oauth_token.destination_id = leased.destination_id
@@ -318,6 +354,8 @@ def claim(
             "leased_until": lease.until,
             "share": share,
             "now": now,
+            "asks_now": asks_now,
+            "most_rank": MOST_RANK,
         },
         repeatable=True,
         binary=True,
@@ -357,7 +395,7 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -579,7 +617,7 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = ANY (%(candidates)s::text::uuid[]) AND delivery.tenant_id = %(tenant_id)s
           AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
@@ -591,14 +629,15 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
                  OR jsonb_typeof(delivery.metadata -> member.name) NOT IN ('string', 'number', 'boolean'))
           -- bool_or and not EXISTS, which might be planned as one walk through all attempts.
           AND (%(outcome)s::text IS NULL
-               OR (SELECT bool_or(outcome = %(outcome)s) FROM attempt WHERE attempt.delivery_id = delivery.delivery_id))
+               OR (SELECT bool_or(outcome = %(outcome)s) FROM attempt
+                   WHERE attempt.delivery_id = delivery.delivery_id AND kind = 'send'))
           AND (%(status_class)s::integer IS NULL
                OR (SELECT bool_or(status / 100 = %(status_class)s) FROM attempt
-                   WHERE attempt.delivery_id = delivery.delivery_id))
+                   WHERE attempt.delivery_id = delivery.delivery_id AND kind = 'send'))
           AND (NOT %(may_have_happened)s
                OR delivery.state <> 'delivered' AND delivery.resolution IS DISTINCT FROM 'failed'
                   AND (SELECT bool_or(leaves_open(outcome, status)) FROM attempt
-                       WHERE attempt.delivery_id = delivery.delivery_id))
+                       WHERE attempt.delivery_id = delivery.delivery_id AND kind = 'send'))
         ORDER BY delivery.delivery_id DESC
         LIMIT %(limit)s
         """,
@@ -629,7 +668,7 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -678,7 +717,8 @@ class Overdue:
 
 
 def overdue(database: Database, *, since: datetime, after: DeliveryId | None, limit: int) -> list[Overdue]:
-    """Up to `limit` deliveries of all tenants, by id, that were due or whose lease expired before `since`.
+    """Up to `limit` deliveries of all tenants, by id, that were due before `since`, be it only to be asked about, or
+    whose lease expired before it.
 
     `after` is the last id of the page before. Finished deliveries are not read, however many there are: each
     tenant's unfinished ones are found by the index on phases.
@@ -686,15 +726,31 @@ def overdue(database: Database, *, since: datetime, after: DeliveryId | None, li
     rows = database.read(
         """
         SELECT late.delivery_id, late.tenant_id, destination.name
-        FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
-        CROSS JOIN LATERAL (
-            SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id
-            FROM delivery
-            WHERE delivery.tenant_id = sender.tenant_id AND delivery.phase = 'open'
-              AND CASE delivery.state WHEN 'pending' THEN delivery.due_at ELSE delivery.leased_until END < %(since)s
-              AND (%(after)s::uuid IS NULL OR delivery.delivery_id > %(after)s)
-            ORDER BY delivery.delivery_id
-            LIMIT %(limit)s
+        FROM (
+            SELECT unfinished.delivery_id, unfinished.tenant_id, unfinished.destination_id
+            FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
+            CROSS JOIN LATERAL (
+                SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id
+                FROM delivery
+                WHERE delivery.tenant_id = sender.tenant_id AND delivery.phase = 'open'
+                  AND CASE delivery.state WHEN 'pending' THEN delivery.due_at ELSE delivery.leased_until END < %(since)s
+                  AND (%(after)s::uuid IS NULL OR delivery.delivery_id > %(after)s)
+                ORDER BY delivery.delivery_id
+                LIMIT %(limit)s
+            ) AS unfinished
+            UNION ALL
+            SELECT asked.delivery_id, asked.tenant_id, asked.destination_id
+            FROM destination AS called
+            CROSS JOIN LATERAL (
+                SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id
+                FROM delivery
+                WHERE delivery.destination_id = called.destination_id AND delivery.phase = 'unknown'
+                  AND delivery.ask_at < %(since)s
+                  AND (%(after)s::uuid IS NULL OR delivery.delivery_id > %(after)s)
+                ORDER BY delivery.delivery_id
+                LIMIT %(limit)s
+            ) AS asked
+            WHERE called.deleted_at IS NULL
         ) AS late
         JOIN destination ON destination.destination_id = late.destination_id
         ORDER BY late.delivery_id
@@ -715,13 +771,26 @@ def overdue(database: Database, *, since: datetime, after: DeliveryId | None, li
 def waiting(
     database: Database, destination_id: DestinationId, *, now: datetime, after: DeliveryId | None, limit: int
 ) -> list[DeliveryId]:
-    """Up to `limit` pending deliveries to a destination that are due, by id, from the one behind `after` on."""
+    """Up to `limit` deliveries to a destination that are due, be it only to be asked about, by id, from the one behind
+    `after` on."""
     rows = database.read(
         """
         SELECT delivery_id
-        FROM delivery
-        WHERE destination_id = %(destination_id)s AND phase = 'open' AND state = 'pending' AND due_at <= %(now)s
-          AND delivery_id > %(after)s
+        FROM (
+            (SELECT delivery_id
+             FROM delivery
+             WHERE destination_id = %(destination_id)s AND phase = 'open' AND state = 'pending' AND due_at <= %(now)s
+               AND delivery_id > %(after)s
+             ORDER BY delivery_id
+             LIMIT %(limit)s)
+            UNION ALL
+            (SELECT delivery_id
+             FROM delivery
+             WHERE destination_id = %(destination_id)s AND phase = 'unknown' AND ask_at <= %(now)s
+               AND delivery_id > %(after)s
+             ORDER BY delivery_id
+             LIMIT %(limit)s)
+        ) AS due
         ORDER BY delivery_id
         LIMIT %(limit)s
         """,
@@ -855,16 +924,20 @@ def _claim_result(
         return _claim(row, claimed_for, body=row["body"], lease=lease, lapsed=row["lapsed"])
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
-    if State(row["state_before"]).finished:
+    is_asked_about = row["state_before"] == State.UNKNOWN and row["ask_at"] is not None and not row["deleted_at"]
+    if State(row["state_before"]).finished and not is_asked_about:
         next_id = row["next_id"]
         return Finished(delivery_id=delivery_id, next_in_order=None if next_id is None else DeliveryId(next_id))
     if row["reason"] is not None:
         if row["deleted_at"] and row["deleted_at"] + timedelta(seconds=DELETED_FOR_SECONDS) <= now:
             return Abandoned(delivery_id=delivery_id)
         waiting_for = WaitingFor(row["reason"])
-        at = row["until"] or next_look(since=row["due_at"], now=now, least_seconds=LEAST_LOOKS[waiting_for])
+        since = row["ask_at"] if is_asked_about else row["due_at"]
+        at = row["until"] or next_look(since=since, now=now, least_seconds=LEAST_LOOKS[waiting_for])
         return NotDue(delivery_id=delivery_id, at=at, waiting_for=waiting_for)
     busy = now + timedelta(seconds=BUSY_SECONDS)
+    if is_asked_about:
+        return NotDue(delivery_id=delivery_id, at=max(row["ask_at"], row["asking_until"] or busy, busy))
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
 
@@ -878,13 +951,27 @@ def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lea
         path=row["path"],
         query=row["query"],
         headers=_headers(row["headers"]),
-        body=body,
+        body=body or b"",
         idempotency_key=row["idempotency_key"],
         attempts_made=row["attempts_made"],
         attempts_allowed=row["attempts_allowed"],
         lapsed=lapsed,
         give_up_at=row["give_up_at"],
         token=None if row["token"] is None else stored_token(row["token"]),
+        question=_question(row) if row.get("asks") else None,
+        questions_made=row.get("questions_made") or 0,
+    )
+
+
+def _question(row: Mapping[str, Any]) -> OpenQuestion:
+    return OpenQuestion(
+        delivery_id=str(row["delivery_id"]),
+        idempotency_key=row["idempotency_key"],
+        metadata=row["metadata"],
+        unknown_since=row["unknown_since"],
+        answered=row["questions_answered"] or 0,
+        rank=row["rank"],
+        answer_body=row["answer_body"],
     )
 
 
@@ -917,6 +1004,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         resolved_at=row["resolved_at"],
         note=row["note"],
         replay_of=None if row["replay_of"] is None else DeliveryId(row["replay_of"]),
+        ask_at=row["ask_at"],
     )
 
 

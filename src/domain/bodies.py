@@ -59,6 +59,14 @@ def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTE
     )
 
 
+def whole_body(answer: Answered, *, limit_bytes: int) -> bytes | None:
+    """The decoded body of `answer`; None where it was not read to its end, is longer than `limit_bytes`, or has an
+    encoding that is not decoded."""
+    content = _content(answer, limit_bytes)
+    is_plain = content.decoded or _content_encoding(answer) in ("", "identity")
+    return content.beginning if is_plain and content.whole and content.length_bytes <= limit_bytes else None
+
+
 def _content(answer: Answered, most_bytes: int) -> _Content:
     encoding = _content_encoding(answer)
     note = None

@@ -11,11 +11,19 @@ from domain.auth import StoredToken
 from domain.destinations import Destination, DestinationState
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
+from domain.reconcile import OpenQuestion
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict, is_success
 from domain.values import value_class
 
 ASYNC_ATTEMPTS = 10  # one per entry of the retry schedule
 PASS_THROUGH_ATTEMPTS = 1  # the caller sees the partner's own answer and decides
+
+
+class AttemptKind(StrEnum):
+    """What an attempt was for: to `send` the delivery, or to ask the partner what became of it (`reconcile`)."""
+
+    SEND = "send"
+    RECONCILE = "reconcile"
 
 
 class State(StrEnum):
@@ -104,6 +112,8 @@ class Delivery:
     `due_at` is when the next attempt may start. `idempotency_key` is what the partner gets on every attempt: the
     caller's key, or the delivery's id where it gave none.
 
+    `ask_at` is when the partner is asked next about an unknown one; None where nobody asks.
+
     `held_by` is what a pending one waits for besides its time, as it was when it was last looked at; `waits_until` is
     when it is its turn, None where nobody knows.
 
@@ -137,6 +147,7 @@ class Delivery:
     resolved_at: datetime | None = None
     note: str | None = None
     replay_of: DeliveryId | None = None
+    ask_at: datetime | None = None
 
     @property
     def waiting_for(self) -> WaitingFor | None:
@@ -158,6 +169,9 @@ class Claim:
     and never recorded an outcome: its request may have been sent, so this claim must only record that, and send
     nothing. `token` is the destination's access token of OAuth 2.0; None where it never had one. `is_probe` says that
     it belongs to no delivery (flows/verify.py): it has no idempotency key, and a connection of its own.
+
+    With a `question` the delivery is unknown, and the attempt asks the partner about it. `questions_made` counts these,
+    this one included.
     """
 
     delivery_id: DeliveryId
@@ -176,6 +190,13 @@ class Claim:
     give_up_at: datetime | None = None
     token: StoredToken | None = None
     is_probe: bool = False
+    question: OpenQuestion | None = None
+    questions_made: int = 0
+
+    @property
+    def number(self) -> int:
+        """The attempt's number in the log, which counts questions too."""
+        return self.attempts_made + self.questions_made
 
     @property
     def passes(self) -> bool:
@@ -261,6 +282,7 @@ class Attempt:
     remote_address: str | None
     egress_address: str | None
     response: StoredResponse | None
+    kind: AttemptKind = AttemptKind.SEND
 
     @property
     def succeeded(self) -> bool:
@@ -275,6 +297,9 @@ class Record:
     `failed` is what the destination's circuit breaker counts (domain/limits.py); None where the attempt says nothing
     about the partner.
     `disables` says that the partner does not want any more deliveries: its destination is disabled with the record.
+
+    `ask_at` is when the partner is asked next about a delivery that is unknown, None where it is not; `silent` that it
+    was asked and said nothing. `sends` is how many attempts to send there were, where the log has questions too.
     """
 
     attempt: Attempt
@@ -283,6 +308,14 @@ class Record:
     due_at: datetime | None
     failed: bool | None = None
     disables: bool = False
+    ask_at: datetime | None = None
+    silent: bool = False
+    sends: int | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the attempt was a question."""
+        return self.attempt.kind is AttemptKind.RECONCILE
 
 
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:

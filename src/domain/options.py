@@ -12,6 +12,7 @@ from domain.certificates import CertificateFacts, TlsOptions
 from domain.limits import CircuitBreaker, Limits
 from domain.ordering import Ordering
 from domain.probe import ProbeOptions
+from domain.reconcile import Reconcile
 from domain.retry_policy import RetryPolicy
 from domain.signing import Scheme
 from domain.windows import SendingWindow
@@ -38,6 +39,7 @@ class DestinationOptions:
     oauth: OAuthClient | None = None
     certificate: CertificateFacts | None = None
     tls: TlsOptions | None = None
+    reconcile: Reconcile | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

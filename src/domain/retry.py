@@ -47,7 +47,11 @@ class Failed:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The partner may have acted and a repeat is not allowed: a person or the caller decides."""
+    """The partner may have acted and a repeat is not allowed. It is asked about it at `ask_at`; where that is None a
+    person or the caller decides. `silent` says that it was asked now, and said nothing."""
+
+    ask_at: datetime | None = None
+    silent: bool = False
 
 
 type Verdict = Delivered | RetryAt | Failed | Held

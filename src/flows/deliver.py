@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from db import attempts, deliveries
 from db.deliveries import Acceptance
-from domain.deliveries import Attempt, Claim, Delivery, NewDelivery, State, state_after
+from domain.deliveries import Attempt, AttemptKind, Claim, Delivery, NewDelivery, State, state_after
 from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
@@ -49,10 +49,11 @@ class Progress:
 
     @property
     def deciding(self) -> Attempt | None:
-        """The attempt that the delivery ended by, or its last one so far; None where there is none. It is an earlier
-        one where its success came when another attempt had begun."""
-        succeeded = [attempt for attempt in self.attempts if attempt.succeeded]
-        counting = succeeded if succeeded and self.delivery.state is State.DELIVERED else self.attempts
+        """The attempt to send that the delivery ended by, or its last one so far; None where there is none. It is an
+        earlier one where its success came when another attempt had begun."""
+        sends = [attempt for attempt in self.attempts if attempt.kind is AttemptKind.SEND]
+        succeeded = [attempt for attempt in sends if attempt.succeeded]
+        counting = succeeded if succeeded and self.delivery.state is State.DELIVERED else sends
         return counting[-1] if counting else None
 
 

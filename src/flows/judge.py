@@ -1,15 +1,17 @@
 """Judges the outcome of a request: the verdict, and the attempt as it is logged."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 from domain.bodies import stored_response
-from domain.deliveries import Attempt, Claim, Record, StoredResponse, state_after
+from domain.deliveries import Attempt, AttemptKind, Claim, Record, StoredResponse, state_after
+from domain.destinations import Guarantee
 from domain.ids import AttemptId
 from domain.limits import failed_for_the_breaker
 from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
+from domain.questions import first_question_at, verdict_on
+from domain.reconcile import OnAbsent, OpenQuestion
 from domain.retry import Failed, Held, RetryAt, Verdict, verdict
 from domain.retry_policy import USUAL
 from domain.values import value_class
@@ -43,6 +45,9 @@ class JudgedAttempt:
             due_at=self.verdict.at if isinstance(self.verdict, RetryAt) else None,
             failed=self.failed,
             disables=self.disables,
+            ask_at=self.verdict.ask_at if isinstance(self.verdict, Held) else None,
+            silent=isinstance(self.verdict, Held) and self.verdict.silent,
+            sends=self.claim.attempts_made if self.claim.questions_made else None,
         )
 
     @property
@@ -51,7 +56,8 @@ class JudgedAttempt:
         an answer for the caller, about one thing perhaps of many."""
         outcome = self.exchange.outcome
         is_gone = isinstance(outcome, Answered) and outcome.status == GONE_STATUS
-        return is_gone and isinstance(self.verdict, Failed) and not self.claim.passes
+        is_sent = self.claim.question is None
+        return is_sent and is_gone and isinstance(self.verdict, Failed) and not self.claim.passes
 
 
 def judged(
@@ -66,7 +72,7 @@ def judged(
     return unless_it_raises(at_once) or JudgedAttempt(
         claim=claim,
         exchange=exchange,
-        verdict=_verdict(claim, exchange.outcome, services=services),
+        verdict=_verdict(claim, exchange.outcome, started_at=started_at, services=services),
         attempt=_isolated_attempt(claim, exchange, started_at=started_at, services=services),
         failed=failed,
     )
@@ -79,7 +85,7 @@ def _judged_at_once(
     return JudgedAttempt(
         claim=claim,
         exchange=exchange,
-        verdict=_decided(claim, exchange.outcome, services=services),
+        verdict=_decided(claim, exchange.outcome, started_at=started_at, services=services),
         attempt=_attempt(
             claim,
             exchange,
@@ -92,25 +98,22 @@ def _judged_at_once(
     )
 
 
-def _verdict(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
+def _verdict(claim: Claim, outcome: Outcome, *, started_at: datetime, services: Services) -> Verdict:
     """An answer that cannot be judged is judged without its headers; where even that fails, the delivery is held."""
+    decide = partial(_decided, claim, started_at=started_at, services=services)
+    isolate = partial(isolated, step="judge", delivery_id=claim.delivery_id)
 
     def without_headers(_error: Exception) -> Verdict:
         bare = replace(outcome, headers=()) if isinstance(outcome, Answered) else outcome
-        return _isolated(claim, bare, otherwise=lambda _: Held(), services=services)
+        return isolate(partial(decide, bare), otherwise=lambda _: Held())
 
-    return _isolated(claim, outcome, otherwise=without_headers, services=services)
-
-
-def _isolated(
-    claim: Claim, outcome: Outcome, *, otherwise: Callable[[Exception], Verdict], services: Services
-) -> Verdict:
-    work = partial(_decided, claim, outcome, services=services)
-    return isolated(work, otherwise=otherwise, step="judge", delivery_id=claim.delivery_id)
+    return isolate(partial(decide, outcome), otherwise=without_headers)
 
 
-def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
-    return verdict(
+def _decided(claim: Claim, outcome: Outcome, *, started_at: datetime, services: Services) -> Verdict:
+    if claim.question is not None:
+        return _decided_on_question(claim, outcome, claim.question, started_at=started_at, services=services)
+    decided = verdict(
         outcome,
         attempts_made=claim.attempts_made,
         attempts_allowed=claim.attempts_allowed,
@@ -121,6 +124,42 @@ def _decided(claim: Claim, outcome: Outcome, *, services: Services) -> Verdict:
         give_up_at=claim.give_up_at,
         least_seconds=LAPSE_SECONDS if claim.lapsed else 0.0,
     )
+    reconcile = claim.destination.options.reconcile
+    if not isinstance(decided, Held) or reconcile is None:
+        return decided
+    return Held(ask_at=first_question_at(reconcile, now=services.clock(), chance=services.chance()))
+
+
+def _decided_on_question(
+    claim: Claim, outcome: Outcome, question: OpenQuestion, *, started_at: datetime, services: Services
+) -> Verdict:
+    """Where the destination does not say any more how to ask, nobody is asked again."""
+    reconcile = claim.destination.options.reconcile
+    if reconcile is None:
+        return Held()
+    now = services.clock()
+    return verdict_on(
+        outcome,
+        reconcile=reconcile,
+        question=question,
+        on_absent=_on_absent(claim, now=now),
+        asked_at=started_at,
+        now=now,
+        chance=services.chance(),
+    )
+
+
+def _on_absent(claim: Claim, *, now: datetime) -> OnAbsent:
+    """What its destination wants; but nothing is sent beyond the attempts and the time that the delivery has. A call
+    that was passed through has one attempt: whoever made it may have made it again by now."""
+    reconcile, destination = claim.destination.options.reconcile, claim.destination
+    has_attempts = claim.attempts_made < claim.attempts_allowed
+    has_time = claim.give_up_at is None or now <= claim.give_up_at
+    if not has_attempts or not has_time:
+        return OnAbsent.FAILED
+    if reconcile is not None and reconcile.on_absent is not None:
+        return reconcile.on_absent
+    return OnAbsent.FAILED if destination.guarantee is Guarantee.AT_MOST_ONCE else OnAbsent.AGAIN
 
 
 def _isolated_attempt(claim: Claim, exchange: Exchange, *, started_at: datetime, services: Services) -> Attempt:
@@ -158,7 +197,7 @@ def _attempt(
     return Attempt(
         attempt_id=AttemptId(services.new_id(started_at)),
         delivery_id=claim.delivery_id,
-        number=claim.attempts_made,
+        number=claim.number,
         outcome=outcome_kind(outcome),
         reason=None if isinstance(outcome, Answered) else outcome.reason,
         started_at=started_at,
@@ -166,6 +205,7 @@ def _attempt(
         remote_address=exchange.remote_address,
         egress_address=egress_address,
         response=response,
+        kind=AttemptKind.SEND if claim.question is None else AttemptKind.RECONCILE,
     )
 
 

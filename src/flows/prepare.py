@@ -14,7 +14,9 @@ from domain.destinations import Destination, Guarantee, RepeatRule, Timeouts, re
 from domain.errors import SecretUnavailable, Unsealable
 from domain.headers import merged
 from domain.masks import secrets_in
-from domain.outcomes import Exchange, FailedStep, Headers, Unknown, Unreachable
+from domain.outcomes import Exchange, FailedStep, Headers, Refused, Unknown, Unreachable
+from domain.questions import Unaskable, asked_request
+from domain.reconcile import OpenQuestion
 from domain.signing import Scheme
 from domain.targets import partner_url
 from egress.client import OutboundRequest, PendingRequest
@@ -40,6 +42,7 @@ UNSEALABLE = Unreachable(
 UNSIGNABLE = Unreachable(
     reason="the request could not be signed with the destination's keys; nothing was sent", at=FailedStep.CREDENTIALS
 )
+NO_QUESTION = Refused(reason="its destination does not say any more how to ask; nothing was sent")
 
 
 class BatchTokens:
@@ -91,7 +94,9 @@ def prepared(
 
 
 def repeat_rule_of(claim: Claim) -> RepeatRule:
-    """After which attempts the request of `claim` may be sent again."""
+    """After which attempts the request of `claim` may be sent again. A question may always be."""
+    if claim.question is not None:
+        return RepeatRule.ALWAYS
     return _repeat_rule(claim.destination.guarantee, claim.destination.idempotent, claim.method)
 
 
@@ -128,14 +133,29 @@ def _prepared(
         return Exchange(outcome=LAPSED)
     if within_seconds <= 0:
         return Exchange(outcome=NO_TIME)
-    if claim.give_up_at is not None and now > claim.give_up_at:
+    if claim.question is None and claim.give_up_at is not None and now > claim.give_up_at:
         return Exchange(outcome=GIVEN_UP)
+    asked = claim if claim.question is None else _asking(claim, claim.question)
+    if isinstance(asked, Refused):
+        return Exchange(outcome=asked)
     try:
-        request = _with_credentials(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
+        request = _with_credentials(asked, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
     except Unsealable:
         logger.exception("credentials could not be unsealed", delivery_id=str(claim.delivery_id))
         return Exchange(outcome=UNSEALABLE)
     return Exchange(outcome=request) if isinstance(request, Unreachable) else request
+
+
+def _asking(claim: Claim, question: OpenQuestion) -> Claim | Refused:
+    """The question as a request to the same destination; or why there is none."""
+    reconcile = claim.destination.options.reconcile
+    if reconcile is None:
+        return NO_QUESTION
+    try:
+        asked = asked_request(reconcile, question)
+    except Unaskable as error:
+        return Refused(reason=f"the question cannot be made: {error}; nothing was sent")
+    return replace(claim, method=asked.method, path=asked.path, query=asked.query, headers=asked.headers, body=b"")
 
 
 def _with_credentials(
@@ -256,8 +276,9 @@ def _at_most(seconds: float, timeouts: Timeouts) -> Timeouts:
 
 
 def _headers(claim: Claim, credentials: Headers) -> Headers:
-    """The caller's headers, the key that is the same on every attempt, and the destination's credentials."""
-    keyed = () if claim.is_probe else ((claim.destination.idempotency_header, claim.idempotency_key),)
+    """The caller's headers, the key that is the same on every attempt to send, and the destination's credentials."""
+    is_keyed = not claim.is_probe and claim.question is None
+    keyed = ((claim.destination.idempotency_header, claim.idempotency_key),) if is_keyed else ()
     given = claim.headers
     if claim.destination.auth_type is AuthType.AWS_SIGV4:
         given = tuple((name, value) for name, value in given if name.lower() not in _OF_AWS)

@@ -14,7 +14,7 @@ from domain.deliveries import Record, State, state_after
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.outcomes import Answered, OutcomeKind
-from domain.retry import RetryAt
+from domain.retry import Held, RetryAt
 from domain.values import value_class
 from domain.wakeups import Wakeup
 from flows.audit import note_gone
@@ -140,19 +140,20 @@ def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[Batc
 
 
 def retry(attempt: JudgedAttempt) -> list[Wakeup]:
-    """The wake-up of the next attempt; none where there is no next one.
+    """The wake-up of the next attempt, be it a question; none where there is no next one.
 
     A lapse has one in any case. Until it is recorded the real outcome may come, be it that the delivery is to be tried
     again; and the wake-up of that retry may be the one that found the lapse.
     """
     claim = attempt.claim
-    if isinstance(attempt.verdict, RetryAt):
-        due_at = attempt.verdict.at
-    elif claim.lapsed:
-        due_at = attempt.attempt.started_at + timedelta(seconds=LAPSE_SECONDS)
-    else:
+    moments = [attempt.verdict.at] if isinstance(attempt.verdict, RetryAt) else []
+    if isinstance(attempt.verdict, Held) and attempt.verdict.ask_at is not None:
+        moments.append(attempt.verdict.ask_at)
+    if claim.lapsed and not isinstance(attempt.verdict, RetryAt):
+        moments.append(attempt.attempt.started_at + timedelta(seconds=LAPSE_SECONDS))
+    if not moments:
         return []
-    return [Wakeup(delivery_id=claim.delivery_id, due_at=due_at, group=group_of(claim))]
+    return [Wakeup(delivery_id=claim.delivery_id, due_at=min(moments), group=group_of(claim))]
 
 
 def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
@@ -231,19 +232,33 @@ def _written(records: Sequence[Record], *, end_at: datetime, services: Services)
 
 def _log_attempts(attempts: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
     """One log line per attempt; counts of outcomes, and of the states that deliveries ended in."""
-    entries = unless_it_raises(lambda: [_entry(attempt) for attempt in attempts])
+    questions = [attempt for attempt in attempts if attempt.claim.question is not None]
+    sends = [attempt for attempt in attempts if attempt.claim.question is None] if questions else attempts
+    entries = unless_it_raises(lambda: [_entry(attempt) for attempt in sends])
     if entries is None:
-        entries = [entry for attempt in attempts if (entry := _isolated_entry(attempt)) is not None]
+        entries = [entry for attempt in sends if (entry := _isolated_entry(attempt)) is not None]
     log_each("attempt made", entries)
     for outcome, attempts_made in Counter([entry.outcome for entry in entries]).items():
         count(ATTEMPTS_BY_OUTCOME[outcome], attempts_made)
     for state, deliveries in Counter([entry.state for entry in entries]).items():
         if state.finished:
             count(DELIVERIES_BY_STATE[state], deliveries)
+    if questions:
+        _log_questions(questions, moved=moved)
     for attempt in attempts if len(moved) < len(attempts) else ():
         if attempt.claim.delivery_id not in moved:
             delivery_id = str(attempt.claim.delivery_id)
             logger.warning("another worker has the lease, only the attempt was logged", delivery_id=delivery_id)
+
+
+def _log_questions(questions: Sequence[JudgedAttempt], *, moved: frozenset[DeliveryId]) -> None:
+    """One log line per question that a partner was asked; counts of them, and of what they resolved."""
+    entries = [entry for question in questions if (entry := _isolated_entry(question)) is not None]
+    log_each("partner asked", entries)
+    count(Metric.QUESTIONS_ASKED, len(entries))
+    resolved = [entry for entry in entries if entry.state is not State.UNKNOWN and entry.delivery_id in moved]
+    if resolved:
+        count(Metric.DELIVERIES_RECONCILED, len(resolved))
 
 
 class _Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -265,7 +280,7 @@ def _entry(judged: JudgedAttempt) -> _Entry:
     outcome = judged.exchange.outcome
     return _Entry(
         delivery_id=judged.claim.delivery_id,
-        number=judged.claim.attempts_made,
+        number=judged.claim.number,
         outcome=judged.attempt.outcome,
         status=outcome.status if isinstance(outcome, Answered) else None,
         state=state_after(judged.verdict),

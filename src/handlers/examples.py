@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from domain.auth import AssertionAlgorithm, AuthType, ClientAuthentication
 from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
-from domain.deliveries import ASYNC_ATTEMPTS, Resolution, State, WaitingFor
+from domain.deliveries import ASYNC_ATTEMPTS, AttemptKind, Resolution, State, WaitingFor
 from domain.destinations import DestinationState, Guarantee
 from domain.jobs import JobAct, JobState
 from domain.outcomes import OutcomeKind
@@ -53,6 +53,7 @@ from handlers.schemas.destinations.auth import AuthTypeBody, HeaderNameBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody
 from handlers.schemas.destinations.flow import CircuitBreakerBody, Day, LimitsBody, OrderingBody, WindowBody
 from handlers.schemas.destinations.patch import DestinationPatchBody
+from handlers.schemas.destinations.reconcile import ConditionBody, ReconcileBody, RuleBody
 from handlers.schemas.destinations.retry import RetryBody, StatusesBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
@@ -232,6 +233,28 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "retry": {"schedule": [0, 60, 3600], "statuses": {"add": [409], "remove": [500]}, "give_up_after": 86_400},
             "allow": {"methods": ["GET", "POST"], "paths": ["/orders"]},
             "verify": {"path": "/health"},
+        },
+        "reconcile": {
+            "name": "example-house-bank",
+            "base_url": "https://house-bank.example",
+            "guarantee": "at_most_once",
+            "reconcile": {
+                "path": "/payments/{idempotency_key}",
+                "after": [30, 300, 1800, 7200],
+                "received": [
+                    {
+                        "status": 200,
+                        "where": [
+                            {"pointer": "/key", "values": ["{idempotency_key}"]},
+                            {"pointer": "/state", "values": ["executed", "booked"]},
+                        ],
+                    }
+                ],
+                "rejected": [{"status": 200, "where": [{"pointer": "/state", "values": ["rejected"]}]}],
+                "absent": [{"status": 404, "where": [{"pointer": "/code", "values": ["payment_not_found"]}]}],
+                "absent_after": 600,
+                "on_absent": "again",
+            },
         },
         "limits": {
             "name": "example-clearing",
@@ -559,6 +582,12 @@ def _destination() -> DestinationBody:
         circuit_breaker=CircuitBreakerBody(),
         windows=[WindowBody(days=[Day.MON, Day.FRI], opens="08:00", closes="16:30", time_zone="Europe/Berlin")],
         ordering=OrderingBody(),
+        reconcile=ReconcileBody(
+            path="/payments/{idempotency_key}",
+            received=[_rule(200, "/state", "executed")],
+            rejected=[_rule(200, "/state", "rejected")],
+            absent=[_rule(404, "/code", "payment_not_found")],
+        ),
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,
@@ -566,6 +595,10 @@ def _destination() -> DestinationBody:
         version=2,
         created_at=_AT - timedelta(days=1),
     )
+
+
+def _rule(status: int, pointer: str, *values: str) -> RuleBody:
+    return RuleBody(status=status, where=[ConditionBody(pointer=pointer, values=list(values))])
 
 
 def _webhooks() -> StandardWebhooksBody:
@@ -669,6 +702,7 @@ def _delivery_fields() -> dict[str, Any]:
         "idempotency_key": "order-4711",
         "attempts_allowed": ASYNC_ATTEMPTS,
         "waits_until": None,
+        "next_question_at": None,
         "ordering_key": "customer-17",
         "replay_of": None,
         "created_at": _AT,
@@ -699,6 +733,7 @@ def _attempt(number: int, *, outcome: OutcomeKind, reason: str | None, response:
     return AttemptBody(
         attempt_id=UUID(int=_DELIVERY.int + number),
         number=number,
+        kind=AttemptKind.SEND,
         outcome=outcome,
         reason=reason,
         started_at=_AT + timedelta(seconds=5 * (number - 1)),

@@ -10,6 +10,8 @@ class Metric(StrEnum):
     DELIVERIES_DELIVERED = "DeliveriesDelivered"
     DELIVERIES_FAILED = "DeliveriesFailed"
     DELIVERIES_UNKNOWN = "DeliveriesUnknown"
+    QUESTIONS_ASKED = "QuestionsAsked"
+    DELIVERIES_RECONCILED = "DeliveriesReconciled"
     ATTEMPTS_ANSWERED = "AttemptsAnswered"
     ATTEMPTS_UNREACHABLE = "AttemptsUnreachable"
     ATTEMPTS_UNKNOWN = "AttemptsUnknown"

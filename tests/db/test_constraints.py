@@ -111,6 +111,12 @@ ROWS: dict[str, dict[str, object]] = {
         "waiting_for": None,
         "waits_until": None,
         "delivered_by": None,
+        "ask_at": None,
+        "asking_id": None,
+        "asking_until": None,
+        "questions_made": None,
+        "questions_answered": None,
+        "ask_silent": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -124,6 +130,8 @@ ROWS: dict[str, dict[str, object]] = {
         "open_until": None,
         "probe_id": None,
         "probe_until": None,
+        "silent_since": None,
+        "roused_at": None,
         "share": None,
     },
     "attempt_under_way": {
@@ -158,6 +166,7 @@ ROWS: dict[str, dict[str, object]] = {
         "response_sha256": None,
         "response_truncated": None,
         "moved_lease_id": None,
+        "kind": "send",
     },
     "schema_migration": {"number": 900, "name": "0900_new", "sha256": b"n" * 32, "applied_at": NOW},
 }
@@ -433,6 +442,11 @@ CASES = {
         ],
         taken=[ANSWERED],
     ),
+    "attempt_kind_known": Case(
+        table="attempt",
+        refused=[{"kind": kind} for kind in ("", "Send", "question")],
+        taken=[{"kind": "reconcile"}],
+    ),
     "attempt_body_capped": Case(
         table="attempt",
         refused=[{**ANSWERED, "response_body": b"x" * 65_537}],
@@ -451,6 +465,9 @@ MAY_BE_EMPTY = {
     *(("delivery", name) for name in ("lease_id", "leased_until", "finished_at", "lapsed_lease_id", "give_up_at")),
     *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until", "delivered_by")),
     *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until", "share")),
+    *(("delivery", name) for name in ("ask_at", "asking_id", "asking_until", "ask_silent")),
+    *(("delivery", name) for name in ("questions_made", "questions_answered")),
+    *(("destination_flow", name) for name in ("silent_since", "roused_at")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
@@ -571,7 +588,7 @@ def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_
     )
     later = {("destination", name) for name in ("state", "version", "options")}
     names = ("full_at", "line_until", "in_flight", "in_flight_until", "attempts", "failures")
-    later |= {("destination_flow", name) for name in names}
+    later |= {("destination_flow", name) for name in names} | {("attempt", "kind")}
     assert defaults == {("schema_migration", "applied_at"), *later}
     with connection.transaction(force_rollback=True):
         connection.execute("INSERT INTO schema_migration (number, name, sha256) VALUES (901, 'x', 'x')")

@@ -474,4 +474,4 @@ def test_what_is_overdue_is_found_without_reading_what_is_finished(gateway: Gate
     with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
         (found,) = deliveries.overdue(database, since=gateway.clock(), after=None, limit=500)
     assert found.destination_name == "partner"
-    assert (indexes(database.plan), rows_read(database.plan)) == ({"delivery_by_tenant"}, 1)
+    assert (indexes(database.plan), rows_read(database.plan)) == ({"delivery_by_tenant", "delivery_to_ask"}, 1)

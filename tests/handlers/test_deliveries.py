@@ -79,6 +79,7 @@ def test_a_delivery_is_accepted_and_sent_later(functions: Functions, api: Api, p
         "next_attempt_at": body["created_at"],
         "waiting_for": None,
         "waits_until": None,
+        "next_question_at": None,
         "ordering_key": None,
         "resolution": None,
         "resolved_by": None,

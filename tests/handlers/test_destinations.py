@@ -67,6 +67,7 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "retry": None,
         "allow": None,
         "verify": None,
+        "reconcile": None,
         "limits": None,
         "circuit_breaker": {
             "enabled": True,

@@ -36,6 +36,7 @@ def test_every_value_is_shown_in_its_place_and_times_to_the_microsecond() -> Non
     assert msgspec.to_builtins(attempt_body(ATTEMPT)) == {
         "attempt_id": "00000000-0000-0000-0000-000000000001",
         "number": 3,
+        "kind": "send",
         "outcome": "answered",
         "reason": None,
         "started_at": "2026-03-01T12:00:00Z",

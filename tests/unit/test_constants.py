@@ -32,6 +32,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "db/deliveries.py": {
         "PAUSED_RETRY_AFTER_SECONDS": 60,
         "DELETED_FOR_SECONDS": 60,
+        "MOST_RANK": 7,
         "BUSY_SECONDS": 1,
         "MOST_READ": 2000,
         "_SUCCESS_CLASS": 2,
@@ -96,6 +97,20 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "domain/ordering.py": {
         "MAX_ORDERING_KEY": 200,
+    },
+    "domain/questions.py": {
+        "READ_BYTES": 1_048_576,
+        "ABOUT_THE_QUESTION": frozenset({401, 403, 407, 408, 421, 425, 426, 428, 429, 431}),
+        "LEAST_SILENT_SECONDS": 30.0,
+        "MOST_SILENT_SECONDS": 480.0,
+        "LONGEST_SILENT_SECONDS": 43_200.0,
+        "OFTEN_FOR_SECONDS": 259_200.0,
+        "GIVE_UP_SECONDS": 2_592_000.0,
+        "MOMENT_SECONDS": 5.0,
+    },
+    "domain/reconcile.py": {
+        "USUAL_AFTER_SECONDS": (30.0, 300.0, 1800.0, 7200.0),
+        "USUAL_ABSENT_AFTER_SECONDS": 600.0,
     },
     "domain/retry.py": {
         "SCHEDULE_SECONDS": (
@@ -388,6 +403,14 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/verify_destination.py": {"WITHIN_SECONDS": 25.0, "APART_SECONDS": 5.0},
     "domain/probe.py": {"DENYING_STATUSES": frozenset({401, 403, 407})},
     "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
+    "handlers/schemas/destinations/reconcile.py": {
+        "MOST_QUESTIONS": 20,
+        "LONGEST_GAP_SECONDS": 604_800,
+        "MOST_RULES": 20,
+        "MOST_CONDITIONS": 10,
+        "MOST_VALUES": 50,
+        "NOT_FOUND": (404, 410),
+    },
     "handlers/schemas/destinations/retry.py": {
         "MOST_ATTEMPTS": 20,
         "LONGEST_DELAY_SECONDS": 604_800,

@@ -286,6 +286,116 @@ SIGNING: list[tuple[str, Members, Members]] = [
     ),
 ]
 
+
+def condition(pointer: str = "/state", *values: object) -> Members:
+    return {"pointer": pointer, "values": list(values or ("executed",))}
+
+
+def rule(status: int, *conditions: Members) -> Members:
+    return {"status": status, "where": list(conditions)}
+
+
+ABSENT = rule(404, condition("/code", "not_found"))
+
+
+def asks(**members: Any) -> Members:
+    return {"reconcile": {"path": "/payments/{idempotency_key}", "received": [rule(200, condition())], **members}}
+
+
+def absent(*conditions: Members, status: int = 404) -> Members:
+    return asks(absent=[rule(status, *conditions)])
+
+
+def received(*rules: Members, **members: Any) -> Members:
+    return asks(received=list(rules), **members)
+
+
+RECONCILE: list[tuple[str, Members, Members]] = [
+    ("/reconcile", asks(received=[]), asks(received=[], absent=[ABSENT])),
+    ("/reconcile/path", asks(path="payments/{delivery_id}"), asks(path="/payments/{delivery_id}")),
+    ("/reconcile/path", asks(path="/../{idempotency_key}"), asks(path="/..{idempotency_key}")),
+    ("/reconcile/path", asks(path="/a/%2e%2e/{idempotency_key}"), asks(path="/a/%2e%2ea/{idempotency_key}")),
+    ("/reconcile/path", asks(path="/payments/{key}"), asks(path="/payments/{metadata.key}")),
+    ("/reconcile/path", asks(path="/payments/{metadata.}"), asks(path="/payments/{metadata.a}")),
+    ("/reconcile/path", asks(path="/payments/{response.id}"), asks(path="/payments/{response./id}")),
+    ("/reconcile/path", asks(path="/payments/{response./a~2}"), asks(path="/payments/{response./a~1}")),
+    ("/reconcile/path", asks(path="/payments/{idempotency_key"), asks(path="/payments/{idempotency_key}")),
+    ("/reconcile/path", asks(path="/payments"), asks(path="/payments", query="key={idempotency_key}")),
+    (
+        "/reconcile/path",
+        asks(path="/payments", headers={"X-Key": "a"}),
+        asks(path="/payments", headers={"X-Key": "{delivery_id}"}),
+    ),
+    ("/reconcile/query", asks(query="a b"), asks(query="a%20b")),
+    ("/reconcile/query", asks(query="key={id}"), asks(query="key={delivery_id}")),
+    ("/reconcile/headers", asks(headers={"X-Key": "{id}"}), asks(headers={"X-Key": "{{id}}"})),
+    ("/reconcile/headers", asks(headers={"Authorization": "a"}), asks(headers={"X-Authorization": "a"})),
+    ("/reconcile/headers", asks(headers={"X-Key": "a\nb"}), asks(headers={"X-Key": "a b"})),
+    ("/reconcile/received/0/status", received(rule(302, condition())), received(rule(203, condition()))),
+    ("/reconcile/rejected/0/status", asks(rejected=[rule(403, condition())]), asks(rejected=[rule(402, condition())])),
+    ("/reconcile/absent/0/status", absent(condition(), status=429), absent(condition(), status=422)),
+    ("/reconcile/absent/0/where", absent(), absent(condition())),
+    ("/reconcile/rejected/0/where", asks(rejected=[rule(404)]), asks(rejected=[rule(422)])),
+    (
+        "/reconcile/absent/0/where",
+        absent(condition("/items", [])),
+        absent(condition("/items", []), condition("/next", None)),
+    ),
+    (
+        "/reconcile/received/0/where",
+        received(rule(200, condition()), method="HEAD"),
+        received(rule(200), method="HEAD"),
+    ),
+    (
+        "/reconcile/received/0/where/0/pointer",
+        received(rule(200, condition("state"))),
+        received(rule(200, condition("/state"))),
+    ),
+    ("/reconcile/received/0/where/0/pointer", received(rule(200, condition(""))), received(rule(200, condition("/")))),
+    (
+        "/reconcile/received/0/where/0/pointer",
+        received(rule(200, condition("/a~"))),
+        received(rule(200, condition("/a~0"))),
+    ),
+    (
+        "/reconcile/received/0/where/0/values/1",
+        received(rule(200, condition("/a", 1, "{b}"))),
+        received(rule(200, condition("/a", 1, "{{b}}"))),
+    ),
+    (
+        "/reconcile/received/0/where/0/values/0",
+        received(rule(200, condition("/a", ["b"]))),
+        received(rule(200, condition("/a", []))),
+    ),
+    (
+        "/reconcile/received/0/where",
+        received(rule(200, condition("/a", 1), condition("/a", True))),
+        received(rule(200, condition("/a", 1), condition("/a", 1.0))),
+    ),
+    (
+        "/reconcile/received/1",
+        received(rule(200, condition("/a", "b", "c")), rule(200, condition("/a", "b"), condition("/d", 1))),
+        received(rule(200, condition("/a", "b", "c"), condition("/d", 1)), rule(200, condition("/a", "b"))),
+    ),
+    ("/reconcile/absent/0", asks(received=[rule(404)], absent=[ABSENT]), asks(received=[rule(410)], absent=[ABSENT])),
+]
+# Refused by their types; each is just outside of what is taken.
+RECONCILE_TYPES: list[tuple[str, Members, Members]] = [
+    ("/reconcile/after", asks(after=[1] * 21), asks(after=[1] * 20)),
+    ("/reconcile/after", asks(after=[]), asks(after=[604_800])),
+    ("/reconcile/after/0", asks(after=[0]), asks(after=[1])),
+    ("/reconcile/absent_after", asks(absent_after=0), asks(absent_after=1)),
+    ("/reconcile/on_absent", asks(on_absent="resend"), asks(on_absent="again")),
+    ("/reconcile/method", asks(method="POST"), asks(method="GET")),
+    ("/reconcile/absent/0/status", absent(condition(), status=500), absent(condition(), status=499)),
+    ("/reconcile/received/0/status", received(rule(199)), received(rule(200))),
+    (
+        "/reconcile/received/0/where/0/values",
+        received({"status": 200, "where": [{"pointer": "/a", "values": []}]}),
+        received(rule(200)),
+    ),
+]
+
 # The field of the fault, a call at fault, and the nearest call that is not.
 DELIVERIES: list[tuple[str, Members, Members]] = [
     ("/headers", {"headers": {"X-A": "a\n"}}, {"headers": {"X-A": "a\t"}}),
@@ -517,7 +627,10 @@ CASES: list[tuple[Any, str, Members, Members]] = [(patched, *case) for case in P
 CASES += [(patched_client, "/client_certificate", WITHOUT_CERTIFICATE, {**WITHOUT_CERTIFICATE, "auth": BEARER})]
 CASES += [(patched_signer, *case) for case in SIGNERS]
 CASES += [(delivery, *case) for case in DELIVERIES]
-CASES += [(destination, *case) for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES)]
+CASES += [
+    (destination, *case)
+    for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES, *RECONCILE, *RECONCILE_TYPES)
+]
 
 
 @pytest.mark.parametrize(("made", "field", "wrong", "right"), CASES)

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from domain.bodies import STORED_RESPONSE_BYTES
-from domain.deliveries import Attempt, StoredResponse
+from domain.deliveries import Attempt, AttemptKind, StoredResponse
 from domain.outcomes import OutcomeKind
 from handlers.schemas.headers import HeaderValues, header_values
 
@@ -55,7 +55,11 @@ class AttemptBody(Struct, frozen=True, kw_only=True):
     """One try. `reason` is null when answered, `response` unless answered."""
 
     attempt_id: Annotated[UUID, Meta(description="The attempt's id")]
-    number: Annotated[int, Meta(ge=1, description="1 for the first attempt")]
+    number: Annotated[int, Meta(ge=1, description="1 for the first attempt; of questions too")]
+    kind: Annotated[
+        AttemptKind,
+        Meta(description="send: the delivery was sent. reconcile: the partner was asked what became of it"),
+    ]
     outcome: Annotated[
         OutcomeKind,
         Meta(
@@ -80,6 +84,7 @@ def attempt_body(attempt: Attempt) -> AttemptBody:
     return AttemptBody(
         attempt_id=attempt.attempt_id,
         number=attempt.number,
+        kind=attempt.kind,
         outcome=attempt.outcome,
         reason=attempt.reason,
         started_at=attempt.started_at,

@@ -108,6 +108,10 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
     waits_until: Annotated[
         datetime | None, Meta(description="When its turn is expected; null where nobody knows, or it does not wait")
     ]
+    next_question_at: Annotated[
+        datetime | None,
+        Meta(description="When its partner is asked next what became of it; null unless it is unknown and asked about"),
+    ]
     ordering_key: Annotated[str | None, Meta(description="The caller's; null where it gave none")]
     resolution: Annotated[
         Resolution | None,
@@ -327,6 +331,7 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "next_attempt_at": delivery.due_at if delivery.state is State.PENDING else None,
         "waiting_for": delivery.waiting_for,
         "waits_until": delivery.waits_until if delivery.state is State.PENDING else None,
+        "next_question_at": delivery.ask_at if delivery.state is State.UNKNOWN else None,
         "ordering_key": delivery.ordering_key,
         "resolution": delivery.resolution,
         "resolved_by": delivery.resolved_by,

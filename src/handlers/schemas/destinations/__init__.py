@@ -20,7 +20,18 @@ from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import IS_LINE, LINE, CreatedAt, Cursor, DestinationId, holds_nul
-from handlers.schemas.destinations import allow, auth, certificate, flow, retry, signing, timeouts, tls, verify
+from handlers.schemas.destinations import (
+    allow,
+    auth,
+    certificate,
+    flow,
+    reconcile,
+    retry,
+    signing,
+    timeouts,
+    tls,
+    verify,
+)
 from handlers.schemas.destinations.allow import AllowBody
 from handlers.schemas.destinations.auth import AuthBody, AuthTypeBody, NoAuthBody, OAuth2AuthBody
 from handlers.schemas.destinations.certificate import ClientCertificateBody, NewClientCertificateBody
@@ -34,6 +45,7 @@ from handlers.schemas.destinations.flow import (
     ShownCircuitBreaker,
     Windows,
 )
+from handlers.schemas.destinations.reconcile import ReconcileBody
 from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
@@ -92,6 +104,9 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     circuit_breaker: NewCircuitBreaker = CircuitBreakerBody()
     windows: Windows = []
     ordering: Order = OrderingBody()
+    reconcile: Annotated[
+        ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
+    ] = None
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -117,6 +132,9 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     circuit_breaker: ShownCircuitBreaker
     windows: Windows
     ordering: Order
+    reconcile: Annotated[
+        ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
+    ]
     state: Annotated[
         DestinationState,
         Meta(
@@ -206,6 +224,7 @@ def new_destination(
             retry=retry.domain(body.retry),
             allow=allow.domain(body.allow),
             verify=verify.domain(body.verify),
+            reconcile=reconcile.domain(body.reconcile),
         ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
@@ -241,6 +260,7 @@ def destination_body(
         circuit_breaker=flow.shown_breaker(destination.options.circuit_breaker),
         windows=flow.shown_windows(destination.options.windows),
         ordering=flow.shown_ordering(destination.options.ordering),
+        reconcile=reconcile.shown(destination.options.reconcile),
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
@@ -260,6 +280,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *retry.faults(body.retry),
         *allow.faults(body.allow),
         *verify.faults(body.verify),
+        *reconcile.faults(body.reconcile),
         *_name_faults(body.name),
         *_certificate_faults(body, kept),
         *_key_faults(body, kept),
