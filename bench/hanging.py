@@ -2,7 +2,8 @@
 
 As many workers as a stack has without a value take what has arrived, up to ten at a time. Deliveries arrive at a steady
 rate, each after one to the neighbour, which doubles the work: what is due to that alone, the neighbour that answers
-shows. Those to the one that hangs come again while they wait, since the queue of the bench stores nothing.
+shows. Those to the one that hangs come again while they wait, since the queue of the bench stores nothing. That it
+hangs is found out in the round that warms up, in which it may occupy all workers once.
 """
 
 import math
@@ -19,10 +20,10 @@ from bench.rows import pending
 from bench.side import Side
 from bench.stage import Stage, superuser
 from bench.statements import BATCH, WORKER
+from domain.limits import usual_share
 
 WORKERS = 5  # AttemptConcurrency (template.yaml)
-CONCURRENCY = 2  # of the hanging destination
-HANG_SECONDS = 2
+HANG_SECONDS = 5  # longer than SLOW_SECONDS, from when on its destination has a share of the workers
 ROUNDS = 5
 ARRIVALS = 200  # of healthy deliveries, per half of a round
 EVERY_SECONDS = 0.04
@@ -46,7 +47,10 @@ def run(stage: Stage) -> None:
                     found[name].append(waited)
     columns = ["", *NEIGHBOURS, "hangs / alone", "budget", "hangs / answers"]
     table(columns, [_row(found, 0.50, ""), _row(found, 0.95, "1.20")])
-    say(f"\nIt hangs {HANG_SECONDS} s, within a concurrency of {CONCURRENCY} of {WORKERS} workers; it has no breaker.")
+    say(
+        f"\nIt hangs {HANG_SECONDS} s and has no limits and no breaker: from the first round on, its share is "
+        f"{usual_share(WORKERS)} of {WORKERS} workers."
+    )
 
 
 def _row(found: Mapping[str, Sequence[Sequence[float]]], share: float, budget: str) -> list[str]:
@@ -78,14 +82,12 @@ def _add_hanging(stage: Stage, port: int) -> None:
                 connect_seconds, first_byte_seconds, total_seconds, created_at, options)
             VALUES (gen_random_uuid(), %(tenant_id)s, 'hanging', %(base_url)s, 'none', 'auto', false, 'Idempotency-Key',
                     %(seconds)s, %(seconds)s, %(seconds)s, now(),
-                    jsonb_build_object('limits', jsonb_build_object('concurrency', %(concurrency)s::int),
-                                       'circuit_breaker', jsonb_build_object('enabled', false)))
+                    jsonb_build_object('circuit_breaker', jsonb_build_object('enabled', false)))
             """,
             {
                 "tenant_id": stage.tenant_id,
                 "base_url": f"http://127.0.0.1:{port}",
                 "seconds": HANG_SECONDS,
-                "concurrency": CONCURRENCY,
             },
         )
 

@@ -6,8 +6,10 @@ from binascii import Error as NoBase64
 
 from local.partner.bank import same
 from local.partner.calls import Call, Reply
-from local.partner.signatures import SCHEMES, BadSignature
+from local.partner.signatures import SCHEMES, BadSignature, verify_template
 from local.partner.visit import PartnerVisit, PathStep, refused
+
+TEMPLATED = "hmac"  # beside SCHEMES, of which none has parameters
 
 
 def _bearer(visit: PartnerVisit) -> Reply:
@@ -54,10 +56,14 @@ def _certificate(visit: PartnerVisit) -> Reply:
 
 
 def _signed(visit: PartnerVisit) -> Reply:
-    if not visit.left or visit.left[0] not in SCHEMES:
-        return refused(404, "no_such_scheme", f"try /signed/ and one of {', '.join(SCHEMES)}")
+    scheme = visit.left[0] if visit.left else ""
+    if scheme not in SCHEMES and scheme != TEMPLATED:
+        return refused(404, "no_such_scheme", f"try /signed/ and one of {', '.join((*SCHEMES, TEMPLATED))}")
     try:
-        SCHEMES[visit.left[0]](visit.call, visit.bank)
+        if scheme == TEMPLATED:
+            verify_template(visit.call, visit.bank, visit.parameters)
+        else:
+            SCHEMES[scheme](visit.call, visit.bank)
     except BadSignature as error:
         return _unauthorized(visit, "invalid_signature", str(error))
     return visit.behind(1).go_on()

@@ -5,6 +5,7 @@ Packages are imported where they are used, so that `make run` starts as fast wit
 
 import hashlib
 import hmac
+import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as NoBase64
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from local.partner.bank import Bank
 from local.partner.calls import Call
 from local.partner.keys import JWS_ALGORITHMS, public_key
+from local.partner.query import BadParameter, StepParameters
 
 if TYPE_CHECKING:
     from http_message_signatures.algorithms import HTTPSignatureAlgorithm
@@ -149,11 +151,59 @@ def _jws(call: Call, bank: Bank) -> None:
         raise BadSignature(f"{type(error).__name__}: {error}") from error
 
 
+def _truelayer(call: Call, bank: Bank) -> None:
+    """Tl-Signature, by TrueLayer's own package; the idempotency key must be covered.
+    https://github.com/TrueLayer/truelayer-signing/blob/main/request-signing-v2.md"""
+    import truelayer_signing
+
+    text = _header(call, "tl-signature")
+    try:
+        pem = _public_pem(bank, truelayer_signing.extract_jws_header(text).kid)
+        truelayer_signing.verify_with_pem(pem).set_method(truelayer_signing.HttpMethod(call.method)).set_path(
+            call.path
+        ).add_headers(dict(call.headers)).add_required_header("Idempotency-Key").set_body(
+            call.body.decode("utf-8", "replace")
+        ).verify(text)
+    except BadSignature:
+        raise
+    except Exception as error:  # what the package raises of a text that is no JWS is not one kind
+        raise BadSignature(f"{type(error).__name__}: {error}") from error
+
+
+def verify_template(call: Call, bank: Bank, parameters: StepParameters) -> None:
+    """A partner's own HMAC: the value of `header` is `prefix`, and in `encoding` that of the template `signed`, whose
+    fields are {timestamp}, out of `timestamp_header`, {method}, {path} (with the query), {body} and {id}, which is the
+    idempotency key."""
+    algorithm, encoding = parameters.text("hash", "sha256"), parameters.text("encoding", "hex")
+    encode = {"hex": bytes.hex, "base64": lambda digest: b64encode(digest).decode()}.get(encoding)
+    if algorithm not in ("sha256", "sha384", "sha512") or encode is None:
+        raise BadParameter("hash is sha256, sha384 or sha512, encoding is hex or base64")
+    template = parameters.text("signed", "{body}")
+    values = {
+        "{method}": call.method.encode(),
+        "{path}": call.path.encode(),
+        "{id}": call.idempotency_key.encode(),
+        "{body}": call.body,
+    }
+    if "{timestamp}" in template:
+        timestamp = _header(call, parameters.text("timestamp_header", "x-timestamp").lower())
+        _fresh(timestamp, bank)
+        values["{timestamp}"] = timestamp.encode()
+    parts = re.split(f"({'|'.join(map(re.escape, values))})", template)
+    signed = b"".join(values.get(part, part.encode()) for part in parts)
+    expected = parameters.text("prefix", "") + encode(hmac.digest(_shared(bank), signed, algorithm))
+    _compare(_header(call, parameters.text("header", "x-signature").lower()), expected)
+
+
 def _public_key(bank: Bank, key_id: str) -> "Key":
+    return public_key(_public_pem(bank, key_id))
+
+
+def _public_pem(bank: Bank, key_id: str) -> str:
     pem = dict(bank.accepted.public_keys).get(key_id)
     if pem is None:
         raise BadSignature("the key id is not known")
-    return public_key(pem)
+    return pem
 
 
 def _hmac(bank: Bank, signed: bytes) -> bytes:
@@ -195,6 +245,7 @@ SCHEMES: dict[str, Verifier] = {
     "standard-webhooks": _standard_webhooks,
     "http-message": _http_message,
     "jws": _jws,
+    "truelayer": _truelayer,
     "github": _github,
     "stripe": _stripe,
     "shopify": _shopify,

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import ssl
 import time
 from base64 import b64encode, urlsafe_b64encode
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 import pytest
+import truelayer_signing
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
@@ -418,3 +420,53 @@ def test_a_detached_jws_is_taken_whether_its_payload_is_encoded_or_not(
 @pytest.mark.parametrize("value", ["", "a.b.c", "..", "a..b", urlsafe_b64encode(b'{"alg":"none"}').decode() + "..x"])
 def test_what_is_no_jws_is_refused(partner: Partner, value: str) -> None:
     assert ask(partner, "/signed/jws/orders", BODY, headers={"x_jws_signature": value}).status == 401
+
+
+def test_a_partner_may_have_an_hmac_of_its_own(partner: Partner) -> None:
+    """With each of the parameters that `signing` of type hmac has, and with none."""
+    assert ask(partner, "/control/accept", json.dumps({"signing_secret": SECRET})).status == 200
+    now = int(time.time())
+    query = "?header=X-Bank&prefix=v1%3D&encoding=base64&hash=sha512&timestamp_header=X-At"
+    path = "/signed/hmac/orders"
+    template = "&signed=%7Bmethod%7D.%7Bpath%7D.%7Btimestamp%7D.%7Bid%7D.%7Bbody%7D"
+
+    def headers(at: int) -> dict[str, str]:
+        signed = f"POST.{path}.{at}.key-1.".encode() + BODY
+        digest = b64encode(hmac.digest(SECRET.encode(), signed, "sha512")).decode()
+        return {"X-Bank": f"v1={digest}", "X-At": str(at), "Idempotency-Key": "key-1"}
+
+    assert ask(partner, path + query + template, BODY, headers=headers(now)).status == 201
+    assert ask(partner, path + query + template, BODY + b" ", headers=headers(now)).status == 401
+    assert ask(partner, path + query + template, BODY, headers=headers(now) | {"Idempotency-Key": "2"}).status == 401
+    assert ask(partner, path + query + template, BODY, headers=headers(now - 400)).status == 401
+    assert ask(partner, path + query, BODY, headers={}).status == 401
+    assert ask(partner, f"{path}?encoding=morse", BODY, headers={}).status == 400
+    simple = {"X-Signature": hmac_sha256(SECRET.encode(), BODY).hex()}
+    assert ask(partner, path, BODY, headers=simple).status == 201
+
+
+def test_truelayers_signature_is_verified_by_its_own_package(partner: Partner) -> None:
+    key = ec.generate_private_key(ec.SECP521R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    public = (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+    assert ask(partner, "/control/accept", json.dumps({"public_keys": {"ours": public}})).status == 200
+    path = "/signed/truelayer/orders"
+
+    def signed(*names: str, key_id: str = "ours") -> dict[str, str]:
+        known = {"Idempotency-Key": "key-1"}
+        signer = truelayer_signing.sign_with_pem(key_id, pem).set_path(path).set_body(BODY.decode())
+        return known | {"Tl-Signature": signer.add_headers({name: known[name] for name in names}).sign()}
+
+    good = signed("Idempotency-Key")
+    assert ask(partner, path, BODY, headers=good).status == 201
+    assert ask(partner, path, b"{}", headers=good).status == 401
+    assert ask(partner, path, BODY, headers=good | {"Idempotency-Key": "key-2"}).status == 401
+    assert ask(partner, path, BODY, headers=signed()).status == 401  # the key is not covered
+    assert ask(partner, path, BODY, headers=signed("Idempotency-Key", key_id="theirs")).status == 401
+    assert ask(partner, path, BODY, headers={"Tl-Signature": "nonsense"}).status == 401
