@@ -132,7 +132,7 @@ def _row(emulator: Path, cold: ColdCase, stage: Stage, *, plain: Path, bare: Pat
         "plain": (plain, cold.plain),
     }
     starts: dict[str, list[ColdStart]] = {name: [] for name in sides}
-    for package, handler in sides.values():  # once for the page cache
+    for package, handler in () if stage.small else sides.values():  # once for the page cache
         _start(emulator, package, handler, cold, stage)
     for _ in range(stage.times(ROUNDS)):
         for name, (package, handler) in sides.items():

@@ -45,9 +45,9 @@ def test_where_nothing_runs_it_says_what_to_start(tmp_path: Path) -> None:
         running_stack(tmp_path)
 
 
-def test_a_stack_that_has_ended_leaves_nothing_that_looks_like_one(directory: Path) -> None:
-    with Stack(StackConfiguration(directory=directory / "other", port=0, partner_port=0, durable=False)) as stack:
-        assert running_stack(directory / "other")
+def test_a_stack_that_has_ended_leaves_nothing_that_looks_like_one(tmp_path: Path) -> None:
+    with Stack(StackConfiguration(directory=tmp_path, port=0, partner_port=0, durable=False)) as stack:
+        assert running_stack(tmp_path)
         stack.stop()
         with pytest.raises(LocalError):
-            running_stack(directory / "other")
+            running_stack(tmp_path)
