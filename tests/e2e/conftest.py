@@ -4,9 +4,10 @@ import http.client
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ LEASE_SECONDS = 3
 # How long a test waits for what must happen: long enough on a machine that does three other things, for only a failure
 # waits that long.
 GENEROUS_SECONDS = 90.0
+SHOWN_CHARACTERS = 3000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,26 @@ def eventually[T](look: Callable[[], T | None], *, within_seconds: float = GENER
             return found
         time.sleep(0.1)
     raise AssertionError(f"nothing happened within {within_seconds} seconds")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that waited in vain shows where its delivery may be: the logs and queues are gone after the session."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.when == "call" and report.failed and isinstance(stack, Stack):
+        report.sections.append(("The stack's queues, and the ends of its functions' logs", _state(stack)))
+    return report
+
+
+def _state(stack: Stack) -> str:
+    counts = [f"{name}: {queue.count()} messages, {queue.waiting()} visible" for name, queue in stack.queues.items()]
+    return "\n\n".join([*counts, *(_end_of(function.configuration.log) for function in stack.functions.values())])
+
+
+def _end_of(log: Path) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return f"{log.name}:\n{text[-SHOWN_CHARACTERS:]}"
 
 
 @pytest.fixture(scope="session")
