@@ -8,6 +8,7 @@ For operators, by IAM invoke only; it is here because this function can reach da
 {"action": "redrive", "reason": "...", "limit": 1000}
 """
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,11 +24,15 @@ from flows.audit import OPERATOR, Actor
 from flows.redrive import redrive
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
+from runtime.isolation import isolated
 from runtime.observability import observed
 from wakeups.sqs import decode
 
 # A batch of only unreadable messages is not an error of this function: each of them ends in the dead-letter queue.
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+SEALING_SECONDS = 20.0  # two statements, each as long as one may take
 
 
 class WakeOverdue(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="wake_overdue"):
@@ -70,10 +75,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     pairs = zip(event["Records"], results, strict=True)
     readable = [(record["messageId"], wakeup) for record, (status, wakeup, _) in pairs if status == "success"]
     failed = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
+    if context.get_remaining_time_in_millis() / 1000 > SEALING_SECONDS:
+        isolated(partial(wiring.seal_schedule().run, services=wiring.attempt()), otherwise=_unsealed, step="seal")
     failures = [*processor.response()["batchItemFailures"]]
     return {
         "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]
     }
+
+
+def _unsealed(_: Exception) -> None:
+    """They are sealed later: nothing else depends on it."""
 
 
 def _wake(command: WakeOverdue, *, seconds_left: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, Author
 if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
     from flows.check_egress import EgressChecks
+    from flows.seal_attempts import SealSchedule
     from flows.services import Services
     from wakeups.sqs import DeadLetters
 
@@ -75,6 +76,14 @@ def dead_letters() -> "DeadLetters":
     from wakeups.sqs import DeadLetters
 
     return DeadLetters(AttemptSettings.from_environment().queue)
+
+
+@cache
+def seal_schedule() -> "SealSchedule":
+    """Of this process of handlers/attempt.py."""
+    from flows.seal_attempts import SealSchedule
+
+    return SealSchedule(clock=attempt().clock)
 
 
 @cache

@@ -66,6 +66,7 @@ from tests.db.test_repeats import (
     records,
     records_of,
     revokes,
+    seals_attempts,
     stores,
     writes,
 )
@@ -321,6 +322,15 @@ def test_tenants_do_not_wait_for_each_other(pair: Pair) -> None:
     pair.begin(writes(50))
     assert writes(50, tenant_id=TenantId(UUID(int=9)))(pair.second).sequence == 1
     pair.end()
+
+
+@pytest.mark.parametrize(("end", "told"), [("COMMIT", None), ("ROLLBACK", 2)])
+def test_an_interval_is_sealed_by_whoever_comes_first(pair: Pair, end: str, told: int | None) -> None:
+    pair.scene()
+    pair.begin(seals_attempts(60))
+    entries = pair.second_waits(seals_attempts(80), end=end)
+    assert entries is None if told is None else isinstance(entries, list) and len(entries) == told
+    assert pair.one("SELECT count(*) FROM attempt_seal") == (2,)
 
 
 # A late truth and a lapse

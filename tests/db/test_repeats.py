@@ -18,7 +18,7 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, audit, control, deliveries, destinations, jobs, oauth_tokens, sightings, tenants
+from db import attempts, audit, control, deliveries, destinations, jobs, oauth_tokens, seals, sightings, tenants
 from db.audit import AuditFilter
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
@@ -49,8 +49,10 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
     *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head", "job"),
+    *("attempt_seal", "seal_progress"),
 )
-EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART".encode()
+EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART;".encode()
+EMPTY += b" INSERT INTO seal_progress (sealed_until) VALUES (100)"
 
 type Act = Callable[[Database], object]
 
@@ -278,6 +280,25 @@ def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database
     return lambda database: audit.append(database, entry)
 
 
+def seals_attempts(seal_id: int) -> Act:
+    """An interval of this tenant's and one of another's."""
+    made = [
+        seals.AttemptSeal(
+            seal_id=UUID(int=seal_id + number),
+            leaves=b"h" * 64,
+            entry=Entry(
+                tenant_id=owner,
+                at=NOW,
+                content=canonical(
+                    {"by": "s", "entry_id": str(UUID(int=70 + number)), "on": "", "tenant_id": str(owner), "what": "w"}
+                ),
+            ),
+        )
+        for number, owner in enumerate((TENANT, TenantId(UUID(int=9))))
+    ]
+    return lambda database: seals.store(database, made, since=100, until=200)
+
+
 DELIVERED = records(A, attempt("answered"), State.DELIVERED)
 FAILED = records(A, attempt("answered"), State.FAILED, failed=True)
 RETRIED = records(A, attempt("unreachable"), State.PENDING)
@@ -412,6 +433,15 @@ IN_ORDER = (*READY, accepts(ordering_key="k"), accepts(SECOND, ordering_key="k")
 # With limits, with slots, and in an order: what a first run took or passed on, the second one neither takes nor misses.
 FLOW_CASES = [
     Case(statement="audit.append", runs=writes(50), meanwhile={"another": writes(51)}),
+    *(
+        Case(statement=f"seals.{name}", before=(*SENDING, DELIVERED), runs=runs)
+        for name, runs in (
+            ("unsealed", lambda database: len(seals.unsealed(database, limit=9).attempts)),
+            ("store", seals_attempts(60)),
+            ("leaves_of", lambda database: seals.leaves_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),
+            ("attempts_of", lambda database: seals.attempts_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),
+        )
+    ),
     Case(
         statement="audit.page",
         before=(writes(49), writes(50)),
@@ -1009,7 +1039,8 @@ class Stage:
         both(*case.before)(self.superuser)
 
     def rows(self) -> dict[str, list[Any]]:
-        query = "SELECT to_jsonb({0}) AS row FROM {0} ORDER BY to_jsonb({0})"
+        # Numbers of transactions, which no two runs have in common.
+        query = "SELECT to_jsonb({0}) - 'recorded_in' AS row FROM {0} ORDER BY to_jsonb({0}) - 'recorded_in'"
         connection = self.superuser.connection()
         return {name: connection.execute(query.format(name).encode()).fetchall() for name in TABLES}
 

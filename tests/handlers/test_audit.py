@@ -31,21 +31,22 @@ def test_each_act_is_listed_with_who_and_what(functions: Functions) -> None:
         "destination.paused",
         "destination.changed",
         "destination.created",
+        "token.issued",
     ]
-    assert [entry["sequence"] for entry in shown["entries"]] == [4, 3, 2, 1]
+    assert [entry["sequence"] for entry in shown["entries"]] == [5, 4, 3, 2, 1]
     assert shown["next_cursor"] is None
     changed = shown["entries"][2]
     assert changed["members"] == ["idempotent"]
     assert changed["by"] == functions.api.authorizer["token_id"]  # type: ignore[index]
     assert changed["previous"] == shown["entries"][3]["hash"]
-    assert shown["entries"][3]["previous"] == "0" * 64
+    assert shown["entries"][4]["previous"] == "0" * 64
 
 
 def test_pages_follow_one_another(functions: Functions) -> None:
     some_acts(functions)
     first = functions.api.get("/v1/audit?limit=3").json
     rest = functions.api.get(f"/v1/audit?limit=3&cursor={first['next_cursor']}").json
-    assert [entry["sequence"] for page in (first, rest) for entry in page["entries"]] == [4, 3, 2, 1]
+    assert [entry["sequence"] for page in (first, rest) for entry in page["entries"]] == [5, 4, 3, 2, 1]
     assert rest["next_cursor"] is None
 
 
@@ -57,19 +58,20 @@ def test_filters_narrow_the_list(functions: Functions) -> None:
     def found(query: str) -> list[int]:
         return [entry["sequence"] for entry in functions.api.get(f"/v1/audit?{query}").json["entries"]]
 
-    assert found("what=destination.paused") == [3]
-    assert found(f"on={third['on']}&by={third['by']}") == [4, 3, 2, 1]
-    assert found(f"on={third['by']}") == found("by=nobody") == found("what=%25") == []
-    assert found(f"since={third['at']}") == [4, 3]
-    assert found(f"until={third['at']}") == [2, 1]
+    assert found("what=destination.paused") == [4]
+    assert found(f"on={third['on']}&by={third['by']}") == [5, 4, 3, 2]
+    assert found("on=nothing") == found("by=nobody") == found("what=%25") == []
+    assert found(f"since={third['at']}") == [5, 4]
+    assert found(f"until={third['at']}") == [3, 2, 1]
     assert found("since=2100-01-01T00:00:00Z") == found("until=2000-01-01T00:00:00Z") == []
 
 
 def test_another_tenants_acts_are_neither_listed_nor_exported(functions: Functions) -> None:
     some_acts(functions)
     stranger = functions.other_api
-    assert stranger.get("/v1/audit").json == {"entries": [], "next_cursor": None}
-    assert lines(stranger.get("/v1/audit/export")) == []
+    (own,) = stranger.get("/v1/audit").json["entries"]
+    assert own["what"] == "token.issued"
+    assert len(lines(stranger.get("/v1/audit/export"))) == 1
 
 
 def test_an_export_is_verified_against_the_lines_of_the_log(functions: Functions) -> None:
@@ -92,12 +94,12 @@ def checkpoints(functions: Functions) -> list[KnownHash]:
     [
         "DELETE FROM audit_entry WHERE sequence = 2",
         "DELETE FROM audit_entry WHERE sequence = 1",
-        "DELETE FROM audit_entry WHERE sequence = 4",
-        "UPDATE audit_entry SET content = replace(content, 'idempotent', 'base_url') WHERE sequence = 2",
-        "UPDATE audit_entry SET at = at + interval '1 microsecond' WHERE sequence = 4",
-        "UPDATE audit_entry SET hash = previous, previous = hash WHERE sequence = 3",
-        "UPDATE audit_entry SET sequence = 5 WHERE sequence = 4",
-        "UPDATE audit_entry SET content = replace(content, ':', ': ') WHERE sequence = 4",
+        "DELETE FROM audit_entry WHERE sequence = 5",
+        "UPDATE audit_entry SET content = replace(content, 'idempotent', 'base_url') WHERE sequence = 3",
+        "UPDATE audit_entry SET at = at + interval '1 microsecond' WHERE sequence = 5",
+        "UPDATE audit_entry SET hash = previous, previous = hash WHERE sequence = 4",
+        "UPDATE audit_entry SET sequence = 6 WHERE sequence = 5",
+        "UPDATE audit_entry SET content = replace(content, ':', ': ') WHERE sequence = 5",
         "DELETE FROM audit_entry; UPDATE audit_head SET sequence = 0, hash = decode(repeat('00', 32), 'hex')",
     ],
 )
@@ -111,21 +113,21 @@ def test_what_the_owner_of_the_database_did_to_it_is_found(functions: Functions,
 def test_an_export_comes_in_parts_that_lead_to_each_other(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "EXPORT_LINES", 3)
+    monkeypatch.setattr(routes, "EXPORT_LINES", 4)
     some_acts(functions)
     first = functions.api.get("/v1/audit/export?until=2100-01-01T00:00:00Z")
     link = first.header("Link") or ""
-    assert link == '</dev/v1/audit/export?after=3&until=2100-01-01T00%3A00%3A00Z>; rel="next"'
+    assert link == '</dev/v1/audit/export?after=4&until=2100-01-01T00%3A00%3A00Z>; rel="next"'
     rest = functions.api.get(link.removeprefix("</dev").partition(">")[0])
     assert rest.header("Link") is None
-    assert verify([*lines(first), *lines(rest)], checkpoints(functions)).startswith("verified 4 entries, 1 to 4")
+    assert verify([*lines(first), *lines(rest)], checkpoints(functions)).startswith("verified 5 entries, 1 to 5")
 
 
 def test_a_range_of_time_is_a_part_without_a_gap(functions: Functions) -> None:
     some_acts(functions)
     second = functions.api.get("/v1/audit").json["entries"][2]
     part = lines(functions.api.get(f"/v1/audit/export?since={second['at']}"))
-    assert verify(part, checkpoints(functions), part=True).startswith("verified 3 entries, 2 to 4")
+    assert verify(part, checkpoints(functions), part=True).startswith("verified 3 entries, 3 to 5")
 
 
 def test_an_act_that_fails_is_no_entry(functions: Functions) -> None:
@@ -133,7 +135,7 @@ def test_an_act_that_fails_is_no_entry(functions: Functions) -> None:
     assert functions.api.call("PATCH", "/v1/destinations/bank", json={"idempotent": True}).status == 200  # as it is
     assert functions.api.call("POST", "/v1/destinations/bank/resume").status == 200
     assert functions.api.call("POST", "/v1/destinations/nowhere/pause").status == 404
-    assert len(functions.api.get("/v1/audit").json["entries"]) == 4
+    assert len(functions.api.get("/v1/audit").json["entries"]) == 5
 
 
 @pytest.mark.parametrize(

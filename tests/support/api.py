@@ -333,6 +333,7 @@ def forget_services() -> None:
             connect().close()
             connect.cache_clear()
     wiring.dead_letters.cache_clear()
+    wiring.seal_schedule.cache_clear()
     wiring.egress_checks.cache_clear()
     wiring.allowlist_sources.cache_clear()
     zones.forget()

@@ -317,8 +317,15 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "CARRY_SECONDS": 8.0,
         "CARRIED_AFTER_SECONDS": 10,
     },
+    "handlers/attempt.py": {
+        "SEALING_SECONDS": 20.0,
+    },
     "flows/audit_chain.py": {
         "PAGE": 5000,
+    },
+    "flows/seal_attempts.py": {
+        "INTERVAL_ATTEMPTS": 2000,
+        "SEAL_SECONDS": 240.0,
     },
     "flows/redrive.py": {
         "STEP_SECONDS": 25.0,

@@ -374,6 +374,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
         ("what", "on", "by", "since", "until", "limit", "cursor"),
         None,
     ),
+    "GET /v1/audit/attempts": ("get_audit_attempts", "audit", ("seal",), None),
     "GET /v1/audit/export": ("get_audit_export", "audit", ("after", "since", "until"), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
     **{

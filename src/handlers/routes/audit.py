@@ -12,13 +12,14 @@ from aws_lambda_powertools.event_handler import Response
 
 from db import audit as table
 from domain.audit import WrittenEntry
-from domain.errors import Fault, InvalidRequest
+from domain.errors import Fault, InvalidRequest, NotFound
 from domain.scopes import READ
+from flows.seal_attempts import sealed_lines
 from handlers import wiring
 from handlers.answers import ANSWER_BYTES, fitting, weight
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import LIMIT, limit_of
-from handlers.request import Request
+from handlers.request import Request, uuid_of
 from handlers.schemas.audit import AuditBody, audit_entry_body
 
 router = new_router()
@@ -49,6 +50,15 @@ AFTER = Parameter(
     description="Only entries behind the one with this number",
     example=0,
     schema={"type": "integer", "minimum": 0, "default": 0},
+)
+
+
+SEAL = Parameter(
+    name="seal",
+    place="query",
+    description="Which interval",
+    example="01a203c5-3b10-7f52-9c3d-2b8f6f4e1d33",
+    schema={"type": "string", "format": "uuid"},
 )
 
 
@@ -124,6 +134,31 @@ def export(request: Request) -> Response[Any]:
         query = urlencode({name: value for name, value in rest.items() if value is not None})
         headers["Link"] = f'<{request.stage_path}{request.path}?{query}>; rel="next"'
     return Response(status_code=200, content_type="application/jsonl", body="".join(lines), headers=headers)
+
+
+@serves(
+    router,
+    Operation(
+        method="GET",
+        path="/v1/audit/attempts",
+        summary="Export the attempts of a sealed interval",
+        description="`seal` is the `on` of an entry `attempts.sealed`. The first line has the hashes of all attempts "
+        "of the interval, the others have those that are still stored.",
+        scope=READ,
+        parameters=(SEAL,),
+        responses={200: OperationResponse(description="Lines of JSON", media_type="application/jsonl")},
+        problems=("not-found",),
+    ),
+)
+def export_attempts(request: Request) -> Response[Any]:
+    """To append to an export of the log."""
+    text = request.parameter("seal")
+    if text is None:
+        raise InvalidRequest(Fault(field="seal", detail="must be the `on` of an entry attempts.sealed"))
+    lines = sealed_lines(request.tenant_id, uuid_of(text, noun="seal"), services=wiring.api())
+    if lines is None:
+        raise NotFound("seal", text)
+    return Response(status_code=200, content_type="application/jsonl", body="".join(lines), headers={})
 
 
 def _fitting_lines(entries: Sequence[WrittenEntry]) -> list[str]:

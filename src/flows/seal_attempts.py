@@ -1,0 +1,88 @@
+"""Seal attempts into the audit log, an interval at a time: what was sent and what came back cannot be changed later
+without a trace, at the cost of an entry for hundreds of them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from db import seals
+from db.seals import AttemptFacts, AttemptSeal
+from domain.audit import Detail, canonical
+from domain.errors import DatabaseUnavailable
+from domain.ids import TenantId
+from domain.merkle import leaf_of, root_of
+from flows.audit import Act, Actor, ActServices, entry_of
+from runtime.observability import logger
+
+SEALER = "sallyport"
+INTERVAL_ATTEMPTS = 2000  # of all tenants together, so that the export of one fits into an answer
+SEALED = "attempts.sealed"
+
+
+SEAL_SECONDS = 240.0  # less than the shortest time after which an idle Aurora pauses (300 s)
+
+
+class SealSchedule:
+    """When a worker seals, beside its other work: every four minutes, and at once again while intervals are full. So an
+    attempt is sealed soon after, as long as there is work, and nothing wakes a database for it."""
+
+    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._next = clock() + timedelta(seconds=SEAL_SECONDS)
+
+    def run(self, *, services: ActServices) -> None:
+        """Seals an interval where it is time to."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + timedelta(seconds=SEAL_SECONDS)
+        try:
+            if (seal_attempts(services=services) or 0) >= INTERVAL_ATTEMPTS:
+                self._next = self._clock()
+        except DatabaseUnavailable as error:
+            logger.warning("attempts are sealed later", reason=str(error))
+
+
+def seal_attempts(*, services: ActServices) -> int | None:
+    """Seals the oldest attempts that are not; how many, None where somebody else is doing it.
+
+    Those of transactions that are still running, or began after one that is, come later. Raises DatabaseUnavailable.
+    """
+    found = seals.unsealed(services.database, limit=INTERVAL_ATTEMPTS)
+    if not found.attempts:
+        return 0
+    by_tenant: dict[TenantId, list[AttemptFacts]] = defaultdict(list)
+    for attempt in found.attempts:
+        by_tenant[attempt.tenant_id].append(attempt)
+    made = [_seal(tenant_id, attempts, services=services) for tenant_id, attempts in by_tenant.items()]
+    checkpoints = seals.store(services.database, made, since=found.since, until=found.until)
+    for checkpoint in checkpoints or ():
+        logger.info(
+            "attempts sealed",
+            tenant_id=str(checkpoint.tenant_id),
+            audit_sequence=checkpoint.sequence,
+            audit_hash=checkpoint.hash.hex(),
+        )
+    return None if checkpoints is None else len(found.attempts)
+
+
+def sealed_lines(tenant_id: TenantId, seal_id: UUID, *, services: ActServices) -> list[str] | None:
+    """The export of an interval: a line with its leaves, and one for each attempt that is still there; None where the
+    tenant has no such interval."""
+    leaves = seals.leaves_of(services.database, tenant_id=tenant_id, seal_id=seal_id)
+    if leaves is None:
+        return None
+    listed = [leaves[start : start + 32].hex() for start in range(0, len(leaves), 32)]
+    attempts = seals.attempts_of(services.database, tenant_id=tenant_id, seal_id=seal_id)
+    return [
+        canonical({"leaves": listed, "seal": str(seal_id)}) + "\n",
+        *(canonical({"attempt": attempt.content}) + "\n" for attempt in attempts),
+    ]
+
+
+def _seal(tenant_id: TenantId, attempts: Sequence[AttemptFacts], *, services: ActServices) -> AttemptSeal:
+    leaves = [leaf_of(canonical(attempt.content).encode()) for attempt in attempts]
+    seal_id = services.new_id(services.clock())
+    details: dict[str, Detail] = {"count": len(leaves), "root": root_of(leaves).hex()}
+    act = Act(tenant_id=tenant_id, actor=Actor(by=SEALER), what=SEALED, on=seal_id, details=details)
+    return AttemptSeal(seal_id=seal_id, leaves=b"".join(leaves), entry=entry_of(act, services=services))
