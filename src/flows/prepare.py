@@ -25,7 +25,8 @@ from egress.sealing import SealKey
 from egress.tls import RequestTls
 from flows.services import Services
 from runtime.isolation import isolated
-from runtime.observability import logger
+from runtime.metrics import Metric
+from runtime.observability import count, logger
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _with_credentials(
         return _unsigned(claim, (), tls=None, within_seconds=within_seconds)
     auth = _auth(claim.destination, key=key)
     tls = _tls(claim.destination, key=key)
+    _count_days_left(claim.destination, now=now)
     unsigned = partial(_unsigned, claim, tls=tls, within_seconds=within_seconds)
 
     def complete(credentials: Headers) -> OutboundRequest | Unreachable:
@@ -209,6 +211,12 @@ def _owner(destination: Destination) -> str:
         return destination.destination_id.hex
     made_with = repr((destination.sealed_certificate, destination.options.tls)).encode()
     return f"{destination.destination_id.hex} {hashlib.sha256(made_with).hexdigest()}"
+
+
+def _count_days_left(destination: Destination, *, now: datetime) -> None:
+    """Of the client certificate, where there is one: whole days, less than none once it has expired."""
+    if destination.options.certificate is not None:
+        count(Metric.CERTIFICATE_DAYS_LEFT, (destination.options.certificate.not_after - now).days)
 
 
 def _tls(destination: Destination, *, key: SealKey | None) -> RequestTls | None:

@@ -4,7 +4,8 @@ from enum import StrEnum
 
 
 class Metric(StrEnum):
-    """A count in the namespace `Sallyport`. Those of the egress check are counted by zone."""
+    """A count in the namespace `Sallyport`. Those of the egress check are counted by zone; the days left of a client
+    certificate are a value for each request that shows it."""
 
     DELIVERIES_ACCEPTED = "DeliveriesAccepted"
     DELIVERIES_DELIVERED = "DeliveriesDelivered"
@@ -16,6 +17,7 @@ class Metric(StrEnum):
     ATTEMPTS_UNREACHABLE = "AttemptsUnreachable"
     ATTEMPTS_UNKNOWN = "AttemptsUnknown"
     ATTEMPTS_REFUSED = "AttemptsRefused"
+    CERTIFICATE_DAYS_LEFT = "CertificateDaysLeft"
     DELIVERY_FAULTS = "DeliveryFaults"
     EGRESS_ADDRESS_MATCHES = "EgressAddressMatches"
     EGRESS_CHECK_FAILED = "EgressCheckFailed"

@@ -63,6 +63,12 @@ def alarms() -> Mapping[str, Rings]:
         "UnreachableAlarm": Rings(by="", seconds=300, periods=3, above=0.5, because="more than half reach nobody"),
         "UnknownAlarm": Rings(by="", seconds=300, periods=3, above=0.05, because="more than connections that break"),
         "FailedAlarm": Rings(by="", seconds=300, periods=3, above=0.25, because="more than a few wrong requests"),
+        "CertificateExpiryAlarm": Rings(
+            by="Minimum", seconds=86_400, periods=1, below=30, because="a bank takes weeks to issue the next one"
+        ),
+        "CertificateEndAlarm": Rings(
+            by="Minimum", seconds=86_400, periods=1, below=7, because="whoever missed the first one has a week"
+        ),
         "DeliveryFaultAlarm": Rings(seconds=300, periods=1, above=0, because="each is a fault of ours"),
         "FailedInvocationAlarm": Rings(by="Maximum", seconds=60, periods=1, above=0, because="each is lost work"),
         "ApiErrorAlarm": Rings(seconds=60, periods=3, above=0, because=refused),

@@ -170,6 +170,8 @@ ALWAYS = {
     "DatabaseConnectionsAlarm",
     "DatabaseTransactionsAlarm",
     "DeadLetterAlarm",
+    "CertificateEndAlarm",
+    "CertificateExpiryAlarm",
     "DeliveryFaultAlarm",
     "FailedInvocationAlarm",
     "FailedAlarm",
