@@ -30,7 +30,8 @@ class Services:
 
     `load_seal_key` is called only at the first use of the key: most calls do not need it. `own_zone` returns the name
     of the zone that this process runs in, None where it is not known. `chance` returns numbers in [0, 1), `randomness`
-    that many random bytes; tests pass their own, as they do for `clock` (aware, UTC). `workers` is how many batches of
+    that many random bytes; tests pass their own, as they do for `clock` (aware, UTC). `retention_days` is for how many
+    days after their end deliveries are stored. `workers` is how many batches of
     attempts may be made at once.
     """
 
@@ -48,6 +49,7 @@ class Services:
     sleep: Callable[[float], None]
     groups: WakeupGroups = field(default_factory=WakeupGroups)
     probes: Probes = field(default_factory=Probes)
+    retention_days: int = 90
     workers: int = USUAL_WORKERS
 
     @cached_property

@@ -6,10 +6,12 @@ For operators, by IAM invoke only; it is here because this function can reach da
 
 {"action": "wake_overdue", "overdue_seconds": 600, "after": "...", "limit": 500}
 {"action": "redrive", "reason": "...", "limit": 1000}
+{"action": "delete_old", "destination_id": "...", "after": "..."}
 """
 
+from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 from uuid import UUID
 
 import msgspec
@@ -17,11 +19,13 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from domain.ids import DeliveryId
+from db.retention import Place
+from domain.ids import DeliveryId, DestinationId
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from flows.audit import OPERATOR, Actor
 from flows.redrive import redrive
+from flows.retention import RESERVE_SECONDS, Retention, delete_old
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
 from runtime.isolation import isolated
@@ -52,6 +56,18 @@ class Redrive(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", ta
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
+class DeleteOld(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="delete_old"):
+    """Deletes deliveries whose retention is over, until nothing is left or the time is up; `destination_id` and `after`
+    are the `next` of the call before."""
+
+    destination_id: UUID | None = None
+    after: UUID | None = None
+
+
+Command = WakeOverdue | Redrive | DeleteOld
+retention = Retention()
+
+
 def read(record: SQSRecord) -> Wakeup:
     """Raises ValueError for a poison message: it is never worth another try, and ends in the dead-letter queue."""
     return decode(record.body)
@@ -66,10 +82,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     seconds_left = context.get_remaining_time_in_millis() / 1000
     if "action" in event:
-        command = msgspec.convert(event, WakeOverdue | Redrive)
-        if isinstance(command, Redrive):
-            return _redrive(command, seconds_left=seconds_left, request_id=context.aws_request_id)
-        return _wake(command, seconds_left=seconds_left)
+        command = msgspec.convert(event, Command)
+        return _obey(command, seconds_left=seconds_left, request_id=context.aws_request_id)
     with processor(event["Records"], read):
         results = processor.process()
     pairs = zip(event["Records"], results, strict=True)
@@ -77,6 +91,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     failed = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
     if context.get_remaining_time_in_millis() / 1000 > SEALING_SECONDS:
         isolated(partial(wiring.seal_schedule().run, services=wiring.attempt()), otherwise=_unsealed, step="seal")
+    if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
+        retention.go_on(services=wiring.attempt())
     failures = [*processor.response()["batchItemFailures"]]
     return {
         "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]
@@ -85,6 +101,41 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _unsealed(_: Exception) -> None:
     """They are sealed later: nothing else depends on it."""
+
+
+def _obey(command: Command, *, seconds_left: float, request_id: str) -> dict[str, Any]:
+    match command:
+        case WakeOverdue():
+            return _wake(command, seconds_left=seconds_left)
+        case Redrive():
+            return _redrive(command, seconds_left=seconds_left, request_id=request_id)
+        case DeleteOld():
+            return _delete(command, seconds_left=seconds_left)
+        case _:
+            assert_never(command)
+
+
+def _delete(command: DeleteOld, *, seconds_left: float) -> dict[str, Any]:
+    services = wiring.attempt()
+    place = None
+    if command.destination_id is not None:
+        behind = None if command.after is None else DeliveryId(command.after)
+        place = Place(destination_id=DestinationId(command.destination_id), behind=behind)
+    deleted = delete_old(
+        place=place,
+        end_at=services.clock() + timedelta(seconds=seconds_left),
+        services=services,
+    )
+    following = deleted.following
+    return {
+        "deleted": deleted.count,
+        "next": None
+        if following is None
+        else {
+            "destination_id": str(following.destination_id),
+            "after": None if following.behind is None else str(following.behind),
+        },
+    }
 
 
 def _wake(command: WakeOverdue, *, seconds_left: float) -> dict[str, Any]:

@@ -157,4 +157,5 @@ def _services(settings: ApiSettings | AttemptSettings) -> "Services":
         chance=random.random,
         randomness=secrets.token_bytes,
         sleep=time.sleep,
+        retention_days=settings.retention_days,
     )

@@ -234,7 +234,8 @@ class CheckSettings(FromEnvironment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings(FromEnvironment):
-    """Of handlers/api.py. `lease_seconds` is longer than any function that holds a lease may live."""
+    """Of handlers/api.py. `lease_seconds` is longer than any function that holds a lease may live; `retention_days` is
+    for how many days after their end deliveries are stored."""
 
     database: DatabaseSettings
     queue: QueueSettings
@@ -243,6 +244,7 @@ class ApiSettings(FromEnvironment):
     seal_key: SealKeySettings
     checks: CheckSettings
     lease_seconds: int = 55
+    retention_days: int = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +257,8 @@ class AuthorizeSettings(FromEnvironment):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSettings(FromEnvironment):
     """Of handlers/attempt.py. `lease_seconds` is longer than any function that holds a lease may live;
-    `attempt_concurrency` is how many batches of attempts are made at once."""
+    `attempt_concurrency` is how many batches of attempts are made at once; `retention_days` is for how many days after
+    their end deliveries are stored."""
 
     database: DatabaseSettings
     queue: QueueSettings
@@ -264,6 +267,7 @@ class AttemptSettings(FromEnvironment):
     seal_key: SealKeySettings
     lease_seconds: int = 55
     attempt_concurrency: int = 5
+    retention_days: int = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

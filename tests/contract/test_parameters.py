@@ -165,6 +165,7 @@ BAD: Mapping[str, list[str]] = {
     "DatabaseMaxCapacity": ["512", "0.5"],
     "DatabaseSecondsUntilAutoPause": ["60", "86401"],
     "DatabaseBackupWindow": ["03:30-04:30"],  # the weekly maintenance's
+    "RetentionDays": ["0", "3654", "-1"],
     "AttemptConcurrency": ["1", "1001"],  # less than an SQS source's MaximumConcurrency may be
     "ApiConcurrency": ["0"],
     "AuthorizeConcurrency": ["0"],

@@ -18,12 +18,25 @@ from uuid import UUID
 
 import pytest
 
-from db import attempts, audit, control, deliveries, destinations, jobs, oauth_tokens, seals, sightings, tenants
+from db import (
+    attempts,
+    audit,
+    control,
+    deliveries,
+    destinations,
+    jobs,
+    oauth_tokens,
+    retention,
+    seals,
+    sightings,
+    tenants,
+)
 from db.audit import AuditFilter
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.jobs import Move, Step
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
+from db.retention import Place
 from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
 from domain.control import Change, Control
@@ -794,6 +807,19 @@ CASES = [
             "_of_phases": {"outcome": OutcomeKind.ANSWERED},
             "_matching": {"status_class": 2},
         }.items()
+    ),
+    Case(
+        statement="retention.next_destination",
+        before=SENDING,
+        runs=lambda database: retention.next_destination(database, after=None),
+    ),
+    Case(
+        statement="retention.delete_page",
+        before=SENDING,
+        runs=lambda database: retention.delete_page(
+            database, Place(destination_id=PARTNER), ended_before=later(86_400)
+        ),
+        meanwhile={"recorded": DELIVERED},
     ),
     Case(
         statement="sightings.seen_from",

@@ -166,10 +166,38 @@ def test_what_became_due_within_the_last_ten_minutes_is_left_to_its_message(func
     assert attempt.handler({"action": "wake_overdue"}, Context()) == {"woken": 1, "next": None}
 
 
+def test_an_operator_has_old_deliveries_deleted_now(functions: Functions, api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(200)).url())
+    made = [api.create_delivery().json["delivery_id"] for _ in range(2)]
+    functions.work()
+    assert attempt.handler({"action": "delete_old"}, Context()) == {"deleted": 0, "next": None}
+    functions.sql(
+        """
+        WITH body AS (DELETE FROM delivery_body WHERE delivery_id = %s),
+             log AS (DELETE FROM attempt WHERE delivery_id = %s)
+        UPDATE delivery SET delivery_id = '016f5e66-e800-7000-8000-000000000000', finished_at = '2020-01-01Z'
+        WHERE delivery_id = %s
+        """,
+        *[made[0]] * 3,
+    )
+    assert attempt.handler({"action": "delete_old"}, Context()) == {"deleted": 1, "next": None}
+    assert api.get(f"/v1/deliveries/{made[1]}").json["state"] == "delivered"
+
+
+def test_a_call_for_deletion_that_has_no_time_says_where_to_begin(functions: Functions, api: Api) -> None:
+    destination_id = api.destination("http://127.0.0.1:1")["destination_id"]
+    found = attempt.handler({"action": "delete_old"}, Context(seconds_left=lambda: 10.0))
+    assert found == {"deleted": 0, "next": {"destination_id": destination_id, "after": None}}
+    again = attempt.handler({"action": "delete_old", **found["next"]}, Context())
+    assert again == {"deleted": 0, "next": None}
+
+
 @pytest.mark.parametrize(
     "event",
     [
         {"action": "drop_tables"},
+        {"action": "delete_old", "days": 1},
+        {"action": "delete_old", "after": "42"},
         {"action": None},
         {"action": "wake_overdue", "limit": 501},
         {"action": "wake_overdue", "limit": 0},

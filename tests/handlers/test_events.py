@@ -17,7 +17,7 @@ from tests.support.partners import answers
 type StartPartner = Callable[[Script], Partner]
 
 KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "attempt-wake-overdue"}
-KNOWN |= {"admin-create-tenant", "admin-list-tenants", "admin-verify-audit", "attempt-redrive"}
+KNOWN |= {"admin-create-tenant", "admin-list-tenants", "admin-verify-audit", "attempt-delete-old", "attempt-redrive"}
 KNOWN |= {"authorize", "check_egress", "migrate", "network"}
 
 
@@ -85,6 +85,10 @@ def test_attempt(functions: Functions, event: Read) -> None:
 
 def test_attempt_wake_overdue(functions: Functions, event: Read) -> None:
     assert attempt.handler(event("attempt-wake-overdue"), Context()) == {"woken": 0, "next": None}
+
+
+def test_attempt_delete_old(functions: Functions, event: Read) -> None:
+    assert attempt.handler(event("attempt-delete-old"), Context()) == {"deleted": 0, "next": None}
 
 
 def test_authorize(functions: Functions, event: Read) -> None:

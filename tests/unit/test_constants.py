@@ -37,6 +37,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MOST_READ": 2000,
         "_SUCCESS_CLASS": 2,
     },
+    "db/retention.py": {
+        "PAGE": 500,
+    },
     "db/migrations/__init__.py": {
         "LOCK_WAIT_SECONDS": 3,
         "LOCK_TRIES": 10,
@@ -341,6 +344,11 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/wake_waiting.py": {
         "PAGE": 500,
         "FEW_AHEAD_SECONDS": 3.0,
+    },
+    "flows/retention.py": {
+        "WALK_SECONDS": 3600.0,
+        "PAGE_SECONDS": 20.0,
+        "RESERVE_SECONDS": 15.0,
     },
     "flows/wake_overdue.py": {
         "WORKER_SECONDS": 45.0,
