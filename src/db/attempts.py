@@ -196,13 +196,9 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status = EXCLUDED.status, response_headers = EXCLUDED.response_headers,
                 response_body = EXCLUDED.response_body, response_length = EXCLUDED.response_length,
                 response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated,
-<<<<<<< HEAD
                 kind = EXCLUDED.kind,
-                moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id)
-=======
                 moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id),
                 recorded_in = EXCLUDED.recorded_in
->>>>>>> c61cc21 (Seal attempts into the audit log by intervals)
             WHERE attempt.outcome = 'unknown'
         ), moved_before AS (  -- by the first run, where this is the second
             SELECT delivery_id
