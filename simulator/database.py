@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 from db.connection import CONNECT_TIMEOUT_SECONDS, Row
 from domain.destinations import DestinationState
 from simulator.evidence import Begin, Lapse, RecordRun
-from simulator.faults import Kind, Seam
+from simulator.faults import LATE_RECORDS, Kind, Seam
 from simulator.scheduler import Killed, Signal
 from simulator.world import EPOCH, Process, World
 
@@ -31,7 +31,8 @@ from simulator.world import EPOCH, Process, World
 RUNS_LATE_SECONDS = (3.0, 6.0, 9.0, 25.0)
 # One session may hang alone, and go on just after others have claimed or recorded the same delivery.
 HELD_SECONDS = 300.0
-HELD_FOR_CHANGES = (1, 2, 3, 4)
+HELD_FOR_CHANGES = (1, 1, 2, 3, 4, 4)
+HELD_PERCENT = 60  # of records that are no success, where late records are the theme: successes are late often enough
 MOMENT_SECONDS = 0.001
 HANG_SECONDS = 15.0
 _WRITES = ("INSERT INTO", "UPDATE delivery")
@@ -40,6 +41,7 @@ _NAMES = {
     "WITH target AS": "accept",
     "WITH wanted AS": "claim",
     "WITH made AS": "record",
+    "WITH chosen AS": "control",
     "note_slow(": "note slow",
     "AS late": "overdue",
     "AS newest": "list",
@@ -198,7 +200,7 @@ class Server:
         return rows
 
     def _before(self, connection: SimulatedConnection, statement: str, parameters: Mapping[str, Any]) -> None:
-        kind = self.world.step(Seam.STATEMENT)
+        kind = self.world.step(Seam.STATEMENT) or self._held_up(connection.process, statement, parameters)
         if connection.hung_up or connection.closed:
             raise connection.fail("the connection is closed")
         if kind is Kind.RUNS_LATE:
@@ -212,6 +214,17 @@ class Server:
         if self.world.now < self._reader_until and any(word in statement for word in _WRITES):
             self.world.mark("database: refuses to write, being a reader")
             raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+
+    def _held_up(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> Kind | None:
+        """What happens to records that come of rare answers, in runs whose theme it is."""
+        weather = self.world.weather
+        if weather.theme != LATE_RECORDS or weather.over or name_of(statement) != "record":
+            return None
+        rare = any(record["next_state"] != "delivered" for record in json.loads(parameters["records"]))
+        if not rare or not self.world.choices.happens(HELD_PERCENT):
+            return None
+        self.world.strike(Kind.RUNS_LATE, process=process)
+        return Kind.RUNS_LATE
 
     def _run_late(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> None:
         """In some seconds; or, where it records, just after what others do."""
@@ -311,6 +324,9 @@ class Server:
                 self._note_claimed(process, parameters, rows)
             case "record":
                 self._note_recorded(process, parameters, rows)
+            case "control":
+                for delivery, state in self._states_now([parameters["delivery_id"]]).items():
+                    self._enter(delivery, state)
         return rows
 
     # ---- What it did
@@ -404,7 +420,15 @@ class Server:
             text = f"records attempt {run.number}: {run.outcome}, {done}"
             self._log(process, text, run.delivery, learns=f"attempt {run.number} is recorded: {run.outcome}")
 
-    def _states_now(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+    def holding(self) -> list[tuple[str, str]]:
+        """Deliveries that have ended and hold back those behind them, with their states; the first ones first."""
+        rows = self._real.execute(
+            "SELECT delivery_id, state FROM ordering_place JOIN delivery USING (delivery_id) "
+            "WHERE state IN ('failed', 'unknown') ORDER BY place"
+        )
+        return [(str(row["delivery_id"]), row["state"]) for row in rows]
+
+    def _states_now(self, deliveries: Sequence[object]) -> Mapping[str, str]:
         """Read, not derived: a statement that runs a second time says what its first run did."""
         rows = self._real.execute(
             "SELECT delivery_id, state FROM delivery WHERE delivery_id = ANY(%s::uuid[])", (list(deliveries),)

@@ -145,9 +145,9 @@ class RunEvidence:
     after; `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first
     attempts may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are
     deliveries that an operator's round left out; `moves` are moments, destinations and the states that they came
-    to; `unstorable` are attempts (delivery and number) that PostgreSQL refused in whatever form. `deliveries` and
-    `attempts` are the rows at the end, `waiting` the deliveries that have a message left, `ended` how the run
-    ended.
+    to; `resolved` are deliveries that somebody began to resolve, and when; `unstorable` are attempts (delivery and
+    number) that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at the end, `waiting`
+    the deliveries that have a message left, `ended` how the run ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -161,6 +161,7 @@ class RunEvidence:
     turns: dict[str, float] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
     moves: list[tuple[float, str, str]] = field(default_factory=list)
+    resolved: dict[str, float] = field(default_factory=dict)
     lapses: list[Lapse] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)

@@ -107,6 +107,7 @@ INCIDENTS = (Kind.OUTAGE, Kind.PAUSED, Kind.FAILOVER, Kind.SQS_OUTAGE, Kind.PURG
 
 # A few kinds that lead to rare orders of events together. With all others beside them they mostly lead elsewhere, or
 # what comes of them is excused by another fault.
+LATE_RECORDS = "late records"
 THEMES = {
     "late outcomes": (
         Kind.OUTAGE,
@@ -119,7 +120,7 @@ THEMES = {
     ),
     "outages": (Kind.OUTAGE, Kind.PAUSED),
     "repeated claims": (Kind.CRASH, Kind.BROKEN_AFTER, Kind.ROWS_LATE, Kind.RECEIVED_TWICE),
-    "late records": (Kind.RUNS_LATE, Kind.CRASH),
+    LATE_RECORDS: (Kind.RUNS_LATE, Kind.CRASH),
     "a host that hangs": (Kind.RUNS_LATE, Kind.HANGS, Kind.CONNECT_HANGS, Kind.STALL, Kind.RECEIVED_TWICE),
     "processes that end": (Kind.CRASH, Kind.STALL, Kind.UNDELETED, Kind.DEPLOYMENT),
 }
@@ -132,6 +133,7 @@ class Weather:
     choices: Choices
     name: str
     possible: frozenset[Kind]
+    theme: str | None = None
     over: bool = False
     _by_seam: dict[Seam, tuple[Kind, ...]] = field(default_factory=dict)
 
@@ -170,9 +172,9 @@ def draw_weather(choices: Choices) -> Weather:
     name = choices.of(("calm", "fair", "mixed", "mixed", "rough", "rough", "rough", "storm", "storm"))
     if name == "calm":
         return Weather(choices=choices, name=name, possible=frozenset())
-    theme = choices.of((None, None, None, *THEMES))
+    theme = choices.of((None, None, None, *THEMES, LATE_RECORDS))
     if theme is not None:
-        return Weather(choices=choices, name=name, possible=frozenset(THEMES[theme]))
+        return Weather(choices=choices, name=name, possible=frozenset(THEMES[theme]), theme=theme)
     share = choices.of((25, 50, 75, 100))
     possible = frozenset(kind for kind in Kind if choices.happens(share))
     return Weather(choices=choices, name=name, possible=possible)

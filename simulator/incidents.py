@@ -110,9 +110,11 @@ class Operator:
                 self._world.log("operator", "redrive", f"moves {len(self._queue.dead)} dead letters back")
                 self._queue.redrive()
             self._managers.activate()
+            self._managers.resolve()
             if purged and self._unfinished():
                 self._wake()
-            if not self._queue.messages and not self._queue.dead and not (purged and self._unfinished()):
+            rest = self._queue.messages or self._queue.dead or (purged and self._unfinished())
+            if not rest and not self._server.holding():
                 return  # until then a message may become a dead letter, which raises an alarm
             self._world.scheduler.pause(ROUND_SECONDS)
 

@@ -1,10 +1,15 @@
-"""Those who manage destinations: they pause and resume them, and enable what a partner's 410 disabled."""
+"""Those who manage destinations: they pause and resume them, enable what a partner's 410 disabled, and resolve what
+holds back an order."""
 
 from functools import partial
+from uuid import UUID
 
+from domain.deliveries import Resolution
 from domain.destinations import DestinationState, Transition
 from domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable, WrongState
+from domain.ids import DeliveryId
 from flows.audit import Actor
+from flows.control import resolve
 from flows.destination_states import move
 from flows.services import Services
 from simulator.choices import MANAGERS
@@ -33,6 +38,9 @@ class Managers:
     def plan(self, *, within_seconds: float) -> None:
         """Perhaps pauses destinations, each for a while."""
         with self._world.choices.of_stream(MANAGERS):
+            for _ in range(self._world.choices.of((0, 1, 3))):
+                at = within_seconds * self._world.choices.choose(20) / 20
+                self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._resolve_all))
             if not self._world.choices.happens(_SHARE_PERCENT):
                 return
             for _ in range(self._world.choices.of((1, 2))):
@@ -46,8 +54,34 @@ class Managers:
             if state is not DestinationState.ACTIVE:
                 self._move(BY_ID[destination], _WAYS_BACK[state])
 
+    def resolve(self) -> None:
+        """Says of whatever holds back an order what became of it. Nothing here asks the partner: it is made up."""
+        for delivery, state in self._server.holding():
+            as_what = self._world.choices.of((Resolution.FAILED, Resolution.DELIVERED))
+            self._resolve(delivery, Resolution.FAILED if state == "failed" else as_what)
+
+    def _resolve(self, delivery: str, as_what: Resolution) -> None:
+        tenant_id = next(target.tenant_id for target in DESTINATIONS if target.name == "held")
+
+        def work(services: Services, _: float) -> None:
+            delivery_id, actor = DeliveryId(UUID(delivery)), Actor(by="a token")
+            resolve(delivery_id, as_what, note=None, tenant_id=tenant_id, actor=actor, services=services)
+
+        self._world.evidence.resolved.setdefault(delivery, self._world.now)
+        self._world.log("manager", "manage", f"resolves it as {as_what.value}", delivery=delivery)
+        try:
+            self._api.invoke(work, what="manage")
+        except (WrongState, Unavailable, DatabaseUnavailable, QueueUnavailable, NoAnswer) as error:
+            self._world.mark(f"manager: cannot resolve, {type(error).__name__}")
+        else:
+            self._world.mark(f"manager: resolves as {as_what.value}")
+
     def _begin(self, target: Target) -> None:
         self._world.scheduler.spawn(partial(self._pause, target))
+
+    def _resolve_all(self) -> None:
+        self._world.scheduler.follow(MANAGERS)
+        self.resolve()
 
     def _pause(self, target: Target) -> None:
         self._world.scheduler.follow(MANAGERS)

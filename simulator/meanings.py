@@ -49,8 +49,10 @@ MEANINGS: Mapping[str, str] = {
     ),
     "not before its time": "with not_before, no attempt arrives earlier",
     "what is held is not sent": "from the moment on that a destination is paused or disabled, no attempt begins there",
+    "sending windows are kept": "where a destination has sending windows, an attempt begins within one",
     "an order is kept": (
-        "under an ordering key, an attempt begins only when all that were accepted before with that key have ended"
+        "under an ordering key, an attempt begins only when all that were accepted before with that key have ended; "
+        "where the destination does not skip failures, as delivered, or somebody has resolved them"
     ),
     "a rate is kept": "within T seconds, by the clocks of workers, no more than burst + rate * T attempts begin",
     "concurrency is kept": (

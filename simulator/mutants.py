@@ -274,6 +274,16 @@ _MUTANTS = (
         ("WHEN destination.state <> 'active' OR options ? 'windows'", "WHEN options ? 'windows'"),
     ),
     _mutant(
+        "a sending window holds nobody back",
+        _CLAIM,
+        ("OR options ? 'windows' OR free.ordering_key", "OR free.ordering_key"),
+    ),
+    _mutant(
+        "who is resolved holds back the next",
+        "db.control:change",
+        ("leave_place(destination_id, ordering_key, delivery_id, 'canceled')", "NULL::uuid"),
+    ),
+    _mutant(
         "an ordering key holds nobody back",
         _CLAIM,
         ("options ? 'windows' OR free.ordering_key IS NOT NULL", "options ? 'windows'"),

@@ -7,6 +7,7 @@ Broken for each time that the promise did not hold. The numbers of the schedule 
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from simulator.evidence import Arrival, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind, Seam
 from simulator.setting import BY_ID, DESTINATIONS
 from simulator.trace import Broken, clock_time
-from simulator.world import STALLS_SECONDS
+from simulator.world import EPOCH, STALLS_SECONDS
 
 SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
@@ -151,6 +152,10 @@ class Facts:
             case "at_most_once":
                 return "when not processed"
         return "always" if target.idempotent or row["method"] in IDEMPOTENT_METHODS else "when answered"
+
+    def hours(self, delivery: str) -> bool:
+        """Whether its destination has sending windows."""
+        return bool(BY_ID[str(self.rows[delivery]["destination_id"])].options.windows)
 
     def held(self, delivery: str, *, at: float) -> bool:
         """Whether its destination was paused or disabled then."""
@@ -310,7 +315,7 @@ def states_agree_with_the_log(facts: Facts) -> Iterator[Broken]:
     """docs/api.md, "Deliveries and what becomes of them": what a final state means is what the last attempt says."""
     for delivery, row in facts.rows.items():
         last = facts.attempts.get(delivery, {}).get(row["attempts_made"])
-        if last is None or row["state"] in ("pending", "sending"):
+        if last is None or row["state"] in ("pending", "sending") or delivery in facts.evidence.resolved:
             continue
         if row["state"] not in _meant(facts, row, last):
             text = f"it is {row['state']}, and the last attempt was {last['outcome']} {last['status'] or ''}".rstrip()
@@ -383,7 +388,8 @@ def told_is_told(facts: Facts) -> Iterator[Broken]:
                 text = f"{told.caller} was told {told.state}, later it is {later[-1].state}"
                 yield _broken("told is told", text, delivery)
             state = facts.rows.get(delivery, {}).get("state")
-            if state != told.state and not (_own_words_lost(facts, told) or _overtaken(facts, told)):
+            resolved = delivery in facts.evidence.resolved and told.state != state and _made_it(facts, told)
+            if state != told.state and not resolved and not (_own_words_lost(facts, told) or _overtaken(facts, told)):
                 yield _broken(
                     "told is told", f"{told.caller} was told {told.state}, in the end it is {state}", delivery
                 )
@@ -460,7 +466,7 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
         if due and following and following[0].at < min(due) - SKEW_SECONDS:
             text = f"attempt {number + 1} arrived at {following[0].at:.3f} s, due at {min(due):.3f} s"
             yield _broken("retries keep their schedule", text, delivery)
-        calm = not facts.evidence.faults and not facts.evidence.moves
+        calm = not (facts.evidence.faults or facts.evidence.moves or facts.hours(delivery))
         if due and following and calm and following[0].at > max(due) + LATE_SECONDS:
             text = f"attempt {number + 1} arrived {following[0].at - max(due):.0f} s late, and nothing had gone wrong"
             yield _broken("retries keep their schedule", text, delivery)
@@ -474,9 +480,23 @@ def what_is_held_is_not_sent(facts: Facts) -> Iterator[Broken]:
             yield _broken("what is held is not sent", text, begin.delivery)
 
 
+def sending_windows_are_kept(facts: Facts) -> Iterator[Broken]:
+    """docs/limits.md, "Sending windows": an attempt begins within one, by the clock of the worker."""
+    for begin in facts.evidence.begins:
+        if BY_ID[begin.destination].options.windows and not _within_hours(begin.clock):
+            at = EPOCH + timedelta(seconds=begin.clock)
+            yield _broken("sending windows are kept", f"an attempt began at {at:%H:%M:%S} UTC", begin.delivery)
+
+
+def _within_hours(clock: float) -> bool:
+    """From 12:05 to 12:25 and from 18:00 to 03:00 (simulator/setting.py)."""
+    minute = (EPOCH + timedelta(seconds=clock)).strftime("%H:%M")
+    return "12:05" <= minute < "12:25" or minute >= "18:00" or minute < "03:00"
+
+
 def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
     """docs/limits.md, "Ordering keys": all that were accepted before it with the same key have ended when an attempt of
-    a delivery begins. These destinations skip failures."""
+    a delivery begins; where the destination does not skip failures, as delivered, or somebody has resolved them."""
     queues: dict[tuple[str, str], list[str]] = defaultdict(list)
     states: dict[str, str] = {}
     for at, delivery, before, after in facts.evidence.changes:
@@ -487,7 +507,15 @@ def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
         if before == "new":
             queue.append(delivery)
         states[delivery] = after
-        ahead = [earlier for earlier in queue[: queue.index(delivery)] if states[earlier] in UNFINISHED]
+        ordering = BY_ID[str(row["destination_id"])].options.ordering
+        skips = ordering is not None and ordering.after_failure.value == "skip"
+        holding = {
+            earlier
+            for earlier in queue
+            if states[earlier] in UNFINISHED
+            or (not skips and states[earlier] != "delivered" and facts.evidence.resolved.get(earlier, at) >= at)
+        }
+        ahead = [earlier for earlier in queue[: queue.index(delivery)] if earlier in holding]
         if after == "sending" and ahead:
             text = f"an attempt began at {at:.3f} s, when {ahead[0]}, accepted before it, was {states[ahead[0]]}"
             yield _broken("an order is kept", text, delivery)
@@ -544,7 +572,7 @@ def everything_is_woken_in_time(facts: Facts) -> Iterator[Broken]:
         if not any(-2 * SKEW_SECONDS <= at - due_at <= latest - due_at + 2 * SKEW_SECONDS for at in queued[delivery]):
             yield _broken("woken in time", f"it was due at {due_at:.1f} s, and no message was for then", delivery)
     for delivery, turn_at in facts.evidence.turns.items():
-        if delivery in facts.rows and turn_at > (latest := _last_turn(facts, delivery)):
+        if delivery in facts.rows and not facts.hours(delivery) and turn_at > (latest := _last_turn(facts, delivery)):
             yield _broken("woken in time", f"its turn was at {turn_at:.1f} s, not by {latest:.1f} s", delivery)
 
 
@@ -669,7 +697,7 @@ def nothing_is_misused(facts: Facts) -> Iterator[Broken]:
 
 def counts_are_right(facts: Facts) -> Iterator[Broken]:
     """docs/running.md: the metrics count what happened; a crash may lose some, so this looks at runs without one."""
-    if facts.evidence.faults or facts.evidence.ended != "at rest":
+    if facts.evidence.faults or facts.evidence.resolved or facts.evidence.ended != "at rest":
         return
     expected = Counter(
         {
@@ -701,6 +729,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     retries_keep_their_schedule,
     nothing_is_early,
     what_is_held_is_not_sent,
+    sending_windows_are_kept,
     a_key_keeps_its_order,
     a_rate_is_kept,
     concurrency_is_kept,

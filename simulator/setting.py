@@ -18,6 +18,7 @@ from domain.ids import DestinationId, TenantId
 from domain.limits import Limits
 from domain.options import PLAIN, DestinationOptions
 from domain.ordering import AfterFailure, Ordering
+from domain.windows import SendingWindow
 from egress.credentials import seal_auth
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
@@ -55,6 +56,14 @@ def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: o
 TENANTS = (TenantId(UUID(int=0xA1)), TenantId(UUID(int=0xA2)))
 _ORDERED = DestinationOptions(ordering=Ordering(after_failure=AfterFailure.SKIP))
 _ONE_AT_A_TIME = DestinationOptions(limits=Limits(concurrency=1))
+_HOLDING = DestinationOptions(ordering=Ordering())
+_EVERY_DAY = (1, 2, 3, 4, 5, 6, 7)
+_HOURS = DestinationOptions(
+    windows=(
+        SendingWindow(days=_EVERY_DAY, opens="12:05", closes="12:25", time_zone="UTC"),
+        SendingWindow(days=_EVERY_DAY, opens="18:00", closes="03:00", time_zone="UTC"),
+    )
+)
 _SLOW = DestinationOptions(limits=Limits(rate=0.2, burst=2))
 DESTINATIONS = (
     _target(0, 1, "auto", Guarantee.AUTO),
@@ -65,6 +74,8 @@ DESTINATIONS = (
     _target(1, 6, "auto", Guarantee.AUTO, total_seconds=5.0, first_byte_seconds=5.0, options=_SLOW),
     _target(1, 7, "once", Guarantee.AT_MOST_ONCE, idempotent=True),
     _target(1, 8, "guarded", Guarantee.AT_LEAST_ONCE, host=GUARDED),
+    _target(0, 9, "held", Guarantee.AUTO, options=_HOLDING),
+    _target(1, 10, "hours", Guarantee.AT_LEAST_ONCE, options=_HOURS),
 )
 IDEMPOTENT = frozenset(str(target.destination_id) for target in DESTINATIONS if target.idempotent)
 BY_ID = {str(target.destination_id): target for target in DESTINATIONS}

@@ -64,6 +64,8 @@ FOUND_BY = {
     "what is not due is claimed": 15,
     "a lapse is recorded although its outcome is under way": 9,
     "what is paused is sent": 1,
+    "a sending window holds nobody back": 0,
+    "who is resolved holds back the next": 51,
     "an ordering key holds nobody back": 17,
     "a rate holds nobody back": 100,
     "a slot is free before its attempt has ended": 33,

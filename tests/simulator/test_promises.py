@@ -12,11 +12,20 @@ import pytest
 from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, Begin, FaultStruck, Invocation, Lapse, RecordRun, RunEvidence, Told
 from simulator.faults import Kind
-from simulator.promises import PROMISES, Facts, a_key_keeps_its_order, broken_promises, keys_are_kept
+from simulator.promises import (
+    PROMISES,
+    Facts,
+    a_key_keeps_its_order,
+    broken_promises,
+    keys_are_kept,
+    sending_windows_are_kept,
+)
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
 
-AUTO, ONCE, AGAIN = (next(each for each in DESTINATIONS if each.name == name) for name in ("auto", "once", "again"))
+AUTO, ONCE, AGAIN, HELD, HOURS = (
+    next(each for each in DESTINATIONS if each.name == name) for name in ("auto", "once", "again", "held", "hours")
+)
 DELIVERY = UUID(int=0xD)
 BODY = b"body"
 ANSWER = b"the answer to this one"
@@ -141,12 +150,16 @@ def twice(target: Target, first: dict[str, Any], **overrides: Any) -> RunEvidenc
     )
 
 
-def in_order(*states: str) -> RunEvidence:
+def in_order(*states: str, target: Target = AGAIN, **overrides: Any) -> RunEvidence:
     """Two deliveries under one ordering key: the states of the first until an attempt of the second begins."""
     second = str(UUID(int=0xE))
     changes = [(10.0, str(DELIVERY), *change) for change in pairwise(["new", "pending", *states])]
     return good(
-        deliveries=[row(ordering_key="one order"), row(delivery_id=UUID(second), ordering_key="one order")],
+        **overrides,
+        deliveries=[
+            row(target, ordering_key="one order"),
+            row(target, delivery_id=UUID(second), ordering_key="one order"),
+        ],
         changes=[changes[0], (10.0, second, "new", "pending"), *changes[1:], (20.0, second, "pending", "sending")],
     )
 
@@ -158,12 +171,12 @@ def limited(limit: str, *begins: tuple[float, ...]) -> RunEvidence:
     return good(begins=[Begin(**named, clock=clock, beside=tuple(beside)) for clock, *beside in begins])
 
 
-def begun_at(state: str) -> RunEvidence:
-    """An attempt that begins while its destination is in that state."""
+def begun_at(state: str, *, target: Target = AGAIN, clock: float = 1.0) -> RunEvidence:
+    """An attempt that begins then, while its destination is in that state."""
     begin = Begin(
         delivery=str(DELIVERY),
-        destination=str(AGAIN.destination_id),
-        clock=1.0,
+        destination=str(target.destination_id),
+        clock=clock,
         beside=(),
         destination_state=state,
     )
@@ -405,6 +418,8 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
         replace(twice(AGAIN, BUSY), records=[record(at=30.0, started_at=26.0, **RETRIED, next_due_at=31.0)]),
     ),
     "sent while its destination is paused": ("what is held is not sent", begun_at("paused")),
+    "sent outside of all windows": ("sending windows are kept", begun_at("active", target=HOURS, clock=10.0)),
+    "sent behind one that failed and holds": ("an order is kept", in_order("sending", "failed", target=HELD)),
     "sent beside the one before it": ("an order is kept", in_order("sending")),
     "sent between two attempts of the one before it": ("an order is kept", in_order("sending", "pending")),
     "three at once, and two are the burst": ("a rate is kept", limited("rate", (10.0,), (10.0,), (10.0,))),
@@ -531,6 +546,16 @@ def test_what_limits_allow_breaks_none(evidence: RunEvidence) -> None:
 @pytest.mark.parametrize("ended", ["delivered", "failed", "unknown"])
 def test_one_that_has_ended_lets_the_next_in_order_go(ended: str) -> None:
     assert list(a_key_keeps_its_order(Facts(in_order("sending", ended)))) == []
+
+
+def test_one_that_failed_and_was_resolved_lets_the_next_in_order_go() -> None:
+    resolved = {str(DELIVERY): 15.0}
+    assert list(a_key_keeps_its_order(Facts(in_order("sending", "failed", target=HELD, resolved=resolved)))) == []
+
+
+@pytest.mark.parametrize("clock", [300.0, 1499.0, 6 * 3600.0, 14 * 3600.0])
+def test_an_attempt_within_a_window_breaks_none(clock: float) -> None:
+    assert list(sending_windows_are_kept(Facts(begun_at("active", target=HOURS, clock=clock)))) == []
 
 
 def test_the_targets_have_each_guarantee() -> None:
