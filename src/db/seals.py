@@ -54,7 +54,7 @@ def unsealed(database: Database, *, limit: int) -> Unsealed:
             ORDER BY recorded_in
             FETCH FIRST %(limit)s ROWS WITH TIES
         )
-        SELECT since, until, tenant_id, attempt.recorded_in, attempt_id, delivery_id, number, outcome, reason,
+        SELECT since, until, tenant_id, attempt.recorded_in, attempt_id, delivery_id, number, kind, outcome, reason,
                started_at, host(remote_address) AS remote_address, host(egress_address) AS egress_address, status,
                encode(coalesce(headers_sha256, sha256(convert_to(response_headers::text, 'UTF8'))), 'hex')
                    AS response_headers_sha256,
@@ -115,7 +115,7 @@ def attempts_of(database: Database, *, tenant_id: TenantId, seal_id: UUID) -> li
     """The attempts of a seal that are still there, in the order in which they were sealed."""
     rows = database.rows(
         """
-        SELECT delivery.tenant_id, recorded_in, attempt_id, delivery_id, number, outcome, reason, started_at,
+        SELECT delivery.tenant_id, recorded_in, attempt_id, delivery_id, number, kind, outcome, reason, started_at,
                host(remote_address) AS remote_address, host(egress_address) AS egress_address, status,
                encode(coalesce(headers_sha256, sha256(convert_to(response_headers::text, 'UTF8'))), 'hex')
                    AS response_headers_sha256,
@@ -141,6 +141,7 @@ def _facts(row: dict[str, Any]) -> AttemptFacts:
             "attempt_id": str(row["attempt_id"]),
             "delivery_id": str(row["delivery_id"]),
             "egress_address": row["egress_address"],
+            "kind": row["kind"],
             "number": row["number"],
             "outcome": row["outcome"],
             "reason": row["reason"],

@@ -36,6 +36,29 @@ def test_what_ships_imports_nothing_that_stays_at_home(repository: Path, strange
         assert stranger not in imports(path), path
 
 
+def test_no_file_has_the_marks_of_a_conflict(repository: Path) -> None:
+    """Within a literal, such as a statement, no linter sees them."""
+    folders = (
+        "src",
+        "tests",
+        "local",
+        "stack",
+        "lab",
+        "bench",
+        "simulator",
+        "faults",
+        "infra",
+        "events",
+        "docs",
+        "make",
+    )
+    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    for path in [repository / "template.yaml", *(path for name in folders for path in (repository / name).rglob("*"))]:
+        if path.suffix in {".py", ".sql", ".yaml", ".json", ".md", ".mk", ".txt", ".sha256"}:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            assert [line for line in lines if line.startswith(marks)] == [], path
+
+
 def test_no_package_of_ours_shadows_the_standard_library(repository: Path) -> None:
     """In the deployed package src is on the path before everything else."""
     names = {path.stem for path in (repository / "src").iterdir()}
