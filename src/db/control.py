@@ -69,6 +69,8 @@ def change(
                 resolved_by = CASE WHEN %(resolution)s::text IS NULL THEN resolved_by ELSE %(by)s END,
                 resolved_at = CASE WHEN %(resolution)s::text IS NULL THEN resolved_at ELSE %(now)s END,
                 note = CASE WHEN %(resolution)s::text IS NULL THEN note ELSE %(note)s END,
+                -- What a question that is being asked comes to is only logged.
+                ask_at = NULL, asking_id = NULL, asking_until = NULL,
                 act_id = %(change_id)s
             FROM allowed
             WHERE delivery.delivery_id = allowed.delivery_id AND NOT is_orphan

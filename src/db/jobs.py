@@ -83,7 +83,7 @@ def survey(database: Database, bounds: Bounds) -> Survey:
             SELECT listed.delivery_id, listed.created_at, row_number() OVER (ORDER BY listed.delivery_id) AS position,
                    %(state)s IN ('delivered', 'unknown') OR EXISTS (
                        SELECT FROM attempt AS made
-                       WHERE made.delivery_id = listed.delivery_id
+                       WHERE made.delivery_id = listed.delivery_id AND made.kind = 'send'
                          AND leaves_open(made.outcome, made.status)) AS may_have_happened
             FROM (
                 SELECT *
@@ -96,6 +96,7 @@ def survey(database: Database, bounds: Bounds) -> Survey:
                   AND (%(outcome)s::text IS NULL AND %(status_class)s::integer IS NULL OR EXISTS (
                         SELECT FROM attempt
                         WHERE attempt.delivery_id = delivery.delivery_id AND attempt.number = attempts_made
+                          AND attempt.kind = 'send'
                           AND outcome = coalesce(%(outcome)s, outcome)
                           AND (%(status_class)s::integer IS NULL OR status / 100 = %(status_class)s)))
                 ORDER BY delivery_id
@@ -246,6 +247,7 @@ def listed(database: Database, job: BulkJob) -> list[Listed]:
         ) AS delivery
         JOIN destination USING (destination_id)
         LEFT JOIN attempt ON attempt.delivery_id = delivery.delivery_id AND attempt.number = delivery.attempts_made
+                             AND attempt.kind = 'send'
         ORDER BY delivery.delivery_id
         """,
         {**_bounds(job.bounds), "after_id": job.after_id, "limit": job.page},
@@ -280,6 +282,7 @@ def send_again(database: Database, job: BulkJob, step: Step, *, now: datetime) -
         ), moved AS (
             UPDATE delivery
             SET state = 'pending', due_at = free.due_at, finished_at = NULL, give_up_at = NULL, lapsed_lease_id = NULL,
+                ask_at = NULL, asking_id = NULL, asking_until = NULL,
                 attempts_allowed = greatest(attempts_allowed, attempts_made + 1),
                 resolution = CASE WHEN state = 'unknown' THEN 'again' ELSE resolution END,
                 resolved_by = CASE WHEN state = 'unknown' THEN created_by ELSE resolved_by END,

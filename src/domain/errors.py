@@ -13,10 +13,13 @@
     │   ├── WrongState            the state of a thing does not allow what was asked for
     │   ├── Unfinished            deliveries to the destination are unfinished, so it cannot be deleted
     │   ├── Disabled              the destination is disabled: it takes no new deliveries
+    │   ├── SameToken             the token that proposed an act cannot approve it
+    │   ├── TooManyProposals      the tenant has as many open proposals as it may have
     │   ├── TooManyJobs           the tenant has as many unfinished jobs as it may have
     │   ├── DestinationDeleted    the delivery's destination was deleted: nothing is sent to it
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
+    ├── ApprovalNeeded            another token has to approve the act; it becomes a proposal
     ├── TooSoon                   the destination was verified a moment ago
     ├── Outdated                  an If-Match that names an earlier version
     ├── KeyReused                 the idempotency key came with another request before
@@ -160,6 +163,20 @@ class DestinationDeleted(Conflict):
         super().__init__("its destination was deleted; nothing is sent to it any more")
 
 
+class SameToken(Conflict):
+    """The token that proposed an act cannot approve it: that takes another one."""
+
+    def __init__(self) -> None:
+        super().__init__("this token made the proposal; another one has to approve it")
+
+
+class TooManyProposals(Conflict):
+    """The tenant has as many open proposals as it may have."""
+
+    def __init__(self) -> None:
+        super().__init__("too many proposals are open; decide some of them first")
+
+
 class TooManyJobs(Conflict):
     """The tenant has as many unfinished jobs as it may have."""
 
@@ -185,6 +202,14 @@ class ResponseNotStored(Conflict):
         super().__init__(f"the response of delivery {delivery_id} (status {status}) was not stored as it came")
         self.delivery_id = delivery_id
         self.status = status
+
+
+class ApprovalNeeded(SallyportError):
+    """Another token has to approve `act`. No caller sees this: the call becomes a proposal."""
+
+    def __init__(self, act: str) -> None:
+        super().__init__(f"{act} needs the approval of another token")
+        self.act = act
 
 
 class TooSoon(SallyportError):

@@ -12,6 +12,7 @@ DeliveryId = NewType("DeliveryId", UUID)
 AttemptId = NewType("AttemptId", UUID)
 LeaseId = NewType("LeaseId", UUID)
 JobId = NewType("JobId", UUID)
+ProposalId = NewType("ProposalId", UUID)
 
 RANDOM_BYTES = 10
 # A UUID forbids setting its two slots; the slots themselves do not.

@@ -18,11 +18,17 @@ from runtime.observability import logger
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who acts: `by` is the id of a token, or says that it was a partner; `source_address` is where the call came from,
-    None where there was no call.
+    None where there was no call. `approval` is the proposal that another token approved, None where there was none.
     """
 
     by: str
     source_address: str | None = None
+    approval: UUID | None = None
+
+    @property
+    def label(self) -> str:
+        """What is stored with a thing that was changed: `token:<id>`, or `approval:<id>` of the proposal."""
+        return f"token:{self.by}" if self.approval is None else f"approval:{self.approval}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,12 @@ class Act:
     on: UUID
     members: tuple[str, ...] = ()
     details: Mapping[str, Detail] = field(default_factory=dict)
+
+    @property
+    def said(self) -> dict[str, Detail]:
+        """The details, and the proposal that was approved, if any."""
+        approval = self.actor.approval
+        return {**self.details, **({} if approval is None else {"approval": str(approval)})}
 
 
 OPERATOR = "operator"
@@ -87,7 +99,7 @@ def entry_of(act: Act, *, services: ActServices) -> Entry:
     now = services.clock()
     content = {
         "by": act.actor.by,
-        "details": {name: storable(detail) for name, detail in act.details.items()},
+        "details": {name: storable(detail) for name, detail in act.said.items()},
         "entry_id": str(services.new_id(now)),
         "members": list(act.members),
         "on": str(act.on),
@@ -109,7 +121,7 @@ def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: ActServic
         source_address=act.actor.source_address,
         tenant_id=str(act.tenant_id),
         members=list(act.members),
-        details=dict(act.details),
+        details=act.said,
         at=services.clock().isoformat(),
         audit_sequence=None if checkpoint is None else checkpoint.sequence,
         audit_hash=None if checkpoint is None else checkpoint.hash.hex(),

@@ -17,6 +17,7 @@ from domain.deliveries import Delivery, Resolution, State
 from domain.errors import DestinationDeleted, NotFound, SallyportError, WrongState
 from domain.ids import DeliveryId, TenantId
 from domain.wakeups import Wakeup, group_name
+from flows.approvals import need_approval
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.wake import wake
@@ -50,7 +51,7 @@ def resolve(
         change_id=services.new_id(now),
         control=Control.RESOLVE,
         becomes=RESOLVED[resolution],
-        by=f"token:{actor.by}",
+        by=actor.label,
         due_at=now if resolution is Resolution.AGAIN else None,
         resolution=resolution,
         note=note,
@@ -64,9 +65,7 @@ def cancel(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, servic
     Raises NotFound, WrongState, and DatabaseUnavailable.
     """
     now = services.clock()
-    change = Change(
-        change_id=services.new_id(now), control=Control.CANCEL, becomes=State.CANCELED, by=f"token:{actor.by}"
-    )
+    change = Change(change_id=services.new_id(now), control=Control.CANCEL, becomes=State.CANCELED, by=actor.label)
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
 
 
@@ -80,7 +79,7 @@ def retry(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, service
         change_id=services.new_id(now),
         control=Control.RETRY,
         becomes=State.PENDING,
-        by=f"token:{actor.by}",
+        by=actor.label,
         due_at=now,
     )
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
@@ -98,7 +97,7 @@ def reschedule(
         change_id=services.new_id(now),
         control=Control.RESCHEDULE,
         becomes=State.PENDING,
-        by=f"token:{actor.by}",
+        by=actor.label,
         due_at=max(not_before or now, now),
     )
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
@@ -153,6 +152,8 @@ def _made(
     since = _states(current, change)
     if current.state not in since:
         raise _refusal(current, current.state)
+    if change.control is Control.RESOLVE:
+        need_approval("delivery.resolve", tenant_id=tenant_id, actor=actor, services=services)
     wakeups = _wakeups(current, change, now=now)
     services.queue.send(wakeups[:1], now=now)
     changed = table.change(

@@ -16,6 +16,7 @@ from domain.options import PLAIN, DestinationOptions
 from domain.signing import Scheme
 from domain.targets import base_url_fault
 from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
+from flows.approvals import need_approval_of_change
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes, without_expired_keys
@@ -172,6 +173,7 @@ def change(
         ]
         if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
             raise InvalidRequest(*found)
+        need_approval_of_change(wanted.members, tenant_id=tenant_id, actor=actor, services=services)
         saved = _changed(current, wanted, services=services)
         if destinations.change(services.database, saved.destination):
             act = Act(

@@ -36,6 +36,7 @@ from domain.jobs import (
     JobTransition,
 )
 from domain.wakeups import Wakeup, group_name
+from flows.approvals import need_approval
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from flows.wake import wake
@@ -75,7 +76,7 @@ def create(
         destination_name=None,
         rate=rate,
         expected=table.survey(services.database, bounds).count,
-        created_by=f"token:{actor.by}",
+        created_by=actor.label,
         state=JobState.RUNNING,
         after_id=DeliveryId(UUID(int=max(0, bounds.since_id.int - 1))),
         paced_until=now,
@@ -83,6 +84,7 @@ def create(
         skipped=0,
         finished_at=None,
     )
+    need_approval(f"{act.value}.create", tenant_id=bounds.tenant_id, actor=actor, services=services, size=job.expected)
     _queue_step(job, at=now + timedelta(seconds=CHANGED_WITHIN_SECONDS), services=services)
     stored = table.insert(services.database, job, idempotency_key=idempotency_key)
     if stored is None:
@@ -165,11 +167,13 @@ def _step(job: BulkJob, listed: Sequence[Listed], *, now: datetime, services: Se
     begin_at = max(job.paced_until, now + timedelta(seconds=STEPPED_WITHIN_SECONDS))
     fits = [delivery for delivery in listed if delivery.fits]
     repeats = job.bounds.state is State.DELIVERED
+    # In the order of those that they repeat: ids of one millisecond have none by themselves.
+    new_ids = sorted(DeliveryId(services.new_id(now)) for _ in fits)
     moves = [
         Move(
             delivery_id=delivery.delivery_id,
             due_at=begin_at + timedelta(seconds=position / job.rate),
-            new_id=DeliveryId(services.new_id(now)) if repeats else None,
+            new_id=new_ids[position] if repeats else None,
         )
         for position, delivery in enumerate(fits)
     ]

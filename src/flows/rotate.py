@@ -11,6 +11,7 @@ from domain.ids import TenantId
 from domain.signing import DEFAULT_OVERLAP_SECONDS, MAX_KEYS, Form, KeyInfo, Scheme, rotated, text_fault, unexpired
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import Key, KeyRefused
+from flows.approvals import need_approval
 from flows.audit import Act, Actor, note_act
 from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, SavedDestination, find
 from flows.services import Services
@@ -48,6 +49,7 @@ def rotate(
         if expected is not None and current.version not in expected:
             raise Outdated(version=current.version)
         saved, new = _rotated(current, rotation, services=services)
+        need_approval("destination.rotate_secret", tenant_id=tenant_id, actor=actor, services=services)
         if destinations.set_signing(services.database, saved.destination, new_ref=new.ref):
             act = Act(
                 tenant_id=tenant_id,

@@ -8,6 +8,7 @@
 {"action": "revoke_token", "token_id": "..."}
 {"action": "verify_audit", "tenant": "acme"}
 {"action": "seen_from", "address": "203.0.113.11"}
+{"action": "set_approvals", "tenant": "acme", "above": 100}
 """
 
 import secrets
@@ -21,6 +22,7 @@ import msgspec
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from db import tenants
+from db.proposals import set_approvals
 from db.sightings import DESTINATIONS_OF_A_PAGE, seen_from
 from domain.audit import STACK, Detail
 from domain.errors import NotFound
@@ -84,7 +86,15 @@ class SeenFrom(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", t
     after: UUID | None = None
 
 
-Command = CreateTenant | ListTenants | IssueToken | ListTokens | RevokeToken | VerifyAudit | SeenFrom
+class SetApprovals(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="set_approvals"):
+    """From now on a tenant wants a second token's approval for replays and cancellations of more than `above`
+    deliveries, and for other acts (docs/api.md, "Approvals"). None ends that."""
+
+    tenant: str
+    above: Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)] | None
+
+
+Command = CreateTenant | ListTenants | IssueToken | ListTokens | RevokeToken | VerifyAudit | SeenFrom | SetApprovals
 
 
 @observed()
@@ -191,6 +201,14 @@ def _seen_from(command: SeenFrom, _: LambdaContext) -> dict[str, Any]:
     }
 
 
+def _set_approvals(command: SetApprovals, context: LambdaContext) -> dict[str, Any]:
+    tenant = tenants.find(wiring.admin(), name=command.tenant)
+    if tenant is None or not set_approvals(wiring.admin(), tenant_name=command.tenant, above=command.above):
+        raise NotFound("tenant", command.tenant)
+    _note(context, tenant.tenant_id, "tenant.approvals_set", on=tenant.tenant_id, details={"above": command.above})
+    return {"tenant": command.tenant, "above": command.above}
+
+
 def _note(
     context: LambdaContext, tenant_id: TenantId, what: str, *, on: UUID, details: dict[str, Detail] | None = None
 ) -> None:
@@ -209,4 +227,5 @@ _DOES: dict[type[Command], Callable[[Any, LambdaContext], dict[str, Any]]] = {
     RevokeToken: _revoke,
     VerifyAudit: _verify_audit,
     SeenFrom: _seen_from,
+    SetApprovals: _set_approvals,
 }

@@ -15,14 +15,14 @@ from handlers.answers import fits
 from handlers.operations import OPERATIONS
 from handlers.problems import answer_too_large, problem, problem_of, respond
 from handlers.resolver import TableResolver
-from handlers.routes import about, audit, deliveries, destinations, egress, jobs, via
+from handlers.routes import about, audit, deliveries, destinations, egress, jobs, proposals, via
 from runtime.observability import logger, observed
 from runtime.snapshots import after_restore
 
 after_restore(wiring.reset_after_restore)
 
 app = TableResolver()
-for routes in (about, egress, destinations, deliveries, jobs, via, audit):
+for routes in (about, egress, destinations, deliveries, jobs, proposals, via, audit):
     app.include_router(routes.router)
 
 

@@ -13,6 +13,7 @@ from domain.deliveries import State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
 from domain.outcomes import OutcomeKind
+from domain.proposals import Decision, ProposalState
 from handlers.problems import TITLES
 
 EXAMPLE_ID = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
@@ -133,6 +134,8 @@ KINDS: Mapping[str, ProblemKind] = {
         members=_DELIVERY,
         some_members=("delivery_id", "job_id"),
     ),
+    "same-token": ProblemKind(statuses=(409,), detail="this token made the proposal; another one has to approve it"),
+    "too-many-proposals": ProblemKind(statuses=(409,), detail="too many proposals are open; decide some of them first"),
     "too-many-jobs": ProblemKind(statuses=(409,), detail="too many jobs are unfinished; wait for one, or cancel one"),
     "too-soon": ProblemKind(statuses=(429,), detail="the destination was verified a moment ago", headers=_RETRY),
     "too-many-requests": ProblemKind(
@@ -201,12 +204,14 @@ KINDS: Mapping[str, ProblemKind] = {
         some_headers=_OF_CALL,
     ),
 }
-_POSSIBLE = dict.fromkeys(name.value for kind in (Transition, Control, JobTransition) for name in kind)
+_POSSIBLE = dict.fromkeys(name.value for kind in (Transition, Control, JobTransition, Decision) for name in kind)
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "state": {
         "type": "string",
-        "enum": list(dict.fromkeys(state.value for kind in (DestinationState, State, JobState) for state in kind)),
-        "description": "The state that the destination, the delivery or the job is in",
+        "enum": list(
+            dict.fromkeys(state.value for kind in (DestinationState, State, JobState, ProposalState) for state in kind)
+        ),
+        "description": "The state that the destination, the delivery, the job or the proposal is in",
         "examples": ["disabled"],
     },
     "possible": {

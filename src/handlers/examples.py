@@ -21,6 +21,7 @@ from domain.destinations import DestinationState, Guarantee
 from domain.jobs import JobAct, JobState
 from domain.outcomes import OutcomeKind
 from domain.probe import ProbeResult
+from domain.proposals import ProposalState
 from domain.signing import JwsAlgorithm, MessageAlgorithm
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
@@ -69,6 +70,7 @@ from handlers.schemas.destinations.verify import VerificationBody, VerifyBody
 from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgressBody
 from handlers.schemas.jobs import DryRunBody, JobBody, JobsBody, NewCancellationBody, NewReplayBody
 from handlers.schemas.problems import ProblemBody
+from handlers.schemas.proposals import ApprovedBody, ProposalBody, ProposalsBody
 from runtime.version import VERSION
 
 _AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -512,6 +514,9 @@ def _answers() -> tuple[Struct, ...]:
             newest=_AT + timedelta(hours=3),
             sample=[_DELIVERY],
         ),
+        _proposal(),
+        ProposalsBody([_proposal()], _CURSOR),
+        ApprovedBody(proposal=_proposal(), status=200, answer={"delivery_id": EXAMPLE_ID, "state": "failed"}),
         _job(),
         JobsBody([_job()], _CURSOR),
         EgressBody(addresses=[_egress_address()], reason=None),
@@ -707,6 +712,21 @@ def _delivery_fields() -> dict[str, Any]:
         "replay_of": None,
         "created_at": _AT,
     }
+
+
+def _proposal() -> ProposalBody:
+    return ProposalBody(
+        proposal_id=UUID("01a203d1-1c2d-7a4b-8e5f-6a7b8c9d0e1f"),
+        act="delivery.resolve",
+        target=f"/v1/deliveries/{EXAMPLE_ID}/resolve",
+        request={"as": "failed"},
+        state=ProposalState.DONE,
+        created_at=_AT,
+        created_by=str(_TOKEN),
+        expires_at=_AT + timedelta(days=1),
+        decided_at=_AT + timedelta(minutes=5),
+        decided_by="01a203c1-aa0c-7e15-9c2d-5b6f7a8091a2",
+    )
 
 
 def _job() -> JobBody:

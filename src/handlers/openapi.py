@@ -15,6 +15,7 @@ from handlers.schemas.deliveries import DeliveryBody, DeliveryDetailsBody
 from handlers.schemas.destinations import DestinationBody
 from handlers.schemas.jobs import JobBody
 from handlers.schemas.problems import ProblemBody
+from handlers.schemas.proposals import ProposalBody
 from runtime.version import VERSION
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -22,6 +23,7 @@ _REFERENCE = "#/components/schemas/{name}"
 _TAGS = {
     "deliveries": "Create deliveries, and see what became of them",
     "jobs": "Replay or cancel many deliveries",
+    "proposals": "Acts that wait for the approval of another token",
     "via": "Pass calls through: the caller changes its base URL and nothing else",
     "destinations": "The third parties",
     "egress": "The fixed addresses",
@@ -39,6 +41,10 @@ _PATH: Mapping[str, dict[str, Any]] = {
         "description": "The destination's name or id",
         "schema": {"type": "string", "maxLength": 63},
         "example": "partner",
+    },
+    "proposal_id": {
+        "description": "The proposal's id",
+        "schema": {"type": "string", "format": "uuid", "examples": [EXAMPLE_ID]},
     },
     "job_id": {
         "description": "The job's id",
@@ -62,7 +68,13 @@ _LINKS: Mapping[type[msgspec.Struct], tuple[str, str, str]] = {
     DeliveryDetailsBody: ("get_deliveries_delivery_id", "delivery_id", "delivery_id"),
     DestinationBody: ("get_destinations_destination", "destination", "destination_id"),
     JobBody: ("get_jobs_job_id", "job_id", "job_id"),
+    ProposalBody: ("get_proposals_proposal_id", "proposal_id", "proposal_id"),
 }
+_PROPOSED = OperationResponse(
+    description="A proposal: the tenant wants another token to approve this first",
+    body=ProposalBody,
+    headers=("Location",),
+)
 _METHODS_WITH_CONTENT = ("POST", "PUT", "PATCH", "DELETE")
 _TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}
 _ANY = "*/*"
@@ -182,6 +194,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _answers(operation: Operation) -> dict[str, Any]:
     described = {str(status): _answer(answer, operation) for status, answer in operation.responses.items()}
+    if operation.may_wait:
+        described["202"] = _answer(_PROPOSED, operation)
     if operation.passes:
         other = "The partner's response with any other status, marked by `Sallyport-Outcome: answered`"
         described["default"] = described["200"] | {"description": other}
@@ -205,7 +219,11 @@ def _answer(answer: OperationResponse, operation: Operation) -> dict[str, Any]:
 
 
 def _problems(operation: Operation) -> dict[str, Any]:
-    kinds = {*operation.problems, *ALWAYS, *(WITH_TOKEN if operation.scope is not None else ())}
+    kinds = {
+        *operation.problems,
+        *ALWAYS,
+        *(WITH_TOKEN if operation.scope is not None else ()),
+    }
     by_status: dict[int, list[str]] = {}
     for kind in KINDS:
         for status in KINDS[kind].statuses if kind in kinds else ():

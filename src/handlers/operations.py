@@ -8,7 +8,8 @@ import msgspec
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.api_gateway import Router
 
-from domain.errors import Fault, InvalidRequest, Malformed
+from domain.errors import ApprovalNeeded, Fault, InvalidRequest, Malformed
+from handlers.proposing import proposed
 from handlers.request import Request, request_of
 from handlers.restriction import keep_within
 
@@ -52,8 +53,9 @@ class OperationResponse:
 class Operation:
     """One operation. `path` names its parts in angle brackets; `scope` is None on open routes.
 
-    `problems` are the kinds that it answers with beside those that every operation has. A `passes` operation hands its
-    body on to a partner, and the partner's answer with any status back.
+    `problems` are the kinds that it answers with beside those that every operation has. One that `may_wait` may need
+    the approval of another token: then it answers 202 with a proposal (flows/approvals.py). A `passes` operation hands
+    its body on to a partner, and the partner's answer with any status back.
     """
 
     method: str
@@ -67,6 +69,7 @@ class Operation:
     body_required: bool = True
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()
+    may_wait: bool = False
     passes: bool = False
     shown_path: str = ""
 
@@ -77,6 +80,7 @@ class Operation:
 
 
 OPERATIONS: list[Operation] = []
+VIEWS: dict[tuple[str, str], View] = {}  # by method and path
 
 
 def new_router() -> Router:
@@ -99,8 +103,12 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
                 keep_within(request, operation.path, parts)
             if not operation.passes:
                 _refuse_surplus(request, operation)
-            return view(request, **parts)
+            try:
+                return view(request, **parts)
+            except ApprovalNeeded as needed:
+                return proposed(request, pattern=operation.path, parts=parts, needed=needed)
 
+        VIEWS[operation.method, operation.path] = view
         OPERATIONS.append(operation)
         router.route(operation.path, method=operation.method)(serve)
         return view

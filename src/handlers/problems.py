@@ -43,6 +43,8 @@ TITLES = {
     "name-taken": "The name is in use",
     "wrong-state": "The state does not allow this",
     "deliveries-unfinished": "Deliveries to the destination are unfinished",
+    "same-token": "Another token has to approve this",
+    "too-many-proposals": "Too many proposals are open",
     "too-many-jobs": "Too many jobs are unfinished",
     "destination-deleted": "The delivery's destination was deleted",
     "destination-disabled": "The destination is disabled",
@@ -162,6 +164,8 @@ _PLAIN: Mapping[type[errors.Conflict], str] = {
     errors.NameTaken: "name-taken",
     errors.DestinationDeleted: "destination-deleted",
     errors.TooManyJobs: "too-many-jobs",
+    errors.SameToken: "same-token",
+    errors.TooManyProposals: "too-many-proposals",
 }
 
 

@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -28,6 +29,8 @@ class Request:
     APIs hand them over so. `tenant_id`, `token_id` and `scopes` come from the authorizer and are empty on open routes.
     `source_address` is what API Gateway saw the call come from. `destinations` are the ids and names of those that the
     token is for, None for all.
+
+    `approval` is the proposal that this call was, made at `proposed_at`; both are None for other calls.
     """
 
     method: str
@@ -42,6 +45,8 @@ class Request:
     token_id: str = ""
     source_address: str | None = None
     destinations: frozenset[str] | None = None
+    approval: UUID | None = None
+    proposed_at: datetime | None = None
 
     @property
     def tenant_id(self) -> TenantId:
@@ -146,7 +151,7 @@ def _is_unicode(request: Request) -> bool:
 
 def actor_of(request: Request) -> Actor:
     """Who makes this call."""
-    return Actor(by=request.token_id, source_address=request.source_address)
+    return Actor(by=request.token_id, source_address=request.source_address, approval=request.approval)
 
 
 def uuid_of(text: str, *, noun: str) -> UUID:

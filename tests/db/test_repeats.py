@@ -26,6 +26,7 @@ from db import (
     destinations,
     jobs,
     oauth_tokens,
+    proposals,
     retention,
     seals,
     sightings,
@@ -43,11 +44,12 @@ from domain.control import Change, Control
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
-from domain.ids import AttemptId, DeliveryId, DestinationId, JobId, LeaseId, TenantId, TokenId
+from domain.ids import AttemptId, DeliveryId, DestinationId, JobId, LeaseId, ProposalId, TenantId, TokenId
 from domain.jobs import Bounds, BulkJob, JobAct, JobState
 from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
+from domain.proposals import Proposal, ProposalState
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
 from tests.conftest import FreshDatabase
@@ -62,7 +64,7 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
     *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head", "job"),
-    *("attempt_seal", "seal_progress"),
+    *("attempt_seal", "seal_progress", "proposal"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART;".encode()
 EMPTY += b" INSERT INTO seal_progress (sealed_until) VALUES (100)"
@@ -1013,7 +1015,86 @@ JOB_CASES = [
         meanwhile={"another decides": RETRIES},
     ),
 ]
-CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES
+PROPOSAL_ID = ProposalId(UUID(int=80))
+
+
+def proposes(proposal_id: ProposalId = PROPOSAL_ID) -> Act:
+    proposal = Proposal(
+        proposal_id=proposal_id,
+        tenant_id=TENANT,
+        act="delivery.resolve",
+        target="/v1/deliveries/x/resolve",
+        request={"as": "failed"},
+        state=ProposalState.OPEN,
+        created_at=NOW,
+        created_by="one",
+        expires_at=later(100),
+    )
+    return lambda database: proposals.insert(database, proposal, sealed_request=b"sealed")
+
+
+def approves(by: str = "other", *, at: datetime = NOW) -> Act:
+    return lambda database: proposals.approve(database, PROPOSAL_ID, tenant_id=TENANT, by=by, now=at)
+
+
+def rejects(by: str = "other") -> Act:
+    return lambda database: proposals.reject(database, PROPOSAL_ID, tenant_id=TENANT, by=by, now=NOW)
+
+
+def finishes(database: Database) -> None:
+    proposals.finish(database, PROPOSAL_ID, state=ProposalState.DONE)
+
+
+def wants_approvals(above: int | None) -> Act:
+    return lambda database: proposals.set_approvals(database, tenant_name="acme", above=above)
+
+
+def _find_proposal(database: Database) -> object:
+    return proposals.find(database, PROPOSAL_ID, tenant_id=TENANT, now=NOW)
+
+
+PROPOSED = (*TENANCY, proposes())
+PROPOSAL_CASES = [
+    Case(
+        statement="proposals.insert",
+        before=TENANCY,
+        runs=proposes(),
+        meanwhile={"another": proposes(ProposalId(UUID(int=81))), "it is approved": approves()},
+    ),
+    *(
+        Case(statement=f"proposals.{name}", told=told, before=PROPOSED, runs=runs, meanwhile=meanwhile)
+        for name, told, runs, meanwhile in (
+            ("approve", "", approves(), {"a third one": approves("third"), "it is rejected": rejects("third")}),
+            ("approve", "by the same", approves("one"), {}),
+            ("approve", "too late", approves(at=later(100)), {}),
+            ("reject", "", rejects(), {"a third one": approves("third"), "it is rejected": rejects("third")}),
+            ("find", "", _find_proposal, {"it is approved": approves()}),
+            (
+                "page",
+                "",
+                lambda database: proposals.page(database, tenant_id=TENANT, before=None, limit=9, now=NOW),
+                {"another": proposes(ProposalId(UUID(int=81)))},
+            ),
+        )
+    ),
+    Case(statement="proposals.finish", before=(*PROPOSED, approves()), runs=finishes, meanwhile={"again": finishes}),
+    Case(
+        statement="proposals.approvals_above",
+        before=(*TENANCY, wants_approvals(5)),
+        runs=lambda database: proposals.approvals_above(database, TENANT),
+        meanwhile={"changed": wants_approvals(6)},
+    ),
+    Case(
+        statement="proposals.set_approvals",
+        before=TENANCY,
+        runs=wants_approvals(5),
+        role=ADMIN_ROLE,
+        meanwhile={"another": wants_approvals(None)},
+    ),
+]
+
+
+CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
     for case in CASES

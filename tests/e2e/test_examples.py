@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from local.demonstration import TENANT
 from local.stack import Stack
 from tests.e2e.conftest import Consumer
 from tests.support.contract import must_be_documented
@@ -76,7 +77,7 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
     makes = {json.loads(example.body or b"")["name"]: example for example in tried if _makes_a_destination(example)}
     waiting = [example for example in tried if _needs_a_link(example)]
     for example in [*(example for example in tried if example not in waiting), *waiting]:
-        led_to |= _scene(example, consumer)
+        led_to |= _scene(stack, example, consumer)
         status, headers, body = _call(stack, consumer, example, led_to)
         described = document["paths"][example.template][example.method.lower()]["responses"]
         assert status < 400, (str(example), status, body)
@@ -90,10 +91,12 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
     assert {example.template for example in tried} == set(document["paths"])
 
 
-def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
+def _scene(stack: Stack, example: Example, consumer: Consumer) -> dict[str, str]:
     """What must be there for an act: a delivery in the state that it is for."""
     if example.template.startswith("/v1/jobs/"):
         return _job_scene(example, consumer)
+    if example.template.startswith("/v1/proposals/"):
+        return _proposal_scene(stack, consumer)
     delivery, _, act = example.template.removeprefix("/v1/deliveries/").partition("/")
     before = BEFORE.get(act or example.method)
     if delivery != "{delivery_id}" or before is None:
@@ -102,6 +105,18 @@ def _scene(example: Example, consumer: Consumer) -> dict[str, str]:
     body = {"destination": "partner", "path": "/orders", **before, **later}
     made = consumer.call("POST", "/v1/deliveries", body=body, headers={} if later else {"Prefer": "wait=25"})
     return {"delivery_id": made.json["delivery_id"]}
+
+
+def _proposal_scene(stack: Stack, consumer: Consumer) -> dict[str, str]:
+    """A replay that another token proposed."""
+    admin = stack.functions["AdminFunction"]
+    token = admin.invoke({"action": "issue_token", "tenant": TENANT, "scopes": ["manage"]})["token"]
+    admin.invoke({"action": "set_approvals", "tenant": TENANT, "above": 0})
+    body = {"state": "delivered", "since": "2026-01-01T00:00:00Z", "rate": 0.01}
+    made = replace(consumer, token=token).call("POST", "/v1/replays", body=body)
+    admin.invoke({"action": "set_approvals", "tenant": TENANT, "above": None})
+    assert made.status == 202
+    return {"proposal_id": made.json["proposal_id"]}
 
 
 def _job_scene(example: Example, consumer: Consumer) -> dict[str, str]:

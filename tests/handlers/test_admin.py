@@ -202,3 +202,17 @@ def test_operators_see_which_destinations_an_address_was_let_in_by(functions: Fu
 def test_what_is_no_address_is_refused(functions: Functions, address: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="address must be an IPv4 address"):
         invoke(action="seen_from", address=address)
+
+
+def test_a_tenant_gets_and_loses_the_wish_for_approvals(functions: Functions) -> None:
+    for above in (0, 100, None):
+        assert invoke(action="set_approvals", tenant="acme", above=above) == {"tenant": "acme", "above": above}
+        assert functions.sql("SELECT approvals_above FROM tenant WHERE name = 'acme'") == [{"approvals_above": above}]
+    assert functions.sql("SELECT approvals_above FROM tenant WHERE name = 'globex'") == [{"approvals_above": None}]
+    entries = functions.sql("SELECT content FROM audit_entry WHERE strpos(content::text, 'tenant.approvals_set') > 0")
+    assert len(entries) == 3
+    with pytest.raises(NotFound):
+        invoke(action="set_approvals", tenant="nobody", above=1)
+    for wrong in (-1, 2**31, "many"):
+        with pytest.raises(msgspec.ValidationError):
+            invoke(action="set_approvals", tenant="acme", above=wrong)

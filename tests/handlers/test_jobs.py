@@ -101,7 +101,7 @@ def test_what_failed_is_replayed_under_its_key_in_pages_at_a_rate(
     ids = made(functions, api, 5)
     created = replay(api, "failed", rate=0.5)
     job = created.json
-    assert (created.status, created.header("Location")) == (202, f"/dev/v1/jobs/{job['job_id']}")
+    assert (created.status, created.header("Location")) == (201, f"/dev/v1/jobs/{job['job_id']}")
     assert (job["state"], job["act"], job["deliveries"], job["expected"]) == ("running", "replay", "failed", 5)
     newer = api.create_delivery().json["delivery_id"]  # it is not part of it
 
@@ -329,11 +329,11 @@ def test_a_repeated_call_makes_one_job(functions: Functions, api: Api) -> None:
     key = ("Idempotency-Key", "replay-1")
     first = api.post("/v1/replays", {"state": "failed", "since": SINCE}, headers=[key])
     again = api.post("/v1/replays", {"state": "failed", "since": SINCE}, headers=[key])
-    assert (again.status, again.json) == (202, first.json)
+    assert (again.status, again.json) == (201, first.json)
     assert (first.header("Idempotency-Replayed"), again.header("Idempotency-Replayed")) == (None, "true")
     other = api.post("/v1/replays", {"state": "unknown", "since": SINCE}, headers=[key])
     assert (other.status, other.kind, other.json["job_id"]) == (422, "key-reused", first.json["job_id"])
-    assert functions.other_api.post("/v1/replays", {"state": "failed", "since": SINCE}, headers=[key]).status == 202
+    assert functions.other_api.post("/v1/replays", {"state": "failed", "since": SINCE}, headers=[key]).status == 201
     assert [each["job_id"] for each in api.get("/v1/jobs").json["jobs"]] == [first.json["job_id"]]
 
 
@@ -341,9 +341,9 @@ def test_a_tenant_has_ten_unfinished_jobs_at_the_most(functions: Functions, api:
     jobs = [replay(api, "failed").json["job_id"] for _ in range(10)]
     refused = replay(api, "failed")
     assert (refused.status, refused.kind) == (409, "too-many-jobs")
-    assert replay(functions.other_api, "failed").status == 202
+    assert replay(functions.other_api, "failed").status == 201
     api.call("POST", f"/v1/jobs/{jobs[0]}/cancel")
-    assert replay(api, "failed").status == 202
+    assert replay(api, "failed").status == 201
 
 
 def test_jobs_are_listed_page_by_page_and_strangers_learn_nothing(

@@ -76,6 +76,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "RANDOM_BYTES": 10,
     },
     "domain/control.py": {"CHANGED_WITHIN_SECONDS": 45},
+    "domain/proposals.py": {"OPEN_FOR_SECONDS": 86_400, "MOST_OPEN": 100},
     "domain/jobs.py": {"STEP_SECONDS": 10.0, "PAGE": 200, "MOST_UNFINISHED": 10, "STEPPED_WITHIN_SECONDS": 60},
     "domain/limits.py": {
         "MIN_RATE": 0.001,
@@ -278,6 +279,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "LEAST_RECORD_SECONDS": 1.0,
     },
     "flows/jobs.py": {"PUT_BACK_SECONDS": 30},
+    "handlers/routes/proposals.py": {"REFUSED_FROM": 400},
     "flows/destination_states.py": {
         "WAKE_BEFORE_SECONDS": 7.0,
         "WAKE_SECONDS": 17.0,

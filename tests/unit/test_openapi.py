@@ -264,6 +264,7 @@ def test_links_lead_to_operations_and_parameters_that_exist(described: dict[str,
         "get_deliveries_delivery_id",
         "get_destinations_destination",
         "get_jobs_job_id",
+        "get_proposals_proposal_id",
     }
     for link in links:
         assert set(link["parameters"]) <= parameters[link["operationId"]]
@@ -324,6 +325,17 @@ OPERATION_SHAPES: dict[str, Shape] = {
     ),
     "POST /v1/replays": ("post_replays", "jobs", ("Idempotency-Key",), JSON_BODY),
     "POST /v1/cancellations": ("post_cancellations", "jobs", ("Idempotency-Key",), JSON_BODY),
+    "GET /v1/proposals": ("get_proposals", "proposals", ("limit", "cursor"), None),
+    "GET /v1/proposals/{proposal_id}": ("get_proposals_proposal_id", "proposals", ("proposal_id",), None),
+    **{
+        f"POST /v1/proposals/{{proposal_id}}/{decision}": (
+            f"post_proposals_proposal_id_{decision}",
+            "proposals",
+            ("proposal_id",),
+            None,
+        )
+        for decision in ("approve", "reject")
+    },
     "GET /v1/jobs": ("get_jobs", "jobs", ("limit", "cursor"), None),
     "GET /v1/jobs/{job_id}": ("get_jobs_job_id", "jobs", ("job_id",), None),
     **{
@@ -415,6 +427,7 @@ def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> N
     assert [tag["name"] for tag in described["tags"]] == [
         "deliveries",
         "jobs",
+        "proposals",
         "via",
         "destinations",
         "egress",

@@ -22,6 +22,9 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.WrongState(state="disabled", possible=("enable",)), 409, "wrong-state", {}),
     (errors.Unfinished(count=3), 409, "deliveries-unfinished", {}),
     (errors.Disabled(reason=None), 409, "destination-disabled", {}),
+    (errors.ApprovalNeeded("delivery.resolve"), 500, "internal", {}),  # a proposal is made of it before
+    (errors.SameToken(), 409, "same-token", {}),
+    (errors.TooManyProposals(), 409, "too-many-proposals", {}),
     (errors.TooManyJobs(), 409, "too-many-jobs", {}),
     (errors.JobKeyReused(job_id="42"), 422, "key-reused", {}),
     (errors.DestinationDeleted(), 409, "destination-deleted", {}),

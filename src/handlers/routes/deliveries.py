@@ -256,7 +256,8 @@ def show_one(request: Request, delivery_id: str) -> Response[Any]:
         scope=SEND,
         body=ResolutionBody,
         responses={200: CONTROLLED},
-        problems=("not-found", "wrong-state", "destination-deleted"),
+        may_wait=True,
+        problems=("not-found", "wrong-state", "destination-deleted", "too-many-proposals"),
     ),
 )
 def resolve(request: Request, delivery_id: str) -> Response[Any]:

@@ -137,7 +137,8 @@ def show(request: Request, destination: str) -> Response[Any]:
         body=DestinationPatchBody,
         body_types=("application/merge-patch+json", "application/json"),
         responses={200: SHOWN},
-        problems=("not-found", "name-taken", "precondition-failed"),
+        problems=("not-found", "name-taken", "precondition-failed", "too-many-proposals"),
+        may_wait=True,
     ),
 )
 def patch(request: Request, destination: str) -> Response[Any]:
@@ -282,7 +283,8 @@ def _cancels(request: Request) -> bool:
         parameters=(IF_MATCH,),
         body=RotationBody,
         responses={200: SHOWN},
-        problems=("not-found", "precondition-failed"),
+        may_wait=True,
+        problems=("not-found", "precondition-failed", "too-many-proposals"),
     ),
 )
 def rotate_secret(request: Request, destination: str) -> Response[Any]:

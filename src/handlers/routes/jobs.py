@@ -32,14 +32,14 @@ router = new_router()
 
 CREATED = {
     200: OperationResponse(description="A dry run: what it would come to", body=DryRunBody),
-    202: OperationResponse(
+    201: OperationResponse(
         description="The job, which has begun",
         body=JobBody,
         headers=("Location",),
         some_headers=("Idempotency-Replayed",),
     ),
 }
-PROBLEMS = ("not-found", "too-many-jobs", "key-reused")
+PROBLEMS = ("not-found", "too-many-jobs", "key-reused", "too-many-proposals")
 SHOWN = OperationResponse(description="The job", body=JobBody)
 
 
@@ -57,6 +57,7 @@ SHOWN = OperationResponse(description="The job", body=JobBody)
         parameters=(IDEMPOTENCY_KEY,),
         responses=CREATED,
         problems=PROBLEMS,
+        may_wait=True,
     ),
 )
 def replay(request: Request) -> Response[Any]:
@@ -77,6 +78,7 @@ def replay(request: Request) -> Response[Any]:
         parameters=(IDEMPOTENCY_KEY,),
         responses=CREATED,
         problems=PROBLEMS,
+        may_wait=True,
     ),
 )
 def cancel_many(request: Request) -> Response[Any]:
@@ -89,19 +91,25 @@ def _created(request: Request, body: NewReplayBody | NewCancellationBody, *, act
     if body.destination is not None:
         found = find_destination(body.destination, tenant_id=request.tenant_id, services=services)
         destination_id = found.destination_id
-    within = bounds(body, tenant_id=request.tenant_id, destination_id=destination_id, now=services.clock())
+    within = bounds(
+        body,
+        tenant_id=request.tenant_id,
+        destination_id=destination_id,
+        now=services.clock(),
+        proposed_at=request.proposed_at,
+    )
     if body.dry_run:
         return as_json(200, dry_run_body(flow.survey(within, services=services)))
     job, was_there = flow.create(
         act,
         within,
         rate=rate,
-        idempotency_key=request.idempotency_key(),
+        idempotency_key=request.idempotency_key() or (f"proposal:{request.approval}" if request.approval else None),
         actor=actor_of(request),
         services=services,
     )
     headers = {"Location": f"{request.stage_path}/v1/jobs/{job.job_id}"}
-    return as_json(202, job_body(job), headers | ({"Idempotency-Replayed": "true"} if was_there else {}))
+    return as_json(201, job_body(job), headers | ({"Idempotency-Replayed": "true"} if was_there else {}))
 
 
 @serves(

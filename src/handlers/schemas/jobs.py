@@ -114,9 +114,11 @@ def bounds(
     tenant_id: TenantId,
     destination_id: DestinationId | None,
     now: datetime,
+    proposed_at: datetime | None,
 ) -> Bounds:
-    """Raises InvalidRequest where they hold nothing."""
-    until = min(body.until or now, now)
+    """Those of a job that was proposed end then. Raises InvalidRequest where they hold nothing."""
+    latest = proposed_at or now
+    until = min(body.until or latest, latest)
     if body.since >= until:
         raise InvalidRequest(Fault(field="/since", detail="must be before now, and before until"))
     within = Bounds(
