@@ -12,7 +12,7 @@ from runtime.observability import logger
 
 
 def wake(waiting: Iterable[NextUp], *, services: Services) -> None:
-    """Queues a wake-up for each, due at once."""
+    """Queues a wake-up for each, due at once; the oldest first, whatever order they come in."""
     now = services.clock()
     wakeups = [
         Wakeup(
@@ -20,7 +20,7 @@ def wake(waiting: Iterable[NextUp], *, services: Services) -> None:
             due_at=now,
             group=group_name(delivery.tenant_id, delivery.destination_name),
         )
-        for delivery in waiting
+        for delivery in sorted(waiting, key=lambda delivery: delivery.delivery_id)
     ]
     if wakeups and (refused := services.queue.send_some(wakeups, now=now)):
         logger.warning("deliveries look again by themselves", count=len(refused))
