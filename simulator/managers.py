@@ -1,5 +1,5 @@
-"""Those who manage destinations: they pause and resume them, enable what a partner's 410 disabled, and resolve what
-holds back an order."""
+"""Those who manage destinations: they pause and resume them, enable what a partner's 410 disabled, resolve what holds
+back an order, and cancel what is pending."""
 
 from functools import partial
 from uuid import UUID
@@ -7,9 +7,9 @@ from uuid import UUID
 from domain.deliveries import Resolution
 from domain.destinations import DestinationState, Transition
 from domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable, WrongState
-from domain.ids import DeliveryId
+from domain.ids import DeliveryId, TenantId
 from flows.audit import Actor
-from flows.control import resolve
+from flows.control import cancel, resolve
 from flows.destination_states import move
 from flows.services import Services
 from simulator.choices import MANAGERS
@@ -82,6 +82,32 @@ class Managers:
     def _resolve_all(self) -> None:
         self._world.scheduler.follow(MANAGERS)
         self.resolve()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancels something that is pending, if anything is; by then a worker may have begun to send it."""
+        tenants = {told.delivery: told.tenant for told in self._world.evidence.told if told.how == "accepted"}
+        pending = [
+            delivery
+            for delivery, state in sorted(self._server.states.items())
+            if state == "pending" and delivery in tenants
+        ]
+        if not pending:
+            return
+        delivery = self._world.choices.of(tuple(pending))
+        tenant_id = TenantId(UUID(tenants[delivery]))
+
+        def work(services: Services, _: float) -> None:
+            cancel(DeliveryId(UUID(delivery)), tenant_id=tenant_id, actor=Actor(by="a token"), services=services)
+
+        self._world.evidence.resolved.setdefault(delivery, self._world.now)
+        self._world.log("manager", "manage", "cancels it", delivery=delivery)
+        try:
+            self._api.invoke(work, what="manage")
+        except (WrongState, Unavailable, NoAnswer) as error:
+            self._world.mark(f"manager: cannot cancel, {type(error).__name__}")
+        else:
+            self._world.mark("manager: cancels a delivery")
 
     def _pause(self, target: Target) -> None:
         self._world.scheduler.follow(MANAGERS)

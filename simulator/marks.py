@@ -49,6 +49,7 @@ _OTHERS = (
     "lambda: a thread is frozen after the invocation",
     "lambda: api timed out",
     "lambda: worker timed out",
+    "manager: cancels a delivery",
     "manager: enables a destination",
     "manager: pauses a destination",
     "manager: resolves as delivered",

@@ -279,6 +279,18 @@ _MUTANTS = (
         ("OR options ? 'windows' OR free.ordering_key", "OR free.ordering_key"),
     ),
     _mutant(
+        "what was canceled is sent",
+        _CLAIM,
+        (
+            "WHERE delivery.state = 'pending' AND delivery.due_at",
+            "WHERE delivery.state IN ('pending', 'canceled') AND delivery.due_at",
+        ),
+        (
+            "waiting_for = NULL, waits_until = NULL",
+            "waiting_for = NULL, waits_until = NULL,\nfinished_at = CASE WHEN free.asks THEN finished_at END",
+        ),
+    ),
+    _mutant(
         "who is resolved holds back the next",
         "db.control:change",
         ("leave_place(destination_id, ordering_key, delivery_id, 'canceled')", "NULL::uuid"),

@@ -53,6 +53,8 @@ CHANGES = frozenset(
         ("unknown", "failed"),
         ("pending", "delivered"),
         ("pending", "failed"),
+        # Somebody canceled it; nothing follows
+        ("pending", "canceled"),
     }
 )
 

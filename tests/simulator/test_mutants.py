@@ -65,6 +65,7 @@ FOUND_BY = {
     "a lapse is recorded although its outcome is under way": 9,
     "what is paused is sent": 1,
     "a sending window holds nobody back": 0,
+    "what was canceled is sent": 2,
     "who is resolved holds back the next": 51,
     "an ordering key holds nobody back": 17,
     "a rate holds nobody back": 100,
