@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
-from domain.certificates import CertificateFacts
+from domain.certificates import CertificateFacts, ClientCertificate
+from domain.ids import DestinationId
 from domain.options import PLAIN, DestinationOptions
+from egress.credentials import seal_certificate
 from flows.accept import accept
 from flows.attempt import attempt_due
 from runtime.observability import metrics
@@ -39,7 +42,14 @@ def options(ends_in: timedelta) -> DestinationOptions:
 def test_the_days_left_of_a_certificate_that_is_used_are_counted(
     gateway: Gateway, partner: Callable[[Script], Partner], made: DestinationOptions, counted: list[float] | None
 ) -> None:
-    gateway.destination(partner(answers(200)).url(), options=made)
+    destination_id = DestinationId(UUID(int=7))
+    sealed = None
+    if made is not PLAIN:
+        certificate = ClientCertificate(chain="in PEM", key="in PEM")
+        sealed = seal_certificate(certificate, destination_id=destination_id, key=gateway.services.seal_key)
+    gateway.destination(
+        partner(answers(200)).url(), destination_id=destination_id, options=made, sealed_certificate=sealed
+    )
     metrics.clear_metrics()
     accept(gateway.new(), wait_seconds=None, services=gateway.services)
     attempt_due(gateway.queue.take(), services=gateway.services)
