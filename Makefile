@@ -13,7 +13,7 @@ PROGRAM = $(shell env --block-signal=INT true 2>/dev/null && echo env --block-si
 TIED = --tied=$(shell echo $$PPID)
 export PYTHONPATH := src:.
 # Set-up compiles nothing (local/set-up). A machine that keeps Python from storing what it compiles would compile moto and
-# all else again at the start of every program, which takes two thirds of `make run`'s start.
+# all else again at the start of every program.
 unexport PYTHONDONTWRITEBYTECODE
 
 RUN_READY := $(VENV)/.ready-to-run
