@@ -1,5 +1,6 @@
 """Fixtures for every kind of test. Databases are real: one PostgreSQL per session, one fresh database per test."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -25,11 +26,13 @@ if TYPE_CHECKING:  # at run time they would import this file again
     from tests.support.gateway import EmulatedQueue, Gateway, QueueServer
 
 _TEMPLATE = "sallyport_template"
-# Folders whose tests look at the project from outside, or at what does not ship. Whatever of src/ they happen to run
-# in this process adds nothing to what the others cover, and to trace it takes a third of their time.
-_UNMEASURED = frozenset(
-    {"chaos", "contract", "documents", "e2e", "lab", "local", "node", "simulator", "stack", "tools"}
-)
+# Folders whose tests look at the project from outside, or at what does not ship. Whatever of src/ they happen to run,
+# here or in processes that they start, adds nothing to what the others cover; to trace it takes a third of their time.
+_UNMEASURED = frozenset({"chaos", "contract", "documents", "lab", "local", "node", "simulator", "stack", "tools"})
+_MEASURED_CHILDREN = (
+    "COVERAGE_PROCESS_CONFIG",
+    "COVERAGE_PROCESS_START",
+)  # what coverage tells processes to be measured
 _numbers = count(1)
 # Where single files take a minute.
 _LONGEST_FIRST = ("tools", "chaos", "local", "lab", "simulator", "e2e", "faults", "stack", "documents")
@@ -142,7 +145,9 @@ def _coverage_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     measurement.stop()
+    hidden = {name: os.environ.pop(name) for name in _MEASURED_CHILDREN if name in os.environ}
     yield
+    os.environ.update(hidden)
     measurement.start()
 
 
