@@ -331,10 +331,16 @@ def named(text: str) -> str:
 @contextmanager
 def mutated(name: str | None) -> Iterator[None]:
     """The code has this mistake meanwhile; none where that is None. Raises MutantOutOfDate."""
-    if name is None:
+    with mistaken(None if name is None else MUTANTS[name]):
+        yield
+
+
+@contextmanager
+def mistaken(mutant: PermanentMutant | None) -> Iterator[None]:
+    """As `mutated`, with a mistake of any list."""
+    if mutant is None:
         yield
         return
-    mutant = MUTANTS[name]
     function = _function(mutant.function)
     code = function.__code__
     function.__code__ = _edited(mutant, function)

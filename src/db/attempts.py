@@ -147,6 +147,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 ask_silent = CASE WHEN made.silent THEN true END,
                 questions_answered = CASE WHEN made.asks AND made.silent THEN questions_answered
                                           WHEN made.asks THEN coalesce(questions_answered, 0) + 1 END,
+                first_answered_at = CASE WHEN made.asks AND made.silent THEN first_answered_at
+                                         WHEN made.asks THEN coalesce(first_answered_at, made.started_at) END,
                 resolution = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolution
                                   WHEN made.next_state = 'pending' THEN 'again' ELSE made.next_state END,
                 resolved_by = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_by

@@ -300,7 +300,7 @@ def claim(
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.method, delivery.path, delivery.query,
                       delivery.headers, delivery.idempotency_key, delivery.attempts_made, delivery.attempts_allowed,
                       delivery.give_up_at, free.lapsed, free.asks, delivery.questions_made,
-                      delivery.questions_answered, delivery.metadata, delivery.finished_at
+                      delivery.questions_answered, delivery.first_answered_at, delivery.metadata, delivery.finished_at
         ), waiting AS (
             UPDATE delivery
             SET waiting_for = verdict.reason, waits_until = verdict.until
@@ -315,6 +315,10 @@ def claim(
                CASE WHEN leased.asks THEN leased.metadata END AS metadata,
                CASE WHEN leased.asks THEN leased.finished_at END AS unknown_since,
                CASE WHEN leased.asks THEN leased.questions_answered END AS questions_answered,
+               CASE WHEN leased.asks THEN leased.first_answered_at END AS first_asked_at,
+               CASE WHEN leased.asks
+                    THEN (SELECT silent_since FROM destination_flow AS flow
+                          WHERE flow.destination_id = leased.destination_id) END AS silent_since,
                CASE WHEN leased.asks
                     THEN (SELECT response_body FROM attempt
                           WHERE attempt.delivery_id = leased.delivery_id AND kind = 'send' AND outcome = 'answered'
@@ -323,7 +327,8 @@ def claim(
                     THEN (SELECT count(*)
                           FROM (SELECT FROM delivery AS earlier
                                 WHERE earlier.destination_id = leased.destination_id AND earlier.phase = 'unknown'
-                                  AND earlier.ask_at IS NOT NULL AND earlier.delivery_id < leased.delivery_id
+                                  AND earlier.ask_at IS NOT NULL AND earlier.ask_silent
+                                  AND earlier.delivery_id < leased.delivery_id
                                 LIMIT %(most_rank)s) AS before) END AS rank,
                stored.state AS state_before, stored.due_at, stored.leased_until, stored.ask_at, stored.asking_until,
                verdict.reason, verdict.until, destination.deleted_at, destination.destination_id,
@@ -971,6 +976,8 @@ def _question(row: Mapping[str, Any]) -> OpenQuestion:
         unknown_since=row["unknown_since"],
         answered=row["questions_answered"] or 0,
         rank=row["rank"],
+        first_asked_at=row["first_asked_at"],
+        silent_since=row["silent_since"],
         answer_body=row["answer_body"],
     )
 

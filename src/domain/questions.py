@@ -25,9 +25,9 @@ PLAIN_FIELDS = ("idempotency_key", "delivery_id")
 METADATA, RESPONSE = "metadata.", "response."
 # How long until the next question where the partner says nothing: as long as it has been silent, within these.
 LEAST_SILENT_SECONDS = 30.0
-MOST_SILENT_SECONDS = 480.0
+MOST_SILENT_SECONDS = 180.0
 LONGEST_SILENT_SECONDS = 43_200.0
-OFTEN_FOR_SECONDS = 259_200.0  # three days; then only rarely, so that an idle database can pause
+OFTEN_FOR_SECONDS = 86_400.0  # a day; then only rarely, so that an idle database can pause
 GIVE_UP_SECONDS = 2_592_000.0  # thirty days
 MOMENT_SECONDS = 5.0  # after the time from which on a partner's word counts that it has nothing
 
@@ -112,7 +112,7 @@ def verdict_on(
         case Meaning.REJECTED:
             return Failed()
         case Meaning.ABSENT:
-            counts_from = question.unknown_since + timedelta(seconds=reconcile.absent_after)
+            counts_from = _absence_counts_from(reconcile, question, asked_at=asked_at)
             if asked_at >= counts_from:
                 return RetryAt(at=now) if on_absent is OnAbsent.AGAIN else Failed()
             planned = _next_question_at(reconcile, question, now=now, chance=chance)
@@ -123,6 +123,13 @@ def verdict_on(
     return Held(ask_at=_next_question_at(reconcile, question, now=now, chance=chance))
 
 
+def _absence_counts_from(reconcile: Reconcile, question: OpenQuestion, *, asked_at: datetime) -> datetime:
+    """From when on a question must have been asked for the partner's word that it has nothing. It is to be late enough
+    after the attempt, and after the first question too: a partner may begin to act when it is asked."""
+    first_asked_at = question.first_asked_at or asked_at
+    return max(question.unknown_since, first_asked_at) + timedelta(seconds=reconcile.absent_after)
+
+
 def _next_question_at(reconcile: Reconcile, question: OpenQuestion, *, now: datetime, chance: float) -> datetime | None:
     """By the schedule, once this question is answered; None after the last."""
     if question.answered + 1 >= len(reconcile.after):
@@ -131,9 +138,9 @@ def _next_question_at(reconcile: Reconcile, question: OpenQuestion, *, now: date
 
 
 def _after_silence(outcome: Outcome, question: OpenQuestion, *, now: datetime, chance: float) -> datetime | None:
-    silent_seconds = (now - question.unknown_since).total_seconds()
+    silent_seconds = (now - (question.silent_since or now)).total_seconds()
     gap = silent_gap_seconds(silent_seconds=silent_seconds, rank=question.rank)
-    if gap is None:
+    if gap is None or now > question.unknown_since + timedelta(seconds=GIVE_UP_SECONDS):
         return None
     planned = _later(gap, now=now, chance=chance)
     asked_for = retry_after(outcome.headers, now=now) if isinstance(outcome, Answered) else None

@@ -117,6 +117,7 @@ ROWS: dict[str, dict[str, object]] = {
         "questions_made": None,
         "questions_answered": None,
         "ask_silent": None,
+        "first_answered_at": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -466,7 +467,7 @@ MAY_BE_EMPTY = {
     *(("delivery", name) for name in ("ordering_key", "waiting_for", "waits_until", "delivered_by")),
     *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until", "share")),
     *(("delivery", name) for name in ("ask_at", "asking_id", "asking_until", "ask_silent")),
-    *(("delivery", name) for name in ("questions_made", "questions_answered")),
+    *(("delivery", name) for name in ("questions_made", "questions_answered", "first_answered_at")),
     *(("destination_flow", name) for name in ("silent_since", "roused_at")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),

@@ -1,0 +1,35 @@
+"""Unknown deliveries of all kinds, a bank that misbehaves: no verdict is wrong, and each mistake in the code shows."""
+
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from local.postgres import Postgres
+from simulator.reconciling import MUTANTS, faults, prepare, prove
+
+OUTAGES_SECONDS = (0.0, 3_600.0)
+
+
+@pytest.fixture
+def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
+    name = f"reconciled_{abs(hash(request.node.name))}"
+    postgres.make_database(name)
+    prepare(postgres.url(database=name))
+    return postgres.url(database=name)
+
+
+def test_no_verdict_is_wrong(url: str) -> None:
+    verdicts = prove(url, deliveries=60, seed=1, outages_seconds=OUTAGES_SECONDS)
+    assert verdicts.wrong == []
+    assert verdicts.unknown > 50
+    assert verdicts.settled == verdicts.unknown
+    assert set(verdicts.by) == {"delivered", "failed", "again"}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mistake_is_found(url: str, mutant: str) -> None:
+    found: list[str] = ["PostgreSQL refused what it led to"]
+    with suppress(psycopg.Error):
+        found = faults(prove(url, deliveries=60, seed=1, mutant=mutant, outages_seconds=OUTAGES_SECONDS))
+    assert found
