@@ -399,7 +399,9 @@ class Proof:
             b"SELECT destination_id, idempotency_key, state, resolution, resolved_by, resolved_at, finished_at, "
             b"attempts_made, (SELECT count(*) FROM attempt WHERE attempt.delivery_id = delivery.delivery_id AND "
             b"kind = 'send') AS logged, (SELECT min(started_at) FROM attempt WHERE "
-            b"attempt.delivery_id = delivery.delivery_id AND kind = 'reconcile') AS asked_at FROM delivery"
+            b"attempt.delivery_id = delivery.delivery_id AND kind = 'reconcile' AND number > coalesce((SELECT max(number) "
+            b"FROM attempt AS sent WHERE sent.delivery_id = delivery.delivery_id AND sent.kind = 'send' "
+            b"AND sent.started_at < delivery.resolved_at), 0)) AS asked_at FROM delivery"
         )
         for row in rows.fetchall():
             self._judge(row, found)
