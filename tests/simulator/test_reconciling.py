@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from local.postgres import Postgres
-from simulator.reconciling import MUTANTS, faults, prepare, prove
+from simulator.reconciling import MUTANTS, prepare, prove
 
 OUTAGES_SECONDS = (0.0, 3_600.0)
 
@@ -29,7 +29,7 @@ def test_no_verdict_is_wrong(url: str) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mistake_is_found(url: str, mutant: str) -> None:
-    found: list[str] = ["PostgreSQL refused what it led to"]
+    wrong: list[str] = ["PostgreSQL refused what it led to"]
     with suppress(psycopg.Error):
-        found = faults(prove(url, deliveries=60, seed=1, mutant=mutant, outages_seconds=OUTAGES_SECONDS))
-    assert found
+        wrong = prove(url, deliveries=60, seed=1, mutant=mutant, outages_seconds=OUTAGES_SECONDS).wrong
+    assert wrong
