@@ -162,8 +162,19 @@ def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[
     left = [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in steps[1:]]
     return [
         *left,
-        *(replace(step, wakeup=wakeup) for step in steps[:1] for wakeup in advance(step.wakeup, services=services)),
+        *(replace(step, wakeup=wakeup) for step in steps[:1] for wakeup in _advanced(step.wakeup, services=services)),
     ]
+
+
+def _advanced(wakeup: Wakeup, *, services: Services) -> list[Wakeup]:
+    """A fault of ours in a step must not keep the deliveries of the batch from being sent."""
+    later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
+    return isolated(
+        partial(advance, wakeup, services=services),
+        otherwise=lambda _: [replace(wakeup, due_at=later)],
+        step="job",
+        delivery_id=wakeup.delivery_id,
+    )
 
 
 def _first_of_each(early: Sequence[BatchMessage]) -> list[BatchMessage]:

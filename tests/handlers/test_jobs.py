@@ -306,6 +306,27 @@ def test_a_worker_that_stops_after_its_step_leaves_a_message_with_which_the_job_
     assert (shown["state"], shown["changed"], shown["skipped"]) == ("done", 5, 0)
 
 
+def test_a_fault_of_ours_in_a_step_does_not_keep_the_deliveries_of_the_batch(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(200))
+    api.destination(server.url())
+    job = replay(api, "failed").json["job_id"]
+    functions.sql("UPDATE job SET rate = 1e-300, of_state = 'delivered'")
+    made(functions, api, 1)
+    functions.sql(
+        "UPDATE job SET until_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff', created_at = now(), state = 'running', "
+        "finished_at = NULL, after_id = since_id"
+    )
+    functions.queue.take()
+    api.create_delivery()
+    wakeup = Wakeup(delivery_id=DeliveryId(UUID(job)), due_at=datetime.now(UTC), group="job", of_job=True)
+    attempt_batch([encode(wakeup), *(encode(each) for each in functions.queue.take())])
+    assert states(api) == ["delivered", "delivered"]
+    assert [each.of_job for each in functions.queue.wakeups()] == [True]
+    assert api.get(f"/v1/jobs/{job}").json["state"] == "running"
+
+
 def test_a_queue_that_fails_makes_no_job_and_no_step(
     functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +410,8 @@ def test_jobs_are_listed_page_by_page_and_strangers_learn_nothing(
         {"state": "canceled", "since": SINCE},
         {"state": "failed\n", "since": SINCE},
         {"state": "failed", "since": SINCE, "rate": 0},
+        {"state": "failed", "since": SINCE, "rate": 0.0009},
+        {"state": "failed", "since": SINCE, "rate": 1e-300},  # its next step would lie beyond the calendar
         {"state": "failed", "since": SINCE, "rate": 100.1},
         {"state": "failed", "since": SINCE, "rate": "fast"},
         {"state": "failed", "since": SINCE, "outcome": "lost"},

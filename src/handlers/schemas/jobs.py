@@ -45,7 +45,7 @@ class NewReplayBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Annotated[int, Meta(ge=1, le=9)] | None,
         Meta(description="Only those whose last attempt was answered with a status that begins with this digit"),
     ] = None
-    rate: Annotated[float, Meta(gt=0, le=100, description="How many become due per second")] = 10.0
+    rate: Annotated[float, Meta(ge=0.001, le=100, description="How many become due per second")] = 10.0
     dry_run: Annotated[bool, Meta(description=DRY_RUN)] = False
 
 
