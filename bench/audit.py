@@ -1,22 +1,72 @@
-"""How long the offline verifier takes for a large export of the audit log."""
+"""What the audit log costs: instructions to seal an attempt beside those to make it, and the verifier's time."""
 
 import hashlib
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.figures import heading, say
-from bench.stage import Stage
+from bench.events import LambdaEvent
+from bench.figures import heading, say, skipped
+from bench.instructions import ATTEMPT, RECORDED, Work, count
+from bench.rows import pending
+from bench.stage import Stage, superuser
 
 ENTRIES = 1_000_000
+INTERVAL_ATTEMPTS = 2000
 TENANT = "01a203c1-9b1c-7d23-b1de-8f3c0c7e51aa"
 
 
 def run(stage: Stage) -> None:
+    """Both, one after the other."""
+    _seal(stage)
+    _verify(stage)
+
+
+def _seal(stage: Stage) -> None:
+    """Of the process that seals; reading and writing rows in PostgreSQL is not counted."""
+    if shutil.which("valgrind") is None:
+        skipped("sealing", "valgrind is not installed (on Debian and Ubuntu: apt install valgrind)")
+        return
+    per_interval = stage.times(INTERVAL_ATTEMPTS)
+    heading(f"Instructions to seal an attempt, in intervals of {per_interval:,}, under callgrind")
+    work = Work(
+        ours="bench.sealing:handler",
+        plain="",
+        status=None,
+        per_call=per_interval,
+        events=lambda calls: [_recorded(stage, per_interval) for _ in range(calls)],
+    )
+    sealing = count(stage, work.ours, work, warm_up=1, calls=2)
+    making = json.loads(RECORDED.read_text(encoding="utf-8"))[ATTEMPT]["ours"]
+    say(f"{sealing:,} to seal an attempt, {making:,} to make one (recorded): {100 * sealing / making:.1f} %.")
+
+
+def _recorded(stage: Stage, number: int) -> LambdaEvent:
+    """An event, and so many attempts that one transaction recorded."""
+    ids = pending(stage, number)
+    with closing(superuser(stage)) as session:
+        session.connection().execute(
+            """
+            INSERT INTO attempt (
+                attempt_id, delivery_id, number, outcome, started_at, total_ms, remote_address, egress_address, status,
+                response_headers, response_body, response_length, response_sha256, response_truncated)
+            SELECT gen_random_uuid(), id, 1, 'answered', now(), 12.5, '203.0.113.7', '198.51.100.10', 200,
+                   '[["Content-Type", "application/json"], ["Date", "Mon, 02 Nov 2026 09:30:00 GMT"]]', '{}', 2,
+                   sha256('{}'), false
+            FROM unnest(%(ids)s::uuid[]) AS listed (id)
+            """,
+            {"ids": ids},
+        )
+    return {}
+
+
+def _verify(stage: Stage) -> None:
     """A million entries, verified by the command as people call it, against a checkpoint of the last one."""
     entries = stage.times(ENTRIES)
     heading(f"The audit log's verifier, {entries:,} entries, one process")
