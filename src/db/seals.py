@@ -1,10 +1,8 @@
 """Statements on `attempt_seal` and `seal_progress`: which attempts are sealed into the audit log."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from db.connection import Database
@@ -13,22 +11,13 @@ from domain.ids import TenantId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptFacts:
-    """What is sealed of an attempt: what was sent by its hash (domain/deliveries.py, fingerprint), what came back by
-    hashes too. So nothing that is deleted later changes it. `content` is ready for canonical JSON."""
-
-    tenant_id: TenantId
-    recorded_in: int
-    content: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsealed:
-    """Attempts of the transactions from `since` on, before `until`, in one order."""
+    """Attempts of the transactions from `since` on, before `until`: by tenant the hashes of their leaves, one behind
+    the other."""
 
     since: int
     until: int
-    attempts: Sequence[AttemptFacts]
+    leaves: Mapping[TenantId, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +30,8 @@ class AttemptSeal:
 
 
 def unsealed(database: Database, *, limit: int) -> Unsealed:
-    """Up to about `limit` attempts that are not sealed, the oldest first: of each transaction all or none."""
+    """Up to about `limit` attempts that are not sealed, the oldest first: of each transaction all or none. What is
+    hashed is made in PostgreSQL: to read the rows here would cost more than all else."""
     rows = database.rows(
         """
         WITH progress AS (
@@ -53,22 +43,24 @@ def unsealed(database: Database, *, limit: int) -> Unsealed:
             WHERE recorded_in >= (SELECT since FROM progress) AND recorded_in < (SELECT until FROM progress)
             ORDER BY recorded_in
             FETCH FIRST %(limit)s ROWS WITH TIES
+        ), bounded AS (
+            SELECT since, CASE WHEN count(delivery_id) < %(limit)s THEN until ELSE max(recorded_in) + 1 END AS until
+            FROM progress LEFT JOIN found ON true
+            GROUP BY since, until
         )
-        SELECT since, until, tenant_id, attempt.recorded_in, attempt_id, delivery_id, number, kind, outcome, reason,
-               started_at, host(remote_address) AS remote_address, host(egress_address) AS egress_address, status,
-               encode(coalesce(headers_sha256, sha256(convert_to(response_headers::text, 'UTF8'))), 'hex')
-                   AS response_headers_sha256,
-               response_length, encode(response_sha256, 'hex') AS response_sha256, encode(fingerprint, 'hex') AS sent
-        FROM progress
+        SELECT since, until, tenant_id,
+               string_agg(sha256(decode('00', 'hex') || convert_to(attempt_facts(attempt, fingerprint), 'UTF8')),
+                          ''::bytea ORDER BY found.recorded_in, delivery_id, number) AS leaves
+        FROM bounded
         LEFT JOIN (found JOIN attempt USING (delivery_id, number) JOIN delivery USING (delivery_id)) ON true
-        ORDER BY found.recorded_in, delivery_id, number
+        GROUP BY since, until, tenant_id
+        ORDER BY tenant_id
         """,
         {"limit": limit},
         repeatable=True,
     )
-    attempts = [_facts(row) for row in rows if row["attempt_id"] is not None]
-    until = rows[0]["until"] if len(attempts) < limit else attempts[-1].recorded_in + 1
-    return Unsealed(since=rows[0]["since"], until=until, attempts=attempts)
+    leaves = {TenantId(row["tenant_id"]): row["leaves"] for row in rows if row["tenant_id"] is not None}
+    return Unsealed(since=rows[0]["since"], until=rows[0]["until"], leaves=leaves)
 
 
 def store(database: Database, seals: Sequence[AttemptSeal], *, since: int, until: int) -> list[AuditCheckpoint] | None:
@@ -111,15 +103,11 @@ def leaves_of(database: Database, *, tenant_id: TenantId, seal_id: UUID) -> byte
     return rows[0]["leaves"] if rows else None
 
 
-def attempts_of(database: Database, *, tenant_id: TenantId, seal_id: UUID) -> list[AttemptFacts]:
-    """The attempts of a seal that are still there, in the order in which they were sealed."""
+def attempts_of(database: Database, *, tenant_id: TenantId, seal_id: UUID) -> list[str]:
+    """The canonical JSON of the attempts of a seal that are still there, in the order in which they were sealed."""
     rows = database.rows(
         """
-        SELECT delivery.tenant_id, recorded_in, attempt_id, delivery_id, number, kind, outcome, reason, started_at,
-               host(remote_address) AS remote_address, host(egress_address) AS egress_address, status,
-               encode(coalesce(headers_sha256, sha256(convert_to(response_headers::text, 'UTF8'))), 'hex')
-                   AS response_headers_sha256,
-               response_length, encode(response_sha256, 'hex') AS response_sha256, encode(fingerprint, 'hex') AS sent
+        SELECT attempt_facts(attempt, fingerprint) AS facts
         FROM attempt JOIN delivery USING (delivery_id)
         WHERE delivery.tenant_id = %(tenant_id)s
           AND recorded_in >= (SELECT since FROM attempt_seal WHERE seal_id = %(seal_id)s)
@@ -129,31 +117,7 @@ def attempts_of(database: Database, *, tenant_id: TenantId, seal_id: UUID) -> li
         {"tenant_id": tenant_id, "seal_id": seal_id},
         repeatable=True,
     )
-    return [_facts(row) for row in rows]
-
-
-def _facts(row: dict[str, Any]) -> AttemptFacts:
-    started_at: datetime = row["started_at"]
-    return AttemptFacts(
-        tenant_id=TenantId(row["tenant_id"]),
-        recorded_in=row["recorded_in"],
-        content={
-            "attempt_id": str(row["attempt_id"]),
-            "delivery_id": str(row["delivery_id"]),
-            "egress_address": row["egress_address"],
-            "kind": row["kind"],
-            "number": row["number"],
-            "outcome": row["outcome"],
-            "reason": row["reason"],
-            "remote_address": row["remote_address"],
-            "response_headers_sha256": row["response_headers_sha256"],
-            "response_length": row["response_length"],
-            "response_sha256": row["response_sha256"],
-            "sent_sha256": row["sent"],
-            "started_at": f"{started_at:%Y-%m-%dT%H:%M:%S.%fZ}",
-            "status": row["status"],
-        },
-    )
+    return [row["facts"] for row in rows]
 
 
 def _row(seal: AttemptSeal) -> dict[str, str]:

@@ -4,11 +4,6 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 
-def leaf_of(record: bytes) -> bytes:
-    """The hash of a record's leaf."""
-    return sha256(b"\0" + record).digest()
-
-
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """The root over the hashes of the leaves: nodes are paired from the left, and one without a partner moves up."""
     level = list(leaves)

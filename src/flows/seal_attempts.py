@@ -1,23 +1,23 @@
 """Seal attempts into the audit log, an interval at a time: what was sent and what came back cannot be changed later
 without a trace, at the cost of an entry for hundreds of them."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from db import seals
-from db.seals import AttemptFacts, AttemptSeal
+from db.seals import AttemptSeal
 from domain.audit import Detail, canonical
 from domain.errors import DatabaseUnavailable
 from domain.ids import TenantId
-from domain.merkle import leaf_of, root_of
+from domain.merkle import root_of
 from flows.audit import Act, Actor, ActServices, entry_of
 from runtime.observability import logger
 
 SEALER = "sallyport"
 INTERVAL_ATTEMPTS = 2000  # of all tenants together, so that the export of one fits into an answer
 SEALED = "attempts.sealed"
+LEAF_BYTES = 32
 
 
 SEAL_SECONDS = 240.0  # less than the shortest time after which an idle Aurora pauses (300 s)
@@ -49,12 +49,9 @@ def seal_attempts(*, services: ActServices) -> int | None:
     Those of transactions that are still running, or began after one that is, come later. Raises DatabaseUnavailable.
     """
     found = seals.unsealed(services.database, limit=INTERVAL_ATTEMPTS)
-    if not found.attempts:
+    if not found.leaves:
         return 0
-    by_tenant: dict[TenantId, list[AttemptFacts]] = defaultdict(list)
-    for attempt in found.attempts:
-        by_tenant[attempt.tenant_id].append(attempt)
-    made = [_seal(tenant_id, attempts, services=services) for tenant_id, attempts in by_tenant.items()]
+    made = [_seal(tenant_id, leaves, services=services) for tenant_id, leaves in found.leaves.items()]
     checkpoints = seals.store(services.database, made, since=found.since, until=found.until)
     for checkpoint in checkpoints or ():
         logger.info(
@@ -63,7 +60,7 @@ def seal_attempts(*, services: ActServices) -> int | None:
             audit_sequence=checkpoint.sequence,
             audit_hash=checkpoint.hash.hex(),
         )
-    return None if checkpoints is None else len(found.attempts)
+    return None if checkpoints is None else sum(len(seal.leaves) // LEAF_BYTES for seal in made)
 
 
 def sealed_lines(tenant_id: TenantId, seal_id: UUID, *, services: ActServices) -> list[str] | None:
@@ -72,17 +69,21 @@ def sealed_lines(tenant_id: TenantId, seal_id: UUID, *, services: ActServices) -
     leaves = seals.leaves_of(services.database, tenant_id=tenant_id, seal_id=seal_id)
     if leaves is None:
         return None
-    listed = [leaves[start : start + 32].hex() for start in range(0, len(leaves), 32)]
+    listed = [leaf.hex() for leaf in _split(leaves)]
     attempts = seals.attempts_of(services.database, tenant_id=tenant_id, seal_id=seal_id)
     return [
         canonical({"leaves": listed, "seal": str(seal_id)}) + "\n",
-        *(canonical({"attempt": attempt.content}) + "\n" for attempt in attempts),
+        *(f'{{"attempt":{facts}}}\n' for facts in attempts),
     ]
 
 
-def _seal(tenant_id: TenantId, attempts: Sequence[AttemptFacts], *, services: ActServices) -> AttemptSeal:
-    leaves = [leaf_of(canonical(attempt.content).encode()) for attempt in attempts]
+def _seal(tenant_id: TenantId, leaves: bytes, *, services: ActServices) -> AttemptSeal:
+    listed = _split(leaves)
     seal_id = services.new_id(services.clock())
-    details: dict[str, Detail] = {"count": len(leaves), "root": root_of(leaves).hex()}
+    details: dict[str, Detail] = {"count": len(listed), "root": root_of(listed).hex()}
     act = Act(tenant_id=tenant_id, actor=Actor(by=SEALER), what=SEALED, on=seal_id, details=details)
-    return AttemptSeal(seal_id=seal_id, leaves=b"".join(leaves), entry=entry_of(act, services=services))
+    return AttemptSeal(seal_id=seal_id, leaves=leaves, entry=entry_of(act, services=services))
+
+
+def _split(leaves: bytes) -> list[bytes]:
+    return [leaves[start : start + LEAF_BYTES] for start in range(0, len(leaves), LEAF_BYTES)]

@@ -451,7 +451,7 @@ FLOW_CASES = [
     *(
         Case(statement=f"seals.{name}", before=(*SENDING, DELIVERED), runs=runs)
         for name, runs in (
-            ("unsealed", lambda database: len(seals.unsealed(database, limit=9).attempts)),
+            ("unsealed", lambda database: sum(map(len, seals.unsealed(database, limit=9).leaves.values()))),
             ("store", seals_attempts(60)),
             ("leaves_of", lambda database: seals.leaves_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),
             ("attempts_of", lambda database: seals.attempts_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),

@@ -330,6 +330,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/seal_attempts.py": {
         "INTERVAL_ATTEMPTS": 2000,
+        "LEAF_BYTES": 32,
         "SEAL_SECONDS": 240.0,
     },
     "flows/redrive.py": {
