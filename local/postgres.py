@@ -160,7 +160,8 @@ class Postgres:
             return self._data
         if self._spare_socket_directory is None:
             self._spare_socket_directory = Path(tempfile.mkdtemp(prefix="sallyport-"))
-            self._like_data(self._spare_socket_directory)
+            if self._data.exists():
+                self._like_data(self._spare_socket_directory)
         return self._spare_socket_directory
 
     def _like_data(self, directory: Path) -> None:
@@ -171,6 +172,7 @@ class Postgres:
         """Once more what `stop` deleted. Raises LocalError where somebody else has made it meanwhile."""
         if not self._sockets.exists():
             self._sockets.mkdir(mode=0o700)
+        if self._sockets != self._data and self._sockets.stat().st_uid == os.geteuid():
             self._like_data(self._sockets)
         if self._sockets.stat().st_uid != self._data.stat().st_uid:
             raise LocalError(f"{self._sockets} belongs to somebody else. Delete it, or start again.")

@@ -111,3 +111,12 @@ def test_a_statement_that_fails_is_reported(tmp_path: Path) -> None:
         assert server.run_sql("SELECT 1, 'a'", database="one") == "1|a"
         with pytest.raises(LocalError, match="refuses a statement: ERROR:"):
             server.run_sql("SELECT nonsense")
+
+
+@pytest.mark.parametrize("name", ["long" * 40, "a, b"])
+def test_its_url_is_known_before_there_is_a_cluster_whatever_its_directory_is_called(tmp_path: Path, name: str) -> None:
+    """PostgreSQL takes 107 bytes for the path of its socket, and divides a list of directories at commas."""
+    server = Postgres(tmp_path / name, durable=False)
+    url = server.url()
+    with server, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
