@@ -1,6 +1,7 @@
 """Instructions per warm call under valgrind's callgrind: a number that is reproducible on a busy machine."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -59,12 +60,24 @@ def run(stage: Stage, *, out: Path | None = None, warm_up: int = WARM_UP, calls:
 
 def measured(stage: Stage, *, warm_up: int, calls: int) -> Mapping[str, Mapping[str, int]]:
     """Instructions of each call by name and by side, rounded to whole ones."""
-    return {
+    warm = {
         name: {
             side: count(stage, handler, work, warm_up=warm_up, calls=calls)
             for side, handler in (("ours", work.ours), ("plain", work.plain))
         }
         for name, work in _works(stage).items()
+    }
+    return warm | loading(stage)
+
+
+def loading(stage: Stage) -> Mapping[str, Mapping[str, int]]:
+    """Instructions that loading a function's modules takes, with bytecode at hand: the processor's part of its init.
+    Those of the interpreter's own start are subtracted."""
+    nothing = _of_process(stage, "pass")
+    plain = _of_process(stage, f"import {PLAIN.partition(':')[0]}") - nothing
+    return {
+        name: {"ours": _of_process(stage, f"import {handler.partition(':')[0]}") - nothing, "plain": plain}
+        for name, handler in (("loading the API", OURS), ("loading the worker", WORKER))
     }
 
 
@@ -92,10 +105,27 @@ def count(
         side.do("preloaded_calls", handler=handler, status=work.status)
         _switch(side, on=False)
         said = side.close()
+    return round(_collected(said) / len(counted) / work.per_call)
+
+
+def _of_process(stage: Stage, code: str) -> int:
+    """Of a whole process that runs `code` a second time: the first one writes the bytecode."""
+    environment = stage.environment() | {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": str(stage.directory / "pyc")}
+    del environment["PYTHONDONTWRITEBYTECODE"]
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
+    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={os.devnull}"]
+    done = subprocess.run(
+        [*valgrind, *command], cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True
+    )
+    return _collected(done.stderr)
+
+
+def _collected(said: str) -> int:
     found = re.search(r"Collected : (\d+)", said)
     if found is None:
         raise AssertionError(f"callgrind counted nothing: {said[-500:]}")
-    return round(int(found[1]) / len(counted) / work.per_call)
+    return int(found[1])
 
 
 def _works(stage: Stage) -> Mapping[str, Work]:

@@ -1,11 +1,11 @@
 """Statements on `audit_entry` and `audit_head`: the audit log, a chain for each tenant."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from db.connection import Database
 from domain.audit import AuditCheckpoint, Entry, WrittenEntry
 from domain.ids import TenantId
+from domain.values import value_class
 
 
 def append(database: Database, entry: Entry) -> AuditCheckpoint:
@@ -38,7 +38,7 @@ def head(database: Database, *, tenant_id: TenantId) -> AuditCheckpoint | None:
     return AuditCheckpoint(tenant_id=tenant_id, **rows[0]) if rows else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
     """Which entries of a tenant's chain; None for no bound. `since` and `until` (before it) are moments, `before` is a
     number; `what`, `on` and `actor` must be the same."""

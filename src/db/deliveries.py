@@ -3,7 +3,7 @@ db/attempts.py."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -423,7 +423,7 @@ def has_ended(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryI
     return not rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which deliveries a list shows; None does not restrict it.
 
@@ -488,7 +488,7 @@ def destination_of(database: Database, *, tenant_id: TenantId, delivery_id: Deli
     return DestinationId(rows[0]["destination_id"]) if rows else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeliveryPage:
     """Some deliveries of a list, the newest first. `next_before` is the `before` of the next page, None on the last.
     A page may have fewer deliveries than asked for, even none, and not be the last."""
@@ -712,7 +712,7 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
     return [delivery_of(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Overdue:
     """An unfinished delivery that should have been attempted long ago."""
 

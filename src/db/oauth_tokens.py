@@ -1,7 +1,6 @@
 """Statements on `oauth_token`: one access token per destination, and who fetches the next one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,9 +8,10 @@ from uuid import UUID
 from db.connection import Database
 from domain.auth import StoredToken
 from domain.ids import DestinationId
+from domain.values import value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Renewal:
     """What `take` found: whether the renewal is ours, the token as it is, and who fetches or last failed to fetch one.
 

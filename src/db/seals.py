@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from db.connection import Database
 from domain.audit import AuditCheckpoint, Entry
 from domain.ids import TenantId
+from domain.values import value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Unsealed:
     """Attempts of the transactions from `since` on, before `until`: by tenant the hashes of their leaves, one behind
     the other."""
@@ -20,7 +20,7 @@ class Unsealed:
     leaves: Mapping[TenantId, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AttemptSeal:
     """A tenant's attempts of an interval: the hashes of the leaves, and the entry that has their root."""
 

@@ -1,6 +1,5 @@
 """Which destinations have answered to requests from one egress address, as far as the newest deliveries tell."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 from db.connection import Database
 from domain.deliveries import State
 from domain.ids import DestinationId
+from domain.values import value_class
 
 # Of each destination, ended and unfinished ones each: the statement reads a page however long the history is.
 DELIVERIES_LOOKED_AT = 100
@@ -16,7 +16,7 @@ DESTINATIONS_OF_A_PAGE = 50
 _PHASES = sorted({state.phase for state in State})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Sighting:
     """A destination, and its last answer to a request from the address: when that was sent and its status.
 

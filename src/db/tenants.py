@@ -1,15 +1,15 @@
 """Statements on `tenant` and `token`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from db.connection import Database
 from domain.ids import DestinationId, TenantId, TokenId
+from domain.values import value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The tenant that a bearer token belongs to, and what the token may do: with which destinations, by their ids and
     their names; None for all."""
@@ -20,7 +20,7 @@ class Caller:
     destinations: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
     """A token as operators see it: never the secret. Times are None where it was not revoked or never used, or does not
     end by itself; `destination_ids` is None where it is for all destinations."""
@@ -144,7 +144,7 @@ def tenant_of(database: Database, token_id: TokenId) -> TenantId | None:
     return TenantId(rows[0]["tenant_id"]) if rows else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Tenant:
     """Whose destinations, deliveries and tokens they are."""
 

@@ -1,13 +1,14 @@
 """Which requests callers may send to a destination."""
 
 import re
-from dataclasses import dataclass
+
+from domain.values import value_class
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")  # RFC 3986 section 2.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AllowRule:
     """The methods and the path prefixes that callers may use; None for all. Prefixes are plain paths, and end with a
     segment: `/orders` allows itself and what is below it. `db/deliveries.py` compares them.

@@ -1,10 +1,11 @@
 """What a partner's network team needs to let our requests in, and what will change."""
 
-from dataclasses import dataclass
 from datetime import date, datetime
 
+from domain.values import value_class
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@value_class(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """What the operator published: whom to ask, and addresses that come later. `begins_on` is the day on which requests
     may begin to leave from `addresses`; it is None, and they are empty, while no change is announced."""
@@ -14,7 +15,7 @@ class Announcement:
     begins_on: date | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AllowlistedAddress:
     """An address that requests leave from now.
 
@@ -33,7 +34,7 @@ class AllowlistedAddress:
         return f"{self.address}/32"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Allowlist:
     """All of it at `issued_at`. `public_key` (whpk_...) verifies the document's signature."""
 

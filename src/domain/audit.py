@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from domain.ids import TenantId
+from domain.values import value_class
 
 type Detail = str | int | None
 type EntryContent = Mapping[str, Detail | Sequence[str] | Mapping[str, Detail]]
@@ -14,7 +14,7 @@ type EntryContent = Mapping[str, Detail | Sequence[str] | Mapping[str, Detail]]
 STACK = TenantId(UUID(int=0))  # whose chain has what operators did to all tenants at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An act that is to be written down. `content` is canonical JSON, with the id of the entry in it: an entry that is
     there already is not written twice."""
@@ -24,7 +24,7 @@ class Entry:
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class WrittenEntry:
     """An entry as it is in the chain: `content` is canonical JSON, `previous` the hash of the entry before it."""
 
@@ -49,7 +49,7 @@ class WrittenEntry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AuditCheckpoint:
     """How far a chain has come: whoever knows it notices when the chain was rewritten or cut up to there."""
 

@@ -1,12 +1,13 @@
 """How we authenticate to a partner: the kinds of credentials, each with its secret and what may be shown of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
 from domain.outcomes import Headers
+from domain.values import value_class
 
 
 class AuthType(StrEnum):
@@ -39,7 +40,7 @@ class AssertionAlgorithm(StrEnum):
     EDDSA = "EdDSA"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AwsScope:
     """What a signature of AWS Signature Version 4 is for, and by which access key."""
 
@@ -48,7 +49,7 @@ class AwsScope:
     access_key_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class OAuthClient:
     """A client of OAuth 2.0 client credentials (RFC 6749 section 4.4), without its secret.
 
@@ -67,19 +68,19 @@ class OAuthClient:
     assertion_audience: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NoAuth:
     """The partner needs no credentials."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class BearerAuth:
     """`Authorization: Bearer <token>` (RFC 6750)."""
 
     token: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class BasicAuth:
     """`Authorization: Basic ...` (RFC 7617)."""
 
@@ -87,14 +88,14 @@ class BasicAuth:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class HeaderAuth:
     """Headers of the partner's own, such as `X-Api-Key`: one or several, of different names."""
 
     headers: Headers = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AwsSigV4Auth:
     """AWS Signature Version 4. `session_token` belongs to temporary credentials."""
 
@@ -103,7 +104,7 @@ class AwsSigV4Auth:
     session_token: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class OAuth2Auth:
     """OAuth 2.0 client credentials. `secret` is the client's: a text, a private key in PEM, or "" where it
     authenticates with its certificate."""
@@ -115,7 +116,7 @@ class OAuth2Auth:
 type Auth = NoAuth | BearerAuth | BasicAuth | HeaderAuth | AwsSigV4Auth | OAuth2Auth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StoredToken:
     """An access token as the database has it, and who renews it.
 

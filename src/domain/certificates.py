@@ -1,11 +1,13 @@
 """Client certificates and what a destination asks of TLS."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 
+from domain.values import value_class
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@value_class(frozen=True, slots=True, kw_only=True)
 class CertificateFacts:
     """What is shown of a certificate. Names are those of RFC 4514, `serial_number` and `sha256` (of the DER form, as
     in RFC 8705 section 3.1) are lower-case hex."""
@@ -18,7 +20,7 @@ class CertificateFacts:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class ClientCertificate:
     """A chain in PEM, the certificate of the key first, and its private key, unencrypted PKCS #8 in PEM."""
 
@@ -33,7 +35,7 @@ class TlsVersion(StrEnum):
     TLS_1_3 = "1.3"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
     """What a destination asks of TLS.
 

@@ -1,9 +1,11 @@
 """The egress check: the address that an outside service saw, compared with the published one."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from domain.values import value_class
 
 # A check runs in each zone every quarter of an hour: after four without a result, the last result is out of date.
 LONGEST_AGE = timedelta(hours=1)
@@ -22,14 +24,14 @@ class CheckStatus(StrEnum):
     UNVERIFIED = "unverified"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The address that an outside service saw our request come from."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NotObserved:
     """No address was seen: the service was not reached, or answered something else."""
 
@@ -39,7 +41,7 @@ class NotObserved:
 type Observation = Observed | NotObserved
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Check:
     """What is known about the address `published` for one zone.
 

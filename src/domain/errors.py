@@ -40,14 +40,14 @@ AwsCallFailed (translated where the call is made) are not part of it. Handlers t
 (domain/outcomes.py).
 """
 
-from dataclasses import dataclass
+from domain.values import value_class
 
 
 class SallyportError(Exception):
     """The root of the tree."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One field at fault: `field` is a JSON pointer (RFC 6901) or a header's name, `detail` says what would be
     right.

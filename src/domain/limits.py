@@ -4,9 +4,9 @@ What these rules count is in the database (`destination_flow`), and is decided b
 """
 
 import math
-from dataclasses import dataclass
 
 from domain.outcomes import Answered, Outcome, Refused
+from domain.values import value_class
 
 MIN_RATE = 0.001  # attempts per second
 MAX_RATE = 1000.0
@@ -25,7 +25,7 @@ _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Attempts that begin per second, with up to `burst` of them at once; and attempts in progress at one time.
 
@@ -49,7 +49,7 @@ def usual_share(workers: int) -> int:
     return max(1, int(workers * _SHARE))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
     """Opens when at least `failure_ratio` of the attempts within `window_seconds` failed, and there were at least
     `minimum_attempts`. After `open_seconds` one attempt is let through, and its outcome closes or opens it again.

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import html
 import json
 import re
 from array import array
@@ -128,6 +127,8 @@ def _unescaped(escape: bytes) -> bytes:
     if escape.startswith(b"%"):
         return bytes.fromhex(escape[1:].decode())
     if escape.startswith(b"&"):
+        import html  # its table of names is a fiftieth of a cold start
+
         return html.unescape(escape.decode()).encode("utf-8", "surrogatepass")
     if escape.startswith(b"\\u"):
         return chr(int.from_bytes(bytes.fromhex(escape[2:].decode()))).encode("utf-8", "surrogatepass")
@@ -178,6 +179,8 @@ def _escapable(secrets: tuple[str, ...]) -> list[bytes]:
 
 
 def _text_forms(secret: str) -> Iterator[bytes]:
+    import html
+
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     forms = {secret, *quoted, *escaped, html.escape(secret)}

@@ -4,8 +4,6 @@ Each member is a type of a module of its own, and None where it was not given. T
 object by these names (db/destinations.py), so a name is never changed, nor used for something else.
 """
 
-from dataclasses import dataclass
-
 from domain.allow import AllowRule
 from domain.auth import AwsScope, OAuthClient
 from domain.certificates import CertificateFacts, TlsOptions
@@ -15,10 +13,11 @@ from domain.probe import ProbeOptions
 from domain.reconcile import Reconcile
 from domain.retry_policy import RetryPolicy
 from domain.signing import Scheme
+from domain.values import value_class
 from domain.windows import SendingWindow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DestinationOptions:
     """All options of one destination.
 

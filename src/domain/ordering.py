@@ -1,8 +1,9 @@
 """Ordering keys: deliveries to one destination that carry the same key are sent one after the other."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+from domain.values import value_class
 
 MAX_ORDERING_KEY = 200  # characters
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -16,7 +17,7 @@ class AfterFailure(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Ordering:
     """How a destination treats ordering keys."""
 

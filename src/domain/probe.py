@@ -1,18 +1,18 @@
 """Verifying a destination: one harmless request, and what its end says about the way to the partner."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
 from domain.outcomes import Answered, FailedStep, Outcome, Refused, Unknown, Unreachable
+from domain.values import value_class
 
 PROBE_METHOD = "OPTIONS"
 PROBE_METHOD_WITH_PATH = "GET"
 DENYING_STATUSES = frozenset({401, 403, 407})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class ProbeOptions:
     """The path that is asked for with GET, instead of OPTIONS for the base URL."""
 

@@ -1,7 +1,7 @@
 """How a partner is asked what became of an unknown delivery. domain/questions.py asks and reads the answers by it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -31,7 +31,7 @@ class Meaning(StrEnum):
     SILENT = "silent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Condition:
     """The member of the answer's JSON at `pointer` (RFC 6901) is one of `values`; a text in these is a template."""
 
@@ -39,7 +39,7 @@ class Condition:
     values: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AnswerRule:
     """An answer with this status, of which all conditions hold."""
 
@@ -47,7 +47,7 @@ class AnswerRule:
     where: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Reconcile:
     """How to ask, and what the answers mean; the first rule that matches counts, in the order of the members.
 

@@ -1,9 +1,9 @@
 """When a destination is tried again, as it says itself. domain/retry.py decides by it."""
 
-from dataclasses import dataclass
+from domain.values import value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """`schedule` are the delays before the attempts in seconds, None for the usual ones; the first is that of the first
     attempt, and so 0.

@@ -5,12 +5,13 @@ Secret keys are not here: they are sealed in a column of their own, under the `r
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
 from domain.templates import fields_in, template_fault
+from domain.values import value_class
 
 MAX_SCHEMES = 5
 MAX_KEYS = 5  # of one scheme: the current one, and those of rotations whose overlaps are not over
@@ -120,14 +121,14 @@ class TimestampFormat(StrEnum):
     ISO8601 = "iso8601"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StandardWebhooks:
     """The headers `webhook-id`, `webhook-timestamp` and `webhook-signature` (standardwebhooks.com)."""
 
     version: WebhookVersion = WebhookVersion.V1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class MessageSignatures:
     """`Signature-Input` and `Signature` of RFC 9421.
 
@@ -147,7 +148,7 @@ class MessageSignatures:
     tag: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class TemplatedHmac:
     """One header with an HMAC of what the template `signed` gives.
 
@@ -166,7 +167,7 @@ class TemplatedHmac:
     timestamp_format: TimestampFormat = TimestampFormat.UNIX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DetachedJws:
     """One header with a JWS whose payload is left out (RFC 7515 appendix F).
 
@@ -187,7 +188,7 @@ class DetachedJws:
 type Form = StandardWebhooks | MessageSignatures | TemplatedHmac | DetachedJws
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class KeyInfo:
     """What may be known of a key. `ref` finds its secret; `key_id` is what the partner knows it by.
 
@@ -202,7 +203,7 @@ class KeyInfo:
     public_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Scheme:
     """One scheme of a destination: a name, its keys from the newest to the oldest, and exactly one of the four forms.
 

@@ -1,11 +1,11 @@
 """Sending windows: at which times of which days something is sent to a destination."""
 
-from dataclasses import dataclass
+from domain.values import value_class
 
 MAX_WINDOWS = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class SendingWindow:
     """Open on `days` (1 is Monday, 7 is Sunday: ISO 8601) from `opens` to `closes`, as "HH:MM" by a clock in the IANA
     time zone `time_zone`. Where `closes` is not later than `opens`, it closes on the following day.

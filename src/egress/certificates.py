@@ -7,11 +7,11 @@ import base64
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from domain.certificates import CertificateFacts, ClientCertificate
+from domain.values import value_class
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -32,7 +32,7 @@ _INTEGER, _CONSTRUCTED = 0x02, 0x20  # tags (X.690 section 8.1.2)
 _ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----([A-Za-z0-9+/=\s]*)-----END")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class PemFault:
     """What is wrong with one text. `member` is its name in the API: certificate, key or passphrase."""
 

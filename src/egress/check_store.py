@@ -1,7 +1,6 @@
 """Stores the results of the egress check: in one SSM parameter per zone, so that no check wakes the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import msgspec
 
 from domain.checks import Check
 from domain.errors import ChecksUnavailable
+from domain.values import value_class
 from runtime.aws import AwsCallFailed, call
 from runtime.settings import CheckSettings
 
@@ -25,7 +25,7 @@ INCOMPLETE_CACHED_FOR = timedelta(seconds=3)
 _ANNOUNCEMENT = "allowlist"  # beside the zones' results; no zone is called so
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class _CachedResults:
     """What SSM returned at `since`, or why it returned nothing."""
 

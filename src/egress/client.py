@@ -4,7 +4,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
@@ -13,6 +12,7 @@ import pycurl
 
 from domain.limits import SLOW_SECONDS
 from domain.outcomes import Answered, Exchange, FailedStep, Outcome, Refused, Unknown, Unreachable
+from domain.values import value_class
 from egress.addresses import Guard, Resolved, UrlTarget
 from egress.connection_policy import PinnedRoute
 from egress.engine import Ended, Engine
@@ -28,7 +28,7 @@ __all__ = ["RESPONSE_CAP_BYTES", "Client", "EarlyResults", "OutboundRequest", "P
 type Sendable = OutboundRequest | PendingRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class EarlyResults:
     """Asks for the exchanges that end while others are still in flight. `report` gets them once, by request position.
 

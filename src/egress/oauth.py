@@ -3,7 +3,7 @@
 import base64
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +15,7 @@ from domain.auth import ClientAuthentication, OAuth2Auth
 from domain.destinations import Timeouts
 from domain.masks import masked_text
 from domain.outcomes import Answered, Exchange, Headers, Refused
+from domain.values import value_class
 from egress.assertions import assertion
 from egress.request import OutboundRequest
 from egress.tls import RequestTls
@@ -32,7 +33,7 @@ _TOKEN = re.compile(r"[!-~]+(?: [!-~]+)*")  # VSCHAR (RFC 6749 appendix A.12), w
 _ERROR_TEXT = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 5.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class FetchedToken:
     """A token, and how long it lasts from when it was asked for."""
 
@@ -40,7 +41,7 @@ class FetchedToken:
     lasts_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NoToken:
     """Why the token endpoint gave no token. The text repeats no secret."""
 

@@ -5,14 +5,13 @@ libcurl says only that a certificate was refused, or which alert came. Its trace
 and whether it came in answer to our certificate.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import pycurl
 
 from domain.certificates import CertificateFacts, ClientCertificate, TlsOptions, TlsVersion
 from domain.outcomes import FailedStep
 from domain.values import value_class
-from egress.certificates import facts_of_der
 from runtime.isolation import isolated
 
 _VERSIONS = {TlsVersion.TLS_1_2: pycurl.SSLVERSION_TLSv1_2, TlsVersion.TLS_1_3: pycurl.SSLVERSION_TLSv1_3}
@@ -54,7 +53,7 @@ _ALERTS = {
 _ABOUT_CERTIFICATE = frozenset({40, 42, 43, 44, 45, 46, 48, 49, 51, 116})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class RequestTls:
     """What one request needs of TLS beside what all do: the destination's options, and a certificate of ours."""
 
@@ -131,6 +130,8 @@ class Handshake:
     def _certificate(self) -> CertificateFacts | None:
         if not self._shown:
             return None
+        from egress.certificates import facts_of_der  # for a failure alone, which no cold start should wait for
+
         return isolated(lambda: facts_of_der(_first(self._shown)), otherwise=lambda _: None, step="certificate")
 
     def _in_words(self, shown: CertificateFacts | None) -> str:

@@ -2,20 +2,20 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from domain.allowlist import Allowlist, AllowlistedAddress, Announcement
 from domain.certificates import TlsVersion
 from domain.checks import Check
+from domain.values import value_class
 from egress.sealing import SealKey
 from egress.signing.keys import Key, signed, webhook_private_key
 from flows.check_egress import EgressChecks
 from runtime.settings import EgressAddress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AllowlistSources:
     """What the document is made of. `load_seal_key` raises SecretUnavailable; `ports` are those of partners."""
 

@@ -15,7 +15,7 @@ the next worker finds a *lapsed* claim: its request may have been sent, so it is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
@@ -26,6 +26,7 @@ from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.limits import usual_share
 from domain.outcomes import Exchange, Unknown
+from domain.values import value_class
 from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
@@ -52,7 +53,7 @@ CARRIED_SECONDS = 4.0
 type Due = Mapping[DeliveryId, BatchMessage]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class _NotLookedAt:
     """A delivery that nothing is known of, because the database is not available."""
 

@@ -12,10 +12,11 @@ from domain.audit import AuditCheckpoint, Detail, Entry, canonical, storable
 from domain.destinations import GONE
 from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import RANDOM_BYTES, DestinationId, TenantId, uuid7
+from domain.values import value_class
 from runtime.observability import logger
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who acts: `by` is the id of a token, or says that it was a partner; `source_address` is where the call came from,
     None where there was no call. `approval` is the proposal that another token approved, None where there was none.
@@ -31,7 +32,7 @@ class Actor:
         return f"token:{self.by}" if self.approval is None else f"approval:{self.approval}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Act:
     """`what` is a noun and what became of it, such as `destination.changed`; `on` is the id of that. `members` are the
     names of what was changed, never values. `details` are few and short, and no secrets: counts, a reason, a state.

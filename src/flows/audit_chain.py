@@ -2,18 +2,18 @@
 (sallyport_audit)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 
 from db import audit
 from db.connection import Database
 from domain.audit import WrittenEntry
 from domain.ids import TenantId
+from domain.values import value_class
 
 PAGE = 5000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class VerifiedChain:
     """How far a chain was checked: up to the entry `sequence`, which has the hash `hash`. `fault` says what is wrong
     behind it, None where nothing is; `is_all` that nothing is left."""

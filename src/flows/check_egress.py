@@ -10,6 +10,7 @@ from datetime import datetime
 
 from domain.checks import Check, CheckStatus, NotObserved, Observation, Observed, as_of, checked, judge, unverified
 from domain.errors import ChecksUnavailable
+from domain.values import value_class
 from egress.check_store import CheckStore
 from egress.client import Client
 from egress.echo import observe
@@ -31,7 +32,7 @@ class EgressChecks:
     clock: Callable[[], datetime]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Verification:
     """What was seen just now, from the zone that happened to serve the call: any published address is right."""
 

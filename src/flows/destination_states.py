@@ -1,7 +1,7 @@
 """Pause, resume, disable, enable and delete destinations, and what becomes of the deliveries that wait for them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -10,6 +10,7 @@ from db import destinations as table
 from domain.destinations import TRANSITIONS, DestinationState, ManagedDestination, Transition
 from domain.errors import DatabaseUnavailable, Outdated, Unavailable, Unfinished, WrongState
 from domain.ids import DeliveryId, TenantId
+from domain.values import value_class
 from flows.audit import Act, Actor, note_act
 from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, find
 from flows.services import Services
@@ -32,7 +33,7 @@ ACTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Deleted:
     """A destination that was deleted; how many of its deliveries were canceled, and how many are unfinished still."""
 

@@ -1,7 +1,7 @@
 """Create, find and change destinations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from domain.ids import DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 from domain.signing import Scheme
 from domain.targets import base_url_fault
+from domain.values import value_class
 from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
 from flows.approvals import need_approval_of_change
 from flows.audit import Act, Actor, note_act
@@ -43,7 +44,7 @@ BASE_URL = "/base_url"
 TOKEN_URL = "/auth/token_url"  # noqa: S105 - a pointer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NewDestination:
     """A destination that a caller asks for, its form already validated."""
 
@@ -60,7 +61,7 @@ class NewDestination:
     signing: Sequence[WantedScheme] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class SavedDestination:
     """A destination as it was stored. `texts` are the shared secrets that were made with it, by the name of their
     scheme: nobody can be told them again."""
@@ -69,7 +70,7 @@ class SavedDestination:
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Change:
     """What a caller makes of a destination; `members` are the names of what is different, none where nothing is.
 

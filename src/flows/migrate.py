@@ -1,17 +1,17 @@
 """Bring the schema up to date: wait for the database, then apply the migrations that are missing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from db.connection import Connection, Database
 from db.migrations import migrate, migrations, up_to, version_of
 from domain.errors import DatabaseUnavailable, DatabaseUntrusted
+from domain.values import value_class
 from runtime.observability import logger
 
 PAUSE_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Migrated:
     """The migrations that ran now, the number of the newest that the database has, and that of the one asked for."""
 

@@ -9,7 +9,7 @@ threads beside the batch, whose other requests are sent meanwhile.
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -20,6 +20,7 @@ from domain.deliveries import Claim
 from domain.destinations import Destination, Timeouts
 from domain.errors import DatabaseUnavailable, StatementRefused, Unsealable
 from domain.outcomes import FailedStep, Headers, Unreachable
+from domain.values import value_class
 from egress.client import OutboundRequest, PendingRequest
 from egress.oauth import TIMEOUTS, FetchedToken, NoToken, token_of, token_request
 from egress.sealing import SealKey, seal, unseal
@@ -41,7 +42,7 @@ IN_TIME = "none came in time"
 type Complete = Callable[[Headers], OutboundRequest | Unreachable]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class AccessToken:
     """A token that can be sent. `fresh` says that it was not the one that the claim brought. Before `replaceable_from`
     a 401 leads to no other one."""
@@ -62,14 +63,14 @@ class AccessToken:
         return (("Authorization", f"Bearer {self.value}"),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NoAccessToken:
     """Why there is none. The text repeats no secret."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class _Need:
     """What a token is needed for, and with: all of it that of one destination."""
 

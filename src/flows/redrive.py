@@ -1,10 +1,10 @@
 """Send dead letters back to the queue, once an operator knows why they died and has corrected it."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from domain.audit import STACK, Detail
+from domain.values import value_class
 from flows.audit import Act, Actor, note_act
 from flows.services import Services
 from runtime.observability import logger
@@ -14,7 +14,7 @@ STACK_ID = UUID(int=0)
 STEP_SECONDS = 5 * SEND_SECONDS  # what a page may take: receiving, sending twice, deleting; the rest is for the answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Redriven:
     """How many wake-ups were sent back, and how many messages are no wake-ups and stay where they are. `is_all` is
     False where there may be more, for another call."""

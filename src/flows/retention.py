@@ -4,12 +4,12 @@ A walk goes through all destinations, page by page, each one short statement. It
 database is awake anyway (`Retention.go_on`), and whenever an operator asks for it (`delete_old`).
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 from db import retention as table
 from db.retention import Place
+from domain.values import value_class
 from flows.services import Services
 from runtime.isolation import isolated
 from runtime.observability import logger
@@ -19,7 +19,7 @@ PAGE_SECONDS = 20.0  # between two pages of one
 RESERVE_SECONDS = 15.0  # a statement may take ten, and the answer must be given
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeletedOld:
     """How many deliveries were deleted; where the next call continues, None where nothing is left."""
 

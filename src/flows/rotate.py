@@ -1,7 +1,7 @@
 """Rotate the key of a scheme by which a destination signs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 
 from db import destinations
@@ -9,6 +9,7 @@ from domain.destinations import ManagedDestination
 from domain.errors import Fault, InvalidRequest, Outdated, Unavailable, Unsealable
 from domain.ids import TenantId
 from domain.signing import DEFAULT_OVERLAP_SECONDS, MAX_KEYS, Form, KeyInfo, Scheme, rotated, text_fault, unexpired
+from domain.values import value_class
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import Key, KeyRefused
 from flows.approvals import need_approval
@@ -18,7 +19,7 @@ from flows.services import Services
 from flows.signing import SchemesWithKeys, in_use, new_key, sealed_keys, stored_schemes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Rotation:
     """What a caller asks for. `scheme` is None where the destination has but one; without a key one is made."""
 

@@ -1,19 +1,20 @@
 """The schemes that a destination signs with: with new keys, with those that it has, and with a key that is rotated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from domain.destinations import ManagedDestination
 from domain.errors import Unsealable
 from domain.ids import DestinationId
 from domain.signing import Form, KeyInfo, Scheme, key_kind, scheme, unexpired
+from domain.values import value_class
 from egress.signing.given import make_key, seal_keys, unseal_keys
 from egress.signing.keys import Key
 from flows.services import Services
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class WantedScheme:
     """A scheme that a caller asks for. Without `key` it keeps the keys that it has, or gets a new one."""
 
@@ -23,7 +24,7 @@ class WantedScheme:
     key_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class SchemesWithKeys:
     """Schemes, their secret keys by `ref`, and the texts of those shared secrets that were made just now, by the name
     of their scheme: the caller has to be told them, once."""

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from db import tenants
@@ -12,6 +12,7 @@ from db.tenants import Caller
 from domain.errors import Fault, InvalidRequest, NotFound, Unauthorized
 from domain.ids import RANDOM_BYTES, DestinationId, TenantId, TokenId, uuid7
 from domain.scopes import ALL_SCOPES
+from domain.values import value_class
 
 PREFIX = "spt_"  # so that secret scanners and people recognise a leaked token
 SECRET_BYTES = 32
@@ -21,7 +22,7 @@ NAME_FORM = "must be 1 to 63 lower-case letters, digits and hyphens"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class IssuedToken:
     """A new token. The only time that `token`, the secret, is seen."""
 
@@ -33,7 +34,7 @@ class IssuedToken:
     destination_ids: tuple[DestinationId, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class WantedToken:
     """What a token is to be: `destinations` are names or ids, None for all; it does not end by itself where
     `expires_at` is None."""

@@ -4,7 +4,6 @@ It is neither a delivery nor an attempt. Only an access token that had to be fet
 request.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from db import oauth_tokens
@@ -16,6 +15,7 @@ from domain.errors import TooSoon
 from domain.ids import DeliveryId, LeaseId, TenantId
 from domain.outcomes import Answered, Exchange, Unreachable
 from domain.probe import PROBE_METHOD, PROBE_METHOD_WITH_PATH, ProbeResult, probe_result
+from domain.values import value_class
 from flows.accept import CALL_SECONDS
 from flows.audit import Act, Actor, note_act
 from flows.destinations import find
@@ -26,7 +26,7 @@ ANSWER_SECONDS = 1.0  # of the call's time are left to note and to answer it
 APART_SECONDS = 5.0  # of one destination in one process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Verified:
     """What became of the request. `status` is None without an answer, `reason` with one.
 

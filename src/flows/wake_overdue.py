@@ -5,13 +5,13 @@ nothing runs it by itself.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched
 
 from db import deliveries
 from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
+from domain.values import value_class
 from domain.wakeups import Wakeup, group_name
 from flows.services import Services
 from runtime.observability import logger
@@ -21,7 +21,7 @@ WORKER_SECONDS = 45.0  # how long the function may run (template.yaml)
 _BATCH_SECONDS = 2 * SEND_SECONDS + 1.0  # SQS has two chances to accept a batch; the rest is for the answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Woken:
     """How many wake-ups were queued; `next_after` is where the next call continues, None where none are left."""
 

@@ -5,7 +5,7 @@ API Gateway makes three more kinds by itself (GatewayResponses in template.yaml)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from domain.control import Control
@@ -14,13 +14,14 @@ from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
 from domain.outcomes import OutcomeKind
 from domain.proposals import Decision, ProposalState
+from domain.values import value_class
 from handlers.problems import TITLES
 
 EXAMPLE_ID = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
 _UUID: Mapping[str, Any] = {"type": "string", "format": "uuid"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class ProblemKind:
     """One kind of problem: the statuses it has, an example of its detail, and its extension members with examples.
 
@@ -35,7 +36,7 @@ class ProblemKind:
     some_headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Header:
     """A header of an answer."""
 

@@ -1,7 +1,7 @@
 """The table of the API's operations: what is routed, what a token needs for it, and what the OpenAPI document says."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.api_gateway import Router
 
 from domain.errors import ApprovalNeeded, Fault, InvalidRequest, Malformed
+from domain.values import value_class
 from handlers.proposing import proposed
 from handlers.request import Request, request_of
 from handlers.restriction import keep_within
@@ -16,7 +17,7 @@ from handlers.restriction import keep_within
 type View = Callable[..., Response[Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """A query parameter or a header; `place` says which. `example` works unchanged. With `members` it is an object, of
     which each member is a parameter of its own, such as `metadata[order]`."""
@@ -34,7 +35,7 @@ class Parameter:
         return f"{self.name}[...]" if self.members else self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class OperationResponse:
     """One answer of an operation; `body` is None where it is not JSON of ours, and `other_media_types` are texts that
     say the same. `headers` are always there, those of
@@ -49,7 +50,7 @@ class OperationResponse:
     some_headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One operation. `path` names its parts in angle brackets; `scope` is None on open routes.
 

@@ -5,7 +5,7 @@ docs/problems.md describes each kind; a contract test holds the two together.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import assert_never
 
@@ -14,13 +14,14 @@ from aws_lambda_powertools.event_handler import Response
 from domain import errors
 from domain.errors import SallyportError
 from domain.outcomes import OutcomeKind
+from domain.values import value_class
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sallyport:problem:"
 FAULTS_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One answer to a request that did not succeed. `extensions` are RFC 9457 extension members."""
 

@@ -3,7 +3,7 @@
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import UUID
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound, TooLarge
 from domain.ids import TenantId
+from domain.values import value_class
 from flows.audit import Actor
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
@@ -21,7 +22,7 @@ _ETAG = re.compile(r'"([0-9]{1,18})"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Request:
     """`path` is percent-encoded as the caller sent it, without the stage; `stage_path` is what precedes it.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ import msgspec
 from domain.deliveries import Record
 from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
+from domain.values import value_class
 from domain.wakeups import Wakeup, delay_seconds
 from runtime.aws import AwsCallFailed, call
 from runtime.observability import logger
@@ -94,7 +95,7 @@ class WakeupQueue:
         return [entry for entry in entries if entry["Id"] not in accepted]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A message of the dead-letter queue. By `receipt` it is deleted."""
 

@@ -14,13 +14,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
+
+from domain.values import value_class
 
 APPLICATION_ROLE = "sallyport_app"
 AUTHORIZER_ROLE = "sallyport_authorizer"
@@ -46,7 +47,7 @@ class MigrationError(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Migration:
     """One file: `number` orders them, `name` is the file's name without its ending."""
 
@@ -65,7 +66,7 @@ class Migration:
         return OUTSIDE_A_TRANSACTION not in self.statements.splitlines()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class _Time:
     """How long a migration may still take, in seconds (infinite for no limit), and how to wait."""
 

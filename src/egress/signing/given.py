@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from domain.ids import DestinationId
 from domain.signing import (
@@ -16,6 +16,7 @@ from domain.signing import (
     algorithm_of,
     key_kind,
 )
+from domain.values import value_class
 from egress.sealing import SealKey, seal, unseal
 from egress.signing.keys import (
     Key,
@@ -33,7 +34,7 @@ from egress.signing.keys import (
 PURPOSE = "signing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class GivenKey:
     """What a client says of a key; None for what it does not say. `private_key` is PEM."""
 

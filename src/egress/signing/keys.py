@@ -9,10 +9,11 @@ import binascii
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from domain.signing import KeyKind, SecretEncoding
+from domain.values import value_class
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -43,7 +44,7 @@ class KeyRefused(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Key:
     """A key that may sign. `public` is None for a shared secret; `text` is what its partner must be told of a shared
     secret, None where the public key is all that a partner needs."""

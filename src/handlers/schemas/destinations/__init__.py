@@ -6,7 +6,7 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated
@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from domain.destinations import DestinationState, Guarantee, ManagedDestination
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
+from domain.values import value_class
 from flows.destinations import BASE_URL, TOKEN_URL, NewDestination
 from handlers.schemas.common import IS_LINE, LINE, CreatedAt, Cursor, DestinationId, holds_nul
 from handlers.schemas.destinations import (
@@ -184,7 +185,7 @@ class DestinationsBody(Struct, frozen=True):
     next_cursor: Cursor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Kept:
     """What a destination has already and a body does not say again: the headers, in lower case, that carry its
     credentials, whether these need a client certificate, and whether it has one."""
