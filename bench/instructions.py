@@ -67,7 +67,7 @@ def measured(stage: Stage, *, warm_up: int, calls: int) -> Mapping[str, Mapping[
         }
         for name, work in _works(stage).items()
     }
-    return warm | loading(stage)
+    return {**warm, **loading(stage)}
 
 
 def loading(stage: Stage) -> Mapping[str, Mapping[str, int]]:
