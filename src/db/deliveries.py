@@ -721,6 +721,27 @@ class Overdue:
     destination_name: str
 
 
+def count_overdue(database: Database, *, since: datetime) -> int:
+    """How many deliveries were due before `since`, or have a lease that expired before it, and wait for nothing: nobody
+    will move them. At most the MOST_READ oldest unfinished ones of each tenant are looked at."""
+    rows = database.read(
+        """
+        SELECT count(*) AS overdue
+        FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
+        CROSS JOIN LATERAL (
+            SELECT state, due_at, leased_until, waiting_for
+            FROM delivery
+            WHERE delivery.tenant_id = sender.tenant_id AND delivery.phase = 'open'
+            ORDER BY delivery_id
+            LIMIT %(most)s
+        ) AS oldest
+        WHERE waiting_for IS NULL AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %(since)s
+        """,
+        {"since": since, "most": MOST_READ},
+    )
+    return int(rows[0]["overdue"])
+
+
 def overdue(database: Database, *, since: datetime, after: DeliveryId | None, limit: int) -> list[Overdue]:
     """Up to `limit` deliveries of all tenants, by id, that were due before `since`, be it only to be asked about, or
     whose lease expired before it.

@@ -24,6 +24,7 @@ from domain.ids import DeliveryId, DestinationId
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from flows.audit import OPERATOR, Actor
+from flows.overdue_look import OverdueLook
 from flows.redrive import redrive
 from flows.retention import RESERVE_SECONDS, Retention, delete_old
 from flows.wake_overdue import wake_overdue
@@ -66,6 +67,7 @@ class DeleteOld(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", 
 
 Command = WakeOverdue | Redrive | DeleteOld
 retention = Retention()
+overdue_look = OverdueLook()
 
 
 def read(record: SQSRecord) -> Wakeup:
@@ -93,6 +95,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         isolated(partial(wiring.seal_schedule().run, services=wiring.attempt()), otherwise=_unsealed, step="seal")
     if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
         retention.go_on(services=wiring.attempt())
+    if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
+        overdue_look.go_on(services=wiring.attempt())
     failures = [*processor.response()["batchItemFailures"]]
     return {
         "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]

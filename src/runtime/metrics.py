@@ -5,7 +5,7 @@ from enum import StrEnum
 
 class Metric(StrEnum):
     """A count in the namespace `Sallyport`. Those of the egress check are counted by zone; the days left of a client
-    certificate are a value for each request that shows it."""
+    certificate are a value for each request that shows it, overdue deliveries one for each look at them."""
 
     DELIVERIES_ACCEPTED = "DeliveriesAccepted"
     DELIVERIES_DELIVERED = "DeliveriesDelivered"
@@ -17,6 +17,7 @@ class Metric(StrEnum):
     ATTEMPTS_UNREACHABLE = "AttemptsUnreachable"
     ATTEMPTS_UNKNOWN = "AttemptsUnknown"
     ATTEMPTS_REFUSED = "AttemptsRefused"
+    DELIVERIES_OVERDUE = "DeliveriesOverdue"
     CERTIFICATE_DAYS_LEFT = "CertificateDaysLeft"
     DELIVERY_FAULTS = "DeliveryFaults"
     EGRESS_ADDRESS_MATCHES = "EgressAddressMatches"

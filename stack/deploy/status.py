@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stack.deploy.change_sets import STACK, ExistingResource
@@ -16,12 +16,14 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("cloudformation", "get_template"): "cloudformation:GetTemplate",
     ("cloudformation", "list_stack_resources"): "cloudformation:ListStackResources",
     ("cloudwatch", "describe_alarms"): "cloudwatch:DescribeAlarms",
+    ("cloudwatch", "get_metric_statistics"): "cloudwatch:GetMetricStatistics",
     ("rds", "describe_db_clusters"): "rds:DescribeDBClusters",
     ("rds", "describe_db_instances"): "rds:DescribeDBInstances",
     ("sqs", "get_queue_attributes"): "sqs:GetQueueAttributes",
     ("ssm", "get_parameters_by_path"): "ssm:GetParametersByPath",
 }
 CHECK_IS_OLD_SECONDS = 3600  # four checks: the alarm rings then too
+CLIENT_CERTIFICATE_DAYS = 30  # the first of the two alarms
 CERTIFICATE_DAYS = 60  # AWS renews a server's certificate well before
 WAITING_MAX = 1000  # wake-ups; more than a batch of every worker
 
@@ -134,6 +136,46 @@ def _short(alarm: str) -> str:
     return next((part for part in alarm.split("-") if "Alarm" in part), alarm)
 
 
+def _overdue(deployed: Deployed) -> Iterator[PreflightFinding]:
+    found = _last_day(deployed, "DeliveriesOverdue", "Maximum", period_seconds=3600)
+    late = int(found[-1]) if found else 0
+    yield PreflightFinding(
+        subject="overdue deliveries",
+        verdict=PreflightVerdict.STOP if late else PreflightVerdict.FINE,
+        found=f"{late} at the last look" if found else "no worker has looked within a day",
+        advice="their messages are gone: docs/running.md says how to wake them" if late else "",
+    )
+
+
+def _client_certificates(deployed: Deployed) -> Iterator[PreflightFinding]:
+    found = _last_day(deployed, "CertificateDaysLeft", "Minimum", period_seconds=86_400)
+    days = int(min(found)) if found else None
+    soon = days is not None and days < CLIENT_CERTIFICATE_DAYS
+    yield PreflightFinding(
+        subject="client certificates",
+        verdict=PreflightVerdict.LOOK if soon else PreflightVerdict.FINE,
+        found="none was shown within a day" if days is None else f"the first ends in {days} days",
+        advice="docs/alarms.md#certificateexpiryalarm" if soon else "",
+    )
+
+
+def _last_day(deployed: Deployed, metric: str, statistic: str, *, period_seconds: int) -> list[float]:
+    """The values of one of the application's own metrics, the newest last."""
+    answer = deployed.reader.ask(
+        "cloudwatch",
+        "get_metric_statistics",
+        Namespace="Sallyport",
+        MetricName=metric,
+        Dimensions=[{"Name": "service", "Value": deployed.stack}],
+        StartTime=deployed.now - timedelta(days=1),
+        EndTime=deployed.now,
+        Period=period_seconds,
+        Statistics=[statistic],
+    )
+    points = sorted(answer.get("Datapoints", ()), key=lambda point: str(point["Timestamp"]))
+    return [float(point[statistic]) for point in points]
+
+
 def _queues(deployed: Deployed) -> Iterator[PreflightFinding]:
     limits = {"WakeupQueue": WAITING_MAX, "DeadLetterQueue": 0, "FailedInvocationQueue": 0}
     for name, url in deployed.ids(*limits):
@@ -200,6 +242,8 @@ LOOKS: Mapping[str, StackCheck] = {
     "drift": _drift,
     "schema": _migration,
     "alarms": _alarms,
+    "overdue deliveries": _overdue,
+    "client certificates": _client_certificates,
     "queues": _queues,
     "addresses": _addresses,
     "database": _database,

@@ -77,7 +77,7 @@ MUTATIONS: list[tuple[Rule, str, str, str]] = [
         "| on-premises | per-az | 1",
     ),
     (rules.the_table_of_costs_is_what_the_tool_prints, "stack/cost/prices.toml", "0.045", "0.054"),
-    (rules.the_table_of_costs_is_what_the_tool_prints, README, "45 dollars", "46 dollars"),
+    (rules.the_table_of_costs_is_what_the_tool_prints, README, "46 dollars", "47 dollars"),
     (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "| 1.05 |", "| 1.50 |"),
     (rules.the_table_of_costs_is_what_the_tool_prints, "docs/costs.md", "- RDS Proxy, ", "- RDS, "),
     (rules.the_changelog_has_a_place_for_this_version, CHANGELOG, "## [Unreleased]", "## Later"),

@@ -172,6 +172,7 @@ ALWAYS = {
     "DeadLetterAlarm",
     "CertificateEndAlarm",
     "CertificateExpiryAlarm",
+    "OverdueAlarm",
     "DeliveryFaultAlarm",
     "FailedInvocationAlarm",
     "FailedAlarm",

@@ -77,6 +77,19 @@ def template(migration: str = "0007_newest") -> dict[str, Any]:
     return {"TemplateBody": json.dumps(body)}
 
 
+def measured(**of: float) -> Answer:
+    """The values of the application's own metrics by their names, an hour ago and now: the newest is given."""
+
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        (statistic,) = asked["Statistics"]
+        value = of.get(asked["MetricName"])
+        assert asked["Dimensions"] == [{"Name": "service", "Value": "sallyport-dev"}]
+        newest = [] if value is None else [{"Timestamp": NOW, statistic: value}]
+        return {"Datapoints": [*newest, {"Timestamp": NOW - timedelta(hours=1), statistic: 40.0}] if newest else []}
+
+    return answer
+
+
 HEALTHY: Mapping[str, Answer] = {
     "describe_stacks": described(),
     "list_stack_resources": resources,
@@ -86,6 +99,7 @@ HEALTHY: Mapping[str, Answer] = {
     "get_parameters_by_path": checked('{"published": "203.0.113.10", "verdict": "matches"}'),
     "describe_db_clusters": cluster(),
     "describe_db_instances": instance(300),
+    "get_metric_statistics": measured(DeliveriesOverdue=0),
 }
 
 
@@ -118,6 +132,18 @@ def test_a_healthy_stack_is_said_to_be_healthy_in_one_screen() -> None:
             {"describe_stacks": described("UPDATE_ROLLBACK_FAILED")},
             PreflightVerdict.STOP,
             "UPDATE_ROLLBACK_FAILED",
+        ),
+        (
+            "overdue deliveries",
+            {"get_metric_statistics": measured(DeliveriesOverdue=7)},
+            PreflightVerdict.STOP,
+            "7 at the last look",
+        ),
+        (
+            "client certificates",
+            {"get_metric_statistics": measured(CertificateDaysLeft=12)},
+            PreflightVerdict.LOOK,
+            "the first ends in 12 days",
         ),
         ("drift", {"describe_stacks": described(drift="DRIFTED")}, PreflightVerdict.STOP, "DRIFTED"),
         ("drift", {"describe_stacks": described(drift="NOT_CHECKED")}, PreflightVerdict.LOOK, "NOT_CHECKED"),

@@ -348,6 +348,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAGE": 500,
         "FEW_AHEAD_SECONDS": 3.0,
     },
+    "flows/overdue_look.py": {"LOOK_SECONDS": 900.0, "OVERDUE_SECONDS": 1800.0},
     "flows/retention.py": {
         "WALK_SECONDS": 3600.0,
         "PAGE_SECONDS": 20.0,
