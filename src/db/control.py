@@ -4,14 +4,14 @@ from datetime import datetime, timedelta
 
 from db.attempts import PASSED_SECONDS, NextUp
 from db.connection import Database
-from domain.control import Change
+from domain.control import DeliveryChange
 from domain.deliveries import State
 from domain.ids import DeliveryId, TenantId
 from domain.values import value_class
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Changed:
+class ChangedDelivery:
     """`done` says that the change was made; otherwise `state` is the one that does not allow it.
 
     `woken` waited for the delivery and can go on. `is_orphan` says that its destination was deleted, which sends
@@ -26,13 +26,13 @@ class Changed:
 
 def change(
     database: Database,
-    wanted: Change,
+    wanted: DeliveryChange,
     *,
     tenant_id: TenantId,
     delivery_id: DeliveryId,
     since: frozenset[State],
     now: datetime,
-) -> Changed | None:
+) -> ChangedDelivery | None:
     """Makes a change to a delivery that is in one of the states `since`; None where the tenant has no such delivery.
 
     What has ended goes on under the same idempotency key, with at least one more attempt. What is decided gives up what
@@ -133,4 +133,4 @@ def change(
         if row["name"] is not None
     )
     state = State(own[0]["state_before"])
-    return Changed(state=state, done=own[0]["done"], is_orphan=own[0]["is_orphan"], woken=woken)
+    return ChangedDelivery(state=state, done=own[0]["done"], is_orphan=own[0]["is_orphan"], woken=woken)

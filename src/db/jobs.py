@@ -33,7 +33,7 @@ class Survey:
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Listed:
+class JobDelivery:
     """A delivery that a job comes to; whether it `fits`, or only lies between others that do."""
 
     delivery_id: DeliveryId
@@ -51,7 +51,7 @@ class Move:
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Step:
+class JobStep:
     """One page of a job: the `moves` that it makes, of so many deliveries `looked_at`, of which `last_id` is the last.
     What is replayed is due until `paced_until`. `is_last` says that the job is done with it."""
 
@@ -222,7 +222,7 @@ def move(
     return find(database, job_id, tenant_id=tenant_id)
 
 
-def listed(database: Database, job: BulkJob) -> list[Listed]:
+def listed(database: Database, job: BulkJob) -> list[JobDelivery]:
     """What the next step of a job looks at, the oldest first. The last page is shorter."""
     rows = database.read(
         """
@@ -253,12 +253,12 @@ def listed(database: Database, job: BulkJob) -> list[Listed]:
         {**_bounds(job.bounds), "after_id": job.after_id, "limit": job.page},
     )
     return [
-        Listed(delivery_id=DeliveryId(row["delivery_id"]), destination_name=row["name"], fits=row["fits"])
+        JobDelivery(delivery_id=DeliveryId(row["delivery_id"]), destination_name=row["name"], fits=row["fits"])
         for row in rows
     ]
 
 
-def send_again(database: Database, job: BulkJob, step: Step, *, now: datetime) -> Stepped | None:
+def send_again(database: Database, job: BulkJob, step: JobStep, *, now: datetime) -> Stepped | None:
     """One step: the deliveries that are as they were when the job was created go on under their keys, with at least one
     more attempt, and the job advances. None where it was paused meanwhile, or another one has made the step.
     """
@@ -316,7 +316,7 @@ def send_again(database: Database, job: BulkJob, step: Step, *, now: datetime) -
     return _stepped(rows)
 
 
-def repeat(database: Database, job: BulkJob, step: Step, *, now: datetime) -> Stepped | None:
+def repeat(database: Database, job: BulkJob, step: JobStep, *, now: datetime) -> Stepped | None:
     """The same, where what was delivered is repeated as new deliveries, with keys of their own."""
     rows = database.rows(
         """
@@ -375,7 +375,7 @@ def repeat(database: Database, job: BulkJob, step: Step, *, now: datetime) -> St
     return _stepped(rows)
 
 
-def cancel(database: Database, job: BulkJob, step: Step, *, now: datetime) -> Stepped | None:
+def cancel(database: Database, job: BulkJob, step: JobStep, *, now: datetime) -> Stepped | None:
     """The same, where what is pending is canceled. Those that another statement holds right now are waited for."""
     rows = database.rows(
         """
@@ -451,7 +451,7 @@ def _bounds(bounds: Bounds) -> dict[str, Any]:
     }
 
 
-def _of_step(job: BulkJob, step: Step, *, now: datetime) -> dict[str, Any]:
+def _of_step(job: BulkJob, step: JobStep, *, now: datetime) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "after_id": job.after_id,

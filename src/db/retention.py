@@ -19,7 +19,7 @@ class Place:
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Deleted:
+class DeletedPage:
     """How many deliveries a page deleted, and where the next page begins; None where nothing is left at this
     destination."""
 
@@ -38,7 +38,7 @@ def next_destination(database: Database, *, after: DestinationId | None) -> Dest
     return DestinationId(rows[0]["destination_id"]) if rows else None
 
 
-def delete_page(database: Database, place: Place, *, ended_before: datetime) -> Deleted:
+def delete_page(database: Database, place: Place, *, ended_before: datetime) -> DeletedPage:
     """Deletes what ended before that moment among the next deliveries of a destination, oldest first.
 
     Where the connection breaks, the statement is run again: it deletes what is left, and may be one page further.
@@ -60,4 +60,4 @@ def delete_page(database: Database, place: Place, *, ended_before: datetime) -> 
     following = None
     if row["looked_at"] == PAGE:
         following = Place(destination_id=place.destination_id, behind=DeliveryId(row["last_id"]))
-    return Deleted(count=row["deleted"], following=following)
+    return DeletedPage(count=row["deleted"], following=following)

@@ -21,7 +21,7 @@ POSSIBLE: Mapping[State, tuple[str, ...]] = {
 }
 
 
-class Control(StrEnum):
+class DeliveryControl(StrEnum):
     """What is decided about a delivery."""
 
     RESOLVE = "resolve"
@@ -30,14 +30,14 @@ class Control(StrEnum):
     RESCHEDULE = "not_before"
 
 
-FROM: Mapping[Control, frozenset[State]] = {
+FROM: Mapping[DeliveryControl, frozenset[State]] = {
     control: frozenset(state for state, possible in POSSIBLE.items() if control.value in possible)
-    for control in Control
+    for control in DeliveryControl
 }
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Change:
+class DeliveryChange:
     """A decision about one delivery, and the state that it leads to.
 
     `change_id` names this decision among all. `due_at` is when it may be attempted next, None where that stays.
@@ -45,7 +45,7 @@ class Change:
     """
 
     change_id: UUID
-    control: Control
+    control: DeliveryControl
     becomes: State
     by: str
     due_at: datetime | None = None
@@ -55,7 +55,7 @@ class Change:
     @property
     def grants_attempt(self) -> bool:
         """Whether one more attempt may be made, however many were, and however late it is."""
-        return self.becomes is State.PENDING and self.control is not Control.RESCHEDULE
+        return self.becomes is State.PENDING and self.control is not DeliveryControl.RESCHEDULE
 
 
 RESOLVED: Mapping[Resolution, State] = {

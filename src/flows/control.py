@@ -11,8 +11,8 @@ from typing import assert_never
 
 from db import control as table
 from db import deliveries
-from db.control import Changed
-from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, Change, Control
+from db.control import ChangedDelivery
+from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, DeliveryChange, DeliveryControl
 from domain.deliveries import Delivery, Resolution, State
 from domain.errors import DestinationDeleted, NotFound, SallyportError, WrongState
 from domain.ids import DeliveryId, TenantId
@@ -24,10 +24,10 @@ from flows.wake import wake
 from runtime.observability import logger
 
 ACTS = {
-    Control.RESOLVE: "delivery.resolved",
-    Control.CANCEL: "delivery.canceled",
-    Control.RETRY: "delivery.retried",
-    Control.RESCHEDULE: "delivery.rescheduled",
+    DeliveryControl.RESOLVE: "delivery.resolved",
+    DeliveryControl.CANCEL: "delivery.canceled",
+    DeliveryControl.RETRY: "delivery.retried",
+    DeliveryControl.RESCHEDULE: "delivery.rescheduled",
 }
 
 
@@ -47,9 +47,9 @@ def resolve(
     Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable, and QueueUnavailable where it is sent again.
     """
     now = services.clock()
-    change = Change(
+    change = DeliveryChange(
         change_id=services.new_id(now),
-        control=Control.RESOLVE,
+        control=DeliveryControl.RESOLVE,
         becomes=RESOLVED[resolution],
         by=actor.label,
         due_at=now if resolution is Resolution.AGAIN else None,
@@ -65,7 +65,9 @@ def cancel(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, servic
     Raises NotFound, WrongState, and DatabaseUnavailable.
     """
     now = services.clock()
-    change = Change(change_id=services.new_id(now), control=Control.CANCEL, becomes=State.CANCELED, by=actor.label)
+    change = DeliveryChange(
+        change_id=services.new_id(now), control=DeliveryControl.CANCEL, becomes=State.CANCELED, by=actor.label
+    )
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
 
 
@@ -75,9 +77,9 @@ def retry(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, service
     Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable and QueueUnavailable.
     """
     now = services.clock()
-    change = Change(
+    change = DeliveryChange(
         change_id=services.new_id(now),
-        control=Control.RETRY,
+        control=DeliveryControl.RETRY,
         becomes=State.PENDING,
         by=actor.label,
         due_at=now,
@@ -93,9 +95,9 @@ def reschedule(
     Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable and QueueUnavailable.
     """
     now = services.clock()
-    change = Change(
+    change = DeliveryChange(
         change_id=services.new_id(now),
-        control=Control.RESCHEDULE,
+        control=DeliveryControl.RESCHEDULE,
         becomes=State.PENDING,
         by=actor.label,
         due_at=max(not_before or now, now),
@@ -106,7 +108,7 @@ def reschedule(
 def possible(delivery: Delivery) -> tuple[str, ...]:
     """What may be done about a delivery now."""
     if delivery.state is State.FAILED and delivery.ordering_key is not None:
-        return (*POSSIBLE[State.FAILED], Control.RESOLVE.value)
+        return (*POSSIBLE[State.FAILED], DeliveryControl.RESOLVE.value)
     return POSSIBLE[delivery.state]
 
 
@@ -117,30 +119,36 @@ def _find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -
     return found
 
 
-def _is_so(delivery: Delivery, change: Change) -> bool:
+def _is_so(delivery: Delivery, change: DeliveryChange) -> bool:
     """Whether a delivery is as the change would leave it: then the call is a repeat, whose answer was lost perhaps."""
     match change.control:
-        case Control.RESOLVE:
+        case DeliveryControl.RESOLVE:
             same = delivery.resolution is change.resolution and delivery.resolved_by == change.by
             return same and delivery.state is not State.UNKNOWN
-        case Control.CANCEL:
+        case DeliveryControl.CANCEL:
             return delivery.state is State.CANCELED
-        case Control.RESCHEDULE:
+        case DeliveryControl.RESCHEDULE:
             return delivery.state is State.PENDING and delivery.due_at == change.due_at
-        case Control.RETRY:
+        case DeliveryControl.RETRY:
             return False
         case _:
             assert_never(change.control)
 
 
-def _states(delivery: Delivery, change: Change) -> frozenset[State]:
+def _states(delivery: Delivery, change: DeliveryChange) -> frozenset[State]:
     """From which states the change leads on."""
     releases = change.resolution is Resolution.FAILED and delivery.ordering_key is not None
     return FROM[change.control] | (frozenset({State.FAILED}) if releases else frozenset())
 
 
 def _made(
-    delivery_id: DeliveryId, change: Change, *, tenant_id: TenantId, actor: Actor, now: datetime, services: Services
+    delivery_id: DeliveryId,
+    change: DeliveryChange,
+    *,
+    tenant_id: TenantId,
+    actor: Actor,
+    now: datetime,
+    services: Services,
 ) -> Delivery:
     """Makes the change, with messages before and after it, and returns the delivery as it is then.
 
@@ -152,7 +160,7 @@ def _made(
     since = _states(current, change)
     if current.state not in since:
         raise _refusal(current, current.state)
-    if change.control is Control.RESOLVE:
+    if change.control is DeliveryControl.RESOLVE:
         need_approval("delivery.resolve", tenant_id=tenant_id, actor=actor, services=services)
     wakeups = _wakeups(current, change, now=now)
     services.queue.send(wakeups[:1], now=now)
@@ -172,7 +180,7 @@ def _made(
     return after
 
 
-def _wakeups(delivery: Delivery, change: Change, *, now: datetime) -> list[Wakeup]:
+def _wakeups(delivery: Delivery, change: DeliveryChange, *, now: datetime) -> list[Wakeup]:
     """One that finds the change made or not to be made, and one for the time that it is due, where that is before."""
     if change.due_at is None:
         return []
@@ -187,7 +195,7 @@ def _send(wakeups: list[Wakeup], *, services: Services) -> None:
         logger.warning("the delivery waits for its first message", delivery_id=str(wakeups[0].delivery_id))
 
 
-def _refusal(delivery: Delivery, state: State, *, changed: Changed | None = None) -> SallyportError:
+def _refusal(delivery: Delivery, state: State, *, changed: ChangedDelivery | None = None) -> SallyportError:
     if changed is not None and changed.is_orphan:
         return DestinationDeleted()
     return WrongState(noun="delivery", state=state.value, possible=possible(replace(delivery, state=state)))

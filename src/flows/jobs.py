@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from db import jobs as table
-from db.jobs import Listed, Move, Step, Stepped, Survey
+from db.jobs import JobDelivery, JobStep, Move, Stepped, Survey
 from domain.control import CHANGED_WITHIN_SECONDS
 from domain.deliveries import State
 from domain.errors import (
@@ -162,7 +162,7 @@ def _advanced(wakeup: Wakeup, *, services: Services) -> list[Wakeup]:
     return [replace(wakeup, due_at=next_at)]
 
 
-def _step(job: BulkJob, listed: Sequence[Listed], *, now: datetime, services: Services) -> Step:
+def _step(job: BulkJob, listed: Sequence[JobDelivery], *, now: datetime, services: Services) -> JobStep:
     """What is sent is due one by one, when nothing of this step can happen any more: so it needs one message."""
     begin_at = max(job.paced_until, now + timedelta(seconds=STEPPED_WITHIN_SECONDS))
     fits = [delivery for delivery in listed if delivery.fits]
@@ -177,7 +177,7 @@ def _step(job: BulkJob, listed: Sequence[Listed], *, now: datetime, services: Se
         )
         for position, delivery in enumerate(fits)
     ]
-    return Step(
+    return JobStep(
         step_id=services.new_id(now),
         moves=moves,
         looked_at=len(listed),
@@ -187,7 +187,7 @@ def _step(job: BulkJob, listed: Sequence[Listed], *, now: datetime, services: Se
     )
 
 
-def _wakeups(job: BulkJob, listed: Sequence[Listed], step: Step) -> list[Wakeup]:
+def _wakeups(job: BulkJob, listed: Sequence[JobDelivery], step: JobStep) -> list[Wakeup]:
     if job.act is JobAct.CANCEL:
         return []
     names = {delivery.delivery_id: delivery.destination_name for delivery in listed}
@@ -201,7 +201,7 @@ def _wakeups(job: BulkJob, listed: Sequence[Listed], step: Step) -> list[Wakeup]
     ]
 
 
-def _made(job: BulkJob, step: Step, *, now: datetime, services: Services) -> Stepped | None:
+def _made(job: BulkJob, step: JobStep, *, now: datetime, services: Services) -> Stepped | None:
     if job.act is JobAct.CANCEL:
         return table.cancel(services.database, job, step, now=now)
     if job.bounds.state is State.DELIVERED:

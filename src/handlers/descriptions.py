@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from domain.control import Control
+from domain.control import DeliveryControl
 from domain.deliveries import State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
@@ -205,7 +205,9 @@ KINDS: Mapping[str, ProblemKind] = {
         some_headers=_OF_CALL,
     ),
 }
-_POSSIBLE = dict.fromkeys(name.value for kind in (Transition, Control, JobTransition, Decision) for name in kind)
+_POSSIBLE = dict.fromkeys(
+    name.value for kind in (Transition, DeliveryControl, JobTransition, Decision) for name in kind
+)
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "state": {
         "type": "string",

@@ -35,12 +35,12 @@ from db import (
 from db.audit import AuditFilter
 from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
-from db.jobs import Move, Step
+from db.jobs import JobStep, Move
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
 from db.retention import Place
 from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
-from domain.control import Change, Control
+from domain.control import DeliveryChange, DeliveryControl
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
@@ -329,9 +329,13 @@ def decides(
     """A caller's decision about the first delivery."""
 
     def act(database: Database) -> object:
-        wanted = Change(
+        wanted = DeliveryChange(
             change_id=UUID(int=change_id),
-            control=Control.RESOLVE if resolution else Control.CANCEL if becomes is State.CANCELED else Control.RETRY,
+            control=DeliveryControl.RESOLVE
+            if resolution
+            else DeliveryControl.CANCEL
+            if becomes is State.CANCELED
+            else DeliveryControl.RETRY,
             becomes=becomes,
             by="token:x",
             due_at=later(at) if becomes is State.PENDING else None,
@@ -925,7 +929,7 @@ def makes_step(job: BulkJob, *, step_id: int = 70, ids: Sequence[DeliveryId] = (
     """The first step of a job, after which it is done."""
 
     def act(database: Database) -> object:
-        step = Step(
+        step = JobStep(
             step_id=UUID(int=step_id),
             moves=[
                 Move(delivery_id=each, due_at=later(200), new_id=DeliveryId(UUID(int=100 + each.int))) for each in ids

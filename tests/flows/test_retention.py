@@ -135,10 +135,10 @@ def test_a_walk_that_has_no_more_time_says_where_to_go_on(gateway: Gateway, monk
     assert counts == [2, 2, 1]
 
 
-def takes(seconds: float, gateway: Gateway) -> Callable[..., table.Deleted]:
+def takes(seconds: float, gateway: Gateway) -> Callable[..., table.DeletedPage]:
     real = table.delete_page
 
-    def slow(*arguments: object, **keywords: object) -> table.Deleted:
+    def slow(*arguments: object, **keywords: object) -> table.DeletedPage:
         gateway.clock.forward(seconds)
         return real(*arguments, **keywords)  # type: ignore[arg-type]
 
