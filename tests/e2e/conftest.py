@@ -2,19 +2,22 @@
 
 import http.client
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.demonstration import make_destination, working_token
-from local.partner import Call
+from local.demonstration import TENANT, make_destination, working_token
+from local.partner import Call, Partner, Reply
 from local.stack import Stack, StackConfiguration
+
+pytest.register_assert_rewrite("tests.e2e.features")  # which pytest does by itself in files of tests alone
 
 # A message whose worker died comes back after this long instead of three minutes, and its lease has ended by then.
 VISIBILITY_TIMEOUT_SECONDS = 4
@@ -140,6 +143,65 @@ def consumer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Consumer
     token = working_token(stack, stored_in=tmp_path_factory.mktemp("token") / "token")
     make_destination(stack, token=token)
     return Consumer(port=stack.front.port, token=token)
+
+
+class Holding(Partner):
+    """The demo partner's behaviour on another loopback address, and what only a test asks for."""
+
+    def __init__(self, *, port: int) -> None:
+        super().__init__(port=port, report=lambda _: None, address="127.0.0.2")
+        self.released = threading.Event()
+
+    def behave(self, call: Call) -> Reply:
+        """/hold answers when it is released; /large does with more than is stored, /huge with more than is read;
+        /odd has a status that HTTP does not have.
+        """
+        match call.path:
+            case "/hold":
+                self.released.wait(GENEROUS_SECONDS)
+                return Reply(status=200, content="held\n")
+            case "/large":
+                return Reply(status=200, content="x" * (64 * 1024 + 1))
+            case "/odd":
+                return Reply(status=799, content="odd\n")
+            case "/huge":
+                return Reply(status=200, content="x" * (4 * 1024 * 1024 + 1))
+            case _:
+                return super().behave(call)
+
+
+@pytest.fixture(scope="module")
+def other(stack: Stack) -> Iterator[Holding]:
+    partner = Holding(port=stack.partner.port)
+    partner.start()
+    yield partner
+    partner.released.set()
+    partner.stop()
+
+
+@pytest.fixture(scope="module")
+def user(stack: Stack, consumer: Consumer, other: Holding) -> Consumer:
+    """With every scope and uses of its own, and three destinations: one answers on demand, one never, one slowly."""
+    user = replace(consumer, uses=[])
+    port = stack.partner.port
+    for name, base_url in {
+        "other": f"http://127.0.0.2:{other.port}",
+        "nobody": f"http://127.23.45.67:{port}",  # whoever has the port has it on the partner's addresses alone
+    }.items():
+        assert user.call("POST", "/v1/destinations", body={"name": name, "base_url": base_url}).status == 201
+    return user
+
+
+@pytest.fixture(scope="module")
+def limited(stack: Stack, user: Consumer) -> dict[str, Consumer]:
+    """A user by scope, with that scope alone."""
+    admin = stack.functions["AdminFunction"]
+    return {
+        scope: replace(
+            user, token=admin.invoke({"action": "issue_token", "tenant": TENANT, "scopes": [scope]})["token"]
+        )
+        for scope in ("read", "send", "manage")
+    }
 
 
 @pytest.fixture

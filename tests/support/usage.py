@@ -78,7 +78,9 @@ class Document:
         self, name: str, operation: dict[str, Any], *, query: Mapping[str, list[str]], sent: frozenset[str]
     ) -> Iterator[str]:
         for parameter in operation["parameters"]:
-            if parameter["name"] in query:
+            if parameter.get("style") == "deepObject" and any(key.startswith(f"{parameter['name']}[") for key in query):
+                yield f"{name} ?{parameter['name']}"  # each member is a parameter of its own
+            elif parameter["name"] in query:
                 yield f"{name} ?{parameter['name']}"
                 value = query[parameter["name"]][0]
                 yield from self._of_value(parameter["schema"], value, name=f"{name} {parameter['name']}", fields=True)
