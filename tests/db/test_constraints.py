@@ -6,6 +6,7 @@ without that rule the same row is taken, so that nothing else was wrong with it.
 taken.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +18,11 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from domain.auth import AuthType
-from domain.deliveries import State
+from domain.deliveries import Resolution, State
 from domain.destinations import DestinationState, Guarantee
+from domain.jobs import JobState
 from domain.outcomes import OutcomeKind
+from domain.proposals import ProposalState
 from domain.scopes import ALL_SCOPES
 from tests.conftest import FreshDatabase
 
@@ -33,11 +36,26 @@ TOKEN, BANK, THEIR_BANK = UUID(int=3), UUID(int=4), UUID(int=5)
 DELIVERY, THEIR_DELIVERY, ATTEMPT = UUID(int=6), UUID(int=7), UUID(int=8)
 NEW_DELIVERY, NOBODY = UUID(int=13), UUID(int=99)
 
+JOB, PROPOSAL, SEAL = UUID(int=16), UUID(int=17), UUID(int=18)
+OLDER_ENTRY, ENTRY = UUID(int=19), UUID(int=20)
+
+
+def content(entry_id: UUID = ENTRY, tenant_id: UUID = ACME) -> str:
+    """Of an entry in the audit log; it ends with `filler`."""
+    entry = {"by": "operator", "entry_id": str(entry_id), "on": str(BANK), "tenant_id": str(tenant_id), "what": "done"}
+    return json.dumps({**entry, "filler": ""})
+
+
+def padded(octets: int) -> str:
+    """The content, as long as that."""
+    return content().replace('"filler": "', '"filler": "' + "x" * (octets - len(content())))
+
+
 TOKEN_PARTS = ("token_id", "sealed_token", "token_basis", "usable_until", "renew_at")
 
 # A valid row of each table, beside those that are there.
 ROWS: dict[str, dict[str, object]] = {
-    "tenant": {"tenant_id": UUID(int=10), "name": "new", "created_at": NOW},
+    "tenant": {"tenant_id": UUID(int=10), "name": "new", "created_at": NOW, "approvals_above": None},
     "token": {
         "token_id": UUID(int=11),
         "tenant_id": ACME,
@@ -46,6 +64,8 @@ ROWS: dict[str, dict[str, object]] = {
         "created_at": NOW,
         "revoked_at": None,
         "last_used_at": None,
+        "expires_at": None,
+        "destination_ids": None,
     },
     "destination": {
         "destination_id": UUID(int=12),
@@ -118,6 +138,12 @@ ROWS: dict[str, dict[str, object]] = {
         "questions_answered": None,
         "ask_silent": None,
         "first_answered_at": None,
+        "resolution": None,
+        "resolved_by": None,
+        "resolved_at": None,
+        "note": None,
+        "replay_of": None,
+        "act_id": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -168,7 +194,57 @@ ROWS: dict[str, dict[str, object]] = {
         "response_truncated": None,
         "moved_lease_id": None,
         "kind": "send",
+        "recorded_in": 1,
+        "headers_sha256": None,
     },
+    "audit_entry": {
+        "tenant_id": ACME,
+        "sequence": 2,
+        "at": NOW,
+        "content": content(),
+        "previous": b"p" * 32,
+        "hash": b"h" * 32,
+    },
+    "audit_head": {"tenant_id": ACME, "sequence": 1, "at": NOW, "hash": b"h" * 32},
+    "job": {
+        "job_id": UUID(int=21),
+        "tenant_id": ACME,
+        "idempotency_key": "new",
+        "act": "replay",
+        "destination_id": BANK,
+        "of_state": "failed",
+        "outcome": None,
+        "status_class": None,
+        "since_id": UUID(int=0),
+        "until_id": NOBODY,
+        "rate": 1.0,
+        "expected": 2,
+        "created_at": NOW,
+        "created_by": "token:1",
+        "state": "running",
+        "after_id": UUID(int=0),
+        "step_id": None,
+        "paced_until": NOW,
+        "changed": 0,
+        "skipped": 0,
+        "finished_at": None,
+    },
+    "proposal": {
+        "proposal_id": UUID(int=22),
+        "tenant_id": ACME,
+        "act": "POST",
+        "target": "/v1/replays",
+        "request": Jsonb({}),
+        "sealed_request": b"x",
+        "state": "open",
+        "created_at": NOW,
+        "created_by": "token:1",
+        "expires_at": NOW,
+        "decided_at": None,
+        "decided_by": None,
+    },
+    "attempt_seal": {"seal_id": UUID(int=23), "tenant_id": ACME, "since": 1, "until": 2, "leaves": b"l" * 32},
+    "seal_progress": {"only_row": True, "sealed_until": 1},
     "schema_migration": {"number": 900, "name": "0900_new", "sha256": b"n" * 32, "applied_at": NOW},
 }
 PRESENT: list[tuple[str, Row]] = [
@@ -194,8 +270,15 @@ PRESENT: list[tuple[str, Row]] = [
     ("slot_waiter", {"destination_id": THEIR_BANK}),
     ("attempt_under_way", {"destination_id": THEIR_BANK}),
     ("ordering_place", {"destination_id": THEIR_BANK, "delivery_id": THEIR_DELIVERY}),
+    ("audit_entry", {"sequence": 1, "content": content(OLDER_ENTRY)}),
+    ("audit_head", {"tenant_id": OTHERS}),
+    ("job", {"job_id": JOB, "idempotency_key": "key"}),
+    ("proposal", {"proposal_id": PROPOSAL}),
+    ("attempt_seal", {"seal_id": SEAL}),
 ]
 THEIRS: dict[str, object] = {"tenant_id": OTHERS, "destination_id": THEIR_BANK}
+DECIDED: dict[str, object] = {"state": "approved", "decided_at": NOW, "decided_by": "token:2"}
+RESOLVED: dict[str, object] = {"resolution": "delivered", "resolved_by": "token:1", "resolved_at": NOW}
 SENDING: dict[str, object] = {"state": "sending", "lease_id": NOBODY, "leased_until": NOW}
 ANSWERED: dict[str, object] = {
     "outcome": "answered",
@@ -205,6 +288,9 @@ ANSWERED: dict[str, object] = {
     "response_body": b"",
     "response_truncated": False,
 }
+UNFINISHED = (JobState.RUNNING, JobState.PAUSED)
+# The states of a proposal that are stored once somebody has decided; that it has expired is not stored.
+DECISIONS = [state for state in ProposalState if state not in (ProposalState.OPEN, ProposalState.EXPIRED)]
 NO_ANSWER = [kind.value for kind in OutcomeKind if kind is not OutcomeKind.ANSWERED]
 NAMES_REFUSED: list[Row] = [
     {"name": name} for name in ("", "Acme", "acmE", "-a", "a_b", "a b", "\u00e4", "a\n", "a" * 64)
@@ -214,18 +300,25 @@ NAMES_TAKEN: list[Row] = [{"name": name} for name in ("a", "7", "a-", "a-7", "z9
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What a rule refuses and what it takes; `implied_by` names one that has to go before this one is ever met."""
+    """What a rule refuses and what it takes; `implied_by` names one that has to go before this one is ever met.
+
+    `beside` is a row that has to be there for what is refused, and that would be in the way of what is taken.
+    """
 
     table: str
     refused: Sequence[Row]
     taken: Sequence[Row]
     implied_by: str = ""
+    beside: Row | None = None
 
 
 CASES = {
     "tenant_pkey": Case(table="tenant", refused=[{"tenant_id": ACME}], taken=[]),
     "tenant_name_once": Case(table="tenant", refused=[{"name": "acme"}], taken=[]),
     "tenant_name_form": Case(table="tenant", refused=NAMES_REFUSED, taken=NAMES_TAKEN),
+    "tenant_approvals_above_not_negative": Case(
+        table="tenant", refused=[{"approvals_above": -1}], taken=[{"approvals_above": 0}, {"approvals_above": 1}]
+    ),
     "token_pkey": Case(table="token", refused=[{"token_id": TOKEN}], taken=[]),
     "token_sha256_once": Case(table="token", refused=[{"token_sha256": b"t" * 32}], taken=[]),
     "token_sha256_length": Case(
@@ -371,6 +464,19 @@ CASES = {
         ],
         taken=[THEIRS],
     ),
+    "delivery_resolution_known": Case(
+        table="delivery",
+        refused=[{**RESOLVED, "resolution": name} for name in ("", "Delivered", "unknown")],
+        taken=[{**RESOLVED, "resolution": name} for name in Resolution],
+    ),
+    "delivery_resolved_by_somebody": Case(
+        table="delivery",
+        refused=[{**RESOLVED, "resolved_by": None}, {"resolved_by": "token:1"}],
+        taken=[RESOLVED],
+    ),
+    "delivery_resolved_has_time": Case(
+        table="delivery", refused=[{**RESOLVED, "resolved_at": None}, {"resolved_at": NOW}], taken=[RESOLVED]
+    ),
     "destination_flow_pkey": Case(table="destination_flow", refused=[{"destination_id": THEIR_BANK}], taken=[]),
     "destination_flow_destination_exists": Case(
         table="destination_flow", refused=[{"destination_id": NOBODY}], taken=[]
@@ -454,11 +560,120 @@ CASES = {
         taken=[{**ANSWERED, "response_body": b"x" * 65_536}],
     ),
     "attempt_delivery_exists": Case(table="attempt", refused=[{"delivery_id": NOBODY}], taken=[]),
+    "audit_entry_pkey": Case(
+        table="audit_entry",
+        refused=[{"sequence": 1}],
+        taken=[{"sequence": 1, "tenant_id": OTHERS, "content": content(tenant_id=OTHERS)}],
+    ),
+    "audit_entry_once": Case(
+        table="audit_entry",
+        refused=[{"content": content(OLDER_ENTRY)}],
+        taken=[{"tenant_id": OTHERS, "content": content(OLDER_ENTRY, OTHERS)}],
+    ),
+    "audit_entry_numbered_from_one": Case(
+        table="audit_entry", refused=[{"sequence": 0}, {"sequence": -1}], taken=[{"sequence": 3}]
+    ),
+    "audit_entry_hash_lengths": Case(
+        table="audit_entry",
+        refused=[{name: b"n" * length} for name in ("previous", "hash") for length in (0, 31, 33)],
+        taken=[],
+    ),
+    "audit_entry_content_bounded": Case(
+        table="audit_entry", refused=[{"content": padded(16_385)}], taken=[{"content": padded(16_384)}]
+    ),
+    "audit_entry_of_its_tenant": Case(
+        table="audit_entry",
+        refused=[{"tenant_id": OTHERS}, {"content": content(tenant_id=OTHERS)}],
+        taken=[{"tenant_id": OTHERS, "content": content(tenant_id=OTHERS)}],
+    ),
+    "audit_head_pkey": Case(table="audit_head", refused=[{"tenant_id": OTHERS}], taken=[]),
+    "job_pkey": Case(table="job", refused=[{"job_id": JOB}], taken=[]),
+    "job_key_once": Case(
+        table="job", refused=[{"idempotency_key": "key"}], taken=[{"idempotency_key": "key", **THEIRS}]
+    ),
+    # What is not a job's act has no states to work on either.
+    "job_act_known": Case(
+        table="job",
+        refused=[{"act": name} for name in ("", "Replay", "resolve")],
+        taken=[{"act": "replay"}, {"act": "cancel", "of_state": "pending"}],
+        implied_by="job_of_state_fits",
+    ),
+    "job_state_known": Case(
+        table="job",
+        refused=[{"state": state, "finished_at": NOW} for state in ("", "failed", "Running")],
+        taken=[{"state": state, "finished_at": None if state in UNFINISHED else NOW} for state in JobState],
+    ),
+    "job_finished_has_time": Case(
+        table="job",
+        refused=[{"state": state, "finished_at": NOW if state in UNFINISHED else None} for state in JobState],
+        taken=[{"state": "done", "finished_at": NOW}],
+    ),
+    "job_of_state_fits": Case(
+        table="job",
+        refused=[
+            *({"of_state": state} for state in ("", "pending", "sending", "canceled")),
+            *({"act": "cancel", "of_state": state} for state in State if state is not State.PENDING),
+        ],
+        taken=[
+            *({"of_state": state} for state in ("failed", "unknown", "delivered")),
+            {"act": "cancel", "of_state": "pending"},
+        ],
+    ),
+    "job_rate_positive": Case(table="job", refused=[{"rate": 0}, {"rate": -0.5}], taken=[{"rate": 0.001}]),
+    "job_destination_exists": Case(
+        table="job",
+        refused=[
+            {"destination_id": NOBODY},
+            {"destination_id": THEIR_BANK},  # another tenant's
+            {"tenant_id": OTHERS},
+        ],
+        taken=[{"destination_id": None}, THEIRS],
+    ),
+    "proposal_pkey": Case(table="proposal", refused=[{"proposal_id": PROPOSAL}], taken=[]),
+    "proposal_tenant_exists": Case(table="proposal", refused=[{"tenant_id": NOBODY}], taken=[{"tenant_id": OTHERS}]),
+    "proposal_state_known": Case(
+        table="proposal",
+        refused=[{**DECIDED, "state": name} for name in ("", "Open", "expired")],
+        taken=[{}, *({**DECIDED, "state": name} for name in DECISIONS)],
+    ),
+    "proposal_decided_by_somebody": Case(
+        table="proposal",
+        refused=[
+            {**DECIDED, "state": "open"},
+            *({"state": name, "decided_at": NOW} for name in DECISIONS),
+            {**DECIDED, "decided_at": None},
+            {"decided_at": NOW},
+            {"decided_by": "token:2"},
+            {"state": "rejected"},
+        ],
+        taken=[DECIDED],
+    ),
+    "proposal_approved_by_another": Case(
+        table="proposal",
+        refused=[
+            {**DECIDED, "state": name, "decided_by": "token:1"}
+            for name in DECISIONS
+            if name is not ProposalState.REJECTED
+        ],
+        taken=[{**DECIDED, "state": "rejected", "decided_by": "token:1"}],
+    ),
+    "attempt_seal_pkey": Case(table="attempt_seal", refused=[{"seal_id": SEAL}], taken=[]),
+    "attempt_seal_is_an_interval": Case(
+        table="attempt_seal", refused=[{"until": 1}, {"until": 0}], taken=[{"since": 1, "until": 3}]
+    ),
+    "attempt_seal_leaf_lengths": Case(
+        table="attempt_seal",
+        refused=[{"leaves": b"l" * length} for length in (0, 31, 33)],
+        taken=[{"leaves": b"l" * 64}],
+    ),
+    "seal_progress_pkey": Case(table="seal_progress", refused=[{}], taken=[], beside={"sealed_until": 2}),
+    "seal_progress_is_one_row": Case(table="seal_progress", refused=[{"only_row": False}], taken=[]),
     "schema_migration_pkey": Case(table="schema_migration", refused=[{"number": 1}], taken=[]),
 }
 # All other columns are never empty.
 MAY_BE_EMPTY = {
-    *(("token", name) for name in ("revoked_at", "last_used_at")),
+    ("tenant", "approvals_above"),
+    *(("token", name) for name in ("revoked_at", "last_used_at", "expires_at", "destination_ids")),
     *(("destination", name) for name in ("sealed_credentials", "sealed_certificate", "sealed_signing")),
     *(("destination", name) for name in ("state_reason", "state_changed_at", "state_changed_by")),
     *(("destination", name) for name in ("credentials_changed_at", "deleted_at", "deleted_name")),
@@ -472,6 +687,10 @@ MAY_BE_EMPTY = {
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
+    *(("attempt", name) for name in ("recorded_in", "headers_sha256")),
+    *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
+    *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
+    *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }
 NEVER_EMPTY = [(table, name) for table, row in ROWS.items() for name in row if (table, name) not in MAY_BE_EMPTY]
 
@@ -483,6 +702,7 @@ def connection(shared_database: FreshDatabase) -> Iterator[Connection]:
         for table, changes in PRESENT:
             insert(made, table, changes)
         made.execute("DELETE FROM destination_flow WHERE destination_id = %s", [BANK])  # each has one from the start
+        made.execute("DELETE FROM seal_progress")  # it has its only row from the start
         yield made
 
 
@@ -560,10 +780,19 @@ def test_a_rule_refuses_what_it_is_there_for_and_nothing_else_does(
     connection: Connection, name: str, change: Row
 ) -> None:
     case = CASES[name]
+
+    def without(*rules: str) -> Callable[[Connection], object]:
+        def prepare(connection: Connection) -> None:
+            dropping(case.table, *rules)(connection)
+            if case.beside is not None:
+                insert(connection, case.table, case.beside)
+
+        return prepare
+
     with pytest.raises(psycopg.errors.IntegrityError) as refused:
-        takes(connection, case.table, change, without=dropping(case.table, case.implied_by))
+        takes(connection, case.table, change, without=without(case.implied_by))
     assert refused.value.diag.constraint_name == name
-    takes(connection, case.table, change, without=dropping(case.table, case.implied_by, name))
+    takes(connection, case.table, change, without=without(case.implied_by, name))
 
 
 @pytest.mark.parametrize(("name", "change"), TAKEN, ids=[name for name, _ in TAKEN])
@@ -580,7 +809,7 @@ def test_a_column_that_is_never_empty_is_refused_without_a_value(
     assert (refused.value.diag.table_name, refused.value.diag.column_name) == (table, column)
 
 
-def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_of_their_own(
+def test_only_what_no_statement_needs_to_write_has_a_value_of_its_own(
     connection: Connection,
 ) -> None:
     defaults = found(
@@ -589,8 +818,10 @@ def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_
     )
     later = {("destination", name) for name in ("state", "version", "options")}
     names = ("full_at", "line_until", "in_flight", "in_flight_until", "attempts", "failures")
-    later |= {("destination_flow", name) for name in names} | {("attempt", "kind")}
-    assert defaults == {("schema_migration", "applied_at"), *later}
+    later |= {("destination_flow", name) for name in names} | {("attempt", "kind"), ("attempt", "recorded_in")}
+    beginnings = {*(("audit_head", name) for name in ("sequence", "at", "hash")), ("seal_progress", "only_row")}
+    beginnings |= {("job", name) for name in ("changed", "skipped")}
+    assert defaults == {("schema_migration", "applied_at"), *later, *beginnings}
     with connection.transaction(force_rollback=True):
         connection.execute("INSERT INTO schema_migration (number, name, sha256) VALUES (901, 'x', 'x')")
         row = connection.execute("SELECT applied_at = now() FROM schema_migration WHERE number = 901").fetchone()
@@ -599,14 +830,41 @@ def test_only_a_migrations_time_and_what_older_code_does_not_write_have_a_value_
 
 @pytest.mark.parametrize("state", State)
 def test_a_deliverys_phase_follows_from_its_state(connection: Connection, state: State) -> None:
-    """PostgreSQL and the code, which lists by it, agree; and there is no other generated column."""
+    """PostgreSQL and the code, which lists by it, agree."""
     lease = SENDING if state is State.SENDING else {}
     with connection.transaction(force_rollback=True):
         insert(connection, "delivery", {"state": state, "finished_at": NOW if state.finished else None, **lease})
         phase = connection.execute("SELECT phase FROM delivery WHERE delivery_id = %s", [NEW_DELIVERY]).fetchone()
     assert phase == (state.phase,)
-    generated = found(connection, f"SELECT relname::text, attname::text FROM {COLUMNS} AND attgenerated <> ''")  # noqa: S608
-    assert generated == {("delivery", "phase")}
+
+
+# What is searched of an entry in the audit log is generated from its content, from these members.
+SEARCHED = {"entry_id": "entry_id", "what": "what", "actor": "by", "subject": "on"}
+
+
+def test_no_other_columns_are_generated_than_a_phase_and_what_is_searched_of_the_audit_log(
+    connection: Connection,
+) -> None:
+    generated = found(
+        connection,
+        f"SELECT relname::text, attname::text, attnotnull FROM {COLUMNS} AND attgenerated <> ''",  # noqa: S608
+    )
+    assert generated == {("delivery", "phase", True), *(("audit_entry", name, True) for name in SEARCHED)}
+
+
+@pytest.mark.parametrize(("column", "member"), SEARCHED.items())
+def test_what_is_searched_of_the_audit_log_is_what_was_hashed(connection: Connection, column: str, member: str) -> None:
+    def changes(value: str | None) -> Row:
+        return {"content": json.dumps({**json.loads(content()), member: value})}
+
+    value = str(UUID(int=30))
+    statement = sql.SQL("SELECT {}::text FROM audit_entry WHERE sequence = 2").format(sql.Identifier(column))
+    with connection.transaction(force_rollback=True):
+        insert(connection, "audit_entry", changes(value))
+        assert connection.execute(statement).fetchone() == (value,)
+    with pytest.raises(psycopg.errors.NotNullViolation) as refused:
+        takes(connection, "audit_entry", changes(None), without=nothing)
+    assert refused.value.diag.column_name == column
 
 
 @pytest.mark.parametrize("table", ["attempt", "delivery_body"])
@@ -622,7 +880,19 @@ REFERENCES = {
     "destination_tenant_exists": ("destination", "tenant"),
     "token_tenant_exists": ("token", "tenant"),
     "delivery_destination_exists": ("delivery", "destination"),
+    "job_destination_exists": ("job", "destination"),
+    "oauth_token_of_destination": ("oauth_token", "destination"),
+    "proposal_tenant_exists": ("proposal", "tenant"),
 }
+
+
+def test_all_else_that_refers_to_a_row_goes_with_it(connection: Connection) -> None:
+    references = found(
+        connection,
+        "SELECT conname::text, confdeltype::text FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid "  # noqa: S608
+        f"WHERE {IN_OURS} AND contype = 'f'",
+    )
+    assert {name for name, action in references if action != "c"} == set(REFERENCES)
 
 
 @pytest.mark.parametrize("rule", REFERENCES)
