@@ -25,6 +25,7 @@ HIDDEN = {
     ("destination", "sealed_signing"),
     ("oauth_token", "sealed_token"),
     ("oauth_token", "token_basis"),  # a hash over credentials
+    ("proposal", "sealed_request"),  # a call that may hold credentials
 }
 # What operators read of deliveries: when which destination answered to which address, and nothing else.
 SIGHTED = {
@@ -32,6 +33,8 @@ SIGHTED = {
     *(("delivery", name) for name in ("delivery_id", "destination_id", "phase")),
     *(("attempt", name) for name in ("delivery_id", "number", "outcome", "egress_address", "status", "started_at")),
 }
+# What the API reads of a tenant: how many deliveries need no approval. Names are for operators.
+APPROVALS = {("tenant", "tenant_id"), ("tenant", "approvals_above")}
 # What never changes of a destination.
 LASTING = {
     ("destination", "destination_id"),
@@ -149,7 +152,7 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "tables"),
+    ("role", "tables", "single"),
     [
         (
             APPLICATION_ROLE,
@@ -165,14 +168,18 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
                     "audit_head",
                     "attempt_seal",
                     "seal_progress",
+                    "job",
+                    "proposal",
                 ),
             },
+            APPROVALS,
         ),
-        (ADMIN_ROLE, {"tenant", "token", "audit_entry", "audit_head"}),
+        (ADMIN_ROLE, {"tenant", "token", "audit_entry", "audit_head"}, SIGHTED),
     ],
 )
-def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres, role: str, tables: set[str]) -> None:
-    single = SIGHTED if role == ADMIN_ROLE else set()
+def test_the_other_functions_read_the_tables_that_they_work_on(
+    server: Postgres, role: str, tables: set[str], single: set[tuple[str, str]]
+) -> None:
     assert readable(server, role) == {(table, column) for table, column in columns(server) if table in tables} | single
 
 
@@ -189,11 +196,24 @@ def test_the_other_functions_read_the_tables_that_they_work_on(server: Postgres,
         (APPLICATION_ROLE, "DELETE FROM delivery"),
         (APPLICATION_ROLE, "DELETE FROM attempt"),
         (APPLICATION_ROLE, "DROP TABLE attempt"),
+        (APPLICATION_ROLE, "SELECT name FROM tenant"),
+        (APPLICATION_ROLE, "UPDATE tenant SET approvals_above = NULL"),
+        (APPLICATION_ROLE, "UPDATE proposal SET created_by = 'somebody else'"),  # who could then approve it
+        (APPLICATION_ROLE, "UPDATE proposal SET expires_at = 'infinity'"),
+        (APPLICATION_ROLE, "DELETE FROM proposal"),
+        (APPLICATION_ROLE, "UPDATE job SET since_id = until_id"),
+        (APPLICATION_ROLE, "DELETE FROM job"),
+        (APPLICATION_ROLE, "UPDATE attempt_seal SET leaves = ''"),
+        (APPLICATION_ROLE, "DELETE FROM attempt_seal"),
+        (APPLICATION_ROLE, "INSERT INTO seal_progress (sealed_until) VALUES (1)"),
+        (APPLICATION_ROLE, "DELETE FROM seal_progress"),
         *((role, statement) for role in (APPLICATION_ROLE, ADMIN_ROLE) for statement in REWRITES),
         (ADMIN_ROLE, "SELECT path FROM delivery"),
         (ADMIN_ROLE, "SELECT body FROM delivery_body"),
         (ADMIN_ROLE, "SELECT base_url FROM destination"),
         (ADMIN_ROLE, "SELECT response_body FROM attempt"),
+        (ADMIN_ROLE, "SELECT sealed_request FROM proposal"),
+        (ADMIN_ROLE, "SELECT FROM job"),
         (ADMIN_ROLE, "UPDATE token SET token_sha256 = NULL"),
         (ADMIN_ROLE, "DELETE FROM token"),
         (ADMIN_ROLE, "DELETE FROM tenant"),
@@ -210,13 +230,22 @@ WRITTEN = {
         {
             *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
             *("destination_flow", "slot_waiter", "attempt_under_way", "ordering_place", "delivery_term"),
-            "attempt_seal",
+            *("attempt_seal", "job", "proposal"),
         },
         {"destination", "oauth_token", "destination_flow", "delivery", "attempt", "attempt_under_way"},
-        {("seal_progress", "sealed_until")},
+        {
+            ("seal_progress", "sealed_until"),
+            *(("job", name) for name in ("state", "after_id", "step_id", "paced_until", "changed", "skipped")),
+            ("job", "finished_at"),
+            *(("proposal", name) for name in ("state", "decided_at", "decided_by", "sealed_request")),
+        },
     ),
     AUTHORIZER_ROLE: (set[str](), set[str](), {("token", "last_used_at")}),
-    ADMIN_ROLE: ({"tenant", "token"}, set[str](), {("tenant", "name"), ("token", "revoked_at")}),
+    ADMIN_ROLE: (
+        {"tenant", "token"},
+        set[str](),
+        {("tenant", "name"), ("tenant", "approvals_above"), ("token", "revoked_at")},
+    ),
     READONLY_ROLE: (set[str](), set[str](), set[tuple[str, str]]()),
 }
 
@@ -239,6 +268,47 @@ def test_a_role_writes_the_columns_that_its_statements_write_and_no_others(serve
     assert allowed("UPDATE") == single | whole - LASTING
 
 
+# What each role deletes, at most: what has passed by itself. Deliveries go by delete_ended alone.
+DELETED = {
+    APPLICATION_ROLE: {"slot_waiter", "attempt_under_way", "ordering_place"},
+    AUTHORIZER_ROLE: set[str](),
+    ADMIN_ROLE: set[str](),
+    READONLY_ROLE: set[str](),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_deletes_from_few_tables_and_empties_none(server: Postgres, role: str) -> None:
+    rights = "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"
+    with connected(server, MASTER) as connection:
+        rows = connection.execute(
+            "SELECT relname::text, name FROM pg_class CROSS JOIN unnest(%(rights)s::text[]) AS listed (name) "
+            "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
+            "AND has_table_privilege(%(role)s, pg_class.oid, name)",
+            {"rights": list(rights), "role": role},
+        ).fetchall()
+    assert set(rows) == {(table, "DELETE") for table in DELETED[role]}
+
+
+# Functions that run with the rights of the owner of the schema, and who may call them.
+OWNERS_FUNCTIONS = {"append_audit": {APPLICATION_ROLE, ADMIN_ROLE}, "delete_ended": {APPLICATION_ROLE}}
+
+
+def test_few_functions_have_the_owners_rights_and_each_is_for_the_roles_that_need_it(server: Postgres) -> None:
+    """Their search path is fixed, with temporary tables last: nobody else's table takes the place of ours."""
+    with connected(server, MASTER) as connection:
+        rows = connection.execute(
+            "SELECT proname::text, rolname::text, has_function_privilege(rolname, pg_proc.oid, 'EXECUTE'), "
+            "proconfig[1] LIKE 'search_path=%%, pg_temp' "
+            "FROM pg_proc CROSS JOIN pg_roles "
+            "WHERE pronamespace = 'public'::regnamespace AND prosecdef AND rolname = ANY (%s)",
+            [list(ROLES)],
+        ).fetchall()
+    assert set(rows) == {
+        (name, role, role in callers, True) for name, callers in OWNERS_FUNCTIONS.items() for role in ROLES
+    }
+
+
 def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> None:
     assert readable(server, READONLY_ROLE) == columns(server) - HIDDEN
 
@@ -255,6 +325,7 @@ def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> 
         "SET default_transaction_read_only = off; DELETE FROM attempt",  # not the setting stops them but the grants
         "SET ROLE sallyport_app",
         "SELECT * FROM token",
+        "SELECT sealed_request FROM proposal",
         "SELECT append_audit(gen_random_uuid(), now(), '{}')",
     ],
 )
