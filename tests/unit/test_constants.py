@@ -419,7 +419,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_LONGEST_PEM": 8192,
     },
     "flows/probes.py": {"REMEMBERED_PROBES": 1000},
-    "flows/verify_destination.py": {"WITHIN_SECONDS": 25.0, "APART_SECONDS": 5.0},
+    "flows/verify_destination.py": {"ANSWER_SECONDS": 1.0, "APART_SECONDS": 5.0},
     "domain/probe.py": {"DENYING_STATUSES": frozenset({401, 403, 407})},
     "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
     "handlers/schemas/destinations/reconcile.py": {

@@ -36,6 +36,7 @@ from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDel
 from handlers.schemas.destinations import NewDestinationBody, new_destination
 from handlers.schemas.destinations.patch import change
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
+from handlers.schemas.jobs import NewCancellationBody, NewReplayBody, bounds
 from tests.egress.authorities import Authority
 from tests.support.signing import key_of
 
@@ -45,6 +46,7 @@ AN_ID = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
 MONTH = timedelta(days=30)
 METADATA_ROOM = METADATA_LIMIT_BYTES - len('{"a": ""}')
 MOMENT = timedelta(microseconds=1)
+AN_HOUR_AGO = NOW - timedelta(hours=1)
 
 type Members = dict[str, Any]
 
@@ -552,6 +554,21 @@ def destination(members: Members) -> None:
     new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT, now=datetime.now(UTC))
 
 
+def replay(members: Members, *, proposed_at: datetime | None = None) -> None:
+    body = body_as(json.dumps({"state": "failed", **members}).encode(), NewReplayBody)
+    bounds(body, tenant_id=TENANT, destination_id=None, now=NOW, proposed_at=proposed_at)
+
+
+def proposed_replay(members: Members) -> None:
+    """One that was approved an hour later: what was accepted meanwhile was not proposed."""
+    replay(members, proposed_at=AN_HOUR_AGO)
+
+
+def cancellation(members: Members) -> None:
+    body = body_as(json.dumps(members).encode(), NewCancellationBody)
+    bounds(body, tenant_id=TENANT, destination_id=None, now=NOW, proposed_at=None)
+
+
 FACTS = CertificateFacts(
     subject="CN=acme", issuer="CN=bank", serial_number="1", not_before=NOW, not_after=NOW + MONTH, sha256="00"
 )
@@ -622,11 +639,25 @@ PATCHES: list[tuple[str, Members, Members]] = [
         {"base_url": "https://other.example.com", "auth": BEARER, "client_certificate": None},
     ),
 ]
+
+
+def since(moment: datetime, *, until: datetime | None = None) -> Members:
+    return {"since": moment.isoformat(), "until": until and until.isoformat()}
+
+
+# Deliveries of a job: from `since` on, and before the call and `until`.
+JOBS: list[tuple[str, Members, Members]] = [
+    ("/since", since(NOW), since(NOW - MOMENT)),
+    ("/since", since(NOW, until=NOW + MONTH), since(NOW - MOMENT, until=NOW + MONTH)),
+    ("/since", since(AN_HOUR_AGO, until=AN_HOUR_AGO), since(AN_HOUR_AGO - MOMENT, until=AN_HOUR_AGO)),
+]
 WITHOUT_CERTIFICATE: Members = {"client_certificate": None}
 CASES: list[tuple[Any, str, Members, Members]] = [(patched, *case) for case in PATCHES]
 CASES += [(patched_client, "/client_certificate", WITHOUT_CERTIFICATE, {**WITHOUT_CERTIFICATE, "auth": BEARER})]
 CASES += [(patched_signer, *case) for case in SIGNERS]
 CASES += [(delivery, *case) for case in DELIVERIES]
+CASES += [(made, *case) for made in (replay, cancellation) for case in JOBS]
+CASES += [(proposed_replay, "/since", since(AN_HOUR_AGO), since(AN_HOUR_AGO - MOMENT))]
 CASES += [
     (destination, *case)
     for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES, *RECONCILE, *RECONCILE_TYPES)
