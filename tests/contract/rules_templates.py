@@ -98,6 +98,16 @@ def nested_stacks_are_named_like_their_files(project: Project) -> list[str]:
     ]
 
 
+def no_name_is_of_two_things(project: Project) -> list[str]:
+    """Of a parameter and a resource of one template: CloudFormation refuses that before it makes anything."""
+    faults = []
+    for name in project.texts:
+        template = project.written(name)
+        both = template.get("Parameters", {}).keys() & template["Resources"].keys()
+        faults += [f"{name}: {key} is a parameter and a resource" for key in sorted(both)]
+    return faults
+
+
 def every_parameter_is_limited(project: Project) -> list[str]:
     """Of the root, which passes them on: by a pattern, by values or bounds."""
     return [
@@ -394,6 +404,7 @@ RULES = [
     everything_is_described,
     functions_stand_after_what_is_theirs,
     nested_stacks_are_named_like_their_files,
+    no_name_is_of_two_things,
     every_parameter_is_limited,
     every_resource_is_as_aws_describes_its_type,
     nested_templates_get_what_they_ask_for,

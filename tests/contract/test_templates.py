@@ -317,6 +317,9 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_templates.nested_stacks_are_named_like_their_files: [
         reworded(APPLICATION, "  VpcFlowLogs:\n", "  TrafficLog:\n"),
     ],
+    rules_templates.no_name_is_of_two_things: [
+        reworded("infra/endpoints.yaml", "  XrayEndpoint:\n", "  XrayAccess:\n"),
+    ],
     rules_templates.every_parameter_is_limited: [
         added(APPLICATION, "Parameters", UNLIMITED),
     ],
