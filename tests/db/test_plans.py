@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from db import attempts, deliveries
+from domain.limits import CircuitBreaker
+from domain.options import DestinationOptions
 from flows.accept import accept
 from flows.attempt import attempt_due
 from tests.support.gateway import Gateway
@@ -19,8 +21,9 @@ GENEROUS_SECONDS = 60
 
 @pytest.fixture
 def crowded(gateway: Gateway) -> Gateway:
-    """A gateway with a destination that is not there, and MANY deliveries that have ended, each with an attempt."""
-    gateway.destination("http://127.0.0.1:1")
+    """A gateway with a destination that is not there, and MANY deliveries that have ended, each with an attempt. No
+    circuit breaker opens: each delivery is attempted."""
+    gateway.destination("http://127.0.0.1:1", options=DestinationOptions(circuit_breaker=CircuitBreaker(enabled=False)))
     accept(gateway.new(), wait_seconds=None, services=gateway.services)
     gateway.copy_deliveries(MANY)
     gateway.sql(
@@ -45,7 +48,8 @@ def wait_for_counts(gateway: Gateway) -> None:
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
     give_up_at = time.monotonic() + GENEROUS_SECONDS
-    while gateway.sql(others) and time.monotonic() < give_up_at:
+    while gateway.sql(others):
+        assert time.monotonic() < give_up_at
         time.sleep(0.05)
 
 
@@ -76,6 +80,7 @@ def test_the_life_of_a_delivery_walks_through_no_table(crowded: Gateway) -> None
             assert attempts.with_delivery(crowded.services.database, tenant_id=crowded.tenant_id, delivery_id=wanted)
     crowded.services.database.close()
     after = read_when_told(crowded, attempts_made=before["attempt"]["n_tup_ins"] + 3 * ROUNDS)
+    assert after["attempt"]["n_tup_ins"] == before["attempt"]["n_tup_ins"] + 3 * ROUNDS
     for table in ("delivery", "delivery_body", "attempt"):
         assert after[table]["seq_tup_read"] == before[table]["seq_tup_read"], table
         assert after[table]["seq_scan"] == before[table]["seq_scan"], table
