@@ -37,6 +37,7 @@ from tests.e2e.features.helpers import (
     encrypted,
     kind_of,
     pem,
+    received,
 )
 
 PRIVATE_KEYS: dict[AssertionAlgorithm, Callable[[], PrivateKey]] = {
@@ -50,8 +51,8 @@ PRIVATE_KEYS: dict[AssertionAlgorithm, Callable[[], PrivateKey]] = {
 def test_several_headers_carry_the_credentials(stack: Stack, user: Consumer) -> None:
     pairs = [{"name": "X-Client-Id", "value": "acme"}, {"name": "X-Client-Secret", "value": "of-a-bank"}]
     name = created(user, stack, "features-headers", auth={"type": "header", "headers": pairs})
-    assert user.deliver(destination=name, path="/orders", headers=WAIT).json["state"] == "delivered"
-    arrived = stack.partner.calls[-1].headers
+    sent = user.deliver(destination=name, path="/orders", headers=WAIT).json
+    arrived = received(stack.partner, sent).headers
     assert (arrived["x-client-id"], arrived["x-client-secret"]) == ("acme", "of-a-bank")
 
 
@@ -67,7 +68,7 @@ def test_a_request_is_signed_for_aws_as_its_own_library_would(stack: Stack, user
     name = created(user, stack, "features-aws", auth=auth)
     sent = user.deliver(destination=name, path="/orders", query="a=1", body={"a": 1}, headers=WAIT)
     assert sent.json["state"] == "delivered"
-    call = stack.partner.calls[-1]
+    call = received(stack.partner, sent.json)
     assert call.headers["x-amz-security-token"] == auth["session_token"]
     assert call.headers["authorization"] == signed_by_botocore(call, auth)
 
@@ -183,7 +184,9 @@ def test_a_partner_without_the_pinned_key_is_not_trusted(stack: Stack, user: Con
     assert (refused.status, kind_of(refused)) == (502, "partner-unreachable")
     changed = change(user, name, {"tls": tls | {"pins": [f"sha256/{right}"]}})
     assert changed.status == 200, changed.body
-    assert user.call("POST", f"/v1/via/{name}/orders").status == 201
-    assert (stack.partner.calls[-1].scheme, stack.partner.calls[-1].certificate) == ("https", None)
+    passed = user.call("POST", f"/v1/via/{name}/orders")
+    assert passed.status == 201
+    call = received(stack.partner, user.delivery(passed.headers["sallyport-delivery-id"]))
+    assert (call.scheme, call.certificate) == ("https", None)
     changed = change(user, name, {"client_certificate": client_certificate(stack)})
     assert changed.json["client_certificate"]["subject"] == "CN=demo-client", changed.body

@@ -11,6 +11,7 @@ from tests.e2e.features.helpers import (
     change,
     ids,
     kind_of,
+    received,
 )
 
 
@@ -44,8 +45,9 @@ def test_each_kind_of_credential_and_guarantee_makes_a_destination(stack: Stack,
         shown = user.call("GET", f"/v1/destinations/{created.json['destination_id']}").json
         assert shown["auth"]["type"] == auth["type"]
         assert {**body, "auth": shown["auth"]}.items() <= shown.items()
-        assert user.deliver(destination=body["name"], headers={"Prefer": "wait=20"}).json["state"] == "delivered"
-        assert stack.partner.calls[-1].headers["x-request-key"]
+        sent = user.deliver(destination=body["name"], headers=WAIT).json
+        assert sent["state"] == "delivered"
+        assert received(stack.partner, sent).headers["x-request-key"] == sent["idempotency_key"]
 
 
 def test_a_destination_is_changed_at_its_version(stack: Stack, user: Consumer) -> None:
@@ -74,8 +76,9 @@ def test_a_destination_is_changed_at_its_version(stack: Stack, user: Consumer) -
     assert change(user, "absent", {"name": "other"}).status == 404
     elsewhere = change(user, "changing", {"base_url": "https://evil.example"})
     assert (elsewhere.status, elsewhere.json["faults"][0]["field"]) == (422, "/auth")
-    assert user.deliver(destination="changing", path="/orders", headers=WAIT).json["attempts_allowed"] == 3
-    assert stack.partner.calls[-1].headers["authorization"] == "Bearer second"
+    sent = user.deliver(destination="changing", path="/orders", headers=WAIT).json
+    assert sent["attempts_allowed"] == 3
+    assert received(stack.partner, sent).headers["authorization"] == "Bearer second"
     assert kind_of(user.deliver(destination="changing", path="/admin")) == "not-allowed"
     for method in METHODS:
         assert user.call(method, "/v1/via/changing/admin").status == 403

@@ -1,6 +1,6 @@
 """What the tests of single features have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from local.partner import Partner
+from local.partner import Call, Partner
 from local.stack import Stack
 from tests.e2e.conftest import Answer, Consumer, Holding, eventually
 
@@ -144,6 +144,12 @@ def waiting_for(user: Consumer, answer: Answer, reason: str) -> str:
     waiting = eventually(lambda: found if (found := user.delivery(delivery_id))["waiting_for"] == reason else None)
     assert (waiting["state"], waiting["attempts"]) == ("pending", [])
     return delivery_id
+
+
+def received(partner: Partner, delivery: Mapping[str, Any]) -> Call:
+    """The partner's last call with the delivery's idempotency key, in whichever header; others may come meanwhile."""
+    key = delivery["idempotency_key"]
+    return next(call for call in reversed(list(partner.calls)) if key in call.headers.values())
 
 
 def arrived_at(partner: Partner, name: str) -> list[str]:
