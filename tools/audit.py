@@ -6,13 +6,16 @@ entry says how old it is. The form is that of https://ossf.github.io/osv-schema/
 """
 
 import argparse
+import lzma
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from rich.console import Console
 from rich.table import Table
@@ -22,8 +25,9 @@ from tools.package import pinned
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
 ENTRY_LIMIT_BYTES = 5_000_000  # an advisory has some kilobytes
+TOTAL_LIMIT_BYTES = 4_000_000_000  # of all entries; the export has some hundred megabytes
 FOUND, REFUSED = 1, 2
-_LIKE_A_PIN = bytes.maketrans(b"_.", b"--")  # as PyPI compares names
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class RangeEvent(msgspec.Struct):
@@ -80,45 +84,70 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--osv", type=Path, required=True)
     parser.add_argument("--requirements", type=Path, default=ROOT / "src/requirements.txt")
     asked = parser.parse_args(arguments)
-    pins = pinned(asked.requirements)
     try:
+        pins = _pins(asked.requirements)
         advisories = list(read(asked.osv, pins))
+        newest_entry = newest(asked.osv)
     except AuditError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
     found = list(weaknesses(pins, advisories))
-    _print(found, pins=pins, newest=newest(asked.osv))
+    _print(found, pins=pins, newest=newest_entry)
     return FOUND if found else 0
+
+
+def _pins(requirements: Path) -> dict[str, str]:
+    try:
+        pins = pinned(requirements)
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{requirements} cannot be read ({error})") from None
+    if not pins:
+        raise AuditError(f"{requirements} pins nothing, so there is nothing to look up")
+    for name, version in pins.items():
+        try:
+            Version(version)
+        except InvalidVersion:
+            raise AuditError(f"{requirements} pins {name} to {version!r}, which is no version") from None
+    return pins
 
 
 def read(database: Path, pins: Mapping[str, str]) -> Iterator[Advisory]:
     """The advisories about any version of a pinned package. Raises AuditError."""
-    decoder = msgspec.json.Decoder(Advisory)
-    for name, content in _entries(database):
-        if not any(pin.encode() in content.lower().translate(_LIKE_A_PIN) for pin in pins):
-            continue  # most are about other packages, and are not decoded
-        try:
-            yield decoder.decode(content)
-        except msgspec.MsgspecError as error:
-            raise AuditError(f"{database}: {name} is no advisory of OSV: {error}") from None
+    for advisory in _advisories(database):
+        if any(_name(affected) in pins for affected in advisory.affected):
+            yield advisory
 
 
 def newest(database: Path) -> str:
-    """When the newest entry was changed, as its text; '' where there is none."""
+    """When the newest entry was changed, as its text. Raises AuditError."""
+    return max(advisory.modified for advisory in _advisories(database))
+
+
+def _advisories(database: Path) -> Iterator[Advisory]:
     decoder = msgspec.json.Decoder(Advisory)
-    return max((decoder.decode(content).modified for _, content in _entries(database)), default="")
+    for name, content in _entries(database):
+        try:
+            yield decoder.decode(content)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise AuditError(f"{database}: {name} is no advisory of OSV: {error}") from None
 
 
 def _entries(database: Path) -> Iterator[tuple[str, bytes]]:
+    """Each by its place in the archive, since two may have one name, and no more than the limits."""
+    read_bytes = 0
     try:
         with zipfile.ZipFile(database) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".json")]
-            if not names:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".json")]
+            if not entries:
                 raise AuditError(f"{database} has no advisories. Get OSV's export for PyPI: {SOURCE}")
-            for name in names:
-                with archive.open(name) as entry:
-                    yield name, entry.read(ENTRY_LIMIT_BYTES)
-    except (OSError, zipfile.BadZipFile) as error:
+            for entry in entries:
+                with archive.open(entry) as opened:
+                    content = opened.read(ENTRY_LIMIT_BYTES + 1)
+                read_bytes += len(content)
+                if len(content) > ENTRY_LIMIT_BYTES or read_bytes > TOTAL_LIMIT_BYTES:
+                    raise AuditError(f"{database}: with {entry.filename!r} it is larger than an export can be")
+                yield entry.filename, content
+    except _UNREADABLE as error:
         raise AuditError(
             f"{database} cannot be read as a zip file ({error}). Get OSV's export for PyPI: {SOURCE}"
         ) from None
@@ -128,7 +157,7 @@ def weaknesses(pins: Mapping[str, str], advisories: Iterable[Advisory]) -> Itera
     """What the advisories say of the pinned versions."""
     for advisory in advisories:
         for affected in [] if advisory.withdrawn else advisory.affected:
-            name = affected.package.get("name", "").lower().replace("_", "-").replace(".", "-")
+            name = _name(affected)
             if affected.package.get("ecosystem") == "PyPI" and name in pins and _is_affected(pins[name], affected):
                 fixed = (event.fixed for one in affected.ranges if one.type == "ECOSYSTEM" for event in one.events)
                 yield Weakness(
@@ -139,49 +168,57 @@ def weaknesses(pins: Mapping[str, str], advisories: Iterable[Advisory]) -> Itera
                 )
 
 
-def _is_affected(version: str, affected: AffectedPackage) -> bool:
+def _name(affected: AffectedPackage) -> str:
+    return canonicalize_name(affected.package.get("name", ""))
+
+
+def _is_affected(pin: str, affected: AffectedPackage) -> bool:
     """By the evaluation that the schema describes: named, or within a range."""
-    if version in affected.versions:
+    version = Version(pin)
+    if any(version == _version(listed) for listed in affected.versions):
         return True
-    return any(_is_within(Version(version), one) for one in affected.ranges if one.type == "ECOSYSTEM")
+    return any(_is_within(version, one) for one in affected.ranges if one.type == "ECOSYSTEM")
 
 
 def _is_within(version: Version, one: VersionRange) -> bool:
+    """A beginning that is no version counts as the first, and an end that is none ends nothing: what cannot be
+    compared counts as weak."""
+    beginnings = [(_version(event.introduced) or Version("0"), 1) for event in one.events if event.introduced]
+    fixes = [(_version(event.fixed), 0) for event in one.events if event.fixed]
+    lasts = [(_version(event.last_affected), 2) for event in one.events if event.last_affected]
     inside = False
-    for event in sorted(one.events, key=_where):
-        if event.introduced is not None:
-            inside = inside or version >= _version(event.introduced)
-        elif event.fixed is not None:
-            inside = inside and version < _version(event.fixed)
-        elif event.last_affected is not None:
-            inside = inside and version <= _version(event.last_affected)
+    for place, kind in sorted((place, kind) for place, kind in (*beginnings, *fixes, *lasts) if place is not None):
+        if kind == 1:
+            inside = inside or version >= place
+        else:
+            inside = inside and (version < place if kind == 0 else version <= place)
     return inside
 
 
-def _where(event: RangeEvent) -> Version:
-    return _version(event.introduced or event.fixed or event.last_affected or "0")
-
-
-def _version(text: str) -> Version:
+def _version(text: str) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:
-        return Version("0")  # a version that PyPI itself would refuse: counted as weak from the start
+        return None
 
 
 def _print(found: list[Weakness], *, pins: Mapping[str, str], newest: str) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not found:
         console.print(f"None of the {len(pins)} packages that ship has a known weakness, as of {newest}.")
         return
     table = Table("package", "version", "advisory", "what", "fixed in")
     for weakness in found:
         names = ", ".join((weakness.advisory.id, *weakness.advisory.aliases))
-        table.add_row(
-            weakness.name, weakness.version, names, weakness.advisory.summary, ", ".join(weakness.fixed) or "-"
-        )
+        cells = (weakness.name, weakness.version, names, weakness.advisory.summary, ", ".join(weakness.fixed) or "-")
+        table.add_row(*map(_printable, cells))
     console.print(table)
     console.print(f"{len(found)} known weaknesses in what ships, as of {newest}.")
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal obeys: anybody may write an advisory."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 if __name__ == "__main__":

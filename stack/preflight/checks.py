@@ -307,6 +307,8 @@ def _fault_of(snapshot: Mapping[str, Any], rendered: Rendered) -> str:
         return f"is of {snapshot['Engine']}, not of aurora-postgresql"
     if snapshot["Status"] != "available":
         return f"is {snapshot['Status']}, not available"
+    if not snapshot["StorageEncrypted"]:  # a restored cluster takes that over, whatever the template says
+        return "is not encrypted, and the database would not be either"
     if _by_number(version) > _by_number(_engine_version(rendered)):
         return f"is of version {version}, newer than {_engine_version(rendered)}, to which it cannot go back"
     return ""

@@ -56,12 +56,13 @@ def services(zones: list[str]) -> Callable[[Mapping[str, Any]], Mapping[str, Any
 SNAPSHOT = f"arn:aws:rds:{REGION}:123456789012:cluster-snapshot:sallyport-prod-final"
 
 
-def snapshots(**more: str) -> dict[str, Any]:
+def snapshots(**more: object) -> dict[str, Any]:
     good = {
         "DBClusterSnapshotArn": SNAPSHOT,
         "Engine": "aurora-postgresql",
         "EngineVersion": "17.7",
         "Status": "available",
+        "StorageEncrypted": True,
     }
     return {"DBClusterSnapshots": [{**good, **more}]}
 
@@ -71,6 +72,7 @@ UNUSABLE_SNAPSHOTS: tuple[Mapping[str, Any], ...] = (
     snapshots(Engine="aurora-mysql"),
     snapshots(Status="creating"),
     snapshots(EngineVersion="17.10"),
+    snapshots(StorageEncrypted=False),
 )
 FINE: Mapping[str, Answer] = {
     "get_account": {},

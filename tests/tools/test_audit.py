@@ -36,6 +36,11 @@ def export(path: Path, *advisories: dict[str, Any]) -> Path:
         advisory(ranges=[{"fixed": "2"}, {"introduced": "1.1"}]),  # in no order
         advisory(ranges=[{"introduced": "1.1.0rc1"}, {"last_affected": "1.1.0"}]),
         advisory("psycopg_binary", versions=["3.3.9"]),  # as PyPI compares names
+        advisory(versions=["1.1"]),  # the same version
+        advisory(ranges=[{"introduced": "0"}, {"fixed": "no version"}]),  # an end that cannot be compared is none
+        advisory(ranges=[{"introduced": "0"}, {"last_affected": "no version"}]),
+        advisory(ranges=[{"introduced": "no version"}]),
+        advisory(ranges=[{"introduced": "1.0"}, {"fixed": "1.0.5"}, {"introduced": "1.0.5"}, {"fixed": "2"}]),
     ],
 )
 def test_a_pinned_version_that_is_weak_is_found(entry: dict[str, Any], tmp_path: Path) -> None:
@@ -52,6 +57,8 @@ def test_a_pinned_version_that_is_weak_is_found(entry: dict[str, Any], tmp_path:
         advisory(ranges=[{"introduced": "0"}, {"last_affected": "1.0.9"}]),
         advisory(versions=["1.1.0"], withdrawn="2026-11-02T00:00:00Z"),
         advisory("jmespath-extra", versions=["1.1.0"]),
+        advisory(ranges=[{"last_affected": "1.0"}, {"introduced": "1.0"}]),  # of one version, in no order
+        advisory(versions=["no version"]),
         {**advisory(), "affected": [{"package": {"ecosystem": "npm", "name": "jmespath"}, "versions": ["1.1.0"]}]},
     ],
 )
@@ -96,6 +103,68 @@ def test_an_entry_that_is_none_is_named(tmp_path: Path) -> None:
     path = export(tmp_path / "all.zip", {"jmespath": 1})
     with pytest.raises(audit.AuditError, match=r"GHSA-0\.json is no advisory"):
         list(audit.read(path, PINS))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(b"{", id="cut"),
+        pytest.param(b'{"id": "\xff"}', id="no UTF-8"),
+        pytest.param(b"[" * 200_000, id="deep"),
+        pytest.param(b" " * (audit.ENTRY_LIMIT_BYTES + 1), id="long"),
+    ],
+)
+def test_an_entry_about_anything_is_refused_in_one_line(
+    entry: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = export(tmp_path / "all.zip", advisory("another"))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("GHSA-bad.json", entry)
+    assert audit.main(["--osv", str(path)]) == audit.REFUSED
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_many_entries_that_inflate_are_refused_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "TOTAL_LIMIT_BYTES", 1000)
+    with pytest.raises(audit.AuditError, match="larger than an export"):
+        audit.newest(export(tmp_path / "all.zip", *[advisory("another")] * 10))
+
+
+@pytest.mark.parametrize("place", [30, 60, 90])
+def test_a_broken_archive_is_refused(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("GHSA-0.json", json.dumps(advisory("another")))
+    content = bytearray(path.read_bytes())
+    content[place : place + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    assert audit.main(["--osv", str(path)]) == audit.REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # what is tested
+def test_of_two_entries_with_one_name_both_are_read(tmp_path: Path) -> None:
+    path = export(tmp_path / "all.zip", advisory(versions=["1.1.0"]))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("GHSA-0.json", json.dumps(advisory("another")))
+    assert len(list(audit.weaknesses(PINS, audit.read(path, PINS)))) == 1
+
+
+def test_an_advisory_cannot_write_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = advisory("pycurl", versions=["7.49.0"], aliases=["[/red]"])
+    weak["summary"] = "\x1b[2Jall is well [/bold]"
+    assert audit.main(["--osv", str(export(tmp_path / "all.zip", weak))]) == audit.FOUND
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "[/bold]" in said
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\n", "jmespath==latest\n"])
+def test_pins_that_cannot_be_looked_up_are_refused(text: str | None, tmp_path: Path) -> None:
+    pins = tmp_path / "requirements.txt"
+    if text is not None:
+        pins.write_text(text)
+    known = export(tmp_path / "all.zip", advisory("another"))
+    assert audit.main(["--osv", str(known), "--requirements", str(pins)]) == audit.REFUSED
 
 
 def test_make_audit_needs_its_file(tmp_path: Path) -> None:
