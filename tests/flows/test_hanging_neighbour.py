@@ -4,6 +4,9 @@ Time is the gateway's clock, which moves on by TURN_SECONDS. A worker that has s
 gets its end HANG_SECONDS of that clock later and until then takes nothing else, as a function of Lambda does. Messages
 come to the workers in the order in which they are due: what SQS does for quiet groups could only help. What a client
 says of requests that take long, it says when that clock has passed SLOW_SECONDS, at the end of a turn.
+
+Nothing here may depend on how fast the machine is. So what the real client and the real database do by the real clock
+is left out: to report early, to note as slow what a busy machine delays, and to give up a request or a statement.
 """
 
 import math
@@ -14,7 +17,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from urllib.parse import urlsplit
+
+import pytest
 
 from db.connection import Database
 from domain.destinations import Timeouts
@@ -41,10 +47,31 @@ TURNS_ALONE, TURNS = 10, 40
 MOST_TURNS_AFTER = 200
 HANGING_PER_TURN, HEALTHY_PER_TURN = 4, 2
 HANG_SECONDS = Timeouts().total_seconds
-# The client's own deadlines are of the real clock, and far beyond what a turn takes.
 assert SLOW_SECONDS <= TURN_SECONDS < HANG_SECONDS
 LONG = Timeouts(connect_seconds=25, first_byte_seconds=25, total_seconds=25)
+# Of the real clock, for what ends at a time of the gateway's: a turn takes a fraction of a second on an idle machine.
+UNHURRIED_SECONDS = 600
+UNHURRIED = Timeouts(
+    connect_seconds=UNHURRIED_SECONDS, first_byte_seconds=UNHURRIED_SECONDS, total_seconds=UNHURRIED_SECONDS
+)
 AT_MOST = 1.2
+
+
+class NotingThread(threading.Thread):
+    """The thread of the recorder, which here has done its work when `start` returns. To look for new threads would find
+    a partner's as well, which ends when the clock goes on."""
+
+    def start(self) -> None:
+        super().start()
+        self.join()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that a busy machine delays is not given up: what it would have claimed or noted would come later."""
+    monkeypatch.setattr("db.connection.TRY_SECONDS", UNHURRIED_SECONDS)
+    monkeypatch.setattr("db.connection.CALL_SECONDS", UNHURRIED_SECONDS)
+    monkeypatch.setattr("flows.early_recording.threading", SimpleNamespace(Thread=NotingThread))
 
 
 class HangingPartner:
@@ -77,17 +104,20 @@ class WatchedClient(Client):
         self._partner = partner
 
     def send_all(self, requests: Sequence[Sendable], *, early: EarlyResults | None = None) -> list[Exchange]:
-        paths = [urlsplit(request.url).path for request in requests if isinstance(request, OutboundRequest)]
+        unhurried = [
+            replace(request, timeouts=UNHURRIED) for request in requests if isinstance(request, OutboundRequest)
+        ]
+        assert len(unhurried) == len(requests)
+        paths = [urlsplit(request.url).path for request in unhurried]
         hanging = [position for position, path in enumerate(paths) if path.startswith("/hanging")]
         for position in hanging:
             self._partner.expect(paths[position])
             self.hangs = True
         if early is not None and early.note_slow is not None and hanging:
             self._note_slow = partial(early.note_slow, hanging)
-            early = replace(early, note_slow=None)
         if self.hangs:
             self.progress.set()
-        exchanges = super().send_all(requests, early=early)
+        exchanges = super().send_all(unhurried)
         hung = Timings(total_ms=HANG_SECONDS * 1000)
         return [
             replace(exchange, timings=hung) if position in hanging else exchange
@@ -115,7 +145,7 @@ class Worker:
     def is_free(self) -> bool:
         """Whether it can take a batch. A batch that hung is over by its end, and is waited for."""
         if self._batch is not None and self._clock() >= self._until:
-            assert self._batch.result(timeout=60) == frozenset()
+            assert self._batch.result(timeout=UNHURRIED_SECONDS) == frozenset()
             self._batch = None
         return self._batch is None
 
@@ -125,16 +155,13 @@ class Worker:
         progress = self._client.progress = threading.Event()
         self._batch = self._threads.submit(attempt_due, wakeups, services=self._services)
         self._batch.add_done_callback(lambda _: progress.set())
-        assert progress.wait(timeout=60)
+        assert progress.wait(timeout=UNHURRIED_SECONDS)
         self._until = self._clock() + timedelta(seconds=HANG_SECONDS if self._client.hangs else 0)
 
     def note_slow(self) -> None:
-        """Returns when what hangs has been noted; the recorder does that on a thread of its own."""
+        """Returns when what hangs has been noted."""
         if self._batch is not None and self._clock() < self._until:
-            before = set(threading.enumerate())
             self._client.note_slow()
-            for thread in set(threading.enumerate()) - before:
-                thread.join(timeout=60)
 
     def close(self) -> None:
         """After the last turn."""
