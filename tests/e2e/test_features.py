@@ -25,6 +25,7 @@ from tests.e2e.features.passing import *  # noqa: F403 - collected here
 from tests.e2e.features.reconcile import *  # noqa: F403 - collected here
 from tests.e2e.features.refusals import *  # noqa: F403 - collected here
 from tests.e2e.features.signing import *  # noqa: F403 - collected here
+from tests.e2e.features.stopped import *  # noqa: F403 - collected here
 from tests.support.usage import Document
 
 # A use, as an expression over its whole line, and why nobody makes it here.
