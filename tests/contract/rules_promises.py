@@ -88,7 +88,17 @@ STATEMENTS: Mapping[str, set[Statement]] = {
     "Network.S3Endpoint": {
         _allow("s3:PutObject", on="arn:aws:s3:::cloudformation-custom-resource-response-*/*", by="*")
     },
-    "Endpoints.SqsEndpoint": {_allow("sqs:SendMessage", on=f"arn:aws:sqs:{_ACCOUNT}:*", by="*", when=_OURS)},
+    "Endpoints.SqsEndpoint": {
+        _allow(
+            "sqs:DeleteMessage",
+            "sqs:GetQueueUrl",
+            "sqs:ReceiveMessage",
+            "sqs:SendMessage",
+            on=f"arn:aws:sqs:{_ACCOUNT}:*",
+            by="*",
+            when=_OURS,
+        )
+    },
     "Endpoints.SecretsManagerEndpoint": {
         _allow("secretsmanager:GetSecretValue", on=f"arn:aws:secretsmanager:{_ACCOUNT}:secret:*", by="*", when=_OURS)
     },

@@ -367,3 +367,18 @@ def test_a_broken_network_is_noticed(rule: Rule, change: Change) -> None:
 
 def test_every_rule_has_a_broken_network() -> None:
     assert [rule.__name__ for rule in rules.RULES if not BROKEN.get(rule)] == []
+
+
+def test_the_queues_endpoint_lets_through_what_functions_themselves_call() -> None:
+    """Of the wake-up queue they only send: Lambda's own poller, which is outside the VPC, does the rest."""
+    parameters = {"Topology": "internal-only", "AllowedPrivateCidrs": "172.20.0.0/16"}
+    project = load()
+    endpoint = project.resources(ENDPOINTS, **parameters)["Endpoints.SqsEndpoint"]["Properties"]
+    (let_through,) = endpoint["PolicyDocument"]["Statement"]
+    called = {"sqs:SendMessage"}
+    for role in project.resources(APPLICATION, **parameters).values():
+        for policy in role["Properties"].get("Policies", []) if role["Type"] == "AWS::IAM::Role" else []:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                called |= set(statement["Action"]) if statement["Resource"] == "DeadLetterQueue.Arn" else set()
+    assert "sqs:ReceiveMessage" in called
+    assert called <= set(let_through["Action"])
