@@ -91,6 +91,7 @@ STATEMENTS: Mapping[str, set[Statement]] = {
     "Endpoints.SqsEndpoint": {
         _allow(
             "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
             "sqs:GetQueueUrl",
             "sqs:ReceiveMessage",
             "sqs:SendMessage",
