@@ -839,6 +839,12 @@ CASES = [
         runs=lambda database: deliveries.overdue(database, since=later(600), after=None, limit=9),
         meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
     ),
+    Case(
+        statement="deliveries.count_overdue",
+        before=PENDING,
+        runs=lambda database: deliveries.count_overdue(database, since=later(600)),
+        meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
+    ),
 ]
 ENDED_UNKNOWN = records(A, attempt("unknown"), State.UNKNOWN)
 CONTROL_CASES = [
