@@ -18,7 +18,7 @@ type StartPartner = Callable[[Script], Partner]
 
 KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "attempt-wake-overdue"}
 KNOWN |= {"admin-create-tenant", "admin-list-tenants", "admin-verify-audit", "attempt-delete-old", "attempt-redrive"}
-KNOWN |= {"authorize", "check_egress", "migrate", "network"}
+KNOWN |= {"admin-set-approvals", "authorize", "check_egress", "migrate", "network"}
 
 
 @pytest.fixture
@@ -56,6 +56,12 @@ def test_admin_of_tenants_and_their_audit_log(functions: Functions, event: Read)
     ]
     verified = admin.handler(event("admin-verify-audit"), Context())
     assert (verified["verified_to"], verified["fault"], verified["next"]) == (1, None, None)
+
+
+def test_admin_of_approvals(functions: Functions, event: Read) -> None:
+    command = event("admin-set-approvals")
+    admin.handler({"action": "create_tenant", "tenant": command["tenant"]}, Context())
+    assert admin.handler(command, Context()) == {"tenant": "acme", "above": 100}
 
 
 def test_attempt_redrive(functions: Functions, event: Read) -> None:
