@@ -34,6 +34,8 @@ SEND = {("sqs:SendMessage", "WakeupQueue.Arn")}
 RECEIVE = {
     (action, "WakeupQueue.Arn") for action in ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
 }
+# To send the dead letters back: it learns the queue's URL from its name.
+REDRIVE = {(action, "DeadLetterQueue.Arn") for action in ("sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage")}
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
@@ -46,7 +48,7 @@ EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egr
 # Beyond its own log group, its own database user and its network interfaces.
 MORE_RIGHTS = {
     "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in (*RESULTS.values(), ANNOUNCEMENT)},
-    "AttemptFunction": SEND | RECEIVE | READ_KEY,
+    "AttemptFunction": SEND | RECEIVE | REDRIVE | READ_KEY,
     "CheckEgressAFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
     "CheckEgressBFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},
     "MigrateFunction": GIVE_UP,

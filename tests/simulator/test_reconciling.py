@@ -7,6 +7,7 @@ import pytest
 
 from local.postgres import Postgres
 from simulator.reconciling import MUTANTS, prepare, prove
+from tests.support.making import make
 
 OUTAGES_SECONDS = (0.0, 3_600.0)
 
@@ -33,3 +34,10 @@ def test_a_mistake_is_found(url: str, mutant: str) -> None:
     with suppress(psycopg.Error):
         wrong = prove(url, deliveries=60, seed=1, mutant=mutant, outages_seconds=OUTAGES_SECONDS).wrong
     assert wrong
+
+
+def test_make_refuses_a_mistake_that_is_not_listed() -> None:
+    """The run itself is above, in this process: with the outages of the command it takes minutes."""
+    done = make("reconcile-proof", "MUTANT=nothing of the kind")
+    assert done.returncode == 2
+    assert "invalid choice: 'nothing of the kind'" in done.stderr
