@@ -102,8 +102,9 @@ def test_make_passes_on_what_has_a_value_and_nothing_else(arguments: str, option
     ],
 )
 def test_the_options_of_a_deployment(given: list[str], options: list[str]) -> None:
-    """`make --dry-run deploy` would look at AWS, as it runs the line that calls another make."""
-    done = make("--eval=show: ; @printf '%s\\n' $(call options_of,deploy)", "show", *given)
+    """`make --dry-run deploy` would look at AWS, as it runs the line that calls another make. The target that prints
+    them has a name that is like none of the others: make would take it for one that is misspelt."""
+    done = make("--eval=deployment_options: ; @printf '%s\\n' $(call options_of,deploy)", "deployment_options", *given)
     assert done.stdout.split() == options
 
 
