@@ -185,7 +185,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": False,
+        "required": parameter.required,
         **({"style": "deepObject", "explode": True} if parameter.members else {}),
         "description": parameter.description,
         "schema": {**parameter.schema, "examples": [parameter.example]},

@@ -28,6 +28,7 @@ class Parameter:
     example: str | int | Mapping[str, str]
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
     members: bool = False
+    required: bool = False
 
     @property
     def shown(self) -> str:

@@ -41,6 +41,10 @@ BEFORE: dict[str, dict[str, Any]] = {
 }
 
 
+# What no scene can make in time: the worker seals after four minutes. tests/handlers/test_sealed_attempts.py exports.
+ELSEWHERE = {"/v1/audit/attempts"}
+
+
 def examples(document: dict[str, Any]) -> Iterator[Example]:
     """Every operation with each of its bodies, and with each of its optional parameters by itself."""
     for template, operations in document["paths"].items():
@@ -73,7 +77,8 @@ def document(consumer: Consumer) -> dict[str, Any]:
 
 def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Consumer, document: dict[str, Any]) -> None:
     led_to: dict[str, str] = {}
-    tried = list(examples(document))
+    assert set(document["paths"]) >= ELSEWHERE
+    tried = [example for example in examples(document) if example.template not in ELSEWHERE]
     makes = {json.loads(example.body or b"")["name"]: example for example in tried if _makes_a_destination(example)}
     waiting = [example for example in tried if _needs_a_link(example)]
     for example in [*(example for example in tried if example not in waiting), *waiting]:
@@ -88,7 +93,7 @@ def test_every_example_of_a_request_works_unchanged(stack: Stack, consumer: Cons
             deleted = _path(example, led_to).rpartition("/")[2]
             assert _call(stack, consumer, makes[deleted], led_to)[0] == 201, str(example)
     assert len(tried) > 50  # as many bodies and parameters has the document
-    assert {example.template for example in tried} == set(document["paths"])
+    assert {example.template for example in tried} == set(document["paths"]) - ELSEWHERE
 
 
 def _scene(stack: Stack, example: Example, consumer: Consumer) -> dict[str, str]:

@@ -16,7 +16,7 @@ def test_the_page_says_who_may_do_what(shared_database: FreshDatabase) -> None:
 def test_a_right_of_one_column_names_the_column(shared_database: FreshDatabase) -> None:
     with psycopg.connect(shared_database.admin_url) as connection:
         grants = grants_of(connection)
-    assert ("sallyport_admin", "tenant", "UPDATE (name)") in grants
+    assert ("sallyport_admin", "tenant", "UPDATE (approvals_above, name)") in grants
     assert ("sallyport_app", "delivery", "UPDATE") in grants
 
 

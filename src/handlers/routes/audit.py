@@ -59,6 +59,7 @@ SEAL = Parameter(
     description="Which interval",
     example="01a203c5-3b10-7f52-9c3d-2b8f6f4e1d33",
     schema={"type": "string", "format": "uuid"},
+    required=True,
 )
 
 
