@@ -14,6 +14,7 @@ from db.sightings import DELIVERIES_LOOKED_AT, DESTINATIONS_OF_A_PAGE, Sighting,
 from flows.accept import accept
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings
+from tests.db.test_plans import wait_for_counts
 from tests.support.gateway import Gateway
 
 OLD, NEW = "203.0.113.10", "203.0.113.11"
@@ -99,6 +100,8 @@ def test_it_reads_the_newest_deliveries_alone_and_walks_through_no_table(gateway
         """
     )
     gateway.sql("VACUUM ANALYZE delivery, attempt, destination, tenant")
+    gateway.services.database.close()
+    wait_for_counts(gateway)
     before = reads(gateway)
     looked(gateway)
     after = eventually_more(gateway, before)
