@@ -27,10 +27,10 @@ from types import FrameType
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
-from stack.aws import readable, region_name
+from stack.aws import REPORTED, describe_stack, no_stack, readable, region_name
 from stack.capabilities import capabilities
+from stack.stack_states import in_words
 
 ROOTS = Path(__file__).parents[1] / "src/certs/rds-global-bundle.pem"
 DOCUMENT = "AWS-StartPortForwardingSessionToRemoteHost"
@@ -117,21 +117,21 @@ def shell(options: argparse.Namespace, for_psql: Sequence[str]) -> int:
                 DBHostname=address.host, Port=address.port, DBUsername=_user(options.role)
             )
             return _run([psql, _conninfo(_connection_parameters(address, port, options)), *for_psql], token)
-    except (NoCredentialsError, NoRegionError) as error:
+    except REPORTED as error:
         raise ShellStopped(readable(error)) from None
-    except (BotoCoreError, ClientError) as error:
-        raise ShellStopped(f"the request to AWS failed: {str(error).splitlines()[0]}") from None
 
 
 def find(session: boto3.Session, stack: str) -> DatabaseAddress:
     """The address of a stack's database. Raises ShellStopped where there is no such stack, or no way to connect."""
-    described = _described(session, stack)
+    described = describe_stack(session.client("cloudformation"), stack)
+    if described is None:
+        raise ShellStopped(no_stack(stack, session.region_name))
     parameters = {pair["ParameterKey"]: pair["ParameterValue"] for pair in described.get("Parameters", [])}
     outputs = {pair["OutputKey"]: pair["OutputValue"] for pair in described.get("Outputs", [])}
     if "DatabaseEndpoint" not in outputs:
-        state = described["StackStatus"]
         raise ShellStopped(
-            f"the stack {stack} (in state {state}) has no output DatabaseEndpoint: it is not ready, or not Sallyport's"
+            f"{in_words(described['StackStatus'], stack)}. It has no output DatabaseEndpoint: it is not ready, or not "
+            "Sallyport's"
         )
     direct = capabilities(parameters).public_database
     bastion = None if direct else outputs.get("BastionInstanceId")
@@ -143,16 +143,6 @@ def find(session: boto3.Session, stack: str) -> DatabaseAddress:
         database=outputs["DatabaseName"],
         bastion=bastion,
     )
-
-
-def _described(session: boto3.Session, stack: str) -> Mapping[str, Any]:
-    try:
-        described: Mapping[str, Any] = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        return described
-    except ClientError as error:
-        if "does not exist" in str(error):
-            raise ShellStopped(f"there is no stack {stack} in {session.region_name}") from None
-        raise
 
 
 def _user(role: str) -> str:

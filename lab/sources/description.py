@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stack.stack_states import is_there
+
 # (service, operation, what holds the answers). Of EC2 and RDS nothing is changed, and nothing outside of the VPC read
 # but addresses, customer gateways and the ranges of AWS's services.
 CALLS: tuple[tuple[str, str, str], ...] = (
@@ -65,14 +67,14 @@ class StackDescription:
 def describe(stack: str, *, region: str = "", session: Any = None) -> StackDescription:
     """Ask AWS, by a session of its own when None is given. Raises NotDescribed."""
     import boto3  # in here, since it takes a third of a second that all other commands of the lab would wait for
-    from botocore.exceptions import BotoCoreError, ClientError
 
-    from stack.aws import readable, region_name  # it imports botocore too
+    from stack.aws import REPORTED, readable, region_name  # it imports botocore too
 
     try:
-        return _Describer(session or boto3.session.Session(region_name=region_name(region))).all(stack)
-    except (BotoCoreError, ClientError) as error:
-        raise NotDescribed(f"{stack}: {readable(error)}") from error
+        session = session or boto3.session.Session(region_name=region_name(region))
+        return _Describer(session).all(stack)
+    except REPORTED as error:
+        raise NotDescribed(f"{stack}: {readable(error, session and session.region_name)}") from error
 
 
 class _Describer:
@@ -95,6 +97,8 @@ class _Describer:
 
     def _resources(self, stack: str, prefix: str) -> Iterator[DeployedResource]:
         for summary in self._ask("cloudformation", "list_stack_resources", StackName=stack):
+            if not is_there(summary):
+                continue
             identity = str(summary.get("PhysicalResourceId", ""))
             address = f"{prefix}{summary['LogicalResourceId']}"
             yield DeployedResource(address=address, type=summary["ResourceType"], id=identity)

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
+from stack.aws import readable
+from stack.stack_states import is_there
+
 STACK = "AWS::CloudFormation::Stack"
 EMPTY_REASONS = ("didn't contain changes", "No updates are to be performed")  # AWS says so in the reason alone
 
@@ -201,7 +204,9 @@ class LiveSource:
         token: dict[str, str] = {}
         while True:
             page = self._call(self.client.list_stack_resources, StackName=stack_id, **token)
-            resources += [_existing_resource(summary) for summary in page["StackResourceSummaries"] if _exists(summary)]
+            resources += [
+                _existing_resource(summary) for summary in page["StackResourceSummaries"] if is_there(summary)
+            ]
             if not page.get("NextToken"):
                 return resources
             token = {"NextToken": page["NextToken"]}
@@ -210,8 +215,10 @@ class LiveSource:
         try:
             page: Page = call(**arguments)
         except ClientError as failure:
-            if failure.response["Error"]["Code"] in ("ChangeSetNotFound", "ValidationError"):
+            if failure.response["Error"]["Code"] == "ChangeSetNotFound":
                 raise ChangeSetUnreadable(failure.response["Error"]["Message"]) from None
+            if failure.response["Error"]["Code"] == "ValidationError":
+                raise ChangeSetUnreadable(readable(failure, self.client.meta.region_name)) from None
             raise
         return page
 
@@ -222,10 +229,6 @@ def _existing_resource(summary: Page) -> ExistingResource:
         physical_id=summary.get("PhysicalResourceId", ""),
         type=summary["ResourceType"],
     )
-
-
-def _exists(summary: Page) -> bool:
-    return summary.get("ResourceStatus") not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +281,7 @@ class RecordedSource:
         matching = [resource for resources in lists for resource in resources if resource.get("StackId") == stack_id]
         if not matching:
             raise ChangeSetUnreadable(f"the resources of the stack {stack_id} were not recorded")
-        return [_existing_resource(resource) for resource in matching if _exists(resource)]
+        return [_existing_resource(resource) for resource in matching if is_there(resource)]
 
 
 def _load(path: Path) -> Page:

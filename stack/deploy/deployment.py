@@ -21,24 +21,24 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 from rich.console import Console
 from rich.table import Table
 from samtranslator.yaml_helper import yaml_parse
 
+from stack.aws import REPORTED, describe_stack, no_stack, readable
 from stack.deploy.afterwards import associate_private_api, protect_from_deletion
 from stack.deploy.change_sets import EMPTY_REASONS, ChangeSetUnreadable, LiveSource, read
 from stack.deploy.events import Follower
 from stack.deploy.failures import reason_of
 from stack.deploy.guard import GuardDecision, decide, show, split_names
 from stack.deploy.stack_policy import protect
-from stack.deploy.stack_states import Readiness, state_of
 from stack.deploy.status import CALLS as STATUS_CALLS
 from stack.deploy.status import status, today
 from stack.preflight.checks import Question, left_addresses
 from stack.preflight.reader import NotReadable, PreflightVerdict, Reader
 from stack.preflight.report import preflight, table
 from stack.render import APPLICATION, ParametersRefused, Rendered, render, templates, written
+from stack.stack_states import Readiness, in_words, state_of
 from stack.switches import add_switch
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +238,7 @@ def _question(config: StageConfig, stack: Mapping[str, Any] | None, session: Any
     return Question(
         reader=Reader(session=session, region=region),
         stack=config.stack,
+        status=status,
         rendered=rendered,
         current=_rendered_before(kept, region, otherwise=rendered) if is_update else None,
     )
@@ -257,7 +258,7 @@ def _deleted_on_error(deployment: Deployment, change_set: str) -> Iterator[None]
     try:
         yield
     except BaseException:
-        with contextlib.suppress(BotoCoreError, ClientError):  # the first error is the one to report
+        with contextlib.suppress(*REPORTED):  # the first error is the one to report
             deployment.cloudformation.delete_change_set(ChangeSetName=change_set)
         raise
 
@@ -265,22 +266,11 @@ def _deleted_on_error(deployment: Deployment, change_set: str) -> Iterator[None]
 def _exists(deployment: Deployment) -> bool:
     """Whether there is a stack to update. Raises DeploymentStopped for one that takes no change set now."""
     stack = deployment.config.stack
-    status = (_describe_stack(deployment.cloudformation, stack) or {}).get("StackStatus", "")
+    status = (describe_stack(deployment.cloudformation, stack) or {}).get("StackStatus", "")
     state = state_of(status, stack)
     if state.readiness in (Readiness.WAIT, Readiness.REPAIR):
-        raise DeploymentStopped(f"{stack} is {status}: {state.advice}")
+        raise DeploymentStopped(in_words(status, stack))
     return state.readiness is Readiness.UPDATE
-
-
-def _describe_stack(client: Any, stack: str) -> dict[str, Any] | None:
-    """DescribeStacks for one stack; None where it does not exist."""
-    try:
-        described: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as failure:
-        if "does not exist" in failure.response["Error"]["Message"]:
-            return None
-        raise
-    return described
 
 
 def _current_parameters(stack: Mapping[str, Any]) -> dict[str, str]:
@@ -419,8 +409,8 @@ def _follow_to_end(deployment: Deployment, follower: Follower) -> int:
     """Watches until CloudFormation has finished; 0 when it has succeeded."""
     try:
         status = follower.follow()
-    except (KeyboardInterrupt, BotoCoreError, ClientError) as problem:
-        why = str(problem) or "interrupted"
+    except (KeyboardInterrupt, *REPORTED) as problem:
+        why = readable(problem) if isinstance(problem, REPORTED) else "interrupted"
         hint = f"when it has finished: make protect STAGE={deployment.config.stage}"
         raise DeploymentStopped(f"CloudFormation continues unwatched ({why}); {hint}") from None
     state = state_of(status, deployment.config.stack)
@@ -429,7 +419,7 @@ def _follow_to_end(deployment: Deployment, follower: Follower) -> int:
     if state.succeeded:
         _finish(deployment)
         return 0
-    deployment.print_line(f"{deployment.config.stack} is {status}: {state.advice}")
+    deployment.print_line(in_words(status, deployment.config.stack))
     for line in follower.failures:
         deployment.print_line(f"  {line}")
     return 1
@@ -461,14 +451,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     console, options = console or Console(), parser().parse_args(arguments)
     try:
         return _run_command(options, console)
-    except NoCredentialsError:
-        problem: object = "no AWS credentials: sign in (aws sso login), or set AWS_PROFILE"
-    except NoRegionError:
-        problem = "no Region: set AWS_REGION"
     except KeyboardInterrupt:
-        problem = "interrupted"
-    except (DeploymentStopped, ChangeSetUnreadable, BotoCoreError, ClientError) as stopped:
+        problem: object = "interrupted"
+    except (DeploymentStopped, ChangeSetUnreadable) as stopped:
         problem = stopped
+    except REPORTED as refused:
+        problem = readable(refused)
     console.print(f"Stopped: {problem}", markup=False, highlight=False, soft_wrap=True)
     return 1
 
@@ -479,7 +467,7 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
     region = region_of(config, os.environ, session.region_name)
     ask = (lambda _: True) if options.yes else partial(_ask, console=Console(stderr=True))
     if options.command in ("ready", "preflight"):
-        stack = _describe_stack(session.client("cloudformation", region_name=region), config.stack)
+        stack = describe_stack(session.client("cloudformation", region_name=region), config.stack)
         current = _current_parameters(stack or {})
         validate_parameters(config, current, region=region)
         question = _question(config, stack, session, region)
@@ -493,9 +481,7 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
     if options.command == "status":
         return _print_status(session, region, config.stack, console)
     if options.command == "protect":
-        protect(session.client("cloudformation", region_name=region), config.stack, console)
-        protect_from_deletion(session, region, config.stack, partial(console.print, markup=False, highlight=False))
-        return 0
+        return _protect(session, region, config.stack, console)
     return deploy(
         Deployment(
             config=config,
@@ -510,13 +496,33 @@ def _run_command(options: argparse.Namespace, console: Console) -> int:
     )
 
 
+def _protect(session: Any, region: str, stack: str, console: Console) -> int:
+    """Policy and protection from deletion. Raises DeploymentStopped where there is nothing to protect."""
+    client = session.client("cloudformation", region_name=region)
+    status = str(_existing(client, stack, region)["StackStatus"])
+    if not state_of(status, stack).stays:
+        raise DeploymentStopped(f"there is nothing to protect: {in_words(status, stack)}")
+    protect(client, stack, console)
+    protect_from_deletion(session, region, stack, partial(console.print, markup=False, highlight=False))
+    return 0
+
+
+def _existing(client: Any, stack: str, region: str) -> dict[str, Any]:
+    """DescribeStacks' answer for a stack. Raises DeploymentStopped where there is none of that name."""
+    described = describe_stack(client, stack)
+    if described is None:
+        raise DeploymentStopped(no_stack(stack, region))
+    return described
+
+
 def _print_status(session: Any, region: str, stack: str, console: Console) -> int:
+    _existing(session.client("cloudformation", region_name=region), stack, region)
     reader = Reader(session=session, region=region, calls=STATUS_CALLS)
     newest = written(templates()[APPLICATION])["Resources"]["Migration"]["Properties"]["LatestMigration"]
     try:
         found = list(status(reader, stack, newest_migration=newest, now=today()))
     except NotReadable as problem:
-        raise DeploymentStopped(f"{stack} in {region} cannot be read, or does not exist: {problem}") from None
+        raise DeploymentStopped(f"{stack} in {region} cannot be read: {problem}") from None
     console.print(table(f"{stack} in {region}", found))
     return 1 if any(finding.verdict is PreflightVerdict.STOP for finding in found) else 0
 

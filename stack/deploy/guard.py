@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stack.aws import readable, region_name
+from stack.aws import REPORTED, readable, region_name
 from stack.deploy.change_sets import (
     STACK,
     ChangeCause,
@@ -335,7 +334,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     except ChangeSetUnreadable as problem:
         console.print(f"Refused: {problem}", markup=False, highlight=False, soft_wrap=True)
         return 1
-    except (BotoCoreError, ClientError) as problem:
+    except REPORTED as problem:
         console.print(
             f"The change set cannot be read from AWS: {readable(problem)}",
             markup=False,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stack.deploy.change_sets import STACK, ExistingResource
-from stack.deploy.stack_states import state_of
 from stack.preflight.reader import NotReadable, NotThere, PreflightFinding, PreflightVerdict, Reader
+from stack.stack_states import is_there, state_of
 
 # Every call, and the permission that it takes; docs/running.md lists them as a policy.
 CALLS: Mapping[tuple[str, str], str] = {
@@ -52,7 +52,10 @@ type StackCheck = Callable[[Deployed], Iterator[PreflightFinding]]
 
 
 def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) -> Iterator[PreflightFinding]:
-    """One line for each thing that can be wrong. Raises NotReadable where not even the stack can be read."""
+    """One line for each thing that can be wrong. Raises NotReadable where not even the stack can be read.
+
+    Of the remains of a first deployment or of a deletion only the state is told, with what to do about it.
+    """
     answer = reader.ask("cloudformation", "describe_stacks", StackName=stack)
     deployed = Deployed(
         reader=reader,
@@ -62,7 +65,8 @@ def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) 
         newest_migration=newest_migration,
         now=now,
     )
-    for subject, look in LOOKS.items():
+    is_one = state_of(str(deployed.described["StackStatus"]), stack).stays
+    for subject, look in (LOOKS if is_one else {"stack": _stack}).items():
         try:
             yield from look(deployed)
         except (NotReadable, NotThere) as problem:
@@ -78,6 +82,8 @@ def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
             physical_id=summary.get("PhysicalResourceId", ""),
             type=summary["ResourceType"],
         )
+        if not is_there(summary):
+            continue
         yield resource
         if resource.type == STACK and resource.physical_id:
             yield from _resources(reader, resource.physical_id)

@@ -14,6 +14,7 @@ from typing import Any
 
 from stack.preflight.reader import NotReadable, NotThere, PreflightFinding, PreflightVerdict, Reader
 from stack.render import Rendered
+from stack.stack_states import Readiness, in_words, state_of
 
 BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
 RDS_ROLE = "AWSServiceRoleForRDS"
@@ -29,11 +30,15 @@ RULES_QUOTA, ADDRESSES_QUOTA, VPCS_QUOTA, GATEWAYS_QUOTA = (
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is to be deployed, and to where. `current` is the stack as it is, None for a new one."""
+    """What is to be deployed, and to where. `current` is the stack as it is, None for a new one.
+
+    `status` is CloudFormation's state of the stack, '' where there is none.
+    """
 
     reader: Reader
     stack: str
     rendered: Rendered
+    status: str = ""
     current: Rendered | None = None
 
     @cached_property
@@ -85,6 +90,17 @@ def _stack_name(question: Question) -> Iterator[PreflightFinding]:
         )
     else:
         yield PreflightFinding(subject="name of the stack", verdict=PreflightVerdict.FINE, found=f"{length} characters")
+
+
+def _state(question: Question) -> Iterator[PreflightFinding]:
+    readiness = state_of(question.status, question.stack).readiness
+    stops = readiness in (Readiness.WAIT, Readiness.REPAIR)
+    yield PreflightFinding(
+        subject="state of the stack",
+        verdict=PreflightVerdict.STOP if stops else PreflightVerdict.FINE,
+        found=question.status or "there is none of this name yet",
+        advice=in_words(question.status, question.stack) if stops else "",
+    )
 
 
 def _root_certificate(question: Question) -> Iterator[PreflightFinding]:
@@ -396,6 +412,7 @@ def _name_tag(resource: Mapping[str, Any]) -> str:
 
 LOOKS: Mapping[str, AccountCheck] = {
     "name of the stack": _stack_name,
+    "state of the stack": _state,
     "root certificate of RDS": _root_certificate,
     "service-linked role of RDS": _database_role,
     "log role of API Gateway": _log_role,

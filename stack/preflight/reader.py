@@ -7,6 +7,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stack.aws import DENIED, holds_for_all_calls, readable
+
 # Every call that the preflight makes, and the permission that it takes; docs/deploy.md lists them as a policy.
 CALLS: Mapping[tuple[str, str], str] = {
     ("apigateway", "get_account"): "apigateway:GET",
@@ -23,7 +25,6 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
     ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
 }
-DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException")
 
 
 class PreflightVerdict(StrEnum):
@@ -64,18 +65,23 @@ class Reader:
     clients: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, service: str, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """One answer. Raises NotReadable and NotThere; a call that is not listed is a mistake of ours."""
+        """One answer. Raises NotReadable and NotThere, and what botocore raises where no other call would work either.
+
+        A call that is not listed is a mistake of ours.
+        """
         permission = self.calls[service, operation]
         try:
             answer: Mapping[str, Any] = getattr(self._client(service), operation)(**arguments)
-        except ClientError as failure:
+        except (BotoCoreError, ClientError) as failure:
+            if holds_for_all_calls(failure):
+                raise
+            if not isinstance(failure, ClientError):
+                raise NotReadable(readable(failure)) from None
             code = str(failure.response["Error"]["Code"])
             if code.startswith("NoSuch"):
                 raise NotThere(code) from None
-            why = f"it takes {permission}" if code in DENIED else f"{permission}: {code}"
+            why = f"it takes {permission}" if code in DENIED else f"{permission}: {readable(failure)}"
             raise NotReadable(why) from None
-        except BotoCoreError as failure:
-            raise NotReadable(str(failure).partition("\n")[0]) from None
         return answer
 
     def all(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:

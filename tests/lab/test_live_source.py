@@ -332,5 +332,5 @@ def test_a_stack_that_was_asked_for_by_its_arn_has_its_own_name(described: Stack
 
 
 def test_a_stack_that_is_not_there_gets_one_line() -> None:
-    with mocked_aws(), pytest.raises(NotDescribed, match=r"nothing: .*does not exist"):
+    with mocked_aws(), pytest.raises(NotDescribed, match=rf"there is no stack nothing in {REGION} "):
         describe("nothing", region=REGION)

@@ -270,7 +270,7 @@ def stopped(capfd: pytest.CaptureFixture[str], *given: str) -> str:
 def test_a_stack_that_does_not_exist(
     stack: Callable[..., None], programs: Programs, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert stopped(capfd, "--region", REGION) == f"db-shell: there is no stack sallyport-dev in {REGION}"
+    assert stopped(capfd, "--region", REGION).startswith(f"db-shell: there is no stack sallyport-dev in {REGION} of")
 
 
 def test_a_stack_of_somebody_else(
@@ -341,7 +341,7 @@ def test_an_aws_that_cannot_be_reached(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert "the request to AWS failed" in stopped(capfd, "--region", REGION)
+    assert "is the name of the Region right" in stopped(capfd, "--region", REGION)
 
 
 def test_a_session_that_does_not_start_says_why(

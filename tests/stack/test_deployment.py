@@ -37,8 +37,8 @@ from stack.deploy.deployment import (
     validate_parameters,
 )
 from stack.deploy.stack_policy import policy_allowing, policy_for, protect
-from stack.deploy.stack_states import STATES, Readiness, state_of
 from stack.render import render
+from stack.stack_states import STATES, Readiness, state_of
 from tests.support.mocked_aws import mocked_aws
 
 REGION = "eu-central-1"
@@ -345,6 +345,8 @@ SERVICES = ("apigateway", "cloudformation", "ec2", "rds", "s3", "sts")
 
 class Session:
     """boto3's session with one client of each service, each of which takes only the calls that are queued."""
+
+    region_name = REGION
 
     def __init__(self) -> None:
         self.clients = {name: boto3.client(name, region_name=REGION) for name in SERVICES}
@@ -880,7 +882,7 @@ def test_no_credentials_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("AWS_REGION", REGION)
     code, text = said("ready", "--stage", "dev")
     assert code == 1
-    assert text == "Stopped: no AWS credentials: sign in (aws sso login), or set AWS_PROFILE\n"
+    assert text == "Stopped: no AWS credentials were found: sign in, as with `aws sso login`, or set AWS_PROFILE\n"
 
 
 def test_a_stage_says_what_to_build_for_once_it_is_clear_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -908,12 +910,15 @@ def test_nothing_is_built_for_an_account_that_lacks_something(
         assert said("preflight", "--stage", "dev")[0] == 1
 
 
-def test_protecting_a_stack_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_what_is_left_of_a_stack_is_not_protected(
+    status: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
-    with mocked_aws():
-        code, text = said("protect", "--stage", "dev")
-    assert code == 1
-    assert "sallyport-dev does not exist" in text
+    monkeypatch.setattr(boto3, "Session", lambda: session)
+    session.queue("describe_stacks", stacks(status), StackName="sallyport-dev")
+    code, text = said("protect", "--stage", "dev")
+    assert (code, f"nothing to protect: sallyport-dev is {status}: " in text) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from rich.console import Console
 
 from stack.deploy.deployment import ROOT
@@ -357,7 +358,7 @@ def test_moto_is_looked_at_as_an_account() -> None:
     ("answer", "words"),
     [
         ("AccessDenied", "it takes rds:Describe"),
-        ("Throttling", "rds:DescribeOrderableDBInstanceOptions: Throttling"),
+        ("Throttling", "rds:DescribeOrderableDBInstanceOptions: AWS takes no more calls at the moment (Throttling"),
         (EndpointConnectionError(endpoint_url="https://rds.invalid"), "Could not connect"),
     ],
 )
@@ -366,6 +367,22 @@ def test_what_cannot_be_looked_at_is_said_and_stops_nothing(answer: Answer, word
     finding = only(session, "Aurora")
     assert (finding.verdict, words in finding.advice) == (PreflightVerdict.UNKNOWN, True)
     assert preflight(question_of(session), Console(file=io.StringIO()), None)
+
+
+@pytest.mark.parametrize("answer", ["ExpiredToken", "UnrecognizedClientException", NoCredentialsError()])
+def test_credentials_that_no_call_takes_end_it_at_once(answer: Answer) -> None:
+    """And not as so many lines that could not be looked at."""
+    session = Recorded(get_role=answer)
+    with pytest.raises((ClientError, NoCredentialsError)):
+        preflight(question_of(session), Console(file=io.StringIO()), None)
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_IN_PROGRESS"])
+def test_a_stack_that_takes_no_change_set_stops_it_before_anything_is_built(status: str) -> None:
+    question = replace(question_of(Recorded()), status=status)
+    (finding,) = (finding for finding in findings(question) if finding.verdict is PreflightVerdict.STOP)
+    assert (finding.subject, finding.found) == ("state of the stack", status)
+    assert finding.advice.startswith(f"sallyport-dev is {status}: ")
 
 
 def test_an_account_that_answers_nothing_is_no_reason_to_stop() -> None:

@@ -189,6 +189,26 @@ def test_a_stack_that_does_not_exist_is_no_table() -> None:
         seen(describe_stacks="ValidationError")
 
 
+@pytest.mark.parametrize("state", ["REVIEW_IN_PROGRESS", "ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_of_what_is_left_of_a_stack_only_the_state_is_told(state: str) -> None:
+    (finding,) = seen(describe_stacks=described(state)).values()
+    assert (finding.verdict, finding.found) == (PreflightVerdict.STOP, state)
+    assert "aws cloudformation delete-stack --stack-name sallyport-dev" in finding.advice
+
+
+def test_what_an_update_has_deleted_is_not_looked_at() -> None:
+    """CloudFormation lists it for a while, and AWS no longer knows it."""
+    listed = resources({"StackName": "sallyport-dev"})["StackResourceSummaries"]
+    gone = {**listed[0], "LogicalResourceId": "Old", "PhysicalResourceId": "gone", "ResourceStatus": "DELETE_COMPLETE"}
+
+    def with_the_gone(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert asked["StackName"] != "gone"
+        own = resources(asked)["StackResourceSummaries"]
+        return {"StackResourceSummaries": [*own, *([gone] if asked["StackName"] == "sallyport-dev" else [])]}
+
+    assert {finding.verdict for finding in seen(list_stack_resources=with_the_gone).values()} == {PreflightVerdict.FINE}
+
+
 def test_every_call_that_is_listed_is_made_and_the_page_has_its_permission() -> None:
     session = RecordedSession(HEALTHY, region=REGION)
     reader = Reader(session=session, region=REGION, calls=CALLS)

@@ -4,8 +4,10 @@ By https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-eve
 holds the table to the states that botocore knows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Readiness(StrEnum):
@@ -40,7 +42,9 @@ _BUSY = StackState(readiness=Readiness.WAIT, advice=_RUNNING)
 
 STATES = {
     "REVIEW_IN_PROGRESS": StackState(
-        readiness=Readiness.CREATE, advice="a change set was made for it and never carried out", stays=False
+        readiness=Readiness.CREATE,
+        advice=f"a change set was made for it and never executed; {_NOTHING_LOST}: deploy, or {_DELETE}",
+        stays=False,
     ),
     # ---- Creation
     "CREATE_IN_PROGRESS": _BUSY,
@@ -111,6 +115,17 @@ STATES = {
         readiness=Readiness.UPDATE, advice="an import failed, and the stack is as it was before"
     ),
 }
+
+
+def is_there(summary: Mapping[str, Any]) -> bool:
+    """Whether the stack still has the resource of a ListStackResources' summary: it lists those that are gone too."""
+    return summary.get("ResourceStatus") not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
+
+
+def in_words(status: str, stack: str) -> str:
+    """The stack's state, and what to do about it where that is anything."""
+    advice = state_of(status, stack).advice
+    return f"{stack} is {status}{': ' if advice else ''}{advice}"
 
 
 def state_of(status: str, stack: str) -> StackState:
