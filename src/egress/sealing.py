@@ -18,11 +18,12 @@ import hmac
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from domain.errors import SecretUnavailable, Unsealable
 from domain.ids import DestinationId
+from domain.values import value_class
 from runtime.aws import AwsCallFailed, call
 from runtime.settings import SealKeySettings, SettingsError
 
@@ -39,7 +40,7 @@ _KEY_PURPOSE = b"sallyport seal key 1"
 _ALLOWLIST_PURPOSE = b"sallyport allowlist signing key 1"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True, kw_only=False)
 class SealKey:
     """256 bits that credentials are sealed with. Raises ValueError for any other length."""
 

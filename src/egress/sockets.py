@@ -10,7 +10,8 @@ import select
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+
+from domain.values import value_class
 
 OPEN_CONNECTIONS = 100
 _ENDING = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, even with data still to be read
@@ -19,7 +20,7 @@ _ENDED = _ENDING | select.POLLHUP | select.POLLERR | select.POLLNVAL
 type LocalEndpoint = tuple[str, int]
 
 
-@dataclass(slots=True, kw_only=True)
+@value_class(frozen=False, slots=True, kw_only=True)
 class _OpenSocket:
     """`inode` is the kernel's number of the socket, by which another one that got the same descriptor shows."""
 

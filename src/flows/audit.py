@@ -1,7 +1,7 @@
 """Acts: what tokens, operators and partners changed. Every transition of what a tenant manages is noted by one call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -70,7 +70,7 @@ class ActServices(Protocol):
         """A new UUIDv7."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@value_class(frozen=True, slots=False, kw_only=True)
 class OperatorServices:
     """Of handlers/admin.py, which starts without all that sends requests."""
 

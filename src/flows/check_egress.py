@@ -5,7 +5,6 @@ Nothing here uses the database: an idle one stays paused.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from domain.checks import Check, CheckStatus, NotObserved, Observation, Observed, as_of, checked, judge, unverified
@@ -21,7 +20,7 @@ from runtime.settings import EgressAddress, SettingsError
 NO_FIXED_ADDRESS = "this stack cannot reach the internet, and so has no fixed address"
 
 
-@dataclass(frozen=True, kw_only=True)
+@value_class(frozen=True, slots=False, kw_only=True)
 class EgressChecks:
     """What a check needs. `addresses` are the published ones, none where the stack cannot reach the internet."""
 

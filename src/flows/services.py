@@ -1,7 +1,7 @@
 """What the flows need: built once per process by the handlers, and passed to every flow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
@@ -11,6 +11,7 @@ from db.connection import Database
 from db.deliveries import Lease
 from domain.ids import RANDOM_BYTES, LeaseId, uuid7
 from domain.limits import USUAL_WORKERS
+from domain.values import value_class
 from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
 from egress.sealing import SealKey
@@ -24,7 +25,7 @@ from wakeups.sqs import WakeupQueue
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
 
-@dataclass(frozen=True, kw_only=True)
+@value_class(frozen=True, slots=False, kw_only=True)
 class Services:
     """The outside world of one process.
 

@@ -7,7 +7,6 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -60,8 +59,7 @@ class AwsCallFailed(Exception):
         self.retryable = retryable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HttpAnswer:
+class _HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
 

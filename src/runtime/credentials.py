@@ -9,10 +9,10 @@ credential provider").
 
 import json
 import time
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 
+import msgspec
 import pycurl
 
 from runtime.settings import AwsSettings, ContainerSettings
@@ -26,9 +26,8 @@ class CredentialsUnavailable(Exception):
     """The credentials endpoint gave none. The message contains no secret."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fetched:
-    settings: AwsSettings = field(repr=False)
+class _Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    settings: AwsSettings
     expires_at: float
 
     def lasts(self, seconds: float) -> bool:

@@ -1,7 +1,6 @@
 """Logs and metrics of every function: JSON lines with keys, and counts in CloudWatch's embedded metric format."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -77,9 +76,8 @@ def _name_invocation(context: LambdaContext, *, correlation_id: str | None) -> N
     )
 
 
-@dataclass(slots=True)
 class _Process:
-    invoked: bool = False
+    invoked = False
 
 
 _process = _Process()

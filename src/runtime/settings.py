@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass per function, read from the environment once, failing early and by name.
+"""Settings: one frozen struct per function, read from the environment once, failing early and by name.
 
 The only module that reads `os.environ`. Tests in tests/contract compare these fields with the template's
 environment variables.
@@ -6,9 +6,11 @@ environment variables.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Self, TypeGuard, cast
+from typing import Self, TypeGuard
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
 
 type IpNetwork = IPv4Network | IPv6Network
 
@@ -48,8 +50,7 @@ def _ports(name: str, raw: str) -> tuple[int, ...]:
     return ports
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressAddress:
+class EgressAddress(msgspec.Struct, frozen=True, kw_only=True):
     """A fixed address that partners allowlist, and the Availability Zone whose traffic leaves from it."""
 
     availability_zone: str
@@ -61,8 +62,7 @@ def _egress_addresses(name: str, raw: str) -> tuple[EgressAddress, ...]:
     return tuple(EgressAddress(availability_zone=zone, address=address) for zone, address in pairs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZoneId:
+class ZoneId(msgspec.Struct, frozen=True, kw_only=True):
     """An Availability Zone by the name that it has in this account (us-east-1a) and by its ID (use1-az1)."""
 
     availability_zone: str
@@ -94,72 +94,66 @@ _READERS: dict[object, Callable[[str, str], object]] = {
 }
 
 
-class FromEnvironment:
+class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """Reads each field from the variable of its name in upper case; a field that is itself settings reads its own.
 
-    An empty variable counts as missing.
+    An empty variable counts as missing. Shown are the names of fields alone, as some values are secrets.
     """
-
-    __slots__ = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """The settings of one function. Raises SettingsError that names the first variable at fault."""
         source = os.environ if environment is None else environment
-        values = {setting.name: _value(setting, source) for setting in _fields(cls)}
-        return cls(**{name: value for name, value in values.items() if value is not MISSING})
+        values = {setting.name: _value(setting, source) for setting in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if value is not msgspec.NODEFAULT})
 
     @classmethod
     def variables(cls) -> frozenset[str]:
         """The names of all environment variables that these settings read."""
         names: set[str] = set()
-        for setting in _fields(cls):
+        for setting in fields(cls):
             names |= setting.type.variables() if _is_settings(setting.type) else {setting.name.upper()}
         return frozenset(names)
 
-
-def _fields(settings: type[FromEnvironment]) -> tuple[Field[Any], ...]:
-    return fields(cast(Any, settings))
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
 
 
 def _is_settings(kind: object) -> TypeGuard[type[FromEnvironment]]:
     return isinstance(kind, type) and issubclass(kind, FromEnvironment)
 
 
-def _value(setting: Field[Any], source: Mapping[str, str]) -> object:
+def _value(setting: FieldInfo, source: Mapping[str, str]) -> object:
     if _is_settings(setting.type):
         return setting.type.from_environment(source)
     name = setting.name.upper()
     raw = source.get(name, "")
     if raw:
         return _READERS[setting.type](name, raw)
-    if setting.default is MISSING:
+    if setting.required:
         raise SettingsError(f"{name} must be set")
-    return MISSING
+    return msgspec.NODEFAULT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsSettings(FromEnvironment):
+class AwsSettings(FromEnvironment, frozen=True, kw_only=True):
     """What Lambda itself puts into every function's environment; not part of the template."""
 
     aws_region: str
-    aws_access_key_id: str = field(repr=False)
-    aws_secret_access_key: str = field(repr=False)
-    aws_session_token: str = field(default="", repr=False)
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    aws_session_token: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSettings(FromEnvironment):
+class ContainerSettings(FromEnvironment, frozen=True, kw_only=True):
     """What Lambda puts into the environment of a function with SnapStart instead of credentials: the URL to fetch them
     from, and the value of the Authorization header for it. Both are empty everywhere else."""
 
     aws_region: str
     aws_container_credentials_full_uri: str = ""
-    aws_container_authorization_token: str = field(default="", repr=False)
+    aws_container_authorization_token: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSettings(FromEnvironment):
+class DatabaseSettings(FromEnvironment, frozen=True, kw_only=True):
     """How to reach PostgreSQL.
 
     `database_url` (libpq URL) takes precedence and is for local use; on AWS it is empty and host, port, name and user
@@ -176,16 +170,14 @@ class DatabaseSettings(FromEnvironment):
     database_proxy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSettings(FromEnvironment):
+class QueueSettings(FromEnvironment, frozen=True, kw_only=True):
     """Where wake-ups go. `sqs_endpoint_url` is empty on AWS; locally it names the emulated API."""
 
     wakeup_queue_url: str
     sqs_endpoint_url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressSettings(FromEnvironment):
+class EgressSettings(FromEnvironment, frozen=True, kw_only=True):
     """Which addresses requests leave from, and where they may go.
 
     `allowed_private_cidrs` allows single ranges that the SSRF guard refuses otherwise; `blocked_cidrs` blocks more (the
@@ -201,16 +193,14 @@ class EgressSettings(FromEnvironment):
     ca_bundle: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZoneSettings(FromEnvironment):
+class ZoneSettings(FromEnvironment, frozen=True, kw_only=True):
     """`egress_zone_ids` are the zones of `egress_addresses` with their IDs, which is how Lambda says where a function
     runs. Empty where all zones share one address."""
 
     egress_zone_ids: tuple[ZoneId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealKeySettings(FromEnvironment):
+class SealKeySettings(FromEnvironment, frozen=True, kw_only=True):
     """The key that credentials are sealed with: in the secret `seal_key_secret_arn`, or in the local file
     `seal_key_file`."""
 
@@ -218,8 +208,7 @@ class SealKeySettings(FromEnvironment):
     seal_key_file: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSettings(FromEnvironment):
+class CheckSettings(FromEnvironment, frozen=True, kw_only=True):
     """The egress check.
 
     `egress_echo_url` is the service that is asked which address it sees, `egress_results_path` the path of the SSM
@@ -232,8 +221,7 @@ class CheckSettings(FromEnvironment):
     ssm_endpoint_url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiSettings(FromEnvironment):
+class ApiSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/api.py. `lease_seconds` is longer than any function that holds a lease may live; `retention_days` is
     for how many days after their end deliveries are stored."""
 
@@ -247,15 +235,13 @@ class ApiSettings(FromEnvironment):
     retention_days: int = 90
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizeSettings(FromEnvironment):
+class AuthorizeSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/authorize.py."""
 
     database: DatabaseSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptSettings(FromEnvironment):
+class AttemptSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/attempt.py. `lease_seconds` is longer than any function that holds a lease may live;
     `attempt_concurrency` is how many batches of attempts are made at once; `retention_days` is for how many days after
     their end deliveries are stored."""
@@ -270,22 +256,19 @@ class AttemptSettings(FromEnvironment):
     retention_days: int = 90
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrateSettings(FromEnvironment):
+class MigrateSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/migrate.py, which connects as the master user and makes the roles that the others connect as."""
 
     database: DatabaseSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminSettings(FromEnvironment):
+class AdminSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/admin.py."""
 
     database: DatabaseSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckEgressSettings(FromEnvironment):
+class CheckEgressSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/check_egress.py. `availability_zone` is the one zone that the function runs in. No database."""
 
     egress: EgressSettings
@@ -293,8 +276,7 @@ class CheckEgressSettings(FromEnvironment):
     availability_zone: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings(FromEnvironment):
+class NetworkSettings(FromEnvironment, frozen=True, kw_only=True):
     """Of handlers/network.py. `ec2_endpoint_url` is empty on AWS; tests name an emulated API."""
 
     ec2_endpoint_url: str = ""

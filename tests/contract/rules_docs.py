@@ -382,7 +382,7 @@ def numbers_are_those_of_the_code(texts: Texts) -> list[str]:
 
 
 def _phrases() -> Iterable[tuple[str, str]]:
-    timeouts, lease = Timeouts(), ApiSettings.__dataclass_fields__["lease_seconds"].default
+    timeouts, lease = Timeouts(), ApiSettings.from_environment({"WAKEUP_QUEUE_URL": "q"}).lease_seconds
     statuses = [str(status) for status in sorted(RETRIABLE_STATUSES)]
     surely = [str(status) for status in sorted(RETRIABLE_STATUSES - AMBIGUOUS_STATUSES)]
     open_ = [str(status) for status in sorted(AMBIGUOUS_STATUSES)]

@@ -114,3 +114,9 @@ def test_credentials_are_not_shown() -> None:
         aws_region="r", aws_access_key_id="AKIA1", aws_secret_access_key="s3cret", aws_session_token="t0k"
     )
     assert not any(secret in repr(found) for secret in ("AKIA1", "s3cret", "t0k"))
+
+
+def test_no_settings_show_their_values() -> None:
+    found = ApiSettings.from_environment(LEAST | {"DATABASE_URL": "postgresql://app:s3cret@db/x"})
+    assert repr(found) == "ApiSettings(database, queue, egress, zones, seal_key, checks, lease_seconds, retention_days)"
+    assert "s3cret" not in repr(found.database)
