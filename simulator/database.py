@@ -14,13 +14,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from db.connection import CONNECT_TIMEOUT_SECONDS, Row
+from db.connection import CONNECT_TIMEOUT_SECONDS, Connection, Row
 from domain.destinations import DestinationState
 from simulator.evidence import Begin, Lapse, RecordRun
 from simulator.faults import LATE_RECORDS, Kind, Seam
@@ -69,12 +69,11 @@ class SimulatedConnection:
         return self._near.fileno()
 
     def run(self, statement: str, parameters: Mapping[str, Any], *, prepare: bool | None, binary: bool) -> list[Row]:
-        del binary  # changes how the values travel, not what they are
         if self._runs:
             self._server.world.evidence.misuse.append("a connection is used by two threads at once")
         self._runs += 1
         try:
-            return self._server.run(self, statement, parameters, prepare=prepare is not False)
+            return self._server.run(self, _Call(statement, parameters, prepare, binary))
         finally:
             self._runs -= 1
 
@@ -99,6 +98,25 @@ class SimulatedConnection:
         return psycopg.OperationalError(text)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A statement as the code under test gives it to its connection."""
+
+    statement: str
+    parameters: Mapping[str, Any]
+    prepare: bool | None
+    binary: bool
+
+    @property
+    def name(self) -> str:
+        """What it is called here."""
+        return name_of(self.statement)
+
+    def run(self, real: Connection) -> list[Row]:
+        """All rows, by the code that runs it in the functions too."""
+        return real.run(self.statement, self.parameters, prepare=self.prepare, binary=self.binary)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _HeldStatement:
     """A statement that waits until others have changed `delivery` so many times."""
@@ -111,7 +129,7 @@ class _HeldStatement:
 class Server:
     """The database of one run."""
 
-    def __init__(self, world: World, real: psycopg.Connection[Row]) -> None:
+    def __init__(self, world: World, real: Connection) -> None:
         self.world = world
         self.states: dict[str, str] = {}
         self.destination_states: dict[str, DestinationState] = {}
@@ -185,54 +203,52 @@ class Server:
 
     # ---- One statement
 
-    def run(
-        self, connection: SimulatedConnection, statement: str, parameters: Mapping[str, Any], *, prepare: bool
-    ) -> list[Row]:
+    def run(self, connection: SimulatedConnection, call: "_Call") -> list[Row]:
         """The rows. Raises what psycopg raises."""
-        name = name_of(statement)
         if connection.process.invocation is not None:
-            connection.process.invocation.statements[name] += 1
-        self._before(connection, statement, parameters)
-        connection.prepared.add(statement)
-        self._refuse_rows(connection.process, name, parameters)
-        rows = self._execute(connection.process, statement, parameters, prepare=prepare)
+            connection.process.invocation.statements[call.name] += 1
+        self._before(connection, call)
+        if call.prepare is not False:
+            connection.prepared.add(call.statement)
+        self._refuse_rows(connection.process, call)
+        rows = self._execute(connection.process, call)
         self._after(connection)
         return rows
 
-    def _before(self, connection: SimulatedConnection, statement: str, parameters: Mapping[str, Any]) -> None:
-        kind = self.world.step(Seam.STATEMENT) or self._held_up(connection.process, statement, parameters)
+    def _before(self, connection: SimulatedConnection, call: "_Call") -> None:
+        kind = self.world.step(Seam.STATEMENT) or self._held_up(connection.process, call)
         if connection.hung_up or connection.closed:
             raise connection.fail("the connection is closed")
         if kind is Kind.RUNS_LATE:
-            self._run_late(connection.process, statement, parameters)
+            self._run_late(connection.process, call)
         if kind in (Kind.RUNS_LATE, Kind.HANGS) or self.world.now < self._away_until:
             raise self._hangs(connection)
-        if kind is Kind.ROW_REFUSED and name_of(statement) == "record":
-            self._make_unstorable(parameters)
-        if kind is not None and (refused := self._refusal(kind, connection, statement)) is not None:
+        if kind is Kind.ROW_REFUSED and call.name == "record":
+            self._make_unstorable(call.parameters)
+        if kind is not None and (refused := self._refusal(kind, connection, call.statement)) is not None:
             raise refused
-        if self.world.now < self._reader_until and any(word in statement for word in _WRITES):
+        if self.world.now < self._reader_until and any(word in call.statement for word in _WRITES):
             self.world.mark("database: refuses to write, being a reader")
             raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
 
-    def _held_up(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> Kind | None:
+    def _held_up(self, process: Process, call: "_Call") -> Kind | None:
         """What happens to records that come of rare answers, in runs whose theme it is."""
         weather = self.world.weather
-        if weather.theme != LATE_RECORDS or weather.over or name_of(statement) != "record":
+        if weather.theme != LATE_RECORDS or weather.over or call.name != "record":
             return None
-        rare = any(record["next_state"] != "delivered" for record in json.loads(parameters["records"]))
+        rare = any(record["next_state"] != "delivered" for record in json.loads(call.parameters["records"]))
         if not rare or not self.world.choices.happens(HELD_PERCENT):
             return None
         self.world.strike(Kind.RUNS_LATE, process=process)
         return Kind.RUNS_LATE
 
-    def _run_late(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> None:
+    def _run_late(self, process: Process, call: "_Call") -> None:
         """In some seconds; or, where it records, just after what others do."""
-        run = partial(self._execute_unheard, process, statement, parameters)
-        if name_of(statement) != "record" or self.world.choices.choose(2) == 0:
+        run = partial(self._execute_unheard, process, call)
+        if call.name != "record" or self.world.choices.choose(2) == 0:
             self.world.scheduler.call_at(self.world.now + self.world.choices.of(RUNS_LATE_SECONDS), run)
             return
-        delivery = self.world.choices.of(json.loads(parameters["records"]))["delivery_id"]
+        delivery = self.world.choices.of(json.loads(call.parameters["records"]))["delivery_id"]
         held = _HeldStatement(delivery=delivery, changes=self.world.choices.of(HELD_FOR_CHANGES), run=run)
         self._held.append(held)
         self.world.scheduler.call_at(self.world.now + HELD_SECONDS, lambda: self._let_go(held))
@@ -262,11 +278,11 @@ class Server:
         if bare_too:
             self.world.evidence.unstorable.add((record["delivery_id"], record["number"]))
 
-    def _refuse_rows(self, process: Process, name: str, parameters: Mapping[str, Any]) -> None:
+    def _refuse_rows(self, process: Process, call: "_Call") -> None:
         """Raises for a statement that is to store such an attempt: nothing of it is carried out."""
-        if name != "record" or not self._unstorable:
+        if call.name != "record" or not self._unstorable:
             return
-        for record in json.loads(parameters["records"]):
+        for record in json.loads(call.parameters["records"]):
             bare_too = self._unstorable.get((record["delivery_id"], record["number"]))
             if bare_too is None or (not bare_too and _is_bare(record)):
                 continue
@@ -306,18 +322,18 @@ class Server:
         self.world.scheduler.wait(connection.cut_off, give_up_at - self.world.now)
         return connection.fail("no answer in time")
 
-    def _execute_unheard(self, process: Process, statement: str, parameters: Mapping[str, Any]) -> None:
+    def _execute_unheard(self, process: Process, call: "_Call") -> None:
         """What nobody waits for any more. Another statement's rows may forbid it by now, which nobody hears either."""
         try:
-            self._execute(process, statement, parameters, prepare=True)
+            self._execute(process, call)
         except psycopg.Error:
             self.world.mark("database: a late statement is refused")
 
-    def _execute(self, process: Process, statement: str, parameters: Mapping[str, Any], *, prepare: bool) -> list[Row]:
-        rows = self._real.execute(statement.encode(), parameters, prepare=prepare).fetchall()
-        if "UPDATE destination\n" in statement and '"disables"' in parameters.get("records", '"disables"'):
+    def _execute(self, process: Process, call: "_Call") -> list[Row]:
+        rows, parameters = call.run(self._real), call.parameters
+        if "UPDATE destination\n" in call.statement and '"disables"' in parameters.get("records", '"disables"'):
             self._note_moves()
-        match name_of(statement):
+        match call.name:
             case "accept":
                 self._note_accepted(process, parameters, rows)
             case "claim":
@@ -468,6 +484,7 @@ class Server:
         self.world.log(process.name, "statement", text, delivery=delivery, to="database", knows=knows)
 
 
+@cache
 def name_of(statement: str) -> str:
     """What a statement is called here."""
     return next((name for line, name in _NAMES.items() if line in statement), "other")

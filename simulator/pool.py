@@ -3,6 +3,7 @@
 A process gets one seed after the other over a pipe, and ends when the pipe does: however the parent ends, none is left.
 """
 
+import gc
 import multiprocessing
 import os
 from collections import Counter
@@ -111,6 +112,8 @@ class Pool:
 
 def _serve(url: str, pipe: Pipe) -> None:
     """A process of the simulator."""
+    gc.freeze()  # what is there by now stays; what a run leaves is collected after it, not in its midst
+    gc.disable()
     with connected(url) as connection:
         while True:
             try:
@@ -120,6 +123,8 @@ def _serve(url: str, pipe: Pipe) -> None:
                 story = to_json(result.story) if result.story.broken else None
                 evidence = result.evidence
                 pipe.send((len(evidence.deliveries), len(evidence.arrivals), len(evidence.faults), result.marks, story))
+                del result, evidence
+                gc.collect()
             except (EOFError, BrokenPipeError):
                 return
 

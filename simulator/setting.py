@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from db import destinations
-from db.connection import Database, Row
+from db.connection import Connection, Database
 from db.migrations import APPLICATION_ROLE, migrate
 from domain.auth import AuthType, BearerAuth
 from domain.destinations import Destination, Guarantee, Timeouts
@@ -93,7 +93,9 @@ CREATE FUNCTION empty_for_the_next_run() RETURNS void LANGUAGE sql SECURITY DEFI
 $$
 """
 
-type RealConnection = psycopg.Connection[Row]
+type RealConnection = Connection
+# With few rows PostgreSQL takes the plan that it made once: to make another one at each call costs more than to run it.
+_OPTIONS = "-c plan_cache_mode=force_generic_plan -c jit=off"
 
 
 class Databases:
@@ -153,7 +155,7 @@ def _destination(target: Target) -> Destination:
 @contextmanager
 def connected(url: str) -> Iterator[RealConnection]:
     """The one real connection of a process of the simulator."""
-    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+    with Connection.connect(url, autocommit=True, row_factory=dict_row, options=_OPTIONS) as connection:
         connection.prepare_threshold = 2
         yield connection
 

@@ -26,6 +26,9 @@ LONGEST_DELAY_SECONDS = 900
 CALL_LIMIT_BYTES = 262_144
 MOST_ENTRIES = 10
 LATE_SECONDS = (30.0, 120.0, 400.0)
+# "On rare occasions": in a storm copies would otherwise have copies, without end and to no use.
+MOST_COPIES = 60
+_COPIES = frozenset({Kind.RECEIVED_TWICE, Kind.UNDELETED})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -47,6 +50,7 @@ class ModelledQueue:
         self.dead: list[QueuedMessage] = []
         self.changed = Signal(world.scheduler)
         self._away_until = 0.0
+        self._copies = 0
 
     # ---- Sending: what runtime.aws.call does
 
@@ -141,7 +145,7 @@ class ModelledQueue:
             self.world.log("queue", "message", text, delivery=_delivery(message), knows=knows)
             return False
         carries = decode(message.body).record is not None
-        _, kind = self.world.weather.draw(Seam.RECEIVE_OUTCOME if carries else Seam.RECEIVE)
+        kind = self._draw(Seam.RECEIVE_OUTCOME if carries else Seam.RECEIVE)
         if kind is Kind.DELAYED:
             self.world.strike(kind, delivery=_delivery(message))
             message.visible_at = self.world.now + self.world.choices.of(LATE_SECONDS)
@@ -158,11 +162,16 @@ class ModelledQueue:
         for message in messages:
             if message not in self.messages:
                 continue
-            _, kind = self.world.weather.draw(Seam.DELETE)
+            kind = self._draw(Seam.DELETE)
             if kind is Kind.UNDELETED:
                 self.world.strike(kind, delivery=_delivery(message))
                 continue
             self.messages.remove(message)
+
+    def _draw(self, seam: Seam) -> Kind | None:
+        _, kind = self.world.weather.draw(seam)
+        self._copies += kind in _COPIES
+        return None if kind in _COPIES and self._copies > MOST_COPIES else kind
 
     # ---- What happens to it
 

@@ -30,7 +30,7 @@ from simulator.partner import Partners
 from simulator.scheduler import Killed, NeverEnds, Scheduler, Signal
 from simulator.seams import STAGE, seams
 from simulator.setting import DESTINATIONS, RealConnection, emptied
-from simulator.sqs import MOST_RECEIVES, VISIBILITY_SECONDS, ModelledQueue
+from simulator.sqs import MOST_COPIES, MOST_RECEIVES, VISIBILITY_SECONDS, ModelledQueue
 from simulator.world import Process, World
 from wakeups.sqs import encode
 
@@ -233,6 +233,16 @@ def test_messages_are_delivered_twice_late_and_in_spite_of_their_deletion(real: 
         assert left.visible_at > made.world.now
 
 
+def test_copies_of_messages_have_no_copies_without_end(real: RealConnection) -> None:
+    with models(real, {Seam.RECEIVE: [Kind.RECEIVED_TWICE] * (MOST_COPIES + 1)}) as made:
+        sends(made, 0)
+        for _ in range(2 * MOST_COPIES):
+            for message in made.queue.messages:
+                message.visible_at, message.receives = made.world.now, 0
+            made.queue.receive()
+        assert len(made.queue.messages) == 1 + MOST_COPIES
+
+
 def test_throttled_messages_count_as_received_and_come_back(real: RealConnection) -> None:
     with models(real, {Seam.INVOKE: [Kind.NOT_INVOKED]}) as made:
         workers = fleet(made)
@@ -382,7 +392,7 @@ def test_what_cannot_be_stored_of_an_attempt_is_refused_until_faults_stop(real: 
         def store(record: dict[str, Any]) -> str:
             connection = made.server.connect(process)
             try:
-                made.server.run(connection, text, {"records": json.dumps([record])}, prepare=False)
+                connection.run(text, {"records": json.dumps([record])}, prepare=False, binary=False)
             except psycopg.errors.UntranslatableCharacter:
                 return "refused"
             return "stored"
