@@ -129,6 +129,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
             UPDATE delivery
             SET state = CASE WHEN delivery.attempts_made > made.sends AND delivery.state = 'sending' THEN 'sending'
                              WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'
+                             -- What is not stored whole is not sent again, though the partner has nothing of it.
+                             WHEN made.next_state = 'pending' AND delivery.payload IS NOT NULL THEN 'failed'
                              ELSE made.next_state END,
                 delivered_by = CASE WHEN delivery.attempts_made > made.sends THEN made.number
                                     ELSE delivery.delivered_by END,
@@ -140,6 +142,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 finished_at = CASE WHEN delivery.attempts_made > made.sends AND delivery.state = 'sending' THEN NULL
                                    WHEN made.asks AND made.next_state = 'unknown' THEN finished_at
                                    WHEN made.next_state <> 'pending' OR delivery.delivered_by IS NOT NULL
+                                        OR delivery.payload IS NOT NULL
                                    THEN %(now)s::timestamptz END,
                 asking_id = NULL,
                 asking_until = NULL,
@@ -150,7 +153,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 first_answered_at = CASE WHEN made.asks AND made.silent THEN first_answered_at
                                          WHEN made.asks THEN coalesce(first_answered_at, made.started_at) END,
                 resolution = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolution
-                                  WHEN made.next_state = 'pending' THEN 'again' ELSE made.next_state END,
+                                  WHEN made.next_state <> 'pending' THEN made.next_state
+                                  WHEN delivery.payload IS NULL THEN 'again' ELSE 'failed' END,
                 resolved_by = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_by
                                    ELSE 'reconcile' END,
                 resolved_at = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_at ELSE %(now)s END,
@@ -174,7 +178,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    OR NOT made.asks AND made.next_state = 'delivered' AND delivery.attempts_made > made.sends
                       AND delivery.state IN ('unknown', 'pending', 'sending'))
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase,
-                      delivery.state, made.failed, made.asks, made.silent,
+                      delivery.state, delivery.payload, made.failed, made.asks, made.silent,
                       -- A lapse, or a fault of ours, says nothing about how long it takes.
                       made.failed IS NOT NULL AND make_interval(secs => made.total_ms / 1000) < slow_after() AS quickly
         ), moved AS (
@@ -184,12 +188,23 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
             INSERT INTO attempt (
                 attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms, first_byte_ms,
                 total_ms, remote_address, egress_address, status, response_headers, response_body, response_length,
-                response_sha256, response_truncated, moved_lease_id, kind)
+                response_sha256, response_truncated, moved_lease_id, kind, headers_sha256)
             SELECT attempt_id, delivery_id, number, outcome, reason, started_at, dns_ms, connect_ms, tls_ms,
-                   first_byte_ms, total_ms, remote_address, egress_address, status, response_headers, response_body,
-                   response_length, response_sha256, response_truncated,
-                   CASE WHEN moved.delivery_id IS NOT NULL THEN made.lease_id END, kind
-            FROM made LEFT JOIN moved USING (delivery_id)
+                   first_byte_ms, total_ms, remote_address, egress_address, status,
+                   CASE WHEN bare THEN deleted_headers('the delivery was expunged') ELSE response_headers END
+                       AS response_headers,
+                   CASE WHEN bare THEN '' ELSE response_body END AS response_body, response_length, response_sha256,
+                   bare OR response_truncated AS response_truncated,
+                   CASE WHEN touched.state <> 'sending' THEN made.lease_id END, kind,
+                   CASE WHEN bare THEN sha256(convert_to(response_headers::text, 'UTF8')) END
+            FROM made LEFT JOIN touched USING (delivery_id)
+            CROSS JOIN LATERAL (
+                -- What comes late of a delivery that was expunged is not stored. Who is expunging it is waited for.
+                SELECT status IS NOT NULL AND coalesce(
+                    CASE WHEN touched.delivery_id IS NOT NULL THEN touched.payload
+                         ELSE (SELECT payload FROM delivery WHERE delivery.delivery_id = made.delivery_id FOR SHARE)
+                    END = 'expunged', false) AS bare
+            ) AS stored
             ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE
             SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, started_at = EXCLUDED.started_at,
                 dns_ms = EXCLUDED.dns_ms, connect_ms = EXCLUDED.connect_ms, tls_ms = EXCLUDED.tls_ms,
@@ -198,7 +213,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status = EXCLUDED.status, response_headers = EXCLUDED.response_headers,
                 response_body = EXCLUDED.response_body, response_length = EXCLUDED.response_length,
                 response_sha256 = EXCLUDED.response_sha256, response_truncated = EXCLUDED.response_truncated,
-                kind = EXCLUDED.kind,
+                kind = EXCLUDED.kind, headers_sha256 = EXCLUDED.headers_sha256,
                 moved_lease_id = coalesce(EXCLUDED.moved_lease_id, attempt.moved_lease_id),
                 recorded_in = EXCLUDED.recorded_in
             WHERE attempt.outcome = 'unknown'
@@ -308,6 +323,7 @@ def with_delivery(
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
                delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
+               delivery.payload,
                attempt.attempt_id, attempt.number, attempt.kind, attempt.outcome, attempt.reason, attempt.started_at,
                attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,

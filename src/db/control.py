@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from db.attempts import PASSED_SECONDS, NextUp
 from db.connection import Database
 from domain.control import DeliveryChange
-from domain.deliveries import State
+from domain.deliveries import Payload, State
 from domain.ids import DeliveryId, TenantId
 from domain.values import value_class
 
@@ -15,12 +15,14 @@ class ChangedDelivery:
     """`done` says that the change was made; otherwise `state` is the one that does not allow it.
 
     `woken` waited for the delivery and can go on. `is_orphan` says that its destination was deleted, which sends
-    nothing any more.
+    nothing any more; `payload` whether what is to be sent is still there. `attempts_made` are those that were made.
     """
 
     state: State
     done: bool
     is_orphan: bool
+    payload: Payload
+    attempts_made: int
     woken: frozenset[NextUp]
 
 
@@ -35,7 +37,8 @@ def change(
 ) -> ChangedDelivery | None:
     """Makes a change to a delivery that is in one of the states `since`; None where the tenant has no such delivery.
 
-    What has ended goes on under the same idempotency key, with at least one more attempt. What is decided gives up what
+    What has ended goes on under the same idempotency key, with at least one more attempt, where what it sent is still
+    stored whole. What is decided gives up what
     it waited with: its turn for a slot, and its place under an ordering key, also where it is `failed`. A delivery of a
     deleted destination is not sent again. An attempt that is being made is not interrupted: its row is in `sending`.
     Where the connection breaks, the statement is run again, and finds its `change_id` in the row.
@@ -43,7 +46,8 @@ def change(
     rows = database.rows(
         """
         WITH chosen AS (
-            SELECT delivery_id, state AS state_before, act_id
+            SELECT delivery_id, state AS state_before, act_id, payload AS payload_before,
+                   attempts_made AS attempts_before
             FROM delivery
             WHERE delivery_id = %(delivery_id)s AND tenant_id = %(tenant_id)s
             FOR UPDATE
@@ -51,6 +55,8 @@ def change(
             SELECT chosen.delivery_id, deleted_at IS NOT NULL AND %(becomes)s = 'pending' AS is_orphan
             FROM chosen JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
             WHERE state_before = ANY (%(since)s::text[]) AND chosen.act_id IS DISTINCT FROM %(change_id)s::uuid
+              AND (payload_before IS NULL OR %(becomes)s <> 'pending')
+              AND attempts_before = coalesce(%(attempts_seen)s, attempts_before)
         ), moved AS (
             UPDATE delivery
             SET state = %(becomes)s,
@@ -95,11 +101,12 @@ def change(
             FROM done LEFT JOIN moved USING (delivery_id) WHERE moved.delivery_id IS NULL
         )
         SELECT chosen.delivery_id, state_before, NULL::uuid AS tenant_id, NULL AS name,
-               done.delivery_id IS NOT NULL AS done, allowed.is_orphan IS TRUE AS is_orphan
+               done.delivery_id IS NOT NULL AS done, allowed.is_orphan IS TRUE AS is_orphan, payload_before,
+               attempts_before
         FROM chosen LEFT JOIN allowed USING (delivery_id) LEFT JOIN done USING (delivery_id)
              LEFT JOIN placed USING (delivery_id)
         UNION ALL
-        SELECT delivery_id, NULL, delivery.tenant_id, name, NULL, NULL
+        SELECT delivery_id, NULL, delivery.tenant_id, name, NULL, NULL, NULL, NULL
         FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
         """,
         {
@@ -115,6 +122,7 @@ def change(
             "by": wanted.by,
             "note": wanted.note,
             "change_id": wanted.change_id,
+            "attempts_seen": wanted.attempts_seen,
             "passed_until": now + timedelta(seconds=PASSED_SECONDS),
             "now": now,
         },
@@ -132,5 +140,12 @@ def change(
         for row in rows
         if row["name"] is not None
     )
-    state = State(own[0]["state_before"])
-    return ChangedDelivery(state=state, done=own[0]["done"], is_orphan=own[0]["is_orphan"], woken=woken)
+    payload = own[0]["payload_before"]
+    return ChangedDelivery(
+        state=State(own[0]["state_before"]),
+        done=own[0]["done"],
+        is_orphan=own[0]["is_orphan"],
+        payload=Payload.WHOLE if payload is None else Payload(payload),
+        attempts_made=own[0]["attempts_before"],
+        woken=woken,
+    )

@@ -23,6 +23,7 @@ from domain.deliveries import (
     Missing,
     NewDelivery,
     NotDue,
+    Payload,
     Resolution,
     State,
     WaitingFor,
@@ -157,7 +158,7 @@ def accept(
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at,
-                      resolution, resolved_by, resolved_at, note, replay_of, ask_at
+                      resolution, resolved_by, resolved_at, note, replay_of, ask_at, payload
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
@@ -178,7 +179,7 @@ def accept(
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                written.resolution, written.resolved_by, written.resolved_at, written.note, written.replay_of,
-               written.ask_at,
+               written.ask_at, written.payload,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
                coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
@@ -400,7 +401,8 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
+               delivery.payload
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -622,7 +624,8 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
+               delivery.payload
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = ANY (%(candidates)s::text::uuid[]) AND delivery.tenant_id = %(tenant_id)s
           AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
@@ -673,7 +676,8 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
+               delivery.payload
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -1033,6 +1037,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         note=row["note"],
         replay_of=None if row["replay_of"] is None else DeliveryId(row["replay_of"]),
         ask_at=row["ask_at"],
+        payload=Payload.WHOLE if row["payload"] is None else Payload(row["payload"]),
     )
 
 

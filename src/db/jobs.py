@@ -93,6 +93,7 @@ def survey(database: Database, bounds: Bounds) -> Survey:
                   AND phase = ANY (ARRAY [%(phase)s]) AND state = %(state)s
                   AND delivery_id >= %(since_id)s AND delivery_id < %(until_id)s
                   AND coalesce(finished_at, created_at) <= %(as_of)s
+                  AND payload IS NULL  -- what is not stored whole is not sent again
                   AND (%(outcome)s::text IS NULL AND %(status_class)s::integer IS NULL OR EXISTS (
                         SELECT FROM attempt
                         WHERE attempt.delivery_id = delivery.delivery_id AND attempt.number = attempts_made
@@ -229,9 +230,9 @@ def listed(database: Database, job: BulkJob) -> list[JobDelivery]:
         SELECT delivery.delivery_id, name,
                delivery.state = %(state)s AND coalesce(delivery.finished_at, delivery.created_at) <= %(as_of)s
                AND (%(state)s = 'pending' OR deleted_at IS NULL)
-               -- A new delivery needs the body, and a destination that takes new ones.
-               AND (%(state)s <> 'delivered' OR destination.state <> 'disabled' AND EXISTS (
-                        SELECT FROM delivery_body WHERE delivery_body.delivery_id = delivery.delivery_id))
+               -- What is not stored whole is not sent again.
+               AND payload IS NULL
+               AND (%(state)s <> 'delivered' OR destination.state <> 'disabled')
                AND (%(outcome)s::text IS NULL OR attempt.outcome IS NOT DISTINCT FROM %(outcome)s)
                AND (%(status_class)s::integer IS NULL OR attempt.status / 100 IS NOT DISTINCT FROM %(status_class)s)
                AS fits
@@ -276,7 +277,7 @@ def send_again(database: Database, job: BulkJob, step: JobStep, *, now: datetime
         ), free AS (
             SELECT delivery.delivery_id, wanted.due_at, own.created_by
             FROM own CROSS JOIN wanted JOIN delivery USING (delivery_id)
-            WHERE delivery.state = own.of_state AND delivery.finished_at <= own.created_at
+            WHERE delivery.state = own.of_state AND delivery.finished_at <= own.created_at AND payload IS NULL
             ORDER BY delivery.delivery_id
             FOR UPDATE OF delivery
         ), moved AS (
@@ -343,8 +344,7 @@ def repeat(database: Database, job: BulkJob, step: JobStep, *, now: datetime) ->
                    wanted.due_at + make_interval(secs => (options #>> '{retry,give_up_after}')::double precision),
                    delivery.delivery_id, %(job_id)s
             FROM own CROSS JOIN wanted JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
-            WHERE EXISTS (SELECT FROM delivery_body WHERE delivery_body.delivery_id = wanted.delivery_id)
-              AND delivery.state = 'delivered' AND delivery.finished_at <= own.created_at
+            WHERE payload IS NULL AND delivery.state = 'delivered' AND delivery.finished_at <= own.created_at
               AND deleted_at IS NULL AND destination.state <> 'disabled'
             RETURNING delivery_id, destination_id, ordering_key, replay_of
         ), stored AS (

@@ -41,7 +41,8 @@ class DeliveryChange:
     """A decision about one delivery, and the state that it leads to.
 
     `change_id` names this decision among all. `due_at` is when it may be attempted next, None where that stays.
-    `by` is who decided: `token:<id>`. `resolution` and `note` are None unless it is resolved.
+    `by` is who decided: `token:<id>`. `resolution` and `note` are None unless it is resolved. With `attempts_seen` it
+    is about the delivery as it was after so many attempts, and changes nothing where another one was begun since.
     """
 
     change_id: UUID
@@ -51,6 +52,7 @@ class DeliveryChange:
     due_at: datetime | None = None
     resolution: Resolution | None = None
     note: str | None = None
+    attempts_seen: int | None = None
 
     @property
     def grants_attempt(self) -> bool:

@@ -69,6 +69,19 @@ class Resolution(StrEnum):
     AGAIN = "again"
 
 
+class Payload(StrEnum):
+    """What is still stored of what a delivery was about. Only one that is `whole` can be sent again.
+
+    `redacted`: not the values that its destination redacts. `expired`: not the body, whose retention is over.
+    `expunged`: neither query, headers, body and metadata, nor the responses.
+    """
+
+    WHOLE = "whole"
+    REDACTED = "redacted"
+    EXPIRED = "expired"
+    EXPUNGED = "expunged"
+
+
 # Why nothing is sent to a destination in this state; None where that is no reason.
 WAITING_IN: Mapping[DestinationState, WaitingFor | None] = {
     DestinationState.ACTIVE: None,
@@ -148,6 +161,7 @@ class Delivery:
     note: str | None = None
     replay_of: DeliveryId | None = None
     ask_at: datetime | None = None
+    payload: Payload = Payload.WHOLE
 
     @property
     def waiting_for(self) -> WaitingFor | None:

@@ -17,6 +17,7 @@
     │   ├── TooManyProposals      the tenant has as many open proposals as it may have
     │   ├── TooManyJobs           the tenant has as many unfinished jobs as it may have
     │   ├── DestinationDeleted    the delivery's destination was deleted: nothing is sent to it
+    │   ├── PayloadGone           what the delivery sent is not stored whole any more, so it cannot be sent again
     │   ├── StillInFlight         the idempotency key's first request has no result yet
     │   └── ResponseNotStored     the stored response is not as it came, so it cannot be replayed
     ├── ApprovalNeeded            another token has to approve the act; it becomes a proposal
@@ -161,6 +162,14 @@ class DestinationDeleted(Conflict):
 
     def __init__(self) -> None:
         super().__init__("its destination was deleted; nothing is sent to it any more")
+
+
+class PayloadGone(Conflict):
+    """What the delivery sent is not stored whole any more, so it is not sent again; `payload` is what became of it."""
+
+    def __init__(self, *, payload: str) -> None:
+        super().__init__(f"what it sent is {payload}, so it cannot be sent again; create a new delivery instead")
+        self.payload = payload
 
 
 class SameToken(Conflict):

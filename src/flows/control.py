@@ -13,8 +13,8 @@ from db import control as table
 from db import deliveries
 from db.control import ChangedDelivery
 from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, DeliveryChange, DeliveryControl
-from domain.deliveries import Delivery, Resolution, State
-from domain.errors import DestinationDeleted, NotFound, SallyportError, WrongState
+from domain.deliveries import Delivery, Payload, Resolution, State
+from domain.errors import DestinationDeleted, NotFound, PayloadGone, SallyportError, WrongState
 from domain.ids import DeliveryId, TenantId
 from domain.wakeups import Wakeup, group_name
 from flows.approvals import need_approval
@@ -36,15 +36,17 @@ def resolve(
     resolution: Resolution,
     *,
     note: str | None,
+    attempts_seen: int | None = None,
     tenant_id: TenantId,
     actor: Actor,
     services: Services,
 ) -> Delivery:
     """Says what became of a delivery in `unknown`, or sends it again, under the key that the partner saw. The same
-    decision by the same one again changes nothing.
+    decision by the same one again changes nothing; nor does any about fewer attempts than were begun by now.
 
     One that has failed may be resolved as failed too, where it holds back those behind it under its ordering key.
-    Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable, and QueueUnavailable where it is sent again.
+    Raises NotFound, WrongState, DestinationDeleted, PayloadGone, DatabaseUnavailable, and QueueUnavailable where it is
+    sent again.
     """
     now = services.clock()
     change = DeliveryChange(
@@ -55,6 +57,7 @@ def resolve(
         due_at=now if resolution is Resolution.AGAIN else None,
         resolution=resolution,
         note=note,
+        attempts_seen=attempts_seen,
     )
     return _made(delivery_id, change, tenant_id=tenant_id, actor=actor, now=now, services=services)
 
@@ -74,7 +77,7 @@ def cancel(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, servic
 def retry(delivery_id: DeliveryId, *, tenant_id: TenantId, actor: Actor, services: Services) -> Delivery:
     """Makes one more attempt of a failed delivery, under the same key, or the next one of a pending delivery now.
 
-    Raises NotFound, WrongState, DestinationDeleted, DatabaseUnavailable and QueueUnavailable.
+    Raises NotFound, WrongState, DestinationDeleted, PayloadGone, DatabaseUnavailable and QueueUnavailable.
     """
     now = services.clock()
     change = DeliveryChange(
@@ -124,15 +127,20 @@ def _is_so(delivery: Delivery, change: DeliveryChange) -> bool:
     match change.control:
         case DeliveryControl.RESOLVE:
             same = delivery.resolution is change.resolution and delivery.resolved_by == change.by
-            return same and delivery.state is not State.UNKNOWN
+            return same and (delivery.state is not State.UNKNOWN or _went_on(delivery, change))
         case DeliveryControl.CANCEL:
             return delivery.state is State.CANCELED
         case DeliveryControl.RESCHEDULE:
             return delivery.state is State.PENDING and delivery.due_at == change.due_at
         case DeliveryControl.RETRY:
-            return False
+            return _went_on(delivery, change)
         case _:
             assert_never(change.control)
+
+
+def _went_on(delivery: Delivery, change: DeliveryChange) -> bool:
+    """Whether another attempt was begun since the change was decided on, so that it needs none."""
+    return change.attempts_seen is not None and delivery.attempts_made > change.attempts_seen
 
 
 def _states(delivery: Delivery, change: DeliveryChange) -> frozenset[State]:
@@ -155,11 +163,12 @@ def _made(
     Raises NotFound, WrongState where its state does not allow it, DatabaseUnavailable, and QueueUnavailable.
     """
     current = _find(delivery_id, tenant_id=tenant_id, services=services)
+    change = _about(current, change)
     if _is_so(current, change):
         return current
     since = _states(current, change)
-    if current.state not in since:
-        raise _refusal(current, current.state)
+    if refusal := _refusal_of(current, change, since=since):
+        raise refusal
     if change.control is DeliveryControl.RESOLVE:
         need_approval("delivery.resolve", tenant_id=tenant_id, actor=actor, services=services)
     wakeups = _wakeups(current, change, now=now)
@@ -171,7 +180,7 @@ def _made(
     if changed is None or not changed.done:
         if _is_so(after, change):
             return after
-        raise _refusal(after, after.state if changed is None else changed.state, changed=changed)
+        raise _refusal(after, changed)
     details = {"as": change.resolution.value} if change.resolution else {}
     act = Act(tenant_id=tenant_id, actor=actor, what=ACTS[change.control], on=delivery_id, details=details)
     note_act(act, services=services)
@@ -195,7 +204,29 @@ def _send(wakeups: list[Wakeup], *, services: Services) -> None:
         logger.warning("the delivery waits for its first message", delivery_id=str(wakeups[0].delivery_id))
 
 
-def _refusal(delivery: Delivery, state: State, *, changed: ChangedDelivery | None = None) -> SallyportError:
+def _about(delivery: Delivery, change: DeliveryChange) -> DeliveryChange:
+    """What leads to another attempt, or says what became of the last one, is about the delivery as it is seen now."""
+    if change.attempts_seen is not None or change.control not in (DeliveryControl.RESOLVE, DeliveryControl.RETRY):
+        return change
+    return replace(change, attempts_seen=delivery.attempts_made)
+
+
+def _refusal_of(delivery: Delivery, change: DeliveryChange, *, since: frozenset[State]) -> SallyportError | None:
+    """Why the change cannot be made to the delivery as it is; None where it can."""
+    if delivery.state in since and delivery.payload is not Payload.WHOLE and change.becomes is State.PENDING:
+        return PayloadGone(payload=delivery.payload.value)
+    is_other = change.attempts_seen not in (None, delivery.attempts_made)
+    return _wrong_state(delivery) if delivery.state not in since or is_other else None
+
+
+def _refusal(after: Delivery, changed: ChangedDelivery | None) -> SallyportError:
+    """Why the change was not made, though it seemed possible before."""
     if changed is not None and changed.is_orphan:
         return DestinationDeleted()
-    return WrongState(noun="delivery", state=state.value, possible=possible(replace(delivery, state=state)))
+    if changed is not None and changed.payload is not Payload.WHOLE:
+        return PayloadGone(payload=changed.payload.value)
+    return _wrong_state(after if changed is None else replace(after, state=changed.state))
+
+
+def _wrong_state(delivery: Delivery) -> WrongState:
+    return WrongState(noun="delivery", state=delivery.state.value, possible=possible(delivery))

@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Any
 
 from domain.control import DeliveryControl
-from domain.deliveries import State, WaitingFor
+from domain.deliveries import Payload, State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
 from domain.outcomes import OutcomeKind
@@ -94,6 +94,11 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
     "destination-deleted": ProblemKind(
         statuses=(409,), detail="its destination was deleted; nothing is sent to it any more"
+    ),
+    "payload-gone": ProblemKind(
+        statuses=(409,),
+        detail="what it sent is expunged, so it cannot be sent again; create a new delivery instead",
+        members={"payload": "expunged"},
     ),
     "deliveries-unfinished": ProblemKind(
         statuses=(409,),
@@ -231,6 +236,12 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
     },
     "version": {"type": "integer", "description": "The version that it is at", "examples": [3]},
     "delivery_id": {**_UUID, "description": "The delivery that this is about", "examples": [EXAMPLE_ID]},
+    "payload": {
+        "type": "string",
+        "enum": [kind.value for kind in Payload if kind is not Payload.WHOLE],
+        "description": "What became of what the delivery sent",
+        "examples": ["expunged"],
+    },
     "job_id": {**_UUID, "description": "The job that this is about", "examples": [EXAMPLE_ID]},
     "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
     "outcome": {

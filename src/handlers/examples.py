@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from domain.auth import AssertionAlgorithm, AuthType, ClientAuthentication
 from domain.certificates import TlsVersion
 from domain.checks import CheckStatus
-from domain.deliveries import ASYNC_ATTEMPTS, AttemptKind, Resolution, State, WaitingFor
+from domain.deliveries import ASYNC_ATTEMPTS, AttemptKind, Payload, Resolution, State, WaitingFor
 from domain.destinations import DestinationState, Guarantee
 from domain.jobs import JobAct, JobState
 from domain.outcomes import OutcomeKind
@@ -710,6 +710,7 @@ def _delivery_fields() -> dict[str, Any]:
         "next_question_at": None,
         "ordering_key": "customer-17",
         "replay_of": None,
+        "payload": Payload.WHOLE,
         "created_at": _AT,
     }
 

@@ -48,6 +48,7 @@ TITLES = {
     "too-many-proposals": "Too many proposals are open",
     "too-many-jobs": "Too many jobs are unfinished",
     "destination-deleted": "The delivery's destination was deleted",
+    "payload-gone": "What the delivery sent is not stored any more",
     "destination-disabled": "The destination is disabled",
     "destination-paused": "The destination is paused",
     "too-soon": "The destination was verified a moment ago",
@@ -187,6 +188,8 @@ def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping
             return "deliveries-unfinished", {"unfinished": count}, {}
         case errors.Disabled(reason=reason):
             return "destination-disabled", {"reason": reason}, {}
+        case errors.PayloadGone(payload=payload):
+            return "payload-gone", {"payload": payload}, {}
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
             return "in-flight", {"delivery_id": delivery_id}, {"Retry-After": str(seconds)}
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from domain.auth import AuthType
-from domain.deliveries import Resolution, State
+from domain.deliveries import Payload, Resolution, State
 from domain.destinations import DestinationState, Guarantee
 from domain.jobs import JobState
 from domain.outcomes import OutcomeKind
@@ -144,6 +144,7 @@ ROWS: dict[str, dict[str, object]] = {
         "note": None,
         "replay_of": None,
         "act_id": None,
+        "payload": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -279,6 +280,7 @@ PRESENT: list[tuple[str, Row]] = [
 THEIRS: dict[str, object] = {"tenant_id": OTHERS, "destination_id": THEIR_BANK}
 DECIDED: dict[str, object] = {"state": "approved", "decided_at": NOW, "decided_by": "token:2"}
 RESOLVED: dict[str, object] = {"resolution": "delivered", "resolved_by": "token:1", "resolved_at": NOW}
+ENDED: dict[str, object] = {"state": "failed", "finished_at": NOW}
 SENDING: dict[str, object] = {"state": "sending", "lease_id": NOBODY, "leased_until": NOW}
 ANSWERED: dict[str, object] = {
     "outcome": "answered",
@@ -476,6 +478,16 @@ CASES = {
     ),
     "delivery_resolved_has_time": Case(
         table="delivery", refused=[{**RESOLVED, "resolved_at": None}, {"resolved_at": NOW}], taken=[RESOLVED]
+    ),
+    "delivery_payload_known": Case(
+        table="delivery",
+        refused=[{**ENDED, "payload": name} for name in ("", "whole", "Expunged")],
+        taken=[{**ENDED, "payload": payload.value} for payload in Payload if payload is not Payload.WHOLE],
+    ),
+    "delivery_payload_whole_until_ended": Case(
+        table="delivery",
+        refused=[{"payload": "expunged"}, {**SENDING, "payload": "redacted"}],
+        taken=[{**ENDED, "payload": "expunged"}, SENDING],
     ),
     "destination_flow_pkey": Case(table="destination_flow", refused=[{"destination_id": THEIR_BANK}], taken=[]),
     "destination_flow_destination_exists": Case(
@@ -689,6 +701,7 @@ MAY_BE_EMPTY = {
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
     *(("attempt", name) for name in ("recorded_in", "headers_sha256")),
     *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
+    ("delivery", "payload"),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }

@@ -58,6 +58,7 @@ from tests.db.test_repeats import (
     claims_all,
     decides,
     destination,
+    expunges,
     issues,
     issues_another,
     later,
@@ -414,6 +415,38 @@ def test_of_two_decisions_at_once_the_first_one_counts_and_the_other_is_told(pai
     another = decides(State.PENDING, State.UNKNOWN, resolution=Resolution.AGAIN, change_id=51)
     assert pair.second_waits(another) == (False, State.FAILED, frozenset())
     assert pair.one("SELECT state, resolution FROM delivery") == ("failed", "failed")
+
+
+@pytest.mark.parametrize(
+    ("before", "truth"),
+    [
+        (UNKNOWN, records(A, attempt("answered"), State.DELIVERED)),
+        ((*UNKNOWN, CALLS_IT_FAILED), records(A, attempt("answered"), State.DELIVERED)),  # which is only logged
+    ],
+)
+@pytest.mark.parametrize("expunged_first", [True, False])
+def test_what_is_recorded_while_its_delivery_is_expunged_is_not_stored(
+    pair: Pair, before: tuple[Act, ...], truth: Act, expunged_first: bool
+) -> None:
+    pair.scene(*before)
+    first, second = (expunges, truth) if expunged_first else (truth, expunges)
+    pair.begin(first)
+    pair.second_waits(second)
+    assert pair.one("SELECT outcome, response_body, response_headers -> 0 ->> 0 FROM attempt") == (
+        "answered",
+        b"",
+        "Sallyport-Note",
+    )
+
+
+def test_what_is_sent_again_while_it_is_expunged_is_not(pair: Pair) -> None:
+    pair.scene(*UNKNOWN)
+    pair.begin(expunges)
+    assert pair.second_waits(SENDS_AGAIN) == (False, State.UNKNOWN, frozenset())
+    pair.superuser.connection().execute(EMPTY)
+    pair.scene(*UNKNOWN)
+    pair.begin(SENDS_AGAIN)
+    assert pair.second_waits(expunges) == (False, State.PENDING)
 
 
 def test_an_attempt_that_begins_while_its_delivery_is_canceled_does_not_begin(pair: Pair) -> None:

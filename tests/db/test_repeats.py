@@ -26,6 +26,7 @@ from db import (
     destinations,
     jobs,
     oauth_tokens,
+    payloads,
     proposals,
     retention,
     seals,
@@ -847,7 +848,25 @@ CASES = [
     ),
 ]
 ENDED_UNKNOWN = records(A, attempt("unknown"), State.UNKNOWN)
+
+
+def expunges(database: Database) -> object:
+    """The entry is written once; whoever runs it again learns that the payload is gone."""
+    content = canonical({"by": "t", "entry_id": str(UUID(int=90)), "on": "", "tenant_id": str(TENANT), "what": "w"})
+    entry = Entry(tenant_id=TENANT, at=NOW, content=content)
+    found = payloads.expunge(database, tenant_id=TENANT, delivery_id=FIRST, entry=entry)
+    assert found is not None
+    return found.done, found.state
+
+
 CONTROL_CASES = [
+    Case(
+        statement="payloads.expunge",
+        before=(*SENDING, DELIVERED),
+        runs=expunges,
+        meanwhile={"another": expunges, "an entry": writes(51)},
+    ),
+    Case(statement="payloads.expunge", told="too early", before=SENDING, runs=expunges, meanwhile=OTHERS),
     *(
         Case(
             statement="control.change",

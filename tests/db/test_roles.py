@@ -291,7 +291,10 @@ def test_a_role_deletes_from_few_tables_and_empties_none(server: Postgres, role:
 
 
 # Functions that run with the rights of the owner of the schema, and who may call them.
-OWNERS_FUNCTIONS = {"append_audit": {APPLICATION_ROLE, ADMIN_ROLE}, "delete_ended": {APPLICATION_ROLE}}
+OWNERS_FUNCTIONS = {
+    "append_audit": {APPLICATION_ROLE, ADMIN_ROLE},
+    **{name: {APPLICATION_ROLE} for name in ("delete_ended", "expunge_delivery")},
+}
 
 
 def test_few_functions_have_the_owners_rights_and_each_is_for_the_roles_that_need_it(server: Postgres) -> None:

@@ -278,7 +278,7 @@ CONTROLLED = {
     "patch /v1/deliveries/{delivery_id}",
     *("post /v1/replays", "post /v1/cancellations", "get /v1/jobs/{job_id}"),
     *(f"post /v1/jobs/{{job_id}}/{transition}" for transition in ("pause", "resume", "cancel")),
-    *(f"post /v1/deliveries/{{delivery_id}}/{act}" for act in ("resolve", "cancel", "retry")),
+    *(f"post /v1/deliveries/{{delivery_id}}/{act}" for act in ("resolve", "cancel", "retry", "expunge")),
 }
 PASSED_ON = ("destination", "path", "Idempotency-Key", "Prefer")
 ANY_BODY = (False, "application/json", "text/plain", ANY)
@@ -315,7 +315,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
             ("delivery_id",),
             None,
         )
-        for act in ("cancel", "retry")
+        for act in ("cancel", "retry", "expunge")
     },
     "PATCH /v1/deliveries/{delivery_id}": (
         "patch_deliveries_delivery_id",

@@ -28,6 +28,7 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.TooManyJobs(), 409, "too-many-jobs", {}),
     (errors.JobKeyReused(job_id="42"), 422, "key-reused", {}),
     (errors.DestinationDeleted(), 409, "destination-deleted", {}),
+    (errors.PayloadGone(payload="expunged"), 409, "payload-gone", {}),
     (errors.DestinationPaused(reason="x", retry_after_seconds=60), 503, "destination-paused", {"Retry-After": "60"}),
     (errors.TooSoon(retry_after_seconds=5), 429, "too-soon", {"Retry-After": "5"}),
     (errors.Outdated(version=3), 412, "precondition-failed", {}),

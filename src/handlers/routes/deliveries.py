@@ -14,11 +14,12 @@ from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.outcomes import OutcomeKind
-from domain.scopes import READ, SEND
+from domain.scopes import MANAGE, READ, SEND
 from flows import control
 from flows.accept import accept
 from flows.deliver import deliver, follow
 from flows.destinations import find as find_destination
+from flows.expunge import expunge as expunge_payload
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
@@ -257,7 +258,7 @@ def show_one(request: Request, delivery_id: str) -> Response[Any]:
         body=ResolutionBody,
         responses={200: CONTROLLED},
         may_wait=True,
-        problems=("not-found", "wrong-state", "destination-deleted", "too-many-proposals"),
+        problems=("not-found", "wrong-state", "destination-deleted", "payload-gone", "too-many-proposals"),
     ),
 )
 def resolve(request: Request, delivery_id: str) -> Response[Any]:
@@ -267,6 +268,7 @@ def resolve(request: Request, delivery_id: str) -> Response[Any]:
         _id_of(delivery_id),
         body.resolution,
         note=body.note,
+        attempts_seen=body.attempts_made,
         tenant_id=request.tenant_id,
         actor=actor_of(request),
         services=wiring.api(),
@@ -304,7 +306,7 @@ def cancel(request: Request, delivery_id: str) -> Response[Any]:
         "pending one, without waiting for its time. It still waits for what else it is `waiting_for`.",
         scope=SEND,
         responses={200: CONTROLLED},
-        problems=("not-found", "wrong-state", "destination-deleted"),
+        problems=("not-found", "wrong-state", "destination-deleted", "payload-gone"),
     ),
 )
 def retry(request: Request, delivery_id: str) -> Response[Any]:
@@ -313,6 +315,29 @@ def retry(request: Request, delivery_id: str) -> Response[Any]:
         _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
     )
     return _controlled(retried)
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries/<delivery_id>/expunge",
+        summary="Delete the payload of a delivery that has ended",
+        description="Its query, headers, body and metadata, and the responses to its attempts. What stays says who "
+        "sent it, when, under which keys and with what result, with digests of what is gone. It cannot be sent again. "
+        "To expunge one that is expunged changes nothing.",
+        scope=MANAGE,
+        responses={200: CONTROLLED},
+        may_wait=True,
+        problems=("not-found", "wrong-state", "too-many-proposals"),
+    ),
+)
+def expunge(request: Request, delivery_id: str) -> Response[Any]:
+    """Nothing brings it back."""
+    expunged = expunge_payload(
+        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
+    )
+    return _controlled(expunged)
 
 
 @serves(

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from domain.bodies import stored_response
-from domain.deliveries import Delivery, NewDelivery, Resolution, State, WaitingFor
+from domain.deliveries import Delivery, NewDelivery, Payload, Resolution, State, WaitingFor
 from domain.errors import Fault, InvalidRequest
 from domain.ids import TenantId
 from domain.ordering import ordering_key_fault
@@ -124,6 +124,14 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
     resolved_at: Annotated[datetime | None, Meta(description="When it was resolved; null where it was not")]
     note: Annotated[str | None, Meta(description="What was noted when it was resolved; null where nothing was")]
     replay_of: Annotated[UUID | None, Meta(description="The delivery that it repeats; null where it repeats none")]
+    payload: Annotated[
+        Payload,
+        Meta(
+            description="What is stored of what it sent; only what is whole can be sent again. redacted: not the "
+            "values that its destination redacts. expired: not the body. expunged: neither query, headers, body, "
+            "metadata nor responses"
+        ),
+    ]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
 
@@ -166,6 +174,13 @@ class ResolutionBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     note: Annotated[
         Annotated[str, Meta(pattern=LINE, extra=IS_LINE)] | None,
         Meta(description="For people, such as whom you asked: shown with the delivery"),
+    ] = None
+    attempts_made: Annotated[
+        Annotated[int, Meta(ge=0, le=32767)] | None,
+        Meta(
+            description="How many attempts there were when you decided. Where another one was begun since, nothing is "
+            "changed: so a call that is repeated leads to one attempt"
+        ),
     ] = None
 
 
@@ -338,6 +353,7 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "resolved_at": delivery.resolved_at,
         "note": delivery.note,
         "replay_of": delivery.replay_of,
+        "payload": delivery.payload,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
     }
