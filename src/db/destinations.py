@@ -267,12 +267,14 @@ def restore(database: Database, deleted: ManagedDestination, *, now: datetime) -
 
 
 def unknown_zones(database: Database, names: Collection[str]) -> frozenset[str]:
-    """Those of `names` that are not the names of time zones in PostgreSQL's own data. Reads all of that."""
+    """Those of `names` that are not IANA's names of time zones in PostgreSQL's own data. Reads all of that, in which
+    are also copies that count leap seconds or not, and names of what a server happens to be set to."""
     rows = database.rows(
         """
         SELECT listed.name
         FROM unnest(%(names)s::text[]) AS listed (name)
-        WHERE listed.name NOT IN (SELECT known.name FROM pg_timezone_names AS known)
+        WHERE listed.name ~ '^(posix|right)/' OR listed.name IN ('localtime', 'posixrules', 'Factory')
+           OR listed.name NOT IN (SELECT known.name FROM pg_timezone_names AS known)
         """,
         {"names": sorted(names)},
         repeatable=True,

@@ -93,7 +93,7 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     """
     faults = [
         *url_faults(_urls(new), own_host=own_host, services=services),
-        *zone_faults(new.options, services=services),
+        *zone_faults(_time_zones(new), services=services),
     ]
     if faults:
         raise InvalidRequest(*faults)
@@ -122,16 +122,20 @@ def _urls(new: NewDestination) -> Mapping[str, str]:
     return urls | {TOKEN_URL: new.auth.client.token_url} if isinstance(new.auth, OAuth2Auth) else urls
 
 
-def zone_faults(options: DestinationOptions, *, services: Services) -> list[Fault]:
+def zone_faults(time_zones: Sequence[str], *, services: Services) -> list[Fault]:
     """Of sending windows in time zones that the database does not know: it is the one that decides when they open."""
-    if not options.windows:
+    if not time_zones:
         return []
-    unknown = destinations.unknown_zones(services.database, {window.time_zone for window in options.windows})
+    unknown = destinations.unknown_zones(services.database, set(time_zones))
     return [
         Fault(field=f"/windows/{position}/time_zone", detail="must be the name of an IANA time zone")
-        for position, window in enumerate(options.windows)
-        if window.time_zone in unknown
+        for position, time_zone in enumerate(time_zones)
+        if time_zone in unknown
     ]
+
+
+def _time_zones(new: NewDestination) -> list[str]:
+    return [window.time_zone for window in new.options.windows or ()]
 
 
 def find(reference: str, *, tenant_id: TenantId, services: Services, deleted: bool = False) -> ManagedDestination:
@@ -170,7 +174,7 @@ def change(
             return SavedDestination(destination=current)
         faults = [
             *url_faults(_urls(wanted.new), own_host=own_host, services=services),
-            *zone_faults(wanted.new.options, services=services),
+            *zone_faults(_time_zones(wanted.new), services=services),
         ]
         if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
             raise InvalidRequest(*found)

@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import fields
@@ -32,6 +32,49 @@ def body_as[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
         except msgspec.ValidationError:
             pass  # what is wrong is looked for below
     return value_as(object_as_sent(body), kind)
+
+
+def made_of[T: msgspec.Struct, R](
+    sent: bytes | dict[str, Any],
+    kind: type[T],
+    make: Callable[[T], R],
+    *,
+    stand_ins: Mapping[str, Any],
+    judged_with: Mapping[str, frozenset[str]],
+) -> R:
+    """What `make` makes of a body, or of a JSON object, as a `kind`. Raises Malformed, and InvalidRequest with every
+    fault: those that the types find, and those that `make` finds in the members that the types accept.
+
+    `make` has no effects, and raises InvalidRequest with all that it finds. `stand_ins` take the place of members that
+    are required and at fault. Of a member, `judged_with` names those that its faults depend on: while one of these is
+    at fault, nothing is said of it.
+    """
+    try:
+        value = body_as(sent, kind) if isinstance(sent, bytes) else value_as(sent, kind)
+    except InvalidRequest as refused:
+        found = refused.faults
+    else:
+        return make(value)
+    raw = object_as_sent(sent) if isinstance(sent, bytes) else sent
+    _refuse_lone_surrogates(raw, kind)  # nothing else is said of a text that cannot be read in full
+    at_fault = {_member(fault) for fault in found}
+    rest = _without(at_fault, raw, kind)
+    try:
+        make(value_as({**stand_ins, **rest}, kind))
+    except InvalidRequest as refused:
+        unsure = at_fault | {name for name, others in judged_with.items() if others & at_fault}
+        found += tuple(fault for fault in refused.faults if _member(fault) not in unsure)
+    raise InvalidRequest(*found)
+
+
+def _without(at_fault: set[str], raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    known = {field.encode_name for field in fields(kind)}
+    return {name: value for name, value in raw.items() if name in known - at_fault}
+
+
+def _member(fault: Fault) -> str:
+    """The body's own member that a fault is in; empty for the body itself."""
+    return fault.field.removeprefix("/").partition("/")[0]
 
 
 def object_as_sent(body: bytes) -> dict[str, Any]:
@@ -263,8 +306,10 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]], ..
 
 
 def _choices(kind: Any) -> list[str]:
-    """What a value of an enumeration, or the tag of a union's members, may be."""
+    """What a value of an enumeration or of literals, or the tag of a union's members, may be."""
     kind = _bare(kind)
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return [str(member.value) for member in kind]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

@@ -130,6 +130,7 @@ def test_only_names_of_zones_are_known(superuser: Database) -> None:
     known = {*ZONES, "Etc/GMT+3"}
     assert destinations.unknown_zones(superuser, known) == frozenset()
     wrong = {"Europe/Berln", "Berlin", "europe/berlin", "UTC+3", "XYZ5", "now"}
+    wrong |= {"localtime", "posixrules", "Factory", "posix/Europe/Berlin", "right/Europe/Berlin"}
     assert destinations.unknown_zones(superuser, known | wrong) == wrong
 
 

@@ -32,7 +32,10 @@ RESULTS = [
 def wanted(example: dict[str, Any]) -> Any:
     body = {"name": "bank", "base_url": "https://bank.example", "signing": [example]}
     taken = new_destination(
-        body_as(json.dumps(body).encode(), NewDestinationBody), tenant_id=TenantId(UUID(int=1)), now=datetime.now(UTC)
+        body_as(json.dumps(body).encode(), NewDestinationBody),
+        tenant_id=TenantId(UUID(int=1)),
+        now=datetime.now(UTC),
+        judge=lambda _: (),
     )
     return taken.signing[0]
 

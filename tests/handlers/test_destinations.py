@@ -146,6 +146,24 @@ def test_the_faults_of_urls_are_said_with_all_others(api: Api) -> None:
     ]
 
 
+def test_all_faults_are_said_at_once_whoever_finds_them(api: Api) -> None:
+    """Types, what looks at values, the guard for URLs and the database for time zones."""
+    window = {"days": ["mon"], "from": "08:00", "to": "16:30", "time_zone": "Europe/Berln"}
+    members = {
+        "limits": {"rate": 0},
+        "retry": {"schedule": [0, 5, 3]},
+        "windows": [window, {**window, "time_zone": "UTC"}, {**window, "to": "08:00"}],
+        "base_url": "https://169.254.169.254",
+        "unknown": 1,
+    }
+    fields = ["", "/limits/rate", "/base_url", "/windows/0/time_zone", "/windows/2/time_zone", "/retry/schedule/2"]
+    fields += ["/windows/2/to"]
+    assert api.post("/v1/destinations", {"name": "bank", **members}).faults == fields
+    api.destination("https://bank.example", name="bank")
+    refused = api.call("PATCH", "/v1/destinations/bank", body=json.dumps(members).encode())
+    assert sorted(refused.faults) == sorted(fields)
+
+
 def test_who_created_a_destination_is_noted_from_where_and_no_value(functions: Functions, api: Api) -> None:
     made = api.destination("https://bank.example", auth={"type": "bearer", "token": SECRET})
     (act,) = acts(functions)

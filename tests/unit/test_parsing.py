@@ -105,6 +105,10 @@ def test_what_a_value_could_be_is_listed_instead_of_the_value() -> None:
         body_as(b'{"name": "a", "base_url": "b", "guarantee": "hunter2"}', NewDestinationBody)
     (fault,) = refused.value.faults
     assert fault.detail == "must be one of auto, at_least_once, at_most_once"
+    with pytest.raises(InvalidRequest) as refused:
+        body_as(b'{"name": "a", "base_url": "b", "allow": {"methods": ["hunter2"]}}', NewDestinationBody)
+    (fault,) = refused.value.faults
+    assert fault.detail == "must be one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 @pytest.mark.parametrize(

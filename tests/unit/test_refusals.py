@@ -8,6 +8,8 @@ import json
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeGuard
@@ -31,9 +33,10 @@ from domain.ids import DestinationId, TenantId
 from domain.options import DestinationOptions
 from domain.signing import KeyInfo, KeyKind, StandardWebhooks, scheme
 from handlers import schemas
-from handlers.parsing import body_as
+from handlers.parsing import body_as, made_of
+from handlers.schemas import deliveries
 from handlers.schemas.deliveries import CLOCK_SKEW, METADATA_LIMIT_BYTES, NewDeliveryBody, new_delivery
-from handlers.schemas.destinations import NewDestinationBody, new_destination
+from handlers.schemas.destinations import JUDGED_WITH, STAND_INS, NewDestinationBody, new_destination
 from handlers.schemas.destinations.patch import change
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
 from handlers.schemas.jobs import NewCancellationBody, NewReplayBody, bounds
@@ -546,12 +549,14 @@ CREDENTIALS: list[tuple[str, Members, Members]] = [
 
 def delivery(members: Members) -> None:
     sent = json.dumps({"destination": "partner", **members}).encode()
-    new_delivery(body_as(sent, NewDeliveryBody), sent=sent, tenant_id=TENANT, idempotency_key=None, now=NOW)
+    make = partial(new_delivery, sent=sent, tenant_id=TENANT, idempotency_key=None, now=NOW)
+    made_of(sent, NewDeliveryBody, make, stand_ins=deliveries.STAND_INS, judged_with=deliveries.JUDGED_WITH)
 
 
 def destination(members: Members) -> None:
     sent = json.dumps({"name": "partner", "base_url": "https://partner.example.com", **members}).encode()
-    new_destination(body_as(sent, NewDestinationBody), tenant_id=TENANT, now=datetime.now(UTC))
+    make = partial(new_destination, tenant_id=TENANT, now=datetime.now(UTC), judge=lambda _: ())
+    made_of(sent, NewDestinationBody, make, stand_ins=STAND_INS, judged_with=JUDGED_WITH)
 
 
 def replay(members: Members, *, proposed_at: datetime | None = None) -> None:
@@ -592,7 +597,7 @@ def patched(members: Members, **others: Any) -> None:
         created_at=NOW,
     )
     current = replace(current, **others)
-    change(members, current, unsealed=lambda: BearerAuth(token="secret"), now=NOW)
+    change(members, current, unsealed=lambda: BearerAuth(token="secret"), now=NOW, judge=lambda _: ())
 
 
 def patched_client(members: Members) -> None:
@@ -782,3 +787,65 @@ def test_there_are_at_most_five_schemes() -> None:
         ("/signing", "must have at most 5 items")
     ]
     destination(schemes(*[hmac(name=f"n{at}", header=f"X-{at}") for at in range(5)]))
+
+
+def one_of_each_kind(cases: list[tuple[str, Members, Members]], kind: Any) -> dict[str, list[tuple[str, Members]]]:
+    """By member, one fault that its type finds and one that only a look at its value does, where there are such."""
+    found: dict[tuple[str, bool], tuple[str, Members]] = {}
+    for field, wrong, _ in cases:
+        member = field.split("/")[1]
+        if wrong.keys() == {member}:
+            found.setdefault((member, refused_by_types(wrong, kind)), (field, wrong))
+    by_member: dict[str, list[tuple[str, Members]]] = {}
+    for (member, _), case in found.items():
+        by_member.setdefault(member, []).append(case)
+    return by_member
+
+
+def refused_by_types(members: Members, kind: Any) -> bool:
+    required: Members = {**STAND_INS, "destination": "a"}
+    needed = {name: required[name] for name in ("name", "base_url", "destination") if name in kind.__struct_fields__}
+    try:
+        body_as(json.dumps({**needed, **members}).encode(), kind)
+    except InvalidRequest:
+        return True
+    return False
+
+
+ALL_OF_DESTINATIONS = [*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES, *RECONCILE, *RECONCILE_TYPES]
+ALL_OF_DELIVERIES = [*DELIVERIES, ("/method", {"method": "get"}, {}), ("/query", {"query": 1}, {})]
+ALL_OF_DELIVERIES += [("/metadata", {"metadata": []}, {}), ("/ordering_key", {"ordering_key": 1}, {})]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "cases", "judged_with"),
+    [
+        (destination, NewDestinationBody, ALL_OF_DESTINATIONS, JUDGED_WITH),
+        (delivery, NewDeliveryBody, ALL_OF_DELIVERIES, deliveries.JUDGED_WITH),
+    ],
+    ids=["destinations", "deliveries"],
+)
+def test_no_fault_of_one_member_hides_that_of_another(made: Any, kind: Any, cases: Any, judged_with: Any) -> None:
+    """Whoever finds them: types, what looks at values, or both. What is judged with another member waits for that."""
+    by_member = one_of_each_kind(cases, kind)
+    assert len(by_member) > 6
+    for one, other in permutations(by_member, 2):
+        if other in judged_with.get(one, ()) or one in judged_with.get(other, ()):
+            continue
+        for (field, wrong), (other_field, other_wrong) in zip(by_member[one], reversed(by_member[other]), strict=False):
+            with pytest.raises(InvalidRequest) as refused:
+                made({**wrong, **other_wrong})
+            assert {fault.field for fault in refused.value.faults} == {field, other_field}
+
+
+def test_nothing_is_said_of_what_is_judged_with_a_member_that_is_at_fault() -> None:
+    """An access token by certificate needs one, and there may be one: only its form is wrong."""
+    client = by_certificate()["auth"]
+    wrong = {"auth": client, "client_certificate": {"certificate": 1, "key": ""}, "tls": {"pins": ["x"]}}
+    with pytest.raises(InvalidRequest) as refused:
+        destination(wrong)
+    fields = {fault.field for fault in refused.value.faults}
+    assert fields == {"/client_certificate/certificate", "/client_certificate/key", "/tls/pins/0"}
+    with pytest.raises(InvalidRequest) as refused:
+        destination({**wrong, "base_url": 5})
+    assert {fault.field for fault in refused.value.faults} == {"/base_url", *fields} - {"/tls/pins/0"}

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,9 +25,11 @@ from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_behind, cursor_of, limit_of
-from handlers.parsing import body_as
+from handlers.parsing import body_as, made_of
 from handlers.request import Request, actor_of, uuid_of
 from handlers.schemas.deliveries import (
+    JUDGED_WITH,
+    STAND_INS,
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,
@@ -176,13 +179,14 @@ CONTROLLED = OperationResponse(
 def create(request: Request) -> Response[Any]:
     """Asynchronous unless the caller prefers to wait."""
     services = wiring.api()
-    new = new_delivery(
-        body_as(request.body, NewDeliveryBody),
+    make = partial(
+        new_delivery,
         sent=request.body,
         tenant_id=request.tenant_id,
         idempotency_key=request.idempotency_key(),
         now=services.clock(),
     )
+    new = made_of(request.body, NewDeliveryBody, make, stand_ins=STAND_INS, judged_with=JUDGED_WITH)
     wait = request.wait_seconds()
     if wait is None:
         acceptance = accept(new, wait_seconds=None, services=services)

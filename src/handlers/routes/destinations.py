@@ -18,9 +18,11 @@ from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, View, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
-from handlers.parsing import body_as, object_as_sent
+from handlers.parsing import body_as, made_of, object_as_sent
 from handlers.request import Request, actor_of
 from handlers.schemas.destinations import (
+    JUDGED_WITH,
+    STAND_INS,
     DeletedDestinationBody,
     DestinationBody,
     DestinationsBody,
@@ -28,6 +30,7 @@ from handlers.schemas.destinations import (
     ReasonBody,
     destination_body,
     new_destination,
+    time_zones_of,
     urls_of,
 )
 from handlers.schemas.destinations.patch import DestinationPatchBody, change
@@ -66,20 +69,26 @@ SHOWN = OperationResponse(description="The destination", body=DestinationBody, h
 )
 def create(request: Request) -> Response[Any]:
     """Its credentials are sealed and never shown again; signing secrets that were made for it are shown this once."""
-    body = body_as(request.body, NewDestinationBody)
-    saved = flow.create(_new(request, body), own_host=request.host, actor=actor_of(request), services=wiring.api())
+    new = made_of(
+        request.body, NewDestinationBody, partial(_new, request), stand_ins=STAND_INS, judged_with=JUDGED_WITH
+    )
+    saved = flow.create(new, own_host=request.host, actor=actor_of(request), services=wiring.api())
     location = f"{request.stage_path}/v1/destinations/{saved.destination.destination_id}"
     return _shown(saved.destination, status=201, texts=saved.texts, Location=location)
 
 
 def _new(request: Request, body: NewDestinationBody) -> flow.NewDestination:
-    """Raises InvalidRequest with every fault, of URLs too."""
+    """Raises InvalidRequest with every fault."""
+    now = wiring.api().clock()
+    return new_destination(body, tenant_id=request.tenant_id, now=now, judge=partial(_judge, request))
+
+
+def _judge(request: Request, body: NewDestinationBody) -> list[Fault]:
     services = wiring.api()
-    try:
-        return new_destination(body, tenant_id=request.tenant_id, now=services.clock())
-    except InvalidRequest as refused:
-        of_urls = flow.url_faults(urls_of(body), own_host=request.host, services=services)
-        raise InvalidRequest(*of_urls, *refused.faults) from None
+    return [
+        *flow.url_faults(urls_of(body), own_host=request.host, services=services),
+        *flow.zone_faults(time_zones_of(body), services=services),
+    ]
 
 
 @serves(
@@ -148,7 +157,9 @@ def patch(request: Request, destination: str) -> Response[Any]:
         destination,
         tenant_id=request.tenant_id,
         expected=request.versions_expected(),
-        changing=lambda current, unsealed: change(sent, current, unsealed=unsealed, now=services.clock()),
+        changing=lambda current, unsealed: change(
+            sent, current, unsealed=unsealed, now=services.clock(), judge=partial(_judge, request)
+        ),
         own_host=request.host,
         actor=actor_of(request),
         services=services,

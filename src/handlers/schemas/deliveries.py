@@ -5,6 +5,7 @@ from base64 import b64decode
 from codecs import BOM_UTF8
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -200,6 +201,13 @@ class _Sent(Struct):
 
 
 _SENT = msgspec.json.Decoder(_Sent)
+
+
+# What is judged in place of the required member where it is at fault, and which members are judged with others.
+STAND_INS: Mapping[str, Any] = MappingProxyType({"destination": "a"})
+JUDGED_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"body": frozenset({"method", "body_base64"}), "body_base64": frozenset({"method", "body"})}
+)
 
 
 def new_delivery(

@@ -5,11 +5,11 @@ the flows take it) and `shown` (as the API shows it). A new group is added here 
 `_faults` and what `new_destination` or `destination_body` passes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -196,16 +196,31 @@ class Kept:
 
 
 NOTHING_KEPT = Kept()
+# What is judged in place of required members that are at fault.
+STAND_INS: Mapping[str, Any] = MappingProxyType({"name": "a", "base_url": "https://a.example"})
+# The members that others are judged with.
+JUDGED_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "auth": frozenset({"client_certificate"}),
+        "client_certificate": frozenset({"auth", "base_url"}),
+        "tls": frozenset({"base_url"}),
+        "idempotency_header": frozenset({"auth"}),
+        "signing": frozenset({"auth", "idempotency_header"}),
+    }
+)
+# Finds what services alone can judge, such as where a URL leads.
+type Judge = Callable[["NewDestinationBody"], Iterable[Fault]]
 
 
 def new_destination(
-    body: NewDestinationBody, *, tenant_id: TenantId, now: datetime, kept: Kept = NOTHING_KEPT
+    body: NewDestinationBody, *, tenant_id: TenantId, now: datetime, judge: Judge, kept: Kept = NOTHING_KEPT
 ) -> NewDestination:
-    """Raises InvalidRequest with every field that the types alone cannot judge."""
+    """Raises InvalidRequest with every field that the types alone cannot judge; `judge` is asked about those too where
+    there are any, since otherwise the flows do that."""
     faults = _faults(body, now=now, kept=kept)
     faults += _nul_faults(body, besides=faults)
     if faults:
-        raise InvalidRequest(*faults)
+        raise InvalidRequest(*judge(body), *faults)
     given = body.client_certificate
     client_certificate, facts = (None, None) if given is None else certificate.domain(given, now=now)
     flow_options = flow.options(body.limits, body.circuit_breaker, body.windows, body.ordering)
@@ -236,6 +251,11 @@ def urls_of(body: NewDestinationBody) -> Mapping[str, str]:
     """The URLs that requests would go to, by their members."""
     urls = {BASE_URL: body.base_url}
     return urls | {TOKEN_URL: body.auth.token_url} if isinstance(body.auth, OAuth2AuthBody) else urls
+
+
+def time_zones_of(body: NewDestinationBody) -> list[str]:
+    """Of each sending window."""
+    return [window.time_zone for window in body.windows]
 
 
 def destination_body(

@@ -6,6 +6,7 @@ written stay as they are stored where the patch does not name them: so what is s
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -17,9 +18,12 @@ from domain.destinations import ManagedDestination
 from domain.errors import Fault, InvalidRequest, Malformed, Unsealable
 from domain.targets import origin
 from flows.destinations import Change
-from handlers.parsing import value_as
+from handlers.parsing import made_of
 from handlers.schemas.destinations import (
+    JUDGED_WITH,
+    STAND_INS,
     DestinationBody,
+    Judge,
     Kept,
     NewDestinationBody,
     auth,
@@ -59,11 +63,13 @@ NO_URL = "must be a URL that begins with https:// or http://"
 KEY_GIVEN_AGAIN = "needs its key again, or another name: stored keys do not sign for another scheme, host or port"
 
 
-def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[], Auth], now: datetime) -> Change:
+def change(
+    patch: Members, current: ManagedDestination, *, unsealed: Callable[[], Auth], now: datetime, judge: Judge
+) -> Change:
     """What a patch makes of `current`; with no members where nothing is different.
 
-    `unsealed` returns the stored credentials; it is called only where they matter. Raises InvalidRequest with every
-    fault.
+    `unsealed` returns the stored credentials; it is called only where they matter. `judge` is that of new_destination.
+    Raises InvalidRequest with every fault.
     """
     shown = msgspec.to_builtins(destination_body(current))
     if patch.get("circuit_breaker", UNSET) is None:  # as where a destination is created: none, and not the usual one
@@ -78,10 +84,17 @@ def change(patch: Members, current: ManagedDestination, *, unsealed: Callable[[]
     before = _writable(shown)
     if "auth" in wanted:
         before["auth"] = _auth_before(wanted["auth"], current, shown["auth"], unsealed=unsealed, may_stay=not moves)
+    make = partial(
+        new_destination,
+        tenant_id=current.tenant_id,
+        now=now,
+        judge=lambda body: [fault for fault in judge(body) if fault.field.split("/")[1] in wanted],
+        kept=_kept(current, wanted),
+    )
+    unknown = {name: value for name, value in wanted.items() if name not in NewDestinationBody.__struct_fields__}
+    whole = _in_order(patch, _merged(before, wanted) | unknown)
     try:
-        unknown = {name: value for name, value in wanted.items() if name not in NewDestinationBody.__struct_fields__}
-        body = value_as(_in_order(patch, _merged(before, wanted) | unknown), NewDestinationBody)
-        new = new_destination(body, tenant_id=current.tenant_id, now=now, kept=_kept(current, wanted))
+        new = made_of(whole, NewDestinationBody, make, stand_ins=STAND_INS, judged_with=JUDGED_WITH)
     except InvalidRequest as refused:
         raise InvalidRequest(*faults, *not_again, *refused.faults) from None
     if faults or not_again:
