@@ -4,28 +4,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
-from psycopg import sql
 
-from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE, migrate
 from local.postgres import Postgres
 from local.stopping import STOP_SIGNALS
 from runtime import credentials
 from runtime.observability import metrics
+from tests.support.databases import Databases, FreshDatabase
 
 if TYPE_CHECKING:  # at run time they would import this file again
     from tests.egress.servers import Partner, Script
     from tests.support.api import Api, Functions
     from tests.support.gateway import EmulatedQueue, Gateway, QueueServer
 
-_TEMPLATE = "sallyport_template"
 # Folders whose tests look at the project from outside, or at what does not ship. Whatever of src/ they happen to run,
 # here or in processes that they start, adds nothing to what the others cover; to trace it takes a third of their time.
 _UNMEASURED = frozenset({"chaos", "contract", "documents", "lab", "local", "node", "simulator", "stack", "tools"})
@@ -33,22 +28,34 @@ _MEASURED_CHILDREN = (
     "COVERAGE_PROCESS_CONFIG",
     "COVERAGE_PROCESS_START",
 )  # what coverage tells processes to be measured
-_numbers = count(1)
+_MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a directory in it that only its user may enter
+_ROOM_BYTES = 4 * 1024**3  # several times what all tests on four processes need
 # Where single files take a minute.
 _LONGEST_FIRST = ("tools", "chaos", "local", "lab", "simulator", "e2e", "faults", "stack", "documents")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FreshDatabase:
-    """A migrated, empty database. `url` is for the role of the API and the worker, `authorizer_url` for that of the
-    authorizer, `operator_url` for that of the admin function, `admin_url` for the superuser, who owns the schema.
-    """
+def pytest_configure() -> None:
+    """Temporary files are in memory where it has room for them: databases, stacks and copies of the tree are thousands
+    of small files, which take longer on a disk than what is done with them."""
+    if _has_room(_MEMORY) and _available_memory_bytes() > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
-    name: str
-    url: str
-    authorizer_url: str
-    operator_url: str
-    admin_url: str
+
+def _has_room(directory: Path) -> bool:
+    """And programs that are written there can be run."""
+    if not os.access(directory, os.W_OK):
+        return False
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize > _ROOM_BYTES and not found.f_flag & os.ST_NOEXEC
+
+
+def _available_memory_bytes() -> int:
+    """0 where the kernel does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 @pytest.fixture(scope="session")
@@ -59,47 +66,24 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: Postgres) -> str:
-    """The name of a database with all migrations applied, to clone from. Never connect to it: clones would wait."""
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-    with psycopg.connect(postgres.url(database=_TEMPLATE), autocommit=True) as connection:
-        migrate(connection)
-    return _TEMPLATE
+def databases(postgres: Postgres) -> Iterator[Databases]:
+    """Migrated databases on that server."""
+    with closing(Databases(postgres)) as made:
+        yield made
 
 
 @pytest.fixture
-def database(postgres: Postgres, migrated_template: str) -> Iterator[FreshDatabase]:
+def database(databases: Databases) -> Iterator[FreshDatabase]:
     """A database of this test's own, gone afterwards whoever is still connected."""
-    with _fresh_database(postgres, migrated_template) as made:
+    with databases.fresh() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def shared_database(postgres: Postgres, migrated_template: str) -> Iterator[FreshDatabase]:
-    """A database of this file's own, for tests that leave no rows behind: making one costs more than most of them."""
-    with _fresh_database(postgres, migrated_template) as made:
+def shared_database(databases: Databases) -> Iterator[FreshDatabase]:
+    """A database of this file's own, for tests that leave no rows behind: to empty one costs more than most of them."""
+    with databases.fresh() as made:
         yield made
-
-
-@contextmanager
-def _fresh_database(postgres: Postgres, migrated_template: str) -> Iterator[FreshDatabase]:
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        # A file copy is a third quicker than the default here, and as safe without fsync.
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                sql.Identifier(name), sql.Identifier(migrated_template)
-            )
-        )
-        yield FreshDatabase(
-            name=name,
-            url=postgres.url(user=APPLICATION_ROLE, database=name),
-            authorizer_url=postgres.url(user=AUTHORIZER_ROLE, database=name),
-            operator_url=postgres.url(user=ADMIN_ROLE, database=name),
-            admin_url=postgres.url(database=name),
-        )
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

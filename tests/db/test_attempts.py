@@ -17,7 +17,6 @@ from domain.ids import AttemptId
 from domain.outcomes import OutcomeKind, Timings
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import (
     FIRST,
     NOW,
@@ -33,6 +32,7 @@ from tests.db.test_repeats import (
     claims,
     later,
 )
+from tests.support.databases import FreshDatabase
 
 
 @pytest.fixture

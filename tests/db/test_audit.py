@@ -19,8 +19,8 @@ from domain.destinations import GONE
 from domain.errors import StatementRefused
 from domain.ids import TenantId
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import EMPTY, NOW, PARTNER, SENDING, TENANT, A, attempt, both, writes
+from tests.support.databases import FreshDatabase
 
 OTHER = TenantId(UUID(int=9))
 

@@ -18,7 +18,7 @@ from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable, StatementRefused
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from domain.jobs import JobState
 from domain.outcomes import OutcomeKind
 from domain.proposals import ProposalState
 from domain.scopes import ALL_SCOPES
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 
 type Row = Mapping[str, object]
 type Connection = psycopg.Connection[tuple[object, ...]]

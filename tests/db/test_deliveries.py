@@ -16,8 +16,8 @@ from db.deliveries import Acceptance, Filter
 from domain.deliveries import Claim, Delivery, Finished, Missing, NewDelivery, NotDue, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import NOW, PARTNER, TENANT, A, B, C, destination, issues, later, lease
+from tests.support.databases import FreshDatabase
 
 OTHERS = TenantId(UUID(int=50))
 # Destinations: two of ours, and one of others that has the name of the first one.

@@ -12,8 +12,8 @@ from db.connection import Database
 from domain.deliveries import Record, State
 from domain.ids import DeliveryId
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import NOW, READY, A, accepts, attempt, both, claims_all, later
+from tests.support.databases import FreshDatabase
 
 BATCHES = [[DeliveryId(UUID(int=100 + 10 * batch + place)) for place in range(10)] for batch in range(5)]
 

@@ -20,9 +20,9 @@ from domain.limits import SLOW_SECONDS, CircuitBreaker, Limits, usual_share
 from domain.options import DestinationOptions
 from domain.wakeups import LEAST_LOOKS
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
 from tests.db.test_repeats import MANAGED, NOW, PARTNER, changes, later
+from tests.support.databases import FreshDatabase
 
 BREAKER = CircuitBreaker(failure_ratio=0.5, window_seconds=60, minimum_attempts=4, open_seconds=30)
 

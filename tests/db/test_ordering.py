@@ -15,10 +15,10 @@ from domain.limits import Limits
 from domain.options import DestinationOptions
 from domain.ordering import AfterFailure, Ordering
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
 from tests.db.test_overlaps import Pair, connected
 from tests.db.test_repeats import NOW, later
+from tests.support.databases import FreshDatabase
 
 SKIPS = DestinationOptions(ordering=Ordering(after_failure=AfterFailure.SKIP))
 KEYS = 5

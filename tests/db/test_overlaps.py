@@ -21,7 +21,6 @@ from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import (
     BEGUN_AGAIN,
     CALLS_IT_FAILED,
@@ -71,6 +70,7 @@ from tests.db.test_repeats import (
     stores,
     writes,
 )
+from tests.support.databases import FreshDatabase
 
 
 @dataclass(frozen=True, kw_only=True)

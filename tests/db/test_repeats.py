@@ -53,7 +53,7 @@ from domain.outcomes import OutcomeKind, Timings
 from domain.proposals import Proposal, ProposalState
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 from tests.support.wires import Wire
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -32,7 +32,7 @@ from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, 
 from domain.options import PLAIN, DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT = TenantId(UUID(int=1))

@@ -15,8 +15,8 @@ from domain.auth import AuthType
 from domain.destinations import Guarantee, ManagedDestination, Timeouts
 from domain.ids import DestinationId, TenantId, TokenId
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.test_repeats import NOW, TENANT, destination, later
+from tests.support.databases import FreshDatabase
 
 OTHERS = TenantId(UUID(int=50))
 

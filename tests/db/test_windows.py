@@ -16,9 +16,9 @@ from domain.deliveries import Claim, NotDue, WaitingFor
 from domain.options import DestinationOptions
 from domain.windows import SendingWindow
 from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.db.flow import accept, claim, ids, set_up
 from tests.db.test_repeats import NOW
+from tests.support.databases import FreshDatabase
 
 ZONES = (
     *("UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Kolkata", "Pacific/Chatham"),

@@ -11,9 +11,9 @@ import pytest
 
 from db.migrations import migrate
 from local.postgres import Postgres
-from tests.conftest import FreshDatabase
 from tests.egress.servers import Line, Partner, Script
 from tests.support.api import Api, Functions, Reply, deployed
+from tests.support.databases import FreshDatabase
 from tests.support.gateway import EmulatedQueue
 from tests.support.partners import answers
 

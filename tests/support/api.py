@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -16,13 +16,11 @@ from uuid import uuid4
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from db.connection import Database
 from handlers import admin, api, attempt, authorize, wiring
 from runtime import settings, zones
 from runtime.observability import logger, metrics
-from runtime.settings import DatabaseSettings
-from tests.conftest import FreshDatabase
 from tests.support.contract import must_be_documented
+from tests.support.databases import FreshDatabase
 from tests.support.gateway import EmulatedQueue
 from wakeups.sqs import encode
 
@@ -196,9 +194,7 @@ class Functions:
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """Runs a statement as the superuser."""
-        with closing(Database(DatabaseSettings(database_url=self.database.admin_url))) as database:
-            cursor = database.connection().execute(statement.encode(), parameters)
-            return cursor.fetchall() if cursor.description else []
+        return self.database.sql(statement, parameters)
 
     def delivery(self) -> dict[str, Any]:
         """The only delivery's row."""
@@ -308,6 +304,7 @@ def deployed(
     try:
         yield Functions(database=database, queue=queue, log=log, token=tokens[0], api=first, other_api=second)
     finally:
+        database.close()
         forget_services()
 
 

@@ -31,7 +31,7 @@ from flows.services import Services
 from flows.tokens import WantedToken, issue
 from local.wire import statements_of
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 from wakeups.sqs import WakeupQueue, decode
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -186,9 +186,7 @@ class Gateway:
         """Runs a statement as the superuser, for looking at rows and for setting scenes. The parameters are those of
         its places, or one mapping for those of its names."""
         named = parameters[0] if len(parameters) == 1 and isinstance(parameters[0], dict) else parameters
-        with closing(Database(DatabaseSettings(database_url=self.database.admin_url))) as database:
-            cursor = database.connection().execute(statement.encode(), named)
-            return cursor.fetchall() if cursor.description else []
+        return self.database.sql(statement, named)
 
     def delivery(self) -> dict[str, Any]:
         """The only delivery's row."""

@@ -3,7 +3,7 @@
 import psycopg
 
 from stack.render import render
-from tests.conftest import FreshDatabase
+from tests.support.databases import FreshDatabase
 from tools.access import EVERYTHING, PAGE, ROOT, grants_of, page
 
 
