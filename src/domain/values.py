@@ -50,7 +50,7 @@ else:
         def init(self):
             """An `__init__` that puts the compiled one into its own place."""
 
-            def first(value, *args, **members):
+            def first(value, /, *args, **members):  # a member may be called `value` too
                 self._complete()
                 self.made.__init__(value, *args, **members)
 

@@ -112,3 +112,11 @@ def test_threads_may_make_the_first_value_at_once() -> None:
         with ThreadPoolExecutor(4) as threads:
             results = [future.result() for future in [threads.submit(made) for _ in range(4)]]
         assert results == [Fresh()] * 4
+
+
+@pytest.mark.parametrize("name", ["value", "args", "members", "later", "cls", "instance"])
+def test_a_member_may_have_any_name(name: str) -> None:
+    """The first value is made through a function of ours, whose own names are others'."""
+    bare = type("Named", (), {"__annotations__": {name: int}})
+    named: Callable[..., object] = value_class(frozen=True, slots=True, kw_only=True)(bare)
+    assert [getattr(named(**{name: number}), name) for number in (1, 2)] == [1, 2]
