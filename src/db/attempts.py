@@ -113,8 +113,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    first_byte_ms, total_ms, remote_address, egress_address, status, response_headers,
                    decode(response_body, 'base64') AS response_body, response_length,
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
-                   next_due_at, failed, disables, ask_at, silent IS TRUE AS silent, coalesce(sends, number) AS sends,
-                   coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks
+                   next_due_at, failed, disables, redacts, ask_at, silent IS TRUE AS silent,
+                   coalesce(sends, number) AS sends, coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -122,8 +122,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 first_byte_ms double precision, total_ms double precision, remote_address inet, egress_address inet,
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
-                next_due_at timestamptz, failed boolean, disables boolean, ask_at timestamptz, silent boolean,
-                sends smallint, kind text)
+                next_due_at timestamptz, failed boolean, disables boolean, redacts boolean, ask_at timestamptz,
+                silent boolean, sends smallint, kind text)
         ), touched AS (
             -- One of an earlier attempt is only noted while another one is in flight, which then keeps its lease.
             UPDATE delivery
@@ -159,6 +159,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                                    ELSE 'reconcile' END,
                 resolved_at = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolved_at ELSE %(now)s END,
                 note = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN note END,
+                redacts = coalesce(made.redacts, delivery.redacts),
                 -- An outcome that comes late says nothing about the attempt that is made next.
                 lapsed_lease_id = CASE WHEN NOT made.asks OR made.next_state <> 'pending' THEN lapsed_lease_id END
             FROM made
@@ -394,6 +395,8 @@ def _row(record: Record) -> dict[str, Any]:
     }
     if record.disables:
         row["disables"] = True
+    if record.redacts:
+        row["redacts"] = True
     if response is not None:
         row["status"] = response.status
         row["response_headers"] = response.headers

@@ -4,10 +4,12 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from domain.deliveries import StoredResponse
 from domain.masks import longest_form, masked, masked_text
 from domain.outcomes import Answered, Headers
+from domain.redaction import READ_BYTES, Redaction, redacted_body, redacted_headers
 from domain.values import value_class
 
 STORED_RESPONSE_BYTES = 64 * 1024
@@ -19,6 +21,7 @@ STORED_HEADER_BYTES = 16 * 1024  # of all together as JSON, in which a byte may 
 LONGEST_HEADER_CHARACTERS = 4096
 NOTE = "Sallyport-Note"  # describes how a stored response differs from what came; a partner's own is not stored
 _OURS = "sallyport-"
+NOT_READ = "not stored: it could not be searched for what is to be redacted, as it is not JSON, not whole or too long"
 _STEP_BYTES = 64 * 1024
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -35,28 +38,52 @@ class _Content:
     note: str | None = None
 
 
-def stored_response(answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES) -> StoredResponse:
+def stored_response(
+    answer: Answered, *, limit_bytes: int = STORED_RESPONSE_BYTES, redaction: Redaction | None = None
+) -> StoredResponse:
     """The first `limit_bytes` of `answer`: decoded where its Content-Encoding is gzip or deflate (RFC 9110 section
-    8.4.1), with the destination's own credentials masked. Length and SHA-256 are those of what the partner sent.
+    8.4.1), with the destination's own credentials masked. Length and SHA-256 are those of what the partner sent. With a
+    `redaction`, values are left out; a body that cannot be searched for them is not stored.
 
     Another encoding, or a body that does not inflate or only with too much work, is stored as it came, its
     Content-Encoding header beside it. Where the body was decoded that header is left out, since it is no longer
     true. Headers are bounded too. A header `Sallyport-Note` describes whatever else was left out.
     """
-    content = _content(answer, limit_bytes + longest_form(answer.secrets))
+    beginning_bytes = limit_bytes + longest_form(answer.secrets)
+    content = _content(answer, beginning_bytes if redaction is None else max(beginning_bytes, READ_BYTES + 1))
+    whole, redacted = content, None
+    if redaction is not None:
+        content = _redacted(content, redaction)
+        shown = redacted_headers(answer.headers, redaction)
+        redacted = "values were redacted" if content is not whole or shown != answer.headers else None
+        answer = replace(answer, headers=shown)
     fields = _masked_headers(answer)
     headers, cut = _bounded_headers(fields, decoded=content.decoded)
     body = masked(content.beginning, answer.secrets)[:limit_bytes]
     was_masked = body != content.beginning[:limit_bytes] or fields != answer.headers
-    notes = [note for note in (content.note, cut, "credentials were masked" if was_masked else None) if note]
+    masks = "credentials were masked" if was_masked else None
+    notes = [note for note in (content.note, cut, masks, redacted) if note]
     return StoredResponse(
         status=answer.status,
         headers=(*headers, *[(NOTE, note) for note in notes]) if notes else headers,
         body=body,
         length_bytes=content.length_bytes if content.whole else None,
         sha256=content.sha256 if content.whole else None,
-        truncated=not content.whole or content.length_bytes > len(body) or cut is not None or was_masked,
+        truncated=not content.whole
+        or content.length_bytes > len(body)
+        or cut is not None
+        or was_masked
+        or redacted is not None,
     )
+
+
+def _redacted(content: _Content, redaction: Redaction) -> _Content:
+    if not redaction.pointers:
+        return content
+    left = redacted_body(content.beginning, redaction) if content.whole else None
+    if left is None:
+        return replace(content, beginning=b"", note=NOT_READ)
+    return content if left == content.beginning else replace(content, beginning=left)
 
 
 def whole_body(answer: Answered, *, limit_bytes: int) -> bytes | None:

@@ -314,6 +314,7 @@ class Record:
 
     `ask_at` is when the partner is asked next about a delivery that is unknown, None where it is not; `silent` that it
     was asked and said nothing. `sends` is how many attempts to send there were, where the log has questions too.
+    `redacts` says that its destination names what is not stored once it has ended.
     """
 
     attempt: Attempt
@@ -325,6 +326,7 @@ class Record:
     ask_at: datetime | None = None
     silent: bool = False
     sends: int | None = None
+    redacts: bool = False
 
     @property
     def asks(self) -> bool:

@@ -11,6 +11,7 @@ from domain.limits import CircuitBreaker, Limits
 from domain.ordering import Ordering
 from domain.probe import ProbeOptions
 from domain.reconcile import Reconcile
+from domain.redaction import Redaction
 from domain.retry_policy import RetryPolicy
 from domain.signing import Scheme
 from domain.values import value_class
@@ -39,6 +40,7 @@ class DestinationOptions:
     certificate: CertificateFacts | None = None
     tls: TlsOptions | None = None
     reconcile: Reconcile | None = None
+    redact: Redaction | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

@@ -48,6 +48,7 @@ class JudgedAttempt:
             ask_at=self.verdict.ask_at if isinstance(self.verdict, Held) else None,
             silent=isinstance(self.verdict, Held) and self.verdict.silent,
             sends=self.claim.attempts_made if self.claim.questions_made else None,
+            redacts=self.claim.destination.options.redact is not None,
         )
 
     @property
@@ -90,7 +91,7 @@ def _judged_at_once(
             claim,
             exchange,
             egress_address=services.address_towards(exchange.remote_address),
-            response=_stored(exchange.outcome),
+            response=_stored(claim, exchange.outcome),
             started_at=started_at,
             services=services,
         ),
@@ -174,7 +175,7 @@ def _isolated_attempt(claim: Claim, exchange: Exchange, *, started_at: datetime,
             delivery_id=claim.delivery_id,
         ),
         response=isolated(
-            partial(_stored, outcome),
+            partial(_stored, claim, outcome),
             otherwise=lambda _: _status_only(outcome),
             step="store",
             delivery_id=claim.delivery_id,
@@ -209,8 +210,10 @@ def _attempt(
     )
 
 
-def _stored(outcome: Outcome) -> StoredResponse | None:
-    return stored_response(outcome) if isinstance(outcome, Answered) else None
+def _stored(claim: Claim, outcome: Outcome) -> StoredResponse | None:
+    if not isinstance(outcome, Answered):
+        return None
+    return stored_response(outcome, redaction=claim.destination.options.redact)
 
 
 def _status_only(outcome: Outcome) -> StoredResponse | None:

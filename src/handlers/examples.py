@@ -55,6 +55,7 @@ from handlers.schemas.destinations.certificate import ClientCertificateBody
 from handlers.schemas.destinations.flow import CircuitBreakerBody, Day, LimitsBody, OrderingBody, WindowBody
 from handlers.schemas.destinations.patch import DestinationPatchBody
 from handlers.schemas.destinations.reconcile import ConditionBody, ReconcileBody, RuleBody
+from handlers.schemas.destinations.redact import RedactBody
 from handlers.schemas.destinations.retry import RetryBody, StatusesBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
@@ -257,6 +258,11 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
                 "absent_after": 600,
                 "on_absent": "again",
             },
+        },
+        "redact": {
+            "name": "example-acquirer",
+            "base_url": "https://acquirer.example",
+            "redact": {"headers": ["X-Card-Token"], "pointers": ["/card/number", "/card/holder"]},
         },
         "limits": {
             "name": "example-clearing",
@@ -593,6 +599,7 @@ def _destination() -> DestinationBody:
             rejected=[_rule(200, "/state", "rejected")],
             absent=[_rule(404, "/code", "payment_not_found")],
         ),
+        redact=RedactBody(headers=["X-Card-Token"], pointers=["/card/number"]),
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,

@@ -145,6 +145,7 @@ ROWS: dict[str, dict[str, object]] = {
         "replay_of": None,
         "act_id": None,
         "payload": None,
+        "redacts": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -701,7 +702,7 @@ MAY_BE_EMPTY = {
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
     *(("attempt", name) for name in ("recorded_in", "headers_sha256")),
     *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
-    ("delivery", "payload"),
+    *(("delivery", name) for name in ("payload", "redacts")),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }

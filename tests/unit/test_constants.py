@@ -112,6 +112,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "GIVE_UP_SECONDS": 2_592_000.0,
         "MOMENT_SECONDS": 5.0,
     },
+    "domain/redaction.py": {"READ_BYTES": 262_144},
     "domain/reconcile.py": {
         "USUAL_AFTER_SECONDS": (30.0, 300.0, 1800.0, 7200.0),
         "USUAL_ABSENT_AFTER_SECONDS": 600.0,
@@ -421,6 +422,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/probes.py": {"REMEMBERED_PROBES": 1000},
     "flows/verify_destination.py": {"ANSWER_SECONDS": 1.0, "APART_SECONDS": 5.0},
     "domain/probe.py": {"DENYING_STATUSES": frozenset({401, 403, 407})},
+    "handlers/schemas/destinations/redact.py": {"MOST": 50},
     "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
     "handlers/schemas/destinations/reconcile.py": {
         "MOST_QUESTIONS": 20,

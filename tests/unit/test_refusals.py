@@ -384,6 +384,24 @@ RECONCILE: list[tuple[str, Members, Members]] = [
     ),
     ("/reconcile/absent/0", asks(received=[rule(404)], absent=[ABSENT]), asks(received=[rule(410)], absent=[ABSENT])),
 ]
+
+
+def redact(**members: Any) -> Members:
+    return {"redact": members}
+
+
+REDACT: list[tuple[str, Members, Members]] = [
+    ("/redact", redact(), redact(headers=["X-A"])),
+    ("/redact", redact(headers=[], pointers=[]), redact(pointers=["/a"])),
+    ("/redact/pointers/0", redact(pointers=["a"]), redact(pointers=["/"])),
+    ("/redact/pointers/1", redact(pointers=["/a", "/a~2"]), redact(pointers=["/a", "/a~1"])),
+    # Refused by their types; each is just outside of what is taken.
+    ("/redact/pointers", redact(pointers=["/a"] * 51), redact(pointers=["/a"] * 50)),
+    ("/redact/pointers/0", redact(pointers=["/" + "a" * 500]), redact(pointers=["/" + "a" * 499])),
+    ("/redact/pointers/0", redact(pointers=[""]), redact(pointers=["/a"])),
+    ("/redact/headers/0", redact(headers=["a b"]), redact(headers=["a-b"])),
+    ("/redact/headers", redact(headers=["A"] * 51), redact(headers=["A"] * 50)),
+]
 # Refused by their types; each is just outside of what is taken.
 RECONCILE_TYPES: list[tuple[str, Members, Members]] = [
     ("/reconcile/after", asks(after=[1] * 21), asks(after=[1] * 20)),
@@ -665,7 +683,7 @@ CASES += [(made, *case) for made in (replay, cancellation) for case in JOBS]
 CASES += [(proposed_replay, "/since", since(AN_HOUR_AGO), since(AN_HOUR_AGO - MOMENT))]
 CASES += [
     (destination, *case)
-    for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES, *RECONCILE, *RECONCILE_TYPES)
+    for case in (*DESTINATIONS, *CREDENTIALS, *SIGNING, *FLOW, *FLOW_TYPES, *RECONCILE, *RECONCILE_TYPES, *REDACT)
 ]
 
 

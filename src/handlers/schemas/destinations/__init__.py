@@ -27,6 +27,7 @@ from handlers.schemas.destinations import (
     certificate,
     flow,
     reconcile,
+    redact,
     retry,
     signing,
     timeouts,
@@ -47,6 +48,7 @@ from handlers.schemas.destinations.flow import (
     Windows,
 )
 from handlers.schemas.destinations.reconcile import ReconcileBody
+from handlers.schemas.destinations.redact import RedactBody
 from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
@@ -108,6 +110,7 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     reconcile: Annotated[
         ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
     ] = None
+    redact: Annotated[RedactBody | None, Meta(description="What is never stored; null for nothing")] = None
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -136,6 +139,7 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     reconcile: Annotated[
         ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
     ]
+    redact: Annotated[RedactBody | None, Meta(description="What is never stored; null for nothing")]
     state: Annotated[
         DestinationState,
         Meta(
@@ -241,6 +245,7 @@ def new_destination(
             allow=allow.domain(body.allow),
             verify=verify.domain(body.verify),
             reconcile=reconcile.domain(body.reconcile),
+            redact=redact.domain(body.redact),
         ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
@@ -282,6 +287,7 @@ def destination_body(
         windows=flow.shown_windows(destination.options.windows),
         ordering=flow.shown_ordering(destination.options.ordering),
         reconcile=reconcile.shown(destination.options.reconcile),
+        redact=redact.shown(destination.options.redact),
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
@@ -302,6 +308,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *allow.faults(body.allow),
         *verify.faults(body.verify),
         *reconcile.faults(body.reconcile),
+        *redact.faults(body.redact),
         *_name_faults(body.name),
         *_certificate_faults(body, kept),
         *_key_faults(body, kept),
