@@ -13,10 +13,9 @@ from typing import Any
 
 import psycopg
 
-import handlers.api  # noqa: F401 - the routes enter themselves into the table when they are imported
 from db.migrations import migrate
 from domain.scopes import ALL_SCOPES
-from handlers.operations import OPERATIONS
+from handlers.routes import every_operation
 from local.postgres import Postgres
 from stack.render import Rendered, render
 
@@ -168,7 +167,7 @@ def _tokens() -> Iterator[str]:
     yield "A token belongs to one tenant and sees nothing of another. Operations without a row need none.\n"
     yield "| scope | operation |\n| --- | --- |"
     for scope in ALL_SCOPES:
-        for operation in sorted(OPERATIONS, key=lambda operation: (operation.template, operation.method)):
+        for operation in sorted(every_operation(), key=lambda operation: (operation.template, operation.method)):
             if operation.scope == scope:
                 yield f"| `{scope}` | `{operation.method} {operation.template}` |"
     yield ""

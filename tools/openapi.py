@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import handlers.api  # noqa: F401 - the routes enter themselves into the table when they are imported
 from handlers.openapi import document
 
 ROOT = Path(__file__).resolve().parents[1]

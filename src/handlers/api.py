@@ -1,8 +1,9 @@
 """All HTTP routes, behind API Gateway: one function, one cold start, one OpenAPI document."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -15,15 +16,26 @@ from handlers.answers import fits
 from handlers.operations import OPERATIONS
 from handlers.problems import answer_too_large, problem, problem_of, respond
 from handlers.resolver import TableResolver
-from handlers.routes import about, audit, deliveries, destinations, egress, jobs, proposals, via
+from handlers.routes import FREQUENT, PATHS, load, serving
 from runtime.observability import logger, observed
-from runtime.snapshots import after_restore
+from runtime.snapshots import after_restore, before_snapshot
 
+_routed: set[str] = set()
+
+
+def route(modules: Iterable[str]) -> bool:
+    """Adds the routes of these modules; whether there are any that were not there before."""
+    added = [module for module in modules if module not in _routed]
+    for module in added:
+        app.include_router(load(module))
+        _routed.add(module)
+    return bool(added)
+
+
+app = TableResolver(more=lambda path: route(serving(path)))
+route(FREQUENT)
+before_snapshot(lambda: route(PATHS))
 after_restore(wiring.reset_after_restore)
-
-app = TableResolver()
-for routes in (about, egress, destinations, deliveries, jobs, proposals, via, audit):
-    app.include_router(routes.router)
 
 
 @app.exception_handler(SallyportError)  # type: ignore[untyped-decorator]  # Powertools has no types here
@@ -48,7 +60,7 @@ def unexpected(_error: Exception) -> Response[Any]:
 def no_route(_error: NotFoundError) -> Response[Any]:
     """404, or 405 where the path is known and the method is not."""
     path, method = app.current_event.path, app.current_event.http_method
-    methods = sorted({operation.method for operation in OPERATIONS if _matches(operation.path, path)})
+    methods = sorted({operation.method for operation in chain(*OPERATIONS.values()) if _matches(operation.path, path)})
     if not methods or method in methods:  # Powertools allows fewer characters in a part of a path than RFC 3986
         return respond(problem("not-found", HTTPStatus.NOT_FOUND, "there is nothing at this path"))
     detail = f"this resource takes {', '.join(methods)}"

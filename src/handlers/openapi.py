@@ -9,8 +9,9 @@ import msgspec
 
 from handlers import examples
 from handlers.descriptions import ALWAYS, EXAMPLE_ID, HEADERS, KINDS, MEMBERS, WITH_TOKEN
-from handlers.operations import OPERATIONS, Operation, OperationResponse, Parameter
+from handlers.operations import Operation, OperationResponse, Parameter
 from handlers.problems import CONTENT_TYPE, TYPE_PREFIX
+from handlers.routes import every_operation
 from handlers.schemas.deliveries import DeliveryBody, DeliveryDetailsBody
 from handlers.schemas.destinations import DestinationBody
 from handlers.schemas.jobs import JobBody
@@ -80,9 +81,9 @@ _TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}
 _ANY = "*/*"
 
 
-def document(*, server: str, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
-    """The whole document; `server` is the prefix of the paths, such as the stage."""
-    listed = list(operations)
+def document(*, server: str, operations: Iterable[Operation] | None = None) -> dict[str, Any]:
+    """The whole document, or that of some operations; `server` is the prefix of the paths, such as the stage."""
+    listed = every_operation() if operations is None else list(operations)
     schemas = _schemas(listed)
     paths: dict[str, dict[str, Any]] = {}
     for operation in listed:

@@ -81,8 +81,9 @@ class Operation:
         return self.shown_path or self.path.replace("<", "{").replace(">", "}")
 
 
-OPERATIONS: list[Operation] = []
-VIEWS: dict[tuple[str, str], View] = {}  # by method and path
+# Of the modules in handlers/routes that are loaded: operations by router, views by method and path.
+OPERATIONS: dict[Router, list[Operation]] = {}
+VIEWS: dict[tuple[str, str], View] = {}
 
 
 def new_router() -> Router:
@@ -111,7 +112,7 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
                 return proposed(request, pattern=operation.path, parts=parts, needed=needed)
 
         VIEWS[operation.method, operation.path] = view
-        OPERATIONS.append(operation)
+        OPERATIONS.setdefault(router, []).append(operation)
         router.route(operation.path, method=operation.method)(serve)
         return view
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.event_handler.api_gateway import BaseRouter, Route
+from aws_lambda_powertools.event_handler.api_gateway import BaseRouter, Route, Router
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -18,11 +18,26 @@ type _Call = tuple[Callable[..., Response[Any]], Mapping[str, str]]
 
 
 class TableResolver(APIGatewayRestResolver):
-    """For routes without middleware, CORS, compression and validation. Their views return a Response."""
+    """For routes without middleware, CORS, compression and validation. Their views return a Response.
+
+    `more` is called with a path that no route serves; it includes what may serve it, and returns whether it did.
+    """
+
+    def __init__(self, *, more: Callable[[str], bool] = lambda _: False) -> None:
+        super().__init__()
+        self._more = more
+
+    def include_router(self, router: Router, prefix: str | None = None) -> None:
+        """Adds the routes of a router, also between two calls."""
+        super().include_router(router, prefix)
+        for tables in ("_static_views", "_patterns"):
+            self.__dict__.pop(tables, None)
 
     def resolve(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         """API Gateway REST proxy event in, proxy response out."""
         call = self._planned(event["httpMethod"], event["path"])
+        if call is None and self._more(event["path"]):
+            call = self._planned(event["httpMethod"], event["path"])
         if call is None:
             return super().resolve(event, context)
         view, parts = call

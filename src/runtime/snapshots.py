@@ -2,15 +2,15 @@
 
 What was made before the snapshot then exists in every process that is restored from it, some of them days later: open
 connections whose other end is gone, credentials that expired, and the same state of every random generator. Modules
-whose processes may be restored register here what resets them.
+whose processes may be restored register here what resets them, and what is to be done before the snapshot already.
 """
 
 from collections.abc import Callable
 
 try:
-    from snapshot_restore_py import register_after_restore as _register
+    import snapshot_restore_py as _hooks
 except ImportError:  # only Lambda's own runtime has the library, and only there are snapshots made
-    _register = None
+    _hooks = None
 
 
 def after_restore(action: Callable[[], None]) -> None:
@@ -19,5 +19,11 @@ def after_restore(action: Callable[[], None]) -> None:
     Lambda gives all actions together ten seconds (AWS Lambda developer guide, "Lambda SnapStart runtime hooks for
     Python").
     """
-    if _register is not None:
-        _register(action)
+    if _hooks is not None:
+        _hooks.register_after_restore(action)
+
+
+def before_snapshot(action: Callable[[], object]) -> None:
+    """Runs `action` before the snapshot is made. Where there are no snapshots, nothing happens."""
+    if _hooks is not None:
+        _hooks.register_before_snapshot(action)

@@ -24,10 +24,10 @@ from domain.retry import AMBIGUOUS_STATUSES, JITTER, RETRIABLE_STATUSES, RETRY_A
 from domain.scopes import ALL_SCOPES
 from domain.wakeups import LONGEST_DELAY_SECONDS, MISS_DELAYS_SECONDS
 from flows.attempt import PUT_BACK_SECONDS
-from handlers import api, paging, problems
+from handlers import paging, problems
 from handlers.migrate import RESERVE_SECONDS
-from handlers.operations import OPERATIONS
 from handlers.request import BODY_LIMIT_BYTES
+from handlers.routes import every_operation
 from handlers.schemas.deliveries import METADATA_LIMIT_BYTES, NOT_BEFORE_LIMIT, SYNC_RESPONSE_BYTES
 from handlers.schemas.headers import HEADERS_LIMIT, HEADERS_LIMIT_BYTES
 from local.demonstration import lines_to_paste
@@ -93,7 +93,6 @@ _SETTINGS: tuple[type[FromEnvironment], ...] = (
     AwsSettings,
     MigrateSettings,
 )
-assert api.app is not None, "importing it fills OPERATIONS"
 
 
 def project_texts() -> dict[str, str]:
@@ -365,7 +364,7 @@ def calls_are_those_of_the_code(texts: Texts) -> list[str]:
     }
     right = {
         (_call(operation.method, operation.template), f"`{operation.scope}`" if operation.scope else "none")
-        for operation in OPERATIONS
+        for operation in every_operation()
     }
     wrong = [f"{call} with {scope} is not in the code" for call, scope in sorted(told - right)]
     return wrong + [f"{call} with {scope} is missing" for call, scope in sorted(right - told)]

@@ -11,7 +11,7 @@ import pytest
 
 from handlers import api as function
 from handlers.openapi import document
-from handlers.operations import OPERATIONS
+from handlers.routes import every_operation
 from runtime.version import VERSION
 from tests.support.api import NOBODYS_ID, Context, Functions, reply
 
@@ -49,8 +49,8 @@ def test_the_document_is_openapi_3_1_and_has_every_route(refusing: Functions) ->
     served: dict[str, Any] = answer.json
     assert served == document(server="/dev")  # which tests/unit/test_openapi.py validates: that takes seconds
     documented = {(method.upper(), path) for path, operations in served["paths"].items() for method in operations}
-    assert documented == {(operation.method, operation.template) for operation in OPERATIONS}
-    assert len(documented) == len(OPERATIONS)
+    assert documented == {(operation.method, operation.template) for operation in every_operation()}
+    assert len(documented) == len(every_operation())
     names = [operation["operationId"] for operations in served["paths"].values() for operation in operations.values()]
     assert len(set(names)) == len(names)
 
@@ -110,7 +110,7 @@ def test_a_token_needs_the_scope_of_the_route(functions: Functions, method: str,
 
 
 def test_every_route_but_the_open_ones_has_a_scope() -> None:
-    assert [operation.path for operation in OPERATIONS if operation.scope is None] == OPEN
+    assert [operation.path for operation in every_operation() if operation.scope is None] == OPEN
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), SCOPED)

@@ -10,36 +10,30 @@ import msgspec
 from aws_lambda_powertools.event_handler import Response
 
 from db import deliveries as table
-from domain.deliveries import Delivery, State
+from domain.deliveries import State
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.outcomes import OutcomeKind
-from domain.scopes import MANAGE, READ, SEND
-from flows import control
+from domain.scopes import READ, SEND
 from flows.accept import accept
 from flows.deliver import deliver, follow
-from flows.destinations import find as find_destination
-from flows.expunge import expunge as expunge_payload
 from handlers import wiring
 from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import ATTEMPT_CURSOR, CURSOR, LIMIT, attempt_cursor_of, cursor_behind, cursor_of, limit_of
-from handlers.parsing import body_as, made_of
-from handlers.request import Request, actor_of, uuid_of
+from handlers.parsing import made_of
+from handlers.request import Request, uuid_of
 from handlers.schemas.deliveries import (
     JUDGED_WITH,
     STAND_INS,
     DeliveriesBody,
     DeliveryBody,
     DeliveryDetailsBody,
-    DeliveryPatchBody,
     NewDeliveryBody,
-    ResolutionBody,
     delivery_body,
     delivery_details,
     new_delivery,
-    rescheduled,
 )
 
 router = new_router()
@@ -143,10 +137,6 @@ FILTERS = (
     CURSOR,
 )
 
-CONTROLLED = OperationResponse(
-    description="The delivery as it is now", body=DeliveryBody, headers=("Sallyport-Delivery-Id",)
-)
-
 
 @serves(
     router,
@@ -243,137 +233,14 @@ def list_deliveries(request: Request) -> Response[Any]:
 def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt that fits, the first one first."""
     after, wait_seconds = attempt_cursor_of(request), _wait_seconds(request)
-    wanted = _id_of(delivery_id)
+    wanted = id_of(delivery_id)
     progress = follow(wanted, tenant_id=request.tenant_id, wait_seconds=wait_seconds, services=wiring.api())
     return as_json(200, delivery_details(progress, after=after), {"Sallyport-Delivery-Id": str(wanted)})
 
 
-@serves(
-    router,
-    Operation(
-        method="POST",
-        path="/v1/deliveries/<delivery_id>/resolve",
-        summary="Resolve a delivery whose outcome is unknown",
-        description="As `delivered` or `failed`, where you know what became of it; or `again`, to send it once more "
-        "under the idempotency key that the partner saw. A `failed` one that holds back those behind it under its "
-        "ordering key can be resolved as `failed`, which lets them go. The same decision by the same token again "
-        "changes nothing.",
-        scope=SEND,
-        body=ResolutionBody,
-        responses={200: CONTROLLED},
-        may_wait=True,
-        problems=("not-found", "wrong-state", "destination-deleted", "payload-gone", "too-many-proposals"),
-    ),
-)
-def resolve(request: Request, delivery_id: str) -> Response[Any]:
-    """By a person, or a program that knows."""
-    body = body_as(request.body, ResolutionBody)
-    resolved = control.resolve(
-        _id_of(delivery_id),
-        body.resolution,
-        note=body.note,
-        attempts_seen=body.attempts_made,
-        tenant_id=request.tenant_id,
-        actor=actor_of(request),
-        services=wiring.api(),
-    )
-    return _controlled(resolved)
-
-
-@serves(
-    router,
-    Operation(
-        method="POST",
-        path="/v1/deliveries/<delivery_id>/cancel",
-        summary="Cancel a pending delivery",
-        description="It is not sent any more. An attempt that is being made is not interrupted: then this is a 409.",
-        scope=SEND,
-        responses={200: CONTROLLED},
-        problems=("not-found", "wrong-state"),
-    ),
-)
-def cancel(request: Request, delivery_id: str) -> Response[Any]:
-    """One that is canceled stays so."""
-    canceled = control.cancel(
-        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
-    )
-    return _controlled(canceled)
-
-
-@serves(
-    router,
-    Operation(
-        method="POST",
-        path="/v1/deliveries/<delivery_id>/retry",
-        summary="Retry a delivery now",
-        description="One more attempt of a failed delivery, under the same idempotency key; or the next attempt of a "
-        "pending one, without waiting for its time. It still waits for what else it is `waiting_for`.",
-        scope=SEND,
-        responses={200: CONTROLLED},
-        problems=("not-found", "wrong-state", "destination-deleted", "payload-gone"),
-    ),
-)
-def retry(request: Request, delivery_id: str) -> Response[Any]:
-    """As often as somebody wants it."""
-    retried = control.retry(
-        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
-    )
-    return _controlled(retried)
-
-
-@serves(
-    router,
-    Operation(
-        method="POST",
-        path="/v1/deliveries/<delivery_id>/expunge",
-        summary="Delete the payload of a delivery that has ended",
-        description="Its query, headers, body and metadata, and the responses to its attempts. What stays says who "
-        "sent it, when, under which keys and with what result, with digests of what is gone. It cannot be sent again. "
-        "To expunge one that is expunged changes nothing.",
-        scope=MANAGE,
-        responses={200: CONTROLLED},
-        may_wait=True,
-        problems=("not-found", "wrong-state", "too-many-proposals"),
-    ),
-)
-def expunge(request: Request, delivery_id: str) -> Response[Any]:
-    """Nothing brings it back."""
-    expunged = expunge_payload(
-        _id_of(delivery_id), tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api()
-    )
-    return _controlled(expunged)
-
-
-@serves(
-    router,
-    Operation(
-        method="PATCH",
-        path="/v1/deliveries/<delivery_id>",
-        summary="Reschedule a pending delivery",
-        description="Its next attempt starts at `not_before` or later.",
-        scope=SEND,
-        body=DeliveryPatchBody,
-        body_types=("application/merge-patch+json", "application/json"),
-        responses={200: CONTROLLED},
-        problems=("not-found", "wrong-state", "destination-deleted"),
-    ),
-)
-def patch(request: Request, delivery_id: str) -> Response[Any]:
-    """Nothing else of a delivery can be changed."""
-    services = wiring.api()
-    not_before = rescheduled(body_as(request.body, DeliveryPatchBody), now=services.clock())
-    moved = control.reschedule(
-        _id_of(delivery_id), not_before, tenant_id=request.tenant_id, actor=actor_of(request), services=services
-    )
-    return _controlled(moved)
-
-
-def _id_of(text: str) -> DeliveryId:
+def id_of(text: str) -> DeliveryId:
+    """Raises NotFound."""
     return DeliveryId(uuid_of(text, noun="delivery"))
-
-
-def _controlled(delivery: Delivery) -> Response[Any]:
-    return as_json(200, delivery_body(delivery), {"Sallyport-Delivery-Id": str(delivery.delivery_id)})
 
 
 def _headers(request: Request, delivery_id: DeliveryId, *, replayed: bool) -> dict[str, str]:
@@ -414,6 +281,8 @@ def _filter(request: Request) -> table.Filter:
 
 def _destination_id(reference: str, request: Request) -> DestinationId:
     """Also of one that was deleted, by its id: what was delivered to it can still be read."""
+    from flows.destinations import find as find_destination  # with all that changes destinations, which few calls need
+
     found = find_destination(reference, tenant_id=request.tenant_id, services=wiring.api(), deleted=True)
     return found.destination_id
 

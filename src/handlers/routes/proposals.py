@@ -12,11 +12,12 @@ from domain.proposals import Proposal
 from domain.scopes import MANAGE, READ
 from flows import approvals as flow
 from handlers import wiring
-from handlers.operations import VIEWS, Operation, OperationResponse, as_json, new_router, serves
+from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
 from handlers.problems import problem_of, respond
 from handlers.proposing import replayed
 from handlers.request import Request, actor_of, uuid_of
+from handlers.routes import view_of
 from handlers.schemas.proposals import ApprovedBody, ProposalBody, ProposalsBody, proposal_body
 
 router = new_router()
@@ -97,7 +98,7 @@ def approve(request: Request, proposal_id: str) -> Response[Any]:
 def _answer(made: Request, method: str, pattern: str, parts: dict[str, str]) -> Response[Any]:
     """Raises Unavailable, so that it can be tried again; all else that it is refused for is its answer."""
     try:
-        return VIEWS[method, pattern](made, **parts)
+        return view_of(method, pattern)(made, **parts)
     except Unavailable:
         raise
     except SallyportError as error:
