@@ -38,6 +38,8 @@ from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
+COUNTED_DESTINATIONS = 500  # of a count of what is overdue; with the next number, 50,000 rows at most
+COUNTED_DELIVERIES = 100  # of a destination: if those wait for something, all behind them do
 PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 # A deletion may be taken back in this time, and what is pending is not canceled before.
 DELETED_FOR_SECONDS = 60
@@ -725,25 +727,50 @@ class Overdue:
     destination_name: str
 
 
-def count_overdue(database: Database, *, since: datetime) -> int:
+@value_class(frozen=True, slots=True, kw_only=True)
+class OverdueCount:
+    """How many deliveries are overdue, and behind which destination the next count goes on; None behind the last."""
+
+    count: int
+    following: DestinationId | None
+
+
+def count_overdue(database: Database, *, since: datetime, after: DestinationId | None) -> OverdueCount:
     """How many deliveries were due before `since`, or have a lease that expired before it, and wait for nothing: nobody
-    will move them. At most the MOST_READ oldest unfinished ones of each tenant are looked at."""
-    rows = database.read(
+    will move them.
+
+    Of the COUNTED_DESTINATIONS next destinations behind `after`, and of each the COUNTED_DELIVERIES oldest unfinished
+    ones: so a count reads about as much however many there are.
+    """
+    (row,) = database.read(
         """
-        SELECT count(*) AS overdue
-        FROM (SELECT DISTINCT tenant_id FROM destination) AS sender
+        SELECT coalesce(sum(late.overdue), 0) AS overdue, count(*) AS destinations,
+               (array_agg(called.destination_id ORDER BY called.destination_id DESC))[1] AS last_id
+        FROM (
+            SELECT destination_id FROM destination
+            WHERE destination_id > %(after)s ORDER BY destination_id LIMIT %(destinations)s
+        ) AS called
         CROSS JOIN LATERAL (
-            SELECT state, due_at, leased_until, waiting_for
-            FROM delivery
-            WHERE delivery.tenant_id = sender.tenant_id AND delivery.phase = 'open'
-            ORDER BY delivery_id
-            LIMIT %(most)s
-        ) AS oldest
-        WHERE waiting_for IS NULL AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %(since)s
+            SELECT count(*) AS overdue
+            FROM (
+                SELECT state, due_at, leased_until, waiting_for
+                FROM delivery
+                WHERE delivery.destination_id = called.destination_id AND delivery.phase = 'open'
+                ORDER BY delivery_id
+                LIMIT %(most)s
+            ) AS oldest
+            WHERE waiting_for IS NULL AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %(since)s
+        ) AS late
         """,
-        {"since": since, "most": MOST_READ},
+        {
+            "since": since,
+            "after": after or UUID(int=0),
+            "destinations": COUNTED_DESTINATIONS,
+            "most": COUNTED_DELIVERIES,
+        },
     )
-    return int(rows[0]["overdue"])
+    is_last = row["destinations"] < COUNTED_DESTINATIONS
+    return OverdueCount(count=int(row["overdue"]), following=None if is_last else DestinationId(row["last_id"]))
 
 
 def overdue(database: Database, *, since: datetime, after: DeliveryId | None, limit: int) -> list[Overdue]:

@@ -38,6 +38,18 @@ def next_destination(database: Database, *, after: DestinationId | None) -> Dest
     return DestinationId(rows[0]["destination_id"]) if rows else None
 
 
+def destination_at(database: Database, *, share: float) -> DestinationId | None:
+    """The destination that `share` of all come before, by id, in [0, 1); None where there is none."""
+    rows = database.read(
+        """
+        SELECT destination_id FROM destination ORDER BY destination_id
+        OFFSET floor(%(share)s * (SELECT count(*) FROM destination)) LIMIT 1
+        """,
+        {"share": share},
+    )
+    return DestinationId(rows[0]["destination_id"]) if rows else None
+
+
 def delete_page(database: Database, place: Place, *, ended_before: datetime) -> DeletedPage:
     """Deletes what ended before that moment among the next deliveries of a destination, oldest first.
 

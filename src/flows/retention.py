@@ -10,8 +10,8 @@ from functools import partial
 from db import retention as table
 from db.retention import Place
 from domain.values import value_class
+from flows.beside import Beside, tried
 from flows.services import Services
-from runtime.isolation import isolated
 from runtime.observability import logger
 
 WALK_SECONDS = 3600.0  # between two walks of a process beside its other work
@@ -49,6 +49,11 @@ def _first(services: Services) -> Place | None:
     return None if destination_id is None else Place(destination_id=destination_id)
 
 
+def _anywhere(services: Services) -> Place | None:
+    destination_id = table.destination_at(services.database, share=services.chance())
+    return None if destination_id is None else Place(destination_id=destination_id)
+
+
 def _behind(place: Place, services: Services) -> Place | None:
     destination_id = table.next_destination(services.database, after=place.destination_id)
     return None if destination_id is None else Place(destination_id=destination_id)
@@ -57,25 +62,28 @@ def _behind(place: Place, services: Services) -> Place | None:
 class Retention:
     """The walk of one process beside its other work: a page now and then, so that it costs batches next to nothing.
 
-    Other processes walk too; what one has deleted, the others do not find.
+    Other processes walk too; what one has deleted, the others do not find. The first walk begins anywhere, or processes
+    that live for one page alone would all be at the first destination. The next one follows it at once, with the rest.
     """
 
     def __init__(self) -> None:
-        self._next_at: datetime | None = None
+        self._beside = Beside(every_seconds=PAGE_SECONDS)
         self._place: Place | None = None
+        self._walks = 0
 
     def go_on(self, *, services: Services) -> None:
         """Deletes a page if it is time to. The batch is done by now, so nothing is raised."""
         now = services.clock()
-        if self._next_at is None:  # nothing at once: a new process has more urgent things to do
-            self._next_at = now + timedelta(seconds=PAGE_SECONDS)
-        if now < self._next_at:
+        if not self._beside.is_due(now=now, chance=services.chance):
             return
-        self._place = isolated(partial(self._page, services), otherwise=lambda _: None, step="retention")
-        self._next_at = now + timedelta(seconds=WALK_SECONDS if self._place is None else PAGE_SECONDS)
+        if self._place is None:
+            self._walks += 1
+        self._place = tried(partial(self._page, services), step="retention")
+        is_over = self._place is None and self._walks > 1
+        self._beside.again(now=now, after_seconds=WALK_SECONDS if is_over else PAGE_SECONDS)
 
     def _page(self, services: Services) -> Place | None:
-        place = self._place or _first(services)
+        place = self._place or (_anywhere(services) if self._walks == 1 else _first(services))
         if place is None:
             return None
         deleted = table.delete_page(services.database, place, ended_before=_ended_before(services))

@@ -1,14 +1,11 @@
 """Seal attempts into the audit log, an interval at a time: what was sent and what came back cannot be changed later
 without a trace, at the cost of an entry for hundreds of them."""
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
 from uuid import UUID
 
 from db import seals
 from db.seals import AttemptSeal
 from domain.audit import Detail, canonical
-from domain.errors import DatabaseUnavailable
 from domain.ids import TenantId
 from domain.merkle import root_of
 from flows.audit import Act, Actor, ActServices, entry_of
@@ -18,29 +15,6 @@ SEALER = "sallyport"
 INTERVAL_ATTEMPTS = 2000  # of all tenants together, so that the export of one fits into an answer
 SEALED = "attempts.sealed"
 LEAF_BYTES = 32
-
-
-SEAL_SECONDS = 240.0  # less than the shortest time after which an idle Aurora pauses (300 s)
-
-
-class SealSchedule:
-    """When a worker seals, beside its other work: every four minutes, and at once again while intervals are full. So an
-    attempt is sealed soon after, as long as there is work, and nothing wakes a database for it."""
-
-    def __init__(self, *, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
-        self._next = clock() + timedelta(seconds=SEAL_SECONDS)
-
-    def run(self, *, services: ActServices) -> None:
-        """Seals an interval where it is time to."""
-        if self._clock() < self._next:
-            return
-        self._next = self._clock() + timedelta(seconds=SEAL_SECONDS)
-        try:
-            if (seal_attempts(services=services) or 0) >= INTERVAL_ATTEMPTS:
-                self._next = self._clock()
-        except DatabaseUnavailable as error:
-            logger.warning("attempts are sealed later", reason=str(error))
 
 
 def seal_attempts(*, services: ActServices) -> int | None:

@@ -10,7 +10,6 @@ For operators, by IAM invoke only; it is here because this function can reach da
 """
 
 from datetime import timedelta
-from functools import partial
 from typing import Annotated, Any, assert_never
 from uuid import UUID
 
@@ -29,7 +28,6 @@ from flows.redrive import redrive
 from flows.retention import RESERVE_SECONDS, Retention, delete_old
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
-from runtime.isolation import isolated
 from runtime.observability import observed
 from wakeups.sqs import decode
 
@@ -92,7 +90,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     readable = [(record["messageId"], wakeup) for record, (status, wakeup, _) in pairs if status == "success"]
     failed = attempt_due([wakeup for _, wakeup in readable], services=wiring.attempt(), seconds_left=seconds_left)
     if context.get_remaining_time_in_millis() / 1000 > SEALING_SECONDS:
-        isolated(partial(wiring.seal_schedule().run, services=wiring.attempt()), otherwise=_unsealed, step="seal")
+        wiring.seal_schedule().run(services=wiring.attempt())
     if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
         retention.go_on(services=wiring.attempt())
     if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
@@ -101,10 +99,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {
         "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]
     }
-
-
-def _unsealed(_: Exception) -> None:
-    """They are sealed later: nothing else depends on it."""
 
 
 def _obey(command: Command, *, seconds_left: float, request_id: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, Author
 if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
     from flows.check_egress import EgressChecks
-    from flows.seal_attempts import SealSchedule
+    from flows.seal_schedule import SealSchedule
     from flows.services import Services
     from wakeups.sqs import DeadLetters
 
@@ -81,9 +81,9 @@ def dead_letters() -> "DeadLetters":
 @cache
 def seal_schedule() -> "SealSchedule":
     """Of this process of handlers/attempt.py."""
-    from flows.seal_attempts import SealSchedule
+    from flows.seal_schedule import SealSchedule
 
-    return SealSchedule(clock=attempt().clock)
+    return SealSchedule(clock=attempt().clock, chance=attempt().chance)
 
 
 @cache

@@ -343,8 +343,8 @@ def capacity_pauses_only_at_zero(project: Project) -> list[str]:
 
 
 # What silence means, where it is not that all is well: a check that saw no address leaves the alarm of the wrong
-# address as it was, and a check that does not run at all is a failure of the check.
-_SILENCE = {"EgressAddressAlarm": "ignore", "EgressCheckAlarm": "breaching"}
+# address as it was, as does no look for what is overdue, and no check at all is a failure of the check.
+_SILENCE = {"EgressAddressAlarm": "ignore", "EgressCheckAlarm": "breaching", "OverdueAlarm": "ignore"}
 
 
 def alarms_tell_what_to_do(project: Project) -> list[str]:

@@ -63,7 +63,9 @@ def alarms() -> Mapping[str, Rings]:
         "UnreachableAlarm": Rings(by="", seconds=300, periods=3, above=0.5, because="more than half reach nobody"),
         "UnknownAlarm": Rings(by="", seconds=300, periods=3, above=0.05, because="more than connections that break"),
         "FailedAlarm": Rings(by="", seconds=300, periods=3, above=0.25, because="more than a few wrong requests"),
-        "OverdueAlarm": Rings(by="Maximum", seconds=900, periods=2, above=0, because="two looks: each stands still"),
+        "OverdueAlarm": Rings(
+            by="Maximum", seconds=900, periods=1, above=0, missing="ignore", because="each stands still; looks are rare"
+        ),
         "CertificateExpiryAlarm": Rings(
             by="Minimum", seconds=86_400, periods=1, below=30, because="a bank takes weeks to issue the next one"
         ),

@@ -821,6 +821,11 @@ CASES = [
         runs=lambda database: retention.next_destination(database, after=None),
     ),
     Case(
+        statement="retention.destination_at",
+        before=SENDING,
+        runs=lambda database: retention.destination_at(database, share=0.5),
+    ),
+    Case(
         statement="retention.delete_page",
         before=SENDING,
         runs=lambda database: retention.delete_page(
@@ -843,7 +848,7 @@ CASES = [
     Case(
         statement="deliveries.count_overdue",
         before=PENDING,
-        runs=lambda database: deliveries.count_overdue(database, since=later(600)),
+        runs=lambda database: deliveries.count_overdue(database, since=later(600), after=None),
         meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
     ),
 ]

@@ -1,11 +1,14 @@
 """Workers count what is overdue, beside their other work and without waking anything."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
 
 import pytest
 
+from db import deliveries
 from flows.accept import accept
-from flows.overdue_look import LOOK_SECONDS, OVERDUE_SECONDS, OverdueLook
+from flows.overdue_look import LOOK_SECONDS, LOOKS, OVERDUE_SECONDS, OverdueLook
 from runtime.observability import metrics
 from tests.support.gateway import Gateway, statements
 
@@ -66,6 +69,43 @@ def test_what_waits_for_something_is_not_overdue(gateway: Gateway, waiting_for: 
     assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) == 0
 
 
+def test_destinations_beyond_those_of_a_look_are_the_next_looks(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "COUNTED_DESTINATIONS", 2)
+    monkeypatch.setattr(deliveries, "COUNTED_DELIVERIES", 2)
+    for number in range(5):
+        gateway.clock.forward(1)  # ids are in the order of time
+        gateway.destination("http://127.0.0.1:1", name=f"partner-{number}")
+        for _ in range(number + 1):
+            accept(gateway.new(destination=f"partner-{number}"), wait_seconds=None, services=gateway.services)
+    gateway.queue.take()
+    look = OverdueLook()
+    look.go_on(services=gateway.services)
+    gateway.clock.forward(OVERDUE_SECONDS)
+    found = []
+    for _ in range(4):
+        gateway.clock.forward(LOOK_SECONDS)
+        look.go_on(services=gateway.services)
+        found.append(counted())
+        metrics.clear_metrics()
+    assert found == [1 + 2, 2 + 2, 2, 1 + 2]
+
+
+def test_of_many_processes_a_few_look(gateway: Gateway) -> None:
+    created(gateway, 1)
+    numbers = Random(7)
+    services = replace(gateway.services, workers=200, chance=numbers.random)
+    looks = [OverdueLook() for _ in range(200)]
+    for look in looks:
+        look.go_on(services=services)
+    gateway.clock.forward(LOOK_SECONDS)
+    with statements(gateway) as made:
+        for look in looks:
+            look.go_on(services=services)
+    assert 1 <= len(made) <= 3 * LOOKS
+
+
 def test_a_process_looks_now_and_then_and_not_when_it_has_begun(gateway: Gateway) -> None:
     created(gateway, 1)
     look = OverdueLook()
@@ -76,11 +116,12 @@ def test_a_process_looks_now_and_then_and_not_when_it_has_begun(gateway: Gateway
         assert len(made) == cost, forward
 
 
-def test_without_a_database_nothing_is_raised_and_nothing_counted(gateway: Gateway) -> None:
+def test_a_database_that_is_away_is_no_fault_of_ours_and_counts_nothing(gateway: Gateway) -> None:
     created(gateway, 1)
     gateway.services.database.close()
     gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
     try:
         assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) is None
+        assert "DeliveryFaults" not in metrics.provider.metric_set
     finally:
         gateway.sql("ALTER ROLE sallyport_app LOGIN")

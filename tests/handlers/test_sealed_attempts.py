@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.seal_attempts import INTERVAL_ATTEMPTS, SEAL_SECONDS, seal_attempts
+from flows.seal_attempts import INTERVAL_ATTEMPTS, seal_attempts
+from flows.seal_schedule import SEAL_SECONDS
 from handlers import wiring
 from sallyport_audit.__main__ import verify
 from sallyport_audit.chain import Tampered

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from flows import beside
 from handlers import admin, api, attempt, authorize, wiring
 from runtime import settings, zones
 from runtime.observability import logger, metrics
@@ -293,6 +294,7 @@ def deployed(
     monkeypatch.setitem(settings._READERS, tuple[int, ...], _ports_read_once)
     monkeypatch.setattr(metrics, "namespace", "Sallyport")  # these two were read when the module was imported
     monkeypatch.setattr(metrics, "service", "sallyport")
+    monkeypatch.setattr(beside, "FIRST_SHARE", 0.0)  # nothing by chance after the first batch
     forget_services()
     monkeypatch.setenv("DATABASE_URL", database.operator_url)
     tokens = [issue(name) for name in ("acme", "globex")]

@@ -30,6 +30,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "db/jobs.py": {"COUNTED": 100_000, "SAMPLE": 10},
     "db/deliveries.py": {
+        "COUNTED_DELIVERIES": 100,
+        "COUNTED_DESTINATIONS": 500,
         "PAUSED_RETRY_AFTER_SECONDS": 60,
         "DELETED_FOR_SECONDS": 60,
         "MOST_RANK": 7,
@@ -332,8 +334,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/seal_attempts.py": {
         "INTERVAL_ATTEMPTS": 2000,
         "LEAF_BYTES": 32,
-        "SEAL_SECONDS": 240.0,
     },
+    "flows/seal_schedule.py": {"SEAL_SECONDS": 240.0},
     "flows/redrive.py": {
         "STEP_SECONDS": 25.0,
     },
@@ -349,7 +351,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAGE": 500,
         "FEW_AHEAD_SECONDS": 3.0,
     },
-    "flows/overdue_look.py": {"LOOK_SECONDS": 900.0, "OVERDUE_SECONDS": 1800.0},
+    "flows/beside.py": {"FIRST_SHARE": 0.25},
+    "flows/overdue_look.py": {"LOOK_SECONDS": 900.0, "LOOKS": 4, "OVERDUE_SECONDS": 1800.0},
     "flows/retention.py": {
         "WALK_SECONDS": 3600.0,
         "PAGE_SECONDS": 20.0,
