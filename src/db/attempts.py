@@ -114,7 +114,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    decode(response_body, 'base64') AS response_body, response_length,
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
                    next_due_at, failed, disables, redacts, ask_at, silent IS TRUE AS silent,
-                   coalesce(sends, number) AS sends, coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks
+                   coalesce(sends, number) AS sends, coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks, event_id,
+                   state_event_id
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -123,7 +124,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
                 next_due_at timestamptz, failed boolean, disables boolean, redacts boolean, ask_at timestamptz,
-                silent boolean, sends smallint, kind text)
+                silent boolean, sends smallint, kind text, event_id uuid, state_event_id uuid)
         ), touched AS (
             -- One of an earlier attempt is only noted while another one is in flight, which then keeps its lease.
             UPDATE delivery
@@ -161,7 +162,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 note = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN note END,
                 redacts = coalesce(made.redacts, delivery.redacts),
                 -- An outcome that comes late says nothing about the attempt that is made next.
-                lapsed_lease_id = CASE WHEN NOT made.asks OR made.next_state <> 'pending' THEN lapsed_lease_id END
+                lapsed_lease_id = CASE WHEN NOT made.asks OR made.next_state <> 'pending' THEN lapsed_lease_id END,
+                event_id = coalesce(made.event_id, delivery.event_id)  -- its end is told by a trigger (0026_events.sql)
             FROM made
             WHERE delivery.delivery_id = made.delivery_id
               AND (delivery.lease_id = made.lease_id
@@ -225,7 +227,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
         ), gone AS (
             UPDATE destination
             SET state = 'disabled', state_reason = 'the partner answered with status 410', state_changed_at = %(now)s,
-                state_changed_by = %(gone)s, version = version + 1
+                state_changed_by = %(gone)s, version = version + 1,
+                event_id = coalesce(made.state_event_id, destination.event_id)
             FROM made JOIN delivery USING (delivery_id)
             WHERE made.disables AND destination.destination_id = delivery.destination_id
               AND destination.state <> 'disabled'
@@ -323,8 +326,8 @@ def with_delivery(
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
-               delivery.payload,
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
+               delivery.event_id, delivery.payload,
                attempt.attempt_id, attempt.number, attempt.kind, attempt.outcome, attempt.reason, attempt.started_at,
                attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,
@@ -410,6 +413,8 @@ def _row(record: Record) -> dict[str, Any]:
         row["ask_at"] = record.ask_at
     if record.sends is not None:
         row["sends"] = record.sends
+    if record.event_id is not None or record.state_event_id is not None:
+        row |= {"event_id": record.event_id, "state_event_id": record.state_event_id}
     return row
 
 

@@ -34,6 +34,7 @@ def change(
     delivery_id: DeliveryId,
     since: frozenset[State],
     now: datetime,
+    event_id: DeliveryId | None = None,
 ) -> ChangedDelivery | None:
     """Makes a change to a delivery that is in one of the states `since`; None where the tenant has no such delivery.
 
@@ -41,7 +42,8 @@ def change(
     stored whole. What is decided gives up what
     it waited with: its turn for a slot, and its place under an ordering key, also where it is `failed`. A delivery of a
     deleted destination is not sent again. An attempt that is being made is not interrupted: its row is in `sending`.
-    Where the connection breaks, the statement is run again, and finds its `change_id` in the row.
+    Where the connection breaks, the statement is run again, and finds its `change_id` in the row. With `event_id` its
+    end is told.
     """
     rows = database.rows(
         """
@@ -77,7 +79,8 @@ def change(
                 note = CASE WHEN %(resolution)s::text IS NULL THEN note ELSE %(note)s END,
                 -- What a question that is being asked comes to is only logged.
                 ask_at = NULL, asking_id = NULL, asking_until = NULL,
-                act_id = %(change_id)s
+                act_id = %(change_id)s,
+                event_id = coalesce(%(event_id)s::uuid, event_id)
             FROM allowed
             WHERE delivery.delivery_id = allowed.delivery_id AND NOT is_orphan
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key
@@ -125,6 +128,7 @@ def change(
             "attempts_seen": wanted.attempts_seen,
             "passed_until": now + timedelta(seconds=PASSED_SECONDS),
             "now": now,
+            "event_id": event_id,
         },
         repeatable=True,
     )

@@ -160,7 +160,7 @@ def accept(
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at,
-                      resolution, resolved_by, resolved_at, note, replay_of, ask_at, payload
+                      resolution, resolved_by, resolved_at, note, replay_of, ask_at, event, event_id, payload
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
             SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
@@ -181,7 +181,7 @@ def accept(
                written.accepted_at, written.finished_at, written.ordering_key, target.destination_state,
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                written.resolution, written.resolved_by, written.resolved_at, written.note, written.replay_of,
-               written.ask_at, written.payload,
+               written.ask_at, written.event, written.event_id, written.payload,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
                coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
@@ -346,7 +346,11 @@ def claim(
                CASE WHEN stored.phase <> 'open' AND stored.ordering_key IS NOT NULL
                     THEN (SELECT first.delivery_id FROM delivery AS first
                           WHERE first.delivery_id = first_in_order(stored.destination_id, stored.ordering_key)
-                            AND first.phase = 'open') END AS next_id
+                            AND first.phase = 'open') END AS next_id,
+               -- The message of its event may not have been queued either.
+               CASE WHEN stored.phase <> 'open' AND stored.event_id IS NOT NULL
+                    THEN (SELECT event.delivery_id FROM delivery AS event
+                          WHERE event.delivery_id = stored.event_id AND event.phase = 'open') END AS open_event_id
         FROM wanted
         LEFT JOIN leased ON leased.delivery_id = wanted.delivery_id
         LEFT JOIN delivery_body ON delivery_body.delivery_id = leased.delivery_id AND NOT leased.asks
@@ -403,8 +407,8 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
-               delivery.payload
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
+               delivery.event_id, destination.options ->> 'events_to' AS events_to, delivery.payload
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -626,8 +630,8 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
-               delivery.payload
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
+               delivery.event_id, delivery.payload
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = ANY (%(candidates)s::text::uuid[]) AND delivery.tenant_id = %(tenant_id)s
           AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
@@ -678,8 +682,8 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
                delivery.idempotency_key, delivery.fingerprint, delivery.attempts_made, delivery.attempts_allowed,
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
-               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at,
-               delivery.payload
+               delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
+               delivery.event_id, delivery.payload
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -983,8 +987,12 @@ def _claim_result(
         return Missing(delivery_id=delivery_id)
     is_asked_about = row["state_before"] == State.UNKNOWN and row["ask_at"] is not None and not row["deleted_at"]
     if State(row["state_before"]).finished and not is_asked_about:
-        next_id = row["next_id"]
-        return Finished(delivery_id=delivery_id, next_in_order=None if next_id is None else DeliveryId(next_id))
+        next_id, event_id = row["next_id"], row["open_event_id"]
+        return Finished(
+            delivery_id=delivery_id,
+            next_in_order=None if next_id is None else DeliveryId(next_id),
+            event_id=None if event_id is None else DeliveryId(event_id),
+        )
     if row["reason"] is not None:
         if row["deleted_at"] and row["deleted_at"] + timedelta(seconds=DELETED_FOR_SECONDS) <= now:
             return Abandoned(delivery_id=delivery_id)
@@ -1065,7 +1073,16 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         replay_of=None if row["replay_of"] is None else DeliveryId(row["replay_of"]),
         ask_at=row["ask_at"],
         payload=Payload.WHOLE if row["payload"] is None else Payload(row["payload"]),
+        event=row["event"],
+        event_id=None if row["event_id"] is None else DeliveryId(row["event_id"]),
+        events_to=events_to(row),
     )
+
+
+def events_to(row: Mapping[str, Any]) -> DestinationId | None:
+    """Which destination is told when the delivery of a row ends; None also where the row does not say it."""
+    told = row.get("events_to")
+    return None if told is None else DestinationId(UUID(told))
 
 
 def _headers(pairs: Sequence[Sequence[str]]) -> Headers:

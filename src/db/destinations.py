@@ -11,7 +11,7 @@ from db.connection import Database
 from domain.auth import AuthType
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken, StatementRefused
-from domain.ids import DestinationId, TenantId
+from domain.ids import DeliveryId, DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
 
 TAKEN = "there is a destination of that name already"
@@ -128,9 +128,9 @@ def set_signing(database: Database, changed: ManagedDestination, *, new_ref: str
     return bool(rows)
 
 
-def change(database: Database, changed: ManagedDestination) -> bool:
+def change(database: Database, changed: ManagedDestination, *, event_id: DeliveryId | None = None) -> bool:
     """Stores all that may change of a destination, in place of its version before; False where that is not the
-    present one any more. Raises NameTaken.
+    present one any more. With `event_id` a change of its state is told. Raises NameTaken.
 
     Where the connection breaks, the statement is run again, and finds what the first run stored.
     """
@@ -146,7 +146,8 @@ def change(database: Database, changed: ManagedDestination) -> bool:
                     options = %(options)s::text::jsonb, sealed_certificate = %(sealed_certificate)s,
                     sealed_signing = %(sealed_signing)s, state = %(state)s, state_reason = %(state_reason)s,
                     state_changed_at = %(state_changed_at)s, state_changed_by = %(state_changed_by)s,
-                    credentials_changed_at = %(credentials_changed_at)s, version = %(version)s
+                    credentials_changed_at = %(credentials_changed_at)s, version = %(version)s,
+                    event_id = coalesce(%(event_id)s::uuid, event_id)
                 WHERE destination_id = %(destination_id)s AND tenant_id = %(tenant_id)s
                   AND version = %(version)s - 1 AND deleted_at IS NULL
                 RETURNING version, destination_id
@@ -181,6 +182,7 @@ def change(database: Database, changed: ManagedDestination) -> bool:
                 "state_changed_by": changed.state_changed_by,
                 "credentials_changed_at": changed.credentials_changed_at,
                 "version": changed.version,
+                "event_id": event_id,
             },
             repeatable=True,
         )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from db.attempts import PASSED_SECONDS, NextUp
 from db.connection import Database
+from db.deliveries import events_to
 from domain.deliveries import ASYNC_ATTEMPTS, State
 from domain.ids import DeliveryId, DestinationId, JobId, TenantId
 from domain.jobs import MOST_UNFINISHED, Bounds, BulkJob, JobAct, JobState
@@ -34,20 +35,24 @@ class Survey:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class JobDelivery:
-    """A delivery that a job comes to; whether it `fits`, or only lies between others that do."""
+    """A delivery that a job comes to; whether it `fits`, or only lies between others that do. `events_to` is the
+    destination that is told when it ends, None where nobody is."""
 
     delivery_id: DeliveryId
     destination_name: str
     fits: bool
+    events_to: DestinationId | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A delivery that a step changes: due at `due_at`, and where it is repeated as a new one, as `new_id`."""
+    """A delivery that a step changes: due at `due_at`, and where it is repeated as a new one, as `new_id`. Under
+    `event_id` its end is told."""
 
     delivery_id: DeliveryId
     due_at: datetime
     new_id: DeliveryId | None = None
+    event_id: DeliveryId | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -228,6 +233,7 @@ def listed(database: Database, job: BulkJob) -> list[JobDelivery]:
     rows = database.read(
         """
         SELECT delivery.delivery_id, name,
+               CASE WHEN delivery.event IS NULL THEN options ->> 'events_to' END AS events_to,
                delivery.state = %(state)s AND coalesce(delivery.finished_at, delivery.created_at) <= %(as_of)s
                AND (%(state)s = 'pending' OR deleted_at IS NULL)
                -- What is not stored whole is not sent again.
@@ -254,7 +260,12 @@ def listed(database: Database, job: BulkJob) -> list[JobDelivery]:
         {**_bounds(job.bounds), "after_id": job.after_id, "limit": job.page},
     )
     return [
-        JobDelivery(delivery_id=DeliveryId(row["delivery_id"]), destination_name=row["name"], fits=row["fits"])
+        JobDelivery(
+            delivery_id=DeliveryId(row["delivery_id"]),
+            destination_name=row["name"],
+            fits=row["fits"],
+            events_to=events_to(row),
+        )
         for row in rows
     ]
 
@@ -385,16 +396,19 @@ def cancel(database: Database, job: BulkJob, step: JobStep, *, now: datetime) ->
             WHERE job_id = %(job_id)s AND state = 'running' AND after_id = %(after_id)s
               AND step_id IS DISTINCT FROM %(step_id)s
             FOR UPDATE
+        ), wanted AS (
+            SELECT delivery_id, event_id
+            FROM unnest(%(delivery_ids)s::uuid[], %(event_ids)s::uuid[]) AS listed (delivery_id, event_id)
         ), free AS (
-            SELECT delivery_id
-            FROM own CROSS JOIN delivery
-            WHERE delivery_id = ANY (%(delivery_ids)s::uuid[]) AND delivery.state = 'pending'
-              AND delivery.created_at <= own.created_at
-            ORDER BY delivery_id
+            SELECT delivery.delivery_id, wanted.event_id
+            FROM own CROSS JOIN wanted JOIN delivery USING (delivery_id)
+            WHERE delivery.state = 'pending' AND delivery.created_at <= own.created_at
+            ORDER BY delivery.delivery_id
             FOR UPDATE OF delivery
         ), moved AS (
             UPDATE delivery
-            SET state = 'canceled', finished_at = %(now)s, waiting_for = NULL, waits_until = NULL, act_id = %(job_id)s
+            SET state = 'canceled', finished_at = %(now)s, waiting_for = NULL, waits_until = NULL, act_id = %(job_id)s,
+                event_id = coalesce(free.event_id, delivery.event_id)
             FROM free
             WHERE delivery.delivery_id = free.delivery_id
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key
@@ -458,6 +472,7 @@ def _of_step(job: BulkJob, step: JobStep, *, now: datetime) -> dict[str, Any]:
         "step_id": step.step_id,
         "delivery_ids": [move.delivery_id for move in step.moves],
         "new_ids": [move.new_id for move in step.moves],
+        "event_ids": [move.event_id for move in step.moves],
         "due_ats": [move.due_at for move in step.moves],
         "attempts_allowed": ASYNC_ATTEMPTS,
         "looked_at": step.looked_at,

@@ -132,6 +132,9 @@ class Delivery:
 
     `resolution` is what it was resolved as the last time that it was `unknown`, with who resolved it (`token:<id>`),
     when, and a note; None where nobody did. `replay_of` is the delivery that it repeats.
+
+    `event` is what it tells of, None where it is no event. `event_id` is the delivery that tells of its end, and
+    `events_to` the destination that is told; None where nobody is, the latter also where it was not looked up.
     """
 
     delivery_id: DeliveryId
@@ -162,6 +165,9 @@ class Delivery:
     replay_of: DeliveryId | None = None
     ask_at: datetime | None = None
     payload: Payload = Payload.WHOLE
+    event: str | None = None
+    event_id: DeliveryId | None = None
+    events_to: DestinationId | None = None
 
     @property
     def waiting_for(self) -> WaitingFor | None:
@@ -245,10 +251,12 @@ class Finished:
     """A delivery that is finished: its wake-up has nothing left to do.
 
     `next_in_order` is the first one that its ordering key still has, which may not have been woken; None without one.
+    `event_id` is the event of its end, for as long as that is not finished.
     """
 
     delivery_id: DeliveryId
     next_in_order: DeliveryId | None = None
+    event_id: DeliveryId | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -315,6 +323,9 @@ class Record:
     `ask_at` is when the partner is asked next about a delivery that is unknown, None where it is not; `silent` that it
     was asked and said nothing. `sends` is how many attempts to send there were, where the log has questions too.
     `redacts` says that its destination names what is not stored once it has ended.
+
+    `event_id` is for the event that tells of its end, should it end with this, and `state_event_id` for the one that
+    tells that its destination is disabled; None where nobody is told.
     """
 
     attempt: Attempt
@@ -327,6 +338,8 @@ class Record:
     silent: bool = False
     sends: int | None = None
     redacts: bool = False
+    event_id: DeliveryId | None = None
+    state_event_id: DeliveryId | None = None
 
     @property
     def asks(self) -> bool:

@@ -1,6 +1,6 @@
 """Identifiers: one NewType per noun, and how UUIDv7 values are made (RFC 9562 section 5.7)."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NewType
 from uuid import UUID, SafeUUID
@@ -57,3 +57,8 @@ def _uuid(value: int) -> UUID:
 def age_seconds(made: UUID, *, now: datetime) -> float:
     """How long before `now` a UUIDv7 was made, by its own timestamp; meaningless for other UUIDs."""
     return now.timestamp() - (made.int >> 80) / 1000
+
+
+def made_at(made: UUID) -> datetime:
+    """When a UUIDv7 was made, by its own timestamp; meaningless for other UUIDs."""
+    return datetime.fromtimestamp((made.int >> 80) / 1000, UTC)

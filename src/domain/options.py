@@ -7,6 +7,7 @@ object by these names (db/destinations.py), so a name is never changed, nor used
 from domain.allow import AllowRule
 from domain.auth import AwsScope, OAuthClient
 from domain.certificates import CertificateFacts, TlsOptions
+from domain.ids import DestinationId
 from domain.limits import CircuitBreaker, Limits
 from domain.ordering import Ordering
 from domain.probe import ProbeOptions
@@ -23,7 +24,7 @@ class DestinationOptions:
     """All options of one destination.
 
     `header_names`, `aws` and `oauth` are what is not secret of credentials of these kinds; `certificate` is what is
-    shown of the client certificate.
+    shown of the client certificate. `events_to` is the destination that is told when deliveries end.
     """
 
     allow: AllowRule | None = None
@@ -41,6 +42,7 @@ class DestinationOptions:
     tls: TlsOptions | None = None
     reconcile: Reconcile | None = None
     redact: Redaction | None = None
+    events_to: DestinationId | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

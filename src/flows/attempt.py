@@ -213,15 +213,33 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
     found = (message.wakeup.record for message in carried)
     records = list({record.attempt.attempt_id: record for record in found if record is not None}.values())
     give_up_at = min(end_at, services.clock() + timedelta(seconds=CARRIED_SECONDS + CARRY_SECONDS))
+    events = _events(carried, now=services.clock())
+    unqueued = queue(events, services=services) if events else frozenset()
     recorded = record_all(records, end_at=give_up_at, services=services) if records else Recorded()
     if recorded is None:
         later = services.clock() + timedelta(seconds=CARRIED_PUT_BACK_SECONDS)
         return [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in carried]
     wake(recorded.woken, services=services)
     return [
-        next_message
+        *(event for event in events if event.position in unqueued),  # where that fails again, the outcome comes back
+        *(
+            next_message
+            for message in carried
+            for next_message in _after_carried(message, refused=recorded.refused, services=services)
+        ),
+    ]
+
+
+def _events(carried: Sequence[BatchMessage], *, now: datetime) -> list[BatchMessage]:
+    """The messages of events that carried outcomes write: those that were queued before may have been dropped, as there
+    was no row. They count as looked for once: their ids are old."""
+    later = now + timedelta(seconds=CARRIED_SECONDS)
+    return [
+        replace(message, wakeup=Wakeup(delivery_id=event_id, due_at=later, group=message.wakeup.group, misses=1))
         for message in carried
-        for next_message in _after_carried(message, refused=recorded.refused, services=services)
+        if (record := message.wakeup.record) is not None
+        for event_id in (record.event_id, record.state_event_id)
+        if event_id is not None
     ]
 
 
@@ -282,10 +300,10 @@ def _look_again(
             return (
                 [_at(now + timedelta(seconds=services.lease_seconds), wakeup)] if lapsed and wakeup.after_outage else []
             )
-        case Finished(next_in_order=next_id) if next_id is not None:
-            return [replace(_at(now, wakeup), delivery_id=next_id)]  # whoever recorded the end may not have woken it
-        case Finished():
-            return []
+        case Finished(next_in_order=next_id, event_id=event_id):
+            # Whoever recorded the end may not have woken these.
+            left = (found for found in (next_id, event_id) if found is not None)
+            return [replace(_at(now, wakeup), delivery_id=found) for found in left]
         case Abandoned():
             return [_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup)]  # in case that canceling it failed
         case _NotLookedAt():

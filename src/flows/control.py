@@ -15,6 +15,7 @@ from db.control import ChangedDelivery
 from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, DeliveryChange, DeliveryControl
 from domain.deliveries import Delivery, Payload, Resolution, State
 from domain.errors import DestinationDeleted, NotFound, PayloadGone, SallyportError, WrongState
+from domain.events import event_wakeup
 from domain.ids import DeliveryId, TenantId
 from domain.wakeups import Wakeup, group_name
 from flows.approvals import need_approval
@@ -171,10 +172,16 @@ def _made(
         raise refusal
     if change.control is DeliveryControl.RESOLVE:
         need_approval("delivery.resolve", tenant_id=tenant_id, actor=actor, services=services)
-    wakeups = _wakeups(current, change, now=now)
-    services.queue.send(wakeups[:1], now=now)
+    wakeups, event = _wakeups(current, change, now=now), _event(current, change, now=now, services=services)
+    services.queue.send([*wakeups[:1], *event], now=now)
     changed = table.change(
-        services.database, change, tenant_id=tenant_id, delivery_id=delivery_id, since=since, now=now
+        services.database,
+        change,
+        tenant_id=tenant_id,
+        delivery_id=delivery_id,
+        since=since,
+        now=now,
+        event_id=event[0].delivery_id if event else None,
     )
     after = _find(delivery_id, tenant_id=tenant_id, services=services)
     if changed is None or not changed.done:
@@ -197,6 +204,14 @@ def _wakeups(delivery: Delivery, change: DeliveryChange, *, now: datetime) -> li
     decided_at = now + timedelta(seconds=CHANGED_WITHIN_SECONDS)
     moments = [max(change.due_at, decided_at), *([change.due_at] if change.due_at < decided_at else [])]
     return [Wakeup(delivery_id=delivery.delivery_id, due_at=moment, group=group) for moment in moments]
+
+
+def _event(delivery: Delivery, change: DeliveryChange, *, now: datetime, services: Services) -> list[Wakeup]:
+    """The message of the event that tells of its end; none where it does not end, or nobody is told."""
+    if delivery.events_to is None or delivery.event is not None or not change.becomes.finished:
+        return []
+    event_id = DeliveryId(services.new_id(now))
+    return [event_wakeup(event_id, tenant_id=delivery.tenant_id, to=delivery.events_to)]
 
 
 def _send(wakeups: list[Wakeup], *, services: Services) -> None:

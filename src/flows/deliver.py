@@ -19,7 +19,7 @@ from flows.accept import CALL_SECONDS, accept
 from flows.attempt import SETTLE_SECONDS, make_attempts
 from flows.judge import JudgedAttempt
 from flows.services import Services
-from flows.settle import CARRY_SECONDS, BatchMessage, carrying, queue, record, retry
+from flows.settle import CARRY_SECONDS, BatchMessage, carrying, next_wakeups, queue, record
 from flows.wake import wake
 from runtime.observability import logger
 
@@ -127,8 +127,8 @@ def _send(acceptance: Acceptance, claim: Claim, *, answer_by: datetime, services
 
 
 def _wake(judged: JudgedAttempt, *, services: Services) -> None:
-    """Queues the retry. If the queue fails, the wake-up for the end of the lease finds the delivery due instead."""
-    retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in retry(judged)]
+    """Queues the retry and the events. If the queue fails, the wake-up for the end of the lease finds what is due."""
+    retries = [BatchMessage(position=0, wakeup=wakeup) for wakeup in next_wakeups(judged)]
     if queue(retries, services=services):
         logger.error("the retry starts when the lease has expired", delivery_id=str(judged.claim.delivery_id))
 

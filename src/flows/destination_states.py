@@ -9,6 +9,7 @@ from db import deliveries
 from db import destinations as table
 from domain.destinations import TRANSITIONS, DestinationState, ManagedDestination, Transition
 from domain.errors import DatabaseUnavailable, Outdated, Unavailable, Unfinished, WrongState
+from domain.events import event_wakeup
 from domain.ids import DeliveryId, TenantId
 from domain.values import value_class
 from flows.audit import Act, Actor, note_act
@@ -68,7 +69,8 @@ def move(
             end_at = began_at + timedelta(seconds=WAKE_BEFORE_SECONDS)
             woken = wake(current, ahead_seconds=WAKE_AHEAD_SECONDS, after=None, end_at=end_at)
         changed = _moved(current, becomes, reason=reason, actor=actor, services=services)
-        if changed is current or table.change(services.database, changed):
+        event_id = None if changed is current else _tell(changed, services=services)
+        if changed is current or table.change(services.database, changed, event_id=event_id):
             if changed is not current:
                 _note(ACTS[transition], changed, actor=actor, services=services)
             if wakes:
@@ -136,6 +138,16 @@ def _moved(
         state_changed_by=actor.by,
         version=current.version + 1,
     )
+
+
+def _tell(changed: ManagedDestination, *, services: Services) -> DeliveryId | None:
+    """Queues the message of the event that tells of the new state; None where nobody is told."""
+    to = changed.options.events_to
+    if to is None or changed.state is DestinationState.ACTIVE:
+        return None
+    event_id = DeliveryId(services.new_id(services.clock()))
+    services.queue.send([event_wakeup(event_id, tenant_id=changed.tenant_id, to=to)], now=services.clock())
+    return event_id
 
 
 def _wake_rest(wake: Callable[..., DeliveryId | None], *, after: DeliveryId | None, end_at: datetime) -> None:

@@ -41,6 +41,7 @@ OPTIONS_OF_SECRETS = {
 
 # The members with URLs that requests go to.
 BASE_URL = "/base_url"
+EVENTS_TO = "/events_to"
 TOKEN_URL = "/auth/token_url"  # noqa: S105 - a pointer
 
 
@@ -59,6 +60,7 @@ class NewDestination:
     options: DestinationOptions = PLAIN
     client_certificate: ClientCertificate | None = None
     signing: Sequence[WantedScheme] = ()
+    events_to: str | None = None  # the name or id of the destination that is told
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,11 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
     `own_host` is the name that this API was called by, which is not a third party. Raises InvalidRequest where our
     guard would refuse every request to a URL, NameTaken, SecretUnavailable and DatabaseUnavailable.
     """
+    new, told_faults = _telling(new, services=services)
     faults = [
         *url_faults(_urls(new), own_host=own_host, services=services),
         *zone_faults(_time_zones(new), services=services),
+        *told_faults,
     ]
     if faults:
         raise InvalidRequest(*faults)
@@ -138,6 +142,39 @@ def _time_zones(new: NewDestination) -> list[str]:
     return [window.time_zone for window in new.options.windows or ()]
 
 
+def events_faults(reference: str | None, *, tenant_id: TenantId, services: Services) -> list[Fault]:
+    """What is wrong with the destination that is to be told."""
+    if reference is None or _told(reference, tenant_id=tenant_id, services=services):
+        return []
+    return [Fault(field=EVENTS_TO, detail="must be the name or id of another destination")]
+
+
+def _told(reference: str, *, tenant_id: TenantId, services: Services) -> ManagedDestination | None:
+    if not is_reference(reference):
+        return None
+    return destinations.find(services.database, tenant_id=tenant_id, reference=reference)
+
+
+def _telling(new: NewDestination, *, services: Services) -> tuple[NewDestination, list[Fault]]:
+    """With the id of the destination that is told; and what is wrong with that."""
+    if new.events_to is None:
+        return new, []
+    told = _told(new.events_to, tenant_id=new.tenant_id, services=services)
+    if told is None:
+        return new, events_faults(new.events_to, tenant_id=new.tenant_id, services=services)
+    return replace(new, options=replace(new.options, events_to=told.destination_id)), []
+
+
+def _told_of(current: ManagedDestination, change: Change, *, services: Services) -> tuple[NewDestination, list[Fault]]:
+    """The same of a change. One that is named already stays so, though it may have been deleted."""
+    if "events_to" not in change.members:
+        return replace(change.new, options=replace(change.new.options, events_to=current.options.events_to)), []
+    new, faults = _telling(change.new, services=services)
+    if new.options.events_to == current.destination_id:
+        faults = [Fault(field=EVENTS_TO, detail="must not be the destination itself")]
+    return new, faults
+
+
 def find(reference: str, *, tenant_id: TenantId, services: Services, deleted: bool = False) -> ManagedDestination:
     """The tenant's destination of that name or id; with `deleted` also one that was deleted, by its id. Raises
     NotFound."""
@@ -172,9 +209,12 @@ def change(
         wanted = changing(current, partial(_credentials, current, services=services))
         if not wanted.members:
             return SavedDestination(destination=current)
+        new, told_faults = _told_of(current, wanted, services=services)
+        wanted = replace(wanted, new=new)
         faults = [
-            *url_faults(_urls(wanted.new), own_host=own_host, services=services),
-            *zone_faults(_time_zones(wanted.new), services=services),
+            *url_faults(_urls(new), own_host=own_host, services=services),
+            *zone_faults(_time_zones(new), services=services),
+            *told_faults,
         ]
         if found := [fault for fault in faults if fault.field.split("/")[1] in wanted.members]:
             raise InvalidRequest(*found)

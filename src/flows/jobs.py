@@ -24,6 +24,7 @@ from domain.errors import (
     TooManyJobs,
     WrongState,
 )
+from domain.events import event_wakeup
 from domain.ids import DeliveryId, JobId, TenantId
 from domain.jobs import (
     JOB_POSSIBLE,
@@ -166,7 +167,7 @@ def _step(job: BulkJob, listed: Sequence[JobDelivery], *, now: datetime, service
     """What is sent is due one by one, when nothing of this step can happen any more: so it needs one message."""
     begin_at = max(job.paced_until, now + timedelta(seconds=STEPPED_WITHIN_SECONDS))
     fits = [delivery for delivery in listed if delivery.fits]
-    repeats = job.bounds.state is State.DELIVERED
+    repeats, ends = job.bounds.state is State.DELIVERED, job.act is JobAct.CANCEL
     # In the order of those that they repeat: ids of one millisecond have none by themselves.
     new_ids = sorted(DeliveryId(services.new_id(now)) for _ in fits)
     moves = [
@@ -174,6 +175,7 @@ def _step(job: BulkJob, listed: Sequence[JobDelivery], *, now: datetime, service
             delivery_id=delivery.delivery_id,
             due_at=begin_at + timedelta(seconds=position / job.rate),
             new_id=new_ids[position] if repeats else None,
+            event_id=DeliveryId(services.new_id(now)) if ends and delivery.events_to is not None else None,
         )
         for position, delivery in enumerate(fits)
     ]
@@ -189,7 +191,12 @@ def _step(job: BulkJob, listed: Sequence[JobDelivery], *, now: datetime, service
 
 def _wakeups(job: BulkJob, listed: Sequence[JobDelivery], step: JobStep) -> list[Wakeup]:
     if job.act is JobAct.CANCEL:
-        return []
+        told = {delivery.delivery_id: delivery.events_to for delivery in listed}
+        return [
+            event_wakeup(move.event_id, tenant_id=job.bounds.tenant_id, to=to)
+            for move in step.moves
+            if move.event_id is not None and (to := told[move.delivery_id]) is not None
+        ]
     names = {delivery.delivery_id: delivery.destination_name for delivery in listed}
     return [
         Wakeup(

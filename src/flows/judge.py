@@ -5,9 +5,10 @@ from datetime import datetime
 from functools import partial
 
 from domain.bodies import stored_response
-from domain.deliveries import Attempt, AttemptKind, Claim, Record, StoredResponse, state_after
+from domain.deliveries import Attempt, AttemptKind, Claim, Record, State, StoredResponse, state_after
 from domain.destinations import Guarantee
-from domain.ids import AttemptId
+from domain.events import is_reserved, may_end
+from domain.ids import AttemptId, DeliveryId
 from domain.limits import failed_for_the_breaker
 from domain.outcomes import Answered, Exchange, Outcome, outcome_kind
 from domain.questions import first_question_at, verdict_on
@@ -34,6 +35,8 @@ class JudgedAttempt:
     verdict: Verdict
     attempt: Attempt
     failed: bool | None  # for the circuit breaker (domain/limits.py)
+    event_id: DeliveryId | None = None  # for the event of its end, if somebody is told
+    state_event_id: DeliveryId | None = None  # for the event that its destination is disabled
 
     @property
     def record(self) -> Record:
@@ -49,6 +52,8 @@ class JudgedAttempt:
             silent=isinstance(self.verdict, Held) and self.verdict.silent,
             sends=self.claim.attempts_made if self.claim.questions_made else None,
             redacts=self.claim.destination.options.redact is not None,
+            event_id=self.event_id,
+            state_event_id=self.state_event_id,
         )
 
     @property
@@ -70,12 +75,28 @@ def judged(
     """
     failed = failed_for_the_breaker(exchange.outcome) if partners_doing else None
     at_once = partial(_judged_at_once, claim, exchange, failed=failed, started_at=started_at, services=services)
-    return unless_it_raises(at_once) or JudgedAttempt(
+    attempt = unless_it_raises(at_once) or JudgedAttempt(
         claim=claim,
         exchange=exchange,
         verdict=_verdict(claim, exchange.outcome, started_at=started_at, services=services),
         attempt=_isolated_attempt(claim, exchange, started_at=started_at, services=services),
         failed=failed,
+    )
+    return attempt if claim.destination.options.events_to is None else _with_events(attempt, services=services)
+
+
+def _with_events(attempt: JudgedAttempt, *, services: Services) -> JudgedAttempt:
+    """With the ids of the events that tell of it. Nobody is told of an event."""
+    claim, state = attempt.claim, state_after(attempt.verdict)
+    if is_reserved(claim.idempotency_key):
+        return attempt
+    still_unknown = claim.question is not None and state is State.UNKNOWN
+    ends = may_end(state, attempts_made=claim.attempts_made) and not still_unknown
+    now = services.clock()
+    return replace(
+        attempt,
+        event_id=DeliveryId(services.new_id(now)) if ends else None,
+        state_event_id=DeliveryId(services.new_id(now)) if attempt.disables else None,
     )
 
 

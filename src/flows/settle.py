@@ -12,6 +12,7 @@ from db import attempts as table
 from db.attempts import NextUp, Written
 from domain.deliveries import Record, State, state_after
 from domain.errors import DatabaseUnavailable, StatementRefused
+from domain.events import event_wakeup
 from domain.ids import DeliveryId
 from domain.outcomes import Answered, OutcomeKind
 from domain.retry import Held, RetryAt
@@ -135,8 +136,23 @@ def queue(messages: Sequence[BatchMessage], *, services: Services) -> frozenset[
 
 
 def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[BatchMessage]:
-    """The wake-ups of all next attempts."""
-    return [replace(message, wakeup=wakeup) for message, attempt in attempts for wakeup in retry(attempt)]
+    """The wake-ups of all next attempts, and of events."""
+    return [replace(message, wakeup=wakeup) for message, attempt in attempts for wakeup in next_wakeups(attempt)]
+
+
+def next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
+    """Of the next attempt, and of the events that tell of this one."""
+    return [*retry(attempt), *_events(attempt)]
+
+
+def _events(attempt: JudgedAttempt) -> list[Wakeup]:
+    claim, to = attempt.claim, attempt.claim.destination.options.events_to
+    ids = (attempt.event_id, attempt.state_event_id) if to is not None else ()
+    return [
+        event_wakeup(event_id, tenant_id=claim.tenant_id, to=to)
+        for event_id in ids
+        if event_id is not None and to is not None
+    ]
 
 
 def retry(attempt: JudgedAttempt) -> list[Wakeup]:

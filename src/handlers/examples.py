@@ -600,6 +600,7 @@ def _destination() -> DestinationBody:
             absent=[_rule(404, "/code", "payment_not_found")],
         ),
         redact=RedactBody(headers=["X-Card-Token"], pointers=["/card/number"]),
+        events_to=_DESTINATION,
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,
@@ -718,6 +719,8 @@ def _delivery_fields() -> dict[str, Any]:
         "ordering_key": "customer-17",
         "replay_of": None,
         "payload": Payload.WHOLE,
+        "event": None,
+        "event_id": None,
         "created_at": _AT,
     }
 

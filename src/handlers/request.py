@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound, TooLarge
+from domain.events import EVENT_KEY_PREFIX, is_reserved
 from domain.ids import TenantId
 from domain.values import value_class
 from flows.audit import Actor
@@ -85,6 +86,8 @@ class Request:
         bare = values[0][1:-1] if re.fullmatch(r'".*"', values[0]) else values[0]
         if len(values) > 1 or not _KEY.fullmatch(bare):
             raise Malformed("Idempotency-Key must be sent once, and be 1 to 255 visible ASCII characters")
+        if is_reserved(bare):
+            raise Malformed(f"Idempotency-Key must not begin with {EVENT_KEY_PREFIX}, as those of events do")
         return bare
 
     def versions_expected(self) -> frozenset[int] | None:

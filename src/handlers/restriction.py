@@ -24,10 +24,12 @@ def keep_within(request: Request, path: str, parts: Mapping[str, str]) -> None:
         return
     if "destination" in parts:
         _need(parts["destination"], request)
+        if request.method == "PATCH":
+            _need_named(request, "events_to")
     elif "delivery_id" in parts:
         _need_delivery(parts["delivery_id"], request)
     elif path == DELIVERIES and request.method == "POST":
-        _need_addressee(request)
+        _need_named(request, "destination")
     elif path == DELIVERIES and request.parameter("destination") is not None:
         _need(request.parameter("destination") or "", request)
     else:
@@ -46,8 +48,8 @@ def _need_delivery(text: str, request: Request) -> None:
         raise NotFound("delivery", text)
 
 
-def _need_addressee(request: Request) -> None:
+def _need_named(request: Request, member: str) -> None:
     """Read as the call reads it. Raises Malformed; a destination that is no text is refused where the rest is read."""
-    reference = object_as_sent(request.body).get("destination")
+    reference = object_as_sent(request.body).get(member)
     if isinstance(reference, str):
         _need(reference, request)

@@ -92,6 +92,7 @@ ROWS: dict[str, dict[str, object]] = {
         "credentials_changed_at": None,
         "deleted_at": None,
         "deleted_name": None,
+        "event_id": None,
     },
     "oauth_token": {
         "destination_id": THEIR_BANK,
@@ -146,6 +147,8 @@ ROWS: dict[str, dict[str, object]] = {
         "act_id": None,
         "payload": None,
         "redacts": None,
+        "event": None,
+        "event_id": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -703,6 +706,9 @@ MAY_BE_EMPTY = {
     *(("attempt", name) for name in ("recorded_in", "headers_sha256")),
     *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
     *(("delivery", name) for name in ("payload", "redacts")),
+    ("delivery", "payload"),
+    *((table, "event_id") for table in ("delivery", "destination")),
+    ("delivery", "event"),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }

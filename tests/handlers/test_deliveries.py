@@ -86,6 +86,8 @@ def test_a_delivery_is_accepted_and_sent_later(functions: Functions, api: Api, p
         "resolved_at": None,
         "note": None,
         "replay_of": None,
+        "event": None,
+        "event_id": None,
         "created_at": body["created_at"],
         "finished_at": None,
     }

@@ -68,6 +68,7 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "allow": None,
         "verify": None,
         "reconcile": None,
+        "events_to": None,
         "limits": None,
         "circuit_breaker": {
             "enabled": True,

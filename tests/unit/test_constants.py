@@ -70,6 +70,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "ASYNC_ATTEMPTS": 10,
         "PASS_THROUGH_ATTEMPTS": 1,
     },
+    "domain/events.py": {
+        "EVENT_AFTER_SECONDS": 1,
+    },
     "domain/destinations.py": {
         "MAX_TOTAL_SECONDS": 25,
         "MIN_TIMEOUT_SECONDS": 0.1,

@@ -88,6 +88,7 @@ def _judge(request: Request, body: NewDestinationBody) -> list[Fault]:
     return [
         *flow.url_faults(urls_of(body), own_host=request.host, services=services),
         *flow.zone_faults(time_zones_of(body), services=services),
+        *flow.events_faults(body.events_to, tenant_id=request.tenant_id, services=services),
     ]
 
 

@@ -133,6 +133,16 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
             "metadata nor responses"
         ),
     ]
+    event: Annotated[
+        str | None, Meta(description="What it tells of, such as delivery.failed; null where it is not an event")
+    ]
+    event_id: Annotated[
+        UUID | None,
+        Meta(
+            description="The delivery that told of its last end; null where nobody was told. It is not there where the "
+            "destination of events was disabled or deleted by then"
+        ),
+    ]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
 
@@ -362,6 +372,8 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "note": delivery.note,
         "replay_of": delivery.replay_of,
         "payload": delivery.payload,
+        "event": delivery.event,
+        "event_id": delivery.event_id,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
     }

@@ -111,6 +111,10 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
     ] = None
     redact: Annotated[RedactBody | None, Meta(description="What is never stored; null for nothing")] = None
+    events_to: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=63)] | None,
+        Meta(description="The name or id of another destination, which is told when deliveries end; null for none"),
+    ] = None
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -140,6 +144,9 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
         ReconcileBody | None, Meta(description="How to ask what became of an unknown delivery; null: it is not asked")
     ]
     redact: Annotated[RedactBody | None, Meta(description="What is never stored; null for nothing")]
+    events_to: Annotated[
+        UUID | None, Meta(description="The id of the destination that is told when deliveries end; null for none")
+    ]
     state: Annotated[
         DestinationState,
         Meta(
@@ -249,6 +256,7 @@ def new_destination(
         ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
+        events_to=body.events_to,
     )
 
 
@@ -288,6 +296,7 @@ def destination_body(
         ordering=flow.shown_ordering(destination.options.ordering),
         reconcile=reconcile.shown(destination.options.reconcile),
         redact=redact.shown(destination.options.redact),
+        events_to=destination.options.events_to,
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
