@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import psycopg
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
@@ -432,6 +433,127 @@ def test_tokens_that_are_bound_to_a_certificate_work_over_connections_with_it(
     gateway.sql("UPDATE destination SET sealed_certificate = %s", sealed)
     assert [send(gateway)["status"] for _ in range(2)] == [200, 200]
     assert (len(tokens.requests), len(there.requests)) == (1, 2)
+
+
+OTHERS_RENEWAL = """
+    INSERT INTO oauth_token (destination_id, renewal_id, renewing_until)
+    SELECT destination_id, gen_random_uuid(), %s FROM destination
+"""
+
+
+def test_who_waits_for_another_workers_token_learns_why_there_is_none(gateway: Gateway, partner: StartPartner) -> None:
+    """By then a third worker tries again, so that there is nothing for this one to do."""
+    endpoint = TokenEndpoint()
+    oauth_destination(gateway, partner(Resource()).url(), partner(endpoint).url())
+    gateway.sql(OTHERS_RENEWAL, gateway.clock() + timedelta(seconds=15))
+
+    def fails_meanwhile(seconds: float) -> None:
+        gateway.sql(
+            "UPDATE oauth_token SET failure = 'it is shut',"
+            " failed_renewal_id = coalesce(failed_renewal_id, renewal_id),"
+            " renewal_id = CASE WHEN failed_renewal_id IS NULL THEN gen_random_uuid() ELSE renewal_id END"
+        )
+        gateway.clock.forward(seconds)
+
+    gateway.services = replace(gateway.services, sleep=fails_meanwhile)
+    assert send(gateway)["reason"] == "no access token: it is shut; nothing was sent"
+    assert endpoint.calls == 0
+
+
+def test_who_waits_for_another_workers_token_does_not_wait_for_ever(gateway: Gateway, partner: StartPartner) -> None:
+    endpoint = TokenEndpoint()
+    oauth_destination(gateway, partner(Resource()).url(), partner(endpoint).url())
+    gateway.sql(OTHERS_RENEWAL, gateway.clock() + timedelta(hours=1))
+    reason = "no access token: another worker is fetching one, and has not finished; nothing was sent"
+    assert send(gateway)["reason"] == reason
+    assert endpoint.calls == 0
+
+
+def test_who_meets_another_workers_first_row_waits_for_that_workers_token(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """Its INSERT waits for the other one's, which its own snapshot then does not have: it finds no row at all."""
+    endpoint, there = TokenEndpoint(), partner(Resource())
+    oauth_destination(gateway, there.url(), partner(endpoint).url())
+    delivery_id = create(gateway)
+    pauses: list[float] = []
+
+    def ends_meanwhile(seconds: float) -> None:
+        pauses.append(seconds)
+        gateway.sql("UPDATE oauth_token SET renewal_id = NULL, renewing_until = NULL")
+
+    gateway.services = replace(gateway.services, sleep=ends_meanwhile)
+    with psycopg.connect(gateway.database.admin_url) as other:
+        other.execute(OTHERS_RENEWAL.encode(), [gateway.clock() + timedelta(hours=1)])
+        worker = threading.Thread(target=work, args=[gateway])
+        worker.start()
+        while not gateway.sql(
+            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'sallyport_app'"
+        ):
+            time.sleep(0.01)
+        other.commit()
+        worker.join()
+    assert len(pauses) == 1
+    (attempt,) = gateway.sql("SELECT * FROM attempt WHERE delivery_id = %s", delivery_id)
+    assert (attempt["status"], tokens_sent(there), endpoint.calls) == (200, ["token-1"], 1)
+
+
+def test_a_token_that_was_sealed_with_another_key_is_replaced(gateway: Gateway, partner: StartPartner) -> None:
+    endpoint, there = TokenEndpoint(), partner(Resource())
+    oauth_destination(gateway, there.url(), partner(endpoint).url())
+    send(gateway)
+    gateway.sql("UPDATE oauth_token SET sealed_token = 'sealed with a key that is lost'")
+    assert send(gateway)["status"] == 200
+    assert tokens_sent(there) == ["token-1", "token-2"]
+
+
+@pytest.mark.parametrize(("has_old", "outcome"), [(True, "answered"), (False, "unreachable")])
+def test_a_renewal_that_an_outage_of_the_database_hits_leaves_the_old_token(
+    gateway: Gateway, partner: StartPartner, has_old: bool, outcome: str
+) -> None:
+    """The failure cannot be stored. The database is back when the attempt is to be recorded."""
+    endpoint, there = TokenEndpoint(), partner(Resource())
+    oauth_destination(gateway, there.url(), partner(endpoint).url())
+    if has_old:
+        send(gateway)
+        gateway.clock.forward(LIFE_SECONDS * 0.9)
+    endpoint.status, endpoint.before = 503, lambda _: go_away(gateway)
+    delivery_id = create(gateway)
+    gateway.services = replace(gateway.services, sleep=lambda seconds: come_back(gateway, seconds))
+    try:
+        work(gateway)
+    finally:
+        come_back(gateway, 0)
+    (attempt,) = gateway.sql("SELECT * FROM attempt WHERE delivery_id = %s", delivery_id)
+    assert attempt["outcome"] == outcome
+    assert tokens_sent(there) == ["token-1"] * (2 if has_old else 0)
+    if not has_old:
+        assert attempt["reason"].startswith("no access token: the database is not available")
+
+
+def go_away(gateway: Gateway) -> None:
+    gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
+    gateway.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sallyport_app'")
+
+
+def come_back(gateway: Gateway, seconds: float) -> None:
+    gateway.sql("ALTER ROLE sallyport_app LOGIN")
+    gateway.clock.forward(seconds)
+
+
+def test_a_fault_of_ours_while_a_token_is_fetched_is_not_the_partners(
+    gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    there = partner(Resource())
+    oauth_destination(gateway, there.url(), partner(TokenEndpoint()).url())
+    monkeypatch.setattr("flows.oauth.token_request", breaks)
+    attempt = send(gateway)
+    reason = "no access token: a fault of the gateway itself (ZeroDivisionError); nothing was sent"
+    assert (attempt["outcome"], attempt["reason"]) == ("unreachable", reason)
+    assert there.requests == []
 
 
 WORKERS, PROCESSES = 100, 20
