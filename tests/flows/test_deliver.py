@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -351,15 +352,15 @@ def test_a_database_that_goes_away_while_a_caller_watches_does_not_hide_that_the
 
 
 class DiesAfterOneMessage(WakeupQueue):
-    """The real queue for the first message; then nobody listens any more."""
+    """The real queue for the first call; then nobody listens any more."""
 
     alive = True
 
-    def send(self, wakeups: Sequence[Wakeup], *, now: datetime) -> None:
+    def _refused(self, entries: list[Any]) -> list[Any]:
         if not self.alive:
             self._endpoint_url = "http://127.0.0.1:1"
         self.alive = False
-        super().send(wakeups, now=now)
+        return super()._refused(entries)
 
 
 def dying_queue(gateway: Gateway) -> DiesAfterOneMessage:
@@ -386,6 +387,29 @@ def test_without_a_queue_a_delivery_left_to_the_worker_starts_late_and_is_accept
     gateway.clock.forward(gateway.services.lease_seconds)
     attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
+
+
+def test_without_database_and_queue_a_caller_gets_the_answer_and_the_delivery_is_unknown(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """As after a crash of the worker: the one case in which the answer is told and not stored."""
+
+    def script(line: Line) -> None:
+        gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
+        gateway.services.database.close()
+        answers(200, b"paid")(line)
+
+    gateway.destination(partner(script).url())
+    services = replace(gateway.services, queue=dying_queue(gateway))
+    try:
+        progress = deliver(gateway.new(), wait_seconds=10, services=services)
+    finally:
+        gateway.sql("ALTER ROLE sallyport_app LOGIN")
+    assert progress.answer is not None
+    assert progress.answer.body == b"paid"
+    gateway.clock.forward(gateway.services.lease_seconds)
+    attempt_due(gateway.queue.take(), services=gateway.services)
+    assert gateway.delivery()["state"] == "unknown"
 
 
 def test_an_unknown_destination_is_not_found_and_its_message_has_no_effect(gateway: Gateway) -> None:

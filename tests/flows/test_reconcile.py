@@ -7,12 +7,15 @@ from itertools import batched
 
 import pytest
 
+from db import deliveries
+from domain.deliveries import Claim
 from domain.destinations import Guarantee
 from domain.ids import DeliveryId
 from domain.options import DestinationOptions
 from domain.reconcile import OnAbsent
+from domain.retry import Held
 from flows.accept import accept
-from flows.attempt import attempt_due
+from flows.attempt import attempt_due, make_attempts
 from flows.deliver import deliver
 from runtime.observability import metrics
 from tests.egress.servers import Partner, Script
@@ -314,3 +317,35 @@ def test_a_question_that_cannot_be_made_is_not_sent(gateway: Gateway, partner: S
     assert bank.questions == []
     assert {row["outcome"] for row in gateway.attempts()[1:]} == {"refused"}
     assert gateway.delivery()["state"] == "unknown"
+
+
+def test_nobody_is_asked_any_more_where_the_destination_does_not_say_how(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The question was queued before."""
+    bank = AskedBank(answers=[executed])
+    delivery_id = make_unknown(gateway, partner, bank)
+    gateway.sql("UPDATE destination SET options = options - 'reconcile'")
+    for _ in range(3):
+        work_after(gateway, FIRST_SECONDS)
+    assert bank.questions == []
+    assert (gateway.delivery()["delivery_id"], gateway.delivery()["state"]) == (delivery_id, "unknown")
+    assert gateway.queue.wakeups() == []
+
+
+def test_a_question_whose_destination_is_changed_while_it_is_asked_ends_as_it_was_asked(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The claim has the destination as it was when it was taken."""
+    bank = AskedBank(answers=[executed])
+    make_unknown(gateway, partner, bank)
+    services, (wakeup,) = gateway.services, gateway.queue.take()
+    gateway.clock.forward(FIRST_SECONDS)
+    now = gateway.clock()
+    (claim,) = deliveries.claim(services.database, [wakeup.delivery_id], lease=services.new_lease(now), now=now)
+    assert isinstance(claim, Claim)
+    bare = replace(claim, destination=replace(claim.destination, options=DestinationOptions()))
+    (attempt,) = make_attempts([bare], end_at=now + timedelta(seconds=30), services=services)
+    assert attempt.attempt.outcome == "refused"
+    assert attempt.verdict == Held()
+    assert bank.questions == []

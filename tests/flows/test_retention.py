@@ -179,6 +179,16 @@ def test_beside_other_work_a_page_is_deleted_now_and_then(gateway: Gateway, monk
     assert counted == []
 
 
+def test_a_gateway_without_destinations_is_asked_for_them_once_per_walk(gateway: Gateway) -> None:
+    """A process's first walk, the second one, which follows it at once, and nothing before the third is due."""
+    retention = Retention()
+    with statements(gateway) as counted:
+        for _ in range(5):
+            retention.go_on(services=gateway.services)
+            gateway.clock.forward(PAGE_SECONDS)
+    assert len(counted) == 2
+
+
 def test_a_database_that_is_away_does_not_fail_the_batch(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
     retention = Retention()

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from db.attempts import NextUp
 from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
+from flows import wake as wake_next
 from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.wake_overdue import WORKER_SECONDS, Woken, wake_overdue
@@ -185,3 +187,15 @@ def test_what_sqs_accepted_before_it_failed_is_reported_and_the_next_call_contin
     sqs.fails_from = 10**6
     assert wake(gateway, after=first.next_after) == Woken(count=15, next_after=None)
     assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
+
+
+def test_what_another_delivery_lets_go_looks_again_by_itself_where_the_queue_fails(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.destination("http://127.0.0.1:1")
+    delivery_id = create_delivery(gateway)
+    next_up = NextUp(delivery_id=delivery_id, tenant_id=gateway.tenant_id, destination_name="partner")
+    nowhere = QueueSettings(wakeup_queue_url=gateway.queue.url, sqs_endpoint_url="http://127.0.0.1:1")
+    wake_next.wake([next_up], services=replace(gateway.services, queue=WakeupQueue(nowhere)))
+    assert "deliveries look again by themselves" in caplog.text
+    assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == [delivery_id]  # its own

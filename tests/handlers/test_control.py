@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from db import control
 from domain.errors import QueueUnavailable
 from domain.ids import TenantId
 from domain.wakeups import group_name
@@ -317,6 +318,38 @@ def test_a_queue_that_fails_leaves_the_delivery_as_it_was(
     assert act(api, delivery, "retry").status == 503
     assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "failed"
     assert acts(functions) == []
+
+
+def test_without_a_second_message_a_retry_waits_for_its_first(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = partner(answers_in_turn(400, 200))
+    api.destination(server.url())
+    delivery = api.create_delivery().json["delivery_id"]
+    look(functions)
+    monkeypatch.setattr(WakeupQueue, "send_some", lambda _, wakeups, **__: frozenset(range(len(wakeups))))
+    assert act(api, delivery, "retry").json["state"] == "pending"
+    assert "the delivery waits for its first message" in functions.log.getvalue()
+    assert len(functions.queue.wakeups()) == 1
+    look(functions)
+    assert api.get(f"/v1/deliveries/{delivery}").json["state"] == "delivered"
+
+
+def test_of_two_who_decide_the_same_at_once_one_has_done_it(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.destination("https://bank.example")
+    delivery = api.create_delivery().json["delivery_id"]
+    change, others = control.change, [lambda: act(api, delivery, "cancel")]
+
+    def second(*arguments: Any, **keywords: Any) -> object:
+        if others:
+            assert others.pop()().status == 200
+        return change(*arguments, **keywords)
+
+    monkeypatch.setattr(control, "change", second)
+    assert act(api, delivery, "cancel").json["state"] == "canceled"
+    assert acts(functions) == [("delivery.canceled", delivery)]
 
 
 def test_a_pending_delivery_is_moved(functions: Functions, api: Api, partner: StartPartner) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from db import jobs
 from domain import jobs as rules
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
@@ -344,6 +345,34 @@ def test_a_queue_that_fails_makes_no_job_and_no_step(
     assert len(api.get("/v1/jobs").json["jobs"]) == 1
     assert states(api) == ["failed"]
     assert finish(functions, api, job)["changed"] == 1
+
+
+def test_without_a_second_message_a_job_waits_for_its_first(
+    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.destination(partner(answers(400)).url())
+    made(functions, api, 1)
+    monkeypatch.setattr(WakeupQueue, "send_some", lambda _, wakeups, **__: frozenset(range(len(wakeups))))
+    assert replay(api, "failed").status == 201
+    assert "the job waits for its first message" in functions.log.getvalue()
+    assert [wakeup.of_job for wakeup in functions.queue.wakeups()] == [True]
+
+
+def test_a_job_that_others_cancel_meanwhile_is_not_paused(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replay(api, "failed").json["job_id"]
+    move, others = jobs.move, [lambda: api.call("POST", f"/v1/jobs/{job}/cancel")]
+
+    def second(*arguments: Any, **keywords: Any) -> object:
+        if others:
+            assert others.pop()().status == 200
+        return move(*arguments, **keywords)
+
+    monkeypatch.setattr(jobs, "move", second)
+    refused = api.call("POST", f"/v1/jobs/{job}/pause")
+    assert (refused.kind, refused.json["state"]) == ("wrong-state", "canceled")
+    assert [what for what, _ in acts(functions)] == ["replay.created", "job.canceled"]
 
 
 def test_a_repeated_call_makes_one_job(functions: Functions, api: Api) -> None:

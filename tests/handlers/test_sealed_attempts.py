@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from flows import seal_attempts as flow
+from flows import seal_schedule
 from flows.seal_attempts import INTERVAL_ATTEMPTS, seal_attempts
 from flows.seal_schedule import SEAL_SECONDS
 from handlers import wiring
@@ -173,3 +175,22 @@ def test_another_tenants_interval_does_not_exist(attempted: Functions) -> None:
     assert {(answer.status, answer.json["detail"]) for answer in answers_} == {(404, "there is no such seal")}
     assert attempted.api.get("/v1/audit/attempts").faults == ["seal"]
     assert INTERVAL_ATTEMPTS >= 1000
+
+
+def test_a_worker_seals_at_once_again_while_intervals_are_full(
+    attempted: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (flow, seal_schedule):
+        monkeypatch.setattr(module, "INTERVAL_ATTEMPTS", 2)
+    for _ in range(4):  # each in a transaction of its own
+        attempted.api.create_delivery()
+        attempted.work()
+    services, now = wiring.attempt(), wiring.attempt().clock()
+    schedule = seal_schedule.SealSchedule(clock=lambda: now, chance=lambda: 1.0)
+    schedule.run(services=services)
+    assert seals(attempted) == []  # not when this process begins
+    now += timedelta(seconds=SEAL_SECONDS)
+    for _ in range(5):
+        schedule.run(services=services)
+    assert "7 of 7 attempts of 3 intervals" in verify(exported(attempted), complete=True)
+    assert seal() == 0

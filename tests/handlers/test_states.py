@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from db import deliveries, destinations
-from domain.errors import QueueUnavailable
-from flows import wake_waiting
+from domain.errors import DatabaseUnavailable, QueueUnavailable
+from flows import destination_states, wake_waiting
+from flows.destinations import RETRY_AFTER_SECONDS
 from handlers import wiring
 from tests.egress.servers import Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Functions, Reply, attempt_batch
@@ -518,17 +519,117 @@ def test_what_is_being_sent_ends_as_it_ends_and_is_not_repeated(
     assert functions.queue.take() == []
 
 
-def test_what_could_not_be_canceled_in_time_is_canceled_when_it_would_be_due(
-    functions: Functions, api: Api, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+def out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destination_states, "CANCEL_SECONDS", 0.0)
+
+
+def out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> int:
+        raise DatabaseUnavailable("away", retry_after_seconds=5)
+
+    monkeypatch.setattr(deliveries, "cancel_waiting", fails)
+
+
+@pytest.mark.parametrize("hindered", [out_of_time, out_of_reach])
+def test_what_could_not_be_canceled_at_once_is_canceled_when_it_would_be_due(
+    functions: Functions,
+    api: Api,
+    partner: StartPartner,
+    monkeypatch: pytest.MonkeyPatch,
+    hindered: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     server = partner(answers(200))
     api.destination(server.url())
     api.create_delivery()
-    monkeypatch.setattr(deliveries, "cancel_waiting", lambda *_, **__: 0)
-    assert api.call("DELETE", f"{PATH}?pending=cancel").json["unfinished"] == 1
+    hindered(monkeypatch)
+    deleted = api.call("DELETE", f"{PATH}?pending=cancel").json
+    assert (deleted["canceled"], deleted["unfinished"]) == (0, 1)
     functions.sql("UPDATE destination SET deleted_at = deleted_at - interval '1 minute'")
     look(functions)
     assert (functions.delivery()["state"], server.requests) == ("canceled", [])
+
+
+def test_very_many_are_canceled_page_by_page(functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destination_states, "CANCEL_PAGE", 2)
+    api.destination("https://bank.example")
+    for _ in range(5):
+        api.create_delivery()
+    deleted = api.call("DELETE", f"{PATH}?pending=cancel").json
+    assert (deleted["canceled"], deleted["unfinished"]) == (5, 0)
+
+
+def test_of_two_who_change_a_destination_at_once_the_second_begins_again(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.destination("https://bank.example")
+    store = destinations.change
+    others = [lambda: api.call("PATCH", PATH, json={"idempotent": True})]
+
+    def stored(*arguments: Any, **keywords: Any) -> bool:
+        if others:
+            assert others.pop()().status == 200
+        return store(*arguments, **keywords)
+
+    monkeypatch.setattr(destinations, "change", stored)
+    moved = move(api, "pause")
+    assert (moved.status, moved.json["state"], moved.json["idempotent"]) == (200, "paused", True)
+    assert (moved.json["version"], acts(functions)) == (3, ["destination.changed", "destination.paused"])
+
+
+@pytest.mark.parametrize(
+    ("statement", "call"),
+    [
+        ("change", lambda api: move(api, "pause")),
+        ("change", lambda api: api.call("PATCH", PATH, json={"idempotent": True})),
+        ("delete", lambda api: api.call("DELETE", PATH)),
+    ],
+    ids=["paused", "changed", "deleted"],
+)
+def test_who_never_wins_is_asked_to_come_back(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch, statement: str, call: Callable[[Api], Reply]
+) -> None:
+    before = api.destination("https://bank.example")
+    monkeypatch.setattr(destinations, statement, lambda *_, **__: False)
+    refused = call(api)
+    assert (refused.status, refused.header("Retry-After")) == (503, str(RETRY_AFTER_SECONDS))
+    assert "is being changed by others" in refused.json["detail"]
+    assert (api.get(PATH).json, acts(functions)) == (before, [])
+
+
+def test_when_the_queue_fails_after_it_was_resumed_what_is_left_has_its_own_message(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.destination("https://bank.example")
+    move(api, "pause")
+    api.create_delivery()
+    store = destinations.change
+
+    def stored(*arguments: Any, **keywords: Any) -> bool:
+        api.create_delivery()
+        monkeypatch.setattr(WakeupQueue, "send", fails)
+        return store(*arguments, **keywords)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise QueueUnavailable("SQS is away", retry_after_seconds=5)
+
+    monkeypatch.setattr(destinations, "change", stored)
+    assert move(api, "resume").json["state"] == "active"
+    assert "deliveries wait for their own messages" in functions.log.getvalue()
+    assert len({wakeup.delivery_id for wakeup in functions.queue.take()}) == 2
+
+
+def test_when_the_queue_fails_after_its_limits_were_changed_what_waits_has_its_own_message(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise QueueUnavailable("SQS is away", retry_after_seconds=5)
+
+    api.destination("https://bank.example")
+    api.create_delivery()
+    monkeypatch.setattr(WakeupQueue, "send", fails)
+    assert api.call("PATCH", PATH, json={"limits": {"concurrency": 3}}).status == 200
+    assert "deliveries wait for their own messages" in functions.log.getvalue()
+    assert len(functions.queue.take()) == 1
 
 
 def test_a_delivery_that_is_accepted_at_the_same_moment_is_not_lost(
@@ -556,6 +657,32 @@ def test_a_delivery_that_is_accepted_at_the_same_moment_is_not_lost(
     after = api.get(PATH).json
     assert after == before | {"version": after["version"]}
     assert (after["destination_id"], acts(functions)) == (made["destination_id"], ["destination.paused"])
+
+
+def test_where_the_name_is_taken_by_then_it_is_canceled(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same moment; and before the deletion is taken back another destination gets the name."""
+    first = api.destination("https://bank.example")
+    erase = destinations.delete
+
+    def late(*arguments: Any, **keywords: Any) -> bool:
+        done = erase(*arguments, **keywords)
+        functions.sql(
+            "INSERT INTO delivery (delivery_id, tenant_id, destination_id, created_at, attempts_allowed,"
+            " idempotency_key, fingerprint, method, path, query, headers, metadata, due_at, attempts_made, state)"
+            " SELECT destination_id, tenant_id, destination_id, created_at, 1, 'k', sha256(''), 'GET', '', '', '[]',"
+            " '{}', created_at, 0, 'pending' FROM destination"
+        )
+        api.destination("https://other.example")
+        return done
+
+    monkeypatch.setattr(destinations, "delete", late)
+    deleted = api.call("DELETE", PATH).json
+    assert (deleted["canceled"], deleted["unfinished"]) == (1, 0)
+    assert api.get(PATH).json["destination_id"] != first["destination_id"]
+    assert functions.sql("SELECT state FROM delivery") == [{"state": "canceled"}]
+    assert "a name was taken before its deletion was taken back" in functions.log.getvalue()
 
 
 def test_a_version_is_deleted_and_no_other(api: Api) -> None:
