@@ -11,7 +11,7 @@ from simulator import page
 from simulator.choices import STREAMS
 from simulator.run import run_tape
 from simulator.setting import RealConnection
-from simulator.shrinking import Tape, smallest, trimmed
+from simulator.shrinking import SECONDS, Tape, smallest, trimmed
 from simulator.trace import Broken, Story, from_json, lines, to_json
 
 REPORT_SECONDS = 2.0
@@ -25,7 +25,7 @@ def made_smaller(story: Story, connection: RealConnection, *, budget: int, repor
         return any(broken.promise == promise for broken in run_tape(tape, connection).broken)
 
     try:
-        tape = smallest(story.tape, fails, budget=budget, streams=STREAMS, report=_seldom(report))
+        tape = smallest(story.tape, fails, budget=budget, seconds=SECONDS, streams=STREAMS, report=_seldom(report))
     except ValueError as error:
         report(f"shrinking: {error}")
         return story

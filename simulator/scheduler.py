@@ -12,7 +12,7 @@ from greenlet import getcurrent, greenlet
 
 from simulator.choices import COMMON, Choices
 
-MOST_STEPS = 200_000  # some hundred times what a run takes
+MOST_STEPS = 60_000  # some eighty times what a run takes
 
 
 class Killed(BaseException):

@@ -9,6 +9,8 @@ picire deletes, and would not know that 0 is better than 7; shrinkray would brin
 language models among them.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +21,7 @@ from local.stopping import stoppable
 type Tape = tuple[int, ...]
 
 BUDGET_RUNS = 500
+SECONDS = 120.0  # a run that never ends takes seconds
 _CHUNKS = 32  # how many of one size are deleted one by one
 _FEW = 4  # this low a choice is tried value by value
 _STEP = 24  # about as many choices as one step of a run reads
@@ -34,11 +37,12 @@ def smallest(
     fails: Callable[[Tape], bool],
     *,
     budget: int = BUDGET_RUNS,
+    seconds: float = math.inf,
     streams: int = 1,
     report: Callable[[str], None] = print,
 ) -> Tape:
-    """The simplest tape that was found with at most `budget` runs of `fails`; always one that fails. Ctrl-C ends the
-    search early; before the first run has ended, it raises KeyboardInterrupt.
+    """The simplest tape that was found with at most `budget` runs of `fails` in about so many seconds; always one
+    that fails. Ctrl-C ends the search early; before the first run has ended, it raises KeyboardInterrupt.
 
     A tape of several `streams` has them in turn, as simulator/choices.py writes it.
 
@@ -47,7 +51,8 @@ def smallest(
     """
     if budget < 1:
         raise ValueError("at least one run is needed, to see that the tape fails")
-    search = _Search(fails=fails, runs_left=budget, streams=streams, report=report)
+    give_up_at = time.monotonic() + seconds
+    search = _Search(fails=fails, runs_left=budget, give_up_at=give_up_at, streams=streams, report=report)
     try:
         with stoppable(KeyboardInterrupt):
             _go_through(search, tuple(tape))
@@ -71,6 +76,7 @@ class _Search:
 
     fails: Callable[[Tape], bool]
     runs_left: int
+    give_up_at: float
     streams: int
     report: Callable[[str], None]
     best: Tape = ()
@@ -83,7 +89,7 @@ class _Search:
         candidate = trimmed(tape)
         if candidate in self.tried:
             return False
-        if not self.runs_left:
+        if not self.runs_left or (self.failed and time.monotonic() > self.give_up_at):
             raise _OutOfRuns
         self.tried.add(candidate)
         self.runs, self.runs_left = self.runs + 1, self.runs_left - 1

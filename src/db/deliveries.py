@@ -160,14 +160,17 @@ def accept(
             RETURNING delivery_id, destination_id AS written_destination_id, state, lease_id, method, path, query,
                       headers, metadata, idempotency_key, fingerprint, attempts_made, attempts_allowed, due_at,
                       created_at AS accepted_at, finished_at, ordering_key, waiting_for, waits_until, give_up_at,
-                      resolution, resolved_by, resolved_at, note, replay_of, ask_at, event, event_id, payload
+                      resolution, resolved_by, resolved_at, note, replay_of, ask_at, event, event_id, payload,
+                      -- Not of an earlier request; and where this is run again, the delivery may have ended by now,
+                      -- have left its place, and have no body any more. As long as it is open, both are there.
+                      delivery_id = %(delivery_id)s AND phase = 'open' AS is_own
         ), stored AS (
             INSERT INTO delivery_body (delivery_id, body)
-            SELECT delivery_id, %(body)s FROM written WHERE delivery_id = %(delivery_id)s  -- not of an earlier request
+            SELECT delivery_id, %(body)s FROM written WHERE is_own
             ON CONFLICT ON CONSTRAINT delivery_body_pkey DO NOTHING  -- it is there where this is run again
         ), placed AS (
             SELECT written.delivery_id,
-                   CASE WHEN written.ordering_key IS NOT NULL AND written.delivery_id = %(delivery_id)s
+                   CASE WHEN written.ordering_key IS NOT NULL AND is_own
                         THEN take_place(written_destination_id, written.ordering_key, written.delivery_id) END
             FROM written
         )

@@ -1218,6 +1218,31 @@ def test_run_twice_it_does_and_says_what_a_single_run_would(stage: Stage, case: 
         assert answer == first_it
 
 
+@pytest.mark.parametrize(
+    "since",
+    [
+        both(claims(A), DELIVERED),
+        both(claims(A), DELIVERED, expunges),
+        both(claims(A), FAILED),
+        both(claims(A), ENDED_UNKNOWN),
+        CANCELS,
+        claims(A),
+        nothing,
+    ],
+    ids=["delivered", "without payload", "failed", "unknown", "canceled", "sent", "nothing"],
+)
+def test_what_has_ended_when_accepting_it_is_repeated_gets_neither_place_nor_payload_back(
+    stage: Stage, since: Act
+) -> None:
+    """Or it would hold back those behind it without end (make simulate, seed 601852620)."""
+    again = accepts(ordering_key="k")
+    stage.set_scene(Case(statement="deliveries.accept", before=(*READY, again), runs=again))
+    since(stage.superuser)
+    rows = stage.rows()
+    again(stage.superuser)
+    assert stage.rows() == rows
+
+
 def test_a_lapsed_claim_stays_lapsed_when_it_is_repeated(stage: Stage) -> None:
     """Or its request, which may have gone out, would go out again."""
     stage.set_scene(replace(CASES[0], before=SENDING))

@@ -19,7 +19,7 @@ SEEDS = 150
 # them held no task back; a delivery that got a turn when it was accepted was to be woken before that.
 ONCE_FALSE = (520, 1852, 2507687127)
 # And these were: docs/proof.md has their stories.
-ONCE_BROKEN = (423338094, 589534286)
+ONCE_BROKEN = (423338094, 589534286, 601852620)
 TELLS = """
 import hashlib, sys
 from simulator.run import play

@@ -199,3 +199,9 @@ def test_an_error_of_the_run_itself_is_not_taken_for_a_failure() -> None:
 
     with pytest.raises(OSError, match="the database is gone"):
         smallest((1,), breaks, report=quiet)
+
+
+def test_when_its_time_is_over_it_returns_what_it_has() -> None:
+    said: list[str] = []
+    assert smallest((5, 0, 417), third_choice_is_high, seconds=0.0, report=said.append) == (5, 0, 417)
+    assert said[-1] == "shrinking: stopped after run 1"
