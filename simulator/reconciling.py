@@ -61,6 +61,7 @@ DELIVERIES = 10_000
 BANKS = 10
 BATCH = 10
 MOST_BATCHES = 40  # for each delivery: eleven are usual
+LEAST_APART_SECONDS = 15.0  # of an outage's questions to one bank, on average
 ABSENT_AFTER_SECONDS = 600.0
 MOST_LATE_SECONDS = 300.0  # a bank acts so late at most, or so long after it was asked
 MOST_LAG_SECONDS = 200.0  # and its records show it so much later
@@ -349,6 +350,7 @@ class ReconcileProof:
         self.books = Books(self._chance, self._seconds, away)
         self._queue = Messages(self._chance, lambda: self._clock)
         self._batches = 0
+        self._most_batches = MOST_BATCHES * deliveries + sum(away.values()) / LEAST_APART_SECONDS
         self._database = Database(DatabaseSettings(database_url=url))
         self._services = self._made_services()
 
@@ -388,7 +390,7 @@ class ReconcileProof:
     def _work(self, *, until: datetime | None) -> None:
         while (at := self._queue.next_at) is not None and (until is None or at <= until):
             self._batches += 1
-            if self._batches > MOST_BATCHES * self._count:
+            if self._batches > self._most_batches:
                 return
             self._clock = max(self._clock, at)
             batch = self._queue.take()

@@ -33,6 +33,7 @@ from domain.errors import DestinationPaused, Disabled, NotAllowed, NotNow, Sally
 from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
 from domain.limits import USUAL_WORKERS, usual_share
 from domain.outcomes import Headers, OutcomeKind
+from domain.questions import MOST_RANK
 from domain.reconcile import OpenQuestion
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
@@ -45,7 +46,6 @@ PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 DELETED_FOR_SECONDS = 60
 MOST_READ = 2_000  # deliveries of a page; a filter that leaves out more of them ends it before its limit
 _SUCCESS_CLASS = 2
-MOST_RANK = 7  # how many older deliveries that are asked about make a difference
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 

@@ -25,7 +25,8 @@ PLAIN_FIELDS = ("idempotency_key", "delivery_id")
 METADATA, RESPONSE = "metadata.", "response."
 # How long until the next question where the partner says nothing: as long as it has been silent, within these.
 LEAST_SILENT_SECONDS = 30.0
-MOST_SILENT_SECONDS = 180.0
+MOST_SILENT_SECONDS = 60.0
+MOST_RANK = 7  # how many older deliveries that wait for the partner make a difference
 LONGEST_SILENT_SECONDS = 43_200.0
 OFTEN_FOR_SECONDS = 86_400.0  # a day; then only rarely, so that an idle database can pause
 GIVE_UP_SECONDS = 2_592_000.0  # thirty days
@@ -155,12 +156,13 @@ def silent_gap_seconds(*, silent_seconds: float, rank: int) -> float | None:
     """How long to wait until the next question to a partner that says nothing; None where it is not asked again.
 
     The oldest delivery asks often, so that the end of the silence is noticed soon; each one behind it half as often as
-    the one before. They are woken then (0016_questions.sql).
+    the one before, and all behind those only in case that they are never woken (0026_end_of_silence.sql).
     """
     if silent_seconds > GIVE_UP_SECONDS:
         return None
-    most = MOST_SILENT_SECONDS * 2**rank if silent_seconds <= OFTEN_FOR_SECONDS else LONGEST_SILENT_SECONDS
-    return min(LONGEST_SILENT_SECONDS, most, max(LEAST_SILENT_SECONDS, silent_seconds))
+    if silent_seconds > OFTEN_FOR_SECONDS or rank >= MOST_RANK:
+        return LONGEST_SILENT_SECONDS
+    return min(MOST_SILENT_SECONDS, max(LEAST_SILENT_SECONDS, silent_seconds)) * 2**rank
 
 
 def same_json(one: object, other: object) -> bool:

@@ -220,7 +220,7 @@ def test_a_partner_that_is_away_does_not_use_up_the_questions(gateway: Gateway, 
     bank = AskedBank(answers=[None])
     make_unknown(gateway, partner, bank)
     work_until(gateway, START + timedelta(hours=10))
-    assert 180 < len(bank.questions) < 220  # every three minutes
+    assert 550 < len(bank.questions) < 650  # every minute
     bank.answers = [executed]
     work_until(gateway, START + timedelta(hours=10, minutes=15))
     assert gateway.delivery()["state"] == "delivered"
@@ -237,12 +237,72 @@ def test_one_answer_wakes_all_that_waited_and_silence_asks_only_for_few(
     work_until(gateway, START + timedelta(hours=2))
     asked = len(bank.questions)
     work_until(gateway, START + timedelta(hours=5))
-    assert len(bank.questions) - asked < 140  # each by itself, they would have asked 720 times
+    assert len(bank.questions) - asked < 420  # each by itself, they would have asked 2,160 times
 
     bank.answers = [executed]
     work_until(gateway, START + timedelta(hours=5, minutes=15))
     assert {row["state"] for row in gateway.sql("SELECT DISTINCT state FROM delivery")} == {"delivered"}
     assert gateway.sql("SELECT silent_since FROM destination_flow") == [{"silent_since": None}]
+
+
+def test_an_answer_after_a_silence_wakes_also_what_a_stopped_worker_was_asking(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The message of that worker comes back only after the queue's visibility timeout."""
+    bank = AskedBank(answers=[None])
+    gateway.destination(partner(bank.script).url(), options=ASKED_ABOUT)
+    for _ in range(2):
+        accept(gateway.new(path="/payments"), wait_seconds=None, services=gateway.services)
+    work(gateway)
+    work_until(gateway, START + timedelta(hours=1))
+    stopped = gateway.sql(
+        "UPDATE delivery SET ask_at = %(now)s, ask_silent = NULL, asking_id = gen_random_uuid(), asking_until = %(now)s "
+        "WHERE delivery_id = (SELECT max(delivery_id) FROM delivery) RETURNING delivery_id",
+        {"now": gateway.clock.now},
+    )
+    of_stopped = [
+        message
+        for message in gateway.queue.messages
+        if decode(message.body).delivery_id == stopped[0]["delivery_id"]
+    ]
+    for message in of_stopped:
+        gateway.queue.messages.remove(message)
+
+    bank.answers = [executed]
+    work_until(gateway, gateway.clock.now + timedelta(minutes=2))
+    assert {row["state"] for row in gateway.sql("SELECT state FROM delivery")} == {"delivered"}
+    assert gateway.sql("SELECT silent_since FROM destination_flow") == [{"silent_since": None}]
+
+
+def test_single_answers_that_say_nothing_are_asked_for_again_soon_once_the_partner_is_back(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """Not after as long as the whole silence lasted."""
+    bank = AskedBank(answers=[None])
+    gateway.destination(partner(bank.script).url(), options=ASKED_ABOUT)
+    for _ in range(3):
+        accept(gateway.new(path="/payments"), wait_seconds=None, services=gateway.services)
+    work(gateway)
+    work_until(gateway, START + timedelta(hours=10))
+    silent = len(bank.questions)
+    # The first of the three is answered, the other two meet a bad moment, and a second one.
+    bank.answers = [*[None] * silent, NOT_FOUND, None, None, None, None, executed]
+    work_until(gateway, START + timedelta(hours=10, minutes=8))
+    assert [row["state"] for row in gateway.sql("SELECT state FROM delivery ORDER BY delivery_id")].count(
+        "delivered"
+    ) >= 2
+
+
+def test_an_answer_to_something_else_wakes_less_often_the_longer_a_silence_lasts(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """Each wake-up is one more message for its delivery, so their number must not grow with the time."""
+    bank = AskedBank(answers=[None], payments=[None, *[201] * 600])
+    make_unknown(gateway, partner, bank)
+    for _ in range(300):
+        accept(gateway.new(path="/payments"), wait_seconds=None, services=gateway.services)
+        work_until(gateway, gateway.clock.now + timedelta(minutes=2))
+    assert len(gateway.queue.messages) < 40
 
 
 def test_an_answer_to_something_else_wakes_what_waited(gateway: Gateway, partner: StartPartner) -> None:
