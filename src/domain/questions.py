@@ -156,7 +156,7 @@ def silent_gap_seconds(*, silent_seconds: float, rank: int) -> float | None:
     """How long to wait until the next question to a partner that says nothing; None where it is not asked again.
 
     The oldest delivery asks often, so that the end of the silence is noticed soon; each one behind it half as often as
-    the one before, and all behind those only in case that they are never woken (0027_end_of_silence.sql).
+    the one before, and all behind those only in case that they are never woken (0028_end_of_silence.sql).
     """
     if silent_seconds > GIVE_UP_SECONDS:
         return None
