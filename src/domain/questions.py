@@ -162,7 +162,7 @@ def silent_gap_seconds(*, silent_seconds: float, rank: int) -> float | None:
         return None
     if silent_seconds > OFTEN_FOR_SECONDS or rank >= MOST_RANK:
         return LONGEST_SILENT_SECONDS
-    return min(MOST_SILENT_SECONDS, max(LEAST_SILENT_SECONDS, silent_seconds)) * 2**rank
+    return min(MOST_SILENT_SECONDS, max(LEAST_SILENT_SECONDS, silent_seconds)) * 2.0**rank
 
 
 def same_json(one: object, other: object) -> bool:

@@ -257,8 +257,8 @@ def test_an_answer_after_a_silence_wakes_also_what_a_stopped_worker_was_asking(
     work_until(gateway, START + timedelta(hours=1))
     stopped = gateway.sql(
         "UPDATE delivery SET ask_at = %(now)s, ask_silent = NULL, asking_until = %(now)s, "
-        "asking_id = gen_random_uuid() WHERE delivery_id = (SELECT delivery_id FROM delivery ORDER BY delivery_id DESC LIMIT 1) "
-        "RETURNING delivery_id",
+        "asking_id = gen_random_uuid() "
+        "WHERE delivery_id = (SELECT delivery_id FROM delivery ORDER BY delivery_id DESC LIMIT 1) RETURNING *",
         {"now": gateway.clock.now},
     )
     of_stopped = [
