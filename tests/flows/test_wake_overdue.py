@@ -150,11 +150,11 @@ def test_five_hundred_deliveries_cost_one_statement_and_a_call_of_sqs_for_ten(ga
     assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
 
 
-@pytest.mark.parametrize("seconds", [0.7, 4, 5])
+@pytest.mark.parametrize("seconds", [1.8, 4, 5])
 def test_a_call_ends_in_time_however_slow_sqs_is_and_says_how_far_it_came(
     gateway: Gateway, sqs: SlowSqs, seconds: float
 ) -> None:
-    made = create_many(gateway, 500)
+    made = create_many(gateway, 200)
     sqs.seconds = seconds
     began, woken, after, calls = gateway.clock(), 0, None, 0
     while calls == 0 or after is not None:
@@ -163,7 +163,7 @@ def test_a_call_ends_in_time_however_slow_sqs_is_and_says_how_far_it_came(
         assert gateway.clock() - began <= timedelta(seconds=WORKER_SECONDS)
         assert answer.count > 0 or answer.next_after is None
         woken, after, calls = woken + answer.count, answer.next_after, calls + 1
-    assert woken == 500
+    assert (woken, calls > 1) == (200, True)
     assert [wakeup.delivery_id for wakeup in gateway.queue.wakeups()] == made
 
 

@@ -1,7 +1,6 @@
 """Runs: the same seed is the same run, a tape alone repeats it, and in the seeds of this file all promises hold."""
 
 import os
-import secrets
 import subprocess
 import sys
 
@@ -74,11 +73,11 @@ def test_a_tape_that_was_cut_is_a_run_as_well(real: RealConnection, seed: int) -
     assert run_tape(cut.tape, real).events == cut.events
 
 
-def test_every_promise_holds_in_these_seeds_and_in_a_fresh_one(real: RealConnection) -> None:
-    fresh = secrets.randbelow(2**32)
+def test_every_promise_holds_in_these_seeds(real: RealConnection) -> None:
+    """`make simulate` plays other ones at each call."""
     visited: set[str] = set()
     arrived = 0
-    for seed in (*range(SEEDS), *ONCE_FALSE, *ONCE_BROKEN, fresh):
+    for seed in (*range(SEEDS), *ONCE_FALSE, *ONCE_BROKEN):
         result = play(seed, real)
         arrived += len(result.evidence.arrivals)
         visited |= result.marks.keys()

@@ -31,6 +31,7 @@ STAGE_ARN = "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev"
 NOBODYS_ID = "01939d2a-7a10-7c3e-9f4b-5d1c0e6a2b31"
 EGRESS_ADDRESSES = "eu-central-1a=198.51.100.10,eu-central-1b=198.51.100.11"
 
+_EVERY_PORT = ",".join(str(port) for port in range(1, 65536))
 _ports_read_once = cache(settings._ports)  # reading all 65,535 of them takes longer than most tests
 
 type Pairs = Sequence[tuple[str, str]]
@@ -283,7 +284,7 @@ def deployed(
         "WAKEUP_QUEUE_URL": queue.url,
         "SQS_ENDPOINT_URL": queue.endpoint_url,
         "ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
-        "ALLOWED_PORTS": ",".join(str(port) for port in range(1, 65536)),
+        "ALLOWED_PORTS": _EVERY_PORT,
         "EGRESS_ADDRESSES": EGRESS_ADDRESSES,
         "SEAL_KEY_FILE": str(key),
         "POWERTOOLS_SERVICE_NAME": "sallyport",

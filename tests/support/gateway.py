@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any, cast
+from urllib.parse import urlparse
 from uuid import uuid4
 
 import boto3
@@ -113,23 +114,16 @@ class QueueServer:
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
-        self._client = boto3.client(
-            "sqs",
-            endpoint_url=self.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
 
     def stop(self) -> None:
-        self._client.close()
         self._server.stop()
 
     def queue(self) -> EmulatedQueue:
-        """A new, empty queue."""
-        name = f"wakeups-{uuid4()}"
-        url = self._client.create_queue(QueueName=name)["QueueUrl"]
-        return EmulatedQueue(name=name, url=url, endpoint_url=self.endpoint_url)
+        """A new, empty queue; made by moto without a request, as every test has one."""
+        queue = get_backend("sqs")[ACCOUNT][REGION].create_queue(f"wakeups-{uuid4()}")
+        return EmulatedQueue(
+            name=queue.name, url=queue.url(urlparse(self.endpoint_url)), endpoint_url=self.endpoint_url
+        )
 
 
 def loaded_ssm(endpoint_url: str) -> str:
