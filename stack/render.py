@@ -20,7 +20,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from ipaddress import IPv4Network
 from itertools import islice, product
@@ -72,13 +72,15 @@ class Rendered:
     """One application. Addresses name the stack and the resource: `ApiFunction`, `Network.Vpc`.
 
     `parameters` are the root's, defaults included. `outputs` are the root's by name and the nested stacks' by address
-    (`Network.VpcId`). `templates` name the file of each stack by its address, the root's being ''.
+    (`Network.VpcId`). `templates` name the file of each stack by its address, the root's being ''. `conditions` say
+    which hold, by address too.
     """
 
     parameters: Mapping[str, str]
     resources: Mapping[str, dict[str, Any]]
     outputs: Mapping[str, Any]
     templates: Mapping[str, str]
+    conditions: Mapping[str, bool] = field(default_factory=dict)
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """The resources of a type, by address."""
@@ -112,6 +114,7 @@ def render(
         resources=resources,
         outputs=outputs,
         templates=files,
+        conditions=dict(stack.truths()),
     )
 
 
@@ -291,6 +294,13 @@ class TemplateEvaluation:
                 outputs |= inner_outputs
                 files |= inner_files
         return resources, outputs, files
+
+    def truths(self) -> Iterator[tuple[str, bool]]:
+        """Whether each condition holds, of this stack and of those within it, by address."""
+        yield from ((f"{self.prefix}{name}", self.condition(name)) for name in self.conditions)
+        for name in self.resources:
+            if self.exists(self.resources, name) and (nested := self._nested(name)):
+                yield from nested.truths()
 
     def _resource(self, name: str) -> dict[str, Any]:
         resource = self.resources[name]

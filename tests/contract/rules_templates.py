@@ -10,7 +10,7 @@ from cfnlint.jsonschema import StandardValidator, ValidationError
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from stack.render import REGION, Symbol
-from tests.contract.cases import Case, everywhere
+from tests.contract.cases import Case, choices, everywhere
 from tests.contract.project import APPLICATION, DATABASE, OBSERVABILITY, Project
 from tests.contract.rules_updates import nested_stacks
 
@@ -167,6 +167,47 @@ def nested_templates_get_what_they_ask_for(project: Project) -> list[str]:
         outputs = project.written(nested).get("Outputs", {}).keys()
         faults += [f"{name} has no output {key}" for key in sorted(read - outputs)]
     return faults
+
+
+def conditions_are_worked_out_once(project: Project) -> list[str]:
+    """A condition of a nested template that holds whenever another one does, or never then, is handed the answer: it
+    asks for `yes`. Whether a value that the template uses is empty, it may look at itself.
+    """
+    truths = [project.application(**parameters).conditions for _, parameters in choices(project)]
+    columns = {name: tuple(of.get(name) for of in truths) for of in truths for name in of}
+    worked_out = {
+        f"{stack}.{name}"
+        for stack, nested, _ in nested_stacks(project)
+        for name, test in project.written(nested).get("Conditions", {}).items()
+        if not _is_handed_down(test, project.written(nested))
+    }
+    return [
+        f"{name} is worked out again, and {other} has the answer"
+        for name in sorted(worked_out & columns.keys())
+        for other, column in sorted(columns.items())
+        if None not in column  # of the root, or of a stack that is always there: others coincide
+        and other.rpartition(".")[0] != name.rpartition(".")[0]
+        and _say_the_same(columns[name], column)
+    ]
+
+
+def _is_handed_down(test: Any, template: Mapping[str, Any]) -> bool:
+    """An answer of the root's, a combination of conditions, or whether a value that is used is empty."""
+    if "Condition" in test:
+        return True
+    ((function, arguments),) = test.items()
+    if function != "Fn::Equals":
+        return all(_is_handed_down(part, template) for part in arguments)
+    asked, wanted = arguments
+    used = json.dumps([template["Resources"], template.get("Outputs", {})])
+    is_of_a_value = isinstance(asked, dict) and f'{{"Ref": "{asked.get("Ref")}"}}' in used
+    return wanted == "yes" or (wanted == "" and (is_of_a_value or "Fn::Select" in asked))
+
+
+def _say_the_same(one: tuple[bool | None, ...], other: tuple[bool | None, ...]) -> bool:
+    """Over the choices in which both stacks exist, where each is true in some and false in others."""
+    pairs = {pair for pair in zip(one, other, strict=True) if None not in pair}
+    return pairs in ({(True, True), (False, False)}, {(True, False), (False, True)})
 
 
 def nested_parameters_say_the_same_as_ours(project: Project) -> list[str]:
@@ -408,6 +449,7 @@ RULES = [
     every_parameter_is_limited,
     every_resource_is_as_aws_describes_its_type,
     nested_templates_get_what_they_ask_for,
+    conditions_are_worked_out_once,
     nested_parameters_say_the_same_as_ours,
     stages_are_deployable,
     what_keeps_state_says_what_becomes_of_it,

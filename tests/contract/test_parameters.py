@@ -265,16 +265,16 @@ PAIRS: list[tuple[str, dict[str, str], str]] = [
     ("EgressAllocationIds names one address twice", {"Egress": "per-az", "EgressAllocationIds": f"{ONE},{ONE}"}, ""),
     (
         "AllocationIdB is the second zone's and needs AllocationIdA",
-        {"Egress": "per-az", "AllocationIdB": OTHER},
+        {"TwoAddresses": "yes", "AllocationIdB": OTHER},
         NETWORK,
     ),
     ("The VPC has two zones", {"ZoneNameA": "us-east-1a"}, NETWORK),
     (
         "Topology internal-only has no fixed address. Leave",
-        {"Topology": "internal-only", "AllocationIdA": ONE, "AddressA": "203.0.113.10"},
+        {"Internet": "no", "AllocationIdA": ONE, "AddressA": "203.0.113.10"},
         NETWORK,
     ),
-    ("Topology internal-only reaches private ranges only. Name one", {"Topology": "internal-only"}, NETWORK),
+    ("Topology internal-only reaches private ranges only. Name one", {"Internet": "no"}, NETWORK),
 ]
 # What it asks for and the cases above do not give.
 NESTED = {

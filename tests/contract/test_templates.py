@@ -341,8 +341,17 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "Network", "        VpcCidr: !Ref VpcCidr\n", "        Cidr: !Ref VpcCidr\n"),
         without(NETWORK, "VpcCidr"),
     ],
+    rules_templates.conditions_are_worked_out_once: [
+        reworded(OBSERVABILITY, "[!Ref DatabasePauses, 'yes']", "[!Ref DatabaseMinCapacity, '0']"),
+        together(
+            resource(APPLICATION, "Network", "!If [TracesWithOpenTelemetry, 'yes', 'no']", "!Ref Tracing"),
+            resource(NETWORK, "OpenTelemetry", "['no', 'yes']\n    Default: 'no'", "[none, xray, otel]"),
+            reworded(NETWORK, "[!Ref OpenTelemetry, 'yes']", "[!Ref OpenTelemetry, otel]"),
+        ),
+        reworded(NETWORK, "!Equals [!Ref NatPerZone, 'yes']", "!Not [!Equals [!Ref NatPerZone, 'no']]"),
+    ],
     rules_templates.nested_parameters_say_the_same_as_ours: [
-        resource(NETWORK, "Egress", "[single, per-az, regional]", "[single, per-az]"),
+        resource(NETWORK, "S3GatewayEndpoint", "['yes', 'no']", "['yes', 'no', maybe]"),
         resource(APPLICATION, "LogRetentionDays", "[1, 3, 5, 7,", "[1, 3, 7,"),
     ],
     rules_templates.stages_are_deployable: [
@@ -421,7 +430,8 @@ BROKEN: dict[Rule, list[Change]] = {
         reworded(
             DATABASE, "!If [MayPause, !Ref SecondsUntilAutoPause, !Ref AWS::NoValue]", "!Ref SecondsUntilAutoPause"
         ),
-        reworded(DATABASE, "MayPause: !Equals [!Ref MinCapacity, '0']", "MayPause: !Equals [!Ref MinCapacity, '1']"),
+        reworded(DATABASE, "MayPause: !Equals [!Ref Pauses, 'yes']", "MayPause: !Equals [!Ref MinCapacity, '1']"),
+        reworded(APPLICATION, "[!Ref DatabaseMinCapacity, '0']  #", "[!Ref DatabaseMinCapacity, '1']  #"),
     ],
     rules_templates.alarms_tell_what_to_do: [
         without(OBSERVABILITY, "DeadLetterAlarm"),
