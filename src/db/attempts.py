@@ -242,7 +242,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
             FROM moved JOIN destination_flow USING (destination_id)
             GROUP BY destination_id
             HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}'
-                           OR share IS NOT NULL OR silent OR silent_since IS NOT NULL)
+                           OR share IS NOT NULL OR silent OR silent_since IS NOT NULL OR catch_up_from IS NOT NULL)
             ORDER BY destination_id
         ), woken AS (
             SELECT end_attempts(destination_id, ids, failed, any_silent, answered, %(passed_until)s, %(now)s, quickly)
@@ -263,8 +263,14 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
         UNION
         SELECT delivery_id, NULL, NULL FROM moved_before
         UNION ALL
-        SELECT delivery_id, delivery.tenant_id, name
-        FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
+        SELECT woken.delivery_id, known.tenant_id, known.name
+        FROM woken
+        CROSS JOIN LATERAL (  -- LIMIT, so that a row is looked up for each, however many PostgreSQL expects
+            SELECT delivery.tenant_id, destination.name
+            FROM delivery JOIN destination USING (destination_id)
+            WHERE delivery.delivery_id = woken.delivery_id
+            LIMIT 1
+        ) AS known
         UNION ALL
         SELECT destination_id, tenant_id, NULL FROM gone
         """,

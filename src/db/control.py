@@ -109,8 +109,14 @@ def change(
         FROM chosen LEFT JOIN allowed USING (delivery_id) LEFT JOIN done USING (delivery_id)
              LEFT JOIN placed USING (delivery_id)
         UNION ALL
-        SELECT delivery_id, NULL, delivery.tenant_id, name, NULL, NULL, NULL, NULL
-        FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
+        SELECT woken.delivery_id, NULL, known.tenant_id, known.name, NULL, NULL, NULL, NULL
+        FROM woken
+        CROSS JOIN LATERAL (  -- LIMIT, so that a row is looked up for each, however many PostgreSQL expects
+            SELECT delivery.tenant_id, destination.name
+            FROM delivery JOIN destination USING (destination_id)
+            WHERE delivery.delivery_id = woken.delivery_id
+            LIMIT 1
+        ) AS known
         """,
         {
             "delivery_id": delivery_id,

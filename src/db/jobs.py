@@ -442,8 +442,14 @@ def cancel(database: Database, job: BulkJob, step: JobStep, *, now: datetime) ->
         SELECT changed, skipped, NULL, NULL, NULL
         FROM job WHERE job_id = %(job_id)s AND step_id = %(step_id)s  -- by the first run
         UNION ALL
-        SELECT NULL, NULL, delivery_id, delivery.tenant_id, name
-        FROM woken JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
+        SELECT NULL, NULL, woken.delivery_id, known.tenant_id, known.name
+        FROM woken
+        CROSS JOIN LATERAL (  -- LIMIT, so that a row is looked up for each, however many PostgreSQL expects
+            SELECT delivery.tenant_id, destination.name
+            FROM delivery JOIN destination USING (destination_id)
+            WHERE delivery.delivery_id = woken.delivery_id
+            LIMIT 1
+        ) AS known
         """,
         _of_step(job, step, now=now),
         repeatable=True,

@@ -164,6 +164,7 @@ ROWS: dict[str, dict[str, object]] = {
         "probe_until": None,
         "silent_since": None,
         "roused_at": None,
+        "catch_up_from": None,
         "share": None,
     },
     "attempt_under_way": {
@@ -699,7 +700,7 @@ MAY_BE_EMPTY = {
     *(("destination_flow", name) for name in ("counted_since", "open_until", "probe_id", "probe_until", "share")),
     *(("delivery", name) for name in ("ask_at", "asking_id", "asking_until", "ask_silent")),
     *(("delivery", name) for name in ("questions_made", "questions_answered", "first_answered_at")),
-    *(("destination_flow", name) for name in ("silent_since", "roused_at")),
+    *(("destination_flow", name) for name in ("silent_since", "roused_at", "catch_up_from")),
     *(("attempt", name) for name in ("reason", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "moved_lease_id")),
     *(("attempt", name) for name in ("remote_address", "egress_address", "status", "response_headers")),
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),

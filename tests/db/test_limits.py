@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from db import deliveries
+from db import attempts, deliveries
 from db.connection import Database
 from db.deliveries import Acceptance
-from domain.deliveries import PASS_THROUGH_ATTEMPTS, Claim, NotDue, State, WaitingFor
+from domain.deliveries import PASS_THROUGH_ATTEMPTS, Claim, NotDue, Record, State, WaitingFor
 from domain.destinations import DestinationState
 from domain.errors import NotNow
 from domain.ids import DeliveryId
@@ -21,7 +21,7 @@ from domain.options import DestinationOptions
 from domain.wakeups import LEAST_LOOKS
 from runtime.settings import DatabaseSettings
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
-from tests.db.test_repeats import MANAGED, NOW, PARTNER, changes, later
+from tests.db.test_repeats import MANAGED, NOW, PARTNER, attempt, changes, later
 from tests.support.databases import FreshDatabase
 
 BREAKER = CircuitBreaker(failure_ratio=0.5, window_seconds=60, minimum_attempts=4, open_seconds=30)
@@ -287,6 +287,95 @@ def test_a_change_opens_no_breaker(superuser: Database) -> None:
     made = set_up(superuser, options, 3)
     changes(replace(MANAGED, state=DestinationState.ACTIVE, options=options))(superuser)
     assert len(claimed(claim(superuser, made, later(2)))) == 3
+
+
+def waiting_for_the_breaker(superuser: Database, number: int, *, limits: Limits | None = None) -> list[DeliveryId]:
+    """So many deliveries that an open breaker makes wait, until 30 s after NOW and longer."""
+    made = set_up(superuser, DestinationOptions(circuit_breaker=BREAKER, limits=limits), number + 4)
+    tried(superuser, made[:4], 0, failed=True)
+    assert claimed(claim(superuser, made[4:], later(1))) == []
+    return made[4:]
+
+
+def probe(superuser: Database, delivery_id: DeliveryId, at: float, *, failed: bool = False) -> set[DeliveryId]:
+    """Whom the end of an attempt wakes that is let through to see whether the partner answers."""
+    (sent,) = claimed(claim(superuser, [delivery_id], later(at)))
+    state = State.FAILED if failed else State.DELIVERED
+    return {woken.delivery_id for woken in record(superuser, [sent], later(at), state, failed=failed).woken}
+
+
+def test_what_an_open_breaker_made_wait_goes_on_within_a_few_rounds_once_it_has_closed(superuser: Database) -> None:
+    """And not 20 a second, behind whatever has been accepted since."""
+    waiting = waiting_for_the_breaker(superuser, 100)
+    woken, rounds, sent = probe(superuser, waiting[0], 30), 0, {waiting[0]}
+    while woken:
+        claims = claimed(claim(superuser, sorted(woken), later(30)))
+        assert {claim.delivery_id for claim in claims} == woken
+        assert sent.isdisjoint(woken)  # each is woken once
+        sent |= woken
+        woken = {one.delivery_id for one in record(superuser, claims, later(30)).woken}
+        rounds += 1
+    assert sent == set(waiting)
+    assert rounds <= 7
+    assert superuser.rows("SELECT catch_up_from FROM destination_flow", {}) == [{"catch_up_from": None}]
+
+
+def test_those_that_were_accepted_first_go_on_first(superuser: Database) -> None:
+    waiting = waiting_for_the_breaker(superuser, 6)
+    assert probe(superuser, waiting[5], 30) == set(waiting[:2])
+
+
+def test_a_partner_that_fails_again_is_sent_no_more(superuser: Database) -> None:
+    waiting = waiting_for_the_breaker(superuser, 30)
+    assert probe(superuser, waiting[0], 30, failed=True) == set()
+    assert claimed(claim(superuser, waiting[1:], later(35))) == []
+    woken = probe(superuser, waiting[1], 60)
+    assert woken == set(waiting[2:4])
+    assert probe(superuser, waiting[2], 60, failed=True) == set()
+    for delivery_id in waiting[3:6]:
+        probe(superuser, delivery_id, 60, failed=True)
+    assert flow_of(superuser)["open_until"] == later(90)
+    assert claimed(claim(superuser, waiting[6:], later(89))) == []
+    assert probe(superuser, waiting[20], 90) == {waiting[6], waiting[7]}
+
+
+def test_with_a_rate_each_waits_for_its_turn(superuser: Database) -> None:
+    waiting = waiting_for_the_breaker(superuser, 6, limits=Limits(rate=10.0, burst=10))
+    assert probe(superuser, waiting[0], 30) == set()
+
+
+def test_whoever_records_again_wakes_the_same(superuser: Database) -> None:
+    waiting = waiting_for_the_breaker(superuser, 6)
+    (sent,) = claimed(claim(superuser, waiting[:1], later(30)))
+    again = [written_twice(superuser, sent, later(30)) for _ in range(2)]
+    assert again == [set(waiting[1:3])] * 2
+
+
+def written_twice(superuser: Database, sent: Claim, at: datetime) -> set[DeliveryId]:
+    made = replace(attempt("answered", number=1, attempt_id=7), delivery_id=sent.delivery_id)
+    outcome = Record(attempt=made, lease_id=sent.lease_id, next_state=State.DELIVERED, due_at=None, failed=False)
+    return {woken.delivery_id for woken in attempts.record(superuser, [outcome], now=at).woken}
+
+
+def test_what_waits_for_something_else_is_passed_over(superuser: Database) -> None:
+    """More of it than is read at once."""
+    waiting = waiting_for_the_breaker(superuser, 8)
+    superuser.connection().execute(
+        """
+        INSERT INTO delivery (delivery_id, tenant_id, destination_id, created_at, attempts_allowed, idempotency_key,
+                              fingerprint, method, path, query, headers, metadata, due_at, attempts_made, state)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, tenant_id, destination_id, created_at, 10, 'k' || n, fingerprint, method,
+               path, query, headers, metadata, due_at + interval '1 day', 1, 'pending'
+        FROM delivery CROSS JOIN generate_series(2000, 4100) AS n
+        WHERE delivery_id = %s
+        """,
+        [waiting[7]],
+    )
+    last = ids(8000)[7999]
+    accept(superuser, last, now=later(2))
+    assert claimed(claim(superuser, [last], later(2))) == []
+    woken = [probe(superuser, delivery_id, 30) for delivery_id in waiting[:6]]
+    assert woken == [set(waiting[1:3]), set(waiting[3:5]), set(waiting[5:7]), {waiting[7]}, set(), {last}]
 
 
 def test_probes_are_one_at_a_time_whatever_overlaps(superuser: Database, shared_database: FreshDatabase) -> None:

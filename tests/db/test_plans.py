@@ -1,13 +1,15 @@
 """What PostgreSQL reads for one delivery among many: rows that an index leads to, and no table from end to end."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from db import attempts, deliveries
-from domain.limits import CircuitBreaker
+from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
+from domain.windows import SendingWindow
 from flows.accept import accept
 from flows.attempt import attempt_due
 from tests.support.gateway import Gateway
@@ -17,22 +19,22 @@ MANY = 20_000
 # before it considers one for all: that one must be as good.
 ROUNDS = 14
 GENEROUS_SECONDS = 60
+ATTEMPTS = """
+    INSERT INTO attempt (attempt_id, delivery_id, number, outcome, reason, started_at, total_ms)
+    SELECT gen_random_uuid(), delivery_id, number, 'unreachable', 'for this test', created_at, 1
+    FROM delivery CROSS JOIN generate_series(1, 2) AS number
+    WHERE state = 'delivered'
+"""
 
 
 @pytest.fixture
 def crowded(gateway: Gateway) -> Gateway:
-    """A gateway with a destination that is not there, and MANY deliveries that have ended, each with an attempt. No
+    """A gateway with a destination that is not there, and MANY deliveries that have ended, each with two attempts. No
     circuit breaker opens: each delivery is attempted."""
     gateway.destination("http://127.0.0.1:1", options=DestinationOptions(circuit_breaker=CircuitBreaker(enabled=False)))
     accept(gateway.new(), wait_seconds=None, services=gateway.services)
     gateway.copy_deliveries(MANY)
-    gateway.sql(
-        """
-        INSERT INTO attempt (attempt_id, delivery_id, number, outcome, reason, started_at, total_ms)
-        SELECT gen_random_uuid(), delivery_id, 1, 'unreachable', 'for this test', created_at, 1 FROM delivery
-        WHERE state = 'delivered'
-        """
-    )
+    gateway.sql(ATTEMPTS)
     gateway.sql("VACUUM ANALYZE delivery, delivery_body, attempt, destination")
     gateway.queue.take()
     gateway.services.database.close()
@@ -53,11 +55,37 @@ def wait_for_counts(gateway: Gateway) -> None:
         time.sleep(0.05)
 
 
-def read(gateway: Gateway) -> dict[str, dict[str, Any]]:
-    rows = gateway.sql(
-        "SELECT relname, seq_scan, seq_tup_read, idx_tup_fetch, n_tup_ins FROM pg_stat_user_tables"
-        " WHERE relname IN ('delivery', 'delivery_body', 'attempt')"
+@pytest.fixture
+def waiting(gateway: Gateway) -> Gateway:
+    """The same, where half of them have not ended, and wait in two lines: for a slot, and behind one of their key."""
+    options = DestinationOptions(
+        circuit_breaker=CircuitBreaker(enabled=False),
+        limits=Limits(concurrency=5),
+        windows=(SendingWindow(days=(1, 2, 3, 4, 5, 6, 7), opens="00:00", closes="24:00", time_zone="Europe/Berlin"),),
     )
+    gateway.destination("http://127.0.0.1:1", options=options)
+    accept(gateway.new(), wait_seconds=None, services=gateway.services)
+    gateway.copy_deliveries(MANY, states=("delivered", "pending"))
+    gateway.sql(ATTEMPTS)
+    gateway.sql("INSERT INTO slot_waiter SELECT destination_id, delivery_id FROM delivery WHERE state = 'pending'")
+    gateway.sql(
+        """
+        WITH keyed AS (
+            UPDATE delivery SET ordering_key = 'busy' WHERE state = 'pending' RETURNING destination_id, delivery_id
+        )
+        INSERT INTO ordering_place
+        SELECT destination_id, 'busy', nextval('ordering_place_number'), delivery_id FROM keyed
+        """
+    )
+    gateway.sql("VACUUM ANALYZE")
+    gateway.queue.take()
+    gateway.services.database.close()
+    wait_for_counts(gateway)
+    return gateway
+
+
+def read(gateway: Gateway) -> dict[str, dict[str, Any]]:
+    rows = gateway.sql("SELECT relname, seq_scan, seq_tup_read, idx_tup_fetch, n_tup_ins FROM pg_stat_user_tables")
     return {row["relname"]: row for row in rows}
 
 
@@ -85,3 +113,19 @@ def test_the_life_of_a_delivery_walks_through_no_table(crowded: Gateway) -> None
         assert after[table]["seq_tup_read"] == before[table]["seq_tup_read"], table
         assert after[table]["seq_scan"] == before[table]["seq_scan"], table
         assert 0 < after[table]["idx_tup_fetch"] - before[table]["idx_tup_fetch"] < 100 * ROUNDS, table
+
+
+def test_what_waits_in_long_lines_is_found_without_a_walk_through_them(waiting: Gateway) -> None:
+    """Some are sent, others find no slot or wait for their key; and each end passes its slot on."""
+    before = read(waiting)
+    for number in range(ROUNDS):
+        for key in (None, f"quiet {number}", "busy"):
+            accept(replace(waiting.new(), ordering_key=key), wait_seconds=None, services=waiting.services)
+        attempt_due(waiting.queue.take(), services=waiting.services)
+    waiting.services.database.close()
+    wait_for_counts(waiting)
+    after = read(waiting)
+    assert after["attempt"]["n_tup_ins"] > before["attempt"]["n_tup_ins"]
+    for table in ("delivery", "delivery_body", "attempt", "slot_waiter", "ordering_place"):
+        assert after[table]["seq_scan"] == before[table]["seq_scan"], table
+        assert after[table]["idx_tup_fetch"] - before[table]["idx_tup_fetch"] < 400 * ROUNDS, table
