@@ -25,6 +25,7 @@ from tools.package import pinned
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
 ENTRY_LIMIT_BYTES = 5_000_000  # an advisory has some kilobytes
+WORDS_MAX = 120  # of a description: PyPA's have no summary
 TOTAL_LIMIT_BYTES = 4_000_000_000  # of all entries; the export has some hundred megabytes
 FOUND, REFUSED = 1, 2
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -59,6 +60,7 @@ class Advisory(msgspec.Struct):
     id: str
     modified: str
     summary: str = ""
+    details: str = ""
     withdrawn: str | None = None
     aliases: list[str] = []
     affected: list[AffectedPackage] = []
@@ -66,11 +68,12 @@ class Advisory(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weakness:
-    """A pinned version that an advisory is about. `fixed` names the versions that no longer have it, perhaps none."""
+    """A pinned version that advisories are about. `fixed` names the versions that no longer have it, perhaps none."""
 
     name: str
     version: str
-    advisory: Advisory
+    names: tuple[str, ...]
+    words: str
     fixed: tuple[str, ...]
 
 
@@ -91,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AuditError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
-    found = list(weaknesses(pins, advisories))
+    found = merged(weaknesses(pins, advisories))
     _print(found, pins=pins, newest=newest_entry)
     return FOUND if found else 0
 
@@ -163,9 +166,36 @@ def weaknesses(pins: Mapping[str, str], advisories: Iterable[Advisory]) -> Itera
                 yield Weakness(
                     name=name,
                     version=pins[name],
-                    advisory=advisory,
+                    names=(advisory.id, *advisory.aliases),
+                    words=_words(advisory),
                     fixed=tuple(version for version in fixed if version),
                 )
+
+
+def _words(advisory: Advisory) -> str:
+    """The summary, else how the details begin."""
+    words = " ".join((advisory.summary or advisory.details).split())
+    return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX].rpartition(' ')[0]} ..."
+
+
+def merged(found: Iterable[Weakness]) -> list[Weakness]:
+    """One for each weakness: the export has it from several databases, which name each other as aliases."""
+    apart: list[Weakness] = []
+    for weakness in found:
+        same = [other for other in apart if other.name == weakness.name and {*other.names} & {*weakness.names}]
+        apart = [other for other in apart if other not in same]
+        apart.append(_together([*same, weakness]))
+    return apart
+
+
+def _together(same: list[Weakness]) -> Weakness:
+    return Weakness(
+        name=same[0].name,
+        version=same[0].version,
+        names=tuple(dict.fromkeys(name for weakness in same for name in weakness.names)),
+        words=min((weakness.words for weakness in same if weakness.words), key=len, default=""),
+        fixed=tuple(dict.fromkeys(version for weakness in same for version in weakness.fixed)),
+    )
 
 
 def _name(affected: AffectedPackage) -> str:
@@ -209,8 +239,8 @@ def _print(found: list[Weakness], *, pins: Mapping[str, str], newest: str) -> No
         return
     table = Table("package", "version", "advisory", "what", "fixed in")
     for weakness in found:
-        names = ", ".join((weakness.advisory.id, *weakness.advisory.aliases))
-        cells = (weakness.name, weakness.version, names, weakness.advisory.summary, ", ".join(weakness.fixed) or "-")
+        names, fixed = ", ".join(weakness.names), ", ".join(weakness.fixed) or "-"
+        cells = (weakness.name, weakness.version, names, weakness.words, fixed)
         table.add_row(*map(_printable, cells))
     console.print(table)
     console.print(f"{len(found)} known weaknesses in what ships, as of {newest}.")

@@ -66,6 +66,56 @@ def test_another_version_or_package_is_not(entry: dict[str, Any], tmp_path: Path
     assert list(audit.weaknesses(PINS, audit.read(export(tmp_path / "all.zip", entry), PINS))) == []
 
 
+def of_pypa(**more: Any) -> dict[str, Any]:
+    """As PyPA's database has a weakness: no summary, commits beside versions, and every version listed."""
+    package = {"ecosystem": "PyPI", "name": "jmespath", "purl": "pkg:pypi/jmespath"}
+    commits = {"type": "GIT", "repo": "https://git.invalid/x", "events": [{"introduced": "0"}, {"fixed": "f09c261c"}]}
+    versions = {"type": "ECOSYSTEM", "events": [{"introduced": "1.0"}, {"fixed": "1.1.1"}]}
+    affected = {"package": package, "ranges": [commits, versions], "versions": ["1.0", "1.0b1", "1.1.0", "2.0.0-final"]}
+    return {
+        "id": "PYSEC-2026-1",
+        "modified": "2026-02-17T07:18:27.688636Z",
+        "published": "2026-01-29T19:15:00Z",
+        "aliases": ["CVE-2026-1", "GHSA-xxxx"],
+        "details": f"jmespath is a query language.\nIts {'very ' * 60}deep nesting",
+        "affected": [affected],
+        "references": [{"type": "WEB", "url": "https://pypa.invalid"}],
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N"}],
+        **more,
+    }
+
+
+def of_github(**more: Any) -> dict[str, Any]:
+    """As GitHub's has the same one: a summary, no list of versions, and members of its own."""
+    versions = {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1.1"}]}
+    return {
+        "schema_version": "1.4.0",
+        "id": "GHSA-xxxx",
+        "modified": "2026-01-29T21:50:16Z",
+        "aliases": ["CVE-2026-1"],
+        "summary": "jmespath recurses without an end",
+        "details": "### Summary\n\nDeep.",
+        "affected": [{"package": {"ecosystem": "PyPI", "name": "jmespath"}, "ranges": [versions]}],
+        "database_specific": {"cwe_ids": ["CWE-476"], "severity": "HIGH", "github_reviewed": True},
+        **more,
+    }
+
+
+def test_one_weakness_of_two_databases_is_one_row_with_the_words_of_the_shorter(tmp_path: Path) -> None:
+    entries = (of_pypa(), of_github(), of_github(id="GHSA-other", aliases=[], summary="another"))
+    found = audit.merged(audit.weaknesses(PINS, audit.read(export(tmp_path / "all.zip", *entries), PINS)))
+    assert [weakness.names for weakness in found] == [("PYSEC-2026-1", "CVE-2026-1", "GHSA-xxxx"), ("GHSA-other",)]
+    assert [weakness.words for weakness in found] == ["jmespath recurses without an end", "another"]
+    assert [weakness.fixed for weakness in found] == [("1.1.1",), ("1.1.1",)]
+
+
+def test_a_weakness_without_a_summary_is_described_by_the_beginning_of_its_details(tmp_path: Path) -> None:
+    (found,) = audit.weaknesses(PINS, audit.read(export(tmp_path / "all.zip", of_pypa()), PINS))
+    assert found.words.startswith("jmespath is a query language. Its very")
+    assert found.words.endswith(" very ...")
+    assert len(found.words) <= audit.WORDS_MAX + 4
+
+
 def test_the_page_says_what_is_weak_and_what_it_was_read_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
