@@ -18,7 +18,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tools.package import pinned
 
@@ -237,7 +237,7 @@ def _print(found: list[Weakness], *, pins: Mapping[str, str], newest: str) -> No
     if not found:
         console.print(f"None of the {len(pins)} packages that ship has a known weakness, as of {newest}.")
         return
-    table = Table("package", "version", "advisory", "what", "fixed in")
+    table = Table(*(Column(head, overflow="fold") for head in ("package", "version", "advisory", "what", "fixed in")))
     for weakness in found:
         names, fixed = ", ".join(weakness.names), ", ".join(weakness.fixed) or "-"
         cells = (weakness.name, weakness.version, names, weakness.words, fixed)

@@ -222,3 +222,11 @@ def test_make_audit_needs_its_file(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "OSV=" in done.stderr
     assert make("audit", f"OSV={export(tmp_path / 'all.zip', advisory('another'))}").returncode == 0
+
+
+def test_a_long_name_of_an_advisory_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = advisory("pycurl", versions=["7.49.0"], aliases=[f"SNYK-{'X' * 90}-END"], summary="w " * 200)
+    assert audit.main(["--osv", str(export(tmp_path / "all.zip", weak))]) == audit.FOUND
+    said = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    assert "END" in said.replace(" ", "").replace("\n", "").replace("\N{BOX DRAWINGS LIGHT VERTICAL}", "")
