@@ -47,7 +47,7 @@ CALL_SECONDS = 9.0
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 # libpq has no code for a certificate that it does not trust, only OpenSSL's words; the second ones are for a root of
 # the same name with another key.
-_UNTRUSTED = re.compile(r"certificate|signature failure")
+_UNTRUSTED = r"certificate|signature failure"
 # PostgreSQL refused before it did anything, because of this session's prepared statements: prepared before a migration
 # (0A000, "cached plan must not change result type"), or lost (26000) or confused with another's (42P05) by a pooler in
 # between. A new session has none; nothing was done, so any statement is run again.
@@ -233,7 +233,7 @@ class Database:
                 row_factory=dict_row,
             )
         except _GONE as error:
-            if _UNTRUSTED.search(str(error)):
+            if re.search(_UNTRUSTED, str(error)):
                 raise self._untrusted() from None
             raise unavailable(error) from None
 

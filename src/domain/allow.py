@@ -4,8 +4,8 @@ import re
 
 from domain.values import value_class
 
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
-_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")  # RFC 3986 section 2.3
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
+_UNRESERVED = r"[A-Za-z0-9._~-]"  # RFC 3986 section 2.3
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -24,9 +24,9 @@ def plain_path(path: str) -> str:
     Other escapes stay, since a server may or may not decode them. So what begins with a prefix here begins with it for
     every server, and it does not climb out again, which `domain.targets.path_fault` makes sure of.
     """
-    return _ESCAPE.sub(_decoded, path or "/") if "%" in path else path or "/"
+    return re.sub(_ESCAPE, _decoded, path or "/") if "%" in path else path or "/"
 
 
 def _decoded(escape: re.Match[str]) -> str:
     character = chr(int(escape[0][1:], 16))
-    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()
+    return character if re.fullmatch(_UNRESERVED, character) else escape[0].upper()

@@ -16,15 +16,15 @@ from domain.outcomes import Headers
 LEAST_SECRET_CHARACTERS = 4
 # Encoders differ in what they escape: some a "=" in JSON, some an apostrophe in HTML and as which number, some a "!" in
 # a URL. These are read back, and the secret is looked for in what comes out.
-_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_PERCENT = rb"%[0-9A-Fa-f]{2}"
 _ESCAPES = (
-    re.compile(rb"\\u[0-9A-Fa-f]{4}|\\[\"\\/']"),
-    re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"),
+    rb"\\u[0-9A-Fa-f]{4}|\\[\"\\/']",
+    rb"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});",
     _PERCENT,
 )
 _LONGEST_ESCAPE_BYTES = 10
-_LOWER_ESCAPE = re.compile(r"%[0-9A-F]{2}")
-_LINE_BREAK = re.compile(rb"[\r\n]")
+_LOWER_ESCAPE = r"%[0-9A-F]{2}"
+_LINE_BREAK = rb"[\r\n]"
 
 
 def secrets_in(headers: Headers) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _wrapped_places(data: bytes, secrets: tuple[str, ...]) -> Iterator[tuple[int
     """Where base64 of `secrets` goes over several lines, as in e-mail (RFC 2045 section 6.8)."""
     text = data.translate(None, b"\r\n")
     found = [place for form in _all_base64_forms(secrets) for place in _places(text, form)] if text != data else []
-    breaks = array("q", (match.start() for match in _LINE_BREAK.finditer(data)) if found else ())
+    breaks = array("q", (match.start() for match in re.finditer(_LINE_BREAK, data)) if found else ())
 
     def place_of(position: int) -> int:
         return position + bisect_right(range(len(breaks)), position, key=lambda at: breaks[at] - at)
@@ -99,11 +99,11 @@ def _escaped_places(data: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]
         yield from _places_read(data.replace(b"+", b" "), _PERCENT, forms)  # a space, in forms
 
 
-def _places_read(data: bytes, escape: re.Pattern[bytes], forms: list[bytes]) -> Iterator[tuple[int, int]]:
+def _places_read(data: bytes, escape: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]]:
     """Where `forms` occur in the decoded `data`, as positions in `data` itself."""
     read, at = bytearray(), 0
     read_places, data_places = array("q", (0,)), array("q", (0,))
-    for match in escape.finditer(data):
+    for match in re.finditer(escape, data):
         read += data[at : match.start()]
         read_places.append(len(read))
         data_places.append(match.start())
@@ -184,7 +184,7 @@ def _text_forms(secret: str) -> Iterator[bytes]:
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     forms = {secret, *quoted, *escaped, html.escape(secret)}
-    forms |= {_LOWER_ESCAPE.sub(lambda match: match[0].lower(), form) for form in quoted}
+    forms |= {re.sub(_LOWER_ESCAPE, lambda match: match[0].lower(), form) for form in quoted}
     forms |= {form.replace("/", "\\/") for form in escaped}
     for form in forms:
         yield form.encode()

@@ -23,7 +23,7 @@ AMBIGUOUS_STATUSES = frozenset({408, 500, 502, 504})
 # section 8.1, RFC 5842 section 7.2, RFC 2774 section 7, RFC 6585 section 6).
 LASTING_STATUSES = frozenset({501, 505, 506, 508, 510, 511})
 _SERVER_ERROR = 500
-_DIGITS = re.compile(r"[0-9]+")
+_DIGITS = r"[0-9]+"
 _LONGEST_RETRY_AFTER = 1000  # Python reads numbers of 4,300 digits and raises for longer ones; no date needs this
 _MOST_RETRY_AFTER = 10
 
@@ -158,7 +158,7 @@ def retry_after(headers: Headers, *, now: datetime) -> datetime | None:
 
 def _moment(value: str, *, now: datetime) -> datetime | None:
     latest = now + timedelta(seconds=RETRY_AFTER_CAP_SECONDS)
-    if _DIGITS.fullmatch(value):
+    if re.fullmatch(_DIGITS, value):
         return min(latest, now + timedelta(seconds=min(int(value), RETRY_AFTER_CAP_SECONDS)))
     named = _http_date(value)
     return None if named is None else min(named, latest)

@@ -25,15 +25,15 @@ WEBHOOK_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 MESSAGE_HEADERS = ("signature-input", "signature")
 # What a request has besides header fields (RFC 9421 section 2.2); @status belongs to responses.
 _DERIVED = frozenset({"@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query"})
-_QUERY_PARAMETER = re.compile(r'@query-param;name="((?:[A-Za-z0-9*\-._]|%[0-9A-F]{2})*)"')
-_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_QUERY_PARAMETER = r'@query-param;name="((?:[A-Za-z0-9*\-._]|%[0-9A-F]{2})*)"'
+_FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9a-z]+"
 # They concern one connection (RFC 9110 section 7.6.1), or are what the signature is written into.
 _NEVER_COVERED = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
     | set(MESSAGE_HEADERS)
 )
-_LABEL = re.compile(r"[a-z*][a-z0-9_\-.*]{0,62}")  # RFC 8941 section 3.1.2: the key of a dictionary
-_TEXT = re.compile(r"[\x20-\x7e]*")  # RFC 8941 section 3.3.3: a string
+_LABEL = r"[a-z*][a-z0-9_\-.*]{0,62}"  # RFC 8941 section 3.1.2: the key of a dictionary
+_TEXT = r"[\x20-\x7e]*"  # RFC 8941 section 3.3.3: a string
 # RFC 7515 section 4.1: what a header has by itself, which `crit` must not name (section 4.1.11).
 _OWN_MEMBERS = ("alg", "kid", "b64", "crit")
 _REGISTERED = frozenset(
@@ -345,7 +345,7 @@ def shares_headers(form: Form, other: Form) -> bool:
 
 def component_fault(component: str) -> str | None:
     """Why a signature of a request cannot cover `component`, as RFC 9421 section 2 writes it; None when it can."""
-    if component in _DERIVED or _QUERY_PARAMETER.fullmatch(component):
+    if component in _DERIVED or re.fullmatch(_QUERY_PARAMETER, component):
         return None
     if component.startswith("@query-param"):
         return 'must be written as @query-param;name="...", with the name percent-encoded (RFC 9421 section 2.2.8)'
@@ -355,25 +355,27 @@ def component_fault(component: str) -> str | None:
         return "must be @authority, which a request has in every version of HTTP"
     if component in _NEVER_COVERED:
         return "is written by the client, the connection or the signature itself, so no signature can cover it"
-    if not _FIELD_NAME.fullmatch(component):
+    if not re.fullmatch(_FIELD_NAME, component):
         return "must be the name of a header in lower case, without parameters"
     return None
 
 
 def query_parameter(component: str) -> str | None:
     """The name, percent-encoded, of the query parameter that `component` means; None where it means something else."""
-    match = _QUERY_PARAMETER.fullmatch(component)
+    match = re.fullmatch(_QUERY_PARAMETER, component)
     return match[1] if match else None
 
 
 def label_fault(label: str) -> str | None:
     """Why `label` cannot be a signature's label; None when it can."""
-    return None if _LABEL.fullmatch(label) else "must be 1 to 63 of a-z, 0-9, _, -, . and *, and begin with a-z or *"
+    return (
+        None if re.fullmatch(_LABEL, label) else "must be 1 to 63 of a-z, 0-9, _, -, . and *, and begin with a-z or *"
+    )
 
 
 def text_fault(text: str) -> str | None:
     """Why `text` cannot be a key id, a tag or part of a header; None when it can."""
-    return None if _TEXT.fullmatch(text) else "must be ASCII without control characters"
+    return None if re.fullmatch(_TEXT, text) else "must be ASCII without control characters"
 
 
 def member_faults(members: Mapping[str, object], critical: Iterable[str]) -> list[tuple[str, str]]:

@@ -7,17 +7,15 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 _PATH = re.compile(r"(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)*")  # RFC 3986 section 3.3
 _QUERY = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")  # RFC 3986 section 3.4
 _MOST_DECODINGS = 8
-_PERCENTS = re.compile(rb"%(?:25)+")  # a percent sign, however often it was encoded
-_WIDE_ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})")  # of IIS
-_PARAMETERS = re.compile(
-    rb"[;?#\x00]"
-)  # a segment's name ends there: for Tomcat (;), after decoding (?, #), in C (NUL)
-_BLANKS = re.compile(rb"[\x00-\x20\x7f]+")  # Windows drops blanks, others drop control characters
+_PERCENTS = rb"%(?:25)+"  # a percent sign, however often it was encoded
+_WIDE_ESCAPE = r"%u([0-9A-Fa-f]{4})"  # of IIS
+_PARAMETERS = rb"[;?#\x00]"  # a segment's name ends there: for Tomcat (;), after decoding (?, #), in C (NUL)
+_BLANKS = rb"[\x00-\x20\x7f]+"  # Windows drops blanks, others drop control characters
 # Overlong forms as lax decoders read them, which look only at the lower six bits of the last byte.
 _OVERLONG = (
-    (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2e\x6e\xae\xee]"), b"."),
-    (re.compile(rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2f\x6f\xaf\xef]"), b"/"),
-    (re.compile(rb"(?:\xc1|\xe0\x81|\xf0\x80\x81)[\x1c\x5c\x9c\xdc]"), rb"\\"),
+    (rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2e\x6e\xae\xee]", b"."),
+    (rb"(?:\xc0|\xe0\x80|\xf0\x80\x80)[\x2f\x6f\xaf\xef]", b"/"),
+    (rb"(?:\xc1|\xe0\x81|\xf0\x80\x81)[\x1c\x5c\x9c\xdc]", rb"\\"),
 )
 _SLASHES = {0x2044: "/", 0x2215: "/", 0x29F8: "/", 0x2216: "\\", 0x29F5: "\\"}  # Windows maps these, NFKC does not
 _USUAL_PORTS = {"http": 80, "https": 443}
@@ -49,7 +47,7 @@ def _dot_segment_fault(path: str) -> str | None:
     """Why a server may read `path` as leaving its base, however often it decodes and whatever it takes for a dot."""
     raw = path.encode("latin-1", "replace")
     for _ in range(_MOST_DECODINGS):
-        plain = _overlong(unquote_to_bytes(_PERCENTS.sub(b"%", raw)))
+        plain = _overlong(unquote_to_bytes(re.sub(_PERCENTS, b"%", raw)))
         if _climbs(raw) or _climbs(plain):
             return "must not contain the segments '.' or '..', nor anything that a server may decode to one"
         decoded = _look_alikes(plain)
@@ -61,7 +59,7 @@ def _dot_segment_fault(path: str) -> str | None:
 
 def _climbs(path: bytes) -> bool:
     return any(
-        _BLANKS.sub(b"", _PARAMETERS.split(segment, maxsplit=1)[0]) in (b".", b"..")
+        re.sub(_BLANKS, b"", re.split(_PARAMETERS, segment, maxsplit=1)[0]) in (b".", b"..")
         for segment in re.split(rb"[/\\]", path)
     )
 
@@ -69,14 +67,14 @@ def _climbs(path: bytes) -> bool:
 def _overlong(raw: bytes) -> bytes:
     """`raw` with dots, slashes and backslashes in place of their forbidden long forms (RFC 3629 section 10)."""
     for form, character in _OVERLONG:
-        raw = form.sub(character, raw)
+        raw = re.sub(form, character, raw)
     return raw
 
 
 def _look_alikes(raw: bytes) -> bytes:
     """`raw` as a server reads it that knows %u002e and maps full-width characters to ASCII ones."""
     text = raw.decode("utf-8", "surrogateescape")
-    text = _WIDE_ESCAPE.sub(lambda match: _character(match[1]), text)
+    text = re.sub(_WIDE_ESCAPE, lambda match: _character(match[1]), text)
     return normalize("NFKC", text).translate(_SLASHES).encode("utf-8", "surrogateescape")
 
 

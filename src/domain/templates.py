@@ -6,14 +6,14 @@
 import re
 from collections.abc import Collection, Mapping
 
-_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
+_PART = r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+"
 _LITERAL_BRACES = {"{{": "{", "}}": "}"}
 
 
 def template_fault(template: str, *, fields: Collection[str]) -> str | None:
     """Why `template` cannot be filled in with `fields` alone; None when it can. Says which fields there are, and
     how many are unknown: what was sent is not repeated."""
-    matches = list(_PART.finditer(template))
+    matches = list(re.finditer(_PART, template))
     lone = next((match[0] for match in matches if match[0] in ("{", "}")), None)
     if lone is not None:
         return f"has a '{lone}' without its counterpart; a literal brace is written twice"
@@ -26,12 +26,12 @@ def template_fault(template: str, *, fields: Collection[str]) -> str | None:
 
 def fields_in(template: str) -> frozenset[str]:
     """The names of the fields in `template`."""
-    return frozenset(match[1] for match in _PART.finditer(template) if match[1] is not None)
+    return frozenset(match[1] for match in re.finditer(_PART, template) if match[1] is not None)
 
 
 def times_in(template: str, field: str) -> int:
     """How often `field` is in `template`."""
-    return sum(match[1] == field for match in _PART.finditer(template))
+    return sum(match[1] == field for match in re.finditer(_PART, template))
 
 
 def filled(template: str, values: Mapping[str, bytes]) -> bytes:
@@ -41,5 +41,5 @@ def filled(template: str, values: Mapping[str, bytes]) -> bytes:
     """
     return b"".join(
         values[match[1]] if match[1] is not None else _LITERAL_BRACES.get(match[0], match[0]).encode()
-        for match in _PART.finditer(template)
+        for match in re.finditer(_PART, template)
     )

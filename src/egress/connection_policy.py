@@ -21,7 +21,7 @@ LONGEST_CONNECTION_SECONDS = 60  # certificates and routes are checked again, ho
 # libcurl clears a buffer for each request, of 64 KiB unless it is told otherwise: an eighth of what an attempt takes.
 SMALL_BUFFER_BYTES = 16 * 1024  # the least that libcurl takes, and what fits into one TLS record
 
-_NOT_PROCESSED = re.compile(rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b")
+_NOT_PROCESSED = rb"REFUSED_STREAM, retrying|received GOAWAY, error=\d+, last_stream=0\b"
 
 _NO_HANDSHAKE = Handshake()  # of a request without TLS, for which nothing reads into it
 _OF_HTTP_1 = frozenset({pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1})
@@ -121,7 +121,7 @@ class ConnectionPolicy:
         reused connection the log does not say which stream it is, so it is not read (docs/adr/0003).
         """
         if kind == pycurl.INFOTYPE_TEXT:
-            self.not_processed = self.not_processed or _NOT_PROCESSED.match(line) is not None
+            self.not_processed = self.not_processed or re.match(_NOT_PROCESSED, line) is not None
         else:
             self._read_handshake(kind, line)
 

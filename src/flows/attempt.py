@@ -30,7 +30,6 @@ from domain.values import value_class
 from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
-from flows.jobs import advance
 from flows.judge import JudgedAttempt, judged
 from flows.prepare import BatchTokens, prepared, seal_key
 from flows.services import Services
@@ -169,6 +168,8 @@ def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[
 
 def _advanced(wakeup: Wakeup, *, services: Services) -> list[Wakeup]:
     """A fault of ours in a step must not keep the deliveries of the batch from being sent."""
+    from flows.jobs import advance  # with all about jobs, which are rare
+
     later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
     return isolated(
         partial(advance, wakeup, services=services),

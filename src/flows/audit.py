@@ -9,9 +9,8 @@ from uuid import UUID
 from db import audit
 from db.connection import Database
 from domain.audit import AuditCheckpoint, Detail, Entry, canonical, storable
-from domain.destinations import GONE
 from domain.errors import DatabaseUnavailable, StatementRefused
-from domain.ids import RANDOM_BYTES, DestinationId, TenantId, uuid7
+from domain.ids import RANDOM_BYTES, TenantId, uuid7
 from domain.values import value_class
 from runtime.observability import logger
 
@@ -127,11 +126,3 @@ def log_act(act: Act, checkpoint: AuditCheckpoint | None, *, services: ActServic
         audit_sequence=None if checkpoint is None else checkpoint.sequence,
         audit_hash=None if checkpoint is None else checkpoint.hash.hex(),
     )
-
-
-def note_gone(tenant_id: TenantId, destination_id: DestinationId, *, services: ActServices) -> None:
-    """Notes that a partner's answer 410 disabled its destination. A trigger of the table writes the entry of the audit
-    log, in the statement that recorded the answer."""
-    logger.warning("a partner wants no more deliveries", destination_id=str(destination_id))
-    act = Act(tenant_id=tenant_id, actor=Actor(by=GONE), what="destination.disabled", on=destination_id)
-    log_act(act, None, services=services)

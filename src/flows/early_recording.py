@@ -17,7 +17,7 @@ from domain.errors import DatabaseUnavailable, StatementRefused
 from domain.ids import DeliveryId
 from domain.limits import usual_share
 from domain.outcomes import Exchange
-from flows.audit import note_gone
+from flows.gone import note_gone
 from flows.judge import JudgedAttempt, judged
 from flows.services import Services
 from flows.wake import wake

@@ -18,8 +18,8 @@ from domain.outcomes import Answered, OutcomeKind
 from domain.retry import Held, RetryAt
 from domain.values import value_class
 from domain.wakeups import Wakeup
-from flows.audit import note_gone
 from flows.early_recording import EarlyRecorder
+from flows.gone import note_gone
 from flows.groups import group_of
 from flows.judge import LAPSE_SECONDS, JudgedAttempt
 from flows.services import Services

@@ -10,7 +10,6 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 
 from domain.errors import ApprovalNeeded, Fault, InvalidRequest, Malformed
 from domain.values import value_class
-from handlers.proposing import proposed
 from handlers.request import Request, request_of
 from handlers.restriction import keep_within
 
@@ -109,6 +108,8 @@ def serves(router: Router, operation: Operation) -> Callable[[View], View]:
             try:
                 return view(request, **parts)
             except ApprovalNeeded as needed:
+                from handlers.proposing import proposed  # with proposals, which few tenants ask for
+
                 return proposed(request, pattern=operation.path, parts=parts, needed=needed)
 
         VIEWS[operation.method, operation.path] = view

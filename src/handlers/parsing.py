@@ -189,8 +189,6 @@ def _no_constant(name: str) -> None:
     raise Malformed(f"{name} is not JSON (RFC 8259 section 6)")
 
 
-# An escape that may be half of a pair. Bodies without one, nearly all, need no further check.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _READER = msgspec.json.Decoder()
 # As json.loads reads bytes, but made once instead of for each body.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
@@ -244,7 +242,7 @@ def _unknown(positions: list[int], known: Iterable[str]) -> str:
 def _said(message: str, kind: Any) -> str:
     """msgspec's message in the words of JSON and without the value, which some of its messages quote."""
     for pattern, said in _MESSAGES:
-        if match := pattern.fullmatch(message):
+        if match := re.fullmatch(pattern, message):
             return said(match, kind)
     choices = _choices(kind)
     return f"must be one of {', '.join(choices)}" if choices else "has a value that this field cannot have"
@@ -283,25 +281,25 @@ _TYPES = {
 }
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 # The messages of msgspec that speak of types alone.
-_MESSAGES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]], ...] = (
-    (re.compile("Expected `(.*)`, got `(.*)`"), _wrong_type),
-    (re.compile("Expected `str` matching regex .*", re.DOTALL), _wrong_form),
+_MESSAGES: tuple[tuple[str, Callable[[re.Match[str], Any], str]], ...] = (
+    ("Expected `(.*)`, got `(.*)`", _wrong_type),
+    ("(?s)Expected `str` matching regex .*", _wrong_form),
     (
-        re.compile(r"Expected `(str|array)` of length (>=|<=) (\d+)"),
+        r"Expected `(str|array)` of length (>=|<=) (\d+)",
         lambda match, _: (
             f"must have {_BOUNDS[match[2]]} {match[3]} {'character' if match[1] == 'str' else 'item'}"
             f"{'' if match[3] == '1' else 's'}"
         ),
     ),
     (
-        re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (-?[\d.]+?)(?:\.0)?"),
+        r"Expected `(?:int|float)` (>=|<=|>|<) (-?[\d.]+?)(?:\.0)?",
         lambda match, _: f"must be {_BOUNDS[match[1]]} {match[2]}",
     ),
     (
-        re.compile("Expected `datetime` with a timezone component|Invalid RFC3339.*"),
+        "Expected `datetime` with a timezone component|Invalid RFC3339.*",
         lambda match, _: "must be an RFC 3339 date and time with its offset, such as 2026-01-31T12:00:00Z",  # noqa: ARG005
     ),
-    (re.compile("Object missing required field `(.*)`"), lambda match, _: f"must have the field '{match[1]}'"),
+    ("Object missing required field `(.*)`", lambda match, _: f"must have the field '{match[1]}'"),
 )
 
 

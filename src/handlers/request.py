@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -15,11 +15,13 @@ from domain.errors import Fault, Forbidden, InvalidRequest, Malformed, NotFound,
 from domain.events import EVENT_KEY_PREFIX, is_reserved
 from domain.ids import TenantId
 from domain.values import value_class
-from flows.audit import Actor
+
+if TYPE_CHECKING:
+    from flows.audit import Actor
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _LONG_WAIT_DIGITS = 6  # as good as more of them, of which Python does not read just any number
-_ETAG = re.compile(r'"([0-9]{1,18})"')
+_ETAG = r'"([0-9]{1,18})"'
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -99,7 +101,7 @@ class Request:
         tags = [tag.strip() for tag in ",".join(sent).split(",")]
         if not sent or tags == ["*"]:
             return None
-        return frozenset(int(match[1]) for match in map(_ETAG.fullmatch, tags) if match)
+        return frozenset(int(match[1]) for match in (re.fullmatch(_ETAG, tag) for tag in tags) if match)
 
     def preferences(self) -> dict[str, str]:
         """The Prefer headers (RFC 7240); the first counts where one is repeated."""
@@ -153,8 +155,10 @@ def _is_unicode(request: Request) -> bool:
     return True
 
 
-def actor_of(request: Request) -> Actor:
+def actor_of(request: Request) -> "Actor":
     """Who makes this call."""
+    from flows.audit import Actor  # with the audit log: most calls are no acts
+
     return Actor(by=request.token_id, source_address=request.source_address, approval=request.approval)
 
 

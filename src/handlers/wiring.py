@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from db.connection import RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable
-from flows.audit import OperatorServices
 from runtime import aws, zones
 from runtime.aws import AwsCallFailed, rds_auth_token
 from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
 
 if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
+    from flows.audit import OperatorServices
     from flows.check_egress import EgressChecks
     from flows.seal_schedule import SealSchedule
     from flows.services import Services
@@ -98,8 +98,10 @@ def admin() -> Database:
     return database(AdminSettings.from_environment().database)
 
 
-def operators() -> OperatorServices:
+def operators() -> "OperatorServices":
     """Of handlers/admin.py, to write down what it did."""
+    from flows.audit import OperatorServices
+
     return OperatorServices(database=admin(), clock=utc_now, randomness=secrets.token_bytes)
 
 

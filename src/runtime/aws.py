@@ -32,9 +32,7 @@ _MAX_IDLE_SECONDS = 50  # idle for longer, it is not tried at all; load balancer
 _NO_ANSWER = "ConnectionFailed"
 _LONGEST_MESSAGE = 500
 _ANSWER_LIMIT_BYTES = 2 * 1024 * 1024
-_THROTTLES = re.compile(
-    r"throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)", re.IGNORECASE
-)
+_THROTTLES = r"(?i)throttl|too ?many ?requests|request ?limit|slow ?down|unavailable|internal ?(failure|error|server)"
 _UNSENT = frozenset(
     {
         pycurl.E_COULDNT_RESOLVE_HOST,
@@ -286,7 +284,7 @@ def _failure(answer: _HttpAnswer, account: AwsSettings) -> AwsCallFailed:
         )
     for secret in (account.aws_secret_access_key, account.aws_session_token, account.aws_access_key_id):
         message = message.replace(secret, "***") if secret else message
-    retryable = answer.status >= 500 or answer.status == 429 or _THROTTLES.search(code) is not None
+    retryable = answer.status >= 500 or answer.status == 429 or re.search(_THROTTLES, code) is not None
     return AwsCallFailed(code=code, message=message[:_LONGEST_MESSAGE], retryable=retryable)
 
 

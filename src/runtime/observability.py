@@ -1,5 +1,6 @@
 """Logs and metrics of every function: JSON lines with keys, and counts in CloudWatch's embedded metric format."""
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
@@ -40,8 +41,9 @@ def count_by(dimension: str, value: str) -> None:
 
 
 def observed(*, correlated: bool = False) -> Callable[[LambdaHandler], LambdaHandler]:
-    """Decorates a handler: its log lines name the invocation, and what it counted is written when it ends, however it
-    ends. With `correlated` the lines of a call of the API have API Gateway's id of it as `correlation_id`.
+    """Decorates the handler of a function, whose modules are loaded by then: its log lines name the invocation, and
+    what it counted is written when it ends, however it ends. With `correlated` the lines of a call of the API have API
+    Gateway's id of it as `correlation_id`.
 
     It does what Powertools' inject_lambda_context(clear_state=True) and log_metrics do, without JMESPath and without a
     warning about every invocation that counted nothing, as most calls of the API do.
@@ -57,6 +59,8 @@ def observed(*, correlated: bool = False) -> Callable[[LambdaHandler], LambdaHan
                 if metrics.provider.metric_set:
                     metrics.provider.flush_metrics()
 
+        gc.freeze()
+        gc.enable()  # handlers/__init__.py paused it
         return invoke
 
     return decorate

@@ -44,3 +44,21 @@ def test_a_function_loads_what_is_written_down_and_nothing_else(function: str) -
     found = loaded(function)
     assert found.pop("never") == []
     assert found == json.loads(LEDGER.read_text(encoding="utf-8"))[function]
+
+
+def test_the_collector_pauses_while_modules_are_loaded_and_works_afterwards() -> None:
+    """Every function's handler ends the pause, and what was loaded is never looked at again."""
+    functions = sorted(
+        path.stem for path in (ROOT / "src" / "handlers").glob("*.py") if "@observed(" in path.read_text("utf-8")
+    )
+    assert {"api", "attempt", "authorize"} <= set(functions)
+    code = f"""
+import gc, importlib, handlers
+assert not gc.isenabled()
+for function in {functions}:
+    gc.disable()
+    importlib.import_module("handlers." + function)
+    assert gc.isenabled(), function
+    assert gc.get_freeze_count() > 10_000
+"""
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{ROOT}/src"}, check=True)
