@@ -856,14 +856,22 @@ def test_no_fault_of_one_member_hides_that_of_another(made: Any, kind: Any, case
             assert {fault.field for fault in refused.value.faults} == {field, other_field}
 
 
-def test_nothing_is_said_of_what_is_judged_with_a_member_that_is_at_fault() -> None:
-    """An access token by certificate needs one, and there may be one: only its form is wrong."""
+def test_nothing_is_said_that_only_follows_from_a_member_that_is_at_fault() -> None:
+    """Its header may be free of the key, which names none; and there may be a certificate: only its form is wrong."""
+    scheme = hmac(header="Idempotency-Key", signed="{nonce}")
     client = by_certificate()["auth"]
-    wrong = {"auth": client, "client_certificate": {"certificate": 1, "key": ""}, "tls": {"pins": ["x"]}}
+    wrong = {"idempotency_header": 5, **schemes(scheme), "auth": client, "client_certificate": {"certificate": 1}}
     with pytest.raises(InvalidRequest) as refused:
         destination(wrong)
-    fields = {fault.field for fault in refused.value.faults}
-    assert fields == {"/client_certificate/certificate", "/client_certificate/key", "/tls/pins/0"}
+    assert sorted(fault.field for fault in refused.value.faults) == [
+        "/client_certificate/certificate",
+        "/client_certificate/key",
+        "/idempotency_header",
+    ]
+
+
+def test_what_needs_tls_is_not_said_to_lack_it_where_the_base_url_is_at_fault() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        destination({**wrong, "base_url": 5})
-    assert {fault.field for fault in refused.value.faults} == {"/base_url", *fields} - {"/tls/pins/0"}
+        destination({"base_url": 5, **shows(CLIENT[0], EXPIRED[1]), "tls": {"pins": ["x"]}})
+    fields = [fault.field for fault in refused.value.faults]
+    assert fields == ["/base_url", "/client_certificate/key", "/tls/pins/0"]

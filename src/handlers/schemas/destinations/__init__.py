@@ -207,18 +207,10 @@ class Kept:
 
 
 NOTHING_KEPT = Kept()
-# What is judged in place of required members that are at fault.
+# What is judged in place of required members that are at fault; of no member does anything wrong follow from them.
 STAND_INS: Mapping[str, Any] = MappingProxyType({"name": "a", "base_url": "https://a.example"})
-# The members that others are judged with.
-JUDGED_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "auth": frozenset({"client_certificate"}),
-        "client_certificate": frozenset({"auth", "base_url"}),
-        "tls": frozenset({"base_url"}),
-        "idempotency_header": frozenset({"auth"}),
-        "signing": frozenset({"auth", "idempotency_header"}),
-    }
-)
+# The members that others are judged with: a scheme may not write the header of the key, whichever that is to be.
+JUDGED_WITH: Mapping[str, frozenset[str]] = MappingProxyType({"signing": frozenset({"idempotency_header"})})
 # Finds what services alone can judge, such as where a URL leads.
 type Judge = Callable[["NewDestinationBody"], Iterable[Fault]]
 
