@@ -15,6 +15,7 @@ from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from flows.overdue_look import OverdueLook
 from flows.retention import RESERVE_SECONDS, Retention
+from flows.tally_look import TallyLook
 from handlers import wiring
 from runtime.observability import observed
 from wakeups.sqs import decode
@@ -28,6 +29,7 @@ SEALING_SECONDS = 20.0  # two statements, each as long as one may take
 
 retention = Retention()
 overdue_look = OverdueLook()
+tally_look = TallyLook()
 
 
 def read(record: SQSRecord) -> Wakeup:
@@ -58,6 +60,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         retention.go_on(services=wiring.attempt())
     if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
         overdue_look.go_on(services=wiring.attempt())
+    if context.get_remaining_time_in_millis() / 1000 > RESERVE_SECONDS:
+        tally_look.go_on(services=wiring.attempt())
     failures = [*processor.response()["batchItemFailures"]]
     return {
         "batchItemFailures": [*failures, *({"itemIdentifier": readable[position][0]} for position in sorted(failed))]

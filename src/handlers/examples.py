@@ -23,6 +23,7 @@ from domain.outcomes import OutcomeKind
 from domain.probe import ProbeResult
 from domain.proposals import ProposalState
 from domain.signing import JwsAlgorithm, MessageAlgorithm
+from domain.stats import BreakerState
 from handlers.descriptions import ALL_TITLES, EXAMPLE_ID, KINDS
 from handlers.problems import TYPE_PREFIX
 from handlers.schemas.about import HealthBody
@@ -72,6 +73,13 @@ from handlers.schemas.egress import EgressAddressBody, EgressBody, VerifiedEgres
 from handlers.schemas.jobs import DryRunBody, JobBody, JobsBody, NewCancellationBody, NewReplayBody
 from handlers.schemas.problems import ProblemBody
 from handlers.schemas.proposals import ApprovedBody, ProposalBody, ProposalsBody
+from handlers.schemas.stats import (
+    DestinationStatsBody,
+    LatencyBody,
+    PeriodBody,
+    StatsBody,
+    UnfinishedBody,
+)
 from runtime.version import VERSION
 
 _AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -536,7 +544,28 @@ def _answers() -> tuple[Struct, ...]:
         _allowlist(),
         HealthBody(status="ok", version=VERSION),
         AuditBody([_AUDIT_ENTRY], "41"),
+        _stats(),
     )
+
+
+def _stats() -> StatsBody:
+    period = PeriodBody(
+        ended={"delivered": 1200, "failed": 3},
+        attempts={"answered": 1210, "unreachable": 4},
+        latency_ms=LatencyBody(p50=38.3, p95=95.4, p99=237.4),
+    )
+    of_bank = DestinationStatsBody(
+        destination_id=_DESTINATION,
+        destination="partner",
+        state=DestinationState.ACTIVE,
+        circuit_breaker=BreakerState.CLOSED,
+        circuit_breaker_open_until=None,
+        unfinished=UnfinishedBody(count=12, is_all=True, oldest_created_at=_AT, waiting_for={"rate_limit": 9}),
+        last_hour=period,
+        last_day=period,
+        last_30_days=period,
+    )
+    return StatsBody(as_of=_AT, counted_until=_AT, destinations=[of_bank], next_cursor=None)
 
 
 def _other_destinations() -> list[DestinationBody]:

@@ -29,6 +29,7 @@ _TAGS = {
     "destinations": "The third parties",
     "egress": "The fixed addresses",
     "audit": "What was done, and by whom",
+    "stats": "Numbers for people",
     "about": "Open to everyone, without a token",
 }
 _PART_OF = {"replays": "jobs", "cancellations": "jobs"}

@@ -9,7 +9,7 @@ taken.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -251,6 +251,14 @@ ROWS: dict[str, dict[str, object]] = {
     },
     "attempt_seal": {"seal_id": UUID(int=23), "tenant_id": ACME, "since": 1, "until": 2, "leaves": b"l" * 32},
     "seal_progress": {"only_row": True, "sealed_until": 1},
+    "tally": {
+        "destination_id": BANK,
+        "span": timedelta(days=1),
+        "since": NOW,
+        "what": "attempt.answered",
+        "count": 1,
+    },
+    "tally_progress": {"only_row": True, "counted_until": 1, "counted_at": NOW, "step_id": None, "attempts": 0},
     "schema_migration": {"number": 900, "name": "0900_new", "sha256": b"n" * 32, "applied_at": NOW},
 }
 PRESENT: list[tuple[str, Row]] = [
@@ -685,6 +693,12 @@ CASES = {
     ),
     "seal_progress_pkey": Case(table="seal_progress", refused=[{}], taken=[], beside={"sealed_until": 2}),
     "seal_progress_is_one_row": Case(table="seal_progress", refused=[{"only_row": False}], taken=[]),
+    "tally_progress_pkey": Case(table="tally_progress", refused=[{}], taken=[], beside={"counted_until": 2}),
+    "tally_progress_is_one_row": Case(table="tally_progress", refused=[{"only_row": False}], taken=[]),
+    "tally_pkey": Case(table="tally", refused=[{}], taken=[{"what": "ended.failed"}], beside={"count": 2}),
+    "tally_destination_exists": Case(
+        table="tally", refused=[{"destination_id": UUID(int=99)}], taken=[{"what": "ended.failed"}]
+    ),
     "schema_migration_pkey": Case(table="schema_migration", refused=[{"number": 1}], taken=[]),
 }
 # All other columns are never empty.
@@ -710,6 +724,7 @@ MAY_BE_EMPTY = {
     ("delivery", "payload"),
     *((table, "event_id") for table in ("delivery", "destination")),
     ("delivery", "event"),
+    ("tally_progress", "step_id"),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }
@@ -723,7 +738,8 @@ def connection(shared_database: FreshDatabase) -> Iterator[Connection]:
         for table, changes in PRESENT:
             insert(made, table, changes)
         made.execute("DELETE FROM destination_flow WHERE destination_id = %s", [BANK])  # each has one from the start
-        made.execute("DELETE FROM seal_progress")  # it has its only row from the start
+        for table in ("seal_progress", "tally_progress"):  # each has its only row from the start
+            made.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
         yield made
 
 
@@ -841,6 +857,7 @@ def test_only_what_no_statement_needs_to_write_has_a_value_of_its_own(
     names = ("full_at", "line_until", "in_flight", "in_flight_until", "attempts", "failures")
     later |= {("destination_flow", name) for name in names} | {("attempt", "kind"), ("attempt", "recorded_in")}
     beginnings = {*(("audit_head", name) for name in ("sequence", "at", "hash")), ("seal_progress", "only_row")}
+    beginnings |= {("tally_progress", name) for name in ("only_row", "counted_at", "attempts")}
     beginnings |= {("job", name) for name in ("changed", "skipped")}
     assert defaults == {("schema_migration", "applied_at"), *later, *beginnings}
     with connection.transaction(force_rollback=True):

@@ -9,9 +9,11 @@ import pytest
 from db import attempts, deliveries
 from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
+from domain.stats import Period
 from domain.windows import SendingWindow
 from flows.accept import accept
 from flows.attempt import attempt_due
+from flows.tallies import stats
 from tests.support.gateway import Gateway
 
 MANY = 20_000
@@ -129,3 +131,24 @@ def test_what_waits_in_long_lines_is_found_without_a_walk_through_them(waiting: 
     for table in ("delivery", "delivery_body", "attempt", "slot_waiter", "ordering_place"):
         assert after[table]["seq_scan"] == before[table]["seq_scan"], table
         assert after[table]["idx_tup_fetch"] - before[table]["idx_tup_fetch"] < 400 * ROUNDS, table
+
+
+def test_numbers_read_counters_and_no_delivery_that_has_ended(crowded: Gateway) -> None:
+    def show() -> None:
+        found = stats(
+            tenant_id=crowded.tenant_id, reference=None, before=None, limit=50, services=crowded.services
+        ).destinations
+        assert found[0][1][Period.LAST_DAY].ended == {}  # no attempt of this test moved its delivery
+        assert found[0][1][Period.LAST_DAY].attempts["unreachable"] >= MANY
+
+    show()  # counts them all
+    crowded.services.database.close()
+    wait_for_counts(crowded)
+    before = read(crowded)
+    for _ in range(ROUNDS):
+        show()
+    crowded.services.database.close()
+    wait_for_counts(crowded)
+    after = read(crowded)
+    assert after["delivery"]["seq_scan"] == before["delivery"]["seq_scan"]
+    assert after["delivery"]["idx_tup_fetch"] - before["delivery"]["idx_tup_fetch"] <= 10 * ROUNDS

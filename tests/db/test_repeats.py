@@ -31,6 +31,7 @@ from db import (
     retention,
     seals,
     sightings,
+    tallies,
     tenants,
 )
 from db.audit import AuditFilter
@@ -65,10 +66,11 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
     *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head", "job"),
-    *("attempt_seal", "seal_progress", "proposal"),
+    *("attempt_seal", "seal_progress", "proposal", "tally", "tally_progress"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART;".encode()
-EMPTY += b" INSERT INTO seal_progress (sealed_until) VALUES (100)"
+EMPTY += b" INSERT INTO seal_progress (sealed_until) VALUES (100);"
+EMPTY += b" INSERT INTO tally_progress (counted_until) VALUES (3)"
 
 type Act = Callable[[Database], object]
 
@@ -384,6 +386,10 @@ def records_of(delivery_id: DeliveryId, lease_id: LeaseId, *, at: datetime) -> A
     return records(lease_id, made, State.DELIVERED, at=at)
 
 
+def counts_attempts(database: Database) -> object:
+    return tallies.count_attempts(database, step_id=UUID(int=70), now=NOW, limit=9)
+
+
 def both(*acts: Act) -> Act:
     def act(database: Database) -> None:
         for act in acts:
@@ -460,6 +466,17 @@ FLOW_CASES = [
             ("store", seals_attempts(60)),
             ("leaves_of", lambda database: seals.leaves_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),
             ("attempts_of", lambda database: seals.attempts_of(database, tenant_id=TENANT, seal_id=UUID(int=60))),
+        )
+    ),
+    *(
+        Case(statement=f"tallies.{name}", before=(*SENDING, DELIVERED), runs=runs)
+        for name, runs in (
+            ("count_attempts", counts_attempts),
+            (
+                "watched",
+                lambda database: tallies.watched(database, tenant_id=TENANT, reference=None, before=None, limit=9),
+            ),
+            ("of_periods", lambda database: tallies.of_periods(database, [PARTNER], now=NOW)),
         )
     ),
     Case(
@@ -1180,8 +1197,8 @@ class Stage:
         both(*case.before)(self.superuser)
 
     def rows(self) -> dict[str, list[Any]]:
-        # Numbers of transactions, which no two runs have in common.
-        query = "SELECT to_jsonb({0}) - 'recorded_in' AS row FROM {0} ORDER BY to_jsonb({0}) - 'recorded_in'"
+        # Without numbers of transactions, which no two runs have in common.
+        query = "SELECT to_jsonb({0}) - '{{recorded_in,counted_until}}'::text[] AS row FROM {0} ORDER BY 1"
         connection = self.superuser.connection()
         return {name: connection.execute(query.format(name).encode()).fetchall() for name in TABLES}
 

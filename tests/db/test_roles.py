@@ -168,6 +168,8 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
                     "audit_head",
                     "attempt_seal",
                     "seal_progress",
+                    "tally",
+                    "tally_progress",
                     "job",
                     "proposal",
                 ),
@@ -230,11 +232,13 @@ WRITTEN = {
         {
             *("destination", "oauth_token", "delivery", "delivery_body", "attempt"),
             *("destination_flow", "slot_waiter", "attempt_under_way", "ordering_place", "delivery_term"),
-            *("attempt_seal", "job", "proposal"),
+            *("attempt_seal", "job", "proposal", "tally"),
         },
         {"destination", "oauth_token", "destination_flow", "delivery", "attempt", "attempt_under_way"},
         {
             ("seal_progress", "sealed_until"),
+            ("tally", "count"),
+            *(("tally_progress", name) for name in ("counted_until", "counted_at", "step_id", "attempts")),
             *(("job", name) for name in ("state", "after_id", "step_id", "paced_until", "changed", "skipped")),
             ("job", "finished_at"),
             *(("proposal", name) for name in ("state", "decided_at", "decided_by", "sealed_request")),
@@ -270,7 +274,7 @@ def test_a_role_writes_the_columns_that_its_statements_write_and_no_others(serve
 
 # What each role deletes, at most: what has passed by itself. Deliveries go by delete_ended alone.
 DELETED = {
-    APPLICATION_ROLE: {"slot_waiter", "attempt_under_way", "ordering_place"},
+    APPLICATION_ROLE: {"slot_waiter", "attempt_under_way", "ordering_place", "tally"},
     AUTHORIZER_ROLE: set[str](),
     ADMIN_ROLE: set[str](),
     READONLY_ROLE: set[str](),

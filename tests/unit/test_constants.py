@@ -334,6 +334,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/audit_chain.py": {
         "PAGE": 5000,
     },
+    "db/tallies.py": {"MOST_UNFINISHED": 1000},
+    "domain/stats.py": {"CLASS_RATIO": 1.2},
+    "flows/tallies.py": {"MOST_STEPS": 4, "STEP_ATTEMPTS": 5000},
+    "flows/tally_look.py": {"COUNT_SECONDS": 240.0},
     "flows/seal_attempts.py": {
         "INTERVAL_ATTEMPTS": 2000,
         "LEAF_BYTES": 32,

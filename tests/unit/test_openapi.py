@@ -386,6 +386,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
         ("what", "on", "by", "since", "until", "limit", "cursor"),
         None,
     ),
+    "GET /v1/stats": ("get_stats", "stats", ("destination", "limit", "cursor"), None),
     "GET /v1/audit/attempts": ("get_audit_attempts", "audit", ("seal",), None),
     "GET /v1/audit/export": ("get_audit_export", "audit", ("after", "since", "until"), None),
     "POST /v1/egress/verify": ("post_egress_verify", "egress", (), None),
@@ -432,6 +433,7 @@ def test_the_document_says_how_to_send_the_token(described: dict[str, Any]) -> N
         "destinations",
         "egress",
         "audit",
+        "stats",
         "about",
     ]
     assert described["info"]["title"] == "Sallyport"

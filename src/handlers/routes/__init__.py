@@ -22,6 +22,7 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     "proposals": ("/v1/proposals",),
     "via": ("/v1/via/",),
     "audit": ("/v1/audit",),
+    "stats": ("/v1/stats",),
 }
 FREQUENT = ("deliveries", "via")
 
