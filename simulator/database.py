@@ -11,7 +11,8 @@ off) is its own code too.
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -76,6 +77,12 @@ class SimulatedConnection:
             return self._server.run(self, _Call(statement, parameters, prepare, binary))
         finally:
             self._runs -= 1
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is run meanwhile is carried out all or none. Nobody else has a turn in between."""
+        with self._server.transaction(self):
+            yield
 
     def close(self) -> None:
         if not self.closed:
@@ -143,6 +150,7 @@ class Server:
         self._reader_until = 0.0
         self._unstorable: dict[tuple[str, int], bool] = {}
         self._held: list[_HeldStatement] = []
+        self._together = False
 
     # ---- What happens to all connections
 
@@ -203,8 +211,30 @@ class Server:
 
     # ---- One statement
 
+    @contextmanager
+    def transaction(self, connection: SimulatedConnection) -> Iterator[None]:
+        """What may happen to a statement happens to all of it: before, and when it has been committed."""
+        kind = self.world.step(Seam.STATEMENT)
+        if connection.hung_up or connection.closed:
+            raise connection.fail("the connection is closed")
+        if kind in (Kind.RUNS_LATE, Kind.HANGS) or self.world.now < self._away_until:
+            raise self._hangs(connection)
+        if kind is not None and (refused := self._refusal(kind, connection, "")) is not None:
+            raise refused
+        if self.world.now < self._reader_until:
+            raise psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+        self._together = True
+        try:
+            with self._real.transaction():
+                yield
+        finally:
+            self._together = False
+        self._after(connection)
+
     def run(self, connection: SimulatedConnection, call: "_Call") -> list[Row]:
         """The rows. Raises what psycopg raises."""
+        if self._together:
+            return self._execute(connection.process, call)
         if connection.process.invocation is not None:
             connection.process.invocation.statements[call.name] += 1
         self._before(connection, call)

@@ -8,7 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Any, LiteralString
 
 import msgspec
@@ -110,7 +112,15 @@ class Connection(psycopg.Connection[Row]):
         return super().wait(gen, interval, timeout)
 
 
-type _Run = Callable[[Connection], list[Row]]
+type _Run[T] = Callable[[Connection], T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Transaction:
+    """One that is open. `is_last` says that what it does is not tried again."""
+
+    connection: Connection
+    is_last: bool
 
 
 class Database:
@@ -138,7 +148,27 @@ class Database:
         self._wall_clock = wall_clock
         self._turn = threading.RLock()
         self._connection: Connection | None = None
+        self._transaction: _Transaction | None = None
         self._last_used_at = 0.0
+
+    def together[T](self, work: Callable[[], T], *, repeatable: bool) -> T:
+        """Calls `work`, whose statements are carried out all or none, within CALL_SECONDS in all. It may call nothing
+        but this database. `repeatable` work is done once more in the cases in which `rows` runs a statement again.
+
+        Raises what `work` raises, and nothing of it is done then.
+        """
+        runs = count()
+
+        def run(connection: Connection) -> T:
+            is_last = not repeatable or next(runs) > 0
+            with connection.transaction():
+                self._transaction = _Transaction(connection=connection, is_last=is_last)
+                try:
+                    return work()
+                finally:
+                    self._transaction = None
+
+        return self._within_deadline(_beside_itself(run) if repeatable else run, repeatable=repeatable)
 
     def rows(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
@@ -150,7 +180,8 @@ class Database:
         def run(connection: Connection) -> list[Row]:
             return connection.run(statement, parameters, prepare=None, binary=binary)
 
-        return self._within_deadline(_beside_itself(run) if repeatable else run, repeatable=repeatable)
+        beside = repeatable and self._transaction is None
+        return self._within_deadline(_beside_itself(run) if beside else run, repeatable=repeatable)
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         """All rows of a query whose best plan depends on its parameters: planned each time, repeatable."""
@@ -186,11 +217,13 @@ class Database:
         ):
             other_end.shutdown(socket.SHUT_RDWR)
 
-    def _within_deadline(self, run: _Run, *, repeatable: bool) -> list[Row]:
+    def _within_deadline[T](self, run: _Run[T], *, repeatable: bool) -> T:
         with self._turn:
+            if self._transaction is not None:
+                return _within(self._transaction, run, repeatable=repeatable)
             return self._in_turn(run, repeatable=repeatable)
 
-    def _in_turn(self, run: _Run, *, repeatable: bool) -> list[Row]:
+    def _in_turn[T](self, run: _Run[T], *, repeatable: bool) -> T:
         give_up_at = time.monotonic() + CALL_SECONDS
         try:
             return self._try(run, give_up_at=give_up_at)
@@ -206,7 +239,7 @@ class Database:
             raise _refused(error) from None  # PostgreSQL's text quotes the row
         return self._once_more(run, give_up_at=give_up_at)
 
-    def _once_more(self, run: _Run, *, give_up_at: float) -> list[Row]:
+    def _once_more[T](self, run: _Run[T], *, give_up_at: float) -> T:
         try:
             return self._try(run, give_up_at=give_up_at)
         except _GONE as error:
@@ -215,7 +248,7 @@ class Database:
         except psycopg.Error as error:
             raise _refused(error) from None
 
-    def _try(self, run: _Run, *, give_up_at: float) -> list[Row]:
+    def _try[T](self, run: _Run[T], *, give_up_at: float) -> T:
         connection = self.connection()
         connection.give_up_at = min(give_up_at, time.monotonic() + TRY_SECONDS)
         try:
@@ -265,7 +298,21 @@ class Database:
         return address if self._iam_password is None else address | {"password": self._iam_password()}
 
 
-def _beside_itself(run: _Run) -> _Run:
+def _within[T](transaction: _Transaction, run: _Run[T], *, repeatable: bool) -> T:
+    """One statement of a transaction. What ends that, and may go away with another try, is for whoever began it."""
+    try:
+        return run(transaction.connection)
+    except (*_GONE, *_STALE, *_BUSY):
+        raise
+    except psycopg.errors.UniqueViolation as error:
+        if repeatable and not transaction.is_last:
+            raise
+        raise _refused(error) from None
+    except psycopg.Error as error:
+        raise _refused(error) from None
+
+
+def _beside_itself[T](run: _Run[T]) -> _Run[T]:
     """Runs again what meets a row that is just being written.
 
     A server that hung may carry out the first run of a statement, which was given up, while the second one goes on. ON
@@ -273,7 +320,7 @@ def _beside_itself(run: _Run) -> _Run:
     indexes yet. By then the first run has committed, and ON CONFLICT finds it.
     """
 
-    def run_beside(connection: Connection) -> list[Row]:
+    def run_beside(connection: Connection) -> T:
         try:
             return run(connection)
         except psycopg.errors.UniqueViolation:

@@ -5,15 +5,16 @@ the act is possible, and before it does anything. Where one is needed it raises 
 as a proposal. When another token approves that, the same call is made again, with an Actor that names the proposal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 from db import proposals as table
 from domain.errors import ApprovalNeeded, NotFound, SameToken, TooManyProposals, WrongState
 from domain.ids import DestinationId, ProposalId, TenantId
 from domain.proposals import OPEN_FOR_SECONDS, PROPOSAL_POSSIBLE, Proposal, ProposalState
 from egress.sealing import seal, unseal
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited, where_done
 from flows.services import Services
 
 PURPOSE = "proposal"  # what the sealed call is bound to, beside the proposal's id
@@ -67,9 +68,9 @@ def propose(
     )
     place = DestinationId(proposal.proposal_id)  # a seal is bound to an id, whatever has it
     sealed = seal(call, purpose=PURPOSE, destination_id=place, key=services.seal_key)
-    if not table.insert(services.database, proposal, sealed_request=sealed):
+    store = partial(table.insert, services.database, proposal, sealed_request=sealed)
+    if not _audited("proposal.created", store, proposal, actor=actor, services=services):
         raise TooManyProposals
-    _note("proposal.created", proposal, actor=actor, services=services)
     return proposal
 
 
@@ -89,12 +90,17 @@ def approve(proposal: Proposal, *, actor: Actor, services: Services) -> bytes:
     """
     if proposal.created_by == actor.by:
         raise SameToken
-    sealed = table.approve(
-        services.database, proposal.proposal_id, tenant_id=proposal.tenant_id, by=actor.by, now=services.clock()
+    take = partial(
+        table.approve,
+        services.database,
+        proposal.proposal_id,
+        tenant_id=proposal.tenant_id,
+        by=actor.by,
+        now=services.clock(),
     )
+    sealed = _audited("proposal.approved", take, proposal, actor=actor, services=services)
     if sealed is None:
         raise _wrong_state(proposal, services=services)
-    _note("proposal.approved", proposal, actor=actor, services=services)
     place = DestinationId(proposal.proposal_id)
     return unseal(sealed, purpose=PURPOSE, destination_id=place, keys=[services.seal_key])
 
@@ -107,13 +113,20 @@ def finish(proposal: Proposal, *, done: bool, services: Services) -> None:
 
 def reject(proposal: Proposal, *, actor: Actor, services: Services) -> None:
     """Ends an open proposal, also by the token that made it. Raises WrongState and DatabaseUnavailable."""
-    rejected = table.reject(
-        services.database, proposal.proposal_id, tenant_id=proposal.tenant_id, by=actor.by, now=services.clock()
+    end = partial(
+        table.reject,
+        services.database,
+        proposal.proposal_id,
+        tenant_id=proposal.tenant_id,
+        by=actor.by,
+        now=services.clock(),
     )
+    if proposal.state is ProposalState.OPEN:
+        rejected = _audited("proposal.rejected", end, proposal, actor=actor, services=services)
+    else:
+        rejected = end()
     if not rejected:
         raise _wrong_state(proposal, services=services)
-    if proposal.state is ProposalState.OPEN:
-        _note("proposal.rejected", proposal, actor=actor, services=services)
 
 
 def _wrong_state(proposal: Proposal, *, services: Services) -> WrongState:
@@ -121,7 +134,8 @@ def _wrong_state(proposal: Proposal, *, services: Services) -> WrongState:
     return WrongState(noun="proposal", state=now.state.value, possible=PROPOSAL_POSSIBLE[now.state])
 
 
-def _note(what: str, proposal: Proposal, *, actor: Actor, services: Services) -> None:
+def _audited[T](what: str, work: Callable[[], T], proposal: Proposal, *, actor: Actor, services: Services) -> T:
+    """Does it, and writes it down where it was done."""
     act = Act(
         tenant_id=proposal.tenant_id,
         actor=actor,
@@ -129,4 +143,4 @@ def _note(what: str, proposal: Proposal, *, actor: Actor, services: Services) ->
         on=proposal.proposal_id,
         details={"act": proposal.act, "target": proposal.target},
     )
-    note_act(act, services=services)
+    return audited(work, where_done(act), services=services)

@@ -82,9 +82,39 @@ class OperatorServices:
         return uuid7(now=now, randomness=self.randomness(RANDOM_BYTES))
 
 
+def audited[T](
+    work: Callable[[], T], act_of: Callable[[T], Act | None], *, services: ActServices, repeatable: bool = True
+) -> T:
+    """Does `work`, and writes the act that its result stands for into the audit log, in one transaction: neither is
+    without the other. `act_of` returns None where nothing was done.
+
+    `work` is statements alone. Where it is `repeatable`, it is done once more where the connection breaks. Raises what
+    `work` raises, DatabaseUnavailable, and StatementRefused where the log does not take the entry.
+    """
+    entry_id = services.new_id(services.clock())
+
+    def both() -> tuple[T, Act | None, AuditCheckpoint | None]:
+        result = work()
+        act = act_of(result)
+        if act is None:
+            return result, None, None
+        return result, act, audit.append(services.database, entry_of(act, entry_id=entry_id, services=services))
+
+    result, act, checkpoint = services.database.together(both, repeatable=repeatable)
+    if act is not None:
+        log_act(act, checkpoint, services=services)
+    return result
+
+
+def where_done(act: Act) -> Callable[[object], Act | None]:
+    """For `audited`: the act, where the result of the work says that it was done."""
+    return lambda done: act if done else None
+
+
 def note_act(act: Act, *, services: ActServices) -> None:
-    """Writes what was done into the audit log and the function's log. It is done by now, so nothing is raised: where
-    the database does not take the entry, the line of the function's log says all that it would have said."""
+    """Writes what was done outside the database into the audit log and the function's log. It is done by now, so
+    nothing is raised: where the database does not take the entry, the line of the function's log says all that it would
+    have said."""
     try:
         checkpoint = audit.append(services.database, entry_of(act, services=services))
     except (DatabaseUnavailable, StatementRefused) as error:
@@ -94,13 +124,13 @@ def note_act(act: Act, *, services: ActServices) -> None:
     log_act(act, checkpoint, services=services)
 
 
-def entry_of(act: Act, *, services: ActServices) -> Entry:
-    """The entry of an act that is done now."""
+def entry_of(act: Act, *, services: ActServices, entry_id: UUID | None = None) -> Entry:
+    """The entry of an act that is done now; its id names it among all, however often it is written."""
     now = services.clock()
     content = {
         "by": act.actor.by,
         "details": {name: storable(detail) for name, detail in act.said.items()},
-        "entry_id": str(services.new_id(now)),
+        "entry_id": str(entry_id or services.new_id(now)),
         "members": list(act.members),
         "on": str(act.on),
         "source_address": act.actor.source_address,

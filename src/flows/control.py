@@ -19,7 +19,7 @@ from domain.events import event_wakeup
 from domain.ids import DeliveryId, TenantId
 from domain.wakeups import Wakeup, group_name
 from flows.approvals import need_approval
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited
 from flows.services import Services
 from flows.wake import wake
 from runtime.observability import logger
@@ -174,23 +174,26 @@ def _made(
         need_approval("delivery.resolve", tenant_id=tenant_id, actor=actor, services=services)
     wakeups, event = _wakeups(current, change, now=now), _event(current, change, now=now, services=services)
     services.queue.send([*wakeups[:1], *event], now=now)
-    changed = table.change(
-        services.database,
-        change,
-        tenant_id=tenant_id,
-        delivery_id=delivery_id,
-        since=since,
-        now=now,
-        event_id=event[0].delivery_id if event else None,
+    details = {"as": change.resolution.value} if change.resolution else {}
+    act = Act(tenant_id=tenant_id, actor=actor, what=ACTS[change.control], on=delivery_id, details=details)
+    changed = audited(
+        lambda: table.change(
+            services.database,
+            change,
+            tenant_id=tenant_id,
+            delivery_id=delivery_id,
+            since=since,
+            now=now,
+            event_id=event[0].delivery_id if event else None,
+        ),
+        lambda done: act if done is not None and done.done else None,
+        services=services,
     )
     after = _find(delivery_id, tenant_id=tenant_id, services=services)
     if changed is None or not changed.done:
         if _is_so(after, change):
             return after
         raise _refusal(after, changed)
-    details = {"as": change.resolution.value} if change.resolution else {}
-    act = Act(tenant_id=tenant_id, actor=actor, what=ACTS[change.control], on=delivery_id, details=details)
-    note_act(act, services=services)
     wake(changed.woken, services=services)
     _send(wakeups[1:], services=services)
     return after

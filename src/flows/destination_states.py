@@ -12,7 +12,7 @@ from domain.errors import DatabaseUnavailable, Outdated, Unavailable, Unfinished
 from domain.events import event_wakeup
 from domain.ids import DeliveryId, TenantId
 from domain.values import value_class
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited, where_done
 from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, find
 from flows.services import Services
 from flows.wake_waiting import wake_waiting
@@ -70,9 +70,8 @@ def move(
             woken = wake(current, ahead_seconds=WAKE_AHEAD_SECONDS, after=None, end_at=end_at)
         changed = _moved(current, becomes, reason=reason, actor=actor, services=services)
         event_id = None if changed is current else _tell(changed, services=services)
-        if changed is current or table.change(services.database, changed, event_id=event_id):
-            if changed is not current:
-                _note(ACTS[transition], changed, actor=actor, services=services)
+        store = partial(table.change, services.database, changed, event_id=event_id)
+        if changed is current or _audited(ACTS[transition], store, changed, actor=actor, services=services):
             if wakes:
                 _wake_rest(partial(wake, changed), after=woken, end_at=began_at + timedelta(seconds=WAKE_SECONDS))
             return changed
@@ -100,18 +99,19 @@ def delete(
         if expected is not None and current.version not in expected:
             raise Outdated(version=current.version)
         now = services.clock()
-        if table.delete(services.database, current, cancel=cancel, deleted_by=actor.by, now=now):
+        remove = partial(table.delete, services.database, current, cancel=cancel, deleted_by=actor.by, now=now)
+        if _audited("destination.deleted", remove, current, actor=actor, services=services):
             break
         _refuse_unfinished(current, cancel=cancel, services=services)
     else:
         raise _changed_by_others()
     if not cancel and deliveries.unfinished(services.database, current.destination_id):
         # Accepted at the same moment: that statement did not see the deletion, nor the deletion the delivery.
-        if table.restore(services.database, current, now=now):
+        restore = partial(table.restore, services.database, current, now=now)
+        if _audited("destination.restored", restore, current, actor=actor, services=services):
             _refuse_unfinished(current, cancel=cancel, services=services)
         logger.error("a name was taken before its deletion was taken back", destination_id=str(current.destination_id))
     canceled = _cancel(current, services=services)
-    _note("destination.deleted", current, actor=actor, services=services)
     left = deliveries.unfinished(services.database, current.destination_id)
     return Deleted(destination=current, canceled=canceled, unfinished=left)
 
@@ -182,9 +182,12 @@ def _cancel(destination: ManagedDestination, *, services: Services) -> int:
     return canceled
 
 
-def _note(what: str, destination: ManagedDestination, *, actor: Actor, services: Services) -> None:
+def _audited(
+    what: str, work: Callable[[], bool], destination: ManagedDestination, *, actor: Actor, services: Services
+) -> bool:
+    """Does it, and writes it down where it was done."""
     act = Act(tenant_id=destination.tenant_id, actor=actor, what=what, on=destination.destination_id)
-    note_act(act, services=services)
+    return audited(work, where_done(act), services=services)
 
 
 def _changed_by_others() -> Unavailable:

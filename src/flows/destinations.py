@@ -18,7 +18,7 @@ from domain.targets import base_url_fault
 from domain.values import value_class
 from egress.credentials import seal_auth, seal_certificate, unseal_auth, with_auth
 from flows.approvals import need_approval_of_change
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited, where_done
 from flows.services import Services
 from flows.signing import NO_SCHEMES, WantedScheme, schemes_with_keys, sealed_keys, stored_schemes, without_expired_keys
 from flows.wake_waiting import wake_waiting
@@ -103,9 +103,8 @@ def create(new: NewDestination, *, own_host: str, actor: Actor, services: Servic
         raise InvalidRequest(*faults)
     saved = _sealed(new, services=services)
     destination = saved.destination
-    destinations.insert(services.database, destination)
     act = Act(tenant_id=new.tenant_id, actor=actor, what="destination.created", on=destination.destination_id)
-    note_act(act, services=services)
+    audited(partial(destinations.insert, services.database, destination), lambda _: act, services=services)
     return saved
 
 
@@ -220,15 +219,15 @@ def change(
             raise InvalidRequest(*found)
         need_approval_of_change(wanted.members, tenant_id=tenant_id, actor=actor, services=services)
         saved = _changed(current, wanted, services=services)
-        if destinations.change(services.database, saved.destination):
-            act = Act(
-                tenant_id=tenant_id,
-                actor=actor,
-                what="destination.changed",
-                on=current.destination_id,
-                members=wanted.members,
-            )
-            note_act(act, services=services)
+        act = Act(
+            tenant_id=tenant_id,
+            actor=actor,
+            what="destination.changed",
+            on=current.destination_id,
+            members=wanted.members,
+        )
+        store = partial(destinations.change, services.database, saved.destination)
+        if audited(store, where_done(act), services=services):
             if FLOW_MEMBERS.intersection(wanted.members):
                 _wake(saved.destination, services=services)
             return saved

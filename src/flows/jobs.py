@@ -9,6 +9,7 @@ A worker that stops in between leaves its own message, with which the next one b
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from db import jobs as table
@@ -38,7 +39,7 @@ from domain.jobs import (
 )
 from domain.wakeups import Wakeup, group_name
 from flows.approvals import need_approval
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited
 from flows.services import Services
 from flows.wake import wake
 from runtime.observability import logger
@@ -87,14 +88,18 @@ def create(
     )
     need_approval(f"{act.value}.create", tenant_id=bounds.tenant_id, actor=actor, services=services, size=job.expected)
     _queue_step(job, at=now + timedelta(seconds=CHANGED_WITHIN_SECONDS), services=services)
-    stored = table.insert(services.database, job, idempotency_key=idempotency_key)
+    noted = _act(f"{act.value}.created", job, actor=actor, expected=job.expected)
+    stored = audited(
+        partial(table.insert, services.database, job, idempotency_key=idempotency_key),
+        lambda found: noted if found is not None and found.job_id == job.job_id else None,
+        services=services,
+    )
     if stored is None:
         raise TooManyJobs
     if stored.job_id != job.job_id:
         if not _is_same(stored, job):
             raise JobKeyReused(job_id=str(stored.job_id))
         return stored, True
-    _note(f"{act.value}.created", stored, actor=actor, services=services, expected=job.expected)
     _queue_now(stored, services=services)
     return stored, False
 
@@ -118,11 +123,15 @@ def move(job_id: JobId, transition: JobTransition, *, tenant_id: TenantId, actor
     if becomes is JobState.RUNNING:
         _queue_step(current, at=now + timedelta(seconds=CHANGED_WITHIN_SECONDS), services=services)
     since = [state for state, possible in JOB_POSSIBLE.items() if transition.value in possible]
-    moved = table.move(services.database, job_id, tenant_id=tenant_id, since=since, becomes=becomes, now=now)
+    noted = _act(JOB_ACTS[transition], current, actor=actor)
+    moved = audited(
+        partial(table.move, services.database, job_id, tenant_id=tenant_id, since=since, becomes=becomes, now=now),
+        lambda found: noted if found is not None and found.state is becomes else None,
+        services=services,
+    )
     if moved is None or moved.state is not becomes:
         _refuse_unless_possible(moved or current, transition)
         raise WrongState(noun="job", state=(moved or current).state.value, possible=())
-    _note(JOB_ACTS[transition], moved, actor=actor, services=services)
     if becomes is JobState.RUNNING:
         _queue_now(moved, services=services)
     return moved
@@ -149,15 +158,16 @@ def _advanced(wakeup: Wakeup, *, services: Services) -> list[Wakeup]:
     listed = table.listed(services.database, job)
     step = _step(job, listed, now=now, services=services)
     services.queue.send(_wakeups(job, listed, step), now=now)  # message first, row second
-    stepped = _made(job, step, now=now, services=services)
+    stepped = audited(
+        partial(_made, job, step, now=now, services=services),
+        lambda made: _done(job, made) if made is not None and step.is_last else None,
+        services=services,
+    )
     if stepped is None:
         return []  # it was paused, or somebody else has made this step and queued the next message
     wake(stepped.woken, services=services)
     logger.info("step of a job", job_id=str(job.job_id), changed=stepped.changed, skipped=stepped.skipped)
     if step.is_last:
-        done = replace(job, state=JobState.DONE)
-        counts = {"changed": stepped.changed, "skipped": stepped.skipped}
-        _note("job.done", done, actor=Actor(by=job.created_by), services=services, **counts)
         return []
     next_at = max(now, step.paced_until - timedelta(seconds=STEPPED_WITHIN_SECONDS))
     return [replace(wakeup, due_at=next_at)]
@@ -255,7 +265,12 @@ def _wakeup(job: BulkJob, at: datetime) -> Wakeup:
     return Wakeup(delivery_id=DeliveryId(job.job_id), due_at=at, group=group, of_job=True)
 
 
-def _note(what: str, job: BulkJob, *, actor: Actor, services: Services, **details: int) -> None:
+def _done(job: BulkJob, last: Stepped) -> Act:
+    """The entry of a job that has made its last step."""
+    return _act("job.done", job, actor=Actor(by=job.created_by), changed=last.changed, skipped=last.skipped)
+
+
+def _act(what: str, job: BulkJob, *, actor: Actor, **details: int) -> Act:
     bounds = job.bounds
     said = {
         "act": job.act.value,
@@ -264,5 +279,4 @@ def _note(what: str, job: BulkJob, *, actor: Actor, services: Services, **detail
         **details,
     }
     known = {name: value for name, value in said.items() if value is not None}
-    act = Act(tenant_id=bounds.tenant_id, actor=actor, what=what, on=job.job_id, details=known)
-    note_act(act, services=services)
+    return Act(tenant_id=bounds.tenant_id, actor=actor, what=what, on=job.job_id, details=known)

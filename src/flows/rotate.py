@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import field, replace
 from datetime import timedelta
+from functools import partial
 
 from db import destinations
 from domain.destinations import ManagedDestination
@@ -13,7 +14,7 @@ from domain.values import value_class
 from egress.signing.given import GivenKey, read_key
 from egress.signing.keys import Key, KeyRefused
 from flows.approvals import need_approval
-from flows.audit import Act, Actor, note_act
+from flows.audit import Act, Actor, audited, where_done
 from flows.destinations import CHANGE_TRIES, RETRY_AFTER_SECONDS, SavedDestination, find
 from flows.services import Services
 from flows.signing import SchemesWithKeys, in_use, new_key, sealed_keys, stored_schemes
@@ -51,15 +52,15 @@ def rotate(
             raise Outdated(version=current.version)
         saved, new = _rotated(current, rotation, services=services)
         need_approval("destination.rotate_secret", tenant_id=tenant_id, actor=actor, services=services)
-        if destinations.set_signing(services.database, saved.destination, new_ref=new.ref):
-            act = Act(
-                tenant_id=tenant_id,
-                actor=actor,
-                what="destination.secret_rotated",
-                on=current.destination_id,
-                members=("signing",),
-            )
-            note_act(act, services=services)
+        act = Act(
+            tenant_id=tenant_id,
+            actor=actor,
+            what="destination.secret_rotated",
+            on=current.destination_id,
+            members=("signing",),
+        )
+        store = partial(destinations.set_signing, services.database, saved.destination, new_ref=new.ref)
+        if audited(store, where_done(act), services=services):
             return saved
     raise Unavailable("the destination is being changed by others", retry_after_seconds=RETRY_AFTER_SECONDS)
 

@@ -14,6 +14,7 @@
 import secrets
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 from uuid import UUID
@@ -29,7 +30,7 @@ from domain.errors import NotFound
 from domain.ids import RANDOM_BYTES, DestinationId, TenantId, TokenId
 from domain.scopes import ALL_SCOPES
 from flows import tokens
-from flows.audit import OPERATOR, Act, Actor, note_act
+from flows.audit import OPERATOR, Act, Actor, audited, where_done
 from flows.audit_chain import verified
 from handlers import wiring
 from runtime.observability import logger, observed
@@ -109,9 +110,12 @@ def _create_tenant(command: CreateTenant, context: LambdaContext) -> dict[str, A
     services = wiring.operators()
     now = services.clock()
     tenant_id = TenantId(services.new_id(now))
-    made = tenants.create(services.database, tenant_id=tenant_id, name=command.tenant, now=now)
-    if made.tenant_id == tenant_id:
-        _note(context, tenant_id, "tenant.created", on=tenant_id, details={"name": command.tenant})
+    act = _act(context, tenant_id, "tenant.created", on=tenant_id, details={"name": command.tenant})
+    made = audited(
+        lambda: tenants.create(services.database, tenant_id=tenant_id, name=command.tenant, now=now),
+        lambda made: act if made.tenant_id == tenant_id else None,
+        services=services,
+    )
     return dict(msgspec.to_builtins(made))
 
 
@@ -124,23 +128,22 @@ def _list_tenants(command: ListTenants, _: LambdaContext) -> dict[str, Any]:
 
 
 def _issue(command: IssueToken, context: LambdaContext) -> dict[str, Any]:
-    issued = tokens.issue(
-        wiring.admin(),
-        tokens.WantedToken(
-            tenant_name=command.tenant,
-            scopes=tuple(command.scopes),
-            expires_at=command.expires_at,
-            destinations=None if command.destinations is None else tuple(command.destinations),
-        ),
-        now=wiring.utc_now(),
-        randomness=secrets.token_bytes(tokens.SECRET_BYTES + 2 * RANDOM_BYTES),
+    services = wiring.operators()
+    wanted = tokens.WantedToken(
+        tenant_name=command.tenant,
+        scopes=tuple(command.scopes),
+        expires_at=command.expires_at,
+        destinations=None if command.destinations is None else tuple(command.destinations),
+    )
+    now, randomness = services.clock(), secrets.token_bytes(tokens.SECRET_BYTES + 2 * RANDOM_BYTES)
+    issued = audited(
+        lambda: tokens.issue(services.database, wanted, now=now, randomness=randomness),
+        partial(_issued, context),
+        services=services,
     )
     logger.info("token issued", token_id=str(issued.token_id), tenant=command.tenant)
     expires_at = None if issued.expires_at is None else issued.expires_at.isoformat()
     destination_ids = None if issued.destination_ids is None else list(map(str, issued.destination_ids))
-    details: dict[str, Detail] = {"scopes": " ".join(issued.scopes), "expires_at": expires_at}
-    details["destinations"] = None if destination_ids is None else " ".join(destination_ids)
-    _note(context, issued.tenant_id, "token.issued", on=issued.token_id, details=details)
     return {
         "token": issued.token,
         "token_id": str(issued.token_id),
@@ -151,16 +154,35 @@ def _issue(command: IssueToken, context: LambdaContext) -> dict[str, Any]:
     }
 
 
+def _issued(context: LambdaContext, issued: tokens.IssuedToken) -> Act:
+    details: dict[str, Detail] = {
+        "scopes": " ".join(issued.scopes),
+        "expires_at": None if issued.expires_at is None else issued.expires_at.isoformat(),
+        "destinations": None if issued.destination_ids is None else " ".join(map(str, issued.destination_ids)),
+    }
+    return _act(context, issued.tenant_id, "token.issued", on=issued.token_id, details=details)
+
+
 def _list_tokens(command: ListTokens, _: LambdaContext) -> dict[str, Any]:
     return {"tokens": msgspec.to_builtins(tenants.tokens_of(wiring.admin(), tenant_name=command.tenant))}
 
 
 def _revoke(command: RevokeToken, context: LambdaContext) -> dict[str, Any]:
-    token_id, now = TokenId(command.token_id), wiring.utc_now()
-    revoked_at = tokens.revoke(wiring.admin(), token_id=token_id, now=now)
-    tenant_id = tenants.tenant_of(wiring.admin(), token_id)
-    if tenant_id is not None and revoked_at == now:
-        _note(context, tenant_id, "token.revoked", on=token_id)
+    services, token_id = wiring.operators(), TokenId(command.token_id)
+    now = services.clock()
+
+    def revoke() -> tuple[datetime, TenantId | None]:
+        return (
+            tokens.revoke(services.database, token_id=token_id, now=now),
+            tenants.tenant_of(services.database, token_id),
+        )
+
+    def act_of(revoked: tuple[datetime, TenantId | None]) -> Act | None:
+        revoked_at, tenant_id = revoked
+        is_new = tenant_id is not None and revoked_at == now
+        return _act(context, tenant_id, "token.revoked", on=token_id) if is_new and tenant_id is not None else None
+
+    revoked_at, _ = audited(revoke, act_of, services=services)
     return {"token_id": str(command.token_id), "revoked_at": revoked_at.isoformat()}
 
 
@@ -202,21 +224,27 @@ def _seen_from(command: SeenFrom, _: LambdaContext) -> dict[str, Any]:
 
 
 def _set_approvals(command: SetApprovals, context: LambdaContext) -> dict[str, Any]:
-    tenant = tenants.find(wiring.admin(), name=command.tenant)
-    if tenant is None or not set_approvals(wiring.admin(), tenant_name=command.tenant, above=command.above):
+    services = wiring.operators()
+    tenant = tenants.find(services.database, name=command.tenant)
+    if tenant is None:
         raise NotFound("tenant", command.tenant)
-    _note(context, tenant.tenant_id, "tenant.approvals_set", on=tenant.tenant_id, details={"above": command.above})
+    act = _act(context, tenant.tenant_id, "tenant.approvals_set", on=tenant.tenant_id, details={"above": command.above})
+    done = audited(
+        lambda: set_approvals(services.database, tenant_name=command.tenant, above=command.above),
+        where_done(act),
+        services=services,
+    )
+    if not done:
+        raise NotFound("tenant", command.tenant)
     return {"tenant": command.tenant, "above": command.above}
 
 
-def _note(
+def _act(
     context: LambdaContext, tenant_id: TenantId, what: str, *, on: UUID, details: dict[str, Detail] | None = None
-) -> None:
+) -> Act:
     """The id of the invocation leads to who made it, in CloudTrail."""
     actor = Actor(by=f"{OPERATOR}:{context.aws_request_id}")
-    note_act(
-        Act(tenant_id=tenant_id, actor=actor, what=what, on=on, details=details or {}), services=wiring.operators()
-    )
+    return Act(tenant_id=tenant_id, actor=actor, what=what, on=on, details=details or {})
 
 
 _DOES: dict[type[Command], Callable[[Any, LambdaContext], dict[str, Any]]] = {

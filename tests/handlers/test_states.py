@@ -639,24 +639,28 @@ def test_a_delivery_that_is_accepted_at_the_same_moment_is_not_lost(
     made = api.destination("https://bank.example")
     move(api, "pause", reason="x")
     before = api.get(PATH).json
-    erase = destinations.delete
+    unfinished = deliveries.unfinished
 
-    def late(*arguments: Any, **keywords: Any) -> bool:
-        done = erase(*arguments, **keywords)
+    def late(*arguments: Any) -> int:
+        """The first look after the deletion."""
+        monkeypatch.setattr(deliveries, "unfinished", unfinished)
         functions.sql(
             "INSERT INTO delivery (delivery_id, tenant_id, destination_id, created_at, attempts_allowed,"
             " idempotency_key, fingerprint, method, path, query, headers, metadata, due_at, attempts_made, state)"
             " SELECT destination_id, tenant_id, destination_id, created_at, 1, 'k', sha256(''), 'GET', '', '', '[]',"
             " '{}', created_at, 0, 'pending' FROM destination"
         )
-        return done
+        return unfinished(*arguments)
 
-    monkeypatch.setattr(destinations, "delete", late)
+    monkeypatch.setattr(deliveries, "unfinished", late)
     refused = api.call("DELETE", PATH)
     assert (refused.kind, refused.json["unfinished"]) == ("deliveries-unfinished", 1)
     after = api.get(PATH).json
     assert after == before | {"version": after["version"]}
-    assert (after["destination_id"], acts(functions)) == (made["destination_id"], ["destination.paused"])
+    assert (after["destination_id"], acts(functions)) == (
+        made["destination_id"],
+        ["destination.paused", "destination.deleted", "destination.restored"],
+    )
 
 
 def test_where_the_name_is_taken_by_then_it_is_canceled(
@@ -664,10 +668,11 @@ def test_where_the_name_is_taken_by_then_it_is_canceled(
 ) -> None:
     """The same moment; and before the deletion is taken back another destination gets the name."""
     first = api.destination("https://bank.example")
-    erase = destinations.delete
+    unfinished = deliveries.unfinished
 
-    def late(*arguments: Any, **keywords: Any) -> bool:
-        done = erase(*arguments, **keywords)
+    def late(*arguments: Any) -> int:
+        """The first look after the deletion."""
+        monkeypatch.setattr(deliveries, "unfinished", unfinished)
         functions.sql(
             "INSERT INTO delivery (delivery_id, tenant_id, destination_id, created_at, attempts_allowed,"
             " idempotency_key, fingerprint, method, path, query, headers, metadata, due_at, attempts_made, state)"
@@ -675,9 +680,9 @@ def test_where_the_name_is_taken_by_then_it_is_canceled(
             " '{}', created_at, 0, 'pending' FROM destination"
         )
         api.destination("https://other.example")
-        return done
+        return unfinished(*arguments)
 
-    monkeypatch.setattr(destinations, "delete", late)
+    monkeypatch.setattr(deliveries, "unfinished", late)
     deleted = api.call("DELETE", PATH).json
     assert (deleted["canceled"], deleted["unfinished"]) == (1, 0)
     assert api.get(PATH).json["destination_id"] != first["destination_id"]
