@@ -334,6 +334,7 @@ def with_delivery(
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
                delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
                delivery.event_id, delivery.payload,
+               destination.options -> 'retention' AS retention,
                attempt.attempt_id, attempt.number, attempt.kind, attempt.outcome, attempt.reason, attempt.started_at,
                attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.first_byte_ms, attempt.total_ms,
                host(attempt.remote_address) AS remote_address, host(attempt.egress_address) AS egress_address,

@@ -35,6 +35,7 @@ from domain.limits import USUAL_WORKERS, usual_share
 from domain.outcomes import Headers, OutcomeKind
 from domain.questions import MOST_RANK
 from domain.reconcile import OpenQuestion
+from domain.retention import RetentionOptions
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 
@@ -185,6 +186,7 @@ def accept(
                target.held_because, target.allows_method, target.allows_path, written.give_up_at,
                written.resolution, written.resolved_by, written.resolved_at, written.note, written.replay_of,
                written.ask_at, written.event, written.event_id, written.payload,
+               target.options -> 'retention' AS retention,
                coalesce(told.reason, written.waiting_for) AS waiting_for,
                coalesce(told.until, written.waits_until) AS waits_until, written.waits_until AS turn_at
         FROM target JOIN told USING (destination_id) LEFT JOIN (written JOIN placed USING (delivery_id)) ON true
@@ -411,7 +413,8 @@ def find(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId) ->
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
                delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
-               delivery.event_id, destination.options ->> 'events_to' AS events_to, delivery.payload
+               delivery.event_id, destination.options ->> 'events_to' AS events_to, delivery.payload,
+               destination.options -> 'retention' AS retention
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = %(delivery_id)s AND delivery.tenant_id = %(tenant_id)s
         """,
@@ -634,7 +637,8 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
                delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
-               delivery.event_id, delivery.payload
+               delivery.event_id, delivery.payload,
+               destination.options -> 'retention' AS retention
         FROM delivery JOIN destination USING (destination_id)
         WHERE delivery.delivery_id = ANY (%(candidates)s::text::uuid[]) AND delivery.tenant_id = %(tenant_id)s
           AND (%(state)s::text IS NULL OR delivery.state = %(state)s)
@@ -686,7 +690,8 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
                delivery.due_at, delivery.created_at AS accepted_at, delivery.finished_at, delivery.ordering_key,
                delivery.waiting_for, delivery.waits_until, delivery.resolution, delivery.resolved_by,
                delivery.resolved_at, delivery.note, delivery.replay_of, delivery.ask_at, delivery.event,
-               delivery.event_id, delivery.payload
+               delivery.event_id, delivery.payload,
+               destination.options -> 'retention' AS retention
         FROM (
             SELECT newest.*
             FROM unnest(%(phases)s::text[], %(states)s::text[]) AS listed (phase, state)
@@ -1079,6 +1084,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         event=row["event"],
         event_id=None if row["event_id"] is None else DeliveryId(row["event_id"]),
         events_to=events_to(row),
+        retention=None if row["retention"] is None else msgspec.convert(row["retention"], RetentionOptions),
     )
 
 

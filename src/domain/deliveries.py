@@ -12,6 +12,7 @@ from domain.destinations import Destination, DestinationState
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId
 from domain.outcomes import Headers, OutcomeKind, Timings
 from domain.reconcile import OpenQuestion
+from domain.retention import RetentionOptions, kept_until
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict, is_success
 from domain.values import value_class
 
@@ -131,7 +132,8 @@ class Delivery:
     when it is its turn, None where nobody knows.
 
     `resolution` is what it was resolved as the last time that it was `unknown`, with who resolved it (`token:<id>`),
-    when, and a note; None where nobody did. `replay_of` is the delivery that it repeats.
+    when, and a note; None where nobody did. `replay_of` is the delivery that it repeats. `retention` is what its
+    destination says of that.
 
     `event` is what it tells of, None where it is no event. `event_id` is the delivery that tells of its end, and
     `events_to` the destination that is told; None where nobody is, the latter also where it was not looked up.
@@ -168,6 +170,11 @@ class Delivery:
     event: str | None = None
     event_id: DeliveryId | None = None
     events_to: DestinationId | None = None
+    retention: RetentionOptions | None = None
+
+    def kept_until(self, *, stack_days: int) -> datetime | None:
+        """Until when it is stored, with its idempotency key; None while another attempt or question may follow."""
+        return kept_until(self.retention, stack_days=stack_days, finished_at=self.finished_at, ask_at=self.ask_at)
 
     @property
     def waiting_for(self) -> WaitingFor | None:

@@ -13,6 +13,7 @@ from domain.ordering import Ordering
 from domain.probe import ProbeOptions
 from domain.reconcile import Reconcile
 from domain.redaction import Redaction
+from domain.retention import RetentionOptions
 from domain.retry_policy import RetryPolicy
 from domain.signing import Scheme
 from domain.values import value_class
@@ -43,6 +44,7 @@ class DestinationOptions:
     reconcile: Reconcile | None = None
     redact: Redaction | None = None
     events_to: DestinationId | None = None
+    retention: RetentionOptions | None = None
 
 
 PLAIN = DestinationOptions()  # of most destinations: one value that is shared

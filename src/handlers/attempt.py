@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from domain.wakeups import Wakeup
 from flows.attempt import attempt_due
 from flows.overdue_look import OverdueLook
-from flows.retention import RESERVE_SECONDS, Retention
+from flows.retention import RESERVE_SECONDS, RetentionWalk
 from flows.tally_look import TallyLook
 from handlers import wiring
 from runtime.observability import observed
@@ -27,7 +27,7 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 SEALING_SECONDS = 20.0  # two statements, each as long as one may take
 
 
-retention = Retention()
+retention = RetentionWalk()
 overdue_look = OverdueLook()
 tally_look = TallyLook()
 

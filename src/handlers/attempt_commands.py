@@ -16,7 +16,7 @@ from db.retention import Place
 from domain.ids import DeliveryId, DestinationId
 from flows.audit import OPERATOR, Actor
 from flows.redrive import redrive
-from flows.retention import delete_old
+from flows.retention import retire_old
 from flows.wake_overdue import wake_overdue
 from handlers import wiring
 
@@ -39,8 +39,8 @@ class Redrive(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", ta
 
 
 class DeleteOld(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="delete_old"):
-    """Deletes deliveries whose retention is over, until nothing is left or the time is up; `destination_id` and `after`
-    are the `next` of the call before."""
+    """Deletes what is over: deliveries, or bodies and responses alone, until nothing is left or the time is up;
+    `destination_id` and `after` are the `next` of the call before."""
 
     destination_id: UUID | None = None
     after: UUID | None = None
@@ -69,14 +69,16 @@ def _delete(command: DeleteOld, *, seconds_left: float) -> dict[str, Any]:
     if command.destination_id is not None:
         behind = None if command.after is None else DeliveryId(command.after)
         place = Place(destination_id=DestinationId(command.destination_id), behind=behind)
-    deleted = delete_old(
+    retired = retire_old(
         place=place,
         end_at=services.clock() + timedelta(seconds=seconds_left),
         services=services,
     )
-    following = deleted.following
+    following = retired.following
     return {
-        "deleted": deleted.count,
+        "deleted": retired.deleted,
+        "bodies": retired.bodies,
+        "responses": retired.responses,
         "next": None
         if following is None
         else {

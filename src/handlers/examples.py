@@ -57,6 +57,7 @@ from handlers.schemas.destinations.flow import CircuitBreakerBody, Day, LimitsBo
 from handlers.schemas.destinations.patch import DestinationPatchBody
 from handlers.schemas.destinations.reconcile import ConditionBody, ReconcileBody, RuleBody
 from handlers.schemas.destinations.redact import RedactBody
+from handlers.schemas.destinations.retention import RetentionBody
 from handlers.schemas.destinations.retry import RetryBody, StatusesBody
 from handlers.schemas.destinations.signing import (
     HmacBody,
@@ -271,6 +272,7 @@ REQUESTS: Mapping[type[Struct], Mapping[str, Mapping[str, Any]]] = {
             "name": "example-acquirer",
             "base_url": "https://acquirer.example",
             "redact": {"headers": ["X-Card-Token"], "pointers": ["/card/number", "/card/holder"]},
+            "retention": {"bodies_days": 7, "responses_days": 30},
         },
         "limits": {
             "name": "example-clearing",
@@ -630,6 +632,7 @@ def _destination() -> DestinationBody:
         ),
         redact=RedactBody(headers=["X-Card-Token"], pointers=["/card/number"]),
         events_to=_DESTINATION,
+        retention=RetentionBody(bodies_days=7, responses_days=30),
         state=DestinationState.PAUSED,
         state_reason="until their cut-off",
         state_changed_at=_AT,
@@ -702,6 +705,7 @@ def _pending() -> DeliveryBody:
         next_attempt_at=_AT,
         waiting_for=WaitingFor.DESTINATION_PAUSED,
         finished_at=None,
+        kept_until=None,
         resolution=None,
         resolved_by=None,
         resolved_at=None,
@@ -718,6 +722,7 @@ def _delivered() -> DeliveryDetailsBody:
         next_attempt_at=None,
         waiting_for=None,
         finished_at=_AT + timedelta(seconds=6),
+        kept_until=_AT + timedelta(days=90, seconds=6),
         resolution=Resolution.AGAIN,
         resolved_by=f"token:{_TOKEN}",
         resolved_at=_AT + timedelta(seconds=5),

@@ -149,6 +149,7 @@ ROWS: dict[str, dict[str, object]] = {
         "redacts": None,
         "event": None,
         "event_id": None,
+        "responses_expired": None,
     },
     "destination_flow": {
         "destination_id": BANK,
@@ -259,6 +260,14 @@ ROWS: dict[str, dict[str, object]] = {
         "count": 1,
     },
     "tally_progress": {"only_row": True, "counted_until": 1, "counted_at": NOW, "step_id": None, "attempts": 0},
+    "retention_walk": {
+        "only_row": True,
+        "begins_at": NOW,
+        "destination_id": None,
+        "behind": None,
+        "taken_by": None,
+        "taken_until": NOW,
+    },
     "schema_migration": {"number": 900, "name": "0900_new", "sha256": b"n" * 32, "applied_at": NOW},
 }
 PRESENT: list[tuple[str, Row]] = [
@@ -699,6 +708,8 @@ CASES = {
     "tally_destination_exists": Case(
         table="tally", refused=[{"destination_id": UUID(int=99)}], taken=[{"what": "ended.failed"}]
     ),
+    "retention_walk_pkey": Case(table="retention_walk", refused=[{}], taken=[], beside={"begins_at": NOW}),
+    "retention_walk_is_one_row": Case(table="retention_walk", refused=[{"only_row": False}], taken=[]),
     "schema_migration_pkey": Case(table="schema_migration", refused=[{"number": 1}], taken=[]),
 }
 # All other columns are never empty.
@@ -720,11 +731,11 @@ MAY_BE_EMPTY = {
     *(("attempt", name) for name in ("response_body", "response_length", "response_sha256", "response_truncated")),
     *(("attempt", name) for name in ("recorded_in", "headers_sha256")),
     *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
-    *(("delivery", name) for name in ("payload", "redacts")),
-    ("delivery", "payload"),
     *((table, "event_id") for table in ("delivery", "destination")),
     ("delivery", "event"),
     ("tally_progress", "step_id"),
+    *(("delivery", name) for name in ("payload", "redacts", "responses_expired")),
+    *(("retention_walk", name) for name in ("destination_id", "behind", "taken_by")),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }
@@ -738,7 +749,7 @@ def connection(shared_database: FreshDatabase) -> Iterator[Connection]:
         for table, changes in PRESENT:
             insert(made, table, changes)
         made.execute("DELETE FROM destination_flow WHERE destination_id = %s", [BANK])  # each has one from the start
-        for table in ("seal_progress", "tally_progress"):  # each has its only row from the start
+        for table in ("seal_progress", "tally_progress", "retention_walk"):  # each has its only row from the start
             made.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
         yield made
 
@@ -858,6 +869,7 @@ def test_only_what_no_statement_needs_to_write_has_a_value_of_its_own(
     later |= {("destination_flow", name) for name in names} | {("attempt", "kind"), ("attempt", "recorded_in")}
     beginnings = {*(("audit_head", name) for name in ("sequence", "at", "hash")), ("seal_progress", "only_row")}
     beginnings |= {("tally_progress", name) for name in ("only_row", "counted_at", "attempts")}
+    beginnings |= {("retention_walk", "only_row")}
     beginnings |= {("job", name) for name in ("changed", "skipped")}
     assert defaults == {("schema_migration", "applied_at"), *later, *beginnings}
     with connection.transaction(force_rollback=True):

@@ -52,6 +52,7 @@ from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
 from domain.proposals import Proposal, ProposalState
+from domain.retention import Cutoffs
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
 from tests.support.databases import FreshDatabase
@@ -66,11 +67,12 @@ A, B, C = (LeaseId(UUID(int=number)) for number in (20, 21, 22))
 TABLES = (
     *("tenant", "token", "destination", "oauth_token", "destination_flow", "delivery", "delivery_body", "attempt"),
     *("slot_waiter", "attempt_under_way", "ordering_place", "delivery_term", "audit_entry", "audit_head", "job"),
-    *("attempt_seal", "seal_progress", "proposal", "tally", "tally_progress"),
+    *("attempt_seal", "seal_progress", "proposal", "tally", "tally_progress", "retention_walk"),
 )
 EMPTY = f"TRUNCATE {', '.join(TABLES)}; ALTER SEQUENCE ordering_place_number RESTART;".encode()
 EMPTY += b" INSERT INTO seal_progress (sealed_until) VALUES (100);"
-EMPTY += b" INSERT INTO tally_progress (counted_until) VALUES (3)"
+EMPTY += b" INSERT INTO tally_progress (counted_until) VALUES (3);"
+EMPTY += b" INSERT INTO retention_walk (begins_at, taken_until) VALUES ('2000-01-01Z', '2000-01-01Z')"
 
 type Act = Callable[[Database], object]
 
@@ -400,6 +402,18 @@ def both(*acts: Act) -> Act:
 
 def nothing(_: Database) -> None:
     pass
+
+
+WALKER, OTHER_WALKER = UUID(int=95), UUID(int=96)
+
+
+def takes_walk(walker_id: UUID, *, at: datetime = NOW) -> Act:
+    return lambda database: retention.take_walk(database, walker_id=walker_id, now=at, for_seconds=60)
+
+
+def leaves_walk(walker_id: UUID) -> Act:
+    place = Place(destination_id=PARTNER, behind=FIRST)
+    return lambda database: retention.leave_walk(database, place, walker_id=walker_id, now=NOW, next_at=later(9))
 
 
 # The cases
@@ -838,18 +852,23 @@ CASES = [
         runs=lambda database: retention.next_destination(database, after=None),
     ),
     Case(
-        statement="retention.destination_at",
+        statement="retention.retire_page",
         before=SENDING,
-        runs=lambda database: retention.destination_at(database, share=0.5),
-    ),
-    Case(
-        statement="retention.delete_page",
-        before=SENDING,
-        runs=lambda database: retention.delete_page(
-            database, Place(destination_id=PARTNER), ended_before=later(86_400)
+        runs=lambda database: retention.retire_page(
+            database,
+            Place(destination_id=PARTNER),
+            cutoffs=Cutoffs(records=NOW, bodies=later(86_400), responses=later(86_400)),
         ),
         meanwhile={"recorded": DELIVERED},
     ),
+    Case(statement="retention.take_walk", runs=takes_walk(WALKER), meanwhile={"another": takes_walk(OTHER_WALKER)}),
+    Case(
+        statement="retention.take_walk",
+        told="that another one has",
+        before=(takes_walk(OTHER_WALKER),),
+        runs=takes_walk(WALKER),
+    ),
+    Case(statement="retention.leave_walk", before=(takes_walk(WALKER),), runs=leaves_walk(WALKER)),
     Case(
         statement="sightings.seen_from",
         before=SENDING,

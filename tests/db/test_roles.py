@@ -170,6 +170,7 @@ def test_the_authorizers_statement_runs_as_it(server: Postgres) -> None:
                     "seal_progress",
                     "tally",
                     "tally_progress",
+                    "retention_walk",
                     "job",
                     "proposal",
                 ),
@@ -209,6 +210,8 @@ def test_the_other_functions_read_the_tables_that_they_work_on(
         (APPLICATION_ROLE, "DELETE FROM attempt_seal"),
         (APPLICATION_ROLE, "INSERT INTO seal_progress (sealed_until) VALUES (1)"),
         (APPLICATION_ROLE, "DELETE FROM seal_progress"),
+        (APPLICATION_ROLE, "INSERT INTO retention_walk (begins_at, taken_until) VALUES (now(), now())"),
+        (APPLICATION_ROLE, "DELETE FROM retention_walk"),
         *((role, statement) for role in (APPLICATION_ROLE, ADMIN_ROLE) for statement in REWRITES),
         (ADMIN_ROLE, "SELECT path FROM delivery"),
         (ADMIN_ROLE, "SELECT body FROM delivery_body"),
@@ -239,6 +242,10 @@ WRITTEN = {
             ("seal_progress", "sealed_until"),
             ("tally", "count"),
             *(("tally_progress", name) for name in ("counted_until", "counted_at", "step_id", "attempts")),
+            *(
+                ("retention_walk", name)
+                for name in ("begins_at", "destination_id", "behind", "taken_by", "taken_until")
+            ),
             *(("job", name) for name in ("state", "after_id", "step_id", "paced_until", "changed", "skipped")),
             ("job", "finished_at"),
             *(("proposal", name) for name in ("state", "decided_at", "decided_by", "sealed_request")),
@@ -297,7 +304,7 @@ def test_a_role_deletes_from_few_tables_and_empties_none(server: Postgres, role:
 # Functions that run with the rights of the owner of the schema, and who may call them.
 OWNERS_FUNCTIONS = {
     "append_audit": {APPLICATION_ROLE, ADMIN_ROLE},
-    **{name: {APPLICATION_ROLE} for name in ("delete_ended", "expunge_delivery")},
+    **{name: {APPLICATION_ROLE} for name in ("delete_ended", "apply_retention", "expunge_delivery")},
     "redact_ended": set[str](),  # a trigger calls it
 }
 

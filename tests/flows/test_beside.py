@@ -7,10 +7,11 @@ from random import Random
 
 import pytest
 
+from flows import retention as retention_flow
 from flows.accept import accept
 from flows.beside import FIRST_SHARE, Beside
 from flows.overdue_look import OVERDUE_SECONDS, OverdueLook
-from flows.retention import PAGE_SECONDS, Retention
+from flows.retention import RetentionWalk
 from flows.seal_schedule import SealSchedule
 from flows.services import Services
 from runtime.observability import metrics
@@ -57,7 +58,11 @@ def test_what_is_overdue_is_counted_by_processes_that_live_for_one_batch(gateway
     assert len(found) < PROCESSES / 2
 
 
-def test_what_is_old_is_deleted_at_each_destination_by_processes_that_live_for_one_batch(gateway: Gateway) -> None:
+def test_what_is_old_is_deleted_at_each_destination_by_processes_that_live_for_one_batch(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each goes on where the last one stopped."""
+    monkeypatch.setattr(retention_flow, "TURN_PAGES", 1)
     for number in range(4):
         gateway.destination("http://127.0.0.1:1", name=f"partner-{number}")
         accept(gateway.new(destination=f"partner-{number}"), wait_seconds=None, services=gateway.services)
@@ -65,23 +70,8 @@ def test_what_is_old_is_deleted_at_each_destination_by_processes_that_live_for_o
     gateway.clock.forward(91 * 86_400)
     services = by_chance(gateway)
     for _ in range(2 * PROCESSES):
-        Retention().go_on(services=services)
+        RetentionWalk().go_on(services=services)
     assert stored(gateway) == 0
-
-
-def test_a_walk_that_began_anywhere_is_followed_by_a_whole_one_at_once(gateway: Gateway) -> None:
-    for number in range(4):
-        gateway.destination("http://127.0.0.1:1", name=f"partner-{number}")
-        accept(gateway.new(destination=f"partner-{number}"), wait_seconds=None, services=gateway.services)
-    gateway.sql("UPDATE delivery SET state = 'delivered', finished_at = %s", gateway.clock())
-    gateway.clock.forward(91 * 86_400)
-    retention, services = Retention(), replace(gateway.services, chance=lambda: 0.99)  # from the last one on
-    left = []
-    for _ in range(6):
-        retention.go_on(services=services)
-        left.append(stored(gateway))
-        gateway.clock.forward(PAGE_SECONDS)
-    assert left == [4, 3, 2, 1, 0, 0]
 
 
 def test_attempts_are_sealed_by_processes_that_live_for_one_batch(gateway: Gateway) -> None:

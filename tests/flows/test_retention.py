@@ -8,11 +8,13 @@ import pytest
 
 from db import retention as table
 from db.retention import Place
-from domain.errors import StatementRefused
 from domain.ids import DeliveryId
+from domain.options import DestinationOptions
+from domain.retention import Cutoffs, RetentionOptions
+from flows import retention as flow
 from flows.accept import accept
 from flows.attempt import attempt_due
-from flows.retention import PAGE_SECONDS, WALK_SECONDS, Retention, delete_old
+from flows.retention import LOOK_SECONDS, TURN_SECONDS, WALK_SECONDS, RetentionWalk, Retired, retire_old
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import Gateway, statements
 from tests.support.partners import answers
@@ -39,10 +41,14 @@ def stored(gateway: Gateway) -> list[DeliveryId]:
     return [row["delivery_id"] for row in gateway.sql("SELECT delivery_id FROM delivery ORDER BY delivery_id")]
 
 
-def delete_all(gateway: Gateway, seconds: float = 600) -> int:
-    deleted = delete_old(place=None, end_at=gateway.clock() + timedelta(seconds=seconds), services=gateway.services)
-    assert deleted.following is None
-    return deleted.count
+def retire_all(gateway: Gateway) -> Retired:
+    retired = retire_old(place=None, end_at=gateway.clock() + timedelta(seconds=600), services=gateway.services)
+    assert retired.following is None
+    return retired
+
+
+def delete_all(gateway: Gateway) -> int:
+    return retire_all(gateway).deleted
 
 
 def test_what_ended_long_enough_ago_goes_with_all_that_belongs_to_it(gateway: Gateway, partner: StartPartner) -> None:
@@ -126,19 +132,19 @@ def test_a_walk_that_has_no_more_time_says_where_to_go_on(gateway: Gateway, monk
     counts, place, calls = [], None, 0
     while place is not None or not calls:
         calls += 1
-        monkeypatch.setattr(table, "delete_page", takes(20, gateway))
-        deleted = delete_old(place=place, end_at=gateway.clock() + timedelta(seconds=30), services=gateway.services)
+        monkeypatch.setattr(table, "retire_page", takes(20, gateway))
+        retired = retire_old(place=place, end_at=gateway.clock() + timedelta(seconds=30), services=gateway.services)
         monkeypatch.undo()
         monkeypatch.setattr(table, "PAGE", 2)
-        counts.append(deleted.count)
-        place = deleted.following
+        counts.append(retired.deleted)
+        place = retired.following
     assert counts == [2, 2, 1]
 
 
-def takes(seconds: float, gateway: Gateway) -> Callable[..., table.DeletedPage]:
-    real = table.delete_page
+def takes(seconds: float, gateway: Gateway) -> Callable[..., table.RetiredPage]:
+    real = table.retire_page
 
-    def slow(*arguments: object, **keywords: object) -> table.DeletedPage:
+    def slow(*arguments: object, **keywords: object) -> table.RetiredPage:
         gateway.clock.forward(seconds)
         return real(*arguments, **keywords)  # type: ignore[arg-type]
 
@@ -148,55 +154,161 @@ def takes(seconds: float, gateway: Gateway) -> Callable[..., table.DeletedPage]:
 def test_the_role_of_the_gateway_deletes_nothing_that_ended_today(gateway: Gateway) -> None:
     """Not even if its clock is wrong, or somebody else has its password."""
     partner = gateway.destination("http://127.0.0.1:1")
-    create(gateway)
-    end(gateway)
-    (row,) = gateway.sql("SELECT clock_timestamp() - interval '23 hours' AS moment")
-    with pytest.raises(StatementRefused):
-        table.delete_page(
-            gateway.services.database, Place(destination_id=partner.destination_id), ended_before=row["moment"]
-        )
-    assert len(stored(gateway)) == 1
+    create(gateway, 2)
+    (row,) = gateway.sql("SELECT clock_timestamp() AS moment")
+    hours_ago = iter([23, 25])
+    for delivery in stored(gateway):
+        moment = row["moment"] - timedelta(hours=next(hours_ago))
+        gateway.sql("UPDATE delivery SET state = 'failed', finished_at = %s WHERE delivery_id = %s", moment, delivery)
+    later = row["moment"] + timedelta(days=400)
+    for when, left, bodies in (
+        (Cutoffs(records=row["moment"] - timedelta(days=90), bodies=later, responses=later), 2, 1),
+        (Cutoffs(records=later, bodies=later, responses=later), 1, 1),
+    ):
+        table.retire_page(gateway.services.database, Place(destination_id=partner.destination_id), cutoffs=when)
+        assert (len(stored(gateway)), len(gateway.sql("SELECT * FROM delivery_body"))) == (left, bodies)
 
 
-def test_beside_other_work_a_page_is_deleted_now_and_then(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_other_work_a_few_pages_are_deleted_now_and_then(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(table, "PAGE", 2)
+    monkeypatch.setattr(flow, "TURN_PAGES", 2)
     gateway.destination("http://127.0.0.1:1")
-    create(gateway, 5)
+    create(gateway, 9)
     end(gateway)
     gateway.clock.forward(DAYS * 86_400 + 1)
-    retention = Retention()
+    walk = RetentionWalk()
     left = []
-    for _ in range(5):  # the last one is a walk of its own: the first one began anywhere
+    for _ in range(4):
         for _ in range(3):  # batches that follow each other at once
-            retention.go_on(services=gateway.services)
+            walk.go_on(services=gateway.services)
         left.append(len(stored(gateway)))
-        gateway.clock.forward(PAGE_SECONDS)
-    assert left == [5, 3, 1, 0, 0]
+        gateway.clock.forward(TURN_SECONDS)
+    assert left == [9, 5, 1, 0]
     with statements(gateway) as counted:
-        for _ in range(10):
-            gateway.clock.forward(WALK_SECONDS / 11)
-            retention.go_on(services=gateway.services)
+        walk.go_on(services=gateway.services)
     assert counted == []
 
 
-def test_a_gateway_without_destinations_is_asked_for_them_once_per_walk(gateway: Gateway) -> None:
-    """A process's first walk, the second one, which follows it at once, and nothing before the third is due."""
-    retention = Retention()
-    with statements(gateway) as counted:
-        for _ in range(5):
-            retention.go_on(services=gateway.services)
-            gateway.clock.forward(PAGE_SECONDS)
-    assert len(counted) == 2
+def test_all_processes_make_one_walk_a_day_together(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them leaves, another one goes on with; and while one has the walk, no other does anything."""
+    monkeypatch.setattr(table, "PAGE", 2)
+    monkeypatch.setattr(flow, "TURN_PAGES", 1)
+    for name in ("one", "two"):
+        gateway.destination("http://127.0.0.1:1", name=name)
+        create(gateway, 3, destination=name)
+    end(gateway)
+    gateway.clock.forward(DAYS * 86_400 + 1)
+    left, walk = [], RetentionWalk()
+    for _ in range(5):
+        walk = RetentionWalk()
+        walk.go_on(services=gateway.services)
+        gateway.clock.forward(TURN_SECONDS)
+        walk.go_on(services=gateway.services)
+        left.append(len(stored(gateway)))
+    assert left == [4, 3, 1, 0, 0]
+    create(gateway, destination="one")
+    end(gateway)
+    gateway.sql("UPDATE delivery SET finished_at = finished_at - interval '91 days', created_at = '2026-01-01Z'")
+    gateway.sql("DELETE FROM delivery_body")
+    gateway.sql("UPDATE delivery SET delivery_id = '00000000-0000-7000-8000-000000000001'")
+    for _ in range(10):
+        gateway.clock.forward(WALK_SECONDS / 11)
+        walk.go_on(services=gateway.services)
+    assert len(stored(gateway)) == 1
+    gateway.clock.forward(WALK_SECONDS / 11 + LOOK_SECONDS)
+    other = gateway.services.new_id(gateway.clock())
+    taken = table.take_walk(gateway.services.database, walker_id=other, now=gateway.clock(), for_seconds=3600)
+    assert taken is not None
+    walk.go_on(services=gateway.services)
+    assert len(stored(gateway)) == 1  # the other one has it, or has stopped
+    gateway.clock.forward(3600)
+    walk.go_on(services=gateway.services)
+    assert stored(gateway) == []
 
 
 def test_a_database_that_is_away_does_not_fail_the_batch(gateway: Gateway) -> None:
     gateway.destination("http://127.0.0.1:1")
-    retention = Retention()
-    retention.go_on(services=gateway.services)
-    gateway.clock.forward(PAGE_SECONDS)
+    walk = RetentionWalk()
+    walk.go_on(services=gateway.services)
+    gateway.clock.forward(TURN_SECONDS)
     gateway.sql("ALTER ROLE sallyport_app NOLOGIN")
     gateway.services.database.close()
     try:
-        retention.go_on(services=gateway.services)
+        walk.go_on(services=gateway.services)
     finally:
         gateway.sql("ALTER ROLE sallyport_app LOGIN")
+
+
+# By destination
+
+
+def options(**days: int) -> DestinationOptions:
+    return DestinationOptions(retention=RetentionOptions(**days))
+
+
+def payload(gateway: Gateway) -> tuple[object, ...]:
+    """What is left of a delivery: what became of its payload, how many bodies, and the bytes of its responses."""
+    rows = gateway.sql("SELECT payload FROM delivery")
+    answers_left = gateway.sql("SELECT sum(octet_length(response_body))::int AS bytes FROM attempt")[0]["bytes"]
+    return (*[row["payload"] for row in rows], len(gateway.sql("SELECT * FROM delivery_body")), answers_left)
+
+
+def test_bodies_and_responses_go_before_the_record(gateway: Gateway, partner: StartPartner) -> None:
+    server = partner(answers(404, b"no such thing"))
+    gateway.destination(server.url(), options=options(bodies_days=2, responses_days=4, record_days=8))
+    create(gateway)
+    attempt_due(gateway.queue.take(), services=gateway.services)
+    found = []
+    for day in range(1, 9):
+        gateway.clock.forward(86_400 + (day == 1))
+        retired = retire_all(gateway)
+        found.append((retired.deleted, retired.bodies, retired.responses, *payload(gateway)))
+        assert retire_all(gateway) == Retired(following=None)
+    assert found == [
+        (0, 0, 0, None, 1, 13),
+        (0, 1, 0, "expired", 0, 13),
+        (0, 0, 0, "expired", 0, 13),
+        (0, 0, 1, "expired", 0, 0),
+        *[(0, 0, 0, "expired", 0, 0)] * 3,
+        (1, 0, 0, 0, None),
+    ]
+
+
+def test_the_stacks_retention_is_the_longest(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1", options=options(bodies_days=200, record_days=300))
+    create(gateway)
+    end(gateway)
+    gateway.clock.forward(DAYS * 86_400)
+    assert retire_all(gateway) == Retired(following=None)
+    gateway.clock.forward(1)
+    assert delete_all(gateway) == 1
+
+
+def test_what_is_being_asked_about_stays_whole_until_nobody_asks_any_more(gateway: Gateway) -> None:
+    """It may be sent again, and its key must not be free before."""
+    gateway.destination("http://127.0.0.1:1", options=options(bodies_days=1, record_days=2))
+    create(gateway)
+    end(gateway, "unknown")
+    gateway.sql("UPDATE delivery SET ask_at = %s", gateway.clock())
+    gateway.clock.forward(40 * 86_400)
+    assert retire_all(gateway) == Retired(following=None)
+    gateway.sql("UPDATE destination SET deleted_at = %s, deleted_name = name, name = 'gone'", gateway.clock())
+    assert delete_all(gateway) == 1  # nobody asks for a deleted destination
+
+
+def test_what_was_expunged_or_redacted_is_not_counted_again(gateway: Gateway) -> None:
+    gateway.destination("http://127.0.0.1:1", options=options(bodies_days=1, responses_days=1))
+    expunged, redacted = create(gateway, 2)
+    end(gateway)
+    gateway.sql("UPDATE delivery SET payload = 'expunged' WHERE delivery_id = %s", expunged)
+    gateway.sql("UPDATE delivery SET payload = 'redacted' WHERE delivery_id = %s", redacted)
+    gateway.sql("DELETE FROM delivery_body WHERE delivery_id = %s", expunged)
+    gateway.clock.forward(2 * 86_400)
+    retired = retire_all(gateway)
+    assert (retired.deleted, retired.bodies, retired.responses) == (0, 1, 1)  # the redacted one had its body still
+    rows = gateway.sql("SELECT payload FROM delivery ORDER BY delivery_id")
+    assert [row["payload"] for row in rows] == ["expunged", "redacted"]
+    assert gateway.sql("SELECT * FROM delivery_body") == []
+    assert retire_all(gateway) == Retired(following=None)

@@ -94,7 +94,8 @@ def test_attempt_wake_overdue(functions: Functions, event: Read) -> None:
 
 
 def test_attempt_delete_old(functions: Functions, event: Read) -> None:
-    assert attempt.handler(event("attempt-delete-old"), Context()) == {"deleted": 0, "next": None}
+    found = attempt.handler(event("attempt-delete-old"), Context())
+    assert found == {"deleted": 0, "bodies": 0, "responses": 0, "next": None}
 
 
 def test_authorize(functions: Functions, event: Read) -> None:

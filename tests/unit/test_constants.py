@@ -118,6 +118,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MOMENT_SECONDS": 5.0,
     },
     "domain/redaction.py": {"READ_BYTES": 262_144},
+    "domain/retention.py": {"LONGEST_DAYS": 3650},
     "domain/reconcile.py": {
         "USUAL_AFTER_SECONDS": (30.0, 300.0, 1800.0, 7200.0),
         "USUAL_ABSENT_AFTER_SECONDS": 600.0,
@@ -361,8 +362,12 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/beside.py": {"FIRST_SHARE": 0.25},
     "flows/overdue_look.py": {"LOOK_SECONDS": 900.0, "LOOKS": 4, "OVERDUE_SECONDS": 1800.0},
     "flows/retention.py": {
-        "WALK_SECONDS": 3600.0,
-        "PAGE_SECONDS": 20.0,
+        "WALK_SECONDS": 86_400.0,
+        "LOOK_SECONDS": 600.0,
+        "TURN_SECONDS": 20.0,
+        "TURN_PAGES": 10,
+        "PAGES_SECONDS": 2.0,
+        "TAKEN_SECONDS": 60.0,
         "RESERVE_SECONDS": 15.0,
     },
     "flows/wake_overdue.py": {

@@ -390,12 +390,21 @@ def redact(**members: Any) -> Members:
     return {"redact": members}
 
 
+def retention(bodies: int | None, responses: int | None, record: int | None) -> Members:
+    return {"retention": {"bodies_days": bodies, "responses_days": responses, "record_days": record}}
+
+
 REDACT: list[tuple[str, Members, Members]] = [
     ("/redact", redact(), redact(headers=["X-A"])),
     ("/redact", redact(headers=[], pointers=[]), redact(pointers=["/a"])),
     ("/redact/pointers/0", redact(pointers=["a"]), redact(pointers=["/"])),
     ("/redact/pointers/1", redact(pointers=["/a", "/a~2"]), redact(pointers=["/a", "/a~1"])),
+    ("/retention", {"retention": {}}, {"retention": {"record_days": 1}}),
+    ("/retention/bodies_days", retention(3, 2, 2), retention(2, 2, 2)),
+    ("/retention/responses_days", retention(2, 3, 2), retention(None, 3, None)),
     # Refused by their types; each is just outside of what is taken.
+    ("/retention/bodies_days", retention(0, None, None), retention(1, None, None)),
+    ("/retention/record_days", retention(None, None, 3651), retention(None, None, 3650)),
     ("/redact/pointers", redact(pointers=["/a"] * 51), redact(pointers=["/a"] * 50)),
     ("/redact/pointers/0", redact(pointers=["/" + "a" * 500]), redact(pointers=["/" + "a" * 499])),
     ("/redact/pointers/0", redact(pointers=[""]), redact(pointers=["/a"])),

@@ -181,13 +181,17 @@ def create(request: Request) -> Response[Any]:
     if wait is None:
         acceptance = accept(new, wait_seconds=None, services=services)
         headers = _headers(request, acceptance.delivery.delivery_id, replayed=acceptance.replayed)
-        return as_json(202, delivery_body(acceptance.delivery), headers)
+        return as_json(202, delivery_body(acceptance.delivery, stack_days=services.retention_days), headers)
     if new.not_before is not None:
         raise InvalidRequest(Fault(field="/not_before", detail="cannot be combined with Prefer: wait"))
     progress = deliver(new, wait_seconds=wait, services=services)
     headers = _headers(request, progress.delivery.delivery_id, replayed=progress.replayed)
     status = 200 if progress.delivery.state.finished else 202
-    return as_json(status, delivery_details(progress), headers | {"Preference-Applied": f"wait={wait}"})
+    return as_json(
+        status,
+        delivery_details(progress, stack_days=services.retention_days),
+        headers | {"Preference-Applied": f"wait={wait}"},
+    )
 
 
 @serves(
@@ -206,8 +210,10 @@ def create(request: Request) -> Response[Any]:
 )
 def list_deliveries(request: Request) -> Response[Any]:
     """Keyset pagination, stable under inserts."""
-    page = table.page(wiring.api().database, _filter(request), limit=limit_of(request))
-    shown = fitting([delivery_body(delivery) for delivery in page.deliveries])
+    services = wiring.api()
+    page = table.page(services.database, _filter(request), limit=limit_of(request))
+    days = services.retention_days
+    shown = fitting([delivery_body(delivery, stack_days=days) for delivery in page.deliveries])
     last = page.next_before if len(shown) == len(page.deliveries) else shown[-1].delivery_id
     return as_json(200, DeliveriesBody(shown, cursor_behind(last)))
 
@@ -234,8 +240,10 @@ def show_one(request: Request, delivery_id: str) -> Response[Any]:
     """With every attempt that fits, the first one first."""
     after, wait_seconds = attempt_cursor_of(request), _wait_seconds(request)
     wanted = id_of(delivery_id)
-    progress = follow(wanted, tenant_id=request.tenant_id, wait_seconds=wait_seconds, services=wiring.api())
-    return as_json(200, delivery_details(progress, after=after), {"Sallyport-Delivery-Id": str(wanted)})
+    services = wiring.api()
+    progress = follow(wanted, tenant_id=request.tenant_id, wait_seconds=wait_seconds, services=services)
+    shown = delivery_details(progress, stack_days=services.retention_days, after=after)
+    return as_json(200, shown, {"Sallyport-Delivery-Id": str(wanted)})
 
 
 def id_of(text: str) -> DeliveryId:

@@ -143,4 +143,5 @@ def patch(request: Request, delivery_id: str) -> Response[Any]:
 
 
 def _controlled(delivery: Delivery) -> Response[Any]:
-    return as_json(200, delivery_body(delivery), {"Sallyport-Delivery-Id": str(delivery.delivery_id)})
+    shown = delivery_body(delivery, stack_days=wiring.api().retention_days)
+    return as_json(200, shown, {"Sallyport-Delivery-Id": str(delivery.delivery_id)})

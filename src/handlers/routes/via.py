@@ -128,7 +128,7 @@ def _respond_async(request: Request) -> Response[Any]:
         "Preference-Applied": "respond-async",
         **_own_headers(acceptance.delivery, outcome=None, replayed=acceptance.replayed),
     }
-    return as_json(202, delivery_body(acceptance.delivery), headers)
+    return as_json(202, delivery_body(acceptance.delivery, stack_days=wiring.api().retention_days), headers)
 
 
 def _new(request: Request, attempts_allowed: int) -> NewDelivery:

@@ -145,6 +145,13 @@ class DeliveryBody(Struct, frozen=True, kw_only=True):
     ]
     created_at: CreatedAt
     finished_at: Annotated[datetime | None, Meta(description="When it ended; null until then")]
+    kept_until: Annotated[
+        datetime | None,
+        Meta(
+            description="Until when it is stored, and a repeat under its idempotency key finds it; null while another "
+            "attempt or question may follow, for until then it is stored in any case"
+        ),
+    ]
 
 
 class DeliveryDetailsBody(DeliveryBody, frozen=True, kw_only=True):
@@ -269,12 +276,12 @@ def _not_before_faults(not_before: datetime | None, *, now: datetime) -> list[Fa
     return [Fault(field="/not_before", detail="must be from now to 30 days from now")]
 
 
-def delivery_body(delivery: Delivery) -> DeliveryBody:
-    """What a list shows of a delivery."""
-    return DeliveryBody(**_delivery_fields(delivery))
+def delivery_body(delivery: Delivery, *, stack_days: int) -> DeliveryBody:
+    """What a list shows of a delivery. `stack_days` is for how long this stack stores records."""
+    return DeliveryBody(**_delivery_fields(delivery, stack_days))
 
 
-def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBody:
+def delivery_details(progress: Progress, *, stack_days: int, after: int = 0) -> DeliveryDetailsBody:
     """A delivery with its attempts from number `after` + 1 on; the response in full where this call got it from the
     partner itself. What would make the answer too large is left out: attempts, and all but the stored response.
     """
@@ -283,7 +290,7 @@ def delivery_details(progress: Progress, *, after: int = 0) -> DeliveryDetailsBo
     stored = None if deciding is None or deciding.response is None else response_body(deciding.response)
     left = [attempt for attempt in attempts if attempt.number > after]
     whole = DeliveryDetailsBody(
-        **_delivery_fields(progress.delivery),
+        **_delivery_fields(progress.delivery, stack_days),
         attempts=left,
         response=_response_shown(progress, stored),
         next_cursor=None,
@@ -347,7 +354,7 @@ def _metadata_faults(metadata: Mapping[str, Any]) -> list[Fault]:
     return []
 
 
-def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
+def _delivery_fields(delivery: Delivery, stack_days: int) -> dict[str, Any]:
     return {
         "delivery_id": delivery.delivery_id,
         "destination": delivery.destination_name,
@@ -376,4 +383,5 @@ def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
         "event_id": delivery.event_id,
         "created_at": delivery.created_at,
         "finished_at": delivery.finished_at,
+        "kept_until": delivery.kept_until(stack_days=stack_days),
     }

@@ -28,6 +28,7 @@ from handlers.schemas.destinations import (
     flow,
     reconcile,
     redact,
+    retention,
     retry,
     signing,
     timeouts,
@@ -49,6 +50,7 @@ from handlers.schemas.destinations.flow import (
 )
 from handlers.schemas.destinations.reconcile import ReconcileBody
 from handlers.schemas.destinations.redact import RedactBody
+from handlers.schemas.destinations.retention import RetentionBody
 from handlers.schemas.destinations.retry import RetryBody
 from handlers.schemas.destinations.signing import NewSchemes, Schemes
 from handlers.schemas.destinations.timeouts import NewTimeoutsBody, TimeoutsBody
@@ -115,6 +117,10 @@ class NewDestinationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Annotated[str, Meta(min_length=1, max_length=63)] | None,
         Meta(description="The name or id of another destination, which is told when deliveries end; null for none"),
     ] = None
+    retention: Annotated[
+        RetentionBody | None,
+        Meta(description="For how long what has ended is stored; null for as long as the stack says"),
+    ] = None
 
 
 class DestinationBody(Struct, frozen=True, kw_only=True):
@@ -146,6 +152,10 @@ class DestinationBody(Struct, frozen=True, kw_only=True):
     redact: Annotated[RedactBody | None, Meta(description="What is never stored; null for nothing")]
     events_to: Annotated[
         UUID | None, Meta(description="The id of the destination that is told when deliveries end; null for none")
+    ]
+    retention: Annotated[
+        RetentionBody | None,
+        Meta(description="For how long what has ended is stored; null for as long as the stack says"),
     ]
     state: Annotated[
         DestinationState,
@@ -245,6 +255,7 @@ def new_destination(
             verify=verify.domain(body.verify),
             reconcile=reconcile.domain(body.reconcile),
             redact=redact.domain(body.redact),
+            retention=retention.domain(body.retention),
         ),
         client_certificate=client_certificate,
         signing=signing.domain(body.signing),
@@ -289,6 +300,7 @@ def destination_body(
         reconcile=reconcile.shown(destination.options.reconcile),
         redact=redact.shown(destination.options.redact),
         events_to=destination.options.events_to,
+        retention=retention.shown(destination.options.retention),
         state=destination.state,
         state_reason=destination.state_reason,
         state_changed_at=destination.state_changed_at,
@@ -310,6 +322,7 @@ def _faults(body: NewDestinationBody, *, now: datetime, kept: Kept) -> list[Faul
         *verify.faults(body.verify),
         *reconcile.faults(body.reconcile),
         *redact.faults(body.redact),
+        *retention.faults(body.retention),
         *_name_faults(body.name),
         *_certificate_faults(body, kept),
         *_key_faults(body, kept),
