@@ -25,10 +25,12 @@ def expunge(database: Database, *, tenant_id: TenantId, delivery_id: DeliveryId,
     rows = database.rows(
         """
         WITH expunged AS MATERIALIZED (
-            SELECT found_state, done, newly FROM expunge_delivery(%(tenant_id)s, %(delivery_id)s)
+            SELECT found_state, done, newly, %(tenant_id)s::uuid AS tenant_id
+            FROM expunge_delivery(%(tenant_id)s, %(delivery_id)s)
         ), written AS (
             SELECT appended.*
-            FROM expunged CROSS JOIN LATERAL append_audit(%(tenant_id)s, %(at)s, %(content)s) AS appended
+            -- A column of the first one: without it, PostgreSQL may call the function before it looks at `newly`.
+            FROM expunged CROSS JOIN LATERAL append_audit(tenant_id, %(at)s, %(content)s) AS appended
             WHERE newly
         )
         SELECT found_state, done, sequence, at, hash FROM expunged LEFT JOIN written ON true

@@ -46,7 +46,7 @@ def statements(text: str) -> Iterator[tuple[int, str]]:
 
 def lists(statement: str) -> Iterator[set[str]]:
     """The columns of each SELECT of a statement, by their names in the row."""
-    for select in re.findall(r"SELECT (.+?) FROM ", statement):
+    for select in re.findall(r"SELECT (?!FROM )(.+?) FROM ", statement):
         named = [re.sub(r".* AS ", "", column.strip()) for column in re.split(r",(?![^(]*\))", select)]
         yield {column.rpartition(".")[2] for column in named}
 

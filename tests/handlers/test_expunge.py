@@ -167,6 +167,7 @@ def test_what_has_not_ended_is_not_expunged_and_strangers_learn_nothing(
     assert [(reply.status, reply.json["state"], reply.json["possible"]) for reply in met] == [(409, "sending", [])]
     assert expunge(functions.other_api, delivery).body == nobody.body
     assert api.get(f"/v1/deliveries/{delivery}").json["payload"] == "whole"
+    assert api.get(f"/v1/audit?on={delivery}").json["entries"] == []
 
 
 @pytest.mark.parametrize("script", [answers(400), takes_and_closes, answers(200)])
