@@ -1,8 +1,10 @@
 """Fixtures for every kind of test. Databases are real: one PostgreSQL per session, one fresh database per test."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -28,17 +30,33 @@ _MEASURED_CHILDREN = (
     "COVERAGE_PROCESS_CONFIG",
     "COVERAGE_PROCESS_START",
 )  # what coverage tells processes to be measured
+_PREFIX = "sp"  # short: paths of sockets have 107 bytes
 _MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a directory in it that only its user may enter
 _ROOM_BYTES = 4 * 1024**3  # several times what all tests on four processes need
 # Where single files take a minute.
 _LONGEST_FIRST = ("tools", "chaos", "local", "lab", "simulator", "e2e", "faults", "stack", "documents")
 
 
-def pytest_configure() -> None:
-    """Temporary files are in memory where it has room for them: databases, stacks and copies of the tree are thousands
-    of small files, which take longer on a disk than what is done with them."""
-    if _has_room(_MEMORY) and _available_memory_bytes() > _ROOM_BYTES:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files are in memory where it has room for them, those of programs that tests start too: databases,
+    stacks and copies of the tree are thousands of small files, which take longer on a disk than what is done with them.
+    """
+    is_first = "PYTEST_XDIST_WORKER" not in os.environ and "TMPDIR" not in os.environ
+    if is_first and _has_room(_MEMORY) and _available_memory_bytes() > _ROOM_BYTES:
+        _delete_left_over()
+        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY))
+        directory.chmod(0o711)  # PostgreSQL's own user goes through it
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+        os.environ |= {"PYTEST_DEBUG_TEMPROOT": str(_MEMORY), "TMPDIR": str(directory)}
+        tempfile.tempdir = None  # it was looked up before
+
+
+def _delete_left_over() -> None:
+    """What tests that were killed could not delete."""
+    for directory in _MEMORY.glob(f"{_PREFIX}*-*"):
+        process_id = directory.name.removeprefix(_PREFIX).partition("-")[0]
+        if not Path("/proc", process_id).exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _has_room(directory: Path) -> bool:
