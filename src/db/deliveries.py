@@ -3,7 +3,7 @@ db/attempts.py."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -514,19 +514,30 @@ class DeliveryPage:
 def page(database: Database, wanted: Filter, *, limit: int) -> DeliveryPage:
     """Up to `limit` deliveries, newest first. Pages stay stable while deliveries are added, since those come first.
 
-    Whatever is asked for, a page reads at most MOST_READ deliveries. What an index has whole is read off that. Of the
-    rest, the rarest of the properties asked for leads to candidates, of which those are left that have all others.
+    Whatever is asked for, a page reads at most MOST_READ deliveries at a time. What an index has whole is read off it.
+    Of the rest, the rarest of the properties asked for leads to candidates, of which those are left that have all
+    others.
     """
     if wanted.is_plain:
-        found = _newest(database, wanted, limit=limit + 1)
-        return DeliveryPage(
-            deliveries=found[:limit], next_before=found[limit - 1].delivery_id if len(found) > limit else None
-        )
+        return _plain_page(database, wanted, limit=limit)
     candidates = _candidates(database, wanted)
     found = _matching(database, candidates, wanted, limit=limit + 1) if candidates else []
     if len(found) > limit:
         return DeliveryPage(deliveries=found[:limit], next_before=found[limit - 1].delivery_id)
     return DeliveryPage(deliveries=found, next_before=candidates[-1] if len(candidates) == MOST_READ else None)
+
+
+def _plain_page(database: Database, wanted: Filter, *, limit: int) -> DeliveryPage:
+    """`pending` and `sending` are of one phase: where few of it are in the state that is asked for, the page is what is
+    so among the MOST_READ newest of the phase."""
+    found, following = _newest(database, wanted, limit=limit + 1), None
+    if len(found) <= limit and wanted.state in (State.PENDING, State.SENDING):
+        of_phase = _of_phases(database, wanted)
+        following = of_phase[-1] if len(of_phase) == MOST_READ else None
+        found = _newest(database, replace(wanted, since=following or wanted.since), limit=limit + 1)
+    if len(found) > limit:
+        following = found[limit - 1].delivery_id
+    return DeliveryPage(deliveries=found[:limit], next_before=following)
 
 
 def _candidates(database: Database, wanted: Filter) -> list[DeliveryId]:
@@ -680,7 +691,9 @@ def _matching(database: Database, candidates: Sequence[DeliveryId], wanted: Filt
 
 
 def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]:
-    """Up to `limit` deliveries of a tenant or a destination, of one state or of all, the newest first."""
+    """Up to `limit` deliveries of a tenant or a destination, of one state or of all, the newest first; of `pending` and
+    `sending` those among the newest of their phase, twice MOST_READ. So those among MOST_READ that were read before are
+    still among these, whatever came meanwhile."""
     rows = database.read(
         """
         SELECT delivery.delivery_id, delivery.tenant_id, delivery.destination_id,
@@ -700,12 +713,18 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
             -- before the statement is planned.
             CROSS JOIN LATERAL (
                 SELECT *
-                FROM delivery
-                WHERE CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END
-                      = ANY (ARRAY [%(owner_id)s::uuid])
-                  AND phase = ANY (ARRAY [listed.phase])
-                  AND delivery_id >= %(since)s AND delivery_id < %(below)s
-                  AND (listed.state IS NULL OR delivery.state = listed.state)
+                FROM (
+                    SELECT *
+                    FROM delivery
+                    WHERE CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END
+                          = ANY (ARRAY [%(owner_id)s::uuid])
+                      AND phase = ANY (ARRAY [listed.phase])
+                      AND delivery_id >= %(since)s AND delivery_id < %(below)s
+                    ORDER BY CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END DESC, phase DESC,
+                             delivery_id DESC
+                    LIMIT %(most_read)s
+                ) AS looked_at
+                WHERE listed.state IS NULL OR looked_at.state = listed.state
                 ORDER BY CASE WHEN %(of_one_destination)s THEN destination_id ELSE tenant_id END DESC, phase DESC,
                          delivery_id DESC
                 LIMIT %(limit)s
@@ -724,6 +743,7 @@ def _newest(database: Database, wanted: Filter, *, limit: int) -> list[Delivery]
             "states": [wanted.state.value] if wanted.state else [None] * len(PHASES),
             "since": wanted.since or UUID(int=0),
             "below": wanted.below,
+            "most_read": 2 * MOST_READ + limit,
             "limit": limit,
         },
     )

@@ -153,6 +153,37 @@ def test_a_list_is_read_off_an_index_whatever_is_rare(gateway: Gateway, common: 
             assert buffers(database.plan) <= most + BUFFERS_ON_THE_WAY, wanted
 
 
+def test_what_is_sending_behind_all_that_waits_is_found_page_by_page(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much waits, a page reads so much of it and no more."""
+    monkeypatch.setattr(deliveries, "MOST_READ", 500)
+    destination = gateway.destination("http://127.0.0.1:1").destination_id
+    create_delivery(gateway, 1)
+    gateway.copy_deliveries(12 * deliveries.MOST_READ, states=[State.PENDING])
+    oldest = sorted(row["delivery_id"] for row in gateway.sql("SELECT delivery_id FROM delivery"))[1:4]
+    gateway.sql(
+        "UPDATE delivery SET state = 'sending', lease_id = gen_random_uuid(), leased_until = due_at "
+        "WHERE delivery_id = ANY (%s)",
+        oldest,
+    )
+    gateway.sql("VACUUM ANALYZE delivery")
+    with closing(Explained(DatabaseSettings(database_url=gateway.database.url))) as database:
+        for destination_id in (None, destination):
+            found, before, pages = list[UUID](), None, 0
+            while pages == 0 or before is not None:
+                wanted = Filter(
+                    tenant_id=gateway.tenant_id, state=State.SENDING, destination_id=destination_id, before=before
+                )
+                database.plans.clear()
+                shown = deliveries.page(database, wanted, limit=PAGE)
+                assert sum(map(rows_read, database.plans)) <= 4 * deliveries.MOST_READ + 2 * PAGE, wanted
+                found += [delivery.delivery_id for delivery in shown.deliveries]
+                before, pages = shown.next_before, pages + 1
+            assert found == oldest[::-1]
+            assert pages == 13
+
+
 def test_a_list_has_no_delivery_twice_and_none_is_left_out(gateway: Gateway) -> None:
     """It is merged from those of the phases; a page ends anywhere within them."""
     destination_ids = [
