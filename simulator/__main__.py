@@ -29,6 +29,7 @@ from stack.switches import add_switch
 
 FAILED, CANNOT_RUN, STOPPED = 1, 2, 130
 SECONDS = 60.0  # without N
+A_NIGHT = 1_000_000  # deliveries
 PROGRESS_SECONDS = 5.0
 FEW = 10  # so many places that were not visited are named
 FOLDER = Path(".simulation")
@@ -61,9 +62,18 @@ class Tally:
         self.marks += result.marks
         self.story = self.story or result.story
 
+    def time_for(self, deliveries: int) -> str:
+        """How long so many take at the rate so far."""
+        minutes = max(0, deliveries) * self._seconds / max(1, self.deliveries) / 60
+        return f"{minutes:,.0f} min" if minutes < 120 else f"{minutes / 60:,.1f} h"
+
+    @property
+    def _seconds(self) -> float:
+        return max(0.001, time.monotonic() - self.began_at)
+
     def text(self) -> str:
         """In one line."""
-        seconds = max(0.001, time.monotonic() - self.began_at)
+        seconds = self._seconds
         return (
             f"{counted(self.seeds, 'seed')}, {counted(self.deliveries, 'delivery', 'deliveries')}, "
             f"{counted(self.arrivals, 'request')} at partners, {counted(self.faults, 'fault')} in {seconds:.0f} s: "
@@ -123,7 +133,7 @@ def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
     print(f"simulate: seeds from SEED={first} on, in {counted(size, 'process', 'processes')}", flush=True)
     with _directory() as directory, Databases(directory) as databases:
         with Pool(databases, size=size) as pool:
-            story = _first_failure(pool, _seeds(asked, first, tally), tally, mutant=asked.mutant)
+            story = _first_failure(pool, _seeds(asked, first, tally), tally, asked)
         with connected(databases.make("simulated_again")) as connection, mutated(asked.mutant):
             if story is not None:
                 return _failed(story, tally, connection, again=_again(story.seed, asked))
@@ -133,6 +143,8 @@ def _simulate(asked: argparse.Namespace, tally: Tally) -> int:
         print(f"simulate: no promise was broken, so the mistake was not found. {tally.text()}", file=sys.stderr)
         return FAILED
     print(f"simulate: all promises kept. {tally.text()}")
+    if asked.deliveries:
+        print(f"simulate: at this rate a million deliveries take {tally.time_for(A_NIGHT)}")
     return _judge_marks(tally)
 
 
@@ -151,9 +163,9 @@ def _play_again(asked: argparse.Namespace) -> int:
     return FAILED if story.broken else 0
 
 
-def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, *, mutant: str | None) -> Story | None:
+def _first_failure(pool: Pool, seeds: Iterable[int], tally: Tally, asked: argparse.Namespace) -> Story | None:
     tally.began_at = time.monotonic()
-    for result in _with_progress(pool.results(seeds, mutant=mutant), tally):
+    for result in _with_progress(pool.results(seeds, mutant=asked.mutant), tally, wanted=asked.deliveries):
         tally.add(result)
         if result.story is not None:
             return result.story
@@ -171,12 +183,13 @@ def _seeds(asked: argparse.Namespace, first: int, tally: Tally) -> Iterable[int]
     return itertools.takewhile(lambda _: time.monotonic() < end_at, seeds_from(first))
 
 
-def _with_progress(results: Iterator[SeedResult], tally: Tally) -> Iterator[SeedResult]:
+def _with_progress(results: Iterator[SeedResult], tally: Tally, *, wanted: int | None) -> Iterator[SeedResult]:
     next_at = time.monotonic() + PROGRESS_SECONDS
     for result in results:
         yield result
         if time.monotonic() >= next_at:
-            print(f"  {tally.text()}", flush=True)
+            left = f"; {tally.time_for(wanted - tally.deliveries)} left" if wanted else ""
+            print(f"  {tally.text()}{left}", flush=True)
             next_at = time.monotonic() + PROGRESS_SECONDS
 
 

@@ -21,11 +21,12 @@ from domain.errors import (
     Unavailable,
 )
 from domain.ids import DeliveryId, TenantId
+from domain.options import PLAIN
 from flows.accept import accept
 from flows.deliver import Progress, deliver, find
 from flows.services import Services
 from simulator.evidence import Told
-from simulator.faults import Kind, Seam
+from simulator.faults import LATE_RECORDS, Kind, Seam
 from simulator.functions import Fleet, NoAnswer
 from simulator.setting import DESTINATIONS, TENANTS, Target
 from simulator.world import EPOCH, World
@@ -37,6 +38,7 @@ METHODS = ("POST", "POST", "PUT", "GET", "PATCH", "DELETE")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What the callers of a run choose from: if none waits, the worker makes all attempts, in batches.
 _MODES = (("later", "wait", "through", "later"), ("later",))
+_MODES_WITH_LATE_RECORDS = (("wait", "later"), ("wait",))
 # How a caller is told that nothing was accepted, for a reason that is no fault.
 _REFUSALS: Mapping[type[SallyportError], str] = {
     NotFound: "not found",
@@ -64,7 +66,10 @@ class Callers:
         self._world = world
         self._api = api
         self._orders: list[Order] = []
-        self._modes = world.choices.of(_MODES)
+        late_records = world.weather.theme == LATE_RECORDS
+        self._modes = world.choices.of(_MODES_WITH_LATE_RECORDS if late_records else _MODES)
+        # What else holds deliveries back would only stand in the way of late records.
+        self._targets = tuple(target for target in DESTINATIONS if not late_records or target.options is PLAIN)
         for number in range(1, count + 1):
             with world.choices.of_stream(number):
                 self._add(number, within_seconds=within_seconds)
@@ -86,7 +91,7 @@ class Callers:
         twin = choices.of((None, *self._orders)) if self._orders and choices.happens(20) else None
         if twin is not None:
             return self._like(caller, twin)
-        target = choices.of(DESTINATIONS)
+        target = choices.of(self._targets)
         mode = choices.of(self._modes)
         new = NewDelivery(
             tenant_id=target.tenant_id,

@@ -32,8 +32,9 @@ from simulator.world import EPOCH, Process, World
 RUNS_LATE_SECONDS = (3.0, 6.0, 9.0, 25.0)
 # One session may hang alone, and go on just after others have claimed or recorded the same delivery.
 HELD_SECONDS = 300.0
-HELD_FOR_CHANGES = (1, 1, 2, 3, 4, 4)
-HELD_PERCENT = 60  # of records that are no success, where late records are the theme: successes are late often enough
+HELD_FOR_CHANGES = (1, 1, 2, 3, 3, 4, 4)
+# Of records where late ones are the theme; of successes fewer, or nothing would succeed.
+HELD_PERCENT, HELD_SUCCESSES_PERCENT = 60, 40
 MOMENT_SECONDS = 0.001
 HANG_SECONDS = 15.0
 _WRITES = ("INSERT INTO", "UPDATE delivery")
@@ -142,6 +143,7 @@ class Server:
         self.destination_states: dict[str, DestinationState] = {}
         self.on_disabled: Callable[[str], None] = lambda _: None
         self._attempts: dict[str, int] = {}
+        self._destinations: dict[str, str] = {}
         self._in_flight: dict[str, tuple[str, float]] = {}  # the destination, and until when the lease is
         self._real = real
         self._connections: list[SimulatedConnection] = []
@@ -267,7 +269,7 @@ class Server:
         if weather.theme != LATE_RECORDS or weather.over or call.name != "record":
             return None
         rare = any(record["next_state"] != "delivered" for record in json.loads(call.parameters["records"]))
-        if not rare or not self.world.choices.happens(HELD_PERCENT):
+        if not self.world.choices.happens(HELD_PERCENT if rare else HELD_SUCCESSES_PERCENT):
             return None
         self.world.strike(Kind.RUNS_LATE, process=process)
         return Kind.RUNS_LATE
@@ -275,14 +277,15 @@ class Server:
     def _run_late(self, process: Process, call: "_Call") -> None:
         """In some seconds; or, where it records, just after what others do."""
         run = partial(self._execute_unheard, process, call)
-        if call.name != "record" or self.world.choices.choose(2) == 0:
+        themed = self.world.weather.theme == LATE_RECORDS
+        if call.name != "record" or (not themed and self.world.choices.choose(2) == 0):
             self.world.scheduler.call_at(self.world.now + self.world.choices.of(RUNS_LATE_SECONDS), run)
             return
         delivery = self.world.choices.of(json.loads(call.parameters["records"]))["delivery_id"]
         held = _HeldStatement(delivery=delivery, changes=self.world.choices.of(HELD_FOR_CHANGES), run=run)
         self._held.append(held)
         self.world.scheduler.call_at(self.world.now + HELD_SECONDS, lambda: self._let_go(held))
-        if self.world.weather.may(Kind.CRASH) and self.world.choices.choose(2):
+        if self.world.weather.may(Kind.CRASH) and (themed or self.world.choices.choose(2)):
             self.world.strike(Kind.CRASH, process=process)  # only then is nothing else on its way
             self.world.scheduler.crash(process)
             raise Killed
@@ -401,6 +404,7 @@ class Server:
                 continue
             if row["state"] == "sending":
                 self._note_begin(delivery, str(row["destination_id"]), parameters)
+            self._destinations[delivery] = str(row["destination_id"])
             self._enter(delivery, row["state"])
             if row["turn_at"] is not None:
                 self.world.evidence.turns[delivery] = (row["turn_at"] - EPOCH).total_seconds()
@@ -465,6 +469,10 @@ class Server:
             done = f"now {self.states.get(run.delivery)}" if run.moved else "which changes nothing else"
             text = f"records attempt {run.number}: {run.outcome}, {done}"
             self._log(process, text, run.delivery, learns=f"attempt {run.number} is recorded: {run.outcome}")
+
+    def destination_of(self, delivery: str) -> str:
+        """Whose it is, by its id."""
+        return self._destinations[delivery]
 
     def holding(self) -> list[tuple[str, str]]:
         """Deliveries that have ended and hold back those behind them, with their states; the first ones first."""

@@ -145,7 +145,9 @@ class RunEvidence:
     after; `queued` are the wake-ups that SQS accepted: whose, and when they become visible; `turns` are when first
     attempts may begin of deliveries that got a turn, at a destination with a rate, when accepted. `missed` are
     deliveries that an operator's round left out; `moves` are moments, destinations and the states that they came
-    to; `resolved` are deliveries that somebody began to resolve, and when; `unstorable` are attempts (delivery and
+    to; `resolved` are deliveries that somebody began to resolve, and when; `again` those that somebody wanted to be
+    attempted once more, with the moments of their calls, and `repeated` is when such a call was told that they will be;
+    `unstorable` are attempts (delivery and
     number) that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at the end, `waiting`
     the deliveries that have a message left, `ended` how the run ended.
     """
@@ -162,6 +164,8 @@ class RunEvidence:
     missed: list[str] = field(default_factory=list)
     moves: list[tuple[float, str, str]] = field(default_factory=list)
     resolved: dict[str, float] = field(default_factory=dict)
+    again: dict[str, list[float]] = field(default_factory=dict)
+    repeated: list[tuple[float, str]] = field(default_factory=list)
     lapses: list[Lapse] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)

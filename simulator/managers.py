@@ -1,5 +1,5 @@
 """Those who manage destinations: they pause and resume them, enable what a partner's 410 disabled, resolve what holds
-back an order, and cancel what is pending."""
+back an order, cancel what is pending, and send again what is unknown or has failed."""
 
 from functools import partial
 from uuid import UUID
@@ -9,7 +9,7 @@ from domain.destinations import DestinationState, Transition
 from domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable, WrongState
 from domain.ids import DeliveryId, TenantId
 from flows.audit import Actor
-from flows.control import cancel, resolve
+from flows.control import cancel, resolve, retry
 from flows.destination_states import move
 from flows.services import Services
 from simulator.choices import MANAGERS
@@ -83,6 +83,8 @@ class Managers:
         self._world.scheduler.follow(MANAGERS)
         self.resolve()
         self._cancel()
+        if self._world.choices.choose(2):
+            self._send_again()
 
     def _cancel(self) -> None:
         """Cancels something that is pending, if anything is; by then a worker may have begun to send it."""
@@ -108,6 +110,41 @@ class Managers:
             self._world.mark(f"manager: cannot cancel, {type(error).__name__}")
         else:
             self._world.mark("manager: cancels a delivery")
+
+    def _send_again(self) -> None:
+        """Wants one more attempt of something that is unknown, has failed, or is pending. What has a place in an order
+        is left to `resolve`: it would go behind those that went past it."""
+        rows = {told.delivery: told for told in self._world.evidence.told if told.how in ("accepted", "ended")}
+        ordered = {str(target.destination_id) for target in DESTINATIONS if target.options.ordering is not None}
+        states = [
+            (delivery, state)
+            for delivery, state in sorted(self._server.states.items())
+            if state in ("unknown", "failed", "pending")
+            and delivery in rows
+            and self._server.destination_of(delivery) not in ordered
+        ]
+        if not states:
+            return
+        delivery, state = self._world.choices.of(states)
+        tenant_id, delivery_id = TenantId(UUID(rows[delivery].tenant)), DeliveryId(UUID(delivery))
+
+        def work(services: Services, _: float) -> None:
+            actor = Actor(by="a token")
+            if state == "unknown":
+                as_what = Resolution.AGAIN
+                resolve(delivery_id, as_what, note=None, tenant_id=tenant_id, actor=actor, services=services)
+            else:
+                retry(delivery_id, tenant_id=tenant_id, actor=actor, services=services)
+
+        self._world.evidence.again.setdefault(delivery, []).append(self._world.now)
+        self._world.log("manager", "manage", f"wants one more attempt, as it is {state}", delivery=delivery)
+        try:
+            self._api.invoke(work, what="manage")
+        except (WrongState, Unavailable, DatabaseUnavailable, QueueUnavailable, NoAnswer) as error:
+            self._world.mark(f"manager: cannot send again, {type(error).__name__}")
+        else:
+            self._world.evidence.repeated.append((self._world.now, delivery))
+            self._world.mark(f"manager: sends again what is {state}")
 
     def _pause(self, target: Target) -> None:
         self._world.scheduler.follow(MANAGERS)

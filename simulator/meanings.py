@@ -9,6 +9,9 @@ MEANINGS: Mapping[str, str] = {
     ),
     "accepted is accepted": "whoever got a 202 or a result finds the delivery, by its id and in the list",
     "tenants are apart": "nobody is told of another tenant's delivery, by its id, in a list or by a key",
+    "what is sent again is sent": (
+        "whoever was told that a delivery is attempted once more gets another attempt, or an outcome comes first"
+    ),
     "at most once": (
         "under at_most_once, nothing follows a request that may have been processed, and the partner acted at most once"
     ),

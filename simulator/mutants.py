@@ -192,6 +192,26 @@ _MUTANTS = (
         ("AND made.next_state = 'failed')", "AND false)"),
     ),
     _mutant(
+        "a lapse has no wake-up of its own",
+        "flows.settle:retry",
+        ("if claim.lapsed and not isinstance(attempt.verdict, RetryAt):", "if False:"),
+    ),
+    _mutant(
+        "an outcome that comes late counts for another attempt",
+        _RECORD,
+        ("made.outcome <> 'unknown' AND delivery.attempts_made = made.sends", "made.outcome <> 'unknown'"),
+    ),
+    _mutant(
+        "the success of an earlier attempt is only logged",
+        _RECORD,
+        ("made.next_state = 'delivered' AND delivery.attempts_made > made.sends", "FALSE"),
+    ),
+    _mutant(
+        "the success of an earlier attempt is forgotten when another one ends",
+        _RECORD,
+        ("WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'\n", "\n"),
+    ),
+    _mutant(
         "a lapse is recorded although its outcome is under way",
         "flows.attempt:_may_be_answered",
         ("return claim.lapsed and due[claim.delivery_id].wakeup.after_outage", "return False"),
@@ -294,6 +314,17 @@ _MUTANTS = (
         "who is resolved holds back the next",
         "db.control:change",
         ("leave_place(destination_id, ordering_key, delivery_id, 'canceled')", "NULL::uuid"),
+    ),
+    _mutant(
+        "who is to be sent again has no message",
+        "flows.control:_made",
+        ("    services.queue.send([*wakeups[:1], *event], now=now)\n", ""),
+        ("    _send(wakeups[1:], services=services)\n", ""),
+    ),
+    _mutant(
+        "one more attempt by hand is not allowed for",
+        "db.control:change",
+        ("THEN greatest(attempts_allowed, attempts_made + 1) ELSE", "THEN attempts_allowed ELSE"),
     ),
     _mutant(
         "an ordering key holds nobody back",

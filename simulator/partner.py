@@ -15,7 +15,7 @@ from uuid import UUID
 from domain.outcomes import Answered, Exchange, Headers, Outcome, Refused, Timings, Unknown, Unreachable
 from egress.client import OutboundRequest
 from simulator.evidence import Arrival
-from simulator.faults import LATENCIES_SECONDS
+from simulator.faults import LATE_RECORDS, LATENCIES_SECONDS
 from simulator.trace import ARRIVAL
 from simulator.world import EPOCH, Process, World
 
@@ -45,6 +45,15 @@ BEHAVIOURS = (
     "cuts its answer off",
     "answers slowly",
     "gets it twice",
+)
+# What changes most when it is recorded late.
+TELLING = (
+    "refuses for now",
+    "refuses",
+    "refuses",
+    "errs, done",
+    "does it, and the reply is lost",
+    "is unreachable",
 )
 
 
@@ -76,7 +85,8 @@ class Partners:
     def _behaviour(self) -> str:
         if self._world.weather.over or not self._world.choices.happens(self._trouble_percent):
             return BEHAVIOURS[0]
-        return self._world.choices.of(BEHAVIOURS[1:])
+        late_records = self._world.weather.theme == LATE_RECORDS
+        return self._world.choices.of(TELLING if late_records else BEHAVIOURS[1:])
 
     # ---- Behaviours
 

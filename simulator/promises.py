@@ -58,6 +58,8 @@ CHANGES = frozenset(
     }
 )
 
+BY_HAND = frozenset({("unknown", "pending"), ("failed", "pending")})
+
 
 class Facts:
     """The evidence of one run, sorted by delivery."""
@@ -102,6 +104,10 @@ class Facts:
         return [
             name for name, row in self.rows.items() if (str(row["destination_id"]), row["idempotency_key"]) == known
         ]
+
+    def wanted_again(self, delivery: str, *, since: float, until: float) -> bool:
+        """Whether somebody wanted one more attempt of it in this time: then a repeat is theirs."""
+        return any(since <= at <= until for at in self.evidence.again.get(delivery, ()))
 
     def tenant(self, delivery: str) -> str:
         """Whose it is."""
@@ -225,6 +231,22 @@ def tenants_are_apart(facts: Facts) -> Iterator[Broken]:
                 yield _broken("tenants are apart", f"{told.caller}, of another tenant, was told: {told.how}", delivery)
 
 
+def what_is_sent_again_is_sent(facts: Facts) -> Iterator[Broken]:
+    """docs/api.md: whoever was told that a delivery is attempted once more gets another attempt under the same key, or
+    the outcome of an earlier one comes first."""
+    for at, delivery in facts.evidence.repeated:
+        called_at = max(moment for moment in facts.evidence.again[delivery] if moment <= at)
+        begun = any(when >= called_at and state == "sending" for when, state in facts.states.get(delivery, ()))
+        ended = any(
+            when >= called_at and state in ("delivered", "failed", "canceled")
+            for when, state in facts.states.get(delivery, ())
+        )
+        if not (begun or ended):
+            yield _broken(
+                "what is sent again is sent", f"it was to be attempted once more from {at:.3f} s on", delivery
+            )
+
+
 def at_most_once(facts: Facts) -> Iterator[Broken]:
     """docs/api.md, "What is never sent twice": what may have been done is not sent again, unless the guarantee says
     that it may be."""
@@ -236,7 +258,11 @@ def at_most_once(facts: Facts) -> Iterator[Broken]:
             yield _broken("not after an open outcome", _repeated(first, second), delivery)
     for delivery, arrivals in facts.arrivals.items():
         acted = sum(arrival.acted for arrival in arrivals)
-        if acted > 1 and delivery in facts.rows and facts.repeats(delivery) == "when not processed":
+        if (
+            acted > 1 + len(facts.evidence.again.get(delivery, ()))
+            and delivery in facts.rows
+            and facts.repeats(delivery) == "when not processed"
+        ):
             yield _broken("at most once", f"the partner did it {acted} times", delivery)
 
 
@@ -333,14 +359,15 @@ def _meant(facts: Facts, row: Mapping[str, Any], last: Mapping[str, Any]) -> fro
     delivery = str(row["delivery_id"])
     if _succeeded_before(facts, row):
         return frozenset({"delivered"})
+    late = {"delivered"} if delivery in facts.evidence.again and _succeeded_ever(facts, row) else set()
     rule, left = facts.repeats(delivery), row["attempts_made"] < row["attempts_allowed"]
     judged = _judged(last["outcome"], last["status"], rule=rule, left=left)
     lapsed = any(
         record.moved and record.outcome == "unknown" for record in facts.records.get((delivery, last["number"]), ())
     )
     if judged == "again":
-        return frozenset({"unknown"}) if lapsed and last["outcome"] != "unknown" else frozenset()
-    return frozenset({judged})
+        return frozenset({"unknown", *late}) if lapsed and last["outcome"] != "unknown" else frozenset(late)
+    return frozenset({judged, *late})
 
 
 def _succeeded_before(facts: Facts, row: Mapping[str, Any]) -> bool:
@@ -351,6 +378,15 @@ def _succeeded_before(facts: Facts, row: Mapping[str, Any]) -> bool:
         record.at < failed_at and record.next_state == "delivered"
         for number in range(1, row["attempts_made"])
         for record in facts.records.get((delivery, number), ())
+    )
+
+
+def _succeeded_ever(facts: Facts, row: Mapping[str, Any]) -> bool:
+    """Where it had failed, and is attempted once more, the success of an earlier attempt counts again."""
+    return any(
+        record.next_state == "delivered"
+        for number in range(1, row["attempts_made"] + 1)
+        for record in facts.records.get((str(row["delivery_id"]), number), ())
     )
 
 
@@ -374,7 +410,8 @@ def _judged(outcome: str, status: int | None, *, rule: str, left: bool) -> str:
 def states_only_move_on(facts: Facts) -> Iterator[Broken]:
     """docs/api.md: a final state is final, but for an unknown one whose true outcome comes late."""
     for at, delivery, before, after in facts.evidence.changes:
-        if (before, after) not in CHANGES:
+        by_hand = (before, after) in BY_HAND and facts.wanted_again(delivery, since=0.0, until=at)
+        if (before, after) not in CHANGES and not by_hand:
             yield _broken("a final state is final", f"{before} became {after} at {at:.3f} s", delivery)
 
 
@@ -383,7 +420,8 @@ def told_is_told(facts: Facts) -> Iterator[Broken]:
     answer"): a waiting caller is told the partner's answer even if the database does not accept it. Then others read it
     once it is recorded; and never if the queue was unavailable too, or the message came too late to count."""
     for delivery, tells in _by_delivery(facts.evidence.told).items():
-        final = [told for told in tells if told.state in ("delivered", "failed")]
+        again = delivery in facts.evidence.again  # what has failed is to be attempted once more, or may be
+        final = [told for told in tells if told.state == "delivered" or (told.state == "failed" and not again)]
         for told in final:
             later = [other for other in tells if other.asked_at >= told.at and other.state not in (None, told.state)]
             if later and _recorded_at(facts, told) <= later[-1].asked_at:
@@ -465,7 +503,8 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
                 yield from _within_bounds(facts, record)
         due = [record.next_due_at for record in records if record.moved and record.next_due_at is not None]
         following = [arrival for arrival in facts.arrivals.get(delivery, ()) if arrival.number == number + 1]
-        if due and following and following[0].at < min(due) - SKEW_SECONDS:
+        hurried = facts.wanted_again(delivery, since=0.0, until=float("inf"))
+        if due and following and following[0].at < min(due) - SKEW_SECONDS and not hurried:
             text = f"attempt {number + 1} arrived at {following[0].at:.3f} s, due at {min(due):.3f} s"
             yield _broken("retries keep their schedule", text, delivery)
         calm = not (facts.evidence.faults or facts.evidence.moves or facts.hours(delivery))
@@ -556,7 +595,8 @@ def nothing_is_early(facts: Facts) -> Iterator[Broken]:
     for told in facts.evidence.told:
         if told.how == "accepted" and told.not_before is not None and told.delivery is not None:
             for arrival in facts.arrivals.get(told.delivery, ()):
-                if arrival.at < told.not_before - SKEW_SECONDS:
+                hurried = facts.wanted_again(told.delivery, since=0.0, until=arrival.at)
+                if arrival.at < told.not_before - SKEW_SECONDS and not hurried:
                     text = f"it arrived at {arrival.at:.3f} s, and was not to before {told.not_before:.3f} s"
                     yield _broken("not before its time", text, told.delivery)
 
@@ -699,7 +739,7 @@ def nothing_is_misused(facts: Facts) -> Iterator[Broken]:
 
 def counts_are_right(facts: Facts) -> Iterator[Broken]:
     """docs/running.md: the metrics count what happened; a crash may lose some, so this looks at runs without one."""
-    if facts.evidence.faults or facts.evidence.resolved or facts.evidence.ended != "at rest":
+    if facts.evidence.faults or _decided_by_hand(facts) or facts.evidence.ended != "at rest":
         return
     expected = Counter(
         {
@@ -719,6 +759,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     nothing_is_lost,
     what_was_accepted_exists,
     tenants_are_apart,
+    what_is_sent_again_is_sent,
     at_most_once,
     repeats_are_explained,
     every_attempt_is_the_same,
@@ -753,13 +794,18 @@ def broken_promises(evidence: RunEvidence) -> Iterator[Broken]:
 # ---- What several of them use
 
 
+def _decided_by_hand(facts: Facts) -> bool:
+    return bool(facts.evidence.resolved or facts.evidence.again)
+
+
 def _repeats(facts: Facts) -> Iterator[tuple[str, Arrival, Arrival]]:
     """Each two arrivals of a delivery that follow one another. The two of one attempt are no repeat of ours: the client
     sends once more over a new connection where a reused one was dead, if the request may be repeated."""
     for delivery, arrivals in facts.arrivals.items():
         if delivery in facts.rows:
             for first, second in pairwise(arrivals):
-                if not (second.number == first.number and facts.repeats(delivery) == "always"):
+                own = second.number == first.number and facts.repeats(delivery) == "always"
+                if not (own or facts.wanted_again(delivery, since=first.at, until=second.at)):
                     yield delivery, first, second
 
 

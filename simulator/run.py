@@ -12,7 +12,7 @@ from simulator.callers import Callers
 from simulator.choices import Choices
 from simulator.database import Server
 from simulator.evidence import RunEvidence
-from simulator.faults import draw_weather
+from simulator.faults import LATE_RECORDS, draw_weather
 from simulator.functions import API_SECONDS, Fleet, Pollers
 from simulator.incidents import Incidents, Operator
 from simulator.managers import Managers
@@ -28,6 +28,7 @@ from simulator.world import World
 WORKER_TIMEOUT_SECONDS = 45.0  # template.yaml
 TROUBLE_PERCENTS = (0, 10, 35, 35, 60, 80)
 COUNTS = (1, 3, 5, 8, 12, 20, 20)
+TROUBLE_WITH_LATE_RECORDS = (60, 60, 80)  # what leads to rare orders of events then
 CALLS_WITHIN_SECONDS = (30.0, 0.5, 0.5, 0.5, 5.0, 300.0)  # in half a second they fill whole batches
 FAULTS_UNTIL_SECONDS = (600.0, 120.0, 2_000.0, 9_000.0)
 POLLER_PAUSES_SECONDS = (0.0, 1.0, 3.0, 10.0)
@@ -68,7 +69,8 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     world.mark(f"weather: {world.weather.name}")
     server, queue = Server(world, connection), ModelledQueue(world)
     STAGE.world, STAGE.server, STAGE.queue = world, server, queue
-    partners = Partners(world, trouble_percent=choices.of(TROUBLE_PERCENTS), idempotent=IDEMPOTENT)
+    troubles = TROUBLE_WITH_LATE_RECORDS if world.weather.theme == LATE_RECORDS else TROUBLE_PERCENTS
+    partners = Partners(world, trouble_percent=choices.of(troubles), idempotent=IDEMPOTENT)
     api = Fleet("api", world, partners, server, timeout_seconds=API_SECONDS)
     workers = Fleet("worker", world, partners, server, timeout_seconds=WORKER_TIMEOUT_SECONDS)
     faults_until = choices.of(FAULTS_UNTIL_SECONDS)

@@ -42,7 +42,16 @@ def test_it_goes_on_until_there_were_so_many_deliveries() -> None:
     said = re.search(r"all promises kept\. ([0-9]+) seeds?, ([0-9]+) deliver", done.stdout)
     assert said is not None
     assert 25 <= int(said[2]) < 150
+    assert re.search(r"^simulate: at this rate a million deliveries take [0-9,.]+ (h|min)$", done.stdout, re.MULTILINE)
     assert int(said[1]) > 1
+
+
+def test_it_says_how_long_a_night_takes_at_the_rate_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 110.0)
+    tally = command.Tally(began_at=100.0, deliveries=300)
+    assert tally.time_for(1_000_000) == "9.3 h"
+    assert tally.time_for(30_000) == "17 min"
+    assert command.Tally(began_at=100.0).time_for(-5) == "0 min"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,12 @@ from simulator.promises import (
     PROMISES,
     Facts,
     a_key_keeps_its_order,
+    at_most_once,
     broken_promises,
     keys_are_kept,
     sending_windows_are_kept,
+    states_only_move_on,
+    what_is_sent_again_is_sent,
 )
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
@@ -225,6 +228,14 @@ UNKNOWN: dict[str, Any] = {
     "attempts": [attempt(1, "unknown", None)],
     "arrivals": [arrival(target=ONCE)],
 }
+BY_HAND_STATES = (
+    (1.0, "new", "pending"),
+    (10.0, "pending", "sending"),
+    (11.0, "sending", "unknown"),
+    (13.0, "unknown", "pending"),
+    (20.0, "pending", "sending"),
+    (21.0, "sending", "delivered"),
+)
 BUSY: dict[str, Any] = {"status": 503, "acted": False}
 SILENT: dict[str, Any] = {"heard": False, "status": None}
 READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
@@ -236,6 +247,26 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "accepted and gone": (
         "accepted is accepted",
         good(deliveries=[], attempts=[], records=[], arrivals=[], invocations=[]),
+    ),
+    "to be sent again, and nothing follows": (
+        "what is sent again is sent",
+        good(again={str(DELIVERY): [40.0]}, repeated=[(41.0, str(DELIVERY))]),
+    ),
+    "made pending by nobody": (
+        "a final state is final",
+        good(changes=[(50.0, str(DELIVERY), "failed", "pending")]),
+    ),
+    "sent again before somebody wanted it": (
+        "at most once",
+        twice(ONCE, SILENT, again={str(DELIVERY): [40.0]}),
+    ),
+    "done more often than somebody wanted": (
+        "at most once",
+        good(
+            deliveries=[row(ONCE, attempts_made=3)],
+            arrivals=[arrival(number, target=ONCE) for number in (1, 2, 3)],
+            again={str(DELIVERY): [15.0]},
+        ),
     ),
     "sent again after silence": ("at most once", twice(ONCE, SILENT)),
     "sent again after a 500": ("at most once", twice(ONCE, {"status": 500})),
@@ -551,6 +582,15 @@ def test_one_that_has_ended_lets_the_next_in_order_go(ended: str) -> None:
 def test_one_that_failed_and_was_resolved_lets_the_next_in_order_go() -> None:
     resolved = {str(DELIVERY): 15.0}
     assert list(a_key_keeps_its_order(Facts(in_order("sending", "failed", target=HELD, resolved=resolved)))) == []
+
+
+def test_what_somebody_wants_to_be_sent_again_is_sent_again_and_breaks_none() -> None:
+    again = {str(DELIVERY): [12.0]}
+    assert list(at_most_once(Facts(twice(ONCE, SILENT, again=again)))) == []
+    states = [(at, str(DELIVERY), before, after) for at, before, after in BY_HAND_STATES]
+    evidence = good(again=again, repeated=[(13.0, str(DELIVERY))], changes=states)
+    assert list(what_is_sent_again_is_sent(Facts(evidence))) == []
+    assert list(states_only_move_on(Facts(evidence))) == []
 
 
 @pytest.mark.parametrize("clock", [300.0, 1499.0, 6 * 3600.0, 14 * 3600.0])
