@@ -993,7 +993,23 @@ def _refusal(row: Mapping[str, Any], *, now: datetime) -> SallyportError:
             return DestinationPaused(reason=row["held_because"], retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
         case DestinationState.ACTIVE:
             wait_seconds = 1.0 if row["waits_until"] is None else (row["waits_until"] - now).total_seconds()
-            return NotNow(waiting_for=row["waiting_for"], retry_after_seconds=max(1, math.ceil(wait_seconds)))
+            quota, window_seconds = _quota(row)
+            return NotNow(
+                waiting_for=row["waiting_for"],
+                retry_after_seconds=max(1, math.ceil(wait_seconds)),
+                quota=quota,
+                window_seconds=window_seconds,
+            )
+
+
+def _quota(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """What the limit that a request met lets through, and in how many seconds: its burst comes back in these."""
+    limits = destination(row).options.limits
+    if limits is not None and row["waiting_for"] == WaitingFor.RATE_LIMIT and limits.rate and limits.burst:
+        return limits.burst, math.ceil(limits.burst / limits.rate)
+    if limits is not None and row["waiting_for"] == WaitingFor.CONCURRENCY:
+        return limits.concurrency, None
+    return None, None
 
 
 def _array(ids: Iterable[UUID]) -> str:

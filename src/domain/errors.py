@@ -110,13 +110,23 @@ class NotFound(SallyportError):
 class NotNow(SallyportError):
     """The destination's limits do not let a request go now that would not wait; nothing was accepted.
 
-    `waiting_for` is what it would wait for. Another try makes sense after `retry_after_seconds`.
+    `waiting_for` is what it would wait for. Another try makes sense after `retry_after_seconds`. Of what the caller can
+    meet, `quota` requests are let through in `window_seconds`, or at one time where that is None.
     """
 
-    def __init__(self, *, waiting_for: str, retry_after_seconds: int) -> None:
+    def __init__(
+        self,
+        *,
+        waiting_for: str,
+        retry_after_seconds: int,
+        quota: int | None = None,
+        window_seconds: int | None = None,
+    ) -> None:
         super().__init__(f"the request would have to wait ({waiting_for}); nothing was sent or recorded")
         self.waiting_for = waiting_for
         self.retry_after_seconds = retry_after_seconds
+        self.quota = quota
+        self.window_seconds = window_seconds
 
 
 class Conflict(SallyportError):
@@ -222,11 +232,13 @@ class ApprovalNeeded(SallyportError):
 
 
 class TooSoon(SallyportError):
-    """The destination was verified a moment ago; another request makes sense after `retry_after_seconds`."""
+    """The destination was verified a moment ago; another request makes sense after `retry_after_seconds`. There may be
+    one in `window_seconds`."""
 
-    def __init__(self, *, retry_after_seconds: int) -> None:
+    def __init__(self, *, retry_after_seconds: int, window_seconds: int) -> None:
         super().__init__("the destination was verified a moment ago")
         self.retry_after_seconds = retry_after_seconds
+        self.window_seconds = window_seconds
 
 
 class Outdated(SallyportError):

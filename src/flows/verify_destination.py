@@ -55,7 +55,7 @@ def verify(reference: str, *, tenant_id: TenantId, actor: Actor, services: Servi
     destination = find(reference, tenant_id=tenant_id, services=services)
     left = services.probes.seconds_left(destination.destination_id, now=now, apart_seconds=APART_SECONDS)
     if left > 0:
-        raise TooSoon(retry_after_seconds=left)
+        raise TooSoon(retry_after_seconds=left, window_seconds=int(APART_SECONDS))
     claim = _claim(destination, now=now, services=services)
     verified = _verified(claim, _sent(claim, end_at=end_at, services=services), now=now, services=services)
     act = Act(

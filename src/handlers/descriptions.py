@@ -64,6 +64,7 @@ ALWAYS = (
 )
 WITH_TOKEN = ("unauthorized", "unavailable")
 _RETRY = ("Retry-After",)
+_LIMITED = ("Retry-After", "RateLimit", "RateLimit-Policy")
 _OF_CALL = ("Sallyport-Delivery-Id", "Sallyport-Outcome", "Idempotency-Replayed")
 _DELIVERY = {"delivery_id": EXAMPLE_ID}
 _PARTNER = {**_DELIVERY, "partner_status": 200}
@@ -143,15 +144,18 @@ KINDS: Mapping[str, ProblemKind] = {
     "same-token": ProblemKind(statuses=(409,), detail="this token made the proposal; another one has to approve it"),
     "too-many-proposals": ProblemKind(statuses=(409,), detail="too many proposals are open; decide some of them first"),
     "too-many-jobs": ProblemKind(statuses=(409,), detail="too many jobs are unfinished; wait for one, or cancel one"),
-    "too-soon": ProblemKind(statuses=(429,), detail="the destination was verified a moment ago", headers=_RETRY),
+    "too-soon": ProblemKind(statuses=(429,), detail="the destination was verified a moment ago", headers=_LIMITED),
     "too-many-requests": ProblemKind(
-        statuses=(429,), detail="Requests arrive faster than this API takes them. Nothing was recorded.", headers=_RETRY
+        statuses=(429,),
+        detail="Requests arrive faster than this API takes them. Nothing was recorded.",
+        headers=_LIMITED,
     ),
     "would-wait": ProblemKind(
         statuses=(429, 503),
         detail="the request would have to wait (rate_limit); nothing was sent or recorded",
         members={"waiting_for": "rate_limit"},
         headers=_RETRY,
+        some_headers=("RateLimit", "RateLimit-Policy"),
     ),
     "internal": ProblemKind(statuses=(500, 502), detail="the details are in the log"),
     "answer-too-large": ProblemKind(
@@ -283,6 +287,15 @@ HEADERS: Mapping[str, Header] = {
         schema={"type": "string", "format": "uri-reference"},
     ),
     "Preference-Applied": Header(description="The preference that was honoured (RFC 7240)", example="wait=10"),
+    "RateLimit": Header(
+        description="What is left of the limit that was met, and in how many seconds there is more (draft-ietf-httpapi-"
+        "ratelimit-headers-10)",
+        example='"rate_limit";r=0;t=3',
+    ),
+    "RateLimit-Policy": Header(
+        description="The limit that was met: so many requests in so many seconds, or at one time",
+        example='"rate_limit";q=10;w=2',
+    ),
     "Retry-After": Header(
         description="Seconds after which another try makes sense", example="5", schema={"type": "integer", "minimum": 0}
     ),

@@ -99,8 +99,8 @@ def problem_of(error: SallyportError) -> Problem:
             return _not_allowed(error)
         case errors.Conflict():
             return _conflict(error)
-        case errors.TooSoon(retry_after_seconds=seconds):
-            wait = {"Retry-After": str(seconds)}
+        case errors.TooSoon(retry_after_seconds=seconds, window_seconds=window):
+            wait = {"Retry-After": str(seconds), **rate_limit("verify", quota=1, window=window, seconds=seconds)}
             return problem("too-soon", HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=wait)
         case errors.Outdated(version=version):
             members: dict[str, object] = {"version": version}
@@ -210,7 +210,17 @@ def _not_now(error: errors.DestinationPaused | errors.NotNow) -> Problem:
     too_many = error.waiting_for in ("rate_limit", "concurrency")
     status = HTTPStatus.TOO_MANY_REQUESTS if too_many else HTTPStatus.SERVICE_UNAVAILABLE
     members = {"waiting_for": error.waiting_for}
+    if error.quota is not None:
+        name = error.waiting_for
+        headers |= rate_limit(name, quota=error.quota, window=error.window_seconds, seconds=error.retry_after_seconds)
     return problem("would-wait", status, str(error), extensions=members, headers=headers)
+
+
+def rate_limit(name: str, *, quota: int, window: int | None, seconds: int) -> dict[str, str]:
+    """The two fields of draft-ietf-httpapi-ratelimit-headers-10 for a limit of which nothing is left for so many
+    seconds. Without a window it is about requests at one time."""
+    unit = 'qu="concurrent-requests"' if window is None else f"w={window}"
+    return {"RateLimit-Policy": f'"{name}";q={quota};{unit}', "RateLimit": f'"{name}";r=0;t={seconds}'}
 
 
 def respond(reported: Problem) -> Response[str]:

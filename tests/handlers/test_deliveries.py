@@ -634,3 +634,16 @@ def test_a_json_body_is_sent_as_it_was_written(api: Api, partner: StartPartner) 
     sent = b'{"destination": "partner", "path": "/orders", "body": ' + body + b"}"
     assert api.call("POST", "/v1/deliveries", body=sent, headers=[("Prefer", "wait=5")]).status == 200
     assert server.requests[0].endswith(b"\r\n\r\n" + body)
+
+
+def test_the_trace_of_a_call_is_stored_and_goes_out_with_every_attempt(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers_in_turn(503, 200))
+    api.destination(server.url())
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    made = api.create_delivery(("traceparent", trace), ("tracestate", "vendor=1")).json
+    assert (made["headers"]["traceparent"], made["headers"]["tracestate"]) == (trace, "vendor=1")
+    functions.work()
+    functions.work_early()
+    assert [f"traceparent: {trace}\r\n".encode() in request for request in server.requests] == [True, True]

@@ -75,6 +75,8 @@ def verify_reason(api: Api) -> str:
     """A second one, a moment after the first."""
     again = api.call("POST", VERIFY)
     assert (again.status, int(again.header("Retry-After") or 0) > 0) == (429, True)
+    assert again.header("RateLimit-Policy") == '"verify";q=1;w=5'
+    assert again.header("RateLimit") == f'"verify";r=0;t={again.header("Retry-After")}'
     return again.kind
 
 

@@ -336,6 +336,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAGE": 5000,
     },
     "db/tallies.py": {"MOST_UNFINISHED": 1000},
+    "domain/trace.py": {"STATE_LIMIT": 512, "STATE_MEMBERS": 32},
     "domain/stats.py": {"CLASS_RATIO": 1.2},
     "flows/tallies.py": {"MOST_STEPS": 4, "STEP_ATTEMPTS": 5000},
     "flows/tally_look.py": {"COUNT_SECONDS": 240.0},

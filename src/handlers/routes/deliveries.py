@@ -1,6 +1,7 @@
 """/v1/deliveries: create deliveries, and see what became of them."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -16,6 +17,7 @@ from domain.errors import Fault, InvalidRequest
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.outcomes import OutcomeKind
 from domain.scopes import READ, SEND
+from domain.trace import TRACEPARENT, TRACESTATE, with_trace
 from flows.accept import accept
 from flows.deliver import deliver, follow
 from handlers import wiring
@@ -177,6 +179,8 @@ def create(request: Request) -> Response[Any]:
         now=services.clock(),
     )
     new = made_of(request.body, NewDeliveryBody, make, stand_ins=STAND_INS, judged_with=JUDGED_WITH)
+    parents, states = request.values(TRACEPARENT), request.values(TRACESTATE)
+    new = replace(new, headers=with_trace(new.headers, parents=parents, states=states)) if parents else new
     wait = request.wait_seconds()
     if wait is None:
         acceptance = accept(new, wait_seconds=None, services=services)
