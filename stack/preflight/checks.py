@@ -3,6 +3,7 @@
 A look that AWS refuses to answer is UNKNOWN and stops nothing: the deployment itself may have other permissions.
 """
 
+import json
 import re
 import ssl
 from collections import Counter
@@ -70,7 +71,7 @@ def findings(question: Question) -> Iterator[PreflightFinding]:
     for subject, look in LOOKS.items():
         try:
             yield from look(question)
-        except NotReadable as problem:
+        except (NotReadable, NotThere) as problem:
             yield PreflightFinding(
                 subject=subject, verdict=PreflightVerdict.UNKNOWN, found="could not be looked at", advice=str(problem)
             )
@@ -354,6 +355,98 @@ def _in_zones(question: Question, subject: str, offered: set[str]) -> PreflightF
     )
 
 
+# ---- What is given
+
+
+def _given(question: Question, parameter: str, subject: str, fault: Callable[[str], str]) -> Iterator[PreflightFinding]:
+    """Nothing where the parameter is empty; what `fault` says is wrong with it, '' where nothing is, stops."""
+    given = question.rendered.parameters[parameter]
+    if not given:
+        return
+    try:
+        wrong = fault(given)
+    except NotThere:
+        wrong = "does not exist in this account and Region"
+    yield PreflightFinding(
+        subject=subject,
+        verdict=PreflightVerdict.STOP if wrong else PreflightVerdict.FINE,
+        found=f"{given} {wrong or 'can be used'}",
+        advice=f"{parameter}= another, or correct it" if wrong else "",
+    )
+
+
+def _given_addresses(question: Question) -> Iterator[PreflightFinding]:
+    """Those that this very stack uses already are in use, and may stay named."""
+    if question.current:
+        return
+
+    def fault(given: str) -> str:
+        wanted = given.split(",")
+        named = [{"Name": "allocation-id", "Values": wanted}]
+        found = {
+            str(address["AllocationId"]): address
+            for address in question.reader.all("ec2", "describe_addresses", "Addresses", Filters=named)
+        }
+        missing = [allocation for allocation in wanted if allocation not in found]
+        used = [allocation for allocation in wanted if "AssociationId" in found.get(allocation, {})]
+        return (f"lacks {', '.join(missing)}" if missing else "") or (f"is in use: {', '.join(used)}" if used else "")
+
+    yield from _given(question, "EgressAllocationIds", "given addresses", fault)
+
+
+def _encryption_key(question: Question) -> Iterator[PreflightFinding]:
+    def fault(arn: str) -> str:
+        key = question.reader.ask("kms", "describe_key", KeyId=arn)["KeyMetadata"]
+        if arn.split(":")[3] != question.reader.region:
+            return f"is not in {question.reader.region}"
+        if key["KeyState"] != "Enabled":
+            return f"is {key['KeyState']}"
+        if key["KeySpec"] != "SYMMETRIC_DEFAULT":
+            return "is not symmetric"
+        policy = json.loads(question.reader.ask("kms", "get_key_policy", KeyId=arn)["Policy"])
+        if not any(_lets_logs_use(statement, question.reader.region) for statement in _listed(policy["Statement"])):
+            return "does not let CloudWatch Logs use it: docs/people-and-database.md#encryption-keys has its policy"
+        return ""
+
+    yield from _given(question, "KmsKeyArn", "encryption key", fault)
+
+
+def _lets_logs_use(statement: Mapping[str, Any], region: str) -> bool:
+    principal = statement.get("Principal", {})
+    services = _listed(principal.get("Service", ())) if isinstance(principal, dict) else []
+    is_for_all = principal == "*" or (isinstance(principal, dict) and "*" in _listed(principal.get("AWS", ())))
+    is_for_logs = any(str(service).startswith((f"logs.{region}.", "logs.amazonaws.")) for service in services)
+    return statement["Effect"] == "Allow" and (is_for_all or is_for_logs)
+
+
+def _listed(value: Any) -> list[Any]:
+    """In a policy one of something may stand alone."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _certificate(question: Question) -> Iterator[PreflightFinding]:
+    def fault(arn: str) -> str:
+        certificate = question.reader.ask("acm", "describe_certificate", CertificateArn=arn)["Certificate"]
+        domain = question.rendered.parameters["DomainName"]
+        names = {certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())}
+        if certificate["Status"] != "ISSUED":
+            return f"is {certificate['Status']}, not ISSUED"
+        return "" if names & {domain, f"*.{domain.partition('.')[2]}"} else f"is not for {domain}"
+
+    yield from _given(question, "CertificateArn", "certificate of the domain", fault)
+
+
+def _layer(question: Question) -> Iterator[PreflightFinding]:
+    def fault(arn: str) -> str:
+        layer = question.reader.ask("lambda", "get_layer_version_by_arn", Arn=arn)
+        processor, processors = question.rendered.parameters["Architecture"], layer.get("CompatibleArchitectures")
+        return (
+            f"is for {', '.join(processors)}, not for {processor}" if processors and processor not in processors else ""
+        )
+
+    yield from _given(question, "OpenTelemetryLayerArn", "OpenTelemetry layer", fault)
+
+
 # ---- What is there already
 
 
@@ -424,6 +517,10 @@ LOOKS: Mapping[str, AccountCheck] = {
     "Aurora PostgreSQL": _database,
     "snapshot of the database": _snapshot,
     "endpoints of AWS services": _endpoint_services,
+    "given addresses": _given_addresses,
+    "encryption key": _encryption_key,
+    "certificate of the domain": _certificate,
+    "OpenTelemetry layer": _layer,
     "addresses of an earlier stack": _left_addresses,
     "customer gateway": _customer_gateway,
 }

@@ -11,6 +11,7 @@ from stack.aws import DENIED, holds_for_all_calls, readable
 
 # Every call that the preflight makes, and the permission that it takes; docs/deploy.md lists them as a policy.
 CALLS: Mapping[tuple[str, str], str] = {
+    ("acm", "describe_certificate"): "acm:DescribeCertificate",
     ("apigateway", "get_account"): "apigateway:GET",
     ("ec2", "describe_addresses"): "ec2:DescribeAddresses",
     ("ec2", "describe_availability_zones"): "ec2:DescribeAvailabilityZones",
@@ -20,7 +21,10 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("ec2", "describe_vpc_endpoint_services"): "ec2:DescribeVpcEndpointServices",
     ("ec2", "describe_vpcs"): "ec2:DescribeVpcs",
     ("iam", "get_role"): "iam:GetRole",
+    ("kms", "describe_key"): "kms:DescribeKey",
+    ("kms", "get_key_policy"): "kms:GetKeyPolicy",
     ("lambda", "get_account_settings"): "lambda:GetAccountSettings",
+    ("lambda", "get_layer_version_by_arn"): "lambda:GetLayerVersion",
     ("rds", "describe_db_cluster_snapshots"): "rds:DescribeDBClusterSnapshots",
     ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
     ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
@@ -78,7 +82,7 @@ class Reader:
             if not isinstance(failure, ClientError):
                 raise NotReadable(readable(failure)) from None
             code = str(failure.response["Error"]["Code"])
-            if code.startswith("NoSuch"):
+            if code.startswith("NoSuch") or "NotFound" in code:
                 raise NotThere(code) from None
             why = f"it takes {permission}" if code in DENIED else f"{permission}: {readable(failure)}"
             raise NotReadable(why) from None

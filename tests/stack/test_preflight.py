@@ -68,6 +68,30 @@ def snapshots(**more: object) -> dict[str, Any]:
     return {"DBClusterSnapshots": [{**good, **more}]}
 
 
+KEY = f"arn:aws:kms:{REGION}:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+LAYER = f"arn:aws:lambda:{REGION}:901920570463:layer:aws-otel-python-arm64-ver-1-32-0:2"
+DOMAIN = {
+    "DomainName": "sallyport.example.com",
+    "CertificateArn": f"arn:aws:acm:{REGION}:123456789012:certificate/12345678-1234-1234-1234-123456789012",
+}
+TRACED = {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER}
+GIVEN = {"EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718"}
+
+
+def described_key(**more: object) -> dict[str, Any]:
+    return {"KeyMetadata": {"KeyId": KEY, "KeyState": "Enabled", "KeySpec": "SYMMETRIC_DEFAULT", **more}}
+
+
+def key_policy(service: str) -> dict[str, Any]:
+    own = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"}, "Action": "kms:*"}
+    other = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "kms:Decrypt*"}
+    return {"Policy": json.dumps({"Statement": [own, other]})}
+
+
+def certificate(**more: object) -> dict[str, Any]:
+    return {"Certificate": {"DomainName": "*.example.com", "Status": "ISSUED", **more}}
+
+
 UNUSABLE_SNAPSHOTS: tuple[Mapping[str, Any], ...] = (
     {"DBClusterSnapshots": []},
     snapshots(Engine="aurora-mysql"),
@@ -75,6 +99,7 @@ UNUSABLE_SNAPSHOTS: tuple[Mapping[str, Any], ...] = (
     snapshots(EngineVersion="17.10"),
     snapshots(StorageEncrypted=False),
 )
+GIVEN_ADDRESS = {"AllocationId": GIVEN["EgressAllocationIds"], "PublicIp": "203.0.113.9"}
 FINE: Mapping[str, Answer] = {
     "get_account": {},
     "describe_addresses": {"Addresses": []},
@@ -100,6 +125,10 @@ FINE: Mapping[str, Answer] = {
     "describe_orderable_db_instance_options": offers(ZONES),
     "get_service_quota": lambda asked: {"Quota": {"Value": 60.0 if asked["QuotaCode"] == "L-0EA8095F" else 5.0}},
     "create_service_linked_role": {},
+    "describe_key": described_key(),
+    "get_key_policy": key_policy(f"logs.{REGION}.amazonaws.com"),
+    "describe_certificate": certificate(),
+    "get_layer_version_by_arn": {"CompatibleArchitectures": ["arm64"]},
 }
 
 
@@ -152,6 +181,7 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
         "customer gateway",
         "Aurora PostgreSQL",
         "snapshot of the database",
+        *("given addresses", "encryption key", "certificate of the domain", "OpenTelemetry layer"),
     }
     assert [subject for subject in LOOKS if subject not in looked and subject not in silent] == []
     assert all(call in CALLS for call in session.asked)
@@ -264,6 +294,73 @@ def test_what_is_missing_is_found_with_what_to_do(
     assert words in finding.advice
     without = [before for before in found(Recorded(), subject, **parameters) if before.verdict is verdict]
     assert without == [] or subject == "API Gateway"
+
+
+@pytest.mark.parametrize(
+    ("subject", "answers", "parameters", "fault"),
+    [
+        ("given addresses", {}, GIVEN, "lacks eipalloc-0a1b2c3d4e5f60718"),
+        (
+            "given addresses",
+            {"describe_addresses": {"Addresses": [{**GIVEN_ADDRESS, "AssociationId": "eipassoc-1"}]}},
+            GIVEN,
+            "is in use: eipalloc-0a1b2c3d4e5f60718",
+        ),
+        ("given addresses", {"describe_addresses": {"Addresses": [GIVEN_ADDRESS]}}, GIVEN, ""),
+        ("encryption key", {}, {"KmsKeyArn": KEY}, ""),
+        ("encryption key", {}, {"KmsKeyArn": KEY.replace(REGION, "us-east-1")}, "is not in eu-central-1"),
+        ("encryption key", {"describe_key": "NotFoundException"}, {"KmsKeyArn": KEY}, "does not exist"),
+        *(
+            ("encryption key", {"describe_key": described_key(**more)}, {"KmsKeyArn": KEY}, fault)
+            for more, fault in (
+                ({"KeyState": "PendingDeletion"}, "is PendingDeletion"),
+                ({"KeySpec": "RSA_2048"}, "is not symmetric"),
+            )
+        ),
+        *(
+            (
+                "encryption key",
+                {"get_key_policy": key_policy(service)},
+                {"KmsKeyArn": KEY},
+                "does not let CloudWatch Logs",
+            )
+            for service in ("sns.amazonaws.com", "logs.us-east-1.amazonaws.com")
+        ),
+        ("of the domain", {}, DOMAIN, ""),
+        ("of the domain", {"describe_certificate": "ResourceNotFoundException"}, DOMAIN, "does not exist"),
+        *(
+            ("of the domain", {"describe_certificate": certificate(**more)}, DOMAIN, fault)
+            for more, fault in (
+                ({"Status": "PENDING_VALIDATION"}, "is PENDING_VALIDATION, not ISSUED"),
+                ({"DomainName": "example.com"}, "is not for sallyport.example.com"),
+                ({"DomainName": "*.sallyport.example.com"}, "is not for sallyport.example.com"),
+                ({"DomainName": "x.org", "SubjectAlternativeNames": [DOMAIN["DomainName"]]}, ""),
+            )
+        ),
+        ("layer", {}, TRACED, ""),
+        ("layer", {"get_layer_version_by_arn": {}}, TRACED, ""),
+        ("layer", {"get_layer_version_by_arn": "ResourceNotFoundException"}, TRACED, "does not exist"),
+        (
+            "layer",
+            {"get_layer_version_by_arn": {"CompatibleArchitectures": ["x86_64"]}},
+            TRACED,
+            "is for x86_64, not for arm64",
+        ),
+    ],
+)
+def test_what_a_parameter_names_exists_and_can_be_used_or_stops_the_deployment(
+    subject: str, answers: dict[str, Answer], parameters: dict[str, str], fault: str
+) -> None:
+    finding = only(Recorded(**answers), subject, **parameters)
+    assert finding.verdict is (PreflightVerdict.STOP if fault else PreflightVerdict.FINE)
+    assert (fault or "can be used") in finding.found
+
+
+def test_addresses_that_the_stack_uses_already_are_no_fault_of_its_update() -> None:
+    session = Recorded(describe_addresses={"Addresses": [{**GIVEN_ADDRESS, "AssociationId": "eipassoc-1"}]})
+    question = question_of(session, **GIVEN)
+    update = replace(question, current=question.rendered)
+    assert [finding for finding in findings(update) if finding.subject == "given addresses"] == []
 
 
 def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has() -> None:
@@ -436,6 +533,7 @@ def test_every_call_that_is_listed_is_made() -> None:
     session = Recorded()
     for topology in ("public-private", "on-premises"):
         list(findings(question_of(session, Topology=topology, DatabaseSnapshotArn=SNAPSHOT)))
+    list(findings(question_of(session, KmsKeyArn=KEY, **DOMAIN, **TRACED)))
     assert set(session.asked) == CALLS.keys()
 
 
