@@ -47,6 +47,7 @@ PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 DELETED_FOR_SECONDS = 60
 MOST_READ = 2_000  # deliveries of a page; a filter that leaves out more of them ends it before its limit
 _SUCCESS_CLASS = 2
+_MOMENT = timedelta(milliseconds=1)
 BUSY_SECONDS = 1  # how long to leave a row alone that another statement holds locked right now
 
 
@@ -255,7 +256,9 @@ def claim(
                        OR delivery.state = 'unknown' AND delivery.asking_id IS DISTINCT FROM %(lease_id)s AS fresh,
                    delivery.state = 'unknown' AS asks,
                    delivery.state = 'sending' AND (delivery.lease_id <> %(lease_id)s
-                                                   OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed
+                                                   OR delivery.lapsed_lease_id = %(lease_id)s) IS TRUE AS lapsed,
+                   -- It is not sent any more, so nothing holds it back from being told so.
+                   delivery.state = 'pending' AND delivery.give_up_at < %(now)s IS TRUE AS given_up
             FROM delivery JOIN wanted USING (delivery_id)
             WHERE delivery.state = 'pending' AND delivery.due_at <= %(now)s
                OR delivery.state = 'sending' AND delivery.leased_until <= %(now)s
@@ -274,7 +277,9 @@ def claim(
                         WHEN destination.state <> 'active' OR options ? 'windows' OR free.ordering_key IS NOT NULL
                         THEN hold_of(destination_id, free.ordering_key, delivery_id, %(now)s) END AS hold
             FROM free JOIN destination USING (destination_id) LEFT JOIN destination_flow USING (destination_id)
-            WHERE fresh
+            WHERE fresh AND NOT given_up
+        ), out_of_line AS (
+            DELETE FROM slot_waiter USING free WHERE given_up AND slot_waiter.delivery_id = free.delivery_id
         ), turn AS (
             -- The others share what the limits of their destination leave (0008_turns.sql).
             SELECT answer.delivery_id, answer.reason, answer.until
@@ -338,7 +343,8 @@ def claim(
                                   AND earlier.ask_at IS NOT NULL AND earlier.ask_silent
                                   AND earlier.delivery_id < leased.delivery_id
                                 LIMIT %(most_rank)s) AS before) END AS rank,
-               stored.state AS state_before, stored.due_at, stored.leased_until, stored.ask_at, stored.asking_until,
+               stored.state AS state_before, stored.due_at, stored.give_up_at AS gives_up_at, stored.leased_until,
+               stored.ask_at, stored.asking_until,
                verdict.reason, verdict.until, destination.deleted_at, destination.destination_id,
                destination.tenant_id, destination.name, destination.base_url, destination.auth_type,
                destination.sealed_credentials,
@@ -1043,11 +1049,16 @@ def _claim_result(
         waiting_for = WaitingFor(row["reason"])
         since = row["ask_at"] if is_asked_about else row["due_at"]
         at = row["until"] or next_look(since=since, now=now, least_seconds=LEAST_LOOKS[waiting_for])
-        return NotDue(delivery_id=delivery_id, at=at, waiting_for=waiting_for)
+        return NotDue(delivery_id=delivery_id, at=at if is_asked_about else _in_time(at, row), waiting_for=waiting_for)
     busy = now + timedelta(seconds=BUSY_SECONDS)
     if is_asked_about:
         return NotDue(delivery_id=delivery_id, at=max(row["ask_at"], row["asking_until"] or busy, busy))
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
+
+
+def _in_time(at: datetime, row: Mapping[str, Any]) -> datetime:
+    """No later than when the delivery is given up, whatever it waits for."""
+    return at if row["gives_up_at"] is None else min(at, row["gives_up_at"] + _MOMENT)
 
 
 def _claim(row: Mapping[str, Any], claimed_for: Destination, *, body: bytes, lease: Lease, lapsed: bool) -> Claim:

@@ -18,7 +18,9 @@ from domain.errors import NotNow
 from domain.ids import DeliveryId
 from domain.limits import SLOW_SECONDS, CircuitBreaker, Limits, usual_share
 from domain.options import DestinationOptions
+from domain.retry_policy import RetryPolicy
 from domain.wakeups import LEAST_LOOKS
+from domain.windows import SendingWindow
 from runtime.settings import DatabaseSettings
 from tests.db.flow import LEASE_SECONDS, Crowd, accept, claim, ids, record, set_up
 from tests.db.test_repeats import MANAGED, NOW, PARTNER, attempt, changes, later
@@ -410,6 +412,40 @@ def test_what_is_canceled_with_its_destination_leaves_no_place_and_no_line(
     else:
         assert deliveries.cancel_waiting(superuser, PARTNER, now=later(90), limit=9) == 2
     assert superuser.rows(waiting, {}) == []
+
+
+# Giving up
+
+
+A_MINUTE = RetryPolicy(give_up_after=60)
+HOLDS: dict[str, DestinationOptions] = {
+    "destination_paused": DestinationOptions(),
+    "sending_window": DestinationOptions(
+        windows=(SendingWindow(days=(1,), opens="08:00", closes="09:00", time_zone="UTC"),)
+    ),
+    "ordering": DestinationOptions(),
+    "rate_limit": limited(rate=0.001, burst=1),
+    "concurrency": limited(concurrency=1),
+    "circuit_breaker": DestinationOptions(circuit_breaker=replace(BREAKER, minimum_attempts=1, open_seconds=3600)),
+}
+
+
+@pytest.mark.parametrize("reason", HOLDS)
+def test_whatever_it_waits_for_it_waits_no_longer_than_until_it_is_given_up(superuser: Database, reason: str) -> None:
+    key = "k" if reason == "ordering" else None
+    first, waiting = set_up(superuser, replace(HOLDS[reason], retry=A_MINUTE), 2, key_of=lambda _: key)
+    if reason == "circuit_breaker":
+        tried(superuser, [first], 0, failed=True)
+    elif reason == "destination_paused":
+        superuser.rows("UPDATE destination SET state = 'paused' RETURNING 1", {})
+    else:
+        claim(superuser, [first], NOW)
+    (held,) = told(claim(superuser, [waiting], later(39)))
+    assert held == (WaitingFor(reason), later(60.001))
+    (sent,) = claimed(claim(superuser, [waiting], held[1]))
+    assert sent.give_up_at == later(60)  # so it is not sent, but ends
+    record(superuser, [sent], held[1], State.FAILED, failed=None)
+    assert superuser.rows("SELECT FROM slot_waiter", {}) == []
 
 
 # The share of the workers, for a destination that occupies them for long
