@@ -6,7 +6,7 @@ import re
 from dataclasses import field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, assert_never
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -101,6 +101,8 @@ def _proof(auth: OAuth2Auth, *, assertion_id: str, now: datetime) -> tuple[Heade
             return (), {"client_id": client.client_id, **proof}
         case ClientAuthentication.TLS_CLIENT_AUTH:  # RFC 8705 section 2
             return (), {"client_id": client.client_id}
+        case _:
+            assert_never(client.client_authentication)
 
 
 def _secrets(auth: OAuth2Auth, headers: Headers, proof: dict[str, str]) -> tuple[str, ...]:

@@ -121,6 +121,19 @@ def test_a_connection_that_nothing_is_known_about_is_nobodys(pair: tuple[socket.
     assert not sockets.is_usable(ours.getsockname(), owner="destination-2")
 
 
+def test_silence_is_expected_only_where_something_is_known(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A connection may be pushed out by newer ones before its answer has come."""
+    ours, theirs = pair
+    kept, local = OpenSockets(), ours.getsockname()
+    kept.expect_silence(local)
+    assert len(kept) == 0
+    theirs.sendall(b"an answer that nobody asked for")
+    kept.note(local, [ours.fileno()])
+    assert kept.is_usable(local)
+    kept.expect_silence(local)
+    _until(lambda: not kept.is_usable(local))
+
+
 def test_only_so_many_connections_are_remembered() -> None:
     kept = OpenSockets()
     with ExitStack() as sockets:
