@@ -654,6 +654,7 @@ CASES = {
         ],
     ),
     "job_rate_positive": Case(table="job", refused=[{"rate": 0}, {"rate": -0.5}], taken=[{"rate": 0.001}]),
+    "job_tenant_exists": Case(table="job", refused=[{"tenant_id": NOBODY, "destination_id": None}], taken=[THEIRS]),
     "job_destination_exists": Case(
         table="job",
         refused=[
@@ -931,6 +932,7 @@ REFERENCES = {
     "token_tenant_exists": ("token", "tenant"),
     "delivery_destination_exists": ("delivery", "destination"),
     "job_destination_exists": ("job", "destination"),
+    "job_tenant_exists": ("job", "tenant"),
     "oauth_token_of_destination": ("oauth_token", "destination"),
     "proposal_tenant_exists": ("proposal", "tenant"),
 }

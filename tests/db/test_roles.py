@@ -41,6 +41,13 @@ LASTING = {
     ("destination", "tenant_id"),
     ("destination", "created_at"),
     ("oauth_token", "destination_id"),
+    *(("attempt", name) for name in ("delivery_id", "number", "attempt_id")),
+}
+# What a new row does not say: when an attempt was recorded, so that it is sealed; and what only a later statement does.
+LATER = {
+    ("attempt", "recorded_in"),
+    *(("job", name) for name in ("step_id", "changed", "skipped", "finished_at")),
+    *(("proposal", name) for name in ("decided_at", "decided_by")),
 }
 
 # What would change the past of the audit log: nobody can but who owns the schema.
@@ -274,7 +281,7 @@ def test_a_role_writes_the_columns_that_its_statements_write_and_no_others(serve
                 if connection.execute(query, [role, table, column, right]).fetchone() == (True,)
             }
 
-    assert allowed("INSERT") == {(table, column) for table, column in columns(server) if table in inserted}
+    assert allowed("INSERT") == {(table, column) for table, column in columns(server) if table in inserted} - LATER
     whole = {(table, column) for table, column in columns(server) if table in updated}
     assert allowed("UPDATE") == single | whole - LASTING
 
