@@ -304,6 +304,37 @@ def every_statement_about_a_resource_names_a_principal(case: Case) -> Iterator[s
             yield f"{name}: a statement of its policy names no principal"
 
 
+AT_CREATION = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # of who reads a queue
+
+
+@everywhere
+def rights_are_there_before_what_needs_them(case: Case) -> Iterator[str]:
+    """A policy of its own is attached after its role, and what uses the role does not wait for it: AWS refuses a
+    function in the VPC, or one that reads a queue, without the right. So the role has it, or what needs it waits.
+    """
+    resources = case.rendered.resources
+    waited_for = {other for resource in resources.values() for other in resource["DependsOn"]}
+    for name, resource in resources.items():
+        kind, properties = resource["Type"], resource["Properties"]
+        attaches_itself = kind == "AWS::IAM::Policy" or (kind == "AWS::IAM::ManagedPolicy" and "Roles" in properties)
+        if attaches_itself and name not in waited_for:
+            yield f"{name} is attached to its role whenever, and nothing waits for it"
+        if kind == "AWS::Lambda::EventSourceMapping":
+            function = str(properties["FunctionName"]).removesuffix(".Alias")
+            if missing := sorted(AT_CREATION - _own_actions(resources, function)):
+                yield f"{name}: the role of {function} lacks {', '.join(missing)} when it is created"
+
+
+def _own_actions(resources: Mapping[str, dict[str, Any]], function: str) -> set[str]:
+    """What the policies that are written in the role allow."""
+    role = resources[str(resources[function]["Properties"]["Role"]).removesuffix(".Arn")]["Properties"]
+    statements = [
+        statement for policy in role.get("Policies", ()) for statement in policy["PolicyDocument"]["Statement"]
+    ]
+    actions = [statement["Action"] for statement in statements if statement["Effect"] == "Allow"]
+    return {one for action in actions for one in (action if isinstance(action, list) else [action])}
+
+
 def every_queue_is_encrypted_and_takes_tls_only(project: Project) -> list[str]:
     """At rest by SQS's own key or by ours, on the way by a policy that denies plain HTTP."""
     queues = project.of_type(APPLICATION, "AWS::SQS::Queue")
@@ -455,6 +486,7 @@ RULES = [
     what_keeps_state_says_what_becomes_of_it,
     nothing_is_public,
     every_statement_about_a_resource_names_a_principal,
+    rights_are_there_before_what_needs_them,
     every_queue_is_encrypted_and_takes_tls_only,
     no_password_exists,
     the_database_is_closed_and_kept,

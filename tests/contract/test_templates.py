@@ -341,6 +341,13 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "Network", "        VpcCidr: !Ref VpcCidr\n", "        Cidr: !Ref VpcCidr\n"),
         without(NETWORK, "VpcCidr"),
     ],
+    rules_templates.rights_are_there_before_what_needs_them: [
+        resource(APPLICATION, "DefaultSecurityGroup", "    DependsOn: DefaultSecurityGroupPolicy\n", ""),
+        resource(
+            APPLICATION, "NetworkInterfacePolicy", "    Properties:\n", "    Properties:\n      Roles: [!Ref ApiRole]\n"
+        ),
+        resource(APPLICATION, "AttemptRole", "'sqs:GetQueueAttributes', ", ""),
+    ],
     rules_templates.conditions_are_worked_out_once: [
         reworded(OBSERVABILITY, "[!Ref DatabasePauses, 'yes']", "[!Ref DatabaseMinCapacity, '0']"),
         together(
