@@ -26,6 +26,7 @@ from tests.e2e.features.reconcile import *  # noqa: F403 - collected here
 from tests.e2e.features.refusals import *  # noqa: F403 - collected here
 from tests.e2e.features.signing import *  # noqa: F403 - collected here
 from tests.e2e.features.stopped import *  # noqa: F403 - collected here
+from tests.e2e.features.told import *  # noqa: F403 - collected here
 from tests.support.usage import Document
 
 # A use, as an expression over its whole line, and why nobody makes it here.
@@ -40,6 +41,7 @@ UNUSED = {
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
     r"ProbeResult = (not_sent|refused_by_guard|.*unusable|tls_refused_by_.*)": "tests/handlers/test_verify.py",
     r"GET /v1/audit/attempts 200": "a worker seals after four minutes; tests/handlers/test_sealed_attempts.py",
+    r"BreakerState = half_open": "after open_seconds; tests/flows/test_tallies.py",
     r"ProposalState = expired": "after a day; tests/handlers/test_approvals.py",
     r"ProposalState = approved": "where the call could not be made; tests/handlers/test_approvals.py",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",

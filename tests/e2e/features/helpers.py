@@ -61,6 +61,7 @@ def every_call() -> list[tuple[str, str, str]]:
         ("read", "GET", "/v1/audit"),
         ("read", "GET", "/v1/audit/export"),
         ("read", "GET", "/v1/audit/attempts"),
+        ("read", "GET", "/v1/stats"),
         ("read", "GET", "/v1/egress"),
         ("read", "GET", "/v1/egress/allowlist"),
         ("send", "POST", "/v1/egress/verify"),
