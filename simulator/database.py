@@ -144,6 +144,8 @@ class Server:
         self.on_disabled: Callable[[str], None] = lambda _: None
         self._attempts: dict[str, int] = {}
         self._destinations: dict[str, str] = {}
+        self._open_until: dict[str, float] = {}
+        self._probes: dict[str, float] = {}
         self._in_flight: dict[str, tuple[str, float]] = {}  # the destination, and until when the lease is
         self._real = real
         self._connections: list[SimulatedConnection] = []
@@ -381,7 +383,8 @@ class Server:
     # ---- What it did
 
     def _note_moves(self) -> None:
-        """The states of destinations that have changed."""
+        """The states of destinations that have changed, which may be what helps one that failed."""
+        self._note_breakers()
         for row in self._real.execute("SELECT destination_id, name, state FROM destination ORDER BY destination_id"):
             destination, state = str(row["destination_id"]), DestinationState(row["state"])
             if self.destination_states.get(destination, DestinationState.ACTIVE) is state:
@@ -392,6 +395,20 @@ class Server:
             self.world.log("database", "manage", f"{row['name']} is {state.value}")
             if state is DestinationState.DISABLED:
                 self.on_disabled(destination)
+
+    def _note_breakers(self) -> None:
+        """Until when circuit breakers are open now."""
+        rows = self._real.execute(
+            "SELECT destination_id, name, extract(epoch FROM open_until - %s)::double precision AS open_until "
+            "FROM destination_flow JOIN destination USING (destination_id) WHERE open_until IS NOT NULL "
+            "ORDER BY destination_id",
+            (EPOCH,),
+        ).fetchall()
+        for row in rows:
+            if str(row["destination_id"]) not in self._open_until:
+                self.world.mark("breaker: opens")
+                self.world.log("database", "manage", f"the circuit breaker of {row['name']} opens")
+        self._open_until = {str(row["destination_id"]): row["open_until"] for row in rows}
 
     def _note_accepted(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:
@@ -442,11 +459,22 @@ class Server:
         clock, until = ((parameters[name] - EPOCH).total_seconds() for name in ("now", "leased_until"))
         beside = tuple(lease for other, lease in self._in_flight.values() if other == destination)
         state = self.destination_states.get(destination, DestinationState.ACTIVE).value
+        open_until = self._open_until.get(destination)
         begin = Begin(
-            delivery=delivery, destination=destination, clock=clock, beside=tuple(beside), destination_state=state
+            delivery=delivery,
+            destination=destination,
+            clock=clock,
+            beside=tuple(beside),
+            destination_state=state,
+            open_until=open_until,
+            probing=tuple(self._probes[other] for other in self._probes if other in self._in_flight),
         )
         self.world.evidence.begins.append(begin)
         self._in_flight[delivery] = (destination, until)
+        self._probes.pop(delivery, None)
+        if open_until is not None:
+            self.world.mark("breaker: lets one through")
+            self._probes[delivery] = until
 
     def _note_lease(self, process: Process, row: Row) -> None:
         self._attempts[str(row["delivery_id"])] = row["attempts_made"]
@@ -456,6 +484,8 @@ class Server:
     def _note_recorded(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         moved = {str(row["delivery_id"]) for row in rows if row["tenant_id"] is None}  # the others are woken
         records = json.loads(parameters["records"])
+        if self._open_until or any(record["failed"] for record in records):
+            self._note_breakers()
         after = self._states_now([record["delivery_id"] for record in records])
         for record in records:
             run = self._record_run(process, record, moved=moved)

@@ -72,13 +72,16 @@ class RecordRun:
 class Begin:
     """A lease by which an attempt begins. `clock` is the moment by the clock of the process that leased, `beside` until
     when the leases are, by the clocks of theirs, of other attempts at the destination that have not ended;
-    `destination_state` is the one that its row has then."""
+    `destination_state` is the one that its row has then. `open_until` is until when the destination's circuit breaker
+    is open, None where it is closed; `probing` are the leases of attempts that began while it was open."""
 
     delivery: str
     destination: str
     clock: float
     beside: tuple[float, ...]
     destination_state: str = "active"
+    open_until: float | None = None
+    probing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,10 @@ MEANINGS: Mapping[str, str] = {
     "concurrency is kept": (
         "no more attempts are in progress than a destination's concurrency; a slot is free when its lease ends"
     ),
+    "a breaker is kept": (
+        "while the circuit breaker of a destination is open, no attempt begins there; then one at a time, until it is "
+        "closed"
+    ),
     "woken in time": (
         "each retry has a message for its moment before it is recorded, whatever happens after that, unless "
         "the queue failed; and so has each first attempt, where nothing went wrong"

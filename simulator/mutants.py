@@ -337,6 +337,11 @@ _MUTANTS = (
         ("options ? 'limits' OR open_until", "options #>> '{limits,concurrency}' IS NOT NULL OR open_until"),
     ),
     _mutant(
+        "an open circuit breaker holds nobody back",
+        _CLAIM,
+        ("options ? 'limits' OR open_until IS NOT NULL OR share", "options ? 'limits' OR share"),
+    ),
+    _mutant(
         "a slot is free before its attempt has ended",
         _CLAIM,
         ("%(lease_id)s, %(leased_until)s, %(share)s", "%(lease_id)s, %(now)s, %(share)s"),

@@ -590,6 +590,20 @@ def concurrency_is_kept(facts: Facts) -> Iterator[Broken]:
             yield _broken("concurrency is kept", text, begin.delivery)
 
 
+def a_breaker_is_kept(facts: Facts) -> Iterator[Broken]:
+    """docs/limits.md, "Circuit breaker": while it is open nothing is sent, then one attempt at a time; both by the
+    clocks of workers, and until a lease ends."""
+    for begin in facts.evidence.begins:
+        if begin.open_until is None:
+            continue
+        if begin.clock < begin.open_until:
+            text = f"an attempt began at {begin.clock:.3f} s, and it was open until {begin.open_until:.3f} s"
+            yield _broken("a breaker is kept", text, begin.delivery)
+        if any(until > begin.clock + SKEW_SECONDS for until in begin.probing):
+            text = f"an attempt began at {begin.clock:.3f} s, beside the one that it had let through"
+            yield _broken("a breaker is kept", text, begin.delivery)
+
+
 def nothing_is_early(facts: Facts) -> Iterator[Broken]:
     """docs/api.md: `not_before` delays the first attempt."""
     for told in facts.evidence.told:
@@ -776,6 +790,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     a_key_keeps_its_order,
     a_rate_is_kept,
     concurrency_is_kept,
+    a_breaker_is_kept,
     everything_is_woken_in_time,
     a_lapse_waits_after_an_outage,
     statements_stay_few,

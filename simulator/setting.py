@@ -15,7 +15,7 @@ from db.migrations import APPLICATION_ROLE, migrate
 from domain.auth import AuthType, BearerAuth
 from domain.destinations import Destination, Guarantee, Timeouts
 from domain.ids import DestinationId, TenantId
-from domain.limits import Limits
+from domain.limits import CircuitBreaker, Limits
 from domain.options import PLAIN, DestinationOptions
 from domain.ordering import AfterFailure, Ordering
 from domain.windows import SendingWindow
@@ -59,10 +59,11 @@ _ONE_AT_A_TIME = DestinationOptions(limits=Limits(concurrency=1))
 _HOLDING = DestinationOptions(ordering=Ordering())
 _EVERY_DAY = (1, 2, 3, 4, 5, 6, 7)
 _HOURS = DestinationOptions(
+    circuit_breaker=CircuitBreaker(failure_ratio=0.5, minimum_attempts=2, open_seconds=40),
     windows=(
         SendingWindow(days=_EVERY_DAY, opens="12:05", closes="12:25", time_zone="UTC"),
         SendingWindow(days=_EVERY_DAY, opens="18:00", closes="03:00", time_zone="UTC"),
-    )
+    ),
 )
 _SLOW = DestinationOptions(limits=Limits(rate=0.2, burst=2))
 DESTINATIONS = (

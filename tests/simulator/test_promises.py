@@ -170,8 +170,21 @@ def in_order(*states: str, target: Target = AGAIN, **overrides: Any) -> RunEvide
 def limited(limit: str, *begins: tuple[float, ...]) -> RunEvidence:
     """Attempts that begin at a destination with that limit: when, and until when the leases of others are."""
     target = next(each for each in DESTINATIONS if each.options.limits and getattr(each.options.limits, limit))
-    named = {"delivery": str(DELIVERY), "destination": str(target.destination_id)}
-    return good(begins=[Begin(**named, clock=clock, beside=tuple(beside)) for clock, *beside in begins])
+    destination = str(target.destination_id)
+    return good(
+        begins=[
+            Begin(delivery=str(DELIVERY), destination=destination, clock=clock, beside=tuple(beside))
+            for clock, *beside in begins
+        ]
+    )
+
+
+def tried(clock: float, *probing: float) -> RunEvidence:
+    """An attempt that begins at a destination whose circuit breaker is open until 60 s; the leases of others that it
+    has let through."""
+    destination = str(AGAIN.destination_id)
+    begin = Begin(delivery=str(DELIVERY), destination=destination, clock=clock, beside=(), open_until=60.0)
+    return good(begins=[replace(begin, probing=probing)])
 
 
 def begun_at(state: str, *, target: Target = AGAIN, clock: float = 1.0) -> RunEvidence:
@@ -455,6 +468,8 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "sent between two attempts of the one before it": ("an order is kept", in_order("sending", "pending")),
     "three at once, and two are the burst": ("a rate is kept", limited("rate", (10.0,), (10.0,), (10.0,))),
     "one too soon after others": ("a rate is kept", limited("rate", (1.0,), (30.0,), (30.0,), (34.0,))),
+    "sent while a breaker is open": ("a breaker is kept", tried(59.9)),
+    "two at once that a breaker lets through": ("a breaker is kept", tried(70.0, 80.0)),
     "two in progress": ("concurrency is kept", limited("concurrency", (10.0,), (12.0, 70.0))),
     "two statements to accept": ("statements stay few", good(invocations=[invocation("accept", accept=2)])),
     "two claims for a batch": ("statements stay few", good(invocations=[invocation("batch", claim=2, record=1)])),
@@ -567,8 +582,9 @@ def test_an_answer_that_was_told_and_came_too_late_to_count_may_differ_from_the_
         limited("rate", (10.0,), (10.0,), (15.0,), (20.0,), (60.0,), (60.0,)),
         limited("concurrency", (10.0,), (80.0, 70.0)),
         in_turn(12.0, woken_at=12.0),
+        tried(60.0, 50.0),
     ],
-    ids=["as the rate allows", "after a lease", "woken for its turn"],
+    ids=["as the rate allows", "after a lease", "woken for its turn", "as a breaker allows"],
 )
 def test_what_limits_allow_breaks_none(evidence: RunEvidence) -> None:
     assert list(broken_promises(evidence)) == []
