@@ -312,3 +312,63 @@ def test_what_was_expunged_or_redacted_is_not_counted_again(gateway: Gateway) ->
     assert [row["payload"] for row in rows] == ["expunged", "redacted"]
     assert gateway.sql("SELECT * FROM delivery_body") == []
     assert retire_all(gateway) == Retired(following=None)
+
+
+def live_and_end(gateway: Gateway, count: int) -> None:
+    """As many deliveries as that are accepted, claimed and delivered, each step in its own transaction."""
+    (template,) = create(gateway, metadata={"order": "1"})
+    gateway.sql(
+        """
+        WITH made AS (
+            INSERT INTO delivery (
+                delivery_id, tenant_id, destination_id, created_at, attempts_allowed, idempotency_key, fingerprint,
+                method, path, query, headers, metadata, due_at, attempts_made, state)
+            SELECT (lpad(to_hex((extract(epoch FROM created_at) * 1000)::bigint + n), 12, '0')
+                    || '7000' || '8000' || lpad(to_hex(n), 12, '0'))::uuid,
+                   tenant_id, destination_id, created_at, 10, idempotency_key || n, fingerprint, method, path, query,
+                   headers, metadata, due_at, 0, 'pending'
+            FROM delivery CROSS JOIN generate_series(1, %s) AS n
+            WHERE delivery_id = %s
+            RETURNING delivery_id
+        )
+        INSERT INTO delivery_body (delivery_id, body) SELECT delivery_id, repeat('x', 500)::bytea FROM made
+        """,
+        count,
+        template,
+    )
+    gateway.sql(
+        "UPDATE delivery SET state = 'sending', lease_id = delivery_id, leased_until = due_at, attempts_made = 1"
+    )
+    gateway.sql(
+        "UPDATE delivery SET state = 'delivered', lease_id = NULL, leased_until = NULL, finished_at = %s",
+        gateway.clock(),
+    )
+    gateway.sql(
+        """
+        INSERT INTO attempt (attempt_id, delivery_id, number, outcome, started_at, total_ms, status, response_headers,
+                             response_body, response_truncated)
+        SELECT delivery_id, delivery_id, 1, 'answered', created_at, 1, 200, '[]', repeat('y', 200)::bytea, false
+        FROM delivery
+        """
+    )
+    gateway.queue.take()
+
+
+def test_ten_turnovers_leave_tables_and_indexes_as_large_as_the_second(gateway: Gateway) -> None:
+    """Bodies and responses go on the second day, the record after twenty; what is deleted makes room for what comes."""
+    gateway.destination("http://127.0.0.1:1", options=options(bodies_days=1, responses_days=1, record_days=20))
+    sizes = []
+    for _ in range(10):
+        live_and_end(gateway, 300)
+        gateway.clock.forward(2 * 86_400)
+        assert retire_all(gateway).bodies == 301
+        gateway.sql("VACUUM delivery, delivery_body, attempt, delivery_term")
+        (row,) = gateway.sql(
+            "SELECT sum(pg_total_relation_size(oid))::bigint AS bytes FROM pg_class "
+            "WHERE relname IN ('delivery', 'delivery_body', 'attempt', 'delivery_term') AND relkind = 'r'"
+        )
+        sizes.append(row["bytes"])
+        gateway.clock.forward(20 * 86_400)
+        assert delete_all(gateway) == 301
+        gateway.sql("VACUUM delivery, delivery_body, attempt, delivery_term")
+    assert max(sizes) <= 1.3 * sizes[1], sizes
