@@ -9,7 +9,7 @@ from db.connection import Database
 from domain.deliveries import WaitingFor
 from domain.destinations import DestinationState
 from domain.ids import DestinationId, TenantId
-from domain.stats import BreakerState, Period, Tallies, Unfinished, Watched
+from domain.stats import BreakerState, Period, Tallies, UnfinishedDeliveries, Watched
 from domain.values import value_class
 
 MOST_UNFINISHED = 1000  # of a destination; where there are more, the oldest are counted
@@ -187,7 +187,7 @@ def _watched(destination_id: DestinationId, rows: Sequence[Mapping[str, Any]]) -
         state=DestinationState(first["state"]),
         breaker_open_until=first["open_until"],
         breaker=BreakerState.CLOSED if first["open_until"] is None else BreakerState.OPEN,
-        unfinished=Unfinished(
+        unfinished=UnfinishedDeliveries(
             count=count,
             is_all=count < MOST_UNFINISHED,
             oldest_created_at=min((row["oldest"] for row in waiting), default=None),

@@ -61,7 +61,7 @@ NOTHING = Tallies(ended={}, attempts={}, durations={})
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Unfinished:
+class UnfinishedDeliveries:
     """Deliveries that are pending or being sent. Where not `is_all`, there are more, and only the oldest were read."""
 
     count: int
@@ -79,4 +79,4 @@ class Watched:
     state: DestinationState
     breaker: BreakerState
     breaker_open_until: datetime | None
-    unfinished: Unfinished
+    unfinished: UnfinishedDeliveries
