@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from domain.checks import Check, CheckStatus
 from domain.errors import ChecksUnavailable
@@ -144,7 +145,7 @@ def test_a_zone_without_a_published_address_is_named_before_anything_is_asked(
 def test_one_address_for_both_zones_is_shown_for_each_and_verified_once(
     checks: EgressChecks, partner: StartPartner
 ) -> None:
-    single = tuple(replace(published, address=OURS) for published in PUBLISHED)
+    single = tuple(structs.replace(published, address=OURS) for published in PUBLISHED)
     there = replace(asking(checks, partner(answers(200, OURS.encode()))), addresses=single)
     check(ZONE, checks=there)
     assert [result.verdict for _, result in shown(checks=there)] == [CheckStatus.MATCHES, CheckStatus.UNVERIFIED]

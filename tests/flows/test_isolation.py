@@ -112,7 +112,7 @@ STEPS = [
     ),
     Step(
         name="store the response",
-        breaks=breaks(judge, "stored_response", at=lambda answer: ("X-Odd", "yes") in answer.headers),
+        breaks=breaks(judge, "stored_response", at=lambda answer, **_: ("X-Odd", "yes") in answer.headers),
         outcome=OutcomeKind.ANSWERED,
         state="delivered",
     ),
