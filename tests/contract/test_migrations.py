@@ -1,11 +1,13 @@
 """Migrations keep the rules of expand and contract, and each rule notices the files that break it."""
 
+import json
 import re
 from collections.abc import Callable
 
 import pytest
 
 from tests.contract import rules_migrations as rules
+from tests.contract.project import ROOT
 from tests.contract.rules_migrations import Files
 
 type Rule = Callable[[Files], list[str]]
@@ -21,6 +23,11 @@ OUTSIDE = f"{WHY}-- outside a transaction\n"
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
 def test_ours_keep_the_rule(rule: Rule) -> None:
     assert rule(OURS) == []
+
+
+def test_the_event_that_migrates_on_a_developers_machine_names_the_newest() -> None:
+    event = json.loads((ROOT / "events/migrate.json").read_text(encoding="utf-8"))
+    assert event["ResourceProperties"]["LatestMigration"] == max(OURS).removesuffix(".sql")
 
 
 @pytest.mark.parametrize(

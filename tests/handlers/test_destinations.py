@@ -69,6 +69,8 @@ def test_a_destination_is_created_with_what_was_left_out_filled_in(functions: Fu
         "verify": None,
         "reconcile": None,
         "events_to": None,
+        "redact": None,
+        "retention": None,
         "limits": None,
         "circuit_breaker": {
             "enabled": True,

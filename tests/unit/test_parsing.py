@@ -175,7 +175,7 @@ def patterns(kind: Any) -> Iterator[Meta]:
 
 def test_every_pattern_of_a_body_has_a_description() -> None:
     found = [meta for kind in (NewDeliveryBody, NewDestinationBody) for meta in patterns(kind)]
-    assert len(found) == 19
+    assert len(found) == 20
     assert all(meta.extra and meta.extra["must"] for meta in found)
 
 
