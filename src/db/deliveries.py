@@ -384,7 +384,7 @@ def claim(
         binary=True,
     )
     destinations: dict[UUID, Destination] = {}
-    return [_claim_result(row, destinations, lease=lease, now=now) for row in rows]
+    return [_claim_result(row, destinations, lease=lease, now=now, asks_now=asks_now) for row in rows]
 
 
 def note_slow(
@@ -1024,7 +1024,7 @@ def _array(ids: Iterable[UUID]) -> str:
 
 
 def _claim_result(
-    row: Mapping[str, Any], destinations: dict[UUID, Destination], *, lease: Lease, now: datetime
+    row: Mapping[str, Any], destinations: dict[UUID, Destination], *, lease: Lease, now: datetime, asks_now: bool
 ) -> ClaimResult:
     """`destinations` are those of the rows before: all rows of one statement have the same of each."""
     delivery_id = DeliveryId(row["delivery_id"])
@@ -1035,7 +1035,8 @@ def _claim_result(
         return _claim(row, claimed_for, body=row["body"], lease=lease, lapsed=row["lapsed"])
     if row["state_before"] is None:
         return Missing(delivery_id=delivery_id)
-    is_asked_about = row["state_before"] == State.UNKNOWN and row["ask_at"] is not None and not row["deleted_at"]
+    asks = row["ask_at"] is not None or asks_now
+    is_asked_about = row["state_before"] == State.UNKNOWN and asks and not row["deleted_at"]
     if State(row["state_before"]).finished and not is_asked_about:
         next_id, event_id = row["next_id"], row["open_event_id"]
         return Finished(
@@ -1047,12 +1048,12 @@ def _claim_result(
         if row["deleted_at"] and row["deleted_at"] + timedelta(seconds=DELETED_FOR_SECONDS) <= now:
             return Abandoned(delivery_id=delivery_id)
         waiting_for = WaitingFor(row["reason"])
-        since = row["ask_at"] if is_asked_about else row["due_at"]
+        since = row["ask_at"] or now if is_asked_about else row["due_at"]
         at = row["until"] or next_look(since=since, now=now, least_seconds=LEAST_LOOKS[waiting_for])
         return NotDue(delivery_id=delivery_id, at=at if is_asked_about else _in_time(at, row), waiting_for=waiting_for)
     busy = now + timedelta(seconds=BUSY_SECONDS)
     if is_asked_about:
-        return NotDue(delivery_id=delivery_id, at=max(row["ask_at"], row["asking_until"] or busy, busy))
+        return NotDue(delivery_id=delivery_id, at=max(row["ask_at"] or busy, row["asking_until"] or busy, busy))
     return NotDue(delivery_id=delivery_id, at=max(row["leased_until"] or row["due_at"], busy))
 
 

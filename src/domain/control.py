@@ -16,7 +16,7 @@ POSSIBLE: Mapping[State, tuple[str, ...]] = {
     State.SENDING: (),
     State.DELIVERED: (),
     State.FAILED: ("retry",),
-    State.UNKNOWN: ("resolve",),
+    State.UNKNOWN: ("resolve", "ask"),
     State.CANCELED: (),
 }
 

@@ -203,6 +203,21 @@ class TooManyJobs(Conflict):
         super().__init__("too many jobs are unfinished; wait for one, or cancel one")
 
 
+class NoQuestion(Conflict):
+    """The delivery's destination does not say how its partner is asked what became of a delivery."""
+
+    def __init__(self) -> None:
+        super().__init__("its destination has no `reconcile`, which says how the partner is asked")
+
+
+class BeingAsked(Conflict):
+    """A question about the delivery is on its way to the partner."""
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("the partner is being asked about it at present")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class StillInFlight(Conflict):
     """The first request with this idempotency key has no result yet."""
 

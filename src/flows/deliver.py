@@ -113,17 +113,22 @@ def _stored_result(delivery: Delivery, *, services: Services) -> Progress:
 
 
 def _send(acceptance: Acceptance, claim: Claim, *, answer_by: datetime, services: Services) -> Progress:
-    # When it was accepted, its own deadline fitted into the time that is left.
-    sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
-    judged = make_attempts([claim], end_at=sent_by, services=services)[0]
-    _wake(judged, services=services)
-    _record(judged, answer_by=answer_by, services=services)
+    judged = send_now(claim, answer_by=answer_by, services=services)
     outcome = judged.exchange.outcome
     return Progress(
         delivery=_after_attempt(acceptance.delivery, judged, services=services),
         attempts=[judged.attempt],
         answer=outcome if isinstance(outcome, Answered) else None,
     )
+
+
+def send_now(claim: Claim, *, answer_by: datetime, services: Services) -> JudgedAttempt:
+    """Makes the attempt of a claim, and records it. The destination's own deadline fits into the time that is left."""
+    sent_by = services.clock() + timedelta(seconds=claim.destination.timeouts.total_seconds + SETTLE_SECONDS)
+    judged = make_attempts([claim], end_at=sent_by, services=services)[0]
+    _wake(judged, services=services)
+    _record(judged, answer_by=answer_by, services=services)
+    return judged
 
 
 def _wake(judged: JudgedAttempt, *, services: Services) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from domain.control import DeliveryControl
+from domain.control import POSSIBLE, DeliveryControl
 from domain.deliveries import Payload, State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
@@ -92,6 +92,12 @@ KINDS: Mapping[str, ProblemKind] = {
         statuses=(409,),
         detail="the destination is disabled; possible is enable",
         members={"state": "disabled", "possible": ["enable"]},
+    ),
+    "no-question": ProblemKind(
+        statuses=(409,), detail="its destination has no `reconcile`, which says how the partner is asked"
+    ),
+    "being-asked": ProblemKind(
+        statuses=(409,), detail="the partner is being asked about it at present", headers=("Retry-After",)
     ),
     "destination-deleted": ProblemKind(
         statuses=(409,), detail="its destination was deleted; nothing is sent to it any more"
@@ -215,7 +221,11 @@ KINDS: Mapping[str, ProblemKind] = {
     ),
 }
 _POSSIBLE = dict.fromkeys(
-    name.value for kind in (Transition, DeliveryControl, JobTransition, Decision) for name in kind
+    [
+        *(transition.value for transition in Transition),
+        *(name for possible in POSSIBLE.values() for name in possible),
+        *(name.value for kind in (DeliveryControl, JobTransition, Decision) for name in kind),
+    ]
 )
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "state": {

@@ -43,6 +43,8 @@ TITLES = {
     "method-not-allowed": "The resource does not support this method",
     "name-taken": "The name is in use",
     "wrong-state": "The state does not allow this",
+    "no-question": "The destination does not say how its partner is asked",
+    "being-asked": "The partner is being asked about it at present",
     "deliveries-unfinished": "Deliveries to the destination are unfinished",
     "same-token": "Another token has to approve this",
     "too-many-proposals": "Too many proposals are open",
@@ -167,6 +169,7 @@ _PLAIN: Mapping[type[errors.Conflict], str] = {
     errors.DestinationDeleted: "destination-deleted",
     errors.TooManyJobs: "too-many-jobs",
     errors.SameToken: "same-token",
+    errors.NoQuestion: "no-question",
     errors.TooManyProposals: "too-many-proposals",
 }
 
@@ -190,6 +193,8 @@ def _said_of(error: errors.Conflict) -> tuple[str, Mapping[str, object], Mapping
             return "destination-disabled", {"reason": reason}, {}
         case errors.PayloadGone(payload=payload):
             return "payload-gone", {"payload": payload}, {}
+        case errors.BeingAsked(retry_after_seconds=seconds):
+            return "being-asked", {}, {"Retry-After": str(seconds)}
         case errors.StillInFlight(delivery_id=delivery_id, retry_after_seconds=seconds):
             return "in-flight", {"delivery_id": delivery_id}, {"Retry-After": str(seconds)}
         case errors.ResponseNotStored(delivery_id=delivery_id, status=status):

@@ -269,6 +269,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "flows/accept.py": {
         "CALL_SECONDS": 28.0,
     },
+    "flows/ask.py": {"BUSY_SECONDS": 2, "PAUSED_SECONDS": 60},
     "flows/attempt.py": {
         "WORKER_SECONDS": 45.0,
         "SETTLE_SECONDS": 14.0,

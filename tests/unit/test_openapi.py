@@ -330,7 +330,7 @@ OPERATION_SHAPES: dict[str, Shape] = {
             ("delivery_id",),
             None,
         )
-        for act in ("cancel", "retry", "expunge")
+        for act in ("ask", "cancel", "retry", "expunge")
     },
     "PATCH /v1/deliveries/{delivery_id}": (
         "patch_deliveries_delivery_id",

@@ -28,6 +28,8 @@ CASES: list[tuple[SallyportError, int, str, dict[str, str]]] = [
     (errors.TooManyJobs(), 409, "too-many-jobs", {}),
     (errors.JobKeyReused(job_id="42"), 422, "key-reused", {}),
     (errors.DestinationDeleted(), 409, "destination-deleted", {}),
+    (errors.NoQuestion(), 409, "no-question", {}),
+    (errors.BeingAsked(retry_after_seconds=2), 409, "being-asked", {"Retry-After": "2"}),
     (errors.PayloadGone(payload="expunged"), 409, "payload-gone", {}),
     (errors.DestinationPaused(reason="x", retry_after_seconds=60), 503, "destination-paused", {"Retry-After": "60"}),
     (

@@ -7,13 +7,22 @@ from aws_lambda_powertools.event_handler import Response
 from domain.deliveries import Delivery
 from domain.scopes import MANAGE, SEND
 from flows import control
+from flows.ask import ask as ask_now
 from flows.expunge import expunge as expunge_payload
 from handlers import wiring
 from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.parsing import body_as
 from handlers.request import Request, actor_of
 from handlers.routes.deliveries import id_of
-from handlers.schemas.deliveries import DeliveryBody, DeliveryPatchBody, ResolutionBody, delivery_body, rescheduled
+from handlers.schemas.deliveries import (
+    DeliveryBody,
+    DeliveryDetailsBody,
+    DeliveryPatchBody,
+    ResolutionBody,
+    delivery_body,
+    delivery_details,
+    rescheduled,
+)
 
 router = new_router()
 
@@ -52,6 +61,42 @@ def resolve(request: Request, delivery_id: str) -> Response[Any]:
         services=wiring.api(),
     )
     return _controlled(resolved)
+
+
+@serves(
+    router,
+    Operation(
+        method="POST",
+        path="/v1/deliveries/<delivery_id>/ask",
+        summary="Ask the partner now what became of a delivery",
+        description="Of one whose outcome is unknown, by the `reconcile` of its destination, without waiting for "
+        "`next_question_at`. The answer means what it always means: it may settle the delivery, or leave it unknown. "
+        "It counts as one of the questions in `after`.",
+        scope=SEND,
+        responses={
+            200: OperationResponse(
+                description="The delivery after the question, which is the last of its attempts",
+                body=DeliveryDetailsBody,
+                headers=("Sallyport-Delivery-Id",),
+            )
+        },
+        problems=(
+            "not-found",
+            "wrong-state",
+            "no-question",
+            "being-asked",
+            "destination-deleted",
+            "destination-disabled",
+            "destination-paused",
+            "would-wait",
+        ),
+    ),
+)
+def ask(request: Request, delivery_id: str) -> Response[Any]:
+    """As often as somebody wants to know."""
+    wanted = id_of(delivery_id)
+    progress = ask_now(wanted, tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api())
+    return as_json(200, delivery_details(progress), {"Sallyport-Delivery-Id": str(wanted)})
 
 
 @serves(
