@@ -94,9 +94,10 @@ def resolve(request: Request, delivery_id: str) -> Response[Any]:
 )
 def ask(request: Request, delivery_id: str) -> Response[Any]:
     """As often as somebody wants to know."""
-    wanted = id_of(delivery_id)
-    progress = ask_now(wanted, tenant_id=request.tenant_id, actor=actor_of(request), services=wiring.api())
-    return as_json(200, delivery_details(progress), {"Sallyport-Delivery-Id": str(wanted)})
+    wanted, services = id_of(delivery_id), wiring.api()
+    progress = ask_now(wanted, tenant_id=request.tenant_id, actor=actor_of(request), services=services)
+    details = delivery_details(progress, stack_days=services.retention_days)
+    return as_json(200, details, {"Sallyport-Delivery-Id": str(wanted)})
 
 
 @serves(
