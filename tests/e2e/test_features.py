@@ -22,6 +22,7 @@ from tests.e2e.features.helpers import kind_of
 from tests.e2e.features.jobs import *  # noqa: F403 - collected here
 from tests.e2e.features.limits import *  # noqa: F403 - collected here
 from tests.e2e.features.passing import *  # noqa: F403 - collected here
+from tests.e2e.features.payloads import *  # noqa: F403 - collected here
 from tests.e2e.features.reconcile import *  # noqa: F403 - collected here
 from tests.e2e.features.refusals import *  # noqa: F403 - collected here
 from tests.e2e.features.signing import *  # noqa: F403 - collected here
@@ -42,6 +43,7 @@ UNUSED = {
     r"ProbeResult = (not_sent|refused_by_guard|.*unusable|tls_refused_by_.*)": "tests/handlers/test_verify.py",
     r"GET /v1/audit/attempts 200": "a worker seals after four minutes; tests/handlers/test_sealed_attempts.py",
     r"BreakerState = half_open": "after open_seconds; tests/flows/test_tallies.py",
+    r"Payload = expired": "after a day at least; tests/flows/test_retention.py",
     r"ProposalState = expired": "after a day; tests/handlers/test_approvals.py",
     r"ProposalState = approved": "where the call could not be made; tests/handlers/test_approvals.py",
     r"CheckStatus = unverified": "needs an hour without a check; tests/handlers/test_egress.py",
