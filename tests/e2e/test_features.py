@@ -26,8 +26,8 @@ from tests.e2e.features.payloads import *  # noqa: F403 - collected here
 from tests.e2e.features.reconcile import *  # noqa: F403 - collected here
 from tests.e2e.features.refusals import *  # noqa: F403 - collected here
 from tests.e2e.features.signing import *  # noqa: F403 - collected here
-from tests.e2e.features.stopped import *  # noqa: F403 - collected here
 from tests.e2e.features.told import *  # noqa: F403 - collected here
+from tests.e2e.features.without_a_part import *  # noqa: F403 - collected here, and last
 from tests.support.usage import Document
 
 # A use, as an expression over its whole line, and why nobody makes it here.
