@@ -45,6 +45,8 @@ COUNTED_DELIVERIES = 100  # of a destination: if those wait for something, all b
 PAUSED_RETRY_AFTER_SECONDS = 60  # nobody knows until when it is
 # A deletion may be taken back in this time, and what is pending is not canceled before.
 DELETED_FOR_SECONDS = 60
+_STATES = {state.value: state for state in State}  # read in a tenth of the time that a call of the class takes
+_DESTINATION_STATES = {state.value: state for state in DestinationState}
 MOST_READ = 2_000  # deliveries of a page; a filter that leaves out more of them ends it before its limit
 _SUCCESS_CLASS = 2
 _MOMENT = timedelta(milliseconds=1)
@@ -992,7 +994,7 @@ def _refusal(row: Mapping[str, Any], *, now: datetime) -> SallyportError:
     """Why the destination did not take a delivery; and when another try makes sense. A slot may be free any moment."""
     if not (row["allows_method"] and row["allows_path"]):
         return NotAllowed("path" if row["allows_method"] else "method")
-    match DestinationState(row["destination_state"]):
+    match _DESTINATION_STATES[row["destination_state"]]:
         case DestinationState.DISABLED:
             return Disabled(reason=row["held_because"])
         case DestinationState.PAUSED:
@@ -1037,7 +1039,7 @@ def _claim_result(
         return Missing(delivery_id=delivery_id)
     asks = row["ask_at"] is not None or asks_now
     is_asked_about = row["state_before"] == State.UNKNOWN and asks and not row["deleted_at"]
-    if State(row["state_before"]).finished and not is_asked_about:
+    if _STATES[row["state_before"]].finished and not is_asked_about:
         next_id, event_id = row["next_id"], row["open_event_id"]
         return Finished(
             delivery_id=delivery_id,
@@ -1105,7 +1107,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         tenant_id=TenantId(row["tenant_id"]),
         destination_id=DestinationId(row["destination_id"]),
         destination_name=row["name"],
-        state=State(row["state"]),
+        state=_STATES[row["state"]],
         method=row["method"],
         path=row["path"],
         query=row["query"],
@@ -1121,7 +1123,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         ordering_key=row["ordering_key"],
         held_by=None if row["waiting_for"] is None else WaitingFor(row["waiting_for"]),
         waits_until=row["waits_until"],
-        destination_state=DestinationState(row["destination_state"]),
+        destination_state=_DESTINATION_STATES[row["destination_state"]],
         resolution=None if row["resolution"] is None else Resolution(row["resolution"]),
         resolved_by=row["resolved_by"],
         resolved_at=row["resolved_at"],

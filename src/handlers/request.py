@@ -173,7 +173,7 @@ def uuid_of(text: str, *, noun: str) -> UUID:
 def _pairs(event: Mapping[str, Any], many: str, one: str) -> tuple[tuple[str, str], ...]:
     listed = event.get(many)
     if listed:
-        return tuple((name, value) for name, values in listed.items() for value in values)
+        return tuple([(name, value) for name, values in listed.items() for value in values])
     return tuple((event.get(one) or {}).items())
 
 

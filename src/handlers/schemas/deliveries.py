@@ -287,7 +287,9 @@ def delivery_details(progress: Progress, *, stack_days: int, after: int = 0) -> 
     """
     attempts = [attempt_body(attempt) for attempt in progress.attempts]
     deciding = progress.deciding
-    stored = None if deciding is None or deciding.response is None else response_body(deciding.response)
+    stored = next(
+        (body.response for made, body in zip(progress.attempts, attempts, strict=True) if made is deciding), None
+    )
     left = [attempt for attempt in attempts if attempt.number > after]
     whole = DeliveryDetailsBody(
         **_delivery_fields(progress.delivery, stack_days),

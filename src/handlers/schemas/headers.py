@@ -29,6 +29,9 @@ def header_faults(pairs: Sequence[tuple[str, str]], *, field: str) -> Iterator[F
 
 def header_values(headers: Headers) -> dict[str, str | list[str]]:
     """Each name with its value, or with all values where it is repeated."""
+    once: dict[str, str | list[str]] = dict(headers)
+    if len(once) == len(headers):  # as nearly always
+        return once
     by_name: dict[str, list[str]] = {}
     for name, value in headers:
         by_name.setdefault(name, []).append(value)
