@@ -202,16 +202,6 @@ _MUTANTS = (
         ("made.outcome <> 'unknown' AND delivery.attempts_made = made.sends", "made.outcome <> 'unknown'"),
     ),
     _mutant(
-        "the success of an earlier attempt is only logged",
-        _RECORD,
-        ("made.next_state = 'delivered' AND delivery.attempts_made > made.sends", "FALSE"),
-    ),
-    _mutant(
-        "the success of an earlier attempt is forgotten when another one ends",
-        _RECORD,
-        ("WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'\n", "\n"),
-    ),
-    _mutant(
         "a lapse is recorded although its outcome is under way",
         "flows.attempt:_may_be_answered",
         ("return claim.lapsed and due[claim.delivery_id].wakeup.after_outage", "return False"),
