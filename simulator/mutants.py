@@ -183,7 +183,9 @@ _MUTANTS = (
         ("            WHERE attempt.outcome = 'unknown'\n", ""),
     ),
     _mutant(
-        "an outcome is recorded without its lease", _RECORD, ("AND (delivery.lease_id = made.lease_id", "AND (TRUE")
+        "an outcome is recorded without its lease",
+        _RECORD,
+        ("AND (delivery.lease_id = made.lease_id AND delivery.attempts_made = made.sends", "AND (TRUE"),
     ),
     _mutant(
         "an outcome that comes late is only logged",

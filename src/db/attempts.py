@@ -136,8 +136,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                              -- What is not stored whole is not sent again, though the partner has nothing of it.
                              WHEN made.next_state = 'pending' AND delivery.payload IS NOT NULL THEN 'failed'
                              ELSE made.next_state END,
-                delivered_by = CASE WHEN delivery.attempts_made > made.sends THEN made.number
-                                    ELSE delivery.delivered_by END,
+                delivered_by = CASE WHEN delivery.attempts_made > made.sends AND made.next_state = 'delivered'
+                                    THEN made.number ELSE delivery.delivered_by END,
                 due_at = coalesce(made.next_due_at, delivery.due_at),
                 lease_id = CASE WHEN delivery.attempts_made > made.sends THEN delivery.lease_id END,
                 leased_until = CASE WHEN delivery.attempts_made > made.sends THEN delivery.leased_until END,
@@ -169,7 +169,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 event_id = coalesce(made.event_id, delivery.event_id)  -- its end is told by a trigger (0026_events.sql)
             FROM made
             WHERE delivery.delivery_id = made.delivery_id
-              AND (delivery.lease_id = made.lease_id
+              -- a claim that ran late may have begun another attempt under the same lease
+              AND (delivery.lease_id = made.lease_id AND delivery.attempts_made = made.sends
                    OR made.asks AND delivery.state = 'unknown' AND delivery.asking_id = made.lease_id
                    OR NOT made.asks AND made.outcome <> 'unknown' AND delivery.attempts_made = made.sends
                       AND (-- whoever holds it now sends nothing, and is about to record the lapse
