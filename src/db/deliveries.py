@@ -38,6 +38,7 @@ from domain.reconcile import OpenQuestion
 from domain.retention import RetentionOptions
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
+from runtime.conversion import converted
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
 COUNTED_DESTINATIONS = 500  # of a count of what is overdue; with the next number, 50,000 rows at most
@@ -1134,7 +1135,7 @@ def delivery_of(row: Mapping[str, Any]) -> Delivery:
         event=row["event"],
         event_id=None if row["event_id"] is None else DeliveryId(row["event_id"]),
         events_to=events_to(row),
-        retention=None if row["retention"] is None else msgspec.convert(row["retention"], RetentionOptions),
+        retention=None if row["retention"] is None else converted(row["retention"], RetentionOptions),
     )
 
 

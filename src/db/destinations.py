@@ -13,6 +13,7 @@ from domain.destinations import Destination, DestinationState, Guarantee, Manage
 from domain.errors import NameTaken, StatementRefused
 from domain.ids import DeliveryId, DestinationId, TenantId
 from domain.options import PLAIN, DestinationOptions
+from runtime.conversion import converted
 
 TAKEN = "there is a destination of that name already"
 
@@ -326,7 +327,7 @@ def _columns(destination: Destination) -> dict[str, Any]:
 
 def _options(stored: object) -> DestinationOptions:
     """None is that of a plain destination: the statements return nothing in place of an empty object."""
-    return PLAIN if stored is None else msgspec.convert(stored, DestinationOptions)
+    return PLAIN if stored is None else converted(stored, DestinationOptions)
 
 
 def _attempted(row: Mapping[str, Any]) -> dict[str, Any]:

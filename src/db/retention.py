@@ -5,12 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from db.connection import Database
 from domain.ids import DeliveryId, DestinationId, uuid7_floor
 from domain.retention import Cutoffs, RetentionOptions
 from domain.values import value_class
+from runtime.conversion import converted
 
 PAGE = 500  # deliveries of one statement, so that each is short
 
@@ -67,7 +66,7 @@ def _retained(row: Mapping[str, Any]) -> Retained:
     stored = row["retention"]
     return Retained(
         destination_id=DestinationId(row["destination_id"]),
-        options=None if stored is None else msgspec.convert(stored, RetentionOptions),
+        options=None if stored is None else converted(stored, RetentionOptions),
     )
 
 

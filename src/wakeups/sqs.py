@@ -16,6 +16,7 @@ from domain.ids import DeliveryId
 from domain.values import value_class
 from domain.wakeups import Wakeup, delay_seconds
 from runtime.aws import AwsCallFailed, call
+from runtime.conversion import converted
 from runtime.observability import logger
 from runtime.settings import QueueSettings
 
@@ -228,7 +229,7 @@ def _record(fields: Mapping[str, Any]) -> Record | None:
     if fields.get("record") is None:
         return None
     try:
-        record = msgspec.convert(fields["record"], Record)
+        record = converted(fields["record"], Record)
     except msgspec.ValidationError as error:
         logger.error("a carried outcome cannot be read", delivery_id=fields.get("delivery_id"), reason=str(error))
         return None

@@ -787,3 +787,38 @@ def test_whoever_is_reached_in_a_private_network_sees_none_of_the_fixed_addresse
 @pytest.mark.parametrize("address", ["172.32.0.1", "100.128.0.1", "9.255.255.255", "2606:4700::1111"])
 def test_whoever_is_reached_outside_sees_the_fixed_address(gateway: Gateway, address: str) -> None:
     assert gateway.services.address_towards(address) == FIXED_ADDRESS
+
+
+def made_attempts(gateway: Gateway, partner: StartPartner, count: int) -> list[JudgedAttempt]:
+    """So many attempts of one worker that are still to be recorded."""
+    gateway.destination(partner(answers(200)).url())
+    for number in range(count):
+        accept(gateway.new(path=f"/{number}"), wait_seconds=None, services=gateway.services)
+    ids, now = [wakeup.delivery_id for wakeup in gateway.queue.take()], gateway.clock()
+    results = deliveries.claim(gateway.services.database, ids, lease=gateway.services.new_lease(now), now=now)
+    claims = [result for result in results if isinstance(result, Claim)]
+    return list(make_attempts(claims, end_at=now + timedelta(seconds=60), services=gateway.services))
+
+
+def test_who_cannot_record_in_time_stops_waiting_and_keeps_the_outcome(gateway: Gateway, partner: StartPartner) -> None:
+    """A lock that another one holds, which ends after the time for recording."""
+    attempts = made_attempts(gateway, partner, 1)
+    with psycopg.connect(gateway.database.admin_url) as other:
+        other.execute("LOCK TABLE attempt")
+        end_at = gateway.clock() + timedelta(seconds=CARRY_SECONDS + 0.2)
+        assert list(record(attempts, end_at=end_at, services=gateway.services).unrecorded) == attempts
+    end_at = gateway.clock() + timedelta(seconds=CARRY_SECONDS + 60)
+    assert not record(attempts, end_at=end_at, services=gateway.services).unrecorded
+    assert gateway.delivery()["state"] == "delivered"
+
+
+def test_of_a_batch_the_deliveries_that_another_worker_has_by_now_are_named(
+    gateway: Gateway, partner: StartPartner, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = made_attempts(gateway, partner, 3)
+    gateway.sql("UPDATE delivery SET lease_id = gen_random_uuid() WHERE path = '/1'")
+    record(attempts, end_at=gateway.clock() + timedelta(seconds=60), services=gateway.services)
+    told = [line for line in caplog.records if "another worker has the lease" in line.message]
+    (late,) = gateway.sql("SELECT delivery_id FROM delivery WHERE state = 'sending'")
+    assert [vars(line)["delivery_id"] for line in told] == [str(late["delivery_id"])]
+    assert len(gateway.attempts()) == 3

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from domain.errors import InvalidRequest, NotFound
-from handlers import admin
+from flows import audit_chain
+from handlers import admin, wiring
 from tests.support.api import NOBODYS_ID, Api, Context, Functions, authorizer_context, json_round_trip
 
 
@@ -137,6 +138,32 @@ def test_what_operators_do_is_in_the_tenants_audit_log(functions: Functions) -> 
     assert all(row["actor"].startswith("operator:") for row in rows)
     assert issued["token"] not in str(rows)
     assert '"expires_at":"2100-01-01T00:00:00+00:00"' in rows[1]["content"]
+
+
+def test_a_long_chain_is_verified_in_parts_each_where_the_last_one_ended(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_chain, "PAGE", 2)
+    invoke(action="create_tenant", tenant="initech")
+    for _ in range(4):
+        invoke(action="issue_token", tenant="initech")
+    assert invoke(action="verify_audit", tenant="initech")["verified_to"] == 5  # all of it, where there is time
+    (row,) = functions.sql("SELECT tenant_id FROM tenant WHERE name = 'initech'")
+    after, ends = 0, []
+    for _ in range(3):
+        part = audit_chain.verified(wiring.admin(), row["tenant_id"], after=after, has_time=lambda: False)
+        assert part.fault is None
+        after = part.sequence
+        ends.append((part.sequence, part.is_all))
+    assert ends == [(2, False), (4, False), (5, True)]
+
+
+def test_a_chain_cannot_be_verified_from_an_entry_that_is_not_there(functions: Functions) -> None:
+    invoke(action="create_tenant", tenant="initech")
+    invoke(action="issue_token", tenant="initech")
+    functions.sql("DELETE FROM audit_entry WHERE sequence = 1 AND what = 'tenant.created'")
+    found = invoke(action="verify_audit", tenant="initech", after=1)
+    assert (found["verified_to"], found["fault"]) == (0, "entry 2 follows entry 0")
 
 
 def test_a_chain_is_verified_where_it_is(functions: Functions) -> None:

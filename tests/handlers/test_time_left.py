@@ -10,7 +10,7 @@ from domain.ids import DeliveryId, uuid7
 from flows.migrate import Migrated
 from flows.network import RetryTime
 from flows.wake_overdue import Woken
-from handlers import attempt, migrate, network
+from handlers import attempt, attempt_commands, migrate, network
 from tests.support.api import Context, Functions, attempt_batch
 
 type Calls = list[dict[str, Any]]
@@ -47,7 +47,7 @@ def test_a_batch_gets_the_time_that_the_function_has(functions: Functions, noted
 
 def test_a_command_gets_the_time_that_the_function_has(functions: Functions, noted: Callable[..., Calls]) -> None:
     last = DeliveryId(uuid7(now=datetime.now(UTC), randomness=bytes(10)))
-    calls = noted(attempt, "wake_overdue", result=Woken(count=1, next_after=last))
+    calls = noted(attempt_commands, "wake_overdue", result=Woken(count=1, next_after=last))
     event = {"action": "wake_overdue", "overdue_seconds": 7, "limit": 3, "after": str(last)}
     assert attempt.handler(event, left()) == {"woken": 1, "next": str(last)}
     (call,) = calls
