@@ -255,7 +255,7 @@ _MUTANTS = (
     ),
     _mutant(
         "nobody wakes the retry after a waiting call",
-        "flows.deliver:_send",
+        "flows.deliver:send_now",
         ("    _wake(judged, services=services)\n", ""),
     ),
     _mutant(

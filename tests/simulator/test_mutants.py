@@ -63,7 +63,7 @@ FOUND_BY = {
     "Retry-After has no upper bound": 32,
     "what is not due is claimed": 20,
     "a lapse has no wake-up of its own": 158,
-    "an outcome that comes late counts for another attempt": 85,
+    "an outcome that comes late counts for another attempt": 493,
     "a lapse is recorded although its outcome is under way": 15,
     "what is paused is sent": 90,
     "a sending window holds nobody back": 0,
