@@ -20,6 +20,7 @@ from stack.stack_states import Readiness, in_words, state_of
 BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
 RDS_ROLE = "AWSServiceRoleForRDS"
 STACK_NAME_MAX = 80 - len("-wakeups")  # the queue is named after the stack, and SQS takes 80 characters
+GENERATED_PREFIX = 24  # of a stack's name CloudFormation puts at least so many characters into the name of a role
 UNRESERVED_MIN = 100  # what Lambda leaves unreserved in every account
 RULES_QUOTA, ADDRESSES_QUOTA, VPCS_QUOTA, GATEWAYS_QUOTA = (
     ("vpc", "L-0EA8095F", 60),
@@ -56,6 +57,10 @@ class Question:
         ordinary = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         answer = self.reader.ask("ec2", "describe_availability_zones", Filters=ordinary)
         return {zone["ZoneName"] for zone in answer["AvailabilityZones"] if zone["State"] == "available"}
+
+    def before(self, parameter: str) -> str:
+        """What the stack has for a parameter; '' for a new one."""
+        return self.current.parameters[parameter] if self.current else ""
 
     def count(self, kind: str) -> int:
         """How many more of a type this deployment makes than the stack has."""
@@ -124,7 +129,7 @@ def regions_with_a_root(bundle: Path = BUNDLE) -> set[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cafile=bundle)
     subjects = " ".join(str(root["subject"]) for root in context.get_ca_certs())
-    return set(re.findall(r"Amazon RDS ([a-z]{2}(?:-[a-z]+)+-\d) Root CA ", subjects))
+    return set(re.findall(r"Amazon RDS ([a-z]+(?:-[a-z]+)+-\d) Root CA ", subjects))
 
 
 # ---- Roles
@@ -147,7 +152,8 @@ def _database_role(question: Question) -> Iterator[PreflightFinding]:
 def _log_role(question: Question) -> Iterator[PreflightFinding]:
     subject, role = "log role of API Gateway", question.reader.ask("apigateway", "get_account").get("cloudwatchRoleArn")
     sets = question.rendered.parameters["ApiGatewayLogRole"] == "set"
-    is_of_another = bool(role) and not str(role).rpartition("/")[2].startswith(f"{question.stack}-")
+    own = f"{question.stack}-"[:GENERATED_PREFIX]
+    is_of_another = bool(role) and not str(role).rpartition("/")[2].startswith(own)
     if not sets and not role:
         yield PreflightFinding(
             subject=subject,
@@ -215,7 +221,7 @@ def _nat_gateways(question: Question) -> Iterator[PreflightFinding]:
     living = [{"Name": "state", "Values": ["pending", "available"]}]
     used = sum(1 for _ in question.reader.all("ec2", "describe_nat_gateways", "NatGateways", Filter=living))
     finding = _quota(question, "NAT gateways", GATEWAYS_QUOTA, used, question.count("AWS::EC2::NatGateway"))
-    if finding.verdict is PreflightVerdict.STOP:
+    if finding.verdict is not PreflightVerdict.FINE:
         finding = PreflightFinding(
             subject=finding.subject,
             verdict=PreflightVerdict.LOOK,
@@ -242,6 +248,7 @@ def _rules_of_groups(rendered: Rendered) -> Counter[tuple[str, str]]:
 
 
 def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: int, more: int) -> PreflightFinding:
+    """It stops for the account's own quota alone, and never what needs nothing more."""
     service, code, usual = quota
     try:
         answer = question.reader.ask("service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code)
@@ -249,10 +256,11 @@ def _quota(question: Question, subject: str, quota: tuple[str, str, int], used: 
     except (NotReadable, NotThere):
         limit, told = usual, " (AWS's default; the account's own could not be asked for)"
     found = f"{used} of {limit}{told}; the stack needs {more}{' more' if used else ''}"
-    if used + more <= limit:
+    if not more or used + more <= limit:
         return PreflightFinding(subject=subject, verdict=PreflightVerdict.FINE, found=found)
     advice = f"release what nobody uses, or ask for more: Service Quotas, {service}, {code}"
-    return PreflightFinding(subject=subject, verdict=PreflightVerdict.STOP, found=found, advice=advice)
+    verdict = PreflightVerdict.LOOK if told else PreflightVerdict.STOP
+    return PreflightFinding(subject=subject, verdict=verdict, found=found, advice=advice)
 
 
 # ---- What both zones must have
@@ -298,9 +306,12 @@ def _engine_version(rendered: Rendered) -> str:
 
 
 def _snapshot(question: Question) -> Iterator[PreflightFinding]:
-    """What the database is to be restored from. All are listed, so that a missing one is no error of the call."""
+    """What the database is to be restored from. All are listed, so that a missing one is no error of the call.
+
+    A stack that was restored from it keeps naming it and reads it never again, so it may be deleted by then.
+    """
     arn = question.rendered.parameters["DatabaseSnapshotArn"]
-    if not arn:
+    if not arn or arn == question.before("DatabaseSnapshotArn"):
         return
     found = question.reader.all(
         "rds",
@@ -376,22 +387,27 @@ def _given(question: Question, parameter: str, subject: str, fault: Callable[[st
 
 
 def _given_addresses(question: Question) -> Iterator[PreflightFinding]:
-    """Those that this very stack uses already are in use, and may stay named."""
-    if question.current:
+    """Those that are named for the first time: what a stack was told to use, it uses."""
+    if question.rendered.parameters["EgressAllocationIds"] == question.before("EgressAllocationIds"):
         return
+    given_before = question.before("EgressAllocationIds").split(",")
 
     def fault(given: str) -> str:
-        wanted = given.split(",")
+        wanted = [allocation for allocation in given.split(",") if allocation not in given_before]
         named = [{"Name": "allocation-id", "Values": wanted}]
-        found = {
-            str(address["AllocationId"]): address
-            for address in question.reader.all("ec2", "describe_addresses", "Addresses", Filters=named)
-        }
+        addresses = question.reader.all("ec2", "describe_addresses", "Addresses", Filters=named) if wanted else ()
+        found = {str(address["AllocationId"]): address for address in addresses}
         missing = [allocation for allocation in wanted if allocation not in found]
-        used = [allocation for allocation in wanted if "AssociationId" in found.get(allocation, {})]
+        used = [allocation for allocation in wanted if _is_of_another(found.get(allocation, {}), question)]
         return (f"lacks {', '.join(missing)}" if missing else "") or (f"is in use: {', '.join(used)}" if used else "")
 
     yield from _given(question, "EgressAllocationIds", "given addresses", fault)
+
+
+def _is_of_another(address: Mapping[str, Any], question: Question) -> bool:
+    """Whether something else than this very stack, as it is, uses an address."""
+    is_own = bool(question.current) and _name_tag(address).startswith(f"{question.stack}-Network-")
+    return "AssociationId" in address and not is_own
 
 
 def _encryption_key(question: Question) -> Iterator[PreflightFinding]:

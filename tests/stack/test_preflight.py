@@ -363,6 +363,71 @@ def test_addresses_that_the_stack_uses_already_are_no_fault_of_its_update() -> N
     assert [finding for finding in findings(update) if finding.subject == "given addresses"] == []
 
 
+@pytest.mark.parametrize(
+    ("named_before", "there", "found"),
+    [
+        ("", [{**GIVEN_ADDRESS, "AssociationId": "eipassoc-1"}], "is in use"),
+        ("", [], "lacks"),
+        ("", [{**address("A", AssociationId="eipassoc-1"), **GIVEN_ADDRESS}], "can be used"),
+        (f"{GIVEN['EgressAllocationIds']},eipalloc-1b2c3d4e5f607180", [], "can be used"),
+    ],
+)
+def test_addresses_that_an_update_is_the_first_to_name_are_looked_at(
+    named_before: str, there: list[dict[str, Any]], found: str
+) -> None:
+    """Those of the stack itself too, which it goes on using when they leave it."""
+    question = question_of(Recorded(describe_addresses={"Addresses": there}), **GIVEN)
+    before = rendered_for(REGION, (("Egress", "per-az"), ("EgressAllocationIds", named_before)))
+    (finding,) = [
+        finding for finding in findings(replace(question, current=before)) if finding.subject == "given addresses"
+    ]
+    assert found in finding.found
+
+
+def test_a_stack_needs_the_snapshot_that_it_was_restored_from_no_more() -> None:
+    """It keeps naming it, because without the name CloudFormation would replace the cluster."""
+    question = question_of(
+        Recorded(describe_db_cluster_snapshots={"DBClusterSnapshots": []}), DatabaseSnapshotArn=SNAPSHOT
+    )
+    update, first = replace(question, current=question.rendered), replace(question, current=rendered_for(REGION, ()))
+    looked = [[finding for finding in findings(asked) if "snapshot" in finding.subject] for asked in (update, first)]
+    assert [[finding.verdict for finding in of_one] for of_one in looked] == [[], [PreflightVerdict.STOP]]
+
+
+def test_a_quota_that_is_used_up_is_no_fault_of_what_needs_nothing_more() -> None:
+    nine: dict[str, Answer] = {
+        "describe_addresses": {"Addresses": [{"AllocationId": f"eipalloc-{at}"} for at in range(9)]},
+        "describe_vpcs": {"Vpcs": [{"VpcId": f"vpc-{at}"} for at in range(9)]},
+        "describe_nat_gateways": {"NatGateways": [{"NatGatewayId": f"nat-{at}"} for at in range(9)]},
+    }
+    question = question_of(Recorded(**nine))
+    update = replace(question, current=question.rendered)
+    assert {finding.verdict for finding in findings(update)} == {PreflightVerdict.FINE}
+
+
+@pytest.mark.parametrize("answer", ["AccessDenied", "NoSuchResourceException"])
+def test_a_quota_that_is_only_guessed_stops_nothing(answer: Answer) -> None:
+    """Nine VPCs where AWS's default is five: whoever has them has another quota."""
+    nine = {"Vpcs": [{"VpcId": f"vpc-{at}"} for at in range(9)]}
+    session = Recorded(describe_vpcs=nine, get_service_quota=answer)
+    finding = only(session, "VPCs")
+    assert (finding.verdict, "AWS's default" in finding.found) == (PreflightVerdict.LOOK, True)
+    assert preflight(question_of(session), Console(file=io.StringIO()), None)
+
+
+@pytest.mark.parametrize(
+    ("stack", "role", "verdict"),
+    [
+        ("sallyport-dev", "sallyport-dev-ApiGatewayLogRole-1ABC", PreflightVerdict.FINE),
+        ("sallyport-dev", "sallyport-dev2-ApiGatewayLogRole-1ABC", PreflightVerdict.LOOK),
+        ("sallyport-" + "d" * 62, "sallyport-" + "d" * 14 + "-ApiGatewayLogRole-1ABC", PreflightVerdict.FINE),
+    ],
+)
+def test_the_log_role_of_a_stack_with_a_long_name_is_its_own(stack: str, role: str, verdict: PreflightVerdict) -> None:
+    account = {"cloudwatchRoleArn": f"arn:aws:iam::123456789012:role/{role}"}
+    assert only(Recorded(get_account=account), "API Gateway", stack=stack).verdict is verdict
+
+
 def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has() -> None:
     def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
         options = [offers(ZONES, version)["OrderableDBInstanceOptions"][0] for version in ("16.8", "17.10", "17.9")]
