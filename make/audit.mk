@@ -1,4 +1,4 @@
-##@ Deploy
+##@ Build and deploy
 
 .PHONY: audit
 audit: $(DEV_READY) ## known weaknesses of what ships, from OSV's export for PyPI (docs/security.md)

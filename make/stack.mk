@@ -39,7 +39,8 @@ container-engine:
 
 .PHONY: certs
 certs: ## fetch the current root certificates of Amazon RDS
-	@tools/fetch-certs src/certs/rds-global-bundle.pem
+#? REGION=us-gov-west-1 or cn-north-1 for those of GovCloud or China, which are apart
+	@tools/fetch-certs src/certs/rds-global-bundle.pem $(call quoted,$(REGION))
 
 $(SAM_READY): requirements-sam.txt local/set-up
 	@local/set-up $(SAM_VENV) requirements-sam.txt

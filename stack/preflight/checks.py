@@ -120,7 +120,8 @@ def _root_certificate(question: Question) -> Iterator[PreflightFinding]:
             subject="root certificate of RDS",
             verdict=PreflightVerdict.STOP,
             found=f"src/certs/rds-global-bundle.pem has none for {region}",
-            advice="make certs fetches AWS's current ones; without it no function can verify the database",
+            advice=f"make certs REGION={region} fetches AWS's current ones; without it no function can verify the "
+            "database",
         )
 
 

@@ -27,6 +27,11 @@ def test_help_has_every_target_that_is_described_once_and_every_group_once() -> 
     assert groups[0] == "Use it on this machine"
 
 
+def test_files_add_to_the_groups_of_the_makefile_and_make_none_of_their_own() -> None:
+    first, *others = [re.findall(r"^##@ (.+)$", path.read_text(), re.MULTILINE) for path in MAKEFILES]
+    assert {group for groups in others for group in groups} <= set(first)
+
+
 def test_no_line_of_help_is_too_long() -> None:
     assert [line for line in make("help").stdout.splitlines() if len(line) > LINE_CHARACTERS] == []
 

@@ -440,7 +440,7 @@ def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has()
 def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
     finding = only(Recorded(any_region="yes"), "certificate", region="il-central-1")
     assert finding.verdict is PreflightVerdict.STOP
-    assert "make certs" in finding.advice
+    assert "make certs REGION=il-central-1" in finding.advice
     assert {"us-east-1", "eu-central-1"} <= regions_with_a_root()
     assert not {"il-central-1", "mx-central-1", "Beta us-east-1"} & regions_with_a_root()
 
