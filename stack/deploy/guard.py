@@ -85,6 +85,10 @@ PROTECTED = {
         loss="callers know its URL, and a new one has another",
         instead="leave it as it is; a custom domain (DomainName) gives callers a URL that stays",
     ),
+    "AWS::ApiGateway::Stage": Protection(
+        loss="its name is the first part of the path of the URL that callers know",
+        instead="leave Stage as it is; create a second stack for another stage",
+    ),
 }
 
 
