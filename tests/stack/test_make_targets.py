@@ -111,7 +111,10 @@ def test_make_deploy_stops_before_it_builds_where_it_is_not_clear_where_to(tmp_p
 def test_make_db_shell_asks_aws_for_the_stack(aws: Mapping[str, str]) -> None:
     done = make("db-shell", "STACK=sallyport-dev", "ROLE=owner", "REGION=eu-central-1", environment=aws)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "db-shell: there is no stack sallyport-dev in eu-central-1"
+    assert done.stderr.splitlines()[0] == (
+        "db-shell: there is no stack sallyport-dev in eu-central-1 of this account: make deploy STAGE=dev makes one. "
+        "Where you have one, set AWS_REGION and AWS_PROFILE to where it is"
+    )
 
 
 def test_make_preflight_looks_at_the_account_and_changes_nothing(aws: Mapping[str, str]) -> None:
