@@ -37,6 +37,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "BUSY_SECONDS": 1,
         "MOST_READ": 2000,
         "_SUCCESS_CLASS": 2,
+        "_MOMENT": timedelta(milliseconds=1),
     },
     "db/retention.py": {
         "PAGE": 500,
