@@ -128,7 +128,7 @@ class DatabaseServer:
         url = self._postgres.url(user=SUPERUSER, database=database)
         with psycopg.connect(url, autocommit=True) as connection:
             done = connection.execute(statement.encode(), parameters)
-            return done.fetchall() if done.description else []
+            return [] if done.description is None else done.fetchall()  # rows may have no columns
 
     def _as_on_rds(self) -> None:
         """The master user is no superuser, and rds_iam is what lets a role come with a token."""

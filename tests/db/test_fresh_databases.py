@@ -26,7 +26,7 @@ def run(database: FreshDatabase, *statements: str) -> list[Any]:
         for statement in statements[:-1]:
             connection.execute(statement.encode())
         cursor = connection.execute(statements[-1].encode())
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 def identity(database: FreshDatabase) -> Any:
@@ -124,3 +124,10 @@ def test_who_is_still_connected_is_cut_off_and_finds_no_way_back(pool: Databases
         assert run(again, "SELECT count(*) FROM tenant") == [(0,)]
         with pytest.raises(psycopg.OperationalError, match="does not exist"):
             psycopg.connect(database.admin_url)
+
+
+def test_rows_without_columns_are_rows(database: FreshDatabase) -> None:
+    """What waits until a query finds nothing would otherwise not wait."""
+    assert database.sql("SELECT FROM generate_series(1, 2)") == [{}, {}]
+    assert database.sql("SELECT FROM generate_series(1, 0)") == []
+    assert database.sql("SET application_name = 'nobody'") == []

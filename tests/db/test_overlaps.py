@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from db import attempts, deliveries, tenants
+from db import attempts, connection, deliveries, tenants
 from db.attempts import Written
 from db.connection import Database
 from domain.audit import AuditCheckpoint
@@ -72,6 +72,8 @@ from tests.db.test_repeats import (
 )
 from tests.support.databases import FreshDatabase
 
+GENEROUS_SECONDS = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -80,6 +82,7 @@ class Pair:
     first: Database
     second: Database
     superuser: Database
+    process_ids: dict[Database, int] = field(default_factory=dict, init=False)
 
     def scene(self, *acts: Act) -> None:
         both(*acts)(self.superuser)
@@ -110,11 +113,12 @@ class Pair:
         return told[0]
 
     def waits(self, database: Database) -> bool:
-        """Whether it waits for a lock."""
-        pid = database.connection().info.backend_pid
+        """Whether it waits for a lock. Its connection is left to the thread that uses it: to look at one replaces what
+        seems to be closed."""
         return bool(
             self.superuser.rows(
-                "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND wait_event_type = 'Lock'", {"pid": pid}
+                "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND wait_event_type = 'Lock'",
+                {"pid": self.process_ids[database]},
             )
         )
 
@@ -132,13 +136,17 @@ def pair(shared_database: FreshDatabase) -> Iterator[Pair]:
 
 @contextmanager
 def connected(database: FreshDatabase) -> Iterator[Pair]:
+    """Nobody gives up while another is slow, as on a busy machine."""
     settings = DatabaseSettings(database_url=database.admin_url)
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "TRY_SECONDS", GENEROUS_SECONDS)
+        patched.setattr(connection, "CALL_SECONDS", 2 * GENEROUS_SECONDS)
         made = Pair(
             **{name: stack.enter_context(closing(Database(settings))) for name in ("first", "second", "superuser")}
         )
-        made.first.connection()
-        made.second.connection()
+        for worker in (made.first, made.second):
+            worker.connection().execute(b"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+            made.process_ids[worker] = worker.connection().info.backend_pid
         yield made
 
 

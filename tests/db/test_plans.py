@@ -96,7 +96,7 @@ def waiting(gateway: Gateway) -> Gateway:
 
 
 def read(gateway: Gateway) -> dict[str, dict[str, Any]]:
-    """The counts, with those of this session, which set the scene: PostgreSQL adds a session's once a second or less."""
+    """The counts, with those of this session, which set the scene: PostgreSQL adds them once a second at most."""
     gateway.sql("SELECT pg_stat_force_next_flush()")
     rows = gateway.sql(
         "SELECT relname, seq_scan, seq_tup_read, idx_scan, idx_tup_fetch, n_tup_ins FROM pg_stat_user_tables"

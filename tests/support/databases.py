@@ -76,7 +76,7 @@ class FreshDatabase:
         if not self._superuser:
             self._superuser.append(Database(DatabaseSettings(database_url=self.admin_url)))
         cursor = self._superuser[0].connection().execute(statement.encode(), parameters, prepare=False)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()  # rows may have no columns
 
     def close(self) -> None:
         """Ends the superuser's session."""
