@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import shlex
 import subprocess
 import time
 import tomllib
@@ -46,10 +47,11 @@ BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = ".aws-sam/packaged.yaml"
 SAM_BUCKETS_STACK = "aws-sam-cli-managed-default"  # created by `sam package --resolve-s3`, once per account and Region
 POLL_SECONDS = 5.0
-# The keys that a stage's table may have. The last four are for `sam deploy`, and are what is done here in any case.
+# The keys that a stage's table may have. Those of the second line are for `sam deploy`, and are what is done here in
+# any case; s3_prefix, which `sam deploy --guided` saves, only says in which folder of the bucket the packages are.
 UNDERSTOOD = {
     *("stack_name", "region", "parameter_overrides", "tags", "capabilities"),
-    *("resolve_s3", "confirm_changeset", "fail_on_empty_changeset", "disable_rollback"),
+    *("resolve_s3", "s3_prefix", "confirm_changeset", "fail_on_empty_changeset", "disable_rollback"),
 }
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -76,14 +78,18 @@ class StageConfig:
 def stage_config(samconfig: str, stage: str) -> StageConfig:
     """From the text of samconfig.toml. Raises DeploymentStopped for a stage that is not in it."""
     tables = {
-        name: table["deploy"]["parameters"] for name, table in tomllib.loads(samconfig).items() if _deploys(table)
+        # As SAM, which saves in the second only what the first does not say for all commands.
+        name: {**table.get("global", {}).get("parameters", {}), **table["deploy"]["parameters"]}
+        for name, table in tomllib.loads(samconfig).items()
+        if _deploys(table)
     }
     if not stage:
         raise DeploymentStopped(f"which stage? STAGE= one of {', '.join(sorted(tables))}")
     if stage not in tables:
         raise DeploymentStopped(f"samconfig.toml has no stage {stage}; it has {', '.join(sorted(tables))}")
     table = tables[stage]
-    if ignored := sorted(set(table) - UNDERSTOOD) + (["disable_rollback"] if table.get("disable_rollback") else []):
+    unknown = sorted(key for key, value in table.items() if value and key not in UNDERSTOOD)
+    if ignored := unknown + (["disable_rollback"] if table.get("disable_rollback") else []):
         raise DeploymentStopped(f"make deploy does not support {', '.join(ignored)}, which the table of {stage} sets")
     return StageConfig(
         stage=stage,
@@ -100,11 +106,18 @@ def _deploys(table: Any) -> bool:
 
 
 def _words(value: str | list[str]) -> list[str]:
-    return value.split() if isinstance(value, str) else value
+    """One text has quotes where `sam deploy --guided` has saved it: a value may be empty or have spaces in it."""
+    try:
+        return shlex.split(value) if isinstance(value, str) else value
+    except ValueError as problem:
+        raise DeploymentStopped(f"samconfig.toml has {value!r}, which cannot be read: {problem}") from None
 
 
 def _pairs(value: str | list[str]) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in _words(value))
+    pairs = [pair.partition("=") for pair in _words(value)]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise DeploymentStopped(f"samconfig.toml has {', '.join(wrong)} where Name=value is expected")
+    return {name: given for name, _, given in pairs}
 
 
 def architecture(config: StageConfig, current: Mapping[str, str], template: str) -> str:

@@ -139,6 +139,35 @@ def test_a_table_that_asks_for_what_is_not_done_stops_it(line: str) -> None:
         stage_config(samconfig, "dev")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ('"Stage=dev Egress"', "has Egress where Name=value is expected"),
+        ('["LogRetentionDays:7"]', "has LogRetentionDays:7 where"),
+        ("'Stage=\"dev'", "cannot be read: No closing quotation"),
+    ],
+)
+def test_what_is_no_parameter_is_one_line_and_no_traceback(given: str, words: str) -> None:
+    samconfig = f'[dev.deploy.parameters]\nstack_name = "sallyport-dev"\nparameter_overrides = {given}\n'
+    with pytest.raises(DeploymentStopped, match=words):
+        stage_config(samconfig, "dev")
+
+
+def test_a_table_that_sam_has_saved_is_read_as_sam_reads_it() -> None:
+    saved = (
+        '[default.deploy.parameters]\nstack_name = "sam-app"\nresolve_s3 = true\ns3_prefix = "sam-app"\n'
+        'image_repositories = []\nregion = "eu-central-1"\n'
+        """parameter_overrides = 'Stage="dev" AvailabilityZones="" AllowlistContact="network team"'\n"""
+    )
+    for_all = (
+        '[default.global.parameters]\ncapabilities = "CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"\nregion = "us-east-1"\n'
+    )
+    found = stage_config(for_all + saved, "default")
+    assert found.parameters == {"Stage": "dev", "AvailabilityZones": "", "AllowlistContact": "network team"}
+    assert (found.stack, found.region) == ("sam-app", "eu-central-1")
+    assert found.capabilities == ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+
+
 def test_our_own_stages_are_four_stacks_that_the_rules_admit() -> None:
     samconfig = (deployment.ROOT / "samconfig.toml").read_text(encoding="utf-8")
     configs = [stage_config(samconfig, stage) for stage in ("dev", "staging", "prod", "internal")]

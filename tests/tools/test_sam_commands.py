@@ -23,6 +23,7 @@ from moto.server import ThreadedMotoServer
 
 from local.demonstration import working_token
 from local.stack import Stack, StackConfiguration
+from stack.deploy.deployment import stage_config
 from tests.support.copies import ROOT, copy_project, has_no_container_engine
 from tests.support.making import make
 from tests.support.sam import SECONDS, sam, surroundings
@@ -141,9 +142,13 @@ def test_a_guided_deployment_of_someone_who_only_presses_return_asks_before_it_c
         for parameter in _change_set(account, "sam-app")["Parameters"]
     }
     assert (parameters["Stage"], parameters["Topology"]) == ("dev", "public-private")
-    saved = tomllib.loads((unbuilt / "samconfig.toml").read_text())["default"]
+    text = (unbuilt / "samconfig.toml").read_text()
+    saved = tomllib.loads(text)["default"]
     assert saved["global"]["parameters"]["confirm_changeset"] is True
     assert saved["deploy"]["parameters"]["stack_name"] == "sam-app"
+    stage = stage_config(text, "default")  # as `make deploy STAGE=default` reads it
+    assert (stage.stack, stage.parameters) == ("sam-app", parameters)
+    assert "CAPABILITY_AUTO_EXPAND" in stage.capabilities
 
 
 def test_sam_deploy_makes_the_change_set_of_a_stage_and_asks(unbuilt: Path, account: Mapping[str, str]) -> None:
