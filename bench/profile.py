@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.figures import heading, skipped, table
-from bench.instructions import ATTEMPT, _switch, _works
+from bench.instructions import ATTEMPT, _works, switch
 from bench.side import Side
 from bench.stage import Stage
 from bench.statements import BATCH
@@ -65,9 +65,9 @@ def measured(stage: Stage, *, calls: int) -> Mapping[str, float]:
         counted = work.events(calls)
         side.do("preload", events=counted)
         names = Path("/", "tmp", f"perf-{side.do('process_id')}.map")  # where Python writes it
-        _switch(side, on=True)
+        switch(side, on=True)
         side.do("preloaded_calls", handler=work.ours, status=None)
-        _switch(side, on=False)
+        switch(side, on=False)
         side.close()
     try:
         return {

@@ -25,10 +25,11 @@ class Side:
     """The parent's end of such a process. `command` precedes the module, such as valgrind."""
 
     def __init__(self, environment: Mapping[str, str], *, command: Sequence[str] = (sys.executable,)) -> None:
+        self.environment = dict(environment)
         self._process = subprocess.Popen(
             [*command, "-m", "bench.side"],
             cwd=REPOSITORY,
-            env=dict(environment),
+            env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

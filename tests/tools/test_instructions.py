@@ -1,14 +1,17 @@
 """What a call costs, in instructions: relative to plain, which does the same work, no more than recorded."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from bench.instructions import MOST_GROWTH, RECORDED, grown, run
+from bench.instructions import MOST_GROWTH, RECORDED, grown, run, switch
+from bench.side import Side
 from bench.stage import stage
+from local.functions import REPOSITORY
 
 # Enough for every statement to be prepared, and for what is made once per process.
 WARM_UP = 16
@@ -26,6 +29,13 @@ def test_no_call_takes_more_instructions_than_recorded(tmp_path: Path, capsys: p
     assert grown(counts, recorded) == []
     said = capsys.readouterr().out
     assert re.findall(r"^\| (\w.*?) +\| [\d.]+ +\| [\d.]+ +\| [\d.]+ +\|$", said, re.MULTILINE) == list(recorded)
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_a_process_that_is_not_counted_is_a_failure_and_not_a_count_of_nothing() -> None:
+    side = Side({"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"})
+    with side, pytest.raises(AssertionError, match="callgrind_control failed"):
+        switch(side, on=True)
 
 
 def test_growth_is_told_by_the_ratio_to_plain_and_not_by_the_counts() -> None:
