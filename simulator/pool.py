@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
@@ -51,17 +52,26 @@ class Pool:
 
     def __enter__(self) -> "Pool":
         resource_tracker.ensure_running()  # with the first process it would let signals through again
-        for number in range(1, self._size + 1):
-            ours, theirs = self._context.Pipe()
-            url = self._databases.make(f"simulated_{number}")
-            process = self._context.Process(target=_serve, args=(url, theirs), daemon=True)
-            with children_unstopped():
-                process.start()
-            theirs.close()
-            self._workers[ours] = process
+        with ExitStack() as half_way:
+            half_way.callback(self._end)
+            for number in range(1, self._size + 1):
+                self._start(self._databases.make(f"simulated_{number}"))
+            half_way.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _start(self, url: str) -> None:
+        """A process, which is known by the time that a signal can stop us."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(url, theirs), daemon=True)
+        with children_unstopped():
+            process.start()
+            self._workers[ours] = process
+        theirs.close()
+
+    def _end(self) -> None:
         for pipe, process in self._workers.items():
             pipe.close()
             process.kill()

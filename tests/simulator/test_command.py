@@ -1,6 +1,7 @@
 """`make simulate`: what it prints, how it ends, and what it says of input that means nothing."""
 
 import errno
+import multiprocessing
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from simulator import __main__ as command
 from simulator.marks import EXPECTED, RARE, SEEDS_NEEDED
 from simulator.mutants import mutated
 from simulator.numbers import seeds_from
+from simulator.pool import Pool
 from simulator.run import run_tape
 from simulator.setting import Databases, connected
 from simulator.trace import to_json
@@ -184,6 +186,21 @@ def test_stopped_it_leaves_no_process_and_no_file_and_says_what_was_found(until:
     # Python tries a directory for temporary files by writing one, which stays if the process is ended just then.
     assert [path for path in own.iterdir() if path.is_dir() or path.read_bytes() not in (b"", b"blat")] == []
     shutil.rmtree(own)
+
+
+def test_stopped_before_all_of_its_processes_run_it_leaves_none() -> None:
+    """One that is left would look for a PostgreSQL that is stopped next, and say so in a traceback."""
+
+    class Stopped(Databases):
+        def make(self, name: str) -> str:
+            if name.endswith("_2"):
+                assert multiprocessing.active_children()
+                raise KeyboardInterrupt
+            return "postgresql://nobody@127.0.0.1:1/nothing"
+
+    with pytest.raises(KeyboardInterrupt), Pool(Stopped(Path("unused")), size=2):
+        pass
+    assert multiprocessing.active_children() == []
 
 
 def test_stopped_after_a_promise_was_broken_it_says_so(
