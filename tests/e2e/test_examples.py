@@ -35,7 +35,9 @@ class Example:
 # By act, what a delivery is made of that the act is possible for.
 BEFORE: dict[str, dict[str, Any]] = {
     "resolve": {"path": "/hang-up"},
+    "ask": {"path": "/hang-up", "destination": "asked"},
     "retry": {"path": "/status/404"},
+    "expunge": {"path": "/orders"},
     "cancel": {"not_before": "now"},
     "PATCH": {"not_before": "now"},
 }
@@ -108,8 +110,17 @@ def _scene(stack: Stack, example: Example, consumer: Consumer) -> dict[str, str]
         return {}
     later = {"not_before": (datetime.now(UTC) + timedelta(days=1)).isoformat()} if "not_before" in before else {}
     body = {"destination": "partner", "path": "/orders", **before, **later}
+    if act == "ask":
+        _make_asked(stack, consumer)
     made = consumer.call("POST", "/v1/deliveries", body=body, headers={} if later else {"Prefer": "wait=25"})
     return {"delivery_id": made.json["delivery_id"]}
+
+
+def _make_asked(stack: Stack, consumer: Consumer) -> None:
+    """A destination whose partner is asked on demand alone, as its first question is an hour away."""
+    question = {"path": "/status/200", "query": "key={idempotency_key}", "after": [3600], "received": [{"status": 200}]}
+    body = {"name": "asked", "base_url": stack.partner.url, "guarantee": "at_most_once", "reconcile": question}
+    assert consumer.call("POST", "/v1/destinations", body=body).status == 201
 
 
 def _proposal_scene(stack: Stack, consumer: Consumer) -> dict[str, str]:

@@ -49,7 +49,7 @@ def every_call() -> list[tuple[str, str, str]]:
         ("read", "GET", "/v1/deliveries"),
         ("read", "GET", f"/v1/deliveries/{NOBODY}"),
         ("send", "PATCH", f"/v1/deliveries/{NOBODY}"),
-        *(("send", "POST", f"/v1/deliveries/{NOBODY}/{action}") for action in ("resolve", "cancel", "retry")),
+        *(("send", "POST", f"/v1/deliveries/{NOBODY}/{action}") for action in ("resolve", "ask", "cancel", "retry")),
         ("manage", "POST", f"/v1/deliveries/{NOBODY}/expunge"),
         ("manage", "POST", "/v1/replays"),
         ("manage", "POST", "/v1/cancellations"),
