@@ -485,3 +485,53 @@ def test_a_repeat_gets_no_more_than_what_is_left_of_the_call(
     with pytest.raises(DatabaseUnavailable) as caught:
         connected.rows("SELECT pg_sleep(30)", {}, repeatable=True)
     assert "SQLSTATE" not in str(caught.value)  # the server said nothing: it was not its own time-out
+
+
+@pytest.fixture
+def numbers(connected: Database) -> Database:
+    """With a table in which 1 is taken."""
+    connected.connection().execute(b"CREATE TEMPORARY TABLE number (value integer PRIMARY KEY)")
+    connected.connection().execute(b"INSERT INTO number VALUES (1)")
+    return connected
+
+
+def store(database: Database, value: int, *, repeatable: bool) -> list[dict[str, int]]:
+    statement = "INSERT INTO number VALUES (%(value)s) RETURNING value"
+    return database.rows(statement, {"value": value}, repeatable=repeatable)
+
+
+def stored(database: Database) -> list[int]:
+    return [row["value"] for row in database.rows("SELECT value FROM number ORDER BY value", {})]
+
+
+@pytest.mark.parametrize(("repeatable", "runs"), [(False, 1), (True, 2)])
+def test_work_whose_last_statement_is_refused_leaves_nothing_behind(
+    numbers: Database, repeatable: bool, runs: int
+) -> None:
+    begun: list[int] = []
+
+    def work() -> None:
+        begun.append(store(numbers, 2, repeatable=repeatable)[0]["value"])
+        store(numbers, 1, repeatable=repeatable)
+
+    with pytest.raises(StatementRefused):
+        numbers.together(work, repeatable=repeatable)
+    assert (begun, stored(numbers)) == ([2] * runs, [1])
+
+
+def test_work_that_lost_against_another_is_done_once_more(numbers: Database) -> None:
+    values = iter([1, 3])
+    assert numbers.together(lambda: store(numbers, next(values), repeatable=True), repeatable=True) == [{"value": 3}]
+    assert stored(numbers) == [1, 3]
+
+
+def test_work_that_would_fail_again_is_done_once(numbers: Database) -> None:
+    begun: list[int] = []
+
+    def work() -> None:
+        begun.append(store(numbers, 2, repeatable=True)[0]["value"])
+        numbers.rows("SELECT 1 / 0", {}, repeatable=True)
+
+    with pytest.raises(StatementRefused):
+        numbers.together(work, repeatable=True)
+    assert (begun, stored(numbers)) == ([2], [1])
