@@ -138,7 +138,7 @@ def insert(database: Database, job: BulkJob, *, idempotency_key: str | None) -> 
                    'running', %(after_id)s, %(as_of)s
             WHERE NOT EXISTS (SELECT FROM before)
               AND (SELECT count(*) FROM job WHERE tenant_id = %(tenant_id)s AND finished_at IS NULL) < %(most)s
-            ON CONFLICT ON CONSTRAINT job_key_once DO NOTHING
+            -- One that is being written with this key meanwhile raises: the statement is run again, and finds it.
             RETURNING job_id
         )
         SELECT job_id FROM made UNION ALL SELECT job_id FROM before

@@ -20,18 +20,22 @@ from db.connection import Database
 from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
+from domain.jobs import BulkJob
 from runtime.settings import DatabaseSettings
 from tests.db.test_repeats import (
     BEGUN_AGAIN,
     CALLS_IT_FAILED,
+    CANCELING,
     CANCELS,
     DELIVERED,
     EMPTY,
     ENDED_UNKNOWN,
     FIRST,
     IN_ORDER,
+    JOB_ID,
     LAPSED,
     NOW,
+    OTHER_JOB_ID,
     PENDING,
     READY,
     RETRIED,
@@ -55,6 +59,7 @@ from tests.db.test_repeats import (
     both,
     claims,
     claims_all,
+    creates,
     decides,
     destination,
     expunges,
@@ -231,12 +236,23 @@ def test_of_two_requests_with_one_key_one_becomes_a_delivery(pair: Pair, end: st
     assert pair.one("SELECT count(*) FROM delivery") == (1,)
 
 
+@pytest.mark.parametrize(("end", "told"), [("COMMIT", JOB_ID), ("ROLLBACK", OTHER_JOB_ID)])
+def test_of_two_calls_with_one_key_one_becomes_a_job(pair: Pair, end: str, told: object) -> None:
+    pair.scene(*READY)
+    pair.begin(creates(CANCELING, key="k"))
+    stored = pair.second_waits(creates(replace(CANCELING, job_id=OTHER_JOB_ID), key="k"), end=end)
+    assert isinstance(stored, BulkJob)
+    assert stored.job_id == told
+    assert pair.one("SELECT count(*) FROM job") == (1,)
+
+
 @pytest.mark.parametrize(
     ("constraint", "before", "runs"),
     [
         pytest.param("delivery_key_once", READY, accepts(), id="a delivery"),
         pytest.param("delivery_key_once", READY, accepts(key="order-1"), id="a delivery with a key"),
         pytest.param("destination_name_once", TENANCY, stores(destination()), id="a destination"),
+        pytest.param("job_key_once", READY, creates(CANCELING, key="k"), id="a job"),
         pytest.param("tenant_name_once", (), issues, id="a tenant and a token"),
     ],
 )
