@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from local.postgres import Postgres
 from local.stopping import STOP_SIGNALS
@@ -35,6 +36,11 @@ _MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a directory in it that 
 _ROOM_BYTES = 4 * 1024**3  # several times what all tests on four processes need
 # Where single files take a minute.
 _LONGEST_FIRST = ("tools", "chaos", "local", "lab", "simulator", "e2e", "faults", "stack", "documents")
+
+# The same examples in each run, however slow the machine is: fresh ones are looked for by hand, with
+# --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:

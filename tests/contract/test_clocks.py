@@ -1,9 +1,11 @@
 """No test asserts on a clock: on a machine that is three times as busy, everything takes three times as long."""
 
+import ast
 import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.contract.clocks import upper_bounds
 
@@ -14,6 +16,31 @@ def test_no_test_bounds_the_time_that_really_passes(repository: Path) -> None:
     }
     assert len(sources) > 100
     assert [f"{path}:{fault}" for path, source in sources.items() for fault in upper_bounds(source)] == []
+
+
+def test_no_property_has_a_deadline_or_other_examples_in_each_run(repository: Path) -> None:
+    assert settings.default.deadline is None
+    assert settings.default.derandomize
+    files = [path for path in (repository / "tests").rglob("*.py") if "hypothesis" in path.read_text(encoding="utf-8")]
+    assert len(files) > 20
+    assert [f"{path.name}:{fault}" for path in files for fault in _own_settings(path.read_text(encoding="utf-8"))] == []
+
+
+def _own_settings(source: str) -> list[str]:
+    """The calls of `settings` that undo what all tests have."""
+    return [
+        f"{keyword.value.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "settings"
+        for keyword in call.keywords
+        if (keyword.arg, ast.unparse(keyword.value)) not in {("deadline", "None"), ("derandomize", "True")}
+        and keyword.arg in {"deadline", "derandomize"}
+    ]
+
+
+def test_settings_of_one_property_that_undo_these_are_found() -> None:
+    assert _own_settings("@settings(deadline=200, max_examples=3)\ndef test_it(): ...") == ["1: deadline=200"]
+    assert _own_settings("@settings(deadline=None, derandomize=True)\ndef test_it(): ...") == []
 
 
 BOUNDS = [
