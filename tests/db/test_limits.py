@@ -408,7 +408,7 @@ def test_what_is_canceled_with_its_destination_leaves_no_place_and_no_line(
         {},
     )
     if by_delivery:
-        assert deliveries.cancel_abandoned(superuser, made, now=later(90)) == made[1:]
+        assert set(deliveries.cancel_abandoned(superuser, made, now=later(90))) == set(made[1:])
     else:
         assert deliveries.cancel_waiting(superuser, PARTNER, now=later(90), limit=9) == 2
     assert superuser.rows(waiting, {}) == []
