@@ -57,12 +57,13 @@ class _StopRequest:
 
     def _unwinding(self) -> bool:
         """Whether a `finally`, an `except` or an `__exit__` deals with what was raised, or with what came of that."""
-        handled = sys.exception()
-        while handled is not None:
-            if handled is self._raised:
-                return True
-            handled = handled.__context__
-        return False
+        return self.is_cause_of(sys.exception())
+
+    def is_cause_of(self, error: BaseException | None) -> bool:
+        """Whether it is what was raised, or came of that."""
+        while error is not None and error is not self._raised:
+            error = error.__context__
+        return error is not None
 
 
 _open: list[_StopRequest] = []  # of the blocks that are entered, the innermost last; of the main thread
@@ -72,14 +73,21 @@ _open: list[_StopRequest] = []  # of the blocks that are entered, the innermost 
 def stoppable(exception: type[BaseException]) -> Iterator[None]:
     """Meanwhile the first of these signals raises `exception`, and those after it are ignored, so that stopping is not
     itself stopped. The block never ends well after one: where the exception got lost, it is raised again, and at the
-    latest at the block's end. So whoever catches it does that outside of the block.
+    latest at the block's end. Nor does it end with an error that came of stopping, as of a connection that was stopped
+    in the middle of a statement: that is the cause of what is raised instead. So whoever catches it does that outside
+    of the block.
 
     Those that are ignored already, as under nohup, stay so, but for `kill`, which nobody sends by accident. Afterwards
     all handlers are those from before. Only in the main thread.
     """
     request = _StopRequest(exception)
     with _handled(request):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if request.is_cause_of(error):
+                raise request.made() from error
+            raise
     if request.requested:
         raise request.made()
 

@@ -21,6 +21,7 @@ from domain.ordering import AfterFailure, Ordering
 from domain.windows import SendingWindow
 from egress.credentials import seal_auth
 from local.postgres import Postgres
+from local.stopping import unstopped
 from runtime.settings import DatabaseSettings
 from simulator.functions import SEAL_KEY
 from simulator.partner import GUARDED
@@ -113,7 +114,12 @@ class Databases:
         self._server.stop()
 
     def make(self, name: str) -> str:
-        """A migrated database with tenants and destinations; its URL, for the role of the functions."""
+        """A migrated database with tenants and destinations; its URL, for the role of the functions. Who stops us
+        meanwhile waits for it: a statement that is broken off leaves a connection that complains."""
+        with unstopped():
+            return self._made(name)
+
+    def _made(self, name: str) -> str:
         self._server.make_database(name)
         url = self._server.url(database=name)
         with psycopg.connect(url, autocommit=True) as owner:

@@ -131,6 +131,31 @@ def test_a_block_that_lost_it_does_not_end_well() -> None:
         swallow(lambda: signal.raise_signal(signal.SIGTERM))
 
 
+def break_off(act: Callable[[], object]) -> None:
+    """As a connection does that is stopped in the middle of a statement: what is still to be run on it fails."""
+    try:
+        act()
+    finally:
+        raise ConnectionError
+
+
+def test_an_error_that_came_of_stopping_is_no_other_end() -> None:
+    def act() -> None:
+        try:
+            break_off(lambda: signal.raise_signal(signal.SIGTERM))
+        except ConnectionError as error:
+            raise ValueError(str(error)) from None
+
+    with pytest.raises(Stopped) as stopped, stoppable(Stopped):
+        act()
+    assert isinstance(stopped.value.__cause__, ValueError)
+
+
+def test_an_error_of_its_own_stays_what_it_is() -> None:
+    with pytest.raises(ConnectionError), stoppable(Stopped):
+        break_off(lambda: None)
+
+
 def test_while_somebody_unwinds_it_does_not_come_again() -> None:
     """However long that takes, and whatever is raised and caught in it."""
     done = []
