@@ -19,8 +19,9 @@ def test_no_test_bounds_the_time_that_really_passes(repository: Path) -> None:
 
 
 def test_no_property_has_a_deadline_or_other_examples_in_each_run(repository: Path) -> None:
-    assert settings.default.deadline is None
-    assert settings.default.derandomize
+    usual = settings()
+    assert usual.deadline is None
+    assert usual.derandomize
     files = [path for path in (repository / "tests").rglob("*.py") if "hypothesis" in path.read_text(encoding="utf-8")]
     assert len(files) > 20
     assert [f"{path.name}:{fault}" for path in files for fault in _own_settings(path.read_text(encoding="utf-8"))] == []
