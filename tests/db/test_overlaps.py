@@ -100,9 +100,9 @@ class Pair:
     def end(self, how: str = "COMMIT") -> None:
         self.first.connection().execute(how.encode())
 
-    def second_waits(self, act: Act, *, end: str = "COMMIT", meanwhile: Act = nothing) -> object:
+    def second_waits(self, act: Act, *, end: str | None = "COMMIT", meanwhile: Act = nothing) -> object:
         """What the second one is told, having waited until the first one's transaction has ended. While it waits, the
-        superuser may act.
+        superuser may act. Without an `end` the first one ends by itself: another thread is using its connection.
         """
         told: list[object] = []
         thread = threading.Thread(target=lambda: told.append(act(self.second)))
@@ -113,7 +113,8 @@ class Pair:
         try:
             meanwhile(self.superuser)
         finally:
-            self.end(end)
+            if end is not None:
+                self.end(end)
             thread.join()
         return told[0]
 
@@ -269,7 +270,7 @@ def test_a_statement_that_runs_beside_its_own_first_run_finds_what_that_wrote(
         first.start()
         while not pair.waits(pair.first):
             time.sleep(0.005)
-        told.append(pair.second_waits(runs, end="SELECT", meanwhile=let_go))
+        told.append(pair.second_waits(runs, end=None, meanwhile=let_go))
         first.join()
     assert told[0] == told[1]
 
