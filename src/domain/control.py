@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from domain.deliveries import Resolution, State
+from domain.deliveries import Payload, Resolution, State
 from domain.values import value_class
 
 # A call takes 29 s at the longest, and its statement 10 s after that: then a row has changed, or never does.
@@ -14,10 +14,17 @@ CHANGED_WITHIN_SECONDS = 45
 POSSIBLE: Mapping[State, tuple[str, ...]] = {
     State.PENDING: ("cancel", "retry", "not_before"),
     State.SENDING: (),
-    State.DELIVERED: (),
-    State.FAILED: ("retry",),
-    State.UNKNOWN: ("resolve", "ask"),
-    State.CANCELED: (),
+    State.DELIVERED: ("expunge",),
+    State.FAILED: ("retry", "expunge"),
+    State.UNKNOWN: ("resolve", "ask", "expunge"),
+    State.CANCELED: ("expunge",),
+}
+_GONE = frozenset(Payload) - {Payload.WHOLE}
+# With what is left of a payload a call has nothing to do, or nothing to send.
+MISSES: Mapping[str, frozenset[Payload]] = {
+    "retry": _GONE,
+    "not_before": _GONE,
+    "expunge": frozenset({Payload.EXPUNGED}),
 }
 
 

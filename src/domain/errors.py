@@ -155,7 +155,8 @@ class Unfinished(Conflict):
     """Deliveries to a destination that is to be deleted are pending or being sent."""
 
     def __init__(self, *, count: int) -> None:
-        super().__init__(f"{count} deliveries to it are unfinished; ?pending=cancel cancels those that are pending")
+        what = "1 delivery to it is" if count == 1 else f"{count} deliveries to it are"
+        super().__init__(f"{what} unfinished; ?pending=cancel cancels those that are pending")
         self.count = count
 
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from db import control as table
 from db import deliveries
 from db.control import ChangedDelivery
-from domain.control import CHANGED_WITHIN_SECONDS, FROM, POSSIBLE, RESOLVED, DeliveryChange, DeliveryControl
+from domain.control import CHANGED_WITHIN_SECONDS, FROM, MISSES, POSSIBLE, RESOLVED, DeliveryChange, DeliveryControl
 from domain.deliveries import Delivery, Payload, Resolution, State
 from domain.errors import DestinationDeleted, NotFound, PayloadGone, SallyportError, WrongState
 from domain.events import event_wakeup
@@ -110,10 +110,11 @@ def reschedule(
 
 
 def possible(delivery: Delivery) -> tuple[str, ...]:
-    """What may be done about a delivery now."""
+    """What may be done about a delivery now: calls below it, or members of a PATCH."""
+    calls = POSSIBLE[delivery.state]
     if delivery.state is State.FAILED and delivery.ordering_key is not None:
-        return (*POSSIBLE[State.FAILED], DeliveryControl.RESOLVE.value)
-    return POSSIBLE[delivery.state]
+        calls = (*calls, DeliveryControl.RESOLVE.value)
+    return tuple(call for call in calls if delivery.payload not in MISSES.get(call, ()))
 
 
 def _find(delivery_id: DeliveryId, *, tenant_id: TenantId, services: Services) -> Delivery:

@@ -106,7 +106,7 @@ def test_only_about_what_is_unknown(functions: Functions, unknown: str, bank: As
 
 def test_what_is_unknown_says_that_it_can_be_asked_about(api: Api, unknown: str) -> None:
     refused = api.call("POST", f"/v1/deliveries/{unknown}/cancel")
-    assert refused.json["possible"] == ["resolve", "ask"]
+    assert refused.json["possible"] == ["resolve", "ask", "expunge"]
 
 
 def test_nobody_can_ask_without_a_question(functions: Functions, unknown: str, bank: AskedBank) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,11 @@ import psycopg
 import pytest
 
 from db import control
+from domain.deliveries import State
 from domain.errors import QueueUnavailable
 from domain.ids import TenantId
 from domain.wakeups import group_name
+from handlers.operations import OPERATIONS
 from tests.egress.servers import Line, Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Functions, Reply, attempt_batch
 from tests.support.partners import answers, answers_in_turn, takes_and_closes
@@ -136,7 +139,7 @@ def test_only_what_is_unknown_is_resolved_and_the_refusal_says_what_is_possible(
     assert pending.json["detail"] == "the delivery is pending; possible are cancel and retry and not_before"
     look(functions)
     failed = resolve(api, delivery, "failed")
-    assert (failed.status, failed.json["state"], failed.json["possible"]) == (409, "failed", ["retry"])
+    assert (failed.status, failed.json["state"], failed.json["possible"]) == (409, "failed", ["retry", "expunge"])
     assert functions.queue.take() == []
     assert acts(functions) == []
 
@@ -220,7 +223,7 @@ def test_a_failure_that_holds_back_the_others_is_resolved_too(
     first, behind = (api.create_delivery(ordering_key="account").json["delivery_id"] for _ in range(2))
     look(functions)
     refused = resolve(api, first, "delivered")
-    assert (refused.json["state"], refused.json["possible"]) == ("failed", ["retry", "resolve"])
+    assert (refused.json["state"], refused.json["possible"]) == ("failed", ["retry", "expunge", "resolve"])
     assert resolve(api, first, "failed").json["state"] == "failed"
     look(functions)
     assert api.get(f"/v1/deliveries/{behind}").json["state"] == "delivered"
@@ -235,6 +238,54 @@ def act(api: Api, delivery: str, name: str) -> Reply:
 
 def move(api: Api, delivery: str, not_before: object) -> Reply:
     return api.call("PATCH", f"/v1/deliveries/{delivery}", json={"not_before": not_before})
+
+
+# Every call that decides about a delivery, with what it takes.
+DECISIONS: dict[str, Any] = {
+    "resolve": {"as": "failed"},
+    **dict.fromkeys(("ask", "cancel", "retry", "expunge")),
+    "not_before": {"not_before": None},
+}
+
+
+def decide(api: Api, delivery: str, name: str) -> Reply:
+    method, below = ("PATCH", "") if name == "not_before" else ("POST", f"/{name}")
+    return api.call(method, f"/v1/deliveries/{delivery}{below}", json=DECISIONS[name])
+
+
+def test_the_calls_that_decide_about_a_delivery_are_these() -> None:
+    below = "/v1/deliveries/{delivery_id}"
+    operations = [operation for listed in OPERATIONS.values() for operation in listed if operation.method != "GET"]
+    found = {operation.template for operation in operations if operation.template.startswith(below)}
+    assert found == {below, *(f"{below}/{name}" for name in DECISIONS if name != "not_before")}
+
+
+def bring(functions: Functions, delivery: str, *, state: State, payload: str | None) -> None:
+    """Into a state, whatever it was in before; without `payload` the delivery is stored whole."""
+    functions.sql(
+        "UPDATE delivery SET state = %s, payload = %s, finished_at = CASE WHEN %s THEN now() END, "
+        "lease_id = CASE WHEN %s THEN gen_random_uuid() END, leased_until = CASE WHEN %s THEN now() END, "
+        "resolution = NULL, resolved_by = NULL, resolved_at = NULL WHERE delivery_id = %s",
+        *(state.value, payload, state.finished, state is State.SENDING, state is State.SENDING, delivery),
+    )
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_refusal_names_the_calls_that_the_state_takes_and_no_other(
+    functions: Functions, api: Api, state: State
+) -> None:
+    api.destination("https://bank.example")
+    deliveries = [api.create_delivery(**fields).json["delivery_id"] for fields in ({}, {"ordering_key": "account"})]
+    for delivery, payload in product(deliveries, (None, "expired", "expunged") if state.finished else (None,)):
+        replies = {}
+        for name in DECISIONS:
+            bring(functions, delivery, state=state, payload=payload)
+            replies[name] = decide(api, delivery, name)
+        refused = [reply for reply in replies.values() if reply.status == 409 and reply.kind == "wrong-state"]
+        (possible,) = {tuple(reply.json["possible"]) for reply in refused}
+        taken = {name for name, reply in replies.items() if reply.status == 200 or reply.kind == "no-question"}
+        repeated = {"cancel": state is State.CANCELED, "expunge": payload == "expunged"}
+        assert sorted(possible) == sorted(name for name in taken if not repeated.get(name))
 
 
 def in_seconds(seconds: float) -> str:
@@ -252,8 +303,8 @@ def test_a_canceled_delivery_is_never_sent(functions: Functions, api: Api, partn
     assert act(api, delivery, "cancel").json == canceled.json
     assert acts(functions) == [("delivery.canceled", delivery)]
     for refused in (act(api, delivery, "retry"), move(api, delivery, None), resolve(api, delivery, "again")):
-        assert (refused.status, refused.json["state"], refused.json["possible"]) == (409, "canceled", [])
-        assert refused.json["detail"] == "the delivery is canceled; nothing can be done about it"
+        assert (refused.status, refused.json["state"], refused.json["possible"]) == (409, "canceled", ["expunge"])
+        assert refused.json["detail"] == "the delivery is canceled; possible is expunge"
     look(functions)
     assert server.requests == []
 

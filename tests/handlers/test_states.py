@@ -477,6 +477,15 @@ def test_with_unfinished_deliveries_it_is_refused_with_their_number(functions: F
     assert {row["state"] for row in functions.sql("SELECT state FROM delivery")} == {"pending"}
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 delivery to it is"), (2, "2 deliveries to it are")])
+def test_their_number_is_said_as_people_would(functions: Functions, api: Api, count: int, said: str) -> None:
+    api.destination("https://bank.example")
+    for _ in range(count):
+        api.create_delivery()
+    refused = api.call("DELETE", PATH)
+    assert refused.json["detail"] == f"{said} unfinished; ?pending=cancel cancels those that are pending"
+
+
 def test_pending_deliveries_are_canceled_where_the_caller_asks_for_it(
     functions: Functions, api: Api, partner: StartPartner
 ) -> None:
