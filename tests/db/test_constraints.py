@@ -620,6 +620,14 @@ CASES = {
         refused=[{"tenant_id": OTHERS}, {"content": content(tenant_id=OTHERS)}],
         taken=[{"tenant_id": OTHERS, "content": content(tenant_id=OTHERS)}],
     ),
+    "audit_entry_names_its_tenant": Case(
+        table="audit_entry",
+        refused=[
+            {"content": content().replace("tenant_id", "tenant")},
+            {"content": content().replace(f'"{ACME}"', "null")},
+        ],
+        taken=[],
+    ),
     "audit_head_pkey": Case(table="audit_head", refused=[{"tenant_id": OTHERS}], taken=[]),
     "job_pkey": Case(table="job", refused=[{"job_id": JOB}], taken=[]),
     "job_key_once": Case(
@@ -810,6 +818,16 @@ def test_every_rule_holds_at_once_and_for_older_rows_too(connection: Connection)
     """None waits for the end of a transaction, and none was added without a look at what was there."""
     rules = f"pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE {IN_OURS}"
     assert found(connection, f"SELECT conname FROM {rules} AND (condeferrable OR NOT convalidated)") == set()  # noqa: S608
+
+
+def test_no_check_of_json_passes_where_the_member_is_missing(connection: Connection) -> None:
+    """What is missing makes a comparison NULL, and a CHECK holds where it is NULL."""
+    checks = found(
+        connection,
+        "SELECT conname::text FROM pg_constraint "
+        "WHERE contype = 'c' AND connamespace = 'public'::regnamespace AND pg_get_constraintdef(oid) LIKE '%->%'",
+    )
+    assert checks == {("audit_entry_of_its_tenant",), ("audit_entry_names_its_tenant",)}
 
 
 def test_every_column_is_in_the_rows_here_and_only_those_listed_may_be_empty(connection: Connection) -> None:
