@@ -1,6 +1,6 @@
 """The steps of a path, by name. The last one answers; those before it insist on something, or change the reply.
 
-    /orders               201, says what it received
+    /orders               201, says what it received; so does / for a POST
     /flaky?failures=2     503 (`status`) for the first calls of an idempotency key, then the rest of the path
     /mid-run?after=3      the rest of the path, but after 3 calls 401 (`status`) for one call (`failures`)
     /slow?seconds=3       waits, then the rest of the path
@@ -31,6 +31,8 @@ def answer(visit: PartnerVisit) -> Reply:
 
 
 def _next(visit: PartnerVisit) -> Reply:
+    if not visit.left and visit.call.method == "POST":
+        return _orders(visit)
     step = STEPS.get(visit.left[0]) if visit.left else None
     if step is None:
         return Reply(

@@ -94,6 +94,12 @@ def test_elsewhere_it_says_where_to_go(partner: Partner) -> None:
     assert "/orders" in content["detail"]
 
 
+def test_an_event_needs_no_path(partner: Partner) -> None:
+    """Events go to the base URL of `events_to` itself."""
+    assert call(partner, "POST", "/", b"{}") == (201, {"received": {"method": "POST", "path": "/", "body": "{}"}})
+    assert call(partner, "GET", "/")[0] == 404
+
+
 def test_a_head_request_gets_no_body(partner: Partner) -> None:
     assert call(partner, "HEAD", "/orders") == (201, None)
 
