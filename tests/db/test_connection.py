@@ -7,7 +7,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import LiteralString
 
@@ -535,3 +535,88 @@ def test_work_that_would_fail_again_is_done_once(numbers: Database) -> None:
     with pytest.raises(StatementRefused):
         numbers.together(work, repeatable=True)
     assert (begun, stored(numbers)) == ([2], [1])
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("gone", [False, True], ids=["made stale by a migration", "gone"])
+def test_a_stale_plan_within_a_transaction_heals_and_all_of_it_is_done_once(
+    connected: Database, superuser: Database, repeatable: bool, gone: bool
+) -> None:
+    """The first statement was carried out when the second one meets it: it is undone, and done again."""
+    prepared(connected, superuser)
+    superuser.connection().execute("CREATE TABLE done (run integer); GRANT SELECT, INSERT ON done TO sallyport_app")
+    before, runs = connected.connection(), []
+
+    def work() -> list[dict[str, int]]:
+        runs.append(len(runs) + 1)
+        connected.rows("INSERT INTO done VALUES (%(run)s) RETURNING run", {"run": runs[-1]})
+        return connected.rows("SELECT n FROM thing", {})
+
+    if gone:
+        connected.connection().pgconn.exec_(b"DEALLOCATE ALL")  # past psycopg, which would note it
+    else:
+        superuser.connection().execute("ALTER TABLE thing ALTER n TYPE bigint")
+    assert connected.together(work, repeatable=repeatable) == []
+    assert runs == [1, 2]
+    assert connected.connection() is not before
+    assert superuser.rows("SELECT run FROM done", {}) == [{"run": 2}]
+
+
+def test_a_transaction_whose_plan_is_stale_again_and_again_is_refused_and_nothing_is_done(failing: Database) -> None:
+    failing.connection().execute("CREATE TABLE done (run integer)")
+
+    def work() -> None:
+        failing.rows("INSERT INTO done VALUES (1) RETURNING run", {})
+        failing.rows("SELECT fails('0A000', 9)", {})
+
+    with pytest.raises(StatementRefused, match="0A000"):
+        failing.together(work, repeatable=True)
+    (row,) = failing.rows("SELECT last_value AS runs, (SELECT count(*) FROM done) AS done FROM runs", {})
+    assert row == {"runs": 2, "done": 0}
+
+
+def wait_until_ended(superuser: Database, pid: int) -> None:
+    while superuser.rows("SELECT FROM pg_stat_activity WHERE pid = %(pid)s", {"pid": pid}):
+        pass
+
+
+def add_until_it_freezes(database: Database, values: list[int], frozen_ones: ExitStack) -> None:
+    """Two statements, of which the second is not answered at the first time."""
+    for _ in range(2):
+        values.append(len(values) + 1)
+        database.rows("INSERT INTO done VALUES (%(value)s) RETURNING value", {"value": values[-1]})
+        if values == [1]:
+            frozen_ones.enter_context(frozen(database.connection().info.backend_pid))
+
+
+@pytest.mark.parametrize(("repeatable", "done"), [(False, []), (True, [3, 4])])
+def test_a_session_that_froze_within_a_transaction_does_all_or_nothing(
+    connected: Database, superuser: Database, impatient: None, repeatable: bool, done: list[int]
+) -> None:
+    superuser.connection().execute("CREATE TABLE done (value integer); GRANT SELECT, INSERT ON done TO sallyport_app")
+    before, values = connected.connection(), list[int]()
+    pid = before.info.backend_pid
+    outcome = nullcontext() if repeatable else pytest.raises(DatabaseUnavailable)
+    with ExitStack() as frozen_ones:
+        with outcome:
+            connected.together(lambda: add_until_it_freezes(connected, values, frozen_ones), repeatable=repeatable)
+        assert before.closed
+    wait_until_ended(superuser, pid)  # once it thaws it finds nobody, and takes back what it did
+    assert superuser.rows("SELECT value FROM done ORDER BY value", {}) == [{"value": value} for value in done]
+    assert one(connected) == 1  # outside of any transaction
+
+
+def test_a_server_that_froze_within_a_transaction_is_an_outage_and_nothing_is_done(
+    connected: Database, superuser: Database, postgres: Postgres, impatient: None
+) -> None:
+    """The second run waits for a server that lets connections in and never says a word."""
+    superuser.connection().execute("CREATE TABLE done (value integer); GRANT SELECT, INSERT ON done TO sallyport_app")
+    postmaster = int(Path(postgres.directory, "data/postmaster.pid").read_text(encoding="utf-8").split()[0])
+    values, before = list[int](), connected.connection().info.backend_pid
+    with ExitStack() as frozen_ones:
+        frozen_ones.enter_context(frozen(postmaster))
+        with pytest.raises(DatabaseUnavailable):
+            connected.together(lambda: add_until_it_freezes(connected, values, frozen_ones), repeatable=True)
+    assert values == [1, 2]
+    wait_until_ended(superuser, before)
+    assert superuser.rows("SELECT value FROM done", {}) == []
