@@ -14,6 +14,7 @@ import pytest
 
 from stack.render import NEEDS, Rendered
 from tests.contract.project import Project, load
+from tests.contract.rules_functions import BEFORE_THE_SCHEMA
 
 PROJECT = load()
 VPN = NEEDS["on-premises"]
@@ -204,40 +205,60 @@ def test_a_list_of_every_length_makes_the_rules_of_all_that_it_names() -> None:
 # VPC depends on its attachment, which no reference says; an address and a NAT gateway of their own pages too.
 _INTERNET, _VPN = "InternetGatewayAttachment", "VpnGatewayAttachment"
 ALWAYS = {"AWS::EC2::EIP": _INTERNET, "AWS::EC2::NatGateway": _INTERNET, "AWS::EC2::VPNGatewayRoutePropagation": _VPN}
+# A proxy's targets are there once an instance is.
+ALWAYS |= {"AWS::RDS::DBProxyTargetGroup": "DatabaseInstance"}
 # Log groups are ours before the service makes ones that are kept for ever; a cluster's first instance is its writer.
+# What CloudFormation cannot make is made by a function that is allowed to before it is asked, and runs once at a time.
 NAMED = {
     "DatabaseCluster": {"PostgresqlLogGroup", "InstanceLogGroup", "IamAuthenticationLogGroup"},
     "DatabaseReaderInstance": {"DatabaseInstance"},
     "DatabaseProxy": {"ProxyLogGroup"},
+    "DefaultSecurityGroup": {"DefaultSecurityGroupPolicy"},
+    "ZoneIds": {"DefaultSecurityGroup"},
 }
 
 
-def early(project: Project) -> list[str]:
-    """What may be made before what it needs."""
+def wrong_orders(project: Project) -> list[str]:
+    """What may be made before what it needs, and what waits for something for no reason that is known here."""
     faults: list[str] = []
     for path in project.texts:
-        if path.startswith("infra/"):
-            for name, resource in project.written(path)["Resources"].items():
-                given = resource.get("DependsOn", [])
-                depends = {given} if isinstance(given, str) else set(given)
-                faults += [f"{path} {name}: {missing}" for missing in _needed(name, resource) - depends]
+        resources = project.written(path)["Resources"]
+        for name, resource in resources.items():
+            needed, given = _needed(name, resources), set(_waits_for(resource))
+            faults += [f"{path} {name} does not wait for {missing}" for missing in sorted(needed - given)]
+            faults += [f"{path} {name} waits for {other}, for no known reason" for other in sorted(given - needed)]
     return faults
 
 
-def _needed(name: str, resource: Mapping[str, Any]) -> set[str]:
-    kind, own = resource["Type"], resource.get("Properties", {})
-    if kind in ALWAYS:
-        return {ALWAYS[kind]}
-    if kind == "AWS::EC2::Route":
-        target = str(own.get("GatewayId", ""))
-        return {_VPN} if "VpnGateway" in target else {_INTERNET} if "InternetGateway" in target else set()
-    if kind == "AWS::RDS::DBProxyTargetGroup":
-        return {"DatabaseInstance"}
-    return NAMED.get(name, set())
+def _waits_for(resource: Mapping[str, Any]) -> list[str]:
+    given = resource.get("DependsOn", [])
+    return [given] if isinstance(given, str) else list(given)
 
 
-def test_what_needs_a_gateway_or_a_log_group_waits_for_it() -> None:
-    assert early(PROJECT) == []
+def _needed(name: str, resources: Mapping[str, Any]) -> set[str]:
+    kind, own = resources[name]["Type"], resources[name].get("Properties", {})
+    match kind:
+        case "AWS::EC2::Route":
+            target = str(own.get("GatewayId", ""))
+            return {_VPN} if "VpnGateway" in target else {_INTERNET} if "InternetGateway" in target else set()
+        case "AWS::RDS::EventSubscription":  # RDS publishes a first notification when it is made
+            return _policies_of(own["SnsTopicArn"], resources)
+        case "AWS::Serverless::Function" if name not in BEFORE_THE_SCHEMA:  # of the others who uses it comes later
+            return {"Migration"} if "DATABASE_NAME" in own["Environment"]["Variables"] else set()
+    return {ALWAYS[kind]} if kind in ALWAYS else NAMED.get(name, set())
+
+
+def _policies_of(topic: object, resources: Mapping[str, Any]) -> set[str]:
+    """What allows others to publish to a topic."""
+    return {
+        name
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::SNS::TopicPolicy" and topic in resource["Properties"]["Topics"]
+    }
+
+
+def test_each_resource_waits_for_what_it_needs_and_for_nothing_else() -> None:
+    assert wrong_orders(PROJECT) == []
 
 
 # ---- Each number, place and order that is changed is noticed
@@ -246,7 +267,7 @@ _NUMBER = re.compile(
     r"^( +(?:Threshold|Period|EvaluationPeriods|DatapointsToAlarm): )(\d+(?:\.\d+)?)(?=\s|$)", re.MULTILINE
 )
 _PLACE = re.compile(r"!Select \[(\d), !Split \[',', !Sub '\$\{Allowed(?:Caller|Private)Cidrs\}")
-_ORDER = re.compile(r"^    DependsOn: .*\n", re.MULTILINE)
+_ORDER = re.compile(r"^    DependsOn: +(?:\[(?P<list>[^\]\n]+)\]|(?P<one>\w+)).*\n", re.MULTILINE)
 
 
 def changed(path: str, old: re.Match[str], new: str) -> Project:
@@ -263,17 +284,46 @@ def edits() -> Iterator[tuple[str, str, re.Match[str], str]]:
     for path in ("infra/endpoints.yaml", "infra/network.yaml"):
         for match in list(_PLACE.finditer(PROJECT.texts[path]))[::3]:
             yield "list", path, match, match[0].replace(match[1], str((int(match[1]) + 1) % 10), 1)
-    for path in ("infra/network.yaml", "infra/vpn.yaml", "infra/database.yaml"):
-        for match in _ORDER.finditer(PROJECT.texts[path]):
-            yield "order", path, match, ""
+    yield from orders()
+
+
+def orders() -> Iterator[tuple[str, str, re.Match[str], str]]:
+    """Each resource that waits for others, without one of them."""
+    for path, text in PROJECT.texts.items():
+        for match in _ORDER.finditer(text):
+            names = (match["list"] or match["one"]).replace(" ", "").split(",")
+            for name in names:
+                left = ", ".join(other for other in names if other != name)
+                yield "order", path, match, f"    DependsOn: [{left}]\n" if left else ""
 
 
 EDITS = list(edits())
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "old", "new"), EDITS, ids=[f"{edit[0]} {edit[1]} {edit[2].start()}" for edit in EDITS]
+    ("kind", "path", "old", "new"),
+    EDITS,
+    ids=[f"{kind} {path} {old.start()} {number}" for number, (kind, path, old, _) in enumerate(EDITS)],
 )
 def test_a_changed_number_place_or_order_is_noticed(kind: str, path: str, old: re.Match[str], new: str) -> None:
-    rule = {"alarm": wrong_alarms, "list": missing_of_lists, "order": early}[kind]
+    rule = {"alarm": wrong_alarms, "list": missing_of_lists, "order": wrong_orders}[kind]
     assert rule(changed(path, old, new)) != []
+
+
+def test_every_order_of_every_template_is_among_the_edits() -> None:
+    written = [
+        name
+        for path in PROJECT.texts
+        for resource in PROJECT.written(path)["Resources"].values()
+        for name in _waits_for(resource)
+    ]
+    assert len(list(orders())) == len(written)
+
+
+def test_an_order_without_a_known_reason_is_noticed() -> None:
+    text = PROJECT.texts["infra/database.yaml"]
+    more = text.replace("    DependsOn: ProxyLogGroup\n", "    DependsOn: [ProxyLogGroup, PostgresqlLogGroup]\n")
+    project = replace(PROJECT, texts={**PROJECT.texts, "infra/database.yaml": more})
+    assert wrong_orders(project) == [
+        "infra/database.yaml DatabaseProxy waits for PostgresqlLogGroup, for no known reason"
+    ]

@@ -545,7 +545,7 @@ def test_a_stale_plan_within_a_transaction_heals_and_all_of_it_is_done_once(
     """The first statement was carried out when the second one meets it: it is undone, and done again."""
     prepared(connected, superuser)
     superuser.connection().execute("CREATE TABLE done (run integer); GRANT SELECT, INSERT ON done TO sallyport_app")
-    before, runs = connected.connection(), []
+    before, runs = connected.connection(), list[int]()
 
     def work() -> list[dict[str, int]]:
         runs.append(len(runs) + 1)

@@ -4,13 +4,14 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from domain.destinations import Timeouts
 from domain.outcomes import Answered, Exchange, Refused, Unknown, Unreachable
+from egress import connection_policy
 from egress.addresses import Guard, IpAddress, UrlTarget
 from egress.client import Client, OutboundRequest
 from egress.connection_policy import IDLE_CONNECTION_SECONDS, LONGEST_CONNECTION_SECONDS, PinnedRoute
@@ -217,6 +218,30 @@ def test_an_open_connection_is_not_used_once_its_name_resolves_elsewhere(
             assert (old.connections, new.partner.connections) == connections
     finally:
         new.stop()
+
+
+@pytest.fixture
+def short_lived(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection lives a second, the least that libcurl knows, however busy it is."""
+    monkeypatch.setattr(connection_policy, "LONGEST_CONNECTION_SECONDS", 1)
+    connection_policy._unused_handle.cache_clear()
+    yield
+    connection_policy._unused_handle.cache_clear()
+
+
+def test_a_connection_that_has_lived_its_time_is_not_used_again_however_busy_it_is(
+    partner: StartPartner, client: Client, authority: Authority, short_lived: None
+) -> None:
+    there = [
+        partner(says(OK)),
+        partner(says(OK), tls=authority.context("127.0.0.1", protocols=("http/1.1",))),
+        partner(speaks_http2(answers_ok), tls=authority.context("127.0.0.1", protocols=("h2",))),
+    ]
+    requests = [OutboundRequest(method="GET", url=one.url(), may_repeat=True) for one in there]
+    for _ in range(13):
+        assert all(isinstance(exchange.outcome, Answered) for exchange in client.send_all(requests))
+        time.sleep(0.1)
+    assert min(one.connections for one in there) > 1
 
 
 def test_a_connection_lives_a_minute_and_waits_a_quarter_of_one() -> None:
