@@ -137,7 +137,7 @@ def insert(database: Database, job: BulkJob, *, idempotency_key: str | None) -> 
                    %(status_class)s, %(since_id)s, %(until_id)s, %(rate)s, %(expected)s, %(as_of)s, %(created_by)s,
                    'running', %(after_id)s, %(as_of)s
             WHERE NOT EXISTS (SELECT FROM before)
-              AND (SELECT count(*) FROM job WHERE tenant_id = %(tenant_id)s AND finished_at IS NULL) < %(most)s
+              AND has_room_for_job(%(tenant_id)s, %(idempotency_key)s, %(most)s)
             -- One that is being written with this key meanwhile raises: the statement is run again, and finds it.
             RETURNING job_id
         )

@@ -36,20 +36,19 @@ def insert(database: Database, proposal: Proposal, *, sealed_request: bytes) -> 
     """Stores a new proposal, unless the tenant has too many open ones."""
     rows = database.rows(
         """
-        WITH made AS (
+        WITH before AS (
+            SELECT proposal_id FROM proposal WHERE proposal_id = %(proposal_id)s  -- by the first run
+        ), made AS (
             INSERT INTO proposal (
                 proposal_id, tenant_id, act, target, request, sealed_request, state, created_at, created_by, expires_at)
             SELECT %(proposal_id)s, %(tenant_id)s, %(act)s, %(target)s, %(request)s::text::jsonb, %(sealed_request)s,
                    'open', %(created_at)s, %(created_by)s, %(expires_at)s
-            WHERE (SELECT count(*) FROM proposal
-                   WHERE tenant_id = %(tenant_id)s AND state = 'open' AND expires_at > %(created_at)s
-                     AND proposal_id <> %(proposal_id)s) < %(most)s
-            ON CONFLICT ON CONSTRAINT proposal_pkey DO NOTHING
+            WHERE NOT EXISTS (SELECT FROM before)
+              AND has_room_for_proposal(%(tenant_id)s, %(proposal_id)s, %(created_at)s, %(most)s)
+            -- Where the first run is still going on this raises: the statement is run again, and finds what it wrote.
             RETURNING proposal_id
         )
-        SELECT proposal_id FROM made
-        UNION ALL
-        SELECT proposal_id FROM proposal WHERE proposal_id = %(proposal_id)s  -- by the first run
+        SELECT proposal_id FROM made UNION ALL SELECT proposal_id FROM before
         """,
         {
             "proposal_id": proposal.proposal_id,

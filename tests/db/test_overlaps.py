@@ -6,7 +6,7 @@ back. Were they to come one after the other, most of these promises would hold w
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,8 +19,9 @@ from db.attempts import Written
 from db.connection import Database
 from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
-from domain.ids import DeliveryId, DestinationId, TenantId, TokenId
-from domain.jobs import BulkJob
+from domain.ids import DeliveryId, DestinationId, JobId, ProposalId, TenantId, TokenId
+from domain.jobs import MOST_UNFINISHED, BulkJob
+from domain.proposals import MOST_OPEN
 from runtime.settings import DatabaseSettings
 from tests.db.test_repeats import (
     BEGUN_AGAIN,
@@ -68,6 +69,7 @@ from tests.db.test_repeats import (
     later,
     lease,
     nothing,
+    proposes,
     records,
     records_of,
     revokes,
@@ -247,6 +249,37 @@ def test_of_two_calls_with_one_key_one_becomes_a_job(pair: Pair, end: str, told:
     assert pair.one("SELECT count(*) FROM job") == (1,)
 
 
+def numbered_job(number: int, *, key: str | None = None) -> Act:
+    return creates(replace(CANCELING, job_id=JobId(UUID(int=600 + number))), key=key)
+
+
+def numbered_proposal(number: int) -> Act:
+    return proposes(ProposalId(UUID(int=800 + number)))
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+@pytest.mark.parametrize(
+    ("makes", "most"),
+    [(numbered_job, MOST_UNFINISHED), (numbered_proposal, MOST_OPEN)],
+    ids=["jobs", "proposals"],
+)
+def test_of_two_for_which_only_one_has_room_one_is_stored(
+    pair: Pair, makes: Callable[[int], Act], most: int, end: str
+) -> None:
+    pair.scene(*READY, *map(makes, range(1, most)))
+    assert pair.begin(makes(0))
+    assert bool(pair.second_waits(makes(most), end=end)) is (end == "ROLLBACK")
+    assert pair.one("SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM proposal)") == (most,)
+
+
+def test_of_two_calls_with_one_key_for_which_only_one_has_room_both_get_the_job(pair: Pair) -> None:
+    pair.scene(*READY, *map(numbered_job, range(1, MOST_UNFINISHED)))
+    pair.begin(numbered_job(0, key="k"))
+    found = pair.second_waits(numbered_job(MOST_UNFINISHED, key="k"))
+    assert isinstance(found, BulkJob)
+    assert found.job_id == UUID(int=600)
+
+
 @pytest.mark.parametrize(
     ("constraint", "before", "runs"),
     [
@@ -254,6 +287,7 @@ def test_of_two_calls_with_one_key_one_becomes_a_job(pair: Pair, end: str, told:
         pytest.param("delivery_key_once", READY, accepts(key="order-1"), id="a delivery with a key"),
         pytest.param("destination_name_once", TENANCY, stores(destination()), id="a destination"),
         pytest.param("job_key_once", READY, creates(CANCELING, key="k"), id="a job"),
+        pytest.param("proposal_pkey", TENANCY, proposes(), id="a proposal"),
         pytest.param("tenant_name_once", (), issues, id="a tenant and a token"),
     ],
 )
