@@ -21,7 +21,14 @@ type Files = Mapping[str, str]
 FOLDER = Path(__file__).parents[2] / "src/db/migrations"
 LANDED = Path(__file__).with_name("landed-migrations.sha256")
 # What older code cannot live with. A line `-- contract: 0007_new_names stopped using it` says that none is left.
-BREAKING = ("ban-drop-column", "ban-drop-constraint", "ban-drop-table", "renaming-column", "renaming-table")
+BREAKING = (
+    "ban-drop-column",
+    "ban-drop-constraint",
+    "ban-drop-function",
+    "ban-drop-table",
+    "renaming-column",
+    "renaming-table",
+)
 NOT_ASKED = (
     "require-lock-timeout",  # the runner sets both
     "require-statement-timeout",

@@ -37,6 +37,7 @@ def test_the_event_that_migrates_on_a_developers_machine_names_the_newest() -> N
         (rules.squawk_finds_nothing, "ALTER TABLE delivery ADD COLUMN note text NOT NULL;", "adding-required-field"),
         (rules.squawk_finds_nothing, "ALTER TABLE delivery ALTER note SET NOT NULL;", "adding-not-nullable-field"),
         (rules.squawk_finds_nothing, "ALTER TABLE delivery DROP COLUMN metadata;", "ban-drop-column"),
+        (rules.squawk_finds_nothing, "DROP FUNCTION delete_ended;", "ban-drop-function"),
         (rules.squawk_finds_nothing, "ALTER TABLE delivery RENAME COLUMN method TO verb;", "renaming-column"),
         (rules.squawk_finds_nothing, "ALTER TABLE delivery RENAME TO parcel;", "renaming-table"),
         (rules.squawk_finds_nothing, "ALTER TABLE delivery ALTER state TYPE int;", "changing-column-type"),
@@ -111,6 +112,7 @@ def test_a_file_that_breaks_a_rule_is_noticed(rule: Rule, text: str, fault: str)
         f"{CONTRACT}ALTER TABLE delivery DROP COLUMN metadata;",
         CONTRACT + "REVOKE ALL ON token FROM sallyport_app;",
         f"{WHY}-- contract: v0.4.0 stopped using it\nDROP TABLE note;",
+        f"{WHY}-- contract: v0.4.0 stopped using it\nDROP FUNCTION step;",
         f"{OUTSIDE}CREATE INDEX CONCURRENTLY IF NOT EXISTS due ON delivery (due_at);",
     ],
 )

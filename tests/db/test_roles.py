@@ -1,8 +1,10 @@
 """What each role can and cannot do, on a server as RDS has it: the master is no superuser, and rds_iam exists."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -15,6 +17,7 @@ from domain.ids import TenantId, TokenId
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
 
+ROOT = Path(__file__).parents[2]
 MASTER = "sallyport_owner"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 # What people do not see, and why. Whatever else there is they do; a new column must be decided upon.
@@ -286,7 +289,7 @@ def test_a_role_writes_the_columns_that_its_statements_write_and_no_others(serve
     assert allowed("UPDATE") == single | whole - LASTING
 
 
-# What each role deletes, at most: what has passed by itself. Deliveries go by delete_ended alone.
+# What each role deletes, at most: what has passed by itself. Deliveries go by apply_retention alone.
 DELETED = {
     APPLICATION_ROLE: {"slot_waiter", "attempt_under_way", "ordering_place", "tally"},
     AUTHORIZER_ROLE: set[str](),
@@ -311,7 +314,7 @@ def test_a_role_deletes_from_few_tables_and_empties_none(server: Postgres, role:
 # Functions that run with the rights of the owner of the schema, and who may call them.
 OWNERS_FUNCTIONS = {
     "append_audit": {APPLICATION_ROLE, ADMIN_ROLE},
-    **{name: {APPLICATION_ROLE} for name in ("delete_ended", "apply_retention", "expunge_delivery")},
+    **{name: {APPLICATION_ROLE} for name in ("apply_retention", "expunge_delivery")},
     "redact_ended": set[str](),  # a trigger calls it
 }
 
@@ -329,6 +332,24 @@ def test_few_functions_have_the_owners_rights_and_each_is_for_the_roles_that_nee
     assert set(rows) == {
         (name, role, role in callers, True) for name, callers in OWNERS_FUNCTIONS.items() for role in ROLES
     }
+
+
+def test_every_function_has_a_name_of_its_own_and_is_called(server: Postgres) -> None:
+    """By a statement, a trigger or another function: what replaced it may have left one behind, with its rights."""
+    with connected(server, MASTER) as connection:
+        functions = connection.execute(
+            "SELECT proname::text, prosrc, EXISTS (SELECT FROM pg_trigger WHERE tgfoid = pg_proc.oid) "
+            "FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        ).fetchall()
+    statements = [path.read_text(encoding="utf-8") for path in (ROOT / "src" / "db").glob("*.py")]
+    callers = [*statements, *(source for _, source, _ in functions)]
+    unused = [
+        name
+        for name, own, is_trigger in functions
+        if not is_trigger and not any(re.search(rf"\b{name}\(", text) for text in callers if text != own)
+    ]
+    assert unused == []
+    assert sorted(name for name, _, _ in functions) == sorted({name for name, _, _ in functions})
 
 
 def test_people_read_everything_but_credentials_and_hashes(server: Postgres) -> None:

@@ -16,6 +16,7 @@ from tools.mutants.edits import Edit
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
 from tools.mutants.python_edits import compiles, python_edits, required_keywords
+from tools.mutants.replaced import MIGRATIONS, migrations, replaced
 from tools.mutants.report import EQUIVALENT, caught_percent, equivalents, key, summary
 from tools.mutants.runner import MutantResult
 from tools.mutants.sample import all_edits, changed_since, draw, is_readable, texts, touching
@@ -233,6 +234,35 @@ def test_descriptions_are_left_alone_and_ranges_become_the_internet() -> None:
     found = told(template_edits("template.yaml", TEMPLATE), TEMPLATE)
     assert not [old for old, _ in found if old.startswith("Description")]
     assert any("CidrBlock: 0.0.0.0/0" in new for _, new in found)
+
+
+FIRST_DEFINITION = """-- Why: two functions.
+CREATE FUNCTION step(a integer) RETURNS integer LANGUAGE sql AS $$
+    SELECT 1;
+$$;
+CREATE FUNCTION steps(a integer) RETURNS integer LANGUAGE sql AS $$ SELECT 2 $$;
+GRANT EXECUTE ON FUNCTION step TO somebody;
+"""
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["CREATE OR REPLACE FUNCTION step(a integer) RETURNS integer AS $$ SELECT 3 $$;\n", "DROP FUNCTION step;\n"],
+)
+def test_what_a_later_migration_replaces_or_drops_is_not_edited(later: str) -> None:
+    spans = replaced({"0001.sql": FIRST_DEFINITION, "0002.sql": later})
+    assert list(spans) == ["0001.sql"]
+    ((start, end),) = spans["0001.sql"]
+    assert FIRST_DEFINITION[start:end] == (
+        "CREATE FUNCTION step(a integer) RETURNS integer LANGUAGE sql AS $$\n    SELECT 1;\n$$;"
+    )
+
+
+def test_no_edit_is_within_a_definition_that_is_replaced() -> None:
+    spans, edits = replaced(migrations(ROOT)), all_edits(ROOT, texts(ROOT, [MIGRATIONS]))
+    assert spans["src/db/migrations/0008_turns.sql"], "return_turns is defined again in 0029"
+    assert [edit for edit in edits for start, end in spans.get(edit.path, []) if start <= edit.start < end] == []
+    assert {edit.path for edit in edits} >= spans.keys()
 
 
 def test_every_file_that_is_edited_has_owners_that_exist() -> None:

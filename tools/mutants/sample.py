@@ -9,6 +9,7 @@ from pathlib import Path
 from tools.mutants.edits import STRATA, Edit
 from tools.mutants.owners import files, within
 from tools.mutants.python_edits import compiles, python_edits, required_keywords
+from tools.mutants.replaced import migrations, replaced
 from tools.mutants.sql_edits import sql_edits
 from tools.mutants.template_edits import reads, template_edits
 
@@ -25,9 +26,15 @@ def texts(root: Path, wanted: Sequence[str] = ()) -> Texts:
 
 
 def all_edits(root: Path, chosen: Texts) -> list[Edit]:
-    """Every edit of these files."""
+    """Every edit of these files that can have an effect in an up-to-date database."""
     required = required_keywords(text for path, text in texts(root, ["src"]).items() if path.endswith(".py"))
-    return [edit for path, text in chosen.items() for edit in _edits(path, text, required)]
+    unused = replaced(migrations(root))
+    return [
+        edit
+        for path, text in chosen.items()
+        for edit in _edits(path, text, required)
+        if not any(start <= edit.start < end for start, end in unused.get(path, []))
+    ]
 
 
 def _edits(path: str, text: str, required: dict[str, set[str]]) -> list[Edit]:
