@@ -18,7 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
-# Test files are distributed over processes, each with its own PostgreSQL and local stack; ARGS=-n0 runs them in one process.
+# Test files are distributed over processes, two for each core (tests/conftest.py says why), each with its own PostgreSQL
+# and local stack; ARGS=-n0 runs them in one process.
 # In the order of tests/conftest.py, as xdist's own has the files with the fewest tests, which are the slowest, last.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 CHECKED := src local stack tests $(wildcard tools bench lab simulator faults sallyport_audit)

@@ -34,6 +34,8 @@ _MEASURED_CHILDREN = (
 _PREFIX = "sp"  # short: paths of sockets have 107 bytes
 _MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a directory in it that only its user may enter
 _ROOM_BYTES = 4 * 1024**3  # several times what all tests on four processes need
+_PROCESSES_PER_CORE = 2
+_BYTES_PER_PROCESS = 2 * 1024**3  # with its PostgreSQL, its local stack and what its tests start: 1.5 GiB at most
 # Where single files take a minute.
 _LONGEST_FIRST = ("tools", "chaos", "local", "lab", "simulator", "e2e", "faults", "stack", "documents")
 
@@ -55,6 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
         os.environ |= {"PYTEST_DEBUG_TEMPROOT": str(_MEMORY), "TMPDIR": str(directory)}
         tempfile.tempdir = None  # it was looked up before
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is off
+def pytest_xdist_auto_num_workers() -> int | None:
+    """More processes than cores, where memory has room: a process waits a third of its time, for a time-out, a program
+    or a partner, and another one works meanwhile."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0))
+    return max(cores, min(_PROCESSES_PER_CORE * cores, _available_memory_bytes() // _BYTES_PER_PROCESS))
 
 
 def _delete_left_over() -> None:
