@@ -78,7 +78,7 @@ def lines_to_paste(url: str, token: str) -> tuple[str, str, str]:
 
 
 def _call(stack: Stack, method: str, path: str, *, token: str, body: object = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", stack.front.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.front.port, timeout=90)
     try:
         content = None if body is None else json.dumps(body)
         connection.request(method, path, content, {"Authorization": f"Bearer {token}"})

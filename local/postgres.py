@@ -25,7 +25,7 @@ from local.errors import Advice, LocalError
 
 MAJOR_VERSION = "17"  # as Aurora has; a data directory of another major version cannot be opened
 SUPERUSER = "postgres"
-START_TIMEOUT_SECONDS = 60.0  # recovery after a crash can take a while on a slow disk
+START_TIMEOUT_SECONDS = 180.0  # recovery after a crash can take a while on a slow disk or a busy machine
 STOP_TIMEOUT_SECONDS = 10.0
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included
 _DISK_FULL = "No space left on device"  # strerror(ENOSPC) in the C locale, which the cluster has
@@ -124,7 +124,7 @@ class Postgres:
             statement,
         ]
         done = subprocess.run(
-            [*command, self.url(database=database)], capture_output=True, text=True, check=False, timeout=60
+            [*command, self.url(database=database)], capture_output=True, text=True, check=False, timeout=180
         )
         if done.returncode != 0:
             raise LocalError(f"PostgreSQL in {self._data} refuses a statement: {_last_line(done.stderr)}")
@@ -212,7 +212,7 @@ class Postgres:
         command = [str(binaries / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
         command += ["--locale=C", "--no-instructions"] + ([] if self._durable else ["--no-sync"])
         done = subprocess.run(
-            _launched(command, identity, signal.SIGKILL), capture_output=True, text=True, check=False, timeout=120
+            _launched(command, identity, signal.SIGKILL), capture_output=True, text=True, check=False, timeout=300
         )
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)

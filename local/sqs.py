@@ -20,7 +20,9 @@ from local.template import QueueTemplate, SsmParameterTemplate
 
 # The prefix of the targets and the version of the "JSON protocol" in each API's model.
 _SERVICES = {"sqs": ("AmazonSQS", "1.0"), "ssm": ("AmazonSSM", "1.1")}
-_CALL_TIMEOUT_SECONDS = 30.0
+# moto answers in milliseconds, but loads a service at its first call: that took more than 30 s on a machine with ten
+# times as much to do as it has cores.
+_CALL_TIMEOUT_SECONDS = 180.0
 MOST_IN_A_BATCH = 10  # SQS API reference, SendMessageBatch
 
 

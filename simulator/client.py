@@ -53,6 +53,8 @@ class SimulatedClient:
         now = self._world.now
         if early is None or early.note_slow is None or now - began_at < early.slow_after_seconds:
             return False
+        if self._process.invocation is not None:
+            self._process.invocation.slow = True
         early.note_slow([place for place, flight in enumerate(flights) if flight.ends_at > now])
         return True
 

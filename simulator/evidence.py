@@ -125,7 +125,8 @@ class Told:
 @dataclass(slots=True, kw_only=True)
 class Invocation:
     """One call of a function. `faults` counts what happened to its process meanwhile, `carried` the statements that the
-    outcomes take which its messages carry. `after_outage` are deliveries whose wake-ups, all of them, say that the
+    outcomes take which its messages carry. `early` says that some of its attempts were recorded early, `slow` that some
+    were noted as slow. `after_outage` are deliveries whose wake-ups, all of them, say that the
     database was away when they were last looked at."""
 
     process: str
@@ -136,6 +137,7 @@ class Invocation:
     faults: int = 0
     result: str = "running"
     early: bool = False
+    slow: bool = False
     carried: int = 0
     after_outage: frozenset[str] = frozenset()
 

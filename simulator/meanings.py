@@ -70,7 +70,10 @@ MEANINGS: Mapping[str, str] = {
         "the queue failed; and so has each first attempt, where nothing went wrong"
     ),
     "a lapse waits": "a lapse that is found after an outage is recorded one lease later: its outcome may be on its way",
-    "statements stay few": ("where nothing went wrong: 1 statement to accept, 2 for a batch, 3 with early recording"),
+    "statements stay few": (
+        "where nothing went wrong: 1 statement to accept, 2 for a batch, and one more each with early recording, where "
+        "some attempts take long, and for outcomes that wake-ups carry"
+    ),
     "nothing is misused": (
         "no call breaks a rule of SQS, no transaction is open over a network call, no call ends with 500, "
         "nothing raises what the code does not expect (DeliveryFaults is 0)"

@@ -719,8 +719,8 @@ def _asked(facts: Facts, record: RecordRun) -> float:
 
 
 def statements_stay_few(facts: Facts) -> Iterator[Broken]:
-    """docs/architecture.md: one statement to accept, two for a batch, three where outcomes are recorded early; one more
-    for outcomes that a wake-up carried, and one more where attempts take long. Faults cost more."""
+    """docs/architecture.md: one statement to accept, two for a batch; one more where outcomes are recorded early, one
+    where attempts take long, and one for outcomes that wake-ups carried. Faults cost more."""
     for invocation in facts.evidence.invocations:
         calm = invocation.faults == 0 and invocation.result == "returned"
         if calm and not _few(invocation) and not facts.away(invocation, DATABASE_AWAY):
@@ -737,7 +737,7 @@ def _few(invocation: Invocation) -> bool:
         case "deliver":
             return ran["accept"] == 1 and ran["record"] <= 1 and ran["claim"] == 0
         case "batch":
-            few = ran["claim"] <= 1 and ran["note slow"] <= 1
+            few = ran["claim"] <= 1 and ran["note slow"] <= invocation.slow
             return few and ran["record"] <= 1 + invocation.early + invocation.carried
     return True
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from local.stack import Stack
-from tests.e2e.conftest import Consumer, eventually
+from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually
 
 ZONES = ["local-a", "local-b"]
 
@@ -56,7 +56,7 @@ def test_a_partner_can_check_the_list_as_the_page_says(
     section = (repository / "docs/running.md").read_text(encoding="utf-8").partition("### Give partners the list")[2]
     fetch, verify = re.findall(r"```(?:sh|python)\n(.*?)```", section, re.DOTALL)[:2]
     shell = f"API_URL={stack.url} TOKEN={consumer.token}\n{fetch}"
-    subprocess.run(["bash", "-euc", shell], cwd=tmp_path, check=True, timeout=90)
+    subprocess.run(["bash", "-euc", shell], cwd=tmp_path, check=True, timeout=GENEROUS_SECONDS)
     document = json.loads((tmp_path / "allowlist.json").read_bytes())
     assert [entry["cidr"] for entry in document["addresses"]] == ["127.0.0.1/32"]
     assert [entry["availability_zones"] for entry in document["addresses"]] == [ZONES]
@@ -64,7 +64,9 @@ def test_a_partner_can_check_the_list_as_the_page_says(
 
     def checked() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", script]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS
+        )
 
     assert checked().stdout == "signed by the stack\n"
     (tmp_path / "allowlist.json").write_bytes((tmp_path / "allowlist.json").read_bytes().replace(b"127.0", b"127.1"))

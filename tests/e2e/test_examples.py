@@ -13,7 +13,7 @@ import pytest
 
 from local.demonstration import TENANT
 from local.stack import Stack
-from tests.e2e.conftest import Consumer
+from tests.e2e.conftest import GENEROUS_SECONDS, Consumer
 from tests.support.contract import must_be_documented
 
 
@@ -191,7 +191,7 @@ def _call(
     headers["Authorization"] = f"Bearer {consumer.token}"
     if example.media_type:
         headers["Content-Type"] = example.media_type
-    connection = HTTPConnection("127.0.0.1", stack.front.port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", stack.front.port, timeout=GENEROUS_SECONDS)
     try:
         target = _path(example, led_to) + (f"?{query}" if query else "")
         connection.request(example.method, target, example.body, headers)

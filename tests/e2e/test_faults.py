@@ -10,7 +10,7 @@ import pytest
 
 from local.partner import Call
 from local.stack import Stack
-from tests.e2e.conftest import Consumer, eventually
+from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually
 
 type Calls = Callable[[], list[Call]]
 
@@ -58,12 +58,12 @@ def test_a_crash_between_send_and_record_is_repeated_where_that_is_allowed(
 def test_a_crash_of_the_api_is_a_502_and_the_next_call_works(stack: Stack, consumer: Consumer) -> None:
     with ThreadPoolExecutor(1) as threads:
         before = set(stack.functions["ApiFunction"].process_ids)
-        running = threads.submit(consumer.call, "GET", "/v1/via/partner/slow?seconds=2")
+        running = threads.submit(consumer.call, "GET", "/v1/via/partner/slow?seconds=15")
         eventually(lambda: any(call.path == "/slow" and call.method == "GET" for call in list(stack.partner.calls)))
         killed = before | set(stack.functions["ApiFunction"].process_ids)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        answer = running.result(60)
+        answer = running.result(GENEROUS_SECONDS)
     eventually(lambda: not any(is_running(pid) for pid in killed))  # the kernel takes a moment to end a process
     assert answer.status == 502
     assert answer.headers["content-type"] == "application/problem+json"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from local.front import listening
+from tests.e2e.conftest import GENEROUS_SECONDS
 from tests.support.copies import copy_project
 from tests.support.making import ROOT, clean, make
 
@@ -44,7 +45,7 @@ def running(copy: Path) -> "Iterator[subprocess.Popen[str]]":
     yield process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=90)
+        process.communicate(timeout=GENEROUS_SECONDS)
 
 
 def shown(process: "subprocess.Popen[str]") -> str:
@@ -76,7 +77,7 @@ def the_same_in_every_run(text: str) -> str:
 def destinations(url: str, token: str, *options: str) -> Any:
     """What the API answers to a holder of `token` who asks for destinations."""
     command = ["curl", "-s", *options, f"{url}/v1/destinations", "-H", f"Authorization: Bearer {token}"]
-    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=90).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=GENEROUS_SECONDS).stdout)
 
 
 def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
@@ -87,7 +88,9 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("curl")]
     assert len(lines) == 3
     for line in lines:
-        done = subprocess.run(["bash", "-c", line], cwd=copy, capture_output=True, text=True, check=False, timeout=90)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=copy, capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS
+        )
         assert done.returncode == 0, done.stderr
         assert "urn:sallyport:problem" not in done.stdout
         assert re.search(r'"delivery_id"|"received"', done.stdout)
@@ -98,7 +101,7 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
     assert destinations(url[0], issued.stdout.strip(), "-f") == {"destinations": [], "next_cursor": None}
     assert destinations(url[0], issued.stdout.strip(), "-d", "{}")["detail"] == "this token lacks the scope 'manage'"
     os.killpg(running.pid, signal.SIGTERM)
-    output, _ = running.communicate(timeout=90)
+    output, _ = running.communicate(timeout=GENEROUS_SECONDS)
     assert quoted("partner:") in the_same_in_every_run(output)
     assert (copy / ".sallyport").is_dir()
     assert make("run-clean", root=copy).returncode == 0

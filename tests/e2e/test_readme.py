@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local.demonstration import lines_to_paste
 from local.stack import Stack
-from tests.e2e.conftest import Consumer, eventually
+from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually
 
 PUBLISHED = "http://127.0.0.1:8080"
 
@@ -26,7 +26,7 @@ def paste(line: str, stack: Stack, token: str) -> str:
         env={**os.environ, "TOKEN": token},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=GENEROUS_SECONDS,
         check=True,
     )
     return done.stdout

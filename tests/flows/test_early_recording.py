@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from domain.limits import Limits
 from domain.options import DestinationOptions
 from domain.outcomes import Exchange, Unreachable
 from domain.wakeups import Wakeup
+from egress.client import EarlyResults
+from flows import attempt
 from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts
 from flows.early_recording import EarlyRecorder
@@ -98,6 +101,22 @@ def test_what_takes_long_is_noted_by_one_more_statement_and_is_gone_when_it_has_
     assert states(gateway) == {"/slow": "delivered"}
     assert len(counted) == 3
     assert noted(gateway) == []
+
+
+def test_a_batch_in_which_some_end_early_and_others_take_long_costs_four_statements_and_no_more(
+    gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual moments are 1 s and 3 s after the start."""
+    monkeypatch.setattr(attempt, "EarlyResults", partial(EarlyResults, half_after_seconds=0.1, slow_after_seconds=0.3))
+
+    def others_are_recorded_and_it_is_noted() -> bool:
+        return list(states(gateway).values()).count("delivered") == 2 and noted(gateway) == ["/2"]
+
+    wakeups = batch(gateway, partner(answers(200)), partner(answers_once(others_are_recorded_and_it_is_noted)))
+    with statements(gateway) as counted:
+        assert attempt_due(wakeups, services=gateway.services) == frozenset()
+    assert set(states(gateway).values()) == {"delivered"}
+    assert len(counted) == 4  # claim, what ended early, the note, what is left
 
 
 def test_a_destination_with_a_concurrency_of_its_own_is_not_noted(gateway: Gateway, partner: StartPartner) -> None:

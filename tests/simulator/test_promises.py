@@ -473,6 +473,10 @@ BROKEN: dict[str, tuple[str, RunEvidence]] = {
     "two in progress": ("concurrency is kept", limited("concurrency", (10.0,), (12.0, 70.0))),
     "two statements to accept": ("statements stay few", good(invocations=[invocation("accept", accept=2)])),
     "two claims for a batch": ("statements stay few", good(invocations=[invocation("batch", claim=2, record=1)])),
+    "a note where nothing is slow": (
+        "statements stay few",
+        good(invocations=[invocation("batch", process="worker 1", claim=1, record=1, **{"note slow": 1})]),
+    ),
     "a record for each": ("statements stay few", good(invocations=[invocation("batch", claim=1, record=3)])),
     "two records for a waiting caller": (
         "statements stay few",
