@@ -379,22 +379,27 @@ def text_fault(text: str) -> str | None:
 
 
 def member_faults(members: Mapping[str, object], critical: Iterable[str]) -> list[tuple[str, str]]:
-    """What is wrong with the members of a JWS header, and with `crit`: a JSON pointer below the scheme, and why."""
+    """What is wrong with the members of a JWS header, and with `crit`: a JSON pointer below the scheme, and why. Only
+    names of ours are repeated: one of the others may be a secret in the wrong place.
+    """
     faults = []
-    for name, value in members.items():
-        place = f"/members/{name.replace('~', '~0').replace('/', '~1')}"
+    for position, (name, value) in enumerate(members.items(), start=1):
         if name in _OWN_MEMBERS:
-            faults.append((place, "is set by the scheme itself"))
-        elif _is_deeper(value, MAX_MEMBER_LEVELS):
-            faults.append((place, f"must not be nested more than {MAX_MEMBER_LEVELS} levels deep"))
-        elif isinstance(value, str) and (fault := template_fault(value, fields=JWS_MEMBER_FIELDS)):
-            faults.append((place, fault))
+            faults.append((f"/members/{name}", "is set by the scheme itself"))
+        elif fault := _member_fault(value):
+            faults.append(("/members", f"member {position} {fault}"))
     for at, name in enumerate(critical):
         if name in _REGISTERED or name == "b64":
             faults.append((f"/critical/{at}", "must not be a member of RFC 7515 itself, and b64 is added where needed"))
         elif name not in members:
             faults.append((f"/critical/{at}", "must be one of the members"))
     return faults
+
+
+def _member_fault(value: object) -> str | None:
+    if _is_deeper(value, MAX_MEMBER_LEVELS):
+        return f"must not be nested more than {MAX_MEMBER_LEVELS} levels deep"
+    return template_fault(value, fields=JWS_MEMBER_FIELDS) if isinstance(value, str) else None
 
 
 def _is_deeper(value: object, levels: int) -> bool:

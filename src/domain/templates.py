@@ -18,10 +18,13 @@ def template_fault(template: str, *, fields: Collection[str]) -> str | None:
     if lone is not None:
         return f"has a '{lone}' without its counterpart; a literal brace is written twice"
     unknown = {match[1]: None for match in matches if match[1] is not None and match[1] not in fields}
-    if not unknown:
-        return None
-    many = "has a field that is unknown" if len(unknown) == 1 else f"has {len(unknown)} fields that are unknown"
-    return f"{many}; the fields are {', '.join(f'{{{name}}}' for name in fields)}"
+    return unknown_fault(len(unknown), fields=", ".join(f"{{{name}}}" for name in fields)) if unknown else None
+
+
+def unknown_fault(count: int, *, fields: str) -> str:
+    """What is said of so many fields that are none of `fields`. They are not named, for one may be a secret."""
+    many = "has a field that is unknown" if count == 1 else f"has {count} fields that are unknown"
+    return f"{many}; the fields are {fields}"
 
 
 def fields_in(template: str) -> frozenset[str]:

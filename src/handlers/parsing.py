@@ -10,6 +10,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,6 +19,7 @@ from msgspec.structs import fields
 
 from domain.errors import Fault, InvalidRequest, Malformed
 
+_fields = cache(fields)  # to resolve the names of types takes longer than all else
 _MOST_POSITIONS = 10  # of unknown members that a fault lists
 _MOST_ITEMS = 100  # of a list that are looked at for faults: no list may be so long
 
@@ -68,7 +70,7 @@ def made_of[T: msgspec.Struct, R](
 
 
 def _without(at_fault: set[str], raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    known = {field.encode_name for field in fields(kind)}
+    known = {field.encode_name for field in _fields(kind)}
     return {name: value for name, value in raw.items() if name in known - at_fault}
 
 
@@ -162,7 +164,7 @@ def _first_repeated(names: Iterable[str]) -> int:
 
 def _refuse_lone_surrogates(raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
     """Raises InvalidRequest. Half a pair of UTF-16 (RFC 8259 section 8.2) is no character that anything could store."""
-    known = {field.encode_name for field in fields(kind)}
+    known = {field.encode_name for field in _fields(kind)}
     wrong = [name for name, value in raw.items() if not _is_unicode({name: value})]
     pointers = dict.fromkeys(f"/{name}" if name in known else "" for name in wrong)
     if pointers:
@@ -195,7 +197,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constan
 
 
 def _faults(raw: Mapping[str, Any], kind: type[msgspec.Struct], *, pointer: str) -> Iterator[Fault]:
-    known = {field.encode_name: field for field in fields(kind)}
+    known = {field.encode_name: field for field in _fields(kind)}
     tag = kind.__struct_config__.tag_field
     unknown = [position for position, name in enumerate(raw, start=1) if name not in known and name != tag]
     if unknown:

@@ -168,9 +168,9 @@ def test_what_is_wrong_with_the_members_of_a_jws_is_said_of_each() -> None:
     assert set(faults) == {
         "/members/alg",
         "/members/b64",
-        "/members/a~1b~0c",
+        "/members",
         "/critical/1",
         "/critical/2",
         "/critical/3",
     }
-    assert faults["/members/a~1b~0c"].startswith("has a field that is unknown; the fields are ")
+    assert faults["/members"].startswith("member 3 has a field that is unknown; the fields are ")

@@ -318,8 +318,10 @@ def _text(request: Request, name: str, *, most: int) -> str | None:
 
 
 def _members(request: Request) -> dict[str, str]:
-    given = {name[len("metadata[") : -1]: name for name, _ in request.query if name.startswith("metadata[")}
-    members = {member: request.parameter(name) or "" for member, name in given.items()}
+    given = [(name[len("metadata[") : -1], value) for name, value in request.query if name.startswith("metadata[")]
+    members = dict(given)
+    if len(members) < len(given):
+        raise InvalidRequest(Fault(field="metadata", detail="must not name a member twice"))
     if len(members) > MOST_MEMBERS or any("\0" in member + content for member, content in members.items()):
         raise InvalidRequest(Fault(field="metadata", detail=f"must be at most {MOST_MEMBERS} members, without U+0000"))
     return members

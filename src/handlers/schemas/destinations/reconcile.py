@@ -18,7 +18,7 @@ from domain.reconcile import (
     Reconcile,
 )
 from domain.targets import path_fault, query_fault
-from domain.templates import fields_in, filled, template_fault
+from domain.templates import fields_in, filled, template_fault, unknown_fault
 from handlers.schemas.headers import header_faults
 
 MOST_QUESTIONS = 20
@@ -205,15 +205,15 @@ def _template_faults(body: ReconcileBody, at: str) -> Iterator[Fault]:
         )
 
 
+_FIELDS = "{idempotency_key}, {delivery_id}, {metadata.NAME} and {response.POINTER}, such as {response./id}"
+
+
 def _text_fault(template: str) -> str | None:
     """What is wrong with the fields of a template."""
     unknown = list(field_faults(template))
     if not unknown:
         return template_fault(template, fields=fields_in(template))
-    return (
-        f"there is no field {{{unknown[0]}}}; the fields are {{idempotency_key}}, {{delivery_id}}, {{metadata.NAME}} "
-        "and {response.POINTER}, such as {response./id}"
-    )
+    return unknown_fault(len(unknown), fields=_FIELDS)
 
 
 def _sample(template: str) -> str:
