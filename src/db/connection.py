@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import count
+from functools import cache, partial
 from typing import Any, LiteralString
 
 import msgspec
@@ -20,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, TupleRow, dict_row, tuple_row
 from psycopg.types.json import set_json_loads
 
-from domain.errors import DatabaseUnavailable, DatabaseUntrusted, StatementRefused
+from domain.errors import DatabaseUnavailable, DatabaseUntrusted, SallyportError, StatementRefused
 from runtime.settings import DatabaseSettings
 
 type Row = DictRow
@@ -157,10 +156,8 @@ class Database:
 
         Raises what `work` raises, and nothing of it is done then.
         """
-        runs = count()
 
-        def run(connection: Connection) -> T:
-            is_last = not repeatable or next(runs) > 0
+        def run(connection: Connection, *, is_last: bool) -> T:
             with connection.transaction():
                 self._transaction = _Transaction(connection=connection, is_last=is_last)
                 try:
@@ -168,7 +165,9 @@ class Database:
                 finally:
                     self._transaction = None
 
-        return self._within_deadline(_beside_itself(run) if repeatable else run, repeatable=repeatable)
+        last = partial(run, is_last=True)
+        runs = _beside_itself(partial(run, is_last=False), last) if repeatable else last
+        return self._within_deadline(runs, repeatable=repeatable)
 
     def rows(
         self, statement: LiteralString, parameters: Parameters, *, repeatable: bool = False, binary: bool = False
@@ -181,7 +180,7 @@ class Database:
             return connection.run(statement, parameters, prepare=None, binary=binary)
 
         beside = repeatable and self._transaction is None
-        return self._within_deadline(_beside_itself(run) if beside else run, repeatable=repeatable)
+        return self._within_deadline(_beside_itself(run, run) if beside else run, repeatable=repeatable)
 
     def read(self, statement: LiteralString, parameters: Parameters) -> list[Row]:
         """All rows of a query whose best plan depends on its parameters: planned each time, repeatable."""
@@ -235,6 +234,8 @@ class Database:
             self.close()
             if not repeatable:
                 raise unavailable(error) from None
+            if error.sqlstate is None:  # it broke without a word, so the first run may still be going on
+                run = _behind_itself(run)
         except psycopg.Error as error:
             raise _refused(error) from None  # PostgreSQL's text quotes the row
         return self._once_more(run, give_up_at=give_up_at)
@@ -312,8 +313,8 @@ def _within[T](transaction: _Transaction, run: _Run[T], *, repeatable: bool) -> 
         raise _refused(error) from None
 
 
-def _beside_itself[T](run: _Run[T]) -> _Run[T]:
-    """Runs again what meets a row that is just being written.
+def _beside_itself[T](run: _Run[T], again: _Run[T]) -> _Run[T]:
+    """Runs `again` what meets a row that is just being written.
 
     A server that hung may carry out the first run of a statement, which was given up, while the second one goes on. ON
     CONFLICT sees the first one's row by its own constraint only, and meets it at another where that row is not in all
@@ -324,9 +325,24 @@ def _beside_itself[T](run: _Run[T]) -> _Run[T]:
         try:
             return run(connection)
         except psycopg.errors.UniqueViolation:
-            return run(connection)
+            return again(connection)
 
     return run_beside
+
+
+def _behind_itself[T](run: _Run[T]) -> _Run[T]:
+    """Runs twice what may still be going on in a session that was given up.
+
+    One run waits for the other at the first row that both write, but reads everything else as it was when it began: it
+    may find neither something to do nor that it is done. By then the other one has ended, and the next run sees that.
+    """
+
+    def run_behind(connection: Connection) -> T:
+        with contextlib.suppress(SallyportError):
+            run(connection)
+        return run(connection)
+
+    return run_behind
 
 
 @cache

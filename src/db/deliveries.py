@@ -924,7 +924,7 @@ def cancel_waiting(database: Database, destination_id: DestinationId, *, now: da
             FROM delivery
             WHERE destination_id = %(destination_id)s AND phase = 'open' AND state = 'pending'
             ORDER BY delivery_id
-            LIMIT %(limit)s - (SELECT count(*) FROM before)
+            LIMIT greatest(0, %(limit)s - (SELECT count(*) FROM before))
             FOR UPDATE SKIP LOCKED
         ), canceled AS (
             UPDATE delivery SET state = 'canceled', finished_at = %(now)s

@@ -581,10 +581,11 @@ def wait_until_ended(superuser: Database, pid: int) -> None:
 
 
 def add_until_it_freezes(database: Database, values: list[int], frozen_ones: ExitStack) -> None:
-    """Two statements, of which the second is not answered at the first time."""
-    for _ in range(2):
-        values.append(len(values) + 1)
-        database.rows("INSERT INTO done VALUES (%(value)s) RETURNING value", {"value": values[-1]})
+    """Two statements, of which the second is not answered at the first time. Run again, they store 3 and 4, once."""
+    for position in range(2):
+        values.append(position + (3 if len(values) > 1 else 1))
+        statement = "INSERT INTO done VALUES (%(value)s) ON CONFLICT DO NOTHING RETURNING value"
+        database.rows(statement, {"value": values[-1]})
         if values == [1]:
             frozen_ones.enter_context(frozen(database.connection().info.backend_pid))
 
@@ -593,7 +594,9 @@ def add_until_it_freezes(database: Database, values: list[int], frozen_ones: Exi
 def test_a_session_that_froze_within_a_transaction_does_all_or_nothing(
     connected: Database, superuser: Database, impatient: None, repeatable: bool, done: list[int]
 ) -> None:
-    superuser.connection().execute("CREATE TABLE done (value integer); GRANT SELECT, INSERT ON done TO sallyport_app")
+    superuser.connection().execute(
+        "CREATE TABLE done (value integer UNIQUE); GRANT SELECT, INSERT ON done TO sallyport_app"
+    )
     before, values = connected.connection(), list[int]()
     pid = before.info.backend_pid
     outcome = nullcontext() if repeatable else pytest.raises(DatabaseUnavailable)
@@ -610,7 +613,9 @@ def test_a_server_that_froze_within_a_transaction_is_an_outage_and_nothing_is_do
     connected: Database, superuser: Database, postgres: Postgres, impatient: None
 ) -> None:
     """The second run waits for a server that lets connections in and never says a word."""
-    superuser.connection().execute("CREATE TABLE done (value integer); GRANT SELECT, INSERT ON done TO sallyport_app")
+    superuser.connection().execute(
+        "CREATE TABLE done (value integer UNIQUE); GRANT SELECT, INSERT ON done TO sallyport_app"
+    )
     postmaster = int(Path(postgres.directory, "data/postmaster.pid").read_text(encoding="utf-8").split()[0])
     values, before = list[int](), connected.connection().info.backend_pid
     with ExitStack() as frozen_ones:

@@ -26,12 +26,20 @@ class Wire:
         self._listener.bind(str(Path(self.directory, _SOCKET)))
         self._listener.listen()
         self._sockets: list[socket.socket] = []
+        self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._start(self._serve)
 
     def cut_after_the_next_commit(self, meanwhile: Callable[[], object]) -> None:
         """The next answer is kept back; `meanwhile` is called; then the connection ends without it."""
         self._meanwhile = meanwhile
+
+    def cut(self) -> None:
+        """Ends all connections at the client's end now. The server notices when it has something to say."""
+        clients, self._clients = self._clients, []  # whoever connects again at once stays
+        for end in clients:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Ends all connections. Raises what went wrong meanwhile."""
@@ -52,6 +60,7 @@ class Wire:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 self._sockets += [client, server]
+                self._clients.append(client)
                 server.connect(self._server)
                 self._start(self._pass, client, server, False)
                 self._start(self._pass, server, client, True)
