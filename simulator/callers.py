@@ -28,7 +28,7 @@ from flows.services import Services
 from simulator.evidence import Told
 from simulator.faults import LATE_RECORDS, Kind, Seam
 from simulator.functions import Fleet, NoAnswer
-from simulator.setting import DESTINATIONS, TENANTS, Target
+from simulator.setting import DESTINATIONS, TENANTS, Target, targets_of
 from simulator.world import EPOCH, World
 
 TRIES = 4
@@ -69,7 +69,8 @@ class Callers:
         late_records = world.weather.theme == LATE_RECORDS
         self._modes = world.choices.of(_MODES_WITH_LATE_RECORDS if late_records else _MODES)
         # What else holds deliveries back would only stand in the way of late records.
-        self._targets = tuple(target for target in DESTINATIONS if not late_records or target.options is PLAIN)
+        targets = targets_of(world.features)
+        self._targets = tuple(target for target in targets if not late_records or target.options is PLAIN)
         for number in range(1, count + 1):
             with world.choices.of_stream(number):
                 self._add(number, within_seconds=within_seconds)

@@ -1,7 +1,8 @@
 """All that chance decides in a run comes from here, and is written down: the tape.
 
 What is done for one caller draws from a stream of its own, down to the last fault and the last answer, and so do each
-poller, the incidents and the operator. So a caller can be taken out of a run, and the others still get what they got:
+poller, the incidents and the operator; what a run has at all is drawn apart, so that a new feature leaves the seeds
+alone that do not have it. So a caller can be taken out of a run, and the others still get what they got:
 that is what makes a failing tape small (simulator/shrinking.py). The tape has the streams in turn: its first STREAMS
 numbers are the first choice of each, and so on.
 """
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 PERCENT = 100
 STREAMS = 32
-COMMON, POLLERS, MANAGERS, OPERATOR, INCIDENTS = 0, 21, 29, 30, 31  # callers have those from 1 to 20
+COMMON, POLLERS, FEATURES, MANAGERS, OPERATOR, INCIDENTS = 0, 21, 28, 29, 30, 31  # callers have those from 1 to 20
 
 
 class Choices:
@@ -29,6 +30,7 @@ class Choices:
         self._made: list[list[int]] = [[] for _ in range(STREAMS)]
         self._given = tape
         self._random = random.Random(seed).random
+        self._random_features = random.Random(f"features of {seed}").random
 
     def choose(self, count: int) -> int:
         """A number from 0 to `count` - 1; 0 is always the choice under which nothing goes wrong."""
@@ -67,7 +69,8 @@ class Choices:
 
     def _drawn(self, count: int) -> int:
         if self._given is None:
-            return int(self._random() * count)
+            drawn = self._random_features if self.stream == FEATURES else self._random
+            return int(drawn() * count)
         place = STREAMS * len(self._made[self.stream]) + self.stream
         number = self._given[place] if place < len(self._given) else 0
         return number if 0 <= number < count else 0

@@ -91,6 +91,9 @@ class SimulatedClient:
         for arrival in self._world.evidence.arrivals:
             if arrival.process == self._process.name and 0 < arrival.heard_at <= self._world.now:
                 arrival.heard = True
+        for asked in self._world.evidence.asked:
+            if asked.process == self._process.name and asked.heard_at <= self._world.now:
+                asked.heard = True
 
 
 def _next_moment(early: EarlyResults | None, flights: Sequence[Flight], *, began_at: float, now: float) -> float:

@@ -23,8 +23,9 @@ from psycopg.pq import TransactionStatus
 
 from db.connection import CONNECT_TIMEOUT_SECONDS, Connection, Row
 from domain.destinations import DestinationState
-from simulator.evidence import Begin, Lapse, RecordRun
+from simulator.evidence import Begin, Lapse, RecordRun, Verdict
 from simulator.faults import LATE_RECORDS, Kind, Seam
+from simulator.features import Feature
 from simulator.scheduler import Killed, Signal
 from simulator.world import EPOCH, Process, World
 
@@ -146,6 +147,7 @@ class Server:
         self._destinations: dict[str, str] = {}
         self._open_until: dict[str, float] = {}
         self._probes: dict[str, float] = {}
+        self._asking: dict[str, object] = {}  # the lease of the question about a delivery
         self._in_flight: dict[str, tuple[str, float]] = {}  # the destination, and until when the lease is
         self._real = real
         self._connections: list[SimulatedConnection] = []
@@ -187,11 +189,19 @@ class Server:
     def overdue(self, seconds: float) -> list[str]:
         """The deliveries that should have been attempted so long ago."""
         rows = self._real.execute(
-            "SELECT delivery_id FROM delivery WHERE state IN ('pending', 'sending') "
-            "AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %s ORDER BY delivery_id",
+            "SELECT delivery_id FROM delivery WHERE state IN ('pending', 'sending', 'unknown') "
+            "AND CASE state WHEN 'pending' THEN due_at WHEN 'sending' THEN leased_until ELSE ask_at END < %s "
+            "ORDER BY delivery_id",
             (self.world.wall_clock() - timedelta(seconds=seconds),),
         )
         return [str(row["delivery_id"]) for row in rows]
+
+    def to_ask(self) -> frozenset[str]:
+        """The unknown deliveries that a question is planned for."""
+        if Feature.QUESTIONS not in self.world.features:
+            return frozenset()
+        rows = self._real.execute("SELECT delivery_id FROM delivery WHERE state = 'unknown' AND ask_at IS NOT NULL")
+        return frozenset(str(row["delivery_id"]) for row in rows)
 
     def _break_all(self) -> None:
         for connection in self._connections:
@@ -432,21 +442,21 @@ class Server:
     def _note_claimed(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:
             delivery = str(row["delivery_id"])
-            if row["leased"]:
+            if row["leased"] and row["asks"]:
+                self._note_question(process, parameters, row)
+            elif row["leased"]:
                 kind = "lapsed" if row["lapsed"] else "fresh"
                 self.world.mark(f"claim: {kind}")
                 if row["lapsed"]:
-                    lapse = Lapse(
-                        at=self.world.now, process=process.name, delivery=delivery, number=row["attempts_made"]
-                    )
+                    lapse = Lapse(at=self.world.now, process=process.name, delivery=delivery, number=_number(row))
                     self.world.evidence.lapses.append(lapse)
                 if self.states.get(delivery) != "sending":
                     self._note_begin(delivery, str(row["destination_id"]), parameters)
                 self._enter(delivery, "sending")
                 self._note_change(delivery)
                 self._note_lease(process, row)
-                learns = f"attempt {row['attempts_made']} is {'to be sent' if kind == 'fresh' else 'lapsed'}"
-                self._log(process, f"leases attempt {row['attempts_made']}, {kind}", delivery, learns=learns)
+                learns = f"attempt {_number(row)} is {'to be sent' if kind == 'fresh' else 'lapsed'}"
+                self._log(process, f"leases attempt {_number(row)}, {kind}", delivery, learns=learns)
             else:
                 before = row["state_before"]
                 self.world.mark(f"claim: {'missing' if before is None else before + ', not leased'}")
@@ -454,6 +464,17 @@ class Server:
                     self.world.mark(f"claim: waits for {row['reason']}")
                 known = before or "no such row"
                 self._log(process, f"leases nothing: {known}", delivery, learns=known)
+
+    def _note_question(self, process: Process, parameters: Mapping[str, Any], row: Row) -> None:
+        """It stays unknown meanwhile; limits treat its question as they do an attempt."""
+        delivery, number = str(row["delivery_id"]), _number(row)
+        self.world.mark("claim: a question")
+        if self._asking.get(delivery) != parameters["lease_id"]:  # not the same statement once more
+            self._note_begin(delivery, str(row["destination_id"]), parameters)
+        self._asking[delivery] = parameters["lease_id"]
+        self._note_lease(process, row)
+        text = f"leases attempt {number}, a question"
+        self._log(process, text, delivery, learns=f"attempt {number} is to be asked")
 
     def _note_begin(self, delivery: str, destination: str, parameters: Mapping[str, Any]) -> None:
         clock, until = ((parameters[name] - EPOCH).total_seconds() for name in ("now", "leased_until"))
@@ -479,7 +500,7 @@ class Server:
     def _note_lease(self, process: Process, row: Row) -> None:
         self._attempts[str(row["delivery_id"])] = row["attempts_made"]
         key = (str(row["destination_id"]), row["idempotency_key"])
-        process.attempts[key] = (str(row["delivery_id"]), row["attempts_made"])
+        process.attempts[key] = (str(row["delivery_id"]), _number(row))
 
     def _note_recorded(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         moved = {str(row["delivery_id"]) for row in rows if row["tenant_id"] is None}  # the others are woken
@@ -490,9 +511,12 @@ class Server:
         for record in records:
             run = self._record_run(process, record, moved=moved)
             self.world.evidence.records.append(run)
-            self.world.mark(f"record: {run.outcome}, {'moved' if run.moved else 'only logged'}")
-            if run.next_state == "delivered" and run.number < self._attempts.get(run.delivery, 0):
+            what = "question" if run.asks else run.outcome
+            self.world.mark(f"record: {what}, {'moved' if run.moved else 'only logged'}")
+            if not run.asks and run.next_state == "delivered" and run.sends < self._attempts.get(run.delivery, 0):
                 self.world.mark("record: a success, after another attempt had begun")
+            if run.asks:
+                self._note_verdict(run, after.get(run.delivery, "unknown"))
             if run.delivery in after:
                 self._enter(run.delivery, after[run.delivery])
             self._note_change(run.delivery)
@@ -500,15 +524,24 @@ class Server:
             text = f"records attempt {run.number}: {run.outcome}, {done}"
             self._log(process, text, run.delivery, learns=f"attempt {run.number} is recorded: {run.outcome}")
 
+    def _note_verdict(self, run: RecordRun, becomes: str) -> None:
+        """A question has ended an unknown delivery, or has it sent again."""
+        if self.states.get(run.delivery) == "unknown" != becomes:
+            self.world.mark(f"verdict: {becomes}")
+            verdict = Verdict(at=self.world.now, delivery=run.delivery, number=run.number, becomes=becomes)
+            self.world.evidence.verdicts.append(verdict)
+
     def destination_of(self, delivery: str) -> str:
         """Whose it is, by its id."""
         return self._destinations[delivery]
 
-    def holding(self) -> list[tuple[str, str]]:
-        """Deliveries that have ended and hold back those behind them, with their states; the first ones first."""
+    def holding(self, *, also_asked: bool = False) -> list[tuple[str, str]]:
+        """Deliveries that have ended and hold back those behind them, with their states; the first ones first. Those
+        that a partner is to be asked about are left to that, or not."""
         rows = self._real.execute(
             "SELECT delivery_id, state FROM ordering_place JOIN delivery USING (delivery_id) "
-            "WHERE state IN ('failed', 'unknown') ORDER BY place"
+            "WHERE state IN ('failed', 'unknown') AND (ask_at IS NULL OR %s) ORDER BY place",
+            (also_asked,),
         )
         return [(str(row["delivery_id"]), row["state"]) for row in rows]
 
@@ -533,6 +566,10 @@ class Server:
             started_at=_seconds(record["started_at"]) or 0.0,
             moved=delivery in moved,
             state_before=self.states.get(delivery, ""),
+            sends=record.get("sends") or record["number"],
+            asks=record.get("kind") == "reconcile",
+            silent=bool(record.get("silent")),
+            ask_at=_seconds(record.get("ask_at")),
         )
 
     def _enter(self, delivery: str, state: str) -> None:
@@ -556,6 +593,12 @@ class Server:
 def name_of(statement: str) -> str:
     """What a statement is called here."""
     return next((name for line, name in _NAMES.items() if line in statement), "other")
+
+
+def _number(row: Row) -> int:
+    """The number of an attempt in the log, which counts questions too."""
+    number: int = row["attempts_made"] + (row.get("questions_made") or 0)
+    return number
 
 
 def _is_bare(record: Mapping[str, Any]) -> bool:

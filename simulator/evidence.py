@@ -31,7 +31,8 @@ class Arrival:
     it answered, None for nothing; `heard` that the answer was complete before the client gave up. `refused` means that
     the partner said in HTTP/2 that it did nothing. `again` marks the second arrival of one attempt, over a reused
     connection that had broken. `retry_after_seconds` is what the answer asked for, None where it did not, or in words
-    that mean nothing; `body` is that of the answer, unlike that of every other.
+    that mean nothing; `body` is that of the answer, unlike that of every other. A bank `rejects` it for ever, or is
+    `ready` to act once somebody asks.
     """
 
     at: float
@@ -48,12 +49,51 @@ class Arrival:
     again: bool = False
     retry_after_seconds: float | None = None
     body: bytes = b""
+    rejects: bool = False
+    ready: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """A question that reached a bank about the payment `key`, as attempt `number`, and what it `said` (bank.py).
+    `heard` says that the process which asked had the answer before it ended."""
+
+    at: float
+    process: str
+    destination: str
+    key: str
+    number: int
+    said: str
+    heard_at: float
+    heard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankAct:
+    """A bank carried out the payment `key`, because of the request of attempt `number`."""
+
+    at: float
+    destination: str
+    key: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A question that ended an unknown delivery, or had it sent again: `becomes` is its state then."""
+
+    at: float
+    delivery: str
+    number: int
+    becomes: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRun:
     """An outcome in a statement that recorded. `moved` says that the delivery was updated by it, or by an earlier run
-    of it; `state_before` is the delivery's state then."""
+    of it; `state_before` is the delivery's state then. `sends` is how many requests were sent by then, this one
+    included; it `asks` where it is of a question, and is `silent` where the partner said nothing; the next question
+    is planned for `ask_at`."""
 
     at: float
     process: str
@@ -66,6 +106,10 @@ class RecordRun:
     started_at: float
     moved: bool
     state_before: str
+    sends: int = 0
+    asks: bool = False
+    silent: bool = False
+    ask_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +197,8 @@ class RunEvidence:
     to; `resolved` are deliveries that somebody began to resolve, and when; `again` those that somebody wanted to be
     attempted once more, with the moments of their calls, and `repeated` is when such a call was told that they will be;
     `unstorable` are attempts (delivery and
-    number) that PostgreSQL refused in whatever form. `deliveries` and `attempts` are the rows at the end, `waiting`
+    number) that PostgreSQL refused in whatever form. `asked` are questions, `bank_acts` what banks did, `verdicts`
+    what the questions came to. `deliveries` and `attempts` are the rows at the end, `waiting`
     the deliveries that have a message left, `ended` how the run ended.
     """
 
@@ -172,6 +217,9 @@ class RunEvidence:
     again: dict[str, list[float]] = field(default_factory=dict)
     repeated: list[tuple[float, str]] = field(default_factory=list)
     lapses: list[Lapse] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    bank_acts: list[BankAct] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

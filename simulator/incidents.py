@@ -119,7 +119,8 @@ class Operator:
             self._world.scheduler.pause(ROUND_SECONDS)
 
     def _unfinished(self) -> bool:
-        return any(state in ("pending", "sending") for state in self._server.states.values())
+        to_ask = self._server.to_ask()
+        return bool(to_ask) or any(state in ("pending", "sending") for state in self._server.states.values())
 
     def _wake(self, *, overdue_seconds: int = OVERDUE_SECONDS) -> None:
         calm, after = self._world.weather.over, None
@@ -141,5 +142,9 @@ class Operator:
 
     def _without_message(self, overdue: Sequence[str]) -> list[str]:
         """Those of `overdue` that are unfinished and that no message will wake."""
-        waiting = self._queue.waiting()
-        return [name for name in overdue if name not in waiting and self._server.states[name] in ("pending", "sending")]
+        waiting, to_ask = self._queue.waiting(), self._server.to_ask()
+        return [
+            name
+            for name in overdue
+            if name not in waiting and (self._server.states[name] in ("pending", "sending") or name in to_ask)
+        ]

@@ -6,16 +6,28 @@ from uuid import UUID
 
 from domain.deliveries import Resolution
 from domain.destinations import DestinationState, Transition
-from domain.errors import DatabaseUnavailable, QueueUnavailable, Unavailable, WrongState
+from domain.errors import (
+    BeingAsked,
+    DatabaseUnavailable,
+    DestinationPaused,
+    Disabled,
+    NotNow,
+    QueueUnavailable,
+    Unavailable,
+    WrongState,
+)
 from domain.ids import DeliveryId, TenantId
+from flows.ask import ask
 from flows.audit import Actor
 from flows.control import cancel, resolve, retry
 from flows.destination_states import move
 from flows.services import Services
 from simulator.choices import MANAGERS
 from simulator.database import Server
+from simulator.evidence import Told
+from simulator.features import Feature
 from simulator.functions import Fleet, NoAnswer
-from simulator.setting import BY_ID, DESTINATIONS, Target
+from simulator.setting import BANKS, BY_ID, DESTINATIONS, Target, targets_of
 from simulator.world import World
 
 PAUSES_SECONDS = (5.0, 40.0, 300.0, 2_000.0)
@@ -41,12 +53,61 @@ class Managers:
             for _ in range(self._world.choices.of((0, 1, 3))):
                 at = within_seconds * self._world.choices.choose(20) / 20
                 self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._resolve_all))
+            self._plan_questions(within_seconds=within_seconds)
             if not self._world.choices.happens(_SHARE_PERCENT):
                 return
             for _ in range(self._world.choices.of((1, 2))):
-                target = self._world.choices.of(DESTINATIONS)
+                target = self._world.choices.of(targets_of(self._world.features))
                 at = within_seconds * self._world.choices.choose(20) / 20 * self._world.choices.of((0.05, 0.5))
                 self._world.scheduler.call_at(at, partial(self._begin, target))
+
+    def _plan_questions(self, *, within_seconds: float) -> None:
+        """Somebody wants to know at once what became of something; perhaps two at the same moment."""
+        if Feature.QUESTIONS not in self._world.features:
+            return
+        for _ in range(self._world.choices.of((0, 1, 3))):
+            at = within_seconds * self._world.choices.choose(20) / 20 * self._world.choices.of((0.1, 1.0))
+            for _ in range(self._world.choices.of((1, 2))):
+                self._world.scheduler.call_at(at, lambda: self._world.scheduler.spawn(self._ask))
+
+    def _ask(self) -> None:
+        self._world.scheduler.follow(MANAGERS)
+        unknown = [
+            delivery
+            for delivery, state in sorted(self._server.states.items())
+            if state == "unknown" and self._server.destination_of(delivery) in BANKS
+        ]
+        if not unknown:
+            return
+        delivery, asked_at = self._world.choices.of(unknown), self._world.now
+        target = BY_ID[self._server.destination_of(delivery)]
+
+        def work(services: Services, _: float) -> str:
+            delivery_id, actor = DeliveryId(UUID(delivery)), Actor(by="a token")
+            asked = ask(delivery_id, tenant_id=target.tenant_id, actor=actor, services=services)
+            return asked.delivery.state.value
+
+        self._world.log("manager", "manage", "asks about it now", delivery=delivery)
+        try:
+            state, _ = self._api.invoke(work, what="ask")
+        except (BeingAsked, DestinationPaused, Disabled, NotNow, WrongState, Unavailable, NoAnswer) as error:
+            self._world.mark(f"manager: cannot ask, {type(error).__name__}")
+            return
+        except Exception as error:  # noqa: BLE001 - the API would answer 500, which no fault of the schedule may cause
+            self._world.evidence.misuse.append(f"ask: {type(error).__name__}: {error}")
+            return
+        self._world.mark("manager: asks about a delivery")
+        told = Told(
+            asked_at=asked_at,
+            at=self._world.now,
+            caller="manager",
+            how="read",
+            tenant=str(target.tenant_id),
+            destination=target.name,
+            delivery=delivery,
+            state=state,
+        )
+        self._world.evidence.told.append(told)
 
     def activate(self) -> None:
         """Resumes and enables whatever is not active: a task of an operator, once faults have stopped."""
@@ -56,12 +117,14 @@ class Managers:
 
     def resolve(self) -> None:
         """Says of whatever holds back an order what became of it. Nothing here asks the partner: it is made up."""
-        for delivery, state in self._server.holding():
+        asks = Feature.QUESTIONS in self._world.features
+        hurried = asks and not self._world.weather.over and self._world.choices.choose(2) == 1
+        for delivery, state in self._server.holding(also_asked=hurried):
             as_what = self._world.choices.of((Resolution.FAILED, Resolution.DELIVERED))
             self._resolve(delivery, Resolution.FAILED if state == "failed" else as_what)
 
     def _resolve(self, delivery: str, as_what: Resolution) -> None:
-        tenant_id = next(target.tenant_id for target in DESTINATIONS if target.name == "held")
+        tenant_id = BY_ID[self._server.destination_of(delivery)].tenant_id
 
         def work(services: Services, _: float) -> None:
             delivery_id, actor = DeliveryId(UUID(delivery)), Actor(by="a token")

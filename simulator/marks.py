@@ -5,8 +5,10 @@ A simulator that quietly never does something would go on to prove that nothing 
 
 from collections.abc import Mapping
 
+from simulator.bank import ABSENT, EXECUTED, OTHER, REJECTED, SILENT
 from simulator.faults import WEATHERS, Kind
-from simulator.partner import BEHAVIOURS
+from simulator.features import Feature
+from simulator.partner import BEHAVIOURS, OF_BANKS
 from simulator.promises import CHANGES
 
 SEEDS_NEEDED = 3000
@@ -15,6 +17,8 @@ RARE = frozenset({"state: pending -> failed"})
 RARE_SEEDS_NEEDED = 20_000
 
 _OTHERS = (
+    "bank: begins to act when it is asked",
+    "bank: is wholly away",
     "batch: ends with NoAnswer",
     "batch: ends with QueueUnavailable",
     "batch: carries one outcome several times",
@@ -25,6 +29,7 @@ _OTHERS = (
     "caller: reads another tenant's delivery",
     "caller: uses a key for something else",
     "caller: waits",
+    "claim: a question",
     "claim: delivered, not leased",
     "claim: failed, not leased",
     "claim: fresh",
@@ -52,7 +57,10 @@ _OTHERS = (
     "lambda: a thread is frozen after the invocation",
     "lambda: api timed out",
     "lambda: worker timed out",
+    "manager: asks about a delivery",
     "manager: cancels a delivery",
+    "manager: cannot ask, BeingAsked",
+    "manager: cannot ask, WrongState",
     "manager: enables a destination",
     "manager: pauses a destination",
     "manager: resolves as delivered",
@@ -70,6 +78,8 @@ _OTHERS = (
     "partner: the process ended before it had sent the request",
     "state: failed -> pending",
     "state: unknown -> pending",
+    "record: question, moved",
+    "record: question, only logged",
     "record: answered, moved",
     "record: answered, only logged",
     "record: refused by PostgreSQL",
@@ -89,6 +99,9 @@ _OTHERS = (
     "told: not now",
     "told: read",
     "told: replayed",
+    "verdict: delivered",
+    "verdict: failed",
+    "verdict: pending",
     "wake-up: after an outage",
     "wake-up: carries an outcome",
     "wake-up: hops",
@@ -100,7 +113,9 @@ EXPECTED = frozenset(
     {
         *_OTHERS,
         *(f"fault: {kind.name}" for kind in Kind),
-        *(f"partner: {behaviour}" for behaviour in BEHAVIOURS),
+        *(f"feature: {feature.name}" for feature in Feature),
+        *(f"partner: {behaviour}" for behaviour in (*BEHAVIOURS, *OF_BANKS)),
+        *(f"bank: {said}" for said in (EXECUTED, REJECTED, ABSENT, *SILENT, *OTHER)),
         *(f"state: {before} -> {after}" for before, after in CHANGES),
         *(f"weather: {name}" for name in WEATHERS),
     }

@@ -79,4 +79,23 @@ MEANINGS: Mapping[str, str] = {
         "nothing raises what the code does not expect (DeliveryFaults is 0)"
     ),
     "counts are right": "where nothing went wrong, each metric equals what happened",
+    "verdicts are true": (
+        "reconciliation never calls undone, and never sends again, what the partner did or may yet do; and never calls "
+        "done what it did not"
+    ),
+    "verdicts are the partner's": (
+        "only the partner's own words about that delivery end it, in an answer that came whole; by its absence it is "
+        "sent again or fails, as its destination says and its attempts allow"
+    ),
+    "absence waits": (
+        "absence counts absent_after seconds after the delivery became unknown, and as long after the partner's first "
+        "statement"
+    ),
+    "questions end": (
+        "at rest no question is planned; what is still unknown is so because its partner has said all along what no "
+        "rule takes"
+    ),
+    "questions are no attempts": (
+        "a question is about the key of a delivery, is logged as a question, and one at a time is on its way"
+    ),
 }

@@ -204,6 +204,16 @@ _MUTANTS = (
         ("made.outcome <> 'unknown' AND delivery.attempts_made = made.sends", "made.outcome <> 'unknown'"),
     ),
     _mutant(
+        "the success of an earlier attempt is only logged",
+        _RECORD,
+        ("OR NOT made.asks AND made.next_state = 'delivered' AND delivery.attempts_made > made.sends", "OR FALSE"),
+    ),
+    _mutant(
+        "the success of an earlier attempt is forgotten when another one ends",
+        _RECORD,
+        ("WHEN delivery.delivered_by IS NOT NULL THEN 'delivered'", "WHEN FALSE THEN 'delivered'"),
+    ),
+    _mutant(
         "a lapse is recorded although its outcome is under way",
         "flows.attempt:_may_be_answered",
         ("return claim.lapsed and due[claim.delivery_id].wakeup.after_outage", "return False"),
@@ -337,6 +347,57 @@ _MUTANTS = (
         "a slot is free before its attempt has ended",
         _CLAIM,
         ("%(lease_id)s, %(leased_until)s, %(share)s", "%(lease_id)s, %(now)s, %(share)s"),
+    ),
+    # Asked and not understood
+    _mutant(
+        "absent without a rule's words",
+        "domain.questions:_holds",
+        ("return all(", "return rule.status == 404 or all("),
+    ),
+    _mutant(
+        "absence counts before its time",
+        "domain.questions:_absence_counts_from",
+        ("return max(", "return now if question else max("),
+    ),
+    _mutant(
+        "absence is not asked for once more",
+        "domain.questions:_absence_counts_from",
+        ("max(question.unknown_since, first_answered_at)", "question.unknown_since"),
+    ),
+    _mutant(
+        "what an idle partner says is believed",
+        "domain.questions:_speaks",
+        ("return answer.complete and is_about_it and answer.status not in ABOUT_THE_QUESTION", "return True"),
+    ),
+    _mutant(
+        "silence is absence",
+        "domain.questions:meaning",
+        ("        return Meaning.SILENT\n    content", "        return Meaning.ABSENT\n    content"),
+    ),
+    _mutant(
+        "a question counts as a send",
+        "flows.judge:_attempt",
+        ("AttemptKind.SEND if claim.question is None else AttemptKind.RECONCILE", "AttemptKind.SEND"),
+    ),
+    _mutant(
+        "a question takes one of the attempts",
+        _CLAIM,
+        ("free.fresh AND NOT free.asks THEN attempts_made + 1", "free.fresh THEN attempts_made + 1"),
+    ),
+    _mutant(
+        "two ask at once",
+        _CLAIM,
+        ("AND (delivery.asking_until IS NULL OR delivery.asking_until <= %(now)s)", ""),
+    ),
+    _mutant(
+        "what is sent again has another key",
+        "flows.prepare:_headers",
+        ("claim.idempotency_key),)", 'claim.idempotency_key + "-2" * (claim.attempts_made > 1)),)'),
+    ),
+    _mutant(
+        "nobody wakes the next question",
+        "flows.settle:retry",
+        ("if isinstance(attempt.verdict, Held) and attempt.verdict.ask_at is not None:", "if False:"),
     ),
     _mutant(
         "a delay is not cut to what SQS allows",

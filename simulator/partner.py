@@ -14,6 +14,7 @@ from uuid import UUID
 
 from domain.outcomes import Answered, Exchange, Headers, Outcome, Refused, Timings, Unknown, Unreachable
 from egress.client import OutboundRequest
+from simulator.bank import Banks, asked_about
 from simulator.evidence import Arrival
 from simulator.faults import LATE_RECORDS, LATENCIES_SECONDS
 from simulator.trace import ARRIVAL
@@ -46,6 +47,21 @@ BEHAVIOURS = (
     "answers slowly",
     "gets it twice",
 )
+# And what only banks do (bank.py)
+OF_BANKS = ("does it when it is asked", "rejects it, and the reply is lost")
+# What leads to questions
+_UNKNOWN = (
+    *OF_BANKS,
+    *OF_BANKS,
+    "gets nothing",
+    "gets nothing",
+    "errs, done",
+    "does it, and the reply is lost",
+    "does it, and answers too late",
+    "does it later",
+    "does it later",
+)
+_LEAST_TROUBLE_PERCENT = 60  # of a bank
 # What changes most when it is recorded late.
 TELLING = (
     "refuses for now",
@@ -68,7 +84,15 @@ class Flight:
 class Partners:
     """All partners of a run. `trouble_percent` is how often one does not simply do what it is asked to."""
 
-    def __init__(self, world: World, *, trouble_percent: int, idempotent: frozenset[str]) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        trouble_percent: int,
+        idempotent: frozenset[str],
+        banks: frozenset[str] = frozenset(),
+    ) -> None:
+        self._banks = Banks(world, banks)
         self._world = world
         self._trouble_percent = trouble_percent
         self._idempotent = idempotent
@@ -78,9 +102,27 @@ class Partners:
         """Lets `request` take its course."""
         if GUARDED in request.url:
             return self._ends(0.0, Refused(reason="the address is private"), reached=False)
-        behaviour = self._behaviour()
+        destination = destination_of(request)
+        if destination in self._banks:
+            return self._sent_to_bank(request, process, destination)
+        return self._flight(self._behaviour(), request, process)
+
+    def _flight(self, behaviour: str, request: OutboundRequest, process: Process) -> Flight:
         self._world.mark(f"partner: {behaviour}")
         return self._flights[behaviour](self, request, process)
+
+    def _sent_to_bank(self, request: OutboundRequest, process: Process, destination: str) -> Flight:
+        if asked_about(request) is not None:
+            seconds, outcome = self._banks.answer(request, process, destination)
+            return self._ends(seconds, outcome, reached=not isinstance(outcome, Unreachable))
+        if self._banks.is_away(destination):
+            return self._flight(self._world.choices.of(("is unreachable", "gets nothing")), request, process)
+        if self._banks.has_rejected(destination, key_of(request)):
+            return self._answered(request, process, status=422, acts=False)
+        troubled = self._world.choices.happens(max(self._trouble_percent, _LEAST_TROUBLE_PERCENT))
+        if self._world.weather.over or not troubled:
+            return self._flight(BEHAVIOURS[0], request, process)
+        return self._flight(self._world.choices.of((*_UNKNOWN, *BEHAVIOURS[1:])), request, process)
 
     def _behaviour(self) -> str:
         if self._world.weather.over or not self._world.choices.happens(self._trouble_percent):
@@ -155,9 +197,17 @@ class Partners:
         self._arrives(request, process, acts=True)
         return self._answered(request, process, status=self._good(), acts=True, after=self._latency(), again=True)
 
+    def _does_it_when_asked(self, request: OutboundRequest, process: Process) -> Flight:
+        self._arrives(request, process, ready=True)
+        return self._ends(self._silence(request), Unknown(reason="the connection was closed before any answer"))
+
+    def _rejects_silently(self, request: OutboundRequest, process: Process) -> Flight:
+        self._arrives(request, process, rejects=True)
+        return self._ends(self._silence(request), Unknown(reason="the connection was closed before any answer"))
+
     _flights: ClassVar["Mapping[str, Callable[[Partners, OutboundRequest, Process], Flight]]"] = dict(
         zip(
-            BEHAVIOURS,
+            (*BEHAVIOURS, *OF_BANKS),
             (
                 _answers,
                 _refuses_for_now,
@@ -174,6 +224,8 @@ class Partners:
                 _cuts_off,
                 _answers_slowly,
                 _gets_it_twice,
+                _does_it_when_asked,
+                _rejects_silently,
             ),
             strict=True,
         )
@@ -208,6 +260,8 @@ class Partners:
         retry_after: str = "",
         refused: bool = False,
         again: bool = False,
+        rejects: bool = False,
+        ready: bool = False,
         after: float | None = None,
     ) -> Arrival:
         key, destination = key_of(request), destination_of(request)
@@ -222,6 +276,8 @@ class Partners:
             status=status,
             refused=refused,
             again=again,
+            rejects=rejects,
+            ready=ready,
             retry_after_seconds=self._asked_for(retry_after),
             body=_answer_body(destination, key, process),
         )
@@ -260,6 +316,8 @@ class Partners:
         known = (arrival.destination, arrival.key)
         if arrival.refused:
             return "refuses the stream"
+        if arrival.destination in self._banks:
+            return self._banks.act(arrival)
         if known in self._done and arrival.destination in self._idempotent:
             self._world.mark("partner: recognizes a repeat")
             arrival.acted = False
@@ -315,5 +373,6 @@ def destination_of(request: OutboundRequest) -> str:
 
 
 def key_of(request: OutboundRequest) -> str:
-    """Its idempotency key."""
-    return next(value for name, value in request.headers if name == "Idempotency-Key")
+    """Its idempotency key, or that of the payment which it asks about."""
+    keys = (value for name, value in request.headers if name == "Idempotency-Key")
+    return next(keys, None) or asked_about(request) or ""

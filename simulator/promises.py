@@ -13,8 +13,15 @@ from itertools import pairwise
 from typing import Any
 
 from domain.deliveries import fingerprint
-from simulator.evidence import Arrival, Invocation, RecordRun, RunEvidence, Told
+from simulator.evidence import Arrival, BankAct, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind, Seam
+from simulator.promises_of_questions import (
+    absence_waits,
+    questions_are_no_attempts,
+    questions_end,
+    verdicts_are_the_partners,
+    verdicts_are_true,
+)
 from simulator.setting import BY_ID, DESTINATIONS
 from simulator.trace import Broken, clock_time
 from simulator.world import EPOCH, STALLS_SECONDS
@@ -69,6 +76,32 @@ class Facts:
         self.rows: dict[str, Mapping[str, Any]] = {str(row["delivery_id"]): row for row in evidence.deliveries}
 
     @cached_property
+    def by_key(self) -> Mapping[tuple[str, str], str]:
+        """Deliveries, by destination and idempotency key."""
+        return {(str(row["destination_id"]), row["idempotency_key"]): name for name, row in self.rows.items()}
+
+    @cached_property
+    def bank_acts(self) -> Mapping[str, Sequence[BankAct]]:
+        """What banks carried out, by delivery."""
+        found: dict[str, list[BankAct]] = defaultdict(list)
+        for act in self.evidence.bank_acts:
+            found[self.by_key.get((act.destination, act.key), "no delivery")].append(act)
+        return found
+
+    @cached_property
+    def sends(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The attempts to send in the log, without questions, by delivery and in their order."""
+        return {
+            name: [row for _, row in sorted(rows.items()) if row["kind"] == "send"]
+            for name, rows in self.attempts.items()
+        }
+
+    def lives(self, process: str, *, at: float) -> bool:
+        """Whether it ran then, and ended in its own time."""
+        made = self.invocation(process, at=at)
+        return made is not None and made.result not in ("crashed", "timed out", "running")
+
+    @cached_property
     def lapses(self) -> Set[tuple[str, int]]:
         """The attempts that were found lapsed."""
         return {(lapse.delivery, lapse.number) for lapse in self.evidence.lapses}
@@ -84,10 +117,9 @@ class Facts:
     @cached_property
     def arrivals(self) -> Mapping[str, Sequence[Arrival]]:
         """What reached the partner, by delivery, in the order of the attempts."""
-        by_key = {(str(row["destination_id"]), row["idempotency_key"]): name for name, row in self.rows.items()}
         found: dict[str, list[Arrival]] = defaultdict(list)
         for arrival in self.evidence.arrivals:
-            found[by_key.get((arrival.destination, arrival.key), "no delivery")].append(arrival)
+            found[self.by_key.get((arrival.destination, arrival.key), "no delivery")].append(arrival)
         return {name: sorted(each, key=lambda arrival: (arrival.number, arrival.at)) for name, each in found.items()}
 
     @cached_property
@@ -106,8 +138,14 @@ class Facts:
         ]
 
     def wanted_again(self, delivery: str, *, since: float, until: float) -> bool:
-        """Whether somebody wanted one more attempt of it in this time: then a repeat is theirs."""
-        return any(since <= at <= until for at in self.evidence.again.get(delivery, ()))
+        """Whether somebody wanted one more attempt of it in this time, or its partner said that it has nothing: then a
+        repeat is theirs."""
+        return any(since <= at <= until for at in (*self.evidence.again.get(delivery, ()), *self._asked_for(delivery)))
+
+    def _asked_for(self, delivery: str) -> Iterator[float]:
+        for verdict in self.evidence.verdicts:
+            if verdict.delivery == delivery and verdict.becomes == "pending":
+                yield verdict.at
 
     def tenant(self, delivery: str) -> str:
         """Whose it is."""
@@ -329,27 +367,52 @@ def no_attempt_too_many(facts: Facts) -> Iterator[Broken]:
     """docs/api.md, "When it is tried again": ten attempts, one for a call that is passed through; the numbers in the
     row and in the log are those of the attempts that were made."""
     for delivery, row in facts.rows.items():
-        numbers = sorted(facts.attempts.get(delivery, {}))
+        sends = facts.sends.get(delivery, ())
         sent = {arrival.number for arrival in facts.arrivals.get(delivery, ())}
         if max(len(sent), row["attempts_made"]) > row["attempts_allowed"]:
             text = f"{row['attempts_made']} attempts, {row['attempts_allowed']} allowed"
             yield _broken("no attempt too many", text, delivery)
-        if row["state"] not in ("pending", "sending") and numbers != list(range(1, row["attempts_made"] + 1)):
+        if row["state"] not in ("pending", "sending") and not _numbers_agree(facts, row):
+            numbers = [attempt["number"] for attempt in sends]
             text = f"the row counts {row['attempts_made']} attempts, the log has the numbers {numbers}"
             yield _broken("numbers agree", text, delivery)
+
+
+def _numbers_agree(facts: Facts, row: Mapping[str, Any]) -> bool:
+    """Questions have numbers of their own between those of attempts; one whose worker stopped is not in the log."""
+    numbers = [attempt["number"] for attempt in facts.sends.get(str(row["delivery_id"]), ())]
+    if not row["questions_made"]:
+        return numbers == list(range(1, row["attempts_made"] + 1))
+    last = max(facts.attempts.get(str(row["delivery_id"]), {}), default=0)
+    return bool(len(numbers) == row["attempts_made"] and last <= row["attempts_made"] + row["questions_made"])
 
 
 def states_agree_with_the_log(facts: Facts) -> Iterator[Broken]:
     """docs/api.md, "Deliveries and what becomes of them": what a final state means is what the last attempt says."""
     for delivery, row in facts.rows.items():
-        last = facts.attempts.get(delivery, {}).get(row["attempts_made"])
+        last = next(iter(facts.sends.get(delivery, ())[-1:]), None)
         if last is None or row["state"] in ("pending", "sending") or delivery in facts.evidence.resolved:
+            continue
+        if (verdict := _final_verdict(facts, delivery)) is not None:
+            if row["state"] != verdict:
+                yield _broken(
+                    "states agree with the log", f"its partner said {verdict}, it is {row['state']}", delivery
+                )
             continue
         if row["state"] not in _meant(facts, row, last):
             text = f"it is {row['state']}, and the last attempt was {last['outcome']} {last['status'] or ''}".rstrip()
             yield _broken("states agree with the log", text, delivery)
         if row["finished_at"] is None:
             yield _broken("states agree with the log", f"it is {row['state']}, and nothing says since when", delivery)
+
+
+def _final_verdict(facts: Facts, delivery: str) -> str | None:
+    """How its partner's word ended it; None where it did not, or the delivery was sent again after that."""
+    final = [verdict for verdict in facts.evidence.verdicts if verdict.delivery == delivery][-1:]
+    if not final or final[0].becomes == "pending":
+        return None
+    went_on = any(at > final[0].at for at, _ in facts.states.get(delivery, ()))
+    return None if went_on else final[0].becomes
 
 
 def _meant(facts: Facts, row: Mapping[str, Any], last: Mapping[str, Any]) -> frozenset[str]:
@@ -376,8 +439,8 @@ def _succeeded_before(facts: Facts, row: Mapping[str, Any]) -> bool:
     failed_at = min((at for at, state in facts.states.get(delivery, ()) if state == "failed"), default=float("inf"))
     return any(
         record.at < failed_at and record.next_state == "delivered"
-        for number in range(1, row["attempts_made"])
-        for record in facts.records.get((delivery, number), ())
+        for attempt in facts.sends.get(delivery, ())[:-1]
+        for record in facts.records.get((delivery, attempt["number"]), ())
     )
 
 
@@ -385,8 +448,8 @@ def _succeeded_ever(facts: Facts, row: Mapping[str, Any]) -> bool:
     """Where it had failed, and is attempted once more, the success of an earlier attempt counts again."""
     return any(
         record.next_state == "delivered"
-        for number in range(1, row["attempts_made"] + 1)
-        for record in facts.records.get((str(row["delivery_id"]), number), ())
+        for attempt in facts.sends.get(str(row["delivery_id"]), ())
+        for record in facts.records.get((str(row["delivery_id"]), attempt["number"]), ())
     )
 
 
@@ -499,7 +562,7 @@ def retries_keep_their_schedule(facts: Facts) -> Iterator[Broken]:
     nothing before its time."""
     for (delivery, number), records in facts.records.items():
         for record in records:
-            if record.next_due_at is not None and delivery in facts.rows:
+            if record.next_due_at is not None and not record.asks and delivery in facts.rows:
                 yield from _within_bounds(facts, record)
         due = [record.next_due_at for record in records if record.moved and record.next_due_at is not None]
         following = [arrival for arrival in facts.arrivals.get(delivery, ()) if arrival.number == number + 1]
@@ -645,7 +708,7 @@ def _last_turn(facts: Facts, delivery: str) -> float:
 def _dues(facts: Facts) -> Iterator[tuple[str, float, float]]:
     """Deliveries with the first and the last moment for which a message must have been queued."""
     for record in facts.evidence.records:
-        due_at = record.next_due_at
+        due_at = record.next_due_at or record.ask_at
         direct = due_at is not None and due_at - record.at < LONGEST_HOP_SECONDS
         if due_at is not None and direct and record.moved and _queued_first(facts, record):
             yield record.delivery, due_at, max(due_at, record.at) + _stalled_seconds(facts, record)
@@ -696,7 +759,7 @@ def a_lapse_waits_after_an_outage(facts: Facts) -> Iterator[Broken]:
 
 
 def _within_bounds(facts: Facts, record: RecordRun) -> Iterator[Broken]:
-    delay = SCHEDULE_SECONDS[min(record.number, len(SCHEDULE_SECONDS) - 1)]
+    delay = SCHEDULE_SECONDS[min(record.sends, len(SCHEDULE_SECONDS) - 1)]
     asked = _asked(facts, record)
     assert record.next_due_at is not None
     earliest = record.started_at + max(delay * (1 - JITTER), asked - SKEW_SECONDS)  # a date is by the partner's clock
@@ -760,6 +823,8 @@ def counts_are_right(facts: Facts) -> Iterator[Broken]:
             "DeliveriesAccepted": len(facts.rows),
             **{f"Attempts{outcome.capitalize()}": count for outcome, count in _outcomes(facts).items()},
             **{f"Deliveries{state.capitalize()}": count for state, count in _states(facts).items()},
+            "QuestionsAsked": sum(row["kind"] == "reconcile" for row in facts.evidence.attempts),
+            "DeliveriesReconciled": len(facts.evidence.verdicts),
         }
     )
     counts = facts.evidence.counts
@@ -796,6 +861,11 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     statements_stay_few,
     nothing_is_misused,
     counts_are_right,
+    verdicts_are_true,
+    verdicts_are_the_partners,
+    absence_waits,
+    questions_end,
+    questions_are_no_attempts,
 )
 
 
@@ -820,8 +890,15 @@ def _repeats(facts: Facts) -> Iterator[tuple[str, Arrival, Arrival]]:
         if delivery in facts.rows:
             for first, second in pairwise(arrivals):
                 own = second.number == first.number and facts.repeats(delivery) == "always"
-                if not (own or facts.wanted_again(delivery, since=first.at, until=second.at)):
+                since = min(first.at, _begun_before(facts, delivery, until=second.at))  # it may arrive late
+                if not (own or facts.wanted_again(delivery, since=since, until=second.at)):
                     yield delivery, first, second
+
+
+def _begun_before(facts: Facts, delivery: str, *, until: float) -> float:
+    """When the attempt before the last one of that time began."""
+    begun = [at for at, state in facts.states.get(delivery, ()) if state == "sending" and at <= until]
+    return begun[-2] if len(begun) > 1 else until
 
 
 def _not_processed(arrival: Arrival) -> bool:
@@ -959,11 +1036,13 @@ def _named(told: Told, row: Mapping[str, Any]) -> str:
 
 
 def _outcomes(facts: Facts) -> Mapping[str, int]:
-    return Counter(row["outcome"] for row in facts.evidence.attempts)
+    return Counter(row["outcome"] for row in facts.evidence.attempts if row["kind"] == "send")
 
 
 def _states(facts: Facts) -> Mapping[str, int]:
-    return Counter(row["state"] for row in facts.evidence.deliveries)
+    """How attempts ended deliveries."""
+    ended = [after for _, _, before, after in facts.evidence.changes if before == "sending"]
+    return Counter(after for after in ended if after not in UNFINISHED)
 
 
 def _broken(promise: str, text: str, delivery: str) -> Broken:

@@ -499,7 +499,7 @@ _MUTANTS = (
     PermanentMutant(
         name="absent before absent_after",
         function=f"{_QUESTIONS}:_absence_counts_from",
-        edits=(("return max(", "return asked_at if question else max("),),
+        edits=(("return max(", "return now if question else max("),),
     ),
     PermanentMutant(
         name="again with another key",

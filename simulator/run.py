@@ -13,6 +13,7 @@ from simulator.choices import Choices
 from simulator.database import Server
 from simulator.evidence import RunEvidence
 from simulator.faults import LATE_RECORDS, draw_weather
+from simulator.features import Feature, draw_features
 from simulator.functions import API_SECONDS, Fleet, Pollers
 from simulator.incidents import Incidents, Operator
 from simulator.managers import Managers
@@ -20,7 +21,7 @@ from simulator.partner import Partners
 from simulator.promises import broken_promises
 from simulator.scheduler import NeverEnds, Scheduler
 from simulator.seams import STAGE, seams
-from simulator.setting import IDEMPOTENT, RealConnection, emptied
+from simulator.setting import BANKS, IDEMPOTENT, RealConnection, emptied
 from simulator.sqs import ModelledQueue
 from simulator.trace import Story
 from simulator.world import World
@@ -65,12 +66,17 @@ def play(source: int | Sequence[int], connection: RealConnection) -> RunResult:
 
 
 def _live(choices: Choices, connection: RealConnection) -> World:
-    world = World(choices=choices, scheduler=Scheduler(choices), weather=draw_weather(choices))
+    weather = draw_weather(choices)
+    features = draw_features(choices, weather)
+    world = World(choices=choices, scheduler=Scheduler(choices), weather=weather, features=features)
+    for feature in sorted(features, key=lambda each: each.name):
+        world.mark(f"feature: {feature.name}")
     world.mark(f"weather: {world.weather.name}")
     server, queue = Server(world, connection), ModelledQueue(world)
     STAGE.world, STAGE.server, STAGE.queue = world, server, queue
     troubles = TROUBLE_WITH_LATE_RECORDS if world.weather.theme == LATE_RECORDS else TROUBLE_PERCENTS
-    partners = Partners(world, trouble_percent=choices.of(troubles), idempotent=IDEMPOTENT)
+    banks = BANKS if Feature.QUESTIONS in features else frozenset()
+    partners = Partners(world, trouble_percent=choices.of(troubles), idempotent=IDEMPOTENT, banks=banks)
     api = Fleet("api", world, partners, server, timeout_seconds=API_SECONDS)
     workers = Fleet("worker", world, partners, server, timeout_seconds=WORKER_TIMEOUT_SECONDS)
     faults_until = choices.of(FAULTS_UNTIL_SECONDS)

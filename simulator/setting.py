@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -18,11 +18,13 @@ from domain.ids import DestinationId, TenantId
 from domain.limits import CircuitBreaker, Limits
 from domain.options import PLAIN, DestinationOptions
 from domain.ordering import AfterFailure, Ordering
+from domain.reconcile import AnswerRule, Condition, OnAbsent, Reconcile
 from domain.windows import SendingWindow
 from egress.credentials import seal_auth
 from local.postgres import Postgres
 from local.stopping import unstopped
 from runtime.settings import DatabaseSettings
+from simulator.features import Feature
 from simulator.functions import SEAL_KEY
 from simulator.partner import GUARDED
 from simulator.world import EPOCH
@@ -30,7 +32,7 @@ from simulator.world import EPOCH
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A destination, as callers and promises know it."""
+    """A destination, as callers and promises know it. Only runs that have its `feature` use it."""
 
     tenant_id: TenantId
     destination_id: DestinationId
@@ -42,6 +44,13 @@ class Target:
     bearer: bool = False
     host: str = "partner.example"
     options: DestinationOptions = PLAIN
+    feature: Feature | None = None
+
+
+def _rule(status: int, **wanted: object) -> AnswerRule:
+    return AnswerRule(
+        status=status, where=tuple(Condition(pointer=f"/{name}", values=(value,)) for name, value in wanted.items())
+    )
 
 
 def _target(tenant: int, number: int, name: str, guarantee: Guarantee, **more: object) -> Target:
@@ -67,6 +76,28 @@ _HOURS = DestinationOptions(
     ),
 )
 _SLOW = DestinationOptions(limits=Limits(rate=0.2, burst=2))
+ABSENT_AFTER_SECONDS = 600.0
+_ASKED = Reconcile(
+    path="/payments/{idempotency_key}",
+    received=(_rule(200, key="{idempotency_key}", state="executed"),),
+    rejected=(_rule(200, key="{idempotency_key}", state="rejected"),),
+    absent=(
+        _rule(404, code="payment_not_found"),
+        AnswerRule(
+            status=200,
+            where=(Condition(pointer="/payments", values=([],)), Condition(pointer="/next", values=(None,))),
+        ),
+    ),
+    absent_after=ABSENT_AFTER_SECONDS,
+    after=(30.0, 120.0, 300.0, 900.0, 3_600.0),
+)
+_BANK = DestinationOptions(reconcile=_ASKED)
+_CLEARING = DestinationOptions(reconcile=replace(_ASKED, on_absent=OnAbsent.AGAIN), ordering=Ordering())
+_HOUSE = DestinationOptions(
+    reconcile=_ASKED,
+    limits=Limits(concurrency=2),
+    circuit_breaker=CircuitBreaker(failure_ratio=0.5, minimum_attempts=4, open_seconds=40),
+)
 DESTINATIONS = (
     _target(0, 1, "auto", Guarantee.AUTO),
     _target(0, 2, "once", Guarantee.AT_MOST_ONCE),
@@ -78,9 +109,21 @@ DESTINATIONS = (
     _target(1, 8, "guarded", Guarantee.AT_LEAST_ONCE, host=GUARDED),
     _target(0, 9, "held", Guarantee.AUTO, options=_HOLDING),
     _target(1, 10, "hours", Guarantee.AT_LEAST_ONCE, options=_HOURS),
+    _target(0, 11, "bank", Guarantee.AT_MOST_ONCE, options=_BANK, feature=Feature.QUESTIONS),
+    _target(0, 12, "clearing", Guarantee.AT_MOST_ONCE, options=_CLEARING, feature=Feature.QUESTIONS),
+    _target(1, 13, "house", Guarantee.AUTO, options=_HOUSE, feature=Feature.QUESTIONS),
 )
 IDEMPOTENT = frozenset(str(target.destination_id) for target in DESTINATIONS if target.idempotent)
+BANKS = frozenset(str(target.destination_id) for target in DESTINATIONS if target.options.reconcile is not None)
 BY_ID = {str(target.destination_id): target for target in DESTINATIONS}
+_SHARE = 3  # how much more often than others the destinations of a feature are chosen where a run has it
+
+
+def targets_of(features: frozenset[Feature]) -> tuple[Target, ...]:
+    """Those that callers of a run choose from."""
+    usual = [target for target in DESTINATIONS if target.feature is None]
+    return (*usual, *(target for target in DESTINATIONS if target.feature in features for _ in range(_SHARE)))
+
 
 # By the right of the owner, as the role of the functions may delete nothing; what depends on a delivery goes with it.
 _EMPTY = """

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from simulator.choices import Choices
 from simulator.evidence import FaultStruck, Invocation, RunEvidence
 from simulator.faults import Kind, Seam, Weather
+from simulator.features import Feature
 from simulator.scheduler import Killed, Sandbox, Scheduler
 from simulator.trace import FAULT, Event
 
@@ -37,6 +38,7 @@ class World:
     events: list[Event] = field(default_factory=list)
     marks: Counter[str] = field(default_factory=Counter)
     happen: Callable[[Kind], None] = field(default=lambda _: None)
+    features: frozenset[Feature] = frozenset()
 
     @property
     def now(self) -> float:

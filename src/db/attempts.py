@@ -155,7 +155,8 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 questions_answered = CASE WHEN made.asks AND made.silent THEN questions_answered
                                           WHEN made.asks THEN coalesce(questions_answered, 0) + 1 END,
                 first_answered_at = CASE WHEN made.asks AND made.silent THEN first_answered_at
-                                         WHEN made.asks THEN coalesce(first_answered_at, made.started_at) END,
+                                         -- By now the partner was asked, however long that took after started_at.
+                                         WHEN made.asks THEN coalesce(first_answered_at, %(now)s) END,
                 resolution = CASE WHEN NOT made.asks OR made.next_state = 'unknown' THEN resolution
                                   WHEN made.next_state <> 'pending' THEN made.next_state
                                   WHEN delivery.payload IS NULL THEN 'again' ELSE 'failed' END,

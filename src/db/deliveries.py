@@ -331,7 +331,7 @@ def claim(
                CASE WHEN leased.asks THEN leased.metadata END AS metadata,
                CASE WHEN leased.asks THEN leased.finished_at END AS unknown_since,
                CASE WHEN leased.asks THEN leased.questions_answered END AS questions_answered,
-               CASE WHEN leased.asks THEN leased.first_answered_at END AS first_asked_at,
+               CASE WHEN leased.asks THEN leased.first_answered_at END AS first_answered_at,
                CASE WHEN leased.asks
                     THEN (SELECT silent_since FROM destination_flow AS flow
                           WHERE flow.destination_id = leased.destination_id) END AS silent_since,
@@ -1095,7 +1095,7 @@ def _question(row: Mapping[str, Any]) -> OpenQuestion:
         unknown_since=row["unknown_since"],
         answered=row["questions_answered"] or 0,
         rank=row["rank"],
-        first_asked_at=row["first_asked_at"],
+        first_answered_at=row["first_answered_at"],
         silent_since=row["silent_since"],
         answer_body=row["answer_body"],
     )

@@ -113,7 +113,7 @@ def verdict_on(
         case Meaning.REJECTED:
             return Failed()
         case Meaning.ABSENT:
-            counts_from = _absence_counts_from(reconcile, question, asked_at=asked_at)
+            counts_from = _absence_counts_from(reconcile, question, now=now)
             if asked_at >= counts_from:
                 return RetryAt(at=now) if on_absent is OnAbsent.AGAIN else Failed()
             planned = _next_question_at(reconcile, question, now=now, chance=chance)
@@ -124,11 +124,11 @@ def verdict_on(
     return Held(ask_at=_next_question_at(reconcile, question, now=now, chance=chance))
 
 
-def _absence_counts_from(reconcile: Reconcile, question: OpenQuestion, *, asked_at: datetime) -> datetime:
+def _absence_counts_from(reconcile: Reconcile, question: OpenQuestion, *, now: datetime) -> datetime:
     """From when on a question must have been asked for the partner's word that it has nothing. It is to be late enough
-    after the attempt, and after the first question too: a partner may begin to act when it is asked."""
-    first_asked_at = question.first_asked_at or asked_at
-    return max(question.unknown_since, first_asked_at) + timedelta(seconds=reconcile.absent_after)
+    after the attempt, and after the first answer too: a partner may begin to act when it is asked."""
+    first_answered_at = question.first_answered_at or now
+    return max(question.unknown_since, first_answered_at) + timedelta(seconds=reconcile.absent_after)
 
 
 def _next_question_at(reconcile: Reconcile, question: OpenQuestion, *, now: datetime, chance: float) -> datetime | None:

@@ -82,10 +82,10 @@ class OpenQuestion:
     """What a question about a delivery is made of.
 
     `unknown_since` is when the last attempt had ended and was recorded. `answered` counts the questions since then that
-    the partner answered with a statement; `first_asked_at` is when the first of these was sent, None without one.
-    `rank` is how many older deliveries of the destination wait for a silent partner, up to a few; `silent_since` is
-    since when it is silent, None where it answers. `answer_body` is what is stored of the last answer to the delivery
-    itself; None where there was none.
+    the partner answered with a statement; `first_answered_at` is when the first of these had its answer, None without
+    one. `rank` is how many older deliveries of the destination wait for a silent partner, up to a few; `silent_since`
+    is since when it is silent, None where it answers. `answer_body` is what is stored of the last answer to the
+    delivery itself; None where there was none.
     """
 
     delivery_id: str
@@ -94,6 +94,6 @@ class OpenQuestion:
     unknown_since: datetime
     answered: int = 0
     rank: int = 0
-    first_asked_at: datetime | None = None
+    first_answered_at: datetime | None = None
     silent_since: datetime | None = None
     answer_body: bytes | None = field(default=None, repr=False)

@@ -14,8 +14,8 @@ from simulator.shrinking import BUDGET_RUNS
 
 
 def test_every_promise_that_can_be_broken_is_in_the_table(repository: Path) -> None:
-    source = (repository / "simulator/promises.py").read_text(encoding="utf-8")
-    named = set(re.findall(r'(?:promise=|_broken\(\s*)"([^"]+)"', source))
+    sources = [path.read_text(encoding="utf-8") for path in sorted((repository / "simulator").glob("promises*.py"))]
+    named = set(re.findall(r'(?:promise=|_broken\(\s*)"([^"]+)"', "".join(sources)))
     assert len(named) > 15
     assert set(_first_cells(_section(repository, "### The promises"))) == named
 

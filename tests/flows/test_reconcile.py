@@ -125,6 +125,26 @@ def test_what_the_bank_does_not_have_is_sent_again_with_its_key_when_that_is_sur
     assert sent["started_at"] >= asked_last["started_at"]
 
 
+def test_absence_counts_from_when_the_bank_was_asked_however_long_that_took(
+    gateway: Gateway, partner: StartPartner
+) -> None:
+    """The host stood still between the begin of a batch and its request: a bank that begins to act when it is asked has
+    `absent_after` from then on."""
+    asked_at: list[datetime] = []
+
+    def asked_late(key: str) -> BankAnswer:
+        if not asked_at:
+            gateway.clock.forward(40)
+        asked_at.append(gateway.clock.now)
+        return NOT_FOUND
+
+    make_unknown(gateway, partner, AskedBank(answers=[asked_late], payments=[None, 201]))
+    until_absence_counts(gateway)
+    assert gateway.delivery()["state"] == "delivered"
+    assert asked_at[-1] >= asked_at[0] + timedelta(seconds=RECONCILE.absent_after)
+    assert len(asked_at) == 3
+
+
 @pytest.mark.parametrize(
     ("overrides", "on_absent"), [({"guarantee": Guarantee.AT_MOST_ONCE}, None), ({}, OnAbsent.FAILED)]
 )

@@ -369,7 +369,7 @@ def test_a_statement_that_failed_was_carried_out_or_not(real: RealConnection, ki
                     "INSERT INTO destination SELECT %(id)s, tenant_id, 'made', base_url, auth_type, NULL, guarantee,"
                     " idempotent, idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at"
                     " FROM destination WHERE destination_id = %(like)s RETURNING destination_id",
-                    {"id": UUID(int=0xDD), "like": DESTINATIONS[0].destination_id},
+                    {"id": UUID(int=0xDDD), "like": DESTINATIONS[0].destination_id},
                     prepare=None,
                     binary=False,
                 )

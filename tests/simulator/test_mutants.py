@@ -75,6 +75,18 @@ FOUND_BY = {
     "a rate holds nobody back": 134,
     "an open circuit breaker holds nobody back": 42,
     "a slot is free before its attempt has ended": 151,
+    "the success of an earlier attempt is only logged": 1475,
+    "the success of an earlier attempt is forgotten when another one ends": 1475,
+    "absent without a rule's words": 19,
+    "absence counts before its time": 19,
+    "absence is not asked for once more": 19,
+    "what an idle partner says is believed": 19,
+    "silence is absence": 19,
+    "a question counts as a send": 19,
+    "a question takes one of the attempts": 19,
+    "two ask at once": 51,
+    "what is sent again has another key": 1,
+    "nobody wakes the next question": 19,
     "a delay is not cut to what SQS allows": 1,
 }
 MORE = 500

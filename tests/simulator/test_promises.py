@@ -10,7 +10,19 @@ from uuid import UUID
 import pytest
 
 from domain.deliveries import fingerprint
-from simulator.evidence import Arrival, Begin, FaultStruck, Invocation, Lapse, RecordRun, RunEvidence, Told
+from simulator.evidence import (
+    Arrival,
+    Asked,
+    BankAct,
+    Begin,
+    FaultStruck,
+    Invocation,
+    Lapse,
+    RecordRun,
+    RunEvidence,
+    Told,
+    Verdict,
+)
 from simulator.faults import Kind
 from simulator.promises import (
     PROMISES,
@@ -26,8 +38,9 @@ from simulator.promises import (
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
 
-AUTO, ONCE, AGAIN, HELD, HOURS = (
-    next(each for each in DESTINATIONS if each.name == name) for name in ("auto", "once", "again", "held", "hours")
+AUTO, ONCE, AGAIN, HELD, HOURS, BANK, CLEARING = (
+    next(each for each in DESTINATIONS if each.name == name)
+    for name in ("auto", "once", "again", "held", "hours", "bank", "clearing")
 )
 DELIVERY = UUID(int=0xD)
 BODY = b"body"
@@ -51,6 +64,8 @@ def row(target: Target = AGAIN, **overrides: Any) -> dict[str, Any]:
         "created_at": EPOCH + timedelta(seconds=1),
         "finished_at": EPOCH + timedelta(seconds=30),
         "ordering_key": None,
+        "questions_made": None,
+        "ask_at": None,
     }
     return values | overrides
 
@@ -63,6 +78,7 @@ def attempt(number: int = 1, outcome: str = "answered", status: int | None = 200
         "status": status,
         "response_body": None if status is None else ANSWER,
         "response_truncated": None if status is None else False,
+        "kind": "send",
     }
 
 
@@ -95,6 +111,7 @@ def record(number: int = 1, **overrides: Any) -> RecordRun:
         "started_at": 10.0 * number,
         "moved": True,
         "state_before": "sending",
+        "sends": number,
     }
     return RecordRun(**(values | overrides))
 
@@ -228,6 +245,59 @@ def after_an_outage(recorded_by: str = "worker 1") -> RunEvidence:
     )
 
 
+def settled(
+    becomes: str,
+    *saids: str,
+    acted_at: float | None = None,
+    target: Target = BANK,
+    apart: float = 700.0,
+    **overrides: Any,
+) -> RunEvidence:
+    """A payment whose outcome is unknown at 11 s; then the bank is asked so often, and the last answer settles it."""
+    questions = [
+        Asked(
+            at=41.0 + apart * place,
+            process="worker 1",
+            destination=str(target.destination_id),
+            key="key",
+            number=2 + place,
+            said=said,
+            heard_at=42.0 + apart * place,
+            heard=True,
+        )
+        for place, said in enumerate(saids)
+    ]
+    last = questions[-1]
+    acts = [] if acted_at is None else [BankAct(at=acted_at, destination=last.destination, key="key", number=1)]
+    changes = [(1.0, "new", "pending"), (10.0, "pending", "sending"), (11.0, "sending", "unknown")]
+    records = [
+        record(asked.number, at=asked.heard_at, asks=True, sends=1, next_state="unknown", started_at=asked.at)
+        for asked in questions
+    ]
+    values: dict[str, Any] = {
+        "told": [],
+        "deliveries": [row(target, state=becomes, questions_made=len(saids), ordering_key=None)],
+        "attempts": [attempt(1, "unknown", None), *(attempt(q.number) | {"kind": "reconcile"} for q in questions)],
+        "arrivals": [arrival(target=target, heard=False, status=None, acted=acted_at is not None)],
+        "records": [record(outcome="unknown", status=None, next_state="unknown"), *records],
+        "changes": [
+            *((at, str(DELIVERY), before, after) for at, before, after in changes),
+            (last.heard_at, str(DELIVERY), "unknown", becomes),
+        ],
+        "asked": questions,
+        "bank_acts": acts,
+        "verdicts": [Verdict(at=last.heard_at, delivery=str(DELIVERY), number=last.number, becomes=becomes)],
+        "invocations": [replace(invocation("batch"), ended_at=5_000.0)],
+    }
+    return good(**(values | overrides))
+
+
+def still_asking(**overrides: Any) -> RunEvidence:
+    """A payment that nobody knows of at the end."""
+    made = settled("unknown", "absent", verdicts=[])
+    return replace(made, changes=made.changes[:-1], **overrides)
+
+
 RETRIED: dict[str, Any] = {"next_state": "pending", "outcome": "unreachable", "status": None}
 CRASH: dict[str, Any] = {
     "faults": [FaultStruck(at=10.5, kind=Kind.CRASH, process="worker 1")],
@@ -254,6 +324,45 @@ SILENT: dict[str, Any] = {"heard": False, "status": None}
 READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
 
 BROKEN: dict[str, tuple[str, RunEvidence]] = {
+    "called failed and done": ("verdicts are true", settled("failed", "absent", "absent", acted_at=10.0)),
+    "called failed and done later": ("verdicts are true", settled("failed", "absent", "absent", acted_at=900.0)),
+    "called delivered and not done": ("verdicts are true", settled("delivered", "executed")),
+    "called delivered before it is done": ("verdicts are true", settled("delivered", "executed", acted_at=50.0)),
+    "settled by an error": ("verdicts are the partner's", settled("failed", "absent", "503 with its words")),
+    "settled by another payment": (
+        "verdicts are the partner's",
+        settled("delivered", "another key", acted_at=10.0),
+    ),
+    "settled by an answer that never came": (
+        "verdicts are the partner's",
+        replace(
+            settled("delivered", "executed", acted_at=10.0),
+            asked=[replace(settled("delivered", "executed").asked[0], heard=False)],
+        ),
+    ),
+    "failed where it is to be sent again": (
+        "verdicts are the partner's",
+        settled("failed", "absent", "absent", target=CLEARING),
+    ),
+    "absence counts too soon": ("absence waits", settled("failed", "absent", "absent", apart=500.0)),
+    "absence counts at the first question": ("absence waits", settled("failed", "absent")),
+    "a question is planned at the end": (
+        "questions end",
+        still_asking(deliveries=[row(BANK, state="unknown", questions_made=1, ask_at=EPOCH)]),
+    ),
+    "nobody asks any more": ("questions end", still_asking()),
+    "a question logged as sent": (
+        "questions are no attempts",
+        settled("delivered", "executed", acted_at=10.0, attempts=[attempt(1, "unknown", None), attempt(2)]),
+    ),
+    "a question about nothing": (
+        "questions are no attempts",
+        replace(still_asking(), asked=[replace(still_asking().asked[0], key="another")]),
+    ),
+    "two questions at once": (
+        "questions are no attempts",
+        settled("failed", "absent", "absent", "absent", apart=0.5),
+    ),
     "a run without an end": ("everything ends", good(ended="200,000 steps, and it goes on")),
     "pending at the end": ("everything ends", good(deliveries=[row(state="pending")])),
     "a message left": ("everything ends", good(waiting=frozenset({str(DELIVERY)}))),
@@ -611,6 +720,20 @@ def test_what_somebody_wants_to_be_sent_again_is_sent_again_and_breaks_none() ->
     evidence = good(again=again, repeated=[(13.0, str(DELIVERY))], changes=states)
     assert list(what_is_sent_again_is_sent(Facts(evidence))) == []
     assert list(states_only_move_on(Facts(evidence))) == []
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        settled("delivered", "executed", acted_at=10.0),
+        settled("delivered", "absent", "nothing", "executed", acted_at=600.0),
+        settled("failed", "absent", "absent"),
+        settled("failed", "rejected"),
+    ],
+    ids=["executed", "executed late", "absent for long enough", "rejected"],
+)
+def test_a_verdict_that_the_bank_gave_breaks_none(evidence: RunEvidence) -> None:
+    assert list(broken_promises(evidence)) == []
 
 
 @pytest.mark.parametrize("clock", [300.0, 1499.0, 6 * 3600.0, 14 * 3600.0])

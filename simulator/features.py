@@ -1,0 +1,25 @@
+"""What a run may have beside deliveries and those who make them: each run has some of it, most have little.
+
+Runs that have only some of all there is go deeper into these (Groce et al., "Swarm Testing", 2012).
+"""
+
+from enum import Enum
+
+from simulator.choices import FEATURES, Choices
+from simulator.faults import LATE_RECORDS, Weather
+
+_SHARE_PERCENT = 25
+
+
+class Feature(Enum):
+    """Each with what it is."""
+
+    QUESTIONS = "banks that can be asked what became of an unknown payment"
+
+
+def draw_features(choices: Choices, weather: Weather) -> frozenset[Feature]:
+    """Those of a run; the benign one has none. They would stand in the way of late records."""
+    if weather.theme == LATE_RECORDS:
+        return frozenset()
+    with choices.of_stream(FEATURES):
+        return frozenset(feature for feature in Feature if choices.happens(_SHARE_PERCENT))
