@@ -71,7 +71,7 @@ def _need_question(delivery: Delivery, *, services: Services) -> None:
 
 
 def _refusal(result: ClaimResult, asked: Delivery, *, services: Services) -> SallyportError:
-    """Why it could not be asked about at this moment."""
+    """Why it could not be asked about at this moment. Raises DestinationDeleted and NoQuestion."""
     match result:
         case NotDue(waiting_for=WaitingFor.DESTINATION_PAUSED):
             return DestinationPaused(reason=None, retry_after_seconds=PAUSED_SECONDS)
@@ -82,10 +82,11 @@ def _refusal(result: ClaimResult, asked: Delivery, *, services: Services) -> Sal
             return NotNow(waiting_for=waiting_for.value, retry_after_seconds=max(1, seconds))
         case NotDue():
             return BeingAsked(retry_after_seconds=BUSY_SECONDS)
-        case Abandoned():
-            return DestinationDeleted()
-        case Finished() | Missing() | Claim():
-            return _wrong_state(find(asked.delivery_id, tenant_id=asked.tenant_id, services=services).delivery)
+        case Finished() | Missing() | Abandoned() | Claim():
+            current = find(asked.delivery_id, tenant_id=asked.tenant_id, services=services).delivery
+            if current.state is State.UNKNOWN:
+                _need_question(current, services=services)  # its destination was deleted, or asks no more
+            return _wrong_state(current)
         case _:
             assert_never(result)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from db import deliveries
 from flows import ask
 from tests.egress.servers import Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Functions, Reply
@@ -135,6 +136,57 @@ def test_nothing_is_asked_of_a_destination_that_takes_nothing(
 def test_nothing_is_asked_of_a_destination_that_was_deleted(functions: Functions, unknown: str) -> None:
     assert functions.api.call("DELETE", "/v1/destinations/partner").status in (200, 204)
     assert asked(functions.api, unknown).kind == "destination-deleted"
+
+
+def before_the_claim(api: Api, monkeypatch: pytest.MonkeyPatch, call: str, body: object) -> None:
+    """Lets somebody make a call, `METHOD /path`, right before the question is claimed."""
+    claim, others = deliveries.claim, [call.split()]
+
+    def second(*arguments: Any, **keywords: Any) -> object:
+        if others:
+            method, path = others.pop()
+            assert api.call(method, path, json=body).status in (200, 204)
+        return claim(*arguments, **keywords)
+
+    monkeypatch.setattr(deliveries, "claim", second)
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "status", "kind"),
+    [
+        ("DELETE /v1/destinations/partner", None, 409, "destination-deleted"),
+        ("POST /v1/destinations/partner/pause", {}, 503, "destination-paused"),
+        ("POST /v1/destinations/partner/disable", {}, 409, "destination-disabled"),
+        ("POST /v1/deliveries/{unknown}/resolve", {"as": "delivered"}, 409, "wrong-state"),
+    ],
+)
+def test_what_happens_right_before_the_question_is_claimed_is_named(
+    functions: Functions,
+    unknown: str,
+    bank: AskedBank,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    body: object,
+    status: int,
+    kind: str,
+) -> None:
+    before_the_claim(functions.api, monkeypatch, call.format(unknown=unknown), body)
+    refused = asked(functions.api, unknown)
+    assert (refused.status, refused.kind) == (status, kind)
+    assert refused.json.get("state") == ("delivered" if kind == "wrong-state" else None)
+    assert bank.questions == []
+
+
+def test_a_question_that_is_taken_back_before_it_is_claimed_is_noted_and_nothing_is_sent(
+    functions: Functions, unknown: str, bank: AskedBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = len(bank.payments)
+    before_the_claim(functions.api, monkeypatch, "PATCH /v1/destinations/partner", {"reconcile": None})
+    reply = asked(functions.api, unknown)
+    assert (reply.status, reply.json["state"]) == (200, "unknown")
+    attempt = reply.json["attempts"][-1]
+    assert (attempt["kind"], attempt["outcome"]) == ("reconcile", "refused")
+    assert (bank.questions, len(bank.payments)) == ([], paid)
 
 
 def test_its_limits_hold(functions: Functions, unknown: str, bank: AskedBank) -> None:

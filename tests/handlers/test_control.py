@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from db import control
+from db import control, deliveries
 from domain.deliveries import State
 from domain.errors import QueueUnavailable
 from domain.ids import TenantId
@@ -286,6 +286,65 @@ def test_a_refusal_names_the_calls_that_the_state_takes_and_no_other(
         taken = {name for name, reply in replies.items() if reply.status == 200 or reply.kind == "no-question"}
         repeated = {"cancel": state is State.CANCELED, "expunge": payload == "expunged"}
         assert sorted(possible) == sorted(name for name in taken if not repeated.get(name))
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch, *, before: Callable[[], object], behind: Callable[[], object]) -> None:
+    """Lets others do something right before the change, and before the delivery is read again behind it."""
+    change, find, steps = control.change, deliveries.find, [before, behind]
+
+    def beset(*arguments: Any, **keywords: Any) -> object:
+        steps.pop(0)()
+        return change(*arguments, **keywords)
+
+    def found(*arguments: Any, **keywords: Any) -> object:
+        if len(steps) == 1:
+            steps.pop()()
+        return find(*arguments, **keywords)
+
+    monkeypatch.setattr(control, "change", beset)
+    monkeypatch.setattr(deliveries, "find", found)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("resolve", State.UNKNOWN), ("retry", State.FAILED), ("cancel", State.PENDING), ("not_before", State.PENDING)],
+)
+def test_what_a_state_refused_names_that_state_though_it_is_another_one_before_and_behind(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch, name: str, state: State
+) -> None:
+    api.destination("https://bank.example")
+    delivery = api.create_delivery().json["delivery_id"]
+    bring(functions, delivery, state=state, payload=None)
+    at_once(
+        monkeypatch,
+        before=lambda: bring(functions, delivery, state=State.SENDING, payload=None),
+        behind=lambda: bring(functions, delivery, state=state, payload=None),
+    )
+    refused = decide(api, delivery, name)
+    assert (refused.status, refused.kind) == (409, "wrong-state")
+    assert (refused.json["state"], refused.json["possible"]) == ("sending", [])
+    assert acts(functions) == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"), [("expired", "payload-gone"), ("expunged", "payload-gone"), (None, "destination-deleted")]
+)
+def test_what_is_gone_by_the_time_of_the_change_is_named(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch, payload: str | None, kind: str
+) -> None:
+    api.destination("https://bank.example")
+    delivery = api.create_delivery().json["delivery_id"]
+    bring(functions, delivery, state=State.FAILED, payload=None)
+
+    def goes() -> None:
+        if payload is None:
+            assert api.call("DELETE", "/v1/destinations/partner").status in (200, 204)
+        bring(functions, delivery, state=State.FAILED, payload=payload)
+
+    at_once(monkeypatch, before=goes, behind=lambda: bring(functions, delivery, state=State.FAILED, payload=None))
+    refused = decide(api, delivery, "retry")
+    assert (refused.status, refused.kind) == (409, kind)
+    assert refused.json.get("payload") == payload
 
 
 def in_seconds(seconds: float) -> str:

@@ -22,6 +22,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PASSED_SECONDS": 5,
     },
     "db/connection.py": {
+        "_CLIENT_OPTIONS": {"connect_timeout": 5, "tcp_user_timeout": 10000, "application_name": "sallyport"},
         "CONNECT_TIMEOUT_SECONDS": 5,
         "RETRY_AFTER_SECONDS": 10,
         "MAX_IDLE_SECONDS": 240,
@@ -54,6 +55,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "DESTINATIONS_OF_A_PAGE": 50,
     },
     "domain/bodies.py": {
+        "_WINDOW_BITS": {"gzip": 31, "x-gzip": 31, "deflate": 15},
         "STORED_RESPONSE_BYTES": 65_536,
         "INFLATED_LIMIT_BYTES": 33_554_432,
         "MOST_MEMBERS": 1000,
@@ -147,6 +149,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_MOST_RETRY_AFTER": 10,
     },
     "domain/targets.py": {
+        "_SLASHES": {8260: "/", 8725: "/", 10744: "/", 8726: "\\", 10741: "\\"},
+        "_USUAL_PORTS": {"http": 80, "https": 443},
         "_MOST_DECODINGS": 8,
     },
     "domain/signing.py": {
@@ -171,6 +175,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MAX_WINDOWS": 20,
     },
     "egress/addresses.py": {
+        "DEFAULT_PORTS": {"http": 80, "https": 443},
         "_ISATAP": frozenset({24_318, 33_578_750}),
         "_MAX_URL_CHARACTERS": 16_384,
         "_MAX_NAME_CHARACTERS": 253,
@@ -252,6 +257,32 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_ENDED": 8248,
     },
     "egress/tls.py": {
+        "_ALERTS": {
+            10: "unexpected message",
+            20: "bad record MAC",
+            22: "record overflow",
+            40: "handshake failure",
+            42: "bad certificate",
+            43: "unsupported certificate",
+            44: "certificate revoked",
+            45: "certificate expired",
+            46: "certificate unknown",
+            47: "illegal parameter",
+            48: "unknown CA",
+            49: "access denied",
+            50: "decode error",
+            51: "decrypt error",
+            70: "protocol version",
+            71: "insufficient security",
+            80: "internal error",
+            86: "inappropriate fallback",
+            109: "missing extension",
+            110: "unsupported extension",
+            112: "unrecognized name",
+            115: "unknown PSK identity",
+            116: "certificate required",
+            120: "no application protocol",
+        },
         "_CERTIFICATE": 11,
         "_CERTIFICATE_REQUEST": 13,
         "_FINISHED": 20,
@@ -510,11 +541,14 @@ NUMBERS: dict[str, dict[str, Any]] = {
 
 
 def numbers(module: str) -> Iterator[str]:
-    """The constants of a module that are a number, a length of time, or a collection of numbers."""
+    """The constants of a module that are a number, a length of time, a collection of numbers, or a table of numbers."""
     for statement in ast.parse((SOURCE / module).read_text()).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                if name.isupper() and is_number(value_of(module, name)):
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=value)
+            ):
+                if name.isupper() and (is_number(value_of(module, name)) or is_table(value)):
                     yield name
 
 
@@ -526,6 +560,13 @@ def is_number(value: object) -> bool:
     if isinstance(value, tuple | frozenset):
         return bool(value) and all(is_number(member) for member in value)
     return isinstance(value, int | float | timedelta) and not isinstance(value, bool)
+
+
+def is_table(written: ast.expr | None) -> bool:
+    """Whether it is written as a mapping from numbers or to numbers, of single values."""
+    parts = [*written.keys, *written.values] if isinstance(written, ast.Dict) else []
+    plain = all(isinstance(part, ast.Constant | ast.Name) for part in parts)
+    return plain and any(isinstance(part, ast.Constant) and is_number(part.value) for part in parts)
 
 
 @pytest.mark.parametrize("module", sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("**/*.py")))

@@ -90,6 +90,25 @@ def test_the_time_is_local_in_every_zone(
         assert ours.formatTime(made) == theirs.formatTime(made)
 
 
+def test_the_zone_is_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    asked: list[float] = []
+
+    def asking(moment: float) -> time.struct_time:
+        asked.append(moment)
+        return time.gmtime(moment)
+
+    monkeypatch.setattr(time, "localtime", asking)
+    _, ours = formatters()
+    minute = 1_774_746_000
+    for moment in (minute, minute + 30, minute + 59, minute + 60, minute + 119, minute + 60):
+        made = record()
+        made.created = float(moment)
+        ours.formatTime(made)
+    assert asked == [minute, minute + 60]
+
+
 @pytest.fixture
 def restored_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Makes the C library read TZ; afterwards again, with what it was before."""
