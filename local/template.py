@@ -1,5 +1,5 @@
 """Reads from template.yaml what the local stack follows: functions, routes, authorizer, gateway responses, queues,
-schedules, secrets, SSM parameters.
+schedules, secrets, SSM parameters. Functions, schedules and SSM parameters also from the SAM templates nested in it.
 
 Not CloudFormation: intrinsic functions are resolved as far as the parameters' values and the local stand-ins of
 resources go. What needs the cloud (another stack's output, an ARN without a stand-in) comes out as `UNRESOLVED`.
@@ -7,7 +7,7 @@ resources go. What needs the cloud (another stack's output, an ARN without a sta
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ NO_VALUE = _NoValue()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTemplate:
-    """One AWS::Serverless::Function. `names` are all variables that it has on AWS; `variables` holds those that could
+    """One AWS::Serverless::Function. `logical_id` is `CheckEgressA.Function` in the nested stack of that name.
+
+    `names` are all variables that it has on AWS; `variables` holds those that could
     be resolved, as text."""
 
     logical_id: str
@@ -178,6 +180,7 @@ class Template:
         resources: Mapping[str, str] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
+        self._path = path
         self._content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - it is a SafeLoader
         defaults = {name: definition.get("Default", "") for name, definition in self._section("Parameters").items()}
         self._parameters: dict[str, Any] = {**PSEUDO_PARAMETERS, **defaults, **(parameters or {})}
@@ -187,10 +190,16 @@ class Template:
     def functions(self) -> dict[str, FunctionTemplate]:
         """All functions by logical id, the Globals merged in as SAM does: maps are merged, the rest is replaced."""
         shared = self._section("Globals").get("Function", {})
-        return {
+        own = {
             name: self._function(name, _merged(shared, resource["Properties"]))
             for name, resource in self._of_type("AWS::Serverless::Function").items()
         }
+        nested = (
+            replace(function, logical_id=f"{stack}.{name}")
+            for stack, template in self._nested().items()
+            for name, function in template.functions().items()
+        )
+        return own | {function.logical_id: function for function in nested}
 
     def api(self) -> ApiTemplate:
         """The one REST API of the template."""
@@ -225,11 +234,17 @@ class Template:
 
     def schedules(self) -> tuple[ScheduleTemplate, ...]:
         """Every event of a function that comes at a rate."""
-        return tuple(
+        own = [
             ScheduleTemplate(function=function, seconds=_seconds(properties["Schedule"]))
             for function, kind, properties in self._events()
             if kind == "Schedule"
-        )
+        ]
+        nested = [
+            replace(schedule, function=f"{stack}.{schedule.function}")
+            for stack, template in self._nested().items()
+            for schedule in template.schedules()
+        ]
+        return (*own, *nested)
 
     def secrets(self) -> dict[str, SecretTemplate]:
         """All generated secrets by logical id. Raises ValueError for what is not emulated here."""
@@ -240,9 +255,10 @@ class Template:
 
     def ssm_parameters(self) -> tuple[SsmParameterTemplate, ...]:
         """All SSM parameters. Raises ValueError for what is not emulated here."""
-        return tuple(
+        own = [
             self._ssm_parameter(parameter["Properties"]) for parameter in self._of_type("AWS::SSM::Parameter").values()
-        )
+        ]
+        return (*own, *(parameter for nested in self._nested().values() for parameter in nested.ssm_parameters()))
 
     def resolved(self, value: Any) -> Any:
         """`value` with its intrinsic functions carried out, or UNRESOLVED in their place. What is AWS::NoValue is left
@@ -259,6 +275,16 @@ class Template:
     def _section(self, name: str) -> dict[str, Any]:
         section: dict[str, Any] = self._content.get(name, {})
         return section
+
+    def _nested(self) -> dict[str, "Template"]:
+        """The nested SAM templates by the logical id of their stack; none of the others has what is read here."""
+        stacks = self._of_type("AWS::CloudFormation::Stack")
+        paths = {name: self._path.parent / stack["Properties"]["TemplateURL"] for name, stack in stacks.items()}
+        return {
+            name: Template(path, parameters=self.resolved(stacks[name]["Properties"].get("Parameters", {})))
+            for name, path in paths.items()
+            if "\nTransform:" in path.read_text(encoding="utf-8")
+        }
 
     def _of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         return {name: resource for name, resource in self._section("Resources").items() if resource["Type"] == kind}

@@ -1,10 +1,10 @@
-"""What every function of template.yaml is for, in one table.
+"""What every function of the application is for, in one table, by its address in the templates.
 
 Whatever needs to know that reads it here: the bill (how often does it run?), the lab's proofs (whom may it reach?),
 `make invoke` and the benchmarks (is one left out?), and the contract tests. A test holds the table against the
-template: a function without an entry fails, and so does one with another trigger or database user.
+templates: a function without an entry fails, and so does one with another trigger or database user.
 
-It is written down, not derived from the template, because the proofs and the contract tests compare the two.
+It is written down, not derived from the templates, because the proofs and the contract tests compare the two.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,18 +50,18 @@ FUNCTIONS: Mapping[str, FunctionPurpose] = {
     "AdminFunction": FunctionPurpose(trigger=Trigger.OPERATOR, database_user="sallyport_admin"),
     "MigrateFunction": FunctionPurpose(trigger=Trigger.CUSTOM_RESOURCE, database_user="sallyport_owner"),
     "NetworkResourcesFunction": FunctionPurpose(trigger=Trigger.CUSTOM_RESOURCE, in_vpc=False),
-    "CheckEgressAFunction": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="A"),
-    "CheckEgressBFunction": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="B"),
+    "CheckEgressA.Function": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="A"),
+    "CheckEgressB.Function": FunctionPurpose(trigger=Trigger.SCHEDULE, checked_zone="B"),
 }
 
 
 def functions_where(wanted: Callable[[FunctionPurpose], object]) -> tuple[str, ...]:
-    """The logical ids of those whose purpose is wanted, in the order of the table."""
+    """The addresses of those whose purpose is wanted, in the order of the table."""
     return tuple(name for name, purpose in FUNCTIONS.items() if wanted(purpose))
 
 
 def triggered_by(*triggers: Trigger) -> tuple[str, ...]:
-    """The logical ids of those that one of the triggers invokes."""
+    """The addresses of those that one of the triggers invokes."""
     return functions_where(lambda purpose: purpose.trigger in triggers)
 
 

@@ -61,9 +61,14 @@ def _users() -> dict[str, str]:
 USERS = _users()
 
 
+def sam_name(function: str) -> str:
+    """What SAM calls a function of that address: it writes those of nested stacks with a slash."""
+    return function.replace(".", "/")
+
+
 def write_variables(path: Path, addresses: Addresses, more: Mapping[str, str] | None = None) -> None:
     """The file for `--env-vars`: the variables of each function; SAM sets those that the template names."""
-    tables = {name: {**addresses.variables(name), **(more or {})} for name in USERS}
+    tables = {sam_name(name): {**addresses.variables(name), **(more or {})} for name in USERS}
     write_private(path, json.dumps(tables, indent=2).encode())
 
 

@@ -30,7 +30,7 @@ from local.sqs import SqsServer
 from local.stack import DATABASE
 from local.template import Template
 from stack.functions import FUNCTIONS
-from tools.containers import Addresses, bridge_address, socket_of, write_variables
+from tools.containers import Addresses, bridge_address, sam_name, socket_of, write_variables
 from tools.relay import Relay, to_loopback, to_unix_socket
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +63,7 @@ class Functions:
 
     def invoke(self, name: str, event: StoredEvent, *, raises: bool = False) -> Any:
         """The function's result. Raises InvokeError if it raised, or with `raises` if it did not."""
-        command = [str(SAM), "local", "invoke", name, "--template", str(BUILT), "--event", "-"]
+        command = [str(SAM), "local", "invoke", sam_name(name), "--template", str(BUILT), "--event", "-"]
         command += ["--parameter-overrides", "Architecture=x86_64", "--env-vars", str(self.variables)]
         command += ["--skip-pull-image", "--region", "us-east-1"]
         started = time.monotonic()
@@ -183,7 +183,7 @@ def _look_it_up(functions: Functions, caller: Mapping[str, str], delivery: Mappi
 
 def _check_egress(functions: Functions, caller: Mapping[str, str]) -> None:
     _print("check egress: the echo service sees the published address, and the API shows it")
-    result = functions.invoke("CheckEgressAFunction", _event("check_egress"))
+    result = functions.invoke("CheckEgressA.Function", _event("check_egress"))
     _expect(result["verdict"] == "matches", "the check answered", result)
     shown = _content(functions.invoke("ApiFunction", _call(_event("api-get"), caller, "GET", "/v1/egress")))
     _expect([entry["verdict"] for entry in shown["addresses"]] == ["matches"], "the API shows", shown)

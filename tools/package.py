@@ -102,7 +102,8 @@ def architecture_of(package: Path) -> str:
 
 def built_architecture(build_directory: Path) -> str:
     """What all packages below `build_directory` (.aws-sam/build) are for. Raises PackageError unless it is one."""
-    packages = sorted(path for path in build_directory.glob("*/") if (path / "handlers").is_dir())
+    nested = build_directory.glob("*/*Function")  # of nested stacks
+    packages = sorted(path for path in (*build_directory.glob("*/"), *nested) if (path / "handlers").is_dir())
     found = {architecture_of(package) for package in packages}
     if not found:
         raise PackageError(f"there are no packages in {build_directory}: run make build first")

@@ -112,19 +112,24 @@ class Code:
     built: bool
 
     def directory(self, function: str) -> Path:
-        return _BUILD / function if self.built else _SOURCE
+        return _package(function) if self.built else _SOURCE
+
+
+def _package(function: str) -> Path:
+    """Where `sam build` puts a function, by its address: those of a nested stack are in a directory of its name."""
+    return _BUILD.joinpath(*function.split("."))
 
 
 def code(functions: Sequence[str]) -> Code:
     """The built packages where they are there, for this machine's processor and made of the sources as they are now."""
     machine = _MACHINES.get(platform.machine(), platform.machine())
     for name in functions:
-        package = _BUILD / name
+        package = _package(name)
         if not (package / "ARCHITECTURE").is_file():
             return Code(description="src (there is no built package)", built=False)
         if (package / "ARCHITECTURE").read_text().strip() != machine:
             return Code(description=f"src (the built package is not for {machine})", built=False)
-    if not all(_same(_BUILD / name) for name in functions[:1]):
+    if not all(_same(_package(name)) for name in functions[:1]):
         return Code(description="src (the built package is of other sources)", built=False)
     return Code(description=f"the built package (.aws-sam/build, {machine})", built=True)
 

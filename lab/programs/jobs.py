@@ -19,6 +19,7 @@ from lab.programs.functions import PlacedFunction
 from lab.programs.testbed import RunningLab
 from lab.programs.third_party import Visit
 from local.functions import FunctionError
+from stack.functions import EGRESS_CHECKS
 
 type JobTarget = Literal["partner", "corporate", "nobody"]
 type JobKind = Literal["sync", "queued", "passed through"]
@@ -141,9 +142,7 @@ class Jobs:
 
     def checks(self) -> tuple[EgressCheckResult, ...]:
         """The egress checks of both zones, each in its own function; none without a way to the internet."""
-        functions = [
-            self._lab.functions[name] for name in sorted(self._lab.functions) if name.startswith("CheckEgress")
-        ]
+        functions = [self._lab.functions[name] for name in sorted(self._lab.functions) if name in EGRESS_CHECKS]
         return tuple(map(_checked, functions))
 
     def shown(self) -> list[Mapping[str, Any]]:

@@ -1,7 +1,8 @@
 """Reads a change set, root and nested, and refuses to replace or delete what cannot be created again.
 
 `make guard` checks a change set on AWS or recorded answers; `make deploy` runs the guard before it asks you. What it
-cannot read it refuses: a nested stack without a change set of its own is not skipped.
+cannot read it refuses: a nested stack without a change set of its own is not skipped, unless it holds nothing that
+could be lost.
 """
 
 import argparse
@@ -111,12 +112,14 @@ class Harm:
 class GuardDecision:
     """`refused` and `unreadable` each forbid the deployment; `allowed` would be refused but for being named.
 
-    `removed_stacks` has the addresses of nested stacks that would go as a whole.
+    `unseen` are the nested stacks that could not be read either, and in which nothing protected is: nothing can be lost
+    there. `removed_stacks` has the addresses of nested stacks that would go as a whole.
     """
 
     refused: tuple[Harm, ...]
     allowed: tuple[Harm, ...]
     unreadable: tuple[str, ...]
+    unseen: tuple[str, ...]
     unknown_names: tuple[str, ...]
     removed_stacks: tuple[str, ...]
 
@@ -132,7 +135,9 @@ def decide(
 
     `skip_nested` is for a change set that was created without those of nested stacks on purpose.
     """
-    names, unreadable = set(allow), [] if skip_nested else list(_problems(change_set))
+    names, problems = set(allow), {} if skip_nested else dict(_problems(change_set))
+    unseen = tuple(problem for change, problem in problems.items() if _holds_nothing(change, source))
+    unreadable = [problem for problem in problems.values() if problem not in unseen]
     harms: list[Harm] = []
     for change in change_set.all_changes():
         try:
@@ -143,6 +148,7 @@ def decide(
         refused=tuple(harm for harm in harms if not names & _names(harm)),
         allowed=tuple(harm for harm in harms if names & _names(harm)),
         unreadable=tuple(unreadable),
+        unseen=unseen,
         unknown_names=tuple(sorted(names - {name for harm in harms for name in _names(harm)})),
         removed_stacks=tuple(
             change.address for change in change_set.all_changes() if change.type == STACK and _effect(change)
@@ -154,9 +160,19 @@ def _names(harm: Harm) -> set[str]:
     return {harm.address, harm.logical_id}
 
 
-def _problems(change_set: ChangeSet) -> Iterator[str]:
-    nested = (change.nested for change in change_set.all_changes())
-    return (inner.problem for inner in nested if inner is not None and inner.problem)
+def _problems(change_set: ChangeSet) -> Iterator[tuple[ResourceChange, str]]:
+    """The nested stacks whose change set cannot be read, with why."""
+    for change in change_set.all_changes():
+        if change.nested is not None and change.nested.problem:
+            yield change, change.nested.problem
+
+
+def _holds_nothing(change: ResourceChange, source: ChangeSetSource) -> bool:
+    """Whether nothing protected is in a nested stack as it is, nor in those within; no where nobody can tell."""
+    try:
+        return not any(_harms_within(change.address, change.physical_id, "", source))
+    except ChangeSetUnreadable:
+        return False
 
 
 def _harms(change: ResourceChange, source: ChangeSetSource) -> Iterator[Harm]:
@@ -270,6 +286,9 @@ def show(change_set: ChangeSet, decision: GuardDecision, console: Console) -> No
         console.print(_sentence(harm), markup=False, highlight=False, soft_wrap=True)
     for harm in decision.allowed:
         console.print(f"ALLOWED: {_headline(harm)}", markup=False, highlight=False, soft_wrap=True)
+    for problem in decision.unseen:
+        words = f"NOT SEEN: {problem}. Nothing protected is in it, so nothing protected can be lost there"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
     for problem in decision.unreadable:
         console.print(f"UNREADABLE, therefore refused: {problem}", markup=False, highlight=False, soft_wrap=True)
     for name in decision.unknown_names:

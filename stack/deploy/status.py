@@ -198,7 +198,7 @@ def _queues(deployed: Deployed) -> Iterator[PreflightFinding]:
 
 def _addresses(deployed: Deployed) -> Iterator[PreflightFinding]:
     path = f"/sallyport/{deployed.stack}/egress"
-    own = {name for _, name in deployed.ids("CheckEgressAResult", "CheckEgressBResult")}
+    own = {name for _, name in deployed.ids("Result")}
     stored = deployed.reader.all("ssm", "get_parameters_by_path", "Parameters", Path=path)
     for parameter in (each for each in stored if each["Name"] in own):
         zone = str(parameter["Name"]).rpartition("/")[2]

@@ -92,8 +92,9 @@ def merged(rows_of_callers: tuple[AccessRow, ...]) -> tuple[AccessRow, ...]:
 
 
 def name_of(owner: str) -> str:
-    """`CheckEgressFunctionA` -> `check egress A`, `Database.DatabaseInstance` -> `database instance`."""
-    plain = owner.rpartition(".")[2].replace("Function", "")
+    """`CheckEgressA.Function` -> `check egress A`, `Database.DatabaseInstance` -> `database instance`."""
+    stack, _, name = owner.rpartition(".")
+    plain = name.replace("Function", "") or stack
     words = re.findall(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+|[^\s]", plain)
     return " ".join(SPELLED.get(word, word if len(word) == 1 else word.lower()) for word in words)
 

@@ -21,6 +21,7 @@ APPLICATION = "template.yaml"
 NETWORK = "infra/network.yaml"
 DATABASE = "infra/database.yaml"
 OBSERVABILITY = "infra/observability.yaml"
+CHECK_EGRESS = "infra/check-egress.yaml"
 
 type Resources = dict[str, dict[str, Any]]
 
@@ -39,9 +40,19 @@ class Project:
         """A template as it is written. Yours to change."""
         return _copied(written(self.texts[name]))
 
-    def translated(self) -> dict[str, Any]:
-        """The application's template as SAM hands it to CloudFormation, not rendered. Yours to change."""
-        return _copied(translated(self.texts[APPLICATION]))
+    def translated(self, name: str = APPLICATION) -> dict[str, Any]:
+        """A SAM template, by default the application's, as SAM hands it to CloudFormation. Yours to change."""
+        return _copied(translated(self.texts[name]))
+
+    def sam_templates(self) -> list[str]:
+        """The templates that SAM translates."""
+        return [name for name in self.texts if "Transform" in written(self.texts[name])]
+
+    def written_resource(self, address: str) -> dict[str, Any]:
+        """A resource as its template has it, by its address. Yours to change."""
+        stack, _, name = address.rpartition(".")
+        resource: dict[str, Any] = self.written(self.application().templates[stack])["Resources"][name]
+        return resource
 
     def application(self, **parameters: str) -> Rendered:
         """Everything, rendered for `parameters` of the application (the rest by default).
@@ -71,8 +82,8 @@ class Project:
         return {key: value for key, value in self.resources(name, **parameters).items() if value["Type"] == kind}
 
     def functions(self, **parameters: str) -> Resources:
-        """The Lambda functions of the application, by logical id."""
-        return self.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+        """The Lambda functions of the application and of the stacks nested in it, by address."""
+        return self.application(**parameters).of_type("AWS::Lambda::Function")
 
     def stages(self) -> dict[str, dict[str, str]]:
         """Parameters of each stage in samconfig.toml, and of `default`, which has none."""

@@ -185,7 +185,7 @@ def traces_are_taken_when_asked_for(project: Project) -> list[str]:
     """By API Gateway and every function, whose role may hand them over; the layer and its program with otel alone."""
     faults = []
     for parameters, active, layers in (({}, False, []), ({"Tracing": "xray"}, True, []), (OTEL, True, [LAYER])):
-        made = project.resources(APPLICATION, **parameters)
+        made = project.application(**parameters).resources
         if made["ApiStage"]["Properties"]["TracingEnabled"] is not active:
             faults.append(f"with {parameters} API Gateway does otherwise")
         for name, function in project.functions(**parameters).items():
@@ -205,7 +205,7 @@ def events_that_nobody_waits_for_are_bounded_and_kept(project: Project) -> list[
     """Lambda's own default is two repeats in six hours, and then silence."""
     kept = {
         config["Properties"]["FunctionName"]: config["Properties"]
-        for config in project.of_type(APPLICATION, "AWS::Lambda::EventInvokeConfig").values()
+        for config in project.application().of_type("AWS::Lambda::EventInvokeConfig").values()
     }
     faults = [f"{name} is called by events that are not looked after" for name in sorted(UNAWAITED ^ kept.keys())]
     for name, properties in kept.items():

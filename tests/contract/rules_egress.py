@@ -8,7 +8,7 @@ from domain.checks import LONGEST_AGE
 from runtime.settings import EgressAddress, EgressSettings
 from stack.functions import CALLERS, EGRESS_CHECKS, functions_where
 from tests.contract.cases import Case, everywhere
-from tests.contract.project import APPLICATION, Project
+from tests.contract.project import APPLICATION, CHECK_EGRESS, Project
 
 CALL_PARTNERS = functions_where(lambda purpose: purpose.calls_partners)
 _RATES = {f"rate({minutes} minutes)": minutes * 60 for minutes in range(2, 60)}
@@ -152,25 +152,29 @@ def _dimensions(alarm: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def the_two_checks_differ_by_their_zone_alone(project: Project) -> list[str]:
-    """They stand in the template twice (docs/adr/0051), and what is changed in one is changed in the other."""
+    """One template is used twice (docs/adr/0051), and what is passed to the one is passed to the other."""
     resources = project.written(APPLICATION)["Resources"]
-    return [
-        f"{second} is not {first} with another zone"
-        for first in resources
-        if first.startswith("CheckEgressA")
-        and _of_second_zone(json.dumps(resources[first])) != json.dumps(resources.get(second := _of_second_zone(first)))
-    ]
+    first, second = (json.dumps(resources[f"CheckEgress{zone}"]) for zone in "AB")
+    return [] if _of_second_zone(first) == second else ["CheckEgressB is not CheckEgressA with another zone"]
+
+
+def the_checks_have_the_settings_of_all_functions(project: Project) -> list[str]:
+    """SAM's Globals reach the functions of one template alone, so that of the checks repeats them."""
+    ours, theirs = (project.written(name)["Globals"]["Function"] for name in (APPLICATION, CHECK_EGRESS))
+    ours["CodeUri"] = f"../{ours['CodeUri']}"
+    ours["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] = {"Ref": "ApplicationStackName"}
+    return [f"{key} is another" for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
 
 
 def _of_second_zone(text: str) -> str:
     """What is said of the first zone, said of the second."""
-    pairs = (("CheckEgressA", "CheckEgressB"), ("ZoneA", "ZoneB"), ("SubnetA", "SubnetB"), ("first z", "second z"))
-    for first, second in (*pairs, ("egress-a", "egress-b")):
+    for first, second in (("ZoneA", "ZoneB"), ("SubnetA", "SubnetB"), ("egress-a", "egress-b")):
         text = text.replace(first, second)
     return text
 
 
 RULES = [
+    the_checks_have_the_settings_of_all_functions,
     the_two_checks_differ_by_their_zone_alone,
     each_zone_is_checked_from_inside,
     every_function_publishes_the_same_addresses,

@@ -39,7 +39,10 @@ REDRIVE = {(action, "DeadLetterQueue.Arn") for action in ("sqs:DeleteMessage", "
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
-RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}Result" for zone in "AB"}
+RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}.Result" for zone in "AB"}
+RESULTS_BY_NAME = {
+    f"arn:aws:ssm:us-east-1:555555555555:parameter/sallyport/sallyport/egress/us-east-1{zone}" for zone in "ab"
+}
 DESCRIBE = {
     (f"ec2:Describe{things}", "*") for things in ("Addresses", "AvailabilityZones", "NatGateways", "SecurityGroups")
 }
@@ -47,10 +50,12 @@ DEFAULT_GROUP = "arn:aws:ec2:us-east-1:555555555555:security-group/Network.Vpc.D
 EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egress", "Ingress")}
 # Beyond its own log group, its own database user and its network interfaces.
 MORE_RIGHTS = {
-    "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in (*RESULTS.values(), ANNOUNCEMENT)},
+    "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in (*RESULTS_BY_NAME, ANNOUNCEMENT)},
     "AttemptFunction": SEND | RECEIVE | REDRIVE | READ_KEY,
-    "CheckEgressAFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
-    "CheckEgressBFunction": GIVE_UP | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},
+    "CheckEgressA.Function": GIVE_UP
+    | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
+    "CheckEgressB.Function": GIVE_UP
+    | {(f"ssm:{action}", RESULTS["B"]) for action in ("GetParameters", "PutParameter")},
     "MigrateFunction": GIVE_UP,
     "NetworkResourcesFunction": GIVE_UP | DESCRIBE | EMPTY_GROUP,
 }
@@ -95,7 +100,7 @@ def functions_are_what_the_table_says(project: Project) -> list[str]:
 def _triggers(project: Project) -> dict[str, Trigger]:
     """What invokes a function, by its logical id. Those that nothing here invokes are left out."""
     triggers: dict[str, Trigger] = {}
-    for resource in project.resources(APPLICATION).values():
+    for resource in project.application().resources.values():
         properties = resource["Properties"]
         if resource["Type"] == "AWS::Lambda::EventSourceMapping":
             triggers[properties["FunctionName"]] = Trigger.WAKEUP
@@ -139,12 +144,16 @@ def _handler_faults(name: str, item: dict[str, Any]) -> Iterator[str]:
 
 def code_and_nested_templates_exist(project: Project) -> list[str]:
     """`sam build` calls it a success when they do not."""
-    template = project.written(APPLICATION)
-    code = {template["Globals"]["Function"].get("CodeUri")}
-    code |= {resource["Properties"].get("CodeUri") for resource in template["Resources"].values()} - {None}
-    nested = [resource["Properties"].get("TemplateURL") for resource in template["Resources"].values()]
-    faults = [f"there is no directory {path}" for path in code if not (ROOT / str(path)).is_dir()]
-    return faults + [f"there is no file {path}" for path in nested if path and path not in project.texts]
+    faults = []
+    for name in project.sam_templates():
+        template = project.written(name)
+        code = {template["Globals"]["Function"].get("CodeUri")}
+        code |= {resource["Properties"].get("CodeUri") for resource in template["Resources"].values()} - {None}
+        directory = (ROOT / name).parent
+        faults += [f"there is no directory {path}" for path in code if not (directory / str(path)).is_dir()]
+        nested = [resource["Properties"].get("TemplateURL") for resource in template["Resources"].values()]
+        faults += [f"there is no file {path}" for path in nested if path and path not in project.texts]
+    return faults
 
 
 def every_function_has_an_event_and_every_event_a_function(project: Project) -> list[str]:
@@ -157,15 +166,14 @@ def every_function_has_an_event_and_every_event_a_function(project: Project) -> 
 
 def every_function_can_be_built(project: Project) -> list[str]:
     """By a target in src/Makefile, for the runtime that the dependencies are installed for and the chosen processor."""
-    written = project.written(APPLICATION)["Resources"]
     written_parameters = project.written(APPLICATION)["Parameters"]
     faults = []
     for name, function in project.functions().items():
-        if not re.search(rf"^[^#\n\t]*\bbuild-{name}\b[^\n]*:", project.makefile, re.MULTILINE):
+        if not re.search(rf"^[^#\n\t]*\bbuild-{name.rpartition('.')[2]}\b[^\n]*:", project.makefile, re.MULTILINE):
             faults.append(f"src/Makefile has no target build-{name}")
         if (
             not {"BuildMethod": "makefile", "WorkingDirectory": PROCESSOR_DIRECTORY}.items()
-            <= written[name].get("Metadata", {}).items()
+            <= project.written_resource(name).get("Metadata", {}).items()
         ):
             faults.append(f"{name} is not built by src/Makefile")
         chosen = (function["Properties"]["Runtime"], function["Properties"]["Architectures"])
@@ -189,7 +197,8 @@ def environment_is_what_the_settings_read(project: Project) -> list[str]:
     """Exactly, but for what is only for local use and for the one exception in LEFT_OUT."""
     functions = {
         name: resource
-        for name, resource in project.translated()["Resources"].items()
+        for template in project.sam_templates()
+        for name, resource in project.translated(template)["Resources"].items()
         if resource["Type"] == "AWS::Lambda::Function"
     }
     faults = []
@@ -236,7 +245,7 @@ def environment_says_where_things_are(project: Project) -> list[str]:
 
 def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
     """Every action on its one resource, and nothing else, for each function."""
-    roles = project.of_type(APPLICATION, "AWS::IAM::Role")
+    roles = project.application().of_type("AWS::IAM::Role")
     faults = []
     for name, function in project.functions().items():
         role = str(function["Properties"]["Role"]).removesuffix(".Arn")
@@ -256,7 +265,7 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
 def functions_do_not_share_roles(project: Project) -> list[str]:
     """Nor does anything but Lambda assume them."""
     roles = [str(function["Properties"]["Role"]).removesuffix(".Arn") for function in project.functions().values()]
-    known = project.of_type(APPLICATION, "AWS::IAM::Role")
+    known = project.application().of_type("AWS::IAM::Role")
     faults = [f"{role} serves {roles.count(role)} functions" for role in sorted(set(roles)) if roles.count(role) > 1]
     for role in sorted(set(roles) & known.keys()):
         trusted = _trust(known[role])
@@ -333,7 +342,7 @@ def _allowed_stars(value: Any) -> Iterator[str]:
 
 def every_function_has_a_log_group_of_its_own(project: Project) -> list[str]:
     """Made by this stack, not shared."""
-    groups = project.of_type(APPLICATION, "AWS::Logs::LogGroup")
+    groups = project.application().of_type("AWS::Logs::LogGroup")
     used = [function["Properties"]["LoggingConfig"].get("LogGroup") for function in project.functions().values()]
     return [
         f"the log group {group} is missing or shared" for group in used if group not in groups or used.count(group) > 1
@@ -438,7 +447,7 @@ def connections_stay_below_the_databases_limit(project: Project) -> list[str]:
 
 def _too_many(project: Project, parameters: dict[str, str], limit: int) -> Iterator[str]:
     reserved = _reserved(project, parameters)
-    functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+    functions = project.functions(**parameters)
     yield from (f"{name} is not bounded" for name in functions if name not in reserved)
     connections = VERSIONS_AT_ONCE * sum(places for name, places in reserved.items() if name in DATABASE_USERS)
     if connections > limit - CONNECTIONS_KEPT_FREE:
@@ -451,7 +460,7 @@ def _connections_of(capacity: dict[str, str]) -> int:
 
 
 def _reserved(project: Project, parameters: dict[str, str]) -> dict[str, int]:
-    functions = project.of_type(APPLICATION, "AWS::Lambda::Function", **parameters)
+    functions = project.functions(**parameters)
     return {
         name: int(function["Properties"]["ReservedConcurrentExecutions"])
         for name, function in functions.items()
@@ -495,7 +504,7 @@ def the_stage_comes_after_the_role_for_its_log(project: Project) -> list[str]:
 def nothing_waits_for_itself(project: Project) -> list[str]:
     """CloudFormation refuses a circle. What SAM makes is in it too, which linters of the source do not see."""
     for name in project.texts:
-        template = project.translated() if name == APPLICATION else project.written(name)
+        template = project.translated(name) if name in project.sam_templates() else project.written(name)
         resources = template["Resources"]
         waits = {waiting: _named(resource, resources.keys()) - {waiting} for waiting, resource in resources.items()}
         try:

@@ -254,8 +254,8 @@ FUNCTIONS: Mapping[str, tuple[int, int, str, str, str]] = {
     "AdminFunction": (256, 60, "1", "AB", "operators wait out a resume of the database"),
     "MigrateFunction": (256, 300, "1", "AB", "a resume, and a long index build"),
     "NetworkResourcesFunction": (256, 180, "1", "", "two minutes until IAM knows a right, one for EC2 and the answer"),
-    "CheckEgressAFunction": (256, 30, "1", "A", "8 s for the echo service, 2 s each for two calls of SSM"),
-    "CheckEgressBFunction": (256, 30, "1", "B", "8 s for the echo service, 2 s each for two calls of SSM"),
+    "CheckEgressA.Function": (256, 30, "1", "A", "8 s for the echo service, 2 s each for two calls of SSM"),
+    "CheckEgressB.Function": (256, 30, "1", "B", "8 s for the echo service, 2 s each for two calls of SSM"),
 }
 
 
@@ -334,8 +334,8 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "MaximumRetryAttempts": (1, "two runs, then CloudFormation gives up"),
         "MaximumEventAgeInSeconds": (600, "CloudFormation waits for 720 s"),
     },
-    "CheckEgressAFunctionEventInvokeConfig": {"MaximumEventAgeInSeconds": (600, "the next check is soon enough")},
-    "CheckEgressBFunctionEventInvokeConfig": {"MaximumEventAgeInSeconds": (600, "the next check is soon enough")},
+    "CheckEgressA.FunctionEventInvokeConfig": {"MaximumEventAgeInSeconds": (600, "the next check is soon enough")},
+    "CheckEgressB.FunctionEventInvokeConfig": {"MaximumEventAgeInSeconds": (600, "the next check is soon enough")},
     "ApiFunctionAliaslive": {"FunctionName": ("ApiFunction", "API Gateway calls it by its alias")},
     "Api": {
         "EndpointAccessMode": ("BASIC", "this security policy wants a mode to be named"),

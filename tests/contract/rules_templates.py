@@ -78,9 +78,10 @@ def everything_is_described(project: Project) -> list[str]:
 
 def functions_stand_after_what_is_theirs(project: Project) -> list[str]:
     """The log group and the role of each function stand directly before it, in this order: one place to read it."""
-    names = list(project.written(APPLICATION)["Resources"])
     return [
-        f"{name}: its log group and its role do not stand before it, but {before}"
+        f"{template}: the log group and the role of {name} do not stand before it, but {before}"
+        for template in project.sam_templates()
+        for names in [list(project.written(template)["Resources"])]
         for place, name in enumerate(names)
         if name.endswith("Function")
         and (before := names[max(place - 2, 0) : place])
@@ -89,12 +90,12 @@ def functions_stand_after_what_is_theirs(project: Project) -> list[str]:
 
 
 def nested_stacks_are_named_like_their_files(project: Project) -> list[str]:
-    """VpcFlowLogs is in infra/vpc-flow-logs.yaml."""
+    """VpcFlowLogs is in infra/vpc-flow-logs.yaml; what there is one of for each zone, A and B, in one file."""
     words = re.compile(r"(?<!^)(?=[A-Z])")
     return [
         f"{name} is in {file}"
         for name, file, _ in nested_stacks(project)
-        if file != f"infra/{words.sub('-', name).lower()}.yaml"
+        if file != f"infra/{words.sub('-', re.sub(r'(?<=[a-z])[AB]$', '', name)).lower()}.yaml"
     ]
 
 
@@ -199,7 +200,7 @@ def _is_handed_down(test: Any, template: Mapping[str, Any]) -> bool:
     if function != "Fn::Equals":
         return all(_is_handed_down(part, template) for part in arguments)
     asked, wanted = arguments
-    used = json.dumps([template["Resources"], template.get("Outputs", {})])
+    used = json.dumps([template.get("Globals", {}), template["Resources"], template.get("Outputs", {})])
     is_of_a_value = isinstance(asked, dict) and f'{{"Ref": "{asked.get("Ref")}"}}' in used
     return wanted == "yes" or (wanted == "" and (is_of_a_value or "Fn::Select" in asked))
 

@@ -3,24 +3,31 @@
 import pytest
 
 from tests.contract import rules_egress as rules
-from tests.contract.changes import Change, Rule, name_of, resource, without
-from tests.contract.project import APPLICATION, NETWORK, OBSERVABILITY, load
+from tests.contract.changes import Change, Rule, name_of, resource, reworded, without
+from tests.contract.project import APPLICATION, CHECK_EGRESS, NETWORK, OBSERVABILITY, load
 
 PROJECT = load()
 BROKEN: dict[Rule, list[Change]] = {
     rules.the_two_checks_differ_by_their_zone_alone: [
-        resource(APPLICATION, "CheckEgressAFunction", "MemorySize: 256", "MemorySize: 512"),
-        resource(APPLICATION, "CheckEgressBRole", "ssm:PutParameter", "ssm:DeleteParameter"),
+        resource(APPLICATION, "CheckEgressA", "!Ref EgressEchoUrl", "https://echo.example.com/"),
+        resource(APPLICATION, "CheckEgressB", "Outputs.EgressCheckSecurityGroupId", "Outputs.BastionSecurityGroupId"),
+    ],
+    rules.the_checks_have_the_settings_of_all_functions: [
+        reworded(CHECK_EGRESS, "LogFormat: Text", "LogFormat: JSON"),
+        reworded(
+            APPLICATION, "    Runtime: python3.13\n", "    Runtime: python3.13\n    EphemeralStorage: {Size: 512}\n"
+        ),
+        reworded(CHECK_EGRESS, "POWERTOOLS_SERVICE_NAME: !Ref ApplicationStackName", "POWERTOOLS_SERVICE_NAME: check"),
     ],
     rules.each_zone_is_checked_from_inside: [
-        resource(APPLICATION, "CheckEgressAFunction", "Outputs.PrivateSubnetAId]", "Outputs.PrivateSubnetBId]"),
-        resource(APPLICATION, "CheckEgressBFunction", "Outputs.ZoneB", "Outputs.ZoneA"),
-        resource(APPLICATION, "CheckEgressBFunction", "    Condition: HasInternet\n", "    Condition: IsProd\n"),
+        resource(APPLICATION, "CheckEgressA", "Outputs.PrivateSubnetAId", "Outputs.PrivateSubnetBId"),
+        resource(APPLICATION, "CheckEgressB", "Outputs.ZoneB", "Outputs.ZoneA"),
+        resource(APPLICATION, "CheckEgressB", "    Condition: HasInternet\n", "    Condition: IsProd\n"),
     ],
     rules.every_function_publishes_the_same_addresses: [
         resource(
             APPLICATION,
-            "CheckEgressAFunction",
+            "CheckEgressA",
             "!GetAtt Network.Outputs.EgressAddresses",
             "us-east-1a=192.0.2.1,us-east-1b=192.0.2.1",
         ),
@@ -36,21 +43,20 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "ApiFunction", "!GetAtt ZoneIds.ZoneIds, ''", "!GetAtt ZoneIds.ZoneIds, none"),
     ],
     rules.checks_come_often_enough_for_their_results: [
-        resource(APPLICATION, "CheckEgressAFunction", "rate(15 minutes)", "rate(1 hour)"),
-        resource(APPLICATION, "CheckEgressBFunction", "rate(15 minutes)", "rate(5 minutes)"),
-        resource(APPLICATION, "CheckEgressBFunction", "MaximumRetryAttempts: 0", "MaximumRetryAttempts: 2"),
+        reworded(CHECK_EGRESS, "rate(15 minutes)", "rate(1 hour)"),
+        reworded(CHECK_EGRESS, "rate(15 minutes)", "rate(5 minutes)"),
+        reworded(CHECK_EGRESS, "MaximumRetryAttempts: 0", "MaximumRetryAttempts: 2"),
     ],
     rules.results_are_kept_where_the_api_looks: [
         resource(APPLICATION, "ApiFunction", "/sallyport/${AWS::StackName}/egress", "/${AWS::StackName}/egress"),
-        resource(APPLICATION, "CheckEgressAFunction", "/sallyport/${AWS::StackName}/egress", "/${AWS::StackName}"),
-        resource(APPLICATION, "CheckEgressBResult", "Outputs.ZoneB", "Outputs.ZoneA"),
-        resource(APPLICATION, "CheckEgressBResult", "DeletionPolicy: Delete", "DeletionPolicy: Retain"),
-        resource(APPLICATION, "CheckEgressAResult", "    Condition: HasInternet\n", ""),
+        resource(APPLICATION, "CheckEgressA", "/sallyport/${AWS::StackName}/egress", "/${AWS::StackName}"),
+        reworded(CHECK_EGRESS, "!Ref EgressResultsPath", "/sallyport/egress"),
+        resource(CHECK_EGRESS, "Result", "${EgressResultsPath}/${Zone}", "${EgressResultsPath}/zone"),
+        resource(CHECK_EGRESS, "Result", "DeletionPolicy: Delete", "DeletionPolicy: Retain"),
     ],
     rules.the_check_is_not_told_where_the_database_is: [
-        resource(
-            APPLICATION,
-            "CheckEgressAFunction",
+        reworded(
+            CHECK_EGRESS,
             "          AVAILABILITY_ZONE:",
             "          DATABASE_HOST: db.example.com\n          AVAILABILITY_ZONE:",
         ),

@@ -177,7 +177,7 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(NETWORK, "DatabaseFromBastionIngress", "Condition: HasBastion", "Condition: IsInternetAccessible"),
         resource(NETWORK, "DatabaseFromProxyIngress", "ProxySecurityGroup.GroupId", "BastionSecurityGroup.GroupId"),
         resource(NETWORK, "DatabaseNetworkAclFromPrivateB", "RuleAction: allow", "RuleAction: deny"),
-        resource(APPLICATION, "CheckEgressBFunction", "EgressCheckSecurityGroupId", "OutboundFunctionSecurityGroupId"),
+        resource(APPLICATION, "CheckEgressB", "EgressCheckSecurityGroupId", "OutboundFunctionSecurityGroupId"),
     ],
     rules.functions_reach_the_host_that_they_are_told: [
         without(NETWORK, "ProxyFromDatabaseFunctionIngress"),

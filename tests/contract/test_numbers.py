@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stack.render import NEEDS, Rendered
-from tests.contract.project import Project, load
+from tests.contract.project import CHECK_EGRESS, Project, load
 from tests.contract.rules_functions import BEFORE_THE_SCHEMA
 
 PROJECT = load()
@@ -105,7 +105,7 @@ def alarms() -> Mapping[str, Rings]:
 
 def _minutes() -> int:
     """Of the schedule that calls the egress check, as its own text says."""
-    (found,) = set(re.findall(r"Schedule: rate\((\d+) minutes\)", PROJECT.texts["template.yaml"]))
+    (found,) = set(re.findall(r"Schedule: rate\((\d+) minutes\)", PROJECT.texts[CHECK_EGRESS]))
     return int(found)
 
 

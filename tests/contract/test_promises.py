@@ -4,7 +4,7 @@ import pytest
 
 from tests.contract import rules_promises as rules
 from tests.contract.changes import Change, Rule, added, name_of, resource, reworded, without
-from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
+from tests.contract.project import APPLICATION, CHECK_EGRESS, DATABASE, NETWORK, OBSERVABILITY, load
 
 ENDPOINTS, BASTION, FLOW_LOGS = "infra/endpoints.yaml", "infra/bastion-host.yaml", "infra/vpc-flow-logs.yaml"
 UNREAD = """
@@ -48,7 +48,7 @@ BROKEN: dict[Rule, list[Change]] = {
     ],
     rules.every_function_is_told_the_same: [
         resource(APPLICATION, "ApiFunction", "LEASE_SECONDS: '55'", "LEASE_SECONDS: '550'"),
-        resource(APPLICATION, "CheckEgressAFunction", "ALLOWED_PORTS: 80,443,8080,8443", "ALLOWED_PORTS: '443'"),
+        reworded(CHECK_EGRESS, "ALLOWED_PORTS: 80,443,8080,8443", "ALLOWED_PORTS: '443'"),
         resource(APPLICATION, "ApiFunction", "[HasInternet, !Ref EgressEchoUrl, '']", "[HasInternet, '', '']"),
     ],
     rules.what_one_function_makes_is_made_in_turn: [

@@ -17,7 +17,7 @@ from tests.contract.changes import (
     together,
     without,
 )
-from tests.contract.project import APPLICATION, DATABASE, NETWORK, OBSERVABILITY, load
+from tests.contract.project import APPLICATION, CHECK_EGRESS, DATABASE, NETWORK, OBSERVABILITY, load
 
 FLOW_LOGS = "infra/vpc-flow-logs.yaml"
 RULES: list[Rule] = [*rules_functions.RULES, *rules_api.RULES, *rules_templates.RULES]
@@ -132,8 +132,8 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "AttemptFunction", "!GetAtt Network.Outputs.VpcCidr", "10.0.0.0/16"),
     ],
     rules_functions.roles_allow_exactly_what_is_used: [
-        resource(APPLICATION, "CheckEgressARole", "'ssm:PutParameter'", "'ssm:DeleteParameter'"),
-        resource(APPLICATION, "CheckEgressBRole", "parameter${CheckEgressBResult}", "parameter${CheckEgressAResult}"),
+        resource(CHECK_EGRESS, "Role", "'ssm:PutParameter'", "'ssm:DeleteParameter'"),
+        resource(CHECK_EGRESS, "Role", "parameter${Result}", "parameter/sallyport/*"),
         resource(APPLICATION, "DefaultSecurityGroupPolicy", "security-group/${Group}", "security-group/*"),
         resource(APPLICATION, "NetworkResourcesRole", "ec2:DescribeAddresses", "ec2:ReleaseAddress"),
         resource(APPLICATION, "NetworkResourcesRole", "                  - ec2:DescribeAvailabilityZones\n", ""),

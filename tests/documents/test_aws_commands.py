@@ -145,8 +145,8 @@ def _furnish_stack(client: Any, stack: str) -> None:
     redrive = json.dumps({"deadLetterTargetArn": source, "maxReceiveCount": "5"})
     client("sqs").create_queue(QueueName=f"{stack}-wakeups", Attributes={"RedrivePolicy": redrive})
     client("sqs").send_message(QueueUrl=queue, MessageBody="{}")
-    names = ("NetworkResourcesFunction", "CheckEgressAFunction", "AttemptFunction")
-    functions = {name: _function(f"{stack}-{name}", role) for name in names}
+    names = ("NetworkResourcesFunction", "CheckEgressA-1A2B-Function", "AttemptFunction")
+    functions = {name.replace("-", ""): _function(f"{stack}-{name}", role) for name in names}
     outputs = {
         "AdminFunctionName": f"{stack}-NetworkResourcesFunction",
         "DatabaseEndpoint": f"{stack}.cluster-a1b2c3.{REGION}.rds.amazonaws.com",

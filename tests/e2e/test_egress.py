@@ -40,7 +40,7 @@ def test_a_caller_may_ask_at_once(consumer: Consumer) -> None:
 
 def test_the_check_has_not_even_loaded_what_it_would_reach_the_database_with(stack: Stack) -> None:
     """Its processes after a run, as the kernel sees them; the worker's show that this would be seen."""
-    for name in ("CheckEgressAFunction", "CheckEgressBFunction"):
+    for name in ("CheckEgressA.Function", "CheckEgressB.Function"):
         assert stack.functions[name].invoke({})["verdict"] == "matches"
         assert not any(loads_psycopg(process) for process in stack.functions[name].process_ids)
     assert any(loads_psycopg(process) for process in stack.functions["AttemptFunction"].process_ids)

@@ -14,6 +14,7 @@ from local.functions import REPOSITORY
 from local.sqs import SqsServer
 from local.stack import Stack, StackConfiguration
 from local.template import FunctionTemplate, Loader, QueueTemplate, Template
+from tests.contract.project import CHECK_EGRESS, load
 from tests.contract.rules_functions import settings_of
 
 SETTINGS = {
@@ -86,12 +87,11 @@ def test_every_resource_of_the_template_is_emulated_here_or_cannot_be_seen_by_a_
 
 def test_a_function_has_here_what_the_template_gives_it_and_nothing_else(prepared: Prepared) -> None:
     """So it cannot read here what it would miss on AWS."""
-    templates = content()["Resources"]
     shared = {
         name for name, value in content()["Globals"]["Function"]["Environment"]["Variables"].items() if real(value)
     }
     for name, variables in prepared.given.items():
-        own = templates[name]["Properties"].get("Environment", {}).get("Variables", {}).keys()
+        own = load().written_resource(name)["Properties"].get("Environment", {}).get("Variables", {}).keys()
         wanted = {ours for name in own | shared for ours in stand_ins.STAND_INS.get(name, (name,))}
         assert variables.keys() == wanted, name
 
@@ -131,8 +131,8 @@ def test_the_parameters_are_there_from_the_start_as_cloudformation_makes_them(
     """The functions that read and write them are given the path that they lie below."""
     templates = [
         resource["Properties"]
-        for name, resource in content()["Resources"].items()
-        if resource["Type"] == "AWS::SSM::Parameter" and name.startswith("CheckEgress")
+        for resource in load().written(CHECK_EGRESS)["Resources"].values()
+        if resource["Type"] == "AWS::SSM::Parameter"
     ]
     path = prepared.given["ApiFunction"]["EGRESS_RESULTS_PATH"]
     names = [f"{path}/{zone}" for zone in stand_ins.ZONES]

@@ -113,8 +113,8 @@ def test_a_function_costs_by_its_memory_time_and_architecture(architecture: str,
 
 def test_a_scheduled_function_runs_whether_there_are_deliveries_or_not() -> None:
     stack = {
-        "CheckEgressAFunction": resource("AWS::Lambda::Function", Architectures=["arm64"], MemorySize=256),
-        "Alias": resource("AWS::Lambda::Alias", FunctionName="CheckEgressAFunction"),
+        "CheckEgressA.Function": resource("AWS::Lambda::Function", Architectures=["arm64"], MemorySize=256),
+        "Alias": resource("AWS::Lambda::Alias", FunctionName="CheckEgressA.Function"),
         "Rule": resource("AWS::Events::Rule", ScheduleExpression="rate(5 minutes)", Targets=[{"Arn": "Alias"}]),
     }
     told = billed(stack)
@@ -211,8 +211,8 @@ def test_what_has_no_price_is_named() -> None:
 
 
 def test_a_function_that_runs_otherwise_than_the_table_says_is_not_billed_as_nothing() -> None:
-    with pytest.raises(Unpriced, match="CheckEgressAFunction: no schedule"):
-        billed({"CheckEgressAFunction": resource("AWS::Lambda::Function")})
+    with pytest.raises(Unpriced, match=r"CheckEgressA\.Function: no schedule"):
+        billed({"CheckEgressA.Function": resource("AWS::Lambda::Function")})
     hourly = resource("AWS::Events::Rule", ScheduleExpression="rate(1 hour)", Targets=[{"Arn": "AdminFunction.Arn"}])
     with pytest.raises(Unpriced, match=r"AdminFunction: stack/functions\.py does not say that it runs by the clock"):
         billed({"AdminFunction": resource("AWS::Lambda::Function"), "Rule": hourly})

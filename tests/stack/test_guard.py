@@ -8,6 +8,7 @@ the changes of its change sets have no Replacement and no Details (moto 5.2), an
 import io
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,20 @@ from rich.console import Console
 from stack.deploy import guard
 from stack.deploy.change_sets import STACK, ChangeSetUnreadable, Page, RecordedSource, ResourceChange, read
 from stack.deploy.guard import PROTECTED, GuardDecision, decide
+from stack.render import render
 
 FOLDER = Path(__file__).parent / "recorded"
 CASES = sorted(path.name for path in FOLDER.iterdir())
 FILES = sorted(FOLDER.glob("*/*.json"))
+HELD_BY_A_CHECK = (
+    "AWS::Events::Rule",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::LogGroup",
+    "AWS::SSM::Parameter",
+)
 SERVICE = botocore.session.get_session().get_service_model("cloudformation")
 
 
@@ -328,7 +339,16 @@ def queue(stub: Stubber, case: str) -> str:
     for change in (entry["ResourceChange"] for page in root for entry in page["Changes"]):
         if "ChangeSetId" in change:
             stub.add_response("describe_change_set", dict(by_id[change["ChangeSetId"]]), asks(change["ChangeSetId"]))
+        elif (change["ResourceType"], change["Action"]) == (STACK, "Modify"):
+            queue_held(stub, change["PhysicalResourceId"], "AWS::EC2::VPC")
     return str(root[0]["ChangeSetId"])
+
+
+def queue_held(stub: Stubber, stack: str, *types: str) -> None:
+    """Queues what a stack holds."""
+    status = {"ResourceStatus": "CREATE_COMPLETE", "LastUpdatedTimestamp": datetime(2026, 11, 20, tzinfo=UTC)}
+    held = [{"LogicalResourceId": "R", "PhysicalResourceId": "r", "ResourceType": kind, **status} for kind in types]
+    stub.add_response("list_stack_resources", {"StackResourceSummaries": held}, {"StackName": stack})
 
 
 @pytest.mark.parametrize("case", ["routine", "another-range", "nested-left-out"])
@@ -365,9 +385,45 @@ def test_a_nested_change_set_that_aws_no_longer_has_is_refused(stub: Stubber) ->
     (root,) = [page for page in recorded("another-key").answers if not page.get("ParentChangeSetId")]
     stub.add_response("describe_change_set", dict(root), asks(root["ChangeSetId"]))
     stub.add_client_error("describe_change_set", "ChangeSetNotFound", "ChangeSet [x] does not exist", 404)
+    queue_held(stub, stack_of(root, "Database"), "AWS::Logs::LogGroup", "AWS::RDS::DBCluster")
     code, text = said(["--change-set", root["ChangeSetId"]])
     assert code == 1
     assert "UNREADABLE, therefore refused: Database: ChangeSet [x] does not exist" in text
+
+
+def stack_of(page: Page, name: str) -> str:
+    """The ARN of a nested stack that a change set changes."""
+    changes = [entry["ResourceChange"] for entry in page["Changes"]]
+    return str(next(change["PhysicalResourceId"] for change in changes if change["LogicalResourceId"] == name))
+
+
+def test_a_nested_stack_that_holds_nothing_to_lose_may_stay_unseen_and_is_told(stub: Stubber) -> None:
+    """Such as the egress checks, should AWS show no change set of a nested SAM template."""
+    (root,) = [page for page in recorded("another-key").answers if not page.get("ParentChangeSetId")]
+    stub.add_response("describe_change_set", dict(root), asks(root["ChangeSetId"]))
+    stub.add_client_error("describe_change_set", "ChangeSetNotFound", "ChangeSet [x] does not exist", 404)
+    queue_held(stub, stack_of(root, "Database"), *HELD_BY_A_CHECK)
+    code, text = said(["--change-set", root["ChangeSetId"]])
+    assert code == 0
+    assert "NOT SEEN: Database: ChangeSet [x] does not exist. Nothing protected is in it" in text
+
+
+def test_the_egress_checks_hold_nothing_that_could_be_lost() -> None:
+    made = render().resources
+    assert {made[name]["Type"] for name in made if name.startswith("CheckEgressA.")} == set(HELD_BY_A_CHECK)
+    assert not set(HELD_BY_A_CHECK) & PROTECTED.keys()
+
+
+def test_what_a_stack_within_an_unseen_one_holds_counts_too() -> None:
+    source = without("routine", "network")
+    changes = [entry["ResourceChange"] for page in source.answers for entry in page.get("Changes", [])]
+    stack = next(change["PhysicalResourceId"] for change in changes if change["LogicalResourceId"] == "Network")
+    of_type = {"LogicalResourceId": "R", "PhysicalResourceId": "arn:inner", "ResourceStatus": "CREATE_COMPLETE"}
+    outer = {"StackResources": [{**of_type, "StackId": stack, "ResourceType": STACK}]}
+    for kind, holds in (("AWS::EC2::EIP", True), ("AWS::IAM::Role", False)):
+        inner = {"StackResources": [{**of_type, "StackId": "arn:inner", "ResourceType": kind}]}
+        found = judged(RecordedSource(answers=(*source.answers, outer, inner)))
+        assert (bool(found.unreadable), bool(found.unseen)) == (holds, not holds)
 
 
 def test_a_change_set_that_does_not_exist_is_refused_in_one_line(stub: Stubber) -> None:

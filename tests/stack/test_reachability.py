@@ -227,7 +227,7 @@ def test_what_no_route_leads_to_is_told_so() -> None:
     ("owner", "name"),
     [
         ("ApiFunction", "API"),
-        ("CheckEgressFunctionA", "check egress A"),
+        ("CheckEgressA.Function", "check egress A"),
         ("Database.DatabaseInstance", "database instance"),
         ("Network.RegionalNatGateway", "regional NAT gateway"),
         ("subnet-0a1b", "subnet - 0a1b"),

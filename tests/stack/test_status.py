@@ -17,6 +17,7 @@ REGION = "eu-central-1"
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
 NESTED = f"arn:aws:cloudformation:{REGION}:123456789012:stack/sallyport-dev-Database-1K3V/7a31e0c0"
+CHECK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/sallyport-dev-CheckEgressA-1A/2"
 RESULT = "/sallyport/sallyport-dev/egress/eu-central-1a"
 RESOURCES = {
     "sallyport-dev": [
@@ -24,8 +25,9 @@ RESOURCES = {
         ("WakeupQueue", "https://sqs.invalid/wakeups", "AWS::SQS::Queue"),
         ("DeadLetterQueue", "https://sqs.invalid/dead", "AWS::SQS::Queue"),
         ("FailedInvocationQueue", "https://sqs.invalid/failed", "AWS::SQS::Queue"),
-        ("CheckEgressAResult", RESULT, "AWS::SSM::Parameter"),
+        ("CheckEgressA", CHECK, "AWS::CloudFormation::Stack"),
     ],
+    CHECK: [("Result", RESULT, "AWS::SSM::Parameter")],
     NESTED: [
         ("DatabaseCluster", "sallyport-1", "AWS::RDS::DBCluster"),
         ("DatabaseInstance", "i", "AWS::RDS::DBInstance"),

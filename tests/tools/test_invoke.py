@@ -35,7 +35,7 @@ def test_a_function_that_no_step_invokes_is_named(name: str) -> None:
 
 
 def test_one_of_two_functions_with_the_same_handler_is_enough() -> None:
-    assert not_invoked(FUNCTIONS.keys() - {"CheckEgressBFunction"}) == []
+    assert not_invoked(FUNCTIONS.keys() - {"CheckEgressB.Function"}) == []
 
 
 def handler_of(name: str) -> str:

@@ -44,16 +44,17 @@ def built(copy: Path) -> tuple[str, Mapping[str, Path]]:
         timeout=BUILD_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    packages = {path.parent.name: path.parent for path in (copy / ".aws-sam/build").glob("*/handlers")}
+    build = copy / ".aws-sam/build"
+    packages = {
+        ".".join(path.parent.relative_to(build).parts): path.parent for path in build.glob("**/*Function/handlers")
+    }
     return done.stdout, packages
 
 
 def test_make_build_makes_a_package_of_every_function_and_of_nothing_else(
     built: tuple[str, Mapping[str, Path]],
 ) -> None:
-    resources = load().written("template.yaml")["Resources"]
-    functions = {name for name, resource in resources.items() if resource["Type"] == "AWS::Serverless::Function"}
-    assert built[1].keys() == functions
+    assert built[1].keys() == load().functions().keys()
 
 
 def test_each_package_contains_our_code_unchanged(built: tuple[str, Mapping[str, Path]]) -> None:
@@ -97,8 +98,11 @@ def test_each_package_is_for_the_templates_processor_and_has_bytecode_of_its_sou
 
 
 def test_the_built_template_names_each_package(copy: Path, built: tuple[str, Mapping[str, Path]]) -> None:
-    resources = yaml.safe_load((copy / ".aws-sam/build/template.yaml").read_text())["Resources"]
-    assert {name: resources[name]["Properties"]["CodeUri"] for name in built[1]} == {name: name for name in built[1]}
+    build = copy / ".aws-sam/build"
+    for name, package in built[1].items():
+        template = build.joinpath(*name.split(".")[:-1], "template.yaml")
+        function = yaml.safe_load(template.read_text())["Resources"][name.rpartition(".")[2]]
+        assert (template.parent / function["Properties"]["CodeUri"]).resolve() == package.resolve()
 
 
 def test_make_build_says_what_it_checked(built: tuple[str, Mapping[str, Path]]) -> None:
