@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,7 @@ from domain.retention import RetentionOptions
 from domain.values import value_class
 from domain.wakeups import LEAST_LOOKS, next_look
 from runtime.conversion import converted
+from runtime.isolation import each_isolated
 
 PHASES = sorted({state.phase for state in State})  # together all deliveries
 COUNTED_DESTINATIONS = 500  # of a count of what is overdue; with the next number, 50,000 rows at most
@@ -387,7 +389,13 @@ def claim(
         binary=True,
     )
     destinations: dict[UUID, Destination] = {}
-    return [_claim_result(row, destinations, lease=lease, now=now, asks_now=asks_now) for row in rows]
+    return each_isolated(
+        rows,
+        partial(_claim_result, destinations=destinations, lease=lease, now=now, asks_now=asks_now),
+        otherwise=lambda row: NotDue(delivery_id=DeliveryId(row["delivery_id"]), at=lease.until),
+        step="read a claim",
+        id_of=lambda row: row["delivery_id"],
+    )
 
 
 def note_slow(
@@ -1027,7 +1035,7 @@ def _array(ids: Iterable[UUID]) -> str:
 
 
 def _claim_result(
-    row: Mapping[str, Any], destinations: dict[UUID, Destination], *, lease: Lease, now: datetime, asks_now: bool
+    row: Mapping[str, Any], *, destinations: dict[UUID, Destination], lease: Lease, now: datetime, asks_now: bool
 ) -> ClaimResult:
     """`destinations` are those of the rows before: all rows of one statement have the same of each."""
     delivery_id = DeliveryId(row["delivery_id"])

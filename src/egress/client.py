@@ -34,7 +34,7 @@ class EarlyResults:
 
     It is called when half of them have ended, but not before `half_after_seconds`; or when any has, after
     `any_after_seconds`. `note_slow` gets the positions of those that have not ended `slow_after_seconds` after the
-    start, once. All transfers wait while either runs, so they must be quick.
+    start, once. All transfers wait while either runs, so they must be quick; they go on where one raises.
     """
 
     report: Callable[[Mapping[int, Exchange]], None]
@@ -135,7 +135,7 @@ class _Batch:
         }
         if not self._reported and early.is_time(ended=len(ended), of=len(transfers), seconds=seconds):
             self._reported = True
-            early.report(ended)
+            isolated(partial(early.report, ended), otherwise=lambda _: None, step="report early")
         if not self._noted and seconds >= early.slow_after_seconds:
             self._noted = True
             self._note_slow(early, [position for position in range(len(transfers)) if position not in ended])
@@ -143,7 +143,7 @@ class _Batch:
     @staticmethod
     def _note_slow(early: EarlyResults, slow: Sequence[int]) -> None:
         if early.note_slow is not None and slow:
-            early.note_slow(slow)
+            isolated(partial(early.note_slow, slow), otherwise=lambda _: None, step="report what takes long")
 
     def _start(self, transfer: Transfer) -> None:
         target = self._guard.target(transfer.request.url)

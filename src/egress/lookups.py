@@ -42,8 +42,14 @@ class Lookups:
     def _start(self) -> None:
         """Starts the next lookup if a thread is free. The lock is held."""
         if self._queued and self._threads < self._most_threads:
+            host_port = self._queued.popleft()
+            thread = threading.Thread(target=self._look_up, args=(host_port,), name="lookup", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process has too many: this lookup fails, and not all of that name from now on
+                del self._callbacks[host_port]
+                raise
             self._threads += 1
-            threading.Thread(target=self._look_up, args=(self._queued.popleft(),), name="lookup", daemon=True).start()
 
     def _look_up(self, host_port: HostPort) -> None:
         result: LookupResult = Unreachable(reason=f"the lookup of {host_port[0]} failed", at=FailedStep.NAME)

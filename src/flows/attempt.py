@@ -98,7 +98,7 @@ def attempt_due(
     postponed = [
         replace(message, wakeup=wakeup)
         for result, message in zip(results, due.values(), strict=True)
-        for wakeup in _look_again(result, message.wakeup, now=now, services=services)
+        for wakeup in _looked_again(result, message.wakeup, now=now, services=services)
     ]
     failed = settle(
         _with_messages(attempts, due),
@@ -226,7 +226,7 @@ def _record_carried(carried: Sequence[BatchMessage], *, end_at: datetime, servic
         *(
             next_message
             for message in carried
-            for next_message in _after_carried(message, refused=recorded.refused, services=services)
+            for next_message in _followed(message, refused=recorded.refused, services=services)
         ),
     ]
 
@@ -242,6 +242,17 @@ def _events(carried: Sequence[BatchMessage], *, now: datetime) -> list[BatchMess
         for event_id in (record.event_id, record.state_event_id)
         if event_id is not None
     ]
+
+
+def _followed(message: BatchMessage, *, refused: frozenset[DeliveryId], services: Services) -> list[BatchMessage]:
+    """Where it cannot be said what follows a carried outcome, it is recorded once more, which changes nothing."""
+    later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
+    return isolated(
+        partial(_after_carried, message, refused=refused, services=services),
+        otherwise=lambda _: [replace(message, wakeup=replace(message.wakeup, due_at=later))],
+        step="after a carried outcome",
+        delivery_id=message.wakeup.delivery_id,
+    )
 
 
 def _after_carried(message: BatchMessage, *, refused: frozenset[DeliveryId], services: Services) -> list[BatchMessage]:
@@ -277,8 +288,11 @@ def _claim(due: Due, *, now: datetime, services: Services) -> Sequence[ClaimResu
 def _cancel_abandoned(results: Sequence[ClaimResult | _NotLookedAt], *, now: datetime, services: Services) -> None:
     """Cancels what waits for a destination that was deleted; the look that is queued for it finds it finished."""
     abandoned = [result.delivery_id for result in results if isinstance(result, Abandoned)]
-    if not abandoned:
-        return
+    if abandoned:
+        isolated(partial(_cancel, abandoned, now=now, services=services), otherwise=lambda _: None, step="cancel")
+
+
+def _cancel(abandoned: Sequence[DeliveryId], *, now: datetime, services: Services) -> None:
     try:
         for delivery_id in deliveries.cancel_abandoned(services.database, abandoned, now=now):
             logger.info("canceled, as its destination was deleted", delivery_id=str(delivery_id))
@@ -290,6 +304,17 @@ def _may_be_answered(claim: Claim, due: Due) -> bool:
     """Whether a lapse is not to be recorded yet: after an outage the outcome may still be on its way in a wake-up. That
     finds the row under this lease and updates it."""
     return claim.lapsed and due[claim.delivery_id].wakeup.after_outage
+
+
+def _looked_again(
+    result: ClaimResult | _NotLookedAt, wakeup: Wakeup, *, now: datetime, services: Services
+) -> list[Wakeup]:
+    return isolated(
+        partial(_look_again, result, wakeup, now=now, services=services),
+        otherwise=lambda _: [_at(now + timedelta(seconds=PUT_BACK_SECONDS), wakeup)],
+        step="look again",
+        delivery_id=wakeup.delivery_id,
+    )
 
 
 def _look_again(

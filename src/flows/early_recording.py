@@ -72,8 +72,9 @@ class EarlyRecorder:
                 before.join()
             isolated(work, otherwise=lambda _: None, step=step)
 
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        self._thread = thread  # not one that could not be started: nobody could wait for its end
 
     def _note(self, claims: Sequence[Claim], *, started_at: datetime) -> None:
         services = self._services

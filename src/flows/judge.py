@@ -40,7 +40,24 @@ class JudgedAttempt:
 
     @property
     def record(self) -> Record:
-        """What is written to the database."""
+        """What is written to the database; where that cannot be said, what the delivery needs at least."""
+        return isolated(
+            self._record,
+            otherwise=lambda _: self._bare_record(),
+            step="make the record",
+            delivery_id=self.claim.delivery_id,
+        )
+
+    def _bare_record(self) -> Record:
+        return Record(
+            attempt=self.attempt,
+            lease_id=self.claim.lease_id,
+            next_state=state_after(self.verdict),
+            due_at=self.verdict.at if isinstance(self.verdict, RetryAt) else None,
+            redacts=True,  # whatever its destination wants
+        )
+
+    def _record(self) -> Record:
         return Record(
             attempt=self.attempt,
             lease_id=self.claim.lease_id,
@@ -73,7 +90,7 @@ def judged(
 
     Where the outcome is not the `partners_doing` (nothing was to be sent, or we failed), no circuit breaker counts it.
     """
-    failed = failed_for_the_breaker(exchange.outcome) if partners_doing else None
+    failed = _failed(claim, exchange.outcome) if partners_doing else None
     at_once = partial(_judged_at_once, claim, exchange, failed=failed, started_at=started_at, services=services)
     attempt = unless_it_raises(at_once) or JudgedAttempt(
         claim=claim,
@@ -82,7 +99,23 @@ def judged(
         attempt=_isolated_attempt(claim, exchange, started_at=started_at, services=services),
         failed=failed,
     )
-    return attempt if claim.destination.options.events_to is None else _with_events(attempt, services=services)
+    if claim.destination.options.events_to is None:
+        return attempt
+    return isolated(
+        partial(_with_events, attempt, services=services),
+        otherwise=lambda _: attempt,
+        step="make the events",
+        delivery_id=claim.delivery_id,
+    )
+
+
+def _failed(claim: Claim, outcome: Outcome) -> bool | None:
+    return isolated(
+        partial(failed_for_the_breaker, outcome),
+        otherwise=lambda _: None,
+        step="count for the breaker",
+        delivery_id=claim.delivery_id,
+    )
 
 
 def _with_events(attempt: JudgedAttempt, *, services: Services) -> JudgedAttempt:

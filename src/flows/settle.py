@@ -23,7 +23,7 @@ from flows.gone import note_gone
 from flows.groups import group_of
 from flows.judge import LAPSE_SECONDS, JudgedAttempt
 from flows.services import Services
-from flows.wake import wake
+from flows.wake import send_some, wake
 from runtime.deadline import OutOfTime, within
 from runtime.isolation import isolated, unless_it_raises
 from runtime.metrics import Metric
@@ -32,6 +32,7 @@ from runtime.observability import count, log_each, logger
 PAUSE_SECONDS = 1.0  # between two attempts to record
 CARRY_SECONDS = 8.0  # reserved for queueing: SQS has 5 s for a call, and a thread that hangs 2 s to end
 CARRIED_AFTER_SECONDS = 10  # when whoever receives a carried outcome tries to record it
+LONGEST_LEASE_SECONDS = 60.0  # since the attempt began; the lease itself has a little less (runtime/settings.py)
 
 ATTEMPTS_BY_OUTCOME: Mapping[OutcomeKind, Metric] = {
     OutcomeKind.ANSWERED: Metric.ATTEMPTS_ANSWERED,
@@ -131,7 +132,7 @@ def _record_rest(
 
 def queue(messages: Sequence[BatchMessage], *, services: Services) -> frozenset[int]:
     """Queues the wake-ups; returns the positions of those that SQS did not accept, whose messages must come back."""
-    refused = services.queue.send_some([message.wakeup for message in messages], now=services.clock())
+    refused = send_some([message.wakeup for message in messages], services=services)
     return frozenset(messages[number].position for number in refused)
 
 
@@ -141,8 +142,20 @@ def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[Batc
 
 
 def next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
-    """Of the next attempt, and of the events that tell of this one."""
-    return [*retry(attempt), *_events(attempt)]
+    """Of the next attempt, and of the events that tell of this one. Where it cannot be said when that is to be,
+    somebody looks once its outcome has surely been recorded."""
+    return isolated(
+        lambda: [*retry(attempt), *_events(attempt)],
+        otherwise=lambda _: [_look_after_lease(attempt)],
+        step="next wake-ups",
+        delivery_id=attempt.claim.delivery_id,
+    )
+
+
+def _look_after_lease(attempt: JudgedAttempt) -> Wakeup:
+    delivery_id = attempt.claim.delivery_id
+    due_at = attempt.attempt.started_at + timedelta(seconds=LONGEST_LEASE_SECONDS)
+    return Wakeup(delivery_id=delivery_id, due_at=due_at, group=str(delivery_id))
 
 
 def _events(attempt: JudgedAttempt) -> list[Wakeup]:
@@ -173,7 +186,17 @@ def retry(attempt: JudgedAttempt) -> list[Wakeup]:
 
 
 def carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
-    """The wake-up that carries an outcome until it can be recorded."""
+    """The wake-up that carries an outcome until it can be recorded. Where there is none, the outcome is lost: somebody
+    looks when the lease has ended, as after a crash."""
+    return isolated(
+        partial(_carrying, attempt, now=now),
+        otherwise=lambda _: _look_after_lease(attempt),
+        step="carry",
+        delivery_id=attempt.claim.delivery_id,
+    )
+
+
+def _carrying(attempt: JudgedAttempt, *, now: datetime) -> Wakeup:
     claim = attempt.claim
     logger.warning("an outcome is carried in its wake-up", delivery_id=str(claim.delivery_id))
     later = now + timedelta(seconds=CARRIED_AFTER_SECONDS)
@@ -200,8 +223,22 @@ def record(attempts: Sequence[JudgedAttempt], *, end_at: datetime, services: Ser
 
 
 def record_all(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded | None:
-    """None where the database did not answer in time. Where it refuses one record, each is tried in a statement of its
-    own, so that the others are recorded."""
+    """None where the database did not answer in time. Where it refuses one record, or one meets a fault of ours, each
+    is tried in a statement of its own, so that the others are recorded."""
+    single = records[0].attempt.delivery_id if len(records) == 1 else None
+    return isolated(
+        partial(_recorded, records, end_at=end_at, services=services),
+        otherwise=lambda _: (
+            Recorded(refused=frozenset({single}))
+            if single is not None
+            else _one_by_one(records, end_at=end_at, services=services)
+        ),
+        step="record",
+        delivery_id=single,
+    )
+
+
+def _recorded(records: Sequence[Record], *, end_at: datetime, services: Services) -> Recorded | None:
     try:
         written = _written(records, end_at=end_at, services=services)
     except StatementRefused as error:

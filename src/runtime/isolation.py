@@ -6,7 +6,8 @@ others, which would then be unknown or sent again. Expected errors are caught by
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -42,3 +43,22 @@ def isolated[T](
         logger.error("one delivery met a fault of ours", extra=details)
         count(Metric.DELIVERY_FAULTS)
         return otherwise(error)
+
+
+def each_isolated[S, T](
+    items: Sequence[S], work: Callable[[S], T], *, otherwise: Callable[[S], T], step: str, id_of: Callable[[S], UUID]
+) -> list[T]:
+    """`work` of each item, and `otherwise` of those for which it raises anything, as in `isolated`. `id_of` says which
+    delivery an item is of.
+
+    Where one raises, the work of all is done once more: all at once costs less than each by itself, and nearly always
+    does.
+    """
+    done = unless_it_raises(lambda: [work(item) for item in items])
+    if done is not None:
+        return done
+
+    def by_itself(item: S) -> T:
+        return isolated(partial(work, item), otherwise=lambda _: otherwise(item), step=step, delivery_id=id_of(item))
+
+    return [by_itself(item) for item in items]

@@ -361,6 +361,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 1.0,
         "CARRY_SECONDS": 8.0,
         "CARRIED_AFTER_SECONDS": 10,
+        "LONGEST_LEASE_SECONDS": 60,
     },
     "handlers/attempt.py": {
         "SEALING_SECONDS": 20.0,

@@ -95,3 +95,22 @@ def test_a_lookup_that_breaks_still_answers_and_others_go_on(monkeypatch: pytest
     lookups.ask(("fine", 80), answers)
     assert answers.next() == (("fine", 80), HERE)
     assert shown == [RuntimeError]
+
+
+def test_a_name_is_asked_for_again_after_a_lookup_for_which_there_was_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the process has as many as it may have."""
+    answers = Answers()
+    lookups = Lookups(lambda _host, _port: HERE, most_threads=1)
+
+    def breaking(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", breaking)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                lookups.ask(("name", 80), answers)
+    lookups.ask(("name", 80), answers)
+    assert answers.next() == (("name", 80), HERE)
