@@ -6,8 +6,10 @@ of one after the other.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -15,10 +17,12 @@ import pytest
 from db.connection import Database
 from runtime.settings import DatabaseSettings
 from tests.db.test_overlaps import Pair, connected
-from tests.db.test_repeats import CASES, EMPTY, TABLES, Case, all_rows, both
+from tests.db.test_repeats import CASES, EMPTY, TABLES, Act, Case, all_rows, both, nothing
+from tests.support.clauses import writing
 from tests.support.databases import FreshDatabase
 from tests.support.wires import Wire
 
+WRITING = writing(Path(__file__).parents[2])
 # Every transaction that writes a row waits at its commit, for as long as the superuser has this lock.
 HOLD = 7
 HELD_AT_COMMIT = f"""
@@ -32,6 +36,9 @@ HELD_AT_COMMIT = f"""
     " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_commit();"
     for table in TABLES
 )
+# What is true while the lease of an attempt runs, and no longer, need not be exact: `record` looks at the row of a
+# destination before it locks it, so that it need not lock it where nobody limits anything (docs/adr/0046).
+NEED_NOT_BE_EXACT = {"deliveries.note_slow"}
 # What is no promise where a statement runs beside itself, and why.
 OTHERWISE = {
     # SKIP LOCKED: who claims waits for nobody, not even for itself. What the first run leased is not sent, and lapses.
@@ -89,7 +96,7 @@ def ended(superuser: Database, process_id: int) -> bool:
     return not superuser.rows("SELECT FROM pg_stat_activity WHERE pid = %(pid)s", {"pid": process_id})
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", [case for case in CASES if case.statement in WRITING], ids=case_id)
 def test_beside_its_first_run_it_does_and_says_what_a_single_run_would(
     held: Pair, shared_database: FreshDatabase, case: Case
 ) -> None:
@@ -130,3 +137,90 @@ def test_beside_its_first_run_it_does_and_says_what_a_single_run_would(
 def over(wire: Wire, database: FreshDatabase, role: str) -> Database:
     url = f"postgresql:///{database.name}?host={quote(wire.directory, safe='')}&user={role}"
     return Database(DatabaseSettings(database_url=url))
+
+
+# With others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a case was told, and the rows that are left."""
+
+    told: object
+    rows: Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """What comes of a case and what others do: in either order, and of each of them alone."""
+
+    case_first: Outcome
+    others_first: Outcome
+    case_alone: Outcome
+    others_alone: Outcome
+
+
+def in_turn(superuser: Database, case: Case, others: Act) -> InTurn:
+    def outcome(first: Act, second: Act) -> Outcome:
+        superuser.connection().execute(EMPTY)
+        both(*case.before)(superuser)
+        told = [act(superuser) for act in (first, second)]
+        return Outcome(told=told[second is case.runs], rows=all_rows(superuser))
+
+    return InTurn(
+        case_first=outcome(case.runs, others),
+        others_first=outcome(others, case.runs),
+        case_alone=outcome(case.runs, nothing),
+        others_alone=outcome(others, nothing),
+    )
+
+
+def overlap(pair: Pair, case: Case, first: Act, second: Act) -> tuple[list[object], bool]:
+    """What both are told, where the second one begins before the first one commits; and whether it waits."""
+    pair.scene(*case.before)
+    told, waits = [pair.begin(first)], False
+    thread = threading.Thread(target=lambda: told.append(second(pair.second)))
+    thread.start()
+    try:
+        while thread.is_alive() and not waits:
+            waits = pair.waits(pair.second)
+            time.sleep(0.001)
+    finally:
+        pair.end()
+        thread.join()
+    return told, waits
+
+
+def claims_of(told: object) -> set[object]:
+    """What is claimed by it. Nothing else may differ from what would be told in turn."""
+    assert isinstance(told, list)
+    assert {kind for kind, *_ in told} <= {"claim", "NotDue", "Finished", "Missing"}
+    return {claim for claim in told if claim[0] == "claim"}
+
+
+WITH_OTHERS = [
+    pytest.param(case, act, id=f"{case_id(case)}-{name}".replace(" ", "_"))
+    for case in CASES
+    for name, act in case.meanwhile.items()
+    if case.statement in WRITING and case.statement not in NEED_NOT_BE_EXACT
+]
+
+
+@pytest.mark.parametrize(("case", "others"), WITH_OTHERS)
+def test_at_the_same_time_as_others_it_does_and_says_what_it_would_in_turn(held: Pair, case: Case, others: Act) -> None:
+    turns = in_turn(held.superuser, case, others)
+    in_either_order = [turns.case_first.rows, turns.others_first.rows]
+
+    held.superuser.connection().execute(EMPTY)
+    told, waits = overlap(held, case, case.runs, others)
+    left_alone = [] if waits and told[1] else [turns.case_alone.rows]
+    assert told[0] == turns.case_first.told
+    assert all_rows(held.superuser) in in_either_order + left_alone
+
+    held.superuser.connection().execute(EMPTY)
+    told, waits = overlap(held, case, others, case.runs)
+    skipped = not waits or not told[1]
+    if told[1] and told[1] not in (turns.case_first.told, turns.others_first.told):  # who is told nothing looks again
+        assert not waits
+        assert claims_of(told[1]) <= claims_of(turns.case_first.told)
+    assert all_rows(held.superuser) in in_either_order + ([turns.others_alone.rows] if skipped else [])

@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from db import attempts, connection, deliveries, tenants
+from db import attempts, connection, deliveries, retention, tenants
 from db.attempts import Written
 from db.connection import Database
+from db.jobs import Stepped
+from db.retention import Place
 from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, JobId, ProposalId, TenantId, TokenId
 from domain.jobs import MOST_UNFINISHED, BulkJob
 from domain.proposals import MOST_OPEN
+from domain.retention import Cutoffs
 from runtime.settings import DatabaseSettings
 from tests.db.test_repeats import (
     BEGUN_AGAIN,
@@ -31,14 +35,21 @@ from tests.db.test_repeats import (
     DELIVERED,
     EMPTY,
     ENDED_UNKNOWN,
+    FAILED,
     FIRST,
     IN_ORDER,
     JOB_ID,
     LAPSED,
     NOW,
     OTHER_JOB_ID,
+    OTHER_WALKER,
+    PARTNER,
+    PAUSES_JOB,
     PENDING,
+    PROPOSED,
     READY,
+    REPEATING,
+    REPLAYING,
     RETRIED,
     RETRIES,
     SECOND,
@@ -51,30 +62,39 @@ from tests.db.test_repeats import (
     TENANT,
     THIRD,
     TOKEN,
+    WALKER,
     A,
     Act,
     B,
     C,
     accepts,
+    approves,
     attempt,
     both,
+    changes,
     claims,
     claims_all,
     creates,
     decides,
+    deletes,
     destination,
     expunges,
     issues,
     issues_another,
     later,
     lease,
+    makes_step,
     nothing,
     proposes,
     records,
     records_of,
+    rejects,
+    restores,
     revokes,
+    rotates,
     seals_attempts,
     stores,
+    takes_walk,
     writes,
 )
 from tests.support.databases import FreshDatabase
@@ -118,6 +138,19 @@ class Pair:
             if end is not None:
                 self.end(end)
             thread.join()
+        return told[0]
+
+    def second_goes_on(self, act: Act) -> object:
+        """What the second one is told, not having waited for the first one's transaction, which ends then."""
+        told: list[object] = []
+        thread = threading.Thread(target=lambda: told.append(act(self.second)))
+        thread.start()
+        while thread.is_alive() and not self.waits(self.second):
+            time.sleep(0.005)
+        waited = thread.is_alive()
+        self.end()
+        thread.join()
+        assert not waited
         return told[0]
 
     def waits(self, database: Database) -> bool:
@@ -585,3 +618,182 @@ def test_in_order_the_next_one_goes_when_the_first_is_decided_and_keeps_its_plac
         assert isinstance(told, tuple)
         assert [each.delivery_id for each in told[2]] == woken
         assert pair.one(places) == (left,)
+
+
+# Many at a time
+
+
+def steps(job: BulkJob) -> Act:
+    """How many it has changed after the step."""
+
+    def act(database: Database) -> object:
+        told = makes_step(job)(database)
+        return told.changed if isinstance(told, Stepped) else None
+
+    return act
+
+
+STEPS_AT_ONCE = {
+    "cancel": (CANCELING, PENDING, claims_all(A, [FIRST]), ["canceled", "sending"]),
+    "send again": (REPLAYING, (*SENDING, FAILED, accepts(SECOND)), RETRIES, ["pending", "pending"]),
+}
+
+
+@pytest.mark.parametrize(("job", "before", "act", "states"), STEPS_AT_ONCE.values(), ids=STEPS_AT_ONCE)
+def test_a_step_of_a_job_leaves_what_is_changed_while_it_waits_for_it(
+    pair: Pair, job: BulkJob, before: tuple[Act, ...], act: Act, states: list[str]
+) -> None:
+    pair.scene(*before, creates(job))
+    pair.begin(act)
+    assert pair.second_waits(steps(job)) == states.count("canceled")
+    assert pair.one("SELECT array_agg(state ORDER BY state) FROM delivery") == (states,)
+
+
+@pytest.mark.parametrize("job", [CANCELING, REPLAYING, REPEATING], ids=["cancel", "send again", "repeat"])
+def test_of_two_steps_of_a_job_at_once_one_is_made(pair: Pair, job: BulkJob) -> None:
+    before = {CANCELING: PENDING, REPLAYING: (*SENDING, FAILED), REPEATING: (*SENDING, DELIVERED)}[job]
+    pair.scene(*before, creates(job))
+    pair.begin(makes_step(job))
+    assert pair.second_waits(makes_step(job, step_id=71)) is None
+    assert pair.one("SELECT changed, (SELECT count(*) FROM delivery) FROM job") == (
+        {CANCELING: 2, REPLAYING: 1, REPEATING: 1}[job],
+        1 if job is REPLAYING else 2,
+    )
+
+
+@pytest.mark.parametrize("job", [CANCELING, REPLAYING, REPEATING], ids=["cancel", "send again", "repeat"])
+def test_a_job_that_is_being_paused_makes_no_step(pair: Pair, job: BulkJob) -> None:
+    before = {CANCELING: PENDING, REPLAYING: (*SENDING, FAILED), REPEATING: (*SENDING, DELIVERED)}[job]
+    pair.scene(*before, creates(job))
+    pair.begin(PAUSES_JOB)
+    assert pair.second_waits(makes_step(job)) is None
+    assert pair.one("SELECT changed, state FROM job") == (0, "paused")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_step_of_a_job_locks_its_deliveries_in_the_order_of_the_ids(pair: Pair, order: int) -> None:
+    """Or it and a record would each hold one and wait for the other."""
+    pair.scene(*READY, accepts([FIRST, SECOND][::order][0]), accepts([FIRST, SECOND][::order][1]), creates(CANCELING))
+    pair.begin(locks(FIRST))
+
+    def the_second_one_is_free(superuser: Database) -> None:
+        free = superuser.rows("SELECT delivery_id FROM delivery FOR UPDATE SKIP LOCKED", {})
+        assert free == [{"delivery_id": SECOND}]
+
+    step = makes_step(CANCELING, ids=[FIRST, SECOND][::order])
+    assert pair.second_waits(step, meanwhile=the_second_one_is_free) is not None
+
+
+def test_what_is_being_claimed_is_left_by_who_cancels_what_waits(pair: Pair) -> None:
+    pair.scene(*PENDING)
+    pair.begin(claims_all(A, [FIRST]))
+    assert pair.second_goes_on(lambda database: deliveries.cancel_waiting(database, PARTNER, now=NOW, limit=9)) == 1
+    assert pair.one("SELECT array_agg(state ORDER BY state) FROM delivery") == (["canceled", "sending"],)
+
+
+def test_what_somebody_is_canceling_is_not_canceled_as_abandoned_too(pair: Pair) -> None:
+    pair.scene(*PENDING, deletes())
+    pair.begin(CANCELS)
+    both_ids = [FIRST, SECOND]
+    told = pair.second_waits(lambda database: deliveries.cancel_abandoned(database, both_ids, now=later(91)))
+    assert told == [SECOND]
+    assert pair.one("SELECT finished_at FROM delivery ORDER BY delivery_id LIMIT 1") == (later(70),)
+
+
+@pytest.mark.parametrize(("end", "owner"), [("COMMIT", TENANT), ("ROLLBACK", TenantId(UUID(int=5)))])
+def test_of_two_that_create_a_tenant_both_get_the_same(pair: Pair, end: str, owner: TenantId) -> None:
+    def creates_tenant(tenant_id: TenantId) -> Act:
+        return lambda database: tenants.create(database, tenant_id=tenant_id, name="acme", now=NOW).tenant_id
+
+    pair.begin(creates_tenant(TENANT))
+    assert pair.second_waits(creates_tenant(TenantId(UUID(int=5))), end=end) == owner
+
+
+def test_of_two_tokens_that_decide_about_a_proposal_one_does(pair: Pair) -> None:
+    for first, second in ((approves(), approves("third")), (approves(), rejects("third")), (rejects(), approves())):
+        pair.superuser.connection().execute(EMPTY)
+        pair.scene(*PROPOSED)
+        assert pair.begin(first)
+        assert not pair.second_waits(second)
+
+
+def test_of_two_processes_one_takes_the_walk(pair: Pair) -> None:
+    pair.begin(takes_walk(WALKER))
+    assert pair.second_waits(takes_walk(OTHER_WALKER)) is None
+    assert pair.one("SELECT taken_by FROM retention_walk") == (WALKER,)
+
+
+@pytest.mark.parametrize(
+    ("records", "bodies", "gone"), [(later(9), later(9), (1, 0)), (NOW, later(9), (0, 1))], ids=["records", "bodies"]
+)
+def test_what_somebody_is_changing_is_not_deleted_yet(
+    pair: Pair, records: datetime, bodies: datetime, gone: tuple[int, int]
+) -> None:
+    pair.scene(*PENDING, *(decides_about(delivery_id) for delivery_id in (FIRST, SECOND)))
+    pair.begin(locks(FIRST))
+    cutoffs = Cutoffs(records=records, bodies=bodies, responses=records)
+
+    def retires(database: Database) -> object:
+        page = retention.retire_page(database, Place(destination_id=PARTNER), cutoffs=cutoffs)
+        return page.deleted, page.bodies
+
+    assert pair.second_goes_on(retires) == gone
+
+
+def decides_about(delivery_id: DeliveryId) -> Act:
+    return lambda database: database.rows(
+        "UPDATE delivery SET state = 'canceled', finished_at = %(now)s WHERE delivery_id = %(delivery_id)s RETURNING 1",
+        {"delivery_id": delivery_id, "now": later(1)},
+    )
+
+
+def test_who_closes_a_breaker_lets_go_what_nobody_is_changing(pair: Pair) -> None:
+    pair.scene(*PENDING)
+    pair.superuser.connection().execute(
+        b"UPDATE delivery SET waiting_for = 'circuit_breaker', waits_until = '2026-03-01 12:01Z'"
+    )
+    pair.begin(locks(FIRST))
+    told = pair.second_goes_on(
+        lambda database: database.rows(
+            "SELECT woken FROM catch_up(%(partner)s, %(since)s, 2, %(now)s)",
+            {"partner": PARTNER, "since": UUID(int=0), "now": NOW},
+        )
+    )
+    assert told == [{"woken": [SECOND]}]
+
+
+def test_who_is_answered_asks_about_what_nobody_is_changing(pair: Pair) -> None:
+    pair.scene(*PENDING)
+    pair.superuser.connection().execute(
+        b"UPDATE delivery SET state = 'unknown', finished_at = '2026-03-01 12:00Z', ask_at = '2026-03-01 12:09Z',"
+        b" ask_silent = true; UPDATE destination_flow SET silent_since = '2026-03-01 12:00Z'"
+    )
+    pair.begin(locks(FIRST))
+    told = pair.second_goes_on(
+        lambda database: database.rows(
+            "SELECT note_answers(%(partner)s, '{}', false, 1, true, %(now)s) AS woken",
+            {"partner": PARTNER, "now": later(1)},
+        )
+    )
+    assert told == [{"woken": SECOND}]
+
+
+def test_a_name_is_free_once_its_destination_is_deleted_and_not_before(pair: Pair) -> None:
+    another = stores(destination(DestinationId(UUID(int=6))))
+    for end, told in (("COMMIT", "taken"), ("ROLLBACK", "stored")):
+        pair.superuser.connection().execute(EMPTY)
+        pair.scene(*READY, deletes())
+        assert pair.begin(restores)
+        assert pair.second_waits(another, end=end) == told
+    pair.superuser.connection().execute(EMPTY)
+    pair.scene(*READY, deletes())
+    pair.begin(another)
+    assert pair.second_waits(restores) is False
+
+
+def test_of_two_that_change_a_destination_one_does(pair: Pair) -> None:
+    for first, second in ((deletes(), changes()), (changes(), deletes()), (deletes(), rotates("ours"))):
+        pair.superuser.connection().execute(EMPTY)
+        pair.scene(*READY)
+        assert pair.begin(first)
+        assert not pair.second_waits(second)
