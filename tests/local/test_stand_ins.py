@@ -129,17 +129,13 @@ def test_the_parameters_are_there_from_the_start_as_cloudformation_makes_them(
     server: SqsServer, prepared: Prepared
 ) -> None:
     """The functions that read and write them are given the path that they lie below."""
-    templates = [
-        resource["Properties"]
-        for resource in load().written(CHECK_EGRESS)["Resources"].values()
-        if resource["Type"] == "AWS::SSM::Parameter"
-    ]
+    template = load().written(CHECK_EGRESS)["Resources"]["Result"]["Properties"]
     path = prepared.given["ApiFunction"]["EGRESS_RESULTS_PATH"]
     names = [f"{path}/{zone}" for zone in stand_ins.ZONES]
     assert {variables["EGRESS_RESULTS_PATH"] for name, variables in prepared.given.items() if "Check" in name} == {path}
     found = sqs.call(server.endpoint_url, "GetParameters", {"Names": names}, service="ssm")["Parameters"]
     assert {record["Name"]: (record["Type"], record["Value"]) for record in found} == {
-        name: (template["Type"], template["Value"]) for name, template in zip(names, templates, strict=True)
+        name: (template["Type"], template["Value"]) for name in names
     }
 
 
