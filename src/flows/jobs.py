@@ -130,8 +130,7 @@ def move(job_id: JobId, transition: JobTransition, *, tenant_id: TenantId, actor
         services=services,
     )
     if moved is None or moved.state is not becomes:
-        _refuse_unless_possible(moved or current, transition)
-        raise WrongState(noun="job", state=(moved or current).state.value, possible=())
+        raise _wrong_state(moved or current)
     if becomes is JobState.RUNNING:
         _queue_now(moved, services=services)
     return moved
@@ -245,9 +244,12 @@ def _is_same(stored: BulkJob, wanted: BulkJob) -> bool:
 
 
 def _refuse_unless_possible(job: BulkJob, transition: JobTransition) -> None:
-    possible = JOB_POSSIBLE[job.state]
-    if transition.value not in possible:
-        raise WrongState(noun="job", state=job.state.value, possible=possible)
+    if transition.value not in JOB_POSSIBLE[job.state]:
+        raise _wrong_state(job)
+
+
+def _wrong_state(job: BulkJob) -> WrongState:
+    return WrongState(noun="job", state=job.state.value, possible=JOB_POSSIBLE[job.state])
 
 
 def _queue_step(job: BulkJob, *, at: datetime, services: Services) -> None:

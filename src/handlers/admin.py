@@ -229,13 +229,11 @@ def _set_approvals(command: SetApprovals, context: LambdaContext) -> dict[str, A
     if tenant is None:
         raise NotFound("tenant", command.tenant)
     act = _act(context, tenant.tenant_id, "tenant.approvals_set", on=tenant.tenant_id, details={"above": command.above})
-    done = audited(
+    audited(
         lambda: set_approvals(services.database, tenant_name=command.tenant, above=command.above),
         where_done(act),
         services=services,
     )
-    if not done:
-        raise NotFound("tenant", command.tenant)
     return {"tenant": command.tenant, "above": command.above}
 
 

@@ -107,7 +107,7 @@ def places(schema: Mapping[str, Any], put: Put, walked: set[str]) -> Places:
 def members(schema: Mapping[str, Any], put: Put, walked: set[str]) -> Places:
     """Those that an object has, and the secret as the name of one where it may have any."""
     base = least(schema)
-    others = schema.get("additionalProperties")
+    others = schema.get("additionalProperties", None if "properties" in schema else {})
     named = {**schema.get("properties", {}), **({SECRET: others} if isinstance(others, dict) else {})}
     for name, member in named.items():
         yield from places(member, as_member(name, base, put), walked)

@@ -375,6 +375,19 @@ def test_a_job_that_others_cancel_meanwhile_is_not_paused(
     assert [what for what, _ in acts(functions)] == ["replay.created", "job.canceled"]
 
 
+def test_a_job_that_others_resume_meanwhile_says_what_is_possible(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replay(api, "failed").json["job_id"]
+
+    def resumed(database: Any, job_id: Any, *, tenant_id: Any, **_: Any) -> object:
+        return jobs.find(database, job_id, tenant_id=tenant_id)
+
+    monkeypatch.setattr(jobs, "move", resumed)
+    refused = api.call("POST", f"/v1/jobs/{job}/pause")
+    assert (refused.json["state"], refused.json["possible"]) == ("running", ["pause", "cancel"])
+
+
 def test_a_repeated_call_makes_one_job(functions: Functions, api: Api) -> None:
     key = ("Idempotency-Key", "replay-1")
     first = api.post("/v1/replays", {"state": "failed", "since": SINCE}, headers=[key])
