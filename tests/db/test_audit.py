@@ -122,3 +122,34 @@ def test_what_a_partner_does_is_written_by_the_statement_that_records_its_answer
     assert row["content"] == canonical(json.loads(row["content"]))
     attempts.record(database, [made], now=NOW)
     assert len(entries(database)) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "changed", "disables"),
+    [
+        ("active", timedelta(minutes=-1), True),
+        ("paused", timedelta(minutes=-1), True),
+        ("active", timedelta(0), False),  # somebody opened it since the request was sent
+        ("disabled", timedelta(minutes=-1), False),  # right before it was sent
+    ],
+)
+def test_a_partner_that_is_gone_disables_what_nobody_disabled_or_opened_since(
+    database: Database, superuser: Database, state: str, changed: timedelta, disables: bool
+) -> None:
+    both(*SENDING)(superuser)
+    tried = attempt("answered")
+    superuser.rows(
+        "UPDATE destination SET state = %(state)s, state_reason = 'by hand', state_changed_by = 'somebody', "
+        "state_changed_at = %(at)s, version = 7 WHERE destination_id = %(id)s RETURNING version",
+        {"state": state, "at": tried.started_at + changed, "id": PARTNER},
+    )
+    made = Record(attempt=tried, lease_id=A, next_state=State.FAILED, due_at=None, disables=True)
+    attempts.record(database, [made], now=NOW)
+    (row,) = superuser.read(
+        "SELECT state, state_reason, state_changed_by, version FROM destination WHERE destination_id = %(id)s",
+        {"id": PARTNER},
+    )
+    untouched = {"state": state, "state_reason": "by hand", "state_changed_by": "somebody", "version": 7}
+    told = {"state_reason": "the partner answered with status 410", "state_changed_by": GONE, "version": 8}
+    assert dict(row) == ({"state": "disabled", **told} if disables else untouched)
+    assert len(entries(database)) == int(disables)
