@@ -218,7 +218,9 @@ def takes(renewal: UUID = RENEWAL, *, at: datetime = NOW, instead_of: UUID | Non
         )
         if found is None:
             return None
-        row = database.rows("SELECT renewal_id FROM oauth_token", {})[0]
+        (row,) = database.rows(
+            "SELECT renewal_id FROM oauth_token WHERE destination_id = %(partner)s", {"partner": PARTNER}
+        )
         assert found.ours == (row["renewal_id"] == renewal)
         return found.ours
 
@@ -887,6 +889,16 @@ CASES = [
     ),
     Case(
         statement="deliveries.count_overdue",
+        told="sent",
+        before=SENDING,
+        runs=lambda database: [
+            deliveries.count_overdue(database, since=later(seconds), after=after)
+            for seconds in (0, 40, 41)
+            for after in (None, PARTNER)
+        ],
+    ),
+    Case(
+        statement="deliveries.count_overdue",
         before=PENDING,
         runs=lambda database: deliveries.count_overdue(database, since=later(600), after=None),
         meanwhile={"claimed since": claims(B, at=later(700)), **OTHERS},
@@ -1111,8 +1123,8 @@ def approves(by: str = "other", *, at: datetime = NOW) -> Act:
     return lambda database: proposals.approve(database, PROPOSAL_ID, tenant_id=TENANT, by=by, now=at)
 
 
-def rejects(by: str = "other") -> Act:
-    return lambda database: proposals.reject(database, PROPOSAL_ID, tenant_id=TENANT, by=by, now=NOW)
+def rejects(by: str = "other", *, at: datetime = NOW) -> Act:
+    return lambda database: proposals.reject(database, PROPOSAL_ID, tenant_id=TENANT, by=by, now=at)
 
 
 def finishes(database: Database) -> None:
@@ -1141,6 +1153,7 @@ PROPOSAL_CASES = [
             ("approve", "", approves(), {"a third one": approves("third"), "it is rejected": rejects("third")}),
             ("approve", "by the same", approves("one"), {}),
             ("approve", "too late", approves(at=later(100)), {}),
+            ("reject", "too late", rejects(at=later(100)), {}),
             ("reject", "", rejects(), {"a third one": approves("third"), "it is rejected": rejects("third")}),
             ("find", "", _find_proposal, {"it is approved": approves()}),
             (
@@ -1150,6 +1163,10 @@ PROPOSAL_CASES = [
                 {"another": proposes(ProposalId(UUID(int=81)))},
             ),
         )
+    ),
+    *(
+        Case(statement=f"proposals.{name}", told="decided", before=(*PROPOSED, approves()), runs=runs)
+        for name, runs in (("find", _find_proposal), ("reject", rejects("third")), ("approve", approves("third")))
     ),
     Case(statement="proposals.finish", before=(*PROPOSED, approves()), runs=finishes, meanwhile={"again": finishes}),
     Case(
