@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from db import attempts, deliveries
 from db.deliveries import Acceptance
 from domain.deliveries import Attempt, AttemptKind, Claim, Delivery, NewDelivery, State, state_after
+from domain.destinations import DestinationState
 from domain.errors import DatabaseUnavailable, NotFound, StillInFlight
 from domain.ids import DeliveryId, TenantId
 from domain.outcomes import Answered
@@ -156,11 +157,14 @@ def _record(judged: JudgedAttempt, *, answer_by: datetime, services: Services) -
 
 
 def _after_attempt(delivery: Delivery, judged: JudgedAttempt, *, services: Services) -> Delivery:
+    """As the database has it once the attempt is recorded, without asking it for that."""
     state = state_after(judged.verdict)
     return replace(
         delivery,
         state=state,
         due_at=judged.verdict.at if isinstance(judged.verdict, RetryAt) else delivery.due_at,
+        ask_at=judged.record.ask_at,
+        destination_state=DestinationState.DISABLED if judged.disables else delivery.destination_state,
         finished_at=services.clock() if state.finished else None,
     )
 

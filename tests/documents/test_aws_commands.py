@@ -21,7 +21,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.documents import Block, blocks, pages
+from tests.contract.project import load
+from tests.support.documents import Block, blocks, is_setting, pages, prose
 
 REGION = "us-east-1"
 STACKS = ("sallyport-dev", "sallyport-prod")
@@ -82,10 +83,19 @@ def for_aws() -> list[Block]:
     return sorted(found, key=lambda block: "delete-stack" in block.text)
 
 
+def run_in_blocks() -> list[str]:
+    """The commands of those blocks that are for AWS."""
+    return [command for block in for_aws() for command in block.commands if _is_for_aws(command)]
+
+
+def _is_for_aws(command: str) -> bool:
+    return command.split(maxsplit=1)[0] in ("aws", "output", "admin")
+
+
 def quoted() -> list[str]:
-    """Commands between backticks that have options."""
-    prose = [re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in pages().values()]
-    found = {command for text in prose for command in re.findall(r"`(aws\s[^`]+ --[^`]+)`", text)}
+    """Commands between backticks: of `aws` those that have options."""
+    form = re.compile(r"`(aws\s[^`]+ --[^`]+|(?:output|admin)\s[^`]+)`")
+    found = {command for text in prose().values() for command in form.findall(text)}
     return sorted(" ".join(command.split()) for command in found)
 
 
@@ -147,7 +157,7 @@ def _furnish_stack(client: Any, stack: str) -> None:
     client("sqs").send_message(QueueUrl=queue, MessageBody="{}")
     names = ("NetworkResourcesFunction", "CheckEgressA-1A2B-Function", "AttemptFunction")
     functions = {name.replace("-", ""): _function(f"{stack}-{name}", role) for name in names}
-    outputs = {
+    outputs = dict.fromkeys(load().written("template.yaml")["Outputs"], "found") | {
         "AdminFunctionName": f"{stack}-NetworkResourcesFunction",
         "DatabaseEndpoint": f"{stack}.cluster-a1b2c3.{REGION}.rds.amazonaws.com",
         "DeadLetterQueueUrl": queue,
@@ -227,22 +237,22 @@ BEYOND_MOTO = {
 }
 
 
-@pytest.mark.parametrize("block", for_aws(), ids=lambda block: block.commands[0][:60])
-def test_a_block_of_commands_for_aws_finds_what_it_asks_for(account: Account, block: Block) -> None:
-    for command in block.commands:
-        if command.split()[0] not in ("aws", "output", "admin"):
-            continue
-        done = account.run(_formal(command))
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        if not any(word in command for word in (*SILENT, *BEYOND_MOTO)):
-            assert done.stdout.strip() not in NOTHING, f"{command} found nothing"
-
-
 @pytest.mark.parametrize("command", quoted())
 def test_a_command_for_aws_in_a_sentence_is_one_that_the_command_line_takes(account: Account, command: str) -> None:
     done = account.run(_formal(command))
     incomplete = "the following arguments are required: --" in done.stderr  # a sentence names the option it is about
     assert done.returncode == 0 or incomplete, f"{command}\n{done.stderr}"
+    assert command.startswith("aws") or done.stdout.strip() not in NOTHING, f"{command} found nothing"
+
+
+@pytest.mark.parametrize("block", for_aws(), ids=lambda block: block.commands[0][:60])
+def test_a_block_of_commands_for_aws_finds_what_it_asks_for(account: Account, block: Block) -> None:
+    settings = "\n".join(command for command in block.commands if is_setting(command))
+    for command in filter(_is_for_aws, block.commands):
+        done = account.run(f"{settings}\n{_formal(command)}")
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if not any(word in command for word in (*SILENT, *BEYOND_MOTO)):
+            assert done.stdout.strip() not in NOTHING, f"{command} found nothing"
 
 
 def _formal(command: str) -> str:

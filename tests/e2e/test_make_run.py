@@ -18,6 +18,7 @@ from local.front import listening
 from tests.e2e.conftest import GENEROUS_SECONDS
 from tests.support.copies import copy_project
 from tests.support.making import ROOT, clean, make
+from tests.support.terminal import Terminal
 
 
 def free_port() -> int:
@@ -94,6 +95,8 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
         assert done.returncode == 0, done.stderr
         assert "urn:sallyport:problem" not in done.stdout
         assert re.search(r'"delivery_id"|"received"', done.stdout)
+    taken = Terminal(directory=copy).types("README.md", "TOKEN=$(cat .sallyport/token)", then='printf %s "$TOKEN"')
+    assert f"Token     {taken}\n" in text
     issued = make("token", "TENANT=acme", "SCOPES=read,send", root=copy)
     assert (issued.returncode, issued.stderr) == (0, "")
     url = re.search(r"http://127\.0\.0\.1:\d+", text)

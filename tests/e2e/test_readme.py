@@ -1,14 +1,13 @@
 """The README's lines do what it says, as they stand."""
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 from local.demonstration import lines_to_paste
 from local.stack import Stack
-from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually
+from tests.e2e.conftest import Consumer, eventually
+from tests.support.terminal import Terminal
 
 PUBLISHED = "http://127.0.0.1:8080"
 
@@ -19,17 +18,10 @@ def curl_lines(repository: Path) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("curl") and PUBLISHED in line]
 
 
-def paste(line: str, stack: Stack, token: str) -> str:
-    """Run a line as a shell would; only the port is that of the stack under test."""
-    done = subprocess.run(
-        ["/bin/bash", "-c", line.replace(PUBLISHED, stack.url)],
-        env={**os.environ, "TOKEN": token},
-        capture_output=True,
-        text=True,
-        timeout=GENEROUS_SECONDS,
-        check=True,
-    )
-    return done.stdout
+def terminal(stack: Stack, token: str) -> Terminal:
+    """Only the port is that of the stack under test."""
+    variables = {"TOKEN": token, "API_URL": stack.url}
+    return Terminal(directory=Path.cwd(), variables=variables, instead={PUBLISHED: stack.url})
 
 
 def test_the_readme_shows_the_lines_that_make_run_prints(repository: Path) -> None:
@@ -37,22 +29,21 @@ def test_the_readme_shows_the_lines_that_make_run_prints(repository: Path) -> No
 
 
 def test_the_readmes_lines_show_a_delivery_its_attempt_and_the_partners_answer(
-    repository: Path, stack: Stack, consumer: Consumer
+    stack: Stack, consumer: Consumer
 ) -> None:
-    create_delivery, look, pass_through = curl_lines(repository)
-    accepted = json.loads(paste(create_delivery, stack, consumer.token))
+    reader = terminal(stack, consumer.token)
+    accepted = json.loads(reader.types("README.md", "curl http://127.0.0.1:8080/v1/deliveries -H"))
     eventually(lambda: any(call.idempotency_key == accepted["idempotency_key"] for call in list(stack.partner.calls)))
     consumer.finished(accepted["delivery_id"])
-    shown = json.loads(paste(look, stack, consumer.token))
+    shown = json.loads(reader.types("README.md", "curl http://127.0.0.1:8080/v1/deliveries/$("))
     assert shown["delivery_id"] == accepted["delivery_id"]
     assert shown["state"] == "delivered"
     assert [attempt["response"]["status"] for attempt in shown["attempts"]] == [201]
-    assert json.loads(paste(pass_through, stack, consumer.token))["received"]["body"] == "amount=10"
+    passed_through = json.loads(reader.types("README.md", "curl http://127.0.0.1:8080/v1/via/partner/orders"))
+    assert passed_through["received"]["body"] == "amount=10"
 
 
 def test_the_line_that_asks_a_deployed_stack_for_its_addresses_works_on_the_local_one(
-    repository: Path, stack: Stack, consumer: Consumer
+    stack: Stack, consumer: Consumer
 ) -> None:
-    (line,) = re.findall(r"^curl \"\$API_URL.*$", (repository / "README.md").read_text(), re.MULTILINE)
-    told = json.loads(paste(f"API_URL={stack.url}; {line}", stack, consumer.token))
-    assert told["addresses"]
+    assert json.loads(terminal(stack, consumer.token).types("README.md", 'curl "$API_URL/v1/egress"'))["addresses"]

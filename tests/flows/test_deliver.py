@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 
 from db.connection import Database
 from db.deliveries import claim
-from domain.deliveries import PASS_THROUGH_ATTEMPTS, State, WaitingFor
-from domain.destinations import Timeouts
+from domain.deliveries import PASS_THROUGH_ATTEMPTS, Delivery, State, WaitingFor
+from domain.destinations import Guarantee, Timeouts
 from domain.errors import DatabaseUnavailable, KeyReused, NotFound, StillInFlight
 from domain.limits import Limits
 from domain.options import DestinationOptions
+from domain.reconcile import Reconcile
 from domain.wakeups import Wakeup
 from domain.windows import SendingWindow
 from flows.accept import accept
@@ -24,6 +25,7 @@ from flows.deliver import deliver, find, follow
 from flows.judge import LAPSE_SECONDS
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import OK, Line, Partner, Script
+from tests.support.banks import RECONCILE
 from tests.support.gateway import START, Gateway, make_gateway, statements
 from tests.support.partners import answers, answers_in_turn, takes_and_closes
 from wakeups.sqs import WakeupQueue
@@ -64,6 +66,30 @@ def test_an_answer_worth_a_retry_leaves_the_delivery_pending(gateway: Gateway, p
     gateway.clock.forward(5)
     attempt_due(gateway.queue.take(), services=gateway.services)
     assert gateway.delivery()["state"] == "delivered"
+
+
+def differing(told: Delivery, stored: Delivery) -> dict[str, tuple[object, object]]:
+    """By field."""
+    pairs = {field.name: (getattr(told, field.name), getattr(stored, field.name)) for field in fields(Delivery)}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+@pytest.mark.parametrize("attempts_allowed", [PASS_THROUGH_ATTEMPTS, 10])
+@pytest.mark.parametrize("reconcile", [None, RECONCILE], ids=["unasked", "asked"])
+@pytest.mark.parametrize(
+    "script",
+    [answers(200), answers(404), answers(410), answers(503), takes_and_closes],
+)
+def test_what_a_waiting_caller_is_told_is_what_a_later_look_shows(
+    gateway: Gateway, partner: StartPartner, script: Script, reconcile: Reconcile | None, attempts_allowed: int
+) -> None:
+    gateway.destination(
+        partner(script).url(), guarantee=Guarantee.AT_MOST_ONCE, options=DestinationOptions(reconcile=reconcile)
+    )
+    told = deliver(gateway.new(attempts_allowed=attempts_allowed), wait_seconds=25, services=gateway.services)
+    stored = find(told.delivery.delivery_id, tenant_id=told.delivery.tenant_id, services=gateway.services)
+    assert differing(told.delivery, stored.delivery) == {}
+    assert told.attempts == stored.attempts
 
 
 def test_a_pass_through_is_attempted_once(gateway: Gateway, partner: StartPartner) -> None:

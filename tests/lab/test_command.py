@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from tests.support.enclosed import REQUIRED, ROOT, environment, inside
 from tests.support.making import clean
+from tests.support.terminal import Terminal
 
 COMMAND = (sys.executable, "-m", "lab")
 GENEROUS_SECONDS = 120  # what ends is waited for, so only a failure takes as long
@@ -161,6 +163,9 @@ sys.exit(__main__.with_exit_status(lambda: __main__.prove_all(case_runs, out=Pat
 def test_a_proof_that_fails_makes_the_status_1(tmp_path: Path) -> None:
     done = ran([sys.executable, "-c", _BROKEN, str(tmp_path)])
     assert (tmp_path / "broken.json").exists()
+    if shutil.which("jq"):
+        reader = Terminal(directory=tmp_path, instead={".lab/*.json": "broken.json"})
+        assert "attacker to " in reader.types("docs/lab.md", "jq -r")
     assert done.returncode == 1, done.stderr
     assert "not as claimed: attacker arrived at" in done.stdout
     assert "What the lab does not model" not in done.stdout

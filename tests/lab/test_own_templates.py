@@ -7,7 +7,8 @@ from contextlib import redirect_stdout
 from lab.fuzz.comparison import compare
 from lab.model.attempts import Arrived
 from stack.network.serialize import dump, load
-from tests.support.enclosed import ROOT, inside
+from tests.support.documents import the_program
+from tests.support.enclosed import inside
 
 
 def test_packets_and_oracle_agree_on_our_own_templates() -> None:
@@ -33,9 +34,10 @@ def _differences(texts: list[str]) -> dict[str, list[str]]:
 
 
 def test_the_example_in_the_documents_runs() -> None:
-    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs/lab.md").read_text(), re.DOTALL)
-    assert len(example) == 1
-    assert inside(_printed, example[0].replace("enter()", "")) == "Arrived(seen_as=IPv4Address('203.0.113.10'))"
+    assert (
+        inside(_printed, the_program("docs/lab.md").replace("enter()", ""))
+        == "Arrived(seen_as=IPv4Address('203.0.113.10'))"
+    )
 
 
 def _printed(example: str) -> str:

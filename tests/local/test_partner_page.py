@@ -19,9 +19,9 @@ from local.partner.steps import STEPS
 from local.partner.troubles import FORMS
 from tests.support.demo_partner import running_partner
 from tests.support.making import ROOT, clean
+from tests.support.terminal import Terminal
 
 PAGE = (ROOT / "docs/partner.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"<!-- run as it stands[^>]*-->\n```sh\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -30,18 +30,20 @@ def partner() -> Iterator[Partner]:
         yield partner
 
 
-def run_block(block: str, partner: Partner, directory: Path) -> str:
-    """What the commands print, one after the other, stopping at the first that fails; only the ports differ."""
-    text = block.replace("127.0.0.1:8081", f"127.0.0.1:{partner.port}")
+def terminal(partner: Partner, directory: Path) -> Terminal:
+    """Only the ports differ from the page."""
+    ports = {"127.0.0.1:8081": f"127.0.0.1:{partner.port}"}
     for offset, door in enumerate(tls_doors(Certificates())):
-        text = text.replace(f"127.0.0.1:{9443 + offset}", f"127.0.0.1:{partner.doors[door.name][0]}")
-    assert "8081" not in text
-    command = ["bash", "-euc", text.replace("curl ", "curl -s --max-time 60 ")]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True, timeout=300).stdout
+        ports[f"127.0.0.1:{9443 + offset}"] = f"127.0.0.1:{partner.doors[door.name][0]}"
+    return Terminal(directory=directory, instead=ports)
 
 
 def test_the_commands_of_the_page_show_what_it_says(partner: Partner, tmp_path: Path) -> None:
-    payments, token, certificate, rule = (run_block(block, partner, tmp_path) for block in BLOCKS)
+    reader = terminal(partner, tmp_path)
+    payments = reader.types_block("docs/partner.md", "curl http://127.0.0.1:8081/payments")
+    token = reader.types_block("docs/partner.md", "curl http://127.0.0.1:8081/token")
+    certificate = reader.types_block("docs/partner.md", "curl -s http://127.0.0.1:8081/control/certificates/ca.pem")
+    rule = reader.types_block("docs/partner.md", "curl http://127.0.0.1:8081/control/rules")
     assert payments.count('"key": "invoice-2", "state": "executed"') == 2
     assert '"token_type": "Bearer"' in token
     assert '"received"' in certificate

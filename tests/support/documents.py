@@ -5,10 +5,13 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("make", "sam", "aws", "curl", "docker", "git", "python", "pip")
+PROGRAMS = ("make", "sam", "aws", "curl", "docker", "git", "python", "python3", "pip")
+# What else a text between backticks begins with if it is a command. `output` and `admin` are defined in docs/deploy.md.
+_QUOTED = (*PROGRAMS, "output", "admin", "jq", "openssl", "psql", "grep", "nft", "apt", "cat", "export", "tar", "ssh")
 _BLOCK = re.compile(r"^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SHELLS = ("sh", "shell", "bash", "console")
 
@@ -40,14 +43,28 @@ def _is_whole(line: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ShownCommand:
+    """A command and its document's path."""
+
+    page: str
+    text: str
+
+
+@cache
 def pages() -> dict[str, str]:
     """The texts of all documents by path."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(found)}
 
 
-def blocks() -> Iterator[Block]:
+@cache
+def blocks() -> tuple[Block, ...]:
     """Every shell block. One without a language that starts with a program's name is one too."""
+    return tuple(_blocks())
+
+
+def _blocks() -> Iterator[Block]:
     for page, text in pages().items():
         for match in _BLOCK.finditer(text):
             script = textwrap.dedent(match["text"])
@@ -64,3 +81,64 @@ def commands(program: str) -> Iterator[tuple[str, list[str]]]:
     for page, text in pages().items():
         for quoted in re.findall(rf"`({program} [^`]+)`", _BLOCK.sub("", text)):
             yield page, shlex.split(quoted)
+
+
+def prose() -> dict[str, str]:
+    """The texts of all documents without their blocks."""
+    return {page: _BLOCK.sub("", text) for page, text in pages().items()}
+
+
+def shown_commands() -> list[ShownCommand]:
+    """Every command that a reader may type: each of a shell block, and between backticks one that has arguments. The
+    change log is left out, whose commands are of the past, and so is what only sets a variable.
+    """
+    return sorted(command for command in _typeable() if not is_setting(command.text))
+
+
+@cache
+def _typeable() -> set[ShownCommand]:
+    found = {ShownCommand(page=block.page, text=line) for block in blocks() for line in block.commands}
+    for page, text in prose().items():
+        for quoted in re.findall(r"`([^`]+)`", text):
+            words = quoted.split()
+            if len(words) > 1 and page != "CHANGELOG.md" and _is_command(words[0]):
+                found.add(ShownCommand(page=page, text=" ".join(words)))
+    return found
+
+
+def _is_command(first: str) -> bool:
+    return first in _QUOTED or "=$(" in first or ("/" in first and (ROOT / first).is_file())
+
+
+def is_setting(command: str) -> bool:
+    """Whether it only gives a variable a value, which the commands behind it use."""
+    return re.fullmatch(r"(?:export )?\w+=[^\s(]*", command) is not None
+
+
+def the_command(page: str, beginning: str) -> str:
+    """The one command of a page that begins so, or is this. A test that calls it runs the command: which those are is
+    read from the constants of the calls (tests/documents/test_every_command_is_run.py).
+    """
+    found = [command.text for command in _typeable() if command.page == page]
+    matching = [text for text in found if text.startswith(beginning)]
+    (command,) = [beginning] if beginning in matching else matching
+    return command
+
+
+def the_block(page: str, beginning: str) -> Block:
+    """The same for the block whose first command begins so."""
+    ours = [block for block in blocks() if block.page == page and block.commands]
+    (block,) = [block for block in ours if block.commands[0].startswith(beginning)]
+    return block
+
+
+def the_program(page: str) -> str:
+    """The same for the one block of Python on a page."""
+    (found,) = [match for match in _BLOCK.finditer(pages()[page]) if match["language"] == "python"]
+    return textwrap.dedent(found["text"])
+
+
+def languages() -> Iterator[tuple[str, str]]:
+    """The page and the language of each block, of whatever language."""
+    for page, text in pages().items():
+        yield from ((page, match["language"]) for match in _BLOCK.finditer(text))

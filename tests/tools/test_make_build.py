@@ -11,6 +11,7 @@ import yaml
 from tests.contract.project import ROOT, load
 from tests.support.copies import copy_project, has_no_container_engine
 from tests.support.making import clean, make
+from tests.support.terminal import Terminal
 from tools.package import (
     MARKER,
     SHIPPED_SUFFIXES,
@@ -103,6 +104,12 @@ def test_the_built_template_names_each_package(copy: Path, built: tuple[str, Map
         template = build.joinpath(*name.split(".")[:-1], "template.yaml")
         function = yaml.safe_load(template.read_text())["Resources"][name.rpartition(".")[2]]
         assert (template.parent / function["Properties"]["CodeUri"]).resolve() == package.resolve()
+
+
+@pytest.mark.usefixtures("built")
+def test_the_check_of_the_packages_runs_alone_as_the_page_shows(copy: Path) -> None:
+    said = Terminal(directory=copy).types("docs/running.md", ".venv-sam/bin/python tools/package.py built")
+    assert ".aws-sam/build/ApiFunction: for " in said
 
 
 def test_make_build_says_what_it_checked(built: tuple[str, Mapping[str, Path]]) -> None:

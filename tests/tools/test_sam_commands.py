@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import tomllib
 import urllib.request
@@ -24,9 +23,11 @@ from moto.server import ThreadedMotoServer
 from local.demonstration import working_token
 from local.stack import Stack, StackConfiguration
 from stack.deploy.deployment import stage_config
-from tests.support.copies import ROOT, copy_project, has_no_container_engine
+from tests.support.copies import copy_project, has_no_container_engine
+from tests.support.documents import the_command
 from tests.support.making import make
 from tests.support.sam import SECONDS, sam, surroundings
+from tests.support.terminal import Terminal
 from tools.containers import VARIABLES_FILE
 from tools.package import WHEEL_MACHINES, built_architecture
 
@@ -190,11 +191,20 @@ def test_a_stage_s_stack_is_listed_and_deleted(unbuilt: Path, account: Mapping[s
     assert "sallyport-dev" not in {stack["StackName"] for stack in stacks}
 
 
+def test_the_page_s_path_has_the_version_of_sam_that_it_names(repository: Path) -> None:
+    printed = Terminal(directory=repository).types("docs/sam.md", 'export PATH="$PWD', then="sam --version")
+    version = re.findall(r"version ([\d.]+) of the SAM CLI", (repository / "docs/sam.md").read_text())
+    assert [printed.split()[-1].rpartition(".")[0]] == version
+
+
 @NEEDS_DOCKER
-def test_a_build_in_a_container_fails_and_says_where(unbuilt: Path, home: Path) -> None:
+def test_a_build_in_a_container_fails_and_says_what_is_missing(unbuilt: Path, home: Path) -> None:
     done = sam("build", "--use-container", root=unbuilt, environment=surroundings(home))
     assert done.returncode != 0
-    assert "Build Failed" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "Build Failed" in said
+    # Without the image for builds it ends before the makefile begins, with the image's name.
+    assert re.search(r"No such file or directory|public\.ecr\.aws/sam/build-python3\.13", said), said
 
 
 @NEEDS_DOCKER
@@ -292,31 +302,27 @@ def local_stack(built: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def opened(*words: str, directory: Path) -> Iterator[None]:
-    """`python -m tools.containers`, until the end."""
+def opened(command: str, *, directory: Path) -> Iterator[None]:
+    """A command of the page that opens the stack, in a shell, until Ctrl-C."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tools.containers", "--directory", str(directory), *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "src:."},
-        stdout=subprocess.PIPE,
-        text=True,
+        ["bash", "-c", command], cwd=directory.parent, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         assert process.stdout is not None
         assert "Open to containers" in process.stdout.readline()
         yield
     finally:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)  # closes its output, too
     assert process.returncode == 0
     assert not (directory / VARIABLES_FILE).exists()
 
 
 @pytest.fixture
-def network() -> Iterator[str]:
+def network() -> Iterator[None]:
     """A network of Docker with the name that the documents give it."""
     subprocess.run(["docker", "network", "create", "sallyport"], check=True, capture_output=True)
-    yield "sallyport"
+    yield
     subprocess.run(["docker", "network", "rm", "sallyport"], check=True, capture_output=True)
 
 
@@ -329,7 +335,9 @@ def _lists_deliveries(port: int, directory: Path) -> bool:
 @pytest.mark.skipif(HERE != "x86_64", reason="the image is for x86_64")
 def test_the_functions_in_containers_use_the_database_of_make_run(built: Path, home: Path, local_stack: Path) -> None:
     with (
-        opened(directory=local_stack),
+        opened(
+            the_command("docs/sam.md", "PYTHONPATH=src:. .venv/bin/python -m tools.containers"), directory=local_stack
+        ),
         start_api(
             "local",
             "start-api",
@@ -346,9 +354,13 @@ def test_the_functions_in_containers_use_the_database_of_make_run(built: Path, h
 
 @NEEDS_DOCKER
 @pytest.mark.skipif(HERE != "x86_64", reason="the image is for x86_64")
-def test_the_functions_use_it_on_another_network_too(built: Path, home: Path, local_stack: Path, network: str) -> None:
+@pytest.mark.usefixtures("network")
+def test_the_functions_use_it_on_another_network_too(built: Path, home: Path, local_stack: Path) -> None:
     with (
-        opened("--network", network, directory=local_stack),
+        opened(
+            the_command("docs/sam.md", "PYTHONPATH=src:. .venv/bin/python -m tools.containers --network sallyport"),
+            directory=local_stack,
+        ),
         start_api(
             "local",
             "start-api",
