@@ -61,9 +61,11 @@ class IssueToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action",
 
 
 class ListTokens(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="list_tokens"):
-    """All tokens of a tenant, without their secrets."""
+    """All tokens of a tenant, oldest first and without their secrets, page by page: `after` is the `next` of the page
+    before."""
 
     tenant: str
+    after: UUID | None = None
 
 
 class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="revoke_token"):
@@ -164,7 +166,12 @@ def _issued(context: LambdaContext, issued: tokens.IssuedToken) -> Act:
 
 
 def _list_tokens(command: ListTokens, _: LambdaContext) -> dict[str, Any]:
-    return {"tokens": msgspec.to_builtins(tenants.tokens_of(wiring.admin(), tenant_name=command.tenant))}
+    after = None if command.after is None else TokenId(command.after)
+    page = tenants.tokens_of(wiring.admin(), tenant_name=command.tenant, after=after)
+    return {
+        "tokens": msgspec.to_builtins(page),
+        "next": str(page[-1].token_id) if len(page) == tenants.TOKENS_OF_A_PAGE else None,
+    }
 
 
 def _revoke(command: RevokeToken, context: LambdaContext) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 
+from handlers import admin
 from handlers import answers as limits
 from handlers import api as function
+from handlers.openapi import document
+from handlers.routes import every_operation
 from tests.egress.servers import Partner, Script
 from tests.support.api import NOBODYS_ID, Api, Context, Functions
 from tests.support.partners import answers
@@ -107,3 +110,85 @@ def test_what_slips_through_is_a_problem_and_never_silence(
     assert answer.header("Sallyport-Delivery-Id") == delivery_id
     assert delivery_id == (str(functions.delivery()["delivery_id"]) if about_a_delivery else None)
     assert "larger than Lambda can return" in functions.log.getvalue()
+
+
+type Fill = Callable[[Functions], object]
+
+
+def three_of(make: Callable[[Api, int], object]) -> Fill:
+    return lambda functions: [make(functions.api, number) for number in range(3)]
+
+
+def destination(api: Api, number: int) -> object:
+    return api.destination("https://bank.example", name=f"bank-{number}")
+
+
+def delivery(api: Api, number: int) -> object:
+    return number or api.destination("https://bank.example"), api.create_delivery()
+
+
+def job(api: Api, _: int) -> object:
+    return api.post("/v1/cancellations", {"since": "2026-01-01T00:00:00Z"})
+
+
+def proposals(functions: Functions) -> None:
+    """A change of credentials each, which another token has to approve."""
+    functions.api.destination("https://bank.example")
+    admin.handler({"action": "set_approvals", "tenant": "acme", "above": 0}, Context())
+    for _ in range(3):
+        changed = functions.api.call("PATCH", "/v1/destinations/partner", json={"base_url": "https://other.example"})
+        assert changed.status == 202
+
+
+# Of each list the member with the items, and what makes three of them.
+LISTS: dict[str, tuple[str, Fill]] = {
+    "/v1/destinations": ("destinations", three_of(destination)),
+    "/v1/deliveries": ("deliveries", three_of(delivery)),
+    "/v1/jobs": ("jobs", three_of(job)),
+    "/v1/proposals": ("proposals", proposals),
+    "/v1/audit": ("entries", three_of(destination)),
+    "/v1/stats": ("destinations", three_of(destination)),
+}
+# Its attempts, of which `test_a_partner_cannot_make_a_delivery_unreadable` is.
+OF_ONE_DELIVERY = "/v1/deliveries/{delivery_id}"
+# As many as the stack has zones or addresses.
+FEW = {"/v1/egress": "addresses", "/v1/egress/allowlist": "addresses"}
+
+
+def test_every_operation_that_answers_with_a_list_is_here() -> None:
+    schemas = document(server="")["components"]["schemas"]
+    listing, paged = set(), set()
+    for operation in every_operation():
+        names = {parameter.name for parameter in operation.parameters}
+        if "cursor" in names:
+            paged.add(operation.template)
+        body = operation.responses[min(operation.responses)].body
+        properties = {} if body is None else schemas[body.__name__]["properties"]
+        is_list = any("$ref" in kind.get("items", {}) for kind in properties.values())
+        if operation.method == "GET" and is_list:
+            listing.add(operation.template)
+    ones = {"/v1/destinations/{destination}"}  # signing schemes and windows, of which there are at most five and twenty
+    assert paged == LISTS.keys() | {OF_ONE_DELIVERY}
+    assert listing - ones == paged | FEW.keys()
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_page_ends_where_the_room_does_and_the_next_one_goes_on(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    member, fill = LISTS[path]
+    fill(functions)
+    whole = api.get(path).json[member]
+    assert len(whole) >= 3
+    sizes = [limits.weight(item) for item in whole]
+    monkeypatch.setitem(
+        cast("dict[str, Any]", limits.fitting.__kwdefaults__), "room_bytes", max(sizes) + min(sizes) // 2
+    )
+    shown: list[Any] = []
+    cursor: str | None = ""
+    for _ in whole:
+        page = api.get(path + (f"?cursor={cursor}" if cursor else "")).json
+        assert len(page[member]) == 1
+        shown += page[member]
+        cursor = page["next_cursor"]
+    assert (shown, cursor) == (whole, None)

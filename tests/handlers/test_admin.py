@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from db import tenants
 from domain.errors import InvalidRequest, NotFound
 from flows import audit_chain
 from handlers import admin, wiring
@@ -50,7 +51,23 @@ def test_tokens_are_listed_without_their_secrets(functions: Functions) -> None:
         "expires_at": None,
         "destination_ids": None,
     }
-    assert invoke(action="list_tokens", tenant="nobody") == {"tokens": []}
+    assert invoke(action="list_tokens", tenant="nobody") == {"tokens": [], "next": None}
+
+
+def test_however_many_tokens_there_are_each_is_on_one_page(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenants, "TOKENS_OF_A_PAGE", 2)
+    issued = [invoke(action="issue_token", tenant="initech")["token_id"] for _ in range(3)]
+    pages: list[list[str]] = []
+    after: str | None = None
+    while len(pages) < 5:
+        answer = invoke(action="list_tokens", tenant="initech", after=after)
+        pages.append([token["token_id"] for token in answer["tokens"]])
+        after = answer["next"]
+        if after is None:
+            break
+    assert pages == [issued[:2], issued[2:]]
 
 
 def test_a_token_is_revoked_once_and_stays_so(functions: Functions) -> None:

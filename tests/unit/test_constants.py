@@ -49,6 +49,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "PAUSE_SECONDS": 1.0,
         "_LOCK_KEY": 7_255_496,
     },
+    "db/tenants.py": {"TOKENS_OF_A_PAGE": 1000},
     "db/sightings.py": {
         "DELIVERIES_LOOKED_AT": 100,
         "ATTEMPTS_LOOKED_AT": 25,

@@ -12,6 +12,7 @@ from domain.scopes import MANAGE, READ
 from flows import jobs as flow
 from flows.destinations import find as find_destination
 from handlers import wiring
+from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
 from handlers.parsing import body_as
@@ -132,8 +133,9 @@ def list_jobs(request: Request) -> Response[Any]:
         before=None if before is None else JobId(before),
         limit=limit + 1,
     )
-    following = next_cursor([job.job_id for job in found], limit=limit)
-    return as_json(200, JobsBody([job_body(job) for job in found[:limit]], following))
+    shown = fitting([job_body(job) for job in found[:limit]])
+    following = next_cursor([job.job_id for job in found], limit=len(shown))
+    return as_json(200, JobsBody(shown, following))
 
 
 @serves(

@@ -12,6 +12,7 @@ from domain.proposals import Proposal
 from domain.scopes import MANAGE, READ
 from flows import approvals as flow
 from handlers import wiring
+from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
 from handlers.problems import problem_of, respond
@@ -47,8 +48,9 @@ def list_proposals(request: Request) -> Response[Any]:
         limit=limit + 1,
         now=services.clock(),
     )
-    following = next_cursor([proposal.proposal_id for proposal in found], limit=limit)
-    return as_json(200, ProposalsBody([proposal_body(proposal) for proposal in found[:limit]], following))
+    shown = fitting([proposal_body(proposal) for proposal in found[:limit]])
+    following = next_cursor([proposal.proposal_id for proposal in found], limit=len(shown))
+    return as_json(200, ProposalsBody(shown, following))
 
 
 @serves(

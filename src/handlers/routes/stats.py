@@ -10,10 +10,11 @@ from domain.ids import DestinationId
 from domain.scopes import READ
 from flows import tallies as flow
 from handlers import wiring
+from handlers.answers import fitting
 from handlers.operations import Operation, OperationResponse, Parameter, as_json, new_router, serves
 from handlers.paging import CURSOR, LIMIT, cursor_of, limit_of, next_cursor
 from handlers.request import Request
-from handlers.schemas.stats import StatsBody, stats_body
+from handlers.schemas.stats import StatsBody, destinations_shown
 
 router = new_router()
 
@@ -51,5 +52,7 @@ def show_stats(request: Request) -> Response[Any]:
         limit=limit + 1,
         services=wiring.api(),
     )
-    following = next_cursor([watched.destination_id for watched, _ in stats.destinations], limit=limit)
-    return as_json(200, stats_body(stats, next_cursor=following, limit=limit))
+    shown = fitting(destinations_shown(stats)[:limit])
+    following = next_cursor([watched.destination_id for watched, _ in stats.destinations], limit=len(shown))
+    page = StatsBody(as_of=stats.as_of, counted_until=stats.counted_until, destinations=shown, next_cursor=following)
+    return as_json(200, page)

@@ -77,14 +77,9 @@ class StatsBody(Struct, frozen=True, kw_only=True):
     next_cursor: Cursor
 
 
-def stats_body(stats: Stats, *, next_cursor: str | None, limit: int) -> StatsBody:
+def destinations_shown(stats: Stats) -> list[DestinationStatsBody]:
     """What is shown of them."""
-    return StatsBody(
-        as_of=stats.as_of,
-        counted_until=stats.counted_until,
-        destinations=[_shown(watched, by_period) for watched, by_period in stats.destinations[:limit]],
-        next_cursor=next_cursor,
-    )
+    return [_shown(watched, by_period) for watched, by_period in stats.destinations]
 
 
 def _shown(watched: Watched, by_period: dict[Period, Tallies]) -> DestinationStatsBody:
