@@ -174,9 +174,13 @@ def call(
     return once(reused_by=deadline)
 
 
+# Of China and the European Sovereign Cloud; all other Regions share one (botocore's partitions.json).
+_SUFFIXES = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}
+
+
 def endpoint(service: str, region: str) -> str:
     """The URL of an AWS service in a Region (AWS General Reference, "Service endpoints")."""
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    suffix = _SUFFIXES.get(region.partition("-")[0], "amazonaws.com")
     return f"https://{service}.{region}.{suffix}"
 
 

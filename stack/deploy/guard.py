@@ -90,6 +90,10 @@ PROTECTED = {
         loss="its name is the first part of the path of the URL that callers know",
         instead="leave Stage as it is; create a second stack for another stage",
     ),
+    "AWS::ApiGateway::DomainName": Protection(
+        loss="callers know the API by this name, and nothing answers to it any more",
+        instead="leave DomainName as it is until no caller uses it; see docs/changing-safely.md",
+    ),
 }
 
 

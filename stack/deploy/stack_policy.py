@@ -52,7 +52,8 @@ def policy_for(policy: Policy, resources: Iterable[ExistingResource]) -> Policy:
     return {"Statement": [*policy["Statement"], *([_denial(nested)] if nested else [])]}
 
 
-# The nested stacks that hold protected resources. The others come and go with parameters: the bastion's, the domain's.
+# The nested stacks that hold protected resources whatever the parameters are. The others come and go with them, and so
+# does Edge, for the firewall's sake: whether a domain would go with it, the guard finds out.
 PROTECTED_STACKS = ("Network", "Database", "Vpn")
 
 

@@ -4,11 +4,13 @@ A look that AWS refuses to answer is UNKNOWN and stops nothing: the deployment i
 """
 
 import json
+import math
 import re
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
 RDS_ROLE = "AWSServiceRoleForRDS"
 STACK_NAME_MAX = 80 - len("-wakeups")  # the queue is named after the stack, and SQS takes 80 characters
 GENERATED_PREFIX = 24  # of a stack's name CloudFormation puts at least so many characters into the name of a role
+QUEUE_NAME_SECONDS = 60  # SQS, CreateQueue
 UNRESERVED_MIN = 100  # what Lambda leaves unreserved in every account
 RULES_QUOTA, ADDRESSES_QUOTA, VPCS_QUOTA, GATEWAYS_QUOTA = (
     ("vpc", "L-0EA8095F", 60),
@@ -42,6 +45,7 @@ class Question:
     rendered: Rendered
     status: str = ""
     current: Rendered | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @cached_property
     def zones(self) -> tuple[str, ...]:
@@ -106,6 +110,24 @@ def _state(question: Question) -> Iterator[PreflightFinding]:
         verdict=PreflightVerdict.STOP if stops else PreflightVerdict.FINE,
         found=question.status or "there is none of this name yet",
         advice=in_words(question.status, question.stack) if stops else "",
+    )
+
+
+def _queue_names(question: Question) -> Iterator[PreflightFinding]:
+    """SQS: "You must wait 60 seconds after deleting a queue before you can create another with the same name"."""
+    if question.status or question.current:
+        return
+    deleted = question.reader.all(
+        "cloudformation", "list_stacks", "StackSummaries", StackStatusFilter=["DELETE_COMPLETE"]
+    )
+    ended = max((each["DeletionTime"] for each in deleted if each["StackName"] == question.stack), default=None)
+    since = (question.now - ended).total_seconds() if ended else QUEUE_NAME_SECONDS
+    wait = math.ceil(QUEUE_NAME_SECONDS - since)
+    yield PreflightFinding(
+        subject="names of queues",
+        verdict=PreflightVerdict.STOP if wait > 0 else PreflightVerdict.FINE,
+        found=f"a stack of this name was deleted {since:.0f} s ago" if wait > 0 else "free",
+        advice=f"SQS frees a deleted queue's name after {QUEUE_NAME_SECONDS} s: go on in {wait} s" if wait > 0 else "",
     )
 
 
@@ -272,18 +294,48 @@ def _database(question: Question) -> Iterator[PreflightFinding]:
     offers = list(_offers(question.reader, EngineVersion=version))
     offered = {zone["Name"] for offer in offers for zone in offer["AvailabilityZones"]}
     subject = f"Aurora PostgreSQL {version} on db.serverless"
+    running = _running_version(question)
+    if running and _by_number(running) > _by_number(version):
+        yield PreflightFinding(
+            subject=subject,
+            verdict=PreflightVerdict.STOP,
+            found=f"the cluster runs {running}: AWS, or somebody, has upgraded it",
+            advice=f"set the default of EngineVersion in infra/database.yaml to {running}, as it cannot go back",
+        )
+        return
     if offers:
         yield _in_zones(question, subject, offered)
         return
     major = version.partition(".")[0]
     others = sorted({str(offer["EngineVersion"]) for offer in _offers(question.reader)}, key=_by_number)
     possible = [other for other in others if other.partition(".")[0] == major]
+    stays = running == version and not question.count("AWS::RDS::DBInstance")  # only a new instance needs an offer
     yield PreflightFinding(
         subject=subject,
-        verdict=PreflightVerdict.STOP,
-        found=f"not offered in this Region; it has {', '.join(possible) or f'no version {major}'}",
+        verdict=PreflightVerdict.LOOK if stays else PreflightVerdict.STOP,
+        found=f"not offered in this Region; it has {', '.join(possible) or f'no version {major}'}"
+        + ("; the cluster runs on until AWS upgrades it" if stays else ""),
         advice="set the default of EngineVersion in infra/database.yaml to one of them",
     )
+
+
+def _running_version(question: Question) -> str:
+    """Of the cluster as it is; '' for a new stack, and where it cannot be asked for."""
+    if not question.current:
+        return ""
+    reader = question.reader
+    try:
+        nested = reader.ask(
+            "cloudformation", "describe_stack_resource", StackName=question.stack, LogicalResourceId="Database"
+        )
+        stack_id = str(nested["StackResourceDetail"]["PhysicalResourceId"])
+        # Named after the id at the end of its stack's ARN, in infra/database.yaml.
+        name = f"sallyport-{stack_id.rpartition('/')[2]}"
+        return str(
+            reader.ask("rds", "describe_db_clusters", DBClusterIdentifier=name)["DBClusters"][0]["EngineVersion"]
+        )
+    except (NotReadable, NotThere):
+        return ""
 
 
 def _offers(reader: Reader, **version: str) -> Iterator[Mapping[str, Any]]:
@@ -523,6 +575,7 @@ def _name_tag(resource: Mapping[str, Any]) -> str:
 LOOKS: Mapping[str, AccountCheck] = {
     "name of the stack": _stack_name,
     "state of the stack": _state,
+    "names of queues": _queue_names,
     "root certificate of RDS": _root_certificate,
     "service-linked role of RDS": _database_role,
     "log role of API Gateway": _log_role,

@@ -13,6 +13,8 @@ from stack.aws import DENIED, holds_for_all_calls, readable
 CALLS: Mapping[tuple[str, str], str] = {
     ("acm", "describe_certificate"): "acm:DescribeCertificate",
     ("apigateway", "get_account"): "apigateway:GET",
+    ("cloudformation", "describe_stack_resource"): "cloudformation:DescribeStackResource",
+    ("cloudformation", "list_stacks"): "cloudformation:ListStacks",
     ("ec2", "describe_addresses"): "ec2:DescribeAddresses",
     ("ec2", "describe_availability_zones"): "ec2:DescribeAvailabilityZones",
     ("ec2", "describe_customer_gateways"): "ec2:DescribeCustomerGateways",
@@ -26,6 +28,7 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("lambda", "get_account_settings"): "lambda:GetAccountSettings",
     ("lambda", "get_layer_version_by_arn"): "lambda:GetLayerVersion",
     ("rds", "describe_db_cluster_snapshots"): "rds:DescribeDBClusterSnapshots",
+    ("rds", "describe_db_clusters"): "rds:DescribeDBClusters",
     ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
     ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
 }

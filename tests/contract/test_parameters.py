@@ -24,6 +24,7 @@ GOOD: Mapping[str, list[str]] = {
         "us-east-1a,us-east-1c",
         "ap-southeast-2a,ap-southeast-2b",
         "us-gov-west-1a,us-gov-west-1b",
+        "eusc-de-east-1a,eusc-de-east-1b",
     ],
     "DeveloperCidr": [
         "",

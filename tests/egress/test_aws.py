@@ -155,6 +155,7 @@ def test_the_connection_is_reused_between_calls(partner: StartPartner) -> None:
     [
         ("eu-central-1", "https://sqs.eu-central-1.amazonaws.com"),
         ("cn-north-1", "https://sqs.cn-north-1.amazonaws.com.cn"),
+        ("eusc-de-east-1", "https://sqs.eusc-de-east-1.amazonaws.eu"),
     ],
 )
 def test_an_endpoint_is_made_of_service_and_region(region: str, url: str) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.mocked_aws import mocked_aws
 from tests.support.recorded_aws import Answer, RecordedSession
 
 REGION = "eu-central-1"
+NO_OFFER: Mapping[str, Any] = {"OrderableDBInstanceOptions": []}
 ZONES = [f"{REGION}{letter}" for letter in "abc"]
 VPN = NEEDS["on-premises"]
 
@@ -99,6 +101,18 @@ UNUSABLE_SNAPSHOTS: tuple[Mapping[str, Any], ...] = (
     snapshots(EngineVersion="17.10"),
     snapshots(StorageEncrypted=False),
 )
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+DATABASE_STACK = f"arn:aws:cloudformation:{REGION}:123456789012:stack/sallyport-dev-Database-1K3V/7a31e0c0"
+
+
+def deleted_stacks(*, name: str = "sallyport-dev", **ago: float) -> dict[str, Any]:
+    made = {"StackStatus": "DELETE_COMPLETE", "CreationTime": LONG_AGO}
+    older = {**made, "StackName": "sallyport-dev", "DeletionTime": LONG_AGO}
+    newest = {**made, "StackName": name, "DeletionTime": NOW - timedelta(**ago)}
+    return {"StackSummaries": [newest, older]}
+
+
 GIVEN_ADDRESS = {"AllocationId": GIVEN["EgressAllocationIds"], "PublicIp": "203.0.113.9"}
 FINE: Mapping[str, Answer] = {
     "get_account": {},
@@ -123,6 +137,17 @@ FINE: Mapping[str, Answer] = {
     },
     "get_account_settings": {"AccountLimit": {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}},
     "describe_orderable_db_instance_options": offers(ZONES),
+    "describe_stack_resource": {
+        "StackResourceDetail": {
+            "LogicalResourceId": "Database",
+            "PhysicalResourceId": DATABASE_STACK,
+            "ResourceType": "AWS::CloudFormation::Stack",
+            "ResourceStatus": "CREATE_COMPLETE",
+            "LastUpdatedTimestamp": LONG_AGO,
+        }
+    },
+    "describe_db_clusters": {"DBClusters": [{"EngineVersion": "17.7"}]},
+    "list_stacks": deleted_stacks(minutes=2),
     "get_service_quota": lambda asked: {"Quota": {"Value": 60.0 if asked["QuotaCode"] == "L-0EA8095F" else 5.0}},
     "create_service_linked_role": {},
     "describe_key": described_key(),
@@ -150,7 +175,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def question_of(session: Any, *, region: str = REGION, stack: str = "sallyport-dev", **parameters: str) -> Question:
     topology = parameters.get("Topology", "")
     rendered = rendered_for(region, tuple({**NEEDS.get(topology, {}), **parameters}.items()))
-    return Question(reader=Reader(session=session, region=region), stack=stack, rendered=rendered)
+    return Question(reader=Reader(session=session, region=region), stack=stack, rendered=rendered, now=NOW)
 
 
 def found(session: Any, subject: str, **more: Any) -> list[PreflightFinding]:
@@ -437,6 +462,58 @@ def test_a_version_that_a_region_does_not_offer_is_told_with_those_that_it_has()
     assert (finding.verdict, finding.found) == (PreflightVerdict.STOP, "not offered in this Region; it has 17.9, 17.10")
 
 
+@pytest.mark.parametrize(
+    ("runs", "verdict", "words"),
+    [
+        ("17.7", PreflightVerdict.LOOK, "the cluster runs on until AWS upgrades it"),
+        ("17.6", PreflightVerdict.STOP, "not offered in this Region; it has 17.10"),
+        ("17.10", PreflightVerdict.STOP, "the cluster runs 17.10"),
+    ],
+)
+def test_an_update_goes_on_with_a_version_no_longer_offered_unless_it_would_go_back(
+    runs: str, verdict: PreflightVerdict, words: str
+) -> None:
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return offers(ZONES, "17.10") if "EngineVersion" not in asked else {"OrderableDBInstanceOptions": []}
+
+    def cluster(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert asked == {"DBClusterIdentifier": "sallyport-7a31e0c0"}
+        return {"DBClusters": [{"EngineVersion": runs}]}
+
+    question = question_of(Recorded(describe_orderable_db_instance_options=answer, describe_db_clusters=cluster))
+    (finding,) = [each for each in findings(replace(question, current=question.rendered)) if "Aurora" in each.subject]
+    assert (finding.verdict, words in finding.found) == (verdict, True)
+    assert "EngineVersion in infra/database.yaml" in finding.advice
+
+
+def test_a_new_instance_needs_a_version_that_is_offered() -> None:
+    question = question_of(Recorded(describe_orderable_db_instance_options=NO_OFFER), DatabaseReader="yes")
+    grown = replace(question, current=rendered_for(REGION, ()))
+    (finding,) = [each for each in findings(grown) if "Aurora" in each.subject]
+    assert finding.verdict is PreflightVerdict.STOP
+
+
+def test_a_cluster_newer_than_the_template_stops_an_update_whatever_is_offered() -> None:
+    question = question_of(Recorded(describe_db_clusters={"DBClusters": [{"EngineVersion": "17.9"}]}))
+    (finding,) = [each for each in findings(replace(question, current=question.rendered)) if "Aurora" in each.subject]
+    assert (finding.verdict, "to 17.9" in finding.advice) == (PreflightVerdict.STOP, True)
+
+
+@pytest.mark.parametrize(
+    ("summaries", "verdict", "advice"),
+    [
+        (deleted_stacks(seconds=12.5), PreflightVerdict.STOP, "go on in 48 s"),
+        (deleted_stacks(seconds=60), PreflightVerdict.FINE, ""),
+        (deleted_stacks(seconds=5, name="sallyport-dev-Database-1K3V"), PreflightVerdict.FINE, ""),
+    ],
+)
+def test_the_name_of_a_queue_is_free_a_minute_after_its_stack_was_deleted(
+    summaries: dict[str, Any], verdict: PreflightVerdict, advice: str
+) -> None:
+    finding = only(Recorded(list_stacks=summaries), "names of queues")
+    assert (finding.verdict, finding.advice[-len(advice) :] if advice else finding.advice) == (verdict, advice)
+
+
 def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
     finding = only(Recorded(any_region="yes"), "certificate", region="il-central-1")
     assert finding.verdict is PreflightVerdict.STOP
@@ -599,6 +676,8 @@ def test_every_call_that_is_listed_is_made() -> None:
     for topology in ("public-private", "on-premises"):
         list(findings(question_of(session, Topology=topology, DatabaseSnapshotArn=SNAPSHOT)))
     list(findings(question_of(session, KmsKeyArn=KEY, **DOMAIN, **TRACED)))
+    update = question_of(session)
+    list(findings(replace(update, current=update.rendered)))
     assert set(session.asked) == CALLS.keys()
 
 
