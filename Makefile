@@ -22,6 +22,8 @@ DEV_READY := $(VENV)/.ready-to-develop
 # and local stack; ARGS=-n0 runs them in one process.
 # In the order of tests/conftest.py, as xdist's own has the files with the fewest tests, which are the slowest, last.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# What to look at when the tests take longer than CONTRIBUTING.md allows.
+SLOWEST := --durations=10 --durations-min=5
 CHECKED := src local stack tests $(wildcard tools bench lab simulator faults sallyport_audit)
 
 # $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
@@ -58,7 +60,7 @@ run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, to
 .PHONY: test
 test: $(DEV_READY) ## all tests, short runs of make chaos, faults and bench too, and make invoke where Docker runs
 #? ONLY=tests/unit for some of them, ARGS="-n0 -x" for pytest
-	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term) $(ARGS) $(or $(ONLY),tests)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(if $(ONLY),,--cov --cov-report=term $(SLOWEST)) $(ARGS) $(or $(ONLY),tests)
 	@$(if $(ONLY)$(ARGS),,echo "== branch coverage of the core"; \
 		$(PY) -m coverage report --include='src/domain/*,src/flows/*,src/db/*,src/egress/*' --fail-under=99)
 

@@ -219,7 +219,7 @@ def _emptied(connection: Connection[Any], migrated: _State) -> bool:
     if _besides_rows(connection) != migrated.besides_rows or sum(sizes.values()) > _MANY_ROWS_BYTES:
         return False
     connection.execute("SET session_replication_role = replica")  # no trigger writes another row
-    used = [table for table in sizes if migrated.rows.get(table) != _rows(connection, table)]
+    used = [table for table in sizes if table not in migrated.rows or _rows(connection, table) != migrated.rows[table]]
     changed = used + [table for table in migrated.rows if table not in sizes]
     if changed:
         _empty(connection, changed, migrated)
