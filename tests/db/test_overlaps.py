@@ -78,6 +78,7 @@ from tests.db.test_repeats import (
     decides,
     deletes,
     destination,
+    entry,
     expunges,
     issues,
     issues_another,
@@ -409,6 +410,19 @@ def test_who_appends_to_a_chain_waits_for_the_entry_before(pair: Pair, end: str,
     assert (second.sequence, pair.one("SELECT hash FROM audit_head")) == (sequence, (second.hash,))
     rows = pair.superuser.rows("SELECT previous, hash FROM audit_entry ORDER BY sequence", {})
     assert [row["previous"] for row in rows] == [bytes(32), *(row["hash"] for row in rows[:-1])]
+
+
+@pytest.mark.parametrize("before", [(), (writes(49),)], ids=["a new chain", "a chain"])
+def test_who_appends_to_a_chain_is_not_refused_by_its_constraint(pair: Pair, before: tuple[Act, ...]) -> None:
+    """The statement is not run again here, as it is elsewhere."""
+
+    def appends(database: Database) -> object:
+        statement = "SELECT sequence FROM append_audit(%(tenant)s, %(now)s, %(content)s)"
+        return database.rows(statement, {"tenant": TENANT, "now": NOW, "content": entry(51).content})
+
+    pair.scene(*before)
+    pair.begin(writes(50))
+    assert pair.second_waits(appends) == [{"sequence": len(before) + 2}]
 
 
 def test_tenants_do_not_wait_for_each_other(pair: Pair) -> None:

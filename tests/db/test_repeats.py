@@ -290,8 +290,8 @@ def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NO
     return act
 
 
-def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], AuditCheckpoint]:
-    """An entry of the audit log."""
+def entry(entry_id: int, *, tenant_id: TenantId = TENANT) -> Entry:
+    """Of the audit log."""
     content: EntryContent = {
         "by": "token",
         "details": {},
@@ -302,8 +302,12 @@ def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database
         "tenant_id": str(tenant_id),
         "what": "destination.changed",
     }
-    entry = Entry(tenant_id=tenant_id, at=NOW, content=canonical(content))
-    return lambda database: audit.append(database, entry)
+    return Entry(tenant_id=tenant_id, at=NOW, content=canonical(content))
+
+
+def writes(entry_id: int, *, tenant_id: TenantId = TENANT) -> Callable[[Database], AuditCheckpoint]:
+    """An entry of the audit log."""
+    return lambda database: audit.append(database, entry(entry_id, tenant_id=tenant_id))
 
 
 def seals_attempts(seal_id: int) -> Act:

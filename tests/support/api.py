@@ -211,7 +211,7 @@ class Functions:
         """Ends every session of the functions, as a database that fails over does."""
         self.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = %s AND usename IN ('sallyport_app', 'sallyport_authorizer')",
+            "WHERE datname = %s AND usename IN ('sallyport_app', 'sallyport_admin', 'sallyport_authorizer')",
             self.database.name,
         )
 

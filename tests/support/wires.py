@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 _SOCKET = ".s.PGSQL.5432"
 _READY = b"Z\x00\x00\x00\x05I"  # ReadyForQuery outside a transaction: what was asked for is committed
+_WITHIN = b"Z\x00\x00\x00\x05T"  # the same within one
 
 
 class Wire:
@@ -21,6 +22,7 @@ class Wire:
         self.directory = self._folder.name
         self.cuts = 0
         self._meanwhile: Callable[[], object] | None = None
+        self._within = ""  # a transaction, of which the last answer is to be lost: "awaited" or "begun"
         self._errors: list[BaseException] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(Path(self.directory, _SOCKET)))
@@ -32,7 +34,11 @@ class Wire:
 
     def cut_after_the_next_commit(self, meanwhile: Callable[[], object]) -> None:
         """The next answer is kept back; `meanwhile` is called; then the connection ends without it."""
-        self._meanwhile = meanwhile
+        self._meanwhile, self._within = meanwhile, ""
+
+    def cut_after_the_next_transaction(self) -> None:
+        """The same with the answer to the next COMMIT, be there statements of their own before it."""
+        self._meanwhile, self._within = (lambda: None), "awaited"
 
     def cut(self) -> None:
         """Ends all connections at the client's end now. The server notices when it has something to say."""
@@ -73,10 +79,14 @@ class Wire:
     def _pass(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if answers and self._meanwhile and data.endswith(_READY):
+                awaited = answers and self._meanwhile is not None and self._within != "awaited"
+                if awaited and data.endswith(_READY):
                     self._cut()
                     break
-                if not (answers and self._meanwhile):  # of an answer that is to be lost no part arrives
+                if answers and data.endswith(_WITHIN) and self._within == "awaited":
+                    self._within = "begun"
+                # Of an answer that is to be lost no part arrives. What a transaction said before its COMMIT does.
+                if not awaited or self._within == "begun":
                     sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
