@@ -4,6 +4,8 @@ The cases are those of test_repeats. Whatever overlaps, the rows and the answers
 of one after the other.
 """
 
+import ast
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from db.connection import Database
 from runtime.settings import DatabaseSettings
 from tests.db.test_overlaps import Pair, connected
 from tests.db.test_repeats import CASES, EMPTY, TABLES, Act, Case, all_rows, both, nothing
-from tests.support.clauses import writing
+from tests.support.clauses import clauses, statements, writing
 from tests.support.databases import FreshDatabase
 from tests.support.wires import Wire
 
@@ -224,3 +226,136 @@ def test_at_the_same_time_as_others_it_does_and_says_what_it_would_in_turn(held:
         assert not waits
         assert claims_of(told[1]) <= claims_of(turns.case_first.told)
     assert all_rows(held.superuser) in in_either_order + ([turns.others_alone.rows] if skipped else [])
+
+
+# Every clause
+
+
+OVERLAPS, ANY, LIMITS = "db/test_overlaps.py", "db/test_any_overlap.py", "db/test_limits.py"
+BESIDE_ITSELF = (ANY, test_beside_its_first_run_it_does_and_says_what_a_single_run_would.__name__)
+# Where two connections overlap so that it matters.
+TRIED = {
+    "attempts._write: FOR SHARE": (OVERLAPS, "test_what_is_recorded_while_its_delivery_is_expunged_is_not_stored"),
+    "attempts._write: ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE": (
+        OVERLAPS,
+        "test_whoever_records_first_the_real_outcome_wins",
+    ),
+    "control.change: FOR UPDATE": (
+        OVERLAPS,
+        "test_of_two_decisions_at_once_the_first_one_counts_and_the_other_is_told",
+    ),
+    "deliveries.accept: ON CONFLICT ON CONSTRAINT delivery_key_once DO UPDATE": (
+        OVERLAPS,
+        "test_of_two_requests_with_one_key_one_becomes_a_delivery",
+    ),
+    "deliveries.accept: ON CONFLICT ON CONSTRAINT delivery_body_pkey DO NOTHING": BESIDE_ITSELF,
+    "deliveries.claim: FOR UPDATE OF delivery SKIP LOCKED": (
+        OVERLAPS,
+        "test_what_one_worker_is_claiming_another_neither_gets_nor_waits_for",
+    ),
+    "deliveries.cancel_waiting: FOR UPDATE SKIP LOCKED": (
+        OVERLAPS,
+        "test_what_is_being_claimed_is_left_by_who_cancels_what_waits",
+    ),
+    "destinations.insert: ON CONFLICT ON CONSTRAINT destination_name_once DO NOTHING": (
+        OVERLAPS,
+        "test_of_two_destinations_of_one_name_one_is_stored",
+    ),
+    **{
+        f"jobs.{name}: FOR UPDATE": (OVERLAPS, test)
+        for name, test in (
+            ("send_again", "test_of_two_steps_of_a_job_at_once_one_is_made"),
+            ("repeat", "test_a_job_that_is_being_paused_makes_no_step"),
+            ("cancel", "test_of_two_steps_of_a_job_at_once_one_is_made"),
+        )
+    },
+    **{
+        f"jobs.{name}: FOR UPDATE OF delivery": (
+            OVERLAPS,
+            "test_a_step_of_a_job_leaves_what_is_changed_while_it_waits_for_it",
+        )
+        for name in ("send_again", "cancel")
+    },
+    "migrations._lock: pg_try_advisory_lock": ("db/test_migrations.py", "test_two_at_once_apply_each_one_once"),
+    "oauth_tokens.take: ON CONFLICT ON CONSTRAINT oauth_token_pkey DO UPDATE": (
+        ANY,
+        "test_at_the_same_time_as_others_it_does_and_says_what_it_would_in_turn",
+    ),
+    "seals.store: ON CONFLICT DO NOTHING": BESIDE_ITSELF,
+    "tallies.count_attempts: ON CONFLICT ON CONSTRAINT tally_pkey DO UPDATE": (
+        "flows/test_tallies.py",
+        "test_two_that_count_at_once_count_each_attempt_once",
+    ),
+    "tenants.issue_token: ON CONFLICT ON CONSTRAINT tenant_name_once DO UPDATE": (
+        OVERLAPS,
+        "test_two_tokens_for_a_new_tenant_make_one_tenant",
+    ),
+    "tenants.issue_token: ON CONFLICT ON CONSTRAINT token_pkey DO NOTHING": BESIDE_ITSELF,
+    "tenants.create: ON CONFLICT ON CONSTRAINT tenant_name_once DO UPDATE": (
+        OVERLAPS,
+        "test_of_two_that_create_a_tenant_both_get_the_same",
+    ),
+    "take_place(): pg_advisory_xact_lock": (
+        "db/test_ordering.py",
+        "test_of_two_that_are_accepted_at_once_the_first_to_commit_is_the_first",
+    ),
+    "take_place(): ON CONFLICT ON CONSTRAINT ordering_place_of_delivery DO NOTHING": BESIDE_ITSELF,
+    "take_turns(): FOR UPDATE": (LIMITS, "test_no_window_of_time_has_more_attempts_than_burst_and_rate_allow"),
+    "note_slow(): FOR UPDATE": (OVERLAPS, "test_what_is_noted_as_slow_waits_for_who_changes_the_share"),
+    "return_turns(): FOR UPDATE": (OVERLAPS, "test_of_two_records_at_once_both_return_their_turns"),
+    "append_audit(): FOR UPDATE": (OVERLAPS, "test_who_appends_to_a_chain_is_not_refused_by_its_constraint"),
+    "append_audit(): FOR UPDATE (2)": (OVERLAPS, "test_who_appends_to_a_chain_is_not_refused_by_its_constraint"),
+    "append_audit(): ON CONFLICT DO NOTHING": (OVERLAPS, "test_who_appends_to_a_chain_waits_for_the_entry_before"),
+    "note_answers(): FOR UPDATE SKIP LOCKED": (OVERLAPS, "test_who_is_answered_asks_about_what_nobody_is_changing"),
+    "expunge_delivery(): FOR UPDATE": (
+        OVERLAPS,
+        "test_what_is_recorded_while_its_delivery_is_expunged_is_not_stored",
+    ),
+    "catch_up(): FOR UPDATE OF delivery SKIP LOCKED": (
+        OVERLAPS,
+        "test_who_closes_a_breaker_lets_go_what_nobody_is_changing",
+    ),
+    "apply_retention(): FOR UPDATE SKIP LOCKED": (OVERLAPS, "test_what_somebody_is_changing_is_not_deleted_yet"),
+    "apply_retention(): FOR UPDATE SKIP LOCKED (2)": (OVERLAPS, "test_what_somebody_is_changing_is_not_deleted_yet"),
+    "has_room_for_job(): pg_advisory_xact_lock": (
+        OVERLAPS,
+        "test_of_two_for_which_only_one_has_room_one_is_stored",
+    ),
+    "has_room_for_proposal(): pg_advisory_xact_lock": (
+        OVERLAPS,
+        "test_of_two_for_which_only_one_has_room_one_is_stored",
+    ),
+}
+# Why two cannot meet there.
+NEVER_MET = {
+    "note_answers(): FOR UPDATE": "end_attempts calls return_turns first, which locks the row",
+    **dict.fromkeys(
+        (
+            "take_turns(): ON CONFLICT ON CONSTRAINT attempt_under_way_pkey DO UPDATE",
+            "take_turns(): ON CONFLICT DO NOTHING",
+            "note_slow(): ON CONFLICT ON CONSTRAINT attempt_under_way_pkey DO NOTHING",
+        ),
+        "whoever writes there has locked the row of destination_flow",
+    ),
+    "destination_flow_begins(): ON CONFLICT DO NOTHING": "whoever stores a destination has its primary key",
+    "add_terms_of_delivery(): ON CONFLICT DO NOTHING": "whoever stores a delivery has its primary key",
+    "add_terms_of_attempt(): ON CONFLICT DO NOTHING": "whoever records an attempt has locked its row",
+    "tell(): ON CONFLICT DO NOTHING": "whoever tells of a delivery or a destination has locked its row",
+}
+
+
+def test_whatever_waits_or_skips_is_tried_with_two_at_once_or_says_why_not(repository: Path) -> None:
+    assert sorted(clauses(repository)) == sorted([*TRIED, *NEVER_MET])
+    named = {
+        (file, node.name)
+        for file in {file for file, _ in TRIED.values()}
+        for node in ast.parse((repository / "tests" / file).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert set(TRIED.values()) <= named
+
+
+def test_no_statement_counts_what_it_then_adds_to(repository: Path) -> None:
+    """Whoever counts sees what was committed when the statement began: a function with a lock counts (0036)."""
+    counting = re.compile(r"count\(\*\)[^;]*?\)\s*<=?\s*%\(")
+    assert [name for name, sql in statements(repository) if "INSERT INTO" in sql and counting.search(sql)] == []

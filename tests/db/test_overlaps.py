@@ -24,6 +24,8 @@ from domain.audit import AuditCheckpoint
 from domain.deliveries import Claim, Record, Resolution, State
 from domain.ids import DeliveryId, DestinationId, JobId, ProposalId, TenantId, TokenId
 from domain.jobs import MOST_UNFINISHED, BulkJob
+from domain.limits import Limits
+from domain.options import DestinationOptions
 from domain.proposals import MOST_OPEN
 from domain.retention import Cutoffs
 from runtime.settings import DatabaseSettings
@@ -85,6 +87,7 @@ from tests.db.test_repeats import (
     later,
     lease,
     makes_step,
+    notes_slow,
     nothing,
     proposes,
     records,
@@ -604,6 +607,36 @@ def test_a_failure_that_is_retried_is_not_ended_by_its_outcome_that_comes_twice(
     pair.scene(*SENDING, claims(B, at=later(60)), LAPSED, late, RETRIES)
     late(pair.second)
     assert pair.one("SELECT state FROM delivery") == ("pending",)
+
+
+def test_of_two_records_at_once_both_return_their_turns(pair: Pair) -> None:
+    two_slots = replace(destination(), options=DestinationOptions(limits=Limits(concurrency=2)))
+    pair.scene(issues, stores(two_slots), accepts(), accepts(SECOND), claims_all(A, [FIRST]), claims_all(B, [SECOND]))
+    assert pair.one("SELECT in_flight FROM destination_flow") == ([FIRST, SECOND],)
+    pair.begin(records_of(FIRST, A, at=later(1)))
+    pair.second_waits(
+        lambda database: attempts.record(
+            database,
+            [
+                Record(
+                    attempt=replace(attempt("answered", attempt_id=35), delivery_id=SECOND),
+                    lease_id=B,
+                    next_state=State.DELIVERED,
+                    due_at=None,
+                )
+            ],
+            now=later(1),
+        )
+    )
+    assert pair.one("SELECT in_flight FROM destination_flow") == ([],)
+
+
+def test_what_is_noted_as_slow_waits_for_who_changes_the_share(pair: Pair) -> None:
+    """What has ended by then is not under way."""
+    pair.scene(*SENDING, notes_slow())
+    pair.begin(DELIVERED)
+    pair.second_waits(notes_slow())
+    assert pair.one("SELECT count(*) FROM attempt_under_way") == (0,)
 
 
 def test_a_slot_that_was_passed_on_to_a_canceled_one_goes_to_the_next(pair: Pair) -> None:

@@ -1,6 +1,7 @@
 """An unknown delivery: its partner is asked what became of it, and only the partner's own words end it."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import batched
@@ -8,6 +9,7 @@ from itertools import batched
 import pytest
 
 from db import deliveries
+from db.connection import Database
 from domain.deliveries import Claim
 from domain.destinations import Guarantee
 from domain.ids import DeliveryId
@@ -18,6 +20,7 @@ from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts
 from flows.deliver import deliver
 from runtime.observability import metrics
+from runtime.settings import DatabaseSettings
 from tests.egress.servers import Partner, Script
 from tests.support.banks import ASKED_ABOUT, NOT_FOUND, RECONCILE, AskedBank, BankAnswer, executed
 from tests.support.gateway import START, Gateway, statements
@@ -348,13 +351,21 @@ def test_a_decision_of_a_person_wins_over_a_question_that_is_being_asked(
 
 
 def test_two_workers_ask_once(gateway: Gateway, partner: StartPartner) -> None:
-    bank = AskedBank(answers=[NOT_FOUND])
+    """The second one has the message while the first one waits for the bank's answer."""
+
+    def answered_while_another_looks(_: str) -> BankAnswer:
+        with closing(Database(DatabaseSettings(database_url=gateway.database.url))) as database:
+            attempt_due(message, services=replace(gateway.services, database=database))
+        looks.append(len(bank.questions))
+        return NOT_FOUND
+
+    looks: list[int] = []
+    bank = AskedBank(answers=[answered_while_another_looks])
     make_unknown(gateway, partner, bank)
     gateway.clock.forward(FIRST_SECONDS)
     message = gateway.queue.take()
     attempt_due(message, services=gateway.services)
-    attempt_due(message, services=gateway.services)
-    assert len(bank.questions) == 1
+    assert (looks, len(bank.questions)) == ([1], 1)
 
 
 def test_a_question_whose_worker_stopped_is_asked_again_after_its_lease(

@@ -1,13 +1,16 @@
 """Deliveries whose retention is over are deleted, page by page, and nothing else is."""
 
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from db import retention as table
-from db.retention import Place
+from db.connection import Database
+from db.retention import Place, RetiredPage
 from domain.ids import DeliveryId
 from domain.options import DestinationOptions
 from domain.retention import Cutoffs, RetentionOptions
@@ -15,6 +18,7 @@ from flows import retention as flow
 from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.retention import LOOK_SECONDS, TURN_SECONDS, WALK_SECONDS, RetentionWalk, Retired, retire_old
+from runtime.settings import DatabaseSettings
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import Gateway, statements
 from tests.support.partners import answers
@@ -192,7 +196,7 @@ def test_beside_other_work_a_few_pages_are_deleted_now_and_then(
 
 
 def test_all_processes_make_one_walk_a_day_together(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one of them leaves, another one goes on with; and while one has the walk, no other does anything."""
+    """What one of them leaves, another one goes on with."""
     monkeypatch.setattr(table, "PAGE", 2)
     monkeypatch.setattr(flow, "TURN_PAGES", 1)
     for name in ("one", "two"):
@@ -225,6 +229,31 @@ def test_all_processes_make_one_walk_a_day_together(gateway: Gateway, monkeypatc
     assert len(stored(gateway)) == 1  # the other one has it, or has stopped
     gateway.clock.forward(3600)
     walk.go_on(services=gateway.services)
+    assert stored(gateway) == []
+
+
+def test_while_one_process_makes_its_pages_another_makes_none(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retire, pages, walks = table.retire_page, list[Database](), [RetentionWalk(), RetentionWalk()]
+    with closing(Database(DatabaseSettings(database_url=gateway.database.url))) as database:
+        others = replace(gateway.services, database=database)
+
+        def while_another_looks(database: Database, place: Place, *, cutoffs: Cutoffs) -> RetiredPage:
+            pages.append(database)
+            walks[1].go_on(services=others)
+            return retire(database, place, cutoffs=cutoffs)
+
+        gateway.destination("http://127.0.0.1:1")
+        create(gateway, 3)
+        end(gateway)
+        gateway.clock.forward(DAYS * 86_400 + 1)
+        for walk in walks:
+            walk.go_on(services=others)
+        gateway.clock.forward(TURN_SECONDS)
+        monkeypatch.setattr(table, "retire_page", while_another_looks)
+        walks[0].go_on(services=gateway.services)
+    assert pages == [gateway.services.database]
     assert stored(gateway) == []
 
 

@@ -1,6 +1,8 @@
 """Numbers of destinations: counted once, beside other work, and never waited for."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from uuid import uuid4
 
@@ -8,6 +10,7 @@ import psycopg
 import pytest
 
 from db import tallies as table
+from db.connection import Database
 from domain.destinations import Guarantee
 from domain.errors import NotFound
 from domain.limits import CircuitBreaker, Limits
@@ -19,6 +22,7 @@ from flows.attempt import attempt_due
 from flows.deliver import deliver
 from flows.tallies import Stats
 from flows.tally_look import TallyLook
+from runtime.settings import DatabaseSettings
 from tests.egress.servers import Partner, Script
 from tests.support.gateway import Gateway
 from tests.support.partners import answers, answers_in_turn, takes_and_closes
@@ -45,8 +49,10 @@ def numbers(gateway: Gateway, period: Period = Period.LAST_HOUR) -> Tallies:
     return by_period[period]
 
 
-def count(gateway: Gateway, *, limit: int) -> table.Counted:
-    return table.count_attempts(gateway.services.database, step_id=uuid4(), now=gateway.clock.now, limit=limit)
+def count(gateway: Gateway, *, limit: int, database: Database | None = None) -> table.Counted:
+    return table.count_attempts(
+        database or gateway.services.database, step_id=uuid4(), now=gateway.clock.now, limit=limit
+    )
 
 
 def test_what_ended_is_counted_once_by_state_outcome_and_duration(gateway: Gateway, partner: StartPartner) -> None:
@@ -137,11 +143,17 @@ def test_two_that_count_at_once_count_each_attempt_once(gateway: Gateway, partne
     work(gateway)
     first = count(gateway, limit=3)
     assert first.until is None  # some are left
-    gateway.sql("UPDATE tally_progress SET counted_at = counted_at")
-    assert [count(gateway, limit=3).attempts for _ in range(2)] == [
-        5 - first.attempts,
-        0,
-    ]
+    with ExitStack() as stack, ThreadPoolExecutor() as workers:
+        others = [
+            stack.enter_context(closing(Database(DatabaseSettings(database_url=gateway.database.url))))
+            for _ in range(2)
+        ]
+        with psycopg.connect(gateway.database.admin_url) as holder:
+            holder.execute("SELECT FROM tally_progress FOR UPDATE")
+            counted = [workers.submit(count, gateway, limit=9, database=other) for other in others]
+            while len(gateway.sql("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) < len(others):
+                assert not any(each.done() for each in counted)
+        assert sorted(each.result().attempts for each in counted) == [0, 5 - first.attempts]
     assert numbers(gateway).ended == {"delivered": 5}
 
 

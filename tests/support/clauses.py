@@ -24,17 +24,18 @@ def clauses(repository: Path) -> list[str]:
     defines them, as `function(): clause`. Where one has a clause several times they are numbered, from the second on.
     """
     functions = [(f"{name}()", body) for name, (_, body) in _functions(repository).items()]
-    return [clause for name, sql in (*_statements(repository), *functions) for clause in _numbered(name, sql)]
+    return [clause for name, sql in (*statements(repository), *functions) for clause in _numbered(name, sql)]
 
 
 def writing(repository: Path) -> set[str]:
     """The statements, as `module.function`, that change rows, by themselves or by a function that they call."""
     called = "|".join(name for name, (head, _) in _functions(repository).items() if not re.search(_READS, head))
     changes = re.compile(rf"\b(?:INSERT INTO|UPDATE \w+\s+SET|DELETE FROM)\b|\b(?:{called})\(")
-    return {name for name, sql in _statements(repository) if changes.search(sql)}
+    return {name for name, sql in statements(repository) if changes.search(sql)}
 
 
-def _statements(repository: Path) -> Iterator[tuple[str, str]]:
+def statements(repository: Path) -> Iterator[tuple[str, str]]:
+    """The texts in each function of src/db, under `module.function`."""
     for path in sorted((repository / "src/db").rglob("*.py")):
         module = "migrations" if path.stem == "__init__" else path.stem
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
