@@ -89,17 +89,17 @@ def _redacted(content: _Content, redaction: Redaction) -> _Content:
 def whole_body(answer: Answered, *, limit_bytes: int) -> bytes | None:
     """The decoded body of `answer`; None where it was not read to its end, is longer than `limit_bytes`, or has an
     encoding that is not decoded."""
-    content = _content(answer, limit_bytes)
+    content = _content(answer, limit_bytes, decoded_limit_bytes=limit_bytes)
     is_plain = content.decoded or _content_encoding(answer) in ("", "identity")
     return content.beginning if is_plain and content.whole and content.length_bytes <= limit_bytes else None
 
 
-def _content(answer: Answered, most_bytes: int) -> _Content:
+def _content(answer: Answered, most_bytes: int, *, decoded_limit_bytes: int = INFLATED_LIMIT_BYTES) -> _Content:
     encoding = _content_encoding(answer)
     note = None
     if encoding in _WINDOW_BITS and answer.body:
         try:
-            return _inflated(answer, _WINDOW_BITS[encoding], most_bytes)
+            return _inflated(answer, _WINDOW_BITS[encoding], most_bytes, decoded_limit_bytes)
         except zlib.error:
             note = f"not decoded: the body is not {encoding}"
         except _TooManyMembers:
@@ -118,7 +118,7 @@ def _content_encoding(answer: Answered) -> str:
     return ",".join([value.strip().lower() for value in values]) if values else ""
 
 
-def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
+def _inflated(answer: Answered, window_bits: int, most_bytes: int, decoded_limit_bytes: int) -> _Content:
     beginning, length, digest = bytearray(), 0, hashlib.sha256()
     whole = answer.complete
     try:
@@ -126,7 +126,7 @@ def _inflated(answer: Answered, window_bits: int, most_bytes: int) -> _Content:
             length += len(piece)
             digest.update(piece)
             beginning += piece[: most_bytes - len(beginning)]
-            if length > INFLATED_LIMIT_BYTES:
+            if length > decoded_limit_bytes:
                 whole = False
                 break
     except EOFError:
@@ -192,8 +192,10 @@ def _bounded_headers(fields: Headers, *, decoded: bool) -> tuple[Headers, str | 
     left_bytes, cut_values = STORED_HEADER_BYTES, 0
     for name, value in wanted:
         field = (name, value[:LONGEST_HEADER_CHARACTERS])
+        if len(stored) == STORED_HEADERS or len(name) + len(field[1]) > left_bytes:
+            continue  # without measuring it: there may be very many
         size = len(json.dumps(field))
-        if len(stored) < STORED_HEADERS and size <= left_bytes:
+        if size <= left_bytes:
             stored.append(field)
             left_bytes -= size
             cut_values += len(value) > LONGEST_HEADER_CHARACTERS

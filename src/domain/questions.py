@@ -7,6 +7,7 @@ silence, errors of servers, redirects and whatever cannot be read say nothing ab
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote
 
 from domain.bodies import whole_body
@@ -186,6 +187,12 @@ def _content(answer: Answered) -> object:
     return None if body is None else _json(body)
 
 
+@lru_cache(maxsize=2)
+def _answer_json(body: bytes) -> object:
+    """The stored answer that templates name members of: read once, however many values of rules do."""
+    return _json(body)
+
+
 def _json(text: bytes) -> object:
     """None for what is not JSON by RFC 8259, or says one thing twice."""
     try:
@@ -257,7 +264,7 @@ def _field(name: str, question: OpenQuestion) -> str:
         value = question.metadata.get(name.removeprefix(METADATA))
     elif name.startswith(RESPONSE) and question.answer_body is not None:
         try:
-            value = value_at(_json(question.answer_body), name.removeprefix(RESPONSE))
+            value = value_at(_answer_json(question.answer_body), name.removeprefix(RESPONSE))
         except LookupError:
             value = None
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or not _is_text(str(value)):

@@ -25,7 +25,7 @@ from domain.deliveries import Abandoned, Claim, ClaimResult, Finished, Missing, 
 from domain.errors import DatabaseUnavailable, QueueUnavailable
 from domain.ids import DeliveryId
 from domain.limits import usual_share
-from domain.outcomes import Exchange, Unknown
+from domain.outcomes import Answered, Exchange, Unknown
 from domain.values import value_class
 from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
@@ -40,6 +40,7 @@ from runtime.observability import logger
 
 WORKER_SECONDS = 45.0  # how long the attempt function may run (template.yaml)
 SETTLE_SECONDS = 14.0  # of them are reserved for queueing and recording, whatever partners do
+JUDGE_SECONDS = 4.0  # of those that are reserved; CARRY_SECONDS are for queueing, and the rest is for recording
 PUT_BACK_SECONDS = 30  # how long to leave the database alone when it does not answer
 # The same for an outcome that is to be recorded: before the lease is over if possible, and before anybody else looks.
 CARRIED_PUT_BACK_SECONDS = 5
@@ -118,7 +119,8 @@ def make_attempts(
     """Steps 3 and 4: sends all claimed requests at once and judges each outcome; in the order of `claims`.
 
     Whatever partners do, sending ends early enough before `end_at` that all can be recorded. What ends long before the
-    last of them goes to `early_recorder`, which has finished when this returns.
+    last of them goes to `early_recorder`, which has finished when this returns. The work that one answer makes is
+    bounded; where ten of them leave little time all the same, the bodies of the last are not looked at.
     """
     started_at = services.clock()
     key = seal_key(claims, services=services)
@@ -140,20 +142,28 @@ def make_attempts(
     exchanges = [
         (claim, result, False) if isinstance(result, Exchange) else (claim, next(sent), True) for claim, result in ready
     ]
+    judge_until = services.clock() + timedelta(seconds=JUDGE_SECONDS)
     judged_early: Mapping[DeliveryId, JudgedAttempt] = (
         early_recorder.end(until=end_at - timedelta(seconds=CARRY_SECONDS)) if early_recorder else {}
     )
+    judge = partial(_judged_in_time, until=judge_until, started_at=started_at, services=services)
     return [
         (judged_early.get(claim.delivery_id) if judged_early else None)
-        or judged(
-            claim,
-            exchange,
-            started_at=started_at,
-            partners_doing=was_asked and exchange.outcome is not LOST,
-            services=services,
-        )
+        or judge(claim, exchange, partners_doing=was_asked and exchange.outcome is not LOST)
         for claim, exchange, was_asked in exchanges
     ]
+
+
+def _judged_in_time(
+    claim: Claim, exchange: Exchange, *, until: datetime, started_at: datetime, partners_doing: bool, services: Services
+) -> JudgedAttempt:
+    """After `until` as if only the headers had come: the outcome is recorded, and a question is asked again."""
+    judge = partial(judged, claim, started_at=started_at, partners_doing=partners_doing, services=services)
+    outcome = exchange.outcome
+    if not isinstance(outcome, Answered) or services.clock() < until:
+        return judge(exchange)
+    logger.warning("an answer is not looked at, as there is no time left", delivery_id=str(claim.delivery_id))
+    return judge(replace(exchange, outcome=replace(outcome, body=b"", complete=False)))
 
 
 def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[BatchMessage]:

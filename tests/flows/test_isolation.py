@@ -716,7 +716,7 @@ ISOLATES_ITSELF = {
     "self._report_early",
 }
 # Whoever calls the loop does all of it again, one by one, where it raises (record_all, send_some, _log_attempts,
-# next_wakeups); `prepare` is flows.prepare.prepared, which isolates itself.
+# next_wakeups); `prepare` is flows.prepare.prepared and `judge` flows.judge.judged, which isolate themselves.
 DONE_AGAIN_ONE_BY_ONE = {
     "_entry",
     "_has_concurrency",
@@ -724,6 +724,7 @@ DONE_AGAIN_ONE_BY_ONE = {
     "_row",
     "_woken",
     "event_wakeup",
+    "judge",
     "prepare",
     "record",
     "self._rejected_twice",

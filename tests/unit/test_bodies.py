@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.bodies import (
+    _STEP_BYTES,
     FEED_BYTES,
     INFLATED_LIMIT_BYTES,
     LONGEST_HEADER_CHARACTERS,
@@ -25,6 +26,7 @@ from domain.bodies import (
     STORED_HEADERS,
     STORED_RESPONSE_BYTES,
     stored_response,
+    whole_body,
 )
 from domain.deliveries import StoredResponse
 from domain.outcomes import Answered, Headers
@@ -283,3 +285,31 @@ def test_what_refers_back_by_the_whole_window_is_decoded(coding: str, bits: int)
     assert len(packed) < 34_000
     stored = stored_response(Answered(status=200, headers=(("Content-Encoding", coding),), body=packed))
     assert stored.body == half + half
+
+
+def test_a_whole_body_is_decoded_no_further_than_it_is_wanted() -> None:
+    """A partner's answer to a question is read up to a limit: what is longer says nothing, however long it is."""
+    bomb = gzip.compress(bytes(INFLATED_LIMIT_BYTES))
+    answer = Answered(status=200, headers=(("Content-Encoding", "gzip"),), body=bomb)
+    with counted() as work:
+        assert whole_body(answer, limit_bytes=1024 * 1024) is None
+    assert work.calls <= 2 * 1024 * 1024 // _STEP_BYTES
+
+
+def test_of_very_many_headers_no_more_are_measured_than_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[object] = []
+    dumps = json.dumps
+
+    def noted(field: object) -> str:
+        measured.append(field)
+        return dumps(field)
+
+    monkeypatch.setattr("domain.bodies.json.dumps", noted)
+    fields = tuple((f"X-{number}", "y") for number in range(40_000))
+    kept = stored_response(Answered(status=200, headers=fields, body=b""))
+    assert len(kept.headers) == STORED_HEADERS + 1  # and the note
+    assert len(measured) == STORED_HEADERS
+    measured.clear()
+    long = tuple((f"X-{number}", "y" * 4000) for number in range(10_000))
+    stored_response(Answered(status=200, headers=long, body=b""))
+    assert len(measured) <= STORED_HEADERS

@@ -307,6 +307,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "WORKER_SECONDS": 45.0,
         "SETTLE_SECONDS": 14.0,
         "PUT_BACK_SECONDS": 30,
+        "JUDGE_SECONDS": 4.0,
         "CARRIED_PUT_BACK_SECONDS": 5,
         "NEXT_JOB_SECONDS": 1,
         "RETRY_AFTER_SECONDS": 5,

@@ -1,12 +1,24 @@
 """What a partner is asked about an unknown delivery, how often, and where its words are looked for."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from domain.questions import GIVE_UP_SECONDS, Unaskable, asked_request, pointer_fault, silent_gap_seconds, value_at
-from domain.reconcile import OpenQuestion, Reconcile
+from domain.outcomes import Answered
+from domain.questions import (
+    GIVE_UP_SECONDS,
+    READ_BYTES,
+    Unaskable,
+    asked_request,
+    meaning,
+    pointer_fault,
+    silent_gap_seconds,
+    value_at,
+)
+from domain.reconcile import AnswerRule, Condition, Meaning, OpenQuestion, Reconcile
 
 QUESTION = OpenQuestion(
     delivery_id="01939d2a-7a10-7c3e-9f4b-5d1c0e6a2b31",
@@ -81,3 +93,57 @@ def test_a_partner_that_says_nothing_is_asked_ever_more_seldom_and_then_no_more(
     assert first is not None
     assert second == 2 * first
     assert silent_gap_seconds(silent_seconds=GIVE_UP_SECONDS + 1, rank=0) is None
+
+
+def noted_reading(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes are read as JSON each time."""
+    read: list[int] = []
+    loads = json.loads
+
+    def noted(text: bytes, **options: Any) -> object:
+        read.append(len(text))
+        return loads(text, **options)
+
+    monkeypatch.setattr("domain.questions.json.loads", noted)
+    return read
+
+
+def question_about(body: bytes) -> OpenQuestion:
+    return OpenQuestion(
+        delivery_id="1", idempotency_key="key", metadata={}, unknown_since=NOW_OF_WORK, answer_body=body
+    )
+
+
+NOW_OF_WORK = datetime(2026, 3, 1, tzinfo=UTC)
+EVERY_VALUE = tuple(f"{{response.{'/a' * (number % 40 + 1)}}}-{number}" for number in range(50))
+
+
+def asked_by_rules(rules: int) -> Reconcile:
+    """The most conditions and values that a rule may have; none of them ever holds, until the last of its rule."""
+    some = tuple(Condition(pointer=f"/{number}", values=(*EVERY_VALUE, "same")) for number in range(10))
+    last = Condition(pointer="/last", values=EVERY_VALUE)
+    return Reconcile(path="/", received=(AnswerRule(status=200, where=(*some, last)),) * rules)
+
+
+def test_the_stored_answer_is_read_once_however_many_values_name_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destination may have 60 rules of 500 values: to read 64 KiB for each would take minutes."""
+    read = noted_reading(monkeypatch)
+    stored = json.dumps({"a": "x", "more": "y" * 60_000}).encode()
+    body = json.dumps({str(number): "same" for number in range(10)} | {"last": "none"}).encode()
+    answer = Answered(status=200, headers=(), body=body)
+    for rules in (1, 20):
+        read.clear()
+        assert meaning(answer, reconcile=asked_by_rules(rules), question=question_about(stored + b" " * rules)) is (
+            Meaning.OTHER
+        )
+        assert read == [len(body), len(stored) + rules]
+
+
+@pytest.mark.parametrize("body", [b"[" * READ_BYTES, b"9" * READ_BYTES, b"0." + b"9" * (READ_BYTES - 2)])
+def test_no_answer_to_a_question_is_read_further_than_its_limit(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    read = noted_reading(monkeypatch)
+    for more, times in ((b"", 1), (b" ", 0)):
+        read.clear()
+        answer = Answered(status=200, headers=(), body=body + more)
+        assert meaning(answer, reconcile=asked_by_rules(1), question=question_about(b"{}")) is Meaning.SILENT
+        assert len(read) == times

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -114,3 +117,42 @@ def test_where_nothing_is_to_be_redacted_a_response_is_whole() -> None:
 def test_a_body_that_was_not_read_to_its_end_is_not_stored() -> None:
     answer = Answered(status=200, body=b'{"a": 1}', complete=False)
     assert stored_response(answer, redaction=Redaction(pointers=("/card",))).body == b""
+
+
+WORST: dict[str, Callable[[int], bytes]] = {
+    "empty lists": lambda size: b"[" + b"[]," * (size // 3 - 1) + b"0]",
+    "numbers": lambda size: b"[" + b"0," * (size // 2 - 1) + b"0]",
+    "deep": lambda size: b"[" * 900 + b"1" + b"]" * 900 + b" " * (size - 1801),
+    "names": lambda size: b"{" + b",".join(b'"%d":0' % number for number in range(size // 12)) + b"}",
+    "escapes": lambda size: b'["' + b"\\u0041" * (size // 6 - 1) + b'"]',
+}
+
+
+@pytest.mark.parametrize("kind", WORST)
+def test_the_work_of_redaction_grows_with_the_bytes_and_not_with_their_square(kind: str) -> None:
+    redaction = Redaction(pointers=tuple(f"/{number}{'/0' * (number % 5)}" for number in range(50)))
+    works = []
+    for size in (READ_BYTES // 32, READ_BYTES // 4):  # the rest only takes longer
+        body = WORST[kind](size)
+        with calls_of_python() as calls:
+            assert redacted_body(body, redaction) is not None
+        works.append(calls[0])
+    small, large = works
+    assert large <= 9 * small + 1000
+    assert large <= 4 * (READ_BYTES // 4)
+
+
+@contextmanager
+def calls_of_python() -> Iterator[list[int]]:
+    """How many functions are called meanwhile, of Python and of C."""
+    calls = [0]
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
