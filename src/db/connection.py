@@ -340,7 +340,10 @@ def _behind_itself[T](run: _Run[T]) -> _Run[T]:
     def run_behind(connection: Connection) -> T:
         with contextlib.suppress(SallyportError):
             run(connection)
-        return run(connection)
+        try:
+            return run(connection)
+        except _STALE as error:  # the first of the two has prepared it in this session, which a migration made stale
+            raise unavailable(error) from None
 
     return run_behind
 

@@ -11,10 +11,11 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import LiteralString
 
+import psycopg
 import pytest
 
 from db import connection
-from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Database
+from db.connection import MAX_IDLE_SECONDS, RETRY_AFTER_SECONDS, Connection, Database
 from domain.errors import DatabaseUnavailable, StatementRefused
 from local.postgres import Postgres
 from runtime.settings import DatabaseSettings
@@ -389,6 +390,24 @@ def test_a_plan_that_a_migration_made_stale_heals(connected: Database, superuser
     before = connected.connection()
     assert connected.rows("SELECT n FROM thing", {}) == []
     assert connected.connection() is not before
+
+
+def test_a_plan_that_is_made_stale_between_two_runs_of_one_repeat_is_no_refusal(connected: Database) -> None:
+    """One whose connection broke without a word is run twice in a new session (make simulate, seed 810002011)."""
+    runs: list[Connection] = []
+
+    def run(connection: Connection) -> int:
+        runs.append(connection)
+        if len(runs) == 1:
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        if len(runs) == 3:
+            raise psycopg.errors.FeatureNotSupported("cached plan must not change result type")
+        return len(runs)
+
+    with pytest.raises(DatabaseUnavailable):
+        connected._within_deadline(run, repeatable=True)
+    assert len(runs) == 3
+    assert connected._within_deadline(run, repeatable=True) == 4
 
 
 def test_a_prepared_statement_that_is_gone_heals(connected: Database, superuser: Database) -> None:
