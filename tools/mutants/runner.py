@@ -103,7 +103,8 @@ class Runner:
         wanted_tests: dict[str, float] = {}
         for tests in self.folders(edit.path):
             clean = self.baselines[tests, _covered(edit.path)]
-            wanted_tests |= {test: clean.seconds[test] for test in clean.seconds if test in self._wanted(edit, clean)}
+            wanted = self._wanted(edit, clean)
+            wanted_tests |= {test: seconds for test, seconds in clean.seconds.items() if test in wanted}
         files: dict[str, list[float]] = defaultdict(list)
         for test, seconds in wanted_tests.items():
             files[test.partition("::")[0]].append(seconds)
