@@ -1,15 +1,20 @@
 """Deliveries: fingerprints, states, guarantees, references."""
 
 import hashlib
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.deliveries import State, fingerprint, state_after
-from domain.destinations import Guarantee, RepeatRule, is_reference, repeat_rule
+from domain.auth import AuthType
+from domain.deliveries import Claim, State, fingerprint, state_after
+from domain.destinations import Destination, Guarantee, RepeatRule, Timeouts, is_reference, repeat_rule
+from domain.ids import DeliveryId, DestinationId, LeaseId, TenantId
+from domain.options import DestinationOptions
 from domain.outcomes import Answered, Outcome, OutcomeKind, Refused, Unknown, Unreachable, outcome_kind
 from domain.retry import Delivered, Failed, Held, RetryAt, Verdict
+from domain.retry_policy import RetryPolicy
 from tests.support.gateway import START
 
 PARTS = st.tuples(st.text("ab/", max_size=3), st.text("ab", max_size=3), st.text("/ab", max_size=3), st.text("ab="))
@@ -107,3 +112,42 @@ def test_what_may_be_a_name_or_an_id_is_looked_up(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "-a", "Bank", "a b", "a\n", "b\u00e4nk", "a" * 64, "a%2Fb", "\x00"])
 def test_what_cannot_be_either_is_not(text: str) -> None:
     assert not is_reference(text)
+
+
+@pytest.mark.parametrize("attempts_allowed", [1, 2, 10])
+@pytest.mark.parametrize(
+    "policy", [None, RetryPolicy(), *(RetryPolicy(schedule=schedule) for schedule in ((0,), (0, 5)))]
+)
+def test_one_request_is_passed_through_but_where_a_schedule_has_no_more(
+    attempts_allowed: int, policy: RetryPolicy | None
+) -> None:
+    claim = Claim(
+        delivery_id=DeliveryId(UUID(int=1)),
+        tenant_id=TenantId(UUID(int=2)),
+        lease_id=LeaseId(UUID(int=3)),
+        destination=Destination(
+            destination_id=DestinationId(UUID(int=4)),
+            tenant_id=TenantId(UUID(int=2)),
+            name="bank",
+            base_url="https://bank.example",
+            auth_type=AuthType.NONE,
+            sealed_credentials=None,
+            guarantee=Guarantee.AUTO,
+            idempotent=False,
+            idempotency_header="Idempotency-Key",
+            timeouts=Timeouts(connect_seconds=2, first_byte_seconds=2, total_seconds=3),
+            created_at=START,
+            options=DestinationOptions(retry=policy),
+        ),
+        method="POST",
+        path="/",
+        query="",
+        headers=(),
+        body=b"",
+        idempotency_key="key",
+        attempts_made=1,
+        attempts_allowed=attempts_allowed,
+        lapsed=False,
+    )
+    is_whole_schedule = policy is not None and policy.schedule == (0,)
+    assert claim.passes == (attempts_allowed == 1 and not is_whole_schedule)
