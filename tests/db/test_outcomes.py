@@ -8,6 +8,8 @@ more. Who changes what a statement does reads here what else it does now.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,33 @@ from typing import Any
 import msgspec
 import pytest
 
+from db import attempts, deliveries
 from db.connection import Database
+from domain.deliveries import Attempt, AttemptKind, Record, State
+from domain.ids import LeaseId
 from runtime.settings import DatabaseSettings
-from tests.db.test_repeats import CASES, EMPTY, TABLES, Case, all_rows, both
+from tests.db.test_repeats import (
+    CASES,
+    DELIVERED,
+    EMPTY,
+    FIRST,
+    IN_ORDER,
+    NOW,
+    PENDING,
+    SECOND,
+    SENDING,
+    TABLES,
+    A,
+    Act,
+    B,
+    C,
+    Case,
+    all_rows,
+    attempt,
+    both,
+    later,
+    lease,
+)
 from tests.support.databases import FreshDatabase
 
 LEDGER = Path(__file__).with_name("outcomes.json")
@@ -39,7 +65,67 @@ def named(cases: Sequence[Case]) -> dict[str, Case]:
     return by_name
 
 
-BY_NAME = named(CASES)
+ASKED, ASKED_AGAIN = (
+    replace(attempt("answered", number=number, attempt_id=32 + number), kind=AttemptKind.RECONCILE) for number in (2, 3)
+)
+
+
+def recorded(made: Attempt, lease_id: LeaseId, state: State, *, at: datetime, **more: Any) -> Act:
+    record = Record(attempt=made, lease_id=lease_id, next_state=state, due_at=None, **more)
+    return lambda database: attempts.record(database, [record], now=at)
+
+
+def whole(lease_id: LeaseId, *, at: datetime, asks_now: bool = False) -> Act:
+    """All that a claim says."""
+    return lambda database: deliveries.claim(
+        database, [SECOND, FIRST], lease=lease(lease_id, since=at), now=at, asks_now=asks_now
+    )
+
+
+UNKNOWN = (*SENDING, recorded(attempt("unknown"), A, State.UNKNOWN, at=later(2), ask_at=later(60)))
+SILENT = (
+    *UNKNOWN,
+    whole(B, at=later(60)),
+    recorded(ASKED, B, State.UNKNOWN, at=later(61), ask_at=later(90), silent=True, sends=1),
+)
+ANSWERED = (
+    *UNKNOWN,
+    whole(B, at=later(60)),
+    recorded(ASKED, B, State.UNKNOWN, at=later(61), ask_at=later(90), sends=1),
+)
+# What test_repeats.py says in a word, whole; and questions to the partner.
+MORE = [
+    Case(statement="deliveries.claim", told=told, before=before, runs=runs)
+    for told, before, runs in (
+        ("says all", PENDING, whole(A, at=NOW)),
+        ("says all of a lapse", SENDING, whole(B, at=later(60))),
+        ("says all of what is being sent", SENDING, whole(B, at=later(1))),
+        ("says all of what has ended", (*SENDING, DELIVERED), whole(B, at=later(60))),
+        ("says all of what waits in order", IN_ORDER, whole(B, at=NOW)),
+        ("asks", UNKNOWN, whole(B, at=later(60))),
+        ("asks no earlier", UNKNOWN, whole(B, at=later(59))),
+        ("asks now", UNKNOWN, whole(B, at=later(59), asks_now=True)),
+        ("asks again after silence", SILENT, whole(C, at=later(90))),
+        ("asks again after an answer", ANSWERED, whole(C, at=later(90))),
+        ("leaves alone what is being asked about", (*UNKNOWN, whole(B, at=later(60))), whole(C, at=later(61))),
+        ("asks in the place of who stopped", (*UNKNOWN, whole(B, at=later(60))), whole(C, at=later(100))),
+    )
+] + [
+    Case(
+        statement="attempts._write",
+        told=told,
+        before=(*before, whole(lease_id, at=at)),
+        runs=recorded(ASKED_AGAIN if before is SILENT else ASKED, lease_id, state, at=later(101), sends=1, **more),
+    )
+    for told, before, lease_id, at, state, more in (
+        ("of an answer that it was received", UNKNOWN, B, later(60), State.DELIVERED, {}),
+        ("of an answer that it was rejected", UNKNOWN, B, later(60), State.FAILED, {"failed": False}),
+        ("of an answer that settles nothing", UNKNOWN, B, later(60), State.UNKNOWN, {"ask_at": later(150)}),
+        ("of silence", UNKNOWN, B, later(60), State.UNKNOWN, {"ask_at": later(150), "silent": True}),
+        ("of an answer after silence", SILENT, C, later(90), State.DELIVERED, {"failed": False}),
+    )
+]
+BY_NAME = named([*CASES, *MORE])
 NOTED: dict[str, Any] = json.loads(LEDGER.read_text(encoding="utf-8"))
 
 
