@@ -25,22 +25,22 @@ def insert(database: Database, destination: Destination) -> None:
     """
     rows = database.rows(
         """
-        WITH stored AS (
+        WITH before AS (
+            SELECT destination_id FROM destination WHERE destination_id = %(destination_id)s  -- by the first run
+        ), stored AS (
             INSERT INTO destination (
                 destination_id, tenant_id, name, base_url, auth_type, sealed_credentials, guarantee, idempotent,
                 idempotency_header, connect_seconds, first_byte_seconds, total_seconds, created_at, options,
                 sealed_certificate, sealed_signing)
-            VALUES (
-                %(destination_id)s, %(tenant_id)s, %(name)s, %(base_url)s, %(auth_type)s, %(sealed_credentials)s,
-                %(guarantee)s, %(idempotent)s, %(idempotency_header)s, %(connect_seconds)s, %(first_byte_seconds)s,
-                %(total_seconds)s, %(created_at)s, %(options)s::text::jsonb, %(sealed_certificate)s,
-                %(sealed_signing)s)
+            SELECT %(destination_id)s, %(tenant_id)s, %(name)s, %(base_url)s, %(auth_type)s, %(sealed_credentials)s,
+                   %(guarantee)s, %(idempotent)s, %(idempotency_header)s, %(connect_seconds)s, %(first_byte_seconds)s,
+                   %(total_seconds)s, %(created_at)s, %(options)s::text::jsonb, %(sealed_certificate)s,
+                   %(sealed_signing)s
+            WHERE NOT EXISTS (SELECT FROM before)  -- which may have another name by now, as what is deleted has
             ON CONFLICT ON CONSTRAINT destination_name_once DO NOTHING
             RETURNING destination_id
         )
-        SELECT destination_id FROM stored
-        UNION ALL
-        SELECT destination_id FROM destination WHERE destination_id = %(destination_id)s  -- by the first run
+        SELECT destination_id FROM stored UNION ALL SELECT destination_id FROM before
         """,
         _columns(destination) | {"created_at": destination.created_at},
         repeatable=True,

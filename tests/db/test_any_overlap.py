@@ -304,7 +304,6 @@ TRIED = {
     "note_slow(): FOR UPDATE": (OVERLAPS, "test_what_is_noted_as_slow_waits_for_who_changes_the_share"),
     "return_turns(): FOR UPDATE": (OVERLAPS, "test_of_two_records_at_once_both_return_their_turns"),
     "append_audit(): FOR UPDATE": (OVERLAPS, "test_who_appends_to_a_chain_is_not_refused_by_its_constraint"),
-    "append_audit(): FOR UPDATE (2)": (OVERLAPS, "test_who_appends_to_a_chain_is_not_refused_by_its_constraint"),
     "append_audit(): ON CONFLICT DO NOTHING": (OVERLAPS, "test_who_appends_to_a_chain_waits_for_the_entry_before"),
     "note_answers(): FOR UPDATE SKIP LOCKED": (OVERLAPS, "test_who_is_answered_asks_about_what_nobody_is_changing"),
     "expunge_delivery(): FOR UPDATE": (
@@ -328,6 +327,7 @@ TRIED = {
 }
 # Why two cannot meet there.
 NEVER_MET = {
+    "append_audit(): FOR UPDATE (2)": "of two at a new chain, one waits for the other at ON CONFLICT before",
     "note_answers(): FOR UPDATE": "end_attempts calls return_turns first, which locks the row",
     **dict.fromkeys(
         (

@@ -55,6 +55,7 @@ from domain.proposals import Proposal, ProposalState
 from domain.retention import Cutoffs
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
+from tests.support.clauses import writing
 from tests.support.databases import FreshDatabase
 from tests.support.wires import Wire
 
@@ -641,6 +642,8 @@ CASES = [
         meanwhile={
             "the same name": stores(destination(DestinationId(UUID(int=6)))),
             "another": stores(destination(DestinationId(UUID(int=6)), "other")),
+            "it is deleted": deletes(),
+            "it is deleted, and its name taken": both(deletes(), stores(destination(DestinationId(UUID(int=6))))),
         },
     ),
     Case(
@@ -1190,10 +1193,59 @@ PROPOSAL_CASES = [
 
 
 CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES
+WRITING = writing(Path(__file__).parents[2])
+
+
+def where_it_is_there(act: Act) -> Act:
+    """The same, where the first delivery is there."""
+    query = "SELECT FROM delivery WHERE delivery_id = %(delivery_id)s"
+    return lambda database: act(database) if database.rows(query, {"delivery_id": FIRST}) else None
+
+
+def expires(database: Database) -> object:
+    cutoffs = Cutoffs(records=NOW, bodies=later(86_400), responses=later(86_400))
+    return retention.retire_page(database, Place(destination_id=PARTNER), cutoffs=cutoffs)
+
+
+# What may happen to anything, between a statement and its repeat.
+ANYTIME: Mapping[str, Act] = {
+    "a later worker": next_worker_at(300),
+    "it is canceled": where_it_is_there(decides(State.CANCELED, State.PENDING, at=95, change_id=58)),
+    "it is retried": where_it_is_there(decides(State.PENDING, State.PENDING, State.FAILED, at=95, change_id=59)),
+    "it is expunged": where_it_is_there(expunges),
+    "bodies expire": expires,
+    "the destination is changed": changes(),
+    "the destination is deleted": deletes(),
+    "others act": both(writes(59), revokes),
+}
+# What a repeat finds otherwise, and why.
+OTHERWISE = {
+    # The row has the last change alone, so who comes after another one is told what stands since then.
+    **{
+        ("control.change", told, name): "what stands"
+        for told in ("as failed, in order", "again, in order")
+        for name in ("it is canceled", "it is retried")
+    },
+    # It wakes one more.
+    ("control.change", "again, in order", "a later worker"): "a wake-up",
+    # What is deleted has another name, and is not found by that of the call. It is canceled, whatever is answered.
+    **{
+        ("deliveries.accept", told, "the destination is deleted"): "not found"
+        for told in ("at once with limits", "in order")
+    },
+}
+
+
+def meanwhile(case: Case) -> Mapping[str, Act]:
+    """What it is run again after: its own acts, and where it has none and writes, whatever may happen anytime."""
+    return {"nothing": nothing, **(case.meanwhile or (ANYTIME if case.statement in WRITING else {}))}
+
+
 EACH = [
     pytest.param(case, act, id="-".join(filter(None, (case.statement, case.told, name))).replace(" ", "_"))
     for case in CASES
-    for name, act in {"nothing": nothing, **case.meanwhile}.items()
+    for name, act in meanwhile(case).items()
+    if (case.statement, case.told, name) not in OTHERWISE
 ]
 
 
