@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         tempfile.tempdir = None  # it was looked up before
     gc.set_threshold(*_GARBAGE_COLLECTED_AFTER)
     if config.args == [_TESTS.name]:
-        config.args = _turned(sorted({str(path.parent) for path in _TESTS.glob("*/test_*.py")}))
+        config.args = _turned(sorted({str(_TESTS / _folder(path)) for path in _TESTS.rglob("test_*.py")}))
 
 
 def _turned(folders: list[str]) -> list[str]:
@@ -178,7 +178,7 @@ def _place(path: Path) -> tuple[int, str]:
 
 
 def _folder(path: Path) -> str:
-    """The one below tests/."""
+    """The one below tests/; of a file that is in none, the file."""
     return path.relative_to(_TESTS).parts[0]
 
 
