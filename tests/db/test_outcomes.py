@@ -23,6 +23,8 @@ from domain.deliveries import Attempt, AttemptKind, Record, State
 from domain.ids import LeaseId
 from runtime.settings import DatabaseSettings
 from tests.db.test_repeats import (
+    CALLS_IT_FAILED,
+    CANCELS,
     CASES,
     DELIVERED,
     EMPTY,
@@ -123,6 +125,41 @@ MORE = [
         ("of an answer that settles nothing", UNKNOWN, B, later(60), State.UNKNOWN, {"ask_at": later(150)}),
         ("of silence", UNKNOWN, B, later(60), State.UNKNOWN, {"ask_at": later(150), "silent": True}),
         ("of an answer after silence", SILENT, C, later(90), State.DELIVERED, {"failed": False}),
+    )
+]
+
+
+def keeps_secrets(database: Database) -> None:
+    """Its destination redacts a header and a part of the body, which it has."""
+    redact = '{"redact": {"headers": ["token"], "pointers": ["/pin"]}}'
+    database.rows("UPDATE destination SET options = %(redact)s::jsonb RETURNING 1 AS one", {"redact": redact})
+    headers = '[["Token", "secret"], ["Accept", "all"]]'
+    database.rows("UPDATE delivery SET headers = %(headers)s::jsonb RETURNING 1 AS one", {"headers": headers})
+    database.rows(
+        "INSERT INTO delivery_body (delivery_id, body) SELECT delivery_id, 'pin' FROM delivery "
+        "ON CONFLICT (delivery_id) DO UPDATE SET body = 'pin' RETURNING 1 AS one",
+        {},
+    )
+
+
+MORE += [
+    Case(statement=statement, told=f"{told}, of what is redacted", before=(*before, keeps_secrets), runs=runs)
+    for statement, told, before, runs in (
+        (
+            "attempts._write",
+            "delivered",
+            SENDING,
+            recorded(attempt("answered"), A, State.DELIVERED, at=later(2), redacts=True),
+        ),
+        ("attempts._write", "delivered before it was", SENDING, DELIVERED),
+        (
+            "attempts._write",
+            "unknown",
+            SENDING,
+            recorded(attempt("unknown"), A, State.UNKNOWN, at=later(2), redacts=True),
+        ),
+        ("control.change", "resolved", UNKNOWN, CALLS_IT_FAILED),
+        ("control.change", "canceled", PENDING, CANCELS),
     )
 ]
 BY_NAME = named([*CASES, *MORE])
