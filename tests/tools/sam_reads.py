@@ -14,7 +14,7 @@ def read(template: str, parameters: dict[str, str], variables: dict[str, dict[st
     stacks, _ = SamLocalStackProvider.get_stacks(template, parameter_overrides=parameters)
     runner = LocalLambdaRunner(None, None, None, ".", env_vars_values=variables)
     functions = {
-        function.name: {
+        function.full_path.replace("/", "."): {
             "layers": [layer.arn for layer in function.layers],
             "architectures": function.architectures,
             "timeout": function.timeout,
