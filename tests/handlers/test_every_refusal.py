@@ -227,6 +227,9 @@ def keys_of_callers(w: World) -> None:
     only(keyed("a b"), "malformed-request", keyed("a-b"))
     only(keyed(f"{EVENT_KEY_PREFIX}a"), "malformed-request", keyed(f"a{EVENT_KEY_PREFIX}"))
     only(keyed("a-b", body="other"), "key-reused", keyed("a-b"))
+    counted = {"state": "failed", "since": SINCE, "dry_run": True}
+    counts = [w.api.post("/v1/replays", counted, headers=[("Idempotency-Key", key)]) for key in ("a b", "a-b")]
+    only(counts[0], "malformed-request", counts[1])
     target, headers = f"/v1/via/{name}/a", [("Idempotency-Key", "c")]
     begun = w.api.call("POST", target, headers=[*headers, ("Prefer", "respond-async")])
     refused = w.api.call("POST", target, headers=headers)

@@ -88,7 +88,7 @@ def cancel_many(request: Request) -> Response[Any]:
 
 
 def _created(request: Request, body: NewReplayBody | NewCancellationBody, *, act: JobAct, rate: float) -> Response[Any]:
-    services, destination_id = wiring.api(), None
+    services, destination_id, key = wiring.api(), None, request.idempotency_key()
     if body.destination is not None:
         found = find_destination(body.destination, tenant_id=request.tenant_id, services=services)
         destination_id = found.destination_id
@@ -105,7 +105,7 @@ def _created(request: Request, body: NewReplayBody | NewCancellationBody, *, act
         act,
         within,
         rate=rate,
-        idempotency_key=request.idempotency_key() or (f"proposal:{request.approval}" if request.approval else None),
+        idempotency_key=key or (f"proposal:{request.approval}" if request.approval else None),
         actor=actor_of(request),
         services=services,
     )
