@@ -227,6 +227,7 @@ def _variables(bridge: str, partner_port: int) -> dict[str, str]:
     return {
         "EGRESS_ADDRESSES": f"{ZONE}=127.0.0.1",  # the relay's
         "AVAILABILITY_ZONE": ZONE,
+        "BLOCKED_CIDRS": "10.64.0.0/16",  # the default; in a nested template SAM does not know it
         "EGRESS_ECHO_URL": f"http://{bridge}:{partner_port}{ECHO_PATH}",
         "EGRESS_RESULTS_PATH": "/sallyport/invoke/egress",
         "ALLOWED_PRIVATE_CIDRS": f"{bridge}/32",
