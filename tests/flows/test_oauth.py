@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import psycopg
@@ -31,6 +31,7 @@ from egress.client import Client
 from egress.credentials import seal_auth, seal_certificate, with_auth
 from flows.accept import accept
 from flows.attempt import attempt_due, make_attempts
+from flows.oauth import _Need
 from flows.services import Services
 from runtime.settings import DatabaseSettings
 from tests.egress.authorities import Authority
@@ -613,3 +614,36 @@ def test_a_hundred_workers_fetch_one_token_and_renew_it_once_each_time_it_ends(
     assert round_of_work() == [200] * WORKERS
     assert endpoint.calls == 3
     assert set(tokens_sent(there)[-WORKERS:]) == {"token-2", "token-3"}
+
+
+def test_another_client_secret_or_certificate_makes_another_token(gateway: Gateway) -> None:
+    """Each of them alone: a token of the old ones may be one that the partner has withdrawn."""
+    client = OAuthClient(
+        token_url="https://bank.example/token",
+        client_id="us",
+        client_authentication=ClientAuthentication.CLIENT_SECRET_BASIC,
+    )
+    destination = replace(
+        gateway.destination("https://bank.example"), sealed_credentials=b"one", sealed_certificate=b"one"
+    )
+
+    def basis(client: OAuthClient = client, **changed: Any) -> bytes:
+        return _Need(
+            destination=replace(destination, **changed),
+            auth=OAuth2Auth(client=client, secret=""),
+            tls=None,
+            owner="",
+            timeouts=destination.timeouts,
+            key=cast(Any, None),
+        ).basis
+
+    bases = {
+        basis(),
+        basis(replace(client, client_id="others")),
+        basis(replace(client, scope="pay")),
+        basis(sealed_credentials=b"two"),
+        basis(sealed_certificate=b"two"),
+        basis(sealed_certificate=None),
+    }
+    assert len(bases) == 6
+    assert basis(name="renamed") == basis()
