@@ -54,7 +54,7 @@ class BookEntry:
 
 
 @dataclass(slots=True, kw_only=True)
-class Bank:
+class SimulatedBank:
     """The bank of one destination."""
 
     away: range | None = None
@@ -66,7 +66,7 @@ class Banks:
 
     def __init__(self, world: World, destinations: frozenset[str]) -> None:
         self._world = world
-        self._banks = {destination: Bank(away=self._absence()) for destination in sorted(destinations)}
+        self._banks = {destination: SimulatedBank(away=self._absence()) for destination in sorted(destinations)}
 
     def __contains__(self, destination: str) -> bool:
         return destination in self._banks

@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from db.connection import CONNECT_TIMEOUT_SECONDS, Connection, Row
 from domain.destinations import DestinationState
-from simulator.evidence import Begin, Lapse, RecordRun, Verdict
+from simulator.evidence import Begin, Lapse, QuestionVerdict, RecordRun
 from simulator.faults import LATE_RECORDS, Kind, Seam
 from simulator.features import Feature
 from simulator.scheduler import Killed, Signal
@@ -528,7 +528,7 @@ class Server:
         """A question has ended an unknown delivery, or has it sent again."""
         if self.states.get(run.delivery) == "unknown" != becomes:
             self.world.mark(f"verdict: {becomes}")
-            verdict = Verdict(at=self.world.now, delivery=run.delivery, number=run.number, becomes=becomes)
+            verdict = QuestionVerdict(at=self.world.now, delivery=run.delivery, number=run.number, becomes=becomes)
             self.world.evidence.verdicts.append(verdict)
 
     def destination_of(self, delivery: str) -> str:

@@ -79,7 +79,7 @@ class BankAct:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class QuestionVerdict:
     """A question that ended an unknown delivery, or had it sent again: `becomes` is its state then."""
 
     at: float
@@ -219,7 +219,7 @@ class RunEvidence:
     lapses: list[Lapse] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     bank_acts: list[BankAct] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[QuestionVerdict] = field(default_factory=list)
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from domain.reconcile import OnAbsent
 from simulator.bank import ABSENT, EXECUTED, OTHER, REJECTED
-from simulator.evidence import Asked, Verdict
+from simulator.evidence import Asked, QuestionVerdict
 from simulator.setting import ABSENT_AFTER_SECONDS, BY_ID, Target
 from simulator.trace import Broken, clock_time
 
@@ -106,7 +106,7 @@ def questions_are_no_attempts(facts: "Facts") -> Iterator[Broken]:
         last_asked[delivery] = asked
 
 
-def _statements(facts: "Facts", verdict: Verdict, *, since: float) -> Iterator[Asked]:
+def _statements(facts: "Facts", verdict: QuestionVerdict, *, since: float) -> Iterator[Asked]:
     """The questions of that delivery that the partner answered with a statement, recorded before the verdict."""
     known = {
         record.number
@@ -120,7 +120,7 @@ def _statements(facts: "Facts", verdict: Verdict, *, since: float) -> Iterator[A
             yield asked
 
 
-def _asked(facts: "Facts", verdict: Verdict) -> Asked | None:
+def _asked(facts: "Facts", verdict: QuestionVerdict) -> Asked | None:
     return next(
         (
             asked
@@ -131,7 +131,7 @@ def _asked(facts: "Facts", verdict: Verdict) -> Asked | None:
     )
 
 
-def _when_absent(facts: "Facts", verdict: Verdict) -> str | None:
+def _when_absent(facts: "Facts", verdict: QuestionVerdict) -> str | None:
     """What a delivery becomes that the partner does not have; None where somebody has granted it attempts."""
     if verdict.delivery in facts.evidence.again:
         return None
@@ -152,5 +152,5 @@ def _target(facts: "Facts", delivery: str) -> Target:
     return BY_ID[str(facts.rows[delivery]["destination_id"])]
 
 
-def _broken(promise: str, text: str, verdict: Verdict) -> Broken:
+def _broken(promise: str, text: str, verdict: QuestionVerdict) -> Broken:
     return Broken(promise=promise, text=text, delivery=verdict.delivery)

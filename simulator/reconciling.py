@@ -137,7 +137,7 @@ class WorkerStops(BaseException):
 
 
 @dataclass(slots=True, kw_only=True)
-class BookEntry:
+class AccountedKey:
     """What the bank's books have of one key: `acts_at` are virtual seconds, `ready` that it acts once it is asked."""
 
     acts_at: list[float] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Books:
     """The banks: one for each destination, with its hours of absence. `now` returns virtual seconds."""
 
     def __init__(self, chance: random.Random, now: Callable[[], float], away: Mapping[str, float]) -> None:
-        self.entries: dict[tuple[str, str], BookEntry] = {}
+        self.entries: dict[tuple[str, str], AccountedKey] = {}
         self.kinds: Counter[str] = Counter()
         self.odd: Counter[str] = Counter()
         self.stopped: set[str] = set()
@@ -189,7 +189,9 @@ class Books:
     # ---- Payments
 
     def _sent(self, bank: str, key: str) -> Outcome:
-        entry = self.entries.setdefault((bank, key), BookEntry(lag_seconds=self._chance.uniform(0, MOST_LAG_SECONDS)))
+        entry = self.entries.setdefault(
+            (bank, key), AccountedKey(lag_seconds=self._chance.uniform(0, MOST_LAG_SECONDS))
+        )
         entry.sends += 1
         if entry.sends > 1 and self._chance.random() < 0.7:
             self._act(entry, 0.0)
@@ -198,7 +200,7 @@ class Books:
         self.kinds[kind] += 1
         return self._troubled(kind, entry, key)
 
-    def _troubled(self, kind: str, entry: BookEntry, key: str) -> Outcome:
+    def _troubled(self, kind: str, entry: AccountedKey, key: str) -> Outcome:
         late = self._chance.uniform(1, MOST_LATE_SECONDS)
         if kind in ("does it, and the reply is lost", "does it, and answers too late", "errs, done"):
             self._act(entry, 0.0)
@@ -215,7 +217,7 @@ class Books:
             return Answered(status=504, body=b"{}")
         return Unknown(reason="no answer in time")
 
-    def _act(self, entry: BookEntry, after_seconds: float) -> None:
+    def _act(self, entry: AccountedKey, after_seconds: float) -> None:
         """Once for each key."""
         if not entry.acts_at and entry.rejected_at is None:
             entry.acts_at.append(self._now() + after_seconds)
@@ -223,7 +225,7 @@ class Books:
     # ---- Questions
 
     def _answer(self, bank: str, key: str) -> Outcome:
-        entry = self.entries.setdefault((bank, key), BookEntry())
+        entry = self.entries.setdefault((bank, key), AccountedKey())
         if self.is_away(bank):
             self.odd["wholly away"] += 1
             return self._odd(self._chance.choice(ODD[:10]), key)
@@ -239,7 +241,7 @@ class Books:
             return self._odd(odd, key)
         return self._said(entry, key)
 
-    def _said(self, entry: BookEntry, key: str) -> Outcome:
+    def _said(self, entry: AccountedKey, key: str) -> Outcome:
         now = self._now()
         if any(at + entry.lag_seconds <= now for at in entry.acts_at):
             return _json(200, {"key": key, "state": "executed"})
@@ -424,7 +426,7 @@ class ReconcileProof:
         return found
 
     def _judge(self, row: Mapping[str, Any], found: Verdicts) -> None:
-        entry = self.books.entries.get((str(row["destination_id"]), row["idempotency_key"]), BookEntry())
+        entry = self.books.entries.get((str(row["destination_id"]), row["idempotency_key"]), AccountedKey())
         name, acted = row["idempotency_key"], bool(entry.acts_at)
         if row["attempts_made"] < entry.sends or row["logged"] != row["attempts_made"]:
             found.wrong.append(

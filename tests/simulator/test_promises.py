@@ -18,10 +18,10 @@ from simulator.evidence import (
     FaultStruck,
     Invocation,
     Lapse,
+    QuestionVerdict,
     RecordRun,
     RunEvidence,
     Told,
-    Verdict,
 )
 from simulator.faults import Kind
 from simulator.promises import (
@@ -286,7 +286,7 @@ def settled(
         ],
         "asked": questions,
         "bank_acts": acts,
-        "verdicts": [Verdict(at=last.heard_at, delivery=str(DELIVERY), number=last.number, becomes=becomes)],
+        "verdicts": [QuestionVerdict(at=last.heard_at, delivery=str(DELIVERY), number=last.number, becomes=becomes)],
         "invocations": [replace(invocation("batch"), ended_at=5_000.0)],
     }
     return good(**(values | overrides))
