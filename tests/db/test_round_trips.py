@@ -6,7 +6,7 @@ or taken for another one shows.
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -29,8 +29,32 @@ from domain.certificates import CertificateFacts, TlsOptions, TlsVersion
 from domain.deliveries import Attempt, Claim, Delivery, Finished, NewDelivery, NotDue, Record, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.ids import AttemptId, DeliveryId, DestinationId, LeaseId, TenantId, TokenId
+from domain.limits import CircuitBreaker, Limits
 from domain.options import PLAIN, DestinationOptions
+from domain.ordering import AfterFailure, Ordering
 from domain.outcomes import OutcomeKind, Timings
+from domain.probe import ProbeOptions
+from domain.reconcile import AnswerRule, Condition, OnAbsent, Reconcile
+from domain.redaction import Redaction
+from domain.retention import RetentionOptions
+from domain.retry_policy import RetryPolicy
+from domain.signing import (
+    DetachedJws,
+    DigestAlgorithm,
+    Encoding,
+    HmacAlgorithm,
+    JwsAlgorithm,
+    KeyInfo,
+    MessageAlgorithm,
+    MessageSignatures,
+    Scheme,
+    SecretEncoding,
+    StandardWebhooks,
+    TemplatedHmac,
+    TimestampFormat,
+    WebhookVersion,
+)
+from domain.windows import SendingWindow
 from runtime.settings import DatabaseSettings
 from tests.support.databases import FreshDatabase
 
@@ -75,6 +99,81 @@ STORED = Destination(
     ),
     sealed_certificate=b"\x00certificate",
     sealed_signing=b"\x00signing",
+)
+KEY = KeyInfo(ref="ref", key_id="id", created_at=NOW, expires_at=NOW + timedelta(days=3), public_key="public")
+# Every other option, each of its members with another value than its default: a scheme for each form.
+OTHERS = replace(
+    STORED.options,
+    retry=RetryPolicy(schedule=(1.5, 2.5), added=(418,), removed=(503,), give_up_after=77.5),
+    verify=ProbeOptions(path="/health"),
+    signing=(
+        Scheme(name="a", keys=(KEY,), standard_webhooks=StandardWebhooks(version=WebhookVersion.V1A)),
+        Scheme(
+            name="b",
+            keys=(KEY,),
+            http_message_signatures=MessageSignatures(
+                algorithm=MessageAlgorithm.ED25519,
+                components=("@method",),
+                components_if_present=("content-type",),
+                digest=DigestAlgorithm.SHA512,
+                label="sig2",
+                created=False,
+                expires_seconds=61,
+                nonce=True,
+                alg=True,
+                tag="tag",
+            ),
+        ),
+        Scheme(
+            name="c",
+            keys=(KEY,),
+            hmac=TemplatedHmac(
+                header="X-Signature",
+                signed="{timestamp}.{body}",
+                value="v1={signature}",
+                repeat=",",
+                algorithm=HmacAlgorithm.SHA512,
+                encoding=Encoding.BASE64,
+                secret_encoding=SecretEncoding.BASE64,
+                timestamp_header="X-At",
+                timestamp_format=TimestampFormat.UNIX_MS,
+            ),
+        ),
+        Scheme(
+            name="d",
+            keys=(KEY,),
+            jws_detached=DetachedJws(
+                algorithm=JwsAlgorithm.ES256,
+                header="X-Jws",
+                payload="{headers}{body}",
+                headers=("X-C",),
+                unencoded=True,
+                members={"iss": ["acme"]},
+                critical=("iss",),
+            ),
+        ),
+    ),
+    limits=Limits(rate=6.5, burst=8, concurrency=9),
+    circuit_breaker=CircuitBreaker(
+        enabled=False, failure_ratio=0.25, window_seconds=62, minimum_attempts=21, open_seconds=31
+    ),
+    windows=(SendingWindow(days=(1, 5), opens="08:00", closes="17:30", time_zone="Europe/Berlin"),),
+    ordering=Ordering(after_failure=AfterFailure.SKIP),
+    reconcile=Reconcile(
+        path="/asked/{idempotency_key}",
+        method="POST",
+        query="of=1",
+        headers=(("X-Asked", "2"),),
+        after=(63.5, 64.5),
+        received=(AnswerRule(status=200, where=(Condition(pointer="/state", values=("done",)),)),),
+        rejected=(AnswerRule(status=201, where=(Condition(pointer="/state", values=("no",)),)),),
+        absent=(AnswerRule(status=404, where=(Condition(pointer="/code", values=("none",)),)),),
+        absent_after=901.5,
+        on_absent=OnAbsent.FAILED,
+    ),
+    redact=Redaction(headers=("X-Secret",), pointers=("/pan",)),
+    events_to=DestinationId(UUID(int=5)),
+    retention=RetentionOptions(bodies_days=11, responses_days=12, record_days=13),
 )
 CHANGES: dict[str, Any] = {
     "state": DestinationState.PAUSED,
@@ -237,6 +336,34 @@ def test_the_options_of_a_plain_destination_are_one_value_that_is_shared(stored:
     assert found.options is PLAIN
     (row,) = stored.rows("SELECT options::text FROM destination WHERE name = 'plain'", {})
     assert row["options"] == "{}"
+
+
+def test_every_option_is_read_back_complete(stored: Database) -> None:
+    given = replace(STORED, destination_id=DestinationId(UUID(int=4)), name="others", options=OTHERS)
+    destinations.insert(stored, given)
+    found = destinations.find(stored, tenant_id=TENANT, reference="others")
+    assert found is not None
+    assert found.options == OTHERS
+
+
+def test_no_member_is_left_out_or_has_its_default_here() -> None:
+    """A member that is new has to get a value here, and to come back."""
+    given = members((STORED, OTHERS))
+    assert DestinationOptions in {kind for kind, _ in given}
+    assert [f"{kind.__name__}.{name}" for (kind, name), is_set in given.items() if not is_set] == []
+
+
+def members(value: object) -> dict[tuple[type, str], bool]:
+    """Whether each member of the dataclasses in it has, in one of them at least, another value than its default."""
+    found: dict[tuple[type, str], bool] = {}
+    parts = [getattr(value, field.name) for field in fields(value)] if is_dataclass(value) else []
+    for field, part in zip(fields(value), parts, strict=True) if is_dataclass(value) else ():
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        found[type(value), field.name] = part != default
+    for part in [*parts, *(value if isinstance(value, tuple) else ())]:
+        for member, is_set in members(part).items():
+            found[member] = found.get(member, False) or is_set
+    return found
 
 
 def test_a_member_that_newer_code_stored_is_passed_over(stored: Database) -> None:
