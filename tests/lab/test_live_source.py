@@ -36,6 +36,7 @@ class Session:
 
     def __init__(self, deployed: Deployed) -> None:
         self.real = boto3.session.Session(region_name=REGION)
+        self.region_name = self.real.region_name
         self.asked: set[tuple[str, str]] = set()
         self._deployed = deployed
 

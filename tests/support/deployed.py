@@ -233,7 +233,7 @@ class Deployed:
             package.writestr("handler.py", "")
         for address, function in self._of("AWS::Lambda::Function"):
             place = function.get("VpcConfig")
-            self.ids[address] = f"lab-{address}"
+            self.ids[address] = f"lab-{address.replace('.', '-')}"  # Lambda's names have no dots
             lambdas.create_function(
                 FunctionName=self.ids[address],
                 Runtime="python3.13",
