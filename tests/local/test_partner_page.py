@@ -130,7 +130,9 @@ def test_a_signal_ends_it_whatever_hangs(running: Running, number: signal.Signal
             pass
         os.killpg(running.process.pid, number)
         output, _ = running.process.communicate(timeout=90)
-    assert output.rstrip().endswith("Stopped.")
+    # make passes SIGTERM on to what got it already; one that arrives while Python exits makes it a line of make's own.
+    own = [line for line in output.splitlines() if not line.startswith("make: ")]
+    assert own[-1] == "Stopped."
 
 
 def test_a_port_that_is_taken_is_one_line(partner: Partner) -> None:
