@@ -319,6 +319,19 @@ def test_an_hmac_over_these_bytes_and_this_time_is_taken_and_no_other(partner: P
         assert ask(partner, f"/signed/{scheme}/orders", BODY, headers=HMACS[scheme](BODY, now - 400)).status == 401
 
 
+@pytest.mark.parametrize("known", [0, 1])
+def test_during_a_rotation_either_of_stripes_signatures_is_taken(partner: Partner, known: int) -> None:
+    """The newest key signs first, and the partner may have any of them."""
+    partner.bank.accept(lambda _: Accepted(signing_secret=SECRET))
+    at = int(time.time())
+    signed = f"{at}.".encode() + BODY
+    keys = [b"another key of sixteen bytes or more"] * 2
+    keys[known] = SECRET.encode()
+    value = f"t={at}," + ",".join(f"v1={hmac_sha256(key, signed).hex()}" for key in keys)
+    assert ask(partner, "/signed/stripe/orders", BODY, headers={"Stripe_Signature": value}).status == 201
+    assert ask(partner, "/signed/stripe/orders", b"{}", headers={"Stripe_Signature": value}).status == 401
+
+
 def test_the_known_answer_of_standard_webhooks_is_taken() -> None:
     with running_partner(bank=Bank(clock=lambda: 1614265330.0)) as partner:
         headers = {
