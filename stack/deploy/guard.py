@@ -140,8 +140,9 @@ def decide(
     `skip_nested` is for a change set that was created without those of nested stacks on purpose.
     """
     names, problems = set(allow), {} if skip_nested else dict(_problems(change_set))
-    unseen = tuple(problem for change, problem in problems.items() if _holds_nothing(change, source))
-    unreadable = [problem for problem in problems.values() if problem not in unseen]
+    harmless = {change.address for change in problems if _holds_nothing(change, source)}  # two may say the same words
+    unseen = tuple(problem for change, problem in problems.items() if change.address in harmless)
+    unreadable = [problem for change, problem in problems.items() if change.address not in harmless]
     harms: list[Harm] = []
     for change in change_set.all_changes():
         try:

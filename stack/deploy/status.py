@@ -30,12 +30,16 @@ WAITING_MAX = 1000  # wake-ups; more than a batch of every worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """A stack as it is: DescribeStacks' answer for it and all of its resources, those of nested stacks too."""
+    """A stack as it is: DescribeStacks' answer for it and all of its resources, those of nested stacks too.
+
+    `faulty` are the nested stacks that say nothing of their resources, each with how it was found.
+    """
 
     reader: Reader
     stack: str
     described: Mapping[str, Any]
     resources: tuple[ExistingResource, ...]
+    faulty: tuple[PreflightFinding, ...]
     newest_migration: str
     now: datetime
 
@@ -57,11 +61,13 @@ def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) 
     Of the remains of a first deployment or of a deletion only the state is told, with what to do about it.
     """
     answer = reader.ask("cloudformation", "describe_stacks", StackName=stack)
+    faulty: list[PreflightFinding] = []
     deployed = Deployed(
         reader=reader,
         stack=stack,
         described=answer["Stacks"][0],
-        resources=tuple(_resources(reader, stack)),
+        resources=tuple(_resources(reader, stack, faulty)),
+        faulty=tuple(faulty),
         newest_migration=newest_migration,
         now=now,
     )
@@ -75,7 +81,7 @@ def status(reader: Reader, stack: str, *, newest_migration: str, now: datetime) 
             )
 
 
-def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
+def _resources(reader: Reader, stack: str, faulty: list[PreflightFinding]) -> Iterator[ExistingResource]:
     for summary in reader.all("cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack):
         resource = ExistingResource(
             logical_id=summary["LogicalResourceId"],
@@ -86,7 +92,28 @@ def _resources(reader: Reader, stack: str) -> Iterator[ExistingResource]:
             continue
         yield resource
         if resource.type == STACK and resource.physical_id:
-            yield from _resources(reader, resource.physical_id)
+            yield from _nested(reader, resource, faulty)
+
+
+def _nested(reader: Reader, nested: ExistingResource, faulty: list[PreflightFinding]) -> Iterator[ExistingResource]:
+    """What a nested stack has. Its parent lists it even after somebody has deleted it by hand."""
+    verdict, found, advice = (
+        PreflightVerdict.STOP,
+        "has no resources: was it deleted by hand?",
+        "see it in the console; an update may fail",
+    )
+    try:
+        held = list(_resources(reader, nested.physical_id, faulty))
+    except (NotReadable, NotThere) as problem:
+        held, verdict, found, advice = [], PreflightVerdict.UNKNOWN, "could not be looked at", str(problem)
+    if not held:
+        subject = f"nested stack {nested.logical_id}"
+        faulty.append(PreflightFinding(subject=subject, verdict=verdict, found=found, advice=advice))
+    yield from held
+
+
+def _nested_stacks(deployed: Deployed) -> Iterator[PreflightFinding]:
+    yield from deployed.faulty
 
 
 def _stack(deployed: Deployed) -> Iterator[PreflightFinding]:
@@ -198,22 +225,35 @@ def _queues(deployed: Deployed) -> Iterator[PreflightFinding]:
 
 def _addresses(deployed: Deployed) -> Iterator[PreflightFinding]:
     path = f"/sallyport/{deployed.stack}/egress"
-    own = {name for _, name in deployed.ids("Result")}
-    stored = deployed.reader.all("ssm", "get_parameters_by_path", "Parameters", Path=path)
-    for parameter in (each for each in stored if each["Name"] in own):
-        zone = str(parameter["Name"]).rpartition("/")[2]
-        try:
-            verdict = str(json.loads(parameter["Value"])["verdict"])
-        except (ValueError, KeyError, TypeError):
-            verdict = str(parameter["Value"])
-        is_old = (deployed.now - parameter["LastModifiedDate"]).total_seconds() > CHECK_IS_OLD_SECONDS
-        fine = verdict == "matches" and not is_old
-        yield PreflightFinding(
+    stored = {
+        str(each["Name"]): each
+        for each in deployed.reader.all("ssm", "get_parameters_by_path", "Parameters", Path=path)
+    }
+    for _, name in deployed.ids("Result"):
+        yield _address(deployed, name.rpartition("/")[2], stored.get(name))
+
+
+def _address(deployed: Deployed, zone: str, parameter: Mapping[str, Any] | None) -> PreflightFinding:
+    """What the check of one zone has stored; `parameter` is None where it is gone."""
+    if parameter is None:
+        return PreflightFinding(
             subject=f"address of {zone}",
-            verdict=PreflightVerdict.FINE if fine else PreflightVerdict.STOP,
-            found=f"{verdict}, checked {parameter['LastModifiedDate']:%Y-%m-%d %H:%M}",
-            advice="" if fine else "POST /v1/egress/verify checks at once; see EgressAddressAlarm in docs/alarms.md",
+            verdict=PreflightVerdict.STOP,
+            found="its parameter is missing: was it deleted by hand?",
+            advice="the next check stores it again; see EgressAddressAlarm in docs/alarms.md",
         )
+    try:
+        verdict = str(json.loads(parameter["Value"])["verdict"])
+    except (ValueError, KeyError, TypeError):
+        verdict = str(parameter["Value"])
+    is_old = (deployed.now - parameter["LastModifiedDate"]).total_seconds() > CHECK_IS_OLD_SECONDS
+    fine = verdict == "matches" and not is_old
+    return PreflightFinding(
+        subject=f"address of {zone}",
+        verdict=PreflightVerdict.FINE if fine else PreflightVerdict.STOP,
+        found=f"{verdict}, checked {parameter['LastModifiedDate']:%Y-%m-%d %H:%M}",
+        advice="" if fine else "POST /v1/egress/verify checks at once; see EgressAddressAlarm in docs/alarms.md",
+    )
 
 
 def _database(deployed: Deployed) -> Iterator[PreflightFinding]:
@@ -245,6 +285,7 @@ def _certificates(deployed: Deployed) -> Iterator[PreflightFinding]:
 
 LOOKS: Mapping[str, StackCheck] = {
     "stack": _stack,
+    "nested stacks": _nested_stacks,
     "drift": _drift,
     "schema": _migration,
     "alarms": _alarms,

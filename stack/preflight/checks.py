@@ -115,7 +115,7 @@ def _state(question: Question) -> Iterator[PreflightFinding]:
 
 def _queue_names(question: Question) -> Iterator[PreflightFinding]:
     """SQS: "You must wait 60 seconds after deleting a queue before you can create another with the same name"."""
-    if question.status or question.current:
+    if question.current or state_of(question.status, question.stack).readiness is not Readiness.CREATE:
         return
     deleted = question.reader.all(
         "cloudformation", "list_stacks", "StackSummaries", StackStatusFilter=["DELETE_COMPLETE"]

@@ -426,6 +426,23 @@ def test_what_a_stack_within_an_unseen_one_holds_counts_too() -> None:
         assert (bool(found.unreadable), bool(found.unseen)) == (holds, not holds)
 
 
+def test_an_unread_stack_that_holds_something_is_refused_beside_one_that_says_the_same_and_holds_nothing() -> None:
+    source = recorded("routine")
+    failed = {"Status": "FAILED", "StatusReason": "Unknown", "StackName": "nested", "Changes": []}
+    pages = [{**page, **failed} if page.get("ParentChangeSetId") else page for page in source.answers]
+    changes = [entry["ResourceChange"] for page in source.answers for entry in page.get("Changes", [])]
+    stacks = {
+        each["LogicalResourceId"]: each["PhysicalResourceId"] for each in changes if each["ResourceType"] == STACK
+    }
+    of_type = {"LogicalResourceId": "R", "PhysicalResourceId": "r", "ResourceStatus": "CREATE_COMPLETE"}
+    held = [
+        {**of_type, "StackId": stack, "ResourceType": "AWS::EC2::EIP" if name == "Network" else "AWS::IAM::Role"}
+        for name, stack in stacks.items()
+    ]
+    found = judged(RecordedSource(answers=(*pages, {"StackResources": held})))
+    assert (len(found.unreadable), len(found.unseen), found.passes) == (1, len(stacks) - 1, False)
+
+
 def test_a_change_set_that_does_not_exist_is_refused_in_one_line(stub: Stubber) -> None:
     stub.add_client_error("describe_change_set", "ChangeSetNotFound", "ChangeSet [x] does not exist", 404)
     assert said(["--change-set", "x", "--stack", "sallyport-dev"]) == (1, "Refused: ChangeSet [x] does not exist\n")

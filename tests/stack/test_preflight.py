@@ -514,6 +514,13 @@ def test_the_name_of_a_queue_is_free_a_minute_after_its_stack_was_deleted(
     assert (finding.verdict, finding.advice[-len(advice) :] if advice else finding.advice) == (verdict, advice)
 
 
+@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "DELETE_COMPLETE"])
+def test_the_name_of_a_queue_matters_too_where_a_change_set_was_made_and_never_executed(status: str) -> None:
+    question = replace(question_of(Recorded(list_stacks=deleted_stacks(seconds=5))), status=status)
+    (finding,) = [each for each in findings(question) if each.subject == "names of queues"]
+    assert finding.verdict is PreflightVerdict.STOP
+
+
 def test_a_region_without_a_root_certificate_is_refused_at_once() -> None:
     finding = only(Recorded(any_region="yes"), "certificate", region="il-central-1")
     assert finding.verdict is PreflightVerdict.STOP

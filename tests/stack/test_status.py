@@ -211,6 +211,35 @@ def test_what_an_update_has_deleted_is_not_looked_at() -> None:
     assert {finding.verdict for finding in seen(list_stack_resources=with_the_gone).values()} == {PreflightVerdict.FINE}
 
 
+@pytest.mark.parametrize(
+    ("held", "verdict", "words"),
+    [
+        ([], PreflightVerdict.STOP, "has no resources"),
+        (NotReadable("Stack with id 2 does not exist"), PreflightVerdict.UNKNOWN, "could not be looked at"),
+    ],
+)
+def test_a_nested_stack_that_somebody_has_deleted_is_told_and_the_rest_still_is(
+    held: list[Any] | NotReadable, verdict: PreflightVerdict, words: str
+) -> None:
+    def without_the_check(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        if asked["StackName"] != CHECK:
+            return resources(asked)
+        if isinstance(held, NotReadable):
+            raise held
+        return {"StackResourceSummaries": held}
+
+    found = seen(list_stack_resources=without_the_check)
+    finding = found.pop("nested stack CheckEgressA")
+    assert (finding.verdict, words in finding.found) == (verdict, True)
+    assert {other.verdict for other in found.values()} == {PreflightVerdict.FINE}
+    assert {"stack", "database", "WakeupQueue"} <= found.keys()
+
+
+def test_a_zone_whose_result_is_gone_is_not_passed_over() -> None:
+    finding = seen(get_parameters_by_path={"Parameters": []})["address of eu-central-1a"]
+    assert (finding.verdict, "missing" in finding.found) == (PreflightVerdict.STOP, True)
+
+
 def test_every_call_that_is_listed_is_made_and_the_page_has_its_permission() -> None:
     session = RecordedSession(HEALTHY, region=REGION)
     reader = Reader(session=session, region=REGION, calls=CALLS)
