@@ -17,11 +17,12 @@ SENT_AGAIN = "a lapsed claim is sent again"
 
 @pytest.fixture(scope="module")
 def failed(real: RealConnection) -> tuple[Story, Story]:
-    """The story of the first seed at which something is sent twice, and what is left of it. Which seed that is changes
-    with the code. Not that of 20: its delivery waits for more than an hour, in hops, which is a line each; nor that of
-    38, which can hardly be made smaller."""
+    """The story of the first seed from 96 on at which something is sent twice, and what is left of it. Which seed that
+    is changes with the code. Of 21 such seeds from 52 to 158, 250 runs make 8 this small: in others a delivery waits
+    for more than an hour, in hops, which is a line each, or choices depend so much on each other (52, 70, 152) that
+    few can be taken away."""
     with mutated(SENT_AGAIN):
-        stories = (run_tape(seed, real) for seed in range(39, 500))
+        stories = (run_tape(seed, real) for seed in range(96, 500))
         story = next(story for story in stories if story.broken and story.broken[0].promise == "at most once")
         return story, made_smaller(story, real, budget=250, report=lambda _: None)
 
