@@ -314,7 +314,7 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "FailedInvocationQueue": {"MessageRetentionPeriod": (14 * _DAY, "the most there is, for people to look")},
     "SealKey": {
         "GenerateSecretString.PasswordLength": (64, "letters and digits: 380 bits, where 256 are needed"),
-        "GenerateSecretString.ExcludePunctuation": (True, "docs/operations.md counts on letters and digits"),
+        "GenerateSecretString.ExcludePunctuation": (True, "letters and digits, which the length counts on"),
     },
     "EgressAddresses": {
         **_CUSTOM,

@@ -74,6 +74,11 @@ def test_every_command_of_a_stage_means_the_stack_that_is_deployed(stage: str) -
     assert rows["deploy"]["confirm_changeset"] is True
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_gives_the_capabilities_that_roles_and_nested_transforms_need(stage: str) -> None:
+    assert tables()[stage]["deploy"]["capabilities"].split() == ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+
+
 def test_only_dev_is_synced_and_as_it_is_deployed() -> None:
     synced = {stage: rows["sync"] for stage, rows in tables().items() if "sync" in rows}
     assert synced.keys() == {"dev"}
