@@ -227,9 +227,14 @@ def _emptied(connection: Connection[Any], migrated: _State) -> bool:
         _insert(connection, table, migrated.rows[table])
     connection.execute("SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence")
     connection.execute("SELECT pg_stat_reset()")
-    left = {table: _rows(connection, table) for table in _sizes(connection)}
-    assert left == migrated.rows, f"rows are left over: {left}"
+    left = _without_none({table: _rows(connection, table) for table in _sizes(connection)})
+    assert left == _without_none(migrated.rows), f"rows are left over: {left}"
     return True
+
+
+def _without_none(rows: dict[str, str]) -> dict[str, str]:
+    """Without tables that have no rows: VACUUM leaves a file as long as it was where somebody has a lock on it."""
+    return {table: found for table, found in rows.items() if found != "[]"}
 
 
 def _empty(connection: Connection[Any], tables: list[str], migrated: _State) -> None:
