@@ -89,6 +89,13 @@ def functions_stand_after_what_is_theirs(project: Project) -> list[str]:
     ]
 
 
+def what_api_gateway_answers_stands_last(project: Project) -> list[str]:
+    """The API is the last resource and the gateway's own answers its last property: long, and read by few."""
+    name, api = list(project.written(APPLICATION)["Resources"].items())[-1]
+    last = list(api.get("Properties", {}))[-1]
+    return [] if (name, last) == ("Api", "GatewayResponses") else [f"the last thing is {last} of {name}"]
+
+
 def nested_stacks_are_named_like_their_files(project: Project) -> list[str]:
     """VpcFlowLogs is in infra/vpc-flow-logs.yaml; what there is one of for each zone, A and B, in one file."""
     words = re.compile(r"(?<!^)(?=[A-Z])")
@@ -476,6 +483,7 @@ def _without_comments(text: str) -> str:
 RULES = [
     everything_is_described,
     functions_stand_after_what_is_theirs,
+    what_api_gateway_answers_stands_last,
     nested_stacks_are_named_like_their_files,
     no_name_is_of_two_things,
     every_parameter_is_limited,

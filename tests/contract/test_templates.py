@@ -314,6 +314,9 @@ BROKEN: dict[Rule, list[Change]] = {
     rules_templates.functions_stand_after_what_is_theirs: [
         reworded(APPLICATION, "  AdminRole:\n", "  RoleOfAdmin:\n"),
     ],
+    rules_templates.what_api_gateway_answers_stands_last: [
+        reworded(APPLICATION, "      GatewayResponses:\n", "      AnswersOfTheGateway:\n"),
+    ],
     rules_templates.nested_stacks_are_named_like_their_files: [
         reworded(APPLICATION, "  VpcFlowLogs:\n", "  TrafficLog:\n"),
     ],
