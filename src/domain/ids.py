@@ -15,6 +15,8 @@ JobId = NewType("JobId", UUID)
 ProposalId = NewType("ProposalId", UUID)
 
 RANDOM_BYTES = 10
+_VERSION, _VARIANT = 0x7 << 76, 0x2 << 62
+_RANDOM_BITS = ((1 << 80) - 1) & ~(0xF << 76 | 0x3 << 62)
 # A UUID forbids setting its two slots; the slots themselves do not.
 _new, _set_int, _set_is_safe = object.__new__, vars(UUID)["int"].__set__, vars(UUID)["is_safe"].__set__
 _UNKNOWN = SafeUUID.unknown
@@ -28,22 +30,19 @@ def uuid7(*, now: datetime, randomness: bytes) -> UUID:
     """
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"uuid7 takes {RANDOM_BYTES} random bytes, got {len(randomness)}")
-    value = (_milliseconds(now) << 80) | int.from_bytes(randomness)
-    value = (value & ~(0xF << 76)) | (0x7 << 76)  # version
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)  # variant
-    return _uuid(value)
+    return _uuid(_stamp(now) | int.from_bytes(randomness) & _RANDOM_BITS)
 
 
 def uuid7_floor(moment: datetime) -> UUID:
     """The smallest UUIDv7 of the millisecond of `moment`: a bound for ids by time. Before 1970 it is that of 1970."""
     milliseconds = max(0, int(moment.timestamp() * 1000))
-    return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0x2 << 62))
+    return UUID(int=(milliseconds << 80) | _VERSION | _VARIANT)
 
 
 @lru_cache(maxsize=1)
-def _milliseconds(now: datetime) -> int:
-    """The attempts of one batch all begin at one moment."""
-    return int(now.timestamp() * 1000)
+def _stamp(now: datetime) -> int:
+    """All but the random bits. The attempts of one batch all begin at one moment."""
+    return (int(now.timestamp() * 1000) << 80) | _VERSION | _VARIANT
 
 
 def _uuid(value: int) -> UUID:

@@ -80,8 +80,9 @@ def attempt_due(
     early = _first_of_each([message for message in plain if message.wakeup.due_at > now])
     arrived = [message for message in plain if message.wakeup.due_at <= now]
     due = {message.wakeup.delivery_id: message for message in arrived if not message.wakeup.of_job}
-    requeued = _record_carried(carried, end_at=end_at, services=services)
-    requeued += _advance_jobs([message for message in arrived if message.wakeup.of_job], services=services)
+    requeued = _record_carried(carried, end_at=end_at, services=services) if carried else []
+    if len(due) < len(arrived):
+        requeued += _advance_jobs([message for message in arrived if message.wakeup.of_job], services=services)
 
     # 2. Claim
     results = _claim(due, now=now, services=services)
@@ -99,6 +100,7 @@ def attempt_due(
     postponed = [
         replace(message, wakeup=wakeup)
         for result, message in zip(results, due.values(), strict=True)
+        if not (isinstance(result, Claim) and not result.lapsed)  # nearly all: settled with their attempt
         for wakeup in _looked_again(result, message.wakeup, now=now, services=services)
     ]
     failed = settle(
@@ -126,8 +128,10 @@ def make_attempts(
     key = seal_key(claims, services=services)
     within_seconds = (end_at - services.clock()).total_seconds() - SETTLE_SECONDS
     tokens = BatchTokens(key=key, services=services)
-    prepare = partial(prepared, key=key, tokens=tokens, within_seconds=within_seconds, now=started_at)
-    ready = [(claim, prepare(claim)) for claim in claims]
+    ready = [
+        (claim, prepared(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=started_at))
+        for claim in claims
+    ]
     requests = [(claim, request) for claim, request in ready if not isinstance(request, Exchange)]
     sendable = [claim for claim, _ in requests]
     early_results = (
@@ -146,24 +150,26 @@ def make_attempts(
     judged_early: Mapping[DeliveryId, JudgedAttempt] = (
         early_recorder.end(until=end_at - timedelta(seconds=CARRY_SECONDS)) if early_recorder else {}
     )
-    judge = partial(_judged_in_time, until=judge_until, started_at=started_at, services=services)
     return [
         (judged_early.get(claim.delivery_id) if judged_early else None)
-        or judge(claim, exchange, partners_doing=was_asked and exchange.outcome is not LOST)
+        or judged(
+            claim,
+            _looked_at_in_time(claim, exchange, until=judge_until, services=services),
+            started_at=started_at,
+            services=services,
+            partners_doing=was_asked and exchange.outcome is not LOST,
+        )
         for claim, exchange, was_asked in exchanges
     ]
 
 
-def _judged_in_time(
-    claim: Claim, exchange: Exchange, *, until: datetime, started_at: datetime, partners_doing: bool, services: Services
-) -> JudgedAttempt:
+def _looked_at_in_time(claim: Claim, exchange: Exchange, *, until: datetime, services: Services) -> Exchange:
     """After `until` as if only the headers had come: the outcome is recorded, and a question is asked again."""
-    judge = partial(judged, claim, started_at=started_at, partners_doing=partners_doing, services=services)
     outcome = exchange.outcome
     if not isinstance(outcome, Answered) or services.clock() < until:
-        return judge(exchange)
+        return exchange
     logger.warning("an answer is not looked at, as there is no time left", delivery_id=str(claim.delivery_id))
-    return judge(replace(exchange, outcome=replace(outcome, body=b"", complete=False)))
+    return replace(exchange, outcome=replace(outcome, body=b"", complete=False))
 
 
 def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[BatchMessage]:

@@ -41,7 +41,7 @@ class JudgedAttempt:
     @property
     def record(self) -> Record:
         """What is written to the database; where that cannot be said, what the delivery needs at least."""
-        return isolated(
+        return unless_it_raises(self._record) or isolated(
             self._record,
             otherwise=lambda _: self._bare_record(),
             step="make the record",
@@ -90,14 +90,12 @@ def judged(
 
     Where the outcome is not the `partners_doing` (nothing was to be sent, or we failed), no circuit breaker counts it.
     """
-    failed = _failed(claim, exchange.outcome) if partners_doing else None
-    at_once = partial(_judged_at_once, claim, exchange, failed=failed, started_at=started_at, services=services)
-    attempt = unless_it_raises(at_once) or JudgedAttempt(
+    attempt = unless_it_raises(_judged_at_once, claim, exchange, started_at, partners_doing, services) or JudgedAttempt(
         claim=claim,
         exchange=exchange,
         verdict=_verdict(claim, exchange.outcome, started_at=started_at, services=services),
         attempt=_isolated_attempt(claim, exchange, started_at=started_at, services=services),
-        failed=failed,
+        failed=_failed(claim, exchange.outcome) if partners_doing else None,
     )
     if claim.destination.options.events_to is None:
         return attempt
@@ -134,7 +132,7 @@ def _with_events(attempt: JudgedAttempt, *, services: Services) -> JudgedAttempt
 
 
 def _judged_at_once(
-    claim: Claim, exchange: Exchange, *, failed: bool | None, started_at: datetime, services: Services
+    claim: Claim, exchange: Exchange, started_at: datetime, partners_doing: bool, services: Services
 ) -> JudgedAttempt:
     """Without isolating its parts from each other, which costs as much as one of them."""
     return JudgedAttempt(
@@ -149,7 +147,7 @@ def _judged_at_once(
             started_at=started_at,
             services=services,
         ),
-        failed=failed,
+        failed=failed_for_the_breaker(exchange.outcome) if partners_doing else None,
     )
 
 

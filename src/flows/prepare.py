@@ -24,7 +24,7 @@ from egress.credentials import auth_headers, unseal_auth, unseal_certificate
 from egress.sealing import SealKey
 from egress.tls import RequestTls
 from flows.services import Services
-from runtime.isolation import isolated
+from runtime.isolation import isolated, unless_it_raises
 from runtime.metrics import Metric
 from runtime.observability import count, logger
 from runtime.settings import SettingsError
@@ -86,8 +86,8 @@ def prepared(
 
     Nothing has been sent yet, so an error here never leaves the outcome unknown.
     """
-    return isolated(
-        partial(_prepared, claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now),
+    return unless_it_raises(_prepared, claim, key, tokens, within_seconds, now) or isolated(
+        partial(_prepared, claim, key, tokens, within_seconds, now),
         otherwise=_unprepared,
         step="prepare",
         delivery_id=claim.delivery_id,
@@ -128,7 +128,7 @@ def _has_secrets(destination: Destination) -> bool:
 
 
 def _prepared(
-    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
+    claim: Claim, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Exchange:
     if claim.lapsed:
         return Exchange(outcome=LAPSED)

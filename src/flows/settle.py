@@ -144,11 +144,20 @@ def retries(attempts: Sequence[tuple[BatchMessage, JudgedAttempt]]) -> list[Batc
 def next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
     """Of the next attempt, and of the events that tell of this one. Where it cannot be said when that is to be,
     somebody looks once its outcome has surely been recorded."""
+    wakeups = unless_it_raises(_next_wakeups, attempt)
+    if wakeups is not None:
+        return wakeups
     return isolated(
-        lambda: [*retry(attempt), *_events(attempt)],
+        partial(_next_wakeups, attempt),
         otherwise=lambda _: [_look_after_lease(attempt)],
         step="next wake-ups",
         delivery_id=attempt.claim.delivery_id,
+    )
+
+
+def _next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
+    return (
+        retry(attempt) if attempt.event_id is attempt.state_event_id is None else [*retry(attempt), *_events(attempt)]
     )
 
 

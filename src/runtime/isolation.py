@@ -15,11 +15,12 @@ from runtime.metrics import Metric
 from runtime.observability import count, logger
 
 
-def unless_it_raises[T](work: Callable[[], T]) -> T | None:
+def unless_it_raises[**P, T](work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
     """What `work` returns; None where it raises anything, which is not logged: the caller then does the same in
-    isolated steps, each of which says what it met."""
+    isolated steps, each of which says what it met. It takes the arguments itself: a partial for each attempt costs more
+    than the isolation."""
     try:
-        return work()
+        return work(*arguments, **named)
     except Exception:  # noqa: BLE001 - as in `isolated`
         return None
 

@@ -276,14 +276,6 @@ STEPS = [
         queued=(60,),
     ),
     Step(
-        name="say who looks again",
-        told="look again",
-        breaks=breaks(attempt, "_look_again", at=lambda result, *_, **__: getattr(result, "path", "") == ODD),
-        outcome=OutcomeKind.ANSWERED,
-        state="delivered",
-        queued=(30,),
-    ),
-    Step(
         name="log",
         told="log",
         breaks=breaks(settle, "_entry", at=lambda judged: judged.claim.path == ODD),
@@ -511,6 +503,22 @@ def test_a_delivery_that_cannot_be_canceled_keeps_no_other_one_from_being_sent(
     assert [line["step"] for line in told] == ["cancel"]
 
 
+def test_a_delivery_that_nobody_can_say_when_to_look_at_is_looked_at_soon(
+    gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not due, in a batch with others."""
+    _, (_, odd, _) = three(gateway, partner)
+    gateway.sql("UPDATE delivery SET due_at = due_at + interval '1 hour' WHERE delivery_id = %s", odd)
+    breaks(attempt, "_look_again", at=lambda result, *_, **__: result.delivery_id == odd)(monkeypatch)
+    told = told_errors(monkeypatch)
+    assert attempt.attempt_due(gateway.queue.take(), services=gateway.services) == frozenset()
+    fine = ("answered", "delivered")
+    assert outcomes(gateway) == {"/first": fine, ODD: (None, "pending"), "/last": fine}
+    assert [(line["step"], line["delivery_id"]) for line in told] == [("look again", str(odd))]
+    assert [(wakeup.delivery_id, wakeup.misses) for wakeup in gateway.queue.wakeups()] == [(odd, 0)]
+    assert gateway.queue.delays() == [attempt.PUT_BACK_SECONDS]
+
+
 def test_a_partner_who_is_gone_and_cannot_be_noted_ruins_no_record(
     gateway: Gateway, partner: StartPartner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,6 +656,7 @@ ELSEWHERE = {
     "certificate": "test_a_certificate_that_cannot_be_read_is_said_to_be_one",
     "complete with an access token": "test_a_request_that_its_access_token_cannot_complete_is_its_own_fault",
     "job": "test_a_step_of_a_job_that_fails_keeps_no_delivery_from_being_sent",
+    "look again": "test_a_delivery_that_nobody_can_say_when_to_look_at_is_looked_at_soon",
     "note gone": "test_a_partner_who_is_gone_and_cannot_be_noted_ruins_no_record",
     "note what takes long": "test_a_fault_in_early_work_is_told_and_goes_no_further",
     "overdue": "test_work_beside_a_batch_that_fails_raises_nothing",
@@ -708,6 +717,7 @@ ISOLATES_ITSELF = {
     "judged",
     "next_wakeups",
     "note_gone",
+    "prepared",
     "record_all",
     "self._begin_completed",
     "self._begin_resolved",
@@ -716,7 +726,7 @@ ISOLATES_ITSELF = {
     "self._report_early",
 }
 # Whoever calls the loop does all of it again, one by one, where it raises (record_all, send_some, _log_attempts,
-# next_wakeups); `prepare` is flows.prepare.prepared and `judge` flows.judge.judged, which isolate themselves.
+# next_wakeups).
 DONE_AGAIN_ONE_BY_ONE = {
     "_entry",
     "_has_concurrency",
@@ -724,8 +734,6 @@ DONE_AGAIN_ONE_BY_ONE = {
     "_row",
     "_woken",
     "event_wakeup",
-    "judge",
-    "prepare",
     "record",
     "self._rejected_twice",
 }
@@ -745,6 +753,7 @@ PLAIN = {
     "_at",
     "_attempt",
     "_has_secrets",
+    "_looked_at_in_time",
     "_may_be_answered",
     "_storable",
     "batch.append",

@@ -82,6 +82,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "domain/ids.py": {
         "RANDOM_BYTES": 10,
+        "_RANDOM_BITS": (1 << 80) - 1 - (0xF << 76) - (0x3 << 62),
     },
     "domain/control.py": {"CHANGED_WITHIN_SECONDS": 45},
     "domain/proposals.py": {"OPEN_FOR_SECONDS": 86_400, "MOST_OPEN": 100},
