@@ -118,7 +118,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    decode(response_sha256, 'hex') AS response_sha256, response_truncated, lease_id, next_state,
                    next_due_at, failed, disables, redacts, ask_at, silent IS TRUE AS silent,
                    coalesce(sends, number) AS sends, coalesce(kind, 'send') AS kind, kind IS NOT NULL AS asks, event_id,
-                   state_event_id
+                   state_event_id, breaker_event_id
             -- One JSON text, as psycopg makes arrays in Python: one per column was an eighth of the worker's work.
             FROM json_to_recordset(%(records)s::text::json) AS listed (
                 attempt_id uuid, delivery_id uuid, number smallint, outcome text, reason text, started_at timestamptz,
@@ -127,7 +127,7 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                 status smallint, response_headers jsonb, response_body text, response_length bigint,
                 response_sha256 text, response_truncated boolean, lease_id uuid, next_state text,
                 next_due_at timestamptz, failed boolean, disables boolean, redacts boolean, ask_at timestamptz,
-                silent boolean, sends smallint, kind text, event_id uuid, state_event_id uuid)
+                silent boolean, sends smallint, kind text, event_id uuid, state_event_id uuid, breaker_event_id uuid)
         ), touched AS (
             -- One of an earlier attempt is only noted while another one is in flight, which then keeps its lease.
             UPDATE delivery
@@ -186,11 +186,11 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
                    OR NOT made.asks AND made.next_state = 'delivered' AND delivery.attempts_made > made.sends
                       AND delivery.state IN ('unknown', 'pending', 'sending'))
             RETURNING delivery.delivery_id, delivery.destination_id, delivery.ordering_key, delivery.phase,
-                      delivery.state, delivery.payload, made.failed, made.asks, made.silent,
+                      delivery.state, delivery.payload, made.failed, made.asks, made.silent, made.breaker_event_id,
                       -- A lapse, or a fault of ours, says nothing about how long it takes.
                       made.failed IS NOT NULL AND make_interval(secs => made.total_ms / 1000) < slow_after() AS quickly
         ), moved AS (
-            SELECT delivery_id, destination_id, ordering_key, phase, failed, quickly, asks, silent
+            SELECT delivery_id, destination_id, ordering_key, phase, failed, quickly, asks, silent, breaker_event_id
             FROM touched WHERE state <> 'sending'
         ), logged AS (
             INSERT INTO attempt (
@@ -243,16 +243,27 @@ def _write(database: Database, records: Sequence[Record], *, now: datetime, note
             -- While nothing fails at a destination and nobody has a slot there, its row is only read.
             SELECT destination_id, array_agg(delivery_id) AS ids, array_agg(failed) AS failed,
                    bool_and(quickly) AS quickly, bool_or(silent) AS any_silent,
-                   count(*) FILTER (WHERE asks AND NOT silent)::integer AS answered
+                   count(*) FILTER (WHERE asks AND NOT silent)::integer AS answered,
+                   (array_agg(breaker_event_id) FILTER (WHERE breaker_event_id IS NOT NULL))[1] AS breaker_event_id
             FROM moved JOIN destination_flow USING (destination_id)
             GROUP BY destination_id
             HAVING bool_or(failed OR counted_since IS NOT NULL OR open_until IS NOT NULL OR in_flight <> '{}'
                            OR share IS NOT NULL OR silent OR silent_since IS NOT NULL OR catch_up_from IS NOT NULL)
             ORDER BY destination_id
         ), woken AS (
-            SELECT end_attempts(destination_id, ids, failed, any_silent, answered, %(passed_until)s, %(now)s, quickly)
-                   AS delivery_id
+            SELECT turn.delivery_id
             FROM ended
+            CROSS JOIN LATERAL (
+                -- Somebody is told where its breaker opens (0038_more_events.sql).
+                SELECT end_attempts_and_tell(
+                    destination_id, ids, failed, any_silent, answered, %(passed_until)s, %(now)s, quickly,
+                    breaker_event_id)
+                WHERE breaker_event_id IS NOT NULL
+                UNION ALL
+                SELECT end_attempts(
+                    destination_id, ids, failed, any_silent, answered, %(passed_until)s, %(now)s, quickly)
+                WHERE breaker_event_id IS NULL
+            ) AS turn (delivery_id)
             UNION
             SELECT leave_place(destination_id, ordering_key, delivery_id, phase)
             FROM moved WHERE ordering_key IS NOT NULL
@@ -425,8 +436,9 @@ def _row(record: Record) -> dict[str, Any]:
         row["ask_at"] = record.ask_at
     if record.sends is not None:
         row["sends"] = record.sends
-    if record.event_id is not None or record.state_event_id is not None:
+    if record.event_id is not None or record.state_event_id is not None or record.breaker_event_id is not None:
         row |= {"event_id": record.event_id, "state_event_id": record.state_event_id}
+        row["breaker_event_id"] = record.breaker_event_id
     return row
 
 

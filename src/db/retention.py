@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from db.connection import Database
-from domain.ids import DeliveryId, DestinationId, uuid7_floor
+from domain.certificates import CertificateFacts
+from domain.ids import DeliveryId, DestinationId, TenantId, uuid7_floor
 from domain.retention import Cutoffs, RetentionOptions
 from domain.values import value_class
 from runtime.conversion import converted
@@ -24,10 +25,15 @@ class Place:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """A destination, and what it says of retention."""
+    """A destination, and what it says of retention. `certificate` is its client certificate, where `events_to` is to be
+    told of that one's end. `certificate_told` is what was told last, as `told_of` says it."""
 
     destination_id: DestinationId
+    tenant_id: TenantId
     options: RetentionOptions | None
+    certificate: CertificateFacts | None = None
+    events_to: DestinationId | None = None
+    certificate_told: str | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,9 @@ def next_destination(database: Database, *, after: DestinationId | None, includi
     """The destination behind `after`, or `including` itself; whoever's it is, deleted or not; None behind the last."""
     rows = database.read(
         """
-        SELECT destination_id, options -> 'retention' AS retention
+        SELECT destination_id, tenant_id, options -> 'retention' AS retention,
+               CASE WHEN options ? 'events_to' AND deleted_at IS NULL THEN options -> 'certificate' END AS certificate,
+               (options ->> 'events_to')::uuid AS events_to, certificate_told
         FROM destination
         WHERE destination_id > %(after)s OR %(including)s AND destination_id = %(after)s
         ORDER BY destination_id LIMIT 1
@@ -63,11 +71,50 @@ def next_destination(database: Database, *, after: DestinationId | None, includi
 
 
 def _retained(row: Mapping[str, Any]) -> Retained:
-    stored = row["retention"]
+    stored, certificate = row["retention"], row["certificate"]
     return Retained(
         destination_id=DestinationId(row["destination_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
         options=None if stored is None else converted(stored, RetentionOptions),
+        certificate=None if certificate is None else converted(certificate, CertificateFacts),
+        events_to=row["events_to"] and DestinationId(row["events_to"]),
+        certificate_told=row["certificate_told"],
     )
+
+
+def told_of(certificate: CertificateFacts, *, days: int) -> str:
+    """What is stored once it was told that a certificate ends within so many days."""
+    return f"{certificate.sha256}-{days}"
+
+
+def tell_certificate(
+    database: Database,
+    retained: Retained,
+    certificate: CertificateFacts,
+    *,
+    days: int,
+    event_id: DeliveryId,
+    now: datetime,
+) -> bool:
+    """Writes the event that a certificate ends within so many days; False where it was told, or is not used any more.
+
+    Where the connection breaks, the statement is run again: the event is there then, and is not written a second time.
+    """
+    rows = database.rows(
+        """
+        SELECT tell_certificate(%(destination_id)s, %(event_id)s, %(sha256)s, %(days)s, %(now)s)
+               OR EXISTS (SELECT FROM delivery WHERE delivery_id = %(event_id)s) AS told  -- by the first run
+        """,
+        {
+            "destination_id": retained.destination_id,
+            "event_id": event_id,
+            "sha256": certificate.sha256,
+            "days": days,
+            "now": now,
+        },
+        repeatable=True,
+    )
+    return bool(rows[0]["told"])
 
 
 def retire_page(database: Database, place: Place, *, cutoffs: Cutoffs) -> RetiredPage:

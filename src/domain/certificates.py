@@ -1,10 +1,12 @@
 """Client certificates and what a destination asks of TLS."""
 
 from dataclasses import field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from domain.values import value_class
+
+EXPIRING_DAYS = (7, 30)  # before its end somebody is told that a certificate has to be replaced
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,11 @@ class CertificateFacts:
     not_before: datetime
     not_after: datetime
     sha256: str
+
+    def expiring_days(self, *, now: datetime) -> int | None:
+        """The smallest of EXPIRING_DAYS within which it ends, or has ended; None where it lasts longer."""
+        left = self.not_after - now
+        return next((days for days in EXPIRING_DAYS if left <= timedelta(days=days)), None)
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -331,8 +331,9 @@ class Record:
     was asked and said nothing. `sends` is how many attempts to send there were, where the log has questions too.
     `redacts` says that its destination names what is not stored once it has ended.
 
-    `event_id` is for the event that tells of its end, should it end with this, and `state_event_id` for the one that
-    tells that its destination is disabled; None where nobody is told.
+    `event_id` is for the event that tells of its end, should it end with this, `state_event_id` for the one that tells
+    that its destination is disabled, and `breaker_event_id` that its circuit breaker opens, should it open with this;
+    None where nobody is told.
     """
 
     attempt: Attempt
@@ -347,11 +348,18 @@ class Record:
     redacts: bool = False
     event_id: DeliveryId | None = None
     state_event_id: DeliveryId | None = None
+    breaker_event_id: DeliveryId | None = None
 
     @property
     def asks(self) -> bool:
         """Whether the attempt was a question."""
         return self.attempt.kind is AttemptKind.RECONCILE
+
+    @property
+    def event_ids(self) -> tuple[DeliveryId, ...]:
+        """Of all events that it may write, for each of which a message is queued before."""
+        ids = (self.event_id, self.state_event_id, self.breaker_event_id)
+        return tuple([event_id for event_id in ids if event_id is not None])
 
 
 def fingerprint(*, destination: str, method: str, path: str, query: str, body: bytes) -> bytes:

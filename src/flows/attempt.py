@@ -255,8 +255,7 @@ def _events(carried: Sequence[BatchMessage], *, now: datetime) -> list[BatchMess
         replace(message, wakeup=Wakeup(delivery_id=event_id, due_at=later, group=message.wakeup.group, misses=1))
         for message in carried
         if (record := message.wakeup.record) is not None
-        for event_id in (record.event_id, record.state_event_id)
-        if event_id is not None
+        for event_id in record.event_ids
     ]
 
 

@@ -37,6 +37,7 @@ class JudgedAttempt:
     failed: bool | None  # for the circuit breaker (domain/limits.py)
     event_id: DeliveryId | None = None  # for the event of its end, if somebody is told
     state_event_id: DeliveryId | None = None  # for the event that its destination is disabled
+    breaker_event_id: DeliveryId | None = None  # for the event that its circuit breaker opens
 
     @property
     def record(self) -> Record:
@@ -71,6 +72,7 @@ class JudgedAttempt:
             redacts=self.claim.destination.options.redact is not None,
             event_id=self.event_id,
             state_event_id=self.state_event_id,
+            breaker_event_id=self.breaker_event_id,
         )
 
     @property
@@ -128,7 +130,15 @@ def _with_events(attempt: JudgedAttempt, *, services: Services) -> JudgedAttempt
         attempt,
         event_id=DeliveryId(services.new_id(now)) if ends else None,
         state_event_id=DeliveryId(services.new_id(now)) if attempt.disables else None,
+        breaker_event_id=DeliveryId(services.new_id(now)) if _may_open(attempt) else None,
     )
+
+
+def _may_open(attempt: JudgedAttempt) -> bool:
+    """Whether the circuit breaker of its destination may open with it: by how many failures others count meanwhile,
+    nobody knows before."""
+    breaker = attempt.claim.destination.options.circuit_breaker
+    return attempt.failed is True and (breaker is None or breaker.enabled)
 
 
 def _judged_at_once(

@@ -53,21 +53,30 @@ def retire_old(*, place: Place | None, end_at: datetime, services: Services) -> 
 
 def _pages(place: Place | None, *, until: datetime, most: int | None, services: Services) -> Retired:
     """Page by page, from `place` on (None: the beginning), until that moment, or as many as `most`."""
-    retained = table.next_destination(
-        services.database, after=None if place is None else place.destination_id, including=place is not None
-    )
+    look_at = partial(_looked_at, services=services)
+    after = None if place is None else place.destination_id
+    retained = look_at(table.next_destination(services.database, after=after, including=place is not None))
     retired = Retired(following=place or _beginning(retained))
     pages = 0
     while retained is not None and retired.following is not None and services.clock() < until and pages != most:
         when = cutoffs(retained.options, stack_days=services.retention_days, now=services.clock())
         page = table.retire_page(services.database, retired.following, cutoffs=when)
         if page.following is None:
-            retained = table.next_destination(services.database, after=retained.destination_id)
+            retained = look_at(table.next_destination(services.database, after=retained.destination_id))
         retired = retired.and_(page, following=page.following or _beginning(retained))
         pages += 1
     if retired.deleted or retired.bodies or retired.responses:
         logger.info("old deliveries deleted", count=retired.deleted, bodies=retired.bodies, responses=retired.responses)
     return retired
+
+
+def _looked_at(retained: Retained | None, *, services: Services) -> Retained | None:
+    """The walk comes by every destination once a day: a certificate that ends soon is told of then."""
+    if retained is not None and retained.certificate is not None:
+        from flows.certificate_events import tell_of_end  # hardly any destination has one
+
+        tried(partial(tell_of_end, retained, retained.certificate, services=services), step="tell of a certificate")
+    return retained
 
 
 def _beginning(retained: Retained | None) -> Place | None:

@@ -156,9 +156,8 @@ def next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
 
 
 def _next_wakeups(attempt: JudgedAttempt) -> list[Wakeup]:
-    return (
-        retry(attempt) if attempt.event_id is attempt.state_event_id is None else [*retry(attempt), *_events(attempt)]
-    )
+    tells_nothing = attempt.event_id is attempt.state_event_id is attempt.breaker_event_id is None
+    return retry(attempt) if tells_nothing else [*retry(attempt), *_events(attempt)]
 
 
 def _look_after_lease(attempt: JudgedAttempt) -> Wakeup:
@@ -169,7 +168,7 @@ def _look_after_lease(attempt: JudgedAttempt) -> Wakeup:
 
 def _events(attempt: JudgedAttempt) -> list[Wakeup]:
     claim, to = attempt.claim, attempt.claim.destination.options.events_to
-    ids = (attempt.event_id, attempt.state_event_id) if to is not None else ()
+    ids = (attempt.event_id, attempt.state_event_id, attempt.breaker_event_id) if to is not None else ()
     return [
         event_wakeup(event_id, tenant_id=claim.tenant_id, to=to)
         for event_id in ids

@@ -301,6 +301,7 @@ TRIED = {
     ),
     "take_place(): ON CONFLICT ON CONSTRAINT ordering_place_of_delivery DO NOTHING": BESIDE_ITSELF,
     "take_turns(): FOR UPDATE": (LIMITS, "test_no_window_of_time_has_more_attempts_than_burst_and_rate_allow"),
+    "end_attempts_and_tell(): FOR UPDATE": (OVERLAPS, "test_of_two_failures_at_once_that_open_a_breaker_one_tells"),
     "note_slow(): FOR UPDATE": (OVERLAPS, "test_what_is_noted_as_slow_waits_for_who_changes_the_share"),
     "return_turns(): FOR UPDATE": (OVERLAPS, "test_of_two_records_at_once_both_return_their_turns"),
     "append_audit(): FOR UPDATE": (OVERLAPS, "test_who_appends_to_a_chain_is_not_refused_by_its_constraint"),

@@ -93,6 +93,7 @@ ROWS: dict[str, dict[str, object]] = {
         "deleted_at": None,
         "deleted_name": None,
         "event_id": None,
+        "certificate_told": None,
     },
     "oauth_token": {
         "destination_id": THEIR_BANK,
@@ -742,6 +743,7 @@ MAY_BE_EMPTY = {
     *(("delivery", name) for name in ("resolution", "resolved_by", "resolved_at", "note", "replay_of", "act_id")),
     *((table, "event_id") for table in ("delivery", "destination")),
     ("delivery", "event"),
+    ("destination", "certificate_told"),
     ("tally_progress", "step_id"),
     *(("delivery", name) for name in ("payload", "redacts", "responses_expired")),
     *(("retention_walk", name) for name in ("destination_id", "behind", "taken_by")),

@@ -65,6 +65,7 @@ from tests.db.test_repeats import (
     THIRD,
     TOKEN,
     WALKER,
+    WITH_HOOK,
     A,
     Act,
     B,
@@ -629,6 +630,17 @@ def test_of_two_records_at_once_both_return_their_turns(pair: Pair) -> None:
         )
     )
     assert pair.one("SELECT in_flight FROM destination_flow") == ([],)
+
+
+def test_of_two_failures_at_once_that_open_a_breaker_one_tells(pair: Pair) -> None:
+    """With one failure it opens: the second one finds it open."""
+    pair.scene(*WITH_HOOK, accepts(), accepts(SECOND), claims_all(A, [FIRST]), claims_all(B, [SECOND]))
+    for_first, for_second = (DeliveryId(UUID(int=number)) for number in (82, 83))
+    failed = records(A, attempt("unreachable"), State.PENDING, failed=True, breaker_event_id=for_first)
+    pair.begin(failed)
+    made = replace(attempt("unreachable", attempt_id=35), delivery_id=SECOND)
+    pair.second_waits(records(B, made, State.PENDING, failed=True, breaker_event_id=for_second))
+    assert pair.one("SELECT array_agg(delivery_id) FROM delivery WHERE event IS NOT NULL") == ([for_first],)
 
 
 def test_what_is_noted_as_slow_waits_for_who_changes_the_share(pair: Pair) -> None:

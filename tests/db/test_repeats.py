@@ -39,9 +39,10 @@ from db.connection import Database
 from db.deliveries import Acceptance, Filter, Lease
 from db.jobs import JobStep, Move
 from db.migrations import ADMIN_ROLE, APPLICATION_ROLE, AUTHORIZER_ROLE
-from db.retention import Place
+from db.retention import Place, Retained
 from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
+from domain.certificates import CertificateFacts
 from domain.control import DeliveryChange, DeliveryControl
 from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
@@ -281,11 +282,26 @@ def attempt(outcome: str, *, number: int = 1, attempt_id: int = 30) -> Attempt:
     )
 
 
-def records(lease_id: LeaseId, made: Attempt, state: State, *, at: datetime = NOW, failed: bool | None = None) -> Act:
+def records(
+    lease_id: LeaseId,
+    made: Attempt,
+    state: State,
+    *,
+    at: datetime = NOW,
+    failed: bool | None = None,
+    breaker_event_id: DeliveryId | None = None,
+) -> Act:
     due_at = later(5) if state is State.PENDING else None
 
     def act(database: Database) -> object:
-        made_by = Record(attempt=made, lease_id=lease_id, next_state=state, due_at=due_at, failed=failed)
+        made_by = Record(
+            attempt=made,
+            lease_id=lease_id,
+            next_state=state,
+            due_at=due_at,
+            failed=failed,
+            breaker_event_id=breaker_event_id,
+        )
         return attempts.record(database, [made_by], now=at)
 
     return act
@@ -420,6 +436,28 @@ WALKER, OTHER_WALKER = UUID(int=95), UUID(int=96)
 
 def takes_walk(walker_id: UUID, *, at: datetime = NOW) -> Act:
     return lambda database: retention.take_walk(database, walker_id=walker_id, now=at, for_seconds=60)
+
+
+HOOK = DestinationId(UUID(int=6))
+CERTIFICATE = CertificateFacts(
+    subject="CN=us", issuer="CN=bank", serial_number="0a", not_before=NOW, not_after=later(86_400), sha256="ab" * 32
+)
+TOLD = replace(
+    destination(),
+    options=DestinationOptions(
+        events_to=HOOK,
+        certificate=CERTIFICATE,
+        circuit_breaker=CircuitBreaker(failure_ratio=0.5, minimum_attempts=1, open_seconds=5),
+    ),
+)
+WITH_HOOK = (issues, stores(TOLD), stores(destination(HOOK, "hook")))
+
+
+def tells_of_certificate(event_id: int) -> Act:
+    retained = Retained(destination_id=PARTNER, tenant_id=TENANT, options=None)
+    return lambda database: retention.tell_certificate(
+        database, retained, CERTIFICATE, days=7, event_id=DeliveryId(UUID(int=event_id)), now=NOW
+    )
 
 
 def leaves_walk(walker_id: UUID) -> Act:
@@ -880,6 +918,30 @@ CASES = [
         told="that another one has",
         before=(takes_walk(OTHER_WALKER),),
         runs=takes_walk(WALKER),
+    ),
+    Case(
+        statement="retention.tell_certificate",
+        before=WITH_HOOK,
+        runs=tells_of_certificate(80),
+        meanwhile={"another": tells_of_certificate(81)},
+    ),
+    Case(
+        statement="retention.tell_certificate",
+        told="that was told",
+        before=(*WITH_HOOK, tells_of_certificate(79)),
+        runs=tells_of_certificate(80),
+    ),
+    Case(
+        statement="attempts._write",
+        told="and opens a breaker",
+        before=(*WITH_HOOK, accepts(), claims(A)),
+        runs=records(
+            A,
+            attempt("unreachable"),
+            State.PENDING,
+            failed=True,
+            breaker_event_id=DeliveryId(UUID(int=82)),
+        ),
     ),
     Case(statement="retention.leave_walk", before=(takes_walk(WALKER),), runs=leaves_walk(WALKER)),
     Case(

@@ -669,6 +669,7 @@ ELSEWHERE = {
     "seal key": "test_a_seal_key_that_cannot_be_read_leaves_the_others_to_be_sent",
     "send": "test_when_the_client_itself_fails_the_outcome_is_unknown",
     "store an access token": "test_an_access_token_that_cannot_be_stored_is_used_all_the_same",
+    "tell of a certificate": "test_a_certificate_whose_look_fails_keeps_nothing_from_being_deleted",
     "tally": "test_work_beside_a_batch_that_fails_raises_nothing",
 }
 

@@ -66,6 +66,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "LONGEST_HEADER_CHARACTERS": 4096,
         "_STEP_BYTES": 65_536,
     },
+    "domain/certificates.py": {"EXPIRING_DAYS": (7, 30)},
     "domain/checks.py": {
         "LONGEST_AGE": timedelta(hours=1),
     },
