@@ -17,7 +17,11 @@ OURS = ("db", "domain", "egress", "flows", "handlers", "runtime", "wakeups")
 LEDGER = Path(__file__).parent / "loaded-modules.json"
 # No call that is frequent needs these. Powertools itself loads the package botocore where there is one, and psycopg
 # zoneinfo.
-NEVER = ("boto3", "botocore.session", "cryptography", "pydantic", "aws_xray_sdk", "requests", "html")
+POWERTOOLS = "aws_lambda_powertools"
+NEVER = (
+    *("boto3", "botocore.session", "cryptography", "pydantic", "aws_xray_sdk", "requests", "html"),
+    *(f"{POWERTOOLS}.event_handler.appsync", f"{POWERTOOLS}.utilities.data_classes.ses_event"),  # of other services
+)
 
 
 def loaded(function: str) -> dict[str, list[str]]:
