@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Literal, NoReturn
 
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Unexplained
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Protocol, Unexplained
 from lab.model.checkpoints import Checkpoint
-from lab.model.outside import RESOLVER, OutsideHost
+from lab.model.outside import OTHER_ADDRESS, RESOLVER, STRANGERS, OutsideHost
 from stack.network.model import (
     Blackhole,
     GatewayEndpointTarget,
@@ -32,20 +32,31 @@ from stack.network.model import (
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """`opens` is whether it is the first of its exchange, not the answer."""
+    """`opens` is whether it is the first of its exchange, not the answer. An echo has one number for both ports."""
 
     source: IPv4Address
     source_port: int
     destination: IPv4Address
     destination_port: int
     opens: bool = True
+    protocol: Protocol = "tcp"
 
     def answer(self) -> "Packet":
         """What the receiver sends back."""
-        return Packet(self.destination, self.destination_port, self.source, self.source_port, opens=False)
+        return Packet(
+            self.destination, self.destination_port, self.source, self.source_port, opens=False, protocol=self.protocol
+        )
 
-    def ends(self) -> tuple[IPv4Address, int, IPv4Address, int]:
-        return self.source, self.source_port, self.destination, self.destination_port
+    @property
+    def may_open(self) -> bool:
+        """Whether it can be taken for the first of its exchange, as every datagram of UDP can."""
+        return self.opens or self.protocol == "udp"
+
+    def ends(self) -> "Ends":
+        return self.protocol, self.source, self.source_port, self.destination, self.destination_port
+
+
+type Ends = tuple[Protocol, IPv4Address, int, IPv4Address, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Oracle:
     def judge(self, attempt: ConnectionAttempt) -> PacketResult:
         walk = _Walk(self._network, self._outside)
         source = attempt.spoofed_source or walk.address_of(attempt.source)
-        opening = Packet(source, attempt.source_port, attempt.destination, attempt.port)
+        opening = Packet(source, attempt.source_port, attempt.destination, attempt.port, protocol=attempt.protocol)
         direction: Literal["out", "back"] = "out"
         try:
             there = walk.send(attempt.source, opening)
@@ -85,6 +96,8 @@ class Oracle:
             return Died(
                 checkpoint=refused.checkpoint, resource=refused.resource, detail=refused.detail, direction=direction
             )
+        if home.host == attempt.source and home.packet.source != attempt.destination:
+            return Died(checkpoint=Checkpoint.TRACKING, resource=STRANGERS, detail=OTHER_ADDRESS, direction="back")
         if home != Reached(attempt.source, opening.answer()):
             return Unexplained(reason=f"the answer came to {home.host} as {home.packet}")
         return Arrived(seen_as=there.packet.source)
@@ -97,8 +110,8 @@ class _Walk:
 
     network: Network
     outside: tuple[OutsideHost, ...]
-    tracked: set[tuple[IPv4Address, int, IPv4Address, int]] = field(default_factory=set)
-    translated: dict[tuple[str, tuple[IPv4Address, int, IPv4Address, int]], Packet] = field(default_factory=dict)
+    tracked: set[Ends] = field(default_factory=set)
+    translated: dict[tuple[str, Ends], Packet] = field(default_factory=dict)
 
     # ---- Who is where
 
@@ -130,6 +143,8 @@ class _Walk:
                 return self.from_corporate(packet)
             case "service":
                 return self.from_service(outside, packet)
+            case "anywhere":
+                return self.from_anywhere(packet)
 
     # ---- Inside of the VPC
 
@@ -143,7 +158,7 @@ class _Walk:
 
     def at_resolver(self, packet: Packet) -> Reached:
         """Neither network ACLs nor security groups filter what goes to the resolver, which answers DNS alone."""
-        if packet.destination_port != 53:
+        if packet.destination_port != 53 or packet.protocol == "icmp":
             _refuse(Checkpoint.RESOLVER, self.network.vpc, "it answers DNS on port 53 alone")
         self.tracked.add(packet.ends())
         return Reached(RESOLVER, packet)
@@ -239,12 +254,12 @@ class _Walk:
             self.ask_nacl(entered, packet, egress=False)
         if packet.answer().ends() in self.tracked:
             return
-        if not packet.opens:
+        if not packet.may_open:
             _refuse(Checkpoint.TRACKING, self.network.vpc, "it belongs to no connection")
         if isinstance(sender, Interface):
-            self.ask_groups(sender, packet.destination, packet.destination_port, egress=True)
+            self.ask_groups(sender, packet.destination, packet, egress=True)
         if receiver is not None:
-            self.ask_groups(receiver, packet.source, packet.destination_port, egress=False)
+            self.ask_groups(receiver, packet.source, packet, egress=False)
         self.tracked.add(packet.ends())
 
     def ask_nacl(self, subnet: str, packet: Packet, *, egress: bool) -> None:
@@ -257,25 +272,23 @@ class _Walk:
         fitting: Sequence[NaclEntry] = [
             entry
             for entry in nacl.entries
-            if entry.egress == egress
-            and far_end in entry.cidr
-            and _covers(entry.protocol, entry.first_port, entry.last_port, packet.destination_port)
+            if entry.egress == egress and far_end in entry.cidr and _covers(entry, packet)
         ]
         first = min(fitting, key=lambda entry: entry.number, default=None)
         if first is None or not first.allow:
             checkpoint = Checkpoint.NACL_OUT if egress else Checkpoint.NACL_IN
             _refuse(checkpoint, nacl.id, "no entry allows it" if first is None else first.id)
 
-    def ask_groups(self, interface: Interface, peer: IPv4Address, port: int, *, egress: bool) -> None:
+    def ask_groups(self, interface: Interface, peer: IPv4Address, packet: Packet, *, egress: bool) -> None:
         """One rule of one group is enough. A group as peer stands for the private addresses of its members."""
         groups = [group for group in self.network.security_groups if group.id in interface.security_groups]
         rules = [rule for group in groups for rule in (group.egress if egress else group.ingress)]
-        if not any(self.allows(rule, peer, port) for rule in rules):
+        if not any(self.allows(rule, peer, packet) for rule in rules):
             checkpoint = Checkpoint.GROUP_OUT if egress else Checkpoint.GROUP_IN
             _refuse(checkpoint, ", ".join(group.id for group in groups), "no rule allows it")
 
-    def allows(self, rule: Rule, peer: IPv4Address, port: int) -> bool:
-        if not _covers(rule.protocol, rule.first_port, rule.last_port, port):
+    def allows(self, rule: Rule, peer: IPv4Address, packet: Packet) -> bool:
+        if not _covers(rule, packet):
             return False
         if not isinstance(rule.peer, str):
             return peer in rule.peer
@@ -293,7 +306,7 @@ class _Walk:
             return self.from_nat(nat, replace(packet, destination=opening.source))
         if packet.destination == nat.address or (packet.destination in _public(nat) and nat.subnet is None):
             _refuse(Checkpoint.NAT, nat.id, "it takes no connections")
-        if not packet.opens:
+        if not packet.may_open:
             _refuse(Checkpoint.NAT, nat.id, "it belongs to no connection that it translates")
         sent = replace(packet, source=self.own_address(nat, packet))
         self.translated[nat.id, sent.answer().ends()] = packet
@@ -348,7 +361,7 @@ class _Walk:
     def at_vpn(self, packet: Packet) -> Reached:
         gateway = self.network.vpn.gateway if self.network.vpn else ""
         for host in self.outside:
-            if host.address == packet.destination and host.place == "corporate":
+            if host.address == packet.destination and host.place in {"corporate", "anywhere"}:
                 return Reached(host.name, packet)
         _refuse(Checkpoint.VPN, gateway, "no corporate host has this address")
 
@@ -361,6 +374,12 @@ class _Walk:
             _refuse(Checkpoint.RESOLVER, self.network.vpc, "it answers those inside of the VPC alone")
         return self.into_vpc(packet)
 
+    def from_anywhere(self, packet: Packet) -> Reached:
+        """Who may be behind the VPN as well as on the internet sends to private addresses through the VPN."""
+        if self.network.vpn is not None and packet.destination in self.network.cidr:
+            return self.from_corporate(packet)
+        return self.on_internet(packet)
+
     def from_service(self, service: OutsideHost, packet: Packet) -> Reached:
         """A service behind a gateway endpoint answers private addresses through it."""
         if service.endpoint is not None and packet.destination in self.network.cidr:
@@ -368,8 +387,12 @@ class _Walk:
         return self.on_internet(packet)
 
 
-def _covers(protocol: str, first_port: int, last_port: int, port: int) -> bool:
-    return protocol == "any" or (protocol == "tcp" and first_port <= port <= last_port)
+def _covers(rule: Rule | NaclEntry, packet: Packet) -> bool:
+    """An echo has no ports, and rules for ICMP are for all of its types."""
+    if rule.protocol == "any":
+        return True
+    in_range = packet.protocol == "icmp" or rule.first_port <= packet.destination_port <= rule.last_port
+    return rule.protocol == packet.protocol and in_range
 
 
 def _public(nat: NatGateway) -> frozenset[IPv4Address]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from lab.kernel.apply import applied
-from lab.kernel.probe import TIMEOUT_SECONDS, attempts, probe
+from lab.kernel.probe import TIMEOUT_SECONDS, Tried, attempts, probe
 from lab.model.attempts import ConnectionAttempt, PacketResult
+from lab.model.classes import everywhere
 from lab.model.outside import standard_outside
 from lab.oracle import Oracle
 from lab.plan.build import plan
@@ -41,11 +42,12 @@ def compare(
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[dict[ConnectionAttempt, PacketResult], tuple[Disagreement, ...]]:
     """What the packets say, and where the oracle says something else. `tried` defaults to all attempts worth making."""
-    made = plan(network) if mutate is None else mutate(plan(network))
+    around = everywhere(network, standard_outside(network))
+    made = plan(network, around) if mutate is None else mutate(plan(network, around))
     tried = worth_trying(made) if tried is None else tried
     with applied(made) as lab:
         packets = probe(lab, tried, timeout_seconds=timeout_seconds)
-    oracle = Oracle(network, standard_outside(network))
+    oracle = Oracle(network, around)
     judged = {attempt: oracle.judge(attempt) for attempt in tried}
     return packets, tuple(
         Disagreement(attempt=attempt, oracle=judged[attempt], packets=packets[attempt])
@@ -54,9 +56,15 @@ def compare(
     )
 
 
+def senders(network: Network) -> frozenset[str]:
+    """The names of all hosts that attempts may start at."""
+    outside = everywhere(network, standard_outside(network))
+    return frozenset((*(interface.id for interface in network.interfaces), *(host.name for host in outside)))
+
+
 def worth_trying(made: Plan, seed: int = 0) -> tuple[ConnectionAttempt, ...]:
     """From every host to every address of every other one, and to two that nobody has."""
-    pairs = list(_pairs(made.hosts))
+    pairs: list[Tried] = list(_pairs(made.hosts))
     if len(pairs) > MOST_ATTEMPTS:
         pairs = random.Random(seed).sample(pairs, MOST_ATTEMPTS)  # noqa: S311 (chance, not secrets)
     honest = attempts(pairs)
@@ -77,13 +85,17 @@ def _spoofed(made: Plan, honest: Sequence[ConnectionAttempt]) -> Iterator[Connec
         )
 
 
-def _pairs(hosts: Iterable[Host]) -> Iterator[tuple[str, IPv4Address, int]]:
+def _pairs(hosts: Iterable[Host]) -> Iterator[Tried]:
     for source in hosts:
         if not source.sends:
             continue
         for host in hosts:
+            if source.shares and host.shares:
+                continue  # the strangers are one namespace
             for address in host.addresses:
                 if address != source.addresses[0]:
                     yield from ((source.name, address, port) for port in (*PORTS, *host.listens[:1]))
+                    yield source.name, address, 443, "udp"
+                    yield source.name, address, 0, "icmp"
         yield source.name, NOBODY_INSIDE, 443
         yield source.name, NOBODY_OUTSIDE, 443

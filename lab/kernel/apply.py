@@ -57,11 +57,9 @@ class PacketRecord:
 class Lab:
     """A plan that has been applied. Ids of interfaces and names of hosts outside are the names of its namespaces."""
 
-    def __init__(
-        self, plan: Plan, namespaces: Mapping[str, int], causes: Mapping[str, tuple[FilterCause, ...]]
-    ) -> None:
+    def __init__(self, plan: Plan, namespaces: dict[str, int], causes: Mapping[str, tuple[FilterCause, ...]]) -> None:
         self.plan = plan
-        self.namespaces = namespaces
+        self.namespaces = namespaces | {host.name: namespaces[host.shares] for host in plan.hosts if host.shares}
         self._causes = causes
 
     @contextmanager

@@ -6,10 +6,14 @@ from typing import Literal
 
 from lab.model.checkpoints import Checkpoint
 
+type Protocol = Literal["tcp", "udp", "icmp"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionAttempt:
-    """A TCP connection from a host to an address. `source_port` is unique in one lab.
+    """A TCP connection from a host to an address, or a question with its answer by UDP, or an echo by ICMP.
+
+    `source_port` is unique in one lab; an echo has it as its identifier, and no `port`.
 
     `spoofed_source` is the address that the host sends from instead of its own; None for its own.
     """
@@ -19,6 +23,7 @@ class ConnectionAttempt:
     port: int
     source_port: int
     spoofed_source: IPv4Address | None = None
+    protocol: Protocol = "tcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

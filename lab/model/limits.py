@@ -7,7 +7,7 @@ LIMITS: tuple[str, ...] = (
     "The VPN is a plain link without IPsec, IKE, BGP or fail-over between tunnels; propagated routes are assumed.",
     "The resolver at VPC+2 bypasses every filter, as on AWS: DNS queries leave even a VPC without internet access.",
     "The other link-local services (instance metadata, time, DHCP) are absent.",
-    "Hosts outside of the VPC use their own addresses; spoofed corporate addresses are not tried.",
+    "Hosts outside of the VPC use their own addresses. Behind the VPN any address may be, and each is answered there.",
     "NAT gateways preserve ports and have no limits: no 55,000 connections per destination, no idle time-outs.",
     "A regional NAT gateway serves exactly the zones that it has addresses in, and does not expand to others.",
     "A zone is only a name: its latency is not modelled, and its failure only as the loss of resources.",
@@ -21,5 +21,5 @@ LIMITS: tuple[str, ...] = (
     "API Gateway, SQS, Secrets Manager, SSM and S3 are emulated, by moto in part; request signatures are not checked.",
     "One certificate authority stands in for Amazon's and all public ones.",
     "Functions outside of the VPC, and the agent that opens sessions on the bastion, do not run.",
-    "Probes are TCP over IPv4. Rules for UDP and ICMP are applied, but only the proofs that run programs use them.",
+    "Probes are TCP, UDP and echoes by ICMP, over IPv4. Other protocols are not tried.",
 )

@@ -7,18 +7,21 @@ from typing import Literal
 from stack.network.model import Network
 
 RESOLVER = "resolver"
+STRANGERS = "strangers"  # who may be anywhere
+OTHER_ADDRESS = "the answer comes from another address than was asked"  # so the connection does not open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideHost:
     """A host that is not in the VPC: on the internet, in the corporate network, or a service behind a gateway endpoint.
 
-    `endpoint` is the id of the gateway endpoint for a service, which stands on the internet too.
+    `endpoint` is the id of the gateway endpoint for a service, which stands on the internet too. One of the place
+    "anywhere" is reached on the internet and, where there is a VPN, through it: it is whoever a route leads to.
     """
 
     name: str
     address: IPv4Address
-    place: Literal["internet", "corporate", "service"]
+    place: Literal["internet", "corporate", "service", "anywhere"]
     endpoint: str | None = None
     listens: tuple[int, ...] = (443,)
 

@@ -6,7 +6,7 @@ Pure: nothing is made here. Each rule of AWS that a function follows is named wi
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from lab.model.outside import RESOLVER, OutsideHost, standard_outside
+from lab.model.outside import RESOLVER, STRANGERS, OutsideHost, standard_outside
 from lab.plan import filters
 from lab.plan.devices import Devices
 from lab.plan.parts import (
@@ -57,6 +57,7 @@ def plan(network: Network, outside: Iterable[OutsideHost] | None = None) -> Plan
     _nat_gateways(draft, network, devices)
     _vpn(draft, network, devices, around)
     _services(draft, network, devices, around)
+    _strangers(draft, network, around)
     draft.rulesets += filters.rulesets(network, devices, around)
     return draft.finish()
 
@@ -260,3 +261,26 @@ def _services(draft: Draft, network: Network, devices: Devices, around: tuple[Ou
             if host.endpoint is not None:
                 _attach(draft, devices.services[host.endpoint], host.name, "endpoint")
                 draft.route(host.name, network.cidr, "endpoint", ROUTER_ADDRESS)
+
+
+def _strangers(draft: Draft, network: Network, around: tuple[OutsideHost, ...]) -> None:
+    """All hosts that may be anywhere are one namespace with their addresses, on the internet and behind the VPN.
+
+    They answer the VPC's private addresses through the VPN, by which alone those can have reached them.
+    """
+    hosts = [host for host in around if host.place == "anywhere"]
+    if not hosts:
+        return
+    addresses = [host.address for host in hosts]
+    draft.namespace(STRANGERS, forwards=False)
+    _at_internet(draft, STRANGERS, STRANGERS, "eth0", *addresses)
+    if network.vpn is not None:
+        draft.link(VPN, STRANGERS, STRANGERS, "vpn")
+        draft.address(VPN, STRANGERS, VPN_ADDRESS)
+        draft.route(STRANGERS, network.cidr, "vpn", VPN_ADDRESS)
+        for address in addresses:
+            draft.route(VPN, alone(address), STRANGERS)
+    draft.hosts += [
+        Host(name=host.name, addresses=(host.address,), listens=host.listens, sends=True, shares=STRANGERS)
+        for host in hosts
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from lab.model.checkpoints import Checkpoint
-from lab.model.outside import RESOLVER, OutsideHost
+from lab.model.outside import OTHER_ADDRESS, RESOLVER, STRANGERS, OutsideHost
 from lab.plan.devices import Devices
 from lab.plan.parts import INTERNET, NOWHERE, ROUTER, VPN, Chain, FilterCause, FilterRule, NamedSet, Ruleset
 from lab.plan.validation import effective_routes, resolver_address
@@ -40,6 +40,8 @@ def rulesets(network: Network, devices: Devices, around: tuple[OutsideHost, ...]
         yield _zonal(nat) if nat.subnet is not None else _regional(network, nat)
     if network.vpn is not None:
         yield _vpn(network, network.vpn.gateway)
+    if any(host.place == "anywhere" for host in around):
+        yield _strangers()
 
 
 def refuse(match: str, checkpoint: Checkpoint, resource: str, detail: str) -> FilterRule:
@@ -429,4 +431,15 @@ def _vpn(network: Network, gateway: str) -> Ruleset:
             ),
             Chain(name="forward", hook=_ROUTED_ON, filters=forward),
         ),
+    )
+
+
+# ---- Who may be anywhere
+
+
+def _strangers() -> Ruleset:
+    """Who asked through the VPN takes no answer from the internet: a connection has the same two ends both ways."""
+    strange = refuse("ct state invalid", Checkpoint.TRACKING, STRANGERS, OTHER_ADDRESS)
+    return Ruleset(
+        namespace=STRANGERS, sets=(), chains=(Chain(name="to_itself", hook=_FOR_ITSELF, filters=(strange,)),)
     )

@@ -144,12 +144,16 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A namespace that programs run in or packets are sent to. `addresses` are all by which others may try it."""
+    """A namespace that programs run in or packets are sent to. `addresses` are all by which others may try it.
+
+    `shares` is the namespace of one that has none of its own; it sends from its only address.
+    """
 
     name: str
     addresses: tuple[IPv4Address, ...]
     listens: tuple[int, ...]
     sends: bool  # whether attempts start here
+    shares: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

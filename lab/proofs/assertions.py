@@ -6,18 +6,42 @@ An Assertion is a sentence with the connections to try and what must become of t
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
+from lab.model.attempts import Protocol
 from lab.model.case import Case
 from lab.model.checkpoints import Checkpoint
+from lab.model.classes import AddressClass, PortClass, addresses_of, kinds_of_hosts, port_classes, strangers
 from lab.model.outside import OutsideHost
 from lab.model.world import ATTACKER, DEVELOPER, PARTNER, world
 from stack.network.model import Interface, InterfaceKind, Network
 
 SERVICES = ("execute-api", "secretsmanager", "sqs")  # which some design reaches at an endpoint
+PARTNER_PORTS = (80, 443, 8080, 8443)  # those that deliveries may go to (src/runtime/settings.py, allowed_ports)
+TOLD_APART = (22, 5432, *PARTNER_PORTS)  # ports that sentences are about
+NAMED_RANGES = ("CorporateCidr", "AllowedPrivateCidrs", "DeveloperCidr")  # parameters that say who is let in or out
+NOBODY = "nobody"
 NEWCOMER = "newcomer"  # the owner of interfaces that a proof adds to see what a stranger in the VPC can do
 
-type ConnectionSpec = tuple[str, IPv4Address, int]
+type ConnectionSpec = tuple[str, IPv4Address, int] | tuple[str, IPv4Address, int, Protocol]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Some classes of ports (lab/model/classes.py), under the name that sentences use for them."""
+
+    name: str
+    classes: tuple[PortClass, ...]
+
+    def but(self, *ports: int) -> "Ports":
+        """All of them but those of the TCP ports."""
+        kept = tuple(known for known in self.classes if known.protocol != "tcp" or known.member not in ports)
+        return Ports(name=f"{self.name} but {', '.join(map(str, ports))}", classes=kept)
+
+    def only(self, *ports: int) -> "Ports":
+        """Those of the TCP ports."""
+        kept = tuple(known for known in self.classes if known.protocol == "tcp" and known.member in ports)
+        return Ports(name=_ports(ports), classes=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +67,39 @@ class Assertion:
     checkpoint: Checkpoint | None = None
     answer: bool = False
     ledger: Ledger | None = None
+    by_class: bool = False  # its connections stand for classes of addresses or ports: the picture leaves them out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostGroup:
-    """Some hosts, under the name that sentences use for them. `addresses` are those by which others try them."""
+    """Some hosts, under the name that sentences use for them. `addresses` are those by which others try them.
+
+    `by_class`: they stand for classes of addresses.
+    """
 
     name: str
     hosts: tuple[str, ...]
     addresses: tuple[tuple[str, IPv4Address], ...] = ()  # (host, address)
     is_singular: bool = True
+    by_class: bool = False
 
-    def reaches(self, other: "HostGroup", *ports: int, seen_as: Iterable[IPv4Address] | None = None) -> Assertion:
+    def reaches(
+        self, other: "HostGroup", *ports: int | Ports, seen_as: Iterable[IPv4Address] | None = None
+    ) -> Assertion:
         """Each of us opens a connection to each of them, seen as one of `seen_as` where those are given."""
         known = None if seen_as is None else frozenset(seen_as)
         shown = "" if known is None else f" as {_listed(known)}"
         sentence = f"{self.name} {'reaches' if self.is_singular else 'reach'} {other.name} on {_ports(ports)}{shown}"
-        return Assertion(sentence=sentence, connections=self._connections(other, ports), arrives=True, seen_as=known)
+        return Assertion(
+            sentence=sentence,
+            connections=self._connections(other, ports),
+            arrives=True,
+            seen_as=known,
+            by_class=self._by_class(other, ports),
+        )
 
     def cannot_reach(
-        self, other: "HostGroup", *ports: int, checkpoint: Checkpoint | None = None, answer: bool = False
+        self, other: "HostGroup", *ports: int | Ports, checkpoint: Checkpoint | None = None, answer: bool = False
     ) -> Assertion:
         """No connection from us to any of them opens, and there is a record of where each one died."""
         where = "" if checkpoint is None else f": {'the answer' if answer else 'it'} dies at the {checkpoint}"
@@ -73,7 +110,11 @@ class HostGroup:
             arrives=False,
             checkpoint=checkpoint,
             answer=answer,
+            by_class=self._by_class(other, ports),
         )
+
+    def _by_class(self, other: "HostGroup", ports: Iterable[int | Ports]) -> bool:
+        return self.by_class or other.by_class or any(isinstance(some, Ports) for some in ports)
 
     @property
     def privately(self) -> "HostGroup":
@@ -103,12 +144,13 @@ class HostGroup:
             is_singular=False,
         )
 
-    def _connections(self, other: "HostGroup", ports: Iterable[int]) -> tuple[ConnectionSpec, ...]:
+    def _connections(self, other: "HostGroup", ports: Iterable[int | Ports]) -> tuple[ConnectionSpec, ...]:
+        services = [service for some in ports for service in _services(some)]
         return tuple(
-            (host, address, port)
+            (host, address, port) if protocol == "tcp" else (host, address, port, protocol)
             for host in self.hosts
             for owner, address in other.addresses
-            for port in ports
+            for port, protocol in services
             if owner != host
         )
 
@@ -119,15 +161,17 @@ class ObservingHost(HostGroup):
 
     everyone: HostGroup = field(default_factory=lambda: HostGroup(name="nobody", hosts=()))
 
-    def sees_only(self, addresses: Iterable[IPv4Address], *ports: int) -> Assertion:
+    def sees_only(self, addresses: Iterable[IPv4Address], *ports: int | Ports) -> Assertion:
         """Every caller, on any of the ports, is seen as one of `addresses`, which the gateway's ledger confirms."""
         known = frozenset(addresses)
+        where = f" on {_ports(ports)}" if ports else ""
         return Assertion(
-            sentence=f"{self.name} sees only {_listed(known)}, whoever connects from the VPC",
+            sentence=f"{self.name} sees only {_listed(known)}, whoever connects from the VPC{where}",
             connections=self.everyone._connections(self, ports or (443,)),
             arrives=None,
             seen_as=known,
             ledger=Ledger(to=frozenset(address for _, address in self.addresses), only=known),
+            by_class=self._by_class(self, ports),
         )
 
 
@@ -139,6 +183,7 @@ def union(name: str, groups: Iterable[HostGroup]) -> HostGroup:
         hosts=tuple(dict.fromkeys(host for group in members for host in group.hosts)),
         addresses=tuple(dict.fromkeys(pair for group in members for pair in group.addresses)),
         is_singular=False,
+        by_class=any(group.by_class for group in members),
     )
 
 
@@ -151,6 +196,93 @@ class Scenario:
         self.network = network or case.network
         self.lost_zone = lost_zone
         self.world = world(self.network, case.parameters)
+
+    # ---- all addresses and ports, in classes
+
+    @cached_property
+    def address_classes(self) -> tuple[AddressClass, ...]:
+        """What the network tells apart, and what the parameters do."""
+        return addresses_of(self.network, self.world, apart=self._ranges(*NAMED_RANGES))
+
+    @cached_property
+    def around(self) -> tuple[OutsideHost, ...]:
+        """All hosts outside of the VPC: those with a name, and a stranger for each class of addresses."""
+        return (*self.world, *strangers(self.network, self.address_classes, self.world))
+
+    @cached_property
+    def every_port(self) -> Ports:
+        classes = port_classes(self.network, apart=[(port, port) for port in TOLD_APART])
+        return Ports(name="every port", classes=classes)
+
+    @cached_property
+    def strangers(self) -> ObservingHost:
+        """Whoever is not in a range that the parameters name, on the internet or behind the VPN."""
+        wanted = "any other address outside of the VPC"
+        return self._strangers(wanted, lambda address: not self._is_named(address))
+
+    @cached_property
+    def corporate_strangers(self) -> ObservingHost:
+        """Other addresses of the corporate network."""
+        named = self._ranges("CorporateCidr")
+        return self._strangers("any other corporate address", lambda address: _is_in(address, named))
+
+    @cached_property
+    def developer_strangers(self) -> ObservingHost:
+        """Other addresses of developers."""
+        named = self._ranges("DeveloperCidr")
+        return self._strangers("any other address in DeveloperCidr", lambda address: _is_in(address, named))
+
+    @cached_property
+    def named_strangers(self) -> HostGroup:
+        """Other addresses in the ranges that the parameters name."""
+        return self._strangers("other addresses in ranges that the parameters name", self._is_named)
+
+    @cached_property
+    def all_outside(self) -> HostGroup:
+        """Whoever is outside of the VPC, services behind gateway endpoints too."""
+        outside = [self._outside("", place, is_singular=False) for place in ("internet", "corporate", "service")]
+        return union("anyone outside of the VPC", [*outside, self.strangers, self.named_strangers])
+
+    @cached_property
+    def nobody(self) -> HostGroup:
+        """One address of each class in the VPC that no interface has."""
+        members = [found.member for found in self.address_classes if found.member is not None]
+        free = tuple((NOBODY, member) for member in members if member in self.network.cidr)
+        return HostGroup(name="an address of the VPC that nobody has", hosts=(), addresses=free, by_class=True)
+
+    def expected_at(self, found: AddressClass) -> str:
+        """What the proofs demand of a class of addresses; empty for one that is left out."""
+        if found.member is None:
+            return ""
+        if found.member in self.network.cidr:
+            return "nobody answers"
+        named = [name for name in NAMED_RANGES if _is_in(found.member, self._ranges(name))]
+        if named:
+            return f"as the parameters say: {', '.join(named)}"
+        return f"opens nothing in the VPC, and sees {_listed(self.published)} on ports of partners"
+
+    def _is_named(self, address: IPv4Address) -> bool:
+        return _is_in(address, self._ranges(*NAMED_RANGES))
+
+    @cached_property
+    def kinds(self) -> HostGroup:
+        """One interface of each kind of hosts in the VPC that nothing tells apart."""
+        alike = {interface.id for interface in kinds_of_hosts(self.network)}
+        return self._inside("anyone in the VPC", lambda interface: interface.id in alike)
+
+    def _strangers(self, name: str, wanted: Callable[[IPv4Address], bool]) -> ObservingHost:
+        hosts = [host for host in self.around if host.place == "anywhere" and wanted(host.address)]
+        return ObservingHost(
+            name=name,
+            hosts=tuple(host.name for host in hosts),
+            addresses=tuple(pair for host in hosts for pair in _pair(host)),
+            by_class=True,
+            everyone=self.kinds,
+        )
+
+    def _ranges(self, *names: str) -> tuple[IPv4Network, ...]:
+        texts = [text for name in names for text in self.parameters.get(name, "").split(",")]
+        return tuple(IPv4Network(text.strip(), strict=False) for text in texts if text.strip())
 
     # ---- outside
 
@@ -304,12 +436,24 @@ def _addresses(interface: Interface) -> tuple[IPv4Address, ...]:
     return (interface.address,) if interface.public_address is None else (interface.address, interface.public_address)
 
 
+def _is_in(address: IPv4Address, ranges: Iterable[IPv4Network]) -> bool:
+    return any(address in cidr for cidr in ranges)
+
+
+def _services(ports: int | Ports) -> Iterable[tuple[int, Protocol]]:
+    if isinstance(ports, Ports):
+        return [(known.member, known.protocol) for known in ports.classes]
+    return [(ports, "tcp")]
+
+
 def _pair(host: OutsideHost) -> tuple[tuple[str, IPv4Address], ...]:
     return ((host.name, host.address),)
 
 
-def _ports(ports: Sequence[int]) -> str:
-    return f"port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))}"
+def _ports(ports: Sequence[int | Ports]) -> str:
+    named = [some.name for some in ports if isinstance(some, Ports)]
+    single = [str(some) for some in ports if not isinstance(some, Ports)]
+    return ", ".join([*named, *([f"port{'s' if len(single) > 1 else ''} {', '.join(single)}"] if single else [])])
 
 
 def _listed(addresses: Iterable[IPv4Address]) -> str:

@@ -6,12 +6,12 @@ function with @proof below: see docs/lab.md, "Add a proof".
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import Plan
 from lab.proofs import mutations
-from lab.proofs.assertions import Assertion, HostGroup, Scenario
+from lab.proofs.assertions import PARTNER_PORTS, Assertion, HostGroup, Scenario, union
 from lab.proofs.mutations import Mutation, description_of
 from stack.capabilities import Capabilities, capabilities
 from stack.functions import CALLERS, DATABASE_USERS, STAY_INSIDE
@@ -113,6 +113,10 @@ def has_internet(lab: Scenario) -> str | None:
     return "the design has a way to the internet" if promised(lab).has_internet else None
 
 
+def has_public_database(lab: Scenario) -> str | None:
+    return "the design leads from the database to developers" if promised(lab).public_database else None
+
+
 def has_no_vpn(lab: Scenario) -> str | None:
     return None if promised(lab).has_vpn else "the design has no VPN"
 
@@ -152,6 +156,16 @@ def newcomers(network: Network) -> Sequence[Assumption]:
     )
 
 
+def with_listeners_all_around(network: Network) -> Sequence[Assumption]:
+    changed = mutations.with_listeners_all_around(network)
+    return (Assumption(description=description_of(mutations.with_listeners_all_around), network=changed),)
+
+
+def database_may_call(network: Network) -> Sequence[Assumption]:
+    changed = mutations.database_calls_out(network)
+    return (Assumption(description=description_of(mutations.database_calls_out), network=changed),)
+
+
 def one_protection_left(network: Network) -> Sequence[Assumption]:
     return tuple(Assumption(description=opened, network=changed) for opened, changed in mutations.all_but_one(network))
 
@@ -179,12 +193,36 @@ def only_its_users_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     yield lab.internet.cannot_reach(lab.database, POSTGRESQL)
     nobody_else = lab.everyone.without(lab.internet, functions, *people(lab), name="everyone else (inside, corporate)")
     yield nobody_else.cannot_reach(lab.database, POSTGRESQL)
+    yield lab.strangers.cannot_reach(lab.database, lab.every_port)
+    if lab.parameters.get("CorporateDatabaseAccess") != "yes" and lab.corporate_strangers.hosts:
+        yield lab.corporate_strangers.cannot_reach(lab.database, lab.every_port)
+    if lab.developer in people(lab):
+        yield lab.developer_strangers.reaches(lab.database.publicly, lab.every_port.only(POSTGRESQL))
 
 
-@proof(1, mutations.database_listens_to_all_ports)
+@proof(1, mutations.database_listens_to_all_ports, mutations.database_listens_to_all_protocols)
 def the_database_has_no_other_port(lab: Scenario) -> Iterator[Assertion]:
-    """The database can be reached on no port but 5432, by its users neither."""
+    """The database can be reached on no port but 5432, by its users neither, and by no protocol but TCP."""
     yield lab.everyone.cannot_reach(lab.database, SSH, HTTPS)
+    everybody = union("anyone inside or outside of the VPC", [lab.everyone, lab.named_strangers, lab.strangers])
+    yield everybody.cannot_reach(lab.database, lab.every_port.but(POSTGRESQL))
+
+
+@proof(1, mutations.database_calls_out, assuming=with_listeners_all_around)
+def the_database_calls_nobody(lab: Scenario) -> Iterator[Assertion]:
+    """The database opens no connection, whatever its routes and access lists allow and whoever would answer it."""
+    listeners = union("anyone who would answer", [lab.newcomers, lab.partner, lab.strangers, lab.named_strangers])
+    yield lab.database.cannot_reach(listeners, lab.every_port, checkpoint=Checkpoint.GROUP_OUT)
+
+
+@proof(1, mutations.database_led_out, assuming=database_may_call, unless=has_public_database)
+def the_database_has_no_way_out(lab: Scenario) -> Iterator[Assertion]:
+    """The database's subnets lead to nobody outside of the VPC who may not open it, whatever its group allows."""
+    let_in = people(lab)
+    if lab.corporate in let_in:
+        let_in += [lab.corporate_strangers]
+    others = lab.all_outside.without(*let_in, name="anyone outside of the VPC who may not open it")
+    yield lab.database.cannot_reach(others, lab.every_port)
 
 
 @proof(1, mutations.everything_opened, assuming=one_protection_left)
@@ -197,28 +235,66 @@ def one_protection_is_enough(lab: Scenario) -> Iterator[Assertion]:
 def a_newcomer_cannot_open_the_database(lab: Scenario) -> Iterator[Assertion]:
     """Whoever is put into any subnet of the VPC cannot open the database by standing there."""
     yield lab.newcomers.cannot_reach(lab.database, POSTGRESQL)
+    yield lab.newcomers.cannot_reach(lab.database, lab.every_port)
 
 
 # ---- 2. The fixed address
 
 
-@proof(2, mutations.unpublished_address, mutations.straight_to_the_gateway, unless=has_no_internet)
+@proof(
+    2,
+    mutations.unpublished_address,
+    mutations.straight_to_the_gateway,
+    mutations.functions_with_public_addresses,
+    mutations.a_range_led_to_the_vpn,
+    mutations.another_range_led_to_the_vpn,
+    unless=has_no_internet,
+)
 def partners_see_only_the_fixed_addresses(lab: Scenario) -> Iterator[Assertion]:
     """Those who may call partners reach them, and partners see the published addresses and no other."""
     yield lab.partner.sees_only(lab.published)
+    yield lab.partner.sees_only(lab.published, lab.every_port)
+    yield lab.strangers.sees_only(lab.published, lab.every_port)
     for zone in lab.network.zones:
         callers = lab.in_zone(lab.called("the functions that call out", CALLERS), zone)
         yield callers.reaches(lab.partner, HTTPS, seen_as=lab.published_in(zone))
-    yield lab.called("the functions that only use the database", STAY_INSIDE).cannot_reach(lab.partner, HTTPS)
+        yield callers.reaches(lab.strangers, HTTPS, seen_as=lab.published_in(zone))
+    stay = lab.called("the functions that only use the database", STAY_INSIDE)
+    yield stay.cannot_reach(lab.partner, HTTPS)
     yield lab.database.cannot_reach(lab.partner, HTTPS)
+    for group in (stay, lab.database):
+        yield group.cannot_reach(lab.all_outside, lab.every_port)
 
 
-@proof(2, mutations.everything_opened)
+@proof(2, mutations.functions_may_call_all_ports, unless=has_no_internet)
+def only_ports_of_partners_lead_out(lab: Scenario) -> Iterator[Assertion]:
+    """Nobody in the VPC reaches anyone outside on other ports than partners', by UDP or by ICMP."""
+    yield lab.kinds.cannot_reach(lab.all_outside, lab.every_port.but(*PARTNER_PORTS))
+
+
+@proof(2, mutations.everything_opened, mutations.database_listens_to_the_world)
 def the_internet_reaches_nothing(lab: Scenario) -> Iterator[Assertion]:
     """Nobody on the internet reaches anything in the VPC, the fixed addresses included."""
     yield lab.internet.cannot_reach(lab.inside, SSH, HTTPS, POSTGRESQL)
+    yield lab.internet.cannot_reach(lab.kinds, lab.every_port)
+    yield lab.strangers.cannot_reach(lab.kinds, lab.every_port)
     if promised(lab).has_internet:
         yield lab.internet.cannot_reach(lab.fixed_addresses, HTTPS, POSTGRESQL)
+        yield lab.strangers.cannot_reach(lab.fixed_addresses, lab.every_port)
+
+
+@proof(2, mutations.functions_listen, assuming=newcomers)
+def nobody_reaches_a_function(lab: Scenario) -> Iterator[Assertion]:
+    """Nobody, inside or outside of the VPC, opens a connection to a function, to the bastion or to a free address."""
+    alike = set(lab.kinds.hosts)
+    callers = union("a function or the bastion", [*lab.functions.values(), lab.bastion])
+    some = replace(callers, addresses=tuple(pair for pair in callers.addresses if pair[0] in alike))
+    everybody = union("anyone inside or outside", [lab.kinds, lab.named_strangers, lab.strangers, lab.corporate])
+    yield everybody.cannot_reach(some, lab.every_port)
+    yield everybody.cannot_reach(lab.nobody, lab.every_port)
+    for service, endpoint in lab.endpoints.items():
+        if endpoint.hosts and service != "execute-api":  # the private API is for callers in the VPC
+            yield lab.newcomers.cannot_reach(endpoint, lab.every_port)
 
 
 # ---- 3. A zone is lost
@@ -242,6 +318,7 @@ def a_lost_nat_leaves_the_other_zone_alone(lab: Scenario) -> Iterator[Assertion]
 def there_is_no_way_out(lab: Scenario) -> Iterator[Assertion]:
     """Nothing leaves the VPC for the internet, and the database still answers."""
     yield lab.nothing_leaves()
+    yield lab.kinds.cannot_reach(lab.strangers, lab.every_port)
     yield lab.called("the functions", DATABASE_USERS).reaches(lab.database.privately, POSTGRESQL)
 
 
@@ -265,9 +342,15 @@ def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
     if lab.parameters.get("CorporateDatabaseAccess") == "yes":
         yield lab.corporate.reaches(lab.database, POSTGRESQL)
         yield lab.corporate.cannot_reach(lab.database, SSH, HTTPS)
+        yield lab.corporate_strangers.reaches(lab.database, lab.every_port.only(POSTGRESQL))
         open_ones.append(lab.database)
     rest = lab.inside.without(*open_ones, name="anything else in the VPC")
     yield lab.corporate.cannot_reach(rest, SSH, HTTPS, POSTGRESQL)
+    corporate = union("any corporate address", [lab.corporate, lab.corporate_strangers])
+    yield corporate.cannot_reach(rest, lab.every_port)
+    for group in open_ones:
+        wanted = POSTGRESQL if group is lab.database else HTTPS
+        yield corporate.cannot_reach(group, lab.every_port.but(wanted))
 
 
 @proof(
@@ -276,6 +359,7 @@ def the_vpn_leads_to_what_it_should(lab: Scenario) -> Iterator[Assertion]:
 def the_vpn_leads_nowhere_beyond(lab: Scenario) -> Iterator[Assertion]:
     """The corporate network does not reach the internet by way of the VPC, nor the internet the corporate network."""
     yield lab.corporate.cannot_reach(lab.partner, HTTPS)
+    yield lab.corporate.cannot_reach(lab.partner, lab.every_port)
     yield lab.corporate.cannot_reach(lab.internet, HTTPS)
     yield lab.internet.cannot_reach(lab.corporate, HTTPS)
 

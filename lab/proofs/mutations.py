@@ -38,6 +38,7 @@ from stack.network.model import (
     Rule,
     SecurityGroup,
     Subnet,
+    Vpn,
     VpnTarget,
 )
 
@@ -126,7 +127,75 @@ def database_listens_to_all_ports(network: Network) -> Network | None:
     return _with_groups(network, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
 
 
+def database_listens_to_all_protocols(network: Network) -> Network | None:
+    """the database's group and ACL allow UDP and ICMP, and so do the groups of the functions"""
+    changed = acl_opened(network) or network
+    rules = tuple(
+        Rule(id=f"all of {protocol}", protocol=protocol, first_port=0, last_port=65535, peer=ANYWHERE)
+        for protocol in ("udp", "icmp")
+    )
+    users = _groups_of(changed, InterfaceKind.FUNCTION)
+    changed = _with_groups(changed, users, lambda group: replace(group, egress=(*group.egress, *rules)))
+    groups = _groups_of(changed, InterfaceKind.DATABASE)
+    return _with_groups(changed, groups, lambda group: replace(group, ingress=(*group.ingress, *rules)))
+
+
+def database_listens_to_the_world(network: Network) -> Network | None:
+    """the database's group and ACL allow all ports to the world, and it has a public address"""
+    groups = _groups_of(network, InterfaceKind.DATABASE)
+    rule = Rule(id="all to the world", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    changed = everything_opened(network) or network
+    return _with_groups(changed, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
+
+
+def database_led_out(network: Network) -> Network | None:
+    """the database's subnets are routed to the internet as the private ones are, and no network ACL filters them"""
+    given = acl_opened(gateway_given(network) or network) or network
+    private = next(subnet for subnet in given.subnets if subnet.role == "private")
+    out = next(
+        route
+        for table in given.route_tables
+        if table.id == private.route_table
+        for route in table.routes
+        if route.destination == ANYWHERE
+    )
+    tables = {_subnet(given, database).route_table for database in _databases(given)}
+    return _with_routes(
+        given, tables, lambda table: (*(route for route in table.routes if route.destination != ANYWHERE), out)
+    )
+
+
+def database_calls_out(network: Network) -> Network:
+    """the database's security group allows all outbound traffic"""
+    groups = _groups_of(network, InterfaceKind.DATABASE)
+    rule = Rule(id="all out", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    return _with_groups(network, groups, lambda group: replace(group, egress=(*group.egress, rule)))
+
+
+def functions_may_call_all_ports(network: Network) -> Network | None:
+    """the functions' security groups allow all outbound traffic"""
+    groups = _groups_of(network, InterfaceKind.FUNCTION)
+    rule = Rule(id="all out", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    return _with_groups(network, groups, lambda group: replace(group, egress=(*group.egress, rule)))
+
+
+def functions_listen(network: Network) -> Network | None:
+    """the functions' security groups allow the whole VPC, and each other"""
+    opened = functions_may_call_all_ports(network) or network
+    groups = _groups_of(network, InterfaceKind.FUNCTION)
+    rule = Rule(id="all in", protocol="any", first_port=0, last_port=65535, peer=network.cidr)
+    return _with_groups(opened, groups, lambda group: replace(group, ingress=(*group.ingress, rule)))
+
+
 # ---- Newcomers
+
+
+def with_listeners_all_around(network: Network) -> Network:
+    """each subnet has a newcomer who answers all, no network ACL filters, and the database has a public address"""
+    opened = with_newcomers(place_opened(network) or network)
+    opened = replace(opened, subnets=tuple(replace(subnet, nacl=None) for subnet in opened.subnets))
+    rule = Rule(id=f"{NEWCOMER} ingress", protocol="any", first_port=0, last_port=65535, peer=ANYWHERE)
+    return _with_groups(opened, {f"{NEWCOMER}'s group"}, lambda group: replace(group, ingress=(rule,)))
 
 
 def with_newcomers(network: Network) -> Network:
@@ -175,6 +244,28 @@ def straight_to_the_gateway(network: Network) -> Network | None:
         return None
     tables = {subnet.route_table for subnet in network.subnets if subnet.role == "private"}
     return _with_routes(network, tables, lambda table: _led_to_gateway(table, network))
+
+
+def a_range_led_to_the_vpn(network: Network) -> Network | None:
+    """the private subnets are routed to a VPN gateway for 55.0.0.0/8, a public range"""
+    return _led_to_a_vpn(network, IPv4Network("55.0.0.0/8"))
+
+
+def another_range_led_to_the_vpn(network: Network) -> Network | None:
+    """the private subnets are routed to a VPN gateway for 54.0.0.0/8, where services of AWS are"""
+    return _led_to_a_vpn(network, IPv4Network("54.0.0.0/8"))
+
+
+def _led_to_a_vpn(network: Network, cidr: IPv4Network) -> Network:
+    vpn = network.vpn or Vpn(
+        gateway="a VPN gateway that was added",
+        connection="a VPN connection that was added",
+        customer_address=IPv4Address("192.0.2.255"),
+        corporate=(),
+    )
+    private = {subnet.route_table for subnet in network.subnets if subnet.role == "private"}
+    led = Route(id="a route that was added", destination=cidr, target=VpnTarget(gateway=vpn.gateway))
+    return replace(_with_routes(network, private, lambda table: (*table.routes, led)), vpn=vpn)
 
 
 def functions_with_public_addresses(network: Network) -> Network | None:

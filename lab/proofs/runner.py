@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from lab.kernel.apply import PacketRecord, applied
-from lab.kernel.probe import attempts, probe
-from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Unexplained
+from lab.kernel.probe import attempts, probe, recorded_as
+from lab.model.attempts import Arrived, ConnectionAttempt, Died, PacketResult, Protocol, Unexplained
 from lab.model.case import Case
-from lab.model.world import world
 from lab.oracle import Oracle
 from lab.plan.build import plan
 from lab.plan.parts import FilterCause, PlanMutation
@@ -27,6 +26,7 @@ class TriedConnection:
     result: PacketResult
     let_by: tuple[FilterCause, ...]
     as_claimed: bool
+    protocol: Protocol = "tcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class AssertionResult:
     assumption: str
     connections: tuple[TriedConnection, ...]
     strangers: tuple[tuple[IPv4Address, IPv4Address], ...]  # (source, destination) in the ledger that must not be there
+    by_class: bool = False
 
     @property
     def holds(self) -> bool:
@@ -124,7 +125,7 @@ class _Schedule:
             self._run(network, network_run)
 
     def _run(self, network: Network, network_run: "_NetworkRun") -> None:
-        around = world(network, self.case.parameters)
+        around = Scenario(self.case, network).around
         made = plan(network, around)
         connections = tuple(
             dict.fromkeys(connection for pending in network_run.pending for connection in pending.assertion.connections)
@@ -255,6 +256,7 @@ def _judged(
                 result=result,
                 let_by=let_by.get(attempt, ()),
                 as_claimed=_is_as_claimed(assertion, result),
+                protocol=attempt.protocol,
             )
         )
     return AssertionResult(
@@ -262,6 +264,7 @@ def _judged(
         assumption=pending.assumption,
         connections=tuple(connections),
         strangers=_strangers(assertion, ledger),
+        by_class=assertion.by_class,
     )
 
 
@@ -299,8 +302,8 @@ def _let_by(
         by_ports.setdefault((record.source_port, record.destination_port), []).append(record.cause)
     return {
         attempt: (
-            *by_ports.get((attempt.source_port, attempt.port), ()),
-            *by_ports.get((attempt.port, attempt.source_port), ()),
+            *by_ports.get(recorded_as(attempt)[0], ()),
+            *by_ports.get(recorded_as(attempt)[1], ()),
         )
         for attempt in tried
     }
@@ -310,5 +313,5 @@ def _disagreements(oracle: Oracle, results: Mapping[ConnectionAttempt, PacketRes
     for attempt, result in results.items():
         expected = oracle.judge(attempt)
         if expected != result:
-            connection = f"{attempt.source} to {attempt.destination}:{attempt.port}"
+            connection = f"{attempt.source} to {attempt.destination}:{attempt.port} by {attempt.protocol}"
             yield f"{connection}: the packets say {result}, the oracle {expected}"

@@ -9,6 +9,7 @@ from lab.model.case import Case
 from lab.model.checkpoints import PAGES
 from lab.model.limits import LIMITS
 from lab.plan.parts import FilterCause
+from lab.proofs.assertions import Scenario
 from lab.proofs.runner import AssertionResult, ControlResult, Evidence, ProofResult, TriedConnection
 
 
@@ -31,6 +32,7 @@ def as_data(
         "holds": evidence.holds and all(check["holds"] for check in program_checks),
         "attempts": evidence.tried,
         "seconds": round(seconds, 1),
+        "classes": _classes(Scenario(case)),
         "proofs": [_proof(proof_result, case) for proof_result in evidence.proofs],
         "code": code,
         "programs": program_checks,
@@ -43,6 +45,24 @@ def as_data(
 def written(data: Mapping[str, Any]) -> str:
     """As JSON."""
     return json.dumps(data, indent=1) + "\n"
+
+
+def _classes(scenario: Scenario) -> dict[str, Any]:
+    """What the network tells apart, so that packets to one member of each stand for all."""
+    return {
+        "hosts": list(scenario.kinds.hosts),
+        "ports": [{"ports": known.name, "tried": known.member} for known in scenario.every_port.classes],
+        "addresses": [
+            {
+                "within": str(found.within),
+                "ranges": [str(cidr) for cidr in found.ranges],
+                "tried": None if found.member is None else str(found.member),
+                "expected": scenario.expected_at(found),
+                "left out": found.left_out,
+            }
+            for found in scenario.address_classes
+        ],
+    }
 
 
 def _proof(result: ProofResult, case: Case) -> dict[str, Any]:
@@ -70,11 +90,18 @@ def _sentence(result: AssertionResult, case: Case) -> dict[str, Any]:
 def _connection(connection: TriedConnection, case: Case) -> dict[str, Any]:
     return {
         "from": _name(connection.source, case),
-        "to": f"{connection.destination}:{connection.port}",
+        "to": _to(connection),
         **_outcome(connection.result, case),
         "let by": list(dict.fromkeys(_rule(by, case) for by in connection.let_by)),
         "as claimed": connection.as_claimed,
     }
+
+
+def _to(connection: TriedConnection) -> str:
+    if connection.protocol == "icmp":
+        return f"{connection.destination} by icmp"
+    suffix = "" if connection.protocol == "tcp" else f" by {connection.protocol}"
+    return f"{connection.destination}:{connection.port}{suffix}"
 
 
 def _rule(by: FilterCause, case: Case) -> str:

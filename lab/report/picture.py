@@ -96,7 +96,7 @@ def _lines(evidence: Evidence) -> list[TriedConnection]:
 def _of_unchanged(evidence: Evidence) -> Iterator[TriedConnection]:
     for proof_result in evidence.proofs:
         for assertion in proof_result.assertions:
-            if not assertion.assumption:
+            if not assertion.assumption and not assertion.by_class:
                 yield from assertion.connections
 
 

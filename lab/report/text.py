@@ -36,6 +36,7 @@ class ReportPrinter:
         count = f"{data['attempts']} connections tried in {data['seconds']:.0f} s"
         self.console.rule(f"[bold]{escape(data['case'])}[/]", align="left", style="dim")
         self._line(0, f"{mark} {_summary(data)}. {count}. Full report: {escape(files)}")
+        self._line(2, f"[dim]{escape(_told_apart(data['classes']))}[/]")
         group = None
         for proof in data["proofs"]:
             if proof["group"] != group:
@@ -134,6 +135,16 @@ class ReportPrinter:
 
 def _mark(holds: bool) -> str:
     return "[green]✔[/]" if holds else "[red]✘[/]"
+
+
+def _told_apart(classes: Mapping[str, Any]) -> str:
+    tried = [found for found in classes["addresses"] if found["tried"]]
+    left_out = [f"{found['within']} ({found['left out']})" for found in classes["addresses"] if not found["tried"]]
+    return (
+        f"The network tells {len(tried)} classes of addresses apart that no host stands for, "
+        f"{len(classes['ports'])} of ports and protocols, and {len(classes['hosts'])} kinds of hosts; packets go to "
+        f"and from one member of each. Left out: {', '.join(left_out)}."
+    )
 
 
 def _summary(data: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from lab.kernel.probe import attempts
 from lab.model.attempts import Arrived, Died, PacketResult, Unexplained
 from lab.model.case import Case
 from lab.model.checkpoints import Checkpoint
-from lab.model.world import world
 from lab.oracle import Oracle
 from lab.proofs import mutations
 from lab.proofs.assertions import Assertion, ConnectionSpec, Scenario
@@ -64,7 +63,7 @@ class _Judged:
 
     def results(self, network: Network, connections: Sequence[ConnectionSpec]) -> dict[ConnectionSpec, PacketResult]:
         new = [connection for connection in connections if (network, connection) not in self._results]
-        oracle = Oracle(network, world(network, self._case.parameters))
+        oracle = Oracle(network, Scenario(self._case, network).around)
         for connection, attempt in zip(new, attempts(new), strict=True):
             self._results[network, connection] = oracle.judge(attempt)
         return {connection: self._results[network, connection] for connection in connections}
@@ -77,7 +76,8 @@ def _results(
     judged: _Judged,
 ) -> Iterable[AssertionResult]:
     for assumption in assumptions:
-        for assertion in assertions(Scenario(case, assumption.network, assumption.zone)):
+        told = assertions(Scenario(case, assumption.network, assumption.zone))
+        for assertion in (assertion for assertion in told if not assertion.by_class):  # no picture has the others
             yield AssertionResult(
                 sentence=assertion.sentence,
                 assumption=assumption.description,
@@ -87,7 +87,7 @@ def _results(
 
 
 def _connections(assertion: Assertion, results: Mapping[ConnectionSpec, PacketResult]) -> Iterable[TriedConnection]:
-    for (source, destination, port), result in results.items():
+    for (source, destination, port, *_), result in results.items():
         yield TriedConnection(
             source=source,
             destination=destination,
@@ -132,7 +132,7 @@ def test_few_entries_tell_every_stage_that_refused_something_and_all_that_arrive
         connection
         for proof in evidence_of(name).proofs
         for assertion in proof.assertions
-        if not assertion.assumption
+        if not assertion.assumption and not assertion.by_class
         for connection in assertion.connections
     ]
     arrived = {_spec(connection) for connection in connections if isinstance(connection.result, Arrived)}

@@ -116,12 +116,13 @@ def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken
     assert {proof["name"] for proof in broken["data"]["proofs"] if proof["holds"] is False} == {
         "only_its_users_open_the_database",
         "one_protection_is_enough",
+        "the_database_has_no_way_out",
         "a_newcomer_cannot_open_the_database",
         "partners_see_only_the_fixed_addresses",  # the database answers the partner from an address of its own
         "the_internet_reaches_nothing",
         "an_acl_without_answers_cuts_everyone",
     }
-    assert "2 of 8 proofs hold" in text
+    assert "5 of 12 proofs hold" in text
 
 
 def test_a_program_that_fails_fails_the_report(on_premises: Mapping[str, Any]) -> None:
