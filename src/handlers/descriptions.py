@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Any
 
 from domain.control import POSSIBLE, DeliveryControl
-from domain.deliveries import Payload, State, WaitingFor
+from domain.deliveries import Payload, Resolution, State, WaitingFor
 from domain.destinations import DestinationState, Transition
 from domain.jobs import JobState, JobTransition
 from domain.outcomes import OutcomeKind
@@ -132,6 +132,19 @@ KINDS: Mapping[str, ProblemKind] = {
         statuses=(409,),
         detail=f"the response of delivery {EXAMPLE_ID} (status 200) was not stored as it came",
         members=_PARTNER,
+        some_headers=_OF_CALL,
+    ),
+    "settled": ProblemKind(
+        statuses=(409,),
+        detail="the delivery is delivered: it was resolved as delivered; nothing was sent now",
+        members={
+            **_DELIVERY,
+            "state": "delivered",
+            "resolution": "delivered",
+            "resolved_by": "reconcile",
+            "resolved_at": "2026-11-27T12:00:00+00:00",
+        },
+        some_members=("partner_status",),
         some_headers=_OF_CALL,
     ),
     "too-large": ProblemKind(statuses=(413,), detail="the request body is larger than 4194304 bytes"),
@@ -258,6 +271,23 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
     },
     "job_id": {**_UUID, "description": "The job that this is about", "examples": [EXAMPLE_ID]},
     "partner_status": {"type": "integer", "description": "The status of the partner's answer", "examples": [200]},
+    "resolution": {
+        "type": "string",
+        "enum": [kind.value for kind in Resolution],
+        "description": "What the delivery was resolved as",
+        "examples": ["delivered"],
+    },
+    "resolved_by": {
+        "type": "string",
+        "description": "Who resolved it: token: and an id, approval: and an id, or reconcile",
+        "examples": ["reconcile"],
+    },
+    "resolved_at": {
+        "type": "string",
+        "format": "date-time",
+        "description": "When it was resolved",
+        "examples": ["2026-11-27T12:00:00+00:00"],
+    },
     "outcome": {
         "type": "string",
         "enum": [kind.value for kind in OutcomeKind],
@@ -299,7 +329,7 @@ HEADERS: Mapping[str, Header] = {
     "Preference-Applied": Header(description="The preference that was honoured (RFC 7240)", example="wait=10"),
     "RateLimit": Header(
         description="What is left of the limit that was met, and in how many seconds there is more (draft-ietf-httpapi-"
-        "ratelimit-headers-10)",
+        "ratelimit-headers-11)",
         example='"rate_limit";r=0;t=3',
     ),
     "RateLimit-Policy": Header(

@@ -281,16 +281,16 @@ _TYPES = {
     "array": "an array",
     "datetime": "an RFC 3339 date and time",
 }
+_COUNTED = {"str": "character", "array": "item", "object": "member"}
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 # The messages of msgspec that speak of types alone.
 _MESSAGES: tuple[tuple[str, Callable[[re.Match[str], Any], str]], ...] = (
     ("Expected `(.*)`, got `(.*)`", _wrong_type),
     ("(?s)Expected `str` matching regex .*", _wrong_form),
     (
-        r"Expected `(str|array)` of length (>=|<=) (\d+)",
+        r"Expected `(str|array|object)` of length (>=|<=) (\d+)",
         lambda match, _: (
-            f"must have {_BOUNDS[match[2]]} {match[3]} {'character' if match[1] == 'str' else 'item'}"
-            f"{'' if match[3] == '1' else 's'}"
+            f"must have {_BOUNDS[match[2]]} {match[3]} {_COUNTED[match[1]]}{'' if match[3] == '1' else 's'}"
         ),
     ),
     (

@@ -12,6 +12,7 @@ from typing import assert_never
 from aws_lambda_powertools.event_handler import Response
 
 from domain import errors
+from domain.deliveries import Delivery
 from domain.errors import SallyportError
 from domain.outcomes import OutcomeKind
 from domain.values import value_class
@@ -57,6 +58,7 @@ TITLES = {
     "precondition-failed": "The resource is not at the version that was expected",
     "in-flight": "The first request with this idempotency key is still in flight",
     "response-not-stored": "The stored response is not complete",
+    "settled": "What became of the request was settled, but not by its answer",
     "key-reused": "The idempotency key belongs to another request",
     "too-large": "The body is too large",
     "would-wait": "The destination's limits do not let the request go now",
@@ -222,8 +224,8 @@ def _not_now(error: errors.DestinationPaused | errors.NotNow) -> Problem:
 
 
 def rate_limit(name: str, *, quota: int, window: int | None, seconds: int) -> dict[str, str]:
-    """The two fields of draft-ietf-httpapi-ratelimit-headers-10 for a limit of which nothing is left for so many
-    seconds. Without a window it is about requests at one time."""
+    """The two fields of draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4, for a limit of which nothing is left
+    for so many seconds. Without a window it is about requests at one time."""
     unit = 'qu="concurrent-requests"' if window is None else f"w={window}"
     return {"RateLimit-Policy": f'"{name}";q={quota};{unit}', "RateLimit": f'"{name}";r=0;t={seconds}'}
 
@@ -272,6 +274,22 @@ def unsupported_status(delivery_id: str, status: int) -> Problem:
     members = {"delivery_id": delivery_id, "partner_status": status}
     detail = "the partner answered with a status above 599; its answer is stored with the delivery"
     return problem("invalid-status", HTTPStatus.BAD_GATEWAY, detail, extensions=members)
+
+
+def settled(delivery: Delivery, *, partner_status: int | None) -> Problem:
+    """The problem of a pass-through call that is repeated after its delivery was resolved: what was decided counts more
+    than what came, or did not come, of its attempts. `partner_status` is that of an answer to one of them."""
+    members: dict[str, object] = {
+        "delivery_id": str(delivery.delivery_id),
+        "state": delivery.state.value,
+        "resolution": delivery.resolution and delivery.resolution.value,
+        "resolved_by": delivery.resolved_by,
+        "resolved_at": delivery.resolved_at and delivery.resolved_at.isoformat(),
+    }
+    if partner_status is not None:
+        members["partner_status"] = partner_status
+    detail = f"the delivery is {delivery.state.value}: it was resolved as {members['resolution']}; nothing was sent now"
+    return problem("settled", HTTPStatus.CONFLICT, detail, extensions=members)
 
 
 def answer_too_large(delivery_id: str | None) -> Problem:

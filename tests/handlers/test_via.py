@@ -9,7 +9,8 @@ import pytest
 from handlers import answers as answers_module
 from tests.egress.authorities import Authority
 from tests.egress.servers import OK, Partner, Script, Server, says, says_and_closes
-from tests.support.api import Api, Functions, forget_services
+from tests.support.api import Api, Functions, Reply, forget_services
+from tests.support.banks import AskedBank
 from tests.support.partners import answers, closes_in_the_middle, hangs, takes_and_closes
 
 type StartPartner = Callable[[Script], Partner]
@@ -420,3 +421,107 @@ def test_a_caller_whose_wait_ran_out_is_told_where_to_look(
     assert answer.json["delivery_id"] == answer.header("Sallyport-Delivery-Id")
     assert answer.header("Sallyport-Outcome") is None
     assert server.requests == []
+
+
+BANK = {
+    "path": "/payments/{idempotency_key}",
+    "after": [1],
+    "received": [{"status": 200, "where": [{"pointer": "/state", "values": ["executed"]}]}],
+    "rejected": [{"status": 200, "where": [{"pointer": "/state", "values": ["rejected"]}]}],
+}
+PAID = [("Idempotency-Key", "salary-1")]
+
+
+def pay(api: Api) -> Reply:
+    return api.call("POST", "/v1/via/partner/payments", body=b"{}", headers=PAID)
+
+
+def resolve(api: Api, reply: Reply, decision: str) -> None:
+    delivery = reply.header("Sallyport-Delivery-Id")
+    assert api.post(f"/v1/deliveries/{delivery}/resolve", {"as": decision}).status == 200
+
+
+@pytest.mark.parametrize(("said", "state"), [("executed", "delivered"), ("rejected", "failed")])
+def test_a_repeat_of_what_the_partner_settled_says_so_and_sends_nothing(
+    api: Api, partner: StartPartner, said: str, state: str
+) -> None:
+    bank = AskedBank(answers=[(200, {"state": said})], payments=[None])
+    api.destination(partner(bank.script).url(), reconcile=BANK)
+    first = pay(api)
+    assert (first.status, first.kind) == (504, "outcome-unknown")
+    assert api.call("POST", f"/v1/deliveries/{first.header('Sallyport-Delivery-Id')}/ask").json["state"] == state
+    again = pay(api)
+    assert (again.status, again.kind) == (409, "settled")
+    assert {name: again.json[name] for name in ("state", "resolution", "resolved_by")} == {
+        "state": state,
+        "resolution": state,
+        "resolved_by": "reconcile",
+    }
+    assert "partner_status" not in again.json
+    assert again.json["delivery_id"] == again.header("Sallyport-Delivery-Id") == first.header("Sallyport-Delivery-Id")
+    assert (again.header("Sallyport-Outcome"), again.header("Idempotency-Replayed")) == ("unknown", "true")
+    assert len(bank.paid) == 1
+
+
+def test_a_repeat_of_what_a_person_decided_says_so_though_the_partner_had_answered(
+    api: Api, partner: StartPartner
+) -> None:
+    server = partner(answers(500, b"try later"))
+    api.destination(server.url(), guarantee="at_most_once")
+    first = pay(api)
+    assert (first.status, pay(api).status) == (500, 500)
+    resolve(api, first, "delivered")
+    again = pay(api)
+    assert (again.status, again.kind, again.json["partner_status"]) == (409, "settled", 500)
+    assert again.json["resolved_by"].startswith("token:")
+    assert again.header("Sallyport-Outcome") == "withheld"
+    assert len(server.requests) == 1
+
+
+def test_a_repeat_of_what_was_sent_again_gets_the_answer_to_that(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    api.destination(partner(takes_and_closes).url())
+    first = pay(api)
+    server = partner(answers(201, b"made"))
+    assert api.call("PATCH", "/v1/destinations/partner", json={"base_url": server.url()}).status == 200
+    resolve(api, first, "again")
+    assert pay(api).kind == "in-flight"
+    functions.work_early()
+    again = pay(api)
+    assert (again.status, again.body, again.header("Idempotency-Replayed")) == (201, b"made", "true")
+    assert len(server.requests) == 1
+
+
+def test_a_repeat_of_what_could_not_be_sent_again_does_not_say_that_nothing_was_sent(
+    functions: Functions, api: Api, partner: StartPartner
+) -> None:
+    api.destination(partner(takes_and_closes).url())
+    first = pay(api)
+    assert api.call("PATCH", "/v1/destinations/partner", json={"base_url": "http://127.0.0.1:9"}).status == 200
+    resolve(api, first, "again")
+    functions.work_early()
+    again = pay(api)
+    assert (again.status, again.kind, again.json["state"], again.json["resolution"]) == (
+        409,
+        "settled",
+        "failed",
+        "again",
+    )
+
+
+def test_a_waiting_repeat_of_what_the_partner_settled_says_so_and_sends_nothing(
+    api: Api, partner: StartPartner
+) -> None:
+    bank = AskedBank(answers=[(200, {"state": "executed"})], payments=[None])
+    api.destination(partner(bank.script).url(), reconcile=BANK)
+    body = {"destination": "partner", "path": "/payments", "body": {}}
+    waiting = [*PAID, ("Prefer", "wait=25")]
+    first = api.post("/v1/deliveries", body, headers=waiting)
+    assert (first.status, first.json["state"]) == (200, "unknown")
+    api.call("POST", f"/v1/deliveries/{first.json['delivery_id']}/ask")
+    again = api.post("/v1/deliveries", body, headers=waiting)
+    assert (again.status, again.json["delivery_id"]) == (200, first.json["delivery_id"])
+    assert (again.json["state"], again.json["resolved_by"]) == ("delivered", "reconcile")
+    assert again.header("Idempotency-Replayed") == "true"
+    assert len(bank.paid) == 1

@@ -479,6 +479,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "handlers/schemas/destinations/redact.py": {"MOST": 50},
     "handlers/schemas/destinations/allow.py": {"MOST_PATHS": 50, "MOST_METHODS": 7},
     "handlers/schemas/destinations/reconcile.py": {
+        "HEADER_LIMIT": 2000,
+        "LIMIT_BYTES": 65_536,
         "MOST_QUESTIONS": 20,
         "LONGEST_GAP_SECONDS": 604_800,
         "MOST_RULES": 20,

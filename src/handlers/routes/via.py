@@ -7,11 +7,20 @@ delivery with retries.
 
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, assert_never
 
 from aws_lambda_powertools.event_handler import Response
 
-from domain.deliveries import ASYNC_ATTEMPTS, PASS_THROUGH_ATTEMPTS, Delivery, NewDelivery, StoredResponse
+from domain.deliveries import (
+    ASYNC_ATTEMPTS,
+    PASS_THROUGH_ATTEMPTS,
+    Attempt,
+    Delivery,
+    NewDelivery,
+    Resolution,
+    State,
+    StoredResponse,
+)
 from domain.destinations import MAX_TOTAL_SECONDS
 from domain.errors import Fault, InvalidRequest, ResponseNotStored
 from domain.headers import forwardable, returnable
@@ -30,6 +39,7 @@ from handlers.problems import (
     not_whole,
     problem_of,
     respond,
+    settled,
     unsupported_status,
 )
 from handlers.request import Request
@@ -90,6 +100,7 @@ def _operation(method: str) -> Operation:
             "in-flight",
             "key-reused",
             "response-not-stored",
+            "settled",
             "partner-unreachable",
             "egress-refused",
             "outcome-unknown",
@@ -112,6 +123,9 @@ def pass_through(request: Request, **_: str) -> Response[Any]:
     last = progress.deciding
     if not progress.delivery.state.finished or last is None:  # canceled before its first attempt
         return _ours(progress, not_ended(str(progress.delivery.delivery_id)))
+    if _is_settled(progress.delivery, last):
+        status = None if last.response is None else last.response.status
+        return _ours(progress, settled(progress.delivery, partner_status=status))
     if last.response is not None:
         return _stored(progress, last.response)
     return _ours(progress, no_answer(str(progress.delivery.delivery_id), last.outcome, last.reason or ""))
@@ -119,6 +133,19 @@ def pass_through(request: Request, **_: str) -> Response[Any]:
 
 for _method in METHODS:
     serves(router, _operation(_method))(pass_through)
+
+
+def _is_settled(delivery: Delivery, last: Attempt) -> bool:
+    """Whether a decision says what became of it, and no answer to an attempt that was made since."""
+    match delivery.resolution:
+        case None:
+            return False
+        case Resolution.AGAIN:
+            return last.response is None and delivery.state is not State.UNKNOWN
+        case Resolution.DELIVERED | Resolution.FAILED:
+            return True
+        case _:
+            assert_never(delivery.resolution)
 
 
 def _respond_async(request: Request) -> Response[Any]:
@@ -177,7 +204,7 @@ def _stored(progress: Progress, stored: StoredResponse) -> Response[Any]:
 def _ours(progress: Progress, refusal: Problem) -> Response[Any]:
     """An answer of our own. A header says the attempt's outcome; a partner's own header of that name is dropped."""
     answer = respond(refusal)
-    outcome = progress.attempts[-1].outcome if progress.attempts else None
+    outcome = None if progress.deciding is None else progress.deciding.outcome
     shown = "withheld" if outcome is OutcomeKind.ANSWERED else outcome and outcome.value
     own = _own_headers(progress.delivery, outcome=shown, replayed=progress.replayed)
     answer.headers.update(own)

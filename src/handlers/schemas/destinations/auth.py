@@ -78,7 +78,8 @@ Scope = Annotated[
 ]
 Audience = Annotated[Text, Meta(description="The parameter audience of the token request")]
 Parameters = Annotated[
-    dict[str, str], Meta(max_length=MOST_PARAMETERS, description="Further parameters of the token request; not secret")
+    dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=2000)]],
+    Meta(max_length=MOST_PARAMETERS, description="Further parameters of the token request; not secret"),
 ]
 Algorithm = Annotated[AssertionAlgorithm, Meta(description="How the client's assertion is signed")]
 KeyId = Annotated[Text, Meta(description="The kid of the client's assertion")]

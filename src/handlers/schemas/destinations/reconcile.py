@@ -19,13 +19,16 @@ from domain.reconcile import (
 )
 from domain.targets import path_fault, query_fault
 from domain.templates import fields_in, filled, template_fault, unknown_fault
-from handlers.schemas.headers import header_faults
+from handlers.schemas.headers import HEADERS_LIMIT, header_faults
 
 MOST_QUESTIONS = 20
 LONGEST_GAP_SECONDS = 604_800  # a week
 MOST_RULES = 20
 MOST_CONDITIONS = 10
 MOST_VALUES = 50
+HEADER_LIMIT = 2000  # characters, as path and query
+# As JSON: every claim of a delivery reads it, and a question reads its rules.
+LIMIT_BYTES = 64 * 1024
 # By status alone these say no more than that there is nothing under this path.
 NOT_FOUND = (404, 410)
 
@@ -85,8 +88,14 @@ class ReconcileBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     method: Annotated[Literal["GET", "HEAD"], Meta(description="How it is asked")] = "GET"
     query: Annotated[str, Meta(max_length=2000, description="Raw, without '?'; a template as path")] = ""
     headers: Annotated[
-        dict[str, str],
-        Meta(description="Sent beside the destination's credentials; the values are templates, and not encoded"),
+        dict[
+            Annotated[str, Meta(max_length=HEADER_LIMIT)],
+            Annotated[str, Meta(max_length=HEADER_LIMIT)],
+        ],
+        Meta(
+            max_length=HEADERS_LIMIT,
+            description="Sent beside the destination's credentials; the values are templates, and not encoded",
+        ),
     ] = {}
     after: Annotated[
         list[Annotated[float, Meta(ge=1, le=LONGEST_GAP_SECONDS)]],
@@ -125,6 +134,8 @@ def faults(body: ReconcileBody | None, at: str = "/reconcile") -> list[Fault]:
     """What the types alone cannot judge."""
     if body is None:
         return []
+    if len(msgspec.json.encode(body)) > LIMIT_BYTES:
+        return [Fault(field=at, detail=f"must have at most {LIMIT_BYTES} bytes of JSON in all")]
     templates = list(_template_faults(body, at))
     return [
         *(templates or _identity_faults(body, at)),
