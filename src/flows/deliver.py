@@ -164,6 +164,7 @@ def _after_attempt(delivery: Delivery, judged: JudgedAttempt, *, services: Servi
         state=state,
         due_at=judged.verdict.at if isinstance(judged.verdict, RetryAt) else delivery.due_at,
         ask_at=judged.record.ask_at,
+        event_id=judged.event_id or delivery.event_id,
         destination_state=DestinationState.DISABLED if judged.disables else delivery.destination_state,
         finished_at=services.clock() if state.finished else None,
     )

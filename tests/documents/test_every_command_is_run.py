@@ -17,6 +17,7 @@ from tests.documents import test_aws_commands, test_make_targets_are_run, test_s
 from tests.support.documents import (
     ROOT,
     ShownCommand,
+    blocks,
     is_setting,
     languages,
     pages,
@@ -52,6 +53,13 @@ def _typed_in(tree: ast.AST) -> Iterator[ShownCommand]:
     for name, page, beginning in _calls(tree):
         if name in ("the_command", "types"):
             yield ShownCommand(page=page, text=the_command(page, beginning))
+        if name == "every_example":
+            yield from (
+                ShownCommand(page=page, text=text)
+                for block in blocks()
+                if block.page == page
+                for text in block.commands
+            )
         if name in ("the_block", "types_block"):
             yield from (ShownCommand(page=page, text=text) for text in the_block(page, beginning).commands)
 
@@ -64,6 +72,8 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
                 args=[ast.Constant(value=str(page)), ast.Constant(value=str(beginning)), *_],
             ):
                 yield name, page, beginning
+            case ast.Call(func=ast.Name(id="every_example" as name), args=[ast.Constant(value=str(page))]):
+                yield name, page, ""
 
 
 @cache
@@ -129,7 +139,7 @@ def test_a_command_that_no_test_runs_is_found(text: str) -> None:
 
 def test_every_program_in_a_document_is_run_by_a_test() -> None:
     files = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
-    run = {page for text in files for page in re.findall(r'the_program\("([^"]+)"\)', text)}
+    run = {page for text in files for page in re.findall(r'(?:the_program|every_example)\("([^"]+)"\)', text)}
     assert {page for page, language in languages() if language == "python"} == run
 
 

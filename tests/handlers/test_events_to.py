@@ -74,6 +74,14 @@ def test_a_delivery_and_its_event_show_each_other(functions: Functions, api: Api
     assert api.get(f"/v1/deliveries/{ended['event_id']}").json["state"] == "delivered"
 
 
+def test_a_caller_that_waits_is_told_which_delivery_tells_of_its_end(api: Api, partner: StartPartner) -> None:
+    api.destination(partner(answers(204)).url(), name="hook")
+    api.destination(partner(answers(201)).url(), events_to="hook")
+    waited = api.create_delivery(("Prefer", "wait=25")).json
+    assert waited["event_id"] == api.get(f"/v1/deliveries/{waited['delivery_id']}").json["event_id"]
+    assert api.get(f"/v1/deliveries/{waited['event_id']}").json["event"] == "delivery.delivered"
+
+
 def test_callers_cannot_take_the_key_of_an_event(api: Api) -> None:
     api.destination(URL)
     refused = api.create_delivery(("Idempotency-Key", f"{EVENT_KEY_PREFIX}1"))

@@ -4,7 +4,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -136,6 +136,31 @@ def the_program(page: str) -> str:
     """The same for the one block of Python on a page."""
     (found,) = [match for match in _BLOCK.finditer(pages()[page]) if match["language"] == "python"]
     return textwrap.dedent(found["text"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A block of `sh` or `python`, and what the page shows that it prints; "" where it shows nothing. `heading` is that
+    of its section."""
+
+    heading: str
+    language: str
+    text: str
+    answer: str
+
+
+def every_example(page: str) -> list[Example]:
+    """All blocks of commands and programs of a page, in their order. A test that calls it runs them all."""
+    found, heading, text = [], "", pages()[page]
+    parts = re.compile(rf"^## (?P<heading>[^\n]*)$|{_BLOCK.pattern}", re.MULTILINE | re.DOTALL)
+    for match in parts.finditer(text):
+        if match["heading"] is not None:
+            heading = match["heading"]
+        elif match["language"] in ("sh", "python"):
+            found.append(Example(heading=heading, language=match["language"], text=match["text"], answer=""))
+        elif match["language"] in ("json", "text") and found and not found[-1].answer:
+            found[-1] = replace(found[-1], answer=match["text"])
+    return found
 
 
 def languages() -> Iterator[tuple[str, str]]:
