@@ -24,7 +24,7 @@ DEV_READY := $(VENV)/.ready-to-develop
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 # What to look at when the tests take longer than CONTRIBUTING.md allows.
 SLOWEST := --durations=10 --durations-min=5
-CHECKED := src local stack tests $(wildcard tools bench lab simulator faults sallyport_audit)
+CHECKED := src local stack tests $(wildcard tools bench lab simulator faults sallyport sallyport_audit)
 
 # $(options) is --change-set='...' for CHANGE_SET, and so on, for every variable in the target's own help that has a
 # value. ARGS are words for another program. What an option means and takes, the program's parser says, and it alone.

@@ -122,6 +122,7 @@ Sallyport runs. Ctrl-C stops it; the data stay in {directory}, the functions' lo
 Token     {token}
 API docs  {stack.url}/docs
 Partner   {stack.partner.url} (demo; what it receives is shown below, and what it does at /control)
+Command   pipx install ./sallyport; sallyport profile set local --url {stack.url} --token-file {directory / "token"}
 
 Create a delivery, look at it and its attempts, and call the partner through the gateway:
 

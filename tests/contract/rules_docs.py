@@ -77,6 +77,7 @@ _FOLDERS = (
     "lab",
     "local",
     "make",
+    "sallyport",
     "sallyport_audit",
     "simulator",
     "src",
@@ -255,7 +256,9 @@ def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
     """`UPPER_CASE` names are settings of a function, variables of a Makefile or options of libcurl that we set."""
     settings = set[str]().union(*(kind.variables() for kind in _SETTINGS))
     code = "\n".join(
-        text for path, text in texts.items() if path.startswith(("src/", "local/", "make/", "stack/", "Makefile"))
+        text
+        for path, text in texts.items()
+        if path.startswith(("src/", "local/", "make/", "sallyport/", "stack/", "Makefile"))
     )
     return [
         f"{page}: {name} does not exist"
@@ -265,8 +268,9 @@ def every_variable_that_is_named_exists(texts: Texts) -> list[str]:
 
 
 def every_name_of_the_stack_or_the_code_exists(texts: Texts) -> list[str]:
-    """`CamelCase` names are logical ids, parameters, outputs, types or metrics."""
-    code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith(("src/", "stack/")))
+    """`CamelCase` names are logical ids, parameters, outputs, types, errors of the client or metrics."""
+    of_code = ("src/", "sallyport/", "stack/")
+    code = "\n".join(text for path, text in texts.items() if path in TEMPLATES or path.startswith(of_code))
     return [
         f"{page}: {name} does not exist"
         for page, name in _quoted(texts, r"[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")

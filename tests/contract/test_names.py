@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator", "faults", "sallyport_audit")
+PACKAGES = ("src", "stack", "lab", "local", "tools", "bench", "simulator", "faults", "sallyport", "sallyport_audit")
 
 
 def types(source: str) -> Iterator[str]:

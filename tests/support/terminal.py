@@ -31,6 +31,10 @@ class Terminal:
         """The same for all commands of the block whose first command begins so."""
         return self._run(the_block(page, beginning).text)
 
+    def says(self, script: str) -> str:
+        """What a script of the test's own prints."""
+        return self._run(script)
+
     def _run(self, script: str) -> str:
         for written, real in self.instead.items():
             script = script.replace(written, real)
