@@ -48,6 +48,7 @@ class Addresses:
             "SQS_ENDPOINT_URL": aws,
             "SSM_ENDPOINT_URL": aws,
             "EC2_ENDPOINT_URL": aws,
+            "EVENTS_ENDPOINT_URL": aws,
             "WAKEUP_QUEUE_URL": self.queue_url,
             "CA_BUNDLE": "",
         }

@@ -398,6 +398,32 @@ def claim(
     )
 
 
+@value_class(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """An event as it is stored: `kind` is such as delivery.failed, `body` JSON."""
+
+    event_id: DeliveryId
+    tenant_id: TenantId
+    kind: str
+    created_at: datetime
+    body: bytes
+
+
+def events(database: Database, event_ids: Sequence[DeliveryId]) -> dict[DeliveryId, EventRow]:
+    """Those of these events that are there, with their bodies."""
+    rows = database.rows(
+        """
+        SELECT delivery_id AS event_id, tenant_id, event AS kind, created_at, body
+        FROM delivery JOIN delivery_body USING (delivery_id)
+        WHERE delivery_id = ANY (%(event_ids)s::text::uuid[]) AND event IS NOT NULL AND body <> ''
+        """,
+        {"event_ids": _array(event_ids)},
+        repeatable=True,
+    )
+    found = [EventRow(**row | {"event_id": DeliveryId(row["event_id"])}) for row in rows]
+    return {event.event_id: event for event in found}
+
+
 def note_slow(
     database: Database, slow: Sequence[DeliveryId], *, lease_id: LeaseId, since: datetime, share: int
 ) -> None:

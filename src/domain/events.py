@@ -28,4 +28,4 @@ def may_end(state: State, *, attempts_made: int) -> bool:
 def event_wakeup(event_id: DeliveryId, *, tenant_id: TenantId, to: DestinationId) -> Wakeup:
     """The message of an event, which is queued before its row is written: at once, when its id is made."""
     due_at = made_at(event_id) + timedelta(seconds=EVENT_AFTER_SECONDS)
-    return Wakeup(delivery_id=event_id, due_at=due_at, group=group_name(tenant_id, str(to)))
+    return Wakeup(delivery_id=event_id, due_at=due_at, group=group_name(tenant_id, str(to)), of_event=True)

@@ -31,7 +31,9 @@ class Wakeup:
     a row. `after_outage` says that the database was not available when it was last looked at.
 
     `record` is an outcome that is still to be recorded; None for the wake-ups that only say that something is due.
-    `of_job` says that the id is that of a job, whose next step is due (flows/jobs.py).
+    `of_job` says that the id is that of a job, whose next step is due (flows/jobs.py); with `for_bus` it is that of an
+    event instead, which is put on the stack's bus (flows/bus.py). `of_event` asks for such a second wake-up where the
+    stack has a bus.
     """
 
     delivery_id: DeliveryId
@@ -41,6 +43,23 @@ class Wakeup:
     after_outage: bool = False
     record: Record | None = None
     of_job: bool = False
+    for_bus: bool = False
+    of_event: bool = False
+
+
+BUS_GROUP = "event-bus"
+
+
+def for_bus(wakeup: Wakeup) -> Wakeup:
+    """The wake-up by which the event of this one is put on the bus."""
+    return Wakeup(
+        delivery_id=wakeup.delivery_id,
+        due_at=wakeup.due_at,
+        group=BUS_GROUP,
+        misses=wakeup.misses,
+        of_job=True,
+        for_bus=True,
+    )
 
 
 def group_name(tenant_id: TenantId, destination: str) -> str:

@@ -173,7 +173,12 @@ def _looked_at_in_time(claim: Claim, exchange: Exchange, *, until: datetime, ser
 
 
 def _advance_jobs(steps: Sequence[BatchMessage], *, services: Services) -> list[BatchMessage]:
-    """Makes a step of one job; the others' come back in a moment, so that the deliveries of the batch do not wait."""
+    """Makes a step of one job; the others' come back in a moment, so that the deliveries of the batch do not wait. All
+    events are put on the bus."""
+    events = [step for step in steps if step.wakeup.for_bus]
+    if events:
+        jobs = [step for step in steps if not step.wakeup.for_bus]
+        return [*_tell_bus(events, services=services), *_advance_jobs(jobs, services=services)]
     later = services.clock() + timedelta(seconds=NEXT_JOB_SECONDS)
     left = [replace(message, wakeup=replace(message.wakeup, due_at=later)) for message in steps[1:]]
     return [
@@ -195,11 +200,25 @@ def _advanced(wakeup: Wakeup, *, services: Services) -> list[Wakeup]:
     )
 
 
+def _tell_bus(events: Sequence[BatchMessage], *, services: Services) -> list[BatchMessage]:
+    """Puts events on the bus; what that leaves to be queued."""
+    from flows.bus import tell_bus  # few stacks have one
+
+    later = services.clock() + timedelta(seconds=PUT_BACK_SECONDS)
+    wakeups = [event.wakeup for event in events]
+    left: Sequence[Wakeup | None] = isolated(
+        partial(tell_bus, wakeups, services=services),
+        otherwise=lambda _: [replace(wakeup, due_at=later) for wakeup in wakeups],
+        step="tell the bus",
+    )
+    return [replace(event, wakeup=wakeup) for event, wakeup in zip(events, left, strict=True) if wakeup is not None]
+
+
 def _first_of_each(early: Sequence[BatchMessage]) -> list[BatchMessage]:
-    """One message per delivery, the first that is due: a duplicate is not queued again."""
+    """One message per delivery, the first that is due: a duplicate is not queued again. That for the bus is none."""
     latest_first = sorted(early, key=lambda message: message.wakeup.due_at, reverse=True)
-    firsts = {message.wakeup.delivery_id: message for message in latest_first}
-    return [message for message in early if firsts[message.wakeup.delivery_id] is message]
+    firsts = {(message.wakeup.delivery_id, message.wakeup.for_bus): message for message in latest_first}
+    return [message for message in early if firsts[message.wakeup.delivery_id, message.wakeup.for_bus] is message]
 
 
 def _with_messages(attempts: Sequence[JudgedAttempt], due: Due) -> list[tuple[BatchMessage, JudgedAttempt]]:
@@ -252,7 +271,10 @@ def _events(carried: Sequence[BatchMessage], *, now: datetime) -> list[BatchMess
     was no row. They count as looked for once: their ids are old."""
     later = now + timedelta(seconds=CARRIED_SECONDS)
     return [
-        replace(message, wakeup=Wakeup(delivery_id=event_id, due_at=later, group=message.wakeup.group, misses=1))
+        replace(
+            message,
+            wakeup=Wakeup(delivery_id=event_id, due_at=later, group=message.wakeup.group, misses=1, of_event=True),
+        )
         for message in carried
         if (record := message.wakeup.record) is not None
         for event_id in record.event_ids

@@ -69,7 +69,8 @@ class JudgedAttempt:
             ask_at=self.verdict.ask_at if isinstance(self.verdict, Held) else None,
             silent=isinstance(self.verdict, Held) and self.verdict.silent,
             sends=self.claim.attempts_made if self.claim.questions_made else None,
-            redacts=self.claim.destination.options.redact is not None,
+            # Nothing of an event is a caller's, and the bus may be told later.
+            redacts=self.claim.destination.options.redact is not None and not is_reserved(self.claim.idempotency_key),
             event_id=self.event_id,
             state_event_id=self.state_event_id,
             breaker_event_id=self.breaker_event_id,

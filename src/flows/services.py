@@ -5,6 +5,7 @@ from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from db.connection import Database
@@ -20,6 +21,9 @@ from flows.probes import Probes
 from runtime.settings import EgressAddress
 from wakeups.sqs import WakeupQueue
 
+if TYPE_CHECKING:
+    from wakeups.event_bus import EventBus
+
 # RFC 1918 and RFC 6598: what the internet does not route is reached without the NAT gateway, over a VPN or a peering
 # connection.
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
@@ -33,7 +37,7 @@ class Services:
     of the zone that this process runs in, None where it is not known. `chance` returns numbers in [0, 1), `randomness`
     that many random bytes; tests pass their own, as they do for `clock` (aware, UTC). `retention_days` is for how many
     days after their end deliveries are stored. `workers` is how many batches of
-    attempts may be made at once.
+    attempts may be made at once. `event_bus` is where events go, too; None where the stack names none.
     """
 
     database: Database
@@ -50,6 +54,7 @@ class Services:
     sleep: Callable[[float], None]
     groups: WakeupGroups = field(default_factory=WakeupGroups)
     probes: Probes = field(default_factory=Probes)
+    event_bus: "EventBus | None" = None
     retention_days: int = 90
     workers: int = USUAL_WORKERS
 

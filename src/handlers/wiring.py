@@ -12,7 +12,14 @@ from db.connection import RETRY_AFTER_SECONDS, Database
 from domain.errors import DatabaseUnavailable
 from runtime import aws, zones
 from runtime.aws import AwsCallFailed, rds_auth_token
-from runtime.settings import AdminSettings, ApiSettings, AttemptSettings, AuthorizeSettings, DatabaseSettings
+from runtime.settings import (
+    AdminSettings,
+    ApiSettings,
+    AttemptSettings,
+    AuthorizeSettings,
+    BusSettings,
+    DatabaseSettings,
+)
 
 if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from flows.check_egress import EgressChecks
     from flows.seal_schedule import SealSchedule
     from flows.services import Services
+    from wakeups.event_bus import EventBus
     from wakeups.sqs import DeadLetters
 
 
@@ -135,6 +143,14 @@ def _token(settings: DatabaseSettings) -> str:
         ) from None
 
 
+def _event_bus(settings: BusSettings) -> "EventBus | None":
+    if not settings.event_bus_name:
+        return None
+    from wakeups.event_bus import EventBus  # few stacks name one
+
+    return EventBus(settings)
+
+
 def _services(settings: ApiSettings | AttemptSettings) -> "Services":
     """Imports what only API and worker need, which have it loaded by now: a fifth of the others' cold start."""
     from egress.addresses import Guard
@@ -146,7 +162,8 @@ def _services(settings: ApiSettings | AttemptSettings) -> "Services":
     guard = Guard.of(settings.egress)
     return Services(
         database=database(settings.database),
-        queue=WakeupQueue(settings.queue),
+        queue=WakeupQueue(settings.queue, has_bus=bool(settings.bus.event_bus_name)),
+        event_bus=_event_bus(settings.bus),
         client=Client(guard, ca_bundle=settings.egress.ca_bundle),
         guard=guard,
         load_seal_key=partial(load_seal_key, settings.seal_key),

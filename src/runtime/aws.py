@@ -22,7 +22,7 @@ from runtime.version import VERSION
 
 RDS_TOKEN_SECONDS = 900  # the longest that RDS accepts; it is checked only when connecting
 # Each service's "JSON protocol" in its API model.
-_JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1"}
+_JSON_VERSIONS = {"sqs": "1.0", "secretsmanager": "1.1", "ssm": "1.1", "events": "1.1"}
 _RETRY_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 3.0
 # An idle connection may be dead without notice: while a function is frozen, NAT gateways and load balancers drop it.

@@ -177,6 +177,14 @@ class QueueSettings(FromEnvironment, frozen=True, kw_only=True):
     sqs_endpoint_url: str = ""
 
 
+class BusSettings(FromEnvironment, frozen=True, kw_only=True):
+    """The EventBridge bus that events go to, too; empty for none. `events_endpoint_url` is empty on AWS; tests name an
+    emulated API."""
+
+    event_bus_name: str = ""
+    events_endpoint_url: str = ""
+
+
 class EgressSettings(FromEnvironment, frozen=True, kw_only=True):
     """Which addresses requests leave from, and where they may go.
 
@@ -227,6 +235,7 @@ class ApiSettings(FromEnvironment, frozen=True, kw_only=True):
 
     database: DatabaseSettings
     queue: QueueSettings
+    bus: BusSettings
     egress: EgressSettings
     zones: ZoneSettings
     seal_key: SealKeySettings
@@ -248,6 +257,7 @@ class AttemptSettings(FromEnvironment, frozen=True, kw_only=True):
 
     database: DatabaseSettings
     queue: QueueSettings
+    bus: BusSettings
     egress: EgressSettings
     zones: ZoneSettings
     seal_key: SealKeySettings

@@ -14,7 +14,7 @@ from domain.deliveries import Record
 from domain.errors import QueueUnavailable
 from domain.ids import DeliveryId
 from domain.values import value_class
-from domain.wakeups import Wakeup, delay_seconds
+from domain.wakeups import Wakeup, delay_seconds, for_bus
 from runtime.aws import AwsCallFailed, call
 from runtime.conversion import converted
 from runtime.observability import logger
@@ -26,6 +26,7 @@ BATCH_ENTRIES = 10  # SendMessageBatch takes no more
 BATCH_LIMIT_BYTES = 250_000
 MESSAGE_LIMIT_BYTES = 240_000
 SEND_SECONDS = 5.0
+_FOR_BUS = "-bus"
 RETRY_AFTER_SECONDS = 5
 
 
@@ -38,6 +39,7 @@ class _Usual(msgspec.Struct):
     misses: Annotated[int, msgspec.Meta(ge=0)] = 0
     after_outage: bool = False
     of_job: bool = False
+    for_bus: bool = False
     record: None = None
 
 
@@ -49,9 +51,11 @@ type _Entry = dict[str, object]
 class WakeupQueue:
     """The queue of wake-ups. Safe to use from several threads at once."""
 
-    def __init__(self, settings: QueueSettings) -> None:
+    def __init__(self, settings: QueueSettings, *, has_bus: bool = False) -> None:
+        """`has_bus`: the wake-up of an event is followed by one that puts it on the stack's bus."""
         self._url = settings.wakeup_queue_url
         self._endpoint_url = settings.sqs_endpoint_url
+        self._has_bus = has_bus
 
     def send(self, wakeups: Sequence[Wakeup], *, now: datetime) -> None:
         """Queues all of `wakeups`, each delayed until it is due (or by the longest delay that SQS allows).
@@ -59,20 +63,30 @@ class WakeupQueue:
         A wake-up may end up in the queue twice; that is harmless. Raises QueueUnavailable when any was not accepted,
         not even at a second try: some of the others may then be in the queue.
         """
-        for batch in _batches([_entry(str(position), wakeup, now=now) for position, wakeup in enumerate(wakeups)]):
+        for batch in _batches(self._entries(wakeups, now)):
             if self._rejected_twice(batch):
                 raise QueueUnavailable("SQS refused a wake-up twice", retry_after_seconds=RETRY_AFTER_SECONDS)
 
     def send_some(self, wakeups: Sequence[Wakeup], *, now: datetime) -> frozenset[int]:
         """The same; returns the positions in `wakeups` of those that were not accepted, or perhaps not."""
         rejected: list[_Entry] = []
-        for batch in _batches([_entry(str(position), wakeup, now=now) for position, wakeup in enumerate(wakeups)]):
+        for batch in _batches(self._entries(wakeups, now)):
             try:
                 rejected += self._rejected_twice(batch)
             except QueueUnavailable as error:
                 logger.warning("wake-ups were not queued", reason=str(error), count=len(batch))
                 rejected += batch
-        return frozenset(int(str(entry["Id"])) for entry in rejected)
+        return frozenset(int(str(entry["Id"]).removesuffix(_FOR_BUS)) for entry in rejected)
+
+    def _entries(self, wakeups: Sequence[Wakeup], now: datetime) -> list[_Entry]:
+        entries = [_entry(str(position), wakeup, now=now) for position, wakeup in enumerate(wakeups)]
+        if self._has_bus:
+            entries += [
+                _entry(f"{position}{_FOR_BUS}", for_bus(wakeup), now=now)
+                for position, wakeup in enumerate(wakeups)
+                if wakeup.of_event
+            ]
+        return entries
 
     def _rejected_twice(self, entries: list[_Entry]) -> list[_Entry]:
         """What SQS does not accept, not even at the second try."""
@@ -153,6 +167,8 @@ def encode(wakeup: Wakeup) -> str:
         fields["after_outage"] = True
     if wakeup.of_job:
         fields["of_job"] = True
+    if wakeup.for_bus:
+        fields["for_bus"] = True
     texts = (_json(fields | extra) for extra in _shrinking(wakeup.record))
     return next(text for text in texts if len(text) <= MESSAGE_LIMIT_BYTES)
 
@@ -170,6 +186,7 @@ def decode(text: str) -> Wakeup:
         misses=usual.misses,
         after_outage=usual.after_outage,
         of_job=usual.of_job,
+        for_bus=usual.for_bus,
     )
 
 
@@ -183,6 +200,7 @@ def decode_any(text: str) -> Wakeup:
         misses=_misses(fields.get("misses", 0)),
         after_outage=fields.get("after_outage") is True,
         of_job=fields.get("of_job") is True,
+        for_bus=fields.get("for_bus") is True,
         record=_record(fields),
     )
 

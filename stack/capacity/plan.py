@@ -42,8 +42,9 @@ class Limit:
 class CapacityQuestion:
     """What is asked: deliveries a second, and what they are like.
 
-    `latency_milliseconds` is a partner's mean; `size` the bytes of a body; `retries` and `looks` are for a hundred
-    deliveries; the load spreads evenly over `destinations`. `pinned` are parameters that are given and not chosen.
+    `latency_milliseconds` is a partner's mean; `size` the bytes of a body; `retries`, `looks` and `events` are for a
+    hundred deliveries, and an event is a delivery too; the load spreads evenly over `destinations`. `pinned` are
+    parameters that are given and not chosen.
     """
 
     rate: float
@@ -51,6 +52,7 @@ class CapacityQuestion:
     size: int = 1024
     retries: float = 5
     looks: float = 100
+    events: float = 0
     destinations: int = 10
     batch: int = 10
     topology: str = "public-private"
@@ -147,7 +149,7 @@ class CapacityPlan:
     @property
     def attempts(self) -> float:
         """A second."""
-        return self.question.rate * (1 + self.question.retries / 100)
+        return self.question.rate * (1 + self.question.events / 100) * (1 + self.question.retries / 100)
 
     @cached_property
     def workers(self) -> int:
@@ -168,6 +170,7 @@ class CapacityPlan:
         return load | {
             **{name: load[name] + body_kib for name in larger},
             "attempts_per_delivery": 1 + self.question.retries / 100,
+            "events_per_delivery": self.question.events / 100,
             "looks_per_delivery": self.question.looks / 100,
             "attempts_per_batch": self.attempts_per_batch,
             "attempt_milliseconds": self.service.mean_seconds(self.attempts_per_batch) * 1000,
@@ -357,7 +360,7 @@ class CapacityPlan:
         if not self.question.proxy:  # which holds its connections open, whoever starts
             yield self._demand("new_connections", self._new_connections(), "DatabaseProxy")
         yield replace(self._demand("capacity_units", self.capacity_units, "DatabaseMaxCapacity"), limit=most)
-        stored = self.deliveries * self.load["months_kept"] * self.load["stored_kib_per_delivery"] * 1024 / TIB
+        stored = self.month.made * self.load["months_kept"] * self.load["stored_kib_per_delivery"] * 1024 / TIB
         yield self._demand("volume", stored, "")
 
     def _new_connections(self) -> float:

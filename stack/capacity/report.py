@@ -75,6 +75,7 @@ NUMBERS: Mapping[str, WholeNumber] = {
     "size": WholeNumber(unit="bytes of a body", least=0, most=4 * 2**20, example=1024),
     "retries": WholeNumber(unit="retries for a hundred deliveries", least=0, most=1000, example=5),
     "looks": WholeNumber(unit="lookups for a hundred deliveries", least=0, most=10_000, example=100),
+    "events": WholeNumber(unit="events for a hundred deliveries", least=0, most=1000, example=100),
     "destinations": WholeNumber(unit="destinations that share the load", least=1, most=10_000, example=10),
     "batch": WholeNumber(unit="attempts of a batch", least=1, most=10, example=10),
     "seed": WholeNumber(unit="the simulation's seed", least=0, most=2**32, example=SEED),
@@ -121,6 +122,7 @@ def question_of(asked: argparse.Namespace) -> CapacityQuestion:
         size=given.get("size", plain.size),
         retries=given.get("retries", plain.retries),
         looks=given.get("looks", plain.looks),
+        events=given.get("events", plain.events),
         destinations=given.get("destinations", plain.destinations),
         batch=given.get("batch", plain.batch),
         topology=_one_of("TOPOLOGY", asked.topology or plain.topology, render.TOPOLOGIES),
@@ -170,8 +172,8 @@ def _print_one(plan: CapacityPlan, *, seed: int) -> None:
     first = bottlenecks(question)
     console.print(
         f"{question.rate:,} deliveries a second of {question.size:,} bytes to {question.destinations:,} destinations "
-        f"that answer in {question.latency_milliseconds:,} ms on the average; {question.retries} retries and "
-        f"{question.looks} lookups for a hundred. {plan.deliveries:,} deliveries a month."
+        f"that answer in {question.latency_milliseconds:,} ms on the average; {question.retries} retries, "
+        f"{question.looks} lookups and {question.events} events for a hundred. {plan.deliveries:,} deliveries a month."
     )
     console.print(_demands_table(plan, first))
     for line in verdict(question, first):

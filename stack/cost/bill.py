@@ -139,17 +139,30 @@ class Month:
         self, *, resources: Mapping[str, RenderedResource], deliveries: int, hours: int, load: Mapping[str, float]
     ) -> None:
         self.resources, self.deliveries, self.hours, self.load = resources, deliveries, hours, load
-        self.attempts = deliveries * load["attempts_per_delivery"]
+        self.events = deliveries * load["events_per_delivery"]
+        # An event is a delivery that nobody calls the API for.
+        self.made = deliveries + self.events
+        self.attempts = self.made * load["attempts_per_delivery"]
         self.batches = self.attempts / load["attempts_per_batch"]
         self.looks = deliveries * load["looks_per_delivery"]
         self.requests = deliveries + self.looks
         self.authorizations = min(self.requests, load["tokens_in_use"] * hours * 60)
-        # The SQL budget of docs/architecture.md: 1 to accept, 1 to look, 1 to check a token, 2 for each batch.
-        self.statements = deliveries + self.looks + self.authorizations + 2 * self.batches
+        # The SQL budget of docs/architecture.md: 1 to accept, 1 to look, 1 to check a token, 2 for each batch; 1 for an
+        # event on the bus.
+        self.on_bus = self.events if self.has_bus() else 0.0
+        self.statements = deliveries + self.looks + self.authorizations + 2 * self.batches + self.on_bus
 
     def of_type(self, kind: str) -> dict[str, RenderedResource]:
         """The resources of a type by address."""
         return {address: resource for address, resource in self.resources.items() if resource["Type"] == kind}
+
+    def has_bus(self) -> bool:
+        """Whether events are put on a bus of EventBridge."""
+        return any(
+            variables.get("EVENT_BUS_NAME")
+            for function in self.of_type("AWS::Lambda::Function").values()
+            if (variables := function["Properties"].get("Environment", {}).get("Variables", {}))
+        )
 
     def gb(self, count: float, kib: str) -> float:
         """`count` times the KiB that load.toml has under the name `kib`, in GB."""
@@ -199,7 +212,7 @@ class Month:
         triggered = {
             Trigger.REQUEST: self.requests,
             Trigger.TOKEN: self.authorizations,
-            Trigger.WAKEUP: self.batches,
+            Trigger.WAKEUP: self.batches + self.on_bus,  # which has a message of its own
         }
         trigger = FUNCTIONS[address].trigger
         if trigger is Trigger.SCHEDULE and address not in self.scheduled:
@@ -233,7 +246,7 @@ class Month:
 
     def log_bytes(self, what: str) -> float:
         """What is written in a month for all of `what`, such as post."""
-        invocations = self.requests + self.authorizations + self.batches + sum(self.scheduled.values())
+        invocations = self.requests + self.authorizations + self.batches + self.on_bus + sum(self.scheduled.values())
         counts = {
             "invocation": invocations,
             "post": self.deliveries,
@@ -264,13 +277,19 @@ class Month:
     @property
     def to_queue(self) -> float:
         """Wake-ups that the functions send; Lambda's own receives do not pass the VPC."""
-        return self.gb(self.attempts, "queue_call_kib")
+        return self.gb(self.attempts + self.on_bus, "queue_call_kib")
+
+    @property
+    def to_bus(self) -> float:
+        """Events that the worker puts on the bus."""
+        return self.gb(self.on_bus, "bus_call_kib")
 
     @property
     def through_nat(self) -> float:
         """What the NAT gateways carry, both directions."""
         queue = 0 if self.endpoints("sqs") else self.to_queue
-        return self.to_partners + self.from_partners + queue
+        bus = 0 if self.endpoints("events") else self.to_bus
+        return self.to_partners + self.from_partners + queue + bus
 
     def endpoints(self, service: str) -> dict[str, RenderedResource]:
         """The interface endpoints of a service, such as sqs."""
@@ -366,6 +385,8 @@ def _endpoint(address: str, month: Month) -> Priced:
     yield "interface_endpoint_hour", month.hours * len(properties["SubnetIds"])
     if address in month.endpoints("sqs"):
         yield "interface_endpoint_gb", month.to_queue
+    if address in month.endpoints("events"):
+        yield "interface_endpoint_gb", month.to_bus
     if address in month.endpoints("execute-api"):
         kib = month.load["caller_request_kib"] + month.load["caller_response_kib"]
         yield "interface_endpoint_gb", month.requests * kib / KIB_PER_GB
@@ -392,7 +413,7 @@ def _cluster(_address: str, month: Month) -> Priced:
     instances = month.of_type("AWS::RDS::DBInstance")
     readers = len(instances) - 1
     yield "aurora_capacity_unit_hour", month.writer_capacity + readers * month.least_capacity
-    kept = month.gb(month.deliveries * month.load["months_kept"], "stored_kib_per_delivery")
+    kept = month.gb(month.made * month.load["months_kept"], "stored_kib_per_delivery")
     yield "aurora_storage_gb_month", month.load["stored_gb_at_rest"] + kept
     yield "aurora_request_million", month.statements * month.load["storage_requests_per_statement"] / 1e6
     # Half of the functions are in another zone than the writer.
@@ -423,6 +444,8 @@ def _function(address: str, month: Month) -> Priced:
         yield "snapstart_kept_gb_second", gigabytes * month.hours * 3600
         yield "snapstart_restored_gb", gigabytes * invocations * month.load["starts_per_invocation"]
     yield "metric_month", month.load["metrics_per_check"] * (address in month.scheduled)
+    if FUNCTIONS[address].trigger is Trigger.WAKEUP:
+        yield "bus_event_million", month.on_bus / 1e6
 
 
 def _rest_api(_address: str, month: Month) -> Priced:
@@ -437,8 +460,8 @@ def _queue(address: str, month: Month) -> Priced:
     if not address.endswith("WakeupQueue"):
         return  # dead letters are faults of ours, not a monthly expense
     empty = month.load["empty_receives_per_minute"] * 60 * month.hours
-    yield "sqs_request_million", (empty + month.attempts + 2 * month.batches) / 1e6
-    yield "sqs_fair_million", month.attempts / 1e6
+    yield "sqs_request_million", (empty + month.attempts + 2 * month.batches + 3 * month.on_bus) / 1e6
+    yield "sqs_fair_million", (month.attempts + month.on_bus) / 1e6
 
 
 def _schedule(address: str, month: Month) -> Priced:

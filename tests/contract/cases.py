@@ -47,6 +47,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "an endpoint for SQS": {"InterfaceEndpoints": "sqs"},
     "an endpoint for secrets": {"InterfaceEndpoints": "secretsmanager"},
     "endpoints": {"InterfaceEndpoints": "sqs,secretsmanager"},
+    "an event bus": {"EventBusName": "orders"},
     "no flow logs": {"FlowLogs": "none"},
     "all flow logs": {"FlowLogs": "all"},
     "destinations in private ranges": {

@@ -19,11 +19,11 @@ from stack.render import render
 from tests.contract.cases import Case, everywhere
 from tests.contract.project import APPLICATION, ROOT, Project
 
-LOCAL_ONLY = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "SEAL_KEY_FILE"}
 # By which src/Makefile learns the value of a parameter: SAM tells makefiles nothing else (docs/adr/0014).
 PROCESSOR_DIRECTORY = {"Fn::Sub": "tools/processors/${Architecture}"}
 # Named in the template all the same, as AWS::NoValue: `sam local` sets no variable that is not.
-OF_SAM_LOCAL = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL"}
+OF_SAM_LOCAL = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "EVENTS_ENDPOINT_URL"}
+LOCAL_ONLY = OF_SAM_LOCAL | {"SEAL_KEY_FILE"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
 LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
 OF_TRACING = {"AWS_LAMBDA_EXEC_WRAPPER"}  # Lambda reads it, and it is there with OpenTelemetry alone
@@ -37,6 +37,7 @@ RECEIVE = {
 # To send the dead letters back: it learns the queue's URL from its name.
 REDRIVE = {(action, "DeadLetterQueue.Arn") for action in ("sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage")}
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
+PUT_ON_BUS = "arn:aws:events:us-east-1:555555555555:event-bus/orders"
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
 RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}.Result" for zone in "AB"}
@@ -231,6 +232,7 @@ def environment_says_where_things_are(project: Project) -> list[str]:
             "DATABASE_USER": DATABASE_USERS.get(name),
             "DATABASE_ROOT_CERTIFICATES": "/var/task/certs/rds-global-bundle.pem",
             "WAKEUP_QUEUE_URL": "WakeupQueue",
+            "EVENT_BUS_NAME": project.application().parameters["EventBusName"],
             "BLOCKED_CIDRS": project.application().parameters["VpcCidr"],
             "EGRESS_ADDRESSES": project.application().outputs["EgressAddresses"],
             "SEAL_KEY_SECRET_ARN": "SealKey",
@@ -259,6 +261,23 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
         managed = roles.get(role, {}).get("Properties", {}).get("ManagedPolicyArns")
         if managed != ([] if name in OUTSIDE_THE_VPC else ["NetworkInterfacePolicy"]):
             faults.append(f"{name} has other managed policies than the one for network interfaces")
+    return faults
+
+
+def only_the_worker_puts_events_and_on_the_bus_alone(project: Project) -> list[str]:
+    """Where the stack names one. That changes no other right of any function."""
+    with_bus, without = project.application(EventBusName="orders"), project.application()
+    faults = []
+    for name, role in with_bus.of_type("AWS::IAM::Role").items():
+        more = set(_rights(role)) - set(_rights(without.resources[name]))
+        wanted = {("events:PutEvents", PUT_ON_BUS)} if name == "AttemptRole" else set()
+        faults += [f"with a bus {name} may also {right}" for right in sorted(more - wanted)]
+        faults += [f"with a bus {name} may not {right}" for right in sorted(wanted - more)]
+    told = {"ApiFunction", "AttemptFunction"}
+    for name, function in with_bus.of_type("AWS::Lambda::Function").items():
+        said = function["Properties"]["Environment"]["Variables"].get("EVENT_BUS_NAME")
+        if said != ("orders" if name in told else None):
+            faults.append(f"{name} is told of the bus {said}")
     return faults
 
 

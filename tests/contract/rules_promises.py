@@ -24,6 +24,7 @@ OPTIONS = {
     "Tracing": "xray",
     "KmsKeyArn": KEY,
     "AlarmEmail": "people@example.com",
+    "EventBusName": "orders",
 }
 INSIDE = {
     "Topology": "internal-only",
@@ -102,6 +103,9 @@ STATEMENTS: Mapping[str, set[Statement]] = {
     },
     "Endpoints.SecretsManagerEndpoint": {
         _allow("secretsmanager:GetSecretValue", on=f"arn:aws:secretsmanager:{_ACCOUNT}:secret:*", by="*", when=_OURS)
+    },
+    "Endpoints.EventsEndpoint": {
+        _allow("events:PutEvents", on=f"arn:aws:events:{_ACCOUNT}:event-bus/orders", by="*", when=_OURS)
     },
     "Endpoints.XrayEndpoint": {
         _allow(
@@ -430,6 +434,7 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         for name, service in {
             "SqsEndpoint": "sqs",
             "SecretsManagerEndpoint": "secretsmanager",
+            "EventsEndpoint": "events",
             "XrayEndpoint": "xray",
             "SystemsManagerEndpoint": "ssm",
             "SessionMessagesEndpoint": "ssmmessages",

@@ -330,6 +330,8 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "Endpoints", "!If [HasXrayEndpoint, 'yes', 'no']", "'no'"),
         resource(ENDPOINTS, "SystemsManagerEndpoint", "HasSystemsManagerEndpoints", "HasSqsEndpoint"),
         added(ENDPOINTS, "Resources", LAMBDA_ENDPOINT),
+        resource(APPLICATION, "Endpoints", "!If [HasEventsEndpoint, !Ref EventBusName, '']", "''"),
+        resource(APPLICATION, "Endpoints", "!If [HasEventsEndpoint, !Ref EventBusName, '']", "!Ref EventBusName"),
         without(ENDPOINTS, "XrayEndpoint"),
         resource(APPLICATION, "ApiRole", "secretsmanager:GetSecretValue", "dynamodb:GetItem"),
         resource(ENDPOINTS, "ApiEndpoint", "Condition: HasPrivateApi", "Condition: HasSqsEndpoint"),

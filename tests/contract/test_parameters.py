@@ -42,6 +42,7 @@ GOOD: Mapping[str, list[str]] = {
     "AnnouncedFrom": ["", "2027-01-15", "2027-02-28", "2028-01-31", "2028-04-30"],
     "CorporateCidr": ["", "10.0.0.0/8", "172.20.0.0/16", "192.168.7.0/24", "100.64.0.0/10"],
     "CustomerGatewayAddress": ["", "198.51.100.7", "8.8.8.8"],
+    "EventBusName": ["", "default", "orders", "team/orders.v1"],
     "AllowedPrivateCidrs": ["", "10.1.0.0/16", "10.1.0.0/16,172.20.0.0/16,192.168.0.0/16,100.64.0.0/10"],
     "OpenTelemetryLayerArn": ["", LAYER],
     "AllowedCallerCidrs": ["", "198.51.100.0/24", ",".join(f"203.0.113.{place}/32" for place in range(10))],
@@ -140,6 +141,7 @@ BAD: Mapping[str, list[str]] = {
         "8.8.8.0/24",
         "10.0.0.0/7",
     ],
+    "EventBusName": ["arn:aws:events:us-east-1:555555555555:event-bus/orders", "aws.partner/shop", "a b", "x" * 257],
     "OpenTelemetryLayerArn": ["aws-otel-python", LAYER.rpartition(":")[0]],
     "AllowedCallerCidrs": [
         "0.0.0.0/0",

@@ -145,6 +145,11 @@ BROKEN: dict[Rule, list[Change]] = {
             APPLICATION, "AdminRole", "- !Ref NetworkInterfacePolicy", "- arn:aws:iam::aws:policy/AdministratorAccess"
         ),
     ],
+    rules_functions.only_the_worker_puts_events_and_on_the_bus_alone: [
+        resource(APPLICATION, "AttemptRole", "event-bus/${EventBusName}", "event-bus/*"),
+        resource(APPLICATION, "AttemptRole", "events:PutEvents", "events:*"),
+        resource(APPLICATION, "ApiFunction", "          EVENT_BUS_NAME: !Ref EventBusName\n", ""),
+    ],
     rules_functions.functions_do_not_share_roles: [
         resource(APPLICATION, "AdminFunction", "!GetAtt AdminRole.Arn", "!GetAtt ApiRole.Arn"),
         resource(APPLICATION, "AdminRole", "{Service: lambda.amazonaws.com}", "{AWS: '*'}"),

@@ -920,6 +920,11 @@ CASES = [
         runs=takes_walk(WALKER),
     ),
     Case(
+        statement="deliveries.events",
+        before=(*WITH_HOOK, tells_of_certificate(80), accepts()),
+        runs=lambda database: list(deliveries.events(database, [DeliveryId(UUID(int=80)), FIRST]).values()),
+    ),
+    Case(
         statement="retention.tell_certificate",
         before=WITH_HOOK,
         runs=tells_of_certificate(80),

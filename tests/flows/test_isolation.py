@@ -669,6 +669,7 @@ ELSEWHERE = {
     "seal key": "test_a_seal_key_that_cannot_be_read_leaves_the_others_to_be_sent",
     "send": "test_when_the_client_itself_fails_the_outcome_is_unknown",
     "store an access token": "test_an_access_token_that_cannot_be_stored_is_used_all_the_same",
+    "tell the bus": "test_what_cannot_be_put_on_the_bus_keeps_no_delivery_from_being_sent",
     "tell of a certificate": "test_a_certificate_whose_look_fails_keeps_nothing_from_being_deleted",
     "tally": "test_work_beside_a_batch_that_fails_raises_nothing",
 }
@@ -760,6 +761,7 @@ PLAIN = {
     "batch.append",
     "count",
     "entry.get",
+    "for_bus",
     "group_name",
     "int",
     "isinstance",
@@ -783,6 +785,7 @@ PLAIN = {
     "self._waiting.pop",
     "services.sleep",
     "str",
+    "str(entry['Id']).removesuffix",
     "time.monotonic",
     "transfer.end_unsent",
     "within",

@@ -157,6 +157,9 @@ def test_each_part_of_a_question_changes_what_depends_on_it() -> None:
     assert needed("volume", size=102_400) == pytest.approx(needed("volume") * 105 / 6)
     assert needed("nat_bandwidth", size=102_400) == pytest.approx(needed("nat_bandwidth") * 112 / 13)
     assert needed("nat_new_connections", retries=110) == pytest.approx(2 * needed("nat_new_connections"))
+    assert needed("nat_new_connections", events=100) == pytest.approx(2 * needed("nat_new_connections"))
+    assert needed("volume", events=50) == pytest.approx(1.5 * needed("volume"))
+    assert needed("api_requests", events=100) == needed("api_requests")  # nobody calls for them
     assert needed("api_requests", looks=0) == pytest.approx(1000, rel=1e-6)
     assert needed("nat_new_connections", destinations=1, egress="per-az") == pytest.approx(525)
     assert needed("database_connections", proxy=True) < needed("database_connections") / 10

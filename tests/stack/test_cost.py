@@ -13,7 +13,7 @@ import pytest
 from runtime.metrics import Metric
 from stack import render
 from stack.cost import report
-from stack.cost.bill import Overloaded, Unpriced, bill, load_load, load_prices, total
+from stack.cost.bill import Month, Overloaded, Unpriced, bill, load_load, load_prices, total
 from stack.quotations import MarksLost
 
 PRICES = load_prices()
@@ -152,6 +152,38 @@ def test_a_queue_costs_its_empty_receives_and_three_requests_for_each_attempt() 
     told = billed({"WakeupQueue": resource("AWS::SQS::Queue")}, deliveries=MILLION)
     assert told["sqs_request_million"] == round((15 * 60 * 730 + 3 * 1_050_000) / 1e6 * 0.4, 4)
     assert told["sqs_fair_million"] == round(1.05 * 0.1, 4)
+
+
+def test_an_event_is_a_delivery_that_nobody_calls_for() -> None:
+    stack = {
+        "WakeupQueue": resource("AWS::SQS::Queue"),
+        "Api": resource("AWS::ApiGateway::RestApi"),
+        **CLUSTER,
+    }
+    told = Month(resources=stack, deliveries=MILLION, hours=730, load=LOAD | {"events_per_delivery": 1.0})
+    untold = Month(resources=stack, deliveries=MILLION, hours=730, load=LOAD)
+    assert (told.attempts, told.requests) == (2 * untold.attempts, untold.requests)
+    assert told.statements - untold.statements == 2 * untold.batches
+    assert (told.on_bus, untold.on_bus) == (0, 0)
+
+
+def test_an_event_on_the_bus_costs_its_price_a_message_and_a_statement() -> None:
+    worker = resource("AWS::Lambda::Function", Environment={"Variables": {"EVENT_BUS_NAME": "orders"}})
+    endpoint = resource(
+        "AWS::EC2::VPCEndpoint",
+        VpcEndpointType="Interface",
+        ServiceName="com.amazonaws.us-east-1.events",
+        SubnetIds=[1],
+    )
+    stack = {"AttemptFunction": worker, **CLUSTER}
+    load = LOAD | {"events_per_delivery": 1.0}
+    month = Month(resources=stack, deliveries=MILLION, hours=730, load=load)
+    assert month.on_bus == MILLION
+    assert month.statements == 3 * MILLION + 730 * 60 * 5 + 2 * month.batches
+    lines = {line.price.what: line.dollars for line in bill(stack, deliveries=MILLION, prices=PRICES, load=load)}
+    assert lines["EventBridge, events put on a bus of one's own"] == 1.0
+    inside = Month(resources=stack | {"E": endpoint}, deliveries=MILLION, hours=730, load=load)
+    assert month.through_nat - inside.through_nat == month.to_bus > 0
 
 
 def test_alarms_cost_by_metric_and_a_web_acl_by_rule() -> None:

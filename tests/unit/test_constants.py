@@ -66,6 +66,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "LONGEST_HEADER_CHARACTERS": 4096,
         "_STEP_BYTES": 65_536,
     },
+    "flows/bus.py": {"PUT_BACK_SECONDS": 30},
+    "wakeups/event_bus.py": {"BATCH_ENTRIES": 10, "PUT_SECONDS": 5.0},
     "domain/certificates.py": {"EXPIRING_DAYS": (7, 30)},
     "domain/checks.py": {
         "LONGEST_AGE": timedelta(hours=1),
