@@ -13,7 +13,15 @@ from contextlib import contextmanager
 
 PERCENT = 100
 STREAMS = 32
-COMMON, POLLERS, FEATURES, MANAGERS, OPERATOR, INCIDENTS = 0, 21, 28, 29, 30, 31  # callers have those from 1 to 20
+COMMON, POLLERS, JOBS, FEATURES, MANAGERS, OPERATOR, INCIDENTS = (
+    0,
+    21,
+    25,
+    28,
+    29,
+    30,
+    31,
+)  # callers have 1 to 20, pollers 21 to 24
 
 
 class Choices:

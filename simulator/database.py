@@ -26,6 +26,7 @@ from domain.destinations import DestinationState
 from simulator.evidence import Begin, Lapse, QuestionVerdict, RecordRun
 from simulator.faults import LATE_RECORDS, Kind, Seam
 from simulator.features import Feature
+from simulator.noting_jobs import JobNotes
 from simulator.scheduler import Killed, Signal
 from simulator.world import EPOCH, Process, World
 
@@ -47,11 +48,16 @@ _NAMES = {
     "WITH chosen AS": "control",
     "note_slow(": "note slow",
     "AS late": "overdue",
+    "SET after_id = %(last_id)s": "step",
+    "INSERT INTO job (": "make job",
+    "UPDATE job": "move job",
     "AS newest": "list",
     "ORDER BY attempt.number": "show",
     "FROM attempt": "attempts",
     "FROM delivery JOIN destination": "find",
 }
+# Those by which a delivery or a destination may come to what others are told of
+TELL = frozenset({"record", "control", "step", "other"})
 
 
 class SimulatedConnection:
@@ -157,6 +163,15 @@ class Server:
         self._unstorable: dict[tuple[str, int], bool] = {}
         self._held: list[_HeldStatement] = []
         self._together = False
+        self._jobs = JobNotes(world, real, self.enter_by_hand)
+        self._notes: Mapping[str, Callable[[Process, Mapping[str, Any], Sequence[Row]], None]] = {
+            "accept": self._note_accepted,
+            "claim": self._note_claimed,
+            "record": self._note_recorded,
+            "control": self._note_controlled,
+            "make job": self._jobs.note_made,
+            "move job": self._jobs.note_moved,
+        }
 
     # ---- What happens to all connections
 
@@ -195,6 +210,21 @@ class Server:
             (self.world.wall_clock() - timedelta(seconds=seconds),),
         )
         return [str(row["delivery_id"]) for row in rows]
+
+    def unfinished_jobs(self) -> list[tuple[str, str, str]]:
+        """Jobs that are running or paused, their tenants and which of the two."""
+        if Feature.JOBS not in self.world.features:
+            return []
+        rows = self._real.execute(
+            "SELECT job_id, tenant_id, state FROM job WHERE state IN ('running', 'paused') ORDER BY job_id"
+        )
+        return [(str(row["job_id"]), str(row["tenant_id"]), row["state"]) for row in rows]
+
+    def enter_by_hand(self, delivery: str, state: str, *, destination: str | None = None) -> None:
+        """A job has brought it to that state; `destination` is that of a new one."""
+        if destination is not None:
+            self._destinations[delivery] = destination
+        self._enter(delivery, state)
 
     def to_ask(self) -> frozenset[str]:
         """The unknown deliveries that a question is planned for."""
@@ -375,20 +405,32 @@ class Server:
             self.world.mark("database: a late statement is refused")
 
     def _execute(self, process: Process, call: "_Call") -> list[Row]:
-        rows, parameters = call.run(self._real), call.parameters
-        if "UPDATE destination\n" in call.statement and '"disables"' in parameters.get("records", '"disables"'):
-            self._note_moves()
-        match call.name:
-            case "accept":
-                self._note_accepted(process, parameters, rows)
-            case "claim":
-                self._note_claimed(process, parameters, rows)
-            case "record":
-                self._note_recorded(process, parameters, rows)
-            case "control":
-                for delivery, state in self._states_now([parameters["delivery_id"]]).items():
-                    self._enter(delivery, state)
+        if call.name == "step":
+            rows = self._jobs.step(process, call.parameters, partial(call.run, self._real))
+        else:
+            rows = self._run_and_note(process, call)
+        if Feature.EVENTS in self.world.features and call.name in TELL:
+            self._note_events()
         return rows
+
+    def _run_and_note(self, process: Process, call: "_Call") -> list[Row]:
+        rows = call.run(self._real)
+        if "UPDATE destination\n" in call.statement and '"disables"' in call.parameters.get("records", '"disables"'):
+            self._note_moves()
+        if (note := self._notes.get(call.name)) is not None:
+            note(process, call.parameters, rows)
+        return rows
+
+    def _note_events(self) -> None:
+        """The deliveries that tell of what others came to, as triggers make them."""
+        rows = self._real.execute(
+            "SELECT delivery_id, destination_id, state FROM delivery WHERE event IS NOT NULL ORDER BY delivery_id"
+        )
+        for row in rows:
+            delivery = str(row["delivery_id"])
+            if delivery not in self.states:
+                self.enter_by_hand(delivery, row["state"], destination=str(row["destination_id"]))
+                self.world.log("database", "event", "stores an event", delivery=delivery)
 
     # ---- What it did
 
@@ -419,6 +461,10 @@ class Server:
                 self.world.mark("breaker: opens")
                 self.world.log("database", "manage", f"the circuit breaker of {row['name']} opens")
         self._open_until = {str(row["destination_id"]): row["open_until"] for row in rows}
+
+    def _note_controlled(self, _: Process, parameters: Mapping[str, Any], __: Sequence[Row]) -> None:
+        for delivery, state in self._states_now([parameters["delivery_id"]]).items():
+            self._enter(delivery, state)
 
     def _note_accepted(self, process: Process, parameters: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in rows:

@@ -11,6 +11,8 @@ from typing import Any
 
 from simulator.faults import Kind
 
+type Moved = tuple[str, str, float | None, str | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultStruck:
@@ -166,6 +168,32 @@ class Told:
     listed: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTold:
+    """A caller was told of the job that its call made, or that was there under its key."""
+
+    tenant: str
+    key: str | None
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEntry:
+    """What a statement made of a job, in the order of the statements. `state` is the job's after it, and `changed` what
+    its row counts. In its first one are the deliveries that it `matches`; in a step each delivery that it `moved`, with
+    the state before and when it is due now (None for what is canceled), and the new one that repeats it, if any; and in
+    `since` from when on its row had been in that state."""
+
+    at: float
+    process: str
+    job: str
+    state: str
+    changed: int
+    matches: frozenset[str] | None = None
+    moved: tuple[Moved, ...] = ()
+    since: tuple[float, ...] = ()
+
+
 @dataclass(slots=True, kw_only=True)
 class Invocation:
     """One call of a function. `faults` counts what happened to its process meanwhile, `carried` the statements that the
@@ -198,7 +226,8 @@ class RunEvidence:
     attempted once more, with the moments of their calls, and `repeated` is when such a call was told that they will be;
     `unstorable` are attempts (delivery and
     number) that PostgreSQL refused in whatever form. `asked` are questions, `bank_acts` what banks did, `verdicts`
-    what the questions came to. `deliveries` and `attempts` are the rows at the end, `waiting`
+    what the questions came to. `job_entries` are what jobs did, `jobs_told` who was told of which, `jobs` the rows of
+    all at the end. `deliveries` and `attempts` are the rows at the end, `waiting`
     the deliveries that have a message left, `ended` how the run ended.
     """
 
@@ -223,6 +252,9 @@ class RunEvidence:
     unstorable: set[tuple[str, int]] = field(default_factory=set)
     misuse: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    job_entries: list[JobEntry] = field(default_factory=list)
+    jobs_told: list[JobTold] = field(default_factory=list)
+    jobs: Sequence[Mapping[str, Any]] = ()
     deliveries: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     waiting: frozenset[str] = frozenset()

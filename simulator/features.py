@@ -8,13 +8,17 @@ from enum import Enum
 from simulator.choices import FEATURES, Choices
 from simulator.faults import LATE_RECORDS, Weather
 
-_SHARE_PERCENT = 25
-
 
 class Feature(Enum):
     """Each with what it is."""
 
     QUESTIONS = "banks that can be asked what became of an unknown payment"
+    JOBS = "many deliveries are replayed or canceled at once"
+    EVENTS = "destinations whose ends are told to another one"
+
+
+# In how many runs of a hundred each is
+SHARES_PERCENT = {Feature.QUESTIONS: 25, Feature.JOBS: 25, Feature.EVENTS: 15}
 
 
 def draw_features(choices: Choices, weather: Weather) -> frozenset[Feature]:
@@ -22,4 +26,4 @@ def draw_features(choices: Choices, weather: Weather) -> frozenset[Feature]:
     if weather.theme == LATE_RECORDS:
         return frozenset()
     with choices.of_stream(FEATURES):
-        return frozenset(feature for feature in Feature if choices.happens(_SHARE_PERCENT))
+        return frozenset(feature for feature in Feature if choices.happens(SHARES_PERCENT[feature]))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from domain.errors import Unavailable
 from flows.services import Services
 from flows.wake_overdue import Woken, wake_overdue
+from simulator.bulk import BulkManagers
 from simulator.choices import INCIDENTS as INCIDENTS_STREAM
 from simulator.choices import OPERATOR
 from simulator.database import Server
@@ -75,8 +76,17 @@ class Incidents:
 class Operator:
     """Redrives dead letters, and wakes what a purge left without a message, as docs/running.md says."""
 
-    def __init__(self, world: World, server: Server, queue: ModelledQueue, workers: Fleet, managers: Managers) -> None:
+    def __init__(
+        self,
+        world: World,
+        server: Server,
+        queue: ModelledQueue,
+        workers: Fleet,
+        managers: Managers,
+        bulk: BulkManagers,
+    ) -> None:
         self._managers = managers
+        self._bulk = bulk
         self._world = world
         self._server = server
         self._queue = queue
@@ -111,10 +121,11 @@ class Operator:
                 self._queue.redrive()
             self._managers.activate()
             self._managers.resolve()
+            self._bulk.finish(purged=purged, waiting=self._queue.waiting())
             if purged and self._unfinished():
                 self._wake()
             rest = self._queue.messages or self._queue.dead or (purged and self._unfinished())
-            if not rest and not self._server.holding():
+            if not rest and not self._server.holding() and not self._server.unfinished_jobs():
                 return  # until then a message may become a dead letter, which raises an alarm
             self._world.scheduler.pause(ROUND_SECONDS)
 

@@ -98,4 +98,22 @@ MEANINGS: Mapping[str, str] = {
     "questions are no attempts": (
         "a question is about the key of a delivery, is logged as a question, and one at a time is on its way"
     ),
+    "jobs end": "whatever interrupts a job, it is done in the end, unless somebody canceled it",
+    "jobs keep their bounds": "a job changes only what was in its state, and within its bounds, when it was made",
+    "jobs leave nothing out": (
+        "a job that is done has changed each delivery that it was made for and that stayed as it was"
+    ),
+    "jobs do nothing twice": "a job changes each delivery once and repeats each once, and a key names one job",
+    "jobs count what they did": "after each step, a job says that it has changed as many deliveries as it has",
+    "a job at rest changes nothing": (
+        "a job that is paused, done or canceled changes nothing, and one that has ended stays so"
+    ),
+    "jobs keep their rate": "what a job sends is due one after the other, at its rate",
+    "repeats are the same": "what was delivered is repeated as the same request, with a key of its own",
+    "each end is told once": (
+        "where a destination names another one, there is one event for each end of a delivery, none "
+        "otherwise, and none about an event"
+    ),
+    "events tell the truth": "an event says how the delivery ended, by which attempt, and whose it is",
+    "states are told": "there is one event whenever such a destination is paused or disabled",
 }

@@ -399,6 +399,76 @@ _MUTANTS = (
         "flows.settle:retry",
         ("if isinstance(attempt.verdict, Held) and attempt.verdict.ask_at is not None:", "if False:"),
     ),
+    # Many at once
+    _mutant(
+        "two workers make the same step of a job",
+        "db.jobs:repeat",
+        ("AND state = 'running' AND after_id = %(after_id)s", "AND state = 'running'"),
+    ),
+    _mutant(
+        "a job has what comes to its state later",
+        "flows.jobs:create",
+        ("bounds=replace(bounds, as_of=now)", "bounds=replace(bounds, as_of=now + timedelta(days=1))"),
+    ),
+    _mutant(
+        "a job changes rows before their messages",
+        "flows.jobs:_advanced",
+        ("    services.queue.send(_wakeups(job, listed, step), now=now)  # message first, row second\n", ""),
+        (
+            "    wake(stepped.woken",
+            "    services.queue.send(_wakeups(job, listed, step), now=now)\n    wake(stepped.woken",
+        ),
+    ),
+    _mutant(
+        "nobody makes the second step of a job",
+        "flows.jobs:_advanced",
+        ("    if step.is_last:\n        return []\n", "    return []\n"),
+    ),
+    _mutant("a job that is full is done", "flows.jobs:_step", ("len(listed) < job.page", "len(listed) <= job.page")),
+    _mutant("a job has no rate", "flows.jobs:_step", ("seconds=position / job.rate", "seconds=0 * position")),
+    _mutant(
+        "a job counts what it skips",
+        "db.jobs:cancel",
+        ("changed = changed + (SELECT count(*) FROM moved)", "changed = changed + %(looked_at)s"),
+    ),
+    _mutant(
+        "a repeat has no body",
+        "db.jobs:repeat",
+        ("SELECT made.delivery_id, body FROM made", "SELECT made.delivery_id, ''::bytea FROM made"),
+    ),
+    _mutant(
+        "a key makes another job",
+        "flows.jobs:create",
+        ("job, idempotency_key=idempotency_key)", "job, idempotency_key=None)"),
+    ),
+    _mutant(
+        "a job that has ended begins again",
+        "flows.jobs:move",
+        ("    _refuse_unless_possible(current, transition)\n", ""),
+        ("if transition.value in possible]", "]"),
+    ),
+    # Told of
+    _mutant("an event has no message", "flows.settle:_events", ("for event_id in ids", "for event_id in ids[:0]")),
+    _mutant(
+        "nobody is told of what somebody canceled",
+        "flows.control:_event",
+        ("if delivery.events_to is None or", "if True or"),
+    ),
+    _mutant(
+        "nobody is told of what a job canceled",
+        "flows.jobs:_step",
+        ("if ends and delivery.events_to is not None else None", "if ends and delivery.events_to is None else None"),
+    ),
+    _mutant(
+        "nobody is told of a pause",
+        "flows.destination_states:_tell",
+        ("if to is None or", "if True or"),
+    ),
+    _mutant(
+        "a repeated event is told of",
+        "db.jobs:repeat",
+        ("%(job_id)s, delivery.event\n", "%(job_id)s, NULL\n"),
+    ),
     _mutant(
         "a delay is not cut to what SQS allows",
         "domain.wakeups:delay_seconds",

@@ -15,6 +15,8 @@ from typing import Any
 from domain.deliveries import fingerprint
 from simulator.evidence import Arrival, BankAct, Invocation, RecordRun, RunEvidence, Told
 from simulator.faults import Kind, Seam
+from simulator.promises_of_events import PROMISES_OF_EVENTS
+from simulator.promises_of_jobs import PROMISES_OF_JOBS
 from simulator.promises_of_questions import (
     absence_waits,
     questions_are_no_attempts,
@@ -608,11 +610,15 @@ def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
         if row is None or row["ordering_key"] is None:
             continue
         queue = queues[(str(row["destination_id"]), row["ordering_key"])]
-        if before == "new":
-            queue.append(delivery)
-        states[delivery] = after
         ordering = BY_ID[str(row["destination_id"])].options.ordering
         skips = ordering is not None and ordering.after_failure.value == "skip"
+        if before == "new":
+            queue.append(delivery)
+        elif after == "pending" and before in ("failed", "unknown"):
+            _take_place_again(queue, delivery, skips=skips, resolved=delivery in facts.evidence.resolved)
+        states[delivery] = after
+        if delivery not in queue:
+            continue
         holding = {
             earlier
             for earlier in queue
@@ -623,6 +629,15 @@ def a_key_keeps_its_order(facts: Facts) -> Iterator[Broken]:
         if after == "sending" and ahead:
             text = f"an attempt began at {at:.3f} s, when {ahead[0]}, accepted before it, was {states[ahead[0]]}"
             yield _broken("an order is kept", text, delivery)
+
+
+def _take_place_again(queue: list[str], delivery: str, *, skips: bool, resolved: bool) -> None:
+    """Who gave up its place and is to be sent again is the last one now. Where somebody resolved it, or tried to, it
+    may have had its place or not."""
+    if delivery in queue and (skips or resolved):
+        queue.remove(delivery)
+    if skips:
+        queue.append(delivery)
 
 
 def a_rate_is_kept(facts: Facts) -> Iterator[Broken]:
@@ -820,7 +835,7 @@ def counts_are_right(facts: Facts) -> Iterator[Broken]:
         return
     expected = Counter(
         {
-            "DeliveriesAccepted": len(facts.rows),
+            "DeliveriesAccepted": sum(not row.get("event") for row in facts.rows.values()),
             **{f"Attempts{outcome.capitalize()}": count for outcome, count in _outcomes(facts).items()},
             **{f"Deliveries{state.capitalize()}": count for state, count in _states(facts).items()},
             "QuestionsAsked": sum(row["kind"] == "reconcile" for row in facts.evidence.attempts),
@@ -866,6 +881,8 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     absence_waits,
     questions_end,
     questions_are_no_attempts,
+    *PROMISES_OF_JOBS,
+    *PROMISES_OF_EVENTS,
 )
 
 
@@ -880,7 +897,7 @@ def broken_promises(evidence: RunEvidence) -> Iterator[Broken]:
 
 
 def _decided_by_hand(facts: Facts) -> bool:
-    return bool(facts.evidence.resolved or facts.evidence.again)
+    return bool(facts.evidence.resolved or facts.evidence.again or facts.evidence.jobs)
 
 
 def _repeats(facts: Facts) -> Iterator[tuple[str, Arrival, Arrival]]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simulator.bulk import BulkManagers
 from simulator.callers import Callers
 from simulator.choices import Choices
 from simulator.database import Server
@@ -88,7 +89,9 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     incidents.plan(within_seconds=faults_until)
     managers = Managers(world, server, api)
     managers.plan(within_seconds=faults_until)
-    operator = Operator(world, server, queue, workers, managers)
+    bulk = BulkManagers(world, server, api)
+    bulk.plan(within_seconds=faults_until)
+    operator = Operator(world, server, queue, workers, managers, bulk)
     operator.hurry(within_seconds=faults_until)
     try:
         world.scheduler.run(until=faults_until)
@@ -112,5 +115,6 @@ def _read_rows(evidence: RunEvidence, connection: RealConnection, queue: Modelle
     evidence.deliveries = connection.execute(
         "SELECT * FROM delivery LEFT JOIN delivery_body USING (delivery_id) ORDER BY delivery_id"
     ).fetchall()
+    evidence.jobs = connection.execute("SELECT * FROM job ORDER BY job_id").fetchall()
     evidence.attempts = connection.execute("SELECT * FROM attempt ORDER BY delivery_id, number").fetchall()
     evidence.waiting = queue.waiting()

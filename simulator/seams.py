@@ -9,6 +9,7 @@ and from psycopg has no such seam, and is replaced in the modules that use it, f
 - `time` in db/connection.py becomes virtual time
 - `Connection` in db/connection.py, psycopg's connection, becomes the model's
 - `call` in wakeups/sqs.py, the signed call of AWS, becomes the model's queue
+- `PAGE` in domain/jobs.py, how many deliveries a step of a job looks at, is few: so jobs of few deliveries have pages
 - counts and logs: counts are kept for the promises, logs are dropped
 """
 
@@ -21,6 +22,7 @@ from unittest.mock import patch
 from greenlet import getcurrent
 
 from db import connection as db_connection
+from domain import jobs as domain_jobs
 from flows import early_recording
 from runtime import deadline, observability
 from simulator.database import Server, SimulatedConnection
@@ -28,6 +30,8 @@ from simulator.scheduler import Signal, Task
 from simulator.sqs import ModelledQueue
 from simulator.world import World
 from wakeups import sqs
+
+JOB_PAGE = 2
 
 
 class OnStage:
@@ -148,6 +152,7 @@ def seams() -> Iterator[None]:
         patch.object(db_connection, "Connection", _Connections),
         patch.object(db_connection, "make_conninfo", lambda url, **_: url),  # a twelfth of a run's work, for nobody
         patch.object(sqs, "call", _call),
+        patch.object(domain_jobs, "PAGE", JOB_PAGE),
         patch.object(observability.metrics, "provider", _Counts),
         patch.object(logger, "disabled", True),
     ):

@@ -98,6 +98,10 @@ _HOUSE = DestinationOptions(
     limits=Limits(concurrency=2),
     circuit_breaker=CircuitBreaker(failure_ratio=0.5, minimum_attempts=4, open_seconds=40),
 )
+# The two name each other: of events nobody is told.
+_TOLD = DestinationOptions(events_to=DestinationId(UUID(int=0xD0 + 15)))
+_TELLING = DestinationOptions(events_to=DestinationId(UUID(int=0xD0 + 14)))
+_TELLING_IN_ORDER = DestinationOptions(events_to=DestinationId(UUID(int=0xD0 + 14)), ordering=Ordering())
 DESTINATIONS = (
     _target(0, 1, "auto", Guarantee.AUTO),
     _target(0, 2, "once", Guarantee.AT_MOST_ONCE),
@@ -112,6 +116,9 @@ DESTINATIONS = (
     _target(0, 11, "bank", Guarantee.AT_MOST_ONCE, options=_BANK, feature=Feature.QUESTIONS),
     _target(0, 12, "clearing", Guarantee.AT_MOST_ONCE, options=_CLEARING, feature=Feature.QUESTIONS),
     _target(1, 13, "house", Guarantee.AUTO, options=_HOUSE, feature=Feature.QUESTIONS),
+    _target(0, 14, "told", Guarantee.AT_LEAST_ONCE, options=_TOLD, feature=Feature.EVENTS),
+    _target(0, 15, "telling", Guarantee.AT_MOST_ONCE, options=_TELLING, feature=Feature.EVENTS),
+    _target(0, 16, "telling-in-order", Guarantee.AUTO, options=_TELLING_IN_ORDER, feature=Feature.EVENTS),
 )
 IDEMPOTENT = frozenset(str(target.destination_id) for target in DESTINATIONS if target.idempotent)
 BANKS = frozenset(str(target.destination_id) for target in DESTINATIONS if target.options.reconcile is not None)

@@ -91,7 +91,7 @@ class ModelledQueue:
             wakeup = decode(message.body)
             self.world.evidence.queued.append((str(wakeup.delivery_id), visible_at))
             self._mark(wakeup, int(entry["DelaySeconds"]))
-            what = "the outcome of an attempt" if wakeup.record else "a wake-up"
+            what = "the outcome of an attempt" if wakeup.record else "a step of a job" if wakeup.of_job else "a wake-up"
             text = f"accepts {what}, due in {entry['DelaySeconds']} s"
             knows = {"queue": f"a message for {clock_time(visible_at)}"}
             self.world.log("queue", "message", text, delivery=str(wakeup.delivery_id), knows=knows)

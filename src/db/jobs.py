@@ -346,14 +346,14 @@ def repeat(database: Database, job: BulkJob, step: JobStep, *, now: datetime) ->
             INSERT INTO delivery (
                 delivery_id, tenant_id, destination_id, idempotency_key, fingerprint, method, path, query, headers,
                 metadata, state, attempts_made, attempts_allowed, due_at, created_at, ordering_key, give_up_at,
-                replay_of, act_id)
+                replay_of, act_id, event)
             SELECT new_id, delivery.tenant_id, destination_id, new_id::text, fingerprint, method, path, query, headers,
                    metadata, 'pending', 0,
                    CASE WHEN jsonb_typeof(options #> '{retry,schedule}') = 'array'
                         THEN jsonb_array_length(options #> '{retry,schedule}') ELSE %(attempts_allowed)s END,
                    wanted.due_at, %(now)s, ordering_key,
                    wanted.due_at + make_interval(secs => (options #>> '{retry,give_up_after}')::double precision),
-                   delivery.delivery_id, %(job_id)s
+                   delivery.delivery_id, %(job_id)s, delivery.event
             FROM own CROSS JOIN wanted JOIN delivery USING (delivery_id) JOIN destination USING (destination_id)
             WHERE payload IS NULL AND delivery.state = 'delivered' AND delivery.finished_at <= own.created_at
               AND deleted_at IS NULL AND destination.state <> 'disabled'

@@ -5,19 +5,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from db import attempts as table
 from db import retention
 from domain.certificates import CertificateFacts
-from domain.deliveries import Resolution
+from domain.deliveries import Resolution, State
 from domain.destinations import Guarantee, Transition
 from domain.errors import DatabaseUnavailable, QueueUnavailable
+from domain.ids import DeliveryId, uuid7_floor
+from domain.jobs import Bounds, JobAct
 from domain.limits import CircuitBreaker
 from domain.options import DestinationOptions
 from domain.retry_policy import RetryPolicy
-from flows import control, destination_states
+from flows import control, destination_states, jobs
 from flows.accept import accept
 from flows.attempt import attempt_due
 from flows.audit import Actor
@@ -158,6 +161,34 @@ def test_an_event_costs_no_statement_more_and_has_its_message_first(gateway: Gat
     assert len(found) == 2
     assert every_open_row_has_a_message(gateway)
     assert len(gateway.queue.wakeups()) == 1
+
+
+def test_nobody_is_told_of_an_event_that_a_job_repeats(gateway: Gateway, partner: StartPartner) -> None:
+    hook = told(gateway, partner)
+    (row,) = gateway.sql("SELECT destination_id, tenant_id FROM destination WHERE name = 'partner'")
+    (receiver,) = gateway.sql(
+        "UPDATE destination SET options = jsonb_build_object('events_to', %s::uuid) WHERE name = 'hook' "
+        "RETURNING destination_id",
+        row["destination_id"],
+    )
+    send(gateway)
+    work(gateway)
+    work_after(gateway)
+    now = gateway.clock()
+    bounds = Bounds(
+        tenant_id=row["tenant_id"],
+        state=State.DELIVERED,
+        since_id=DeliveryId(UUID(int=1)),
+        until_id=DeliveryId(uuid7_floor(now)),
+        as_of=now,
+        destination_id=receiver["destination_id"],
+    )
+    jobs.create(JobAct.REPLAY, bounds, rate=1.0, idempotency_key=None, actor=ACTOR, services=gateway.services)
+    for seconds in (1, 60, 60, 60):
+        work_after(gateway, seconds)
+    assert len(hook.requests) == 2
+    assert kinds(gateway) == ["delivery.delivered", "delivery.delivered"]  # the second is the first once more
+    assert gateway.sql("SELECT count(*) AS count FROM delivery WHERE state <> 'delivered'")[0]["count"] == 0
 
 
 @pytest.mark.parametrize("state", ["disabled", "paused"])

@@ -1,5 +1,6 @@
 """Each promise is found broken where a made-up run breaks it, and in that promise's words; a good run breaks none."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +18,8 @@ from simulator.evidence import (
     Begin,
     FaultStruck,
     Invocation,
+    JobEntry,
+    JobTold,
     Lapse,
     QuestionVerdict,
     RecordRun,
@@ -38,9 +41,9 @@ from simulator.promises import (
 from simulator.setting import BY_ID, DESTINATIONS, Target
 from simulator.world import EPOCH
 
-AUTO, ONCE, AGAIN, HELD, HOURS, BANK, CLEARING = (
+AUTO, ONCE, AGAIN, HELD, HOURS, BANK, CLEARING, TOLD, TELLING = (
     next(each for each in DESTINATIONS if each.name == name)
-    for name in ("auto", "once", "again", "held", "hours", "bank", "clearing")
+    for name in ("auto", "once", "again", "held", "hours", "bank", "clearing", "told", "telling")
 )
 DELIVERY = UUID(int=0xD)
 BODY = b"body"
@@ -292,6 +295,58 @@ def settled(
     return good(**(values | overrides))
 
 
+def worked(*moved: tuple[Any, ...], **overrides: Any) -> RunEvidence:
+    """A delivery that has failed, and a job which replays that: made at 40 s, with what its steps moved."""
+    values: dict[str, Any] = {"state": "done", "rate": 0.5, "matches": frozenset({str(DELIVERY)})} | overrides
+    job = {"tenant_id": None, "destination_id": values.get("destination")}
+    job |= {"job_id": JOB, "act": "replay", "of_state": "failed", "rate": values["rate"], "state": values["state"]}
+    made = JobEntry(at=40.0, process="api 1", job=str(JOB), state="running", changed=0, matches=values["matches"])
+    since = (values.get("since", 30.0),)
+    steps = [
+        replace(
+            made, at=41.0 + place, matches=None, moved=(move,), since=since, changed=values.get("changed", place + 1)
+        )
+        for place, move in enumerate(moved)
+    ]
+    return good(
+        jobs=[job],
+        job_entries=[
+            made,
+            *values.get("between", []),
+            *steps,
+            replace(made, at=60.0, state="done", changed=len(moved)),
+        ],
+        jobs_told=values.get("told", []),
+        deliveries=values.get("deliveries", [row()]),
+        queued=[(str(DELIVERY), 100.0), (str(DELIVERY), 101.0)],
+    )
+
+
+def told_of(*bodies: dict[str, Any], **overrides: Any) -> RunEvidence:
+    """A delivery to a destination that names another one, which has been told so much of it."""
+    name = str(DELIVERY)
+    whose = {"delivery_id": name, "destination_id": str(TELLING.destination_id), "ordering_key": None}
+    known = {**whose, "idempotency_key": "key", "attempts_made": 1, "outcome": "answered", "status": 200}
+    events = [
+        row(
+            TOLD,
+            delivery_id=UUID(int=0xE0 + place),
+            idempotency_key=f"sallyport-event-{place}",
+            event=body.get("type", "delivery.delivered"),
+            attempts_made=0,
+            body=json.dumps({"type": "delivery.delivered"} | body | {"data": {**known, **body["data"]}}).encode(),
+        )
+        for place, body in enumerate(bodies)
+    ]
+    values: dict[str, Any] = {
+        "deliveries": [row(TELLING), *events],
+        "told": [],
+        "changes": [(11.0, name, "sending", "delivered")],
+        "arrivals": [arrival(target=TELLING)],
+    }
+    return good(**(values | overrides))
+
+
 def still_asking(**overrides: Any) -> RunEvidence:
     """A payment that nobody knows of at the end."""
     made = settled("unknown", "absent", verdicts=[])
@@ -319,11 +374,63 @@ BY_HAND_STATES = (
     (20.0, "pending", "sending"),
     (21.0, "sending", "delivered"),
 )
+ENDED: dict[str, Any] = {"data": {"state": "delivered"}}
+JOB = UUID(int=0x10B)
+MOVED = (str(DELIVERY), "failed", 100.0, None)
+PAUSED = JobEntry(at=40.5, process="api 1", job=str(JOB), state="paused", changed=0)
 BUSY: dict[str, Any] = {"status": 503, "acted": False}
 SILENT: dict[str, Any] = {"heard": False, "status": None}
 READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
 
 BROKEN: dict[str, tuple[str, RunEvidence]] = {
+    "an end that nobody is told of": ("each end is told once", told_of()),
+    "an end that is told twice": ("each end is told once", told_of(ENDED, ENDED)),
+    "told of what has not ended": ("each end is told once", told_of(ENDED, changes=[])),
+    "told of another state": ("events tell the truth", told_of({"data": {"state": "failed"}})),
+    "told of another key": ("events tell the truth", told_of({"data": {"state": "delivered", "idempotency_key": "k"}})),
+    "told of another answer": ("events tell the truth", told_of({"data": {"state": "delivered", "status": 201}})),
+    "a pause that nobody is told of": (
+        "states are told",
+        told_of(ENDED, moves=[(1.0, str(TELLING.destination_id), "paused")]),
+    ),
+    "a job without an end": ("jobs end", worked(MOVED, state="running")),
+    "changed by a job for others": ("jobs keep their bounds", worked(MOVED, since=50.0)),
+    "changed at another destination": ("jobs keep their bounds", worked(MOVED, destination=UUID(int=1))),
+    "changed in another state": ("jobs keep their bounds", worked((str(DELIVERY), "unknown", 100.0, None))),
+    "left out by a job": ("jobs leave nothing out", worked()),
+    "changed twice": ("jobs do nothing twice", worked(MOVED, MOVED)),
+    "repeated twice": (
+        "jobs do nothing twice",
+        worked(
+            MOVED,
+            deliveries=[
+                row(),
+                *(row(delivery_id=UUID(int=number), replay_of=DELIVERY, act_id=JOB) for number in (1, 2)),
+            ],
+        ),
+    ),
+    "two jobs for a key": (
+        "jobs do nothing twice",
+        worked(MOVED, told=[JobTold(tenant="t", key="k", job=job) for job in (str(JOB), "another")]),
+    ),
+    "a job that counts one too many": ("jobs count what they did", worked(MOVED, changed=2)),
+    "changed by a paused job": ("a job at rest changes nothing", worked(MOVED, between=[PAUSED])),
+    "a job that ends twice": (
+        "a job at rest changes nothing",
+        worked(MOVED, between=[replace(PAUSED, state="canceled")]),
+    ),
+    "due at once": ("jobs keep their rate", worked(MOVED, (*MOVED[:2], 101.0, None))),
+    "made due by a job and not woken": ("woken in time", worked((*MOVED[:2], 200.0, None))),
+    "another request": (
+        "repeats are the same",
+        worked(
+            MOVED, deliveries=[row(), row(delivery_id=UUID(int=1), replay_of=DELIVERY, body=b"x", idempotency_key="x")]
+        ),
+    ),
+    "repeated under the same key": (
+        "repeats are the same",
+        worked(MOVED, deliveries=[row(), row(delivery_id=UUID(int=1), replay_of=DELIVERY)]),
+    ),
     "called failed and done": ("verdicts are true", settled("failed", "absent", "absent", acted_at=10.0)),
     "called failed and done later": ("verdicts are true", settled("failed", "absent", "absent", acted_at=900.0)),
     "called delivered and not done": ("verdicts are true", settled("delivered", "executed")),
@@ -734,6 +841,22 @@ def test_what_somebody_wants_to_be_sent_again_is_sent_again_and_breaks_none() ->
 )
 def test_a_verdict_that_the_bank_gave_breaks_none(evidence: RunEvidence) -> None:
     assert list(broken_promises(evidence)) == []
+
+
+def test_an_end_that_is_told_once_breaks_none() -> None:
+    assert list(broken_promises(told_of(ENDED))) == []
+
+
+def test_a_job_that_changes_what_it_was_made_for_once_breaks_none() -> None:
+    assert list(broken_promises(worked(MOVED))) == []
+
+
+@pytest.mark.parametrize(("target", "ahead"), [(AGAIN, True), (HELD, False)])
+def test_what_a_job_sends_again_under_an_ordering_key_has_a_place_behind_all_others_only_where_it_gave_up_its_own(
+    target: Target, ahead: bool
+) -> None:
+    evidence = in_order("sending", "failed", "pending", target=target)
+    assert (list(a_key_keeps_its_order(Facts(evidence))) == []) is ahead
 
 
 @pytest.mark.parametrize("clock", [300.0, 1499.0, 6 * 3600.0, 14 * 3600.0])
