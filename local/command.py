@@ -121,6 +121,7 @@ Sallyport runs. Ctrl-C stops it; the data stay in {directory}, the functions' lo
 
 Token     {token}
 API docs  {stack.url}/docs
+Console   {stack.url}/console (sign in with the token)
 Partner   {stack.partner.url} (demo; what it receives is shown below, and what it does at /control)
 Command   pipx install ./sallyport; sallyport profile set local --url {stack.url} --token-file {directory / "token"}
 

@@ -39,7 +39,7 @@ ELF_MACHINES = {"arm64": 183, "x86_64": 62}
 WHEEL_TAGS = ["manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014"]
 LOCK = "requirements.lock"  # the same pins with hashes, written by tools/lock.py
 MARKER = "ARCHITECTURE"  # the file in a package that says which processor it is for
-SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json"}
+SHIPPED_SUFFIXES = {".py", ".sql", ".pem", ".html", ".css", ".js", ".json", ".svg"}
 # Of dependencies: their own tests, C sources and type stubs are not used on Lambda.
 UNUSED_DIRECTORIES = {"__pycache__", "tests", "bin"}
 # cffi is needed to build cryptography; at run time its compiled back end, which is beside it, is enough.

@@ -308,10 +308,14 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = {
 }
 HEADERS: Mapping[str, Header] = {
     "Allow": Header(description="The methods that the resource takes", example="GET, POST"),
+    "Cache-Control": Header(description="For how long it may be kept (RFC 9111)", example="no-cache"),
+    "Content-Encoding": Header(description="gzip where Accept-Encoding allows it", example="gzip"),
     "Content-Security-Policy": Header(
         description="Lets the page run or load nothing but its own", example="default-src 'none'"
     ),
-    "ETag": Header(description="The version, for If-Match (RFC 9110 section 8.8.3)", example='"1"'),
+    "Cross-Origin-Opener-Policy": Header(description="Keeps the page apart from others", example="same-origin"),
+    "Cross-Origin-Resource-Policy": Header(description="Keeps the file from other sites", example="same-origin"),
+    "ETag": Header(description="The version, for If-Match or If-None-Match (RFC 9110 section 8.8.3)", example='"1"'),
     "Idempotency-Replayed": Header(
         description="true where the key came before and this is what its first request led to; absent otherwise",
         example="true",
@@ -327,6 +331,7 @@ HEADERS: Mapping[str, Header] = {
         schema={"type": "string", "format": "uri-reference"},
     ),
     "Preference-Applied": Header(description="The preference that was honoured (RFC 7240)", example="wait=10"),
+    "Referrer-Policy": Header(description="What other sites are told of the page", example="no-referrer"),
     "RateLimit": Header(
         description="What is left of the limit that was met, and in how many seconds there is more (draft-ietf-httpapi-"
         "ratelimit-headers-11)",

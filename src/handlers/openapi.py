@@ -52,6 +52,16 @@ _PATH: Mapping[str, dict[str, Any]] = {
         "description": "The job's id",
         "schema": {"type": "string", "format": "uuid", "examples": [EXAMPLE_ID]},
     },
+    "version": {
+        "description": "As `/console` names it",
+        "schema": {"type": "string"},
+        "example": "latest",
+    },
+    "file": {
+        "description": "The file's name",
+        "schema": {"type": "string"},
+        "example": "app.js",
+    },
     "path": {
         "description": "Goes below the destination's base URL, with any number of segments",
         "schema": {"type": "string"},

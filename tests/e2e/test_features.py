@@ -37,7 +37,7 @@ UNUSED = {
     r"(?!.*/via/).* 502": "API Gateway's own, where a function dies; tests/e2e/test_faults.py",
     r"(?!.*/via/).* 504": "API Gateway's own, after 29 s; tests/local/test_front.py",
     r".* default": "the partner's own, counted as 200 here; tests/e2e/test_examples.py",
-    r"GET /(healthz|openapi.json|docs) 403": "the firewall's, of which there is none on one machine",
+    r"GET /(healthz|openapi.json|docs|console.*) 403": "the firewall's, of which there is none on one machine",
     r"GET /(?!v1/via).* 400": "API Gateway's own: these read neither a body nor a key",
     r".* 405": "belongs to a path and not to an operation; test_what_is_not_there",
     r"ProbeResult = (not_sent|refused_by_guard|.*unusable|tls_refused_by_.*)": "tests/handlers/test_verify.py",

@@ -241,6 +241,9 @@ def test_nothing_outlives_it_even_when_it_is_killed(run: Callable[..., Run]) -> 
 
 def test_what_it_prints_works(standing: Standing) -> None:
     assert re.search(r"API docs  http://127\.0\.0\.1:\d+/docs$", standing.text, re.MULTILINE)
+    assert re.search(
+        r"Console   http://127\.0\.0\.1:\d+/console \(sign in with the token\)$", standing.text, re.MULTILINE
+    )
     assert len(standing.commands) == 3
     assert "amount=10" in pasted(standing.commands[2])
 

@@ -214,7 +214,7 @@ def test_an_open_path_has_a_get_and_everything_else_is_answered_without_a_functi
 ) -> None:
     """As docs/api.md says of API Gateway."""
     open_paths = {route.path for route in api.routes if route.authorizer is None}
-    assert open_paths == {"/healthz", "/openapi.json", "/docs"}
+    assert open_paths == {"/healthz", "/openapi.json", "/docs", "/console", "/console/{version}/{file}"}
     assert {route.method for route in api.routes if route.path in open_paths} == {"GET"}
     unknown = Gateway(api, {}).answer(request("/nobody", method=method))
     for path in open_paths:

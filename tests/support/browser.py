@@ -16,6 +16,7 @@ from typing import Any
 
 SECONDS = 60.0
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_CODES = {"Escape": 27, "Enter": 13, "Tab": 9}  # by which the browser knows keys that do something by themselves
 # Everything that a browser does besides showing a page is off.
 FLAGS = (
     "--headless",
@@ -68,22 +69,25 @@ class Browser:
 
 
 class BrowserPage:
-    """One open page."""
+    """One open page. `before` is a script that runs in every document before its own."""
 
-    def __init__(self, browser: Browser, url: str, *, width: int, height: int) -> None:
+    def __init__(self, browser: Browser, url: str, *, width: int, height: int, before: str = "") -> None:
         self._browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
         self.call("Log.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        if before:
+            self.call("Page.enable")
+            self.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         browser.events()
         self.call("Page.navigate", url=url)
         self.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        """The value of a JavaScript expression; of a promise, what it comes to."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
@@ -96,8 +100,8 @@ class BrowserPage:
 
     def press(self, key: str) -> None:
         """A key of the keyboard, by its name in JavaScript."""
-        text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        more = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": _CODES.get(key, 0)}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def picture(self) -> bytes:

@@ -301,6 +301,8 @@ OPERATION_SHAPES: dict[str, Shape] = {
     "GET /healthz": ("get_healthz", "about", (), None),
     "GET /openapi.json": ("get_openapi_json", "about", (), None),
     "GET /docs": ("get_docs", "about", (), None),
+    "GET /console": ("get_console", "about", (), None),
+    "GET /console/{version}/{file}": ("get_console_version_file", "about", ("version", "file"), None),
     "POST /v1/deliveries": ("post_deliveries", "deliveries", ("Idempotency-Key", "Prefer"), JSON_BODY),
     "GET /v1/deliveries": (
         "get_deliveries",

@@ -14,6 +14,7 @@ from handlers.operations import OPERATIONS, VIEWS, Operation, View
 # What the paths of each module begin with; the modules in the order of the OpenAPI document.
 PATHS: Mapping[str, tuple[str, ...]] = {
     "about": ("/healthz", "/openapi.json", "/docs"),
+    "console": ("/console",),
     "egress": ("/v1/egress",),
     "destinations": ("/v1/destinations",),
     "deliveries": ("/v1/deliveries",),

@@ -20,6 +20,11 @@ def test_what_needs_no_token(user: Consumer) -> None:
     assert nobody.call("GET", "/healthz").json["status"] == "ok"
     assert nobody.call("GET", "/openapi.json").json["openapi"].startswith("3.1")
     assert b"swagger" in nobody.call("GET", "/docs").body.lower()
+    for path in ("/console", "/console/latest/app.js"):
+        shown = nobody.call("GET", path)
+        assert (shown.status, shown.headers["x-content-type-options"]) == (200, "nosniff")
+        assert nobody.call("GET", path, headers={"If-None-Match": shown.headers["etag"]}).status == 304
+    assert nobody.call("GET", "/console/latest/api.py").status == 404
 
 
 def test_each_kind_of_credential_and_guarantee_makes_a_destination(stack: Stack, user: Consumer) -> None:

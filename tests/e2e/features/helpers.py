@@ -23,7 +23,13 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 TRANSITIONS = ("pause", "resume", "disable", "enable")
 WAIT = {"Prefer": "wait=20"}
 NOBODY = "01a203c7-77fb-788f-a3b0-54d47b8c9561"
-OPEN = (("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/docs"))
+OPEN = (
+    ("GET", "/healthz"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
+    ("GET", "/console"),
+    ("GET", "/console/any/app.js"),
+)
 NEVER_ISSUED = f"spt_{'A' * 43}"
 TOO_LONG = {"Idempotency-Key": "k" * 256}
 OVER_THE_LIMIT = b"x" * (4 * 1024 * 1024 + 1)
