@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sallyport.cli import life
 from sallyport.cli.codes import ExitCode, of_state
 from sallyport.cli.output import state_text
 from sallyport.cli.session import CommandSession, pass_session, with_json
-from sallyport.errors import UnknownOutcome
+from sallyport.errors import RequestRefused, UnknownOutcome
 from sallyport.keys import new_key
 
 STATES = ("pending", "sending", "delivered", "failed", "unknown", "canceled")
@@ -76,6 +76,23 @@ def pairs_of(texts: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
+def named[F: Callable[..., Any]](command: F) -> F:
+    """A delivery by its id, or by the key that it was sent with: the options of named_id()."""
+    by_key = click.option("-k", "--key", help="The delivery that was sent with this key, instead of its id.")
+    return click.argument("delivery_id", required=False)(by_key(command))
+
+
+def named_id(session: CommandSession, delivery_id: str | None, key: str | None) -> str:
+    """The id. Raises UsageError where none or both are given, RequestRefused where no delivery has the key."""
+    if (delivery_id is None) == (key is None):
+        raise click.UsageError("give the delivery's id, or the --key that it was sent with")
+    if delivery_id is not None:
+        return delivery_id
+    for found in session.api.deliveries(idempotency_key=key):
+        return str(found["delivery_id"])
+    raise RequestRefused(f"no delivery has the key {key}", kind="not-found", status=404, members={})
+
+
 @click.command()
 @click.argument("destination")
 @click.argument("target", metavar="PATH[?QUERY]", default="")
@@ -131,19 +148,20 @@ def _print(session: CommandSession, delivery: Mapping[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("delivery_id")
+@named
 @click.option(
     "-w", "--wait", type=click.IntRange(1, 25), help="Answer once it has ended, after so many seconds at most."
 )
 @with_json
 @pass_session
-def show(session: CommandSession, /, delivery_id: str, wait: int | None) -> None:
+def show(session: CommandSession, /, delivery_id: str | None, key: str | None, wait: int | None) -> None:
     """A delivery with all its attempts and the partner's answer."""
     with session.working("waiting for its end" if wait else "reading"):
-        delivery = session.api.show(delivery_id, wait_seconds=wait)
+        wanted = named_id(session, delivery_id, key)
+        delivery = session.api.show(wanted, wait_seconds=wait)
         left = delivery["next_cursor"]
         while left is not None:
-            page = session.api.call(calls.show(delivery_id, cursor=left)).json
+            page = session.api.call(calls.show(wanted, cursor=left)).json
             delivery["attempts"] += page["attempts"]
             left = delivery["next_cursor"] = page["next_cursor"]
     _print(session, delivery)
@@ -199,17 +217,19 @@ def _listed(delivery: Mapping[str, Any]) -> list[Any]:
 
 @click.command()
 @click.argument("delivery_ids", nargs=-1)
+@click.option("-k", "--key", help="The delivery that was sent with this key, instead of ids.")
 @click.option("-t", "--timeout", type=click.FloatRange(0), help="Stop after so many seconds, with exit code 4.")
 @with_json
 @pass_session
-def tail(session: CommandSession, /, delivery_ids: tuple[str, ...], timeout: float | None) -> None:
+def tail(session: CommandSession, /, delivery_ids: tuple[str, ...], key: str | None, timeout: float | None) -> None:
     """Follow deliveries until they have ended: each attempt with its phases, as it ends.
 
     Without an id it follows what is unfinished now. It waits by long polls, and without any call for what is due later.
     With --json one attempt a line, and the delivery when it has ended.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    wanted = delivery_ids or tuple(_unfinished(session))
+    named_ids = delivery_ids if key is None else (*delivery_ids, named_id(session, None, key))
+    wanted = named_ids or tuple(_unfinished(session))
     if not wanted:
         session.output.note("Nothing is unfinished.")
     codes = [_followed(session, delivery_id, deadline) for delivery_id in wanted]
@@ -274,19 +294,20 @@ def _ended(session: CommandSession, delivery: Mapping[str, Any]) -> ExitCode:
 
 
 @click.command()
-@click.argument("delivery_id")
+@named
 @click.option("--as", "as_", required=True, type=click.Choice(["delivered", "failed", "again"]))
 @click.option("--note", help="For people, such as whom you asked.")
 @with_json
 @pass_session
-def resolve(session: CommandSession, /, delivery_id: str, as_: str, note: str | None) -> None:
+def resolve(session: CommandSession, /, delivery_id: str | None, key: str | None, as_: str, note: str | None) -> None:
     """Say what became of a delivery whose outcome is unknown.
 
     delivered: the partner has it. failed: the partner does not have it, and it is not sent again. again: it is sent
     once more, under the key that the partner saw.
     """
-    seen = session.api.show(delivery_id)["attempts_made"] if as_ == "again" else None
-    _acted(session, session.api.resolve(delivery_id, as_, note=note, attempts_made=seen))
+    wanted = named_id(session, delivery_id, key)
+    seen = session.api.show(wanted)["attempts_made"] if as_ == "again" else None
+    _acted(session, session.api.resolve(wanted, as_, note=note, attempts_made=seen))
 
 
 def _acted(session: CommandSession, answer: Mapping[str, Any]) -> None:
@@ -301,32 +322,32 @@ def _acted(session: CommandSession, answer: Mapping[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("delivery_id")
+@named
 @with_json
 @pass_session
-def cancel(session: CommandSession, /, delivery_id: str) -> None:
+def cancel(session: CommandSession, /, delivery_id: str | None, key: str | None) -> None:
     """Cancel a pending delivery: it is never sent."""
-    _acted(session, session.api.cancel(delivery_id))
+    _acted(session, session.api.cancel(named_id(session, delivery_id, key)))
 
 
 @click.command()
-@click.argument("delivery_id")
+@named
 @with_json
 @pass_session
-def retry(session: CommandSession, /, delivery_id: str) -> None:
+def retry(session: CommandSession, /, delivery_id: str | None, key: str | None) -> None:
     """One more attempt now: of a failed delivery, or a pending one without waiting for its time."""
-    _acted(session, session.api.retry(delivery_id))
+    _acted(session, session.api.retry(named_id(session, delivery_id, key)))
 
 
 @click.command()
-@click.argument("delivery_id")
+@named
 @with_json
 @pass_session
-def ask(session: CommandSession, /, delivery_id: str) -> None:
+def ask(session: CommandSession, /, delivery_id: str | None, key: str | None) -> None:
     """Ask the partner now what became of a delivery whose outcome is unknown."""
     try:
         with session.working("asking the partner"):
-            delivery = session.api.ask(delivery_id)
+            delivery = session.api.ask(named_id(session, delivery_id, key))
     except UnknownOutcome as error:
         raise click.ClickException(f"{error}. Asking changes nothing, so you can ask again") from error
     _print(session, delivery)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sallyport.cli import deliveries, profile_commands
+from sallyport.cli import audits, deliveries, destinations, doctor, passing_through, profile_commands, replays
 from sallyport.cli.codes import ExitCode, of_error
 from sallyport.cli.diagnosis import in_one_line
 from sallyport.cli.output import safe
@@ -15,7 +15,15 @@ from sallyport.cli.session import CommandSession
 from sallyport.errors import GatewayError
 from sallyport.version import VERSION
 
-COMMANDS: tuple[click.Command, ...] = (*deliveries.COMMANDS, profile_commands.profile)
+COMMANDS: tuple[click.Command, ...] = (
+    *deliveries.COMMANDS,
+    passing_through.via_,
+    replays.replay,
+    *destinations.COMMANDS,
+    doctor.doctor,
+    *audits.COMMANDS,
+    profile_commands.profile,
+)
 
 
 class CallFailed(click.ClickException):

@@ -12,6 +12,7 @@ from sallyport import exact
 
 # Of U+202A and so on: they turn the direction of what follows, so that a text reads otherwise than it is.
 _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+PIPE_WIDTH = 1000  # it has none: every row is on one line in it
 _STYLES = {
     "delivered": "green",
     "failed": "red",
@@ -20,6 +21,7 @@ _STYLES = {
     "pending": "cyan",
     "sending": "cyan",
 }
+WHOLE = {"delivery", "destination", "address"}  # columns that one copies from
 
 
 def safe(text: object, *, lines: bool = False) -> str:
@@ -42,7 +44,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        width = None if sys.stdout.isatty() else 160  # a pipe has no width, and no word is cut off in it
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
         self._out = Console(highlight=False, soft_wrap=True, width=width)
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -73,7 +75,7 @@ class Output:
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
         for name in columns:
             right = name.endswith("ms")
-            table.add_column(name, justify="right" if right else "left", overflow="fold")
+            table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name in WHOLE)
         for row in rows:
             table.add_row(*(Text(safe(cell)) if isinstance(cell, str) else cell for cell in row))
         self._out.print(table, soft_wrap=False)

@@ -120,6 +120,8 @@ def test_numbers_keep_their_digits_on_their_way_back(cli: CommandLine, owner: Co
         (("send", "partner", "-d", "@/nowhere/at/all"), "/nowhere/at/all cannot be read (No such file or directory)"),
         (("send", "partner", "-w", "26"), "26 is not in the range 1<=x<=25"),
         (("send",), "Missing argument 'DESTINATION'"),
+        (("show",), "give the delivery's id, or the --key that it was sent with"),
+        (("resolve", "x", "--key", "y", "--as", "failed"), "give the delivery's id, or the --key"),
     ],
 )
 def test_a_wrong_command_says_what_would_be_right_and_sends_nothing(
@@ -161,6 +163,19 @@ def test_a_delivery_that_does_not_exist_is_said_not_to(cli: CommandLine) -> None
         assert (
             shown.err == "sallyport: The resource does not exist (there is no such delivery). Nothing has happened.\n"
         )
+
+
+def test_a_delivery_is_named_by_its_key_too(cli: CommandLine, key: str) -> None:
+    sent = cli("send", "partner", "/lose/payments", "-k", key, "-w", "20", "--json").json
+    assert cli("show", "--key", key, "--json").json["delivery_id"] == sent["delivery_id"]
+    assert cli("tail", "--key", key).code == 3
+    assert cli("resolve", "--key", key, "--as", "failed").code == 0
+    assert cli("retry", "--key", key, "--json").json["delivery_id"] == sent["delivery_id"]
+    none = cli("cancel", "--key", "nobody-sent-this")
+    assert (none.code, none.err) == (
+        5,
+        "sallyport: no delivery has the key nobody-sent-this. Nothing has happened.\n",
+    )
 
 
 def test_the_list_is_narrowed_down_by_filters_and_by_a_number(cli: CommandLine, unknown_id: str) -> None:

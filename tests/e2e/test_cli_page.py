@@ -1,6 +1,7 @@
 """The commands of docs/cli.md, on the local stack."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -11,6 +12,7 @@ import pytest
 from local.files import write_private
 from local.stack import Stack
 from tests.e2e.conftest import Consumer
+from tests.support.documents import pages
 from tests.support.terminal import Terminal
 
 PAGE = "docs/cli.md"
@@ -21,6 +23,9 @@ def user_terminal(stack: Stack, consumer: Consumer, repository: Path, tmp_path: 
     """Somebody in the checkout, while `make run` runs there."""
     (tmp_path / ".sallyport").mkdir()
     write_private(tmp_path / ".sallyport" / "token", consumer.token.encode())
+    (bank,) = re.findall(r"```text\n(destinations:.*?)```", pages()["docs/cli.md"], re.DOTALL)
+    bank = bank.replace("http://127.0.0.1:8081", stack.partner.url)
+    (tmp_path / "bank.yaml").write_text(bank, encoding="utf-8")
     (tmp_path / "order.json").write_text('{"amount": 10}', encoding="utf-8")
     return Terminal(
         directory=tmp_path,
@@ -39,6 +44,15 @@ def test_the_commands_of_the_page_work_one_after_the_other(user_terminal: Termin
     assert "exit code 3" in resolved
     assert '"executed"' in resolved
     assert "their records have it" in resolved
+    passed = user_terminal.types_block("docs/cli.md", "sallyport via partner")
+    assert "Sallyport-Outcome: answered" in passed or "sallyport-outcome: answered" in passed
+    user_terminal.types_block("docs/cli.md", "sallyport replay")
+    applied = user_terminal.types_block("docs/cli.md", "export BANK_TOKEN=demo-token")
+    assert "bank is new" in applied
+    assert "something differs" in applied
+    looked = user_terminal.types_block("docs/cli.md", "sallyport doctor")
+    assert "No fault was found." in looked
+    assert "verified " in user_terminal.types_block("docs/cli.md", "sallyport egress")
 
 
 def test_the_package_can_be_installed_and_has_its_command(repository: Path, tmp_path: Path) -> None:
