@@ -105,7 +105,7 @@ check-spelling: $(DEV_READY)
 
 .PHONY: clean
 clean: ## delete the virtual environments, the build and all caches, but not the data of `make run`
-	rm -rf .venv .venv-sam .venv-scan .venv-bench .aws-sam .lab .mutants .simulation .faults htmlcov .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-sam .venv-scan .venv-bench .venv-sdks .aws-sam .lab .mutants .simulation .faults htmlcov .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
 
 # The groups of `make help`, in this order; files in make/ add to them.
 ##@ Prove it

@@ -317,6 +317,25 @@ class AsyncSallyport(_Api):
         """As Sallyport.ask."""
         return (await self.call(calls.act(delivery_id, "ask"))).json
 
+    async def destinations(self) -> AsyncIterator[Any]:
+        """As Sallyport.destinations."""
+        cursor: object = None
+        while True:
+            page = (await self.call(calls.get("/v1/destinations", {"cursor": cursor}))).json
+            for destination in page["destinations"]:
+                yield destination
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def create_destination(self, body: dict[str, Any]) -> Any:
+        """As Sallyport.create_destination."""
+        return (await self.call(calls.json_call("POST", "/v1/destinations", body, repeatable=False))).json
+
+    async def change_destination(self, name: str, patch: dict[str, Any], *, version: int | None = None) -> Any:
+        """As Sallyport.change_destination."""
+        return (await self.call(calls.change_destination(name, patch, version=version))).json
+
     async def destination(self, name: str) -> Any:
         """As Sallyport.destination."""
         return (await self.call(calls.of_destination(name))).json
@@ -328,6 +347,14 @@ class AsyncSallyport(_Api):
     async def egress(self) -> Any:
         """As Sallyport.egress."""
         return (await self.call(calls.get("/v1/egress"))).json
+
+    async def verify_egress(self) -> Any:
+        """As Sallyport.verify_egress."""
+        return (await self.call(calls.json_call("POST", "/v1/egress/verify"))).json
+
+    async def job(self, job_id: str) -> Any:
+        """As Sallyport.job."""
+        return (await self.call(calls.get(f"/v1/jobs/{calls.part(job_id)}"))).json
 
     async def replay(self, *, key: str | None = None, **body: Any) -> Any:
         """As Sallyport.replay."""

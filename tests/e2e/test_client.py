@@ -94,7 +94,15 @@ def test_all_of_it_works_in_an_event_loop_too(stack: Stack, consumer: Consumer, 
             later = await api.send("partner", path="/orders", not_before=_tomorrow())
             assert (await api.cancel(later["delivery_id"]))["state"] == "canceled"
             assert (await api.destination("partner"))["name"] == "partner"
+            made = await api.create_destination({"name": "of-the-loop", "base_url": stack.partner.url})
+            changed = await api.change_destination("of-the-loop", {"idempotent": True}, version=made["version"])
+            assert changed["version"] == made["version"] + 1
+            assert "of-the-loop" in [item["name"] async for item in api.destinations()]
+            assert (await api.verify("of-the-loop"))["result"] == "answered"
             assert "addresses" in await api.egress()
+            assert "verdict" in await api.verify_egress()
+            job = await api.replay(state="failed", since="2026-01-01T00:00:00Z", until="2026-01-01T00:00:01Z")
+            assert (await api.job(job["job_id"]))["expected"] == 0
             with pytest.raises(RequestRefused) as refused:
                 await api.show(NOBODYS)
             assert refused.value.kind == "not-found"

@@ -1,5 +1,6 @@
 """Calls of the client, its keys, its JSON and its profiles, without a network."""
 
+import inspect
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sallyport import Sallyport, calls, exact, keys
+from sallyport import AsyncSallyport, Sallyport, calls, exact, keys
 from sallyport.calls import RawJson
 from sallyport.cli import profiles
 from sallyport.cli.life import phases, seconds_until
@@ -65,6 +66,17 @@ def test_again_is_repeated_only_with_the_attempts_that_were_seen() -> None:
 def test_an_address_that_is_no_url_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="begins with https"):
         Sallyport("api.example/prod", "spt_x")
+
+
+def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
+    assert methods(AsyncSallyport) == {
+        "aclose" if name == "close" else name: parameters for name, parameters in methods(Sallyport).items()
+    }
+
+
+def methods(kind: type) -> dict[str, list[str]]:
+    named = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    return {name: list(inspect.signature(value).parameters) for name, value in named.items()}
 
 
 # ---- keys
