@@ -8,10 +8,10 @@ import hmac
 import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as NoBase64
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local.partner.bank import Bank
 from local.partner.calls import Call
@@ -94,18 +94,54 @@ def _slack(call: Call, bank: Bank) -> None:
 
 def _http_message(call: Call, bank: Bank) -> None:
     """RFC 9421 by the package http-message-signatures. The signature covers at least the method, the target and, where
-    there is a body, its digest."""
+    there is a body, its digest. During a rotation there is a signature by each key, and any of them will do."""
+    problem = "signature-input has no signature"
+    for alone, parameters in _each_signature(call):
+        try:
+            _verify_message(alone, parameters, bank)
+        except BadSignature as error:
+            problem = str(error)
+        else:
+            return
+    raise BadSignature(problem)
+
+
+def _each_signature(call: Call) -> Iterator[tuple[Call, Mapping[str, object]]]:
+    """The request with each of its signatures alone, and the parameters of that one."""
+    import http_sf
+
+    inputs, signatures = _members(call, "signature-input"), _members(call, "signature")
+    for label in inputs.keys() & signatures.keys():
+        alone = {
+            "signature-input": http_sf.ser({label: inputs[label]}),
+            "signature": http_sf.ser({label: signatures[label]}),
+        }
+        yield replace(call, headers={**call.headers, **alone}), inputs[label][1]
+
+
+def _members(call: Call, name: str) -> dict[str, Any]:
+    """Those of a header that is a dictionary (RFC 9651), with their parameters behind them."""
+    import http_sf
+
+    try:
+        parsed: Any = http_sf.parse(_header(call, name).encode(), tltype="dictionary")
+    except ValueError as error:
+        raise BadSignature(f"{name} cannot be read: {error}") from error
+    return dict(parsed)
+
+
+def _verify_message(call: Call, parameters: Mapping[str, object], bank: Bank) -> None:
     from http_message_signatures import HTTPMessageVerifier, MappingKeyResolver, algorithms
     from http_message_signatures.exceptions import HTTPMessageSignaturesException
 
     known = {algorithm.algorithm_id: algorithm for algorithm in _of_rfc_9421(algorithms)}
-    named = _parameter(call, "alg")
+    named, key_id = parameters.get("alg"), parameters.get("keyid")
     if named not in known:
         raise BadSignature("Signature-Input names no algorithm (alg) of RFC 9421")
-    shared = {_parameter(call, "keyid"): _shared(bank)} if named == "hmac-sha256" else {}
+    shared = {str(key_id): _shared(bank)} if named == "hmac-sha256" else {}
     known_keys = {name: pem.encode() for name, pem in bank.accepted.public_keys}
     keys = MappingKeyResolver(public_keys=known_keys | shared, private_keys={})
-    verifier = HTTPMessageVerifier(signature_algorithm=known[named], key_resolver=keys)
+    verifier = HTTPMessageVerifier(signature_algorithm=known[str(named)], key_resolver=keys)
     message = _HttpMessage(method=call.method, url=call.url, headers=dict(call.headers))
     try:
         results = verifier.verify(message, require_components=("@method",), body=call.body)
@@ -113,12 +149,6 @@ def _http_message(call: Call, bank: Bank) -> None:
         raise BadSignature(f"{type(error).__name__}: {error}") from error
     if not any({'"@target-uri"', '"@path"'} & set(result.covered_components) for result in results):
         raise BadSignature("the signature covers neither @target-uri nor @path")
-
-
-def _parameter(call: Call, name: str) -> str:
-    """Of the first signature; which one it is does not matter, for it only chooses the key to verify with."""
-    _, _, rest = _header(call, "signature-input").partition(f';{name}="')
-    return rest.partition('"')[0]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -811,30 +811,39 @@ class OverdueCount:
 
 
 def count_overdue(database: Database, *, since: datetime, after: DestinationId | None) -> OverdueCount:
-    """How many deliveries were due before `since`, or have a lease that expired before it, and wait for nothing: nobody
-    will move them.
+    """How many deliveries were due before `since`, be it only to be asked about, or have a lease that expired before
+    it, and wait for nothing: nobody will move them.
 
     Of the COUNTED_DESTINATIONS next destinations behind `after`, and of each the COUNTED_DELIVERIES oldest unfinished
-    ones: so a count reads about as much however many there are.
+    ones, and as many that are asked about: so a count reads about as much however many there are. What a destination
+    holds back, paused or disabled, is not overdue.
     """
     (row,) = database.read(
         """
         SELECT coalesce(sum(late.overdue), 0) AS overdue, count(*) AS destinations,
                (array_agg(called.destination_id ORDER BY called.destination_id DESC))[1] AS last_id
         FROM (
-            SELECT destination_id FROM destination
+            SELECT destination_id, state, deleted_at FROM destination
             WHERE destination_id > %(after)s ORDER BY destination_id LIMIT %(destinations)s
         ) AS called
         CROSS JOIN LATERAL (
             SELECT count(*) AS overdue
             FROM (
-                SELECT state, due_at, leased_until, waiting_for
-                FROM delivery
-                WHERE delivery.destination_id = called.destination_id AND delivery.phase = 'open'
-                ORDER BY delivery_id
-                LIMIT %(most)s
+                (SELECT CASE delivery.state WHEN 'pending' THEN due_at ELSE leased_until END AS due_at, waiting_for
+                 FROM delivery
+                 WHERE delivery.destination_id = called.destination_id AND delivery.phase = 'open'
+                   AND (delivery.state <> 'pending' OR called.state = 'active' OR called.deleted_at IS NOT NULL)
+                 ORDER BY delivery_id
+                 LIMIT %(most)s)
+                UNION ALL
+                (SELECT greatest(ask_at, asking_until) AS due_at, waiting_for
+                 FROM delivery
+                 WHERE delivery.destination_id = called.destination_id AND delivery.phase = 'unknown'
+                   AND ask_at IS NOT NULL AND called.state = 'active'
+                 ORDER BY delivery_id
+                 LIMIT %(most)s)
             ) AS oldest
-            WHERE waiting_for IS NULL AND CASE state WHEN 'pending' THEN due_at ELSE leased_until END < %(since)s
+            WHERE waiting_for IS NULL AND due_at < %(since)s
         ) AS late
         """,
         {

@@ -202,30 +202,35 @@ def move(
     tenant_id: TenantId,
     since: Sequence[JobState],
     becomes: JobState,
+    move_id: UUID,
     now: datetime,
-) -> BulkJob | None:
-    """Brings a job from one of the states `since` into another one; returns it as it is then, None where there is none.
-    A step that is being made ends first."""
-    database.rows(
+) -> tuple[BulkJob | None, bool]:
+    """Brings a job from one of the states `since` into another one; returns it as it is then, None where there is none,
+    and whether it was this call that brought it there, which `move_id` names. A step that is being made ends first."""
+    (row,) = database.rows(
         """
         WITH moved AS (
             UPDATE job
-            SET state = %(becomes)s, finished_at = CASE WHEN %(becomes)s = 'canceled' THEN %(now)s::timestamptz END
+            SET state = %(becomes)s, move_id = %(move_id)s,
+                finished_at = CASE WHEN %(becomes)s = 'canceled' THEN %(now)s::timestamptz END
             WHERE job_id = %(job_id)s AND tenant_id = %(tenant_id)s AND state = ANY (%(since)s::text[])
             RETURNING job_id
         )
-        SELECT count(*) AS count FROM moved
+        SELECT EXISTS (SELECT FROM moved)
+               OR EXISTS (  -- by the first run
+                    SELECT FROM job WHERE job_id = %(job_id)s AND move_id = %(move_id)s) AS is_ours
         """,
         {
             "job_id": job_id,
             "tenant_id": tenant_id,
+            "move_id": move_id,
             "since": [state.value for state in since],
             "becomes": becomes.value,
             "now": now,
         },
         repeatable=True,
     )
-    return find(database, job_id, tenant_id=tenant_id)
+    return find(database, job_id, tenant_id=tenant_id), row["is_ours"]
 
 
 def listed(database: Database, job: BulkJob) -> list[JobDelivery]:

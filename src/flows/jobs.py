@@ -124,9 +124,19 @@ def move(job_id: JobId, transition: JobTransition, *, tenant_id: TenantId, actor
         _queue_step(current, at=now + timedelta(seconds=CHANGED_WITHIN_SECONDS), services=services)
     since = [state for state, possible in JOB_POSSIBLE.items() if transition.value in possible]
     noted = _act(JOB_ACTS[transition], current, actor=actor)
-    moved = audited(
-        partial(table.move, services.database, job_id, tenant_id=tenant_id, since=since, becomes=becomes, now=now),
-        lambda found: noted if found is not None and found.state is becomes else None,
+    move_id = services.new_id(now)
+    moved, _ = audited(
+        partial(
+            table.move,
+            services.database,
+            job_id,
+            tenant_id=tenant_id,
+            since=since,
+            becomes=becomes,
+            move_id=move_id,
+            now=now,
+        ),
+        lambda found: noted if found[1] else None,  # of two at once, one did it
         services=services,
     )
     if moved is None or moved.state is not becomes:

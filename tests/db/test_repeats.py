@@ -44,7 +44,17 @@ from domain.audit import AuditCheckpoint, Entry, EntryContent, canonical
 from domain.auth import AuthType, StoredToken
 from domain.certificates import CertificateFacts
 from domain.control import DeliveryChange, DeliveryControl
-from domain.deliveries import Attempt, Claim, ClaimResult, NewDelivery, Record, Resolution, State, StoredResponse
+from domain.deliveries import (
+    Attempt,
+    AttemptKind,
+    Claim,
+    ClaimResult,
+    NewDelivery,
+    Record,
+    Resolution,
+    State,
+    StoredResponse,
+)
 from domain.destinations import Destination, DestinationState, Guarantee, ManagedDestination, Timeouts
 from domain.errors import NameTaken
 from domain.ids import AttemptId, DeliveryId, DestinationId, JobId, LeaseId, ProposalId, TenantId, TokenId
@@ -53,6 +63,7 @@ from domain.limits import CircuitBreaker, Limits
 from domain.options import DestinationOptions
 from domain.outcomes import OutcomeKind, Timings
 from domain.proposals import Proposal, ProposalState
+from domain.reconcile import AnswerRule, Reconcile
 from domain.retention import Cutoffs
 from domain.signing import KeyInfo, StandardWebhooks, scheme
 from runtime.settings import DatabaseSettings
@@ -1101,8 +1112,16 @@ def makes_step(job: BulkJob, *, step_id: int = 70, ids: Sequence[DeliveryId] = (
     return act
 
 
-def moves_job(becomes: JobState, *since: JobState) -> Act:
-    return lambda database: jobs.move(database, JOB_ID, tenant_id=TENANT, since=since, becomes=becomes, now=later(105))
+def moves_job(becomes: JobState, *since: JobState, move_id: int = 72) -> Act:
+    return lambda database: jobs.move(
+        database,
+        JOB_ID,
+        tenant_id=TENANT,
+        since=since,
+        becomes=becomes,
+        move_id=UUID(int=move_id),
+        now=later(105),
+    )
 
 
 PAUSES_JOB = moves_job(JobState.PAUSED, JobState.RUNNING)
@@ -1146,7 +1165,10 @@ JOB_CASES = [
             told=told,
             before=(*PENDING, creates(CANCELING)),
             runs=runs,
-            meanwhile={"a step": makes_step(CANCELING), "it is canceled": moves_job(JobState.CANCELED, *JobState)},
+            meanwhile={
+                "a step": makes_step(CANCELING),
+                "it is canceled": moves_job(JobState.CANCELED, *JobState, move_id=73),
+            },
         )
         for told, runs in (("pauses", PAUSES_JOB), ("cancels", moves_job(JobState.CANCELED, JobState.RUNNING)))
     ),
@@ -1259,7 +1281,112 @@ PROPOSAL_CASES = [
 ]
 
 
-CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES
+# Questions to partners about what is unknown: the same statements, whose branches for it no other case takes.
+ASKING = replace(
+    destination(),
+    options=DestinationOptions(
+        reconcile=Reconcile(path="/{idempotency_key}", received=(AnswerRule(status=200),)),
+        limits=Limits(concurrency=2),
+    ),
+)
+
+
+def ends_unknown(database: Database) -> object:
+    made_by = Record(
+        attempt=attempt("unknown"), lease_id=A, next_state=State.UNKNOWN, due_at=None, failed=True, ask_at=later(30)
+    )
+    return attempts.record(database, [made_by], now=NOW)
+
+
+def asks(lease_id: LeaseId, *, at: datetime, now_wanted: bool = False) -> Act:
+    def act(database: Database) -> object:
+        found = deliveries.claim(database, [FIRST], lease=lease(lease_id, since=at), now=at, asks_now=now_wanted)
+        return [claimed(result) for result in found]
+
+    return act
+
+
+def is_told(state: State, *, silent: bool = False, lease_id: LeaseId = B) -> Act:
+    """What a question came to: the partner's word, or none."""
+    made_by = Record(
+        attempt=replace(
+            attempt("unknown" if silent else "answered", number=2, attempt_id=35), kind=AttemptKind.RECONCILE
+        ),
+        lease_id=lease_id,
+        next_state=state,
+        due_at=later(62) if state is State.PENDING else None,
+        failed=silent,
+        ask_at=later(200) if state is State.UNKNOWN else None,
+        silent=silent,
+        sends=1,
+    )
+    return lambda database: attempts.record(database, [made_by], now=later(62))
+
+
+UNKNOWN = (issues, stores(ASKING), accepts(), claims(A), ends_unknown)
+ASKED = (*UNKNOWN, asks(B, at=later(60)))
+QUESTION_CASES = [
+    *(
+        Case(
+            statement="deliveries.claim",
+            told=told,
+            before=UNKNOWN,
+            runs=runs,
+            meanwhile={"another asks": asks(C, at=later(60)), "a person decides": CALLS_IT_FAILED},
+        )
+        for told, runs in (
+            ("a question", asks(B, at=later(60))),
+            ("a question at once", asks(B, at=later(5), now_wanted=True)),
+            ("a question before its time", asks(B, at=later(5))),
+        )
+    ),
+    *(
+        Case(
+            statement="attempts._write",
+            told=f"a question: {told}",
+            before=ASKED,
+            runs=runs,
+            meanwhile={
+                "a person decides": CALLS_IT_FAILED,
+                "a person sends it again": SENDS_AGAIN,
+                "another asks when its lease is over": asks(C, at=later(101)),
+            },
+        )
+        for told, runs in (
+            ("received", is_told(State.DELIVERED)),
+            ("rejected", is_told(State.FAILED)),
+            ("absent", is_told(State.PENDING)),
+            ("it says something else", is_told(State.UNKNOWN)),
+            ("silence", is_told(State.UNKNOWN, silent=True)),
+            ("another has it", is_told(State.DELIVERED, lease_id=LeaseId(UUID(int=29)))),
+        )
+    ),
+    Case(
+        statement="deliveries.waiting",
+        told="to be asked about",
+        before=UNKNOWN,
+        runs=lambda database: [
+            deliveries.waiting(database, PARTNER, now=later(seconds), after=None, limit=9) for seconds in (29, 30)
+        ],
+    ),
+    Case(
+        statement="deliveries.overdue",
+        told="to be asked about",
+        before=UNKNOWN,
+        runs=lambda database: [
+            deliveries.overdue(database, since=later(seconds), after=None, limit=9) for seconds in (30, 31)
+        ],
+    ),
+    Case(
+        statement="deliveries.count_overdue",
+        told="to be asked about",
+        before=ASKED,
+        runs=lambda database: [
+            deliveries.count_overdue(database, since=later(seconds), after=None) for seconds in (31, 100, 101)
+        ],
+    ),
+]
+CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES + QUESTION_CASES
 WRITING = writing(Path(__file__).parents[2])
 
 

@@ -49,7 +49,7 @@ LASTING = {
 # What a new row does not say: when an attempt was recorded, so that it is sealed; and what only a later statement does.
 LATER = {
     ("attempt", "recorded_in"),
-    *(("job", name) for name in ("step_id", "changed", "skipped", "finished_at")),
+    *(("job", name) for name in ("move_id", "step_id", "changed", "skipped", "finished_at")),
     *(("proposal", name) for name in ("decided_at", "decided_by")),
 }
 
@@ -257,7 +257,7 @@ WRITTEN = {
                 for name in ("begins_at", "destination_id", "behind", "taken_by", "taken_until")
             ),
             *(("job", name) for name in ("state", "after_id", "step_id", "paced_until", "changed", "skipped")),
-            ("job", "finished_at"),
+            *(("job", name) for name in ("finished_at", "move_id")),
             *(("proposal", name) for name in ("state", "decided_at", "decided_by", "sealed_request")),
         },
     ),

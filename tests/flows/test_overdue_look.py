@@ -69,6 +69,43 @@ def test_what_waits_for_something_is_not_overdue(gateway: Gateway, waiting_for: 
     assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) == 0
 
 
+ASKED = "UPDATE delivery SET state = 'unknown', finished_at = created_at, attempts_made = 1, ask_at = created_at"
+
+
+def test_a_question_that_is_due_for_half_an_hour_is_counted_too(gateway: Gateway) -> None:
+    created(gateway, 2)
+    gateway.sql(ASKED)
+    assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "waiting_for = 'rate_limit'",
+        "ask_at = NULL",
+        "ask_at = created_at + interval '1 day'",
+        "asking_id = delivery_id, asking_until = created_at + interval '1 day'",
+    ],
+)
+def test_a_question_that_waits_or_is_being_asked_is_not_overdue(gateway: Gateway, changed: str) -> None:
+    created(gateway, 1)
+    gateway.sql(ASKED)
+    gateway.sql(f"UPDATE delivery SET {changed}")  # noqa: S608 - of this test
+    assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) == 0
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+def test_nothing_is_overdue_that_its_destination_holds_back(gateway: Gateway, state: str) -> None:
+    created(gateway, 2)
+    gateway.sql(f"{ASKED} WHERE delivery_id = (SELECT min(delivery_id::text)::uuid FROM delivery)")  # noqa: S608
+    gateway.sql("UPDATE destination SET state = %s, state_changed_at = created_at, state_changed_by = 't'", state)
+    assert looked(gateway, after_seconds=OVERDUE_SECONDS + 60) == 0
+    gateway.sql("UPDATE destination SET state = 'active'")
+    gateway.clock.forward(LOOK_SECONDS)
+    metrics.clear_metrics()
+    assert looked(gateway, after_seconds=LOOK_SECONDS) == 2
+
+
 def test_destinations_beyond_those_of_a_look_are_the_next_looks(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

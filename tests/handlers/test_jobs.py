@@ -375,13 +375,31 @@ def test_a_job_that_others_cancel_meanwhile_is_not_paused(
     assert [what for what, _ in acts(functions)] == ["replay.created", "job.canceled"]
 
 
+def test_of_two_who_pause_a_job_at_once_one_is_noted(
+    functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replay(api, "failed").json["job_id"]
+    move, others = jobs.move, [lambda: api.call("POST", f"/v1/jobs/{job}/pause")]
+
+    def second(*arguments: Any, **keywords: Any) -> object:
+        if others:
+            assert others.pop()().json["state"] == "paused"
+        return move(*arguments, **keywords)
+
+    monkeypatch.setattr(jobs, "move", second)
+    assert api.call("POST", f"/v1/jobs/{job}/pause").json["state"] == "paused"
+    assert [what for what, _ in acts(functions)] == ["replay.created", "job.paused"]
+    entries = api.get("/v1/audit?what=job.paused").json["entries"]
+    assert [entry["on"] for entry in entries] == [job]
+
+
 def test_a_job_that_others_resume_meanwhile_says_what_is_possible(
     functions: Functions, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = replay(api, "failed").json["job_id"]
 
     def resumed(database: Any, job_id: Any, *, tenant_id: Any, **_: Any) -> object:
-        return jobs.find(database, job_id, tenant_id=tenant_id)
+        return jobs.find(database, job_id, tenant_id=tenant_id), False
 
     monkeypatch.setattr(jobs, "move", resumed)
     refused = api.call("POST", f"/v1/jobs/{job}/pause")

@@ -398,6 +398,24 @@ def test_a_signature_of_rfc_9421_is_taken_and_one_for_another_body_is_not(partne
     assert ask(partner, "/signed/http-message/orders", BODY, headers=headers).status == 401
 
 
+@pytest.mark.parametrize(("before", "now"), [("ed25519", "ed25519"), ("hmac-sha256", "rsa-pss-sha512")])
+@pytest.mark.parametrize("known_is_first", [True, False])
+def test_of_the_signatures_of_a_rotation_any_will_do(
+    partner: Partner, before: str, now: str, known_is_first: bool
+) -> None:
+    """By the old key and the new one, of which the partner knows one."""
+    unknown = signed_message(partner, before, ("@method", "@target-uri"))
+    known = signed_message(partner, now, ("@method", "@target-uri"))
+    unknown = {name: value.replace("pyhms=", "old=").replace('"k1"', '"k0"') for name, value in unknown.items()}
+    both = [known, unknown] if known_is_first else [unknown, known]
+    assert known["Signature"].startswith("pyhms=")
+    headers = known | {name: ", ".join(one[name] for one in both) for name in ("Signature_Input", "Signature")}
+    assert ask(partner, "/signed/http-message/orders", BODY, headers=headers).status == 201
+    assert ask(partner, "/signed/http-message/orders", b"{}", headers=headers).status == 401
+    wrong = headers | {name: unknown[name] for name in ("Signature_Input", "Signature")}
+    assert ask(partner, "/signed/http-message/orders", BODY, headers=wrong).status == 401
+
+
 @pytest.mark.parametrize("covered", [("@method",), ("@target-uri",)])
 def test_a_signature_that_covers_too_little_is_refused(partner: Partner, covered: tuple[str, ...]) -> None:
     headers = signed_message(partner, "ed25519", covered)
