@@ -3,8 +3,10 @@
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from tools.mutants import baseline as measuring
 from tools.mutants import runner
 from tools.mutants.baseline import Baseline, _is_unread, baseline
 from tools.mutants.edits import Edit
+from tools.mutants.forks import _replaced as replaced_in_memory
 from tools.mutants.owners import OWNERS, files, owners
 from tools.mutants.promises import promise
 from tools.mutants.python_edits import compiles, python_edits, required_keywords
@@ -23,6 +26,7 @@ from tools.mutants.sample import all_edits, changed_since, draw, is_readable, te
 from tools.mutants.sql_edits import sql_edits
 from tools.mutants.template_edits import template_edits
 from tools.mutants.trees import Tree
+from tools.mutants.warm import Ask, outermost
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -390,6 +394,66 @@ def test_a_file_of_each_language_can_be_tried_without_the_others(
     ready = runner.Runner(root=ROOT, texts=chosen, trees=trees, python=Path(), tests=(), anyway=False)
     assert len(list(ready.prepare([edit]))) == len(owners(path))
     assert ready.chosen(edit) == seconds
+
+
+FUNCTIONS = """
+from functools import cache
+
+LIMIT = 3
+
+@cache
+def few(number):
+    return number < LIMIT
+
+class Shelf:
+    @property
+    def room(self):
+        def left(taken):
+            return LIMIT - taken
+        return left(1)
+"""
+
+
+def loaded(text: str, directory: Path) -> dict[str, Any]:
+    """What a module has, as it is imported."""
+    names: dict[str, Any] = {}
+    exec(compile(text, str(directory / "code.py"), "exec"), names)  # noqa: S102 - our own text
+    return names
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "look", "becomes"),
+    [
+        ("number < LIMIT", "number <= LIMIT", lambda names: names["few"](3), True),
+        ("LIMIT - taken", "LIMIT + taken", lambda names: names["Shelf"]().room, 4),
+        ("left(1)", "left(2)", lambda names: names["Shelf"]().room, 1),
+    ],
+)
+def test_a_function_that_is_loaded_is_edited_whatever_is_around_it(
+    tmp_path: Path, old: str, new: str, look: Callable[[dict[str, Any]], object], becomes: object
+) -> None:
+    names = loaded(FUNCTIONS, tmp_path)
+    place = outermost(FUNCTIONS, FUNCTIONS[: FUNCTIONS.index(old)].count("\n") + 1)
+    assert place is not None
+    assert replaced_in_memory(ask(tmp_path, FUNCTIONS.replace(old, new), *place))
+    assert look(names) == becomes
+
+
+def test_what_runs_at_import_or_is_not_loaded_needs_a_process_of_its_own(tmp_path: Path) -> None:
+    assert outermost(FUNCTIONS, 4) is None
+    assert not replaced_in_memory(ask(tmp_path, FUNCTIONS, "few", 6))
+
+
+def ask(directory: Path, text: str, function: str, line: int) -> Ask:
+    return Ask(
+        file=str(directory / "code.py"),
+        text=text,
+        function=function,
+        line=line,
+        tests=[],
+        log=str(directory / "log"),
+        timeout_seconds=1,
+    )
 
 
 def mutants(*variables: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from tools.mutants.edits import Edit
 from tools.mutants.owners import owners
 from tools.mutants.sample import Texts
 from tools.mutants.trees import OUTPUT, TIMED_OUT, Tree, copied
+from tools.mutants.warm import Warm
 
 # A run may take three times as long as the same tests did, plus the start of PostgreSQL on a busy machine.
 TIMES_AS_LONG = 3
@@ -43,6 +44,7 @@ class Runner:
     tests: tuple[str, ...]
     anyway: bool
     baselines: dict[tuple[str, bool], Baseline] = field(default_factory=dict)
+    warm: dict[Path, Warm] = field(default_factory=dict)
 
     def folders(self, path: str) -> tuple[str, ...]:
         """The tests that own a file, or those that were named instead."""
@@ -61,8 +63,12 @@ class Runner:
 
     def run(self, edits: Sequence[Edit]) -> Iterator[MutantResult]:
         """The result of each edit, in their order."""
-        with ThreadPoolExecutor(self.trees.qsize()) as pool:
-            yield from pool.map(self._run, edits)
+        try:
+            with ThreadPoolExecutor(self.trees.qsize()) as pool:
+                yield from pool.map(self._run, edits)
+        finally:
+            for process in self.warm.values():
+                process.close()
 
     def _clean(self, tests: str, covered: bool) -> Baseline:
         tree = self.trees.get()
@@ -77,11 +83,28 @@ class Runner:
             return MutantResult(edit=edit, verdict="survived", by="no test runs this line")
         tree = self.trees.get()
         try:
+            warm = self._warm(tree) if _covered(edit.path) else None
             tree.write(edit.path, edit.applied(self.texts[edit.path]))
-            return self._tested(edit, tree, chosen)
+            found = None if warm is None else self._tested_warm(edit, warm, chosen)
+            return found or self._tested(edit, tree, chosen)
         finally:
             tree.restore(edit.path, self.root)
             self.trees.put(tree)
+
+    def _warm(self, tree: Tree) -> Warm:
+        """That of a tree."""
+        if tree.files not in self.warm:
+            folders = sorted({tests for tests, covered in self.baselines if covered})
+            self.warm[tree.files] = Warm(tree=tree, python=self.python, folders=folders)
+        self.warm[tree.files].start()
+        return self.warm[tree.files]
+
+    def _tested_warm(self, edit: Edit, warm: Warm, chosen: dict[str, float]) -> MutantResult | None:
+        """None where a process of the edit's own must say, as of all that nothing noticed."""
+        log = warm.tree.scratch / "run.jsonl"
+        log.unlink(missing_ok=True)
+        code = warm.run(edit, self.texts[edit.path], list(chosen), log=log, timeout_seconds=_timeout_seconds(chosen))
+        return MutantResult(edit=edit, **_verdict(code, log, "")) if code == FAILED else None
 
     def _tested(self, edit: Edit, tree: Tree, chosen: dict[str, float]) -> MutantResult:
         log, wanted = tree.scratch / "run.jsonl", tree.scratch / "wanted.txt"
@@ -91,7 +114,7 @@ class Runner:
             list(dict.fromkeys(test.partition("::")[0] for test in chosen)),
             python=self.python,
             environment={"MUTANTS_LOG": str(log), "MUTANTS_WANTED": str(wanted), "PYTHONDONTWRITEBYTECODE": "1"},
-            timeout_seconds=TIMES_AS_LONG * sum(chosen.values()) + SPARE_SECONDS,
+            timeout_seconds=_timeout_seconds(chosen),
         )
         return MutantResult(edit=edit, **_verdict(code, log, (tree.scratch / OUTPUT).read_text(errors="replace")))
 
@@ -121,6 +144,10 @@ class Runner:
         first, last = edit.lines(text)
         # Coverage counts a statement of several lines at its first one: the function decides then.
         return clean.touching(edit.path, first, last) or clean.touching(edit.path, *function)
+
+
+def _timeout_seconds(chosen: dict[str, float]) -> float:
+    return TIMES_AS_LONG * sum(chosen.values()) + SPARE_SECONDS
 
 
 def _covered(path: str) -> bool:

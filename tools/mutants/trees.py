@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 TIMED_OUT = -1
 OUTPUT = "output.txt"
@@ -38,11 +39,9 @@ class Tree:
         """
         self.scratch.mkdir(exist_ok=True)
         with (self.scratch / OUTPUT).open("wb") as output:
-            process = subprocess.Popen(
-                [str(python), "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-p", "tools.mutants.plugin",
-                 f"--basetemp={self.scratch / 'b'}", *arguments],
-                cwd=self.files, env=self._environment(environment), stdout=output, stderr=output,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+            process = self.started(
+                ["-p", "tools.mutants.plugin", f"--basetemp={self.scratch / 'b'}", *arguments],
+                python=python, environment=environment, output=output,
             )  # fmt: skip
             try:
                 return process.wait(timeout_seconds)
@@ -51,6 +50,22 @@ class Tree:
             finally:
                 _kill_session(process)
                 shutil.rmtree(self.scratch / "t", ignore_errors=True)
+
+    def started(
+        self,
+        arguments: Sequence[str],
+        *,
+        python: Path,
+        environment: Mapping[str, str],
+        output: IO[bytes],
+        pass_fds: tuple[int, ...] = (),
+    ) -> subprocess.Popen[bytes]:
+        """Pytest, in a session of its own."""
+        return subprocess.Popen(
+            [str(python), "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *arguments],
+            cwd=self.files, env=self._environment(environment), stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=pass_fds,
+        )  # fmt: skip
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """Ours, with temporary files in this tree's own place, whose name is short, for the paths of sockets."""
