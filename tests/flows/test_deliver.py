@@ -19,10 +19,12 @@ from domain.options import DestinationOptions
 from domain.reconcile import Reconcile
 from domain.wakeups import Wakeup
 from domain.windows import SendingWindow
-from flows.accept import accept
+from flows import deliver as deliver_flow
+from flows.accept import CALL_SECONDS, accept
 from flows.attempt import attempt_due
-from flows.deliver import deliver, find, follow
+from flows.deliver import LEAST_RECORD_SECONDS, RECORD_SECONDS, deliver, find, follow
 from flows.judge import LAPSE_SECONDS
+from flows.settle import CARRY_SECONDS, record
 from runtime.settings import DatabaseSettings, QueueSettings
 from tests.egress.servers import OK, Line, Partner, Script
 from tests.support.banks import RECONCILE
@@ -534,6 +536,32 @@ def test_an_answer_is_recorded_before_the_caller_gets_it_however_late_it_came(
     progress = deliver(gateway.new(), wait_seconds=25, services=gateway.services)
     assert (progress.delivery.state, gateway.delivery()["state"]) == ("delivered", "delivered")
     assert [wakeup.record for wakeup in gateway.queue.wakeups()] == [None]
+
+
+@pytest.mark.parametrize("answered_after_seconds", [1, 15, 22, 25])
+def test_recording_is_tried_as_long_as_the_caller_can_wait_and_no_less_than_it_takes(
+    gateway: Gateway, partner: StartPartner, answered_after_seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[datetime] = []
+    really = record
+
+    def noted(judged: Any, *, end_at: datetime, services: Any) -> Any:
+        ends.append(end_at)
+        return really(judged, end_at=end_at, services=services)
+
+    def script(line: Line) -> None:
+        line.read_request()
+        gateway.clock.forward(answered_after_seconds)
+        line.send(OK)
+
+    monkeypatch.setattr(deliver_flow, "record", noted)
+    started_at = gateway.clock()
+    gateway.destination(partner(script).url(), timeouts=Timeouts(total_seconds=25))
+    deliver(gateway.new(), wait_seconds=25, services=gateway.services)
+    answered_at = gateway.clock()
+    usual = answered_at + timedelta(seconds=RECORD_SECONDS + CARRY_SECONDS)
+    least = answered_at + timedelta(seconds=LEAST_RECORD_SECONDS + CARRY_SECONDS)
+    assert ends == [max(min(started_at + timedelta(seconds=CALL_SECONDS), usual), least)]
 
 
 @pytest.mark.parametrize("outage_seconds", [20, 120])

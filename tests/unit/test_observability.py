@@ -194,7 +194,20 @@ def test_what_a_handler_counted_is_written_however_it_ends(
     except ValueError:
         assert ends != "well"
     assert json.loads(capsys.readouterr().out)["DeliveriesAccepted"] == [2.0]
-    assert logger.get_current_keys()["function_request_id"] == "r"
+    assert {name: logger.get_current_keys()[name] for name in context_keys(context)} == context_keys(context)
+
+
+def context_keys(context: Any) -> dict[str, object]:
+    """What each line says of its invocation: all that Powertools' inject_lambda_context adds, and nothing of before."""
+    return {
+        "service": logger.service,
+        "cold_start": logger.get_current_keys()["cold_start"],
+        "function_name": context.function_name,
+        "function_memory_size": context.memory_limit_in_mb,
+        "function_arn": context.invoked_function_arn,
+        "function_request_id": context.aws_request_id,
+        "correlation_id": None,
+    }
 
 
 def test_counts_are_written_as_powertools_does(capsys: pytest.CaptureFixture[str]) -> None:
