@@ -86,7 +86,12 @@ def _report(chain: EntryChain, attempts: Attempts, *, agreed: int, attested: boo
 
 def read_checkpoints(path: Path) -> list[KnownHash]:
     """From lines of JSON: objects of the bucket, or lines of the functions' log, of which those without a checkpoint
-    are left out. Raises ValueError where nothing in the file is one."""
+    are left out; of a folder from all its files that end in .jsonl. Raises ValueError where a file has none."""
+    if path.is_dir():
+        files = sorted(found for found in path.rglob("*.jsonl") if found.is_file())
+        if not files:
+            raise ValueError(f"{path} has no file that ends in .jsonl")
+        return [known for file in files for known in read_checkpoints(file)]
     known = []
     for line in path.read_bytes().splitlines():
         found = json.loads(line)
@@ -106,7 +111,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     command = commands.add_parser("verify", help="verify an export")
     command.add_argument("export", type=Path, help="lines of GET /v1/audit/export, one tenant's, in their order")
     command.add_argument(
-        "--checkpoints", type=Path, action="append", default=[], help="what the chain was known to be; may be repeated"
+        "--checkpoints",
+        type=Path,
+        action="append",
+        default=[],
+        help="what the chain was known to be, a file or a folder; may be repeated",
     )
     command.add_argument("--part", action="store_true", help="the export is a range of the log and not all of it")
     command.add_argument("--complete", action="store_true", help="no attempt that was sealed may be missing")

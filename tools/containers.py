@@ -49,6 +49,7 @@ class Addresses:
             "SSM_ENDPOINT_URL": aws,
             "EC2_ENDPOINT_URL": aws,
             "EVENTS_ENDPOINT_URL": aws,
+            "S3_ENDPOINT_URL": aws,
             "WAKEUP_QUEUE_URL": self.queue_url,
             "CA_BUNDLE": "",
         }

@@ -38,6 +38,16 @@ def head(database: Database, *, tenant_id: TenantId) -> AuditCheckpoint | None:
     return AuditCheckpoint(tenant_id=tenant_id, **rows[0]) if rows else None
 
 
+def ends(database: Database, *, since: datetime) -> list[AuditCheckpoint]:
+    """The ends of all chains, of whichever tenant, that have an entry `since` then."""
+    rows = database.rows(
+        "SELECT tenant_id, sequence, at, hash FROM audit_head WHERE at >= %(since)s ORDER BY tenant_id",
+        {"since": since},
+        repeatable=True,
+    )
+    return [AuditCheckpoint(**row) for row in rows]
+
+
 @value_class(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
     """Which entries of a tenant's chain; None for no bound. `since` and `until` (before it) are moments, `before` is a

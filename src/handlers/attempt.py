@@ -24,7 +24,7 @@ from wakeups.sqs import decode
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-SEALING_SECONDS = 20.0  # two statements, each as long as one may take
+SEALING_SECONDS = 25.0  # two statements, each as long as one may take, and a checkpoint
 
 
 retention = RetentionWalk()

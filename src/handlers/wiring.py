@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flows.allowlist import AllowlistSources
     from flows.audit import OperatorServices
     from flows.check_egress import EgressChecks
+    from flows.checkpoints import CheckpointWriter
     from flows.seal_schedule import SealSchedule
     from flows.services import Services
     from wakeups.event_bus import EventBus
@@ -89,7 +90,17 @@ def seal_schedule() -> "SealSchedule":
     """Of this process of handlers/attempt.py."""
     from flows.seal_schedule import SealSchedule
 
-    return SealSchedule(clock=attempt().clock, chance=attempt().chance)
+    return SealSchedule(clock=attempt().clock, chance=attempt().chance, checkpoints=_checkpoints())
+
+
+def _checkpoints() -> "CheckpointWriter | None":
+    settings = AttemptSettings.from_environment().bucket
+    if not settings.audit_bucket_name:
+        return None
+    from flows.checkpoints import CheckpointWriter  # few stacks name a bucket
+    from runtime.checkpoint_bucket import CheckpointBucket
+
+    return CheckpointWriter(CheckpointBucket(settings))
 
 
 @cache

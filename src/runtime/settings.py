@@ -185,6 +185,14 @@ class BusSettings(FromEnvironment, frozen=True, kw_only=True):
     events_endpoint_url: str = ""
 
 
+class BucketSettings(FromEnvironment, frozen=True, kw_only=True):
+    """The bucket that checkpoints of the audit log go to; empty for none. `s3_endpoint_url` is empty on AWS; tests name
+    an emulated API."""
+
+    audit_bucket_name: str = ""
+    s3_endpoint_url: str = ""
+
+
 class EgressSettings(FromEnvironment, frozen=True, kw_only=True):
     """Which addresses requests leave from, and where they may go.
 
@@ -261,6 +269,7 @@ class AttemptSettings(FromEnvironment, frozen=True, kw_only=True):
     egress: EgressSettings
     zones: ZoneSettings
     seal_key: SealKeySettings
+    bucket: BucketSettings
     lease_seconds: int = 55
     attempt_concurrency: int = 5
     retention_days: int = 90

@@ -48,6 +48,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
     "an endpoint for secrets": {"InterfaceEndpoints": "secretsmanager"},
     "endpoints": {"InterfaceEndpoints": "sqs,secretsmanager"},
     "an event bus": {"EventBusName": "orders"},
+    "a bucket for checkpoints": {"AuditBucketName": "ledger"},
     "no flow logs": {"FlowLogs": "none"},
     "all flow logs": {"FlowLogs": "all"},
     "destinations in private ranges": {

@@ -22,7 +22,7 @@ from tests.contract.project import APPLICATION, ROOT, Project
 # By which src/Makefile learns the value of a parameter: SAM tells makefiles nothing else (docs/adr/0014).
 PROCESSOR_DIRECTORY = {"Fn::Sub": "tools/processors/${Architecture}"}
 # Named in the template all the same, as AWS::NoValue: `sam local` sets no variable that is not.
-OF_SAM_LOCAL = {"DATABASE_URL", "SQS_ENDPOINT_URL", "SSM_ENDPOINT_URL", "EC2_ENDPOINT_URL", "EVENTS_ENDPOINT_URL"}
+OF_SAM_LOCAL = {f"{service}_ENDPOINT_URL" for service in ("SQS", "SSM", "EC2", "EVENTS", "S3")} | {"DATABASE_URL"}
 LOCAL_ONLY = OF_SAM_LOCAL | {"SEAL_KEY_FILE"}
 # The API names its function, so the function cannot name the API: it refuses the host that it was called by.
 LEFT_OUT = {"ApiFunction": {"BLOCKED_HOSTS"}}
@@ -37,7 +37,10 @@ RECEIVE = {
 # To send the dead letters back: it learns the queue's URL from its name.
 REDRIVE = {(action, "DeadLetterQueue.Arn") for action in ("sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage")}
 READ_KEY = {("secretsmanager:GetSecretValue", "SealKey")}
-PUT_ON_BUS = "arn:aws:events:us-east-1:555555555555:event-bus/orders"
+PUT_AWAY = {
+    ("events:PutEvents", "arn:aws:events:us-east-1:555555555555:event-bus/orders"),
+    ("s3:PutObject", "arn:aws:s3:::ledger/checkpoints/*"),
+}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
 RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}.Result" for zone in "AB"}
@@ -264,15 +267,15 @@ def roles_allow_exactly_what_is_used(project: Project) -> list[str]:
     return faults
 
 
-def only_the_worker_puts_events_and_on_the_bus_alone(project: Project) -> list[str]:
-    """Where the stack names one. That changes no other right of any function."""
-    with_bus, without = project.application(EventBusName="orders"), project.application()
+def only_the_worker_puts_events_and_checkpoints_where_they_go(project: Project) -> list[str]:
+    """Where the stack names a bus and a bucket. That changes no other right of any function."""
+    with_bus, without = project.application(EventBusName="orders", AuditBucketName="ledger"), project.application()
     faults = []
     for name, role in with_bus.of_type("AWS::IAM::Role").items():
         more = set(_rights(role)) - set(_rights(without.resources[name]))
-        wanted = {("events:PutEvents", PUT_ON_BUS)} if name == "AttemptRole" else set()
-        faults += [f"with a bus {name} may also {right}" for right in sorted(more - wanted)]
-        faults += [f"with a bus {name} may not {right}" for right in sorted(wanted - more)]
+        wanted = PUT_AWAY if name == "AttemptRole" else set()
+        faults += [f"with a bus and a bucket {name} may also {right}" for right in sorted(more - wanted)]
+        faults += [f"with a bus and a bucket {name} may not {right}" for right in sorted(wanted - more)]
     told = {"ApiFunction", "AttemptFunction"}
     for name, function in with_bus.of_type("AWS::Lambda::Function").items():
         said = function["Properties"]["Environment"]["Variables"].get("EVENT_BUS_NAME")

@@ -475,7 +475,8 @@ def _services(case: Case, role: str, failures: list[str]) -> set[str]:
         if statement["Effect"] == "Allow" and statement["Resource"] not in failures
     ]
     actions = {action for statement in statements for action in _listed(statement["Action"])} - NO_OF_SQS
-    silent = WITHOUT_NETWORK - ({"xray"} if case.says("Tracing") == "otel" else set())
+    by_gateway = {"s3"}  # whose endpoint is no interface; the Rules let internal-only have no other way to S3
+    silent = by_gateway | (WITHOUT_NETWORK - ({"xray"} if case.says("Tracing") == "otel" else set()))
     return {str(action).partition(":")[0] for action in actions} - silent
 
 

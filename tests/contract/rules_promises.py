@@ -25,6 +25,7 @@ OPTIONS = {
     "KmsKeyArn": KEY,
     "AlarmEmail": "people@example.com",
     "EventBusName": "orders",
+    "AuditBucketName": "ledger",
 }
 INSIDE = {
     "Topology": "internal-only",
@@ -87,7 +88,8 @@ def _tls_alone(queue: str) -> set[Statement]:
 STATEMENTS: Mapping[str, set[Statement]] = {
     # CloudFormation's custom resources answer through S3, by addresses that AWS signs.
     "Network.S3Endpoint": {
-        _allow("s3:PutObject", on="arn:aws:s3:::cloudformation-custom-resource-response-*/*", by="*")
+        _allow("s3:PutObject", on="arn:aws:s3:::cloudformation-custom-resource-response-*/*", by="*"),
+        _allow("s3:PutObject", on="arn:aws:s3:::ledger/checkpoints/*", by="*", when=_OURS),
     },
     "Endpoints.SqsEndpoint": {
         _allow(

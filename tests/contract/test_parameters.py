@@ -42,6 +42,7 @@ GOOD: Mapping[str, list[str]] = {
     "AnnouncedFrom": ["", "2027-01-15", "2027-02-28", "2028-01-31", "2028-04-30"],
     "CorporateCidr": ["", "10.0.0.0/8", "172.20.0.0/16", "192.168.7.0/24", "100.64.0.0/10"],
     "CustomerGatewayAddress": ["", "198.51.100.7", "8.8.8.8"],
+    "AuditBucketName": ["", "audit-555555555555", "a" * 63],
     "EventBusName": ["", "default", "orders", "team/orders.v1"],
     "AllowedPrivateCidrs": ["", "10.1.0.0/16", "10.1.0.0/16,172.20.0.0/16,192.168.0.0/16,100.64.0.0/10"],
     "OpenTelemetryLayerArn": ["", LAYER],
@@ -141,6 +142,7 @@ BAD: Mapping[str, list[str]] = {
         "8.8.8.0/24",
         "10.0.0.0/7",
     ],
+    "AuditBucketName": ["arn:aws:s3:::ledger", "Ledger", "a.b", "-a", "ab", "a" * 64],
     "EventBusName": ["arn:aws:events:us-east-1:555555555555:event-bus/orders", "aws.partner/shop", "a b", "x" * 257],
     "OpenTelemetryLayerArn": ["aws-otel-python", LAYER.rpartition(":")[0]],
     "AllowedCallerCidrs": [

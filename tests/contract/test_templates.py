@@ -145,7 +145,9 @@ BROKEN: dict[Rule, list[Change]] = {
             APPLICATION, "AdminRole", "- !Ref NetworkInterfacePolicy", "- arn:aws:iam::aws:policy/AdministratorAccess"
         ),
     ],
-    rules_functions.only_the_worker_puts_events_and_on_the_bus_alone: [
+    rules_functions.only_the_worker_puts_events_and_checkpoints_where_they_go: [
+        resource(APPLICATION, "AttemptRole", "${AuditBucketName}/checkpoints/*", "*"),
+        resource(APPLICATION, "AttemptRole", "s3:PutObject", "s3:*"),
         resource(APPLICATION, "AttemptRole", "event-bus/${EventBusName}", "event-bus/*"),
         resource(APPLICATION, "AttemptRole", "events:PutEvents", "events:*"),
         resource(APPLICATION, "ApiFunction", "          EVENT_BUS_NAME: !Ref EventBusName\n", ""),

@@ -931,6 +931,11 @@ CASES = [
         runs=takes_walk(WALKER),
     ),
     Case(
+        statement="audit.ends",
+        before=(issues, writes(50), writes(51, tenant_id=TenantId(UUID(int=9)))),
+        runs=lambda database: audit.ends(database, since=NOW),
+    ),
+    Case(
         statement="deliveries.events",
         before=(*WITH_HOOK, tells_of_certificate(80), accepts()),
         runs=lambda database: list(deliveries.events(database, [DeliveryId(UUID(int=80)), FIRST]).values()),

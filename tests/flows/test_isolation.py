@@ -654,6 +654,7 @@ ELSEWHERE = {
     "after a carried outcome": "test_a_carried_outcome_after_which_something_fails_is_recorded_with_the_others",
     "cancel": "test_a_delivery_that_cannot_be_canceled_keeps_no_other_one_from_being_sent",
     "certificate": "test_a_certificate_that_cannot_be_read_is_said_to_be_one",
+    "checkpoint": "test_a_checkpoint_that_meets_a_fault_of_ours_raises_nothing",
     "complete with an access token": "test_a_request_that_its_access_token_cannot_complete_is_its_own_fault",
     "job": "test_a_step_of_a_job_that_fails_keeps_no_delivery_from_being_sent",
     "look again": "test_a_delivery_that_nobody_can_say_when_to_look_at_is_looked_at_soon",

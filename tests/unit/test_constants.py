@@ -68,6 +68,8 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/bus.py": {"PUT_BACK_SECONDS": 30},
     "wakeups/event_bus.py": {"BATCH_ENTRIES": 10, "PUT_SECONDS": 5.0},
+    "flows/checkpoints.py": {"RECENT_DAYS": 31, "NAME_LETTERS": 16},
+    "runtime/checkpoint_bucket.py": {"PUT_SECONDS": 5.0, "_OK": 200},
     "domain/certificates.py": {"EXPIRING_DAYS": (7, 30)},
     "domain/checks.py": {
         "LONGEST_AGE": timedelta(hours=1),
@@ -370,7 +372,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "LONGEST_LEASE_SECONDS": 60,
     },
     "handlers/attempt.py": {
-        "SEALING_SECONDS": 20.0,
+        "SEALING_SECONDS": 25.0,
     },
     "flows/audit_chain.py": {
         "PAGE": 5000,
