@@ -41,7 +41,7 @@ WITH_PROGRAMS = (
 )
 AT_ONCE = 4  # a case waits for time-outs half of its time, so two processors have room for four
 # lab.report.text.GROUPS in a word each.
-_HEADINGS = {1: "database", 2: "address", 3: "lost zone", 4: "no way out", 5: "corporate", 6: "state"}
+_HEADINGS = {1: "database", 2: "address", 3: "zone", 4: "no way out", 5: "corporate", 6: "state"}
 WIDTH = 120  # of text that does not go to a terminal
 
 
@@ -216,7 +216,7 @@ def _text(out: Path, name: str, result: CaseResult) -> str:
 def _table(console: Console, case_runs: Sequence[CaseRun], results: dict[str, CaseResult], out: Path) -> None:
     table = Table(title="Proofs that hold, by design", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("design", no_wrap=True, overflow="fold")
-    for heading in (*_HEADINGS.values(), "controls", "programs"):
+    for heading in (*_HEADINGS.values(), "ways", "controls", "programs"):
         table.add_column(heading, justify="right")
     for case_run in case_runs:
         table.add_row(case_run.case.name, *_cells(results[case_run.case.name].data))
@@ -234,7 +234,10 @@ def _cells(data: Any) -> list[str]:
         proofs = [proof for proof in data["proofs"] if proof["group"] == group and not proof["skipped"]]
         held = sum(bool(proof["holds"]) for proof in proofs)
         cells.append(_of(held, len(proofs)) if proofs else "[dim]n/a[/]")
+    ways = [way for way in data["ways past the network"] if not way["skipped"]]
+    cells.append(_of(sum(bool(way["holds"]) for way in ways), len(ways)) if ways else "[dim]n/a[/]")
     controls = [control for proof in data["proofs"] for control in proof["controls"] or ()]
+    controls += [way["control"] for way in ways if way["control"]]
     cells.append(_of(sum(control["made the proof fail"] for control in controls), len(controls)) if controls else "-")
     checks = data["programs"]
     cells.append(_of(sum(check["holds"] for check in checks), len(checks)) if checks else "-")

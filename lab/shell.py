@@ -58,7 +58,8 @@ def _open(host: str, case: Case) -> int:
             "SSL_CERT_FILE": str(lab.authority.roots),
             "CURL_CA_BUNDLE": str(lab.authority.roots),
         }
-        started = lab.lab.start(host, "bash", "--norc", "--noprofile", environment=environment, files=lab.files(host))
+        bash = ("bash", "--norc", "--noprofile")
+        started = lab.lab.start(host, *bash, environment=environment, files=lab.files(host), read_only=True)
         while True:
             try:
                 return started.wait()
@@ -71,7 +72,8 @@ def _open(host: str, case: Case) -> int:
 def _welcome(host: str, names: Mapping[str, tuple[IPv4Address, ...]]) -> str:
     width = max(map(len, names), default=0) + 2
     known = "\n".join(f"  {name:<{width}}{', '.join(map(str, addresses))}" for name, addresses in names.items())
-    return f"You are on {host}. These names are known inside of the VPC:\n{known}\nLeave with exit."
+    files = "Files are yours to read, as outside of the lab, and none can be written but in a /tmp of this shell's own."
+    return f"You are on {host}. These names are known inside of the VPC:\n{known}\n{files}\nLeave with exit."
 
 
 def _say(text: str) -> None:

@@ -578,6 +578,10 @@ def _fn_select(stack: TemplateEvaluation, argument: Any) -> Any:
     index, choices = argument
     values = stack.value(choices)
     place = int(stack.value(index))
+    if isinstance(values, Symbol):
+        return Symbol(f"{values}[{place}]")  # an attribute that is a list, which only AWS knows
+    if not isinstance(values, list):
+        raise ValueError(f"Select of {values!r}, which is no list ({stack._where})")
     if len(values) == 1 and isinstance(values[0], Symbol) and place > 0:
         return Symbol(f"{values[0]}[{place}]")  # a part of a text that only AWS knows, such as an ARN
     if not 0 <= place < len(values):

@@ -80,28 +80,37 @@ class Lab:
         environment: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
         user: int = 1000,
+        read_only: bool = False,
         **popen: Any,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in the namespace `name`, as `user` of a user namespace of its own; the caller waits for it.
 
         PostgreSQL refuses to run as user 0, so the default is not. All of the lab's files belong to that user there.
         `files` are put over existing ones, by path ("/etc/resolv.conf": path of ours), for this program alone.
+        Its rights to files are those of whoever started the lab; with `read_only` it can write to its own /tmp alone.
         The program is killed when the thread that started it ends, and with the sandbox at the latest. `popen` goes
         to subprocess.Popen.
         """
-        launch = [*self.launching(name, files=files, user=user), *command]
+        launch = [*self.launching(name, files=files, user=user, read_only=read_only), *command]
         descriptors = (self.namespaces[name], *popen.pop("pass_fds", ()))
         return subprocess.Popen(launch, env=environment, pass_fds=descriptors, **popen)
 
     def launching(
-        self, name: str, *, files: Mapping[str, str] | None = None, user: int = 1000, tied: bool = True
+        self,
+        name: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        user: int = 1000,
+        tied: bool = True,
+        read_only: bool = False,
     ) -> tuple[str, ...]:
         """What comes before a command that is to run there; it must inherit the descriptor `namespaces[name]`.
 
         A program that is `tied` is killed when the thread ends that started it, others when the lab's process 1 does.
         """
         covers = [f"--cover={target}={source}" for target, source in (files or {}).items()]
-        options = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *(() if tied else ("--tied=no",)))
+        more = [option for option, is_set in (("--tied=no", not tied), ("--read-only=yes", read_only)) if is_set]
+        options = (f"--net={self.namespaces[name]}", f"--user={user}", *covers, *more)
         return (sys.executable, "-I", "-S", str(_LAUNCHER), *options, "--")
 
     def drops(self) -> tuple[PacketRecord, ...]:

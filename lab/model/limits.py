@@ -3,7 +3,8 @@
 LIMITS: tuple[str, ...] = (
     "One VPC with one IPv4 range: no IPv6, secondary ranges, peering, transit gateways or shared subnets.",
     "No route tables of gateways, routes to interfaces, Gateway Load Balancer endpoints or AWS Network Firewall.",
-    "IAM, endpoint policies, resource policies and VPC Block Public Access: packets only, not who may call which API.",
+    "Resource policies and VPC Block Public Access. Of IAM only who may sign in to the database or copy its data, of"
+    " endpoint policies only that named actions pass.",
     "The VPN is a plain link without IPsec, IKE, BGP or fail-over between tunnels; propagated routes are assumed.",
     "The resolver at VPC+2 bypasses every filter, as on AWS: DNS queries leave even a VPC without internet access.",
     "The other link-local services (instance metadata, time, DHCP) are absent.",

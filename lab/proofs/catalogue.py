@@ -8,6 +8,7 @@ function with @proof below: see docs/lab.md, "Add a proof".
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lab.model.assumptions import REGIONAL_LOSS
 from lab.model.checkpoints import Checkpoint
 from lab.plan.parts import Plan
 from lab.proofs import mutations
@@ -141,10 +142,18 @@ def people(lab: Scenario) -> list[HostGroup]:
     return [group for group, is_asked in asked.items() if is_asked]
 
 
+def _as_assumed(network: Network) -> str:
+    """What the loss of a zone does to a regional NAT gateway is an assumption, and is told as one."""
+    is_regional = any(nat.subnet is None for nat in network.nat_gateways)
+    return f" (an assumption, not a fact: {REGIONAL_LOSS})" if is_regional else ""
+
+
 def zones_lost(network: Network) -> Sequence[Assumption]:
     return tuple(
         Assumption(
-            description=f"what serves {zone} is gone", network=mutations.without_nat_in(zone)(network), zone=zone
+            description=f"what serves {zone} is gone{_as_assumed(network)}",
+            network=mutations.without_nat_in(zone)(network),
+            zone=zone,
         )
         for zone in network.zones
     )

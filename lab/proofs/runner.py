@@ -13,6 +13,7 @@ from lab.plan.build import plan
 from lab.plan.parts import FilterCause, PlanMutation
 from lab.proofs.assertions import Assertion, ConnectionSpec, Scenario
 from lab.proofs.catalogue import PROOFS, Control, Proof
+from lab.proofs.ways import WayResult, look
 from stack.network.model import Network
 
 
@@ -93,10 +94,12 @@ class Evidence:
     proofs: tuple[ProofResult, ...]
     tried: int
     disagreements: tuple[str, ...]
+    ways: tuple[WayResult, ...] = ()
 
     @property
     def holds(self) -> bool:
-        return all(proof_result.holds for proof_result in self.proofs) and not self.disagreements
+        packets_hold = all(result.holds for result in self.proofs) and not self.disagreements
+        return packets_hold and all(result.holds for result in self.ways)
 
 
 @dataclass(slots=True)
@@ -179,6 +182,7 @@ def prove(
         proofs=tuple(proof.finished() for proof in planned),
         tried=schedule.tried,
         disagreements=tuple(schedule.disagreements),
+        ways=look(case, controls=controls) if proofs is None else (),
     )
 
 

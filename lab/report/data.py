@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lab.model.assumptions import assumed
 from lab.model.attempts import Arrived, Died, PacketResult
 from lab.model.case import Case
 from lab.model.checkpoints import PAGES
@@ -11,6 +12,7 @@ from lab.model.limits import LIMITS
 from lab.plan.parts import FilterCause
 from lab.proofs.assertions import Scenario
 from lab.proofs.runner import AssertionResult, ControlResult, Evidence, ProofResult, TriedConnection
+from lab.proofs.ways import WayResult
 
 
 def as_data(
@@ -34,6 +36,8 @@ def as_data(
         "seconds": round(seconds, 1),
         "classes": _classes(Scenario(case)),
         "proofs": [_proof(proof_result, case) for proof_result in evidence.proofs],
+        "ways past the network": [_way(result, case) for result in evidence.ways],
+        "assumed": list(assumed(case.network, case.parameters)),
         "code": code,
         "programs": program_checks,
         "disagreements with the oracle": list(evidence.disagreements),
@@ -129,6 +133,18 @@ def _control(control: ControlResult, case: Case) -> dict[str, Any]:
         "made the proof fail": bool(control.refuted),
         "sentences that broke": [assertion.sentence for assertion in control.refuted],
         "example": _connection(refuting[0], case) if refuting else None,
+    }
+
+
+def _way(result: WayResult, case: Case) -> dict[str, Any]:
+    ran = result.control is not None
+    return {
+        "name": result.way.name,
+        "title": result.way.title,
+        "holds": None if result.skipped else result.holds,
+        "skipped": result.skipped,
+        "found": [{"resource": _name(address, case), "because": why} for address, why in result.found],
+        "control": {"change": result.way.change, "made the proof fail": result.control} if ran else None,
     }
 
 

@@ -44,13 +44,31 @@ class ReportPrinter:
                 self.console.print()
                 self._line(0, f"[bold]{group}. {GROUPS[group]}[/]")
             self._proof(proof)
+        self._ways(data)
         if data["programs"]:
             self.console.print()
             self._line(0, f"[bold]The real programs[/], functions from {escape(data['code'])}")
             for check in data["programs"]:
                 self._check(check)
+        self._disagreements(data)
+        self._assumed(data)
+
+    def _ways(self, data: Mapping[str, Any]) -> None:
+        if data["ways past the network"]:
+            self.console.print()
+            self._line(0, "[bold]Ways to the database past the network[/]")
+        for way in data["ways past the network"]:
+            self._way(way)
+
+    def _disagreements(self, data: Mapping[str, Any]) -> None:
         for disagreement in data["disagreements with the oracle"]:
             self._line(2, f"{_mark(False)} the oracle disagrees: {escape(disagreement)}")
+        self.console.print()
+
+    def _assumed(self, data: Mapping[str, Any]) -> None:
+        self._line(0, "[bold]Assumed[/], which no page of AWS states or nobody tried")
+        for text in data["assumed"]:
+            self._line(2, f"- {escape(text)}")
         self.console.print()
 
     def failures(self, data: Mapping[str, Any]) -> None:
@@ -62,12 +80,13 @@ class ReportPrinter:
             if proof["holds"] is False:
                 self._line(2, f"{_mark(False)} {escape(proof['title'])}")
                 self._broken(proof)
+        for way in data["ways past the network"]:
+            if way["holds"] is False:
+                self._way(way)
         for check in data["programs"]:
             if not check["holds"]:
                 self._check(check)
-        for disagreement in data["disagreements with the oracle"]:
-            self._line(2, f"{_mark(False)} the oracle disagrees: {escape(disagreement)}")
-        self.console.print()
+        self._disagreements(data)
 
     def _broken(self, proof: Mapping[str, Any]) -> None:
         for sentence in proof["sentences"]:
@@ -112,6 +131,16 @@ class ReportPrinter:
         else:
             self._line(6, f"[red]✘ control: when {escape(control['change'])}, the proof must fail and does not[/]")
 
+    def _way(self, way: Mapping[str, Any]) -> None:
+        if way["skipped"]:
+            self._line(2, f"[dim]- {escape(way['title'])} Not looked at: {escape(way['skipped'])}.[/]")
+            return
+        self._line(2, f"{_mark(way['holds'])} {escape(way['title'])}")
+        for found in way["found"]:
+            self._line(6, f"[red]{escape(found['resource'])}: {escape(found['because'])}[/]")
+        if way["control"]:
+            self._control({**way["control"], "example": None})
+
     def _check(self, check: Mapping[str, Any]) -> None:
         self._line(2, f"{_mark(check['holds'])} {escape(check['sentence'])}")
         for line in check["evidence"]:
@@ -149,6 +178,7 @@ def _told_apart(classes: Mapping[str, Any]) -> str:
 
 def _summary(data: Mapping[str, Any]) -> str:
     applied = [proof for proof in data["proofs"] if not proof["skipped"]]
+    applied += [way for way in data["ways past the network"] if not way["skipped"]]
     held = sum(bool(proof["holds"]) for proof in applied)
     return f"{held} of {len(applied)} proofs hold"
 

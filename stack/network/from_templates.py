@@ -39,6 +39,7 @@ from stack.network.model import (
     Vpn,
     VpnTarget,
 )
+from stack.network.properties import TABLE, refusals
 from stack.render import Rendered
 
 FIXED = IPv4Address("203.0.113.10")
@@ -73,40 +74,9 @@ PLACES = {
     "VpcSecurityGroupIds",
     "VpcSubnetIds",
 }
-READ = {
-    "AWS::AutoScaling::AutoScalingGroup",
-    "AWS::EC2::CustomerGateway",
-    "AWS::EC2::Instance",
-    "AWS::EC2::InternetGateway",
-    "AWS::EC2::LaunchTemplate",
-    "AWS::EC2::NatGateway",
-    "AWS::EC2::NetworkAcl",
-    "AWS::EC2::NetworkAclEntry",
-    "AWS::EC2::Route",
-    "AWS::EC2::RouteTable",
-    "AWS::EC2::SecurityGroup",
-    "AWS::EC2::SecurityGroupEgress",
-    "AWS::EC2::SecurityGroupIngress",
-    "AWS::EC2::Subnet",
-    "AWS::EC2::SubnetNetworkAclAssociation",
-    "AWS::EC2::SubnetRouteTableAssociation",
-    "AWS::EC2::VPC",
-    "AWS::EC2::VPCEndpoint",
-    "AWS::EC2::VPCGatewayAttachment",
-    "AWS::EC2::VPNConnection",
-    "AWS::EC2::VPNConnectionRoute",
-    "AWS::EC2::VPNGateway",
-    "AWS::EC2::VPNGatewayRoutePropagation",
-    "AWS::EC2::EIP",
-    "AWS::Lambda::Function",
-    "AWS::RDS::DBCluster",
-    "AWS::RDS::DBInstance",
-    "AWS::RDS::DBProxy",
-    "AWS::RDS::DBSubnetGroup",
-}
+READ = {kind for kind in TABLE if "/" not in kind}
 HARMLESS = {  # of the VPC, and without a say in where a packet goes
     "AWS::CloudFormation::Stack",
-    "AWS::EC2::FlowLog",
 }
 
 
@@ -133,16 +103,27 @@ class _Reading:
     rendered: Rendered
     first_zone: int
     taken: dict[str, Iterator[int]] = field(default_factory=dict)  # per subnet, the next free address
+    at: str = ""  # the resource that is read
 
     def network(self) -> Network:
+        """Whatever cannot be read has the name of its resource, and a value that is no range or number too."""
+        try:
+            return self._network()
+        except Unmodelled:
+            raise
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Unmodelled(self.at, f"a value that cannot be read: {error}") from error
+
+    def _network(self) -> Network:
         ground = {name for kind in GROUND for name in self.rendered.of_type(kind)}
         for address, resource in self.rendered.resources.items():
             _refuse_unknown(address, resource, ground)
         vpc, properties = self._only("AWS::EC2::VPC")
+        self._refuse_nameless(vpc, properties)
         subnets = self._subnets(vpc)
         return Network(
             vpc=vpc,
-            cidr=_canonical(properties["CidrBlock"]),
+            cidr=_canonical(vpc, properties["CidrBlock"]),
             zones=tuple(sorted({subnet.zone for subnet in subnets})),
             internet_gateway=self._attached("InternetGatewayId"),
             subnets=subnets,
@@ -163,13 +144,32 @@ class _Reading:
 
     def _of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for address, resource in self.rendered.of_type(kind).items():
-            yield address, resource["Properties"]
+            self.at = address
+            yield address, _Given(address, resource["Properties"])
 
     def _only(self, kind: str) -> tuple[str, dict[str, Any]]:
         matching = list(self._of(kind))
         if len(matching) != 1:
             raise Unmodelled(kind, f"there are {len(matching)}, and one is known how to read")
         return matching[0]
+
+    def _refuse_nameless(self, vpc: str, properties: Mapping[str, Any]) -> None:
+        """What the functions need of names: the database's, and those of AWS's services where they have endpoints.
+
+        https://docs.aws.amazon.com/vpc/latest/privatelink/interface-endpoints.html: private DNS needs DNS host names,
+        and takes over the names of all APIs of a Region where it is the API's own endpoint that has it.
+        """
+        endpoints = list(self._endpoints("Interface"))
+        if not _is_true(properties.get("EnableDnsHostnames", False)) and (endpoints or self._has_database()):
+            raise Unmodelled(vpc, "EnableDnsHostnames: it is off, and the database or the endpoints are found by name")
+        for address, endpoint in endpoints:
+            is_api = _service(endpoint["ServiceName"]) == "execute-api"
+            if _is_true(endpoint.get("PrivateDnsEnabled", False)) == is_api:
+                why = "it would take over the names of all APIs" if is_api else "the service keeps its public addresses"
+                raise Unmodelled(address, f"PrivateDnsEnabled: {why}")
+
+    def _has_database(self) -> bool:
+        return bool(self.rendered.of_type("AWS::RDS::DBInstance"))
 
     def _to(self, value: Any, kind: str, *, of: str) -> str:
         """The address of the resource that a Ref or an attribute stands for, which must be of a kind."""
@@ -209,7 +209,7 @@ class _Reading:
                 id=address,
                 role=self._role(address, tables.get(address)),
                 zone=str(properties["AvailabilityZone"]),
-                cidr=_canonical(properties["CidrBlock"]),
+                cidr=_canonical(address, properties["CidrBlock"]),
                 route_table=tables.get(address, _main(vpc)),
                 nacl=nacls.get(address),
             )
@@ -320,7 +320,7 @@ class _Reading:
 
     def _corporate(self, connection: str, properties: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
         static = tuple(
-            _canonical(route["DestinationCidrBlock"])
+            _canonical(address, route["DestinationCidrBlock"])
             for address, route in self._of("AWS::EC2::VPNConnectionRoute")
             if self._to(route["VpnConnectionId"], "AWS::EC2::VPNConnection", of=address) == connection
         )
@@ -329,7 +329,7 @@ class _Reading:
         corporate = self.rendered.parameters.get("CorporateCidr")
         if not corporate:
             raise Unmodelled(connection, "what the other end announces; CorporateCidr would say")
-        return (_canonical(corporate),)
+        return (_canonical(connection, corporate),)
 
     # ---- filters
 
@@ -363,7 +363,7 @@ class _Reading:
 
     def _peer(self, rule: Mapping[str, Any], *, of: str) -> IPv4Network | str:
         if "CidrIp" in rule:
-            return _canonical(rule["CidrIp"])
+            return _canonical(of, rule["CidrIp"])
         for key in ("SourceSecurityGroupId", "DestinationSecurityGroupId"):
             if key in rule:
                 return self._to(rule[key], "AWS::EC2::SecurityGroup", of=of)
@@ -535,6 +535,8 @@ class _Reading:
 
     def _databases(self, subnets: Mapping[str, Subnet]) -> Iterator[Interface]:
         for place, (address, instance) in enumerate(self._of("AWS::RDS::DBInstance")):
+            if "DBClusterIdentifier" not in instance:
+                raise Unmodelled(address, "DBClusterIdentifier: an instance without a cluster, with groups of its own")
             cluster = self._to(instance["DBClusterIdentifier"], "AWS::RDS::DBCluster", of=address)
             properties = self.rendered.resources[cluster]["Properties"]
             group = self._in_group(self._to(properties["DBSubnetGroupName"], "AWS::RDS::DBSubnetGroup", of=cluster))
@@ -572,7 +574,7 @@ class _Reading:
         if not named:
             return {}
         template = self._to(named.get("LaunchTemplateId"), "AWS::EC2::LaunchTemplate", of=address)
-        return dict(self.rendered.resources[template]["Properties"]["LaunchTemplateData"])
+        return dict(_Given(template, self.rendered.resources[template]["Properties"])["LaunchTemplateData"])
 
     def _instance(
         self, address: str, places: list[Any], settings: Mapping[str, Any], subnets: Mapping[str, Subnet]
@@ -593,9 +595,24 @@ class _Reading:
 # ---- Values
 
 
+class _Given(dict[str, Any]):
+    """The properties of a resource. One that is missing is told with the resource, as is one that is no text."""
+
+    def __init__(self, address: str, properties: Mapping[str, Any]) -> None:
+        super().__init__(properties)
+        self.address = address
+
+    def __missing__(self, name: str) -> Any:
+        raise Unmodelled(self.address, f"{name}: it has none, and a default of AWS's is not read")
+
+
 def _refuse_unknown(address: str, resource: Mapping[str, Any], ground: set[str]) -> None:
     """Whatever stands in the VPC is read, or refused. `ground` has the addresses of the VPC, its subnets and groups."""
-    if resource["Type"] in READ | HARMLESS:
+    if resource["Type"] in READ:
+        for why in refusals(resource["Type"], resource["Properties"]):
+            raise Unmodelled(address, why)
+        return
+    if resource["Type"] in HARMLESS:
         return
     stands = PLACES & resource["Properties"].keys() or not ground.isdisjoint(_texts(resource["Properties"]))
     if resource["Type"].startswith("AWS::EC2::") or stands:
@@ -611,9 +628,12 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _canonical(text: Any) -> IPv4Network:
+def _canonical(address: str, text: Any) -> IPv4Network:
     """EC2 takes 172.20.5.0/16 for 172.20.0.0/16 (CreateRoute, AuthorizeSecurityGroupIngress, CreateNetworkAclEntry)."""
-    return IPv4Network(text, strict=False)
+    try:
+        return IPv4Network(text, strict=False)
+    except ValueError as error:
+        raise Unmodelled(address, f"{text!r} is no IPv4 range") from error
 
 
 def _main(vpc: str) -> str:
@@ -624,7 +644,7 @@ def _main(vpc: str) -> str:
 def _range(address: str, properties: Mapping[str, Any]) -> IPv4Network:
     if "DestinationCidrBlock" not in properties:
         raise Unmodelled(address, f"a route for {sorted(properties)}")
-    return _canonical(properties["DestinationCidrBlock"])
+    return _canonical(address, properties["DestinationCidrBlock"])
 
 
 def _protocol(address: str, value: Any) -> Literal["tcp", "udp", "icmp", "any"]:
@@ -635,6 +655,8 @@ def _protocol(address: str, value: Any) -> Literal["tcp", "udp", "icmp", "any"]:
 
 def _ports(address: str, protocol: str, first: Any, last: Any) -> tuple[int, int]:
     """All ports where the protocol has none, or none are counted."""
+    if protocol == "icmp" and not {str(first), str(last)} <= {"-1", "None"}:
+        raise Unmodelled(address, f"a rule for the types of ICMP {first} and {last}: all of them are read, as -1")
     if protocol in {"any", "icmp"}:
         return 0, 65535
     if first is None or last is None:
@@ -646,7 +668,9 @@ def _nacl_entry(address: str, properties: Mapping[str, Any]) -> NaclEntry:
     if "CidrBlock" not in properties:
         raise Unmodelled(address, "an entry without an IPv4 range")
     protocol = _protocol(address, properties["Protocol"])
-    ports = properties.get("PortRange", {})
+    ports = properties.get("Icmp", {}) if protocol == "icmp" else properties.get("PortRange", {})
+    if protocol == "icmp":
+        ports = {"From": ports.get("Type"), "To": ports.get("Code")}
     first, last = _ports(address, protocol, ports.get("From"), ports.get("To"))
     return NaclEntry(
         id=address,
@@ -656,7 +680,7 @@ def _nacl_entry(address: str, properties: Mapping[str, Any]) -> NaclEntry:
         protocol=protocol,
         first_port=first,
         last_port=last,
-        cidr=_canonical(properties["CidrBlock"]),
+        cidr=_canonical(address, properties["CidrBlock"]),
     )
 
 

@@ -26,7 +26,7 @@ Parameters:
   CorporateCidr: {Type: String, Default: 172.20.0.0/16}
   PubliclyAccessible: {Type: String, Default: 'false'}
 Resources:
-  Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.0/16}}
+  Vpc: {Type: 'AWS::EC2::VPC', Properties: {CidrBlock: 10.0.0.0/16, EnableDnsHostnames: true}}
   Gateway: {Type: 'AWS::EC2::InternetGateway'}
   GatewayAttachment:
     Type: AWS::EC2::VPCGatewayAttachment
@@ -61,6 +61,7 @@ Resources:
   Queues:
     Type: AWS::EC2::VPCEndpoint
     Properties:
+      PrivateDnsEnabled: true
       VpcEndpointType: Interface
       VpcId: !Ref Vpc
       ServiceName: com.amazonaws.us-east-1.sqs
@@ -294,7 +295,7 @@ def test_a_regional_nat_gateway_has_the_addresses_of_its_zones() -> None:
             "  Way: {Type: 'AWS::X::Y', Properties: {Here: {In: {Group: !Ref Plain}}}}\n  Gateway: {",
             "Way: what AWS::X::Y does",
         ),
-        ("CidrIp: 10.0.0.0/16", "CidrIpv6: '::/0'", "Plain: the other side of a rule"),
+        ("CidrIp: 10.0.0.0/16", "CidrIpv6: '::/0'", "Plain: SecurityGroupIngress: CidrIpv6"),
         ("!Ref Plain\n", "sg-0123\n", "DatabaseFromPlain: sg-0123 is not AWS::EC2::SecurityGroup of these templates"),
         ("DestinationCidrBlock: 0.0.0.0/0, GatewayId", "DestinationIpv6CidrBlock: '::/0', GatewayId", "PublicRoute: "),
         ("GatewayId: !Ref Gateway}\n  PrivateRoute", "TransitGatewayId: tgw-1}\n  PrivateRoute", "a route to"),
@@ -304,10 +305,10 @@ def test_a_regional_nat_gateway_has_the_addresses_of_its_zones() -> None:
             "AllocationId: eipalloc-0123",
             "Nat: the address of eipalloc-0123",
         ),
-        ("VpcSecurityGroupIds: [!Ref Database]", "A: 1", "Writer: it names no security group"),
+        ("VpcSecurityGroupIds: [!Ref Database]", "MasterUsername: a", "Writer: it names no security group"),
         ("${Address.PublicIp}", "192.0.2.1", "EgressAddresses: the address 192.0.2.1"),
         ("Protocol: 6", "Protocol: 50", "FilterIn: the protocol 50"),
-        ("CidrBlock: 10.0.4.0/24\n      Port", "Ipv6CidrBlock: '::/0'\n      Port", "FilterIn: an entry without"),
+        ("CidrBlock: 10.0.4.0/24\n      Port", "Ipv6CidrBlock: '::/0'\n      Port", "FilterIn: Ipv6CidrBlock"),
         ("Default: 172.20.0.0/16", "Default: ''", "Connection: what the other end announces"),
     ],
 )
