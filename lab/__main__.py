@@ -162,6 +162,7 @@ def prove_all(case_runs: Sequence[CaseRun], *, out: Path = OUT, verbose: bool = 
     else:
         for case_run in case_runs:
             pages.failures(results[case_run.case.name].data)
+            pages.differences(results[case_run.case.name].data)
     _table(console, case_runs, results, out)
     tried = sum(result.data["attempts"] for result in results.values())
     designs = "1 design" if len(results) == 1 else f"{len(results)} designs"

@@ -15,7 +15,8 @@ class Case:
     `parameters` are the root template's, and say what the network is meant to be; the proofs take their expectations
     from them and not from the network. `names` are the addresses in the templates of what AWS calls by other ids; empty
     where the network came from the templates, which then are in `rendered`. `deployed` are the resources of a stack
-    that is deployed, of which little more than the types is known.
+    that is deployed, of which little more than the types is known. `differences` are those of its network from that of
+    the templates for the same parameters; None where nothing was compared.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Case:
     names: Mapping[str, str] = field(default_factory=dict)
     rendered: Rendered | None = None
     deployed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    differences: tuple[str, ...] | None = None
 
     @property
     def resources(self) -> Mapping[str, Mapping[str, Any]]:

@@ -56,7 +56,7 @@ COPIES = (
 class Way:
     """`control` changes the resources, or returns False where they have nothing to change that way.
 
-    `types_suffice`: it looks at the types of resources alone, which a deployed stack tells too.
+    `types_suffice`: it looks at what is known of a deployed stack too: the types of its resources, and the database.
     """
 
     name: str
@@ -124,9 +124,17 @@ def _controlled(case: Case, known: Way) -> bool | None:
 # ---- The controls
 
 
-def data_api_on(resources: dict[str, Any]) -> None:
+def data_api_on(resources: dict[str, Any]) -> object:
     """the cluster has the Data API"""
-    _of_type(resources, CLUSTER)[0]["EnableHttpEndpoint"] = True
+    clusters = _of_type(resources, CLUSTER)
+    for cluster in clusters:
+        cluster["EnableHttpEndpoint"] = True
+    return bool(clusters)
+
+
+def data_api_allowed(resources: dict[str, Any]) -> None:
+    """a role may use the Data API"""
+    _add_policy(resources, "rds-data:*")
 
 
 def service_network_joined(resources: dict[str, Any]) -> None:
@@ -162,7 +170,7 @@ def password_set(resources: dict[str, Any]) -> None:
 def instance_made_public(resources: dict[str, Any]) -> object:
     """an instance of the database has a public address"""
     instances = _of_type(resources, INSTANCE)
-    if any(_is_true(instance.get("PubliclyAccessible")) for instance in instances):
+    if not instances or any(_is_true(instance.get("PubliclyAccessible")) for instance in instances):
         return False
     instances[0]["PubliclyAccessible"] = True
     return None
@@ -180,12 +188,17 @@ def endpoint_policy_widened(resources: dict[str, Any]) -> object:
 # ---- The ways
 
 
-@way(data_api_on)
+@way(data_api_on, types_suffice=True)
 def no_data_api(_: Case, resources: Resources) -> Iterator[Found]:
-    """The Data API, which takes SQL over HTTPS from outside of the VPC, is off, and no policy allows it."""
+    """The Data API, which takes SQL over HTTPS from outside of the VPC, is off."""
     for address, cluster in _with_address(resources, CLUSTER):
         if _is_true(cluster.get("EnableHttpEndpoint", False)):
             yield address, "EnableHttpEndpoint: the Data API takes SQL from anywhere"
+
+
+@way(data_api_allowed)
+def no_policy_for_the_data_api(_: Case, resources: Resources) -> Iterator[Found]:
+    """No policy lets anyone use the Data API."""
     for address, statement in _statements(resources):
         if _allows(statement, ("rds-data:ExecuteStatement", "rds-data:BatchExecuteStatement")):
             yield address, f"it allows the Data API: {_actions(statement)}"
@@ -261,7 +274,7 @@ def no_password(_: Case, resources: Resources) -> Iterator[Found]:
             yield address, "EnableIAMDatabaseAuthentication: it is off"
 
 
-@way(instance_made_public)
+@way(instance_made_public, types_suffice=True)
 def no_public_instance(case: Case, resources: Resources) -> Iterator[Found]:
     """The database has a public address in the design that promises one alone."""
     if capabilities(case.parameters).public_database:

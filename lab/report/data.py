@@ -37,6 +37,7 @@ def as_data(
         "classes": _classes(Scenario(case)),
         "proofs": [_proof(proof_result, case) for proof_result in evidence.proofs],
         "ways past the network": [_way(result, case) for result in evidence.ways],
+        "differences from the templates": None if case.differences is None else list(case.differences),
         "assumed": list(assumed(case.network, case.parameters)),
         "code": code,
         "programs": program_checks,

@@ -51,7 +51,19 @@ class ReportPrinter:
             for check in data["programs"]:
                 self._check(check)
         self._disagreements(data)
+        self.differences(data)
         self._assumed(data)
+
+    def differences(self, data: Mapping[str, Any]) -> None:
+        """Of a deployed network from that of the templates; nothing where none was compared."""
+        found = data["differences from the templates"]
+        if found is None:
+            return
+        many = f"{len(found)} differences" if len(found) != 1 else "1 difference"
+        self._line(0, f"[bold]Compared with the templates[/] for the same parameters: {many if found else 'the same'}")
+        for difference in found:
+            self._line(2, f"- {escape(difference)}")
+        self.console.print()
 
     def _ways(self, data: Mapping[str, Any]) -> None:
         if data["ways past the network"]:

@@ -15,6 +15,12 @@ CALLS: tuple[tuple[str, str, str], ...] = (
     ("cloudformation", "describe_stacks", "Stacks"),
     ("cloudformation", "list_stack_resources", "StackResourceSummaries"),
     ("ec2", "describe_vpcs", "Vpcs"),
+    ("ec2", "describe_vpc_attribute", ""),
+    ("ec2", "describe_dhcp_options", "DhcpOptions"),
+    ("ec2", "describe_vpc_peering_connections", "VpcPeeringConnections"),
+    ("ec2", "describe_transit_gateway_vpc_attachments", "TransitGatewayVpcAttachments"),
+    ("ec2", "describe_vpc_block_public_access_options", ""),
+    ("vpc-lattice", "list_service_network_vpc_associations", "items"),
     ("ec2", "describe_subnets", "Subnets"),
     ("ec2", "describe_route_tables", "RouteTables"),
     ("ec2", "describe_internet_gateways", "InternetGateways"),
@@ -30,6 +36,7 @@ CALLS: tuple[tuple[str, str, str], ...] = (
     ("ec2", "describe_network_acls", "NetworkAcls"),
     ("ec2", "describe_network_interfaces", "NetworkInterfaces"),
     ("lambda", "get_function_configuration", ""),
+    ("rds", "describe_db_clusters", "DBClusters"),
     ("rds", "describe_db_instances", "DBInstances"),
 )
 _KEYS = {(service, operation): key for service, operation, key in CALLS}
@@ -110,7 +117,9 @@ class _Describer:
     ) -> Iterator[tuple[str, tuple[Description, ...]]]:
         of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
         attached = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
-        yield "describe_vpcs", self._ask("ec2", "describe_vpcs", VpcIds=[vpc])
+        vpcs = self._ask("ec2", "describe_vpcs", VpcIds=[vpc])
+        yield "describe_vpcs", vpcs
+        yield from self._beyond(vpc, str(vpcs[0].get("DhcpOptionsId", "default")))
         for operation in (
             "describe_subnets",
             "describe_route_tables",
@@ -133,6 +142,15 @@ class _Describer:
         groups = [str(group["GroupId"]) for group in self._ask("ec2", "describe_security_groups", Filters=of_vpc)]
         rules = [{"Name": "group-id", "Values": groups}]
         yield "describe_security_group_rules", self._ask("ec2", "describe_security_group_rules", Filters=rules)
+        clusters = [resource.id for resource in resources if resource.type == "AWS::RDS::DBCluster"]
+        yield (
+            "describe_db_clusters",
+            tuple(
+                cluster
+                for name in clusters
+                for cluster in self._ask("rds", "describe_db_clusters", DBClusterIdentifier=name)
+            ),
+        )
         instances = [resource.id for resource in resources if resource.type == "AWS::RDS::DBInstance"]
         yield (
             "describe_db_instances",
@@ -142,6 +160,33 @@ class _Describer:
                 for instance in self._ask("rds", "describe_db_instances", DBInstanceIdentifier=name)
             ),
         )
+
+    def _beyond(self, vpc: str, dhcp_options: str) -> Iterator[tuple[str, tuple[Description, ...]]]:
+        """How names are found in the VPC, and what connects it that has no interface in it."""
+        client = self._client("ec2")
+        attributes = {
+            name: client.describe_vpc_attribute(VpcId=vpc, Attribute=name)[name[0].upper() + name[1:]]["Value"]
+            for name in ("enableDnsSupport", "enableDnsHostnames")
+        }
+        yield "describe_vpc_attribute", (attributes,)
+        own = [{"Name": "dhcp-options-id", "Values": [dhcp_options]}]
+        yield "describe_dhcp_options", self._ask("ec2", "describe_dhcp_options", Filters=own)
+        sides = ("accepter-vpc-info.vpc-id", "requester-vpc-info.vpc-id")
+        peerings = [
+            peering
+            for side in sides
+            for peering in self._ask(
+                "ec2", "describe_vpc_peering_connections", Filters=[{"Name": side, "Values": [vpc]}]
+            )
+        ]
+        yield "describe_vpc_peering_connections", tuple(peerings)
+        of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+        operation = "describe_transit_gateway_vpc_attachments"
+        yield operation, self._ask("ec2", operation, Filters=of_vpc)
+        blocking = client.describe_vpc_block_public_access_options()["VpcBlockPublicAccessOptions"]
+        yield "describe_vpc_block_public_access_options", (blocking,)
+        operation = "list_service_network_vpc_associations"
+        yield operation, self._ask("vpc-lattice", operation, vpcIdentifier=vpc)
 
     def _functions(self, resources: tuple[DeployedResource, ...]) -> Iterator[Description]:
         for resource in resources:

@@ -8,13 +8,14 @@ CorporateCidr says.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from lab.model.case import Case
 from lab.sources.description import Description, StackDescription, describe
-from stack.network.from_templates import HTTPS, PROTOCOLS, RESERVED, Unmodelled
+from lab.sources.differences import differences
+from stack.network.from_templates import HARMLESS, HTTPS, PROTOCOLS, READ, RESERVED, Unmodelled, network
 from stack.network.model import (
     POSTGRESQL,
     Blackhole,
@@ -38,6 +39,7 @@ from stack.network.model import (
     Vpn,
     VpnTarget,
 )
+from stack.render import render
 
 _FINAL_DENY = 32767  # the entry that AWS shows as *, which every list ends with
 # What a route of AWS may name besides what is read here.
@@ -55,27 +57,93 @@ _OTHER_TARGETS = (
 )
 _OF_THE_DATABASE = "RDSNetworkInterface"  # how Amazon RDS describes the interfaces that it makes
 _GONE = {"deleted", "deleting", "failed"}
+_NO_PEERING = {"deleted", "deleting", "expired", "failed", "rejected"}
+
+
+# What the answers to an operation tell of the resources of a type: the key with the id, and properties by their names.
+_TOLD: tuple[tuple[str, str, str, Mapping[str, str]], ...] = (
+    (
+        "describe_db_clusters",
+        "AWS::RDS::DBCluster",
+        "DBClusterIdentifier",
+        {"EnableHttpEndpoint": "HttpEndpointEnabled"},
+    ),
+    (
+        "describe_db_instances",
+        "AWS::RDS::DBInstance",
+        "DBInstanceIdentifier",
+        {"PubliclyAccessible": "PubliclyAccessible"},
+    ),
+)
 
 
 def case(stack: str, *, region: str = "") -> Case:
-    """The stack of that name or ARN as it is now. Raises NotDescribed and Unmodelled."""
-    return read(describe(stack, region=region))
+    """The stack of that name or ARN as it is now, compared with the templates. Raises NotDescribed and Unmodelled."""
+    described = describe(stack, region=region)
+    return compared(read(described), described)
+
+
+def compared(deployed: Case, described: StackDescription) -> Case:
+    """With its differences from the network of our templates for its own parameters.
+
+    Where these cannot be rendered for them, as those of another version, the only difference says so.
+    """
+    zones = deployed.network.zones
+    region = zones[0][:-1] if zones else ""
+    try:
+        meant = network(render(deployed.parameters, region=region))
+    except (ValueError, KeyError) as error:
+        return replace(deployed, differences=(f"the templates cannot be compared: {error}",))
+    found = differences(deployed.network, meant, names=deployed.names, defaults=_defaults(described))
+    return replace(deployed, differences=found)
+
+
+def _defaults(described: StackDescription) -> frozenset[str]:
+    """What every VPC has, which no template names."""
+    answers = described.answers
+    groups = [group["GroupId"] for group in answers["describe_security_groups"] if group.get("GroupName") == "default"]
+    acls = [acl["NetworkAclId"] for acl in answers["describe_network_acls"] if acl.get("IsDefault")]
+    tables = [
+        table["RouteTableId"]
+        for table in answers["describe_route_tables"]
+        if any(association.get("Main") for association in table.get("Associations", ()))
+    ]
+    return frozenset((*groups, *acls, *tables))
 
 
 def read(described: StackDescription) -> Case:
     """The case has the stack's name, even where it was asked for by its ARN. Raises Unmodelled."""
-    reading = _LiveReader(described)
-    network = reading.network()
+    found = _LiveReader(described).network()
     names = {resource.id: resource.address for resource in described.resources if resource.id}
     places = {
         interface.id: f"{names.get(interface.owner, interface.owner)}/{names.get(interface.subnet, interface.subnet)}"
-        for interface in network.interfaces
+        for interface in found.interfaces
     }
     parameters = {
         parameter["ParameterKey"]: parameter.get("ParameterValue", "")
         for parameter in described.stack.get("Parameters", ())
     }
-    return Case(name=described.stack["StackName"], parameters=parameters, network=network, names=names | places)
+    return Case(
+        name=described.stack["StackName"],
+        parameters=parameters,
+        network=found,
+        names=names | places,
+        deployed=_resources(described),
+    )
+
+
+def _resources(described: StackDescription) -> dict[str, dict[str, Any]]:
+    """The types of all resources, and what is described of the database."""
+    resources = {
+        resource.address: {"Type": resource.type, "Properties": {}, "Id": resource.id}
+        for resource in described.resources
+    }
+    for operation, kind, key, told in _TOLD:
+        for answer in described.answers[operation]:
+            for resource in resources.values():
+                if (resource["Type"], resource["Id"]) == (kind, answer[key]):
+                    resource["Properties"] = {name: answer.get(ours, False) for name, ours in told.items()}
+    return resources
 
 
 @dataclass(slots=True)
@@ -152,6 +220,40 @@ class _LiveReader:
     def _refuse_the_unknown(self) -> None:
         for proxy in self.described.of_type("AWS::RDS::DBProxy"):
             raise Unmodelled(proxy.id, "RDS Proxy is not read from a deployed stack")
+        for resource in self.described.resources:
+            if resource.type.startswith("AWS::EC2::") and resource.type not in READ | HARMLESS:
+                raise Unmodelled(resource.id, f"what {resource.type} ({resource.address}) does to the network")
+        self._refuse_other_names()
+        self._refuse_other_networks()
+
+    def _refuse_other_names(self) -> None:
+        """https://docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html: names are found by the resolver."""
+        vpc = self._vpc_description()["VpcId"]
+        (attributes,) = self._all("describe_vpc_attribute")
+        for name in ("enableDnsSupport", "enableDnsHostnames"):
+            if not attributes[name]:
+                raise Unmodelled(vpc, f"{name}: it is off, and the database and the endpoints are found by name")
+        for options in self._all("describe_dhcp_options"):
+            for option in options.get("DhcpConfigurations", ()):
+                servers = [str(value["Value"]) for value in option["Values"]]
+                if option["Key"] == "domain-name-servers" and servers != ["AmazonProvidedDNS"]:
+                    raise Unmodelled(options["DhcpOptionsId"], f"other name servers: {', '.join(servers)}")
+
+    def _refuse_other_networks(self) -> None:
+        """What connects a VPC without an interface in it, or blocks what its gateway lets pass."""
+        for peering in self._all("describe_vpc_peering_connections"):
+            if (peering.get("Status") or {}).get("Code") not in _NO_PEERING:
+                raise Unmodelled(peering["VpcPeeringConnectionId"], "a peering connection with another VPC")
+        for attachment in self._all("describe_transit_gateway_vpc_attachments"):
+            if attachment.get("State") not in _GONE:
+                raise Unmodelled(attachment["TransitGatewayAttachmentId"], "an attachment to a transit gateway")
+        for association in self._all("list_service_network_vpc_associations"):
+            name = association.get("arn") or association.get("id")
+            raise Unmodelled(str(name), "an association with a service network of VPC Lattice")
+        for options in self._all("describe_vpc_block_public_access_options"):
+            mode = options.get("InternetGatewayBlockMode", "off")
+            if mode != "off":
+                raise Unmodelled(self._vpc_description()["VpcId"], f"VPC Block Public Access, which is {mode}")
 
     def _endpoints(self, kind: str) -> Iterator[Description]:
         for endpoint in self._all("describe_vpc_endpoints"):

@@ -10,11 +10,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.stub import Stubber
 
 from lab.model.case import Case
-from lab.sources.description import CALLS, NotDescribed, StackDescription, describe
-from lab.sources.live import read
+from lab.proofs.ways import look
+from lab.sources.description import CALLS, DeployedResource, NotDescribed, StackDescription, describe
+from lab.sources.live import compared, read
 from stack.network.from_templates import Unmodelled, network
 from stack.network.model import NatGateway
 from stack.network.serialize import dump, load
@@ -45,6 +47,8 @@ class Session:
         client.meta.events.register("provide-client-params", self._remember)
         if service == "cloudformation":
             self._answer(Stubber(client))
+        if service == "ec2":  # moto has no answer; this one is written as EC2's API reference has it
+            client.meta.events.register("before-call.ec2.DescribeVpcBlockPublicAccessOptions", _not_blocking)
         return client
 
     def _remember(self, model: Any, **_: Any) -> None:
@@ -67,6 +71,11 @@ class Session:
         for summary in self._deployed.summaries(name):
             if summary["ResourceType"] == "AWS::CloudFormation::Stack":
                 yield from self._stacks(summary["PhysicalResourceId"])
+
+
+def _not_blocking(**_: Any) -> tuple[Any, dict[str, Any]]:
+    options = {"AwsRegion": REGION, "State": "default-state", "InternetGatewayBlockMode": "off"}
+    return AWSResponse("", 200, {}, None), {"VpcBlockPublicAccessOptions": options}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -226,6 +235,151 @@ def test_what_cannot_be_read_is_named(
     said = _refusal(_with(described, operation, 0, **changed))
     assert words in said
     assert re.match(r"(rtb|nat|vpce|sgr|vpc|subnet|lab)-", said), said
+
+
+BEYOND: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
+    "no resolver": (
+        "describe_vpc_attribute",
+        {"enableDnsSupport": False, "enableDnsHostnames": True},
+        "enableDnsSupport: it is off",
+    ),
+    "no host names": (
+        "describe_vpc_attribute",
+        {"enableDnsSupport": True, "enableDnsHostnames": False},
+        "enableDnsHostnames: it is off",
+    ),
+    "another resolver": (
+        "describe_dhcp_options",
+        {
+            "DhcpOptionsId": "dopt-1",
+            "DhcpConfigurations": [{"Key": "domain-name-servers", "Values": [{"Value": "10.9.9.9"}]}],
+        },
+        "dopt-1: other name servers: 10.9.9.9",
+    ),
+    "a peering": (
+        "describe_vpc_peering_connections",
+        {"VpcPeeringConnectionId": "pcx-1", "Status": {"Code": "active"}},
+        "pcx-1: a peering connection with another VPC",
+    ),
+    "a transit gateway": (
+        "describe_transit_gateway_vpc_attachments",
+        {"TransitGatewayAttachmentId": "tgw-attach-1", "State": "available"},
+        "tgw-attach-1: an attachment to a transit gateway",
+    ),
+    "Lattice": (
+        "list_service_network_vpc_associations",
+        {"arn": "arn:aws:vpc-lattice:us-east-1:1:servicenetworkvpcassociation/snva-1"},
+        "an association with a service network of VPC Lattice",
+    ),
+    "Block Public Access": (
+        "describe_vpc_block_public_access_options",
+        {"InternetGatewayBlockMode": "block-ingress"},
+        "VPC Block Public Access, which is block-ingress",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_connects_the_vpc_past_its_interfaces_is_named(described: StackDescription, name: str) -> None:
+    operation, answer, words = BEYOND[name]
+    changed = replace(described, answers={**described.answers, operation: (answer,)})
+    assert words in _refusal(changed)
+
+
+def test_a_peering_that_was_rejected_connects_nothing(described: StackDescription) -> None:
+    peering = {"VpcPeeringConnectionId": "pcx-1", "Status": {"Code": "rejected"}}
+    answers = {**described.answers, "describe_vpc_peering_connections": (peering,)}
+    assert read(replace(described, answers=answers)).network == read(described).network
+
+
+def test_peerings_and_lattice_are_asked_for_where_moto_has_them() -> None:
+    """They are made by hand, beside the stack: only the calls find them."""
+    with mocked_aws():
+        rendered = render({})
+        made = Deployed(rendered, network(rendered))
+        other = made.ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
+        peering = made.ec2.create_vpc_peering_connection(VpcId=other, PeerVpcId=made.vpc)["VpcPeeringConnection"]
+        made.ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=peering["VpcPeeringConnectionId"])
+        described = describe("lab", session=Session(made))
+    assert _refusal(described) == f"{peering['VpcPeeringConnectionId']}: a peering connection with another VPC"
+
+
+def test_a_type_of_resource_that_shapes_traffic_is_named(described: StackDescription) -> None:
+    firewall = DeployedResource(address="Way", type="AWS::EC2::TransitGatewayAttachment", id="tgw-attach-2")
+    assert (
+        _refusal(replace(described, resources=(*described.resources, firewall)))
+        == "tgw-attach-2: what AWS::EC2::TransitGatewayAttachment (Way) does to the network"
+    )
+
+
+# ---- Ways past the network, of a deployed stack
+
+
+def _open_ways(described: StackDescription) -> dict[str, Any]:
+    return {result.way.name: result.found for result in look(read(described), controls=False) if result.found}
+
+
+def test_what_a_deployed_stack_tells_of_ways_past_the_network_is_looked_at(described: StackDescription) -> None:
+    assert _open_ways(described) == {}
+    (cluster,) = described.answers["describe_db_clusters"]
+    opened = {**described.answers, "describe_db_clusters": (dict(cluster) | {"HttpEndpointEnabled": True},)}
+    url = DeployedResource(address="Url", type="AWS::Lambda::Url", id="lab-ApiFunction")
+    changed = replace(described, answers=opened, resources=(*described.resources, url))
+    assert set(_open_ways(changed)) == {"no_data_api", "no_function_url"}
+
+
+# ---- Compared with the templates
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_stack_that_is_as_its_templates_has_no_differences(design: str) -> None:
+    _, described, _ = deployed(design)
+    assert compared(read(described), described).differences == ()
+
+
+def _differences(described: StackDescription) -> tuple[str, ...]:
+    found = compared(read(described), described).differences
+    assert found is not None
+    return found
+
+
+def test_a_rule_that_was_added_by_hand_is_a_difference_though_no_proof_falls(described: StackDescription) -> None:
+    rules = described.answers["describe_security_group_rules"]
+    names = {resource.address: resource.id for resource in described.resources}
+    added = dict(rules[0]) | {
+        "SecurityGroupRuleId": "sgr-hand",
+        "GroupId": names["Network.EndpointSecurityGroup"],
+        "IsEgress": False,
+        "IpProtocol": "tcp",
+        "FromPort": 22,
+        "ToPort": 22,
+        "CidrIpv4": "192.0.2.1/32",
+        "ReferencedGroupInfo": None,
+    }
+    answers = {**described.answers, "describe_security_group_rules": (*rules, added)}
+    assert _differences(replace(described, answers=answers)) == (
+        "Network.EndpointSecurityGroup: deployed is ingress tcp 22 with 192.0.2.1/32",
+    )
+
+
+def test_a_route_and_a_group_that_are_gone_or_new_are_differences(described: StackDescription) -> None:
+    names = {resource.address: resource.id for resource in described.resources}
+    tables = described.answers["describe_route_tables"]
+    place = [table["RouteTableId"] for table in tables].index(names["Network.PrivateRouteTableB"])
+    routes = [route for route in tables[place]["Routes"] if not route.get("NatGatewayId")]
+    changed = _with(described, "describe_route_tables", place, Routes=routes)
+    groups = (*changed.answers["describe_security_groups"], {"GroupId": "sg-hand", "GroupName": "by hand"})
+    found = _differences(replace(changed, answers={**changed.answers, "describe_security_groups": groups}))
+    assert found == (
+        "Network.PrivateRouteTableB: in the templates is a route for 0.0.0.0/0 to Network.NatGatewayA",
+        "sg-hand: it is deployed, and the templates have none (nothing is known of it)",
+    )
+
+
+def test_parameters_that_the_templates_do_not_take_are_told(described: StackDescription) -> None:
+    parameters = [{"ParameterKey": "Topology", "ParameterValue": "star"}]
+    (difference,) = _differences(replace(described, stack={**described.stack, "Parameters": parameters}))
+    assert difference.startswith("the templates cannot be compared: ")
 
 
 def test_an_interface_that_nobody_is_known_to_own_is_named(described: StackDescription) -> None:

@@ -122,7 +122,7 @@ def test_a_proof_that_fails_shows_each_connection_that_was_not_as_claimed(broken
         "the_internet_reaches_nothing",
         "an_acl_without_answers_cuts_everyone",
     }
-    assert "14 of 21 proofs hold" in text
+    assert "15 of 22 proofs hold" in text
 
 
 def test_a_program_that_fails_fails_the_report(on_premises: Mapping[str, Any]) -> None:

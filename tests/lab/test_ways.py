@@ -53,11 +53,11 @@ CONNECT = "arn:aws:rds-db:us-east-1:555555555555:dbuser:Database.DatabaseCluster
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (policy(Action="*"), {"no_data_api", "no_copy_for_others", "only_functions_sign_in"}),
-        (policy(NotAction="iam:*"), {"no_data_api", "no_copy_for_others", "only_functions_sign_in"}),
+        (policy(Action="*"), {"no_policy_for_the_data_api", "no_copy_for_others", "only_functions_sign_in"}),
+        (policy(NotAction="iam:*"), {"no_policy_for_the_data_api", "no_copy_for_others", "only_functions_sign_in"}),
         (policy(Action=["RDS-DB:Connect"]), {"only_functions_sign_in"}),
         (policy(Action="rds-db:connect", Resource=[f"{CONNECT}sallyport_readonly"]), {"only_functions_sign_in"}),
-        (policy(Action="rds-data:*"), {"no_data_api"}),
+        (policy(Action="rds-data:*"), {"no_policy_for_the_data_api"}),
         (policy(Action="rds:StartExportTask"), {"no_copy_for_others"}),
         (policy(Action="logs:PutLogEvents"), set()),
         (added("AWS::Lambda::Url", AuthType="AWS_IAM"), {"no_function_url"}),

@@ -92,6 +92,9 @@ class Deployed:
     def _vpc(self) -> None:
         for address, vpc in self._of("AWS::EC2::VPC"):
             self.ids[address] = self.ec2.create_vpc(CidrBlock=vpc["CidrBlock"])["Vpc"]["VpcId"]
+            self.ec2.modify_vpc_attribute(
+                VpcId=self.ids[address], EnableDnsHostnames={"Value": vpc["EnableDnsHostnames"]}
+            )
 
     @property
     def vpc(self) -> str:
@@ -256,6 +259,15 @@ class Deployed:
                 DBSubnetGroupName="lab",
                 DBSubnetGroupDescription="lab",
                 SubnetIds=[self._id(subnet) for subnet in subnet_group["SubnetIds"]],
+            )
+        for address, cluster in self._of("AWS::RDS::DBCluster"):
+            self.ids[address] = "lab-cluster"
+            rds.create_db_cluster(
+                DBClusterIdentifier=self.ids[address],
+                Engine=cluster["Engine"],
+                MasterUsername="owner",
+                MasterUserPassword="not a secret",
+                EnableHttpEndpoint=cluster.get("EnableHttpEndpoint", False),
             )
         for interface in self.network.interfaces:
             if interface.kind is not InterfaceKind.DATABASE:
