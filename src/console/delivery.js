@@ -132,7 +132,7 @@ function attemptView(attempt, open) {
   const { response } = attempt;
   return h("li", { "data-row": true }, h("details", { open },
     h("summary", {}, h("b", {}, attempt.kind === "reconcile" ? `Question ${attempt.number}` : `Attempt ${attempt.number}`), " ",
-      badge(attempt.outcome, response ? `${attempt.outcome} ${response.status}` : attempt.outcome), " ", when(attempt.started_at)),
+      badge(Number(response?.status) >= 400 ? "failed" : attempt.outcome, response ? `${attempt.outcome} ${response.status}` : attempt.outcome), " ", when(attempt.started_at)),
     attempt.reason ? h("p", { class: "reason" }, theirs(attempt.reason, 500)) : null,
     bar(attempt.timings),
     h("p", { class: "route" }, "left from ", h("code", {}, attempt.egress_address ?? "–"), " → reached ", h("code", {}, attempt.remote_address ?? "nobody")),

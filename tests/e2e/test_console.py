@@ -19,6 +19,7 @@ from local.stack import Stack
 from tests.e2e.conftest import Consumer, eventually
 from tests.support.browser import CHROMIUM, Browser, browsing
 from tests.support.console import ConsolePage
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -545,6 +546,41 @@ def test_the_token_page_says_what_the_token_may_do(stack: Stack, browser: Browse
         "[...document.querySelectorAll('tbody tr')].map((row) => row.cells[2].innerText.slice(2, 9).trim())"
     )
     assert [mark.startswith("may not") for mark in marks] == [False, True, True]
+
+
+# ---- docs/tour.md
+
+
+def test_the_tour_leads_to_the_first_resolved_unknown(
+    stack: Stack, console: ConsolePage, user: Consumer, tmp_path: Path
+) -> None:
+    terminal = Terminal(
+        directory=tmp_path,
+        variables={"TOKEN": user.token},
+        instead={"http://127.0.0.1:8080": stack.url, "http://127.0.0.1:8081": stack.partner.url},
+    )
+    (tmp_path / ".sallyport").mkdir()
+    (tmp_path / ".sallyport" / "token").write_text(user.token, encoding="utf-8")
+    assert terminal.types("docs/tour.md", "TOKEN=", then="echo $TOKEN") == f"{user.token}\n"
+    terminal.types("docs/tour.md", "curl http://127.0.0.1:8080/v1/destinations")
+    terminal.types(
+        "docs/tour.md", 'curl http://127.0.0.1:8080/v1/deliveries -H "Authorization: Bearer $TOKEN" -H "Idem'
+    )
+    (lost,) = user.call("GET", "/v1/deliveries?idempotency_key=tour-rent").json["deliveries"]
+    assert lost["state"] == "unknown"
+    paid = terminal.types("docs/tour.md", "curl http://127.0.0.1:8081/payments/tour-rent")
+    assert json.loads(paid)["state"] == "executed"
+    console.go("now", until="Needs you")
+    console.go("unknown", until="tour-rent")
+    console.sees("the connection was closed before any answer")
+    console.go(f"deliveries/{lost['delivery_id']}", until="It may have happened")
+    console.click("Resolve…")
+    console.choose("Delivered")
+    console.fill("note", "GET /payments/tour-rent says executed")
+    console.click("Resolve")
+    console.sees("It was unknown, and is resolved as delivered", "GET /payments/tour-rent says executed")
+    entries = user.call("GET", f"/v1/audit?on={lost['delivery_id']}").json["entries"]
+    assert "delivery.resolved" in {entry["what"] for entry in entries}
 
 
 # ---- What must never happen
