@@ -62,7 +62,7 @@ class Desk:
     def _program(self, text: str) -> str:
         """How the first one is saved, and each of the others run."""
         is_first = "def call(" in text
-        path = self.directory / ("sallyport.py" if is_first else "example.py")
+        path = self.directory / ("gateway.py" if is_first else "example.py")
         path.write_text(text, encoding="utf-8")
         return "true" if is_first else f"{sys.executable} example.py"
 
