@@ -22,6 +22,7 @@ from simulator.choices import JOBS
 from simulator.database import Server
 from simulator.evidence import JobTold
 from simulator.features import Feature
+from simulator.four_eyes import FourEyes
 from simulator.functions import Fleet, NoAnswer
 from simulator.setting import TENANTS, targets_of
 from simulator.world import EPOCH, World
@@ -59,6 +60,10 @@ class _Wish:
 
     def work(self, services: Services, _: float) -> BulkJob:
         """The call."""
+        return self.make(services, Actor(by="a token"), self.key)
+
+    def make(self, services: Services, actor: Actor, key: str | None) -> BulkJob:
+        """The same by somebody, under a key."""
         now = services.clock()
         within = Bounds(
             tenant_id=self.tenant_id,
@@ -69,10 +74,7 @@ class _Wish:
             destination_id=self.destination_id,
             outcome=self.outcome,
         )
-        actor = Actor(by="a token")
-        made, _ = jobs.create(
-            self.act, within, rate=self.rate, idempotency_key=self.key, actor=actor, services=services
-        )
+        made, _ = jobs.create(self.act, within, rate=self.rate, idempotency_key=key, actor=actor, services=services)
         return made
 
 
@@ -84,6 +86,7 @@ class BulkManagers:
         self._server = server
         self._api = api
         self._wishes = 0
+        self._four_eyes = FourEyes(world, api)
 
     def plan(self, *, within_seconds: float) -> None:
         """Some jobs, some of them at one moment, or twice under one key."""
@@ -120,6 +123,9 @@ class BulkManagers:
         """Asks until there is an answer, as somebody does who has a key; perhaps pauses the job, or ends it."""
         self._world.scheduler.follow(JOBS)
         self._world.log("manager", "manage", f"wants to {wish.text}")
+        if Feature.PROPOSALS in self._world.features:
+            self._four_eyes.want(wish.make, wish.tenant_id)
+            return
         for _ in range(1 if wish.key is None else TRIES):
             made = self._call(wish.work, f"{wish.act.value}s what is {wish.state.value}")
             if made is not None:

@@ -211,6 +211,12 @@ class Server:
         )
         return [str(row["delivery_id"]) for row in rows]
 
+    def want_four_eyes(self, features: frozenset[Feature]) -> None:
+        """All tenants want another token's approval of each job, if this run has that."""
+        self.world.evidence.four_eyes = Feature.PROPOSALS in features
+        if self.world.evidence.four_eyes:
+            self._real.execute("SELECT want_four_eyes()")
+
     def unfinished_jobs(self) -> list[tuple[str, str, str]]:
         """Jobs that are running or paused, their tenants and which of the two."""
         if Feature.JOBS not in self.world.features:

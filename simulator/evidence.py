@@ -226,9 +226,10 @@ class RunEvidence:
     attempted once more, with the moments of their calls, and `repeated` is when such a call was told that they will be;
     `unstorable` are attempts (delivery and
     number) that PostgreSQL refused in whatever form. `asked` are questions, `bank_acts` what banks did, `verdicts`
-    what the questions came to. `job_entries` are what jobs did, `jobs_told` who was told of which, `jobs` the rows of
-    all at the end. `deliveries` and `attempts` are the rows at the end, `waiting`
-    the deliveries that have a message left, `ended` how the run ended.
+    what the questions came to. `job_entries` are what jobs did, `jobs_told` who was told of which, `jobs` the rows
+    of all at the end. Where it wants `four_eyes`, each needs one of the `proposals`, which are rows too.
+    `deliveries` and `attempts` are the rows at the end, `waiting` the deliveries that have a message left, `ended`
+    how the run ended.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -255,6 +256,8 @@ class RunEvidence:
     job_entries: list[JobEntry] = field(default_factory=list)
     jobs_told: list[JobTold] = field(default_factory=list)
     jobs: Sequence[Mapping[str, Any]] = ()
+    four_eyes: bool = False
+    proposals: Sequence[Mapping[str, Any]] = ()
     deliveries: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     waiting: frozenset[str] = frozenset()

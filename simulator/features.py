@@ -15,10 +15,11 @@ class Feature(Enum):
     QUESTIONS = "banks that can be asked what became of an unknown payment"
     JOBS = "many deliveries are replayed or canceled at once"
     EVENTS = "destinations whose ends are told to another one"
+    PROPOSALS = "jobs that another token must approve"
 
 
 # In how many runs of a hundred each is
-SHARES_PERCENT = {Feature.QUESTIONS: 25, Feature.JOBS: 25, Feature.EVENTS: 15}
+SHARES_PERCENT = {Feature.QUESTIONS: 25, Feature.JOBS: 25, Feature.EVENTS: 15, Feature.PROPOSALS: 20}
 
 
 def draw_features(choices: Choices, weather: Weather) -> frozenset[Feature]:
@@ -26,4 +27,5 @@ def draw_features(choices: Choices, weather: Weather) -> frozenset[Feature]:
     if weather.theme == LATE_RECORDS:
         return frozenset()
     with choices.of_stream(FEATURES):
-        return frozenset(feature for feature in Feature if choices.happens(SHARES_PERCENT[feature]))
+        drawn = frozenset(feature for feature in Feature if choices.happens(SHARES_PERCENT[feature]))
+    return drawn if Feature.JOBS in drawn else drawn - {Feature.PROPOSALS}

@@ -116,4 +116,10 @@ MEANINGS: Mapping[str, str] = {
     ),
     "events tell the truth": "an event says how the delivery ended, by which attempt, and whose it is",
     "states are told": "there is one event whenever such a destination is paused or disabled",
+    "four eyes": (
+        "where a tenant wants it, a job is made only when another token has approved its proposal in time, and once"
+    ),
+    "decided proposals hold no call": (
+        "the call of a proposal is deleted when the proposal is done, has failed or was rejected"
+    ),
 }

@@ -469,6 +469,22 @@ _MUTANTS = (
         "db.jobs:repeat",
         ("%(job_id)s, delivery.event\n", "%(job_id)s, NULL\n"),
     ),
+    # Four eyes
+    _mutant(
+        "one token alone is enough",
+        "flows.approvals:need_approval",
+        ("if above is not None and", "if False and"),
+    ),
+    _mutant(
+        "a proposal does not expire",
+        "db.proposals:approve",
+        ("AND expires_at > %(now)s AND created_by", "AND created_by"),
+    ),
+    _mutant(
+        "a proposal that is done keeps its call",
+        "db.proposals:finish",
+        ("SET state = %(state)s, sealed_request = NULL", "SET state = %(state)s"),
+    ),
     _mutant(
         "a delay is not cut to what SQS allows",
         "domain.wakeups:delay_seconds",

@@ -17,6 +17,7 @@ from simulator.evidence import Arrival, BankAct, Invocation, RecordRun, RunEvide
 from simulator.faults import Kind, Seam
 from simulator.promises_of_events import PROMISES_OF_EVENTS
 from simulator.promises_of_jobs import PROMISES_OF_JOBS
+from simulator.promises_of_proposals import PROMISES_OF_PROPOSALS
 from simulator.promises_of_questions import (
     absence_waits,
     questions_are_no_attempts,
@@ -883,6 +884,7 @@ PROMISES: Sequence[Callable[[Facts], Iterator[Broken]]] = (
     questions_are_no_attempts,
     *PROMISES_OF_JOBS,
     *PROMISES_OF_EVENTS,
+    *PROMISES_OF_PROPOSALS,
 )
 
 

@@ -89,6 +89,7 @@ def _live(choices: Choices, connection: RealConnection) -> World:
     incidents.plan(within_seconds=faults_until)
     managers = Managers(world, server, api)
     managers.plan(within_seconds=faults_until)
+    server.want_four_eyes(features)
     bulk = BulkManagers(world, server, api)
     bulk.plan(within_seconds=faults_until)
     operator = Operator(world, server, queue, workers, managers, bulk)
@@ -115,6 +116,7 @@ def _read_rows(evidence: RunEvidence, connection: RealConnection, queue: Modelle
     evidence.deliveries = connection.execute(
         "SELECT * FROM delivery LEFT JOIN delivery_body USING (delivery_id) ORDER BY delivery_id"
     ).fetchall()
+    evidence.proposals = connection.execute("SELECT * FROM proposal ORDER BY proposal_id").fetchall()
     evidence.jobs = connection.execute("SELECT * FROM job ORDER BY job_id").fetchall()
     evidence.attempts = connection.execute("SELECT * FROM attempt ORDER BY delivery_id, number").fetchall()
     evidence.waiting = queue.waiting()

@@ -347,6 +347,21 @@ def told_of(*bodies: dict[str, Any], **overrides: Any) -> RunEvidence:
     return good(**(values | overrides))
 
 
+def approved(**overrides: Any) -> RunEvidence:
+    """A job that one token proposed and another one approved."""
+    proposal = {
+        "proposal_id": JOB,
+        "state": "done",
+        "created_by": "one",
+        "decided_by": "another",
+        "created_at": EPOCH,
+        "decided_at": EPOCH + timedelta(hours=23),
+        "sealed_request": None,
+    }
+    job = {"job_id": JOB, "idempotency_key": f"proposal:{JOB}", "expected": 1, "state": "done"}
+    return good(four_eyes=True, jobs=[job], proposals=[proposal | overrides])
+
+
 def still_asking(**overrides: Any) -> RunEvidence:
     """A payment that nobody knows of at the end."""
     made = settled("unknown", "absent", verdicts=[])
@@ -383,6 +398,12 @@ SILENT: dict[str, Any] = {"heard": False, "status": None}
 READ: dict[str, Any] = {"how": "read", "asked_at": 20.0, "at": 21.0}
 
 BROKEN: dict[str, tuple[str, RunEvidence]] = {
+    "a job without a proposal": ("four eyes", replace(approved(), proposals=[])),
+    "a job that was rejected": ("four eyes", approved(state="rejected")),
+    "a job that its own token approved": ("four eyes", approved(decided_by="one")),
+    "a job that was approved too late": ("four eyes", approved(decided_at=EPOCH + timedelta(days=1))),
+    "two jobs of a proposal": ("four eyes", replace(approved(), jobs=[*approved().jobs, *approved().jobs])),
+    "a call that is kept": ("decided proposals hold no call", approved(sealed_request=b"the call")),
     "an end that nobody is told of": ("each end is told once", told_of()),
     "an end that is told twice": ("each end is told once", told_of(ENDED, ENDED)),
     "told of what has not ended": ("each end is told once", told_of(ENDED, changes=[])),
@@ -841,6 +862,10 @@ def test_what_somebody_wants_to_be_sent_again_is_sent_again_and_breaks_none() ->
 )
 def test_a_verdict_that_the_bank_gave_breaks_none(evidence: RunEvidence) -> None:
     assert list(broken_promises(evidence)) == []
+
+
+def test_a_job_that_another_token_approved_breaks_none() -> None:
+    assert list(broken_promises(approved())) == []
 
 
 def test_an_end_that_is_told_once_breaks_none() -> None:
