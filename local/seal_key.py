@@ -5,7 +5,8 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 
-from egress.sealing import KEY_BYTES, load_seal_key
+from egress.seal_keys import load_seal_keys
+from egress.sealing import KEY_BYTES
 from local.errors import Advice, LocalError
 from local.files import write_private
 from local.template import SecretTemplate
@@ -33,7 +34,7 @@ def make_seal_key(path: Path, template: SecretTemplate, *, report: Callable[[str
     if not path.exists():
         write_private(path, generated(template).encode("ascii"))
     try:
-        load_seal_key(SealKeySettings(seal_key_file=str(path)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(path)))
     except SettingsError as error:
         raise LocalError(f"The seal key is not usable: {error}.", advice=Advice.START_OVER) from None
 
@@ -42,7 +43,7 @@ def _holds_bytes(path: Path) -> bool:
     try:
         content = path.read_bytes()
     except OSError:
-        return False  # load_seal_key says what is wrong with it
+        return False  # load_seal_keys says what is wrong with it
     return len(content) == KEY_BYTES and not content.isascii()
 
 

@@ -16,7 +16,7 @@ from domain.errors import SecretUnavailable
 from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
-from egress.sealing import SealKey
+from egress.seal_keys import SealKeys
 from flows.attempt import WORKER_SECONDS, attempt_due
 from flows.services import Services
 from runtime.settings import DatabaseSettings, EgressAddress, QueueSettings
@@ -36,7 +36,7 @@ API_SECONDS = 29.0  # template.yaml
 LEASE_SECONDS = 55
 START_SECONDS = 0.3  # of an invocation's time are gone before the handler begins
 SKEWS_SECONDS = (0.0, 2.0, -2.0, 0.7, -0.7)  # Amazon Time Sync keeps instances closer than that
-SEAL_KEY = SealKey.derived_from("a key of the simulator, long enough to be one")
+SEAL_KEYS = SealKeys(texts=("a key of the simulator, long enough to be one",))
 _JITTERS = (0.5, 0.0, 0.999, 0.25, 0.75)  # the benign one is the middle: exactly the schedule
 
 
@@ -164,10 +164,10 @@ def services_of(process: Process, world: World, partners: Partners, server: Serv
         world.scheduler.pause(seconds)
         world.step(Seam.SLEEP)
 
-    def load_seal_key() -> SealKey:
+    def load_seal_keys() -> SealKeys:
         if world.step(Seam.SEAL_KEY) is Kind.NO_SEAL_KEY:
             raise SecretUnavailable("simulated", retry_after_seconds=1)
-        return SEAL_KEY
+        return SEAL_KEYS
 
     def randomness(length: int) -> bytes:
         seed = f"{process.name}:{next(numbers)}".encode()
@@ -181,7 +181,7 @@ def services_of(process: Process, world: World, partners: Partners, server: Serv
         queue=WakeupQueue(QueueSettings(wakeup_queue_url="modelled", sqs_endpoint_url="")),
         client=cast(Client, SimulatedClient(world, partners, server, process)),
         guard=Guard(),
-        load_seal_key=load_seal_key,
+        load_seal_keys=load_seal_keys,
         egress_addresses=(EgressAddress(availability_zone="a", address="203.0.113.7"),),
         own_zone=lambda: None,
         lease_seconds=LEASE_SECONDS,

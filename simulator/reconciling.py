@@ -51,7 +51,7 @@ from runtime import observability
 from runtime.observability import metrics
 from runtime.settings import DatabaseSettings
 from simulator import numbers
-from simulator.functions import SEAL_KEY
+from simulator.functions import SEAL_KEYS
 from simulator.mutants import PermanentMutant, mistaken
 from simulator.world import EPOCH
 from wakeups.sqs import WakeupQueue
@@ -457,7 +457,7 @@ class ReconcileProof:
             queue=cast(WakeupQueue, self._queue),
             client=cast(Client, self.books),
             guard=Guard(),
-            load_seal_key=lambda: SEAL_KEY,
+            load_seal_keys=lambda: SEAL_KEYS,
             egress_addresses=(),
             own_zone=lambda: None,
             lease_seconds=LEASE_SECONDS,

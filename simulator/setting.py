@@ -25,7 +25,7 @@ from local.postgres import Postgres
 from local.stopping import unstopped
 from runtime.settings import DatabaseSettings
 from simulator.features import Feature
-from simulator.functions import SEAL_KEY
+from simulator.functions import SEAL_KEYS
 from simulator.partner import GUARDED
 from simulator.world import EPOCH
 
@@ -225,7 +225,9 @@ def _destination(target: Target) -> Destination:
         name=target.name,
         base_url=f"http://{target.host}",
         auth_type=AuthType.BEARER if auth else AuthType.NONE,
-        sealed_credentials=seal_auth(auth, destination_id=target.destination_id, key=SEAL_KEY) if auth else None,
+        sealed_credentials=seal_auth(auth, destination_id=target.destination_id, key=SEAL_KEYS.keys[0])
+        if auth
+        else None,
         guarantee=target.guarantee,
         idempotent=target.idempotent,
         idempotency_header="Idempotency-Key",

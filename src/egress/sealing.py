@@ -16,16 +16,13 @@ row or another column does not open. The purpose of credentials is the name of t
 import hashlib
 import hmac
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import field
-from pathlib import Path
+from functools import lru_cache
 
-from domain.errors import SecretUnavailable, Unsealable
+from domain.errors import Unsealable
 from domain.ids import DestinationId
 from domain.values import value_class
-from runtime.aws import AwsCallFailed, call
-from runtime.settings import SealKeySettings, SettingsError
 
 FORMAT_VERSION = 1
 KEY_BYTES = 32
@@ -34,8 +31,6 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _HEAD_BYTES = 1 + _KEY_ID_BYTES + _NONCE_BYTES
 _LEAST_SECRET_CHARACTERS = 32
-_SECRET_SECONDS = 5.0
-_RETRY_AFTER_SECONDS = 5
 _KEY_PURPOSE = b"sallyport seal key 1"
 _ALLOWLIST_PURPOSE = b"sallyport allowlist signing key 1"
 
@@ -53,7 +48,7 @@ class SealKey:
     @property
     def key_id(self) -> bytes:
         """Four bytes that distinguish keys and reveal nothing about them."""
-        return hashlib.sha256(b"sallyport key id" + self.secret).digest()[:_KEY_ID_BYTES]
+        return _key_id(self.secret)
 
     @property
     def allowlist_seed(self) -> bytes:
@@ -76,6 +71,11 @@ class SealKey:
         return cls(_hkdf(text.encode(), _KEY_PURPOSE))
 
 
+@lru_cache(maxsize=16)
+def _key_id(secret: bytes) -> bytes:
+    return hashlib.sha256(b"sallyport key id" + secret).digest()[:_KEY_ID_BYTES]
+
+
 def _hkdf(material: bytes, purpose: bytes) -> bytes:
     """256 bits by HKDF-SHA256 (RFC 5869), without salt."""
     extracted = hmac.digest(bytes(hashlib.sha256().digest_size), material, "sha256")
@@ -91,6 +91,11 @@ def seal(plain: bytes, *, purpose: str, destination_id: DestinationId, key: Seal
     return bytes((FORMAT_VERSION,)) + key.key_id + nonce + encrypted
 
 
+def key_id_of(sealed: bytes) -> bytes:
+    """Which key sealed a value; of what is in no known format, bytes that are no key's."""
+    return sealed[1 : 1 + _KEY_ID_BYTES] if sealed[:1] == bytes((FORMAT_VERSION,)) else b""
+
+
 def unseal(sealed: bytes, *, purpose: str, destination_id: DestinationId, keys: Sequence[SealKey]) -> bytes:
     """What `seal` was given, for the same destination and purpose.
 
@@ -101,24 +106,11 @@ def unseal(sealed: bytes, *, purpose: str, destination_id: DestinationId, keys: 
         raise Unsealable(f"a secret ({purpose}) of destination {destination_id} is not in a known format")
     bound_to = _bound_to(destination_id, purpose)
     for key in keys:
-        if key.key_id == sealed[1 : 1 + _KEY_ID_BYTES]:
+        if key.key_id == key_id_of(sealed):
             plain = _decrypted(sealed, bound_to=bound_to, key=key)
             if plain is not None:
                 return plain
     raise Unsealable(f"no key opens a secret ({purpose}) of destination {destination_id}")
-
-
-def load_seal_key(settings: SealKeySettings, *, endpoint_url: str = "") -> SealKey:
-    """The key from `seal_key_file`, or else out of the secret `seal_key_secret_arn`.
-
-    Raises SettingsError when neither is set, or the file is not a private one of ours or too short; SecretUnavailable
-    when Secrets Manager does not return the secret. `endpoint_url` is for an API that is not AWS's own.
-    """
-    if settings.seal_key_file:
-        return _derived(_private_text(Path(settings.seal_key_file)), source="SEAL_KEY_FILE")
-    if settings.seal_key_secret_arn:
-        return _derived(_secret_text(settings.seal_key_secret_arn, endpoint_url), source="SEAL_KEY_SECRET_ARN")
-    raise SettingsError("SEAL_KEY_SECRET_ARN must be set (or SEAL_KEY_FILE, on a developer's machine)")
 
 
 def _bound_to(destination_id: DestinationId, purpose: str) -> bytes:
@@ -134,39 +126,3 @@ def _decrypted(sealed: bytes, *, bound_to: bytes, key: SealKey) -> bytes | None:
         return AESGCM(key.secret).decrypt(nonce, sealed[_HEAD_BYTES:], bound_to)
     except InvalidTag:
         return None
-
-
-def _derived(text: str, *, source: str) -> SealKey:
-    try:
-        return SealKey.derived_from(text)
-    except ValueError as error:
-        raise SettingsError(f"{source}: {error}") from None
-
-
-def _private_text(path: Path) -> str:
-    """The text of a file that only its owner, this user, may read. The checks are made on the open file, not on its
-    name."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o600:
-                raise SettingsError(f"SEAL_KEY_FILE must be of mode 0600 and owned by us: {path} is not (chmod 600 it)")
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"SEAL_KEY_FILE cannot be read: {path}: {error}") from None
-
-
-def _secret_text(arn: str, endpoint_url: str) -> str:
-    try:
-        answer = call(
-            "secretsmanager",
-            "secretsmanager.GetSecretValue",
-            {"SecretId": arn},
-            endpoint_url=endpoint_url,
-            timeout_seconds=_SECRET_SECONDS,
-        )
-    except AwsCallFailed as failure:
-        raise SecretUnavailable(
-            f"Secrets Manager: {failure.code}", retry_after_seconds=_RETRY_AFTER_SECONDS
-        ) from failure
-    return str(answer.get("SecretString") or "")

@@ -1,7 +1,7 @@
 """The allowlist that partners get: signed with the stack's own key. Nothing here uses the database."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from domain.allowlist import Allowlist, AllowlistedAddress, Announcement
 from domain.certificates import TlsVersion
 from domain.checks import Check
 from domain.values import value_class
-from egress.sealing import SealKey
+from egress.seal_keys import SealKeyRing
 from egress.signing.keys import Key, signed, webhook_private_key
 from flows.check_egress import EgressChecks
 from runtime.settings import EgressAddress
@@ -17,10 +17,10 @@ from runtime.settings import EgressAddress
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class AllowlistSources:
-    """What the document is made of. `load_seal_key` raises SecretUnavailable; `ports` are those of partners."""
+    """What the document is made of. `seal_keys` raises SecretUnavailable; `ports` are those of partners."""
 
     checks: EgressChecks
-    load_seal_key: Callable[[], SealKey]
+    seal_keys: SealKeyRing
     ports: tuple[int, ...]
 
 
@@ -52,7 +52,7 @@ def signature(body: bytes, *, document_id: UUID, issued_at: datetime, sources: A
 
 
 def _key(sources: AllowlistSources) -> Key:
-    seed = sources.load_seal_key().allowlist_seed
+    seed = sources.seal_keys.allowlist_seed
     return webhook_private_key(f"whsk_{base64.b64encode(seed).decode()}")
 
 

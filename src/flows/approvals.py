@@ -102,7 +102,7 @@ def approve(proposal: Proposal, *, actor: Actor, services: Services) -> bytes:
     if sealed is None:
         raise _wrong_state(proposal, services=services)
     place = DestinationId(proposal.proposal_id)
-    return unseal(sealed, purpose=PURPOSE, destination_id=place, keys=[services.seal_key])
+    return unseal(sealed, purpose=PURPOSE, destination_id=place, keys=services.seal_keys.opening(sealed))
 
 
 def finish(proposal: Proposal, *, done: bool, services: Services) -> None:

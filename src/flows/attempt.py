@@ -31,7 +31,7 @@ from domain.wakeups import Wakeup, next_miss_delay_seconds
 from egress.client import EarlyResults, Sendable
 from flows.early_recording import EarlyRecorder
 from flows.judge import JudgedAttempt, judged
-from flows.prepare import BatchTokens, prepared, seal_key
+from flows.prepare import BatchTokens, prepared, seal_keys
 from flows.services import Services
 from flows.settle import CARRY_SECONDS, BatchMessage, Recorded, queue, record_all, retries, settle
 from flows.wake import wake
@@ -125,11 +125,11 @@ def make_attempts(
     bounded; where ten of them leave little time all the same, the bodies of the last are not looked at.
     """
     started_at = services.clock()
-    key = seal_key(claims, services=services)
+    keys = seal_keys(claims, services=services)
     within_seconds = (end_at - services.clock()).total_seconds() - SETTLE_SECONDS
-    tokens = BatchTokens(key=key, services=services)
+    tokens = BatchTokens(keys=keys, services=services)
     ready = [
-        (claim, prepared(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=started_at))
+        (claim, prepared(claim, keys=keys, tokens=tokens, within_seconds=within_seconds, now=started_at))
         for claim in claims
     ]
     requests = [(claim, request) for claim, request in ready if not isinstance(request, Exchange)]

@@ -245,7 +245,7 @@ def _wake(destination: ManagedDestination, *, services: Services) -> None:
 
 def _credentials(destination: ManagedDestination, *, services: Services) -> Auth:
     """As they are stored. Raises Unsealable, and SecretUnavailable where the key cannot be fetched."""
-    return unseal_auth(destination, keys=[] if destination.sealed_credentials is None else [services.seal_key])
+    return unseal_auth(destination, keys=services.seal_keys.opening(destination.sealed_credentials))
 
 
 def _changed(current: ManagedDestination, change: Change, *, services: Services) -> SavedDestination:

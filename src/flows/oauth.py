@@ -15,7 +15,7 @@ from functools import partial
 from uuid import UUID
 
 from db import oauth_tokens as table
-from domain.auth import OAuth2Auth, StoredToken
+from domain.auth import OAuth2Auth, OAuthClient, StoredToken
 from domain.deliveries import Claim
 from domain.destinations import Destination, Timeouts
 from domain.errors import DatabaseUnavailable, StatementRefused, Unsealable
@@ -23,7 +23,8 @@ from domain.outcomes import FailedStep, Headers, Unreachable
 from domain.values import value_class
 from egress.client import OutboundRequest, PendingRequest
 from egress.oauth import TIMEOUTS, FetchedToken, NoToken, token_of, token_request
-from egress.sealing import SealKey, seal, unseal
+from egress.seal_keys import SealKeyRing
+from egress.sealing import seal, unseal
 from egress.tls import RequestTls
 from flows.services import Services
 from runtime.isolation import isolated
@@ -79,20 +80,25 @@ class _Need:
     tls: RequestTls | None
     owner: str
     timeouts: Timeouts
-    key: SealKey
+    keys: SealKeyRing
 
     @property
     def basis(self) -> bytes:
         """What makes a token another one."""
-        sealed = (self.destination.sealed_credentials or b"", self.destination.sealed_certificate or b"")
-        return hashlib.sha256(repr((self.auth.client, sealed)).encode()).digest()
+        destination = self.destination
+        return token_basis(self.auth.client, destination.sealed_credentials, destination.sealed_certificate)
+
+
+def token_basis(client: OAuthClient, credentials: bytes | None, certificate: bytes | None) -> bytes:
+    """What makes a token another one: whom it is asked of, and with which secrets, as they are sealed."""
+    return hashlib.sha256(repr((client, (credentials or b"", certificate or b""))).encode()).digest()
 
 
 class AccessTokens:
     """Those that one batch needs. Each is asked for once, however many requests need it."""
 
-    def __init__(self, *, key: SealKey | None, services: Services) -> None:
-        self._key = key
+    def __init__(self, *, keys: SealKeyRing | None, services: Services) -> None:
+        self._keys = keys
         self._services = services
         self._renewals: dict[tuple[UUID, UUID | None], _Renewal] = {}
 
@@ -104,7 +110,7 @@ class AccessTokens:
         `draft` is the request without the token; `complete` makes it with the headers of the token, or says why there
         is none.
         """
-        if self._key is None:
+        if self._keys is None:
             raise Unsealable("the seal key is not available")
         timeouts = Timeouts(
             connect_seconds=min(TIMEOUTS.connect_seconds, draft.timeouts.total_seconds),
@@ -117,7 +123,7 @@ class AccessTokens:
             tls=draft.tls,
             owner=draft.owner,
             timeouts=timeouts,
-            key=self._key,
+            keys=self._keys,
         )
         now = self._services.clock()
         old = _opened(claim.token, need, fresh=False, now=now)
@@ -250,12 +256,12 @@ def _fetched(
     token = token_of(exchange, secrets=request.secrets)
     if isinstance(token, NoToken):
         return _failed(need, token, renewal_id=renewal_id, old=old, services=services)
-    stored = _stored(token, need, token_id=renewal_id, after_401=after_401, asked_at=now)
-    isolated(
-        partial(table.store, services.database, need.destination.destination_id, stored, renewal_id=renewal_id),
-        otherwise=lambda _: None,
-        step="store an access token",
-    )
+
+    def store() -> None:
+        stored = _stored(token, need, token_id=renewal_id, after_401=after_401, asked_at=now)
+        table.store(services.database, need.destination.destination_id, stored, renewal_id=renewal_id)
+
+    isolated(store, otherwise=lambda _: None, step="store an access token")
     return AccessToken(token_id=renewal_id, value=token.access_token, fresh=True)
 
 
@@ -278,7 +284,7 @@ def _stored(token: FetchedToken, need: _Need, *, token_id: UUID, after_401: bool
             token.access_token.encode(),
             purpose=PURPOSE,
             destination_id=need.destination.destination_id,
-            key=need.key,
+            key=need.keys.sealing,
         ),
         basis=need.basis,
         usable_until=asked_at + timedelta(seconds=life - min(_MARGIN_SECONDS, life / 10)),
@@ -295,9 +301,8 @@ def _opened(stored: StoredToken | None, need: _Need, *, fresh: bool, now: dateti
     if stored.sealed_token is None or stored.token_id is None:
         return None
     try:
-        value = unseal(
-            stored.sealed_token, purpose=PURPOSE, destination_id=need.destination.destination_id, keys=[need.key]
-        )
+        keys = need.keys.opening(stored.sealed_token)
+        value = unseal(stored.sealed_token, purpose=PURPOSE, destination_id=need.destination.destination_id, keys=keys)
     except Unsealable:  # by another key: a new token takes its place
         return None
     return AccessToken(

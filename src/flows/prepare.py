@@ -21,6 +21,7 @@ from domain.signing import Scheme
 from domain.targets import partner_url
 from egress.client import OutboundRequest, PendingRequest
 from egress.credentials import auth_headers, unseal_auth, unseal_certificate
+from egress.seal_keys import SealKeyRing
 from egress.sealing import SealKey
 from egress.tls import RequestTls
 from flows.services import Services
@@ -50,8 +51,8 @@ class BatchTokens:
     """The access tokens of one batch. What fetches them is loaded for the first destination that needs one: most
     batches have none, and a cold start would wait for it."""
 
-    def __init__(self, *, key: SealKey | None, services: Services) -> None:
-        self._key = key
+    def __init__(self, *, keys: SealKeyRing | None, services: Services) -> None:
+        self._keys = keys
         self._services = services
         self._tokens: AccessTokens | None = None
 
@@ -61,22 +62,22 @@ class BatchTokens:
         """As flows.oauth.AccessTokens.request."""
         from flows.oauth import AccessTokens
 
-        self._tokens = self._tokens or AccessTokens(key=self._key, services=self._services)
+        self._tokens = self._tokens or AccessTokens(keys=self._keys, services=self._services)
         return self._tokens.request(claim, auth, draft=draft, complete=complete)
 
 
-def seal_key(claims: Sequence[Claim], *, services: Services) -> SealKey | None:
-    """The key for the secrets of this batch, fetched once; None where none is needed or it is not available.
+def seal_keys(claims: Sequence[Claim], *, services: Services) -> SealKeyRing | None:
+    """The keys for the secrets of this batch, fetched once; None where none is needed or they are not available.
 
     The claims' leases are running, so a slow answer must not be waited for once per claim.
     """
     if not any(_has_secrets(claim.destination) for claim in claims):
         return None
-    return isolated(partial(_seal_key, services), otherwise=lambda _: None, step="seal key")
+    return isolated(partial(_seal_keys, services), otherwise=lambda _: None, step="seal key")
 
 
 def prepared(
-    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
+    claim: Claim, *, keys: SealKeyRing | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Exchange:
     """The request to send, perhaps once its access token is there; or the attempt's outcome where nothing may or can
     be sent.
@@ -86,8 +87,8 @@ def prepared(
 
     Nothing has been sent yet, so an error here never leaves the outcome unknown.
     """
-    return unless_it_raises(_prepared, claim, key, tokens, within_seconds, now) or isolated(
-        partial(_prepared, claim, key, tokens, within_seconds, now),
+    return unless_it_raises(_prepared, claim, keys, tokens, within_seconds, now) or isolated(
+        partial(_prepared, claim, keys, tokens, within_seconds, now),
         otherwise=_unprepared,
         step="prepare",
         delivery_id=claim.delivery_id,
@@ -106,9 +107,9 @@ def _repeat_rule(guarantee: Guarantee, idempotent: bool, method: str) -> RepeatR
     return repeat_rule(guarantee=guarantee, idempotent=idempotent, method=method)
 
 
-def _seal_key(services: Services) -> SealKey | None:
+def _seal_keys(services: Services) -> SealKeyRing | None:
     try:
-        return services.seal_key
+        return services.seal_keys.ready()
     except (SecretUnavailable, SettingsError):
         logger.exception("the seal key is not available")
         return None
@@ -128,7 +129,7 @@ def _has_secrets(destination: Destination) -> bool:
 
 
 def _prepared(
-    claim: Claim, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
+    claim: Claim, keys: SealKeyRing | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Exchange:
     if claim.lapsed:
         return Exchange(outcome=LAPSED)
@@ -140,7 +141,7 @@ def _prepared(
     if isinstance(asked, Refused):
         return Exchange(outcome=asked)
     try:
-        request = _with_credentials(asked, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
+        request = _with_credentials(asked, keys=keys, tokens=tokens, within_seconds=within_seconds, now=now)
     except Unsealable:
         logger.exception("credentials could not be unsealed", delivery_id=str(claim.delivery_id))
         return Exchange(outcome=UNSEALABLE)
@@ -160,19 +161,19 @@ def _asking(claim: Claim, question: OpenQuestion) -> Claim | Refused:
 
 
 def _with_credentials(
-    claim: Claim, *, key: SealKey | None, tokens: BatchTokens, within_seconds: float, now: datetime
+    claim: Claim, *, keys: SealKeyRing | None, tokens: BatchTokens, within_seconds: float, now: datetime
 ) -> OutboundRequest | PendingRequest | Unreachable:
     """Raises Unsealable."""
     if _is_plain(claim.destination):
         return _unsigned(claim, (), tls=None, within_seconds=within_seconds)
-    auth = _auth(claim.destination, key=key)
-    tls = _tls(claim.destination, key=key)
+    auth = _auth(claim.destination, keys=keys)
+    tls = _tls(claim.destination, keys=keys)
     _count_days_left(claim.destination, now=now)
     unsigned = partial(_unsigned, claim, tls=tls, within_seconds=within_seconds)
 
     def complete(credentials: Headers) -> OutboundRequest | Unreachable:
         request, schemes = unsigned(credentials), claim.destination.options.signing
-        signed = request if schemes is None else _signed(request, claim, schemes, key=key, now=now)
+        signed = request if schemes is None else _signed(request, claim, schemes, keys=keys, now=now)
         return _signed_for_aws(signed, auth, now=now) if isinstance(auth, AwsSigV4Auth) else signed
 
     if isinstance(auth, OAuth2Auth):
@@ -219,18 +220,18 @@ def _count_days_left(destination: Destination, *, now: datetime) -> None:
         count(Metric.CERTIFICATE_DAYS_LEFT, (destination.options.certificate.not_after - now).days)
 
 
-def _tls(destination: Destination, *, key: SealKey | None) -> RequestTls | None:
+def _tls(destination: Destination, *, keys: SealKeyRing | None) -> RequestTls | None:
     """Raises Unsealable."""
     if destination.sealed_certificate is None and destination.options.tls is None:
         return None
     return RequestTls(
         options=destination.options.tls or TlsOptions(),
-        certificate=unseal_certificate(destination, keys=_available(destination.sealed_certificate, key)),
+        certificate=unseal_certificate(destination, keys=_available(destination.sealed_certificate, keys)),
     )
 
 
 def _signed(
-    request: OutboundRequest, claim: Claim, schemes: Sequence[Scheme], *, key: SealKey | None, now: datetime
+    request: OutboundRequest, claim: Claim, schemes: Sequence[Scheme], *, keys: SealKeyRing | None, now: datetime
 ) -> OutboundRequest | Unreachable:
     """The final request with its signatures: last of all, since they cover what is sent."""
     from egress.signing.faults import NotSigned
@@ -248,9 +249,8 @@ def _signed(
         at=now,
     )
     try:
-        secrets = unseal_keys(
-            claim.destination.sealed_signing, destination_id=destination_id, keys=[] if key is None else [key]
-        )
+        sealed = claim.destination.sealed_signing
+        secrets = unseal_keys(sealed, destination_id=destination_id, keys=_available(sealed, keys))
         return replace(request, headers=signed_headers(unsigned, schemes, secrets=secrets))
     except NotSigned as error:
         return Unreachable(reason=f"{error}; nothing was sent", at=FailedStep.CREDENTIALS)
@@ -293,13 +293,15 @@ def _headers(claim: Claim, credentials: Headers) -> Headers:
     return merged(given, keyed, credentials)
 
 
-def _auth(destination: Destination, *, key: SealKey | None) -> Auth:
+def _auth(destination: Destination, *, keys: SealKeyRing | None) -> Auth:
     """Raises Unsealable."""
-    return unseal_auth(destination, keys=_available(destination.sealed_credentials, key))
+    return unseal_auth(destination, keys=_available(destination.sealed_credentials, keys))
 
 
-def _available(sealed: bytes | None, key: SealKey | None) -> list[SealKey]:
+def _available(sealed: bytes | None, keys: SealKeyRing | None) -> list[SealKey]:
     """The key, where one is needed. Raises Unsealable where it is not available then."""
-    if key is None and sealed is not None:
+    if sealed is None:
+        return []
+    if keys is None:
         raise Unsealable("the seal key is not available")
-    return [] if key is None else [key]
+    return keys.opening(sealed)

@@ -15,6 +15,7 @@ from domain.limits import USUAL_WORKERS
 from domain.values import value_class
 from egress.addresses import REMEMBERED, Guard
 from egress.client import Client
+from egress.seal_keys import SealKeyRing, SealKeys
 from egress.sealing import SealKey
 from flows.groups import WakeupGroups
 from flows.probes import Probes
@@ -33,7 +34,7 @@ _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16
 class Services:
     """The outside world of one process.
 
-    `load_seal_key` is called only at the first use of the key: most calls do not need it. `own_zone` returns the name
+    `load_seal_keys` is called only at the first use of a key: most calls do not need it. `own_zone` returns the name
     of the zone that this process runs in, None where it is not known. `chance` returns numbers in [0, 1), `randomness`
     that many random bytes; tests pass their own, as they do for `clock` (aware, UTC). `retention_days` is for how many
     days after their end deliveries are stored. `workers` is how many batches of
@@ -44,7 +45,7 @@ class Services:
     queue: WakeupQueue
     client: Client
     guard: Guard
-    load_seal_key: Callable[[], SealKey]
+    load_seal_keys: Callable[[], SealKeys]
     egress_addresses: tuple[EgressAddress, ...]
     own_zone: Callable[[], str | None]
     lease_seconds: int
@@ -59,9 +60,14 @@ class Services:
     workers: int = USUAL_WORKERS
 
     @cached_property
+    def seal_keys(self) -> SealKeyRing:
+        """The keys that credentials are opened with."""
+        return SealKeyRing(self.load_seal_keys, clock=self.clock)
+
+    @property
     def seal_key(self) -> SealKey:
-        """The key that credentials are sealed with. Raises SecretUnavailable."""
-        return self.load_seal_key()
+        """The key that credentials are sealed with from now on. Raises SecretUnavailable."""
+        return self.seal_keys.sealing
 
     @cached_property
     def egress_address(self) -> str | None:

@@ -59,7 +59,9 @@ def stored_schemes(destination: ManagedDestination, *, services: Services) -> Sc
     if destination.sealed_signing is None:
         return NO_SCHEMES
     secrets = unseal_keys(
-        destination.sealed_signing, destination_id=destination.destination_id, keys=[services.seal_key]
+        destination.sealed_signing,
+        destination_id=destination.destination_id,
+        keys=services.seal_keys.opening(destination.sealed_signing),
     )
     return SchemesWithKeys(schemes=destination.options.signing or (), secrets=secrets)
 

@@ -19,7 +19,7 @@ from domain.values import value_class
 from flows.accept import CALL_SECONDS
 from flows.audit import Act, Actor, note_act
 from flows.destinations import find
-from flows.prepare import BatchTokens, prepared, seal_key
+from flows.prepare import BatchTokens, prepared, seal_keys
 from flows.services import Services
 
 ANSWER_SECONDS = 1.0  # of the call's time are left to note and to answer it
@@ -117,9 +117,9 @@ def _token(destination: ManagedDestination, *, services: Services) -> StoredToke
 
 
 def _sent(claim: Claim, *, end_at: datetime, services: Services) -> Exchange:
-    key = seal_key([claim], services=services)
-    tokens = BatchTokens(key=key, services=services)
+    keys = seal_keys([claim], services=services)
+    tokens = BatchTokens(keys=keys, services=services)
     now = services.clock()
     within_seconds = (end_at - now).total_seconds()
-    request = prepared(claim, key=key, tokens=tokens, within_seconds=within_seconds, now=now)
+    request = prepared(claim, keys=keys, tokens=tokens, within_seconds=within_seconds, now=now)
     return request if isinstance(request, Exchange) else services.client.send_all([request])[0]

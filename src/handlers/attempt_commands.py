@@ -1,12 +1,14 @@
-"""What operators let the worker do, by IAM invoke only; it is here because this function can reach database and queue
-anyway.
+"""What operators let the worker do, by IAM invoke only; it is here because this function can reach database, queue and
+seal key anyway.
 
 {"action": "wake_overdue", "overdue_seconds": 600, "after": "...", "limit": 500}
 {"action": "redrive", "reason": "...", "limit": 1000}
 {"action": "delete_old", "destination_id": "...", "after": "..."}
+{"action": "rotate_seal_key"}
+{"action": "retire_seal_key"}
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, assert_never
 from uuid import UUID
 
@@ -46,7 +48,15 @@ class DeleteOld(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", 
     after: UUID | None = None
 
 
-Command = WakeOverdue | Redrive | DeleteOld
+class RotateSealKey(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="rotate_seal_key"):
+    """Begins to rotate the seal key, or goes on with it, as far as the time allows: run it again at `again_at`."""
+
+
+class RetireSealKey(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="retire_seal_key"):
+    """Ends a rotation of the seal key, once nothing is sealed with an earlier one any more."""
+
+
+Command = WakeOverdue | Redrive | DeleteOld | RotateSealKey | RetireSealKey
 
 
 def obey(event: dict[str, Any], *, seconds_left: float, request_id: str) -> dict[str, Any]:
@@ -59,6 +69,8 @@ def obey(event: dict[str, Any], *, seconds_left: float, request_id: str) -> dict
             return _redrive(command, seconds_left=seconds_left, request_id=request_id)
         case DeleteOld():
             return _delete(command, seconds_left=seconds_left)
+        case RotateSealKey() | RetireSealKey():
+            return _rotate(command, seconds_left=seconds_left, request_id=request_id)
         case _:
             assert_never(command)
 
@@ -110,3 +122,26 @@ def _redrive(command: Redrive, *, seconds_left: float, request_id: str) -> dict[
         seconds_left=seconds_left,
     )
     return {"moved": found.moved, "unreadable": found.unreadable, "is_all": found.is_all}
+
+
+def _rotate(command: RotateSealKey | RetireSealKey, *, seconds_left: float, request_id: str) -> dict[str, Any]:
+    from flows import rotate_seal_key as flow  # the other commands load nothing that seals
+
+    services, store, actor = wiring.attempt(), wiring.seal_key_store(), Actor(by=f"{OPERATOR}:{request_id}")
+    if isinstance(command, RetireSealKey):
+        rotated = flow.retire(store, actor=actor, services=services)
+    else:
+        rotated = flow.rotate(store, actor=actor, services=services, seconds_left=seconds_left)
+    return {
+        "step": rotated.step.value,
+        "key_ids": list(rotated.key_ids),
+        "resealed": rotated.resealed,
+        "left": rotated.left,
+        "unopened": list(map(str, rotated.unopened)),
+        "again_at": _moment(rotated.again_at),
+        "retire_at": _moment(rotated.retire_at),
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")

@@ -22,6 +22,7 @@ from runtime.settings import (
 )
 
 if TYPE_CHECKING:
+    from egress.seal_key_store import SealKeyStore
     from flows.allowlist import AllowlistSources
     from flows.audit import OperatorServices
     from flows.check_egress import EgressChecks
@@ -65,7 +66,7 @@ def allowlist_sources() -> "AllowlistSources":
     services = api()
     return AllowlistSources(
         checks=egress_checks(),
-        load_seal_key=lambda: services.seal_key,
+        seal_keys=services.seal_keys,
         ports=ApiSettings.from_environment().egress.allowed_ports,
     )
 
@@ -83,6 +84,14 @@ def dead_letters() -> "DeadLetters":
     from wakeups.sqs import DeadLetters
 
     return DeadLetters(AttemptSettings.from_environment().queue)
+
+
+@cache
+def seal_key_store() -> "SealKeyStore":
+    """For the operators' action of handlers/attempt.py."""
+    from egress.seal_key_store import SealKeyStore
+
+    return SealKeyStore(AttemptSettings.from_environment().seal_key)
 
 
 @cache
@@ -166,7 +175,7 @@ def _services(settings: ApiSettings | AttemptSettings) -> "Services":
     """Imports what only API and worker need, which have it loaded by now: a fifth of the others' cold start."""
     from egress.addresses import Guard
     from egress.client import Client
-    from egress.sealing import load_seal_key
+    from egress.seal_keys import load_seal_keys
     from flows.services import Services
     from wakeups.sqs import WakeupQueue
 
@@ -177,7 +186,7 @@ def _services(settings: ApiSettings | AttemptSettings) -> "Services":
         event_bus=_event_bus(settings.bus),
         client=Client(guard, ca_bundle=settings.egress.ca_bundle),
         guard=guard,
-        load_seal_key=partial(load_seal_key, settings.seal_key),
+        load_seal_keys=partial(load_seal_keys, settings.seal_key),
         egress_addresses=settings.egress.egress_addresses,
         own_zone=partial(zones.own_zone, settings.zones.egress_zone_ids),
         lease_seconds=settings.lease_seconds,

@@ -41,6 +41,8 @@ PUT_AWAY = {
     ("events:PutEvents", "arn:aws:events:us-east-1:555555555555:event-bus/orders"),
     ("s3:PutObject", "arn:aws:s3:::ledger/checkpoints/*"),
 }
+# When an operator rotates it. No other function may, and none may delete it or move the labels of its versions.
+ROTATE_KEY = {("secretsmanager:PutSecretValue", "SealKey")}
 GIVE_UP = {("sqs:SendMessage", "FailedInvocationQueue.Arn")}
 ANNOUNCEMENT = "arn:aws:ssm:us-east-1:555555555555:parameterAllowlistAnnouncement"
 RESULTS = {zone: f"arn:aws:ssm:us-east-1:555555555555:parameterCheckEgress{zone}.Result" for zone in "AB"}
@@ -55,7 +57,7 @@ EMPTY_GROUP = {(f"ec2:RevokeSecurityGroup{way}", DEFAULT_GROUP) for way in ("Egr
 # Beyond its own log group, its own database user and its network interfaces.
 MORE_RIGHTS = {
     "ApiFunction": SEND | READ_KEY | {("ssm:GetParameters", result) for result in (*RESULTS_BY_NAME, ANNOUNCEMENT)},
-    "AttemptFunction": SEND | RECEIVE | REDRIVE | READ_KEY,
+    "AttemptFunction": SEND | RECEIVE | REDRIVE | READ_KEY | ROTATE_KEY,
     "CheckEgressA.Function": GIVE_UP
     | {(f"ssm:{action}", RESULTS["A"]) for action in ("GetParameters", "PutParameter")},
     "CheckEgressB.Function": GIVE_UP

@@ -104,7 +104,13 @@ STATEMENTS: Mapping[str, set[Statement]] = {
         )
     },
     "Endpoints.SecretsManagerEndpoint": {
-        _allow("secretsmanager:GetSecretValue", on=f"arn:aws:secretsmanager:{_ACCOUNT}:secret:*", by="*", when=_OURS)
+        _allow(
+            "secretsmanager:GetSecretValue",
+            "secretsmanager:PutSecretValue",
+            on=f"arn:aws:secretsmanager:{_ACCOUNT}:secret:*",
+            by="*",
+            when=_OURS,
+        )
     },
     "Endpoints.EventsEndpoint": {
         _allow("events:PutEvents", on=f"arn:aws:events:{_ACCOUNT}:event-bus/orders", by="*", when=_OURS)

@@ -140,6 +140,14 @@ BROKEN: dict[Rule, list[Change]] = {
         resource(APPLICATION, "ApiRole", "sqs:SendMessage", "sqs:*"),
         resource(APPLICATION, "ApiRole", "Resource: !GetAtt WakeupQueue.Arn", "Resource: '*'"),
         resource(APPLICATION, "AttemptRole", "'sqs:DeleteMessage', ", ""),
+        resource(APPLICATION, "AttemptRole", ", 'secretsmanager:PutSecretValue'", ""),
+        resource(APPLICATION, "AttemptRole", "'secretsmanager:PutSecretValue'", "'secretsmanager:*'"),
+        resource(
+            APPLICATION,
+            "ApiRole",
+            "Action: secretsmanager:GetSecretValue",
+            "Action: ['secretsmanager:GetSecretValue', 'secretsmanager:PutSecretValue']",
+        ),
         resource(APPLICATION, "AuthorizeRole", "/sallyport_authorizer", "/*"),
         resource(
             APPLICATION, "AdminRole", "- !Ref NetworkInterfacePolicy", "- arn:aws:iam::aws:policy/AdministratorAccess"

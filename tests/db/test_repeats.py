@@ -29,6 +29,7 @@ from db import (
     payloads,
     proposals,
     retention,
+    sealed_values,
     seals,
     sightings,
     tallies,
@@ -1240,6 +1241,72 @@ def _find_proposal(database: Database) -> object:
     return proposals.find(database, PROPOSAL_ID, tenant_id=TENANT, now=NOW)
 
 
+OLD_KEY, NEW_KEY = b"\x01oldk", b"\x01newk"  # how a value begins that they sealed
+SEALED_WITH_OLD_KEY = replace(MANAGED, auth_type=AuthType.BEARER, sealed_credentials=OLD_KEY + b"credentials")
+
+
+def reseals(database: Database) -> object:
+    return sealed_values.reseal_destination(
+        database,
+        PARTNER,
+        before=sealed_values.SealedDestination(credentials=OLD_KEY + b"credentials", certificate=None, signing=None),
+        sealed=sealed_values.SealedDestination(credentials=NEW_KEY + b"credentials", certificate=None, signing=None),
+        bases=(b"basis", b"new basis"),
+    )
+
+
+def reseals_token(database: Database) -> object:
+    return sealed_values.reseal_token(database, PARTNER, before=b"sealed", sealed=NEW_KEY + b"token")
+
+
+def reseals_proposal(database: Database) -> object:
+    return sealed_values.reseal_proposal(database, PROPOSAL_ID, before=b"sealed", sealed=NEW_KEY + b"call")
+
+
+SEALED = (
+    *READY,
+    changes(SEALED_WITH_OLD_KEY),
+    takes(),
+    stores_token(),
+    proposes(),
+)
+SEALED_CASES = [
+    Case(
+        statement="sealed_values.reseal_destination",
+        before=SEALED,
+        runs=reseals,
+        meanwhile={
+            "a change": changes(replace(SEALED_WITH_OLD_KEY, sealed_credentials=b"another", version=3)),
+            "a token": both(takes(OTHER_RENEWAL, instead_of=RENEWAL), stores_token(OTHER_RENEWAL)),
+        },
+    ),
+    Case(
+        statement="sealed_values.reseal_token",
+        before=SEALED,
+        runs=reseals_token,
+        meanwhile={"another": both(takes(OTHER_RENEWAL, instead_of=RENEWAL), stores_token(OTHER_RENEWAL))},
+    ),
+    Case(
+        statement="sealed_values.reseal_proposal",
+        before=SEALED,
+        runs=reseals_proposal,
+        meanwhile={"it is approved": approves(), "it is rejected": rejects()},
+    ),
+    *(
+        Case(statement=f"sealed_values.{name}", before=SEALED, runs=runs, meanwhile={"it is resealed": reseals})
+        for name, runs in (
+            ("count", lambda database: sealed_values.count(database, [b"oldk"])),
+            (
+                "destinations",
+                lambda database: [
+                    found.destination_id for found in sealed_values.destinations(database, [b"oldk"], after=None)
+                ],
+            ),
+            ("tokens", lambda database: sealed_values.tokens(database, [b"eale"], after=None)),
+            ("proposals", lambda database: sealed_values.proposals(database, [b"eale"], after=None)),
+        )
+    ),
+]
 PROPOSED = (*TENANCY, proposes())
 PROPOSAL_CASES = [
     Case(
@@ -1391,7 +1458,7 @@ QUESTION_CASES = [
         ],
     ),
 ]
-CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES + QUESTION_CASES
+CASES += FLOW_CASES + CONTROL_CASES + JOB_CASES + PROPOSAL_CASES + QUESTION_CASES + SEALED_CASES
 WRITING = writing(Path(__file__).parents[2])
 
 

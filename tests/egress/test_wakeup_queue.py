@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from domain.errors import QueueUnavailable, SecretUnavailable
 from domain.ids import DeliveryId
 from domain.wakeups import Wakeup
-from egress.sealing import SealKey, load_seal_key
+from egress.seal_keys import SealKeys, load_seal_keys
 from runtime.settings import QueueSettings, SealKeySettings, SettingsError
 from tests.egress.servers import Line, Partner
 from wakeups.sqs import WakeupQueue, decode
@@ -146,17 +146,17 @@ def test_each_is_held_back_until_it_is_due_or_for_the_longest_hop(partner: Start
 def test_the_seal_key_is_read_from_secrets_manager(aws: str) -> None:
     client = boto3.client("secretsmanager", endpoint_url=aws)
     arn = client.create_secret(Name="seal-key", SecretString=SECRET_TEXT)["ARN"]
-    key = load_seal_key(SealKeySettings(seal_key_secret_arn=arn), endpoint_url=aws)
-    assert key == SealKey.derived_from(SECRET_TEXT)
+    keys = load_seal_keys(SealKeySettings(seal_key_secret_arn=arn), endpoint_url=aws)
+    assert keys == SealKeys(texts=(SECRET_TEXT,))
 
 
 def test_a_missing_secret_is_unavailable(aws: str) -> None:
     with pytest.raises(SecretUnavailable, match="ResourceNotFoundException"):
-        load_seal_key(SealKeySettings(seal_key_secret_arn="arn:aws:secretsmanager:x:1:secret:gone"), endpoint_url=aws)
+        load_seal_keys(SealKeySettings(seal_key_secret_arn="arn:aws:secretsmanager:x:1:secret:gone"), endpoint_url=aws)
 
 
 def test_a_secret_that_is_no_text_is_refused(aws: str) -> None:
     client = boto3.client("secretsmanager", endpoint_url=aws)
     arn = client.create_secret(Name="binary", SecretBinary=b"x" * 64)["ARN"]
     with pytest.raises(SettingsError, match="SEAL_KEY_SECRET_ARN"):
-        load_seal_key(SealKeySettings(seal_key_secret_arn=arn), endpoint_url=aws)
+        load_seal_keys(SealKeySettings(seal_key_secret_arn=arn), endpoint_url=aws)

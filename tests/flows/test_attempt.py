@@ -19,6 +19,7 @@ from domain.errors import DatabaseUnavailable, QueueUnavailable, SecretUnavailab
 from domain.ids import DeliveryId
 from domain.wakeups import MISS_DELAYS_SECONDS, ROW_COMES_WITHIN_SECONDS, Wakeup
 from egress.credentials import seal_auth
+from egress.seal_keys import SealKeys
 from egress.sealing import SealKey
 from flows.accept import accept
 from flows.attempt import SETTLE_SECONDS, attempt_due, make_attempts
@@ -735,11 +736,11 @@ def test_an_unavailable_seal_key_is_fetched_once_per_batch_and_delays_no_other_d
         create_delivery(gateway, destination=destination)
     asked: list[int] = []
 
-    def load() -> SealKey:
+    def load() -> SealKeys:
         asked.append(1)
         raise SecretUnavailable("Secrets Manager: timed out", retry_after_seconds=5)
 
-    attempt_due(gateway.queue.take(), services=replace(gateway.services, load_seal_key=load))
+    attempt_due(gateway.queue.take(), services=replace(gateway.services, load_seal_keys=load))
     assert len(asked) == 1
     states = {
         row["name"]: row["state"]

@@ -26,7 +26,7 @@ from domain.wakeups import Wakeup
 from egress import client as egress_client
 from egress.client import EarlyResults
 from egress.credentials import seal_auth
-from egress.sealing import SealKey
+from egress.seal_keys import SealKeys
 from egress.transfer import Run
 from flows import attempt, audit, beside, early_recording, jobs, judge, prepare, services, settle
 from flows.accept import accept
@@ -617,11 +617,11 @@ def test_a_seal_key_that_cannot_be_read_leaves_the_others_to_be_sent(
     gateway.destination(partner(answers(200)).url(), name="plain")
     accept(gateway.new(destination="plain", path="/plain"), wait_seconds=None, services=gateway.services)
 
-    def load() -> SealKey:
+    def load() -> SealKeys:
         raise OverflowError
 
     told = told_errors(monkeypatch)
-    attempt.attempt_due(gateway.queue.take(), services=replace(gateway.services, load_seal_key=load))
+    attempt.attempt_due(gateway.queue.take(), services=replace(gateway.services, load_seal_keys=load))
     unsent = ("unreachable", "pending")
     assert outcomes(gateway) == {"/first": unsent, ODD: unsent, "/last": unsent, "/plain": ("answered", "delivered")}
     assert "seal key" in {line.get("step") for line in told}

@@ -634,7 +634,7 @@ def test_another_client_secret_or_certificate_makes_another_token(gateway: Gatew
             tls=None,
             owner="",
             timeouts=destination.timeouts,
-            key=cast(Any, None),
+            keys=cast(Any, None),
         ).basis
 
     bases = {

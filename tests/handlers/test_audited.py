@@ -27,7 +27,7 @@ from tests.support.wires import Wire
 
 SIGNING = [{"type": "standard_webhooks"}]
 # Those that are done outside the database: an entry can only follow them.
-OUTSIDE = {"flows/redrive.py", "flows/verify_destination.py"}
+OUTSIDE = {"flows/redrive.py", "flows/rotate_seal_key.py", "flows/verify_destination.py"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from domain.errors import WrongState
 from handlers import admin, api, attempt, authorize, check_egress, migrate, network
 from runtime.observability import metrics
 from tests.egress.servers import Partner, Script
@@ -18,6 +19,7 @@ type StartPartner = Callable[[Script], Partner]
 
 KNOWN = {"admin", "api-get", "api-post-delivery", "attempt", "attempt-wake-overdue"}
 KNOWN |= {"admin-create-tenant", "admin-list-tenants", "admin-verify-audit", "attempt-delete-old", "attempt-redrive"}
+KNOWN |= {"attempt-rotate-seal-key", "attempt-retire-seal-key"}
 KNOWN |= {"admin-set-approvals", "authorize", "check_egress", "migrate", "network"}
 
 
@@ -67,6 +69,13 @@ def test_admin_of_approvals(functions: Functions, event: Read) -> None:
 def test_attempt_redrive(functions: Functions, event: Read) -> None:
     functions.queue.dead_letters()
     assert attempt.handler(event("attempt-redrive"), Context()) == {"moved": 0, "unreadable": 0, "is_all": True}
+
+
+def test_attempt_rotate_seal_key(functions: Functions, event: Read) -> None:
+    begun = attempt.handler(event("attempt-rotate-seal-key"), Context())
+    assert (begun["step"], len(begun["key_ids"]), begun["left"]) == ("announced", 2, 0)
+    with pytest.raises(WrongState, match="possible is rotate_seal_key"):
+        attempt.handler(event("attempt-retire-seal-key"), Context())
 
 
 def test_api_get(functions: Functions, event: Read) -> None:

@@ -224,7 +224,7 @@ def test_a_destination_without_signing_asks_for_no_key_and_signs_nothing(
 ) -> None:
     server = partner(answers())
     assert api.destination(server.url())["signing"] == []
-    monkeypatch.setattr("flows.prepare._seal_key", _must_not_be_called)
+    monkeypatch.setattr("flows.prepare._seal_keys", _must_not_be_called)
     api.create_delivery(("Prefer", "wait=5"))
     assert {name.lower() for name, _ in received(server)[0]} == {
         "content-length",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from egress.sealing import SealKey, load_seal_key
+from egress.seal_keys import SealKeys, load_seal_keys
 from local.errors import Advice, LocalError
 from local.seal_key import generated, make_seal_key
 from local.template import SecretTemplate, Template
@@ -20,9 +20,9 @@ def told() -> list[str]:
     return []
 
 
-def made(path: Path, told: list[str], template: SecretTemplate = TEXT) -> SealKey:
+def made(path: Path, told: list[str], template: SecretTemplate = TEXT) -> SealKeys:
     make_seal_key(path, template, report=told.append)
-    return load_seal_key(SealKeySettings(seal_key_file=str(path)))
+    return load_seal_keys(SealKeySettings(seal_key_file=str(path)))
 
 
 def test_the_templates_secret_is_the_local_one(repository: Path) -> None:

@@ -27,7 +27,7 @@ from domain.scopes import ALL_SCOPES
 from domain.wakeups import Wakeup
 from egress.addresses import Guard
 from egress.client import Client
-from egress.sealing import SealKey
+from egress.seal_keys import SealKeys
 from flows.services import Services
 from flows.tokens import WantedToken, issue
 from local.wire import statements_of
@@ -231,7 +231,7 @@ def make_gateway(
         "queue": WakeupQueue(QueueSettings(wakeup_queue_url=queue.url, sqs_endpoint_url=queue.endpoint_url)),
         "client": Client(guard),
         "guard": guard,
-        "load_seal_key": lambda: SealKey.derived_from("a key for tests, long enough to be one"),
+        "load_seal_keys": lambda: SealKeys(texts=("a key for tests, long enough to be one",)),
         "egress_addresses": (EgressAddress(availability_zone="a", address=FIXED_ADDRESS),),
         "own_zone": lambda: None,
         "lease_seconds": 40,

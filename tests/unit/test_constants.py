@@ -43,6 +43,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "db/retention.py": {
         "PAGE": 500,
     },
+    "db/sealed_values.py": {
+        "ROWS_OF_A_PAGE": 100,
+    },
     "db/migrations/__init__.py": {
         "LOCK_WAIT_SECONDS": 3,
         "LOCK_TRIES": 10,
@@ -246,8 +249,20 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_TAG_BYTES": 16,
         "_HEAD_BYTES": 17,
         "_LEAST_SECRET_CHARACTERS": 32,
+    },
+    "egress/seal_key_store.py": {
+        "TEXT_CHARACTERS": 64,
+        "_WRITE_SECONDS": 5.0,
+        "_RETRY_AFTER_SECONDS": 5,
+    },
+    "egress/seal_keys.py": {
+        "FRESH_SECONDS": 60.0,
+        "STALE_SECONDS": 1800.0,
+        "AGAIN_SECONDS": 30.0,
+        "MOST_KEYS": 5,
         "_SECRET_SECONDS": 5.0,
         "_RETRY_AFTER_SECONDS": 5,
+        "_SEED_BYTES": 32,
     },
     "egress/signing/keys.py": {
         "NEW_RSA_BITS": 3072,
@@ -404,6 +419,13 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "flows/beside.py": {"FIRST_SHARE": 0.25},
     "flows/overdue_look.py": {"LOOK_SECONDS": 900.0, "LOOKS": 4, "OVERDUE_SECONDS": 1800.0},
+    "flows/rotate_seal_key.py": {
+        "ANNOUNCED_SECONDS": 60.0,
+        "RETIRED_AFTER_SECONDS": 3600.0,
+        "STEP_SECONDS": 15.0,
+        "MOST_SHOWN": 20,
+        "_TRIES": 5,
+    },
     "flows/retention.py": {
         "WALK_SECONDS": 86_400.0,
         "LOOK_SECONDS": 600.0,

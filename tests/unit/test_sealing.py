@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from domain.auth import AuthType
 from domain.errors import Unsealable
 from domain.ids import DestinationId
-from egress.sealing import SealKey, load_seal_key, seal, unseal
+from egress.seal_keys import SealKeys, load_seal_keys
+from egress.sealing import SealKey, seal, unseal
 from runtime.settings import SealKeySettings, SettingsError
 
 KEY = SealKey(bytes(range(32)))
@@ -61,7 +62,7 @@ def test_a_private_key_file_is_taken(tmp_path: Path) -> None:
     file = tmp_path / "seal.key"
     file.write_text(f"{SECRET_TEXT}\n")
     file.chmod(0o600)
-    assert load_seal_key(SealKeySettings(seal_key_file=str(file))) == SealKey.derived_from(SECRET_TEXT)
+    assert load_seal_keys(SealKeySettings(seal_key_file=str(file))) == SealKeys(texts=(SECRET_TEXT,))
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o400, 0o700])
@@ -70,7 +71,7 @@ def test_a_key_file_of_another_mode_is_refused(tmp_path: Path, mode: int) -> Non
     file.write_text(SECRET_TEXT)
     file.chmod(mode)
     with pytest.raises(SettingsError, match="SEAL_KEY_FILE must be of mode 0600") as caught:
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(file)))
     assert SECRET_TEXT not in str(caught.value)
 
 
@@ -80,17 +81,17 @@ def test_a_key_file_of_someone_else_is_refused(tmp_path: Path, monkeypatch: pyte
     file.chmod(0o600)
     monkeypatch.setattr("os.geteuid", lambda: file.stat().st_uid + 1)
     with pytest.raises(SettingsError, match="owned by us"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(file)))
 
 
 def test_a_key_file_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> None:
     file = tmp_path / "seal.key"
     with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(file)))
     file.write_bytes(b"\xff" * 40)
     file.chmod(0o600)
     with pytest.raises(SettingsError, match="SEAL_KEY_FILE cannot be read"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(file)))
 
 
 def test_a_key_file_with_too_little_in_it_is_refused(tmp_path: Path) -> None:
@@ -98,9 +99,9 @@ def test_a_key_file_with_too_little_in_it_is_refused(tmp_path: Path) -> None:
     file.write_text("short")
     file.chmod(0o600)
     with pytest.raises(SettingsError, match=r"SEAL_KEY_FILE: .*32 characters"):
-        load_seal_key(SealKeySettings(seal_key_file=str(file)))
+        load_seal_keys(SealKeySettings(seal_key_file=str(file)))
 
 
 def test_a_key_must_be_set_somewhere() -> None:
     with pytest.raises(SettingsError, match="SEAL_KEY_SECRET_ARN must be set"):
-        load_seal_key(SealKeySettings())
+        load_seal_keys(SealKeySettings())
