@@ -39,7 +39,7 @@ def test_every_claim_is_shown_or_said_to_be_open() -> None:
     ("old", "new"),
     [
         ('"test_a_revoked_token_is_unauthorized"', '"test_a_revoked_token_is_no_more"'),
-        ("| not yet |", "| soon |"),
+        ("| yours to accept |", "| soon |"),
         ("| V8 authorization |", "| V8 | authorization |"),
     ],
 )
