@@ -82,7 +82,7 @@ FOUND_BY = {
     "absence is not asked for once more": 19,
     "what an idle partner says is believed": 19,
     "silence is absence": 19,
-    "a question counts as a send": 19,
+    "a question counts as a send": 45,
     "a question takes one of the attempts": 19,
     "two ask at once": 22,
     "what is sent again has another key": 2,
