@@ -57,6 +57,7 @@ UNUSED_PARTS = frozenset(
         "parameters",
         "parser",  # only where pydantic is loaded
         "streaming",
+        "validation",
     )
 )
 UNUSED_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
