@@ -236,6 +236,7 @@ ROWS: dict[str, dict[str, object]] = {
         "changed": 0,
         "skipped": 0,
         "finished_at": None,
+        "move_id": None,
     },
     "proposal": {
         "proposal_id": UUID(int=22),
@@ -748,6 +749,7 @@ MAY_BE_EMPTY = {
     *(("delivery", name) for name in ("payload", "redacts", "responses_expired")),
     *(("retention_walk", name) for name in ("destination_id", "behind", "taken_by")),
     *(("job", name) for name in ("destination_id", "outcome", "status_class", "step_id", "finished_at")),
+    ("job", "move_id"),
     *(("proposal", name) for name in ("sealed_request", "decided_at", "decided_by")),
 }
 NEVER_EMPTY = [(table, name) for table, row in ROWS.items() for name in row if (table, name) not in MAY_BE_EMPTY]

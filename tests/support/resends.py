@@ -11,4 +11,4 @@ attempt: Callable[[Any, Any], Any] = shifted.attempt
 from flows import prepare  # noqa: E402 - the handler imports it with the clock in place
 
 _rightly = prepare._prepared
-prepare._prepared = lambda claim, **rest: _rightly(replace(claim, lapsed=False), **rest)
+prepare._prepared = lambda claim, *rest: _rightly(replace(claim, lapsed=False), *rest)

@@ -48,6 +48,17 @@ def test_an_answer_that_cannot_be_returned_is_withheld(user: Consumer, key: str)
     assert (huge.status, kind_of(huge), huge.headers["sallyport-outcome"]) == (502, "response-too-large", "withheld")
 
 
+def test_a_repeat_of_what_was_resolved_is_told_so(user: Consumer, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    lost = user.call("POST", "/v1/via/partner/hang-up", headers=headers)
+    assert (lost.status, kind_of(lost)) == (504, "outcome-unknown")
+    delivery_id = lost.headers["sallyport-delivery-id"]
+    assert user.call("POST", f"/v1/deliveries/{delivery_id}/resolve", body={"as": "delivered"}).status == 200
+    again = user.call("POST", "/v1/via/partner/hang-up", headers=headers)
+    assert (again.status, kind_of(again), again.json["state"]) == (409, "settled", "delivered")
+    assert user.delivery(delivery_id)["attempts_made"] == 1
+
+
 def test_a_request_that_cannot_go_out_is_refused(user: Consumer) -> None:
     refused = user.call("HEAD", "/v1/via/partner/orders", body=b"a HEAD request carries none")
     assert (refused.status, refused.headers["sallyport-outcome"]) == (502, "refused")
