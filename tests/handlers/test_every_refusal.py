@@ -60,6 +60,7 @@ NEEDS_MORE = {
     "flows/control.py _refusal PayloadGone": "test_expunge.py::test_what_is_expunged_between_the_look_and_the_decision",
     "flows/destinations.py _signed": "test_signing.py::test_keys_that_cannot_be_opened_can_all_be_given_again",
     "flows/rotate.py _stored": "test_signing.py::test_keys_that_cannot_be_opened_cannot_be_rotated",
+    "flows/rotate_seal_key.py retire": "test_rotate_seal_key.py::test_what_is_not_over_is_not_retired",
     "handlers/migrate.py handler": "test_migrate.py::test_an_event_of_unknown_origin_migrates_nothing",
     "handlers/migrate.py _done": "test_migrate.py::test_an_event_that_is_not_understood_is_a_failure_with_a_reason",
     "handlers/migrate.py _latest": "test_migrate.py::test_an_event_that_is_not_understood_is_a_failure_with_a_reason",
@@ -457,6 +458,11 @@ def approvals(w: World) -> None:
     refused = other.call("POST", f"/v1/proposals/{first}/reject")
     only(refused, "wrong-state", other.call("POST", f"/v1/proposals/{second}/reject"))
     admin.handler({"action": "set_approvals", "tenant": "acme", "above": None}, Context())
+
+
+@case
+def files_of_the_console(w: World) -> None:
+    only(w.api.get("/console/1/none.js"), "not-found", w.api.get("/console/1/app.js"))
 
 
 @case

@@ -317,6 +317,11 @@ def received(*rules: Members, **members: Any) -> Members:
 
 RECONCILE: list[tuple[str, Members, Members]] = [
     ("/reconcile", asks(received=[]), asks(received=[], absent=[ABSENT])),
+    (
+        "/reconcile",
+        received(*[rule(200, condition("/state", *["x" * 1000] * 50))] * 2),
+        received(rule(200, condition("/state", *["x" * 1000] * 50))),
+    ),
     ("/reconcile/path", asks(path="payments/{delivery_id}"), asks(path="/payments/{delivery_id}")),
     ("/reconcile/path", asks(path="/../{idempotency_key}"), asks(path="/..{idempotency_key}")),
     ("/reconcile/path", asks(path="/a/%2e%2e/{idempotency_key}"), asks(path="/a/%2e%2ea/{idempotency_key}")),

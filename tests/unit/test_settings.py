@@ -118,5 +118,7 @@ def test_credentials_are_not_shown() -> None:
 
 def test_no_settings_show_their_values() -> None:
     found = ApiSettings.from_environment(LEAST | {"DATABASE_URL": "postgresql://app:s3cret@db/x"})
-    assert repr(found) == "ApiSettings(database, queue, egress, zones, seal_key, checks, lease_seconds, retention_days)"
+    assert repr(found) == (
+        "ApiSettings(database, queue, bus, egress, zones, seal_key, checks, lease_seconds, retention_days)"
+    )
     assert "s3cret" not in repr(found.database)
