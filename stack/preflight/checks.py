@@ -21,6 +21,7 @@ from stack.stack_states import Readiness, in_words, state_of
 
 BUNDLE = Path(__file__).parents[2] / "src/certs/rds-global-bundle.pem"
 RDS_ROLE = "AWSServiceRoleForRDS"
+_OLD_LOCATIONS = {None: "us-east-1", "EU": "eu-west-1"}  # S3's names for the Regions that it had first
 STACK_NAME_MAX = 80 - len("-wakeups")  # the queue is named after the stack, and SQS takes 80 characters
 GENERATED_PREFIX = 24  # of a stack's name CloudFormation puts at least so many characters into the name of a role
 QUEUE_NAME_SECONDS = 60  # SQS, CreateQueue
@@ -516,6 +517,31 @@ def _layer(question: Question) -> Iterator[PreflightFinding]:
     yield from _given(question, "OpenTelemetryLayerArn", "OpenTelemetry layer", fault)
 
 
+def _event_bus(question: Question) -> Iterator[PreflightFinding]:
+    def fault(name: str) -> str:
+        question.reader.ask("events", "describe_event_bus", Name=name)
+        return ""
+
+    yield from _given(question, "EventBusName", "event bus", fault)
+
+
+def _audit_bucket(question: Question) -> Iterator[PreflightFinding]:
+    """Without Object Lock whoever may delete objects could take a checkpoint away."""
+
+    def fault(name: str) -> str:
+        located = question.reader.ask("s3", "get_bucket_location", Bucket=name).get("LocationConstraint")
+        region = _OLD_LOCATIONS.get(located, located)
+        if region != question.reader.region:
+            return f"is in {region}, not in {question.reader.region}"
+        try:
+            question.reader.ask("s3", "get_object_lock_configuration", Bucket=name)
+        except NotThere:
+            return "has no Object Lock"
+        return ""
+
+    yield from _given(question, "AuditBucketName", "bucket for checkpoints", fault)
+
+
 # ---- What is there already
 
 
@@ -591,6 +617,8 @@ LOOKS: Mapping[str, AccountCheck] = {
     "encryption key": _encryption_key,
     "certificate of the domain": _certificate,
     "OpenTelemetry layer": _layer,
+    "event bus": _event_bus,
+    "bucket for checkpoints": _audit_bucket,
     "addresses of an earlier stack": _left_addresses,
     "customer gateway": _customer_gateway,
 }

@@ -22,6 +22,7 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("ec2", "describe_subnets"): "ec2:DescribeSubnets",
     ("ec2", "describe_vpc_endpoint_services"): "ec2:DescribeVpcEndpointServices",
     ("ec2", "describe_vpcs"): "ec2:DescribeVpcs",
+    ("events", "describe_event_bus"): "events:DescribeEventBus",
     ("iam", "get_role"): "iam:GetRole",
     ("kms", "describe_key"): "kms:DescribeKey",
     ("kms", "get_key_policy"): "kms:GetKeyPolicy",
@@ -30,6 +31,8 @@ CALLS: Mapping[tuple[str, str], str] = {
     ("rds", "describe_db_cluster_snapshots"): "rds:DescribeDBClusterSnapshots",
     ("rds", "describe_db_clusters"): "rds:DescribeDBClusters",
     ("rds", "describe_orderable_db_instance_options"): "rds:DescribeOrderableDBInstanceOptions",
+    ("s3", "get_bucket_location"): "s3:GetBucketLocation",
+    ("s3", "get_object_lock_configuration"): "s3:GetBucketObjectLockConfiguration",
     ("service-quotas", "get_service_quota"): "servicequotas:GetServiceQuota",
 }
 

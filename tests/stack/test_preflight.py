@@ -76,6 +76,8 @@ DOMAIN = {
     "DomainName": "sallyport.example.com",
     "CertificateArn": f"arn:aws:acm:{REGION}:123456789012:certificate/12345678-1234-1234-1234-123456789012",
 }
+BUS = {"EventBusName": "orders"}
+BUCKET = {"AuditBucketName": "audit-555555555555"}
 TRACED = {"Tracing": "otel", "OpenTelemetryLayerArn": LAYER}
 GIVEN = {"EgressAllocationIds": "eipalloc-0a1b2c3d4e5f60718"}
 
@@ -154,6 +156,9 @@ FINE: Mapping[str, Answer] = {
     "get_key_policy": key_policy(f"logs.{REGION}.amazonaws.com"),
     "describe_certificate": certificate(),
     "get_layer_version_by_arn": {"CompatibleArchitectures": ["arm64"]},
+    "describe_event_bus": {"Name": "orders"},
+    "get_bucket_location": {"LocationConstraint": REGION},
+    "get_object_lock_configuration": {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}},
 }
 
 
@@ -207,6 +212,7 @@ def test_each_look_is_taken_in_a_table_and_none_is_silent(topology: str) -> None
         "Aurora PostgreSQL",
         "snapshot of the database",
         *("given addresses", "encryption key", "certificate of the domain", "OpenTelemetry layer"),
+        *("event bus", "bucket for checkpoints"),
     }
     assert [subject for subject in LOOKS if subject not in looked and subject not in silent] == []
     assert all(call in CALLS for call in session.asked)
@@ -370,6 +376,23 @@ def test_what_is_missing_is_found_with_what_to_do(
             {"get_layer_version_by_arn": {"CompatibleArchitectures": ["x86_64"]}},
             TRACED,
             "is for x86_64, not for arm64",
+        ),
+        ("event bus", {}, BUS, ""),
+        ("event bus", {"describe_event_bus": "ResourceNotFoundException"}, BUS, "does not exist"),
+        ("checkpoints", {}, BUCKET, ""),
+        ("checkpoints", {"get_bucket_location": "NoSuchBucket"}, BUCKET, "does not exist"),
+        ("checkpoints", {"get_bucket_location": {}}, BUCKET, f"is in us-east-1, not in {REGION}"),
+        (
+            "checkpoints",
+            {"get_bucket_location": {"LocationConstraint": "EU"}},
+            BUCKET,
+            f"is in eu-west-1, not in {REGION}",
+        ),
+        (
+            "checkpoints",
+            {"get_object_lock_configuration": "ObjectLockConfigurationNotFoundError"},
+            BUCKET,
+            "has no Object Lock",
         ),
     ],
 )
@@ -597,6 +620,27 @@ def test_moto_is_looked_at_as_an_account() -> None:
     assert looked["concurrency of Lambda"].verdict is PreflightVerdict.UNKNOWN  # moto has no such call
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_bus_and_a_bucket_in_moto_are_found(locked: bool) -> None:
+    with mocked_aws():
+        session = boto3.Session()
+        assert [only(session, "event bus", **BUS).verdict, only(session, "checkpoints", **BUCKET).verdict] == [
+            PreflightVerdict.STOP,
+            PreflightVerdict.STOP,
+        ]
+        session.client("events", region_name=REGION).create_event_bus(Name=BUS["EventBusName"])
+        session.client("s3", region_name=REGION).create_bucket(
+            Bucket=BUCKET["AuditBucketName"],
+            CreateBucketConfiguration={"LocationConstraint": REGION},
+            ObjectLockEnabledForBucket=locked,
+        )
+        assert only(session, "event bus", **BUS).verdict is PreflightVerdict.FINE
+        lock = only(session, "checkpoints", **BUCKET)
+        assert (lock.verdict, "no Object Lock" in lock.found) == (
+            (PreflightVerdict.FINE, False) if locked else (PreflightVerdict.STOP, True)
+        )
+
+
 # ---- What may not be looked at, and what is created
 
 
@@ -682,7 +726,7 @@ def test_every_call_that_is_listed_is_made() -> None:
     session = Recorded()
     for topology in ("public-private", "on-premises"):
         list(findings(question_of(session, Topology=topology, DatabaseSnapshotArn=SNAPSHOT)))
-    list(findings(question_of(session, KmsKeyArn=KEY, **DOMAIN, **TRACED)))
+    list(findings(question_of(session, KmsKeyArn=KEY, **DOMAIN, **TRACED, **BUS, **BUCKET)))
     update = question_of(session)
     list(findings(replace(update, current=update.rendered)))
     assert set(session.asked) == CALLS.keys()
