@@ -51,6 +51,11 @@ token: $(RUN_READY) ## another token for the stack that `make run` runs, with al
 #? TENANT=acme for another tenant, SCOPES=read,send for some scopes
 	@$(PROGRAM) local token $(options)
 
+.PHONY: admin
+admin: $(RUN_READY) ## what operators do, on the stack that `make run` runs; without EVENT, the list of it
+#? EVENT=JSON to do one of them, or a file of it such as events/attempt-redrive.json
+	@$(PROGRAM) local admin $(options)
+
 .PHONY: run-clean
 run-clean: $(RUN_READY) ## delete what `make run` stores: database, seal key, token, logs
 	@$(PROGRAM) local clean

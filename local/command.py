@@ -1,7 +1,8 @@
-"""The command line behind `make run`, `make token` and `make run-clean`: python -m local run | token | clean."""
+"""The command line behind `make run`, `make token`, `make admin` and `make run-clean`: python -m local NAME."""
 
 import argparse
 import contextlib
+import json
 import logging
 import select
 import sys
@@ -13,6 +14,7 @@ from typing import TextIO
 from local.demonstration import SCOPES, TENANT, lines_to_paste, make_destination, working_token
 from local.errors import Advice, LocalError
 from local.functions import REPOSITORY
+from local.operators import act, actions, event_in
 from local.stack import Stack, StackConfiguration, clean
 from local.stopping import stoppable
 from local.tokens import issue
@@ -80,7 +82,15 @@ def run(options: argparse.Namespace) -> None:
         _watch(stack)
 
 
-_COMMANDS = {"run": run, "clean": _clean, "token": _token}
+def _admin(options: argparse.Namespace) -> None:
+    """Without an event, which there are."""
+    if options.event:
+        _say(json.dumps(act(options.directory, event_in(options.event)), indent=2, ensure_ascii=False))
+    else:
+        _say("\n\n".join(f"{event}\n    {what}" for event, what in actions()))
+
+
+_COMMANDS = {"run": run, "clean": _clean, "token": _token, "admin": _admin}
 
 
 def _watch(stack: Stack) -> None:
@@ -139,11 +149,12 @@ def _say(text: str, *, to_error: bool = False) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make run", usage=argparse.SUPPRESS, description="Sallyport on this machine.")
-    parser.add_argument("command", choices=_COMMANDS, help="run the stack, delete what it stored, or issue a token")
+    parser.add_argument("command", choices=_COMMANDS, help="run the stack, delete what it stored, or act on it")
     parser.add_argument("--port", type=_port, default=8080, help="of the API (default 8080)")
     parser.add_argument("--partner-port", type=_port, default=8081, help="of the demo partner (default 8081)")
     parser.add_argument("--tenant", default=TENANT, help=f"whose token (default {TENANT})")
     parser.add_argument("--scopes", type=_words, default=list(SCOPES), help="of the token, separated by commas")
+    parser.add_argument("--event", default="", help="of an operator: JSON, or a file of it that ends in .json")
     parser.add_argument("--directory", type=Path, default=_default_directory(), help="where everything is stored")
     return parser
 

@@ -16,6 +16,7 @@ from local.errors import LocalError
 from local.event_source import EventSourceMapping
 from local.front import Front, Gateway
 from local.functions import REPOSITORY, Function, FunctionConfiguration, FunctionError
+from local.operators import OperatorsDoor
 from local.partner import ECHO_PATH, Partner
 from local.postgres import SUPERUSER, Postgres
 from local.restored_wakeups import RestoredWakeups, unfinished
@@ -114,6 +115,7 @@ class Stack:
         self._send_again(RestoredWakeups(again, queue=self.queues["WakeupQueue"]))
         self.partner.start()
         self._start_schedules(template)
+        self._open_operators_door()
         self._cleanup.callback(self.front.stop)  # the first to stop: no request meets a half stopped stack
         self.front.start(Gateway(template.api(), self.functions).answer)
         self._parts |= {"The API": self.front.is_running, "The demo partner": self.partner.is_running}
@@ -206,6 +208,11 @@ class Stack:
 
     def _partner_ports(self) -> list[int]:
         return [port for port, _ in self.partner.doors.values()]
+
+    def _open_operators_door(self) -> None:
+        door = OperatorsDoor(self.functions, directory=self._directory)
+        self._cleanup.callback(door.stop)
+        door.start()
 
     def _send_again(self, again: RestoredWakeups) -> None:
         if again:

@@ -59,7 +59,7 @@ UNUSED_PARTS = frozenset(
         "streaming",
         "validation",
     )
-)
+) | {Path("aws_lambda_powertools/event_handler/middlewares/schema_validation.py")}  # the only one that imports the last
 UNUSED_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
 ZIPPED_BUDGET_BYTES = 20_000_000
 UNCHECKED_HASH = 0b01  # PEP 552: the flags of a hash-based pyc that is not compared with its source on import
@@ -274,7 +274,7 @@ def _strip(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_dir() and _is_unused(path.relative_to(directory)):
             shutil.rmtree(path)
-        elif path.is_file() and path.suffix in UNUSED_SUFFIXES:
+        elif path.is_file() and (path.suffix in UNUSED_SUFFIXES or path.relative_to(directory) in UNUSED_PARTS):
             path.unlink()
 
 

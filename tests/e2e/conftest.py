@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,11 @@ def _end_of(log: Path) -> str:
     return f"{log.name}:\n{text[-SHOWN_CHARACTERS:]}"
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+@contextmanager
+def running_stack(directory: Path) -> Iterator[Stack]:
+    """A stack of its own in `directory`."""
     configuration = StackConfiguration(
-        directory=tmp_path_factory.mktemp("stack"),
+        directory=directory,
         port=0,
         partner_port=0,
         durable=False,
@@ -143,6 +144,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         report=lambda _: None,
     )
     with Stack(configuration) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
 
 

@@ -99,6 +99,8 @@ def test_what_make_run_prints_works_and_make_run_clean_leaves_nothing(
     assert f"Token     {taken}\n" in text
     issued = make("token", "TENANT=acme", "SCOPES=read,send", root=copy)
     assert (issued.returncode, issued.stderr) == (0, "")
+    acted = make("admin", 'EVENT={"action": "list_tenants"}', root=copy)
+    assert "acme" in {tenant["name"] for tenant in json.loads(acted.stdout)["tenants"]}, acted.stderr
     url = re.search(r"http://127\.0\.0\.1:\d+", text)
     assert url
     assert destinations(url[0], issued.stdout.strip(), "-f") == {"destinations": [], "next_cursor": None}

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from local.demonstration import TENANT
+from local.demonstration import TENANT, make_destination, working_token
 from local.stack import Stack
-from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually
+from tests.e2e.conftest import GENEROUS_SECONDS, Consumer, eventually, running_stack
 from tests.support.documents import Example, every_example
 
 EXAMPLES = every_example("docs/using.md")
@@ -65,6 +65,20 @@ class Desk:
         path = self.directory / ("gateway.py" if is_first else "example.py")
         path.write_text(text, encoding="utf-8")
         return "true" if is_first else f"{sys.executable} example.py"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Of this page alone, as a reader's: its keys are those of other pages too."""
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def consumer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Consumer:
+    token = working_token(stack, stored_in=tmp_path_factory.mktemp("token") / "token")
+    make_destination(stack, token=token)
+    return Consumer(port=stack.front.port, token=token)
 
 
 @pytest.fixture(scope="module")
